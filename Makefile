@@ -1,0 +1,58 @@
+# make run    the whole platform on this machine (manage.py up)
+# make test   lint, types, import rules, tests
+# Python 3.11 or later and make are enough. PYTHON=... picks another interpreter for .venv.
+
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
+RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+export PIP_NO_INPUT := 1
+
+.PHONY: run test lint lock bench
+
+run: $(VENV)/.installed
+	@$(BIN)/python manage.py up
+
+test: lint
+	@$(BIN)/python manage.py with_servers --fast -- python -m pytest -q
+
+lint: $(VENV)/.installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy .
+	@$(BIN)/lint-imports
+
+lock: $(VENV)/.installed-dev
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements.in -o requirements.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-dev.in -o requirements-dev.txt
+
+bench: $(VENV)/.installed-dev
+	@$(BIN)/python manage.py with_servers -- python benchmarks/ingest_mqtt.py
+
+# The development requirements include the others.
+$(VENV)/.installed: requirements.txt | $(BIN)/pip
+	@test $(VENV)/.installed-dev -nt requirements.txt || $(BIN)/pip install --quiet --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt requirements.txt | $(BIN)/pip
+	@$(BIN)/pip install --quiet --require-hashes -r requirements-dev.txt
+	@touch $@
+
+$(BIN)/pip:
+	@for python in $(CANDIDATES); do \
+	    if $$python -c '$(RECENT)' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "ThingScale needs Python 3.11 or later (looked for: $(CANDIDATES)); make PYTHON=/path/to/python names another." >&2; \
+	    exit 1; \
+	fi; \
+	$$found -m venv --clear $(VENV) >/dev/null 2>&1 || { \
+	    rm -rf $(VENV); \
+	    echo "$$found can't make a virtual environment: install its venv module (on Debian: apt install python3-venv)." >&2; \
+	    exit 1; \
+	}

@@ -1,0 +1,96 @@
+"""Every error of the API in one shape: {"error": "CODE", "detail": "One sentence that says what to do."}"""
+
+import logging
+from typing import Any
+
+import psycopg
+from django import db
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
+from django.http import Http404, UnreadablePostError
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from thingscale.lib.errors import Refused
+
+log = logging.getLogger("django.request")
+
+RETRY_SECONDS = 5
+STATUS = {
+    "BAD_JSON_FORMAT": 400,
+    "BAD_PARAMETER": 400,
+    "DEVICE_ID_ZERO": 400,
+    "RANGE_TOO_LARGE": 400,
+    "AUTH_REQUIRED": 401,
+    "FORBIDDEN": 403,
+    "MAX_DEVICE_REACH": 403,
+    "MAX_CHANNEL_REACH": 403,
+    "DEVICE_INUSE": 403,
+    "CHANNEL_INUSE": 403,
+    "NO_DEVICE": 404,
+    "NO_CHANNEL": 404,
+    "NOT_FOUND": 404,
+    "METHOD_NOT_ALLOWED": 405,
+    "TOO_LARGE": 413,
+    "TOO_MANY_REQUESTS": 429,
+    "SERVER_ERROR": 500,
+    "TRY_AGAIN": 503,
+}
+# In order: the first kind that fits. A detail of None: the exception's own text.
+KINDS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str | None]] = [
+    (
+        (exceptions.NotAuthenticated, exceptions.AuthenticationFailed),
+        "AUTH_REQUIRED",
+        "Send the API token of your account in the header X-APITOKEN.",
+    ),
+    ((exceptions.NotFound, Http404, ObjectDoesNotExist), "NOT_FOUND", "There is nothing at this address."),
+    (exceptions.MethodNotAllowed, "METHOD_NOT_ALLOWED", "Use one of the methods in the Allow header."),
+    (exceptions.Throttled, "TOO_MANY_REQUESTS", "Slow down: wait as long as Retry-After says."),
+    ((exceptions.PermissionDenied, PermissionDenied), "FORBIDDEN", None),
+    (UnreadablePostError, "BAD_JSON_FORMAT", "The body ended early: send it again."),
+    (exceptions.APIException, "BAD_JSON_FORMAT", None),
+    ((db.DataError, psycopg.DataError), "BAD_PARAMETER", "A value can't be stored as it is."),
+    (
+        (db.OperationalError, db.InterfaceError, psycopg.OperationalError, psycopg.InterfaceError),
+        "TRY_AGAIN",
+        "The database is away: send the request again a little later.",
+    ),
+]
+
+
+def handle(error: Exception, context: dict[str, Any]) -> Response:
+    refused = _as_refused(error)
+    if refused.code == "SERVER_ERROR":
+        log.error("%s failed", context["request"].path, exc_info=error)
+    body = {"error": refused.code, "detail": refused.detail}
+    return Response(body, STATUS[refused.code], headers=_headers(error, refused.code))
+
+
+def _as_refused(error: Exception) -> Refused:
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, exceptions.ValidationError):
+        return Refused("BAD_PARAMETER", _first_fault(error.detail))
+    for kind, code, detail in KINDS:
+        if isinstance(error, kind):
+            return Refused(code, detail or str(error))
+    return Refused("SERVER_ERROR", "The failure has been logged: tell the operator when it happened.")
+
+
+def _first_fault(detail: Any, path: str = "") -> str:
+    """The first message in DRF's nest of lists and dicts, with the field's path before it."""
+    if isinstance(detail, dict):
+        name, inner = next((name, inner) for name, inner in detail.items() if inner)
+        return _first_fault(inner, f"{path}.{name}" if path else str(name))
+    if isinstance(detail, list):
+        index, inner = next((index, inner) for index, inner in enumerate(detail) if inner)
+        return _first_fault(inner, path if isinstance(inner, str) else f"{path}[{index}]")
+    return f"{path}: {detail}"
+
+
+def _headers(error: Exception, code: str) -> dict[str, str]:
+    if code == "AUTH_REQUIRED":
+        return {"WWW-Authenticate": getattr(error, "auth_header", "X-APITOKEN")}
+    if code == "TRY_AGAIN":
+        return {"Retry-After": str(RETRY_SECONDS)}
+    wait = getattr(error, "wait", None)
+    return {"Retry-After": str(int(wait) + 1)} if wait is not None else {}

@@ -1,0 +1,67 @@
+"""A body is JSON whatever its Content-Type says: the published curl samples send curl's default (CONTRACT 2)."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, Any, NoReturn
+
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+
+from thingscale.lib.errors import Refused
+
+MAX_BODY = 16 * 2**20  # bytes; bounds what one call can make the server hold
+
+
+class AlwaysJSON(BaseContentNegotiation):
+    """The one parser and renderer of a view, whatever Content-Type and Accept say."""
+
+    def select_parser(self, request: Request, parsers: Sequence[BaseParser]) -> BaseParser:
+        return parsers[0]
+
+    def select_renderer(
+        self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        return renderers[0], renderers[0].media_type
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+class AnyTypeJSONParser(BaseParser):
+    """Raises Refused: BAD_JSON_FORMAT, TOO_LARGE."""
+
+    media_type = "*/*"
+    numbers: Mapping[str, Callable[[str], Any]] = {}  # parse_float and parse_int of json.loads
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        body = stream.read(MAX_BODY + 1)
+        if len(body) > MAX_BODY:
+            raise Refused("TOO_LARGE", f"A body has at most {MAX_BODY} bytes: send it in parts.")
+        try:
+            return json.loads(body.decode(), parse_constant=_not_json, **self.numbers)
+        except (ValueError, RecursionError) as error:
+            raise Refused("BAD_JSON_FORMAT", f"The body is not JSON: {error}.") from None
+
+
+class Number(str):
+    """A number as it was written: 23.40 stays 23.40."""
+
+    __slots__ = ()
+
+
+def _whole(text: str) -> int | Number:
+    return int(text) if len(text) < 19 else Number(text)
+
+
+class ExactJSONParser(AnyTypeJSONParser):
+    """Keeps numbers that a Python float would change."""
+
+    numbers = {"parse_float": Number, "parse_int": _whole}

@@ -1,0 +1,114 @@
+"""The HTTP connector as a raw ASGI application: Django's request cycle would cost most of its speed."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from django.conf import settings
+from django.db import Error
+
+from ingest import http
+from ingest.grants import Grant
+from ingest.message import Outcome, RawMessage
+from ingest.pipeline import Completion, QueueFull, run_all
+from ingest.service import Ingest
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+BODY_SECONDS = 30
+
+
+class Connector:
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ingest = Ingest(self._dispatch)
+        self._lookups = ThreadPoolExecutor(2, thread_name_prefix="grants")
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ingest.start()
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self._ingest.stop)
+        self._lookups.shutdown(wait=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
+        answer = await self._answer(scope, headers, receive)
+        if answer is not None:
+            await _send(send, answer, headers.get("accept", b"").decode("latin-1"))
+
+    async def _answer(self, scope: Scope, headers: dict[str, bytes], receive: Receive) -> http.Answer | None:
+        """None if the client has gone."""
+        if scope["method"] != "POST":
+            return http.METHOD_NOT_ALLOWED
+        grant = await self._grant(headers.get("x-devicetoken", b"").decode("latin-1"))
+        if isinstance(grant, http.Answer):
+            return grant
+        body = await _read(receive)
+        if body is None:
+            return None
+        kind = http.kind_of(scope["path"])
+        assert kind is not None  # thingscale.asgi sends only our paths
+        return await self._store(http.message(kind, grant.user, headers, body))
+
+    async def _grant(self, token: str) -> Grant | http.Answer:
+        grant: Grant | bool | None = self._ingest.grants.known(token)
+        if grant is True:
+            loop = asyncio.get_running_loop()
+            try:
+                async with asyncio.timeout(settings.HTTP_STORE_SECONDS):
+                    grant = await loop.run_in_executor(self._lookups, self._ingest.grants.find, token)
+            except (Error, TimeoutError):
+                return http.TRY_AGAIN
+        return grant if isinstance(grant, Grant) else http.AUTH_REQUIRED
+
+    async def _store(self, message: RawMessage) -> http.Answer:
+        stored: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def done(outcomes: list[Outcome]) -> None:
+            if not stored.done():
+                stored.set_result(outcomes[0])
+
+        try:
+            submission = self._ingest.pipeline.accept([message], done)
+        except QueueFull:
+            return http.TRY_AGAIN
+        try:
+            async with asyncio.timeout(settings.HTTP_STORE_SECONDS):
+                return http.answer(await stored)
+        except TimeoutError:
+            submission.cancelled = True  # unless it is in a transaction already
+            return http.TRY_AGAIN
+
+    def _dispatch(self, completions: list[Completion]) -> None:
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(run_all, completions)
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """The body, cut one byte past the limit (the pipeline then says TOO_LARGE); None if the client has gone."""
+    body = b""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                event = await receive()
+                if event["type"] == "http.disconnect":
+                    return None
+                body += event.get("body", b"")
+                if not event.get("more_body") or len(body) > http.MAX_BODY:
+                    return body[: http.MAX_BODY + 1]
+    except TimeoutError:
+        return None
+
+
+async def _send(send: Send, answer: http.Answer, accept: str) -> None:
+    content_type, body = answer.body(accept)
+    headers = {"Content-Type": content_type, "Content-Length": str(len(body))} | answer.headers
+    encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,219 @@
+"""One batch of messages in one transaction: route, hold, reject, store."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import psycopg
+from django.conf import settings
+
+from ingest.message import DUPLICATE, STORED, Kind, Outcome, RawMessage, Reason, Status
+from ingest.router import DeviceKey, Route, Router, TagKey
+from thingscale.devices import writer as devices
+from thingscale.devices.models import RejectedMessage
+from thingscale.lib.clock import from_us, now_us
+from thingscale.streams import journal
+from thingscale.streams import writer as streams
+
+
+class Item(NamedTuple):
+    """A message with its decoded value, or the reason why there is none."""
+
+    raw: RawMessage
+    value: bytes
+    reason: Reason | None
+
+
+class Batch:
+    """`rows` are the datapoints, `outcomes` the answers in the order of the items. For one attempt only."""
+
+    def __init__(self, items: Sequence[Item], router: Router) -> None:
+        self.items = items
+        self.outcomes: list[Outcome] = [STORED] * len(items)
+        self.rows: list[streams.Row] = []
+        self.first_contacts: list[int] = []  # primary keys of the devices created
+        self._router = router
+        self._generation = router.generation
+        self._learned: dict[DeviceKey, Route] = {}
+        self._tags: dict[TagKey, int] = {}
+        self._first_contact: set[DeviceKey] = set()
+        self._held: list[tuple[devices.Held, bool]] = []  # and whether it may have been sent before
+        self._rejected: list[devices.Rejected] = []
+        self._states: dict[int, tuple[str, datetime]] = {}
+        self._slow: list[int] = []  # places of the items that need a look at the database
+        self._route_known()
+
+    def write(self, cursor: psycopg.Cursor) -> None:
+        """Everything of the batch, within the caller's transaction."""
+        if self._slow:
+            self._route_unknown(cursor)
+            self._write_exceptions(cursor)
+        streams.write(cursor, self.rows)
+
+    def learn(self) -> None:
+        """After the commit."""
+        if self._learned or self._tags:
+            self._router.learn(self._generation, self._learned, self._tags)
+
+    def _route_known(self) -> None:
+        """The hot path: a known device, with a known tag or none, and no doubt about repetition."""
+        known, tags, rows = self._router.devices, self._router.tags, self.rows
+        for place, (raw, value, reason) in enumerate(self.items):
+            user, device_id, tag, kind, _, received_at, dedupe, repeated, _, _ = raw
+            route = known.get((user, device_id))
+            if route is None or route.channel is None or reason or repeated or kind is Kind.STATE:
+                self._slow.append(place)
+                continue
+            tag_key = None
+            if tag is not None:
+                tag_key = tags.get((route.channel, tag))
+                if tag_key is None:
+                    self._slow.append(place)
+                    continue
+            rows.append(streams.Row(route.channel, received_at, route.device, tag_key, value, dedupe))
+
+    def _route_unknown(self, cursor: psycopg.Cursor) -> None:
+        places = [place for place in self._slow if not self._reject_as_decoded(place)]
+        if any(self.items[place].raw.repeated for place in places):
+            journal.wait_for_others(cursor)
+        found = self._find_devices(cursor, {self._key(place) for place in places})
+        storable = [place for place in places if self._place_item(place, found)]
+        storable = self._without_duplicates(cursor, storable, found)
+        self._append_rows(cursor, storable, found)
+
+    def _reject_as_decoded(self, place: int) -> bool:
+        """True if the item needs no device: it can't be read, or its device is known to be disabled."""
+        raw, _, reason = self.items[place]
+        route = self._router.devices.get(self._key(place))
+        if reason is None and route is not None and route.channel is None:
+            reason = Reason.DEVICE_DISABLED
+        if reason is not None:
+            self._reject(place, raw, reason)
+        return reason is not None
+
+    def _find_devices(
+        self, cursor: psycopg.Cursor, keys: set[DeviceKey]
+    ) -> dict[DeviceKey, devices.DeviceRow]:
+        if not keys:
+            return {}
+        found = devices.lock(cursor, keys)
+        missing = keys - found.keys()
+        if missing:
+            self._first_contact = devices.create(cursor, missing)
+            found |= devices.lock(cursor, missing)
+            self.first_contacts = [found[key].pk for key in self._first_contact]
+        return found
+
+    def _place_item(self, place: int, found: dict[DeviceKey, devices.DeviceRow]) -> bool:
+        """True if the item is to be stored as a datapoint; else it is held, rejected or a state."""
+        key = self._key(place)
+        raw, value, _ = self.items[place]
+        device = found.get(key)
+        if device is None:
+            self._reject(place, raw, Reason.MAX_DEVICE_REACH)
+            return False
+        if not device.enabled and not device.new:
+            self._learned[key] = Route(device.pk, None)
+            self._reject(place, raw, Reason.DEVICE_DISABLED)
+            return False
+        if raw.kind is Kind.STATE:
+            self._states[device.pk] = (value.decode(), from_us(raw.received_at))
+            return False
+        if device.enabled and device.channel is not None:
+            self._learned[key] = Route(device.pk, device.channel)
+            return True
+        self._hold(place, device)
+        return False
+
+    def _hold(self, place: int, device: devices.DeviceRow) -> None:
+        raw, value, _ = self.items[place]
+        reason = Reason.NO_MAPPED_CH if device.enabled else Reason.DEVICE_DISABLED
+        if self._key(place) in self._first_contact:
+            reason = Reason.NEW_DEVICE_FOUND
+        self.outcomes[place] = Outcome(Status.HELD, reason)
+        held = devices.Held(device.pk, raw.tag, value.decode(), from_us(raw.received_at), raw.dedupe)
+        self._held.append((held, raw.repeated))
+
+    def _without_duplicates(
+        self, cursor: psycopg.Cursor, places: list[int], found: dict[DeviceKey, devices.DeviceRow]
+    ) -> list[int]:
+        """Leaves out what is sent again and stored already, before or in this batch."""
+        asked = [(self._channel(p, found), p) for p in places if self.items[p].raw.repeated]
+        if not asked:
+            return places
+        since = from_us(now_us()) - timedelta(seconds=settings.DEDUPE_SECONDS)
+        keys = [(channel, self.items[p].raw.dedupe or 0) for channel, p in asked]
+        seen = streams.stored_before(cursor, keys, since)
+        seen |= {(row.channel, row.dedupe) for row in self.rows if row.dedupe is not None}
+        return [place for place in places if not self._is_duplicate(place, found, seen)]
+
+    def _is_duplicate(
+        self, place: int, found: dict[DeviceKey, devices.DeviceRow], seen: set[tuple[int, int]]
+    ) -> bool:
+        dedupe = self.items[place].raw.dedupe
+        if dedupe is None:
+            return False
+        key = (self._channel(place, found), dedupe)
+        if self.items[place].raw.repeated and key in seen:
+            self.outcomes[place] = DUPLICATE
+            return True
+        seen.add(key)
+        return False
+
+    def _append_rows(
+        self, cursor: psycopg.Cursor, places: list[int], found: dict[DeviceKey, devices.DeviceRow]
+    ) -> None:
+        wanted = [
+            (self._channel(place, found), tag)
+            for place in places
+            if (tag := self.items[place].raw.tag) is not None
+        ]
+        if wanted:
+            self._tags = streams.tag_keys(cursor, wanted)
+        for place in places:
+            raw, value, _ = self.items[place]
+            channel = self._channel(place, found)
+            tag_key = self._tags[channel, raw.tag] if raw.tag is not None else None
+            device = found[self._key(place)].pk
+            self.rows.append(streams.Row(channel, raw.received_at, device, tag_key, value, raw.dedupe))
+
+    def _write_exceptions(self, cursor: psycopg.Cursor) -> None:
+        if self._held:
+            devices.hold(cursor, self._held_once(cursor))
+        if self._rejected:
+            devices.reject(cursor, self._rejected)
+        if self._states:
+            devices.set_states(cursor, self._states)
+
+    def _held_once(self, cursor: psycopg.Cursor) -> list[devices.Held]:
+        """Without what is sent again and held already, before or in this batch."""
+        asked = [
+            (held.device, held.dedupe) for held, again in self._held if again and held.dedupe is not None
+        ]
+        seen = set(devices.held_before(cursor, asked)) if asked else set()
+        kept = []
+        for held, again in self._held:
+            if again and (held.device, held.dedupe) in seen:
+                continue
+            kept.append(held)
+            if held.dedupe is not None:
+                seen.add((held.device, held.dedupe))
+        return kept
+
+    def _reject(self, place: int, raw: RawMessage, reason: Reason) -> None:
+        self.outcomes[place] = Outcome(Status.REJECTED, reason)
+        excerpt = raw.payload[: RejectedMessage.EXCERPT]
+        source = raw.source or raw.kind.value
+        at = from_us(raw.received_at)
+        self._rejected.append(
+            devices.Rejected(raw.user, raw.device_id, source, reason.value, excerpt, len(raw.payload), at)
+        )
+
+    def _key(self, place: int) -> DeviceKey:
+        raw = self.items[place].raw
+        return raw.user, raw.device_id
+
+    def _channel(self, place: int, found: dict[DeviceKey, devices.DeviceRow]) -> int:
+        channel = found[self._key(place)].channel
+        assert channel is not None  # placed as storable
+        return channel

@@ -1,0 +1,81 @@
+"""Whose device token is it? Answers are kept in memory, also negative ones; a rotation clears them at once."""
+
+import threading
+import time
+from typing import NamedTuple
+
+from django.db import close_old_connections
+
+from thingscale.accounts.models import Token
+from thingscale.invalidation import Change
+
+NEGATIVE_SECONDS = 5.0
+MAX_ENTRIES = 100_000
+
+
+class Grant(NamedTuple):
+    """`ends_at`: Unix time, while a rotated token is in its overlap; None: no end."""
+
+    user: int  # primary key
+    user_id: str  # "U000001"
+    ends_at: float | None
+
+    @property
+    def valid(self) -> bool:
+        return self.ends_at is None or time.time() < self.ends_at
+
+
+class Grants:
+    def __init__(self) -> None:
+        self._found: dict[str, Grant] = {}
+        self._refused: dict[str, float] = {}  # token -> until when, monotonic
+        self._lock = threading.Lock()
+        self._generation = 0
+
+    def known(self, token: str) -> Grant | bool:
+        """The grant; False if the token is known to be bad; True if only `find` can tell."""
+        grant = self._found.get(token)
+        if grant is not None:
+            return grant if grant.valid else False
+        return self._refused.get(token, 0) < time.monotonic()
+
+    def find(self, token: str) -> Grant | None:
+        """Asks the database, if need be. Blocks; raises django.db.Error while it is away."""
+        known = self.known(token)
+        if not isinstance(known, bool):
+            return known
+        if not known:
+            return None
+        generation = self._generation
+        grant = _load(token)
+        self._keep(generation, token, grant)
+        return grant
+
+    def on_change(self, change: Change | None) -> None:
+        if change and change[0] != "tokens":
+            return
+        with self._lock:
+            self._generation += 1
+            self._found.clear()
+            self._refused.clear()
+
+    def _keep(self, generation: int, token: str, grant: Grant | None) -> None:
+        with self._lock:
+            if generation != self._generation:
+                return
+            if len(self._found) + len(self._refused) >= MAX_ENTRIES:
+                self._found.clear()
+                self._refused.clear()
+            if grant:
+                self._found[token] = grant
+            else:
+                self._refused[token] = time.monotonic() + NEGATIVE_SECONDS
+
+
+def _load(token: str) -> Grant | None:
+    close_old_connections()
+    found = Token.objects.find(Token.Kind.DEVICE, token)
+    if found is None:
+        return None
+    ends_at = found.expires_at.timestamp() if found.expires_at else None
+    return Grant(found.user_id, found.user.user_id, ends_at)

@@ -1,0 +1,108 @@
+"""The HTTP connector's rules (CONTRACT 5), apart from any web framework: a request -> a message -> an answer."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import orjson
+import xxhash
+
+from ingest.decode import MAX_PAYLOAD
+from ingest.message import Kind, Outcome, RawMessage, Reason, Status
+from thingscale.lib.clock import now_us
+from thingscale.lib.names import bad_device_id, bad_tag
+
+KINDS = {"/post_v2": Kind.JSON, "/post_v1": Kind.FORM, "/post": Kind.FORM}
+MAX_BODY = MAX_PAYLOAD
+
+
+class Answer(NamedTuple):
+    status: int
+    code: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        match self.status:
+            case 405:
+                return {"Allow": "POST"}
+            case 503:
+                return {"Retry-After": "1"}
+        return {}
+
+    def body(self, accept: str) -> tuple[str, bytes]:
+        """Content type and body."""
+        if "application/json" not in accept:
+            return "text/plain; charset=utf-8", self.code.encode()
+        word = "result" if self.status < 300 else "error"
+        return "application/json", orjson.dumps({word: self.code})
+
+
+AUTH_REQUIRED = Answer(401, "AUTH_REQUIRED")
+METHOD_NOT_ALLOWED = Answer(405, "METHOD_NOT_ALLOWED")
+TOO_LARGE = Answer(413, "TOO_LARGE")
+TRY_AGAIN = Answer(503, "TRY_AGAIN")
+_OK = Answer(200, "OK")
+_STATUS = {
+    Reason.NEW_DEVICE_FOUND: 201,
+    Reason.DEVICE_DISABLED: 403,
+    Reason.NO_MAPPED_CH: 403,
+    Reason.MAX_DEVICE_REACH: 403,
+    Reason.TOO_LARGE: 413,
+    Reason.DEVICE_ID_ZERO: 400,
+    Reason.BAD_PARAMETER: 400,
+}
+
+
+def kind_of(path: str) -> Kind | None:
+    """How the body of a POST to this path is read; None: not the connector's path."""
+    return KINDS.get(path.removesuffix("/"))
+
+
+def message(kind: Kind, user: int, headers: Mapping[str, bytes], body: bytes) -> RawMessage:
+    """`headers` by lower-case name. A refusal is part of the message: it is recorded like any other."""
+    device_id, refused = _device_id(headers)
+    tag = None
+    if kind is Kind.JSON and not refused:
+        tag, refused = _tag(headers)
+    dedupe = _idempotency(user, headers)
+    return RawMessage(
+        user, device_id, tag, kind, body, now_us(), dedupe, dedupe is not None, refused, f"http {kind.value}"
+    )
+
+
+def answer(outcome: Outcome) -> Answer:
+    if outcome.status in {Status.STORED, Status.DUPLICATE} or outcome.reason is None:
+        return _OK
+    status = _STATUS.get(outcome.reason)
+    return Answer(status, outcome.reason.value) if status else Answer(400, "BAD_JSON_FORMAT")
+
+
+def _device_id(headers: Mapping[str, bytes]) -> tuple[str, Reason | None]:
+    try:
+        device_id = headers.get("x-deviceid", b"").decode()
+    except UnicodeDecodeError:
+        return "", Reason.BAD_PARAMETER
+    code = bad_device_id(device_id)
+    return ("", Reason(code)) if code else (device_id, None)
+
+
+def _tag(headers: Mapping[str, bytes]) -> tuple[str | None, Reason | None]:
+    try:
+        tag = headers.get("x-tagname", b"").decode()
+    except UnicodeDecodeError:
+        return None, Reason.BAD_PARAMETER
+    if not tag:
+        return None, None
+    return (None, Reason.BAD_PARAMETER) if bad_tag(tag) else (tag, None)
+
+
+def _idempotency(user: int, headers: Mapping[str, bytes]) -> int | None:
+    key = headers.get("idempotency-key")
+    return dedupe_key(b"%d http" % user, key) if key else None
+
+
+def dedupe_key(*parts: bytes) -> int:
+    """A signed 64-bit hash, the same in every process."""
+    digest = xxhash.xxh3_64()
+    for part in parts:
+        digest.update(len(part).to_bytes(4, "big") + part)
+    return digest.intdigest() - 2**63

@@ -1,0 +1,61 @@
+"""What every connector hands to the pipeline, and what it gets back."""
+
+from enum import Enum, StrEnum
+from typing import NamedTuple
+
+
+class Kind(StrEnum):
+    """How a payload is to be read; the values name it to people."""
+
+    JSON = "json"
+    BINARY = "binary"
+    FORM = "v1"
+    STATE = "state"
+
+
+class Reason(StrEnum):
+    """Why a message is not in its channel. The contract's codes, and ours where it has none."""
+
+    AUTH_REQUIRED = "AUTH_REQUIRED"
+    BAD_JSON_FORMAT = "BAD_JSON_FORMAT"
+    BAD_PARAMETER = "BAD_PARAMETER"
+    DEVICE_DISABLED = "DEVICE_DISABLED"
+    DEVICE_ID_ZERO = "DEVICE_ID_ZERO"
+    MAX_DEVICE_REACH = "MAX_DEVICE_REACH"
+    NEW_DEVICE_FOUND = "NEW_DEVICE_FOUND"
+    NO_MAPPED_CH = "NO_MAPPED_CH"
+    NUL_CHARACTER = "NUL_CHARACTER"
+    TOO_LARGE = "TOO_LARGE"
+    UNKNOWN_TOPIC = "UNKNOWN_TOPIC"
+    UNSTORABLE = "UNSTORABLE"  # PostgreSQL refused the value
+
+
+class RawMessage(NamedTuple):
+    user: int  # primary key
+    device_id: str
+    tag: str | None
+    kind: Kind
+    payload: bytes
+    received_at: int  # microseconds since 1970 UTC
+    dedupe: int | None = None  # signed 64 bits; None: never sent again
+    repeated: bool = False  # the sender says that it may have sent this before
+    refused: Reason | None = None  # by the connector: to be recorded only
+    source: str = ""  # the topic's tail, where it is not a known one
+
+
+class Status(Enum):
+    STORED = 1
+    DUPLICATE = 2
+    HELD = 3
+    REJECTED = 4
+
+
+class Outcome(NamedTuple):
+    """What became of a message, committed."""
+
+    status: Status
+    reason: Reason | None = None
+
+
+STORED = Outcome(Status.STORED)
+DUPLICATE = Outcome(Status.DUPLICATE)

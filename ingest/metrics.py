@@ -1,0 +1,21 @@
+"""Counters of one pipeline, for the log line and the metrics page."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ingest.message import Outcome, Status
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.outcomes: Counter[Status] = Counter()
+        self.batches = 0
+        self.batch_size = 0  # of the last batch
+        self.commit_seconds = 0.0  # of the last batch
+        self.dropped = 0  # QoS 0, while the queue was full
+
+    def batch(self, outcomes: Sequence[Outcome], seconds: float) -> None:
+        self.outcomes.update(outcome.status for outcome in outcomes)
+        self.batches += 1
+        self.batch_size = len(outcomes)
+        self.commit_seconds = seconds

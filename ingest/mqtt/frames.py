@@ -1,0 +1,81 @@
+"""A byte stream cut into MQTT packets (section 2.1, fixed header)."""
+
+from ingest.mqtt.packets import ProtocolError, ReasonCode
+from ingest.mqtt.wire import malformed
+
+Frame = tuple[int, bytes]
+
+
+class FrameReader:
+    """Collects what a connection receives; `max_size` limits the Remaining Length of a packet."""
+
+    def __init__(self, max_size: int) -> None:
+        self._max_size = max_size
+        self._rest = bytearray()
+        self._wanted = 0  # bytes from the start of _rest without which parsing it again is useless
+        self._error: ProtocolError | None = None
+
+    @property
+    def buffered(self) -> int:
+        return len(self._rest)
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that `data` completes, as (first byte, body).
+
+        Raises ProtocolError for a bad length; frames in front of it are returned first, then the next call,
+        and every one after it, raises.
+        """
+        if self._error:
+            raise self._error
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._wanted:
+                return []
+            data = bytes(self._rest)
+        frames: list[Frame] = []
+        try:
+            used = self._cut(data, frames)
+        except ProtocolError as error:
+            self._error = error
+            self._rest.clear()
+            if not frames:
+                raise
+            return frames
+        self._rest[:] = data[used:]
+        return frames
+
+    def _cut(self, data: bytes, frames: list[Frame]) -> int:
+        """Appends the complete frames of `data`; returns how many bytes they cover."""
+        start, size, largest = 0, len(data), self._max_size
+        while start + 2 <= size:
+            length = data[start + 1]
+            body = start + 2
+            if length > 0x7F:
+                length, body = _long_length(data, start)
+                if not body:
+                    break
+            if length > largest:
+                sentence = f"A packet of {length} bytes is larger than the limit of {largest}."
+                raise ProtocolError(ReasonCode.PACKET_TOO_LARGE, sentence)
+            end = body + length
+            if end > size:
+                self._wanted = end - start
+                return start
+            frames.append((data[start], data[body:end]))
+            start = end
+        self._wanted = 0
+        return start
+
+
+def _long_length(data: bytes, start: int) -> tuple[int, int]:
+    """Remaining Length of two to four bytes and the position after it, (0, 0) while it is incomplete."""
+    length = 0
+    for index, byte in enumerate(data[start + 1 : start + 5]):
+        length |= (byte & 0x7F) << 7 * index
+        if byte < 0x80:
+            if not byte:  # [MQTT-1.5.5-1] of MQTT 5
+                raise malformed("The remaining length is longer than it needs to be.")
+            return length, start + 2 + index
+        if index == 3:
+            raise malformed("The remaining length has more than four bytes.")
+    return 0, 0

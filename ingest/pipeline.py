@@ -1,0 +1,277 @@
+"""The one way into storage: a bounded queue and ONE writer thread.
+
+`accept()` decodes in the caller's thread and queues. The writer takes what queued up during its last
+commit (natural batching: no timer), writes it in one transaction, and reports. Nothing is reported
+before COMMIT. While the database is away the writer keeps its batch and tries again; the queue fills,
+and `accept()` says so.
+"""
+
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import psycopg
+
+from ingest.batch import Batch, Item
+from ingest.decode import Undecodable, decode
+from ingest.message import Outcome, RawMessage, Reason
+from ingest.metrics import Metrics
+from ingest.router import Router
+from thingscale.streams import journal
+from thingscale.streams.writer import Partitions
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH = 5_000  # messages a transaction
+RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
+POISON = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+_UNSTORABLE = b"null"
+
+Done = Callable[[list[Outcome]], None]
+Completion = tuple[Done, list[Outcome]]
+Dispatch = Callable[[list[Completion]], None]
+
+
+class QueueFull(Exception):
+    """Try again: the store takes less than what comes in, or is away."""
+
+
+class Submission:
+    """Messages of one caller, answered together."""
+
+    __slots__ = ("cancelled", "done", "items", "size")
+
+    def __init__(self, items: list[Item], done: Done, size: int) -> None:
+        self.items = items
+        self.done = done
+        self.size = size
+        self.cancelled = False
+
+
+def prepare(raw: RawMessage) -> Item:
+    if raw.refused:
+        return Item(raw, _UNSTORABLE, raw.refused)
+    try:
+        return Item(raw, decode(raw.kind, raw.payload), None)
+    except Undecodable as error:
+        return Item(raw, _UNSTORABLE, error.reason)
+
+
+def run_all(completions: list[Completion]) -> None:
+    for done, outcomes in completions:
+        try:
+            done(outcomes)
+        except Exception:
+            log.exception("A connector failed to take its answer")
+
+
+class Pipeline:
+    """`connect` opens the writer's psycopg connection (autocommit); `dispatch` carries answers to the caller's
+    thread; `first_contact` is told the primary keys of devices just created."""
+
+    def __init__(
+        self,
+        connect: Callable[[], psycopg.Connection],
+        router: Router,
+        *,
+        max_messages: int,
+        max_bytes: int,
+        dispatch: Dispatch = run_all,
+        first_contact: Callable[[list[int]], None] = lambda devices: None,
+    ) -> None:
+        self.metrics = Metrics()
+        self._connect = connect
+        self._router = router
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._dispatch = dispatch
+        self._first_contact = first_contact
+        self._queue: deque[Submission] = deque()
+        self._queued_messages = 0
+        self._queued_bytes = 0
+        self._wakeup = threading.Condition()
+        self._stopping = False
+        self._give_up = threading.Event()
+        self._writer = uuid.uuid4()
+        self._sequence = 0
+        self._partitions = Partitions()
+        self._connection: psycopg.Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+
+    # Callers' side
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def full(self) -> bool:
+        return self._queued_messages >= self._max_messages or self._queued_bytes >= self._max_bytes
+
+    @property
+    def queued(self) -> int:
+        return self._queued_messages
+
+    @property
+    def nearly_empty(self) -> bool:
+        """Room enough for those who stopped at `full` to go on."""
+        return self._queued_messages < self._max_messages // 2 and self._queued_bytes < self._max_bytes // 2
+
+    def accept(self, messages: Sequence[RawMessage], done: Done) -> Submission:
+        """Queues messages; `done` gets their outcomes, in order, once they are committed.
+        Raises QueueFull, with nothing taken."""
+        if self.full or self._stopping:
+            raise QueueFull
+        items = [prepare(message) for message in messages]
+        submission = Submission(items, done, sum(len(message.payload) for message in messages))
+        with self._wakeup:
+            self._queue.append(submission)
+            self._queued_messages += len(items)
+            self._queued_bytes += submission.size
+            self._wakeup.notify()
+        return submission
+
+    def drain(self, seconds: float) -> bool:
+        """Stops accepting, stores what is queued, stops the thread. False if time ran out first."""
+        with self._wakeup:
+            self._stopping = True
+            self._wakeup.notify()
+        self._thread.join(seconds)
+        self._give_up.set()
+        self._thread.join(5)
+        return not self._queue
+
+    # Writer thread
+
+    def _run(self) -> None:
+        while submissions := self._next_batch():
+            try:
+                self._store(submissions)
+            except Exception:
+                log.exception("The writer failed; trying again")
+                self._requeue(submissions)
+                self._disconnect()
+                self._give_up.wait(1)
+            if self._give_up.is_set():
+                break
+        self._disconnect(forget=True)
+
+    def _next_batch(self) -> list[Submission]:
+        """What has queued up; waits for something; empty means stop."""
+        with self._wakeup:
+            while not self._queue and not self._stopping:
+                self._wakeup.wait()
+            taken: list[Submission] = []
+            count = 0
+            while self._queue and (not taken or count + len(self._queue[0].items) <= MAX_BATCH):
+                submission = self._queue.popleft()
+                count += len(submission.items)
+                taken.append(submission)
+            return taken
+
+    def _requeue(self, submissions: list[Submission]) -> None:
+        with self._wakeup:
+            self._queue.extendleft(reversed(submissions))
+
+    def _release(self, submissions: list[Submission]) -> None:
+        with self._wakeup:
+            self._queued_messages -= sum(len(submission.items) for submission in submissions)
+            self._queued_bytes -= sum(submission.size for submission in submissions)
+
+    def _store(self, submissions: list[Submission]) -> None:
+        started = time.monotonic()
+        live = [submission for submission in submissions if not submission.cancelled]
+        outcomes = self._commit([item for submission in live for item in submission.items], live)
+        if outcomes is None:
+            self._requeue(submissions)
+            return
+        self._release(submissions)
+        self.metrics.batch(outcomes, time.monotonic() - started)
+        self._dispatch(_share_out(live, outcomes))
+
+    def _commit(self, items: list[Item], live: list[Submission]) -> list[Outcome] | None:
+        """Outcomes of the items, once committed; None if it was given up before that."""
+        attempt = 0
+        while items and not self._give_up.is_set():
+            try:
+                return self._commit_once(items)
+            except POISON as error:
+                self._partitions = Partitions()
+                attempt += 1
+                if attempt == 1:  # it may have been a partition dropped meanwhile
+                    continue
+                return self._commit_halves(items, error)
+            except psycopg.Error as error:
+                log.warning("The database is away or busy: %s", type(error).__name__)
+                self._disconnect()
+            self._give_up.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+            attempt += 1
+            if any(submission.cancelled for submission in live):
+                return None
+        return [] if not items else None
+
+    def _commit_once(self, items: list[Item]) -> list[Outcome]:
+        connection = self._connected()
+        batch = Batch(items, self._router)
+        self._partitions.ensure(connection, [item.raw.received_at for item in items])
+        self._sequence += 1
+        try:
+            with connection.transaction(), connection.cursor() as cursor:
+                batch.write(cursor)
+                journal.mark(cursor, self._writer, self._sequence)
+        except (psycopg.OperationalError, psycopg.InterfaceError):
+            if not self._was_committed():
+                raise
+        batch.learn()
+        if batch.first_contacts:
+            self._first_contact(batch.first_contacts)
+        return batch.outcomes
+
+    def _commit_halves(self, items: list[Item], error: Exception) -> list[Outcome] | None:
+        """Finds the poison row: the rest of the batch is stored, and it is recorded as rejected."""
+        if len(items) == 1:
+            log.warning("PostgreSQL refused a value: %s", type(error).__name__)
+            return self._commit([items[0]._replace(value=_UNSTORABLE, reason=Reason.UNSTORABLE)], [])
+        middle = len(items) // 2
+        first = self._commit(items[:middle], [])
+        second = self._commit(items[middle:], []) if first is not None else None
+        return first + second if first is not None and second is not None else None
+
+    def _was_committed(self) -> bool:
+        """After a connection broke in mid-transaction: what became of it. Waits until it can be known."""
+        for delay in (0, *RETRY_SECONDS, *([RETRY_SECONDS[-1]] * 10_000)):
+            if self._give_up.wait(delay):
+                break
+            self._disconnect()
+            try:
+                return journal.committed(self._connected(), self._writer, self._sequence)
+            except psycopg.Error:
+                continue
+        return False
+
+    def _connected(self) -> psycopg.Connection:
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
+
+    def _disconnect(self, forget: bool = False) -> None:
+        if self._connection is None:
+            return
+        try:
+            if forget:
+                journal.forget(self._connection, self._writer)
+            self._connection.close()
+        except psycopg.Error:
+            log.debug("The connection was gone already")
+        self._connection = None
+
+
+def _share_out(submissions: list[Submission], outcomes: list[Outcome]) -> list[Completion]:
+    completions, start = [], 0
+    for submission in submissions:
+        end = start + len(submission.items)
+        completions.append((submission.done, outcomes[start:end]))
+        start = end
+    return completions

@@ -1,0 +1,72 @@
+"""The pipeline with what it needs, once a process."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.db import connections
+
+from ingest.grants import Grants
+from ingest.pipeline import Dispatch, Pipeline, run_all
+from ingest.router import Router
+from thingscale.invalidation import Change, Listener
+from thingscale.streams.tasks import activate_device
+
+log = logging.getLogger(__name__)
+
+
+class Ingest:
+    """`on_change` also hears of each change, in the listener's thread."""
+
+    def __init__(
+        self, dispatch: Dispatch = run_all, on_change: Callable[[Change | None], None] = lambda change: None
+    ) -> None:
+        self.router = Router()
+        self.grants = Grants()
+        self._on_change = on_change
+        self.pipeline = Pipeline(
+            connect,
+            self.router,
+            max_messages=settings.QUEUE_MESSAGES,
+            max_bytes=settings.QUEUE_BYTES,
+            dispatch=dispatch,
+            first_contact=ask_for_activation,
+        )
+        self._listener = Listener(connect, self._changed)
+
+    def start(self) -> None:
+        self._listener.start()
+        self.pipeline.start()
+
+    def stop(self) -> bool:
+        """Stores what is queued; False if time ran out first."""
+        drained = self.pipeline.drain(settings.DRAIN_SECONDS)
+        self._listener.stop()
+        return drained
+
+    def _changed(self, change: Change | None) -> None:
+        self.router.on_change(change)
+        self.grants.on_change(change)
+        self._on_change(change)
+
+
+def connect() -> psycopg.Connection:
+    """A connection of its own for a thread that outlives requests, to the database that Django uses."""
+    params: dict[str, Any] = connections["default"].get_connection_params()
+    for name in ("cursor_factory", "context", "prepare_threshold"):
+        params.pop(name, None)
+    limits = "-c statement_timeout=60s -c lock_timeout=20s -c idle_in_transaction_session_timeout=60s"
+    params["options"] = f"{params.get('options') or ''} {limits}".strip()
+    defaults = {"connect_timeout": 5, "keepalives_idle": 10, "tcp_user_timeout": 20_000}
+    return psycopg.connect(**(defaults | params), autocommit=True, application_name="thingscale-ingest")
+
+
+def ask_for_activation(devices: list[int]) -> None:
+    """A lost task is made good by the periodic one, so a broker that is away costs nothing but time."""
+    try:
+        for device in devices:
+            activate_device.apply_async((device,), retry=False)
+    except Exception as error:
+        log.warning("Auto-activation waits for its next round: %s", type(error).__name__)

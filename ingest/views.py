@@ -1,0 +1,61 @@
+"""The HTTP connector as a Django view, for WSGI-only hosting and the test client:
+the same rules, the same pipeline."""
+
+import atexit
+import functools
+from concurrent.futures import Future
+
+from django.conf import settings
+from django.db import Error
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from ingest import http
+from ingest.message import Outcome, RawMessage
+from ingest.pipeline import QueueFull
+from ingest.service import Ingest
+
+
+@functools.cache
+def ingest() -> Ingest:
+    """Started with the first request, once a process."""
+    service = Ingest()
+    service.start()
+    atexit.register(service.stop)
+    return service
+
+
+@csrf_exempt
+def connector(request: HttpRequest) -> HttpResponse:
+    answer = _answer(request)
+    content_type, body = answer.body(request.headers.get("Accept", ""))
+    return HttpResponse(body, content_type, answer.status, headers=answer.headers)
+
+
+def _answer(request: HttpRequest) -> http.Answer:
+    if request.method != "POST":
+        return http.METHOD_NOT_ALLOWED
+    try:
+        grant = ingest().grants.find(request.headers.get("X-DEVICETOKEN", ""))
+    except Error:
+        return http.TRY_AGAIN
+    if grant is None:
+        return http.AUTH_REQUIRED
+    kind = http.kind_of(request.path)
+    assert kind is not None  # ingest.urls routes only these
+    headers = {name.lower(): value.encode("latin-1") for name, value in request.headers.items()}
+    body = request.read(http.MAX_BODY + 1)
+    return _store(http.message(kind, grant.user, headers, body))
+
+
+def _store(message: RawMessage) -> http.Answer:
+    stored: Future[Outcome] = Future()
+    try:
+        submission = ingest().pipeline.accept([message], lambda outcomes: stored.set_result(outcomes[0]))
+    except QueueFull:
+        return http.TRY_AGAIN
+    try:
+        return http.answer(stored.result(settings.HTTP_STORE_SECONDS))
+    except TimeoutError:
+        submission.cancelled = True  # unless it is in a transaction already
+        return http.TRY_AGAIN

@@ -1,0 +1,25 @@
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from thingscale.accounts.actions import create_account
+from thingscale.accounts.credentials import render
+
+
+class Command(BaseCommand):
+    help = "Creates an account and prints its user id and tokens."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--email", required=True)
+        parser.add_argument("--password", required=True)
+        parser.add_argument("--locale", default="UTC", help="IANA time zone")
+        parser.add_argument("--staff", action="store_true", help="may use the operator's admin")
+        parser.add_argument("--json", action="store_true")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            user = create_account(options["email"], options["password"], options["locale"], options["staff"])
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from None
+        self.stdout.write(render(user, options["json"]))

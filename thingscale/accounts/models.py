@@ -1,0 +1,81 @@
+"""Accounts and their tokens."""
+
+from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import PermissionsMixin
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils import timezone
+
+from thingscale.accounts.querysets import TokenQuerySet, UserManager
+from thingscale.lib import tokens
+
+
+def validate_zone(name: str) -> None:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValidationError("Give an IANA time zone such as Europe/Berlin.") from None
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """Owns devices, channels, events, one API token and one device token."""
+
+    email = models.EmailField(unique=True)  # signs in with it
+    email1 = models.EmailField(blank=True)
+    email2 = models.EmailField(blank=True)
+    organization = models.CharField(max_length=200, blank=True)
+    locale = models.CharField(max_length=64, default="UTC", validators=[validate_zone])
+    user_alias = models.CharField(max_length=200, blank=True)
+    is_staff = models.BooleanField(default=False)
+    is_active = models.BooleanField(default=True)
+    date_joined = models.DateTimeField(default=timezone.now)
+    rest_rate = models.PositiveIntegerField(default=20, help_text="REST requests a second")
+    max_devices = models.PositiveIntegerField(default=10_000)
+    max_channels = models.PositiveIntegerField(default=10_000)
+    max_storage = models.PositiveBigIntegerField(default=5_242_880_000)
+
+    USERNAME_FIELD = "email"
+    objects: ClassVar[UserManager] = UserManager()
+
+    @property
+    def user_id(self) -> str:
+        return f"U{self.pk:06d}"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.locale)
+
+    def __str__(self) -> str:
+        return self.user_id
+
+
+class Token(models.Model):
+    """A user's current token of a kind has no end; a rotated one ends after the overlap."""
+
+    class Kind(models.TextChoices):
+        API = "api"
+        DEVICE = "device"
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="tokens")
+    kind = models.CharField(max_length=6, choices=Kind)
+    digest = models.BinaryField(max_length=32, unique=True)
+    ciphertext = models.BinaryField()
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[Any] = TokenQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "kind"], condition=models.Q(expires_at=None), name="one_current_token"
+            )
+        ]
+
+    @property
+    def plain(self) -> str:
+        return tokens.decrypt(bytes(self.ciphertext), settings.SECRET_KEY)

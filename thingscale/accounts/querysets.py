@@ -1,0 +1,39 @@
+"""Reads of accounts and tokens."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth.base_user import BaseUserManager
+from django.db import models
+from django.utils import timezone
+
+from thingscale.lib import tokens
+
+if TYPE_CHECKING:
+    from thingscale.accounts.models import Token, User
+
+
+class UserManager(BaseUserManager["User"]):
+    def by_user_id(self, user_id: str) -> "User":
+        """Raises User.DoesNotExist, also for what is no user id."""
+        match = re.fullmatch(r"U(\d{6,18})", user_id)
+        return self.get(pk=int(match[1]) if match else 0)
+
+
+class TokenQuerySet(models.QuerySet[Any]):
+    def live(self) -> "TokenQuerySet":
+        now = timezone.now()
+        return self.filter(models.Q(expires_at=None) | models.Q(expires_at__gt=now), user__is_active=True)
+
+    def find(self, kind: str, plain: str) -> "Token | None":
+        """The live token with this text, with its user, or None."""
+        if not tokens.well_formed(plain):
+            return None
+        found: Token | None = (
+            self.live().filter(kind=kind, digest=tokens.digest(plain)).select_related("user").first()
+        )
+        return found
+
+    def current(self, user: "User", kind: str) -> "Token":
+        token: Token = self.get(user=user, kind=kind, expires_at=None)
+        return token

@@ -1,0 +1,41 @@
+"""System checks of the settings: an id, a sentence and a hint for each."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+
+
+@register()
+def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    return [message for check in (_secret_key, _tls, _ingest_mode) for message in check()]
+
+
+def _secret_key() -> list[CheckMessage]:
+    if not settings.SECRET_KEY.startswith("insecure"):
+        return []
+    return [
+        Warning(
+            "No secret key: tokens are encrypted with a well-known one.",
+            hint="Set THINGSCALE_SECRET_KEY, or start with `manage.py up`, which makes one.",
+            id="thingscale.W001",
+        )
+    ]
+
+
+def _tls() -> list[CheckMessage]:
+    if bool(settings.TLS_CERT) == bool(settings.TLS_KEY):
+        return []
+    return [
+        Error(
+            "THINGSCALE_TLS_CERT and THINGSCALE_TLS_KEY go together.",
+            hint="Set both to PEM files, or neither.",
+            id="thingscale.E001",
+        )
+    ]
+
+
+def _ingest_mode() -> list[CheckMessage]:
+    if settings.INGEST_MODE in {"gateway", "broker"}:
+        return []
+    return [Error("THINGSCALE_INGEST must be `gateway` or `broker`.", id="thingscale.E002")]

@@ -1,0 +1,40 @@
+"""Writes of devices. Mapping to a channel is in streams/actions.py, which stores what was held."""
+
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from thingscale import invalidation
+from thingscale.accounts.models import User
+from thingscale.devices.models import DEVICE_ID_RULE, Device
+from thingscale.lib.errors import Refused
+from thingscale.lib.names import bad_device_id
+
+
+@transaction.atomic
+def create_device(user: User, device_id: str, **fields: Any) -> Device:
+    """A device made by a person: enabled, unmapped.
+
+    Raises Refused: DEVICE_ID_ZERO, BAD_PARAMETER, MAX_DEVICE_REACH, DEVICE_INUSE.
+    """
+    if code := bad_device_id(device_id):
+        raise Refused(code, DEVICE_ID_RULE)
+    if Device.objects.for_user(user).count() >= user.max_devices:
+        raise Refused("MAX_DEVICE_REACH", f"You have {user.max_devices} devices: delete one first.")
+    try:
+        with transaction.atomic():
+            device = Device(user=user, device_id=device_id, **fields)
+            device.activate_at = timezone.now() if device.enabled else None
+            device.save(force_insert=True)
+    except IntegrityError:
+        raise Refused("DEVICE_INUSE", f"There is a device {device_id} already: change it with PUT.") from None
+    invalidation.announce("device", user.pk, device_id)
+    return device
+
+
+@transaction.atomic
+def delete_device(device: Device) -> None:
+    """Its stored datapoints stay in the channel; held messages go."""
+    device.delete()
+    invalidation.announce("device", device.user_id, device.device_id)

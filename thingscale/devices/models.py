@@ -1,0 +1,93 @@
+"""Devices, what waits for them, and what was refused."""
+
+from typing import ClassVar
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils import timezone
+
+from thingscale.accounts.owned import OwnedQuerySet
+from thingscale.lib.names import bad_device_id
+
+DEVICE_ID_RULE = "A device id has 1 to 64 characters, is not 0, and has no / + # or control characters."
+
+
+def validate_device_id(device_id: str) -> None:
+    if bad_device_id(device_id):
+        raise ValidationError(DEVICE_ID_RULE)
+
+
+class Device(models.Model):
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="devices")
+    device_id = models.CharField(max_length=64, validators=[validate_device_id])
+    description = models.CharField(max_length=1000, blank=True)
+    enabled = models.BooleanField(default=True)
+    mapped_channel = models.ForeignKey(
+        "streams.Channel", on_delete=models.SET_NULL, null=True, related_name="devices"
+    )
+    device_type = models.CharField(max_length=200, blank=True)
+    location = models.CharField(max_length=200, blank=True)
+    manufacturer = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    activate_at = models.DateTimeField(null=True)  # first enabled; null: never, so still new
+    state = models.JSONField(null=True)
+    state_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[OwnedQuerySet["Device"]] = OwnedQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "device_id"], name="one_device_id_a_user")]
+
+    def __str__(self) -> str:
+        return self.device_id
+
+
+class HeldMessage(models.Model):
+    """A decoded message of a new or unmapped device, stored in the channel once there is one."""
+
+    KEPT = 100  # a device
+
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="held")
+    tag = models.CharField(max_length=64, null=True)
+    value = models.JSONField()
+    received_at = models.DateTimeField()
+    dedupe = models.BigIntegerField(null=True)
+
+
+class RejectedMessage(models.Model):
+    """A message that was answered and not stored, with the reason."""
+
+    KEPT = 1000  # a user
+    EXCERPT = 256  # bytes of payload
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="rejected", db_index=False
+    )
+    device_id = models.CharField(max_length=64, blank=True)
+    source = models.CharField(max_length=200)  # "json", "binary", ..., or the unknown topic without its token
+    reason = models.CharField(max_length=40)
+    payload = models.BinaryField()  # its first bytes
+    size = models.PositiveIntegerField()
+    received_at = models.DateTimeField()
+
+    objects: ClassVar[OwnedQuerySet["RejectedMessage"]] = OwnedQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        indexes = [models.Index(fields=["user", "id"], name="newest_rejected_of_a_user")]
+
+
+class ActivationRule(models.Model):
+    """New devices whose id matches the pattern are enabled and mapped (CONTRACT 7)."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="activation_rules"
+    )
+    pattern = models.CharField(max_length=64, help_text="a device id, with * and ?")
+    channel = models.ForeignKey("streams.Channel", on_delete=models.CASCADE)
+    position = models.PositiveIntegerField(default=0)
+
+    objects: ClassVar[OwnedQuerySet["ActivationRule"]] = OwnedQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        ordering = ["position", "id"]

@@ -1,0 +1,160 @@
+"""What ingest writes of devices, in the transaction of its batch: first contact, held and rejected messages,
+state. Plain SQL on the writer's own connection; one statement a batch, whatever its size."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple, TypeVar
+
+import psycopg
+
+from thingscale.devices.models import HeldMessage, RejectedMessage
+
+DeviceKey = tuple[int, str]  # user's primary key, device id
+
+
+T = TypeVar("T", bound=tuple[object, ...])
+
+
+class DeviceRow(NamedTuple):
+    pk: int
+    enabled: bool
+    channel: int | None
+    new: bool  # never enabled
+
+
+class Held(NamedTuple):
+    device: int
+    tag: str | None
+    value: str  # JSON text
+    received_at: datetime
+    dedupe: int | None
+
+
+class Rejected(NamedTuple):
+    user: int
+    device_id: str
+    source: str
+    reason: str
+    payload: bytes
+    size: int
+    received_at: datetime
+
+
+def lock(cursor: psycopg.Cursor, keys: Iterable[DeviceKey]) -> dict[DeviceKey, DeviceRow]:
+    """The devices that exist, locked, so that none is mapped while a message is being held for it."""
+    users, names = _columns(sorted(keys), 2)
+    cursor.execute(
+        """SELECT d.id, d.enabled, d.mapped_channel_id, d.activate_at IS NULL, d.user_id, d.device_id
+        FROM devices_device d
+        JOIN unnest(%s::bigint[], %s::text[]) AS k (user_id, device_id)
+            ON d.user_id = k.user_id AND d.device_id = k.device_id
+        ORDER BY d.id FOR UPDATE OF d""",
+        [users, names],
+    )
+    return {(row[4], row[5]): DeviceRow(*row[:4]) for row in cursor.fetchall()}
+
+
+def create(cursor: psycopg.Cursor, keys: Iterable[DeviceKey]) -> set[DeviceKey]:
+    """Devices on first contact: disabled, unmapped. Returns those that are new; an account has room
+    for max_devices."""
+    users, names = _columns(sorted(keys), 2)
+    cursor.execute(
+        """WITH asked AS (
+            SELECT k.*, row_number() OVER (PARTITION BY k.user_id ORDER BY k.device_id) AS place
+            FROM unnest(%s::bigint[], %s::text[]) AS k (user_id, device_id)
+        ), room AS (
+            SELECT u.id, u.max_devices - count(d.id) AS free
+            FROM accounts_user u LEFT JOIN devices_device d ON d.user_id = u.id
+            WHERE u.id = ANY (%s) GROUP BY u.id
+        )
+        INSERT INTO devices_device (user_id, device_id, description, enabled, device_type, location,
+            manufacturer, created_at)
+        SELECT asked.user_id, asked.device_id, '', false, '', '', '', now()
+        FROM asked JOIN room ON room.id = asked.user_id AND asked.place <= room.free
+        ORDER BY asked.user_id, asked.device_id
+        ON CONFLICT (user_id, device_id) DO NOTHING
+        RETURNING user_id, device_id""",
+        [users, names, users],
+    )
+    return {(user, name) for user, name in cursor.fetchall()}
+
+
+def hold(cursor: psycopg.Cursor, held: Sequence[Held]) -> None:
+    """Keeps the newest of each device."""
+    newest = _newest(held, HeldMessage.KEPT)
+    cursor.execute(
+        """INSERT INTO devices_heldmessage (device_id, tag, value, received_at, dedupe)
+        SELECT device, tag, value::jsonb, received_at, dedupe
+        FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::timestamptz[], %s::bigint[])
+            WITH ORDINALITY AS h (device, tag, value, received_at, dedupe, place)
+        ORDER BY place""",
+        _columns(newest, 5),
+    )
+    cursor.execute(
+        """DELETE FROM devices_heldmessage h
+        USING unnest(%s::bigint[]) AS d (device)
+        WHERE h.device_id = d.device AND h.id <= (
+            SELECT id FROM devices_heldmessage WHERE device_id = d.device
+            ORDER BY id DESC OFFSET %s LIMIT 1)""",
+        [list({row.device for row in newest}), HeldMessage.KEPT],
+    )
+
+
+def reject(cursor: psycopg.Cursor, rejected: Sequence[Rejected]) -> None:
+    """Keeps the newest of each user."""
+    newest = _newest(rejected, RejectedMessage.KEPT)
+    cursor.execute(
+        """INSERT INTO devices_rejectedmessage
+            (user_id, device_id, source, reason, payload, size, received_at)
+        SELECT r.user_id, r.device_id, r.source, r.reason, r.payload, r.size, r.received_at
+        FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::bytea[], %s::int[],
+            %s::timestamptz[]) WITH ORDINALITY
+            AS r (user_id, device_id, source, reason, payload, size, received_at, place)
+        JOIN accounts_user u ON u.id = r.user_id
+        ORDER BY place""",
+        _columns(newest, 7),
+    )
+    cursor.execute(
+        """DELETE FROM devices_rejectedmessage r
+        USING unnest(%s::bigint[]) AS u (id)
+        WHERE r.user_id = u.id AND r.id <= (
+            SELECT id FROM devices_rejectedmessage WHERE user_id = u.id
+            ORDER BY id DESC OFFSET %s LIMIT 1)""",
+        [list({row.user for row in newest}), RejectedMessage.KEPT],
+    )
+
+
+def set_states(cursor: psycopg.Cursor, states: dict[int, tuple[str, datetime]]) -> None:
+    """`states`: device's primary key -> JSON text and receive time; the latest only."""
+    cursor.execute(
+        """UPDATE devices_device d SET state = s.state::jsonb, state_at = s.at
+        FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[]) AS s (device, state, at)
+        WHERE d.id = s.device AND (d.state_at IS NULL OR d.state_at <= s.at)""",
+        [list(states), [state for state, _ in states.values()], [at for _, at in states.values()]],
+    )
+
+
+def held_before(cursor: psycopg.Cursor, keys: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Which (device, dedupe key) are already held."""
+    cursor.execute(
+        """SELECT h.device_id, h.dedupe FROM devices_heldmessage h
+        JOIN unnest(%s::bigint[], %s::bigint[]) AS k (device, dedupe)
+            ON h.device_id = k.device AND h.dedupe = k.dedupe""",
+        _columns(keys, 2),
+    )
+    return {(device, dedupe) for device, dedupe in cursor.fetchall()}
+
+
+def _newest(rows: Sequence[T], most: int) -> list[T]:
+    """At most `most` of each owner (the rows' first field), in the order given."""
+    counts: dict[object, int] = {}
+    kept = []
+    for row in reversed(rows):
+        counts[row[0]] = counts.get(row[0], 0) + 1
+        if counts[row[0]] <= most:
+            kept.append(row)
+    return kept[::-1]
+
+
+def _columns(rows: Sequence[tuple[object, ...]], width: int) -> list[list[object]]:
+    return [[row[place] for row in rows] for place in range(width)]

@@ -1,0 +1,68 @@
+"""What changed, told to every process: the routing and token caches of the connectors follow at once.
+
+`announce()` goes out with the transaction's COMMIT (PostgreSQL NOTIFY). `Listener` is a thread that
+calls back for each change. Changes missed while it was cut off are made good by a call with None,
+which means: forget everything.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+import psycopg
+from django.db import connection
+
+CHANNEL = "thingscale"
+log = logging.getLogger(__name__)
+
+Change = tuple[str, int, str]  # noun ("device", "devices", "tokens"), user's primary key, device id or ""
+
+
+def announce(noun: str, user: int, name: str = "") -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, f"{noun}:{user}:{name}"])
+
+
+def parse(payload: str) -> Change:
+    noun, user, name = payload.split(":", 2)
+    return noun, int(user), name
+
+
+class Listener:
+    """Listens on a connection of its own and reconnects by itself.
+
+    `connect` opens a psycopg connection in autocommit mode; `on_change` runs in this thread.
+    """
+
+    def __init__(
+        self, connect: Callable[[], psycopg.Connection], on_change: Callable[[Change | None], None]
+    ) -> None:
+        self._connect = connect
+        self._on_change = on_change
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="invalidation", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with self._connect() as listening:
+                    self._listen(listening)
+            except psycopg.Error as error:
+                log.warning("Lost the connection for cache invalidation: %s", type(error).__name__)
+            self._on_change(None)
+            self._stop.wait(0.5)
+
+    def _listen(self, listening: psycopg.Connection) -> None:
+        listening.execute(f"LISTEN {CHANNEL}")
+        self._on_change(None)
+        while not self._stop.is_set():
+            for notification in listening.notifies(timeout=1, stop_after=1):
+                self._on_change(parse(notification.payload))
+            listening.execute("SELECT 1")  # notices a dead server

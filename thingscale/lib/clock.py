@@ -1,0 +1,76 @@
+"""Time: UTC microseconds inside, the user's zone outside."""
+
+import re
+import time
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+POSTGRES_EPOCH = 946_684_800_000_000  # 2000-01-01 UTC in microseconds of the Unix epoch
+MICROSECOND = timedelta(microseconds=1)
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+LATEST = datetime.max.replace(tzinfo=UTC)
+_LOCAL = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d)(:\d\d(\.\d{1,6})?)?")
+_ISO = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)")
+
+
+def now_us() -> int:
+    """Microseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1000
+
+
+def from_us(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(
+        microsecond=microseconds % 1_000_000
+    )
+
+
+def to_us(moment: datetime) -> int:
+    whole = int(moment.replace(microsecond=0).timestamp())
+    return whole * 1_000_000 + moment.microsecond
+
+
+def with_colon(moment: datetime, zone: ZoneInfo) -> str:
+    """`2019-09-06T19:01:38+09:00`, as devices show it (CONTRACT, time forms)."""
+    return moment.astimezone(zone).isoformat(timespec="seconds")
+
+
+def without_colon(moment: datetime, zone: ZoneInfo) -> str:
+    """`2015-02-06T08:26:29+0900`, as streams show it (CONTRACT, time forms)."""
+    return moment.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def parse_start(text: str, zone: ZoneInfo) -> datetime:
+    """The first moment that the text can mean. Raises ValueError."""
+    return _parse(text, zone, fold=0)
+
+
+def parse_end(text: str, zone: ZoneInfo) -> datetime:
+    """The last moment that the text can mean: a minute or second without its fraction is taken whole."""
+    moment = _parse(text, zone, fold=1)
+    match = _LOCAL.match(text.strip())
+    if match and match[4]:
+        return moment
+    unit = SECOND if match and match[3] else MINUTE
+    return moment + min(unit - MICROSECOND, LATEST - moment)
+
+
+def _parse(text: str, zone: ZoneInfo, fold: int) -> datetime:
+    text = text.strip()
+    if not _ISO.fullmatch(text) and not _LOCAL.fullmatch(text):
+        raise ValueError("must look like 2026-01-31 13:45, 2026-01-31 13:45:30 or 2026-01-31T13:45:30+09:00")
+    moment = datetime.fromisoformat(text)
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else resolve_local(moment, zone, fold)
+    except OverflowError:  # 0001-01-01 and 9999-12-31, "for ever" to many clients, end elsewhere in UTC
+        return EARLIEST if moment.year == 1 else LATEST
+
+
+def resolve_local(local: datetime, zone: ZoneInfo, fold: int) -> datetime:
+    """A naive local time as UTC: one that a clock change makes double is told apart by `fold`,
+    one that does not exist is moved forward over the gap."""
+    first, second = (local.replace(tzinfo=zone, fold=f) for f in (0, 1))
+    in_gap = first.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != local
+    # Before the gap's end, fold=0 carries the old offset, which moves the time forward.
+    return (first if in_gap or fold == 0 else second).astimezone(UTC)

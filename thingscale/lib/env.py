@@ -1,0 +1,58 @@
+"""Settings from the environment: each read names the variable in its error."""
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+
+class BadSetting(Exception):
+    """An environment variable that can't be used. The text names it and never shows a password."""
+
+
+def text(name: str, default: str = "") -> str:
+    return os.environ.get(name) or default
+
+
+def flag(name: str, default: bool = False) -> bool:
+    value = text(name, "1" if default else "0").lower()
+    if value not in {"0", "1", "true", "false", "yes", "no"}:
+        raise BadSetting(f"{name} must be 1 or 0.")
+    return value in {"1", "true", "yes"}
+
+
+def integer(name: str, default: int, low: int = 0, high: int = 2**31 - 1) -> int:
+    value = text(name, str(default))
+    if not value.isdecimal() or not low <= int(value) <= high:
+        raise BadSetting(f"{name} must be a whole number from {low} to {high}.")
+    return int(value)
+
+
+def path(name: str, default: Path) -> Path:
+    return Path(text(name, str(default))).expanduser().resolve()
+
+
+def database(name: str = "DATABASE_URL") -> dict[str, Any]:
+    """Django's connection settings from a PostgreSQL connection URI (libpq's form)."""
+    try:
+        parts = conninfo_to_dict(text(name, "postgresql:///thingscale"))
+    except ProgrammingError:
+        raise BadSetting(f"{name} must look like postgresql://user:password@host:5432/name.") from None
+    known = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
+    settings: dict[str, Any] = {key: parts.pop(part, "") or "" for key, part in known.items()}
+    return settings | {"ENGINE": "django.db.backends.postgresql", "OPTIONS": parts}
+
+
+def broker(name: str, default: str = "") -> tuple[str, int, str | None, str | None]:
+    """Host, port, user name and password of an `mqtt://` URL."""
+    url = urlsplit(text(name) or default or "mqtt://127.0.0.1:1884")
+    try:
+        port = url.port or 1883
+    except ValueError:
+        port = 0
+    if url.scheme != "mqtt" or not url.hostname or not port:
+        raise BadSetting(f"{name} must look like mqtt://host:1883.")
+    return url.hostname, port, url.username, url.password

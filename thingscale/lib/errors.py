@@ -1,0 +1,10 @@
+"""What a caller can do wrong, by the codes of the contract."""
+
+
+class Refused(Exception):
+    """`code` as in CONTRACT 2, `detail` one sentence that says what to do."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail

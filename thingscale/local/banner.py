@@ -1,0 +1,47 @@
+"""What the person at the terminal reads."""
+
+from thingscale.local.config import Config
+from thingscale.local.first_start import DEVICE, EMAIL, FirstAccount
+
+
+def first_account(account: FirstAccount) -> str:
+    rows = [
+        ("user id", account.user_id),
+        ("API token", account.api_token),
+        ("device token", account.device_token),
+        ("console", f"{EMAIL}   password {account.password}"),
+    ]
+    lines = ["Your first account. The password is shown only now.", "", *(f"{k:<13}{v}" for k, v in rows)]
+    return box(lines)
+
+
+def box(lines: list[str]) -> str:
+    width = max(map(len, lines))
+    body = [f"│ {line:<{width}} │" for line in lines]
+    return "\n".join([f"╭{'─' * (width + 2)}╮", *body, f"╰{'─' * (width + 2)}╯"])
+
+
+def ready(config: Config, account: FirstAccount | None) -> str:
+    user = account.user_id if account else "U000001"
+    token = account.device_token if account else "DEVICE_TOKEN"
+    api_token = account.api_token if account else "API_TOKEN"
+    hint = [] if account else [f"(the tokens: manage.py show_account {user})"]
+    lines = [f"ready: {config.url}/", "", f"Send a value, and read it back: {' '.join(hint)}".rstrip(" "), ""]
+    lines += [_post(config, token), *_publish(config, user, token), _read(config, api_token)]
+    return "\n".join([*lines, "", "Ctrl-C stops everything."])
+
+
+def _post(config: Config, token: str) -> str:
+    headers = f"-H 'X-DEVICETOKEN: {token}' -H 'X-DEVICEID: {DEVICE}'"
+    return f"""  curl -X POST {config.url}/post_v2/ {headers} -d '{{"temp": 21.5}}'"""
+
+
+def _publish(config: Config, user: str, token: str) -> list[str]:
+    if not config.gateway:
+        return []
+    login = f"-h {config.host} -p {config.mqtt_port} -u {user} -P {token}"
+    return [f"""  mosquitto_pub {login} -t '{token}/json/{DEVICE}' -q 1 -m '{{"temp": 21.5}}'"""]
+
+
+def _read(config: Config, api_token: str) -> str:
+    return f"  curl -H 'X-APITOKEN: {api_token}' -H 'X-ENDTIME: last' {config.url}/v2/stream/0"

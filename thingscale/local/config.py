@@ -1,0 +1,71 @@
+"""What `manage.py up` takes from the environment."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from thingscale.lib import env
+from thingscale.local import ports
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Config:
+    home: Path
+    bind: str
+    http_port: int
+    mqtt_port: int
+    gateway: bool  # devices connect to us, not to a broker of the user's own
+    listens: Mapping[str, int]  # variable -> port, of all that must be free
+
+    @property
+    def host(self) -> str:
+        """Where a program on this machine reaches what listens on `bind`."""
+        return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.bind, self.bind)  # noqa: S104
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.http_port}"
+
+
+def read() -> Config:
+    """Raises env.BadSetting."""
+    gateway = env.text("THINGSCALE_INGEST", "gateway") != "broker"
+    listens = {"THINGSCALE_HTTP_PORT": env.integer("THINGSCALE_HTTP_PORT", 8000, 1, 65535)}
+    if gateway:
+        listens["THINGSCALE_MQTT_PORT"] = env.integer("THINGSCALE_MQTT_PORT", 1883, 1, 65535)
+        listens["THINGSCALE_MQTT_WS_PORT"] = env.integer("THINGSCALE_MQTT_WS_PORT", 8083, 1, 65535)
+    if gateway and env.text("THINGSCALE_TLS_CERT"):
+        listens["THINGSCALE_MQTT_TLS_PORT"] = env.integer("THINGSCALE_MQTT_TLS_PORT", 8883, 1, 65535)
+        listens["THINGSCALE_MQTT_WSS_PORT"] = env.integer("THINGSCALE_MQTT_WSS_PORT", 8084, 1, 65535)
+    return Config(
+        home=env.path("THINGSCALE_HOME", PROJECT / "var"),
+        bind=env.text("THINGSCALE_BIND", "127.0.0.1"),
+        http_port=listens["THINGSCALE_HTTP_PORT"],
+        mqtt_port=listens.get("THINGSCALE_MQTT_PORT", 0),
+        gateway=gateway,
+        listens=listens,
+    )
+
+
+def check_ports(config: Config) -> None:
+    """Raises StartError for the first that is taken, also by another of ours."""
+    seen: dict[int, str] = {}
+    for variable, port in config.listens.items():
+        if port in seen:
+            raise env.BadSetting(f"{variable} and {seen[port]} are both {port}: give them different ports.")
+        seen[port] = variable
+        ports.check_free(config.bind, port, variable)
+
+
+def child_environment(config: Config, servers: Mapping[str, str], secret: str) -> dict[str, str]:
+    """What our processes get: the environment as it is, and the way to the servers."""
+    ours = {
+        "THINGSCALE_HOME": str(config.home),
+        "THINGSCALE_SECRET_KEY": os.environ.get("THINGSCALE_SECRET_KEY") or secret,
+        "PYTHONUNBUFFERED": "1",
+    }
+    return {**os.environ, **ours, **servers}

@@ -1,0 +1,73 @@
+"""Looks at the servers that the environment names, before anything is started."""
+
+import os
+from collections.abc import Callable, Mapping
+from urllib.parse import unquote, urlsplit
+
+import psycopg
+
+from thingscale.lib import env
+from thingscale.local import ports
+from thingscale.local.errors import StartError
+
+
+def check(environment: Mapping[str, str]) -> None:
+    """Raises BadSetting for a malformed variable, StartError for one whose server does not answer."""
+    for variable, look in LOOKS.items():
+        if environment.get(variable):
+            look(variable, environment[variable])
+
+
+def check_database(variable: str, url: str) -> None:
+    env.database(variable)
+    try:
+        psycopg.connect(url, connect_timeout=5).close()
+    except psycopg.OperationalError as error:
+        raise _unreachable(variable, url, str(error)) from None
+
+
+def check_redis(variable: str, url: str) -> None:
+    import redis  # loaded only where it is needed, to keep the supervisor small
+
+    form = f"{variable} must look like redis://host:6379/0 or unix:///path/to/valkey.sock."
+    try:
+        client = redis.Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5)
+    except ValueError:
+        raise env.BadSetting(form) from None
+    if not urlsplit(url).hostname and not urlsplit(url).path.strip("/"):
+        raise env.BadSetting(form)
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        raise _unreachable(variable, url, str(error)) from None
+    finally:
+        client.close()
+
+
+def check_mqtt(variable: str, _url: str) -> None:
+    host, port, _, _ = env.broker(variable)
+    if not ports.answers(host, port):
+        raise StartError(f"{variable}: no MQTT broker answers on {host} port {port}.")
+
+
+LOOKS: dict[str, Callable[[str, str], None]] = {
+    "DATABASE_URL": check_database,
+    "REDIS_URL": check_redis,
+    "MQTT_URL": check_mqtt,
+    "MQTT5_URL": check_mqtt,
+}
+
+
+def _unreachable(variable: str, url: str, reason: str) -> StartError:
+    first = (reason.strip().splitlines() or ["no answer"])[0].rstrip(".")
+    return StartError(f"{variable}: the server can't be used ({_without_password(first, url)}).")
+
+
+def _without_password(text: str, url: str) -> str:
+    try:
+        password = urlsplit(url).password or os.environ.get("PGPASSWORD", "")
+    except ValueError:
+        return "no details, since they may hold the password"
+    for secret in filter(None, {password, unquote(password)}):
+        text = text.replace(secret, "***")
+    return text

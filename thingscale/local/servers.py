@@ -1,0 +1,81 @@
+"""Private PostgreSQL, Valkey and MQTT broker for the length of a `with`: for tests and benchmarks."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from thingscale.local.broker import Broker
+from thingscale.local.home import Home
+from thingscale.local.place import SHARED
+from thingscale.local.postgres import Postgres
+from thingscale.local.valkey import Valkey
+
+VARIABLES = {"postgres": "DATABASE_URL", "valkey": "REDIS_URL", "broker": "MQTT_URL"}
+ALL = frozenset(VARIABLES)
+
+
+def not_given(environment: Mapping[str, str]) -> frozenset[str]:
+    """The servers that the environment doesn't name."""
+    return frozenset(name for name, variable in VARIABLES.items() if not environment.get(variable))
+
+
+class Servers:
+    """`with Servers() as env:` starts the wanted servers; `env` holds the variables that lead to them.
+
+    Without a home they live in a temporary one, which is deleted afterwards. Each server can be stopped,
+    killed (as by kill -9) and started again meanwhile: `servers.postgres.stop()`.
+    """
+
+    def __init__(self, home: Path | None = None, want: Iterable[str] = ALL, fast: bool = False) -> None:
+        self._given = home
+        self._fast = fast
+        self.want = frozenset(want)
+
+    def __enter__(self) -> dict[str, str]:
+        self._temporary = None if self._given else tempfile.mkdtemp(prefix="thingscale-")
+        self.home = Home(self._given or Path(str(self._temporary)) / "home")
+        if self._temporary and os.geteuid() == 0:
+            Path(self._temporary).chmod(0o711)  # PostgreSQL's account must pass through
+        self.postgres = Postgres(self.home, self._fast)
+        self.valkey = Valkey(self.home)
+        self.broker = Broker(self.home)
+        try:
+            return self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def wanted(self) -> list[Postgres | Valkey | Broker]:
+        return [server for server in (self.postgres, self.valkey, self.broker) if server.name in self.want]
+
+    def _start(self) -> dict[str, str]:
+        self.home.create()
+        self.home.lock()
+        for server in reversed(self.wanted):  # PostgreSQL takes longest: it is waited for last
+            server.launch()
+        environment = {
+            "THINGSCALE_HOME": str(self.home.path),
+            "THINGSCALE_SECRET_KEY": os.environ.get("THINGSCALE_SECRET_KEY") or self.home.secret_key(),
+        }
+        for server in self.wanted:
+            server.wait_ready()
+            environment |= server.environment()
+        return environment
+
+    def close(self) -> None:
+        for server in reversed(self.wanted):
+            server.stop()
+        self.home.unlock()
+        self.home.remove_sockets()
+        if self._temporary:
+            shutil.rmtree(SHARED / self.home.key, ignore_errors=True)
+            shutil.rmtree(self._temporary, ignore_errors=True)

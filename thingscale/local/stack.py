@@ -1,0 +1,100 @@
+"""Our own three processes: how each is started, and how one knows that it is ready."""
+
+import http.client
+import sys
+import time
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+
+from thingscale.local import ports
+from thingscale.local.child import Child
+from thingscale.local.config import PROJECT, Config
+from thingscale.local.home import Home
+from thingscale.local.process import Program
+
+QUIET_CELERY_SECONDS = 15  # alive for this long counts as ready where the log level hides its "ready"
+
+
+def manage(*arguments: str) -> list[str]:
+    return [sys.executable, str(PROJECT / "manage.py"), *arguments]
+
+
+def web_command(config: Config) -> list[str]:
+    uvicorn = [sys.executable, "-m", "uvicorn", "thingscale.asgi:application"]
+    return [
+        *uvicorn,
+        "--host",
+        config.bind,
+        "--port",
+        str(config.http_port),
+        "--no-access-log",
+        "--lifespan",
+        "on",
+    ]
+
+
+def celery_command(home: Path) -> list[str]:
+    worker = [sys.executable, "-m", "celery", "-A", "thingscale", "worker", "--beat"]
+    size = ["--pool", "threads", "--concurrency", "1"]
+    alone = ["--without-gossip", "--without-mingle"]
+    return [*worker, *size, *alone, "--loglevel", "INFO", "--schedule", str(home / "celerybeat-schedule")]
+
+
+class OurProcess(Child):
+    def __init__(self, config: Config, home: Home, environment: Mapping[str, str]) -> None:
+        self.config = config
+        self.home = home
+        self.environment = environment
+
+    @abstractmethod
+    def command(self) -> list[str]: ...
+
+    def program(self) -> Program:
+        log = self.home.logs / f"{self.name}.log"
+        return Program(self.command(), log=log, env=self.environment, cwd=PROJECT)
+
+
+class Web(OurProcess):
+    name = "web"
+
+    def command(self) -> list[str]:
+        return web_command(self.config)
+
+    def ready(self) -> bool:
+        connection = http.client.HTTPConnection(self.config.host, self.config.http_port, timeout=2)
+        try:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+class Ingest(OurProcess):
+    name = "ingest"
+    stop_limit = 30.0  # it drains
+
+    def command(self) -> list[str]:
+        return manage("ingest")
+
+    def ready(self) -> bool:
+        return self.running() and (
+            not self.config.gateway or ports.answers(self.config.host, self.config.mqtt_port)
+        )
+
+
+class Celery(OurProcess):
+    name = "celery"
+
+    def command(self) -> list[str]:
+        return celery_command(self.home.path)
+
+    def launch(self) -> None:
+        self.launched = time.monotonic()
+        super().launch()
+
+    def ready(self) -> bool:
+        quiet = time.monotonic() - self.launched > QUIET_CELERY_SECONDS
+        return self.running() and (quiet or " ready." in self.output())

@@ -1,0 +1,192 @@
+"""Keeps children running until a signal comes, then stops them in reverse order."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from tempfile import TemporaryFile
+from types import FrameType
+
+from thingscale.local import logs
+from thingscale.local.child import POLL_SECONDS, Child
+from thingscale.local.errors import StartError
+from thingscale.local.process import Process, Program
+
+FIRST_DELAY, LAST_DELAY = 0.5, 10.0
+STEADY_SECONDS = 60  # a child that ran this long starts over with the first delay
+ECHO_SECONDS = 1.0  # at most one error line a child in this time
+ROTATE_SECONDS = 60.0
+WAITING_SECONDS = 10.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopped(Exception):
+    """A signal asked us to stop."""
+
+
+@dataclass
+class Watched:
+    child: Child
+    started: float
+    delay: float = FIRST_DELAY
+    restart_at: float | None = None
+    echoed_at: float = 0.0
+    read: int = 0  # offset in its log
+
+
+class Supervisor:
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._children: list[Child] = []
+        self._watched: list[Watched] = []
+        self._signals = 0
+        self._rotated_at = time.monotonic()
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        previous = [(number, signal.signal(number, self._on_signal)) for number in SIGNALS]
+        try:
+            yield
+        finally:
+            for number, handler in previous:
+                signal.signal(number, handler)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._signals += 1
+
+    @property
+    def asked_to_stop(self) -> bool:
+        return self._signals > 0
+
+    def start(self, child: Child) -> None:
+        """Returns when it is ready; from then on it is watched."""
+        self._check_signal()
+        self._children.append(child)
+        child.start(self._patiently(child))
+        self._watched.append(Watched(child, time.monotonic(), read=_log_size(child)))
+
+    def _patiently(self, child: Child) -> Callable[[], None]:
+        """`tick`, and a word every ten seconds: recovery after a crash can take minutes."""
+        told = time.monotonic()
+
+        def tick() -> None:
+            nonlocal told
+            self.tick()
+            if time.monotonic() - told > WAITING_SECONDS:
+                told = time.monotonic()
+                self._say(f"still waiting for {child.name} ({child.last_words()})")
+
+        return tick
+
+    def run(self, name: str, program: Program) -> str:
+        """A command that ends by itself. Its standard output, which reaches no log."""
+        self._check_signal()
+        start = logs.size(program.log) if program.log else 0
+        with TemporaryFile() as stdout:
+            process = Process(replace(program, stdout=stdout))
+            try:
+                while process.exit_code() is None:
+                    self.tick()
+                    time.sleep(POLL_SECONDS)
+            except BaseException:
+                process.stop(10)
+                raise
+            stdout.seek(0)
+            output = stdout.read().decode(errors="replace")
+        if process.exit_code():
+            reason = logs.telling_line(logs.read_from(program.log, start)) if program.log else ""
+            raise StartError(f"{name} failed ({reason or 'without a word'}); more in {program.log}.")
+        return output
+
+    def watch(self) -> None:
+        """Until a signal comes, which raises Stopped."""
+        while True:
+            self.tick()
+            time.sleep(0.1)
+
+    def tick(self) -> None:
+        """One look at everything."""
+        self._check_signal()
+        for watched in self._watched:
+            self._echo_errors(watched)
+            self._look_after(watched)
+        if time.monotonic() - self._rotated_at > ROTATE_SECONDS:
+            self._rotate()
+
+    def _check_signal(self) -> None:
+        if self._signals:
+            raise Stopped
+
+    def _look_after(self, watched: Watched) -> None:
+        now = time.monotonic()
+        if watched.restart_at is not None:
+            if now >= watched.restart_at:
+                self._restart(watched)
+        elif watched.child.exit_code() is not None:
+            if now - watched.started > STEADY_SECONDS:
+                watched.delay = FIRST_DELAY
+            self._plan_restart(watched, f"stopped ({watched.child.last_words()})")
+
+    def _plan_restart(self, watched: Watched, what: str) -> None:
+        self._say(f"{watched.child.name} {what}; starting it again in {watched.delay:g} s")
+        watched.restart_at = time.monotonic() + watched.delay
+        watched.delay = min(watched.delay * 2, LAST_DELAY)
+
+    def _restart(self, watched: Watched) -> None:
+        watched.restart_at = None
+        watched.started = time.monotonic()
+        try:
+            watched.child.launch()
+        except (StartError, OSError) as error:
+            self._plan_restart(watched, f"can't be started: {error}")
+        watched.read = _log_size(watched.child)
+
+    def _echo_errors(self, watched: Watched) -> None:
+        log = watched.child.process.program.log if watched.child.process else None
+        now = time.monotonic()
+        if log is None or now - watched.echoed_at < ECHO_SECONDS:
+            return
+        end = logs.size(log)
+        if end == watched.read:
+            return
+        lines = logs.error_lines(logs.read_from(log, min(watched.read, end)))
+        watched.read = end
+        if lines and watched.child.running():
+            more = f" (and {len(lines) - 1} more in {log})" if len(lines) > 1 else ""
+            self._say(f"{watched.child.name}: {lines[-1]}{more}")
+            watched.echoed_at = now
+
+    def _rotate(self) -> None:
+        self._rotated_at = time.monotonic()
+        for child in self._children:
+            if child.process and child.process.program.log:
+                logs.truncate_large(child.process.program.log)
+
+    def stop(self) -> None:
+        """In reverse order. A second signal kills what is left."""
+        for child in reversed(self._children):
+            if child.running():
+                self._stop_one(child)
+        self._children.clear()
+        self._watched.clear()
+
+    def _stop_one(self, child: Child) -> None:
+        process = child.process
+        if process is None:
+            return
+        self._say(f"stopping {child.name}")
+        process.ask_to_stop()
+        deadline = time.monotonic() + child.stop_limit
+        while child.running():
+            if self._signals > 1 or time.monotonic() > deadline:
+                self._say(f"{child.name} is killed")
+                child.force()
+                return
+            time.sleep(POLL_SECONDS)
+        process.kill_rest()
+
+
+def _log_size(child: Child) -> int:
+    log = child.process.program.log if child.process else None
+    return logs.size(log) if log else 0

@@ -1,0 +1,109 @@
+"""`manage.py up`: the whole platform from one command."""
+
+import errno
+import os
+import sys
+from collections.abc import Mapping
+
+import psycopg
+
+from thingscale.lib.env import BadSetting
+from thingscale.local import banner, config, given
+from thingscale.local.broker import Broker
+from thingscale.local.errors import StartError
+from thingscale.local.first_start import FirstAccount, Setup
+from thingscale.local.home import Home
+from thingscale.local.postgres import Postgres
+from thingscale.local.servers import not_given
+from thingscale.local.stack import Celery, Ingest, Web
+from thingscale.local.supervisor import Stopped, Supervisor
+from thingscale.local.valkey import Valkey
+
+
+def say(text: str) -> None:
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except OSError:
+        pass  # the terminal has gone; the platform goes on
+
+
+def run() -> int:
+    try:
+        settings = config.read()
+        home = Home(settings.home)
+        home.create()
+        os.umask(0o077)  # of all files from here on, the children's too
+        home.lock()
+        home.check_disk()
+        config.check_ports(settings)
+        given.check(os.environ)
+    except (StartError, BadSetting, OSError) as error:
+        return _fail(error)
+    supervisor = Supervisor(say)
+    with supervisor.signals():
+        return _supervise(Platform(settings, home, supervisor), supervisor)
+
+
+def _fail(error: Exception) -> int:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    sys.stderr.write(f"The disk is full ({error}).\n" if full else f"{error}\n")
+    return 1
+
+
+def _supervise(platform: "Platform", supervisor: Supervisor) -> int:
+    code = 0
+    try:
+        platform.start()
+        supervisor.watch()
+    except Stopped:
+        pass
+    except (StartError, BadSetting, OSError, psycopg.Error) as error:
+        code = 0 if supervisor.asked_to_stop else _fail(error)
+    finally:
+        supervisor.stop()
+        platform.home.remove_sockets()
+    say("stopped")
+    return code
+
+
+class Platform:
+    def __init__(self, settings: config.Config, home: Home, supervisor: Supervisor) -> None:
+        self.config = settings
+        self.home = home
+        self.supervisor = supervisor
+
+    def start(self) -> None:
+        environment = self._start_servers()
+        account = self._set_up(Setup(self.supervisor, self.home, environment))
+        for kind in (Web, Ingest, Celery):
+            self._start(kind(self.config, self.home, environment))
+        say(f"\n{banner.ready(self.config, account)}\n")
+
+    def _start_servers(self) -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        wanted = not_given(os.environ)
+        postgres = Postgres(self.home)
+        for server in (postgres, Valkey(self.home), Broker(self.home)):
+            if server.name in wanted:
+                self._start(server)
+                found |= server.environment()
+        if "broker" not in wanted:
+            found["MQTT5_URL"] = os.environ.get("MQTT5_URL") or os.environ["MQTT_URL"]
+        return config.child_environment(self.config, found, self.home.secret_key())
+
+    def _start(self, child: Postgres | Valkey | Broker | Web | Ingest | Celery) -> None:
+        say(f"starting {child.name}")
+        if isinstance(child, Postgres) and child.place.note:
+            say(child.place.note)
+        self.supervisor.start(child)
+
+    def _set_up(self, setup: Setup) -> FirstAccount | None:
+        say("preparing the database")
+        setup.migrate()
+        if setup.has_account():
+            return None
+        account = setup.create_account()
+        say(f"\n{banner.first_account(account)}\n")
+        setup.create_device(account.user_id)
+        return account

@@ -1,0 +1,115 @@
+"""All settings. Each variable is explained in docs/configuration.md."""
+
+from pathlib import Path
+
+from thingscale.lib import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+THINGSCALE_HOME = env.path("THINGSCALE_HOME", BASE_DIR / "var")
+
+
+def _secret_key() -> str:
+    """From the environment, else the one that `manage.py up` generated in the home folder."""
+    stored = THINGSCALE_HOME / "secret_key"
+    given = env.text("THINGSCALE_SECRET_KEY")
+    if not given and stored.is_file():
+        given = stored.read_text().strip()
+    return given
+
+
+SECRET_KEY = _secret_key() or "insecure: set THINGSCALE_SECRET_KEY"  # refused by checks.py where it matters
+DEBUG = env.flag("THINGSCALE_DEBUG")
+ALLOWED_HOSTS = env.text("THINGSCALE_ALLOWED_HOSTS", "*").split(",")
+
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "rest_framework",
+    "thingscale.apps.ThingscaleConfig",
+    "thingscale.accounts",
+    "thingscale.devices",
+    "thingscale.streams",
+    "thingscale.local",
+    "ingest",
+    "api",
+    "console",
+]
+MIDDLEWARE = ["django.middleware.security.SecurityMiddleware", "django.middleware.common.CommonMiddleware"]
+ROOT_URLCONF = "thingscale.urls"
+APPEND_SLASH = False  # the REST contract takes both forms without a redirect
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+    }
+]
+WSGI_APPLICATION = "thingscale.wsgi.application"
+
+DATABASES = {"default": env.database() | {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+REDIS_URL = env.text("REDIS_URL", f"unix://{THINGSCALE_HOME}/run/valkey.sock")
+MQTT_UPSTREAM = env.broker("MQTT_URL")
+MQTT5_UPSTREAM = env.broker("MQTT5_URL", env.text("MQTT_URL"))
+
+AUTH_USER_MODEL = "accounts.User"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+
+BIND = env.text("THINGSCALE_BIND", "127.0.0.1")
+MQTT_PORT = env.integer("THINGSCALE_MQTT_PORT", 1883, 0, 65535)
+MQTT_WS_PORT = env.integer("THINGSCALE_MQTT_WS_PORT", 8083, 0, 65535)
+MQTT_TLS_PORT = env.integer("THINGSCALE_MQTT_TLS_PORT", 8883, 0, 65535)
+MQTT_WSS_PORT = env.integer("THINGSCALE_MQTT_WSS_PORT", 8084, 0, 65535)
+TLS_CERT = env.text("THINGSCALE_TLS_CERT")
+TLS_KEY = env.text("THINGSCALE_TLS_KEY")
+INGEST_MODE = env.text("THINGSCALE_INGEST", "gateway")
+MAX_CONNECTIONS = env.integer("THINGSCALE_MAX_CONNECTIONS", 25_000, 1)
+QUEUE_MESSAGES = env.integer("THINGSCALE_QUEUE_MESSAGES", 50_000, 1)
+QUEUE_BYTES = env.integer("THINGSCALE_QUEUE_BYTES", 64 * 2**20, 2**20)
+DEDUPE_SECONDS = env.integer("THINGSCALE_DEDUPE_SECONDS", 3600, 1)
+HTTP_STORE_SECONDS = env.integer("THINGSCALE_HTTP_STORE_SECONDS", 5, 1)
+DRAIN_SECONDS = env.integer("THINGSCALE_DRAIN_SECONDS", 10, 1)
+ALLOW_ANONYMOUS = env.flag("THINGSCALE_ALLOW_ANONYMOUS")
+TOKEN_OVERLAP_HOURS = env.integer("THINGSCALE_TOKEN_OVERLAP_HOURS", 24)
+STREAM_MAX_ROWS = env.integer("THINGSCALE_STREAM_MAX_ROWS", 1_000_000, 1)
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["api.auth.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["api.parsers.AnyTypeJSONParser"],
+    "EXCEPTION_HANDLER": "api.errors.handle",
+    "UNICODE_JSON": True,
+}
+
+CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_TIME_LIMIT = 300
+CELERY_TASK_ACKS_LATE = True
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 5, "socket_connect_timeout": 5, "max_retries": 1}
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULE = {
+    "make-partitions": {"task": "streams.make_partitions", "schedule": 3600.0},
+    "drop-expired": {"task": "streams.drop_expired", "schedule": 3600.0},
+    "purge-deleted-channels": {"task": "streams.purge_deleted_channels", "schedule": 600.0},
+    "activate-new-devices": {"task": "streams.activate_new_devices", "schedule": 60.0},
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.text("THINGSCALE_LOG_LEVEL", "INFO")},
+    "loggers": {"gmqtt": {"level": "WARNING"}},
+}

@@ -1,0 +1,96 @@
+"""Writes of channels, of a device's mapping, and of what was held for it."""
+
+from typing import Any
+
+import psycopg
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+
+from thingscale import invalidation
+from thingscale.accounts.models import User
+from thingscale.devices.models import Device
+from thingscale.lib.clock import to_us
+from thingscale.lib.errors import Refused
+from thingscale.streams import writer
+from thingscale.streams.models import Channel, DeletedChannel, Tag
+
+
+@transaction.atomic
+def create_channel(user: User, number: int, **fields: Any) -> Channel:
+    """Raises Refused: MAX_CHANNEL_REACH, CHANNEL_INUSE."""
+    if Channel.objects.for_user(user).count() >= user.max_channels:
+        raise Refused("MAX_CHANNEL_REACH", f"You have {user.max_channels} channels: delete one first.")
+    try:
+        with transaction.atomic():
+            return Channel.objects.create(user=user, number=number, **fields)
+    except IntegrityError:
+        raise Refused("CHANNEL_INUSE", f"There is a channel {number} already: change it with PUT.") from None
+
+
+@transaction.atomic
+def update_channel(channel: Channel, changes: dict[str, Any]) -> None:
+    for name, value in changes.items():
+        setattr(channel, name, value)
+    channel.save(update_fields=list(changes))
+
+
+@transaction.atomic
+def delete_channel(channel: Channel) -> None:
+    """Unmaps its devices; its datapoints are out of sight at once and purged by a task."""
+    DeletedChannel.objects.create(channel=channel.pk)
+    channel.delete()
+    invalidation.announce("devices", channel.user_id)
+
+
+@transaction.atomic
+def configure_device(device: Device, changes: dict[str, Any]) -> Device:
+    """Sets any of a device's fields. A device that can now store gets its held messages stored first,
+    under the lock that ingest takes to hold another, so that none is left behind."""
+    device = Device.objects.select_for_update().get(pk=device.pk)
+    for name, value in changes.items():
+        setattr(device, name, value)
+    if device.enabled and device.activate_at is None:
+        device.activate_at = timezone.now()
+    device.save()
+    if device.enabled and device.mapped_channel_id is not None:
+        _store_held(device, device.mapped_channel_id)
+    invalidation.announce("device", device.user_id, device.device_id)
+    return device
+
+
+def _store_held(device: Device, channel: int) -> None:
+    held = _take_held(device)
+    if not held:
+        return
+    tags = _tags(channel, {tag for _, tag, _, _ in held if tag})
+    store(
+        [
+            writer.Row(channel, to_us(at), device.pk, tags.get(tag), value.encode(), dedupe)
+            for at, tag, value, dedupe in held
+        ]
+    )
+
+
+def _tags(channel: int, names: set[str]) -> dict[str | None, int]:
+    return {name: Tag.objects.get_or_create(channel_id=channel, name=name)[0].pk for name in names}
+
+
+def _take_held(device: Device) -> list[tuple[Any, str | None, str, int | None]]:
+    """Removes and returns (received_at, tag, JSON text, dedupe) in order of arrival. The text comes from
+    PostgreSQL, so a number keeps every digit."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM devices_heldmessage WHERE device_id = %s"
+            " RETURNING id, received_at, tag, value::text, dedupe",
+            [device.pk],
+        )
+        return [row[1:] for row in sorted(cursor.fetchall())]
+
+
+def store(rows: list[writer.Row]) -> None:
+    """Datapoints in the caller's transaction, for what does not come through the ingest pipeline."""
+    connection.ensure_connection()
+    raw: psycopg.Connection = connection.connection
+    writer.Partitions().ensure(raw, [row.at for row in rows])
+    with raw.cursor() as cursor:
+        writer.write(cursor, rows)

@@ -1,0 +1,35 @@
+"""Which batch a writer committed last: the answer when its connection breaks during COMMIT.
+
+Each writer has a row, updated in the transaction of every batch. A broken COMMIT leaves the outcome open;
+the row says exactly what became of it, and reading it under its lock waits for a server process that is
+still at it. (A transaction id would not do: after a crash PostgreSQL may give out the same one again.)
+"""
+
+from uuid import UUID
+
+import psycopg
+
+
+def mark(cursor: psycopg.Cursor, writer: UUID, batch: int) -> None:
+    cursor.execute(
+        "INSERT INTO streams_journal AS j (writer, batch, at) VALUES (%s, %s, now())"
+        " ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, at = excluded.at",
+        [writer, batch],
+        prepare=True,
+    )
+
+
+def committed(connection: psycopg.Connection, writer: UUID, batch: int) -> bool:
+    row = connection.execute(
+        "SELECT batch FROM streams_journal WHERE writer = %s FOR UPDATE", [writer]
+    ).fetchone()
+    return row is not None and row[0] >= batch
+
+
+def wait_for_others(cursor: psycopg.Cursor) -> None:
+    """Until the batches that are being committed now are visible; to be called first in a transaction."""
+    cursor.execute("SELECT FROM streams_journal ORDER BY writer FOR UPDATE")
+
+
+def forget(connection: psycopg.Connection, writer: UUID) -> None:
+    connection.execute("DELETE FROM streams_journal WHERE writer = %s", [writer])

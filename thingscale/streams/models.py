@@ -1,0 +1,65 @@
+"""Channels, tags, and the newest value of each. Datapoints themselves are in sql/datapoint.sql."""
+
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from thingscale.accounts.owned import OwnedQuerySet
+
+
+class Channel(models.Model):
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="channels")
+    number = models.PositiveIntegerField()  # the contract's channel id
+    name = models.CharField(max_length=200, blank=True)
+    streams = models.JSONField(default=list)  # [{"key", "label", "unit"}]
+    retention_days = models.PositiveIntegerField(null=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects: ClassVar[OwnedQuerySet["Channel"]] = OwnedQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "number"], name="one_channel_number_a_user")]
+        ordering = ["number"]
+
+    def __str__(self) -> str:
+        return f"channel {self.number}"
+
+
+class Tag(models.Model):
+    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="tags")
+    name = models.CharField(max_length=64)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["channel", "name"], name="one_tag_a_channel")]
+        ordering = ["name"]
+
+
+class Latest(models.Model):
+    """The newest datapoint and the totals of a (channel, tag); written with every batch by writer.py."""
+
+    UNTAGGED = 0
+
+    pk = models.CompositePrimaryKey("channel_id", "tag")
+    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, db_constraint=False, related_name="latest")
+    tag = models.IntegerField()  # Tag's key, or UNTAGGED
+    at = models.DateTimeField()
+    value = models.JSONField()
+    count = models.BigIntegerField()
+    bytes = models.BigIntegerField()
+
+
+class DeletedChannel(models.Model):
+    """A channel whose datapoints wait to be purged."""
+
+    channel = models.BigIntegerField(primary_key=True)
+    deleted_at = models.DateTimeField(default=timezone.now)
+
+
+class Journal(models.Model):
+    """See journal.py."""
+
+    writer = models.UUIDField(primary_key=True)
+    batch = models.BigIntegerField()
+    at = models.DateTimeField()

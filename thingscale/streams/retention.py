@@ -1,0 +1,88 @@
+"""Removing datapoints: of deleted channels, past a channel's retention, and empty old partitions."""
+
+from datetime import datetime, timedelta
+
+import psycopg
+from django.db import connection, transaction
+from django.utils import timezone
+
+from thingscale.streams import partitions
+from thingscale.streams.models import Channel, DeletedChannel
+
+SLICE = 50_000  # rows a transaction
+LATE_WRITES = timedelta(hours=1)  # a batch on its way may still bring rows of a channel just deleted
+
+_DELETE_SLICE = """
+WITH slice AS (
+    SELECT max(at) AS until
+    FROM (
+        SELECT at FROM datapoint WHERE channel = %(channel)s AND at < %(before)s ORDER BY at LIMIT %(rows)s
+    ) AS oldest
+), gone AS (
+    DELETE FROM datapoint USING slice
+    WHERE channel = %(channel)s AND at < %(before)s AND at <= slice.until
+    RETURNING coalesce(tag, 0) AS tag
+), tally AS (
+    SELECT tag, count(*) AS n FROM gone GROUP BY tag
+), totals AS (
+    UPDATE streams_latest l
+    SET bytes = bytes - bytes * n / greatest(l.count, 1), count = greatest(l.count - n, 0)
+    FROM tally WHERE l.channel_id = %(channel)s AND l.tag = tally.tag
+)
+SELECT coalesce(sum(n), 0) FROM tally
+"""
+
+
+def delete_before(channel: int, before: datetime) -> int:
+    """Deletes a channel's datapoints older than `before`, slice by slice; returns how many."""
+    total = 0
+    while deleted := _delete_slice(channel, before):
+        total += deleted
+    return total
+
+
+def _delete_slice(channel: int, before: datetime) -> int:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_DELETE_SLICE, {"channel": channel, "before": before, "rows": SLICE})
+        return int(cursor.fetchone()[0])
+
+
+def drop_expired() -> int:
+    now = timezone.now()
+    kept = Channel.objects.exclude(retention_days=None).values_list("pk", "retention_days")
+    return sum(delete_before(channel, now - timedelta(days=days or 0)) for channel, days in kept)
+
+
+def purge_deleted_channels() -> int:
+    total = 0
+    for deleted in DeletedChannel.objects.all():
+        count = delete_before(deleted.channel, timezone.now() + timedelta(days=366))
+        total += count
+        if not count and deleted.deleted_at < timezone.now() - LATE_WRITES:
+            deleted.delete()
+    return total
+
+
+def make_partitions(ahead: int = 2) -> None:
+    connection.ensure_connection()
+    raw: psycopg.Connection = connection.connection
+    month = partitions.month_of(timezone.now())
+    for _ in range(ahead + 1):
+        partitions.make(raw, month)
+        month = partitions.following(month)
+
+
+def drop_empty_partitions() -> int:
+    """Past months without a row. A write that comes for one makes it again."""
+    connection.ensure_connection()
+    raw: psycopg.Connection = connection.connection
+    this_month = partitions.month_of(timezone.now())
+    empty = [m for m in partitions.existing(raw) if m < this_month and _is_empty(raw, m)]
+    for month in empty:
+        partitions.drop(raw, month)
+    return len(empty)
+
+
+def _is_empty(raw: psycopg.Connection, month: partitions.Month) -> bool:
+    name = partitions.name_of(month)
+    return raw.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() is None  # noqa: S608 (a name of ours)

@@ -1,0 +1,15 @@
+-- The time series of all channels (DESIGN, Storage). One row a datapoint; `id` is the order of arrival.
+-- No primary key, foreign key or trigger: one btree is what COPY can afford, and Citus can distribute it.
+CREATE SEQUENCE datapoint_id;
+
+CREATE TABLE datapoint (
+    channel bigint NOT NULL,
+    at timestamptz NOT NULL,
+    id bigint NOT NULL DEFAULT nextval('datapoint_id'),
+    device bigint,
+    dedupe bigint,
+    tag integer,
+    value jsonb NOT NULL
+) PARTITION BY RANGE (at);
+
+CREATE INDEX datapoint_channel_at ON datapoint (channel, at);

@@ -1,0 +1,46 @@
+"""Background work on channels and on the devices mapped to them."""
+
+from fnmatch import fnmatchcase
+
+from celery import shared_task
+
+from thingscale.devices.models import ActivationRule, Device
+from thingscale.streams import actions, retention
+
+
+@shared_task(name="streams.make_partitions")
+def make_partitions() -> None:
+    retention.make_partitions()
+
+
+@shared_task(name="streams.drop_expired")
+def drop_expired() -> None:
+    retention.drop_expired()
+    retention.drop_empty_partitions()
+
+
+@shared_task(name="streams.purge_deleted_channels")
+def purge_deleted_channels() -> None:
+    retention.purge_deleted_channels()
+
+
+@shared_task(name="streams.activate_device")
+def activate_device(device: int) -> None:
+    """Auto-activation on first contact: the first rule that matches enables and maps the device."""
+    for new in Device.objects.filter(pk=device, enabled=False, activate_at=None):
+        _activate(new)
+
+
+@shared_task(name="streams.activate_new_devices")
+def activate_new_devices() -> None:
+    """Catches up on first contacts whose task was lost, and on rules that came after the device."""
+    with_rules = ActivationRule.objects.values("user")
+    for new in Device.objects.filter(enabled=False, activate_at=None, user__in=with_rules).iterator():
+        _activate(new)
+
+
+def _activate(device: Device) -> None:
+    for rule in ActivationRule.objects.filter(user=device.user_id):
+        if fnmatchcase(device.device_id, rule.pattern):
+            actions.configure_device(device, {"enabled": True, "mapped_channel_id": rule.channel_id})
+            return

@@ -1,0 +1,156 @@
+"""Datapoints into PostgreSQL: binary COPY, newest values and totals, in the caller's transaction."""
+
+import struct
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg
+
+from thingscale.lib.clock import POSTGRES_EPOCH, from_us
+from thingscale.streams import partitions
+
+COPY = "COPY datapoint (channel, at, device, dedupe, tag, value) FROM STDIN (FORMAT BINARY)"
+UPSERT = (Path(__file__).parent / "sql" / "upsert_latest.sql").read_text()
+BUFFER = 256 * 1024  # bytes handed to the driver at a time
+
+_HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
+_TRAILER = struct.pack(">h", -1)
+_KEY = struct.Struct(">hiqiq").pack  # six fields follow; channel, at
+_BIGINT = struct.Struct(">iq").pack
+_INTEGER = struct.Struct(">ii").pack
+_JSONB = struct.Struct(">ib").pack  # length, version 1
+_NULL = struct.pack(">i", -1)
+
+
+class Row(NamedTuple):
+    channel: int  # primary key of the channel
+    at: int  # microseconds since 1970 UTC
+    device: int | None
+    tag: int | None
+    value: bytes  # JSON text that jsonb accepts
+    dedupe: int | None
+
+
+def encode(row: Row) -> bytes:
+    """One tuple in PostgreSQL's binary COPY form."""
+    channel, at, device, tag, value, dedupe = row
+    return b"".join(
+        (
+            _KEY(6, 8, channel, 8, at - POSTGRES_EPOCH),
+            _NULL if device is None else _BIGINT(8, device),
+            _NULL if dedupe is None else _BIGINT(8, dedupe),
+            _NULL if tag is None else _INTEGER(4, tag),
+            _JSONB(len(value) + 1, 1),
+            value,
+        )
+    )
+
+
+def write(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
+    """Stores the rows. Raises DataError for a value that jsonb does not accept.
+    Sorting makes the index cheaper and keeps each device's order."""
+    if not rows:
+        return
+    ordered = sorted(rows, key=itemgetter(0, 1))
+    _copy(cursor, ordered)
+    _upsert(cursor, ordered)
+
+
+def _copy(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
+    buffer = bytearray(_HEADER)
+    with cursor.copy(COPY) as copy:
+        for row in rows:
+            buffer += encode(row)
+            if len(buffer) > BUFFER:
+                copy.write(bytes(buffer))
+                buffer.clear()
+        copy.write(bytes(buffer) + _TRAILER)
+
+
+def _upsert(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
+    """`rows` in order of channel and time, so the last of a (channel, tag) is its newest."""
+    newest: dict[tuple[int, int], Row] = {}
+    totals: dict[tuple[int, int], list[int]] = {}
+    for row in rows:
+        key = (row[0], row[3] or 0)
+        newest[key] = row
+        total = totals.get(key)
+        if total is None:
+            totals[key] = [1, len(row[4])]
+        else:
+            total[0] += 1
+            total[1] += len(row[4])
+    cursor.execute(
+        UPSERT,
+        [
+            [channel for channel, _ in newest],
+            [tag for _, tag in newest],
+            [from_us(row.at) for row in newest.values()],
+            [row.value.decode() for row in newest.values()],
+            [count for count, _ in totals.values()],
+            [size for _, size in totals.values()],
+        ],
+        prepare=True,
+    )
+
+
+def stored_before(
+    cursor: psycopg.Cursor, keys: Sequence[tuple[int, int]], since: datetime
+) -> set[tuple[int, int]]:
+    """Which (channel, dedupe key) have a datapoint not older than `since`."""
+    cursor.execute(
+        """SELECT d.channel, d.dedupe
+        FROM (SELECT DISTINCT unnest(%s::bigint[]) AS channel) AS c
+        JOIN datapoint d ON d.channel = c.channel AND d.at >= %s
+        WHERE d.dedupe = ANY (%s)""",
+        [[channel for channel, _ in keys], since, [dedupe for _, dedupe in keys]],
+    )
+    return {(channel, dedupe) for channel, dedupe in cursor.fetchall()}
+
+
+def tag_keys(cursor: psycopg.Cursor, tags: Sequence[tuple[int, str]]) -> dict[tuple[int, str], int]:
+    """Primary keys of (channel, tag); a tag comes into being with its first datapoint."""
+    ordered = sorted(set(tags))
+    columns = [[channel for channel, _ in ordered], [name for _, name in ordered]]
+    cursor.execute(
+        """INSERT INTO streams_tag (channel_id, name) SELECT * FROM unnest(%s::bigint[], %s::text[])
+        ON CONFLICT (channel_id, name) DO NOTHING""",
+        columns,
+    )
+    cursor.execute(
+        """SELECT t.channel_id, t.name, t.id FROM streams_tag t
+        JOIN unnest(%s::bigint[], %s::text[]) AS k (channel_id, name)
+            ON t.channel_id = k.channel_id AND t.name = k.name""",
+        columns,
+    )
+    return {(channel, name): key for channel, name, key in cursor.fetchall()}
+
+
+class Partitions:
+    """Remembers which months have a partition, so that writing asks PostgreSQL only for a new month."""
+
+    def __init__(self) -> None:
+        self._first = self._end = 0  # microseconds: a run of months known to exist
+
+    def ensure(self, connection: psycopg.Connection, times: Sequence[int]) -> None:
+        """Makes what datapoints of these times (microseconds since 1970) need; to be called before the
+        transaction that stores them."""
+        first, last = min(times), max(times)
+        if self._first <= first and last < self._end:
+            return
+        for month in {partitions.month_of(from_us(time)) for time in times}:
+            partitions.make(connection, month)
+        self._remember(partitions.month_of(from_us(last)))
+
+    def _remember(self, month: partitions.Month) -> None:
+        """Only the newest month: older data comes seldom, and asking is cheap."""
+        year, number = partitions.following(month)
+        self._first = _microseconds(datetime(*month, 1, tzinfo=UTC))
+        self._end = _microseconds(datetime(year, number, 1, tzinfo=UTC))
+
+
+def _microseconds(moment: datetime) -> int:
+    return int((moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1))
