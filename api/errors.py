@@ -9,6 +9,7 @@ from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.http import Http404, UnreadablePostError
 from rest_framework import exceptions
 from rest_framework.response import Response
+from rest_framework.settings import api_settings
 
 from thingscale.lib.errors import Refused
 
@@ -78,13 +79,14 @@ def _as_refused(error: Exception) -> Refused:
 
 def _first_fault(detail: Any, path: str = "") -> str:
     """The first message in DRF's nest of lists and dicts, with the field's path before it."""
-    if isinstance(detail, dict):
-        name, inner = next((name, inner) for name, inner in detail.items() if inner)
-        return _first_fault(inner, f"{path}.{name}" if path else str(name))
-    if isinstance(detail, list):
-        index, inner = next((index, inner) for index, inner in enumerate(detail) if inner)
-        return _first_fault(inner, path if isinstance(inner, str) else f"{path}[{index}]")
-    return f"{path}: {detail}"
+    if isinstance(detail, list) and isinstance(detail[0], str):
+        return f"{path}: {detail[0]}"
+    places = detail.items() if isinstance(detail, dict) else enumerate(detail)
+    place, inner = next((place, inner) for place, inner in places if inner)
+    if isinstance(place, int):
+        return _first_fault(inner, f"{path}[{place}]")
+    name = "" if place == api_settings.NON_FIELD_ERRORS_KEY else place
+    return _first_fault(inner, f"{path}.{name}".strip("."))
 
 
 def _headers(error: Exception, code: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""A body is JSON whatever its Content-Type says: the published curl samples send curl's default (CONTRACT 2)."""
+"""A body is JSON whatever its Content-Type says: the published curl samples send curl's default."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import IO, Any, NoReturn
 
 from rest_framework.negotiation import BaseContentNegotiation
@@ -17,13 +17,14 @@ MAX_BODY = 16 * 2**20  # bytes; bounds what one call can make the server hold
 class AlwaysJSON(BaseContentNegotiation):
     """The one parser and renderer of a view, whatever Content-Type and Accept say."""
 
-    def select_parser(self, request: Request, parsers: Sequence[BaseParser]) -> BaseParser:
-        return parsers[0]
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
+        return next(iter(parsers))
 
     def select_renderer(
-        self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
-        return renderers[0], renderers[0].media_type
+        renderer = next(iter(renderers))
+        return renderer, renderer.media_type
 
 
 def _not_json(constant: str) -> NoReturn:
@@ -34,7 +35,7 @@ class AnyTypeJSONParser(BaseParser):
     """Raises Refused: BAD_JSON_FORMAT, TOO_LARGE."""
 
     media_type = "*/*"
-    numbers: Mapping[str, Callable[[str], Any]] = {}  # parse_float and parse_int of json.loads
+    numbers: Mapping[str, Any] = {}  # parse_float and parse_int of json.loads
 
     def parse(
         self,

@@ -1,4 +1,4 @@
-"""Whose device token is it? Answers are kept in memory, also negative ones; a rotation clears them at once."""
+"""Whose device token is it? Answers are kept in memory, negative ones too; a rotation clears them at once."""
 
 import threading
 import time
@@ -8,21 +8,29 @@ from django.db import close_old_connections
 
 from thingscale.accounts.models import Token
 from thingscale.invalidation import Change
+from thingscale.lib import tokens
 
 NEGATIVE_SECONDS = 5.0
 MAX_ENTRIES = 100_000
 
 
 class Grant(NamedTuple):
-    """`ends_at`: Unix time, while a rotated token is in its overlap; None: no end."""
+    """`ends_at`: Unix time, while a rotated token is in its overlap; None: no end.
+    `siblings`: hashes of the user's valid device tokens, this one included, with their ends."""
 
     user: int  # primary key
     user_id: str  # "U000001"
     ends_at: float | None
+    siblings: dict[bytes, float | None]
 
     @property
     def valid(self) -> bool:
-        return self.ends_at is None or time.time() < self.ends_at
+        return _lasts(self.ends_at)
+
+    def covers(self, token: str) -> bool:
+        """Whether this is one of the user's valid tokens."""
+        digest = tokens.digest(token)
+        return digest in self.siblings and _lasts(self.siblings[digest])
 
 
 class Grants:
@@ -77,5 +85,14 @@ def _load(token: str) -> Grant | None:
     found = Token.objects.find(Token.Kind.DEVICE, token)
     if found is None:
         return None
-    ends_at = found.expires_at.timestamp() if found.expires_at else None
-    return Grant(found.user_id, found.user.user_id, ends_at)
+    live = Token.objects.live().filter(kind=Token.Kind.DEVICE, user=found.user_id)
+    siblings = {bytes(token.digest): _end(token) for token in live}
+    return Grant(found.user_id, found.user.user_id, _end(found), siblings)
+
+
+def _end(token: Token) -> float | None:
+    return token.expires_at.timestamp() if token.expires_at else None
+
+
+def _lasts(end: float | None) -> bool:
+    return end is None or time.time() < end

@@ -1,6 +1,9 @@
 """The pipeline with what it needs, once a process."""
 
+import contextlib
 import logging
+import queue
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -26,18 +29,20 @@ class Ingest:
         self.router = Router()
         self.grants = Grants()
         self._on_change = on_change
+        self._activation = Activation()
         self.pipeline = Pipeline(
             connect,
             self.router,
             max_messages=settings.QUEUE_MESSAGES,
             max_bytes=settings.QUEUE_BYTES,
             dispatch=dispatch,
-            first_contact=ask_for_activation,
+            first_contact=self._activation.ask,
         )
         self._listener = Listener(connect, self._changed)
 
     def start(self) -> None:
         self._listener.start()
+        self._activation.start()
         self.pipeline.start()
 
     def stop(self) -> bool:
@@ -63,10 +68,23 @@ def connect() -> psycopg.Connection:
     return psycopg.connect(**(defaults | params), autocommit=True, application_name="thingscale-ingest")
 
 
-def ask_for_activation(devices: list[int]) -> None:
-    """A lost task is made good by the periodic one, so a broker that is away costs nothing but time."""
-    try:
-        for device in devices:
-            activate_device.apply_async((device,), retry=False)
-    except Exception as error:
-        log.warning("Auto-activation waits for its next round: %s", type(error).__name__)
+class Activation(threading.Thread):
+    """Asks Celery to look at new devices, apart from the writer: Valkey may be slow or away. A request that
+    is lost is made good by the periodic task, at the cost of a minute."""
+
+    def __init__(self) -> None:
+        super().__init__(name="activation", daemon=True)
+        self._queue: queue.Queue[int] = queue.Queue(maxsize=1000)
+
+    def ask(self, devices: list[int]) -> None:
+        with contextlib.suppress(queue.Full):
+            for device in devices:
+                self._queue.put_nowait(device)
+
+    def run(self) -> None:
+        while True:
+            device = self._queue.get()
+            try:
+                activate_device.apply_async((device,), retry=False)
+            except Exception as error:
+                log.warning("Auto-activation waits for its next round: %s", type(error).__name__)

@@ -13,7 +13,7 @@ class FrameReader:
         self._max_size = max_size
         self._rest = bytearray()
         self._wanted = 0  # bytes from the start of _rest without which parsing it again is useless
-        self._error: ProtocolError | None = None
+        self.error: ProtocolError | None = None  # the frames in front of it have been returned
 
     @property
     def buffered(self) -> int:
@@ -25,8 +25,8 @@ class FrameReader:
         Raises ProtocolError for a bad length; frames in front of it are returned first, then the next call,
         and every one after it, raises.
         """
-        if self._error:
-            raise self._error
+        if self.error:
+            raise self.error
         if self._rest:
             self._rest += data
             if len(self._rest) < self._wanted:
@@ -36,12 +36,13 @@ class FrameReader:
         try:
             used = self._cut(data, frames)
         except ProtocolError as error:
-            self._error = error
+            self.error = error
             self._rest.clear()
             if not frames:
                 raise
             return frames
-        self._rest[:] = data[used:]
+        if self._rest or used < len(data):
+            self._rest[:] = data[used:]
         return frames
 
     def _cut(self, data: bytes, frames: list[Frame]) -> int:

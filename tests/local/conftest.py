@@ -8,12 +8,13 @@ import pytest
 
 from thingscale.local.home import Home
 from thingscale.local.place import SHARED
+from thingscale.local.servers import memory_folder
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Empty, and open to PostgreSQL's account, which pytest's own temporary folders are not."""
-    path = Path(tempfile.mkdtemp(prefix="thingscale-test-")).resolve()
+    path = Path(tempfile.mkdtemp(prefix="thingscale-test-", dir=memory_folder())).resolve()
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)

@@ -10,7 +10,7 @@ import paho.mqtt.client as mqtt
 import psycopg
 import pytest
 import redis
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from thingscale.local.home import LONGEST_SOCKET_PATH
 from thingscale.local.servers import Servers
@@ -27,7 +27,7 @@ def servers() -> Iterator[Servers]:
 
 def rows(servers: Servers, query: str) -> list[tuple[object, ...]]:
     with psycopg.connect(servers.postgres.url, connect_timeout=5) as connection:
-        cursor = connection.execute(query)  # type: ignore[call-overload]
+        cursor = connection.execute(query)
         return cursor.fetchall() if cursor.description else []
 
 
@@ -39,11 +39,11 @@ def valkey(servers: Servers) -> redis.Redis:
     return redis.Redis.from_url(servers.valkey.url, socket_timeout=5)
 
 
-def round_trip(port: int, version: int) -> bytes:
+def round_trip(port: int, version: MQTTProtocolVersion) -> bytes:
     """A retained message, published and read back by an unmodified client."""
     received: list[bytes] = []
     client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=version)
-    client.on_message = lambda _client, _data, message: received.append(message.payload)
+    client.on_message = lambda _client, _data, message: received.append(bytes(message.payload))
     client.connect("127.0.0.1", port, keepalive=30)
     client.loop_start()
     client.publish(f"kept/{version}", b"21.5", qos=1, retain=True).wait_for_publish(5)
@@ -137,8 +137,8 @@ def test_valkey_keeps_its_data_and_has_no_port(servers: Servers) -> None:
 
 def test_broker_speaks_both_versions(servers: Servers) -> None:
     port, port5 = servers.broker.ports
-    assert round_trip(port, mqtt.MQTTv311) == b"21.5"
-    assert round_trip(port5, mqtt.MQTTv5) == b"21.5"
+    assert round_trip(port, MQTTProtocolVersion.MQTTv311) == b"21.5"
+    assert round_trip(port5, MQTTProtocolVersion.MQTTv5) == b"21.5"
 
 
 def test_broker_takes_a_large_payload(servers: Servers) -> None:
@@ -158,7 +158,7 @@ def test_broker_comes_back_on_its_ports_under_connected_clients(servers: Servers
     servers.broker.kill()
     servers.broker.start()
     assert servers.broker.ports == ports
-    assert round_trip(ports[0], mqtt.MQTTv311) == b"21.5"
+    assert round_trip(ports[0], MQTTProtocolVersion.MQTTv311) == b"21.5"
     for client in clients:
         client.close()
 

@@ -91,3 +91,17 @@ class ActivationRule(models.Model):
 
     class Meta:
         ordering = ["position", "id"]
+
+
+class DurableSession(models.Model):
+    """An MQTT session that outlives its connections, with what it subscribed to."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    client_id = models.TextField()
+    subscriptions = models.JSONField(default=list)  # fields of ingest.mqtt.packets.Subscription
+    expires_at = models.DateTimeField(null=True)  # set while away, if it has an end
+
+    objects: ClassVar[OwnedQuerySet["DurableSession"]] = OwnedQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "client_id"], name="one_durable_session")]

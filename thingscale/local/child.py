@@ -1,5 +1,6 @@
 """A child that is started, watched until ready, stopped, killed and started again."""
 
+import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,6 +20,7 @@ class Child(ABC):
     name: str
     time_limit = 60.0  # seconds until ready
     stop_limit = 15.0  # seconds until killed
+    alarming = logs.ERROR  # lines of its log that the person at the terminal should see
     attempts = 1  # how many early deaths the first start forgives
     process: Process | None = None
 
@@ -80,6 +82,8 @@ class Child(ABC):
 
     def last_words(self) -> str:
         code = self.exit_code()
+        if code is not None and code < 0:
+            return f"killed by {signal.Signals(-code).name}"
         ending = [f"exit code {code}"] if code is not None else []
         return ": ".join(ending + [line for line in [logs.telling_line(self.output())] if line])
 

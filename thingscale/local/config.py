@@ -1,6 +1,7 @@
 """What `manage.py up` takes from the environment."""
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +52,16 @@ def read() -> Config:
     )
 
 
-def check_ports(config: Config) -> None:
-    """Raises StartError for the first that is taken, also by another of ours."""
+def check_ports(config: Config, patience: float = 0) -> None:
+    """Raises StartError for the first that is taken for so many seconds, also by another of ours."""
+    deadline = time.monotonic() + patience
     seen: dict[int, str] = {}
     for variable, port in config.listens.items():
         if port in seen:
             raise env.BadSetting(f"{variable} and {seen[port]} are both {port}: give them different ports.")
         seen[port] = variable
+        while ports.bind_error(config.bind, port) and time.monotonic() < deadline:
+            time.sleep(0.1)
         ports.check_free(config.bind, port, variable)
 
 

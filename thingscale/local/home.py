@@ -36,8 +36,8 @@ class Home:
                 f"The home {self.path} is not writable: set THINGSCALE_HOME to a folder that is."
             )
 
-    def lock(self) -> None:
-        """Held until we end, however we end."""
+    def lock(self) -> bool:
+        """Held until we end, however we end. True where an earlier copy ended without a word."""
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,12 +45,15 @@ class Home:
             pid = os.read(lock, 20).decode().strip() or "unknown"
             os.close(lock)
             raise StartError(f"A copy is already running in {self.path} (process {pid}).") from None
+        crashed = os.fstat(lock).st_size > 0
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         self._lock = lock
+        return crashed
 
     def unlock(self) -> None:
         if self._lock is not None:
+            os.ftruncate(self._lock, 0)
             os.close(self._lock)
             self._lock = None
 

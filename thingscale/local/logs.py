@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 MAX_BYTES = 10 * 2**20
-_ERROR = re.compile(r"\b(ERROR|CRITICAL|FATAL|PANIC)\b")
+ERROR = re.compile(r"\b(ERROR|CRITICAL|FATAL|PANIC)\b")
 _TAIL_BYTES = 16 * 1024
 
 
@@ -29,8 +29,8 @@ def size(log: Path) -> int:
     return log.stat().st_size if log.exists() else 0
 
 
-def error_lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if _ERROR.search(line)]
+def error_lines(text: str, pattern: re.Pattern[str] = ERROR) -> list[str]:
+    return [line.strip() for line in text.splitlines() if pattern.search(line)]
 
 
 def telling_line(text: str) -> str:

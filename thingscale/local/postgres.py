@@ -44,7 +44,7 @@ FIXED = {
     "full_page_writes": "on",
     "logging_collector": "off",
 }
-FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_wal_size": "256MB"}
 ORPHAN_SECONDS = 30
 
 
@@ -52,6 +52,7 @@ class Postgres(Child):
     name = "postgres"
     time_limit = 600.0  # recovery after a crash may have gigabytes of WAL to read
     stop_limit = 60.0
+    alarming = re.compile("PANIC|could not|No space left")  # the others answer somebody's statement
     attempts = 6  # backends of a killed server can hold its shared memory for a moment
 
     def __init__(self, home: Home, fast: bool = False) -> None:
@@ -62,11 +63,9 @@ class Postgres(Child):
     def place(self) -> Place:
         return find_place(self.home)
 
-    @cached_property
+    @property
     def sockets(self) -> Path:
-        folder = self.home.sockets() / "postgres"
-        give_folder(folder, self.place.account)
-        return folder
+        return self.place.sockets
 
     @property
     def data(self) -> Path:

@@ -15,7 +15,7 @@ from thingscale.local.servers import ALL, Servers, not_given
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", default=",".join(sorted(ALL)), help="comma-separated; default: %(default)s")
-    parser.add_argument("--fast", action="store_true", help="PostgreSQL without fsync, for unit tests")
+    parser.add_argument("--fast", action="store_true", help="in memory and without fsync, for unit tests")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- COMMAND [ARGUMENT ...]")
 
 

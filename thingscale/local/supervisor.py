@@ -150,7 +150,7 @@ class Supervisor:
         end = logs.size(log)
         if end == watched.read:
             return
-        lines = logs.error_lines(logs.read_from(log, min(watched.read, end)))
+        lines = logs.error_lines(logs.read_from(log, min(watched.read, end)), watched.child.alarming)
         watched.read = end
         if lines and watched.child.running():
             more = f" (and {len(lines) - 1} more in {log})" if len(lines) > 1 else ""

@@ -19,6 +19,8 @@ from thingscale.local.stack import Celery, Ingest, Web
 from thingscale.local.supervisor import Stopped, Supervisor
 from thingscale.local.valkey import Valkey
 
+LEFT_BEHIND_SECONDS = 20  # that the processes of a killed supervisor may take to end
+
 
 def say(text: str) -> None:
     try:
@@ -34,9 +36,9 @@ def run() -> int:
         home = Home(settings.home)
         home.create()
         os.umask(0o077)  # of all files from here on, the children's too
-        home.lock()
+        crashed = home.lock()
         home.check_disk()
-        config.check_ports(settings)
+        config.check_ports(settings, LEFT_BEHIND_SECONDS if crashed else 0)
         given.check(os.environ)
     except (StartError, BadSetting, OSError) as error:
         return _fail(error)
@@ -52,19 +54,21 @@ def _fail(error: Exception) -> int:
 
 
 def _supervise(platform: "Platform", supervisor: Supervisor) -> int:
-    code = 0
+    failure: Exception | None = None
     try:
         platform.start()
         supervisor.watch()
     except Stopped:
         pass
     except (StartError, BadSetting, OSError, psycopg.Error) as error:
-        code = 0 if supervisor.asked_to_stop else _fail(error)
+        # A command that the signal reached first is no failure.
+        failure = None if supervisor.asked_to_stop else error
     finally:
         supervisor.stop()
         platform.home.remove_sockets()
+        platform.home.unlock()
     say("stopped")
-    return code
+    return _fail(failure) if failure else 0
 
 
 class Platform:

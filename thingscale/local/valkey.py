@@ -2,13 +2,17 @@
 
 import os
 import socket
+import time
 from functools import cached_property
 from pathlib import Path
 
 from thingscale.local import wheels
 from thingscale.local.child import Child
+from thingscale.local.errors import StartError
 from thingscale.local.home import Home, make_folder
 from thingscale.local.process import Program
+
+ORPHAN_SECONDS = 10
 
 
 class Valkey(Child):
@@ -31,6 +35,7 @@ class Valkey(Child):
     def program(self) -> Program:
         folder = self.home.path / "valkey"
         make_folder(folder)
+        self._wait_for_orphan()
         options = {
             "port": "0",
             "unixsocket": str(self.socket),
@@ -47,6 +52,14 @@ class Valkey(Child):
             log=self.home.logs / "valkey.log",
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
         )
+
+    def _wait_for_orphan(self) -> None:
+        """Two servers must not write one file: one whose supervisor was killed may still be ending."""
+        deadline = time.monotonic() + ORPHAN_SECONDS
+        while self.ready():
+            if time.monotonic() > deadline:
+                raise StartError(f"An earlier Valkey still runs in {self.home.path}.")
+            time.sleep(0.1)
 
     def ready(self) -> bool:
         try:

@@ -1,6 +1,7 @@
 """Writes of channels, of a device's mapping, and of what was held for it."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import psycopg
 from django.db import IntegrityError, connection, transaction
@@ -12,7 +13,7 @@ from thingscale.devices.models import Device
 from thingscale.lib.clock import to_us
 from thingscale.lib.errors import Refused
 from thingscale.streams import writer
-from thingscale.streams.models import Channel, DeletedChannel, Tag
+from thingscale.streams.models import Channel, DeletedChannel, Latest, Tag
 
 
 @transaction.atomic
@@ -94,3 +95,65 @@ def store(rows: list[writer.Row]) -> None:
     writer.Partitions().ensure(raw, [row.at for row in rows])
     with raw.cursor() as cursor:
         writer.write(cursor, rows)
+
+
+class Point(NamedTuple):
+    """A datapoint to store by hand."""
+
+    tag: str | None
+    value: bytes  # JSON text
+    at: int  # microseconds since 1970 UTC
+
+
+@transaction.atomic
+def store_points(channel: Channel, points: Sequence[Point]) -> int:
+    """All or nothing; returns how many. Raises django.db.DataError for a value that jsonb does not accept."""
+    if not points:
+        return 0
+    with connection.wrap_database_errors:
+        tags = _keys_of_tags(channel, {point.tag for point in points if point.tag is not None})
+        store(
+            [
+                writer.Row(channel.pk, at, None, None if tag is None else tags[tag], value, None)
+                for tag, value, at in points
+            ]
+        )
+    return len(points)
+
+
+def _keys_of_tags(channel: Channel, names: set[str]) -> dict[str, int]:
+    """Made as needed, a thousand at a time: a bulk write may bring a new tag with every point."""
+    Tag.objects.bulk_create(
+        [Tag(channel=channel, name=name) for name in sorted(names)], batch_size=1000, ignore_conflicts=True
+    )
+    found = Tag.objects.filter(channel=channel, name__in=names).values_list("name", "pk")
+    return dict(found)
+
+
+@transaction.atomic
+def create_tag(channel: Channel, name: str) -> None:
+    """Raises Refused: CHANNEL_INUSE."""
+    if not Tag.objects.get_or_create(channel=channel, name=name)[1]:
+        raise Refused("CHANNEL_INUSE", f"Channel {channel.number} has a tag {name} already.")
+
+
+@transaction.atomic
+def rename_tag(tag: Tag, name: str) -> None:
+    """Raises Refused: BAD_PARAMETER for a name that another tag of the channel has."""
+    tag.name = name
+    try:
+        with transaction.atomic():
+            tag.save(update_fields=["name"])
+    except IntegrityError:
+        raise Refused("BAD_PARAMETER", f"tag: there is a tag {name} already.") from None
+    invalidation.announce("devices", tag.channel.user_id)
+
+
+@transaction.atomic
+def delete_tag(tag: Tag) -> None:
+    """With its datapoints. It comes into being again with the next one."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM datapoint WHERE channel = %s AND tag = %s", [tag.channel_id, tag.pk])
+    Latest.objects.filter(channel=tag.channel_id, tag=tag.pk).delete()
+    tag.delete()
+    invalidation.announce("devices", tag.channel.user_id)

@@ -306,6 +306,7 @@ def test_error_of_a_connect_says_in_which_version_to_answer(data: bytes, version
         (V311, Connect(V311, "d", False, 65536, None, None, None, {}), BAD),
         (V311, Connect(V311, "d", False, 0, None, None, Will("+", b"", 0, False, {}), {}), TOPIC),
         (V311, Connect(V311, "d", False, 0, None, None, Will("t", b"", 3, False, {}), {}), BAD),
+        (V311, Connect(V311, "d", False, 0, None, None, Will("t", b"", 4, False, {}), {}), BAD),
         (V5, ConnAck(True, 0x87, {}), WRONG),
         (V311, ConnAck(False, 6, {}), WRONG),
         (V5, Disconnect(0x8A, {}), WRONG),

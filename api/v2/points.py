@@ -1,0 +1,111 @@
+"""Datapoints in the body of POST /v2/stream/{channel}: one, or an array of them."""
+
+import re
+from typing import Any, NoReturn
+from zoneinfo import ZoneInfo
+
+import orjson
+
+from api.parsers import Number
+from thingscale.lib import clock
+from thingscale.lib.errors import Refused
+from thingscale.lib.names import MAX_LENGTH, bad_tag
+from thingscale.streams.actions import Point
+
+MAX_POINTS = 10_000  # a call
+MAX_VALUE = 64 * 1024  # bytes of JSON text
+MAX_NESTING = 32
+OLDEST = 946_684_800_000_000  # 2000-01-01 UTC, microseconds; storage has no partitions before
+AHEAD = 86_400_000_000  # a clock that is wrong by more would hide what comes after as `last`
+_LONG_NUMBER = re.compile(r"[0-9]{1000}|[eE][+-]?0*([1-9][0-9]{3}|30[1-9]|3[1-9][0-9]|[4-9][0-9]{2})")
+
+
+def parse(body: Any, zone: ZoneInfo) -> list[Point]:
+    """Raises Refused naming the first bad point: BAD_JSON_FORMAT, BAD_PARAMETER, TOO_LARGE."""
+    now = clock.now_us()
+    if not isinstance(body, list):
+        return [_point(body, zone, now, "")]
+    if len(body) > MAX_POINTS:
+        raise Refused("TOO_LARGE", f"An array has at most {MAX_POINTS} points: send it in parts.")
+    return [_point(item, zone, now, f"[{index}]") for index, item in enumerate(body)]
+
+
+def _point(item: Any, zone: ZoneInfo, now: int, place: str) -> Point:
+    """`place` is "" or the index in brackets, to begin an error with."""
+    if not isinstance(item, dict):
+        what = f"{place} is not" if place else "The body is not"
+        raise Refused("BAD_JSON_FORMAT", f'{what} a JSON object such as {{"value": 12.5}}.')
+    if "value" not in item:
+        _bad(f"{place}.value", "is missing")
+    value = _value(item["value"], f"{place}.value")
+    return Point(_tag(item.get("tag"), f"{place}.tag"), value, _at(item.get("at"), zone, now, f"{place}.at"))
+
+
+def _bad(place: str, rule: str) -> NoReturn:
+    raise Refused("BAD_PARAMETER", f"{place.lstrip('.')}: {rule}.")
+
+
+def _value(value: Any, place: str) -> bytes:
+    """JSON text that jsonb accepts."""
+    if not isinstance(value, str | int | dict) or isinstance(value, bool):
+        _bad(place, "must be a number, a string or an object")
+    if fault := _fault(value):
+        _bad(place, fault)
+    try:
+        text = orjson.dumps(value, _as_written, orjson.OPT_PASSTHROUGH_SUBCLASS)
+    except TypeError:
+        _bad(place, "has text that is not UTF-8 (half of a surrogate pair)")
+    if len(text) > MAX_VALUE:
+        raise Refused("TOO_LARGE", f"{place.lstrip('.')}: has more than {MAX_VALUE} bytes.")
+    return text
+
+
+def _as_written(number: Number) -> orjson.Fragment:
+    return orjson.Fragment(number.encode())
+
+
+def _fault(value: Any) -> str | None:
+    """What keeps the store or its readers from holding the value. Level by level: it may be of any depth."""
+    level, depth = [value], 1
+    while level:
+        if any(map(_has_nul, level)):
+            return "has a NUL character"
+        if any(type(item) is Number and _LONG_NUMBER.search(item) for item in level):
+            return "has a number out of range"
+        if depth > MAX_NESTING and any(isinstance(item, dict | list) for item in level):
+            return f"is nested deeper than {MAX_NESTING} levels"
+        level, depth = [child for item in level for child in _children(item)], depth + 1
+    return None
+
+
+def _children(item: Any) -> Any:
+    if isinstance(item, dict):
+        return item.values()
+    return item if isinstance(item, list) else ()
+
+
+def _has_nul(item: Any) -> bool:
+    """In the text, or in a key of the object."""
+    return (
+        "\0" in item if isinstance(item, str) else isinstance(item, dict) and any("\0" in key for key in item)
+    )
+
+
+def _tag(tag: Any, place: str) -> str | None:
+    if tag is not None and (not isinstance(tag, str) or isinstance(tag, Number) or bad_tag(tag)):
+        _bad(place, f"must be text of 1 to {MAX_LENGTH} characters, no / + # or control characters")
+    return tag
+
+
+def _at(at: Any, zone: ZoneInfo, now: int, place: str) -> int:
+    if at is None:
+        return now
+    if not isinstance(at, str) or isinstance(at, Number):
+        _bad(place, "must be text such as 2026-01-31T13:45:30+09:00")
+    try:
+        moment = clock.to_us(clock.parse_start(at, zone))
+    except ValueError as error:
+        _bad(place, str(error))
+    if not OLDEST <= moment <= now + AHEAD:
+        _bad(place, "must be from 2000-01-01 to a day ahead")
+    return moment

@@ -1,0 +1,170 @@
+"""Shapes of CONTRACT 2. `to_representation` is what a GET shows; fields are what a POST or PUT takes.
+
+Fields that are read-only or unknown are ignored, so that what a GET returned can be sent back.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from rest_framework import serializers
+
+from thingscale.accounts.credentials import credentials
+from thingscale.accounts.models import User
+from thingscale.devices.models import Device
+from thingscale.lib.clock import with_colon, without_colon
+from thingscale.lib.errors import Refused
+from thingscale.lib.names import MAX_LENGTH, bad_tag
+from thingscale.streams.models import Channel
+from thingscale.streams.queries import knows_zone
+
+MAX_INTEGER = 2**31 - 1
+MAX_STREAMS = 1000  # labels a channel
+NO_CHANNEL = ("NO_CHANNEL", "You have no channel with this number: create it first.")
+
+
+class Text(serializers.CharField):
+    """Kept as sent; may be empty."""
+
+    def __init__(self, max_length: int, **options: Any) -> None:
+        super().__init__(
+            max_length=max_length, required=False, allow_blank=True, trim_whitespace=False, **options
+        )
+
+
+class DeviceSerializer(serializers.Serializer[Device]):
+    """Context: `user`. Validated data: names of the model."""
+
+    description = Text(1000)
+    enabled = serializers.BooleanField(required=False)
+    enable = serializers.BooleanField(required=False)  # the older spelling; also takes "true" and "false"
+    mapped_ch = serializers.IntegerField(
+        required=False, allow_null=True, min_value=0, max_value=MAX_INTEGER, source="mapped_channel_id"
+    )
+    device_type = Text(200)
+    location = Text(200)
+    manufacturer = Text(200)
+
+    def validate_mapped_ch(self, number: int | None) -> int | None:
+        """The channel's primary key."""
+        if number is None:
+            return None
+        channel = Channel.objects.for_user(self.context["user"]).filter(number=number).first()
+        if channel is None:
+            raise Refused(*NO_CHANNEL)
+        return channel.pk
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "enable" in attrs:
+            attrs.setdefault("enabled", attrs.pop("enable"))
+            attrs.pop("enable", None)
+        return attrs
+
+    def to_representation(self, instance: Device) -> dict[str, Any]:
+        zone = self.context["user"].zone
+        shown = {
+            "device_id": instance.device_id,
+            "description": instance.description,
+            "enabled": instance.enabled,
+            "enable": str(instance.enabled).lower(),
+            "mapped_ch": instance.mapped_channel.number if instance.mapped_channel else None,
+            "device_type": instance.device_type,
+            "location": instance.location,
+            "manufacturer": instance.manufacturer,
+            "activate_at": with_colon(instance.activate_at, zone) if instance.activate_at else None,
+        }
+        if instance.state is not None and instance.state_at is not None:
+            shown["state"] = {**instance.state, "last_update": with_colon(instance.state_at, zone)}
+        return shown
+
+
+class LabelSerializer(serializers.Serializer[dict[str, str]]):
+    key = serializers.CharField(max_length=200, trim_whitespace=False)
+    label = Text(200, default="")  # type: ignore[assignment]
+    unit = Text(200, default="")
+
+
+VALUES = {f"value{n}": "value" if n == 1 else f"value{n}" for n in range(1, 5)}  # v1's names -> keys
+
+
+class ChannelSerializer(serializers.Serializer[Channel]):
+    """Context: `user`; `newest`, the times of the channels' newest datapoints by primary key, to show one.
+    Validated data: names of the model."""
+
+    channel_name = Text(200, source="name")
+    streams = LabelSerializer(many=True, required=False)
+    retention_days = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=36_500)
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        older = {f"{value}_{part}": Text(200) for value in VALUES for part in ("name", "unit")}
+        return {**super().get_fields(), **older}
+
+    def validate_streams(self, streams: list[dict[str, str]]) -> list[dict[str, str]]:
+        if len({stream["key"] for stream in streams}) < len(streams):
+            raise serializers.ValidationError("Each key may be there once.")
+        if len(streams) > MAX_STREAMS:
+            raise serializers.ValidationError(f"At most {MAX_STREAMS}.")
+        return [dict(stream) for stream in streams]
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        older = {name: attrs.pop(name) for name in list(attrs) if name.startswith("value")}
+        if older:
+            current = attrs.get("streams", self.instance.streams if self.instance else [])
+            attrs["streams"] = _with_older_names(current, older)
+        return attrs
+
+    def to_representation(self, instance: Channel) -> dict[str, Any]:
+        newest = self.context["newest"].get(instance.pk)
+        return {
+            "channel": instance.number,
+            "channel_name": instance.name,
+            "last_update": stream_time(newest, self.context["user"]),
+            "streams": instance.streams,
+            "retention_days": instance.retention_days,
+        }
+
+
+def stream_time(moment: datetime | None, user: User) -> str | None:
+    return without_colon(moment, user.zone) if moment else None
+
+
+def _with_older_names(streams: Iterable[dict[str, str]], older: dict[str, str]) -> list[dict[str, str]]:
+    """v1's `value1_name`, `value1_unit` ... are label and unit of the keys `value`, `value2` ..."""
+    by_key = {stream["key"]: dict(stream) for stream in streams}
+    for name, text in older.items():
+        value, part = name.split("_")
+        stream = by_key.setdefault(VALUES[value], {"key": VALUES[value], "label": "", "unit": ""})
+        stream["label" if part == "name" else "unit"] = text
+    return list(by_key.values())
+
+
+class TagSerializer(serializers.Serializer[Any]):
+    tag = serializers.CharField()
+
+    def validate_tag(self, name: str) -> str:
+        if bad_tag(name):
+            raise serializers.ValidationError(
+                f"A tag has 1 to {MAX_LENGTH} characters, no / + # or control characters."
+            )
+        return name
+
+
+class UserSerializer(serializers.ModelSerializer[User]):
+    """Context: `storage`, the totals."""
+
+    class Meta:
+        model = User
+        fields = ["email1", "email2", "organization", "locale", "user_alias"]
+        extra_kwargs = {"locale": {"required": False}}
+
+    def validate_locale(self, name: str) -> str:
+        if not knows_zone(name):
+            raise serializers.ValidationError("The database does not know this time zone.")
+        return name
+
+    def to_representation(self, instance: User) -> dict[str, Any]:
+        return {
+            **credentials(instance),
+            **super().to_representation(instance),
+            "storage": self.context["storage"],
+        }

@@ -1,0 +1,70 @@
+"""What all endpoints share: the caller sees only what is the caller's own."""
+
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+from django.db.models import Model
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.viewsets import GenericViewSet
+
+from api.parsers import AlwaysJSON
+from thingscale.accounts.models import User
+from thingscale.accounts.owned import OwnedQuerySet
+from thingscale.lib.errors import Refused
+
+M = TypeVar("M", bound=Model)
+
+
+def ok(status: int = 200) -> Response:
+    return Response({"result": "OK"}, status)
+
+
+class OwnedViewSet(GenericViewSet[M], Generic[M]):
+    """`missing` answers an id that the caller has no object for."""
+
+    content_negotiation_class = AlwaysJSON
+    http_method_names = ["get", "head", "post", "put", "delete"]
+    missing: ClassVar[tuple[str, str]] = ("NOT_FOUND", "There is no such object.")
+
+    @property
+    def user(self) -> User:
+        return cast(User, self.request.user)
+
+    def get_serializer_context(self) -> dict[str, Any]:
+        return {**super().get_serializer_context(), "user": self.user}
+
+    def get_queryset(self) -> OwnedQuerySet[M]:
+        return cast(OwnedQuerySet[M], super().get_queryset()).for_user(self.user)
+
+    def find(self, **lookup: Any) -> M:
+        """The caller's object. Raises Refused `missing`."""
+        found = self.get_queryset().filter(**lookup).first()
+        if found is None:
+            raise Refused(*self.missing)
+        return found
+
+    def changes(
+        self, required: bool = True, instance: M | None = None, shape: type[BaseSerializer[Any]] | None = None
+    ) -> dict[str, Any]:
+        """The body's fields, validated by `shape` or else the view's serializer.
+
+        Raises Refused BAD_JSON_FORMAT, ValidationError naming the field.
+        """
+        body = self.body() if required or self._body_sent() else {}
+        if not isinstance(body, dict):
+            raise Refused("BAD_JSON_FORMAT", "The body must be a JSON object.")
+        serializer = (shape or self.get_serializer_class())(
+            instance, data=body, context=self.get_serializer_context()
+        )
+        serializer.is_valid(raise_exception=True)
+        return cast(dict[str, Any], serializer.validated_data)
+
+    def body(self) -> Any:
+        """Parsed JSON. Raises Refused: BAD_JSON_FORMAT, TOO_LARGE."""
+        if "Content-Length" not in self.request.headers or not self._body_sent():
+            raise Refused("BAD_JSON_FORMAT", "Send JSON as the body, with its Content-Length.")
+        return self.request.data
+
+    def _body_sent(self) -> bool:
+        headers = self.request.headers
+        return headers.get("Content-Length") not in {None, "", "0"} or "Transfer-Encoding" in headers

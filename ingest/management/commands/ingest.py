@@ -1,0 +1,47 @@
+import asyncio
+import signal
+import sys
+from typing import Any, Protocol
+
+import uvloop
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from ingest.mqtt.broker import BrokerWorker
+from ingest.mqtt.gateway import Gateway
+
+
+class Service(Protocol):
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+class Command(BaseCommand):
+    help = (
+        "Takes what devices publish: as the MQTT gateway, or with THINGSCALE_INGEST=broker behind a broker."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            uvloop.run(serve())
+        except OSError as error:
+            raise CommandError(f"Can't listen: {error.strerror or error}.") from None
+        sys.exit(0)
+
+
+async def serve() -> None:
+    """Until SIGTERM or SIGINT; a second one ends at once."""
+    service: Service = BrokerWorker() if settings.INGEST_MODE == "broker" else Gateway()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def leave() -> None:
+        if stop.is_set():
+            raise SystemExit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leave)
+    await service.start()
+    await stop.wait()
+    await service.stop()

@@ -1,0 +1,184 @@
+"""Broker mode: devices talk to the user's own broker, this worker subscribes there (DESIGN, Parts).
+
+The broker acknowledges a device when it has the message; the worker acknowledges the broker after COMMIT,
+so what waits for storage waits in the broker. After a crash it is delivered again in the kept session,
+under the same packet id, and stored once.
+
+gmqtt's own PUBLISH handler starts a task a message and tells no packet id, so ours takes its place in the
+handler table; connection, subscriptions and reconnects stay gmqtt's (docs/decisions/0005-gmqtt.md).
+"""
+
+import asyncio
+import contextlib
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import xxhash
+from django.conf import settings
+from django.db import Error
+
+from ingest import topics
+from ingest.grants import Grant
+from ingest.message import Outcome, RawMessage
+from ingest.mqtt import client
+from ingest.mqtt.codec import decode_publish, encode_ack
+from ingest.mqtt.packets import PUBACK, PUBLISH, PUBREC, ProtocolError, Publish, Version
+from ingest.pipeline import Completion, QueueFull, run_all
+from ingest.service import Ingest
+from thingscale.lib.clock import now_us
+
+log = logging.getLogger(__name__)
+
+FILTERS = ("+/json/#", "+/binary/#", "+/state/+", "+/+")
+NEVER = 0xFFFFFFFF
+RETRY_SECONDS = 0.05
+MAX_UNKNOWN = 1_000  # messages that wait for the database to know their token
+MAX_UNSENT = 50_000  # QoS 0 has no back-pressure: beyond this it is dropped and counted
+
+
+class BrokerWorker:
+    """`client_id` names the session that the broker keeps; workers of one group share the messages."""
+
+    def __init__(self, client_id: str = "thingscale-ingest-1", group: str = "ingest") -> None:
+        self._loop = asyncio.get_running_loop()
+        self._address: client.Address = settings.MQTT5_UPSTREAM
+        self._group = group
+        self._seed = xxhash.xxh3_64_intdigest(client_id.encode())
+        self.ingest = Ingest(self._dispatch)
+        self._lookups = ThreadPoolExecutor(2, thread_name_prefix="grants")
+        self._unsent: list[tuple[RawMessage, Publish]] = []
+        self._unknown: set[asyncio.Task[None]] = set()
+        self._flushing = False
+        self._client = self._make_client(client_id)
+        self._connecting: asyncio.Task[None] | None = None
+
+    def _make_client(self, client_id: str) -> Any:
+        made = client.make(
+            self._address,
+            client_id,
+            self._connected,
+            clean_session=False,
+            session_expiry_interval=NEVER,
+            receive_maximum=settings.BROKER_WINDOW,
+        )
+        made._package_handler._handler_cache[PUBLISH << 4] = self._on_publish
+        return made
+
+    async def start(self) -> None:
+        self.ingest.start()
+        self._connecting = asyncio.create_task(client.connect(self._client, self._address))
+        await asyncio.wait({self._connecting}, timeout=client.CONNECT_SECONDS)
+
+    async def stop(self) -> None:
+        """What is not acknowledged stays with the broker."""
+        if self._connecting:
+            self._connecting.cancel()
+        await asyncio.to_thread(self.ingest.stop)
+        await asyncio.sleep(0)  # the last acknowledgements are written
+        await client.disconnect(self._client)
+        self._lookups.shutdown(wait=False)
+
+    def _connected(self, connected: Any, *_: Any) -> None:
+        for filter_ in FILTERS:
+            connected.subscribe(f"$share/{self._group}/{filter_}", qos=2)
+        log.info("Subscribed at %s:%d", *self._address[:2])
+
+    # From the broker to the pipeline
+
+    def _on_publish(self, first: int, body: bytes) -> None:
+        version = Version(self._client._connection_state.protocol_version)
+        try:
+            publish = decode_publish(first, body, version)
+        except ProtocolError as error:
+            log.warning("The broker sent a bad PUBLISH: %s", error)
+            return
+        token, rest = topics.split(publish.topic)
+        target = topics.target(rest)
+        grant = self.ingest.grants.known(token)
+        if target.kind is None or grant is False:
+            self.ingest.pipeline.metrics.unauthorized += grant is False
+            self._ignore(publish)
+        elif isinstance(grant, Grant):
+            self._queue(self._message(grant, publish, rest, target), publish)
+        elif publish.qos or len(self._unknown) < MAX_UNKNOWN:
+            task = self._loop.create_task(self._ask(token, publish, rest, target))
+            self._unknown.add(task)
+            task.add_done_callback(self._unknown.discard)
+
+    async def _ask(self, token: str, publish: Publish, rest: str, target: topics.Target) -> None:
+        """Waits while the database is away."""
+        connection = self._client._connection
+        while connection is self._client._connection:  # else the broker delivers it again
+            try:
+                grant = await self._loop.run_in_executor(self._lookups, self.ingest.grants.find, token)
+            except Error:
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if grant:
+                self._queue(self._message(grant, publish, rest, target), publish)
+            else:
+                self._ignore(publish)
+            return
+
+    def _ignore(self, publish: Publish) -> None:
+        """Not for storage, or nobody's: the broker need not keep it."""
+        self._acknowledge(self._client._connection, [publish])
+
+    def _message(self, grant: Grant, publish: Publish, rest: str, target: topics.Target) -> RawMessage:
+        assert target.kind is not None
+        key = b"%s\0%d\0%s" % (publish.topic.encode(), publish.packet_id, publish.payload)
+        return RawMessage(
+            grant.user,
+            target.device_id,
+            target.tag,
+            target.kind,
+            publish.payload,
+            now_us(),
+            xxhash.xxh3_64_intdigest(key, self._seed) - 2**63 if publish.qos else None,
+            publish.dup,
+            target.refused,
+            rest[:200] if target.refused else "",
+        )
+
+    def _queue(self, message: RawMessage, publish: Publish) -> None:
+        if not publish.qos and len(self._unsent) >= MAX_UNSENT:
+            self.ingest.pipeline.metrics.dropped += 1
+            return
+        self._unsent.append((message, publish))
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """What has come in one read goes in one submission."""
+        unsent, connection = self._unsent, self._client._connection
+
+        def done(outcomes: list[Outcome]) -> None:
+            self._acknowledge(connection, [publish for _, publish in unsent])
+
+        try:
+            self.ingest.pipeline.accept([message for message, _ in unsent], done)
+        except QueueFull:
+            self._loop.call_later(RETRY_SECONDS, self._flush)
+            return
+        self._unsent = []
+        self._flushing = False
+
+    # Back to the broker
+
+    def _acknowledge(self, connection: Any, publishes: list[Publish]) -> None:
+        """On the connection that delivered them only: on another one the packet ids mean something else."""
+        if connection is not self._client._connection or not self._client.is_connected:
+            return
+        acks = [
+            encode_ack(PUBACK if publish.qos == 1 else PUBREC, publish.packet_id)
+            for publish in publishes
+            if publish.qos
+        ]
+        if acks:
+            connection.send_package(b"".join(acks))
+
+    def _dispatch(self, completions: list[Completion]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(run_all, completions)

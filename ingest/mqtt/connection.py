@@ -1,0 +1,151 @@
+"""Byte transports of a session: plain or TLS TCP, and WebSocket. Both end in Session.receive()."""
+
+import asyncio
+import ipaddress
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from websockets.exceptions import WebSocketException
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+WRITE_LIMIT = 256 * 1024  # bytes not yet taken by the client before the session stops serving it
+MAX_FRAME = 512 * 1024
+
+
+class Receiver(Protocol):
+    """What a connection needs of its session."""
+
+    def receive(self, data: bytes) -> None: ...
+    def congested(self, yes: bool) -> None: ...
+    def lost(self) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """TCP. `new_session` is called when the client has connected; None means: no room, close."""
+
+    def __init__(self, new_session: Callable[["Connection"], Receiver | None]) -> None:
+        self._new_session = new_session
+        self._session: Receiver | None = None
+        self._transport: asyncio.Transport | None = None
+        self.peer = ""
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._transport.set_write_buffer_limits(WRITE_LIMIT)
+        self.peer = _host(transport.get_extra_info("peername"))
+        self._session = self._new_session(self)
+        if self._session is None:
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._session:
+            self._session.receive(data)
+
+    def pause_writing(self) -> None:
+        if self._session:
+            self._session.congested(True)
+
+    def resume_writing(self) -> None:
+        if self._session:
+            self._session.congested(False)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._session:
+            self._session.lost()
+        self._session = self._transport = None
+
+    # the session's side; all of it is harmless after the end
+
+    def write(self, data: bytes) -> None:
+        if self._transport:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Sends what is buffered, then closes."""
+        if self._transport:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport:
+            self._transport.abort()
+
+    def pause(self) -> None:
+        if self._transport and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport and not self._transport.is_closing() and not self._transport.is_reading():
+            self._transport.resume_reading()
+
+
+class WebSocketConnection(Connection):
+    """MQTT over WebSocket: binary frames, subprotocol `mqtt` (MQTT 5, section 6)."""
+
+    def __init__(self, new_session: Callable[[Connection], Receiver | None]) -> None:
+        super().__init__(new_session)
+        self._socket = ServerProtocol(
+            subprotocols=[Subprotocol("mqtt"), Subprotocol("mqttv3.1")],
+            select_subprotocol=_choose,
+            max_size=MAX_FRAME,
+        )
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._socket.receive_data(data)
+            events = self._socket.events_received()
+        except (WebSocketException, EOFError):
+            self.abort()
+            return
+        for event in events:
+            if isinstance(event, Request):
+                self._socket.send_response(self._socket.accept(event))
+            elif isinstance(event, Frame):
+                self._frame(event)
+        self._flush()
+
+    def write(self, data: bytes) -> None:
+        if self._socket.state is State.OPEN:
+            self._socket.send_binary(data)
+            self._flush()
+
+    def close(self) -> None:
+        if self._socket.state is State.OPEN:
+            self._socket.send_close(1000)
+            self._flush()
+        super().close()
+
+    def _frame(self, frame: Frame) -> None:
+        if frame.opcode in {Opcode.BINARY, Opcode.CONT}:
+            super().data_received(bytes(frame.data))
+        elif frame.opcode == Opcode.TEXT:
+            self._socket.fail(1003, "MQTT is binary")
+        elif frame.opcode == Opcode.CLOSE:
+            super().close()
+
+    def _flush(self) -> None:
+        for data in self._socket.data_to_send():
+            if data:
+                super().write(data)
+            else:  # the protocol's way to say: close
+                super().close()
+        if self._socket.close_expected() and self._socket.state is State.CLOSED:
+            super().close()
+
+
+def _choose(server: ServerProtocol, offered: object) -> Subprotocol | None:
+    """A client that names no subprotocol, or another one, is served all the same."""
+    names = list(offered) if isinstance(offered, list | tuple) else []
+    return next((name for name in ("mqtt", "mqttv3.1") if name in names), None)  # type: ignore[return-value]
+
+
+def _host(peername: object) -> str:
+    try:
+        return str(ipaddress.ip_address(peername[0]))  # type: ignore[index]
+    except (TypeError, IndexError, ValueError):
+        return ""

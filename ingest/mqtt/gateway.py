@@ -1,0 +1,344 @@
+"""The device gateway: listeners, the sessions, and what they share."""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import Error, close_old_connections
+from django.utils import timezone
+
+from ingest import topics
+from ingest.grants import Grant, Grants
+from ingest.message import Outcome, Status
+from ingest.mqtt.connection import Connection, WebSocketConnection
+from ingest.mqtt.inbound import Aim, Chunk
+from ingest.mqtt.packets import V5, Publish, ReasonCode, Version, Will
+from ingest.mqtt.properties import Property
+from ingest.mqtt.publisher import Publisher
+from ingest.mqtt.session import NEVER, Session
+from ingest.pipeline import Completion, QueueFull, run_all
+from ingest.service import Ingest
+from thingscale.devices import actions
+from thingscale.devices.models import DurableSession
+from thingscale.invalidation import Change
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 1.0
+PING_SECONDS = 60.0  # of the links to the upstream broker
+RETRY_SECONDS = 0.02  # how often what waits for room in the queue is offered again
+LOOKUP_SECONDS = 10.0
+MAX_WILLS_WAITING = 10_000
+
+ClientKey = tuple[int, str]  # user's primary key (0: anonymous), client id
+
+
+class Gateway:
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
+        self.ingest = Ingest(self._dispatch, self._changed)
+        self.grants: Grants = self.ingest.grants
+        self.allow_anonymous: bool = settings.ALLOW_ANONYMOUS
+        self.publisher = Publisher()
+        self._sessions: set[Session] = set()
+        self._by_client: dict[ClientKey, Session] = {}
+        self._durable: dict[ClientKey, list[list[Any]]] = {}  # subscriptions
+        self._watchers: dict[int, set[ClientKey]] = {}  # user -> clients that see ingest topics
+        self._waiting: deque[Chunk] = deque()
+        self._wills: dict[ClientKey, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookups")
+        self._servers: list[asyncio.Server] = []
+        self.draining = False
+
+    # Life
+
+    async def start(self) -> None:
+        self.ingest.start()
+        await self._in_thread(self._load_durable)
+        await self.publisher.start()
+        self.spawn(self._sweep())
+        await self._listen()
+
+    async def stop(self) -> None:
+        """Takes no more, stores what was taken, answers it, and closes."""
+        self.draining = True
+        for server in self._servers:
+            server.close()
+        for session in list(self._sessions):
+            session.hold(True)
+        deadline = self.now() + settings.DRAIN_SECONDS
+        while self._waiting and self.now() < deadline:
+            self._offer()
+            await asyncio.sleep(RETRY_SECONDS)
+        drained = await asyncio.to_thread(self.ingest.stop)
+        await asyncio.sleep(0)  # the last answers are written
+        for session in list(self._sessions):
+            session.fail(ReasonCode.SERVER_SHUTTING_DOWN, "shutting down")
+        await asyncio.sleep(0.05)
+        await self.publisher.stop()
+        for task in self._tasks:
+            task.cancel()
+        self._lookups.shutdown(wait=False, cancel_futures=True)
+        log.info("Stopped; %s", "all that was accepted is stored" if drained else "the store was away")
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _listen(self) -> None:
+        plain: list[tuple[int, type[Connection]]] = [
+            (settings.MQTT_PORT, Connection),
+            (settings.MQTT_WS_PORT, WebSocketConnection),
+        ]
+        for port, kind in plain:
+            await self._serve(port, kind, None)
+        if settings.TLS_CERT:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(settings.TLS_CERT, settings.TLS_KEY)
+            await self._serve(settings.MQTT_TLS_PORT, Connection, context)
+            await self._serve(settings.MQTT_WSS_PORT, WebSocketConnection, context)
+
+    async def _serve(self, port: int, kind: type[Connection], context: ssl.SSLContext | None) -> None:
+        if not port:
+            return
+        options = {"ssl_handshake_timeout": 10.0} if context else {}
+        server = await self._loop.create_server(
+            lambda: kind(self._new_session), settings.BIND, port, ssl=context, backlog=4096, **options
+        )
+        self._servers.append(server)
+        log.info("Listening on %s:%d (%s%s)", settings.BIND, port, kind.__name__, ", TLS" if context else "")
+
+    def _new_session(self, connection: Connection) -> Session | None:
+        if self.draining or len(self._sessions) >= settings.MAX_CONNECTIONS:
+            return None
+        session = Session(self, connection)
+        self._sessions.add(session)
+        return session
+
+    async def _sweep(self) -> None:
+        pinged = self.now()
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = self.now()
+            ping = now - pinged > PING_SECONDS
+            for session in list(self._sessions):
+                session.check(now)
+                if ping:
+                    session.outbound.ping()
+            if ping:
+                pinged = now
+                await self._in_thread(self._expire_durable)
+
+    # Sessions coming and going
+
+    async def find_grant(self, token: str) -> Grant | None:
+        """Raises OSError or TimeoutError while the database is away."""
+        known = self.grants.known(token)
+        if not isinstance(known, bool):
+            return known
+        if not known:
+            return None
+        try:
+            grant: Grant | None = await self._in_thread(self.grants.find, token)
+        except Error as error:
+            raise OSError(str(error)) from None
+        return grant
+
+    async def joined(self, session: Session) -> bool:
+        """Takes over an older connection of the same client. Whether the client's session was kept."""
+        assert session.connect is not None
+        key = self._key(session)
+        self._cancel_will(key, session.connect.clean_start)
+        older = self._by_client.get(key)
+        if older:
+            older.fail(ReasonCode.SESSION_TAKEN_OVER, "the client connected again")
+        self._by_client[key] = session
+        kept = self._durable.get(key)
+        if kept is not None and session.connect.clean_start:
+            await self._forget_durable(key)
+        if session.durable or (kept is not None and session.connect.clean_start):
+            present = kept is not None and not session.connect.clean_start
+            await session.outbound.open(session.connect, kept if kept and present else [])
+            if session.durable and not present:
+                await self._keep_durable(key, [])
+            return present
+        return False
+
+    def left(self, session: Session) -> None:
+        self._sessions.discard(session)
+        key = self._key(session)
+        if self._by_client.get(key) is not session:
+            return
+        del self._by_client[key]
+        if not session.durable:
+            self._unwatch(key)
+        elif not session.lives_on:
+            self.spawn(self._forget_durable(key))
+        elif session.lives_on != NEVER:
+            ends_at = timezone.now() + timedelta(seconds=session.lives_on)
+            self.spawn(self._store(actions.session_left, *key, ends_at))
+
+    async def watch(self, session: Session, sees: bool, subscriptions: list[list[Any]]) -> None:
+        """Remembers, before the broker hears of it, that this client subscribes to ingest topics."""
+        key = self._key(session)
+        if sees:
+            self._watchers.setdefault(key[0], set()).add(key)
+        else:
+            self._unwatch(key)
+        if session.durable:
+            await self._keep_durable(key, subscriptions)
+
+    def address(self, version: Version) -> tuple[str, int, str | None, str | None]:
+        upstream: tuple[str, int, str | None, str | None] = (
+            settings.MQTT5_UPSTREAM if version == V5 else settings.MQTT_UPSTREAM
+        )
+        return upstream
+
+    def leave_will(self, session: Session, will: Will) -> None:
+        delay = min(will.properties.get(Property.WILL_DELAY_INTERVAL, 0), session.lives_on)
+        key = self._key(session)
+        if not delay or self.draining or len(self._wills) >= MAX_WILLS_WAITING:
+            session.inbound.leave_will(will)
+            return
+
+        def fire() -> None:
+            self._wills.pop(key, None)
+            session.inbound.leave_will(will)
+
+        self._wills[key] = (self._loop.call_later(delay, fire), fire)
+
+    def _cancel_will(self, key: ClientKey, clean_start: bool) -> None:
+        """The client is back: its session goes on, so its will is not due; unless it starts afresh."""
+        timer, fire = self._wills.pop(key, (None, None))
+        if timer and fire:
+            timer.cancel()
+            if clean_start:
+                fire()
+
+    # Messages
+
+    def submit(self, chunk: Chunk, wait: bool = False) -> bool:
+        """False if the queue is full: QoS 0 is dropped and counted, the rest waits, unacknowledged, and so
+        should its session. `wait` keeps QoS 0 as well."""
+        if not self._waiting and self._accept(chunk):
+            return True
+        kept = chunk if wait else chunk.without_qos_0()
+        dropped = len(chunk.messages) - len(kept.messages)
+        self.ingest.pipeline.metrics.dropped += dropped
+        chunk.inbound.dropped(dropped)
+        if kept.messages:
+            self._waiting.append(kept)
+            if len(self._waiting) == 1:
+                self._loop.call_later(RETRY_SECONDS, self._offer)
+        return not kept.messages
+
+    def _accept(self, chunk: Chunk) -> bool:
+        try:
+            self.ingest.pipeline.accept(chunk.messages, chunk.done)
+        except QueueFull:
+            return False
+        return True
+
+    def _offer(self) -> None:
+        """What waited, in order, once there is room again."""
+        if self.ingest.pipeline.nearly_empty:
+            while self._waiting and self._accept(self._waiting[0]):
+                self._waiting.popleft()
+        if self._waiting:
+            self._loop.call_later(RETRY_SECONDS, self._offer)
+
+    def tell(self, chunk: Chunk, outcomes: list[Outcome]) -> None:
+        """After the commit: to subscribers, and the reason of a rejection to the device."""
+        for publish, aim, outcome in zip(chunk.publishes, chunk.aims, outcomes, strict=True):
+            if outcome.status is Status.REJECTED:
+                if aim.user and aim.target.device_id:
+                    self.publisher.report(aim.user_id, aim.target.device_id, outcome)
+            elif publish.retain or aim.user in self._watchers:
+                self.forward(aim, publish)
+
+    def forward(self, aim: Aim, publish: Publish) -> None:
+        self.publisher.publish(f"{aim.user_id}/{aim.rest}", publish.payload, publish.qos, publish.retain)
+
+    def _dispatch(self, completions: list[Completion]) -> None:
+        """In the writer's thread: one wake-up of the loop a commit."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(run_all, completions)
+
+    # Changes of tokens, and durable sessions in the database
+
+    def _changed(self, change: Change | None) -> None:
+        if change is None or change[0] == "tokens":
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._check_grants, change[1] if change else None)
+
+    def _check_grants(self, user: int | None) -> None:
+        for session in list(self._sessions):
+            if session.grant and user in {None, session.grant.user}:
+                self.spawn(self._check_grant(session))
+            elif session.grant is None:
+                session.inbound.forget_topics()
+
+    async def _check_grant(self, session: Session) -> None:
+        with contextlib.suppress(OSError, TimeoutError):  # the next change, or its end, will tell
+            session.regrant(await self.find_grant(session.token))
+
+    def _load_durable(self) -> None:
+        close_old_connections()
+        for row in DurableSession.objects.iterator():
+            key = (row.user_id, row.client_id)
+            self._durable[key] = row.subscriptions
+            if any(topics.sees_ingest(topics.split_filter(fields[0])[2]) for fields in row.subscriptions):
+                self._watchers.setdefault(row.user_id, set()).add(key)
+
+    async def _keep_durable(self, key: ClientKey, subscriptions: list[list[Any]]) -> None:
+        self._durable[key] = subscriptions
+        await self._store(actions.keep_session, *key, subscriptions)
+
+    async def _forget_durable(self, key: ClientKey) -> None:
+        self._durable.pop(key, None)
+        self._unwatch(key)
+        await self._store(actions.end_session, *key)
+
+    def _expire_durable(self) -> None:
+        close_old_connections()
+        for row in DurableSession.objects.filter(expires_at__lt=timezone.now()):
+            self._loop.call_soon_threadsafe(self._durable.pop, (row.user_id, row.client_id), None)
+            self._loop.call_soon_threadsafe(self._unwatch, (row.user_id, row.client_id))
+            row.delete()
+
+    async def _store(self, action: Callable[..., None], *arguments: Any) -> None:
+        try:
+            await self._in_thread(_run, action, *arguments)
+        except (Error, TimeoutError) as error:
+            log.warning("A durable session was not written: %s", type(error).__name__)
+
+    async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        async with asyncio.timeout(LOOKUP_SECONDS):
+            return await self._loop.run_in_executor(self._lookups, work, *arguments)
+
+    def _unwatch(self, key: ClientKey) -> None:
+        watchers = self._watchers.get(key[0])
+        if watchers:
+            watchers.discard(key)
+            if not watchers:
+                del self._watchers[key[0]]
+
+    @staticmethod
+    def _key(session: Session) -> ClientKey:
+        return (session.grant.user if session.grant else 0), session.client_id
+
+
+def _run(action: Callable[..., None], *arguments: Any) -> None:
+    close_old_connections()
+    action(*arguments)

@@ -1,0 +1,250 @@
+"""What a client publishes: topics, acknowledgement after COMMIT, QoS 2, back-pressure."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import xxhash
+
+from ingest import topics
+from ingest.message import Kind, Outcome, RawMessage, Reason, Status
+from ingest.mqtt.codec import decode_publish, encode_ack
+from ingest.mqtt.packets import (
+    PUBACK,
+    PUBCOMP,
+    PUBREC,
+    V5,
+    Ack,
+    Properties,
+    ProtocolError,
+    Publish,
+    ReasonCode,
+    Will,
+)
+from ingest.mqtt.properties import Property
+from thingscale.lib.clock import now_us
+
+if TYPE_CHECKING:
+    from ingest.mqtt.session import Session
+
+MAX_UNACKED = 2_000  # messages of one client on their way to storage
+MAX_ALIASES = 32
+MAX_TARGETS = 1_000  # remembered topics of one client
+
+CODES = {
+    Reason.AUTH_REQUIRED: ReasonCode.NOT_AUTHORIZED,
+    Reason.DEVICE_DISABLED: ReasonCode.NOT_AUTHORIZED,
+    Reason.MAX_DEVICE_REACH: ReasonCode.QUOTA_EXCEEDED,
+    Reason.UNKNOWN_TOPIC: ReasonCode.TOPIC_NAME_INVALID,
+    Reason.DEVICE_ID_ZERO: ReasonCode.TOPIC_NAME_INVALID,
+    Reason.BAD_PARAMETER: ReasonCode.TOPIC_NAME_INVALID,
+}
+
+
+class Aim(NamedTuple):
+    """A topic understood: whose it is, its part behind the token, and what it means."""
+
+    user: int
+    user_id: str
+    rest: str
+    target: topics.Target
+
+
+class Chunk:
+    """The ingest publishes of one read, answered together."""
+
+    __slots__ = ("aims", "inbound", "messages", "publishes")
+
+    def __init__(self, inbound: "Inbound") -> None:
+        self.inbound = inbound
+        self.messages: list[RawMessage] = []
+        self.publishes: list[Publish] = []
+        self.aims: list[Aim] = []
+
+    def add(self, message: RawMessage, publish: Publish, aim: Aim) -> None:
+        self.messages.append(message)
+        self.publishes.append(publish)
+        self.aims.append(aim)
+
+    def without_qos_0(self) -> "Chunk":
+        """What has to wait while the store takes nothing; the rest is dropped."""
+        kept = Chunk(self.inbound)
+        for message, publish, aim in zip(self.messages, self.publishes, self.aims, strict=True):
+            if publish.qos:
+                kept.add(message, publish, aim)
+        return kept
+
+    def done(self, outcomes: list[Outcome]) -> None:
+        self.inbound.committed(self, outcomes)
+
+
+class Inbound:
+    """One per session."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+        self._chunk = Chunk(self)
+        self._aims: dict[str, Aim] = {}
+        self._aliases: dict[int, str] = {}
+        self._received: set[int] = set()  # QoS 2: committed, waiting for PUBREL
+        self._pending: set[int] = set()  # QoS 2: on their way to storage
+        self.passed: set[int] = set()  # QoS 2: with the broker
+        self.unacked = 0
+        self.seed = 0  # of dedupe keys: tells this client from others
+
+    def forget_topics(self) -> None:
+        """Tokens changed."""
+        self._aims.clear()
+
+    def publish(self, first: int, body: bytes) -> None:
+        session = self._session
+        publish = decode_publish(first, body, session.version)
+        if publish.properties:
+            publish = self._resolve_alias(publish)
+        topic, payload, qos, retain, dup, packet_id, _ = publish
+        aim = self._aims.get(topic) or self._aim(topic)
+        target = aim.target
+        if target.kind is None or (retain and not payload):
+            self._pass_on(publish, aim)
+            return
+        if qos == 2 and self._seen(packet_id):
+            return
+        dedupe = None
+        if qos:
+            key = body if session.version != V5 else b"%s\0%d\0%s" % (topic.encode(), packet_id, payload)
+            dedupe = xxhash.xxh3_64_intdigest(key, self.seed) - 2**63
+        message = RawMessage(
+            aim.user,
+            target.device_id,
+            target.tag,
+            target.kind,
+            payload,
+            now_us(),
+            dedupe,
+            dup,
+            target.refused,
+            aim.rest[:200] if target.refused else "",
+        )
+        self._chunk.add(message, publish, aim)
+
+    def flush(self) -> None:
+        """At the end of a read: everything of it in one submission."""
+        chunk = self._chunk
+        if not chunk.messages:
+            return
+        self._chunk = Chunk(self)
+        self.unacked += len(chunk.messages)
+        if not self._session.gateway.submit(chunk) or self.unacked >= MAX_UNACKED:
+            self._session.hold(True)
+
+    def dropped(self, count: int) -> None:
+        self.unacked -= count
+
+    def committed(self, chunk: Chunk, outcomes: list[Outcome]) -> None:
+        """Acknowledges in the order of arrival, in one write; then tells subscribers."""
+        session = self._session
+        self.unacked -= len(outcomes)
+        acks = []
+        for publish, outcome in zip(chunk.publishes, outcomes, strict=True):
+            if publish.qos:
+                acks.append(self._acknowledge(publish, outcome))
+        if acks:
+            session.write(b"".join(acks))
+        session.gateway.tell(chunk, outcomes)
+        if self.unacked < MAX_UNACKED // 2:
+            session.hold(False)
+
+    def release(self, packet: Ack) -> None:
+        """PUBREL."""
+        if packet.packet_id in self.passed:
+            self._session.outbound.send(packet)
+            return
+        known = packet.packet_id in self._received
+        self._received.discard(packet.packet_id)
+        code = 0 if known else ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
+        self._session.write(encode_ack(PUBCOMP, packet.packet_id, code, self._session.version))
+
+    def leave_will(self, will: Will) -> None:
+        """The will of a client that went without goodbye, as if it had published it."""
+        publish = Publish(will.topic, will.payload, min(will.qos, 1), will.retain, False, 0, will.properties)
+        aim = self._aim(will.topic)
+        if aim.target.kind is None:
+            self._session.gateway.forward(aim, publish)
+            return
+        target = aim.target
+        message = RawMessage(
+            aim.user,
+            target.device_id,
+            target.tag,
+            target.kind,
+            will.payload,
+            now_us(),
+            refused=target.refused,
+        )
+        chunk = Chunk(self)
+        chunk.add(message, publish._replace(qos=0), aim)
+        self.unacked += 1
+        self._session.gateway.submit(chunk, wait=True)
+
+    def _aim(self, topic: str) -> Aim:
+        token, rest = topics.split(topic)
+        owner = self._session.owner(token)
+        if owner is None:
+            aim = self._foreign(rest)
+        else:
+            aim = Aim(owner.user, owner.user_id, rest, topics.target(rest))
+        if len(self._aims) >= MAX_TARGETS:
+            self._aims.clear()
+        self._aims[topic] = aim
+        return aim
+
+    def _foreign(self, rest: str) -> Aim:
+        """Somebody else's token, or none: recorded for the account that sent it."""
+        target = topics.target(rest)
+        refused = topics.Target(target.kind or Kind.JSON, target.device_id, None, Reason.AUTH_REQUIRED)
+        grant = self._session.grant
+        return Aim(grant.user if grant else 0, grant.user_id if grant else "", rest, refused)
+
+    def _resolve_alias(self, publish: Publish) -> Publish:
+        alias = publish.properties.pop(Property.TOPIC_ALIAS, None)
+        if alias is None:
+            return publish
+        if alias > MAX_ALIASES:
+            raise ProtocolError(ReasonCode.TOPIC_ALIAS_INVALID, f"Topic aliases go up to {MAX_ALIASES}.")
+        if publish.topic:
+            self._aliases[alias] = publish.topic
+            return publish
+        if alias not in self._aliases:
+            raise ProtocolError(ReasonCode.TOPIC_ALIAS_INVALID, f"Topic alias {alias} is not known.")
+        return publish._replace(topic=self._aliases[alias])
+
+    def _seen(self, packet_id: int) -> bool:
+        """QoS 2, sent again on the same connection: the first one is answered, or answers this one too."""
+        if packet_id in self._received:
+            self._session.write(encode_ack(PUBREC, packet_id, 0, self._session.version))
+            return True
+        if packet_id in self._pending:
+            return True
+        self._pending.add(packet_id)
+        return False
+
+    def _acknowledge(self, publish: Publish, outcome: Outcome) -> bytes:
+        code = 0
+        if outcome.status is Status.REJECTED and outcome.reason:
+            code = CODES.get(outcome.reason, ReasonCode.PAYLOAD_FORMAT_INVALID)
+        version = self._session.version
+        if publish.qos == 1:
+            return encode_ack(PUBACK, publish.packet_id, code, version)
+        self._pending.discard(publish.packet_id)
+        if not code or version != V5:  # MQTT 5: a failure ends the exchange
+            self._received.add(publish.packet_id)
+        return encode_ack(PUBREC, publish.packet_id, code, version)
+
+    def _pass_on(self, publish: Publish, aim: Aim) -> None:
+        """Not ours to store: to the broker, whose acknowledgement goes back to the client."""
+        if aim.target.refused or not self._session.grant:
+            return
+        if publish.qos == 2:
+            self.passed.add(publish.packet_id)
+        properties: Properties = publish.properties
+        self._session.outbound.send(
+            publish._replace(topic=f"{aim.user_id}/{aim.rest}", properties=properties)
+        )

@@ -1,0 +1,271 @@
+"""What a client receives: subscriptions, and deliveries of the upstream broker.
+
+Topics are translated on the way: TOKEN/... here, U000001/... there (ingest/topics.py).
+"""
+
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from ingest import topics
+from ingest.mqtt.codec import encode
+from ingest.mqtt.packets import (
+    PUBACK,
+    PUBCOMP,
+    PUBLISH,
+    PUBREC,
+    PUBREL,
+    V5,
+    V311,
+    Ack,
+    Connect,
+    Disconnect,
+    Packet,
+    Publish,
+    ReasonCode,
+    SubAck,
+    Subscribe,
+    Subscription,
+    UnsubAck,
+    Unsubscribe,
+)
+from ingest.mqtt.properties import Property
+from ingest.mqtt.upstream import Link, Refused
+
+if TYPE_CHECKING:
+    from ingest.mqtt.session import Session
+
+MAX_SUBSCRIPTIONS = 1_000  # of one client
+MAX_WAITING = 1_000  # deliveries beyond the client's receive maximum
+MAX_IN_FLIGHT = 1_000  # publishes for the broker that it has not acknowledged
+FAILURE = 0x80
+
+
+class Outbound:
+    """One per session."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+        self._link: Link | None = None
+        self._subscriptions: dict[str, tuple[Subscription, dict[int, Any]]] = {}  # by the broker's filter
+        self._answers: dict[int, list[int | None]] = {}  # packet id -> codes; None: the broker's to give
+        self._in_flight: dict[int, bytes] = {}  # publishes the broker has not acknowledged
+        self._delivered: set[int] = set()  # deliveries the client has not acknowledged
+        self._waiting: deque[Publish] = deque()
+        self.receive_maximum = 65_535
+        self.maximum_packet = 2**32
+
+    # Opening
+
+    async def open(self, packet: Connect, kept: list[list[Any]]) -> None:
+        """For a durable session, before its CONNACK, with the subscriptions it had."""
+        for fields in kept:
+            subscription = Subscription(*fields)
+            self._subscriptions[subscription.filter] = (subscription, {})
+        link = self._make_link(packet)
+        with contextlib.suppress(Refused):  # then it comes up later; meanwhile the client can publish
+            await link.open()
+
+    def _make_link(self, packet: Connect) -> Link:
+        session = self._session
+        version = V5 if session.version == V5 else V311
+        kept = (Property.SESSION_EXPIRY_INTERVAL, Property.RECEIVE_MAXIMUM)
+        properties = {key: value for key, value in packet.properties.items() if key in kept}
+        connect = Connect(
+            version,
+            session.upstream_id,
+            packet.clean_start,
+            0,
+            None,
+            None,
+            None,
+            properties if version == V5 else {},
+        )
+        self._link = Link(session.gateway.address(version), connect, self._from_broker, self._opened)
+        return self._link
+
+    def send(self, packet: Packet) -> None:
+        """To the broker; opens the link with the first packet that needs it."""
+        if self._link is None:
+            assert self._session.connect is not None
+            self._make_link(self._session.connect).open_later()
+        assert self._link is not None
+        sent = (
+            self._publish(packet) if isinstance(packet, Publish) and packet.qos else self._link.send(packet)
+        )
+        if not sent:
+            self._session.fail(ReasonCode.SERVER_BUSY, "too much waits for the upstream broker")
+
+    def _publish(self, packet: Publish) -> bool:
+        """Kept until the broker has acknowledged it; sent now, or with the rest when the link is up."""
+        assert self._link is not None
+        if packet.packet_id in self._in_flight:
+            return True
+        data = encode(packet, self._link.version)
+        if self._link.up:
+            self._link.send_raw(data)
+            data = _as_repeated(data)
+        self._in_flight[packet.packet_id] = data
+        return len(self._in_flight) < MAX_IN_FLIGHT
+
+    def ping(self) -> None:
+        if self._link:
+            self._link.ping()
+
+    def pause(self, yes: bool) -> None:
+        if self._link:
+            self._link.pause(yes)
+
+    def close(self, properties: dict[int, Any] | None = None) -> None:
+        if self._link:
+            self._link.close(properties)
+
+    def _opened(self, session_present: bool) -> None:
+        """The link is up, perhaps again: ask again for what the broker lost, send again what it may have."""
+        link = self._link
+        assert link is not None
+        self._delivered.clear()
+        self._waiting.clear()
+        if not session_present:
+            self._resubscribe(link)
+        for packet_id, data in self._in_flight.items():
+            link.send_raw(data)
+            self._in_flight[packet_id] = _as_repeated(data)
+
+    def _resubscribe(self, link: Link) -> None:
+        pending = {packet_id for packet_id, codes in self._answers.items() if None in codes}
+        packet_id = next(i for i in range(65_535, 0, -1) if i not in pending)
+        for subscription, properties in self._subscriptions.values():
+            link.send(Subscribe(packet_id, [subscription], properties))
+
+    # The client's side
+
+    async def subscribe(self, packet: Subscribe) -> None:
+        """Own topics only; the others get a failure code, and the connection stays up."""
+        codes: list[int | None] = []
+        allowed = []
+        for subscription in packet.subscriptions:
+            translated = self._translate(subscription.filter)
+            if translated is None or len(self._subscriptions) + len(allowed) >= MAX_SUBSCRIPTIONS:
+                codes.append(ReasonCode.NOT_AUTHORIZED if self._session.version == V5 else FAILURE)
+            else:
+                codes.append(None)
+                allowed.append(subscription._replace(filter=translated))
+        if not allowed:
+            self._session.send(SubAck(packet.packet_id, [code or 0 for code in codes], {}))
+            return
+        for subscription in allowed:
+            self._subscriptions[subscription.filter] = (subscription, packet.properties)
+        await self._watch()
+        self._answers[packet.packet_id] = codes
+        self.send(packet._replace(subscriptions=allowed))
+
+    async def unsubscribe(self, packet: Unsubscribe) -> None:
+        translated = [self._translate(filter_) for filter_ in packet.filters]
+        asked = [filter_ for filter_ in translated if filter_]
+        absent: int = ReasonCode.NO_SUBSCRIPTION_EXISTED
+        if not asked or not self._link:
+            self._session.send(UnsubAck(packet.packet_id, [absent] * len(translated), {}))
+            return
+        for filter_ in asked:
+            self._subscriptions.pop(filter_, None)
+        await self._watch()
+        self._answers[packet.packet_id] = [None if filter_ else absent for filter_ in translated]
+        self.send(packet._replace(filters=asked))
+
+    def acknowledged(self, packet: Ack) -> None:
+        """The client's PUBACK, PUBREC or PUBCOMP of a delivery."""
+        if packet.packet_id not in self._delivered:
+            return  # of a link that is gone
+        if packet.type in {PUBACK, PUBCOMP} or packet.code >= FAILURE:
+            self._delivered.discard(packet.packet_id)
+        self.send(packet)
+        while self._waiting and len(self._delivered) < self.receive_maximum:
+            self._deliver(self._waiting.popleft())
+
+    def _translate(self, filter_: str) -> str | None:
+        share, first, rest = topics.split_filter(filter_)
+        owner = self._session.owner(first)
+        if owner is None or not self._session.grant:
+            return None
+        return f"{share}{owner.user_id}{rest}"
+
+    async def _watch(self) -> None:
+        """Whether publishes that the gateway answers itself must also reach the broker."""
+        sees = any(topics.sees_ingest(topics.split_filter(filter_)[2]) for filter_ in self._subscriptions)
+        kept = [list(subscription) for subscription, _ in self._subscriptions.values()]
+        await self._session.gateway.watch(self._session, sees, kept)
+
+    # The broker's side
+
+    def _from_broker(self, packet: Packet) -> None:
+        match packet:
+            case Publish():
+                self._delivery(packet)
+            case Ack(type=type_):
+                self._broker_acknowledged(packet, type_)
+            case SubAck() | UnsubAck():
+                self._answer(packet)
+            case Disconnect(code=ReasonCode.SESSION_TAKEN_OVER):
+                self._session.fail(ReasonCode.SESSION_TAKEN_OVER, "the session was taken over")
+
+    def _broker_acknowledged(self, packet: Ack, type_: int) -> None:
+        if type_ == PUBREL:
+            self._released(packet)
+            return
+        if packet.packet_id not in self._in_flight:
+            return
+        if type_ == PUBREC and packet.code < FAILURE and self._link:
+            again = Ack(PUBREL, packet.packet_id, 0, {})
+            self._in_flight[packet.packet_id] = encode(again, self._link.version)
+        else:
+            del self._in_flight[packet.packet_id]
+            self._session.inbound.passed.discard(packet.packet_id)
+        self._session.send(packet)
+
+    def _released(self, packet: Ack) -> None:
+        if packet.packet_id in self._delivered:
+            self._session.send(packet)
+        elif self._link:  # one that the client never got: see _skip
+            self._link.send(Ack(PUBCOMP, packet.packet_id, 0, {}))
+
+    def _delivery(self, packet: Publish) -> None:
+        user_id, _, rest = packet.topic.partition("/")
+        grant = self._session.grant
+        if grant is None or user_id != grant.user_id:
+            return
+        packet = packet._replace(topic=f"{self._session.token}/{rest}" if rest else self._session.token)
+        if packet.qos and len(self._delivered) >= self.receive_maximum:
+            if len(self._waiting) >= MAX_WAITING:
+                self._session.fail(ReasonCode.QUOTA_EXCEEDED, "the client takes too little")
+            self._waiting.append(packet)
+            return
+        self._deliver(packet)
+
+    def _deliver(self, packet: Publish) -> None:
+        data = encode(packet, self._session.version)
+        if len(data) > self.maximum_packet:
+            self._skip(packet)
+            return
+        if packet.qos:
+            self._delivered.add(packet.packet_id)
+        self._session.write(data)
+
+    def _skip(self, packet: Publish) -> None:
+        """Larger than the client takes: as if it had completed it [MQTT-3.1.2-25]."""
+        if packet.qos and self._link:
+            type_ = PUBACK if packet.qos == 1 else PUBREC
+            self._link.send(Ack(type_, packet.packet_id, 0, {}))
+
+    def _answer(self, packet: SubAck | UnsubAck) -> None:
+        codes = self._answers.pop(packet.packet_id, None)
+        if codes is None:
+            return  # our own, after the link came back
+        given = iter(packet.codes)
+        merged = [next(given, 0) if code is None else code for code in codes]
+        self._session.send(packet._replace(codes=merged))
+
+
+def _as_repeated(data: bytes) -> bytes:
+    """The same packet with DUP, if it is a PUBLISH."""
+    return bytes((data[0] | 0x08,)) + data[1:] if data[0] >> 4 == PUBLISH else data

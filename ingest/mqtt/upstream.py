@@ -1,0 +1,183 @@
+"""One client's connection to the upstream broker: subscriptions, deliveries, and publishes that are not ours.
+
+Opened when the client first needs it. A broken link comes back by itself: with a new connection the
+session's subscriptions are asked for again and what the broker has not acknowledged is sent again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, cast
+
+from ingest.mqtt.codec import FrameReader, decode, encode
+from ingest.mqtt.packets import V5, ConnAck, Connect, Disconnect, Packet, ProtocolError, Version
+from ingest.mqtt.properties import Property
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 5.0
+BACKOFF_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
+KEEP_ALIVE = 120  # seconds; some brokers refuse 0
+MAX_PACKET = 2 * 2**20
+MAX_QUEUED = 1000  # packets while the link is down
+
+
+class Refused(Exception):
+    """The broker is away or does not take this client."""
+
+
+class Link(asyncio.Protocol):
+    """`deliver` gets every packet of the broker but CONNACK; `opened` is called after each connection with
+    whether the broker still has the session."""
+
+    def __init__(
+        self,
+        address: tuple[str, int, str | None, str | None],
+        connect: Connect,
+        deliver: Callable[[Packet], None],
+        opened: Callable[[bool], None],
+    ) -> None:
+        host, port, username, password = address
+        secret = password.encode() if password is not None else None
+        self._address = (host, port)
+        self._connect = connect._replace(username=username, password=secret, keep_alive=KEEP_ALIVE)
+        self.version: Version = connect.version
+        self._deliver = deliver
+        self._opened = opened
+        self._transport: asyncio.Transport | None = None
+        self._reader = FrameReader(MAX_PACKET)
+        self._connack: asyncio.Future[ConnAck] | None = None
+        self._queue: list[bytes] = []
+        self._retry: asyncio.Task[None] | None = None
+        self._closed = False
+        self.up = False
+
+    # The session's side
+
+    async def open(self) -> bool:
+        """Whether the broker has a session. Raises Refused; then the link goes on trying in the background."""
+        try:
+            return await self._open()
+        except Refused:
+            self._reconnect()
+            raise
+
+    def open_later(self) -> None:
+        self._reconnect(at_once=True)
+
+    def send(self, packet: Packet) -> bool:
+        """False if too much waits already."""
+        return self.send_raw(encode(packet, self.version))
+
+    def send_raw(self, data: bytes) -> bool:
+        if self.up and self._transport:
+            self._transport.write(data)
+        elif len(self._queue) < MAX_QUEUED:
+            self._queue.append(data)
+        else:
+            return False
+        return True
+
+    def ping(self) -> None:
+        if self.up and self._transport:
+            self._transport.write(b"\xc0\x00")
+
+    def pause(self, yes: bool) -> None:
+        """Stops reading while the client does not take what there is."""
+        if self._transport and not self._transport.is_closing() and self._transport.is_reading() is yes:
+            (self._transport.pause_reading if yes else self._transport.resume_reading)()
+
+    def close(self, properties: dict[int, Any] | None = None) -> None:
+        """Says goodbye, so that the broker ends or keeps the session by its rules."""
+        self._closed = True
+        if self._retry:
+            self._retry.cancel()
+        if self._transport:
+            if self.up:
+                self._transport.write(encode(Disconnect(0, properties or {}), self.version))
+            self._transport.close()
+        self.up = False
+
+    # The broker's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._reader = FrameReader(MAX_PACKET)
+        self._transport.write(encode(self._connect, self.version))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for first, body in self._reader.feed(data):
+                self._take(decode(first, body, self.version))
+        except ProtocolError as error:
+            log.warning("The upstream broker broke the protocol: %s", error)
+            if self._transport:
+                self._transport.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self.up = False
+        if self._connack and not self._connack.done():
+            self._connack.set_exception(Refused("closed"))
+        elif not self._closed:
+            self._reconnect()
+
+    def _take(self, packet: Packet) -> None:
+        if not isinstance(packet, ConnAck):
+            self._deliver(packet)
+        elif self._connack and not self._connack.done():
+            self._connack.set_result(packet)
+            self._connected(packet)
+
+    def _connected(self, packet: ConnAck) -> None:
+        """At once, before the packets that may follow in the same read."""
+        if packet.code or not self._transport:
+            return
+        self.up = True
+        self._opened(packet.session_present)
+        for data in self._queue:
+            self._transport.write(data)
+        self._queue.clear()
+
+    async def _open(self) -> bool:
+        loop = asyncio.get_running_loop()
+        self._connack = loop.create_future()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await loop.create_connection(lambda: self, *self._address)
+                answer = await self._connack
+        except (OSError, TimeoutError) as error:
+            self._abort()
+            raise Refused(str(error)) from None
+        if answer.code:
+            self._abort()
+            raise Refused(f"code {answer.code}")
+        # After the first connection the session, if it is to last, must not be cleared again.
+        self._connect = self._connect._replace(clean_start=self._connect.clean_start and not self._lasting())
+        return answer.session_present
+
+    def _lasting(self) -> bool:
+        expiry: int = self._connect.properties.get(Property.SESSION_EXPIRY_INTERVAL, 0)
+        return self.version == V5 and expiry > 0
+
+    def _abort(self) -> None:
+        self._connack = None
+        if self._transport:
+            self._transport.abort()
+
+    def _reconnect(self, at_once: bool = False) -> None:
+        if not self._closed and (self._retry is None or self._retry.done()):
+            self._retry = asyncio.get_running_loop().create_task(self._keep_trying(at_once))
+
+    async def _keep_trying(self, at_once: bool) -> None:
+        attempt = 0
+        while not self._closed:
+            if attempt or not at_once:
+                await asyncio.sleep(BACKOFF_SECONDS[min(attempt, len(BACKOFF_SECONDS) - 1)])
+            attempt += 1
+            try:
+                await self._open()
+            except Refused as error:
+                log.debug("The upstream broker is away: %s", error)
+            else:
+                return

@@ -1,0 +1,231 @@
+"""`manage.py up`, the whole stack: what it prints works when pasted."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
+
+import pytest
+
+from thingscale.local import ports
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+PROJECT = Path(__file__).resolve().parents[2]
+LAST_LINE = "Ctrl-C stops everything."
+OURS = ("DATABASE_URL", "REDIS_URL", "MQTT_URL", "MQTT5_URL", "DJANGO_SETTINGS_MODULE")
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.1)
+
+
+class Up:
+    """One run of `manage.py up` in a terminal session of its own."""
+
+    def __init__(self, home: Path, chosen: dict[str, str]) -> None:
+        kept = {k: v for k, v in os.environ.items() if k not in OURS and not k.startswith("THINGSCALE_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "manage.py", "up"],
+            cwd=PROJECT,
+            env=kept | chosen | {"THINGSCALE_HOME": str(home)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+        self._queue: Queue[str | None] = Queue()
+        self._reader = Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self._queue.put(line.rstrip("\n"))
+        self._queue.put(None)
+
+    def read_until(self, pattern: str, seconds: float = 120) -> str:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                line = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+            except Empty:
+                pytest.fail(f"no {pattern!r} in time; it said:\n{self.text}")
+            if line is None:
+                pytest.fail(f"it ended; it said:\n{self.text}")
+            self.lines.append(line)
+            if re.search(pattern, line):
+                return line
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    def pasteable(self, start: str) -> str:
+        return next(line.strip() for line in self.lines if line.strip().startswith(start))
+
+    def ctrl_c(self) -> int:
+        """To the whole foreground group, as a terminal does. Returns the exit code, all output read."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        return self.wait()
+
+    def wait(self) -> int:
+        code = self.process.wait(90)
+        self._reader.join()
+        while (line := self._queue.get()) is not None:
+            self.lines.append(line)
+        return code
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(90)
+        self._reader.join()
+        assert self.process.stdout
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def chosen() -> dict[str, str]:
+    names = ("THINGSCALE_HTTP_PORT", "THINGSCALE_MQTT_PORT", "THINGSCALE_MQTT_WS_PORT")
+    found: dict[str, int] = {}
+    for name in names:
+        found[name] = ports.free_port(frozenset(found.values()))
+    return {name: str(port) for name, port in found.items()}
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="thingscale-e2e-"))
+    folder.chmod(0o755)
+    yield folder / "home"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def first(home: Path, chosen: dict[str, str]) -> Iterator[Up]:
+    """The first start, stopped by Ctrl-C at the end of the tests that use it."""
+    up = Up(home, chosen)
+    try:
+        up.read_until(re.escape(LAST_LINE))
+        yield up
+    finally:
+        up.close()
+
+
+def paste(line: str) -> str:
+    done = subprocess.run(shlex.split(line), capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def needs(program: str) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+
+
+def last_value(up: Up) -> object:
+    return json.loads(paste(up.pasteable("curl -H 'X-APITOKEN")))["stream"][0]["value"]
+
+
+def children_named(up: Up, word: str) -> list[int]:
+    listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
+    rows = [line.split(None, 2) for line in listing.stdout.splitlines()]
+    return [int(pid) for pid, parent, args in rows if int(parent) == up.process.pid and word in args]
+
+
+def test_first_start_prints_the_account_once(first: Up) -> None:
+    assert len(re.findall(r"user id +U000001", first.text)) == 1
+    assert re.search(r"API token +[0-9A-F]{32} ", first.text)
+    assert re.search(r"device token +[0-9A-F]{32} ", first.text)
+    assert len(re.findall("password", first.text)) == 2  # the sentence, and the password itself
+    assert "ready: http://127.0.0.1:" in first.text
+
+
+def test_pasted_http_line_is_stored(first: Up) -> None:
+    needs("curl")
+    assert paste(first.pasteable("curl -X POST").replace("21.5", "22.5")).strip() == "OK"
+    assert last_value(first) == {"temp": 22.5}
+
+
+def test_pasted_mqtt_line_is_stored(first: Up) -> None:
+    needs("curl")
+    needs("mosquitto_pub")
+    paste(first.pasteable("mosquitto_pub").replace("21.5", "23.5"))
+    assert last_value(first) == {"temp": 23.5}
+
+
+def test_a_second_copy_is_refused(first: Up, home: Path, chosen: dict[str, str]) -> None:
+    second = Up(home, chosen)
+    assert second.wait() == 1
+    assert second.text == f"A copy is already running in {home.resolve()} (process {first.process.pid})."
+    second.close()
+
+
+def test_secrets_reach_no_log(first: Up, home: Path) -> None:
+    found = re.search(r"password (\S+)", first.text.split("console")[1])
+    assert found
+    key = (home / "secret_key").read_text()
+    for log in (home / "log").iterdir():
+        text = log.read_text(errors="replace")
+        assert found[1] not in text, log
+        assert key not in text, log
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("web", "uvicorn"), ("ingest", "manage.py ingest"), ("celery", "celery")]
+)
+def test_a_killed_process_comes_back(first: Up, name: str, word: str) -> None:
+    (before,) = children_named(first, word)
+    os.kill(before, signal.SIGKILL)
+    first.read_until(f"^{name} stopped .killed by SIGKILL.; starting it again in ")
+    until(lambda: children_named(first, word) not in ([], [before]))
+
+
+def test_killed_postgres_comes_back_and_data_are_taken_again(first: Up) -> None:
+    needs("curl")
+    (before,) = children_named(first, "postgres -D")
+    os.kill(before, signal.SIGKILL)
+    first.read_until("^postgres stopped .killed by SIGKILL.; starting it again in ")
+    line = first.pasteable("curl -X POST").replace("21.5", "24.5")
+
+    def taken() -> bool:
+        done = subprocess.run(shlex.split(line), capture_output=True, text=True, timeout=30, check=False)
+        return done.stdout.strip() == "OK"
+
+    until(taken, 60)
+    assert last_value(first) == {"temp": 24.5}
+
+
+def test_ctrl_c_stops_in_order_and_the_second_start_continues(
+    first: Up, home: Path, chosen: dict[str, str]
+) -> None:
+    assert first.ctrl_c() == 0
+    stopped = [line.split()[1] for line in first.lines if line.startswith("stopping ")]
+    assert stopped == ["celery", "ingest", "web", "broker", "valkey", "postgres"]
+    assert first.lines[-1] == "stopped"
+    begun = time.monotonic()
+    second = Up(home, chosen)
+    try:
+        second.read_until(re.escape(LAST_LINE))
+        assert time.monotonic() - begun < 60
+        assert "password" not in second.text
+        assert "manage.py show_account U000001" in second.text
+        assert "DEVICE_TOKEN" in second.pasteable("curl -X POST")
+        if shutil.which("curl"):
+            assert last_value(first) is not None
+    finally:
+        second.close()

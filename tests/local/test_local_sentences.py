@@ -1,0 +1,150 @@
+"""What `manage.py up` says, in one sentence each, when it can't start."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from thingscale.lib.env import BadSetting
+from thingscale.local import config, given, ports, wheels
+from thingscale.local.errors import StartError
+from thingscale.local.home import Home
+from thingscale.local.servers import Servers
+
+from .helpers import run_local
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[dict[str, str]]:
+    with Servers(fast=True) as env:
+        yield env
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def sentence(folder: Path, **variables: str) -> str:
+    done = run_local("up", THINGSCALE_HOME=str(folder / "home"), **free_ports(), **variables)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+    return done.stderr.strip()
+
+
+def free_ports() -> dict[str, str]:
+    names = ("THINGSCALE_HTTP_PORT", "THINGSCALE_MQTT_PORT", "THINGSCALE_MQTT_WS_PORT")
+    chosen: dict[str, int] = {}
+    for name in names:
+        chosen[name] = ports.free_port(frozenset(chosen.values()))
+    return {name: str(port) for name, port in chosen.items()}
+
+
+def test_a_second_copy(folder: Path) -> None:
+    home = Home(folder / "home")
+    home.create()
+    home.lock()
+    assert sentence(folder).startswith(f"A copy is already running in {home.path} (process ")
+    home.unlock()
+
+
+@pytest.mark.parametrize(
+    "variable", ["THINGSCALE_HTTP_PORT", "THINGSCALE_MQTT_PORT", "THINGSCALE_MQTT_WS_PORT"]
+)
+def test_a_taken_port(monkeypatch: pytest.MonkeyPatch, taken: int, variable: str) -> None:
+    for name, value in (free_ports() | {variable: str(taken)}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StartError, match=f"Port {taken} on 127.0.0.1 is taken: .* set {variable} to"):
+        config.check_ports(config.read())
+
+
+def test_a_taken_port_at_the_terminal(folder: Path, taken: int) -> None:
+    done = run_local("up", THINGSCALE_HOME=str(folder), **free_ports() | {"THINGSCALE_HTTP_PORT": str(taken)})
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"Port {taken} on 127.0.0.1 is taken: stop what uses it, "
+        "or set THINGSCALE_HTTP_PORT to a free port.\n"
+    )
+
+
+def test_one_port_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_ports()["THINGSCALE_HTTP_PORT"]
+    monkeypatch.setenv("THINGSCALE_HTTP_PORT", port)
+    monkeypatch.setenv("THINGSCALE_MQTT_PORT", port)
+    with pytest.raises(BadSetting, match="THINGSCALE_MQTT_PORT and THINGSCALE_HTTP_PORT are both"):
+        config.check_ports(config.read())
+
+
+def test_an_address_of_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THINGSCALE_BIND", "192.0.2.1")
+    with pytest.raises(StartError, match="set THINGSCALE_BIND to an address of this machine"):
+        config.check_ports(config.read())
+
+
+def test_a_port_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THINGSCALE_HTTP_PORT", "http")
+    with pytest.raises(BadSetting, match="THINGSCALE_HTTP_PORT must be a whole number"):
+        config.read()
+
+
+def test_servers_that_are_right_pass(monkeypatch: pytest.MonkeyPatch, servers: dict[str, str]) -> None:
+    for name, value in servers.items():
+        monkeypatch.setenv(name, value)
+    given.check(servers)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DATABASE_URL", "nonsense"),
+        ("DATABASE_URL", "mysql://user:hunter2@localhost/db"),
+        ("DATABASE_URL", "postgresql://user:hunter2%zz@localhost/db"),
+        ("DATABASE_URL", "postgresql://user:hunter2@127.0.0.1:1/db"),
+        ("DATABASE_URL", "postgresql:///thingscale?host=/nowhere"),
+        ("REDIS_URL", "nonsense"),
+        ("REDIS_URL", "redis://"),
+        ("REDIS_URL", "redis://:hunter2@127.0.0.1:1/0"),
+        ("REDIS_URL", "redis://:hunter2@127.0.0.1:port/0"),
+        ("REDIS_URL", "unix:///nowhere/valkey.sock"),
+        ("MQTT_URL", "nonsense"),
+        ("MQTT_URL", "http://127.0.0.1:1883"),
+        ("MQTT_URL", "mqtt://user:hunter2@127.0.0.1:1"),
+        ("MQTT5_URL", "mqtt://127.0.0.1:99999"),
+    ],
+)
+def test_a_wrong_url(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises((BadSetting, StartError), match=f"^{variable}") as caught:
+        given.check({variable: value})
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_user_of_a_given_database(monkeypatch: pytest.MonkeyPatch, servers: dict[str, str]) -> None:
+    url = servers["DATABASE_URL"].replace("thingscale@", "stranger:hunter2@")
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(StartError, match=r'^DATABASE_URL: .*role "stranger" does not exist') as caught:
+        given.check({"DATABASE_URL": url})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_wrong_url_at_the_terminal(folder: Path) -> None:
+    assert sentence(folder, DATABASE_URL="postgresql://me:hunter2@127.0.0.1:1/db").startswith(
+        "DATABASE_URL: "
+    )
+    assert sentence(folder, REDIS_URL="nonsense").startswith("REDIS_URL must look like ")
+
+
+def test_a_missing_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheels, "find_spec", lambda _name: None)
+    for look, variable in (
+        (wheels.postgres_install, "DATABASE_URL"),
+        (wheels.valkey_server, "REDIS_URL"),
+        (wheels.check_broker, "MQTT_URL"),
+    ):
+        with pytest.raises(StartError, match=f"for this platform is not installed: .* set {variable} to"):
+            look()

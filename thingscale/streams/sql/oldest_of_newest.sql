@@ -1,0 +1,9 @@
+-- Key of the oldest of the newest %(rows)s datapoints: where reading them in ascending order begins.
+SELECT at::text, id
+FROM datapoint
+WHERE channel = %(channel)s
+    AND at BETWEEN %(start)s AND %(end)s
+    AND (%(tag)s::int IS NULL OR tag = %(tag)s)
+ORDER BY at DESC, id DESC
+OFFSET %(rows)s - 1
+LIMIT 1
