@@ -224,6 +224,15 @@ def test_offsets_follow_the_clock_change(make_user: Callable[..., User]) -> None
     assert body["last_update"] == "2026-11-01T02:30:00-0500"
 
 
+def test_the_newest_is_so_in_time_not_by_the_clock_on_the_wall(make_user: Callable[..., User]) -> None:
+    api = Caller(make_user("zone@example.com", "America/New_York"))
+    api.post("channel/0")
+    rows = [(at("2026-11-01 05:30:00"), "1"), (at("2026-11-01 06:10:00"), "2")]
+    store(Channel.objects.get(user=api.user), rows)
+    (row,) = document(api.get("stream/0", X_ENDTIME="last"))["stream"]
+    assert (row["value"], row["at"]) == (2, "2026-11-01T01:10:00-0500")
+
+
 def aggregate(api: Caller, function: str) -> Any:
     body = document(api.get("stream/0", X_AGGREGATE=function, **WHOLE))
     assert (body["channel"], body["channel_name"], body["aggr_type"]) == (0, "sensor_1", function)

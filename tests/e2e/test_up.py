@@ -142,9 +142,17 @@ def last_value(up: Up) -> object:
 
 
 def children_named(up: Up, word: str) -> list[int]:
-    listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
+    listing = subprocess.run(
+        ["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    )
     rows = [line.split(None, 2) for line in listing.stdout.splitlines()]
     return [int(pid) for pid, parent, args in rows if int(parent) == up.process.pid and word in args]
+
+
+def all_running(up: Up, chosen: dict[str, str]) -> bool:
+    words = ("postgres -D", "valkey-server", "rumqttd.py", "uvicorn", "manage.py ingest", "celery")
+    listening = all(ports.answers("127.0.0.1", int(port)) for port in chosen.values())
+    return listening and all(children_named(up, word) for word in words)
 
 
 def test_first_start_prints_the_account_once(first: Up) -> None:
@@ -213,6 +221,7 @@ def test_killed_postgres_comes_back_and_data_are_taken_again(first: Up) -> None:
 def test_ctrl_c_stops_in_order_and_the_second_start_continues(
     first: Up, home: Path, chosen: dict[str, str]
 ) -> None:
+    until(lambda: all_running(first, chosen), 60)
     assert first.ctrl_c() == 0
     stopped = [line.split()[1] for line in first.lines if line.startswith("stopping ")]
     assert stopped == ["celery", "ingest", "web", "broker", "valkey", "postgres"]

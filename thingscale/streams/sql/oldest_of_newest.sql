@@ -1,5 +1,5 @@
 -- Key of the oldest of the newest %(rows)s datapoints: where reading them in ascending order begins.
-SELECT at::text, id
+SELECT at::text AS key, id
 FROM datapoint
 WHERE channel = %(channel)s
     AND at BETWEEN %(start)s AND %(end)s
