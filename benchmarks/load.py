@@ -88,16 +88,18 @@ class Client(asyncio.Protocol):
             self.transport.write(released)  # type: ignore[attr-defined]
         return b"".join(p for p in packets if p[0] == 0x70)
 
-    def fill(self, most: int = 1_000_000) -> None:
+    def fill(self, most: int = 1_000_000) -> int:
+        """Sends what the window has room for; returns how many."""
         room = min(self.load.window - (self.sent - self.acked), self.count - self.sent, most)
         if room <= 0:
-            return
+            return 0
         head, tail, pack = self.head, self.tail, struct.Struct(">H").pack
         first = self.sent + 1
         packets = [head + pack((n - 1) % 65535 + 1) + tail for n in range(first, first + room)]
         self.sent += room
         self.times[self.sent] = time.perf_counter()
         self.transport.write(b"".join(packets))  # type: ignore[attr-defined]
+        return room
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.done.done():
@@ -136,9 +138,10 @@ async def _paced(load: Load, clients: list[Client]) -> None:
     while sent < total:
         due = min(int((time.perf_counter() - started) * load.rate), total)
         while sent < due:
-            clients[turn % load.clients].fill(1)
+            sent += clients[turn % load.clients].fill(1)
             turn += 1
-            sent += 1
+            if turn % load.clients == 0 and not any(c.sent - c.acked < load.window for c in clients):
+                break
         await asyncio.sleep(0.002)
         if time.perf_counter() - started > 2 * load.total / load.rate + 10:
             break

@@ -115,8 +115,6 @@ def check_code(code: int, allowed: Container[int]) -> int:
 
 
 def write_byte(value: int) -> bytes:
-    if not 0 <= value <= 0xFF:
-        raise malformed(f"{value} does not fit into one byte.")
     return bytes((value,))
 
 
@@ -127,8 +125,6 @@ def write_u16(value: int) -> bytes:
 
 
 def write_u32(value: int) -> bytes:
-    if not 0 <= value <= 0xFFFF_FFFF:
-        raise malformed(f"{value} does not fit into four bytes.")
     return _U32.pack(value)
 
 

@@ -238,3 +238,10 @@ def test_ctrl_c_stops_in_order_and_the_second_start_continues(
             assert last_value(first) is not None
     finally:
         second.close()
+
+
+def test_a_malformed_variable_is_one_sentence(home: Path, chosen: dict[str, str]) -> None:
+    up = Up(home.parent / "other", chosen | {"DATABASE_URL": "nonsense"})
+    assert up.wait() == 1
+    assert up.lines == ["DATABASE_URL must look like postgresql://user:password@host:5432/name."]
+    up.close()

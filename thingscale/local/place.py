@@ -53,7 +53,7 @@ def _account(folder: Path) -> Account:
     """The owner of existing data, else the first unprivileged account there is."""
     if folder.exists() and folder.stat().st_uid != 0:
         owner = folder.stat()
-        return Account(f"user {owner.st_uid}", owner.st_uid, owner.st_gid)
+        return Account(_name(owner.st_uid), owner.st_uid, owner.st_gid)
     for name in ACCOUNTS:
         try:
             entry = pwd.getpwnam(name)
@@ -63,6 +63,13 @@ def _account(folder: Path) -> Account:
     raise StartError(
         "PostgreSQL can't run as root, and neither account postgres nor nobody exists: start as another."
     )
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def _folder_of(home: Home, account: Account) -> tuple[Path, str]:

@@ -29,6 +29,7 @@ TUNABLE = {
     "shared_buffers": "128MB",
     "max_wal_size": "4GB",
     "max_connections": "100",
+    "max_logical_replication_workers": "0",  # we subscribe to nobody, and its launcher takes memory
     "wal_compression": "pglz",  # the wheel has no lz4 or zstd
     "timezone": "UTC",
     "log_timezone": "UTC",

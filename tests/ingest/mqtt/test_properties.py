@@ -5,6 +5,7 @@ import pytest
 from ingest.mqtt.codec import decode, encode
 from ingest.mqtt.packets import (
     V5,
+    V311,
     Connect,
     Packet,
     ProtocolError,
@@ -212,6 +213,20 @@ def test_malformed_property_length(body: bytes) -> None:
     with pytest.raises(ProtocolError) as caught:
         decode(0x32, body, V5)
     assert caught.value.reason is ReasonCode.MALFORMED_PACKET
+
+
+@pytest.mark.parametrize(("size", "length"), [(124, b"\x7f"), (125, b"\x80\x01"), (16381, b"\x80\x80\x01")])
+def test_property_length_at_its_edges(size: int, length: bytes) -> None:
+    body = b"\x00\x01t" + length + b"\x09" + size.to_bytes(2, "big") + bytes(size) + b"Z"
+    packet = decode(0x30, body, V5)
+    assert packet == Publish("t", b"Z", 0, False, False, 0, {Property.CORRELATION_DATA: bytes(size)})
+    assert encode(packet, V5).endswith(body)
+
+
+def test_longest_string() -> None:
+    body = b"\xff\xff" + b"x" * 65535
+    packet = decode(0x30, body, V311)
+    assert encode(packet, V311) == b"\x30\x81\x80\x04" + body
 
 
 def test_two_byte_property_length() -> None:

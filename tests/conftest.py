@@ -1,0 +1,35 @@
+"""Accounts, and the whole stack on real servers. `make test` starts PostgreSQL, Valkey and a broker."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from stack import Stack
+from support import Account, make_account
+
+
+@pytest.fixture
+def account(transactional_db: None) -> Account:
+    return make_account("owner@example.com")
+
+
+@pytest.fixture
+def outsider(account: Account) -> Account:
+    return make_account("outsider@example.com")
+
+
+@pytest.fixture(scope="session")
+def _stack(django_db_setup: None) -> Iterator[Stack]:
+    stack = Stack()
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture
+def stack(_stack: Stack, transactional_db: None) -> Callable[..., Stack]:
+    """`stack()` makes sure that web and ingest run, on the test database; what a test killed is started again."""
+
+    def ensure(*names: str) -> Stack:
+        _stack.ensure(*(names or ("web", "ingest")))
+        return _stack
+
+    return ensure

@@ -1,0 +1,96 @@
+"""Our own processes, started for real on the test database and free ports."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from django.db import connection
+
+ROOT = Path(__file__).parent.parent
+START_SECONDS = 30
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 10, what: str = "the condition") -> None:
+    """Polls; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.02)
+
+
+def answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+class Stack:
+    """Processes `web` and `ingest`; `environment` may be changed before `ensure`, then `restart`."""
+
+    def __init__(self, **environment: str) -> None:
+        self.http, self.mqtt, self.ws, self.tls, self.wss = (free_port() for _ in range(5))
+        self.logs = Path(tempfile.mkdtemp(prefix="thingscale-logs-"))
+        self.environment = environment
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def ensure(self, *names: str) -> None:
+        for name in names:
+            process = self.processes.get(name)
+            if process is None or process.poll() is not None:
+                self.start(name)
+
+    def start(self, name: str) -> None:
+        port, command = {
+            "web": (self.http, ["-m", "uvicorn", "thingscale.asgi:application", "--port", str(self.http)]),
+            "ingest": (self.mqtt, ["manage.py", "ingest"]),
+        }[name]
+        log = (self.logs / f"{name}.log").open("ab")
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env=self._environment(), stdout=log, stderr=log
+        )
+        log.close()
+        self.processes[name] = process
+        wait_until(lambda: answers(port) or process.poll() is not None, START_SECONDS, f"{name} to listen")
+        assert process.poll() is None, self.log(name)
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        self.processes[name].send_signal(number)
+        self.processes[name].wait(30)
+
+    def stop(self) -> None:
+        for name, process in self.processes.items():
+            if process.poll() is None:
+                self.kill(name, signal.SIGTERM)
+
+    def log(self, name: str) -> str:
+        return (self.logs / f"{name}.log").read_text()
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.http}{path}"
+
+    def _environment(self) -> dict[str, str]:
+        database = connection.settings_dict
+        return {
+            **os.environ,
+            "DATABASE_URL": f"postgresql://{database['USER']}@/{database['NAME']}?host={database['HOST']}",
+            "THINGSCALE_SECRET_KEY": "test",
+            "THINGSCALE_MQTT_PORT": str(self.mqtt),
+            "THINGSCALE_MQTT_WS_PORT": str(self.ws),
+            "THINGSCALE_MQTT_TLS_PORT": str(self.tls),
+            "THINGSCALE_MQTT_WSS_PORT": str(self.wss),
+            **self.environment,
+        }
