@@ -91,7 +91,7 @@ class Connector:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The body, cut one byte past the limit (the pipeline then says TOO_LARGE); None if the client has gone."""
+    """The body, cut one byte past the limit, which the pipeline answers; None if the client has gone."""
     body = b""
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -99,7 +99,7 @@ async def _read(receive: Receive) -> bytes | None:
                 event = await receive()
                 if event["type"] == "http.disconnect":
                     return None
-                body += event.get("body", b"")
+                body += bytes(event.get("body", b""))
                 if not event.get("more_body") or len(body) > http.MAX_BODY:
                     return body[: http.MAX_BODY + 1]
     except TimeoutError:

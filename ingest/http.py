@@ -1,4 +1,4 @@
-"""The HTTP connector's rules (CONTRACT 5), apart from any web framework: a request -> a message -> an answer."""
+"""The HTTP connector's rules (CONTRACT 5) without a web framework: request -> message -> answer."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import psycopg
 
@@ -37,6 +38,13 @@ Dispatch = Callable[[list[Completion]], None]
 
 class QueueFull(Exception):
     """Try again: the store takes less than what comes in, or is away."""
+
+
+class Limits(NamedTuple):
+    """Of the queue."""
+
+    messages: int
+    bytes: int
 
 
 class Submission:
@@ -69,24 +77,22 @@ def run_all(completions: list[Completion]) -> None:
 
 
 class Pipeline:
-    """`connect` opens the writer's psycopg connection (autocommit); `dispatch` carries answers to the caller's
-    thread; `first_contact` is told the primary keys of devices just created."""
+    """`connect` opens the writer's psycopg connection (autocommit); `dispatch` carries answers to the
+    caller's thread; `first_contact` is told the primary keys of devices just created."""
 
     def __init__(
         self,
         connect: Callable[[], psycopg.Connection],
         router: Router,
         *,
-        max_messages: int,
-        max_bytes: int,
+        limits: Limits,
         dispatch: Dispatch = run_all,
         first_contact: Callable[[list[int]], None] = lambda devices: None,
     ) -> None:
         self.metrics = Metrics()
         self._connect = connect
         self._router = router
-        self._max_messages = max_messages
-        self._max_bytes = max_bytes
+        self._limits = limits
         self._dispatch = dispatch
         self._first_contact = first_contact
         self._queue: deque[Submission] = deque()
@@ -108,7 +114,7 @@ class Pipeline:
 
     @property
     def full(self) -> bool:
-        return self._queued_messages >= self._max_messages or self._queued_bytes >= self._max_bytes
+        return self._queued_messages >= self._limits.messages or self._queued_bytes >= self._limits.bytes
 
     @property
     def queued(self) -> int:
@@ -117,7 +123,10 @@ class Pipeline:
     @property
     def nearly_empty(self) -> bool:
         """Room enough for those who stopped at `full` to go on."""
-        return self._queued_messages < self._max_messages // 2 and self._queued_bytes < self._max_bytes // 2
+        return (
+            self._queued_messages < self._limits.messages // 2
+            and self._queued_bytes < self._limits.bytes // 2
+        )
 
     def accept(self, messages: Sequence[RawMessage], done: Done) -> Submission:
         """Queues messages; `done` gets their outcomes, in order, once they are committed.

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connections
 
 from ingest.grants import Grants
-from ingest.pipeline import Dispatch, Pipeline, run_all
+from ingest.pipeline import Dispatch, Limits, Pipeline, run_all
 from ingest.router import Router
 from thingscale.invalidation import Change, Listener
 from thingscale.streams.tasks import activate_device
@@ -33,8 +33,7 @@ class Ingest:
         self.pipeline = Pipeline(
             connect,
             self.router,
-            max_messages=settings.QUEUE_MESSAGES,
-            max_bytes=settings.QUEUE_BYTES,
+            limits=Limits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES),
             dispatch=dispatch,
             first_contact=self._activation.ask,
         )

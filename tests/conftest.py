@@ -26,7 +26,7 @@ def _stack(django_db_setup: None) -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(_stack: Stack, transactional_db: None) -> Callable[..., Stack]:
-    """`stack()` makes sure that web and ingest run, on the test database; what a test killed is started again."""
+    """`stack()` makes sure that web and ingest run on the test database; what a test killed starts again."""
 
     def ensure(*names: str) -> Stack:
         _stack.ensure(*(names or ("web", "ingest")))

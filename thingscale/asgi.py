@@ -4,7 +4,7 @@ Django's own ASGI handler is 8 to 15 times slower than its WSGI handler (docs/de
 """
 
 import os
-from typing import Any
+from typing import Any, cast
 
 import django
 from a2wsgi import WSGIMiddleware
@@ -17,7 +17,7 @@ from ingest.asgi import Connector, Receive, Scope, Send  # noqa: E402
 from thingscale.wsgi import application as wsgi  # noqa: E402
 
 WORKERS = 8  # threads for Django
-_django: Any = WSGIMiddleware(wsgi, workers=WORKERS)
+_django: Any = WSGIMiddleware(cast(Any, wsgi), workers=WORKERS)
 _connector = Connector()
 
 

@@ -166,15 +166,15 @@ class Inbound:
         """The will of a client that went without goodbye, as if it had published it."""
         publish = Publish(will.topic, will.payload, min(will.qos, 1), will.retain, False, 0, will.properties)
         aim = self._aim(will.topic)
-        if aim.target.kind is None:
+        target, kind = aim.target, aim.target.kind
+        if kind is None:
             self._session.gateway.forward(aim, publish)
             return
-        target = aim.target
         message = RawMessage(
             aim.user,
             target.device_id,
             target.tag,
-            target.kind,
+            kind,
             will.payload,
             now_us(),
             refused=target.refused,

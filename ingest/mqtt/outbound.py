@@ -143,7 +143,7 @@ class Outbound:
     async def subscribe(self, packet: Subscribe) -> None:
         """Own topics only; the others get a failure code, and the connection stays up."""
         codes: list[int | None] = []
-        allowed = []
+        allowed: list[Subscription] = []
         for subscription in packet.subscriptions:
             translated = self._translate(subscription.filter)
             if translated is None or len(self._subscriptions) + len(allowed) >= MAX_SUBSCRIPTIONS:

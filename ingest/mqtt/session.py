@@ -160,7 +160,7 @@ class Session:
         self.connection.close()
 
     def check(self, now: float) -> None:
-        """Once a second or so: keep-alive, token's end, a CONNECT that never comes, a client that never reads."""
+        """Once a second: keep-alive, the token's end, no CONNECT in time, a client that never reads."""
         if self.connect is None or not self.is_open:
             if now - self.began_at > CONNECT_SECONDS:
                 self.end(with_will=False)

@@ -55,7 +55,7 @@ class Link(asyncio.Protocol):
     # The session's side
 
     async def open(self) -> bool:
-        """Whether the broker has a session. Raises Refused; then the link goes on trying in the background."""
+        """Whether the broker has a session. Raises Refused; the link then goes on trying by itself."""
         try:
             return await self._open()
         except Refused:
