@@ -6,10 +6,17 @@ import sys
 
 
 def main() -> None:
+    if sys.version_info < (3, 11):
+        sys.exit("ThingScale needs Python 3.11 or later.")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
     from django.core.management import execute_from_command_line
 
-    execute_from_command_line(sys.argv)
+    from thingscale.lib.env import BadSetting
+
+    try:
+        execute_from_command_line(sys.argv)
+    except BadSetting as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
