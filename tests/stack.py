@@ -67,6 +67,17 @@ class Stack:
         wait_until(lambda: answers(port) or process.poll() is not None, START_SECONDS, f"{name} to listen")
         assert process.poll() is None, self.log(name)
 
+    def manage(self, *arguments: str) -> "subprocess.Popen[str]":
+        """A management command on the same database, its output in pipes."""
+        return subprocess.Popen(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=self._environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         self.processes[name].send_signal(number)
         self.processes[name].wait(30)

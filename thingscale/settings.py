@@ -1,11 +1,21 @@
 """All settings. Each variable is explained in docs/configuration.md."""
 
+import json
+import os
 from pathlib import Path
 
 from thingscale.lib import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 THINGSCALE_HOME = env.path("THINGSCALE_HOME", BASE_DIR / "var")
+
+
+def _use_running_servers() -> None:
+    """A `manage.py` command beside a running `manage.py up` finds its servers, unless told of others."""
+    running = THINGSCALE_HOME / "servers.json"
+    if os.access(running, os.R_OK):
+        for name, url in json.loads(running.read_text()).items():
+            os.environ.setdefault(name, url)
 
 
 def _secret_key() -> str:
@@ -17,6 +27,7 @@ def _secret_key() -> str:
     return given
 
 
+_use_running_servers()
 SECRET_KEY = _secret_key() or "insecure: set THINGSCALE_SECRET_KEY"  # refused by checks.py where it matters
 DEBUG = env.flag("THINGSCALE_DEBUG")
 ALLOWED_HOSTS = env.text("THINGSCALE_ALLOWED_HOSTS", "*").split(",")

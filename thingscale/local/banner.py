@@ -25,7 +25,7 @@ def ready(config: Config, account: FirstAccount | None) -> str:
     user = account.user_id if account else "U000001"
     token = account.device_token if account else "DEVICE_TOKEN"
     api_token = account.api_token if account else "API_TOKEN"
-    hint = [] if account else [f"(the tokens: manage.py show_account {user})"]
+    hint = [] if account else [f"(the tokens: .venv/bin/python manage.py show_account {user})"]
     lines = [f"ready: {config.url}/", "", f"Send a value, and read it back: {' '.join(hint)}".rstrip(" "), ""]
     lines += [_post(config, token), *_publish(config, user, token), _read(config, api_token)]
     return "\n".join([*lines, "", "Ctrl-C stops everything."])

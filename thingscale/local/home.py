@@ -81,6 +81,10 @@ class Home:
     def remember_ports(self, ports: dict[str, int]) -> None:
         write_private(self.path / "ports.json", json.dumps(ports))
 
+    def remember_servers(self, urls: dict[str, str]) -> None:
+        """For other commands of the same home (settings.py), while the servers run."""
+        write_private(self.path / "servers.json", json.dumps(urls))
+
     def sockets(self) -> Path:
         """`run` in the home, or a short private folder where a socket path there would be too long."""
         folder = next(path for path in self._socket_folders() if _fits(path))
@@ -96,6 +100,7 @@ class Home:
         return [self.path / "run", Path(tempfile.gettempdir()) / short, Path("/tmp") / short]  # noqa: S108
 
     def remove_sockets(self) -> None:
+        (self.path / "servers.json").unlink(missing_ok=True)
         shutil.rmtree(next(path for path in self._socket_folders() if _fits(path)), ignore_errors=True)
 
 

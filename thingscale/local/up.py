@@ -92,6 +92,7 @@ class Platform:
             if server.name in wanted:
                 self._start(server)
                 found |= server.environment()
+        self.home.remember_servers(found)
         if "broker" not in wanted:
             found["MQTT5_URL"] = os.environ.get("MQTT5_URL") or os.environ["MQTT_URL"]
         return config.child_environment(self.config, found, self.home.secret_key())

@@ -1,0 +1,1 @@
+"""Simulated devices that send through the real connectors: `manage.py simulate`."""
