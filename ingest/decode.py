@@ -49,7 +49,7 @@ def _json(payload: bytes) -> bytes:
         raise Undecodable(Reason.BAD_JSON_FORMAT)
     if payload.count(b"{") + payload.count(b"[") > MAX_NESTING and _nesting(value) > MAX_NESTING:
         raise Undecodable(Reason.BAD_JSON_FORMAT)
-    if b"\\u0000" in payload and _has_nul(value):
+    if b"\\u0000" in payload and _NUL.search(payload):
         raise Undecodable(Reason.NUL_CHARACTER)
     if len(payload) > 3 and _LONG_NUMBER.search(payload) and not _numbers_fit(payload):
         raise Undecodable(Reason.BAD_JSON_FORMAT)
@@ -68,24 +68,19 @@ def _nesting(value: Any) -> int:
     return depth
 
 
-def _has_nul(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
-    if isinstance(value, dict):
-        return any("\0" in key or _has_nul(child) for key, child in value.items())
-    return isinstance(value, list) and any(map(_has_nul, value))
-
-
+# In the text, for a key that comes twice hides its first value. An even number of backslashes escapes itself.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _EXPONENT = re.compile(rb"[eE]([+-]?[0-9]+)")
 _DIGITS = re.compile(rb"[0-9]+")
 
 
 def _numbers_fit(payload: bytes) -> bool:
-    """Every number has at most 1,000 digits and an exponent within 300: doubles do, and so numeric does."""
+    """Every number has at most 1,000 digits and an exponent within 330: every double does, and numeric has
+    room for it."""
     outside = _STRING.sub(b'""', payload)
     digits = max(map(len, _DIGITS.findall(outside)), default=0)
-    exponents = (len(e) <= 5 and abs(int(e)) <= 300 for e in _EXPONENT.findall(outside))
+    exponents = (len(e) <= 5 and abs(int(e)) <= 330 for e in _EXPONENT.findall(outside))
     return digits <= 1000 and all(exponents)
 
 

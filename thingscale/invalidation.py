@@ -23,9 +23,13 @@ def announce(noun: str, user: int, name: str = "") -> None:
         cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, f"{noun}:{user}:{name}"])
 
 
-def parse(payload: str) -> Change:
-    noun, user, name = payload.split(":", 2)
-    return noun, int(user), name
+def _parse(payload: str) -> Change | None:
+    """None, which is always safe, for what is not ours."""
+    try:
+        noun, user, name = payload.split(":", 2)
+        return noun, int(user), name
+    except ValueError:
+        return None
 
 
 class Listener:
@@ -64,5 +68,5 @@ class Listener:
         self._on_change(None)
         while not self._stop.is_set():
             for notification in listening.notifies(timeout=1, stop_after=1):
-                self._on_change(parse(notification.payload))
+                self._on_change(_parse(notification.payload))
             listening.execute("SELECT 1")  # notices a dead server

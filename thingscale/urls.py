@@ -1,4 +1,4 @@
-from django.urls import include, path
+from django.urls import include, path, re_path
 
 from thingscale import health
 
@@ -6,5 +6,5 @@ urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("", include("ingest.urls")),
-    path("v2/", include("api.v2.urls")),
+    re_path(r"^v2(?:/|$)", include("api.v2.urls")),
 ]

@@ -27,6 +27,7 @@ from api.v2.serializers import (
     stream_time,
 )
 from api.viewsets import OwnedViewSet, ok
+from thingscale.accounts.actions import update_account
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device, delete_device
 from thingscale.devices.models import Device
@@ -268,8 +269,7 @@ class UserViewSet(OwnedViewSet[User]):
         return Response([UserSerializer(self.user, context=context).data])
 
     def update(self, request: Request) -> Response:
-        changes = self.changes(instance=self.user)
-        User.objects.filter(pk=self.user.pk).update(**changes)
+        update_account(self.user, self.changes(instance=self.user))
         return ok()
 
 

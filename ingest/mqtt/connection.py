@@ -14,6 +14,7 @@ from websockets.typing import Subprotocol
 
 WRITE_LIMIT = 256 * 1024  # bytes not yet taken by the client before the session stops serving it
 MAX_FRAME = 512 * 1024
+CLOSE_SECONDS = 2.0  # for the client to take what it was sent last
 
 
 class Receiver(Protocol):
@@ -31,6 +32,7 @@ class Connection(asyncio.Protocol):
         self._new_session = new_session
         self._session: Receiver | None = None
         self._transport: asyncio.Transport | None = None
+        self._closing = False
         self.peer = ""
 
     # asyncio's side
@@ -44,7 +46,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._session:
+        if self._session and not self._closing:
             self._session.receive(data)
 
     def pause_writing(self) -> None:
@@ -67,9 +69,18 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def close(self) -> None:
-        """Sends what is buffered, then closes."""
-        if self._transport:
-            self._transport.close()
+        """Sends what is buffered, then closes, whether the client reads it or not. What the client is still
+        sending is read and dropped: closing over it would reset the connection, and lose our last packet."""
+        transport = self._transport
+        if transport is None or self._closing:
+            return
+        self._closing = True
+        asyncio.get_running_loop().call_later(CLOSE_SECONDS, transport.abort)
+        if transport.can_write_eof():
+            self.resume()
+            transport.write_eof()
+        else:
+            transport.close()
 
     def abort(self) -> None:
         if self._transport:

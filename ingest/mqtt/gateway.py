@@ -7,8 +7,8 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import Error, close_old_connections
@@ -41,6 +41,13 @@ MAX_WILLS_WAITING = 10_000
 ClientKey = tuple[int, str]  # user's primary key (0: anonymous), client id
 
 
+class Kept(NamedTuple):
+    """A durable session. `ends_at`: while its client is away, if it has an end."""
+
+    subscriptions: list[list[Any]]
+    ends_at: datetime | None = None
+
+
 class Gateway:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -51,7 +58,7 @@ class Gateway:
         self.publisher = Publisher()
         self._sessions: set[Session] = set()
         self._by_client: dict[ClientKey, Session] = {}
-        self._durable: dict[ClientKey, list[list[Any]]] = {}  # subscriptions
+        self._durable: dict[ClientKey, Kept] = {}
         self._watchers: dict[int, set[ClientKey]] = {}  # user -> clients that see ingest topics
         self._waiting: deque[Chunk] = deque()
         self._wills: dict[ClientKey, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
@@ -143,7 +150,7 @@ class Gateway:
                     session.outbound.ping()
             if ping:
                 pinged = now
-                await self._in_thread(self._expire_durable)
+                await self._expire_durable()
 
     # Sessions coming and going
 
@@ -164,21 +171,21 @@ class Gateway:
         """Takes over an older connection of the same client. Whether the client's session was kept."""
         assert session.connect is not None
         key = self._key(session)
-        self._cancel_will(key, session.connect.clean_start)
         older = self._by_client.get(key)
+        self._by_client[key] = session  # first, so that the session does not end with the older connection
         if older:
             older.fail(ReasonCode.SESSION_TAKEN_OVER, "the client connected again")
-        self._by_client[key] = session
-        kept = self._durable.get(key)
-        if kept is not None and session.connect.clean_start:
+        self._cancel_will(key, session.connect.clean_start)
+        known = self._durable.get(key)
+        kept = None if session.connect.clean_start or _over(known) else known
+        if kept is None:
             await self._forget_durable(key)
-        if session.durable or (kept is not None and session.connect.clean_start):
-            present = kept is not None and not session.connect.clean_start
-            await session.outbound.open(session.connect, kept if kept and present else [])
-            if session.durable and not present:
-                await self._keep_durable(key, [])
-            return present
-        return False
+        session.durable = session.durable or kept is not None
+        if session.durable or known:
+            await session.outbound.open(session.connect, kept.subscriptions if kept else None)
+        if session.durable:
+            await self._keep_durable(key, kept.subscriptions if kept else [])
+        return kept is not None
 
     def left(self, session: Session) -> None:
         self._sessions.discard(session)
@@ -192,6 +199,8 @@ class Gateway:
             self.spawn(self._forget_durable(key))
         elif session.lives_on != NEVER:
             ends_at = timezone.now() + timedelta(seconds=session.lives_on)
+            if key in self._durable:
+                self._durable[key] = self._durable[key]._replace(ends_at=ends_at)
             self.spawn(self._store(actions.session_left, *key, ends_at))
 
     async def watch(self, session: Session, sees: bool, subscriptions: list[list[Any]]) -> None:
@@ -262,6 +271,13 @@ class Gateway:
                 self._waiting.popleft()
         if self._waiting:
             self._loop.call_later(RETRY_SECONDS, self._offer)
+            return
+        for session in list(self._sessions):
+            session.inbound.relax()
+
+    @property
+    def backlogged(self) -> bool:
+        return bool(self._waiting)
 
     def tell(self, chunk: Chunk, outcomes: list[Outcome]) -> None:
         """After the commit: to subscribers, and the reason of a rejection to the device."""
@@ -302,25 +318,23 @@ class Gateway:
         close_old_connections()
         for row in DurableSession.objects.iterator():
             key = (row.user_id, row.client_id)
-            self._durable[key] = row.subscriptions
+            self._durable[key] = Kept(row.subscriptions, row.expires_at)
             if any(topics.sees_ingest(topics.split_filter(fields[0])[2]) for fields in row.subscriptions):
                 self._watchers.setdefault(row.user_id, set()).add(key)
 
     async def _keep_durable(self, key: ClientKey, subscriptions: list[list[Any]]) -> None:
-        self._durable[key] = subscriptions
+        self._durable[key] = Kept(subscriptions)
         await self._store(actions.keep_session, *key, subscriptions)
 
     async def _forget_durable(self, key: ClientKey) -> None:
-        self._durable.pop(key, None)
         self._unwatch(key)
-        await self._store(actions.end_session, *key)
+        if self._durable.pop(key, None):
+            await self._store(actions.end_session, *key)
 
-    def _expire_durable(self) -> None:
-        close_old_connections()
-        for row in DurableSession.objects.filter(expires_at__lt=timezone.now()):
-            self._loop.call_soon_threadsafe(self._durable.pop, (row.user_id, row.client_id), None)
-            self._loop.call_soon_threadsafe(self._unwatch, (row.user_id, row.client_id))
-            row.delete()
+    async def _expire_durable(self) -> None:
+        for key in [key for key, kept in self._durable.items() if _over(kept)]:
+            if _over(self._durable.get(key)):  # its client may be back
+                await self._forget_durable(key)
 
     async def _store(self, action: Callable[..., None], *arguments: Any) -> None:
         try:
@@ -342,6 +356,10 @@ class Gateway:
     @staticmethod
     def _key(session: Session) -> ClientKey:
         return (session.grant.user if session.grant else 0), session.client_id
+
+
+def _over(kept: Kept | None) -> bool:
+    return kept is not None and kept.ends_at is not None and kept.ends_at < timezone.now()
 
 
 def _run(action: Callable[..., None], *arguments: Any) -> None:

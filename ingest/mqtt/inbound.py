@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import xxhash
 
 from ingest import topics
-from ingest.message import Kind, Outcome, RawMessage, Reason, Status
+from ingest.message import STORED, Kind, Outcome, RawMessage, Reason, Status
 from ingest.mqtt.codec import decode_publish, encode_ack
 from ingest.mqtt.packets import (
     PUBACK,
@@ -13,7 +13,6 @@ from ingest.mqtt.packets import (
     PUBREC,
     V5,
     Ack,
-    Properties,
     ProtocolError,
     Publish,
     ReasonCode,
@@ -102,7 +101,7 @@ class Inbound:
         topic, payload, qos, retain, dup, packet_id, _ = publish
         aim = self._aims.get(topic) or self._aim(topic)
         target = aim.target
-        if target.kind is None or (retain and not payload):
+        if target.kind is None or (retain and not payload and not target.refused):
             self._pass_on(publish, aim)
             return
         if qos == 2 and self._seen(packet_id):
@@ -144,13 +143,17 @@ class Inbound:
         self.unacked -= len(outcomes)
         acks = []
         for publish, outcome in zip(chunk.publishes, outcomes, strict=True):
-            if publish.qos:
+            if publish.packet_id:  # a will has none
                 acks.append(self._acknowledge(publish, outcome))
         if acks:
             session.write(b"".join(acks))
         session.gateway.tell(chunk, outcomes)
-        if self.unacked < MAX_UNACKED // 2:
-            session.hold(False)
+        self.relax()
+
+    def relax(self) -> None:
+        """Reads on, if there is room for it."""
+        if self.unacked < MAX_UNACKED // 2 and not self._session.gateway.backlogged:
+            self._session.hold(False)
 
     def release(self, packet: Ack) -> None:
         """PUBREL."""
@@ -164,10 +167,10 @@ class Inbound:
 
     def leave_will(self, will: Will) -> None:
         """The will of a client that went without goodbye, as if it had published it."""
-        publish = Publish(will.topic, will.payload, min(will.qos, 1), will.retain, False, 0, will.properties)
+        publish = Publish(will.topic, will.payload, will.qos, will.retain, False, 0, will.properties)
         aim = self._aim(will.topic)
         target, kind = aim.target, aim.target.kind
-        if kind is None:
+        if kind is None or (will.retain and not will.payload and not target.refused):
             self._session.gateway.forward(aim, publish)
             return
         message = RawMessage(
@@ -180,7 +183,7 @@ class Inbound:
             refused=target.refused,
         )
         chunk = Chunk(self)
-        chunk.add(message, publish._replace(qos=0), aim)
+        chunk.add(message, publish, aim)
         self.unacked += 1
         self._session.gateway.submit(chunk, wait=True)
 
@@ -239,12 +242,13 @@ class Inbound:
         return encode_ack(PUBREC, publish.packet_id, code, version)
 
     def _pass_on(self, publish: Publish, aim: Aim) -> None:
-        """Not ours to store: to the broker, whose acknowledgement goes back to the client."""
-        if aim.target.refused or not self._session.grant:
+        """Not ours to store: to the broker, whose acknowledgement goes back to the client. An anonymous
+        client has no link of its own there."""
+        if not self._session.grant:
+            self._session.gateway.forward(aim, publish)
+            if publish.qos:
+                self._session.write(self._acknowledge(publish, STORED))
             return
         if publish.qos == 2:
             self.passed.add(publish.packet_id)
-        properties: Properties = publish.properties
-        self._session.outbound.send(
-            publish._replace(topic=f"{aim.user_id}/{aim.rest}", properties=properties)
-        )
+        self._session.outbound.send(publish._replace(topic=f"{aim.user_id}/{aim.rest}"))

@@ -40,6 +40,9 @@ MAX_WAITING = 1_000  # deliveries beyond the client's receive maximum
 MAX_IN_FLIGHT = 1_000  # publishes for the broker that it has not acknowledged
 FAILURE = 0x80
 
+# As the broker gets it, with the codes of the client's answer; None: the broker's to give.
+Asked = tuple[Subscribe | Unsubscribe, list[int | None]]
+
 
 class Outbound:
     """One per session."""
@@ -48,33 +51,43 @@ class Outbound:
         self._session = session
         self._link: Link | None = None
         self._subscriptions: dict[str, tuple[Subscription, dict[int, Any]]] = {}  # by the broker's filter
-        self._answers: dict[int, list[int | None]] = {}  # packet id -> codes; None: the broker's to give
+        self._asked: dict[int, Asked] = {}  # by packet id: what the broker has not answered
         self._in_flight: dict[int, bytes] = {}  # publishes the broker has not acknowledged
         self._delivered: set[int] = set()  # deliveries the client has not acknowledged
         self._waiting: deque[Publish] = deque()
+        self._early: list[Packet] = []  # came before the client's CONNACK was sent
         self.receive_maximum = 65_535
         self.maximum_packet = 2**32
 
     # Opening
 
-    async def open(self, packet: Connect, kept: list[list[Any]]) -> None:
-        """For a durable session, before its CONNACK, with the subscriptions it had."""
-        for fields in kept:
+    async def open(self, packet: Connect, kept: list[list[Any]] | None) -> None:
+        """For a durable session, before its CONNACK, with the subscriptions it had; None: it is a new one,
+        whatever the broker may remember."""
+        for fields in kept or ():
             subscription = Subscription(*fields)
             self._subscriptions[subscription.filter] = (subscription, {})
-        link = self._make_link(packet)
+        link = self._make_link(packet, kept is not None)
         with contextlib.suppress(Refused):  # then it comes up later; meanwhile the client can publish
             await link.open()
 
-    def _make_link(self, packet: Connect) -> Link:
+    def started(self) -> None:
+        """CONNACK is sent: now the client may get the rest."""
+        early, self._early = self._early, []
+        for packet in early:
+            self._from_broker(packet)
+
+    def _make_link(self, packet: Connect, resumed: bool = False) -> Link:
         session = self._session
         version = V5 if session.version == V5 else V311
+        # In MQTT 3 a clean session can't be a lasting one.
+        clean = not session.durable or (version == V5 and not resumed)
         kept = (Property.SESSION_EXPIRY_INTERVAL, Property.RECEIVE_MAXIMUM)
         properties = {key: value for key, value in packet.properties.items() if key in kept}
         connect = Connect(
             version,
             session.upstream_id,
-            packet.clean_start,
+            clean,
             0,
             None,
             None,
@@ -85,25 +98,27 @@ class Outbound:
         return self._link
 
     def send(self, packet: Packet) -> None:
-        """To the broker; opens the link with the first packet that needs it."""
+        """To the broker."""
+        link = self._needed_link()
+        kept = isinstance(packet, Publish) and packet.qos
+        if not (self._publish(link, packet) if kept else link.send(packet)):
+            self._session.fail(ReasonCode.SERVER_BUSY, "too much waits for the upstream broker")
+
+    def _needed_link(self) -> Link:
+        """Opened when the client first needs it."""
         if self._link is None:
             assert self._session.connect is not None
             self._make_link(self._session.connect).open_later()
         assert self._link is not None
-        sent = (
-            self._publish(packet) if isinstance(packet, Publish) and packet.qos else self._link.send(packet)
-        )
-        if not sent:
-            self._session.fail(ReasonCode.SERVER_BUSY, "too much waits for the upstream broker")
+        return self._link
 
-    def _publish(self, packet: Publish) -> bool:
+    def _publish(self, link: Link, packet: Publish) -> bool:
         """Kept until the broker has acknowledged it; sent now, or with the rest when the link is up."""
-        assert self._link is not None
         if packet.packet_id in self._in_flight:
             return True
-        data = encode(packet, self._link.version)
-        if self._link.up:
-            self._link.send_raw(data)
+        data = encode(packet, link.version)
+        if link.up:
+            link.send_raw(data)
             data = _as_repeated(data)
         self._in_flight[packet.packet_id] = data
         return len(self._in_flight) < MAX_IN_FLIGHT
@@ -128,15 +143,20 @@ class Outbound:
         self._waiting.clear()
         if not session_present:
             self._resubscribe(link)
+        for packet, _ in self._asked.values():
+            link.send(packet)
         for packet_id, data in self._in_flight.items():
             link.send_raw(data)
             self._in_flight[packet_id] = _as_repeated(data)
 
     def _resubscribe(self, link: Link) -> None:
-        pending = {packet_id for packet_id, codes in self._answers.items() if None in codes}
-        packet_id = next(i for i in range(65_535, 0, -1) if i not in pending)
-        for subscription, properties in self._subscriptions.values():
-            link.send(Subscribe(packet_id, [subscription], properties))
+        """But not for what the client has just asked for: that would bring retained messages twice."""
+        free = (number for number in range(65_535, 0, -1) if number not in self._asked)
+        asked = [packet for packet, _ in self._asked.values() if isinstance(packet, Subscribe)]
+        fresh = {subscription.filter for packet in asked for subscription in packet.subscriptions}
+        for filter_, (subscription, properties) in self._subscriptions.items():
+            if filter_ not in fresh:
+                link.send(Subscribe(next(free), [subscription], properties))
 
     # The client's side
 
@@ -157,8 +177,7 @@ class Outbound:
         for subscription in allowed:
             self._subscriptions[subscription.filter] = (subscription, packet.properties)
         await self._watch()
-        self._answers[packet.packet_id] = codes
-        self.send(packet._replace(subscriptions=allowed))
+        self._ask(packet._replace(subscriptions=allowed), codes)
 
     async def unsubscribe(self, packet: Unsubscribe) -> None:
         translated = [self._translate(filter_) for filter_ in packet.filters]
@@ -170,8 +189,15 @@ class Outbound:
         for filter_ in asked:
             self._subscriptions.pop(filter_, None)
         await self._watch()
-        self._answers[packet.packet_id] = [None if filter_ else absent for filter_ in translated]
-        self.send(packet._replace(filters=asked))
+        codes: list[int | None] = [None if filter_ else absent for filter_ in translated]
+        self._ask(packet._replace(filters=asked), codes)
+
+    def _ask(self, packet: Subscribe | Unsubscribe, codes: list[int | None]) -> None:
+        """Now, or when the link is up; again, if it breaks before the answer."""
+        self._asked[packet.packet_id] = (packet, codes)
+        link = self._needed_link()
+        if link.up:
+            link.send(packet)
 
     def acknowledged(self, packet: Ack) -> None:
         """The client's PUBACK, PUBREC or PUBCOMP of a delivery."""
@@ -179,7 +205,8 @@ class Outbound:
             return  # of a link that is gone
         if packet.type in {PUBACK, PUBCOMP} or packet.code >= FAILURE:
             self._delivered.discard(packet.packet_id)
-        self.send(packet)
+        if self._link and self._link.up:  # else the broker delivers it again
+            self._link.send(packet)
         while self._waiting and len(self._delivered) < self.receive_maximum:
             self._deliver(self._waiting.popleft())
 
@@ -199,6 +226,9 @@ class Outbound:
     # The broker's side
 
     def _from_broker(self, packet: Packet) -> None:
+        if not self._session.is_open:
+            self._early.append(packet)
+            return
         match packet:
             case Publish():
                 self._delivery(packet)
@@ -258,7 +288,7 @@ class Outbound:
             self._link.send(Ack(type_, packet.packet_id, 0, {}))
 
     def _answer(self, packet: SubAck | UnsubAck) -> None:
-        codes = self._answers.pop(packet.packet_id, None)
+        _, codes = self._asked.pop(packet.packet_id, (None, None))
         if codes is None:
             return  # our own, after the link came back
         given = iter(packet.codes)

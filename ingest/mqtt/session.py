@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 import xxhash
+from django.conf import settings
 
 from ingest.grants import Grant
 from ingest.mqtt.codec import FrameReader, decode, encode
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_PACKET = 256 * 1024  # larger than a payload may be, so that one of 70 kB is answered, not cut off
-CONNECT_SECONDS = 10.0
 CONGESTED_SECONDS = 60.0
 NEVER = 0xFFFFFFFF  # MQTT 5: session expiry
 
@@ -134,10 +134,13 @@ class Session:
         """Back-pressure: too much of this client is on its way to storage."""
         if yes is not self._held:
             self._held = yes
+            self.seen_at = self.gateway.now()  # keep-alive counts from when we listen again
             self._adjust_reading()
 
     def fail(self, reason: ReasonCode, sentence: str) -> None:
         """Ends the connection; MQTT 5 clients are told why."""
+        if self.ended:
+            return
         log.debug("Closing a connection of %s: %s", self.grant.user_id if self.grant else "-", sentence)
         if self.is_open and self.version == V5:
             with contextlib.suppress(ProtocolError):
@@ -162,14 +165,16 @@ class Session:
     def check(self, now: float) -> None:
         """Once a second: keep-alive, the token's end, no CONNECT in time, a client that never reads."""
         if self.connect is None or not self.is_open:
-            if now - self.began_at > CONNECT_SECONDS:
+            if now - self.began_at > settings.CONNECT_SECONDS:
                 self.end(with_will=False)
             return
         keep_alive = self.connect.keep_alive
-        if keep_alive and now - self.seen_at > keep_alive * 1.5 and not self._held:
+        if keep_alive and not self._paused and now - self.seen_at > keep_alive * 1.5:
             self.fail(ReasonCode.KEEP_ALIVE_TIMEOUT, "keep-alive ran out")
         elif self.grant and not self.grant.valid:
             self.fail(ReasonCode.NOT_AUTHORIZED, "the token has ended")
+        elif self.grant and len(self.grant.siblings) > 1:
+            self.inbound.forget_topics()  # one of them ends some time
         elif self._congested and now - self._congested_at > CONGESTED_SECONDS:
             self.connection.abort()
 
@@ -185,7 +190,7 @@ class Session:
     def _take(self, frames: list[Frame]) -> None:
         for place, (first, body) in enumerate(frames):
             if self.ended:
-                return
+                break  # what came before it still counts
             if self._busy or (self.grant is None and self._must_ask(first, body)):
                 self._backlog.extend(frames[place:])
                 break
@@ -241,10 +246,15 @@ class Session:
             self._refuse(broken)
         self._adjust_reading()
 
+    @property
+    def _paused(self) -> bool:
+        return self._held or self._congested or self._busy is not None or self.gateway.draining
+
     def _adjust_reading(self) -> None:
-        if self._held or self._congested or self._busy or self.gateway.draining:
+        if self._paused:
             self.connection.pause()
         else:
+            self.seen_at = self.gateway.now()  # what it sent meanwhile is still to be read
             self.connection.resume()
 
     def _refuse(self, error: ProtocolError) -> None:
@@ -254,9 +264,12 @@ class Session:
         if self.is_open or self.connect:
             self.fail(error.reason, str(error))
             return
-        code = error.reason if error.version == V5 else _V3_CODES.get(error.reason)
-        if error.version and code is not None:
-            self.write(encode(ConnAck(False, code, {}), error.version))
+        version = error.version
+        if error.reason == ReasonCode.UNSUPPORTED_PROTOCOL_VERSION:
+            version = V311  # in the form that the most clients read [MQTT-3.1.2-2]
+        code = error.reason if version == V5 else _V3_CODES.get(error.reason)
+        if version and code is not None:
+            self.write(encode(ConnAck(False, code, {}), version))
         self.end(with_will=False)
 
     # Opening and closing
@@ -279,6 +292,7 @@ class Session:
         present = await self.gateway.joined(self)
         self.is_open = True
         self.send(ConnAck(present, 0, self._connack_properties(packet)))
+        self.outbound.started()
 
     async def _authenticate(self, packet: Connect) -> ReasonCode | None:
         """The reason to refuse, or None."""

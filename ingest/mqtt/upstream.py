@@ -179,5 +179,5 @@ class Link(asyncio.Protocol):
                 await self._open()
             except Refused as error:
                 log.debug("The upstream broker is away: %s", error)
-            else:
+            if self.up:  # it may have gone again already
                 return

@@ -4,15 +4,15 @@ import asyncio
 import io
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
-from stack import Stack, wait_until
+from stack import Stack, free_port, wait_until
 from support import Account
 
-from ingest.simulate import devices
+from ingest.simulate import devices, report
 from ingest.simulate.mqtt import WINDOW, MqttSender
 from thingscale.devices.models import Device
 from thingscale.streams.models import Channel
@@ -28,9 +28,9 @@ def simulate(running: Stack, **options: object) -> str:
     return out.getvalue()
 
 
-def figure(report: str, name: str) -> int:
-    match = re.search(rf"^{name} +([\d,]+)", report, re.MULTILINE)
-    assert match, report
+def figure(shown: str, name: str) -> int:
+    match = re.search(rf"^{name} +([\d,]+)", shown, re.MULTILINE)
+    assert match, shown
     return int(match[1].replace(",", ""))
 
 
@@ -42,17 +42,17 @@ def rows(account: Account, number: int = 1000) -> int:
 def test_it_sends_through_the_connectors_and_finds_what_it_sent(
     stack: Callable[..., Stack], account: Account, protocol: str
 ) -> None:
-    report = simulate(stack(), protocol=protocol)
-    assert figure(report, "acknowledged") == figure(report, "sent") > 50
-    assert figure(report, "refused") == figure(report, "unanswered") == 0
-    assert figure(report, "found stored") == rows(account) > 50
-    assert "nothing is stored twice" in report
+    shown = simulate(stack(), protocol=protocol)
+    assert figure(shown, "acknowledged") == figure(shown, "sent") > 50
+    assert figure(shown, "refused") == figure(shown, "unanswered") == 0
+    assert figure(shown, "found stored") == rows(account) > 50
+    assert "nothing is stored twice" in shown
 
 
 @pytest.mark.parametrize("qos", [0, 2])
 def test_other_qualities_of_service(stack: Callable[..., Stack], account: Account, qos: int) -> None:
-    report = simulate(stack("ingest"), protocol="mqtt", qos=qos)
-    assert figure(report, "acknowledged") == (figure(report, "sent") if qos else 0)
+    shown = simulate(stack("ingest"), protocol="mqtt", qos=qos)
+    assert figure(shown, "acknowledged") == (figure(shown, "sent") if qos else 0)
     wait_until(lambda: rows(account) > 50)
 
 
@@ -71,17 +71,17 @@ def test_each_kind_of_device_sends_its_kind_of_data(stack: Callable[..., Stack],
 def test_a_flapping_device_reconnects_and_nothing_is_stored_twice(
     stack: Callable[..., Stack], account: Account
 ) -> None:
-    report = simulate(stack("ingest"), protocol="mqtt", devices=5, rate=200, duration=3)
-    assert figure(report, "sent again") > 0
-    assert "nothing is stored twice" in report
+    shown = simulate(stack("ingest"), protocol="mqtt", devices=5, rate=200, duration=3)
+    assert figure(shown, "sent again") > 0
+    assert "nothing is stored twice" in shown
 
 
 def test_the_channel_and_the_account_can_be_chosen(
     stack: Callable[..., Stack], account: Account, outsider: Account
 ) -> None:
     outsider.channel(7)
-    report = simulate(stack("ingest"), protocol="mqtt", user=outsider.user_id, channel=7, duration=0.5)
-    assert rows(outsider, 7) == figure(report, "found stored") > 0
+    shown = simulate(stack("ingest"), protocol="mqtt", user=outsider.user_id, channel=7, duration=0.5)
+    assert rows(outsider, 7) == figure(shown, "found stored") > 0
     assert not Channel.objects.for_user(account.user).exists()
     assert not Device.objects.for_user(account.user).exists()
 
@@ -92,14 +92,14 @@ def test_what_is_refused_is_counted_by_its_reason(stack: Callable[..., Stack], a
     with connection.cursor() as cursor:
         cursor.execute(DISABLING)
     try:
-        report = simulate(running, protocol="mixed")
+        shown = simulate(running, protocol="mixed")
     finally:
         with connection.cursor() as cursor:
             cursor.execute("DROP FUNCTION disable_device CASCADE")
-    assert figure(report, "refused") == figure(report, "sent") > 0
-    assert re.search(r"\d NOT_AUTHORIZED", report)
-    assert re.search(r"\d 403 DEVICE_DISABLED", report)
-    assert figure(report, "found stored") == 0
+    assert figure(shown, "refused") == figure(shown, "sent") > 0
+    assert re.search(r"\d NOT_AUTHORIZED", shown)
+    assert re.search(r"\d 403 DEVICE_DISABLED", shown)
+    assert figure(shown, "found stored") == 0
 
 
 DISABLING = """
@@ -109,18 +109,17 @@ CREATE TRIGGER disable BEFORE UPDATE ON devices_device FOR EACH ROW EXECUTE FUNC
 """
 
 
+FIRST = "(SELECT min(d.id) FROM datapoint d JOIN devices_device v ON v.id = d.device)"
+LOSE = f"DELETE FROM datapoint WHERE id = {FIRST}"
+DOUBLE = f"""INSERT INTO datapoint (channel, at, device, dedupe, tag, value)
+SELECT channel, at, device, dedupe, tag, value FROM datapoint WHERE id = {FIRST}"""
+
+
 @pytest.mark.parametrize(
     ("statement", "verdict"),
     [
-        pytest.param(
-            "DELETE FROM datapoint WHERE id = (SELECT min(id) FROM datapoint)", "MISSING 1", id="lost"
-        ),
-        pytest.param(
-            "INSERT INTO datapoint SELECT channel, at, id + 1000000, device, dedupe, tag, value FROM datapoint"
-            " ORDER BY id LIMIT 2",
-            "STORED TWICE 2",
-            id="doubled",
-        ),
+        pytest.param(LOSE, "MISSING 1, STORED TWICE 0", id="lost"),
+        pytest.param(DOUBLE, "MISSING 0, STORED TWICE 1", id="doubled"),
     ],
 )
 def test_it_fails_where_something_acknowledged_is_missing_or_doubled(
@@ -131,16 +130,14 @@ def test_it_fails_where_something_acknowledged_is_missing_or_doubled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     running = stack("ingest")
-    from ingest.simulate import report as module
+    find = report.find
 
-    find = module.find
-
-    def tampered(user: int, run: str) -> dict[str, module.Found]:
+    def tampered(user: int, run: str) -> dict[str, report.Found]:
         with connection.cursor() as cursor:
             cursor.execute(statement)
         return find(user, run)
 
-    monkeypatch.setattr(module, "find", tampered)
+    monkeypatch.setattr(report, "find", tampered)
     out = io.StringIO()
     with pytest.raises(SystemExit) as ended:
         call_command(
@@ -159,9 +156,9 @@ def test_ctrl_c_ends_it_early_with_the_report(stack: Callable[..., Stack], accou
         while "acknowledged" not in process.stdout.readline():
             pass
         process.send_signal(signal.SIGINT)
-        report, errors = process.communicate(timeout=15)
+        shown, errors = process.communicate(timeout=15)
     assert process.returncode == 0, errors
-    assert figure(report, "found stored") == rows(account)
+    assert figure(shown, "found stored") == rows(account)
     assert not errors
 
 
@@ -170,10 +167,10 @@ def test_without_an_account_it_says_so(transactional_db: None) -> None:
         call_command("simulate")
 
 
-def test_a_device_keeps_only_so_much_while_the_server_is_away(unused: int) -> None:
+def test_a_device_keeps_only_so_much_while_the_server_is_away() -> None:
     async def offer_much() -> int:
         device = devices.make("sim-x-0", 0, 1, over_http=False)
-        sender = MqttSender(device, ("127.0.0.1", unused), "U000001", "0" * 32, 1)
+        sender = MqttSender(device, ("127.0.0.1", free_port()), "U000001", "0" * 32, 1)
         task = asyncio.create_task(sender.run())
         accepted = sum(sender.offer() for _ in range(1000))
         await asyncio.sleep(0.3)
@@ -182,10 +179,3 @@ def test_a_device_keeps_only_so_much_while_the_server_is_away(unused: int) -> No
         return accepted
 
     assert asyncio.run(offer_much()) == WINDOW
-
-
-@pytest.fixture
-def unused() -> Iterator[int]:
-    from stack import free_port
-
-    yield free_port()

@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import pairwise
 from urllib.parse import parse_qs
 
 import pytest
@@ -59,7 +60,7 @@ def test_a_vehicle_moves_and_never_jumps() -> None:
     places = [json.loads(reading.payload)["position"] for reading in readings(VEHICLE, 300)]
     steps = [
         math.hypot((b["lat"] - a["lat"]) * 111_320, (b["lon"] - a["lon"]) * 111_320 * math.cos(0.83))
-        for a, b in zip(places, places[1:], strict=False)
+        for a, b in pairwise(places)
     ]
     assert max(steps) < 31
     assert sum(steps) > 300

@@ -1,6 +1,7 @@
 """Writes of accounts and tokens."""
 
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
@@ -24,6 +25,10 @@ def create_account(email: str, password: str, locale: str = "UTC", staff: bool =
     for kind in Token.Kind:
         _add_token(user, kind)
     return user
+
+
+def update_account(user: User, changes: dict[str, Any]) -> None:
+    User.objects.filter(pk=user.pk).update(**changes)
 
 
 @transaction.atomic

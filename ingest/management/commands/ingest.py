@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import resource
 import signal
 import sys
 from typing import Any, Protocol
@@ -7,6 +8,7 @@ from typing import Any, Protocol
 import uvloop
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import Error
 
 from ingest.mqtt.broker import BrokerWorker
 from ingest.mqtt.gateway import Gateway
@@ -23,11 +25,21 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        raise_open_files()
         try:
             uvloop.run(serve())
         except OSError as error:
             raise CommandError(f"Can't listen: {error.strerror or error}.") from None
+        except Error as error:
+            name = type(error).__name__
+            raise CommandError(f"The database is away or wrong ({name}): see DATABASE_URL.") from None
         sys.exit(0)
+
+
+def raise_open_files() -> None:
+    """A connection is an open file, and the usual soft limit is 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def serve() -> None:

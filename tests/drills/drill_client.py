@@ -1,0 +1,192 @@
+"""Clients of the drills' own. Each message has a number in its value; what was not acknowledged is sent again,
+by MQTT with DUP after a reconnect."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from ingest.mqtt.codec import FrameReader, decode, encode, encode_ack
+from ingest.mqtt.packets import (
+    PUBACK,
+    PUBCOMP,
+    PUBREC,
+    PUBREL,
+    V311,
+    Ack,
+    ConnAck,
+    Connect,
+    Packet,
+    Publish,
+    Version,
+)
+
+RECONNECT_SECONDS = 0.02
+
+
+class Gate:
+    """How many messages may have been sent by now, all senders together."""
+
+    def __init__(self, total: int, limit: int | None = None) -> None:
+        self.total = total
+        self.limit = total if limit is None else limit
+        self._next = 0
+
+    def open(self, more: int) -> None:
+        self.limit = min(self.limit + more, self.total)
+
+    def take(self) -> int | None:
+        """The next number, from 0."""
+        if self._next >= self.limit:
+            return None
+        self._next += 1
+        return self._next - 1
+
+    @property
+    def finished(self) -> bool:
+        return self._next >= self.total
+
+
+class Sender:
+    """One client at QoS 1 or 2 with at most `window` messages unacknowledged."""
+
+    def __init__(
+        self,
+        port: int,
+        user_id: str,
+        token: str,
+        name: str,
+        gate: Gate,
+        *,
+        version: Version = V311,
+        qos: int = 1,
+        window: int = 100,
+        device: str = "d1",
+    ) -> None:
+        self.acked: set[int] = set()
+        self.repeated = self.connections = 0
+        self.flights: dict[int, tuple[int, bytes]] = {}  # packet id -> number, PUBLISH (later PUBREL)
+        self._tried: set[int] = set()
+        self._port, self._gate, self._version, self._qos, self._window = port, gate, version, qos, window
+        self._topic = f"{token}/json/{device}"
+        self._connect = Connect(version, name, True, 0, user_id, token.encode(), None, {})
+        self._packet_id = 0
+        self._writer: asyncio.StreamWriter | None = None  # once the server has taken us
+
+    async def run(self) -> None:
+        """Until everything is acknowledged."""
+        filling = asyncio.create_task(self._keep_filling())
+        try:
+            while not self.done:
+                with contextlib.suppress(OSError):
+                    await self._session()
+                await asyncio.sleep(RECONNECT_SECONDS)
+        finally:
+            filling.cancel()
+
+    @property
+    def done(self) -> bool:
+        return self._gate.finished and not self.flights
+
+    async def _session(self) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        frames = FrameReader(2**20)
+        try:
+            writer.write(encode(self._connect, self._version))
+            while not self.done and (data := await reader.read(65_536)):
+                for first, body in frames.feed(data):
+                    self._take(decode(first, body, self._version), writer)
+                self._fill()
+        finally:
+            self._writer = None
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    def _take(self, packet: Packet, writer: asyncio.StreamWriter) -> None:
+        match packet:
+            case ConnAck(code=0):
+                self.connections += 1
+                self._writer = writer
+                for number, data in self.flights.values():
+                    self._write(number, data)
+            case Ack() if packet.packet_id in self.flights:
+                self._acknowledged(packet)
+
+    def _acknowledged(self, ack: Ack) -> None:
+        assert not ack.code, f"refused with {ack.code:#x}"
+        number = self.flights[ack.packet_id][0]
+        if ack.type in {PUBACK, PUBREC}:
+            self.acked.add(number)
+        if ack.type in {PUBACK, PUBCOMP}:
+            del self.flights[ack.packet_id]
+        elif ack.type == PUBREC:
+            release = encode_ack(PUBREL, ack.packet_id)
+            self.flights[ack.packet_id] = (number, release)
+            self._write(number, release)
+
+    async def _keep_filling(self) -> None:
+        """The gate may open while nothing comes in."""
+        while True:
+            self._fill()
+            await asyncio.sleep(0.01)
+
+    def _fill(self) -> None:
+        while self._writer and len(self.flights) < self._window:
+            number = self._gate.take()
+            if number is None:
+                return
+            self._packet_id = self._packet_id % 65_535 + 1
+            publish = Publish(self._topic, b'{"n":%d}' % number, self._qos, False, False, self._packet_id, {})
+            self.flights[self._packet_id] = (number, encode(publish, self._version))
+            self._write(number, self.flights[self._packet_id][1])
+
+    def _write(self, number: int, data: bytes) -> None:
+        assert self._writer
+        if data[0] >> 4 == 3 and number in self._tried:
+            self.repeated += 1
+            data = bytes((data[0] | 0x08,)) + data[1:]
+        self._tried.add(number)
+        self._writer.write(data)
+
+
+class Load:
+    """Several senders at once."""
+
+    def __init__(self, senders: Sequence[Sender]) -> None:
+        self.senders = senders
+
+    @property
+    def acked(self) -> set[int]:
+        return set().union(*(sender.acked for sender in self.senders))
+
+    @property
+    def count(self) -> int:
+        return sum(len(sender.acked) for sender in self.senders)
+
+    @property
+    def in_flight(self) -> int:
+        return sum(len(sender.flights) for sender in self.senders)
+
+    @property
+    def repeated(self) -> int:
+        return sum(sender.repeated for sender in self.senders)
+
+    @asynccontextmanager
+    async def flowing(self, seconds: float) -> AsyncIterator[None]:
+        """Waits at its end until everything is acknowledged, at most so many seconds."""
+        tasks = [asyncio.create_task(sender.run()) for sender in self.senders]
+        try:
+            yield
+            await asyncio.wait_for(asyncio.gather(*tasks), seconds)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(condition: Callable[[], object], seconds: float) -> None:
+    """Polls; fails after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)

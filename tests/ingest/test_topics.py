@@ -1,0 +1,111 @@
+"""What a topic behind the token means (CONTRACT 4)."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ingest.message import Kind, Reason
+from ingest.mqtt.codec import topic_matches, valid_topic_filter
+from ingest.topics import Target, sees_ingest, split, split_filter, target
+
+LONG = "x" * 64
+
+
+@pytest.mark.parametrize(
+    ("topic", "parts"),
+    [
+        ("TOKEN/json/d1", ("TOKEN", "json/d1")),
+        ("TOKEN", ("TOKEN", "")),
+        ("/d1", ("", "d1")),
+        ("T/", ("T", "")),
+    ],
+)
+def test_the_token_comes_first(topic: str, parts: tuple[str, str]) -> None:
+    assert split(topic) == parts
+
+
+@pytest.mark.parametrize(
+    ("rest", "kind", "device_id", "tag"),
+    [
+        ("json/d1", Kind.JSON, "d1", None),
+        ("json/d1/kitchen", Kind.JSON, "d1", "kitchen"),
+        ("binary/d1", Kind.BINARY, "d1", None),
+        ("binary/d1/t", Kind.BINARY, "d1", "t"),
+        ("state/d1", Kind.STATE, "d1", None),
+        ("d1", Kind.FORM, "d1", None),
+        ("json", Kind.FORM, "json", None),
+        ("json/json/json", Kind.JSON, "json", "json"),
+        ("json/subscribe", Kind.JSON, "subscribe", None),
+        ("json/a b.c", Kind.JSON, "a b.c", None),
+        ("json/温度計/台所", Kind.JSON, "温度計", "台所"),
+        (f"json/{LONG}/{LONG}", Kind.JSON, LONG, LONG),
+        ("json/00", Kind.JSON, "00", None),
+    ],
+)
+def test_ingest_topics(rest: str, kind: Kind, device_id: str, tag: str | None) -> None:
+    assert target(rest) == Target(kind, device_id, tag)
+
+
+@pytest.mark.parametrize("rest", ["d1/subscribe", "d1/errors", f"{LONG}/errors", "é/subscribe"])
+def test_topics_for_subscribers_only(rest: str) -> None:
+    assert target(rest) == Target(None, rest.partition("/")[0])
+
+
+@pytest.mark.parametrize(
+    ("rest", "reason"),
+    [
+        *((rest, Reason.DEVICE_ID_ZERO) for rest in ("json/0", "0", "", "json/", "state/0", "binary//t")),
+        *((rest, Reason.BAD_PARAMETER) for rest in (f"json/{LONG}x", f"{LONG}x", "json/a\tb", "json/\x9f")),
+        *((rest, Reason.UNKNOWN_TOPIC) for rest in ("json/d1/t/u", "state/d1/t", "d1/x", "a/b/c", "text/d1")),
+        *((rest, Reason.UNKNOWN_TOPIC) for rest in ("json/d1/", f"json/d1/{LONG}x", "json/d1/a\nb")),
+        *(
+            (rest, Reason.UNKNOWN_TOPIC)
+            for rest in ("0/subscribe", "/errors", "d1/subscribe/x", f"{LONG}x/errors")
+        ),
+    ],
+)
+def test_refused_topics(rest: str, reason: Reason) -> None:
+    found = target(rest)
+    assert found.refused is reason
+    assert len(found.device_id) <= 64
+
+
+@pytest.mark.parametrize(
+    ("topic_filter", "parts"),
+    [
+        ("TOKEN/#", ("", "TOKEN", "/#")),
+        ("TOKEN", ("", "TOKEN", "")),
+        ("#", ("", "#", "")),
+        ("$share/g/TOKEN/d1/subscribe", ("$share/g/", "TOKEN", "/d1/subscribe")),
+        ("$share/g/#", ("$share/g/", "#", "")),
+        ("$SYS/x", ("", "$SYS", "/x")),
+    ],
+)
+def test_a_filter_is_split_around_its_first_level(topic_filter: str, parts: tuple[str, str, str]) -> None:
+    assert split_filter(topic_filter) == parts
+
+
+@pytest.mark.parametrize(
+    "rest", ["/#", "/+", "/json/#", "/json/+/+", "/+/d1", "/d1", "/d1/#", "/state/d1", "/json"]
+)
+def test_filters_that_see_ingest(rest: str) -> None:
+    assert sees_ingest(rest)
+
+
+@pytest.mark.parametrize("rest", ["/d1/subscribe", "/d1/errors", "/d1/+", "", "/", "/json/a/b/c", "/d1/+/#"])
+def test_filters_that_see_no_ingest(rest: str) -> None:
+    assert not sees_ingest(rest)
+
+
+_names = st.sampled_from(["json", "binary", "state", "d1", "subscribe", "errors", "t", "#", "+", "", " "])
+_filters = st.lists(_names, max_size=5).map(lambda levels: "".join(f"/{level}" for level in levels))
+_topics = st.lists(_names, min_size=1, max_size=4).map("/".join)
+
+
+@given(_filters, _topics)
+@example("/d1/#", "d1")
+def test_a_filter_said_to_see_no_ingest_matches_no_ingest_topic(rest: str, topic: str) -> None:
+    found = target(topic)
+    is_ingest = found.kind is not None and not found.refused
+    if is_ingest and valid_topic_filter("T" + rest) and topic_matches("T" + rest, "T/" + topic):
+        assert sees_ingest(rest)
