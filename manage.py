@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  (pip has not run, so nothing else has said it)
         sys.exit("ThingScale needs Python 3.11 or later.")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
     from django.core.management import execute_from_command_line
