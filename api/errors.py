@@ -35,6 +35,7 @@ STATUS = {
     "TOO_MANY_REQUESTS": 429,
     "SERVER_ERROR": 500,
     "TRY_AGAIN": 503,
+    "BROKER_UNAVAILABLE": 503,
 }
 # In order: the first kind that fits. A detail of None: the exception's own text.
 KINDS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str | None]] = [
@@ -92,7 +93,7 @@ def _first_fault(detail: Any, path: str = "") -> str:
 def _headers(error: Exception, code: str) -> dict[str, str]:
     if code == "AUTH_REQUIRED":
         return {"WWW-Authenticate": getattr(error, "auth_header", "X-APITOKEN")}
-    if code == "TRY_AGAIN":
+    if code in {"TRY_AGAIN", "BROKER_UNAVAILABLE"}:
         return {"Retry-After": str(RETRY_SECONDS)}
     wait = getattr(error, "wait", None)
     return {"Retry-After": str(int(wait) + 1)} if wait is not None else {}

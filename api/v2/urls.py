@@ -4,7 +4,7 @@ from typing import Any
 
 from django.urls import URLPattern, re_path
 
-from api.v2 import views
+from api.v2 import platform, views
 
 
 def route(path: str, viewset: Any, **actions: str) -> URLPattern:
@@ -22,6 +22,8 @@ urlpatterns = [
     route("channel", views.ChannelViewSet, get="list"),
     route(CHANNEL, views.ChannelViewSet, get="retrieve", post="create", put="update", delete="destroy"),
     route(STREAM, views.StreamViewSet, get="retrieve", post="create"),
+    route(r"publish/(?P<device_id>[^/]+)", platform.PublishViewSet, post="create"),
+    route("session", platform.SessionViewSet, get="list"),
     route("user", views.UserViewSet, get="list", put="update"),
     re_path("", views.UnknownPath.as_view()),
 ]

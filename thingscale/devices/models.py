@@ -105,3 +105,23 @@ class DurableSession(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["user", "client_id"], name="one_durable_session")]
+
+
+class MqttSession(models.Model):
+    """A connected client; see presence.py."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="sessions")
+    gateway = models.IntegerField()  # key of the lock that the gateway process holds while it lives
+    client_id = models.TextField()
+    ipaddress = models.CharField(max_length=45)
+    clean_sess = models.BooleanField()
+    proto_ver = models.PositiveSmallIntegerField()
+    keepalive = models.PositiveIntegerField()
+    connected_at = models.DateTimeField()
+
+    objects: ClassVar[OwnedQuerySet["MqttSession"]] = OwnedQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["gateway", "user", "client_id"], name="one_connection_a_client")
+        ]

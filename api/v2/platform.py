@@ -1,0 +1,83 @@
+"""What the platform does with devices that are connected: publish to them, list them."""
+
+from typing import Any
+
+from django.conf import settings
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from api.viewsets import OwnedViewSet, ok
+from thingscale import broker
+from thingscale.accounts.models import Token, User
+from thingscale.devices.models import Device, MqttSession
+from thingscale.devices.presence import connected
+from thingscale.lib.clock import without_colon
+from thingscale.lib.errors import Refused
+from thingscale.lib.names import bad_device_id
+
+MAX_PAYLOAD = 64 * 1024
+
+
+class PublishSerializer(serializers.Serializer[Any]):
+    payload = serializers.CharField(allow_blank=True, trim_whitespace=False)
+    qos = serializers.ChoiceField([0, 1], default=0)
+
+    def validate_payload(self, payload: str) -> bytes:
+        data = payload.encode()
+        if len(data) > MAX_PAYLOAD:
+            raise serializers.ValidationError(f"has to be at most {MAX_PAYLOAD} bytes")
+        return data
+
+
+class PublishViewSet(OwnedViewSet[Device]):
+    queryset = Device.objects.all()
+    serializer_class = PublishSerializer
+    missing = ("NO_DEVICE", "You have no device with this id: nothing was published.")
+
+    def create(self, request: Request, device_id: str) -> Response:
+        if bad_device_id(device_id):
+            raise Refused(*self.missing)
+        device = self.find(device_id=device_id)
+        try:
+            message = self.changes()
+        except serializers.ValidationError as error:  # the contract has one code for this call's body
+            raise Refused("BAD_JSON_FORMAT", 'Send {"payload": "text", "qos": 0 or 1}.') from error
+        for topic in _topics(self.user, device):
+            _publish(topic, message["payload"], message["qos"])
+        return ok()
+
+
+def _topics(user: User, device: Device) -> list[str]:
+    """In broker mode each valid token of a rotation has its own."""
+    if settings.INGEST_MODE == "gateway":
+        return [f"{user.user_id}/{device.device_id}/subscribe"]
+    tokens = Token.objects.live().filter(user=user, kind=Token.Kind.DEVICE)
+    return [f"{token.plain}/{device.device_id}/subscribe" for token in tokens]
+
+
+def _publish(topic: str, payload: bytes, qos: int) -> None:
+    try:
+        broker.publish(topic, payload, qos)
+    except broker.Unavailable:
+        raise Refused(
+            "BROKER_UNAVAILABLE", "The MQTT broker is away: publish again a little later."
+        ) from None
+
+
+class SessionViewSet(OwnedViewSet[MqttSession]):
+    queryset = MqttSession.objects.all()
+
+    def list(self, request: Request) -> Response:
+        return Response([_shown(session, self.user) for session in connected(self.user)])
+
+
+def _shown(session: MqttSession, user: User) -> dict[str, Any]:
+    return {
+        "client_id": session.client_id,
+        "ipaddress": session.ipaddress,
+        "clean_sess": session.clean_sess,
+        "proto_ver": session.proto_ver,
+        "keepalive": session.keepalive,
+        "connected_at": without_colon(session.connected_at, user.zone),
+    }

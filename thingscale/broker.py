@@ -1,0 +1,146 @@
+"""The platform's way to the MQTT broker: gmqtt clients, and the one function that publishes to devices.
+
+In gateway mode topics there begin with the user id, in broker mode with the devices' own token
+(docs/decisions/0001-user-id-upstream.md).
+"""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import gmqtt
+from django.conf import settings
+from gmqtt.mqtt.constants import MQTTv50
+from gmqtt.mqtt.handler import MQTTError
+from gmqtt.storage import PersistentStorage
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 10.0
+RETRY_SECONDS = 1.0
+KEEP_ALIVE = 30
+PUBLISH_SECONDS = 5.0
+Address = tuple[str, int, str | None, str | None]
+
+
+class Unavailable(Exception):
+    """The broker is away, or did not take the message in time."""
+
+
+class Store(PersistentStorage):  # type: ignore[misc]
+    """gmqtt's publishes that the broker has not acknowledged; `taken` is told of each that it has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.newest = 0  # packet id of the publish just sent
+        self.taken: dict[int, asyncio.Future[None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def push_message(self, mid: int, raw_package: bytes) -> None:
+        self.newest = mid
+        super().push_message(mid, raw_package)
+
+    def remove_message_by_mid(self, mid: int) -> None:
+        super().remove_message_by_mid(mid)
+        waiting = self.taken.pop(mid, None)
+        if waiting and not waiting.done():
+            waiting.set_result(None)
+
+
+def make_client(
+    address: Address, client_id: str, on_connect: Callable[..., None] | None = None, **options: Any
+) -> Any:
+    client = gmqtt.Client(client_id, **options)
+    client.set_config({"reconnect_retries": -1, "reconnect_delay": RETRY_SECONDS})
+    if on_connect:
+        client.on_connect = on_connect
+    _, _, username, password = address
+    if username:
+        client.set_auth_credentials(username, password)
+    return client
+
+
+async def connect(client: Any, address: Address) -> None:
+    """Returns once connected, however long that takes; from then on gmqtt reconnects by itself."""
+    host, port, _, _ = address
+    said = False
+    while True:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await client.connect(host, port, keepalive=KEEP_ALIVE, version=MQTTv50)
+            return
+        except (OSError, TimeoutError, MQTTError) as error:
+            if not said:
+                name = type(error).__name__
+                log.warning("The MQTT broker at %s:%d is away (%s); trying again", host, port, name)
+            said = True
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def disconnect(client: Any) -> None:
+    client.stop_reconnect()
+    with contextlib.suppress(Exception):  # it is going away either way
+        async with asyncio.timeout(2):
+            await client.disconnect()
+
+
+class _Publisher:
+    """A client on an event loop in a thread of its own, for callers that are not asynchronous."""
+
+    def __init__(self) -> None:
+        self._address: Address = settings.MQTT5_UPSTREAM
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="publisher", daemon=True).start()
+        asyncio.run_coroutine_threadsafe(self._connect(), self._loop)
+
+    async def _connect(self) -> None:
+        self._store = Store()
+        name = f"thingscale-web-{secrets.token_hex(4)}"
+        self._client = make_client(self._address, name, persistent_storage=self._store)
+        self._connecting = self._loop.create_task(connect(self._client, self._address))
+
+    def publish(self, topic: str, payload: bytes, qos: int) -> None:
+        sent = asyncio.run_coroutine_threadsafe(self._publish(topic, payload, qos), self._loop)
+        try:
+            sent.result(PUBLISH_SECONDS + 1)
+        except (TimeoutError, OSError, Unavailable):
+            sent.cancel()
+            raise Unavailable from None
+
+    async def _publish(self, topic: str, payload: bytes, qos: int) -> None:
+        async with asyncio.timeout(PUBLISH_SECONDS):
+            await asyncio.shield(self._connecting)
+            if not self._client.is_connected:
+                raise Unavailable  # gmqtt is reconnecting
+            self._client.publish(topic, payload, qos=qos)
+            if qos:
+                await self._acknowledged(self._store.newest)
+
+    async def _acknowledged(self, packet_id: int) -> None:
+        taken = self._store.taken[packet_id] = self._loop.create_future()
+        try:
+            await taken
+        finally:
+            if not taken.done() or taken.cancelled():
+                self._store.remove_message_by_mid(packet_id)  # the caller was told no: not later either
+
+
+@functools.cache
+def _publisher() -> _Publisher:
+    return _Publisher()
+
+
+def publish(topic: str, payload: bytes, qos: int = 0) -> None:
+    """Returns when the broker has taken the message (QoS 1) or it is on its way there (QoS 0).
+    Raises Unavailable."""
+    _publisher().publish(topic, payload, qos)

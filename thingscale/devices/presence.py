@@ -1,0 +1,68 @@
+"""Which clients are connected. Each gateway process holds an advisory lock while it lives and has rows
+under the lock's key, so the rows of one that died are known to be stale the moment it is gone."""
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import psycopg
+from django.db import connection as django_connection
+from django.db.models import QuerySet
+
+from thingscale.accounts.models import User
+from thingscale.devices.models import MqttSession
+
+LOCK = 7_465  # first key of the advisory locks
+
+_ALIVE = """SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND classid = %s
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+
+
+class Presence(NamedTuple):
+    user: int
+    client_id: str
+    ipaddress: str
+    clean_sess: bool
+    proto_ver: int
+    keepalive: int
+    connected_at: datetime
+
+
+def connected(user: User) -> QuerySet[MqttSession]:
+    with django_connection.cursor() as cursor:
+        cursor.execute(_ALIVE, [LOCK])
+        alive = [key for (key,) in cursor.fetchall()]
+    return MqttSession.objects.for_user(user).filter(gateway__in=alive).order_by("connected_at", "pk")
+
+
+def enter(connection: psycopg.Connection) -> int:
+    """Takes a lock for as long as the connection lives, clears what dead gateways left; returns the key."""
+    key = secrets.randbelow(2**31)
+    connection.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK, key])
+    alive = [key for (key,) in connection.execute(_ALIVE, [LOCK]).fetchall()]
+    connection.execute("DELETE FROM devices_mqttsession WHERE gateway <> ALL (%s)", [alive])
+    return key
+
+
+def update(
+    connection: psycopg.Connection, gateway: int, gone: Sequence[tuple[int, str]], come: Sequence[Presence]
+) -> None:
+    """`gone`: (user's primary key, client id)."""
+    leaving = [*gone, *((row.user, row.client_id) for row in come)]
+    with connection.transaction():
+        connection.execute(
+            """DELETE FROM devices_mqttsession s
+            USING unnest(%s::bigint[], %s::text[]) AS g (user_id, client_id)
+            WHERE s.gateway = %s AND s.user_id = g.user_id AND s.client_id = g.client_id""",
+            [[user for user, _ in leaving], [client for _, client in leaving], gateway],
+        )
+        columns = [[row[place] for row in come] for place in range(len(Presence._fields))]
+        connection.execute(
+            """INSERT INTO devices_mqttsession (gateway, user_id, client_id, ipaddress, clean_sess, proto_ver,
+                keepalive, connected_at)
+            SELECT %s, p.* FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::bool[], %s::int[], %s::int[],
+                %s::timestamptz[]) AS p (user_id, client_id, ipaddress, clean_sess, proto_ver, keepalive, at)
+            JOIN accounts_user u ON u.id = p.user_id""",
+            [gateway, *columns],
+        )
