@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
-CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
+CANDIDATES := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

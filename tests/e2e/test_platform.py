@@ -1,0 +1,143 @@
+"""What apps do with connected devices: publish to them, see who is there."""
+
+import json
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from mqtt_clients import V5_PAHO, V31, V311_PAHO, Device, gateway
+from stack import Stack, wait_until
+from support import Account
+
+pytestmark = pytest.mark.e2e
+PRESENCE_SECONDS = 2.0
+
+
+def call(running: Stack, account: Account, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    data = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(
+        running.url(f"/v2/{path}"), data, {"X-APITOKEN": account.api_token}, method=method
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=15) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def clients(running: Stack, account: Account) -> set[str]:
+    return {row["client_id"] for row in call(running, account, "GET", "session")[1]}
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("version", [V31, V311_PAHO, V5_PAHO])
+def test_a_command_arrives_byte_for_byte(
+    stack: Callable[..., Stack], account: Account, qos: int, version: Any
+) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    with Device(running, account, "d1", version) as device:
+        assert device.subscribe("d1/subscribe") == [1]
+        text = ' {"on": true}\n\tgrün '
+        assert call(running, account, "POST", "publish/d1", {"payload": text, "qos": qos}) == (
+            200,
+            {"result": "OK"},
+        )
+        assert device.payloads(1) == [text.encode()]
+
+
+def test_a_command_waits_for_a_durable_session(stack: Callable[..., Stack], account: Account) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    with Device(running, account, "d1", clean=False) as device:
+        device.subscribe("d1/subscribe")
+    assert call(running, account, "POST", "publish/d1", {"payload": "later", "qos": 1})[0] == 200
+    with Device(running, account, "d1", clean=False) as device:
+        assert device.payloads(1) == [b"later"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "answer"),
+    [
+        pytest.param("publish/none", {"payload": "x"}, (404, "NO_DEVICE"), id="unknown device"),
+        pytest.param("publish/d1", {}, (400, "BAD_JSON_FORMAT"), id="no payload"),
+        pytest.param("publish/d1", {"payload": "x", "qos": 2}, (400, "BAD_JSON_FORMAT"), id="QoS 2"),
+        pytest.param("publish/d1", ["x"], (400, "BAD_JSON_FORMAT"), id="an array"),
+        pytest.param("publish/d1", {"payload": {"a": 1}}, (400, "BAD_JSON_FORMAT"), id="not a string"),
+    ],
+)
+def test_a_command_that_can_not_be_sent(
+    stack: Callable[..., Stack], account: Account, path: str, body: Any, answer: tuple[int, str]
+) -> None:
+    running = stack("web")
+    account.device("d1")
+    status, document = call(running, account, "POST", path, body)
+    assert (status, document["error"]) == answer
+
+
+def test_nobody_publishes_to_somebody_else(
+    stack: Callable[..., Stack], account: Account, outsider: Account
+) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    with Device(running, account, "d1") as device:
+        device.subscribe("#")
+        assert call(running, outsider, "POST", "publish/d1", {"payload": "x"})[0] == 404
+        assert call(running, account, "POST", "publish/d1", {"payload": "mine"})[0] == 200
+        assert device.payloads(1) == [b"mine"]
+
+
+def test_without_a_broker_the_answer_says_so(stack: Callable[..., Stack], account: Account) -> None:
+    account.device("d1")
+    alone = Stack(MQTT_URL="mqtt://127.0.0.1:9", MQTT5_URL="mqtt://127.0.0.1:9")
+    try:
+        alone.ensure("web")
+        status, document = call(alone, account, "POST", "publish/d1", {"payload": "x"})
+    finally:
+        alone.stop()
+    assert (status, document["error"]) == (503, "BROKER_UNAVAILABLE")
+
+
+@pytest.mark.parametrize(("version", "number"), [(V31, 3), (V311_PAHO, 4), (V5_PAHO, 5)])
+def test_a_connected_client_is_listed(
+    stack: Callable[..., Stack], account: Account, outsider: Account, version: Any, number: int
+) -> None:
+    running = gateway(stack)
+    with Device(running, account, "here", version, keepalive=45):
+        wait_until(lambda: clients(running, account), PRESENCE_SECONDS, "the session")
+        (session,) = call(running, account, "GET", "session")[1]
+        at = session.pop("connected_at")
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+0000", at)
+        assert session == {
+            "client_id": "here",
+            "ipaddress": "127.0.0.1",
+            "clean_sess": True,
+            "proto_ver": number,
+            "keepalive": 45,
+        }
+        assert clients(running, outsider) == set()
+    wait_until(lambda: not clients(running, account), PRESENCE_SECONDS, "the session's end")
+
+
+def test_a_client_that_vanishes_or_comes_again_is_listed_truly(
+    stack: Callable[..., Stack], account: Account
+) -> None:
+    running = gateway(stack)
+    first, second = Device(running, account, "twice"), Device(running, account, "twice")
+    with first, second:
+        first.wait_end()
+        wait_until(lambda: clients(running, account) == {"twice"}, PRESENCE_SECONDS)
+        second.vanish()
+        wait_until(lambda: not clients(running, account), PRESENCE_SECONDS)
+
+
+def test_a_killed_gateway_has_no_clients(stack: Callable[..., Stack], account: Account) -> None:
+    running = gateway(stack)
+    with Device(running, account, "here"):
+        wait_until(lambda: clients(running, account), PRESENCE_SECONDS, "the session")
+        running.kill("ingest")
+        wait_until(lambda: not clients(running, account), PRESENCE_SECONDS, "the sessions' end")
