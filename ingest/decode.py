@@ -15,8 +15,9 @@ from ingest.message import Kind, Reason
 MAX_PAYLOAD = 64 * 1024
 MAX_NESTING = 32
 MAX_FIELDS = 1000
+MAX_DIGITS = 1000  # of a number
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,99})(\.[0-9]{1,100})?")
-_LONG_NUMBER = re.compile(rb"[0-9]{100}|[eE][+-]?[0-9]{3}")  # may not fit PostgreSQL's numeric
+_LONG_EXPONENT = re.compile(rb"[eE][+-]?[0-9]{3}")  # may not fit PostgreSQL's numeric
 _FORM_KEYS = {"v": "value", "v2": "value2", "v3": "value3", "v4": "value4"}
 
 
@@ -47,16 +48,20 @@ def _json(payload: bytes) -> bytes:
         raise Undecodable(Reason.BAD_JSON_FORMAT) from None
     if value.__class__ not in _VALUE_TYPES:
         raise Undecodable(Reason.BAD_JSON_FORMAT)
-    if payload.count(b"{") + payload.count(b"[") > MAX_NESTING and _nesting(value) > MAX_NESTING:
+    if len(payload) > 2 * MAX_NESTING and _brackets(payload) > MAX_NESTING and _nesting(value) > MAX_NESTING:
         raise Undecodable(Reason.BAD_JSON_FORMAT)
     if b"\\u0000" in payload and _NUL.search(payload):
         raise Undecodable(Reason.NUL_CHARACTER)
-    if len(payload) > 3 and _LONG_NUMBER.search(payload) and not _numbers_fit(payload):
+    if (len(payload) > MAX_DIGITS or _LONG_EXPONENT.search(payload)) and not _numbers_fit(payload):
         raise Undecodable(Reason.BAD_JSON_FORMAT)
     return payload
 
 
 _VALUE_TYPES = frozenset({dict, str, int, float})
+
+
+def _brackets(payload: bytes) -> int:
+    return payload.count(b"{") + payload.count(b"[")
 
 
 def _nesting(value: Any) -> int:
@@ -81,7 +86,7 @@ def _numbers_fit(payload: bytes) -> bool:
     outside = _STRING.sub(b'""', payload)
     digits = max(map(len, _DIGITS.findall(outside)), default=0)
     exponents = (len(e) <= 5 and abs(int(e)) <= 330 for e in _EXPONENT.findall(outside))
-    return digits <= 1000 and all(exponents)
+    return digits <= MAX_DIGITS and all(exponents)
 
 
 def _binary(payload: bytes) -> bytes:
