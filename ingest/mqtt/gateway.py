@@ -20,13 +20,15 @@ from ingest.message import Outcome, Status
 from ingest.mqtt.connection import Connection, WebSocketConnection
 from ingest.mqtt.inbound import Aim, Chunk
 from ingest.mqtt.packets import V5, Publish, ReasonCode, Version, Will
+from ingest.mqtt.presence import PresenceWriter
 from ingest.mqtt.properties import Property
 from ingest.mqtt.publisher import Publisher
 from ingest.mqtt.session import NEVER, Session
 from ingest.pipeline import Completion, QueueFull, run_all
-from ingest.service import Ingest
+from ingest.service import Ingest, connect
 from thingscale.devices import actions
 from thingscale.devices.models import DurableSession
+from thingscale.devices.presence import Presence
 from thingscale.invalidation import Change
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class Gateway:
         self.grants: Grants = self.ingest.grants
         self.allow_anonymous: bool = settings.ALLOW_ANONYMOUS
         self.publisher = Publisher()
+        self._presence = PresenceWriter(connect)
         self._sessions: set[Session] = set()
         self._by_client: dict[ClientKey, Session] = {}
         self._durable: dict[ClientKey, Kept] = {}
@@ -72,6 +75,7 @@ class Gateway:
     async def start(self) -> None:
         self.ingest.start()
         await self._in_thread(self._load_durable)
+        self._presence.start()
         await self.publisher.start()
         self.spawn(self._sweep())
         await self._listen()
@@ -93,6 +97,7 @@ class Gateway:
             session.fail(ReasonCode.SERVER_SHUTTING_DOWN, "shutting down")
         await asyncio.sleep(0.05)
         await self.publisher.stop()
+        await asyncio.to_thread(self._presence.stop)
         for task in self._tasks:
             task.cancel()
         self._lookups.shutdown(wait=False, cancel_futures=True)
@@ -181,11 +186,28 @@ class Gateway:
         if kept is None:
             await self._forget_durable(key)
         session.durable = session.durable or kept is not None
-        if session.durable or known:
-            await session.outbound.open(session.connect, kept.subscriptions if kept else None)
+        if known and not kept:
+            await session.outbound.forget(session.connect)
         if session.durable:
-            await self._keep_durable(key, kept.subscriptions if kept else [])
+            subscriptions = kept.subscriptions if kept else []
+            await session.outbound.open(session.connect, subscriptions)
+            await self._keep_durable(key, subscriptions)
         return kept is not None
+
+    def opened(self, session: Session) -> None:
+        """After CONNACK: apps may know."""
+        if session.grant and session.connect:
+            packet = session.connect
+            client = Presence(
+                session.grant.user,
+                session.client_id,
+                session.connection.peer,
+                packet.clean_start,
+                packet.version,
+                packet.keep_alive,
+                timezone.now(),
+            )
+            self._presence.came(client)
 
     def left(self, session: Session) -> None:
         self._sessions.discard(session)
@@ -193,6 +215,7 @@ class Gateway:
         if self._by_client.get(key) is not session:
             return
         del self._by_client[key]
+        self._presence.went(*key)
         if not session.durable:
             self._unwatch(key)
         elif not session.lives_on:

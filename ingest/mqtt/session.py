@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 MAX_PACKET = 256 * 1024  # larger than a payload may be, so that one of 70 kB is answered, not cut off
 CONGESTED_SECONDS = 60.0
 NEVER = 0xFFFFFFFF  # MQTT 5: session expiry
+NOT_MQTT = "The first packet has to be a CONNECT."
 
 # MQTT 3 knows five return codes (3.1.1, section 3.2.2.3).
 _V3_CODES = {
@@ -88,6 +89,8 @@ class Session:
     def receive(self, data: bytes) -> None:
         self.seen_at = self.gateway.now()
         try:
+            if self.connect is None and not self._reader.buffered and data[0] >> 4 != CONNECT:
+                raise ProtocolError(ReasonCode.PROTOCOL_ERROR, NOT_MQTT)  # its length may mean anything
             self._take(self._reader.feed(data))
             if self._reader.error:
                 raise self._reader.error
@@ -202,7 +205,7 @@ class Session:
 
     def _handle(self, first: int, body: bytes) -> None:
         if not self.is_open and (first >> 4 != CONNECT or self.connect):
-            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "The first packet has to be a CONNECT.")
+            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, NOT_MQTT)
         packet = decode(first, body, self.version)
         match packet:
             case Connect() if self.connect is None:
@@ -292,6 +295,7 @@ class Session:
         present = await self.gateway.joined(self)
         self.is_open = True
         self.send(ConnAck(present, 0, self._connack_properties(packet)))
+        self.gateway.opened(self)
         self.outbound.started()
 
     async def _authenticate(self, packet: Connect) -> ReasonCode | None:
