@@ -1,5 +1,6 @@
 # make run    the whole platform on this machine (manage.py up)
 # make test   lint, types, import rules, tests
+# make openapi writes api/openapi-v2.yaml again
 # Python 3.11 or later and make are enough. PYTHON=... picks another interpreter for .venv.
 
 MAKEFLAGS += --no-print-directory
@@ -13,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_INPUT := 1
 
-.PHONY: run test lint lock bench
+.PHONY: run test lint lock bench openapi
 
 run: $(VENV)/.installed
 	@$(BIN)/python manage.py up
@@ -30,6 +31,9 @@ lint: $(VENV)/.installed-dev
 lock: $(VENV)/.installed-dev
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements.in -o requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-dev.in -o requirements-dev.txt
+
+openapi: $(VENV)/.installed-dev
+	@$(BIN)/python manage.py write_openapi
 
 bench: $(VENV)/.installed-dev
 	@$(BIN)/python manage.py with_servers -- python benchmarks/ingest_mqtt.py

@@ -29,6 +29,7 @@ STATUS = {
     "CHANNEL_INUSE": 403,
     "NO_DEVICE": 404,
     "NO_CHANNEL": 404,
+    "NO_EVENT": 404,
     "NOT_FOUND": 404,
     "METHOD_NOT_ALLOWED": 405,
     "TOO_LARGE": 413,
@@ -96,4 +97,4 @@ def _headers(error: Exception, code: str) -> dict[str, str]:
     if code in {"TRY_AGAIN", "BROKER_UNAVAILABLE"}:
         return {"Retry-After": str(RETRY_SECONDS)}
     wait = getattr(error, "wait", None)
-    return {"Retry-After": str(int(wait) + 1)} if wait is not None else {}
+    return {"Retry-After": str(max(1, wait))} if wait is not None else {}

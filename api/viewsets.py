@@ -1,5 +1,7 @@
 """What all endpoints share: the caller sees only what is the caller's own."""
 
+import re
+from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from django.db.models import Model
@@ -10,13 +12,27 @@ from rest_framework.viewsets import GenericViewSet
 from api.parsers import AlwaysJSON
 from thingscale.accounts.models import User
 from thingscale.accounts.owned import OwnedQuerySet
+from thingscale.lib.clock import without_colon
 from thingscale.lib.errors import Refused
+from thingscale.streams.models import Channel
 
 M = TypeVar("M", bound=Model)
+MAX_INTEGER = 2**31 - 1
+NO_CHANNEL = ("NO_CHANNEL", "You have no channel with this number: create it first.")
 
 
 def ok(status: int = 200) -> Response:
     return Response({"result": "OK"}, status)
+
+
+def whole(text: str) -> int | None:
+    """A number in a path, in its one spelling: not 007."""
+    fits = re.fullmatch(r"0|[1-9][0-9]{0,9}", text) and int(text) <= MAX_INTEGER
+    return int(text) if fits else None
+
+
+def stream_time(moment: datetime | None, user: User) -> str | None:
+    return without_colon(moment, user.zone) if moment else None
 
 
 class OwnedViewSet(GenericViewSet[M], Generic[M]):
@@ -68,3 +84,16 @@ class OwnedViewSet(GenericViewSet[M], Generic[M]):
     def _body_sent(self) -> bool:
         headers = self.request.headers
         return headers.get("Content-Length") not in {None, "", "0"} or "Transfer-Encoding" in headers
+
+
+class ChannelAccess(OwnedViewSet[Channel]):
+    """Finding a channel by its number in the path."""
+
+    queryset = Channel.objects.all()
+    missing = NO_CHANNEL
+
+    def channel(self, number: str) -> Channel:
+        key = whole(number)
+        if key is None:
+            raise Refused(*self.missing)
+        return self.find(number=key)

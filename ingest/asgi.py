@@ -51,9 +51,7 @@ class Connector:
         body = await _read(receive)
         if body is None:
             return None
-        kind = http.kind_of(scope["path"])
-        assert kind is not None  # thingscale.asgi sends only our paths
-        return await self._store(http.message(kind, grant.user, headers, body))
+        return await self._store(http.message(scope["path"], grant.user, headers, body))
 
     async def _grant(self, token: str) -> Grant | http.Answer:
         grant: Grant | bool | None = self._ingest.grants.known(token)

@@ -12,7 +12,6 @@ from ingest.router import DeviceKey, Route, Router, TagKey
 from thingscale.devices import writer as devices
 from thingscale.devices.models import RejectedMessage
 from thingscale.lib.clock import from_us, now_us
-from thingscale.streams import journal
 from thingscale.streams import writer as streams
 
 
@@ -42,6 +41,11 @@ class Batch:
         self._states: dict[int, tuple[str, datetime]] = {}
         self._slow: list[int] = []  # places of the items that need a look at the database
         self._route_known()
+
+    @property
+    def repeats(self) -> bool:
+        """Whether something of it may be in a batch that another process is writing."""
+        return any(self.items[place].raw.repeated for place in self._slow)
 
     def write(self, cursor: psycopg.Cursor) -> None:
         """Everything of the batch, within the caller's transaction."""
@@ -74,8 +78,6 @@ class Batch:
 
     def _route_unknown(self, cursor: psycopg.Cursor) -> None:
         places = [place for place in self._slow if not self._reject_as_decoded(place)]
-        if any(self.items[place].raw.repeated for place in places):
-            journal.wait_for_others(cursor)
         found = self._find_devices(cursor, {self._key(place) for place in places})
         storable = [place for place in places if self._place_item(place, found)]
         storable = self._without_duplicates(cursor, storable, found)

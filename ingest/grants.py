@@ -45,6 +45,8 @@ class Grants:
         grant = self._found.get(token)
         if grant is not None:
             return grant if grant.valid else False
+        if not tokens.well_formed(token):  # nor remembered: it may be of any length
+            return False
         return self._refused.get(token, 0) < time.monotonic()
 
     def find(self, token: str) -> Grant | None:

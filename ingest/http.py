@@ -38,6 +38,7 @@ class Answer(NamedTuple):
 
 AUTH_REQUIRED = Answer(401, "AUTH_REQUIRED")
 METHOD_NOT_ALLOWED = Answer(405, "METHOD_NOT_ALLOWED")
+CLIENT_GONE = Answer(400, "BAD_JSON_FORMAT")  # where something must be answered to nobody
 TOO_LARGE = Answer(413, "TOO_LARGE")
 TRY_AGAIN = Answer(503, "TRY_AGAIN")
 _OK = Answer(200, "OK")
@@ -57,13 +58,15 @@ def kind_of(path: str) -> Kind | None:
     return KINDS.get(path.removesuffix("/"))
 
 
-def message(kind: Kind, user: int, headers: Mapping[str, bytes], body: bytes) -> RawMessage:
+def message(path: str, user: int, headers: Mapping[str, bytes], body: bytes) -> RawMessage:
     """`headers` by lower-case name. A refusal is part of the message: it is recorded like any other."""
+    kind = kind_of(path)
+    assert kind is not None  # only our paths are routed here
     device_id, refused = _device_id(headers)
     tag = None
     if kind is Kind.JSON and not refused:
         tag, refused = _tag(headers)
-    dedupe = _idempotency(user, headers)
+    dedupe = _idempotency(user, device_id, headers)
     return RawMessage(
         user, device_id, tag, kind, body, now_us(), dedupe, dedupe is not None, refused, f"http {kind.value}"
     )
@@ -95,9 +98,10 @@ def _tag(headers: Mapping[str, bytes]) -> tuple[str | None, Reason | None]:
     return (None, Reason.BAD_PARAMETER) if bad_tag(tag) else (tag, None)
 
 
-def _idempotency(user: int, headers: Mapping[str, bytes]) -> int | None:
+def _idempotency(user: int, device_id: str, headers: Mapping[str, bytes]) -> int | None:
+    """A device may count its keys from 1, as others do whose data go into the same channel."""
     key = headers.get("idempotency-key")
-    return dedupe_key(b"%d http" % user, key) if key else None
+    return dedupe_key(b"%d http" % user, device_id.encode(), key) if key else None
 
 
 def dedupe_key(*parts: bytes) -> int:

@@ -7,6 +7,7 @@ and `accept()` says so.
 """
 
 import logging
+import struct
 import threading
 import time
 import uuid
@@ -18,7 +19,7 @@ import psycopg
 
 from ingest.batch import Batch, Item
 from ingest.decode import Undecodable, decode
-from ingest.message import Outcome, RawMessage, Reason
+from ingest.message import Outcome, RawMessage, Reason, Status
 from ingest.metrics import Metrics
 from ingest.router import Router
 from thingscale.streams import journal
@@ -27,8 +28,12 @@ from thingscale.streams.writer import Partitions
 log = logging.getLogger(__name__)
 
 MAX_BATCH = 5_000  # messages a transaction
+LAST_SECONDS = 5  # for the statement that a drain finds running when its time is over
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
-POISON = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+POISON = (
+    *(psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded),
+    *(ValueError, OverflowError, struct.error),  # what can't even be sent
+)
 _UNSTORABLE = b"null"
 
 Done = Callable[[list[Outcome]], None]
@@ -149,8 +154,8 @@ class Pipeline:
             self._wakeup.notify()
         self._thread.join(seconds)
         self._give_up.set()
-        self._thread.join(5)
-        return not self._queue
+        self._thread.join(LAST_SECONDS)
+        return not self._queued_messages
 
     # Writer thread
 
@@ -198,20 +203,23 @@ class Pipeline:
             return
         self._release(submissions)
         self.metrics.batch(outcomes, time.monotonic() - started)
-        self._dispatch(_share_out(live, outcomes))
+        try:
+            self._dispatch(_share_out(live, outcomes))
+        except Exception:  # to store it again would be worse
+            log.exception("A connector failed to take its answers")
 
     def _commit(self, items: list[Item], live: list[Submission]) -> list[Outcome] | None:
         """Outcomes of the items, once committed; None if it was given up before that."""
-        attempt = 0
+        attempt, doubted = 0, False
         while items and not self._give_up.is_set():
             try:
                 return self._commit_once(items)
             except POISON as error:
-                self._partitions = Partitions()
-                attempt += 1
-                if attempt == 1:  # it may have been a partition dropped meanwhile
-                    continue
-                return self._commit_halves(items, error)
+                if doubted:
+                    return self._commit_halves(items, error)
+                self._partitions = Partitions()  # it may have been a partition dropped meanwhile
+                doubted = True
+                continue
             except psycopg.Error as error:
                 log.warning("The database is away or busy: %s", type(error).__name__)
                 self._disconnect()
@@ -225,11 +233,13 @@ class Pipeline:
         connection = self._connected()
         batch = Batch(items, self._router)
         self._partitions.ensure(connection, [item.raw.received_at for item in items])
+        if batch.repeats:
+            journal.wait_for_others(connection)
         self._sequence += 1
         try:
             with connection.transaction(), connection.cursor() as cursor:
-                batch.write(cursor)
                 journal.mark(cursor, self._writer, self._sequence)
+                batch.write(cursor)
         except (psycopg.OperationalError, psycopg.InterfaceError):
             if not self._was_committed():
                 raise
@@ -242,6 +252,8 @@ class Pipeline:
         """Finds the poison row: the rest of the batch is stored, and it is recorded as rejected."""
         if len(items) == 1:
             log.warning("PostgreSQL refused a value: %s", type(error).__name__)
+            if items[0].reason:  # not even a record of it
+                return [Outcome(Status.REJECTED, Reason.UNSTORABLE)]
             return self._commit([items[0]._replace(value=_UNSTORABLE, reason=Reason.UNSTORABLE)], [])
         middle = len(items) // 2
         first = self._commit(items[:middle], [])

@@ -3,8 +3,15 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+from pytest_django import Settings
 from stack import Stack
 from support import Account, make_account
+
+
+@pytest.fixture(autouse=True)
+def _no_rate_limit(settings: Settings) -> None:
+    """Tests are faster than a client may be."""
+    settings.REST_RATE = 1_000_000
 
 
 @pytest.fixture

@@ -58,14 +58,16 @@ class Stack:
             "web": (self.http, ["-m", "uvicorn", "thingscale.asgi:application", "--port", str(self.http)]),
             "ingest": (self.mqtt, ["manage.py", "ingest"]),
         }[name]
-        log = (self.logs / f"{name}.log").open("ab")
-        process = subprocess.Popen(
-            [sys.executable, *command], cwd=ROOT, env=self._environment(), stdout=log, stderr=log
-        )
-        log.close()
-        self.processes[name] = process
+        process = self.launch(name, command)
         wait_until(lambda: answers(port) or process.poll() is not None, START_SECONDS, f"{name} to listen")
         assert process.poll() is None, self.log(name)
+
+    def launch(self, name: str, command: list[str]) -> "subprocess.Popen[bytes]":
+        with (self.logs / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, *command], cwd=ROOT, env=self._environment(), stdout=log, stderr=log
+            )
+        return self.processes[name]
 
     def manage(self, *arguments: str) -> "subprocess.Popen[str]":
         """A management command on the same database, its output in pipes."""

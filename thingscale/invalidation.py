@@ -13,6 +13,7 @@ import psycopg
 from django.db import connection
 
 CHANNEL = "thingscale"
+PATROL_SECONDS = 1.0  # between looks at whether the server is still there, and whether to stop
 log = logging.getLogger(__name__)
 
 Change = tuple[str, int, str]  # noun ("device", "devices", "tokens"), user's primary key, device id or ""
@@ -67,6 +68,6 @@ class Listener:
         listening.execute(f"LISTEN {CHANNEL}")
         self._on_change(None)
         while not self._stop.is_set():
-            for notification in listening.notifies(timeout=1, stop_after=1):
+            for notification in listening.notifies(timeout=PATROL_SECONDS, stop_after=1):
                 self._on_change(_parse(notification.payload))
             listening.execute("SELECT 1")  # notices a dead server

@@ -35,17 +35,26 @@ ALLOWED_HOSTS = env.text("THINGSCALE_ALLOWED_HOSTS", "*").split(",")
 INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.auth",
+    "django.contrib.staticfiles",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "thingscale.apps.ThingscaleConfig",
     "thingscale.accounts",
     "thingscale.devices",
     "thingscale.streams",
+    "thingscale.events",
     "thingscale.local",
     "ingest",
     "api",
     "console",
 ]
-MIDDLEWARE = ["django.middleware.security.SecurityMiddleware", "django.middleware.common.CommonMiddleware"]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "api.throttling.RateLimitHeaders",
+]
 ROOT_URLCONF = "thingscale.urls"
 APPEND_SLASH = False  # the REST contract takes both forms without a redirect
 TEMPLATES = [
@@ -60,6 +69,16 @@ WSGI_APPLICATION = "thingscale.wsgi.application"
 DATABASES = {"default": env.database() | {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env.text("REDIS_URL", f"unix://{THINGSCALE_HOME}/run/valkey.sock")
+_VALKEY = {
+    "LOCATION": [REDIS_URL],  # a list: a path may have a comma
+    "KEY_PREFIX": "thingscale",
+    "OPTIONS": {"socket_timeout": 0.25, "socket_connect_timeout": 0.25},
+}
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache"} | _VALKEY,
+    "ratelimit": {"BACKEND": "api.counters.WindowCache"} | _VALKEY,
+}
+RATELIMIT_USE_CACHE = "ratelimit"
 MQTT_UPSTREAM = env.broker("MQTT_URL")
 MQTT5_UPSTREAM = env.broker("MQTT5_URL", env.text("MQTT_URL"))
 
@@ -74,6 +93,8 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True  # straight from the packages: there is no collectstatic to forget
+WHITENOISE_AUTOREFRESH = False
 
 BIND = env.text("THINGSCALE_BIND", "127.0.0.1")
 MQTT_PORT = env.integer("THINGSCALE_MQTT_PORT", 1883, 0, 65535)
@@ -93,15 +114,28 @@ HTTP_STORE_SECONDS = env.integer("THINGSCALE_HTTP_STORE_SECONDS", 5, 1)
 DRAIN_SECONDS = env.integer("THINGSCALE_DRAIN_SECONDS", 10, 1)
 ALLOW_ANONYMOUS = env.flag("THINGSCALE_ALLOW_ANONYMOUS")
 TOKEN_OVERLAP_HOURS = env.integer("THINGSCALE_TOKEN_OVERLAP_HOURS", 24)
+REST_RATE = env.integer("THINGSCALE_REST_RATE", 20, 1)
 STREAM_MAX_ROWS = env.integer("THINGSCALE_STREAM_MAX_ROWS", 1_000_000, 1)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["api.auth.TokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_THROTTLE_CLASSES": ["api.throttling.UserThrottle"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["api.parsers.AnyTypeJSONParser"],
     "EXCEPTION_HANDLER": "api.errors.handle",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "UNICODE_JSON": True,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "ThingScale REST API",
+    "DESCRIPTION": "Devices, channels, datapoints and events. Options travel in headers, or as query parameters.",
+    "VERSION": "2",
+    "OAS_VERSION": "3.1.0",
+    "SERVERS": [{"url": "/v2"}],
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
 CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)

@@ -6,5 +6,6 @@ urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("", include("ingest.urls")),
+    re_path(r"^v1(?:/|$)", include("api.v1.urls")),
     re_path(r"^v2(?:/|$)", include("api.v2.urls")),
 ]

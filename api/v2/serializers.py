@@ -4,23 +4,21 @@ Fields that are read-only or unknown are ignored, so that what a GET returned ca
 """
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
 from rest_framework import serializers
 
+from api.viewsets import MAX_INTEGER, NO_CHANNEL, stream_time
 from thingscale.accounts.credentials import credentials
 from thingscale.accounts.models import User
 from thingscale.devices.models import Device
-from thingscale.lib.clock import with_colon, without_colon
+from thingscale.lib.clock import with_colon
 from thingscale.lib.errors import Refused
 from thingscale.lib.names import MAX_LENGTH, bad_tag
 from thingscale.streams.models import Channel
 from thingscale.streams.queries import knows_zone
 
-MAX_INTEGER = 2**31 - 1
 MAX_STREAMS = 1000  # labels a channel
-NO_CHANNEL = ("NO_CHANNEL", "You have no channel with this number: create it first.")
 
 
 class Text(serializers.CharField):
@@ -122,10 +120,6 @@ class ChannelSerializer(serializers.Serializer[Channel]):
             "streams": instance.streams,
             "retention_days": instance.retention_days,
         }
-
-
-def stream_time(moment: datetime | None, user: User) -> str | None:
-    return without_colon(moment, user.zone) if moment else None
 
 
 def _with_older_names(streams: Iterable[dict[str, str]], older: dict[str, str]) -> list[dict[str, str]]:

@@ -10,9 +10,10 @@ handler table; connection, subscriptions and reconnects stay gmqtt's (docs/decis
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 from django.conf import settings
@@ -26,21 +27,35 @@ from ingest.mqtt.codec import decode_publish, encode_ack
 from ingest.mqtt.packets import PUBACK, PUBLISH, PUBREC, ProtocolError, Publish, Version
 from ingest.pipeline import Completion, QueueFull, run_all
 from ingest.service import Ingest
+from thingscale.lib import env
 from thingscale.lib.clock import now_us
 
 log = logging.getLogger(__name__)
 
-FILTERS = ("+/json/#", "+/binary/#", "+/state/+", "+/+")
+# By the name of their share group, since rumqttd mixes up the filters of one. No topic matches two of them.
+FILTERS = {"json": "+/json/+/#", "binary": "+/binary/+/#", "state": "+/state/+", "v1": "+/+"}
 NEVER = 0xFFFFFFFF
 RETRY_SECONDS = 0.05
 MAX_UNKNOWN = 1_000  # messages that wait for the database to know their token
 MAX_UNSENT = 50_000  # QoS 0 has no back-pressure: beyond this it is dropped and counted
 
 
-class BrokerWorker:
-    """`client_id` names the session that the broker keeps; workers of one group share the messages."""
+class Waiting(NamedTuple):
+    """A message whose token the database has to be asked about."""
 
-    def __init__(self, client_id: str = "thingscale-ingest-1", group: str = "ingest") -> None:
+    connection: Any
+    publish: Publish
+    rest: str
+    target: topics.Target
+    received_at: int
+
+
+class BrokerWorker:
+    """The client id names the session that the broker keeps: several workers need one each, and share the
+    messages of their group."""
+
+    def __init__(self, group: str = "ingest") -> None:
+        client_id = env.text("THINGSCALE_BROKER_CLIENT_ID", "thingscale-ingest-1")
         self._loop = asyncio.get_running_loop()
         self._address: client.Address = settings.MQTT5_UPSTREAM
         self._group = group
@@ -48,8 +63,10 @@ class BrokerWorker:
         self.ingest = Ingest(self._dispatch)
         self._lookups = ThreadPoolExecutor(2, thread_name_prefix="grants")
         self._unsent: list[tuple[RawMessage, Publish]] = []
-        self._unknown: set[asyncio.Task[None]] = set()
+        self._unknown: dict[str, list[Waiting]] = {}  # by token
+        self._asking: set[asyncio.Task[None]] = set()
         self._flushing = False
+        self._due: dict[int, bytes] = {}  # packet id -> its acknowledgement, empty until committed; in order
         self._client = self._make_client(client_id)
         self._connecting: asyncio.Task[None] | None = None
 
@@ -80,8 +97,9 @@ class BrokerWorker:
         self._lookups.shutdown(wait=False)
 
     def _connected(self, connected: Any, *_: Any) -> None:
-        for filter_ in FILTERS:
-            connected.subscribe(f"$share/{self._group}/{filter_}", qos=2)
+        self._due.clear()
+        for name, filter_ in FILTERS.items():
+            connected.subscribe(f"$share/{self._group}-{name}/{filter_}", qos=2)
         log.info("Subscribed at %s:%d", *self._address[:2])
 
     # From the broker to the pipeline
@@ -93,6 +111,8 @@ class BrokerWorker:
         except ProtocolError as error:
             log.warning("The broker sent a bad PUBLISH: %s", error)
             return
+        if publish.qos:
+            self._due[publish.packet_id] = b""
         token, rest = topics.split(publish.topic)
         target = topics.target(rest)
         grant = self.ingest.grants.known(token)
@@ -100,32 +120,43 @@ class BrokerWorker:
             self.ingest.pipeline.metrics.unauthorized += grant is False
             self._ignore(publish)
         elif isinstance(grant, Grant):
-            self._queue(self._message(grant, publish, rest, target), publish)
-        elif publish.qos or len(self._unknown) < MAX_UNKNOWN:
-            task = self._loop.create_task(self._ask(token, publish, rest, target))
-            self._unknown.add(task)
-            task.add_done_callback(self._unknown.discard)
+            self._queue(self._message(grant, publish, rest, target, now_us()), publish)
+        else:
+            self._wait(token, Waiting(self._client._connection, publish, rest, target, now_us()))
 
-    async def _ask(self, token: str, publish: Publish, rest: str, target: topics.Target) -> None:
-        """Waits while the database is away."""
-        connection = self._client._connection
-        while connection is self._client._connection:  # else the broker delivers it again
+    def _wait(self, token: str, message: Waiting) -> None:
+        if not message.publish.qos and sum(map(len, self._unknown.values())) >= MAX_UNKNOWN:
+            self.ingest.pipeline.metrics.dropped += 1
+            return
+        self._unknown.setdefault(token, []).append(message)
+        if len(self._unknown[token]) == 1:
+            task = self._loop.create_task(self._ask(token))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+    async def _ask(self, token: str) -> None:
+        """Waits while the database is away. What waited keeps its order, and its time of arrival."""
+        while True:
             try:
                 grant = await self._loop.run_in_executor(self._lookups, self.ingest.grants.find, token)
+                break
             except Error:
                 await asyncio.sleep(RETRY_SECONDS)
-                continue
+        for connection, publish, rest, target, received_at in self._unknown.pop(token):
+            if connection is not self._client._connection:
+                continue  # the broker delivers it again
             if grant:
-                self._queue(self._message(grant, publish, rest, target), publish)
+                self._queue(self._message(grant, publish, rest, target, received_at), publish)
             else:
                 self._ignore(publish)
-            return
 
     def _ignore(self, publish: Publish) -> None:
         """Not for storage, or nobody's: the broker need not keep it."""
         self._acknowledge(self._client._connection, [publish])
 
-    def _message(self, grant: Grant, publish: Publish, rest: str, target: topics.Target) -> RawMessage:
+    def _message(
+        self, grant: Grant, publish: Publish, rest: str, target: topics.Target, received_at: int
+    ) -> RawMessage:
         assert target.kind is not None
         key = b"%s\0%d\0%s" % (publish.topic.encode(), publish.packet_id, publish.payload)
         return RawMessage(
@@ -134,7 +165,7 @@ class BrokerWorker:
             target.tag,
             target.kind,
             publish.payload,
-            now_us(),
+            received_at,
             xxhash.xxh3_64_intdigest(key, self._seed) - 2**63 if publish.qos else None,
             publish.dup,
             target.refused,
@@ -168,14 +199,17 @@ class BrokerWorker:
     # Back to the broker
 
     def _acknowledge(self, connection: Any, publishes: list[Publish]) -> None:
-        """On the connection that delivered them only: on another one the packet ids mean something else."""
+        """On the connection that delivered them only: on another one the packet ids mean something else.
+        In the order of delivery [MQTT-4.6.0-2], on which rumqttd insists."""
         if connection is not self._client._connection or not self._client.is_connected:
             return
-        acks = [
-            encode_ack(PUBACK if publish.qos == 1 else PUBREC, publish.packet_id)
-            for publish in publishes
-            if publish.qos
-        ]
+        due = self._due
+        for publish in publishes:
+            if publish.qos:
+                due[publish.packet_id] = encode_ack(PUBACK if publish.qos == 1 else PUBREC, publish.packet_id)
+        acks = list(itertools.takewhile(bool, due.values()))
+        for packet_id in list(itertools.islice(due, len(acks))):
+            del due[packet_id]
         if acks:
             connection.send_package(b"".join(acks))
 

@@ -37,7 +37,6 @@ SWEEP_SECONDS = 1.0
 PING_SECONDS = 60.0  # of the links to the upstream broker
 RETRY_SECONDS = 0.02  # how often what waits for room in the queue is offered again
 LOOKUP_SECONDS = 10.0
-TLS_SECONDS = 10.0  # for the handshake
 MAX_WILLS_WAITING = 10_000
 
 ClientKey = tuple[int, str]  # user's primary key (0: anonymous), client id
@@ -131,7 +130,7 @@ class Gateway:
             port,
             ssl=context,
             backlog=4096,
-            ssl_handshake_timeout=TLS_SECONDS if context else None,
+            ssl_handshake_timeout=settings.CONNECT_SECONDS if context else None,
         )
         self._servers.append(server)
         log.info("Listening on %s:%d (%s%s)", settings.BIND, port, kind.__name__, ", TLS" if context else "")

@@ -61,13 +61,19 @@ class Outbound:
 
     # Opening
 
-    async def open(self, packet: Connect, kept: list[list[Any]] | None) -> None:
-        """For a durable session, before its CONNACK, with the subscriptions it had; None: it is a new one,
-        whatever the broker may remember."""
-        for fields in kept or ():
+    async def forget(self, packet: Connect) -> None:
+        """The session that the broker kept for this client."""
+        link = self._make_link(packet, clean=True)
+        with contextlib.suppress(Refused):
+            await link.open()
+        link.close()
+
+    async def open(self, packet: Connect, kept: list[list[Any]]) -> None:
+        """For a durable session, before its CONNACK, with the subscriptions it had."""
+        for fields in kept:
             subscription = Subscription(*fields)
             self._subscriptions[subscription.filter] = (subscription, {})
-        link = self._make_link(packet, kept is not None)
+        self._link = link = self._make_link(packet)
         with contextlib.suppress(Refused):  # then it comes up later; meanwhile the client can publish
             await link.open()
 
@@ -77,39 +83,40 @@ class Outbound:
         for packet in early:
             self._from_broker(packet)
 
-    def _make_link(self, packet: Connect, resumed: bool = False) -> Link:
+    def _make_link(self, packet: Connect, clean: bool = False) -> Link:
+        """A durable session is never asked for with Clean Start: the embedded broker would not keep it."""
         session = self._session
         version = V5 if session.version == V5 else V311
-        # In MQTT 3 a clean session can't be a lasting one.
-        clean = not session.durable or (version == V5 and not resumed)
         kept = (Property.SESSION_EXPIRY_INTERVAL, Property.RECEIVE_MAXIMUM)
         properties = {key: value for key, value in packet.properties.items() if key in kept}
         connect = Connect(
             version,
             session.upstream_id,
-            clean,
+            clean or not session.durable,
             0,
             None,
             None,
             None,
-            properties if version == V5 else {},
+            properties if version == V5 and not clean else {},
         )
-        self._link = Link(session.gateway.address(version), connect, self._from_broker, self._opened)
-        return self._link
+        return Link(session.gateway.address(version), connect, self._from_broker, self._opened)
 
     def send(self, packet: Packet) -> None:
         """To the broker."""
         link = self._needed_link()
-        kept = isinstance(packet, Publish) and packet.qos
-        if not (self._publish(link, packet) if kept else link.send(packet)):
+        if isinstance(packet, Publish) and packet.qos:
+            sent = self._publish(link, packet)
+        else:
+            sent = link.send(packet)
+        if not sent:
             self._session.fail(ReasonCode.SERVER_BUSY, "too much waits for the upstream broker")
 
     def _needed_link(self) -> Link:
         """Opened when the client first needs it."""
         if self._link is None:
             assert self._session.connect is not None
-            self._make_link(self._session.connect).open_later()
-        assert self._link is not None
+            self._link = self._make_link(self._session.connect)
+            self._link.open_later()
         return self._link
 
     def _publish(self, link: Link, packet: Publish) -> bool:
@@ -138,7 +145,8 @@ class Outbound:
     def _opened(self, session_present: bool) -> None:
         """The link is up, perhaps again: ask again for what the broker lost, send again what it may have."""
         link = self._link
-        assert link is not None
+        if link is None:
+            return  # it is only to forget a session
         self._delivered.clear()
         self._waiting.clear()
         if not session_present:

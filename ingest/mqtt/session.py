@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_PACKET = 256 * 1024  # larger than a payload may be, so that one of 70 kB is answered, not cut off
+MAX_BACKLOG = 64 * 1024  # bytes that wait for their turn before reading pauses
+FRAME_OVERHEAD = 100  # bytes that a short frame takes in memory
 CONGESTED_SECONDS = 60.0
 NEVER = 0xFFFFFFFF  # MQTT 5: session expiry
 NOT_MQTT = "The first packet has to be a CONNECT."
@@ -78,8 +80,9 @@ class Session:
         self.outbound = Outbound(self)
         self._reader = FrameReader(MAX_PACKET)
         self._backlog: list[Frame] = []
+        self._backlog_size = 0
         self._busy: asyncio.Task[None] | None = None  # later frames wait for it
-        self._held = self._congested = False
+        self._held = self._congested = self._lost = False
         self._congested_at = 0.0
         self._will: Will | None = None
         self._expiry = 0  # seconds that the session lives on, MQTT 5's session expiry
@@ -105,16 +108,21 @@ class Session:
         self._adjust_reading()
 
     def lost(self) -> None:
-        self.end(with_will=True)
+        """What the client has sent before still counts."""
+        self._lost = True
+        if not self._busy:
+            self.end(with_will=True)
 
     # What the gateway and the halves of the session call
 
     def owner(self, token: str) -> Grant | None:
         """The grant behind a topic's token, if this client may use it."""
-        if self.grant is None:
-            known = self.gateway.grants.known(token)
-            return known if isinstance(known, Grant) else None
-        return self.grant if token == self.token or self.grant.covers(token) else None
+        if self.grant and (token == self.token or self.grant.covers(token)):
+            return self.grant
+        known = self.gateway.grants.known(token)  # anonymous, or a rotation is just on its way to us
+        if not isinstance(known, Grant) or (self.grant and self.grant.user != known.user):
+            return None
+        return known
 
     @property
     def upstream_id(self) -> str:
@@ -195,7 +203,7 @@ class Session:
             if self.ended:
                 break  # what came before it still counts
             if self._busy or (self.grant is None and self._must_ask(first, body)):
-                self._backlog.extend(frames[place:])
+                self._put_off(frames[place:])
                 break
             if first >> 4 == PUBLISH and self.is_open:
                 self.inbound.publish(first, body)
@@ -227,10 +235,15 @@ class Session:
                     ReasonCode.PROTOCOL_ERROR, f"A client does not send {type(packet).__name__}."
                 )
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs what has to wait for something; frames behind it keep their turn, and reading pauses."""
-        self._busy = self.gateway.spawn(work)
+    def _put_off(self, frames: list[Frame]) -> None:
+        self._backlog.extend(frames)
+        self._backlog_size += sum(len(body) + FRAME_OVERHEAD for _, body in frames)
         self._adjust_reading()
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs what has to wait for something; frames behind it keep their turn. Reading does not pause at
+        once: uvloop loses what a TLS client sends before it closes, if reading is paused just then."""
+        self._busy = self.gateway.spawn(work)
         self._busy.add_done_callback(self._go_on)
 
     def _go_on(self, task: asyncio.Task[None]) -> None:
@@ -242,16 +255,19 @@ class Session:
             log.error("A connection failed", exc_info=error)
             self.end(with_will=True)
             return
-        backlog, self._backlog = self._backlog, []
+        backlog, self._backlog, self._backlog_size = self._backlog, [], 0
         try:
             self._take(backlog)
         except ProtocolError as broken:
             self._refuse(broken)
+        if self._lost and not self._busy:
+            self.end(with_will=True)
         self._adjust_reading()
 
     @property
     def _paused(self) -> bool:
-        return self._held or self._congested or self._busy is not None or self.gateway.draining
+        backlogged = self._backlog_size > MAX_BACKLOG
+        return self._held or self._congested or backlogged or self.gateway.draining
 
     def _adjust_reading(self) -> None:
         if self._paused:

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from ingest.mqtt.codec import FrameReader, decode, encode
-from ingest.mqtt.packets import V5, ConnAck, Connect, Disconnect, Packet, ProtocolError, Version
-from ingest.mqtt.properties import Property
+from ingest.mqtt.packets import ConnAck, Connect, Disconnect, Packet, ProtocolError, Version
 
 log = logging.getLogger(__name__)
 
@@ -152,13 +151,7 @@ class Link(asyncio.Protocol):
         if answer.code:
             self._abort()
             raise Refused(f"code {answer.code}")
-        # After the first connection the session, if it is to last, must not be cleared again.
-        self._connect = self._connect._replace(clean_start=self._connect.clean_start and not self._lasting())
         return answer.session_present
-
-    def _lasting(self) -> bool:
-        expiry: int = self._connect.properties.get(Property.SESSION_EXPIRY_INTERVAL, 0)
-        return self.version == V5 and expiry > 0
 
     def _abort(self) -> None:
         self._connack = None

@@ -16,7 +16,8 @@ from thingscale.streams.models import Channel, Tag
 class Caller:
     """Calls the API as one user; `X_NAME=...` becomes the header `X-NAME`."""
 
-    def __init__(self, user: User | None, token: str | None = None) -> None:
+    def __init__(self, user: User | None, token: str | None = None, version: str = "v2") -> None:
+        self.version = version
         self.user = user
         self.token = token or (Token.objects.current(user, Token.Kind.API).plain if user else "")
         self.http = Client()
@@ -26,7 +27,7 @@ class Caller:
         if self.token:
             sent.setdefault("X-APITOKEN", self.token)
         data = body if isinstance(body, bytes | str) else b"" if body is None else json.dumps(body).encode()
-        return self.http.generic(method, f"/v2/{path}", data, content_type="", headers=sent)
+        return self.http.generic(method, f"/{self.version}/{path}", data, content_type="", headers=sent)
 
     def get(self, path: str, **headers: str) -> Any:
         return self("GET", path, **headers)

@@ -28,6 +28,11 @@ CALLS = [
     ("DELETE", "channel/0", None),
     ("GET", "stream/0?endtime=last", None),
     ("POST", "stream/0", {"value": 1}),
+    ("GET", "event", None),
+    ("GET", "event/1", None),
+    ("POST", "event", None),
+    ("PUT", "event/1", {"description": "changed"}),
+    ("DELETE", "event/1", None),
     ("GET", "user", None),
     ("PUT", "user", {"organization": "changed"}),
 ]
@@ -185,7 +190,7 @@ def test_a_body_beyond_the_limit(api: Caller, channel: Channel) -> None:
 
 
 @pytest.mark.parametrize("error", [OperationalError("gone"), psycopg.OperationalError("gone")])
-@pytest.mark.parametrize("place", ["thingscale.accounts.querysets.tokens.digest", "api.v2.views.stream_time"])
+@pytest.mark.parametrize("place", ["thingscale.accounts.querysets.tokens.digest", "api.streams.stream_time"])
 def test_the_database_is_away(
     api: Caller, channel: Channel, monkeypatch: pytest.MonkeyPatch, place: str, error: Exception
 ) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from string import Template
 from typing import Any
 
 import pytest
@@ -300,7 +301,7 @@ def test_a_range_too_large(api: Caller, channel: Channel, settings: Settings) ->
 def test_a_failure_before_the_first_row_has_its_status(
     api: Caller, channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queries, "_FORWARD", "SELECT pg_terminate_backend(0), 1/0")
+    monkeypatch.setattr(queries, "_PAGE", Template("SELECT pg_terminate_backend(0), 1/0"))
     assert refusal(api.get("stream/0", **WHOLE)) == (400, "BAD_PARAMETER")  # a DataError, 22012
 
 

@@ -1,10 +1,14 @@
-"""Clients of the drills' own. Each message has a number in its value; what was not acknowledged is sent again,
-by MQTT with DUP after a reconnect."""
+"""The drills' own clients. Each message has a number in its value; what was not acknowledged is sent again:
+by MQTT with DUP after a reconnect, by HTTP under the same Idempotency-Key."""
 
 import asyncio
 import contextlib
+import time
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from email.message import Message
 
 from ingest.mqtt.codec import FrameReader, decode, encode, encode_ack
 from ingest.mqtt.packets import (
@@ -18,6 +22,7 @@ from ingest.mqtt.packets import (
     Connect,
     Packet,
     Publish,
+    ReasonCode,
     Version,
 )
 
@@ -34,6 +39,9 @@ class Gate:
 
     def open(self, more: int) -> None:
         self.limit = min(self.limit + more, self.total)
+
+    def shut(self) -> None:
+        self.limit = self.total = self._next
 
     def take(self) -> int | None:
         """The next number, from 0."""
@@ -114,7 +122,8 @@ class Sender:
                 self._acknowledged(packet)
 
     def _acknowledged(self, ack: Ack) -> None:
-        assert not ack.code, f"refused with {ack.code:#x}"
+        # A new process does not know the PUBREL of a message that the old one had stored.
+        assert ack.code in {0, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND}, f"refused with {ack.code:#x}"
         number = self.flights[ack.packet_id][0]
         if ack.type in {PUBACK, PUBREC}:
             self.acked.add(number)
@@ -183,6 +192,36 @@ class Load:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class HttpSender:
+    """Posts one message after the other and keeps each answer: status, body, Retry-After, when it came."""
+
+    def __init__(self, port: int, token: str, gate: Gate, device: str = "d2") -> None:
+        self.acked: set[int] = set()
+        self.answers: list[tuple[int, str, str, float]] = []
+        self._url = f"http://127.0.0.1:{port}/post_v2/"
+        self._headers = {"X-DEVICETOKEN": token, "X-DEVICEID": device}
+        self._device, self._gate = device, gate
+
+    async def run(self) -> None:
+        while (number := self._gate.take()) is not None:
+            while number not in self.acked:
+                await asyncio.to_thread(self._post, number)
+
+    def _post(self, number: int) -> None:
+        headers = self._headers | {"Idempotency-Key": f"{self._device}-{number}"}
+        request = urllib.request.Request(self._url, b'{"n":%d}' % number, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                self._keep(answer.status, answer.read(), answer.headers)
+                self.acked.add(number)
+        except urllib.error.HTTPError as error:
+            with error:
+                self._keep(error.code, error.read(), error.headers)
+
+    def _keep(self, status: int, body: bytes, headers: Message) -> None:
+        self.answers.append((status, body.decode(), headers.get("Retry-After", ""), time.monotonic()))
 
 
 async def until(condition: Callable[[], object], seconds: float) -> None:

@@ -4,7 +4,6 @@ import ipaddress
 import json
 import socket
 import subprocess
-import time
 import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,13 +20,17 @@ from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from stack import Stack, wait_until
+from stack import Stack, answers, wait_until
 from support import Account
 
 from ingest.mqtt.codec import FrameReader, decode, encode
-from ingest.mqtt.packets import V5, V311, ConnAck, Connect, Packet, Publish, Version, Will
+from ingest.mqtt.packets import V311, ConnAck, Connect, Packet, Publish, Version
 
-V31, V311_PAHO, V5_PAHO = MQTTProtocolVersion.MQTTv31, MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
+V31, V311_PAHO, V5_PAHO = (
+    MQTTProtocolVersion.MQTTv31,
+    MQTTProtocolVersion.MQTTv311,
+    MQTTProtocolVersion.MQTTv5,
+)
 HOST = "127.0.0.1"
 SECONDS = 10.0
 Start = Callable[..., Stack]
@@ -43,7 +46,9 @@ def gateway(start: Start) -> Stack:
         running.environment |= certificate(running.logs)
         if running.processes.get("ingest"):
             running.kill("ingest")
-    return start("ingest")
+    start("ingest")
+    wait_until(lambda: answers(running.wss), SECONDS, "the last port")
+    return running
 
 
 def certificate(folder: Path) -> dict[str, str]:
@@ -143,7 +148,9 @@ class Device:
         if tls:
             self.client.tls_set(ca_certs=running.environment["THINGSCALE_TLS_CERT"])
         websocket = transport == "websockets"
-        self._port = (running.wss if tls else running.ws) if websocket else running.tls if tls else running.mqtt
+        self._port = (
+            (running.wss if tls else running.ws) if websocket else running.tls if tls else running.mqtt
+        )
         self._keepalive = keepalive
         self._clean = clean
         wanted = ({"SessionExpiryInterval": expiry} if expiry else {}) | (options or {})
@@ -156,9 +163,7 @@ class Device:
 
         def on_message(_client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
             self.mids.append((message.mid, message.qos))
-            self.messages.append(
-                Message(message.topic, bytes(message.payload), message.qos, message.retain)
-            )
+            self.messages.append(Message(message.topic, bytes(message.payload), message.qos, message.retain))
 
         def on_publish(_client: Any, _data: Any, mid: int, code: Any, _properties: Any) -> None:
             self._acked[mid] = code.value
@@ -189,8 +194,8 @@ class Device:
         )
         self.client.loop_start()
         wait_until(lambda: self._connack is not None, SECONDS, "CONNACK")
-        assert self._connack is not None
-        return self._connack
+        code: Any = self._connack
+        return int(code)
 
     def __enter__(self) -> Self:
         assert self.connect() == 0
@@ -245,10 +250,11 @@ class Device:
     def close(self) -> None:
         self.client.disconnect()
         self.client.loop_stop()
+        self.client._reset_sockets()  # it leaves the pair that wakes its thread to the garbage collector
 
 
 def properties(packet_type: int, **values: Any) -> Properties:
-    made = Properties(packet_type)
+    made = Properties(packet_type)  # type: ignore[no-untyped-call]
     for name, value in values.items():
         setattr(made, name, value)
     return made
@@ -300,11 +306,12 @@ class Raw:
         return answer
 
     def silent(self, seconds: float) -> bool:
-        """Whether nothing arrives for so long."""
+        """True if nothing arrives for so long."""
         try:
-            return self.receive(seconds) is None and False
+            packet = self.receive(seconds)
         except TimeoutError:
             return True
+        raise AssertionError(f"there is {packet}")
 
 
 def connect_packet(
@@ -314,13 +321,11 @@ def connect_packet(
     *,
     clean: bool = True,
     keep_alive: int = 30,
-    will: Will | None = None,
-    **properties: Any,
+    properties: dict[int, Any] | None = None,
 ) -> Connect:
-    """`properties` by their number in MQTT 5, as `p17=60`."""
-    numbers = {int(name[1:]): value for name, value in properties.items()}
+    """`properties` by their number in MQTT 5."""
     password = account.device_token.encode()
-    return Connect(version, client_id, clean, keep_alive, account.user_id, password, will, numbers)
+    return Connect(version, client_id, clean, keep_alive, account.user_id, password, None, properties or {})
 
 
 def json_publish(
@@ -348,17 +353,3 @@ def run(command: list[str], data: bytes = b"") -> bytes:
     done = subprocess.run(command, input=data, capture_output=True, timeout=20, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout
-
-
-def listening(command: list[str]) -> "subprocess.Popen[bytes]":
-    """A mosquitto_sub that has its SUBACK."""
-    process = subprocess.Popen([*command, "-d"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert process.stdout
-    deadline = time.monotonic() + SECONDS
-    for line in process.stdout:
-        if line.startswith(b"Subscribed"):
-            return process
-        assert time.monotonic() < deadline
-    raise AssertionError("mosquitto_sub ended")
-
-

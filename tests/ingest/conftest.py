@@ -3,13 +3,36 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+from connecting import Connection, raw, view
+from django.db.models.signals import post_migrate
 from feeding import Feed
 from pytest_django import Settings
+
+from thingscale import invalidation
 
 
 @pytest.fixture(autouse=True)
 def _quick_passwords(settings: Settings) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def _quick_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Emptying the tables after a test would otherwise write content types and permissions again."""
+    monkeypatch.setattr(post_migrate, "send", lambda **named: [])
+
+
+@pytest.fixture(autouse=True)
+def _quick_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The listener looks more often whether it is to stop."""
+    monkeypatch.setattr(invalidation, "PATROL_SECONDS", 0.05)
+
+
+@pytest.fixture(params=[raw, view])
+def http(request: pytest.FixtureRequest, transactional_db: None) -> Iterator[Connection]:
+    """The HTTP connector through each of its adapters."""
+    with request.param() as adapter:
+        yield adapter
 
 
 @pytest.fixture

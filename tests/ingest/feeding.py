@@ -45,6 +45,7 @@ class Feed:
         self.router = Router()
         self.first_contacts: list[int] = []
         self.process = 0  # of PostgreSQL, behind the writer's newest connection
+        self.greeting = ""  # SQL to begin a connection with
         self.pipeline = Pipeline(
             self._connect,
             self.router,
@@ -69,6 +70,8 @@ class Feed:
     def _connect(self) -> psycopg.Connection:
         opened = connect()
         self.process = opened.info.backend_pid
+        if self.greeting:
+            opened.execute(self.greeting)
         return opened
 
 
@@ -87,15 +90,23 @@ def values(account: Account, channel: int = 0) -> list[str]:
 
 
 def ask(sql: str, *parameters: Any) -> Any:
-    """The first column of the first row."""
+    """The first column of the first row, if there is one."""
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
-        row = cursor.fetchone()
+        row = cursor.fetchone() if cursor.description else None
         return row[0] if row else None
 
 
 def terminate(process: int) -> None:
     ask("SELECT pg_terminate_backend(%s)", process)
+
+
+def with_own_connection(work: Callable[[], None]) -> None:
+    """In a thread: closes the connection that Django opened for it."""
+    try:
+        work()
+    finally:
+        connection.close()
 
 
 @contextmanager

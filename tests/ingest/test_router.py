@@ -4,7 +4,7 @@ import pytest
 
 from ingest import router
 from ingest.router import Route, Router
-from thingscale.invalidation import Change, parse
+from thingscale.invalidation import Change
 
 DEVICE, OTHER, TAG = (1, "d1"), (1, "d:2"), (7, "t")
 
@@ -22,18 +22,18 @@ def test_it_keeps_what_it_learns(known: Router) -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "left"),
+    ("change", "left"),
     [
-        pytest.param("device:1:d1", {OTHER}, id="that device"),
-        pytest.param("device:1:d:2", {DEVICE}, id="a device id with a colon"),
-        pytest.param("device:2:d1", {DEVICE, OTHER}, id="another user's device"),
-        pytest.param("tokens:1:", {DEVICE, OTHER}, id="tokens"),
-        pytest.param("devices:1:", set(), id="any device"),
-        pytest.param("something new:1:", set(), id="a word of a later version"),
+        pytest.param(("device", 1, "d1"), {OTHER}, id="that device"),
+        pytest.param(("device", 1, "d:2"), {DEVICE}, id="a device id with a colon"),
+        pytest.param(("device", 2, "d1"), {DEVICE, OTHER}, id="another user's device"),
+        pytest.param(("tokens", 1, ""), {DEVICE, OTHER}, id="tokens"),
+        pytest.param(("devices", 1, ""), set(), id="any device"),
+        pytest.param(("something new", 1, ""), set(), id="a word of a later version"),
     ],
 )
-def test_a_change_removes_what_it_names(known: Router, payload: str, left: set[router.DeviceKey]) -> None:
-    known.on_change(parse(payload))
+def test_a_change_removes_what_it_names(known: Router, change: Change, left: set[router.DeviceKey]) -> None:
+    known.on_change(change)
     assert set(known.devices) == left
     assert bool(known.tags) == bool(left)
 

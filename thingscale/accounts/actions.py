@@ -18,6 +18,7 @@ def create_account(email: str, password: str, locale: str = "UTC", staff: bool =
     """A user with both tokens. Raises ValidationError for a taken or malformed e-mail or a weak password."""
     user = User(email=User.objects.normalize_email(email), email1=email, locale=locale)
     user.is_staff = user.is_superuser = staff
+    user.rest_rate = settings.REST_RATE
     validate_password(password, user)
     user.set_password(password)
     user.full_clean()

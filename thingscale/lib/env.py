@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
@@ -26,7 +26,7 @@ def flag(name: str, default: bool = False) -> bool:
 
 def integer(name: str, default: int, low: int = 0, high: int = 2**31 - 1) -> int:
     value = text(name, str(default))
-    if not value.isdecimal() or not low <= int(value) <= high:
+    if not value.isdecimal() or len(value) > 20 or not low <= int(value) <= high:
         raise BadSetting(f"{name} must be a whole number from {low} to {high}.")
     return int(value)
 
@@ -48,11 +48,16 @@ def database(name: str = "DATABASE_URL") -> dict[str, Any]:
 
 def broker(name: str, default: str = "") -> tuple[str, int, str | None, str | None]:
     """Host, port, user name and password of an `mqtt://` URL."""
-    url = urlsplit(text(name) or default or "mqtt://127.0.0.1:1884")
+    bad = BadSetting(f"{name} must look like mqtt://host:1883.")
     try:
-        port = url.port or 1883
+        url = urlsplit(text(name) or default or "mqtt://127.0.0.1:1884")
+        port = 1883 if url.port is None else url.port
     except ValueError:
-        port = 0
+        raise bad from None
     if url.scheme != "mqtt" or not url.hostname or not port:
-        raise BadSetting(f"{name} must look like mqtt://host:1883.")
-    return url.hostname, port, url.username, url.password
+        raise bad
+    return url.hostname, port, _unquoted(url.username), _unquoted(url.password)
+
+
+def _unquoted(part: str | None) -> str | None:
+    return None if part is None else unquote(part)

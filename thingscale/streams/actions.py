@@ -1,16 +1,19 @@
 """Writes of channels, of a device's mapping, and of what was held for it."""
 
 from collections.abc import Sequence
+from datetime import timedelta
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import psycopg
+from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from thingscale import invalidation
 from thingscale.accounts.models import User
 from thingscale.devices.models import Device
-from thingscale.lib.clock import to_us
+from thingscale.lib.clock import from_us, to_us
 from thingscale.lib.errors import Refused
 from thingscale.streams import writer
 from thingscale.streams.models import Channel, DeletedChannel, Latest, Tag
@@ -18,7 +21,9 @@ from thingscale.streams.models import Channel, DeletedChannel, Latest, Tag
 
 @transaction.atomic
 def create_channel(user: User, number: int, **fields: Any) -> Channel:
-    """Raises Refused: MAX_CHANNEL_REACH, CHANNEL_INUSE."""
+    """Raises Refused: BAD_PARAMETER, MAX_CHANNEL_REACH, CHANNEL_INUSE."""
+    if not 0 <= number <= Channel.MAX_NUMBER:
+        raise Refused("BAD_PARAMETER", f"A channel is a whole number from 0 to {Channel.MAX_NUMBER}.")
     if Channel.objects.for_user(user).count() >= user.max_channels:
         raise Refused("MAX_CHANNEL_REACH", f"You have {user.max_channels} channels: delete one first.")
     try:
@@ -37,7 +42,10 @@ def update_channel(channel: Channel, changes: dict[str, Any]) -> None:
 
 @transaction.atomic
 def delete_channel(channel: Channel) -> None:
-    """Unmaps its devices; its datapoints are out of sight at once and purged by a task."""
+    """Unmaps its devices; its datapoints are out of sight at once and purged by a task. The devices first,
+    as ingest locks them: a batch on its way may bring a tag."""
+    mapped = Device.objects.select_for_update().filter(mapped_channel=channel).order_by("pk")
+    Device.objects.filter(pk__in=list(mapped.values_list("pk", flat=True))).update(mapped_channel=None)
     DeletedChannel.objects.create(channel=channel.pk)
     channel.delete()
     invalidation.announce("devices", channel.user_id)
@@ -106,28 +114,62 @@ class Point(NamedTuple):
 
 
 @transaction.atomic
-def store_points(channel: Channel, points: Sequence[Point]) -> int:
-    """All or nothing; returns how many. Raises django.db.DataError for a value that jsonb does not accept."""
-    if not points:
-        return 0
+def store_points(channel: Channel, points: Sequence[Point], key: str | None = None) -> int:
+    """All or nothing; returns how many. Raises django.db.DataError for a value that jsonb does not accept.
+
+    What was stored under the same key before is not stored again: the answer is how many it was."""
+    dedupe = None if key is None else _dedupe_key(channel, key)
+    if dedupe is not None and (before := _stored_before(channel, points, dedupe)):
+        return before
+    if points:
+        _store_points(channel, points, dedupe)
+    return len(points)
+
+
+def _store_points(channel: Channel, points: Sequence[Point], dedupe: int | None) -> None:
     with connection.wrap_database_errors:
         tags = _keys_of_tags(channel, {point.tag for point in points if point.tag is not None})
         store(
             [
-                writer.Row(channel.pk, at, None, None if tag is None else tags[tag], value, None)
+                writer.Row(channel.pk, at, None, None if tag is None else tags[tag], value, dedupe)
                 for tag, value, at in points
             ]
         )
-    return len(points)
+
+
+def _dedupe_key(channel: Channel, key: str) -> int:
+    digest = blake2b(f"rest {channel.pk} {key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
+
+
+def _stored_before(channel: Channel, points: Sequence[Point], dedupe: int) -> int:
+    """How many datapoints have this key, among the recent ones and those of the times sent. Whoever sends the
+    same key at the same moment waits here for the other's commit."""
+    since = timezone.now() - timedelta(seconds=settings.DEDUPE_SECONDS)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [dedupe])
+        cursor.execute(
+            "SELECT count(*) FROM datapoint"
+            " WHERE channel = %s AND dedupe = %s AND (at >= %s OR at = ANY (%s))",
+            [channel.pk, dedupe, since, [from_us(at) for at in {point.at for point in points}]],
+        )
+        return int(cursor.fetchone()[0])
 
 
 def _keys_of_tags(channel: Channel, names: set[str]) -> dict[str, int]:
-    """Made as needed, a thousand at a time: a bulk write may bring a new tag with every point."""
-    Tag.objects.bulk_create(
-        [Tag(channel=channel, name=name) for name in sorted(names)], batch_size=1000, ignore_conflicts=True
-    )
-    found = Tag.objects.filter(channel=channel, name__in=names).values_list("name", "pk")
-    return dict(found)
+    """Made as needed, a thousand at a time: a bulk write may bring a new tag with every point. Only
+    what is missing, since a conflict would use up one of the keys, which have 32 bits."""
+    found = _find_tags(channel, names)
+    missing = sorted(names - found.keys())
+    if missing:
+        rows = [Tag(channel=channel, name=name) for name in missing]
+        Tag.objects.bulk_create(rows, batch_size=1000, ignore_conflicts=True)
+        found |= _find_tags(channel, set(missing))
+    return found
+
+
+def _find_tags(channel: Channel, names: set[str]) -> dict[str, int]:
+    return dict(Tag.objects.filter(channel=channel, name__in=names).values_list("name", "pk"))
 
 
 @transaction.atomic

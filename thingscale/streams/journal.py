@@ -1,8 +1,9 @@
 """Which batch a writer committed last: the answer when its connection breaks during COMMIT.
 
-Each writer has a row, updated in the transaction of every batch. A broken COMMIT leaves the outcome open;
-the row says exactly what became of it, and reading it under its lock waits for a server process that is
-still at it. (A transaction id would not do: after a crash PostgreSQL may give out the same one again.)
+Each writer has a row, updated first thing in the transaction of every batch. A broken COMMIT leaves the
+outcome open; the row says exactly what became of it, and reading it under its lock waits for a server
+process that is still at it. (A transaction id would not do: after a crash PostgreSQL may give out the same
+one again.)
 """
 
 from uuid import UUID
@@ -26,9 +27,10 @@ def committed(connection: psycopg.Connection, writer: UUID, batch: int) -> bool:
     return row is not None and row[0] >= batch
 
 
-def wait_for_others(cursor: psycopg.Cursor) -> None:
-    """Until the batches that are being committed now are visible; to be called first in a transaction."""
-    cursor.execute("SELECT FROM streams_journal ORDER BY writer FOR UPDATE")
+def wait_for_others(connection: psycopg.Connection) -> None:
+    """Until the batches that are being written now are visible. Outside of a transaction: whoever kept these
+    locks while writing would meet the others' batches in a deadlock."""
+    connection.execute("SELECT FROM streams_journal ORDER BY writer FOR UPDATE")
 
 
 def forget(connection: psycopg.Connection, writer: UUID) -> None:

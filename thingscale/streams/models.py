@@ -10,6 +10,8 @@ from thingscale.accounts.owned import OwnedQuerySet
 
 
 class Channel(models.Model):
+    MAX_NUMBER = 2**31 - 1
+
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="channels")
     number = models.PositiveIntegerField()  # the contract's channel id
     name = models.CharField(max_length=200, blank=True)

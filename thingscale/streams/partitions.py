@@ -33,6 +33,8 @@ def existing(connection: psycopg.Connection) -> set[Month]:
 
 def make(connection: psycopg.Connection, month: Month) -> None:
     """Makes the partition unless it exists. Attaching, unlike CREATE ... PARTITION OF, blocks no writer."""
+    if month in existing(connection):  # without the lock, which lasts as long as the caller's transaction
+        return
     name = name_of(month)
     start, end = (f"{m[0]:04d}-{m[1]:02d}-01 00:00:00+00" for m in (month, following(month)))
     with connection.transaction():
@@ -45,5 +47,18 @@ def make(connection: psycopg.Connection, month: Month) -> None:
         )
 
 
-def drop(connection: psycopg.Connection, month: Month) -> None:
-    connection.execute(f"DROP TABLE IF EXISTS {name_of(month)}")
+def drop_if_empty(connection: psycopg.Connection, month: Month) -> bool:
+    """Looks again under the lock that DROP takes anyway: a row may have come in the meantime."""
+    if not _is_empty(connection, month):
+        return False
+    with connection.transaction():
+        connection.execute("SET LOCAL lock_timeout = '5s'")
+        connection.execute("LOCK TABLE ONLY datapoint IN ACCESS EXCLUSIVE MODE")
+        if empty := _is_empty(connection, month):
+            connection.execute(f"DROP TABLE {name_of(month)}")
+    return empty
+
+
+def _is_empty(connection: psycopg.Connection, month: Month) -> bool:
+    row = connection.execute(f"SELECT EXISTS (SELECT FROM {name_of(month)})").fetchone()  # noqa: S608 (ours)
+    return row == (False,)

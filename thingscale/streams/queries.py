@@ -6,7 +6,7 @@ datapoint that arrives meanwhile may or may not be in the answer; one that was t
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -22,22 +22,37 @@ FIRST: Key = ("-infinity", 0)
 LAST: Key = ("infinity", sys.maxsize)
 
 
-def _template(name: str) -> Template:
+def template(name: str) -> Template:
     return Template((Path(__file__).parent / "sql" / name).read_text())
 
 
-_PAGE = _template("read_page.sql")
-_FORWARD = _PAGE.substitute(order="ASC", beyond=">")
-_BACKWARD = _PAGE.substitute(order="DESC", beyond="<")
-_OLDEST_OF_NEWEST = _template("oldest_of_newest.sql").substitute()
-_COUNT = _template("count_bounded.sql").substitute()
-_AGGREGATE = _template("aggregate.sql")
+_PAGE = template("read_page.sql")
+_OLDEST_OF_NEWEST = template("oldest_of_newest.sql").substitute()
+_COUNT = template("count_bounded.sql").substitute()
+_AGGREGATE = template("aggregate.sql")
 AGGREGATES = {
     "avg": "trim_scale(avg(value::numeric))",
     "sum": "sum(value::numeric)",
     "min": "min(value::numeric)",
     "max": "max(value::numeric)",
 }
+NO_BUCKET = "NULL::timestamptz"
+MAX_LEAVES = 100_000  # of an aggregate, over all buckets: what is held in memory
+Leaf = tuple[datetime | None, list[str], str]  # bucket, path inside the value, JSON text
+
+
+class Form(NamedTuple):
+    """How a datapoint is shown. The first two are SQL, see sql/read_page.sql; `parameters` are theirs."""
+
+    row: str
+    value: str = "value"
+    joint: str = ","  # between rows
+    parameters: Mapping[str, Any] = {}
+
+
+V2 = Form(template("row_v2.sql").substitute())
+V2_LINES = V2._replace(joint="\n")
+V1 = Form(template("row_v1.sql").substitute(), template("value_v1.sql").substitute())
 
 
 class Selection(NamedTuple):
@@ -53,15 +68,19 @@ class Selection(NamedTuple):
         return {"channel": self.channel, "start": self.start, "end": self.end, "tag": self.tag}
 
 
-def pages(selection: Selection, limit: int = sys.maxsize, after: Key | None = None) -> Iterator[str]:
-    """The rows as texts of JSON objects joined by commas; nothing for a selection without rows."""
-    sql = _BACKWARD if selection.newest_first else _FORWARD
+def pages(
+    selection: Selection, form: Form = V2, limit: int = sys.maxsize, after: Key | None = None
+) -> Iterator[str]:
+    """The rows as texts, joined as the form says; nothing for a selection without rows."""
+    order, beyond = ("DESC", "<") if selection.newest_first else ("ASC", ">")
+    sql = _PAGE.substitute(order=order, beyond=beyond, row=form.row, value=form.value)
+    parameters = {**selection.parameters, **form.parameters, "joint": form.joint}
     key = after or (LAST if selection.newest_first else FIRST)
     while limit > 0:
         rows = min(limit, PAGE)
         place = {"rows": rows, "after_at": key[0], "after_id": key[1]}
         with _reading(selection.zone) as cursor:
-            cursor.execute(sql, selection.parameters | place)
+            cursor.execute(sql, parameters | place)
             count, text, *last = cursor.fetchone()
         if count:
             yield text
@@ -71,14 +90,14 @@ def pages(selection: Selection, limit: int = sys.maxsize, after: Key | None = No
         limit -= count
 
 
-def newest(selection: Selection, limit: int) -> Iterator[str]:
+def newest(selection: Selection, limit: int, form: Form = V2) -> Iterator[str]:
     """As `pages`, but only the newest rows, in the order of the selection."""
     if selection.newest_first:
-        return pages(selection, limit)
+        return pages(selection, form, limit)
     with _reading(selection.zone) as cursor:
         cursor.execute(_OLDEST_OF_NEWEST, selection.parameters | {"rows": limit})
         oldest = cursor.fetchone()
-    return pages(selection, limit, (oldest[0], oldest[1] - 1) if oldest else None)
+    return pages(selection, form, limit, (oldest[0], oldest[1] - 1) if oldest else None)
 
 
 def has_more_than(selection: Selection, rows: int) -> bool:
@@ -87,11 +106,21 @@ def has_more_than(selection: Selection, rows: int) -> bool:
         return bool(cursor.fetchone()[0] > rows)
 
 
-def aggregate(selection: Selection, function: str) -> list[tuple[list[str], str]]:
-    """For each path to a number inside the values, the aggregate as JSON text; `function` of AGGREGATES."""
+def aggregate(
+    selection: Selection, function: str, form: Form = V2, bucket: str = NO_BUCKET
+) -> list[Leaf] | None:
+    """The aggregate of each path to a number inside the values, a bucket after the other; `function` of
+    AGGREGATES. None: more than MAX_LEAVES."""
+    sql = _AGGREGATE.substitute(aggregate=AGGREGATES[function], value=form.value, bucket=bucket)
+    return leaves(sql, selection)
+
+
+def leaves(sql: str, selection: Selection) -> list[Leaf] | None:
+    parameters = {**selection.parameters, "zone": selection.zone, "rows": MAX_LEAVES + 1}
     with connection.cursor() as cursor:
-        cursor.execute(_AGGREGATE.substitute(aggregate=AGGREGATES[function]), selection.parameters)
-        return [(path, text) for path, text in cursor.fetchall()]
+        cursor.execute(sql, parameters)
+        found: list[Leaf] = cursor.fetchall()
+    return found if len(found) <= MAX_LEAVES else None
 
 
 def knows_zone(name: str) -> bool:

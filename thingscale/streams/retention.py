@@ -7,7 +7,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from thingscale.streams import partitions
-from thingscale.streams.models import Channel, DeletedChannel
+from thingscale.streams.models import Channel, DeletedChannel, Latest
 
 SLICE = 50_000  # rows a transaction
 LATE_WRITES = timedelta(hours=1)  # a batch on its way may still bring rows of a channel just deleted
@@ -58,6 +58,7 @@ def purge_deleted_channels() -> int:
     for deleted in DeletedChannel.objects.all():
         count = delete_before(deleted.channel, timezone.now() + timedelta(days=366))
         total += count
+        Latest.objects.filter(channel=deleted.channel).delete()
         if not count and deleted.deleted_at < timezone.now() - LATE_WRITES:
             deleted.delete()
     return total
@@ -77,12 +78,5 @@ def drop_empty_partitions() -> int:
     connection.ensure_connection()
     raw: psycopg.Connection = connection.connection
     this_month = partitions.month_of(timezone.now())
-    empty = [m for m in partitions.existing(raw) if m < this_month and _is_empty(raw, m)]
-    for month in empty:
-        partitions.drop(raw, month)
-    return len(empty)
-
-
-def _is_empty(raw: psycopg.Connection, month: partitions.Month) -> bool:
-    name = partitions.name_of(month)
-    return raw.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() is None  # noqa: S608 (a name of ours)
+    past = [month for month in partitions.existing(raw) if month < this_month]
+    return sum(partitions.drop_if_empty(raw, month) for month in past)

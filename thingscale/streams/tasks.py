@@ -41,6 +41,6 @@ def activate_new_devices() -> None:
 
 def _activate(device: Device) -> None:
     for rule in ActivationRule.objects.filter(user=device.user_id):
-        if fnmatchcase(device.device_id, rule.pattern):
+        if fnmatchcase(device.device_id, rule.pattern.replace("[", "[[]")):  # * and ? only
             actions.configure_device(device, {"enabled": True, "mapped_channel_id": rule.channel_id})
             return

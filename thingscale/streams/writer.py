@@ -113,18 +113,24 @@ def stored_before(
 
 def tag_keys(cursor: psycopg.Cursor, tags: Sequence[tuple[int, str]]) -> dict[tuple[int, str], int]:
     """Primary keys of (channel, tag); a tag comes into being with its first datapoint."""
-    ordered = sorted(set(tags))
-    columns = [[channel for channel, _ in ordered], [name for _, name in ordered]]
-    cursor.execute(
-        """INSERT INTO streams_tag (channel_id, name) SELECT * FROM unnest(%s::bigint[], %s::text[])
-        ON CONFLICT (channel_id, name) DO NOTHING""",
-        columns,
-    )
+    found = _find_tags(cursor, sorted(set(tags)))
+    missing = sorted(set(tags) - found.keys())
+    if missing:  # asking first, since a conflict would use up one of the keys, which have 32 bits
+        cursor.execute(
+            """INSERT INTO streams_tag (channel_id, name) SELECT * FROM unnest(%s::bigint[], %s::text[])
+            ON CONFLICT (channel_id, name) DO NOTHING""",
+            [[channel for channel, _ in missing], [name for _, name in missing]],
+        )
+        found |= _find_tags(cursor, missing)
+    return found
+
+
+def _find_tags(cursor: psycopg.Cursor, tags: Sequence[tuple[int, str]]) -> dict[tuple[int, str], int]:
     cursor.execute(
         """SELECT t.channel_id, t.name, t.id FROM streams_tag t
         JOIN unnest(%s::bigint[], %s::text[]) AS k (channel_id, name)
             ON t.channel_id = k.channel_id AND t.name = k.name""",
-        columns,
+        [[channel for channel, _ in tags], [name for _, name in tags]],
     )
     return {(channel, name): key for channel, name, key in cursor.fetchall()}
 

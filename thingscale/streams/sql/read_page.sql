@@ -1,7 +1,8 @@
--- One page of a channel's datapoints as the JSON text of the contract, rows joined by commas, with the key
--- of its last row. Times are text in the session's time zone. $order is ASC or DESC, $beyond is > or <.
+-- One page of a channel's datapoints, each as text, with the key of the last one. Times are text in the
+-- session's time zone. Filled in: `value`, an expression over the value of a datapoint; `row`, which makes a
+-- text of _id, tag, value and shown_at; `order`, ASC or DESC; `beyond`, > or <.
 WITH page AS (
-    SELECT at, id, tag, value
+    SELECT at, id, tag, $value AS value
     FROM datapoint
     WHERE channel = %(channel)s
         AND at BETWEEN %(start)s AND %(end)s
@@ -9,16 +10,19 @@ WITH page AS (
         AND (at, id) $beyond (%(after_at)s::timestamptz, %(after_id)s::bigint)
     ORDER BY at $order, id $order
     LIMIT %(rows)s
+), shown AS (
+    SELECT
+        at,
+        id,
+        value,
+        lpad(to_hex(floor(date_part('epoch', at))::bigint), 8, '0') || lpad(to_hex(id), 16, '0') AS _id,
+        (SELECT name FROM streams_tag WHERE id = page.tag) AS tag,
+        to_char(at, 'YYYY-MM-DD"T"HH24:MI:SSTZHTZM') AS shown_at
+    FROM page
 )
 SELECT
     count(*),
-    coalesce(string_agg(
-        '{"_id":"' || lpad(to_hex(floor(date_part('epoch', at))::bigint), 8, '0') || lpad(to_hex(id), 16, '0')
-        || '","tag":' || coalesce((SELECT to_json(name)::text FROM streams_tag WHERE id = page.tag), 'null')
-        || ',"value":' || value::text
-        || ',"at":"' || to_char(at, 'YYYY-MM-DD"T"HH24:MI:SSTZHTZM') || '"}',
-        ',' ORDER BY at $order, id $order
-    ), ''),
+    coalesce(string_agg($row, %(joint)s ORDER BY at $order, id $order), ''),
     (array_agg(at ORDER BY at $order, id $order))[count(*)]::text,
     (array_agg(id ORDER BY at $order, id $order))[count(*)]
-FROM page
+FROM shown

@@ -1,0 +1,135 @@
+"""Reading a stream (CONTRACT 2, stream retrieval): v1 and v2 ask and answer alike but for a row's form."""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any, ClassVar, TypeVar
+
+import orjson
+from django.conf import settings
+from django.db.models import Max, Sum
+from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework.request import Request
+
+from api import options
+from api.viewsets import ChannelAccess, stream_time
+from thingscale.lib.clock import parse_end, parse_start
+from thingscale.lib.errors import Refused
+from thingscale.streams import queries
+from thingscale.streams.models import Channel, Latest, Tag
+from thingscale.streams.queries import Leaf, Selection
+
+MAX_LAST = 10_000  # rows with X-ENDTIME: last
+Head = dict[str, Any]
+T = TypeVar("T")
+
+
+class StreamReader(ChannelAccess):
+    """`form` is how a datapoint is shown."""
+
+    form: ClassVar[queries.Form] = queries.V2
+
+    def retrieve(self, request: Request, number: str) -> HttpResponseBase:
+        channel = self.channel(number)
+        totals = Latest.objects.filter(channel=channel).aggregate(at=Max("at"), count=Sum("count"))
+        head = {
+            "channel": channel.number,
+            "channel_name": channel.name,
+            "last_update": stream_time(totals["at"], self.user),
+        }
+        selection, last = self._selection(channel)
+        if last:
+            return self.rows(head, selection, options.whole(request, "PAGELIMIT", 1, 1, MAX_LAST))
+        if answer := self.aggregated(head, selection):
+            return answer
+        _check_size(selection, totals["count"] or 0)
+        return self.rows(head, selection)
+
+    def rows(self, head: Head, selection: Selection, limit: int | None = None) -> HttpResponseBase:
+        """The selected datapoints, or the newest of them. A failure before the first row has its status. One
+        that comes later breaks the connection: a cut answer can't be taken for a whole one."""
+        texts = read(selection, limit, self.form)
+        return StreamingHttpResponse(in_array(head, texts), content_type="application/json")
+
+    def aggregated(self, head: Head, selection: Selection) -> HttpResponse | None:
+        """None if no aggregate is asked for."""
+        function = options.choice(self.request, "AGGREGATE", queries.AGGREGATES, "")
+        if not function:
+            return None
+        leaves = few(queries.aggregate(selection, function, self.form))
+        result = [{"_id": None, **self.shown(leaves), "at": None}] if leaves else []
+        return json({**head, "aggr_type": function, "result": result})
+
+    def shown(self, leaves: Sequence[Leaf]) -> dict[str, Any]:
+        return {"value": in_shape(leaves)}
+
+    def _selection(self, channel: Channel) -> tuple[Selection, bool]:
+        """What the options ask for, and whether it is the newest rows of it."""
+        sort = options.choice(self.request, "PAGESORT", ("asc", "desc"), "asc")
+        selection = Selection(channel.pk, self.user.locale, newest_first=sort == "desc")
+        last = (options.text(self.request, "ENDTIME") or "").lower() == "last"
+        if not last:
+            selection = self._within_range(selection)
+        if name := options.tag(self.request):
+            tag = Tag.objects.filter(channel=channel, name=name).first()
+            selection = selection._replace(tag=tag.pk) if tag else selection._replace(start="infinity")
+        return selection, last
+
+    def _within_range(self, selection: Selection) -> Selection:
+        end = options.moment(self.request, "ENDTIME", parse_end, self.user.zone)
+        start = options.moment(self.request, "STARTTIME", parse_start, self.user.zone)
+        if end is None:
+            raise options.bad(
+                "ENDTIME", "is required: the end of the range, or last for the newest datapoints"
+            )
+        if start is None:
+            return selection._replace(end=end)
+        if start > end:
+            raise options.bad("STARTTIME", "must not be after X-ENDTIME")
+        return selection._replace(start=start, end=end)
+
+
+def _check_size(selection: Selection, stored: int) -> None:
+    """The channel's total answers most requests without counting."""
+    limit = settings.STREAM_MAX_ROWS
+    if stored > limit and queries.has_more_than(selection, limit):
+        raise Refused("RANGE_TOO_LARGE", f"The range has more than {limit} rows: ask for it in parts.")
+
+
+def few(found: list[T] | None) -> list[T]:
+    """Raises Refused: RANGE_TOO_LARGE."""
+    if found is None:
+        limit = queries.MAX_LEAVES
+        raise Refused("RANGE_TOO_LARGE", f"The result has more than {limit} values: ask for it in parts.")
+    return found
+
+
+def read(selection: Selection, limit: int | None, form: queries.Form) -> Iterator[str]:
+    """Pages of text, the first of them already read; with a limit only the newest datapoints."""
+    pages = queries.pages(selection, form) if limit is None else queries.newest(selection, limit, form)
+    first = next(pages, None)
+    return pages if first is None else chain([first], pages)
+
+
+def in_array(head: Head, pages: Iterator[str]) -> Iterator[bytes]:
+    yield orjson.dumps(head)[:-1] + b',"stream":['
+    for position, page in enumerate(pages):
+        yield b"," * bool(position) + page.encode()
+    yield b"]}"
+
+
+def json(body: dict[str, Any]) -> HttpResponse:
+    return HttpResponse(orjson.dumps(body), content_type="application/json")
+
+
+def in_shape(leaves: Sequence[Leaf]) -> Any:
+    """Numbers back at their places. Where datapoints differ in shape, the object wins over the number."""
+    root: dict[str, Any] = {}
+    for _, path, text in leaves:  # ordered: a path comes after the shorter one that begins it
+        node = root
+        for key in ("", *path[:-1]) if path else ():
+            if not isinstance(node.get(key), dict):
+                node[key] = {}
+            node = node[key]
+        node[path[-1] if path else ""] = orjson.Fragment(text)
+    return root[""]

@@ -1,0 +1,124 @@
+"""How many requests a second a user may send: CONTRACT 2 and docs/decisions/0011-rate-limits.md."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django_ratelimit.core import get_usage
+from redis.exceptions import RedisError
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from thingscale.accounts.models import User
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView  # at run time it imports this module
+
+log = logging.getLogger(__name__)
+
+WINDOW = 1  # seconds; see counters.py
+NEVER = 86_400  # the period that django-ratelimit is told, so that its windows don't end ours
+
+
+class Rate(NamedTuple):
+    limit: int
+    left: int  # below 0: this request is one too many
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """As in draft-ietf-httpapi-ratelimit-headers."""
+        return {
+            "RateLimit-Policy": f'"rest";q={self.limit};w={WINDOW}',
+            "RateLimit": f'"rest";r={max(self.left, 0)};t={WINDOW}',
+        }
+
+
+class Circuit:
+    """Keeps requests from waiting for a server that is away: after a failure nobody asks for `PAUSE`, then
+    one request tries."""
+
+    PAUSE = 5.0  # seconds
+    QUIET = 60.0  # between two lines in the log
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open_until = self._told = float("-inf")
+        self._failed = False
+
+    def ask(self, question: Callable[[], int]) -> int | None:
+        """None while the server is away."""
+        if not self._may_ask():
+            return None
+        try:
+            answer = question()
+        except (RedisError, OSError) as error:
+            self._fail(error)
+            return None
+        if self._failed:
+            self._failed, self._open_until = False, float("-inf")
+        return answer
+
+    def _may_ask(self) -> bool:
+        with self._lock:
+            now = time.monotonic()
+            if now < self._open_until:
+                return False
+            if self._failed:
+                self._open_until = now + self.PAUSE  # the others go on without
+            return True
+
+    def _fail(self, error: Exception) -> None:
+        with self._lock:
+            now = time.monotonic()
+            self._failed, self._open_until = True, now + self.PAUSE
+            if now < self._told + self.QUIET:
+                return
+            self._told = now
+        log.warning("Requests are not limited while Valkey is away: %s", type(error).__name__)
+
+
+circuit = Circuit()
+
+
+class UserThrottle(BaseThrottle):
+    def allow_request(self, request: Request, view: "APIView") -> bool:
+        user = request.user
+        if not isinstance(user, User):
+            return True
+        used = circuit.ask(lambda: _count(request, user))
+        rate = Rate(user.rest_rate, user.rest_rate - (used or 0))
+        request._request.rate = rate  # type: ignore[attr-defined]  # for the headers
+        return rate.left >= 0
+
+    def wait(self) -> float:
+        return WINDOW
+
+
+def _count(request: Request, user: User) -> int:
+    """Requests of the user in this window, with this one."""
+    usage = get_usage(
+        request,
+        group="rest",
+        key=lambda group, request: str(user.pk),
+        rate=(user.rest_rate, NEVER),
+        increment=True,
+    )
+    return int(usage["count"])
+
+
+class RateLimitHeaders:
+    """Middleware: every answer to a user says how much is left, so that a client sees a 429 coming."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        rate: Any = getattr(request, "rate", None)
+        for name, text in (rate.headers if rate else {}).items():
+            response[name] = text
+        return response

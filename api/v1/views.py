@@ -1,0 +1,34 @@
+"""The calls of CONTRACT 3: reading only, with v1's shapes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rest_framework.response import Response
+
+from api.streams import StreamReader, in_shape
+from api.v1.serializers import OlderChannelSerializer
+from api.v2 import views
+from api.v2.serializers import VALUES
+from thingscale.streams import queries
+from thingscale.streams.models import Channel
+from thingscale.streams.queries import Leaf
+
+
+class DeviceViewSet(views.DeviceViewSet):
+    http_method_names = ["get", "head"]
+
+
+class ChannelViewSet(views.ChannelViewSet):
+    http_method_names = ["get", "head"]
+
+    def shown(self, channels: Sequence[Channel]) -> Response:
+        return Response(views.channel_rows(OlderChannelSerializer, channels, self.user))
+
+
+class StreamViewSet(StreamReader):
+    http_method_names = ["get", "head"]
+    form = queries.V1
+
+    def shown(self, leaves: Sequence[Leaf]) -> dict[str, Any]:
+        found = in_shape(leaves)
+        return {key: found.get(key) for key in VALUES.values()}

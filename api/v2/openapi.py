@@ -1,0 +1,342 @@
+"""The OpenAPI description of /v2, by drf-spectacular: what each call takes and answers.
+
+It stands apart from the views, which stay short. tests/api/test_api_openapi.py holds it against the API.
+"""
+
+import functools
+from typing import Any
+
+import yaml
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiRequest,
+    OpenApiResponse,
+    extend_schema,
+    extend_schema_view,
+)
+
+from api.v2 import events, platform, samples, schemas, streams, views
+from api.v2.schemas import Schema
+from thingscale.streams.intervals import FUNCTIONS, INTERVALS
+
+JSON = "application/json"
+_ERRORS = {
+    400: "BAD_PARAMETER names the header or field; BAD_JSON_FORMAT: the body is not the JSON expected.",
+    401: "AUTH_REQUIRED: a missing or wrong token.",
+    403: "A limit of the account, or a name in use.",
+    404: "NO_DEVICE, NO_CHANNEL or NO_EVENT.",
+    413: "TOO_LARGE: send it in parts.",
+    429: "TOO_MANY_REQUESTS: wait as long as Retry-After says.",
+    503: "TRY_AGAIN or BROKER_UNAVAILABLE: a server behind the API is away.",
+}
+_ALWAYS = (401, 429, 503)
+_MAX = schemas.MAX_INTEGER
+
+
+class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = "api.auth.TokenAuthentication"
+    name = "apiToken"
+
+    def get_security_definition(self, auto_schema: Any) -> Schema:
+        return {"type": "apiKey", "in": "header", "name": "X-APITOKEN"}
+
+
+def header(name: str, schema: Schema, description: str, **options: Any) -> OpenApiParameter:
+    return OpenApiParameter(name, schema, OpenApiParameter.HEADER, description=description, **options)
+
+
+def option(*choices: str) -> Schema:
+    return {"enum": [*choices, ""], "description": "empty: as if it was not sent"}
+
+
+def example(name: str, value: Any) -> list[OpenApiExample]:
+    return [OpenApiExample(name, value)]
+
+
+def in_path(name: str, schema: Schema, sample: Any) -> OpenApiParameter:
+    examples = [OpenApiExample("sample", sample)]
+    return OpenApiParameter(name, schema, OpenApiParameter.PATH, required=True, examples=examples)
+
+
+_STAMPS = [
+    header("RateLimit", schemas.STRING, 'how many requests are left: `"rest";r=19;t=1`', response=True),
+    header("RateLimit-Policy", schemas.STRING, '`"rest";q=20;w=1`: 20 in a second', response=True),
+    header("Retry-After", {"type": "string", "pattern": "^[0-9]+$"}, "seconds", response=[429, 503]),
+]
+
+
+def call(  # noqa: PLR0913 (what there is to say of a call)
+    summary: str,
+    answer: Schema,
+    *,
+    sample: Any,
+    takes: list[OpenApiParameter] | None = None,
+    body: Schema | None = None,
+    bodies: dict[str, Any] | None = None,
+    status: int = 200,
+    errors: tuple[int, ...] = (),
+    others: dict[Any, Any] | None = None,
+) -> Any:
+    """`sample` is an answer, `bodies` are requests that work. Of a list, drf-spectacular makes the array."""
+    answers: dict[Any, Any] = {
+        (status, JSON): OpenApiResponse(answer, "Done.", example("answer", sample)),
+        **(others or {}),
+        **{
+            (code, JSON): OpenApiResponse(schemas.ref("Error"), _ERRORS[code])
+            for code in sorted({*errors, *_ALWAYS})
+        },
+    }
+    request = None
+    if body is not None:
+        samples = [OpenApiExample(name, value) for name, value in (bodies or {}).items()]
+        request = {JSON: OpenApiRequest(body, examples=samples)}
+    return extend_schema(
+        summary=summary,
+        parameters=[*_STAMPS, *(takes or [])],
+        request=request,
+        responses=answers,
+    )
+
+
+_DEVICE_ID = in_path("device_id", schemas.TAG | {"minLength": 1}, "sensor-1")
+_NEW_DEVICE_ID = in_path("device_id", schemas.TAG | {"minLength": 1}, "sensor-2")
+_NUMBER: Schema = {"type": "integer", "minimum": 0, "maximum": _MAX}
+_CHANNEL = in_path("number", _NUMBER, 0)
+_NEW_CHANNEL = in_path("number", _NUMBER, 7)
+_EVENT = in_path("number", _NUMBER, 1)
+_TAGNAME = header(
+    "X-TAGNAME", {"type": "string", "pattern": f"^({schemas.TAG['pattern'][1:-1]})?$"}, "one tag"
+)
+
+_DATE = (
+    r"([0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)"
+    r"|02-(0[1-9]|1[0-9]|2[0-8])))"
+)
+_CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?"
+_LOCAL = f"{_DATE.replace('[0-9]{4}', '[12][0-9]{3}')}[ T]{_CLOCK}(Z|[+-]0[0-9]:?[0-5][0-9])?"
+
+_READING = [
+    header(
+        "X-ENDTIME",
+        {"type": "string", "pattern": f"^([lL][aA][sS][tT]|{_LOCAL})$"},
+        "end of the range in local time, or `last`; any option may be a query parameter: `?endtime=`",
+        examples=[OpenApiExample("newest", "last"), OpenApiExample("range", "2099-12-31 23:59")],
+    ),
+    header("X-STARTTIME", {"type": "string", "pattern": f"^({_LOCAL})?$"}, "start of the range"),
+    _TAGNAME,
+    header("X-PAGELIMIT", {"type": "integer", "minimum": 1, "maximum": 10_000}, "rows with `last`"),
+    header("X-PAGESORT", option("asc", "desc"), "by time"),
+    header("X-AGGREGATE", option(*FUNCTIONS), "the last three only with X-INTERVAL"),
+    header("X-INTERVAL", option(*INTERVALS), "aggregates in buckets of the calendar"),
+    header("If-None-Match", schemas.STRING, "an ETag of the newest datapoints: 304 if it is still theirs"),
+    header("ETag", schemas.STRING, "with `last` and up to 1000 rows", response=[200, 304]),
+]
+_TEXTS = {
+    (200, "text/csv"): OpenApiTypes.STR,
+    (200, "application/x-ndjson"): OpenApiTypes.STR,
+    304: OpenApiResponse(None, "Nothing new."),
+}
+
+extend_schema_view(
+    list=call("All devices", schemas.ref("Device"), sample=samples.DEVICE),
+    retrieve=call(
+        "One device, in an array",
+        schemas.array(schemas.ref("Device")),
+        sample=[samples.DEVICE],
+        takes=[_DEVICE_ID],
+        errors=(404,),
+    ),
+    create=call(
+        "Make a device: enabled, unmapped",
+        schemas.ref("Done"),
+        sample=samples.DONE,
+        takes=[_NEW_DEVICE_ID],
+        body=schemas.ref("DeviceFields"),
+        bodies={"mapped": {"description": "roof", "mapped_ch": 0}},
+        status=201,
+        errors=(400, 403, 404, 413),
+    ),
+    update=call(
+        "Change a device",
+        schemas.ref("Done"),
+        sample=samples.DONE,
+        takes=[_DEVICE_ID],
+        body=schemas.ref("DeviceFields"),
+        bodies={"map": {"enabled": True, "mapped_ch": 0}, "unmap": {"mapped_ch": None}},
+        errors=(400, 404, 413),
+    ),
+    destroy=call(
+        "Delete a device; its datapoints stay",
+        schemas.ref("Done"),
+        sample=samples.DONE,
+        takes=[_DEVICE_ID],
+        errors=(404,),
+    ),
+)(views.DeviceViewSet)
+
+_WITHTAG = header("X-WITHTAG", option("true", "false", "1", "0"), "true: a row for each tag, with `tag`")
+extend_schema_view(
+    list=call(
+        "All channels",
+        schemas.ref("Channel"),
+        sample=samples.CHANNEL,
+        takes=[_WITHTAG],
+        errors=(400,),
+    ),
+    retrieve=call(
+        "One channel, in an array",
+        schemas.array(schemas.ref("Channel")),
+        sample=[samples.CHANNEL],
+        takes=[_CHANNEL, _WITHTAG],
+        errors=(400, 404),
+    ),
+    create=call(
+        "Make a channel, or with X-TAGNAME a tag of one",
+        schemas.ref("Done"),
+        sample=samples.DONE,
+        takes=[_NEW_CHANNEL, _TAGNAME],
+        body=schemas.ref("ChannelFields"),
+        bodies={"named": {"channel_name": "roof", "retention_days": 30}},
+        status=201,
+        errors=(400, 403, 404, 413),
+    ),
+    update=call(
+        "Change a channel, or with X-TAGNAME the name of a tag",
+        schemas.ref("Done"),
+        sample=samples.DONE,
+        takes=[_CHANNEL, _TAGNAME],
+        body={"anyOf": [schemas.ref("ChannelFields"), schemas.ref("TagFields")]},
+        bodies={
+            "labels": {"streams": [{"key": "temp", "label": "Temperature", "unit": "°C"}]},
+            "older names": {"value1_name": "Temperature", "value1_unit": "°C"},
+        },
+        errors=(400, 404, 413),
+    ),
+    destroy=call(
+        "Delete a channel, or with X-TAGNAME a tag, with its datapoints",
+        schemas.ref("Done"),
+        sample=samples.DONE,
+        takes=[_CHANNEL, _TAGNAME],
+        errors=(400, 404),
+    ),
+)(views.ChannelViewSet)
+
+extend_schema_view(
+    retrieve=call(
+        "Read datapoints",
+        schemas.ref("Stream"),
+        sample=samples.STREAM,
+        takes=[_CHANNEL, *_READING],
+        errors=(400, 404),
+        others=_TEXTS,
+    ),
+    create=call(
+        "Store datapoints: one, or an array of up to 10,000, all or nothing",
+        schemas.exactly(stored=schemas.COUNT),
+        sample={"stored": 1},
+        takes=[
+            _CHANNEL,
+            header(
+                "Idempotency-Key",
+                {"type": "string", "maxLength": 255},
+                "what is sent again under the same key is stored once",
+            ),
+        ],
+        body=schemas.ref("Points"),
+        bodies={
+            "one": {"value": 12.5, "tag": "roof"},
+            "at a time": {"value": {"temp": 21.5}, "at": "2026-01-31 13:45:30"},
+            "several": [{"value": 1}, {"value": "text"}],
+        },
+        status=201,
+        errors=(400, 404, 413),
+    ),
+)(streams.StreamViewSet)
+
+extend_schema_view(
+    list=call("All events", schemas.ref("Event"), sample=samples.EVENT),
+    retrieve=call(
+        "One event, in an array",
+        schemas.array(schemas.ref("Event")),
+        sample=[samples.EVENT],
+        takes=[_EVENT],
+        errors=(404,),
+    ),
+    create=call(
+        "Make an event",
+        schemas.exactly(event_id=schemas.COUNT),
+        sample={"event_id": 1},
+        body=schemas.ref("EventFields"),
+        bodies={"threshold": samples.EVENT_BODY},
+        status=201,
+        errors=(400, 413),
+    ),
+    update=call(
+        "Change an event",
+        schemas.ref("Done"),
+        sample=samples.DONE,
+        takes=[_EVENT],
+        body=schemas.ref("EventFields"),
+        bodies={"off": {"enabled": False}, "ours": {"repeat": "crossing", "min_interval": 60}},
+        errors=(400, 404, 413),
+    ),
+    destroy=call("Delete an event", schemas.ref("Done"), sample=samples.DONE, takes=[_EVENT], errors=(404,)),
+)(events.EventViewSet)
+
+extend_schema_view(
+    list=call("The account, in an array", schemas.ref("User"), sample=samples.USER),
+    update=call(
+        "Change the account; tokens and user_id are read-only",
+        schemas.ref("Done"),
+        sample=samples.DONE,
+        body=schemas.ref("UserFields"),
+        bodies={"zone": {"locale": "Europe/Berlin", "organization": "Example"}},
+        errors=(400, 413),
+    ),
+)(views.UserViewSet)
+
+extend_schema_view(
+    create=call(
+        "Publish to a device, below TOKEN/DEVICE/subscribe",
+        schemas.ref("Done"),
+        sample=samples.DONE,
+        takes=[_DEVICE_ID],
+        body=schemas.ref("Publish"),
+        bodies={"text": {"payload": "hello", "qos": 1}},
+        errors=(400, 404, 413),
+    )
+)(platform.PublishViewSet)
+extend_schema_view(list=call("Connected clients", schemas.ref("Session"), sample=samples.SESSION))(
+    platform.SessionViewSet
+)
+
+
+@functools.cache
+def document() -> dict[str, Any]:
+    generator = SchemaGenerator(urlconf="api.v2.urls")  # type: ignore[no-untyped-call]
+    made: dict[str, Any] = generator.get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    made["paths"] = {path.removesuffix("/"): item for path, item in made["paths"].items()}
+    for path in ("/device/{device_id}", "/channel/{number}", "/event"):
+        made["paths"][path]["post"]["requestBody"]["required"] = False
+    for operation in (operation for item in made["paths"].values() for operation in item.values()):
+        operation.pop("description", None)  # the view's docstring: it is for who reads the view
+    made["components"]["schemas"] = schemas.COMPONENTS
+    return made
+
+
+def as_yaml() -> str:
+    text: str = yaml.safe_dump(_plain(document()), allow_unicode=True, sort_keys=False, width=110)
+    return text
+
+
+def _plain(node: Any) -> Any:
+    """Without drf-spectacular's own kinds of dict and text, and without anchors for what is there twice."""
+    if isinstance(node, dict):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_plain(item) for item in node]
+    return str(node) if isinstance(node, str) else node

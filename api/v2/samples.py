@@ -1,0 +1,66 @@
+"""Answers of /v2 to show in its description; tests/api/test_api_openapi.py compares them with real ones."""
+
+DEVICE = {
+    "device_id": "sensor-1",
+    "description": "roof",
+    "enabled": True,
+    "enable": "true",
+    "mapped_ch": 0,
+    "device_type": "",
+    "location": "",
+    "manufacturer": "",
+    "activate_at": "2019-09-06T19:01:38+09:00",
+}
+CHANNEL = {
+    "channel": 0,
+    "channel_name": "sensor_1",
+    "last_update": "2015-02-06T08:26:29+0900",
+    "streams": [{"key": "temp", "label": "Temperature", "unit": "°C"}],
+    "retention_days": None,
+}
+EVENT = {
+    "event_id": 1,
+    "mapped_ch": 0,
+    "description": "too hot",
+    "notify_type": "http",
+    "post_url": "https://example.com/hook",
+    "enabled": True,
+    "source": "temp",
+    "operator": ">",
+    "threshold": "30",
+    "repeat": "every",
+    "min_interval": 0,
+}
+EVENT_BODY = {name: value for name, value in EVENT.items() if name != "event_id"}
+USER = {
+    "user_id": "U000265",
+    "api_token": "0123456789ABCDEF0123456789ABCDEF",
+    "device_token": "FEDCBA9876543210FEDCBA9876543210",
+    "email1": "owner@example.com",
+    "email2": "",
+    "organization": "",
+    "locale": "Asia/Tokyo",
+    "user_alias": "",
+    "storage": {"count": 1, "usage_bytes": 14, "maxSize": 5_242_880_000, "avg_obj_size": 14},
+}
+DATAPOINT = {
+    "_id": "54d3fb250000000000000001",
+    "tag": None,
+    "value": {"temp": 21.5},
+    "at": "2015-02-06T08:26:29+0900",
+}
+STREAM = {
+    "channel": 0,
+    "channel_name": "sensor_1",
+    "last_update": "2015-02-06T08:26:29+0900",
+    "stream": [DATAPOINT],
+}
+SESSION = {
+    "client_id": "sensor-1_a8f3",
+    "ipaddress": "192.0.2.7",
+    "clean_sess": True,
+    "proto_ver": 4,
+    "keepalive": 60,
+    "connected_at": "2015-02-06T08:26:29+0900",
+}
+DONE = {"result": "OK"}

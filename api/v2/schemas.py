@@ -1,0 +1,199 @@
+"""JSON schemas of what /v2 takes and answers, for openapi.py. They say what the API really accepts: it is
+liberal with numbers as text, for the sake of older clients."""
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+MAX_INTEGER = 2**31 - 1
+_TIME = "2015-02-06T08:26:29+0900"
+NAME = r"[^/+#\u0000-\u001f\u007f-\u009f]{1,64}"
+_YES = [True, "true", "True", "TRUE", "t", "T", "yes", "Yes", "YES", "y", "Y", "on", "On", "ON", "1", 1]
+_NO = [False, "false", "False", "FALSE", "f", "F", "no", "No", "NO", "n", "N", "off", "Off", "OFF", "0", 0]
+
+
+def text(longest: int) -> Schema:
+    return {"type": ["string", "number"], "maxLength": longest, "pattern": "^[^\\u0000]*$"}
+
+
+def whole(low: int, high: int, *, null: bool = False) -> Schema:
+    kinds: list[Schema] = [{"type": "integer", "minimum": low, "maximum": high}]
+    kinds.append({"type": "string", "pattern": f"^[{low}-9][0-9]{{0,3}}$"})
+    return {"anyOf": [*kinds, {"type": "null"}] if null else kinds}
+
+
+def fields(required: tuple[str, ...] = (), /, **properties: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": properties,
+        **({"required": list(required)} if required else {}),
+    }
+
+
+def exactly(**properties: Schema) -> Schema:
+    return fields(tuple(properties), **properties) | {"additionalProperties": False}
+
+
+def array(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+STRING: Schema = {"type": "string"}
+BOOLEAN: Schema = {"type": "boolean"}
+FLAG: Schema = {"enum": [*_YES[:-1], *_NO[:-1]]}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+TIME: Schema = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}$", "example": _TIME}
+TIME_OR_NULL: Schema = TIME | {"type": ["string", "null"]}
+NUMBER_OR_NULL: Schema = {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_INTEGER}
+TAG: Schema = {"type": "string", "pattern": f"^{NAME}$"}
+TAG_OR_NULL: Schema = {"type": ["string", "null"]}
+
+ERROR = exactly(error=STRING, detail=STRING)
+OK = exactly(result={"const": "OK"})
+
+DEVICE_FIELDS = fields(
+    description=text(1000),
+    enabled=FLAG,
+    enable=FLAG | {"description": "the older spelling of `enabled`"},
+    mapped_ch=whole(0, MAX_INTEGER, null=True) | {"description": "null unmaps"},
+    device_type=text(200),
+    location=text(200),
+    manufacturer=text(200),
+)
+DEVICE = fields(
+    ("device_id", "description", "enabled", "enable", "mapped_ch", "activate_at"),
+    device_id=STRING,
+    description=STRING,
+    enabled=BOOLEAN,
+    enable={"enum": ["true", "false"]},
+    mapped_ch=NUMBER_OR_NULL,
+    device_type=STRING,
+    location=STRING,
+    manufacturer=STRING,
+    activate_at={"type": ["string", "null"], "example": "2019-09-06T19:01:38+09:00"},
+    state={"type": "object", "description": "what the device published last, with `last_update`"},
+)
+
+LABEL = fields(("key",), key=text(200) | {"minLength": 1}, label=text(200), unit=text(200))
+_OLDER = {f"value{n}_{part}": text(200) for n in range(1, 5) for part in ("name", "unit")}
+CHANNEL_FIELDS = fields(
+    channel_name=text(200),
+    streams=array(LABEL) | {"maxItems": 1000},
+    retention_days=whole(1, 36_500, null=True),
+    **_OLDER,
+)
+TAG_FIELDS = fields(("tag",), tag=TAG)
+CHANNEL = fields(
+    ("channel", "channel_name", "last_update", "streams", "retention_days"),
+    channel=COUNT,
+    channel_name=STRING,
+    tag=TAG_OR_NULL,
+    last_update=TIME_OR_NULL,
+    streams=array(exactly(key=STRING, label=STRING, unit=STRING)),
+    retention_days=NUMBER_OR_NULL,
+)
+
+DATAPOINT = exactly(_id=STRING | {"pattern": "^[0-9a-f]{24}$"}, tag=TAG_OR_NULL, value={}, at=TIME)
+RESULT = exactly(_id={"type": "null"}, value={}, at=TIME_OR_NULL)
+STREAM = fields(
+    ("channel", "channel_name", "last_update"),
+    channel=COUNT,
+    channel_name=STRING,
+    last_update=TIME_OR_NULL,
+    stream=array(ref("Datapoint")),
+    aggr_type=STRING,
+    interval=STRING,
+    result=array(ref("Result")),
+)
+POINT = fields(
+    ("value",),
+    value={"type": ["number", "string", "object"]},
+    tag={"anyOf": [TAG, {"type": "null"}]},
+    at={"type": ["string", "null"], "description": "default: now; local time, or ISO 8601 with an offset"},
+)
+POINTS: Schema = {"anyOf": [ref("Point"), array(ref("Point")) | {"maxItems": 10_000}]}
+
+EVENT_FIELDS = fields(
+    mapped_ch=whole(0, MAX_INTEGER, null=True),
+    description=text(1000),
+    notify_type={"enum": ["email", "http"]},
+    post_url=text(2000),
+    enabled=FLAG,
+    source=text(1000) | {"description": "a path into the value, steps parted by `:`"},
+    operator={"enum": ["=", "<", ">", "<=", ">=", "!="]},
+    threshold=text(1000),
+    repeat={"enum": ["every", "crossing"]},
+    min_interval=whole(0, 366 * 86_400) | {"description": "seconds between two notifications"},
+)
+EVENT = exactly(
+    event_id=COUNT,
+    mapped_ch=NUMBER_OR_NULL,
+    description=STRING,
+    notify_type=STRING,
+    post_url=STRING,
+    enabled=BOOLEAN,
+    source=STRING,
+    operator=STRING,
+    threshold=STRING,
+    repeat=STRING,
+    min_interval=COUNT,
+)
+
+_EMAIL: Schema = {
+    "type": "string",
+    "maxLength": 254,
+    "pattern": r"^\s*([A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*@([A-Za-z0-9]{1,63}\.){1,8}[A-Za-z]{2,10})?\s*$",
+}
+USER_FIELDS = fields(
+    email1=_EMAIL,
+    email2=_EMAIL,
+    organization=text(200),
+    locale={"type": "string", "description": "an IANA time zone"},
+    user_alias=text(200),
+)
+USER = exactly(
+    user_id=STRING | {"pattern": r"^U\d{6,}$"},
+    api_token=STRING,
+    device_token=STRING,
+    email1=STRING,
+    email2=STRING,
+    organization=STRING,
+    locale=STRING,
+    user_alias=STRING,
+    storage=exactly(count=COUNT, usage_bytes=COUNT, maxSize=COUNT, avg_obj_size=COUNT),
+)
+
+PUBLISH = fields(("payload",), payload=text(64 * 1024), qos={"enum": [0, 1, "0", "1"], "default": 0})
+SESSION = exactly(
+    client_id=STRING,
+    ipaddress=STRING,
+    clean_sess=BOOLEAN,
+    proto_ver={"enum": [3, 4, 5]},
+    keepalive=COUNT,
+    connected_at=TIME,
+)
+
+COMPONENTS = {
+    "Channel": CHANNEL,
+    "ChannelFields": CHANNEL_FIELDS,
+    "Datapoint": DATAPOINT,
+    "Device": DEVICE,
+    "DeviceFields": DEVICE_FIELDS,
+    "Done": OK,
+    "Error": ERROR,
+    "Event": EVENT,
+    "EventFields": EVENT_FIELDS,
+    "Point": POINT,
+    "Points": POINTS,
+    "Publish": PUBLISH,
+    "Result": RESULT,
+    "Session": SESSION,
+    "Stream": STREAM,
+    "TagFields": TAG_FIELDS,
+    "User": USER,
+    "UserFields": USER_FIELDS,
+}

@@ -1,0 +1,93 @@
+"""/v2/stream/{channel}: beyond the contract CSV, lines of JSON, buckets of time and ETags."""
+
+import hashlib
+from collections.abc import Iterator
+from itertools import chain
+
+from django.http import HttpResponse, HttpResponseNotModified, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
+from django.utils.http import parse_etags
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from api import options
+from api.parsers import ExactJSONParser
+from api.streams import Head, StreamReader, few, in_array, in_shape, json, read
+from api.v2 import points
+from api.viewsets import stream_time
+from thingscale.lib.errors import Refused
+from thingscale.streams import actions, intervals, queries, tables
+from thingscale.streams.queries import Selection
+
+JSON, LINES, CSV = "application/json", "application/x-ndjson", "text/csv"
+MAX_KEY = 255  # characters of an Idempotency-Key
+
+
+class StreamViewSet(StreamReader):
+    parser_classes = [ExactJSONParser]
+
+    def retrieve(self, request: Request, number: str) -> HttpResponseBase:
+        answer = super().retrieve(request, number)
+        patch_vary_headers(answer, ["Accept"])
+        return answer
+
+    def create(self, request: Request, number: str) -> Response:
+        channel = self.channel(number)
+        sent = points.parse(self.body(), self.user.zone)
+        stored = actions.store_points(channel, sent, self._idempotency_key())
+        return Response({"stored": stored}, 201)
+
+    def rows(self, head: Head, selection: Selection, limit: int | None = None) -> HttpResponseBase:
+        media_type = self.request._request.get_preferred_type([JSON, LINES, CSV]) or JSON
+        parts = _written(media_type, head, selection, limit)
+        if limit is not None and limit <= queries.PAGE:
+            answer = self._with_etag(b"".join(parts), media_type)
+        else:
+            answer = StreamingHttpResponse(parts, content_type=media_type)
+        if media_type == CSV:
+            answer["Content-Disposition"] = f'attachment; filename="channel-{head["channel"]}.csv"'
+        return answer
+
+    def aggregated(self, head: Head, selection: Selection) -> HttpResponse | None:
+        interval = options.choice(self.request, "INTERVAL", intervals.INTERVALS, "")
+        if not interval:
+            return super().aggregated(head, selection)
+        function = options.choice(self.request, "AGGREGATE", intervals.FUNCTIONS, "avg")
+        buckets = few(intervals.aggregate(selection, function, interval))
+        result = [
+            {"_id": None, "value": in_shape(leaves), "at": stream_time(begin, self.user)}
+            for begin, leaves in buckets
+        ]
+        return json({**head, "aggr_type": function, "interval": interval, "result": result})
+
+    def _with_etag(self, body: bytes, media_type: str) -> HttpResponseBase:
+        """Only of an answer small enough to be made before it is sent."""
+        etag = f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
+        known = parse_etags(self.request.headers.get("If-None-Match", ""))
+        same = "*" in known or any(each.removeprefix("W/") == etag for each in known)
+        answer = HttpResponseNotModified() if same else HttpResponse(body, content_type=media_type)
+        answer["ETag"] = etag
+        return answer
+
+    def _idempotency_key(self) -> str | None:
+        key = self.request.headers.get("Idempotency-Key", "")
+        if len(key) > MAX_KEY:
+            raise Refused("BAD_PARAMETER", f"Idempotency-Key: has at most {MAX_KEY} characters.")
+        return key or None
+
+
+def _written(media_type: str, head: Head, selection: Selection, limit: int | None) -> Iterator[bytes]:
+    """The document in parts; the first datapoints are already read."""
+    if media_type == LINES:
+        return _in_lines(read(selection, limit, queries.V2_LINES), "\n")
+    if media_type == CSV:
+        paths = tables.columns(selection)
+        rows = read(selection, limit, tables.form(paths))
+        return _in_lines(chain([tables.line(tables.names(paths))], rows), "\r\n")
+    return in_array(head, read(selection, limit, queries.V2))
+
+
+def _in_lines(pages: Iterator[str], end: str) -> Iterator[bytes]:
+    for page in pages:
+        yield (page + end).encode()

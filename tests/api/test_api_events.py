@@ -1,0 +1,171 @@
+"""GET, POST, PUT, DELETE /v2/event."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from api_calls import Caller, document, refusal
+from django.db import connections
+
+from thingscale.accounts.models import User
+from thingscale.events import actions
+from thingscale.events.models import Event
+from thingscale.streams.models import Channel
+
+EMPTY: dict[str, Any] = {
+    "mapped_ch": None,
+    "description": "",
+    "notify_type": "email",
+    "post_url": "",
+    "enabled": True,
+    "source": "",
+    "operator": "=",
+    "threshold": "",
+    "repeat": "every",
+    "min_interval": 0,
+}
+FULL: dict[str, Any] = {
+    "mapped_ch": 0,
+    "description": "too hot",
+    "notify_type": "http",
+    "post_url": "https://example.com/hook?a=b",
+    "enabled": False,
+    "source": "data:value",
+    "operator": ">=",
+    "threshold": "23.40",
+    "repeat": "crossing",
+    "min_interval": 60,
+}
+
+
+def test_a_new_event(api: Caller) -> None:
+    response = api.post("event")
+    assert (response.status_code, document(response)) == (201, {"event_id": 1})
+    assert document(api.get("event")) == document(api.get("event/1")) == [{"event_id": 1} | EMPTY]
+
+
+def test_a_new_event_with_all_fields(api: Caller, channel: Channel) -> None:
+    assert document(api.post("event", FULL)) == {"event_id": 1}
+    assert document(api.get("event/1/")) == [{"event_id": 1} | FULL]
+
+
+def test_changing_an_event(api: Caller, channel: Channel) -> None:
+    api.post("event")
+    response = api.put("event/1", FULL)
+    assert (response.status_code, document(response)) == (200, {"result": "OK"})
+    assert document(api.get("event/1")) == [{"event_id": 1} | FULL]
+    assert api.put("event/1", {"mapped_ch": None}).status_code == 200
+    assert document(api.get("event/1")) == [{"event_id": 1} | FULL | {"mapped_ch": None}]
+    assert api.put("event/1", {}).status_code == 200
+
+
+def test_what_a_get_returned_can_be_sent_back(api: Caller, channel: Channel) -> None:
+    api.post("event", FULL)
+    (row,) = document(api.get("event/1"))
+    assert api.put("event/1", row | {"event_id": 7, "unknown": 1}).status_code == 200
+    assert document(api.get("event")) == [row]
+
+
+def test_a_number_never_comes_again(api: Caller, outsider: Caller) -> None:
+    assert [document(api.post("event"))["event_id"] for _ in range(3)] == [1, 2, 3]
+    response = api.delete("event/3")
+    assert (response.status_code, document(response)) == (200, {"result": "OK"})
+    assert document(api.post("event")) == {"event_id": 4}
+    assert [row["event_id"] for row in document(api.get("event"))] == [1, 2, 4]
+    assert document(outsider.post("event")) == {"event_id": 1}
+
+
+@pytest.mark.parametrize("number", ["9", "0", "-1", "x", "01", "1.0", "9" * 30, "%00"])
+def test_no_such_event(api: Caller, number: str) -> None:
+    api.post("event")
+    assert refusal(api.get(f"event/{number}")) == (404, "NO_EVENT")
+    assert refusal(api.put(f"event/{number}", {})) == (404, "NO_EVENT")
+    assert refusal(api.delete(f"event/{number}")) == (404, "NO_EVENT")
+
+
+def test_an_outsider_sees_nothing(api: Caller, outsider: Caller, channel: Channel) -> None:
+    api.post("event", FULL)
+    assert document(outsider.get("event")) == []
+    assert refusal(outsider.get("event/1")) == (404, "NO_EVENT")
+    assert refusal(outsider.put("event/1", {"description": "mine"})) == (404, "NO_EVENT")
+    assert refusal(outsider.delete("event/1")) == (404, "NO_EVENT")
+    assert refusal(outsider.post("event", {"mapped_ch": 0})) == (400, "BAD_PARAMETER")
+    assert document(api.get("event/1")) == [{"event_id": 1} | FULL]
+
+
+BAD_FIELDS = [
+    ("mapped_ch", 1),
+    ("mapped_ch", -1),
+    ("mapped_ch", "x"),
+    ("mapped_ch", 2**31),
+    ("notify_type", "sms"),
+    ("notify_type", None),
+    ("post_url", "ftp://example.com"),
+    ("post_url", "example.com"),
+    ("post_url", "http://" + "x" * 2000),
+    ("enabled", "maybe"),
+    ("operator", "=="),
+    ("operator", ""),
+    ("source", "a\0b"),
+    ("source", 7 * "x" * 1000),
+    ("threshold", ["1"]),
+    ("threshold", "x" * 1001),
+    ("repeat", "never"),
+    ("min_interval", -1),
+    ("min_interval", 10**9),
+    ("min_interval", "soon"),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), BAD_FIELDS)
+def test_a_bad_field_is_named(api: Caller, channel: Channel, field: str, value: Any) -> None:
+    api.post("event", FULL)
+    for response in (api.put("event/1", {field: value}), api.post("event", {field: value})):
+        assert refusal(response) == (400, "BAD_PARAMETER")
+        assert document(response)["detail"].startswith(f"{field}: ")
+    assert document(api.get("event")) == [{"event_id": 1} | FULL]
+
+
+def test_an_order_needs_a_number(api: Caller) -> None:
+    api.post("event", {"threshold": "open"})
+    for operator in ("<", ">", "<=", ">="):
+        assert refusal(api.put("event/1", {"operator": operator})) == (400, "BAD_PARAMETER")
+    assert api.put("event/1", {"operator": "!="}).status_code == 200
+    assert api.put("event/1", {"operator": "<", "threshold": " -3.5 "}).status_code == 200
+    assert refusal(api.put("event/1", {"threshold": "open"})) == (400, "BAD_PARAMETER")
+    assert api.put("event/1", {"threshold": 13}).status_code == 200
+    assert document(api.get("event/1"))[0]["threshold"] == "13"
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"12", b"a=1"])
+def test_a_body_that_is_not_the_object_expected(api: Caller, body: bytes) -> None:
+    api.post("event")
+    assert refusal(api.put("event/1", body)) == (400, "BAD_JSON_FORMAT")
+    assert refusal(api.post("event", body)) == (400, "BAD_JSON_FORMAT")
+    assert refusal(api.put("event/1")) == (400, "BAD_JSON_FORMAT")
+
+
+def test_one_too_many(api: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actions, "MAX_EVENTS", 2)
+    assert [api.post("event").status_code for _ in range(2)] == [201, 201]
+    assert refusal(api.post("event")) == (400, "BAD_PARAMETER")
+
+
+def test_deleting_the_channel_keeps_the_event(api: Caller, channel: Channel) -> None:
+    api.post("event", FULL)
+    assert api.delete("channel/0").status_code == 200
+    assert document(api.get("event/1"))[0]["mapped_ch"] is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_events_made_at_the_same_moment_have_different_numbers(api: Caller, owner: User) -> None:
+    def post(_: int) -> int:
+        try:
+            number: int = document(Caller(owner, api.token).post("event"))["event_id"]
+            return number
+        finally:
+            connections["default"].close()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(post, range(8))) == list(range(1, 9))
+    assert Event.objects.count() == 8

@@ -1,0 +1,164 @@
+"""GET /v2/stream/{channel} with X-INTERVAL: buckets of the user's calendar."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from api_calls import Caller, at, document, refusal, store
+
+from thingscale.accounts.models import User
+from thingscale.streams import queries
+from thingscale.streams.models import Channel
+
+WHOLE = {"X_STARTTIME": "2000-01-01 00:00", "X_ENDTIME": "2099-12-31 23:59"}
+EACH_MINUTE = range(72 * 60)
+
+
+def buckets(api: Caller, interval: str, function: str, **options: str) -> list[tuple[str, Any]]:
+    body = document(
+        api.get("stream/0", **WHOLE | {"X_INTERVAL": interval, "X_AGGREGATE": function} | options)
+    )
+    assert (body["interval"], body["aggr_type"]) == (interval, function)
+    assert all(row["_id"] is None for row in body["result"])
+    return [(row["at"], row["value"]) for row in body["result"]]
+
+
+def in_zone(make_user: Callable[..., User], zone: str) -> tuple[Caller, Channel]:
+    api = Caller(make_user("zone@example.com", zone))
+    api.post("channel/0")
+    return api, Channel.objects.get(user=api.user)
+
+
+@pytest.mark.parametrize(
+    ("function", "values"),
+    [
+        ("count", [3, 2]),
+        ("first", [{"t": 1}, "text"]),
+        ("last", [5, {"t": 9, "s": "x"}]),
+        ("avg", [{"t": 2}, {"t": 9}]),
+        ("sum", [{"t": 4}, {"t": 9}]),
+        ("min", [{"t": 1}, {"t": 9}]),
+        ("max", [{"t": 3}, {"t": 9}]),
+    ],
+)
+def test_each_function(api: Caller, channel: Channel, function: str, values: list[Any]) -> None:
+    rows = [("00:00", '{"t": 1}'), ("00:20", '{"t": 3}'), ("00:59", "5"), ("01:00", '"text"')]
+    store(channel, [(at(f"2026-01-31 {time}:00"), value) for time, value in rows])
+    store(channel, [(at("2026-01-31 01:59:59.9"), '{"t": 9, "s": "x"}')])
+    times = ["2026-01-31T09:00:00+0900", "2026-01-31T10:00:00+0900"]
+    assert buckets(api, "1h", function) == list(zip(times, values, strict=True))
+    assert buckets(api, "1h", function, X_PAGESORT="desc") == list(zip(times, values, strict=True))[::-1]
+
+
+def test_the_first_of_one_moment_came_first(api: Caller, channel: Channel) -> None:
+    store(channel, [(at("2026-01-31 00:00:00"), str(n)) for n in range(5)])
+    assert [buckets(api, "1m", function)[0][1] for function in ("first", "last")] == [0, 4]
+
+
+def test_the_shape_and_the_default(api: Caller, channel: Channel) -> None:
+    store(channel, [(at("2026-01-31 00:00:00"), "1"), (at("2026-01-31 00:14:00"), "2")])
+    body = document(api.get("stream/0?interval=15M", **WHOLE))
+    assert body == {
+        "channel": 0,
+        "channel_name": "sensor_1",
+        "last_update": "2026-01-31T09:14:00+0900",
+        "aggr_type": "avg",
+        "interval": "15m",
+        "result": [{"_id": None, "value": 1.5, "at": "2026-01-31T09:00:00+0900"}],
+    }
+
+
+def test_only_what_is_asked_for(api: Caller, channel: Channel) -> None:
+    rows = [(at("2026-01-31 00:00:00") + timedelta(minutes=n), "1", "ab"[n % 2]) for n in range(30)]
+    store(channel, rows)
+    assert [count for _, count in buckets(api, "10m", "count", X_TAGNAME="a")] == [5, 5, 5]
+    assert [n for _, n in buckets(api, "10m", "count", X_STARTTIME="2026-01-31 09:05")] == [5, 10, 10]
+    assert buckets(api, "10m", "sum", X_TAGNAME="none") == []
+    assert "interval" not in document(api.get("stream/0", X_ENDTIME="last", X_INTERVAL="1h"))
+
+
+@pytest.mark.parametrize("interval", ["1m", "5m", "10m", "15m", "30m", "1h"])
+def test_clock_intervals_in_a_half_hour_zone(make_user: Callable[..., User], interval: str) -> None:
+    api, channel = in_zone(make_user, "Asia/Kolkata")
+    store(channel, [(at("2026-01-31 00:00:00") + timedelta(minutes=n), "1") for n in range(180)])
+    minutes = int(interval[:-1]) * (60 if interval.endswith("h") else 1)
+    found = buckets(api, interval, "count")
+    assert all(int(time[14:16]) % minutes == 0 for time, _ in found)
+    assert [count for _, count in found[1:-1]] == [minutes] * (len(found) - 2)
+    assert found[0][0] == ("2026-01-31T05:30:00+0530" if minutes < 60 else "2026-01-31T05:00:00+0530")
+
+
+CLOCK_CHANGES = {
+    # autumn: a day of 25 hours, and the hour that comes twice is two buckets
+    "America/New_York 2026-11-01 1d": {"00:00:00-0400": 25 * 60},
+    "America/New_York 2026-11-01 1h": {"01:00:00-0400": 60, "01:00:00-0500": 60, "02:00:00-0500": 60},
+    "Europe/Berlin 2026-10-25 1d": {"00:00:00+0200": 25 * 60},
+    "Europe/Berlin 2026-10-25 2h": {"02:00:00+0200": 180},
+    "Europe/Berlin 2026-10-25 30m": {"02:30:00+0200": 30, "02:30:00+0100": 30},
+    "Europe/Berlin 2026-10-25 12h": {"00:00:00+0200": 780, "12:00:00+0100": 720},
+    # spring: a day of 23 hours, and an hour that is left out
+    "America/New_York 2026-03-08 1d": {"00:00:00-0500": 23 * 60},
+    "America/New_York 2026-03-08 1h": {"01:00:00-0500": 60, "03:00:00-0400": 60},
+    "America/New_York 2026-03-08 2h": {"00:00:00-0500": 120, "03:00:00-0400": 60},
+    "Europe/Berlin 2026-03-29 6h": {"00:00:00+0100": 300, "06:00:00+0200": 360},
+    # a day that begins twice, and one that begins at one o'clock
+    "America/Havana 2026-11-01 1d": {"00:00:00-0400": 25 * 60},
+    "America/Havana 2026-03-08 1d": {"01:00:00-0400": 23 * 60},
+    "Asia/Tokyo 2026-11-01 1d": {"00:00:00+0900": 24 * 60},
+    "Asia/Kolkata 2026-11-01 3h": {"03:00:00+0530": 180},
+}
+
+
+@pytest.mark.parametrize(("case", "times"), CLOCK_CHANGES.items())
+def test_a_clock_change(make_user: Callable[..., User], case: str, times: dict[str, int]) -> None:
+    zone, day, interval = case.split()
+    api, channel = in_zone(make_user, zone)
+    start = at(f"{day} 00:00:00") - timedelta(hours=24)
+    store(channel, [(start + timedelta(minutes=n), "1") for n in EACH_MINUTE])
+    found = buckets(api, interval, "count")
+    assert dict(found).items() >= {f"{day}T{time}": count for time, count in times.items()}.items()
+    assert len(dict(found)) == len(found)
+    assert sum(count for _, count in found) == len(EACH_MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        ("1w", ["2026-01-26", "2026-02-02", "2026-02-23"]),  # Mondays
+        ("1mo", ["2026-01-01", "2026-02-01", "2026-03-01"]),
+    ],
+)
+def test_weeks_and_months(api: Caller, channel: Channel, interval: str, expected: list[str]) -> None:
+    times = ["2026-01-31 14:59:59", "2026-02-02 12:00:00", "2026-02-28 15:00:00"]  # the last is in March
+    store(channel, [(at(time), "1") for time in times])
+    assert [time for time, _ in buckets(api, interval, "count")] == [
+        f"{day}T00:00:00+0900" for day in expected
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"X_INTERVAL": "7m"}, "X-INTERVAL"),
+        ({"X_INTERVAL": "0h"}, "X-INTERVAL"),
+        ({"X_INTERVAL": "1 day"}, "X-INTERVAL"),
+        ({"X_INTERVAL": "1h", "X_AGGREGATE": "median"}, "X-AGGREGATE"),
+        ({"X_AGGREGATE": "count"}, "X-AGGREGATE"),
+    ],
+)
+def test_a_bad_option_is_named(api: Caller, channel: Channel, options: dict[str, str], named: str) -> None:
+    response = api.get("stream/0", **WHOLE | options)
+    assert refusal(response) == (400, "BAD_PARAMETER")
+    assert document(response)["detail"].startswith(f"{named}: ")
+
+
+@pytest.mark.parametrize("function", ["avg", "count", "first"])
+def test_too_many_to_hold(
+    api: Caller, channel: Channel, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    store(channel, [(at("2026-01-31 00:00:00") + timedelta(minutes=n), "1") for n in range(5)])
+    monkeypatch.setattr(queries, "MAX_LEAVES", 4)
+    response = api.get("stream/0", X_INTERVAL="1m", X_AGGREGATE=function, **WHOLE)
+    assert refusal(response) == (400, "RANGE_TOO_LARGE")
+    assert len(buckets(api, "5m", function)) == 1

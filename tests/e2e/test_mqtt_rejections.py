@@ -1,0 +1,137 @@
+"""What can't be stored is answered, recorded with its reason, and told to the device."""
+
+import json
+
+import pytest
+from mqtt_clients import V5_PAHO, V31, V311_PAHO, Device, Raw, Start, connect_packet, gateway, json_publish
+from paho.mqtt.enums import MQTTProtocolVersion
+from support import Account
+
+from ingest.mqtt.packets import PUBACK, PUBREC, V5, Ack, Disconnect
+
+pytestmark = pytest.mark.e2e
+
+NOT_AUTHORIZED, TOPIC_NAME, TOO_LARGE, QUOTA, FORMAT = 0x87, 0x90, 0x95, 0x97, 0x99
+LONG = "x" * 65
+# topic behind the token, payload, reason, MQTT 5 reason code
+CASES: list[tuple[str, bytes, str, int]] = [
+    ("json/d1", b'{"broken": ', "BAD_JSON_FORMAT", FORMAT),
+    ("json/d1", b"", "BAD_JSON_FORMAT", FORMAT),
+    ("json/d1", b"NaN", "BAD_JSON_FORMAT", FORMAT),
+    ("json/d1", b'{"a": Infinity}', "BAD_JSON_FORMAT", FORMAT),
+    ("json/d1", b'"a\\u0000b"', "NUL_CHARACTER", FORMAT),
+    ("json/d1", b'"caf\xe9"', "BAD_JSON_FORMAT", FORMAT),
+    ("json/d1", b'{"a":' * 1000 + b"1" + b"}" * 1000, "BAD_JSON_FORMAT", FORMAT),
+    ("json/d1", b"[1, 2]", "BAD_JSON_FORMAT", FORMAT),
+    ("json/d1", b'"' + b"x" * 70_000 + b'"', "TOO_LARGE", FORMAT),
+    ("binary/d1", b"x" * 70_000, "TOO_LARGE", FORMAT),
+    ("d1", b"no pairs", "BAD_JSON_FORMAT", FORMAT),
+    ("json/0", b"1", "DEVICE_ID_ZERO", TOPIC_NAME),
+    ("json/", b"1", "DEVICE_ID_ZERO", TOPIC_NAME),
+    (f"json/{LONG}", b"1", "BAD_PARAMETER", TOPIC_NAME),
+    ("json/d\x011", b"1", "BAD_PARAMETER", TOPIC_NAME),
+    (f"json/d1/{LONG}", b"1", "UNKNOWN_TOPIC", TOPIC_NAME),
+    ("json/d1/tag/more", b"1", "UNKNOWN_TOPIC", TOPIC_NAME),
+    ("xml/d1/x/y", b"1", "UNKNOWN_TOPIC", TOPIC_NAME),
+    ("json/off", b"1", "DEVICE_DISABLED", NOT_AUTHORIZED),
+    ("json/one too many", b"1", "MAX_DEVICE_REACH", QUOTA),
+]
+
+
+def prepare(account: Account) -> None:
+    """d1 works, off is disabled, and there is no room for a third."""
+    account.device("d1")
+    off = account.device("off")
+    off.enabled = False
+    off.save()
+    account.user.max_devices = 2
+    account.user.save()
+
+
+@pytest.mark.parametrize(
+    "version",
+    [pytest.param(V31, id="3.1"), pytest.param(V311_PAHO, id="3.1.1"), pytest.param(V5_PAHO, id="5")],
+)
+def test_a_rejected_message_is_answered_recorded_and_reported(
+    stack: Start, account: Account, version: MQTTProtocolVersion
+) -> None:
+    running = gateway(stack)
+    prepare(account)
+    with Device(running, account, version=version) as device, Device(running, account) as neighbour:
+        assert neighbour.subscribe("+/errors") == [1]
+        for rest, payload, reason, code in CASES:
+            answer = device.publish(rest, payload)
+            assert answer == (code if version == V5_PAHO else 0), (rest, reason)
+            assert neighbour.publish("json/d1", b'"good"') == 0
+        assert device.ended is None
+        reported = [reason for rest, _, reason, _ in CASES if reported_to(rest)]
+        neighbour.payloads(len(reported))
+        assert [json.loads(message.payload)["error"] for message in neighbour.messages] == reported
+    recorded = account.user.rejected.order_by("id").values_list("reason", flat=True)
+    assert list(recorded) == [reason for _, _, reason, _ in CASES]
+    assert account.stored() == [('"good"', None)] * len(CASES)
+
+
+def reported_to(rest: str) -> bool:
+    """Whether there is a device to report to."""
+    levels = rest.split("/")
+    return levels[-1] != "" and len(levels) <= 3 and levels[0] != "xml"
+
+
+def test_errors_arrive_at_the_device_that_caused_them(stack: Start, account: Account) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    with Device(running, account) as device:
+        assert device.subscribe("d1/errors") == [1]
+        assert device.publish("json/d1", b"{") == 0
+        assert [json.loads(payload) for payload in device.payloads(1)] == [{"error": "BAD_JSON_FORMAT"}]
+        assert device.messages[0].topic == device.topic("d1/errors")
+
+
+def test_bad_messages_do_not_harm_good_ones_of_the_same_segment(stack: Start, account: Account) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    payloads = [b"1", b"{", b"2", b'"\\u0000"', b"1e400", b"3"]
+    with Raw(running.mqtt, V5) as client:
+        client.open(connect_packet(account, "raw", V5))
+        client.send(*[json_publish(account, "d1", p, 1, i) for i, p in enumerate(payloads, 1)])
+        answers = [client.receive() for _ in payloads]
+    codes = [0, FORMAT, 0, FORMAT, FORMAT, 0]
+    assert answers == [Ack(PUBACK, i, code, {}) for i, code in enumerate(codes, 1)]
+    assert account.stored() == [("1", None), ("2", None), ("3", None)]
+
+
+def test_a_failed_qos_2_exchange_is_over(stack: Start, account: Account) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    with Raw(running.mqtt, V5) as client:
+        client.open(connect_packet(account, "raw", V5))
+        client.send(json_publish(account, "d1", b"{", 2, 5))
+        assert client.receive() == Ack(PUBREC, 5, FORMAT, {})
+        client.send(json_publish(account, "d1", b"6", 2, 5))
+        assert client.receive() == Ack(PUBREC, 5, 0, {})
+    assert account.stored() == [("6", None)]
+
+
+def test_a_packet_beyond_the_limit_closes_the_connection(stack: Start, account: Account) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    huge = b'"' + b"x" * 300_000 + b'"'
+    with Device(running, account) as neighbour, Device(running, account, version=V5_PAHO) as device:
+        device.client.publish(device.topic("json/d1"), huge, 1)
+        assert device.wait_end() == TOO_LARGE
+        with Raw(running.mqtt) as older:
+            older.open(connect_packet(account, "raw"))
+            older.send(b"\x30\xff\xff\xff\x7f")
+            assert older.receive() is None
+        assert neighbour.publish("json/d1", b"1") == 0
+    assert account.stored() == [("1", None)]
+
+
+def test_the_reason_of_a_large_packet_is_a_disconnect(stack: Start, account: Account) -> None:
+    running = gateway(stack)
+    with Raw(running.mqtt, V5) as client:
+        client.open(connect_packet(account, "raw", V5))
+        client.send(b"\x30\x81\x80\x10")
+        assert client.receive() == Disconnect(TOO_LARGE, {})
+        assert client.receive() is None

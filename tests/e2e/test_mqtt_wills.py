@@ -1,0 +1,136 @@
+"""Wills, and the take-over of a session by a second connection."""
+
+import time
+
+import pytest
+from mqtt_clients import V5_PAHO, V31, V311_PAHO, Device, Start, gateway
+from paho.mqtt.enums import MQTTProtocolVersion
+from stack import wait_until
+from support import Account
+
+pytestmark = pytest.mark.e2e
+VERSIONS = [
+    pytest.param(V31, id="3.1"),
+    pytest.param(V311_PAHO, id="3.1.1"),
+    pytest.param(V5_PAHO, id="5"),
+]
+TAKEN_OVER = 0x8E
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_will_is_stored_and_delivered(stack: Start, account: Account, version: MQTTProtocolVersion) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    with Device(running, account, version=version) as watcher:
+        assert watcher.subscribe("json/d1/lost", "d1/subscribe", qos=2) == [2, 2]
+        with Device(running, account, "a", version).will("json/d1/lost", b'"gone"', qos=2) as first:
+            first.vanish()
+        with Device(running, account, "b", version).will("d1/subscribe", b"off", qos=1) as second:
+            second.vanish()
+        assert watcher.payloads(2) == [b'"gone"', b"off"]
+    assert account.stored() == [('"gone"', "lost")]
+
+
+def test_a_will_waits_for_a_durable_session(stack: Start, account: Account) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    with Device(running, account, "lasting", clean=False) as away:
+        assert away.subscribe("json/d1") == [1]
+    with Device(running, account).will("json/d1", b"13", qos=1) as device:
+        device.vanish()
+    wait_until(lambda: account.stored() == [("13", None)], what="the will's datapoint")
+    with Device(running, account, "lasting", clean=False) as back:
+        assert back.payloads(1) == [b"13"]
+
+
+def test_a_retained_will_with_an_empty_payload_clears_what_was_retained(
+    stack: Start, account: Account
+) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    with Device(running, account) as watcher:
+        assert watcher.subscribe("json/d1") == [1]
+        with Device(running, account).will("json/d1", b"", qos=1, retain=True) as device:
+            assert device.publish("json/d1", b"4", retain=True) == 0
+            device.vanish()
+        assert watcher.payloads(2) == [b"", b"4"]
+    assert account.stored() == [("4", None)]
+    assert account.user.rejected.count() == 0
+
+
+@pytest.mark.parametrize("version", VERSIONS[1:])
+def test_no_will_after_disconnect(stack: Start, account: Account, version: MQTTProtocolVersion) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    with Device(running, account, version=version) as watcher:
+        assert watcher.subscribe("json/d1") == [1]
+        with Device(running, account, "a", version).will("json/d1", b'"will"', qos=1):
+            pass
+        assert watcher.publish("json/d1", b'"marker"') == 0
+        assert watcher.payloads(1) == [b'"marker"']
+    assert account.stored() == [('"marker"', None)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_take_over_closes_the_older_connection_and_leaves_its_will(
+    stack: Start, account: Account, version: MQTTProtocolVersion
+) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    older = Device(running, account, "same", version).will("json/d1", b'"will"', qos=1)
+    with older, Device(running, account, "same", version) as newer:
+        reason = older.wait_end()
+        assert reason == TAKEN_OVER if version == V5_PAHO else reason
+        wait_until(lambda: account.stored() == [('"will"', None)], what="the will")
+        assert newer.publish("json/d1", b"1") == 0
+    assert len(account.stored()) == 2
+
+
+@pytest.mark.parametrize("version", VERSIONS[1:])
+def test_take_over_of_a_durable_session_goes_on_with_it(
+    stack: Start, account: Account, version: MQTTProtocolVersion
+) -> None:
+    running = gateway(stack)
+
+    def connection() -> Device:
+        return Device(running, account, "same", version, clean=False, expiry=60)
+
+    with connection() as older:
+        assert older.subscribe("d1/subscribe") == [1]
+        with connection() as newer:
+            older.wait_end()
+            assert newer.session_present
+            assert newer.publish("d1/subscribe", b"1") == 0
+            assert newer.payloads(1) == [b"1"]
+
+
+def test_two_users_may_use_the_same_client_id(stack: Start, account: Account, outsider: Account) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    with Device(running, account, "same") as mine, Device(running, outsider, "same") as other:
+        assert other.publish("json/d1", b"2") == 0
+        assert mine.publish("json/d1", b"1") == 0
+        assert mine.ended is None
+    assert account.stored() == [("1", None)]
+
+
+def test_a_delayed_will_waits_and_is_cancelled_by_the_clients_return(stack: Start, account: Account) -> None:
+    running = gateway(stack)
+    account.device("d1")
+
+    def device(client_id: str, payload: bytes) -> Device:
+        made = Device(running, account, client_id, V5_PAHO, clean=False, expiry=60)
+        return made.will("json/d1", payload, qos=1, delay=1)
+
+    with device("returns", b'"returned"') as away:
+        away.vanish()
+    with device("taken over", b'"taken over"') as older, device("returns", b"0"), device("taken over", b"0"):
+        older.wait_end()
+        gone = device("gone", b'"gone"')
+        with gone:
+            gone.vanish()
+        vanished = time.monotonic()
+        assert account.stored() == []
+        wait_until(lambda: account.stored() == [('"gone"', None)], what="the delayed will")
+        assert time.monotonic() - vanished > 0.5
+        assert account.stored() == [('"gone"', None)]

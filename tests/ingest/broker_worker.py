@@ -1,0 +1,112 @@
+"""Brokers of the user's own, and the worker behind them, for test_broker_mode.py."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from stack import Stack, answers, free_port, wait_until
+
+from thingscale.local.servers import Servers
+
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+CONFIG = """
+listener {port} 127.0.0.1
+allow_anonymous true
+max_inflight_messages 0
+max_queued_messages 0
+persistence false
+"""
+V311, V5 = MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
+
+
+class Broker(NamedTuple):
+    """Ports for MQTT 3.1.1 and for 5."""
+
+    name: str
+    port: int
+    port5: int
+
+
+@contextmanager
+def mosquitto() -> Iterator[Broker]:
+    assert MOSQUITTO
+    folder, port = Path(tempfile.mkdtemp(prefix="thingscale-mosquitto-")), free_port()
+    config = folder / "mosquitto.conf"
+    config.write_text(CONFIG.format(port=port))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([MOSQUITTO, "-c", str(config)], stdout=log, stderr=log)
+    try:
+        wait_until(lambda: answers(port), 10, "mosquitto")
+        yield Broker("mosquitto", port, port)
+    finally:
+        process.terminate()
+        process.wait(10)
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def rumqttd() -> Iterator[Broker]:
+    servers = Servers(want={"broker"}, fast=True)
+    with servers:
+        yield Broker("rumqttd", *servers.broker.ports)
+
+
+class Worker:
+    """`manage.py ingest` in broker mode; `environment` as for the stack."""
+
+    def __init__(self, broker: Broker, client_id: str = "thingscale-ingest-1", **environment: str) -> None:
+        self._stack = Stack(
+            THINGSCALE_INGEST="broker",
+            THINGSCALE_BROKER_CLIENT_ID=client_id,
+            MQTT_URL=f"mqtt://127.0.0.1:{broker.port}",
+            MQTT5_URL=f"mqtt://127.0.0.1:{broker.port5}",
+            **environment,
+        )
+
+    def start(self) -> None:
+        begun = self.log().count("Subscribed at") if self._stack.processes else 0
+        process = self._stack.launch("worker", ["manage.py", "ingest"])
+        wait_until(
+            lambda: self.log().count("Subscribed at") > begun or process.poll() is not None, 30, "the worker"
+        )
+        assert process.poll() is None, self.log()
+
+    def kill(self) -> None:
+        """Harmless where it has ended already."""
+        self._stack.kill("worker")
+
+    def stop(self) -> int:
+        self._stack.stop()
+        return self._stack.processes["worker"].returncode
+
+    def log(self) -> str:
+        return self._stack.log("worker")
+
+
+class Device:
+    """paho-mqtt, unmodified; `acked` counts what the broker has acknowledged."""
+
+    def __init__(self, broker: Broker, version: MQTTProtocolVersion = V311) -> None:
+        self.acked = 0
+        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=version)
+        self.client.max_inflight_messages_set(1000)
+        self.client.on_publish = self._on_publish
+        self.client.connect("127.0.0.1", broker.port5 if version == V5 else broker.port)
+        self.client.loop_start()
+        wait_until(self.client.is_connected, 10, "the broker")
+
+    def _on_publish(self, *_: object) -> None:
+        self.acked += 1
+
+    def publish(self, topic: str, payload: bytes | str, qos: int = 1) -> None:
+        self.client.publish(topic, payload, qos=qos)
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()

@@ -1,0 +1,236 @@
+"""The HTTP connector's answers (CONTRACT 5), from both adapters alike."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from connecting import OLDEST, V1, V2, Connection, Reply, raw, view
+from feeding import held_values, reasons, values
+from support import Account
+
+from thingscale.devices.models import Device, RejectedMessage
+from thingscale.streams.actions import configure_device
+
+LONG = "x" * 65
+
+
+@pytest.fixture(scope="module", params=[raw, view])
+def http(request: pytest.FixtureRequest, django_db_setup: None) -> Iterator[Connection]:
+    """Started once for all tests: it knows nothing that outlives an account."""
+    with request.param() as adapter:
+        yield adapter
+
+
+def post(
+    http: Connection,
+    account: Account,
+    path: str = V2,
+    body: bytes = b"1",
+    device: str | bytes = "d1",
+    **more: str,
+) -> Reply:
+    headers: dict[str, str | bytes] = {"X-DEVICETOKEN": account.device_token, "X-DEVICEID": device}
+    return http.send(
+        "POST", path, headers | {name.replace("_", "-"): text for name, text in more.items()}, body
+    )
+
+
+@pytest.mark.parametrize("path", [V2, V2.rstrip("/")])
+def test_v2_is_stored_when_it_is_answered(http: Connection, account: Account, path: str) -> None:
+    account.device("d1")
+    assert post(http, account, path, b'{"temp": 23.40}').short == (200, "OK")
+    assert account.stored() == [('{"temp": 23.40}', None)]
+
+
+@pytest.mark.parametrize("path", [V1, V1.rstrip("/"), OLDEST, OLDEST.rstrip("/")])
+def test_v1_is_url_encoded(http: Connection, account: Account, path: str) -> None:
+    account.device("d1")
+    assert post(http, account, path, b"v=23.40&v2=a%2Bb+c&x=1\r\n", X_TAGNAME="not in v1").short == (
+        200,
+        "OK",
+    )
+    assert account.stored() == [('{"value": 23.40, "value2": "a+b c"}', None)]
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain", ""],
+)
+@pytest.mark.parametrize(("path", "body"), [(V2, b'{"value": 1}'), (V1, b"v=1")], ids=["v2", "v1"])
+def test_the_body_is_read_by_the_path_whatever_its_label(
+    http: Connection, account: Account, path: str, body: bytes, content_type: str
+) -> None:
+    account.device("d1")
+    assert post(http, account, path, body, Content_Type=content_type).short == (200, "OK")
+    assert values(account) == ['{"value": 1}']
+
+
+def test_device_ids_and_tags_are_utf_8(http: Connection, account: Account) -> None:
+    account.device("温度計 1.a")
+    assert post(http, account, device="温度計 1.a", X_TAGNAME="Küche 2").short == (200, "OK")
+    assert account.stored() == [("1", "Küche 2")]
+
+
+def test_an_empty_tag_is_none(http: Connection, account: Account) -> None:
+    account.device("d1")
+    assert post(http, account, X_TAGNAME="").short == (200, "OK")
+    assert account.stored() == [("1", None)]
+
+
+def test_a_new_device_is_found_and_then_disabled(http: Connection, account: Account) -> None:
+    assert post(http, account, body=b"1").short == (201, "NEW_DEVICE_FOUND")
+    assert post(http, account, body=b"2").short == (403, "DEVICE_DISABLED")
+    device = Device.objects.get(user=account.user)
+    assert held_values(device) == [1, 2]
+    configure_device(device, {"enabled": True})
+    assert post(http, account, body=b"3").short == (403, "NO_MAPPED_CH")
+    configure_device(device, {"mapped_channel": account.channel()})
+    assert post(http, account, body=b"4").short == (200, "OK")
+    assert values(account) == ["1", "2", "3", "4"]
+
+
+def test_disabled_is_said_before_unmapped(http: Connection, account: Account) -> None:
+    configure_device(account.device("d1", None), {"enabled": False})
+    assert post(http, account).short == (403, "DEVICE_DISABLED")
+    assert reasons(account) == ["DEVICE_DISABLED"]
+
+
+def test_an_account_that_is_full(http: Connection, account: Account) -> None:
+    account.user.max_devices = 0
+    account.user.save()
+    assert post(http, account).short == (403, "MAX_DEVICE_REACH")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        *((V2, body) for body in (b"", b"{", b"[1]", b"null", b"NaN", rb'"\u0000"', b"v=1", b"[" * 1000)),
+        (V2, '"ä"'.encode("latin-1")),
+        *((V1, body) for body in (b"", b"12", b"x=1", b"v=%00", b"v=%E4", b'{"value": 1}')),
+    ],
+)
+def test_a_payload_that_can_not_be_read(http: Connection, account: Account, path: str, body: bytes) -> None:
+    account.device("d1")
+    assert post(http, account, path, body).short == (400, "BAD_JSON_FORMAT")
+    row = RejectedMessage.objects.get(user=account.user)
+    assert (bytes(row.payload), row.device_id, row.size) == (body[:256], "d1", len(body))
+    assert values(account) == []
+
+
+@pytest.mark.parametrize("device", ["0", ""])
+def test_a_device_id_that_is_no_id(http: Connection, account: Account, device: str) -> None:
+    assert post(http, account, device=device).short == (400, "DEVICE_ID_ZERO")
+    assert reasons(account) == ["DEVICE_ID_ZERO"]
+
+
+def test_no_device_id_at_all(http: Connection, account: Account) -> None:
+    reply = http.send("POST", V2, {"X-DEVICETOKEN": account.device_token}, b"1")
+    assert reply.short == (400, "DEVICE_ID_ZERO")
+
+
+@pytest.mark.parametrize("name", [LONG, "a/b", "a+b", "a#b", "caf\xe9".encode("latin-1")])
+def test_impossible_device_ids_and_tags(http: Connection, account: Account, name: str | bytes) -> None:
+    account.device("d1")
+    assert post(http, account, device=name).short == (400, "BAD_PARAMETER")
+    assert post(http, account, **{"X-TAGNAME": name}).short == (400, "BAD_PARAMETER")  # type: ignore[arg-type]
+    assert reasons(account) == ["BAD_PARAMETER"] * 2
+    assert values(account) == []
+
+
+@pytest.mark.parametrize(
+    "wrong", ["missing", "empty", "unknown", "api token", "lower case", "latin-1", "long"]
+)
+def test_wrong_tokens(http: Connection, account: Account, wrong: str) -> None:
+    account.device("d1")
+    token: dict[str, str | bytes] = {
+        "empty": "",
+        "unknown": "0" * 32,
+        "api token": account.api_token,
+        "lower case": account.device_token.lower() + " ",
+        "latin-1": b"\xe9" * 32,
+        "long": "A" * 60_000,
+    }
+    headers: dict[str, str | bytes] = {"X-DEVICEID": "d1"}
+    if wrong != "missing":
+        headers["X-DEVICETOKEN"] = token[wrong]
+    assert http.send("POST", V2, headers, b"1").short == (401, "AUTH_REQUIRED")
+    assert values(account) == []
+
+
+@pytest.mark.parametrize("path", [V1, V2, OLDEST])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
+def test_other_methods(http: Connection, account: Account, method: str, path: str) -> None:
+    reply = http.send(method, path, {"X-DEVICETOKEN": account.device_token, "X-DEVICEID": "d1"}, b"")
+    assert (reply.status, reply.headers["allow"]) == (405, "POST")
+    assert not account.user.devices.exists()
+
+
+def test_the_payload_limit(http: Connection, account: Account) -> None:
+    account.device("d1")
+    fits = b'"' + b"x" * (64 * 1024 - 2) + b'"'
+    assert post(http, account, body=fits).short == (200, "OK")
+    assert post(http, account, body=fits + b" ").short == (413, "TOO_LARGE")
+    assert post(http, account, V1, b"v=" + b"1" * 500_000).short == (413, "TOO_LARGE")
+    assert values(account) == [fits.decode()]
+    assert reasons(account) == ["TOO_LARGE"] * 2
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type", "ok", "error"),
+    [
+        ("", "text/plain; charset=utf-8", "OK", "BAD_JSON_FORMAT"),
+        ("*/*", "text/plain; charset=utf-8", "OK", "BAD_JSON_FORMAT"),
+        ("application/json", "application/json", {"result": "OK"}, {"error": "BAD_JSON_FORMAT"}),
+        (
+            "text/html, application/json;q=0.9",
+            "application/json",
+            {"result": "OK"},
+            {"error": "BAD_JSON_FORMAT"},
+        ),
+    ],
+)
+def test_the_form_of_an_answer(
+    http: Connection, account: Account, accept: str, content_type: str, ok: object, error: object
+) -> None:
+    account.device("d1")
+    for body, expected in ((b"1", ok), (b"{", error)):
+        reply = post(http, account, body=body, Accept=accept)
+        assert reply.headers["content-type"] == content_type
+        assert (json.loads(reply.body) if "json" in content_type else reply.body.decode()) == expected
+
+
+def test_a_new_device_is_a_result_and_no_error(http: Connection, account: Account) -> None:
+    reply = post(http, account, Accept="application/json")
+    assert json.loads(reply.body) == {"result": "NEW_DEVICE_FOUND"}
+
+
+def test_an_outsiders_token_leads_to_the_outsiders_account(
+    http: Connection, account: Account, outsider: Account
+) -> None:
+    account.device("d1")
+    assert post(http, outsider, body=b'"theirs"').short == (201, "NEW_DEVICE_FOUND")
+    assert post(http, account, body=b'"ours"').short == (200, "OK")
+    assert values(account) == ['"ours"']
+    assert held_values(Device.objects.get(user=outsider.user)) == ["theirs"]
+
+
+def test_the_same_idempotency_key_is_stored_once(http: Connection, account: Account) -> None:
+    account.device("d1")
+    replies = [post(http, account, body=body, Idempotency_Key="k1") for body in (b"1", b"1")]
+    assert [reply.short for reply in replies] == [(200, "OK")] * 2
+    assert post(http, account, body=b"2", Idempotency_Key="k2").short == (200, "OK")
+    assert post(http, account, body=b"1").short == (200, "OK")
+    assert values(account) == ["1", "2", "1"]
+
+
+def test_an_idempotency_key_is_the_devices_own(http: Connection, account: Account, outsider: Account) -> None:
+    for owner, device in ((account, "d1"), (account, "d2"), (outsider, "d1")):
+        owner.device(device)
+        assert post(http, owner, device=device, Idempotency_Key="1").short == (200, "OK")
+    assert (len(values(account)), len(values(outsider))) == (2, 1)
+
+
+def test_a_held_message_with_an_idempotency_key_is_held_once(http: Connection, account: Account) -> None:
+    codes = [post(http, account, Idempotency_Key="k1").short for _ in range(2)]
+    assert codes == [(201, "NEW_DEVICE_FOUND"), (403, "DEVICE_DISABLED")]
+    assert held_values(Device.objects.get(user=account.user)) == [1]

@@ -1,0 +1,121 @@
+"""Settings from the environment: what is read, and errors that name the variable and hide the password."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from thingscale.lib import env
+from thingscale.lib.env import BadSetting
+
+SECRET = "hunter2"
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    return lambda value: monkeypatch.setenv("NAME", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "flag"),
+    [("1", True), ("true", True), ("Yes", True), ("0", False), ("FALSE", False), ("", False)],
+)
+def test_flags(given: Callable[[str], None], value: str, flag: bool) -> None:
+    given(value)
+    assert env.flag("NAME") is flag
+
+
+@pytest.mark.parametrize("value", ["on", "2", "maybe"])
+def test_a_flag_that_is_none(given: Callable[[str], None], value: str) -> None:
+    given(value)
+    with pytest.raises(BadSetting, match="NAME must be 1 or 0"):
+        env.flag("NAME")
+
+
+@pytest.mark.parametrize("value", ["-1", "65536", "1.5", "x", " ", "9" * 5000, "1e3"])
+def test_a_number_that_is_none(given: Callable[[str], None], value: str) -> None:
+    given(value)
+    with pytest.raises(BadSetting, match="NAME must be a whole number from 0 to 65535"):
+        env.integer("NAME", 1, 0, 65535)
+
+
+def test_numbers_and_defaults(given: Callable[[str], None]) -> None:
+    assert env.integer("NAME", 7) == 7
+    given("65535")
+    assert env.integer("NAME", 7, 0, 65535) == 65535
+    assert env.text("NAME") == "65535"
+
+
+def test_paths_are_absolute(given: Callable[[str], None]) -> None:
+    given("~/x/../y")
+    assert env.path("NAME", Path("/tmp")) == Path.home() / "y"
+
+
+def test_a_database_url(given: Callable[[str], None]) -> None:
+    given("postgresql://u:p%40ss@db.example.com:5433/name?sslmode=require&connect_timeout=3")
+    found = env.database("NAME")
+    assert {key: found[key] for key in ("NAME", "USER", "PASSWORD", "HOST", "PORT")} == {
+        "NAME": "name",
+        "USER": "u",
+        "PASSWORD": "p@ss",
+        "HOST": "db.example.com",
+        "PORT": "5433",
+    }
+    assert found["OPTIONS"] == {"sslmode": "require", "connect_timeout": "3"}
+
+
+def test_a_database_url_of_a_socket(given: Callable[[str], None]) -> None:
+    given("postgresql://thingscale@/thingscale?host=/run/pg")
+    assert env.database("NAME")["HOST"] == "/run/pg"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"mysql://u:{SECRET}@h/db",
+        f"postgresql://u:{SECRET}@[::1/db",
+        f"postgresql://u:{SECRET}@h/db?unknown=1",
+        f"postgresql://u:{SECRET}%zz@h/db",
+        f"u:{SECRET}@h",
+        f"password={SECRET} nonsense",
+    ],
+)
+def test_a_bad_database_url_hides_its_password(given: Callable[[str], None], value: str) -> None:
+    given(value)
+    with pytest.raises(BadSetting, match="NAME must look like postgresql://") as caught:
+        env.database("NAME")
+    assert SECRET not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_a_broker_url(given: Callable[[str], None]) -> None:
+    given("mqtt://user:p%40ss@broker.example.com:1884")
+    assert env.broker("NAME") == ("broker.example.com", 1884, "user", "p@ss")
+    given("mqtt://h")
+    assert env.broker("NAME") == ("h", 1883, None, None)
+
+
+def test_a_broker_that_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NAME", raising=False)
+    assert env.broker("NAME", "mqtt://other:1") == ("other", 1, None, None)
+    assert env.broker("NAME")[:2] == ("127.0.0.1", 1884)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"mqtts://u:{SECRET}@h",
+        f"mqtt://u:{SECRET}@h:99999",
+        f"mqtt://u:{SECRET}@h:0",
+        f"mqtt://u:{SECRET}@h:x",
+        f"mqtt://u:{SECRET}@[::1",
+        f"mqtt://u:{SECRET}@",
+        f"u:{SECRET}@h:1883",
+    ],
+)
+def test_a_bad_broker_url_hides_its_password(given: Callable[[str], None], value: str) -> None:
+    given(value)
+    with pytest.raises(BadSetting, match="NAME must look like mqtt://") as caught:
+        env.broker("NAME")
+    assert SECRET not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None

@@ -1,0 +1,52 @@
+"""Tokens and names."""
+
+import pytest
+from cryptography.fernet import InvalidToken
+
+from thingscale.lib import tokens
+from thingscale.lib.names import bad_device_id, bad_tag
+
+
+def test_new_tokens_are_32_upper_case_hex_characters_and_differ() -> None:
+    made = {tokens.new() for _ in range(100)}
+    assert len(made) == 100
+    assert all(tokens.well_formed(token) and token == token.upper() for token in made)
+
+
+@pytest.mark.parametrize("token", ["", "0" * 31, "0" * 33, "a" * 32, "G" * 32, "0" * 32 + "\n", "０" * 32])
+def test_what_is_no_token(token: str) -> None:
+    assert not tokens.well_formed(token)
+
+
+def test_encryption_is_undone_with_the_same_key_only() -> None:
+    token = tokens.new()
+    secret = tokens.encrypt(token, "key")
+    assert token.encode() not in secret
+    assert secret != tokens.encrypt(token, "key")
+    assert tokens.decrypt(secret, "key") == token
+    with pytest.raises(InvalidToken):
+        tokens.decrypt(secret, "another key")
+
+
+def test_a_digest_shows_nothing_of_the_token() -> None:
+    token = tokens.new()
+    assert len(tokens.digest(token)) == 32
+    assert tokens.digest(token) == tokens.digest(token) != bytes.fromhex(token)
+
+
+@pytest.mark.parametrize("name", ["a", "x" * 64, "é" * 64, "a b.c", "😀", "$", "0a", "~"])
+def test_names_that_serve_as_device_id_and_tag(name: str) -> None:
+    assert bad_device_id(name) is None
+    assert not bad_tag(name)
+
+
+@pytest.mark.parametrize("name", ["x" * 65, "/", "a+b", "#", "\n", "\x7f", "\x80", "a\ud800", "\0"])
+def test_names_that_do_not(name: str) -> None:
+    assert bad_device_id(name) == "BAD_PARAMETER"
+    assert bad_tag(name)
+
+
+def test_zero_is_a_tag_and_no_device_id() -> None:
+    assert bad_device_id("0") == bad_device_id("") == "DEVICE_ID_ZERO"
+    assert not bad_tag("0")
+    assert bad_tag("")

@@ -1,0 +1,34 @@
+"""Writes of events."""
+
+from typing import Any
+
+from django.db import transaction
+
+from thingscale.accounts.models import User
+from thingscale.events.models import Event, LastNumber
+from thingscale.lib.errors import Refused
+
+MAX_EVENTS = 1000  # a user: each datapoint is compared with the events of its channel
+
+
+@transaction.atomic
+def create_event(user: User, fields: dict[str, Any]) -> Event:
+    """Raises Refused: BAD_PARAMETER for one event too many."""
+    LastNumber.objects.get_or_create(user=user)
+    last = LastNumber.objects.select_for_update().get(user=user)
+    if Event.objects.for_user(user).count() >= MAX_EVENTS:
+        raise Refused("BAD_PARAMETER", f"event: you have {MAX_EVENTS} events, delete one first.")
+    last.number += 1
+    last.save()
+    return Event.objects.create(user=user, number=last.number, **fields)
+
+
+@transaction.atomic
+def update_event(event: Event, changes: dict[str, Any]) -> None:
+    for name, value in changes.items():
+        setattr(event, name, value)
+    event.save(update_fields=list(changes))
+
+
+def delete_event(event: Event) -> None:
+    event.delete()
