@@ -104,6 +104,7 @@ MQTT_WSS_PORT = env.integer("THINGSCALE_MQTT_WSS_PORT", 8084, 0, 65535)
 TLS_CERT = env.text("THINGSCALE_TLS_CERT")
 TLS_KEY = env.text("THINGSCALE_TLS_KEY")
 INGEST_MODE = env.text("THINGSCALE_INGEST", "gateway")
+BROKER_CLIENT_ID = env.text("THINGSCALE_BROKER_CLIENT_ID", "thingscale-ingest-1")
 BROKER_WINDOW = env.integer("THINGSCALE_BROKER_WINDOW", 10_000, 1, 65_535)
 MAX_CONNECTIONS = env.integer("THINGSCALE_MAX_CONNECTIONS", 25_000, 1)
 CONNECT_SECONDS = env.integer("THINGSCALE_CONNECT_SECONDS", 10, 1)
@@ -158,5 +159,5 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.text("THINGSCALE_LOG_LEVEL", "INFO")},
-    "loggers": {"gmqtt": {"level": 100}},  # it would log payloads; ingest/mqtt/client.py says what matters
+    "loggers": {"gmqtt": {"level": 100}},  # it would log payloads; thingscale/mqtt.py says what matters
 }

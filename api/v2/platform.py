@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.viewsets import OwnedViewSet, ok
-from thingscale import broker
+from thingscale import mqtt
 from thingscale.accounts.models import Token, User
 from thingscale.devices.models import Device, MqttSession
 from thingscale.devices.presence import connected
@@ -58,8 +58,8 @@ def _topics(user: User, device: Device) -> list[str]:
 
 def _publish(topic: str, payload: bytes, qos: int) -> None:
     try:
-        broker.publish(topic, payload, qos)
-    except broker.Unavailable:
+        mqtt.publish(topic, payload, qos)
+    except mqtt.Unavailable:
         raise Refused(
             "BROKER_UNAVAILABLE", "The MQTT broker is away: publish again a little later."
         ) from None

@@ -22,12 +22,11 @@ from django.db import Error
 from ingest import topics
 from ingest.grants import Grant
 from ingest.message import Outcome, RawMessage
-from ingest.mqtt import client
 from ingest.mqtt.codec import decode_publish, encode_ack
 from ingest.mqtt.packets import PUBACK, PUBLISH, PUBREC, ProtocolError, Publish, Version
 from ingest.pipeline import Completion, QueueFull, run_all
 from ingest.service import Ingest
-from thingscale.lib import env
+from thingscale import mqtt
 from thingscale.lib.clock import now_us
 
 log = logging.getLogger(__name__)
@@ -55,9 +54,9 @@ class BrokerWorker:
     messages of their group."""
 
     def __init__(self, group: str = "ingest") -> None:
-        client_id = env.text("THINGSCALE_BROKER_CLIENT_ID", "thingscale-ingest-1")
+        client_id: str = settings.BROKER_CLIENT_ID
         self._loop = asyncio.get_running_loop()
-        self._address: client.Address = settings.MQTT5_UPSTREAM
+        self._address: mqtt.Address = settings.MQTT5_UPSTREAM
         self._group = group
         self._seed = xxhash.xxh3_64_intdigest(client_id.encode())
         self.ingest = Ingest(self._dispatch)
@@ -71,7 +70,7 @@ class BrokerWorker:
         self._connecting: asyncio.Task[None] | None = None
 
     def _make_client(self, client_id: str) -> Any:
-        made = client.make(
+        made = mqtt.make_client(
             self._address,
             client_id,
             self._connected,
@@ -84,8 +83,8 @@ class BrokerWorker:
 
     async def start(self) -> None:
         self.ingest.start()
-        self._connecting = asyncio.create_task(client.connect(self._client, self._address))
-        await asyncio.wait({self._connecting}, timeout=client.CONNECT_SECONDS)
+        self._connecting = asyncio.create_task(mqtt.connect(self._client, self._address))
+        await asyncio.wait({self._connecting}, timeout=mqtt.CONNECT_SECONDS)
 
     async def stop(self) -> None:
         """What is not acknowledged stays with the broker."""
@@ -93,7 +92,7 @@ class BrokerWorker:
             self._connecting.cancel()
         await asyncio.to_thread(self.ingest.stop)
         await asyncio.sleep(0)  # the last acknowledgements are written
-        await client.disconnect(self._client)
+        await mqtt.disconnect(self._client)
         self._lookups.shutdown(wait=False)
 
     def _connected(self, connected: Any, *_: Any) -> None:

@@ -37,6 +37,7 @@ SWEEP_SECONDS = 1.0
 PING_SECONDS = 60.0  # of the links to the upstream broker
 RETRY_SECONDS = 0.02  # how often what waits for room in the queue is offered again
 LOOKUP_SECONDS = 10.0
+LAST_SECONDS = 0.1
 MAX_WILLS_WAITING = 10_000
 
 ClientKey = tuple[int, str]  # user's primary key (0: anonymous), client id
@@ -86,21 +87,24 @@ class Gateway:
             server.close()
         for session in list(self._sessions):
             session.hold(True)
-        deadline = self.now() + settings.DRAIN_SECONDS
-        while self._waiting and self.now() < deadline:
-            self._offer()
-            await asyncio.sleep(RETRY_SECONDS)
-        drained = await asyncio.to_thread(self.ingest.stop)
-        await asyncio.sleep(0)  # the last answers are written
+        await self._drain()
         for session in list(self._sessions):
-            session.fail(ReasonCode.SERVER_SHUTTING_DOWN, "shutting down")
-        await asyncio.sleep(0.05)
+            session.fail(ReasonCode.SERVER_SHUTTING_DOWN, "shutting down")  # and its will is due
+        drained = await asyncio.to_thread(self.ingest.stop)
+        await asyncio.sleep(LAST_SECONDS)  # what tells subscribers is on its way
         await self.publisher.stop()
         await asyncio.to_thread(self._presence.stop)
         for task in self._tasks:
             task.cancel()
         self._lookups.shutdown(wait=False, cancel_futures=True)
         log.info("Stopped; %s", "all that was accepted is stored" if drained else "the store was away")
+
+    async def _drain(self) -> None:
+        """Until what the clients sent is stored and answered, or time is up."""
+        deadline = self.now() + settings.DRAIN_SECONDS
+        while (self._waiting or self.ingest.pipeline.queued) and self.now() < deadline:
+            await asyncio.sleep(RETRY_SECONDS)  # noqa: ASYNC110 (the writer's thread has no event for it)
+        await asyncio.sleep(0)  # the last answers are written
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)

@@ -10,43 +10,32 @@ import secrets
 from typing import Any
 
 from django.conf import settings
-from gmqtt.storage import PersistentStorage
 
 from ingest.message import Outcome
-from ingest.mqtt import client
+from thingscale import mqtt
 
 MAX_IN_FLIGHT = 10_000
-
-
-class _Store(PersistentStorage):  # type: ignore[misc]
-    """gmqtt's queue of unacknowledged publishes, with a length."""
-
-    def __len__(self) -> int:
-        return len(self._messages)
-
-    def __bool__(self) -> bool:
-        return True
 
 
 class Publisher:
     def __init__(self) -> None:
         self.dropped = 0
-        self._address: client.Address = settings.MQTT5_UPSTREAM
-        self._store = _Store()
-        self._client: Any = client.make(
+        self._address: mqtt.Address = settings.MQTT5_UPSTREAM
+        self._store = mqtt.Store()
+        self._client: Any = mqtt.make_client(
             self._address, f"thingscale-gateway-{secrets.token_hex(4)}", persistent_storage=self._store
         )
         self._connecting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Does not wait for a broker that is away."""
-        self._connecting = asyncio.create_task(client.connect(self._client, self._address))
+        self._connecting = asyncio.create_task(mqtt.connect(self._client, self._address))
         await asyncio.wait({self._connecting}, timeout=1)
 
     async def stop(self) -> None:
         if self._connecting:
             self._connecting.cancel()
-        await client.disconnect(self._client)
+        await mqtt.disconnect(self._client)
 
     def publish(self, topic: str, payload: bytes, qos: int = 0, retain: bool = False) -> None:
         connection = self._client._connection

@@ -1,5 +1,6 @@
 """Wills, and the take-over of a session by a second connection."""
 
+import signal
 import time
 
 import pytest
@@ -134,3 +135,13 @@ def test_a_delayed_will_waits_and_is_cancelled_by_the_clients_return(stack: Star
         wait_until(lambda: account.stored() == [('"gone"', None)], what="the delayed will")
         assert time.monotonic() - vanished > 0.5
         assert account.stored() == [('"gone"', None)]
+
+
+def test_a_gateway_that_is_stopped_leaves_the_wills_of_its_clients(stack: Start, account: Account) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    with Device(running, account, "d1").will("json/d1", b'"stopped"') as device:
+        assert device.publish("json/d1", b"1") == 0
+        running.kill("ingest", signal.SIGTERM)
+        device.wait_end()
+    assert account.stored() == [("1", None), ('"stopped"', None)]
