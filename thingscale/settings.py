@@ -130,7 +130,7 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "ThingScale REST API",
-    "DESCRIPTION": "Devices, channels, datapoints and events. Options travel in headers, or as query parameters.",
+    "DESCRIPTION": "Devices, channels, datapoints, events. Options travel in headers or as query parameters.",
     "VERSION": "2",
     "OAS_VERSION": "3.1.0",
     "SERVERS": [{"url": "/v2"}],

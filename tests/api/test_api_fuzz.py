@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import schemathesis
 from api_calls import Caller
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
@@ -29,6 +28,7 @@ FEW = 50
 EXAMPLES = int(os.environ.get("THINGSCALE_FUZZ_EXAMPLES", FEW))
 CALLS = sorted((method.upper(), path) for path, item in document()["paths"].items() for method in item)
 KINDS = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]
+SLOW = "/publish/{device_id}"  # through the broker
 tried = 0
 
 # What a schema can't say: both bounds of a range in their order, a zone that exists, keys that are not there
@@ -84,14 +84,14 @@ def test_data_of_each_kind(
 
     @given(case=described[path][method].as_strategy(generation_mode=kind))
     @hypothesis_settings(
-        max_examples=EXAMPLES,
+        max_examples=EXAMPLES if path != SLOW else EXAMPLES // 3,
         deadline=None,
         database=None,
         derandomize=EXAMPLES == FEW,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    def answers_as_described(case: schemathesis.Case) -> None:
+    def answers_as_described(case: Any) -> None:
         global tried  # noqa: PLW0603
         tried += 1
         case.call_and_validate(headers=headers)

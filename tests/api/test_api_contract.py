@@ -1,0 +1,239 @@
+"""The call table of the REST contract, row by row: success, each error it lists, a wrong token, one request
+too many, and another user. A row, an error or a route that is missing here fails."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from api_calls import Caller, at, document, refusal, store
+
+from api.v2.urls import urlpatterns
+from thingscale.accounts.models import User
+from thingscale.devices.actions import create_device
+from thingscale.streams.actions import create_channel
+
+ROOT = Path(__file__).parents[2]
+TABLE: dict[str, list[str]] = {
+    "GET device": [],
+    "GET device/{device_id}": ["404 NO_DEVICE"],
+    "POST device/{device_id}": ["403 MAX_DEVICE_REACH", "403 DEVICE_INUSE", "400 DEVICE_ID_ZERO"],
+    "PUT device/{device_id}": ["404 NO_DEVICE", "404 NO_CHANNEL", "400 BAD_PARAMETER"],
+    "DELETE device/{device_id}": ["404 NO_DEVICE"],
+    "GET channel": [],
+    "GET channel/{number}": ["404 NO_CHANNEL"],
+    "POST channel/{number}": ["403 CHANNEL_INUSE", "404 NO_CHANNEL", "403 MAX_CHANNEL_REACH"],
+    "PUT channel/{number}": ["404 NO_CHANNEL", "400 BAD_PARAMETER"],
+    "DELETE channel/{number}": ["404 NO_CHANNEL"],
+    "GET stream/{number}": ["404 NO_CHANNEL", "400 BAD_PARAMETER"],
+    "POST stream/{number}": ["404 NO_CHANNEL", "400 BAD_PARAMETER", "413 TOO_LARGE"],
+    "GET event": [],
+    "GET event/{number}": ["404 NO_EVENT"],
+    "POST event": ["400 BAD_PARAMETER"],
+    "PUT event/{number}": ["404 NO_EVENT", "400 BAD_PARAMETER"],
+    "DELETE event/{number}": ["404 NO_EVENT"],
+    "GET user": [],
+    "PUT user": ["400 BAD_PARAMETER"],
+    "POST publish/{device_id}": ["404 NO_DEVICE", "400 BAD_JSON_FORMAT", "503 BROKER_UNAVAILABLE"],
+    "GET session": [],
+}
+
+
+class Sent(NamedTuple):
+    path: str
+    body: Any = None
+    headers: dict[str, str] = {}
+    before: Callable[[User], object] = lambda user: None
+
+
+class Row(NamedTuple):
+    success: Sent
+    status: int
+    errors: dict[str, Sent] = {}
+    outsider: str = ""  # the refusal; empty: it works, on his own
+
+
+def limit(**limits: int) -> Callable[[User], object]:
+    return lambda user: User.objects.filter(pk=user.pk).update(**limits)
+
+
+LAST = {"X_ENDTIME": "last"}
+ROWS = {
+    "GET device": Row(Sent("device"), 200),
+    "GET device/{device_id}": Row(
+        Sent("device/x"), 200, {"404 NO_DEVICE": Sent("device/none")}, "404 NO_DEVICE"
+    ),
+    "POST device/{device_id}": Row(
+        Sent("device/y"),
+        201,
+        {
+            "403 MAX_DEVICE_REACH": Sent("device/y", before=limit(max_devices=1)),
+            "403 DEVICE_INUSE": Sent("device/x"),
+            "400 DEVICE_ID_ZERO": Sent("device/0"),
+        },
+    ),
+    "PUT device/{device_id}": Row(
+        Sent("device/x", {"mapped_ch": 0}),
+        200,
+        {
+            "404 NO_DEVICE": Sent("device/none", {}),
+            "404 NO_CHANNEL": Sent("device/x", {"mapped_ch": 9}),
+            "400 BAD_PARAMETER": Sent("device/x", {"enabled": "maybe"}),
+        },
+        "404 NO_DEVICE",
+    ),
+    "DELETE device/{device_id}": Row(
+        Sent("device/x"), 200, {"404 NO_DEVICE": Sent("device/none")}, "404 NO_DEVICE"
+    ),
+    "GET channel": Row(Sent("channel"), 200),
+    "GET channel/{number}": Row(
+        Sent("channel/0"), 200, {"404 NO_CHANNEL": Sent("channel/9")}, "404 NO_CHANNEL"
+    ),
+    "POST channel/{number}": Row(
+        Sent("channel/1"),
+        201,
+        {
+            "403 CHANNEL_INUSE": Sent("channel/0"),
+            "404 NO_CHANNEL": Sent("channel/9", headers={"X_TAGNAME": "t"}),
+            "403 MAX_CHANNEL_REACH": Sent("channel/1", before=limit(max_channels=1)),
+        },
+    ),
+    "PUT channel/{number}": Row(
+        Sent("channel/0", {"channel_name": "roof"}),
+        200,
+        {
+            "404 NO_CHANNEL": Sent("channel/9", {}),
+            "400 BAD_PARAMETER": Sent("channel/0", {"retention_days": 0}),
+        },
+        "404 NO_CHANNEL",
+    ),
+    "DELETE channel/{number}": Row(
+        Sent("channel/0"), 200, {"404 NO_CHANNEL": Sent("channel/9")}, "404 NO_CHANNEL"
+    ),
+    "GET stream/{number}": Row(
+        Sent("stream/0", headers=LAST),
+        200,
+        {"404 NO_CHANNEL": Sent("stream/9", headers=LAST), "400 BAD_PARAMETER": Sent("stream/0")},
+        "404 NO_CHANNEL",
+    ),
+    "POST stream/{number}": Row(
+        Sent("stream/0", [{"value": 1}]),
+        201,
+        {
+            "404 NO_CHANNEL": Sent("stream/9", {"value": 1}),
+            "400 BAD_PARAMETER": Sent("stream/0", {"value": None}),
+            "413 TOO_LARGE": Sent("stream/0", [{"value": 1}] * 10_001),
+        },
+        "404 NO_CHANNEL",
+    ),
+    "GET event": Row(Sent("event"), 200),
+    "GET event/{number}": Row(Sent("event/1"), 200, {"404 NO_EVENT": Sent("event/9")}, "404 NO_EVENT"),
+    "POST event": Row(Sent("event"), 201, {"400 BAD_PARAMETER": Sent("event", {"operator": "~"})}),
+    "PUT event/{number}": Row(
+        Sent("event/1", {"threshold": "30"}),
+        200,
+        {"404 NO_EVENT": Sent("event/9", {}), "400 BAD_PARAMETER": Sent("event/1", {"mapped_ch": 9})},
+        "404 NO_EVENT",
+    ),
+    "DELETE event/{number}": Row(Sent("event/1"), 200, {"404 NO_EVENT": Sent("event/9")}, "404 NO_EVENT"),
+    "GET user": Row(Sent("user"), 200),
+    "PUT user": Row(
+        Sent("user", {"organization": "x"}), 200, {"400 BAD_PARAMETER": Sent("user", {"email1": "nobody"})}
+    ),
+    "POST publish/{device_id}": Row(
+        Sent("publish/x", {"payload": "hello", "qos": 1}),
+        200,
+        {
+            "404 NO_DEVICE": Sent("publish/none", {"payload": "hello"}),
+            "400 BAD_JSON_FORMAT": Sent("publish/x", {"payload": 1, "qos": 2}),
+        },
+        "404 NO_DEVICE",
+    ),
+    "GET session": Row(Sent("session"), 200),
+}
+ELSEWHERE = {"POST publish/{device_id}": ("503 BROKER_UNAVAILABLE", "tests/e2e/test_platform.py")}
+EACH = pytest.mark.parametrize("call", ROWS)
+
+
+@pytest.fixture(autouse=True)
+def world(owner: User, api: Caller) -> None:
+    channel = create_channel(owner, 0, name="sensor_1")
+    create_device(owner, "x", mapped_channel=channel)
+    store(channel, [(at("2026-01-31 00:00:00"), "1")])
+    assert api.post("event").status_code == 201
+
+
+def perform(api: Caller, call: str, sent: Sent) -> Any:
+    return api(call.split(" ", maxsplit=1)[0], sent.path, sent.body, **sent.headers)
+
+
+def code_of(response: Any) -> str:
+    return "{} {}".format(*refusal(response))
+
+
+def test_every_row_and_every_error_has_a_test() -> None:
+    here = {call: list(row.errors) for call, row in ROWS.items()}
+    for call, (error, file) in ELSEWHERE.items():
+        assert error.split(" ")[1] in (ROOT / file).read_text()
+        here[call].append(error)
+    assert here == TABLE
+
+
+def test_every_route_has_a_row() -> None:
+    routes = set()
+    for pattern in urlpatterns:
+        for method in getattr(pattern.callback, "actions", None) or ():
+            path = (
+                re.sub(r"\(\?P<(\w+)>[^)]*\)", r"{\1}", str(pattern.pattern)).strip("^$").removesuffix("/?")
+            )
+            routes.add(f"{method.upper()} {path}")
+    assert {route for route in routes if not route.startswith("HEAD")} == set(TABLE)
+
+
+@EACH
+def test_success(api: Caller, call: str) -> None:
+    response = perform(api, call, ROWS[call].success)
+    assert response.status_code == ROWS[call].status
+    document(response)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"), [(call, error) for call, row in ROWS.items() for error in row.errors]
+)
+def test_each_error(api: Caller, owner: User, call: str, error: str) -> None:
+    sent = ROWS[call].errors[error]
+    sent.before(owner)
+    assert code_of(perform(api, call, sent)) == error
+
+
+@EACH
+def test_a_wrong_token(call: str) -> None:
+    assert code_of(perform(Caller(None, "F" * 32), call, ROWS[call].success)) == "401 AUTH_REQUIRED"
+
+
+@EACH
+def test_one_request_too_many(api: Caller, owner: User, call: str) -> None:
+    limit(rest_rate=0)(owner)
+    response = perform(api, call, ROWS[call].success)
+    assert code_of(response) == "429 TOO_MANY_REQUESTS"
+    assert response["Retry-After"] == "1"
+
+
+@EACH
+def test_another_user(api: Caller, outsider: Caller, call: str) -> None:
+    everything = [document(api.get(path)) for path in ("device", "channel", "event", "user")]
+    response = perform(outsider, call, ROWS[call].success)
+    if ROWS[call].outsider:
+        assert code_of(response) == ROWS[call].outsider
+    else:
+        assert response.status_code == ROWS[call].status
+        assert not contains(document(response), "x", "sensor_1", "owner@example.com")
+    assert [document(api.get(path)) for path in ("device", "channel", "event", "user")] == everything
+
+
+def contains(node: Any, *texts: str) -> bool:
+    """Whether one of the owner's texts is somewhere in the answer."""
+    if isinstance(node, dict | list):
+        return any(contains(each, *texts) for each in (node.values() if isinstance(node, dict) else node))
+    return node in texts
