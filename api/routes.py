@@ -12,6 +12,7 @@ from thingscale.lib.errors import Refused
 DEVICE = r"device/(?P<device_id>[^/]+)"
 CHANNEL = r"channel/(?P<number>[^/]+)"
 STREAM = r"stream/(?P<number>[^/]+)"
+PUBLISH = r"publish/(?P<device_id>[^/]+)"
 EVENT = r"event/(?P<number>[^/]+)"
 
 

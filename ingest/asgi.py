@@ -12,6 +12,7 @@ from django.db import Error
 from ingest import http
 from ingest.grants import Grant
 from ingest.message import Outcome, RawMessage
+from ingest.pace import Pace
 from ingest.pipeline import Completion, QueueFull, run_all
 from ingest.service import Ingest
 
@@ -26,6 +27,7 @@ class Connector:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ingest = Ingest(self._dispatch)
         self._lookups = ThreadPoolExecutor(2, thread_name_prefix="grants")
+        self._pace = Pace(settings.HTTP_RATE)
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -48,7 +50,13 @@ class Connector:
         grant = await self._grant(headers.get("x-devicetoken", b"").decode("latin-1"))
         if isinstance(grant, http.Answer):
             return grant
-        body = await _read(receive)
+        if too_soon := http.too_soon(self._pace, grant.user, headers):
+            return too_soon
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _read(receive)
+        except TimeoutError:
+            return http.TOO_SLOW
         if body is None:
             return None
         return await self._store(http.message(scope["path"], grant.user, headers, body))
@@ -91,17 +99,13 @@ class Connector:
 async def _read(receive: Receive) -> bytes | None:
     """The body, cut one byte past the limit, which the pipeline answers; None if the client has gone."""
     body = b""
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while True:
-                event = await receive()
-                if event["type"] == "http.disconnect":
-                    return None
-                body += bytes(event.get("body", b""))
-                if not event.get("more_body") or len(body) > http.MAX_BODY:
-                    return body[: http.MAX_BODY + 1]
-    except TimeoutError:
-        return None
+    while True:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            return None
+        body += bytes(event.get("body", b""))
+        if not event.get("more_body") or len(body) > http.MAX_BODY:
+            return body[: http.MAX_BODY + 1]
 
 
 async def _send(send: Send, answer: http.Answer, accept: str) -> None:

@@ -1,5 +1,7 @@
 """The HTTP connector's rules (CONTRACT 5) without a web framework: request -> message -> answer."""
 
+import math
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -8,6 +10,7 @@ import xxhash
 
 from ingest.decode import MAX_PAYLOAD
 from ingest.message import Kind, Outcome, RawMessage, Reason, Status
+from ingest.pace import Pace
 from thingscale.lib.clock import now_us
 from thingscale.lib.names import bad_device_id, bad_tag
 
@@ -18,14 +21,15 @@ MAX_BODY = MAX_PAYLOAD
 class Answer(NamedTuple):
     status: int
     code: str
+    retry_after: int = 1  # seconds, where trying again can help
 
     @property
     def headers(self) -> dict[str, str]:
         match self.status:
             case 405:
                 return {"Allow": "POST"}
-            case 503:
-                return {"Retry-After": "1"}
+            case 429 | 503:
+                return {"Retry-After": str(self.retry_after)}
         return {}
 
     def body(self, accept: str) -> tuple[str, bytes]:
@@ -39,6 +43,7 @@ class Answer(NamedTuple):
 AUTH_REQUIRED = Answer(401, "AUTH_REQUIRED")
 METHOD_NOT_ALLOWED = Answer(405, "METHOD_NOT_ALLOWED")
 CLIENT_GONE = Answer(400, "BAD_JSON_FORMAT")  # where something must be answered to nobody
+TOO_SLOW = Answer(408, "REQUEST_TIMEOUT")
 TOO_LARGE = Answer(413, "TOO_LARGE")
 TRY_AGAIN = Answer(503, "TRY_AGAIN")
 _OK = Answer(200, "OK")
@@ -56,6 +61,12 @@ _STATUS = {
 def kind_of(path: str) -> Kind | None:
     """How the body of a POST to this path is read; None: not the connector's path."""
     return KINDS.get(path.removesuffix("/"))
+
+
+def too_soon(pace: Pace, user: int, headers: Mapping[str, bytes]) -> Answer | None:
+    """429 for a device that has just sent something; to be asked before the body is read."""
+    seconds = pace.wait((user, headers.get("x-deviceid", b"")), time.monotonic())
+    return Answer(429, "TOO_MANY_REQUESTS", math.ceil(seconds)) if seconds else None
 
 
 def message(path: str, user: int, headers: Mapping[str, bytes], body: bytes) -> RawMessage:

@@ -44,9 +44,9 @@ class Ingest:
         self._activation.start()
         self.pipeline.start()
 
-    def stop(self) -> bool:
+    def stop(self, seconds: float | None = None) -> bool:
         """Stores what is queued; False if time ran out first."""
-        drained = self.pipeline.drain(settings.DRAIN_SECONDS)
+        drained = self.pipeline.drain(settings.DRAIN_SECONDS if seconds is None else seconds)
         self._listener.stop()
         return drained
 

@@ -12,6 +12,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from ingest import http
 from ingest.message import Outcome, RawMessage
+from ingest.pace import Pace
 from ingest.pipeline import QueueFull
 from ingest.service import Ingest
 
@@ -23,6 +24,11 @@ def ingest() -> Ingest:
     service.start()
     atexit.register(service.stop)
     return service
+
+
+@functools.cache
+def pace() -> Pace:
+    return Pace(settings.HTTP_RATE)
 
 
 @csrf_exempt
@@ -41,10 +47,12 @@ def _answer(request: HttpRequest) -> http.Answer:
         return http.TRY_AGAIN
     if grant is None:
         return http.AUTH_REQUIRED
+    headers = {name.lower(): value.encode("latin-1") for name, value in request.headers.items()}
+    if too_soon := http.too_soon(pace(), grant.user, headers):
+        return too_soon
     body = _read(request)
     if body is None:
         return http.CLIENT_GONE
-    headers = {name.lower(): value.encode("latin-1") for name, value in request.headers.items()}
     return _store(http.message(request.path, grant.user, headers, body))
 
 

@@ -12,6 +12,7 @@ from support import Account, make_account
 def _no_rate_limit(settings: Settings) -> None:
     """Tests are faster than a client may be."""
     settings.REST_RATE = 1_000_000
+    settings.HTTP_RATE = 0
 
 
 @pytest.fixture

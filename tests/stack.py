@@ -101,6 +101,7 @@ class Stack:
             **os.environ,
             "DATABASE_URL": f"postgresql://{database['USER']}@/{database['NAME']}?host={database['HOST']}",
             "THINGSCALE_SECRET_KEY": "test",
+            "THINGSCALE_HTTP_RATE": "0",
             "THINGSCALE_MQTT_PORT": str(self.mqtt),
             "THINGSCALE_MQTT_WS_PORT": str(self.ws),
             "THINGSCALE_MQTT_TLS_PORT": str(self.tls),

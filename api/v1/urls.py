@@ -1,9 +1,11 @@
 """Paths below /v1/, for older clients (CONTRACT 3)."""
 
-from api.routes import CHANNEL, STREAM, route, unknown
+from api.routes import CHANNEL, PUBLISH, STREAM, route, unknown
 from api.v1 import views
+from api.v2 import platform
 
 urlpatterns = [
+    route(PUBLISH, platform.PublishViewSet, post="create"),
     route("device", views.DeviceViewSet, get="list"),
     route("channel", views.ChannelViewSet, get="list"),
     route(CHANNEL, views.ChannelViewSet, get="retrieve"),

@@ -1,6 +1,6 @@
 """Paths below /v2/."""
 
-from api.routes import CHANNEL, DEVICE, EVENT, STREAM, route, unknown
+from api.routes import CHANNEL, DEVICE, EVENT, PUBLISH, STREAM, route, unknown
 from api.v2 import docs, events, platform, streams, views
 
 urlpatterns = [
@@ -11,7 +11,7 @@ urlpatterns = [
     route(STREAM, streams.StreamViewSet, get="retrieve", post="create"),
     route("event", events.EventViewSet, get="list", post="create"),
     route(EVENT, events.EventViewSet, get="retrieve", put="update", delete="destroy"),
-    route(r"publish/(?P<device_id>[^/]+)", platform.PublishViewSet, post="create"),
+    route(PUBLISH, platform.PublishViewSet, post="create"),
     route("session", platform.SessionViewSet, get="list"),
     route("user", views.UserViewSet, get="list", put="update"),
     *docs.urlpatterns,

@@ -61,7 +61,7 @@ class BrokerWorker:
         self._seed = xxhash.xxh3_64_intdigest(client_id.encode())
         self.ingest = Ingest(self._dispatch)
         self._lookups = ThreadPoolExecutor(2, thread_name_prefix="grants")
-        self._unsent: list[tuple[RawMessage, Publish]] = []
+        self._unsent: list[tuple[RawMessage, Publish, Any]] = []  # and the connection it came on
         self._unknown: dict[str, list[Waiting]] = {}  # by token
         self._asking: set[asyncio.Task[None]] = set()
         self._flushing = False
@@ -119,7 +119,8 @@ class BrokerWorker:
             self.ingest.pipeline.metrics.unauthorized += grant is False
             self._ignore(publish)
         elif isinstance(grant, Grant):
-            self._queue(self._message(grant, publish, rest, target, now_us()), publish)
+            message = self._message(grant, publish, rest, target, now_us())
+            self._queue(message, publish, self._client._connection)
         else:
             self._wait(token, Waiting(self._client._connection, publish, rest, target, now_us()))
 
@@ -145,7 +146,7 @@ class BrokerWorker:
             if connection is not self._client._connection:
                 continue  # the broker delivers it again
             if grant:
-                self._queue(self._message(grant, publish, rest, target, received_at), publish)
+                self._queue(self._message(grant, publish, rest, target, received_at), publish, connection)
             else:
                 self._ignore(publish)
 
@@ -171,24 +172,25 @@ class BrokerWorker:
             rest[:200] if target.refused else "",
         )
 
-    def _queue(self, message: RawMessage, publish: Publish) -> None:
+    def _queue(self, message: RawMessage, publish: Publish, connection: Any) -> None:
         if not publish.qos and len(self._unsent) >= MAX_UNSENT:
             self.ingest.pipeline.metrics.dropped += 1
             return
-        self._unsent.append((message, publish))
+        self._unsent.append((message, publish, connection))
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         """What has come in one read goes in one submission."""
-        unsent, connection = self._unsent, self._client._connection
+        unsent = self._unsent
 
         def done(outcomes: list[Outcome]) -> None:
-            self._acknowledge(connection, [publish for _, publish in unsent])
+            current = self._client._connection
+            self._acknowledge(current, [publish for _, publish, on in unsent if on is current])
 
         try:
-            self.ingest.pipeline.accept([message for message, _ in unsent], done)
+            self.ingest.pipeline.accept([message for message, _, _ in unsent], done)
         except QueueFull:
             self._loop.call_later(RETRY_SECONDS, self._flush)
             return

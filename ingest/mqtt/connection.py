@@ -46,7 +46,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._session and not self._closing:
+        if data and self._session and not self._closing:  # a WebSocket frame may be empty
             self._session.receive(data)
 
     def pause_writing(self) -> None:
@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
     # the session's side; all of it is harmless after the end
 
     def write(self, data: bytes) -> None:
-        if self._transport:
+        if self._transport and not self._closing:
             self._transport.write(data)
 
     def close(self) -> None:

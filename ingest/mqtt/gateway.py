@@ -87,10 +87,11 @@ class Gateway:
             server.close()
         for session in list(self._sessions):
             session.hold(True)
-        await self._drain()
+        deadline = self.now() + settings.DRAIN_SECONDS
+        await self._drain(deadline)
         for session in list(self._sessions):
             session.fail(ReasonCode.SERVER_SHUTTING_DOWN, "shutting down")  # and its will is due
-        drained = await asyncio.to_thread(self.ingest.stop)
+        drained = await asyncio.to_thread(self.ingest.stop, max(deadline - self.now(), 1.0))
         await asyncio.sleep(LAST_SECONDS)  # what tells subscribers is on its way
         await self.publisher.stop()
         await asyncio.to_thread(self._presence.stop)
@@ -99,11 +100,11 @@ class Gateway:
         self._lookups.shutdown(wait=False, cancel_futures=True)
         log.info("Stopped; %s", "all that was accepted is stored" if drained else "the store was away")
 
-    async def _drain(self) -> None:
+    async def _drain(self, deadline: float) -> None:
         """Until what the clients sent is stored and answered, or time is up."""
-        deadline = self.now() + settings.DRAIN_SECONDS
-        while (self._waiting or self.ingest.pipeline.queued) and self.now() < deadline:
-            await asyncio.sleep(RETRY_SECONDS)  # noqa: ASYNC110 (the writer's thread has no event for it)
+        # The writer's thread sets no event.
+        while (self._waiting or self.ingest.pipeline.queued) and self.now() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(RETRY_SECONDS)
         await asyncio.sleep(0)  # the last answers are written
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -337,8 +338,13 @@ class Gateway:
                 session.inbound.forget_topics()
 
     async def _check_grant(self, session: Session) -> None:
-        with contextlib.suppress(OSError, TimeoutError):  # the next change, or its end, will tell
-            session.regrant(await self.find_grant(session.token))
+        """Until it is known: a token that has been revoked must not live on."""
+        while not session.ended:
+            try:
+                session.regrant(await self.find_grant(session.token))
+                return
+            except (OSError, TimeoutError):
+                await asyncio.sleep(SWEEP_SECONDS)
 
     def _load_durable(self) -> None:
         close_old_connections()

@@ -4,6 +4,7 @@ Topics are translated on the way: TOKEN/... here, U000001/... there (ingest/topi
 """
 
 import contextlib
+import zlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -223,7 +224,7 @@ class Outbound:
         owner = self._session.owner(first)
         if owner is None or not self._session.grant:
             return None
-        return f"{share}{owner.user_id}{rest}"
+        return f"{_own_group(share, owner.user_id, rest)}{owner.user_id}{rest}"
 
     async def _watch(self) -> None:
         """Whether publishes that the gateway answers itself must also reach the broker."""
@@ -302,6 +303,15 @@ class Outbound:
         given = iter(packet.codes)
         merged = [next(given, 0) if code is None else code for code in codes]
         self._session.send(packet._replace(codes=merged))
+
+
+def _own_group(share: str, user_id: str, rest: str) -> str:
+    """A share group is the account's, and the filter's: rumqttd deals the messages of a group's filters
+    among all its members, whatever they asked for."""
+    if not share:
+        return ""
+    group = share.split("/")[1]
+    return f"$share/{user_id}-{group}-{zlib.crc32(rest.encode()):08x}/"
 
 
 def _as_repeated(data: bytes) -> bytes:

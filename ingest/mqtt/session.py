@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 MAX_PACKET = 256 * 1024  # larger than a payload may be, so that one of 70 kB is answered, not cut off
 MAX_BACKLOG = 64 * 1024  # bytes that wait for their turn before reading pauses
 FRAME_OVERHEAD = 100  # bytes that a short frame takes in memory
+MAX_CLIENT_ID = 256  # bytes: it is part of keys in the database
 CONGESTED_SECONDS = 60.0
 NEVER = 0xFFFFFFFF  # MQTT 5: session expiry
 NOT_MQTT = "The first packet has to be a CONNECT."
@@ -316,6 +317,8 @@ class Session:
 
     async def _authenticate(self, packet: Connect) -> ReasonCode | None:
         """The reason to refuse, or None."""
+        if len(packet.client_id.encode()) > MAX_CLIENT_ID:
+            return ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
         if Property.AUTHENTICATION_METHOD in packet.properties:
             return ReasonCode.BAD_AUTHENTICATION_METHOD
         if packet.username is None and packet.password is None:

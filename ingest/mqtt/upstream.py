@@ -49,6 +49,7 @@ class Link(asyncio.Protocol):
         self._queue: list[bytes] = []
         self._retry: asyncio.Task[None] | None = None
         self._closed = False
+        self._heard = True
         self.up = False
 
     # The session's side
@@ -78,7 +79,11 @@ class Link(asyncio.Protocol):
         return True
 
     def ping(self) -> None:
-        if self.up and self._transport:
+        """Ends a link over which nothing has come, not even an answer to the last ping."""
+        if self.up and self._transport and not self._heard:
+            self._transport.abort()
+        elif self.up and self._transport:
+            self._heard = False
             self._transport.write(b"\xc0\x00")
 
     def pause(self, yes: bool) -> None:
@@ -105,6 +110,7 @@ class Link(asyncio.Protocol):
         self._transport.write(encode(self._connect, self.version))
 
     def data_received(self, data: bytes) -> None:
+        self._heard = True
         try:
             for first, body in self._reader.feed(data):
                 self._take(decode(first, body, self.version))

@@ -1,5 +1,5 @@
-"""A simulated device's HTTP client: one connection kept alive, one request at a time. What got no answer, or
-503, is sent again under the same Idempotency-Key."""
+"""A simulated device's HTTP client: one connection kept alive, one request at a time. What got no answer,
+429 or 503, is sent again under the same Idempotency-Key."""
 
 import asyncio
 import contextlib
@@ -88,7 +88,7 @@ class HttpSender:
         writer.write(self._queue[0])
         async with asyncio.timeout(ANSWER_SECONDS):
             answer = await read_answer(reader)
-        if answer.status == 503:
+        if answer.status in {429, 503}:
             self.tally.repeated += 1
             await asyncio.sleep(RETRY_SECONDS)
         else:

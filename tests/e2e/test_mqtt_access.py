@@ -110,3 +110,29 @@ def test_an_outsider_sees_nothing_over_rest(stack: Start, account: Account, outs
             rest(running, outsider, path, X_ENDTIME="last")
         assert refused.value.code == 404
         refused.value.close()
+
+
+def test_the_same_share_group_of_two_accounts_is_two_groups(
+    stack: Start, account: Account, outsider: Account
+) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    with Device(running, account, "mine") as mine, Device(running, outsider, "theirs") as theirs:
+        for device in (mine, theirs):
+            assert device.subscribe_to([f"$share/g/{device.token}/json/#"]) == [1]
+        for number in range(20):
+            mine.publish("json/d1", b"%d" % number)
+        assert len(mine.payloads(20)) == 20
+        assert theirs.messages == []
+
+
+def test_two_filters_in_one_share_group_do_not_mix(stack: Start, account: Account) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    with Device(running, account, "data") as data, Device(running, account, "commands") as commands:
+        assert data.subscribe_to([f"$share/g/{data.token}/json/#"]) == [1]
+        assert commands.subscribe_to([f"$share/g/{data.token}/+/subscribe"]) == [1]
+        for number in range(10):
+            data.publish("json/d1", b"%d" % number)
+        assert len(data.payloads(10)) == 10
+        assert commands.messages == []

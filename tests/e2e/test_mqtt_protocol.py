@@ -203,3 +203,22 @@ def test_what_a_tls_client_sends_last_is_stored(stack: Start, account: Account) 
             publish = json_publish(account, "d1", b"%d" % number)
             client.sendall(encode(publish, V311) + encode(Disconnect(0, {}), V311))
     wait_until(lambda: len(account.stored()) == 20, what="20 datapoints")
+
+
+def test_what_comes_just_before_the_end_reaches_subscribers_too(stack: Start, account: Account) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    with Device(running, account, "watcher") as watcher:
+        assert watcher.subscribe("json/d1") == [1]
+        for number in range(5):
+            with Raw(running.mqtt) as raw:
+                raw.open(connect_packet(account, f"brief-{number}"))
+                raw.send(json_publish(account, "d1", b"%d" % number, qos=1, packet_id=1), Disconnect(0, {}))
+                assert raw.receive() is None
+        assert watcher.payloads(5) == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_an_endless_client_id_is_refused(stack: Start, account: Account) -> None:
+    running = gateway(stack)
+    with Raw(running.mqtt) as raw:
+        assert raw.open(connect_packet(account, "x" * 257)).code == 2

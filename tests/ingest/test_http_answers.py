@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from connecting import OLDEST, V1, V2, Connection, Reply, raw, view
+from django.test import override_settings
 from feeding import held_values, reasons, values
 from support import Account
 
@@ -17,7 +18,7 @@ LONG = "x" * 65
 @pytest.fixture(scope="module", params=[raw, view])
 def http(request: pytest.FixtureRequest, django_db_setup: None) -> Iterator[Connection]:
     """Started once for all tests: it knows nothing that outlives an account."""
-    with request.param() as adapter:
+    with override_settings(HTTP_RATE=0), request.param() as adapter:
         yield adapter
 
 

@@ -1,0 +1,70 @@
+"""The HTTP connector's limit for a device, and its answer."""
+
+from collections.abc import Iterator
+
+import pytest
+from connecting import V2, Connection
+from pytest_django import Settings
+from support import Account
+
+from ingest import views
+from ingest.pace import MAX_KEYS, Pace
+
+
+@pytest.fixture
+def limited(settings: Settings) -> Iterator[None]:
+    settings.HTTP_RATE = 1
+    views.pace.cache_clear()
+    yield
+    views.pace.cache_clear()
+
+
+def test_one_a_second_with_some_jitter() -> None:
+    pace = Pace(1)
+    times = [100.0, 100.05, 100.6, 101.7, 102.5]
+    assert [pace.wait("d1", now) > 0 for now in times] == [False, True, False, False, False]
+
+
+def test_a_burst_is_refused_until_its_time() -> None:
+    pace = Pace(1)
+    assert pace.wait("d1", 50.0) == 0
+    wait = pace.wait("d1", 50.1)
+    assert 0 < wait <= 1
+    assert pace.wait("d1", 50.1 + wait) == 0
+
+
+def test_on_average_it_is_the_rate() -> None:
+    pace = Pace(1)
+    accepted = sum(pace.wait("d1", 10 + tick / 100) == 0 for tick in range(1000))
+    assert 10 <= accepted <= 11
+
+
+def test_devices_do_not_disturb_each_other_and_silent_ones_are_forgotten() -> None:
+    pace = Pace(1)
+    assert all(pace.wait(number, 5.0) == 0 for number in range(MAX_KEYS + 10))
+    for now in (8.0, 12.0):
+        pace.wait("d1", now)
+    assert len(pace._due) + len(pace._older) <= 2
+
+
+def test_zero_is_no_limit() -> None:
+    pace = Pace(0)
+    assert not any(pace.wait("d1", 1.0) for _ in range(5))
+
+
+def test_a_device_that_posts_too_often_is_told_when_to_come_again(
+    limited: None, http: Connection, account: Account, outsider: Account
+) -> None:
+    def post(account: Account, device_id: str) -> tuple[int, str]:
+        headers: dict[str, str | bytes] = {"X-DEVICETOKEN": account.device_token, "X-DEVICEID": device_id}
+        reply = http.send("POST", V2, headers, b"1")
+        if reply.short[0] == 429:
+            assert reply.headers["retry-after"] == "1"
+        return reply.short
+
+    for owner in (account, outsider):
+        for device_id in ("d1", "d2"):
+            owner.device(device_id)
+    assert [post(account, "d1") for _ in range(3)] == [(200, "OK"), *[(429, "TOO_MANY_REQUESTS")] * 2]
+    assert post(account, "d2") == post(outsider, "d1") == (200, "OK")
+    assert len(account.stored()) == 2
