@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from django.conf import settings
 from django.db import connection
 
 ROOT = Path(__file__).parent.parent
@@ -100,7 +101,7 @@ class Stack:
         return {
             **os.environ,
             "DATABASE_URL": f"postgresql://{database['USER']}@/{database['NAME']}?host={database['HOST']}",
-            "THINGSCALE_SECRET_KEY": "test",
+            "THINGSCALE_SECRET_KEY": settings.SECRET_KEY,
             "THINGSCALE_HTTP_RATE": "0",
             "THINGSCALE_MQTT_PORT": str(self.mqtt),
             "THINGSCALE_MQTT_WS_PORT": str(self.ws),
