@@ -1,7 +1,8 @@
 # make run    the whole platform on this machine (manage.py up)
 # make test   lint, types, import rules, tests
 # make openapi writes api/openapi-v2.yaml again
-# Python 3.11 or later and make are enough. PYTHON=... picks another interpreter for .venv.
+# Python 3.11 or later and make are enough. PYTHON=... picks another interpreter for .venv. npm installs what the
+# console's pages load; where there is none, it comes as a wheel.
 
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/sh
@@ -10,16 +11,20 @@ BIN := $(VENV)/bin
 CANDIDATES := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 
+# The machine's npm, else one from a wheel.
+NPM := command -v npm >/dev/null || { \
+    $(BIN)/pip install --quiet --require-hashes -r requirements-node.txt; PATH="$(CURDIR)/$(BIN):$$PATH"; }
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_INPUT := 1
 
 .PHONY: run test lint lock bench openapi
 
-run: $(VENV)/.installed
+run: $(VENV)/.installed node_modules/.installed
 	@$(BIN)/python manage.py up
 
-test: lint
+test: lint node_modules/.installed-dev
 	@$(BIN)/python manage.py with_servers --fast -- python -m pytest -q
 
 lint: $(VENV)/.installed-dev
@@ -31,6 +36,7 @@ lint: $(VENV)/.installed-dev
 lock: $(VENV)/.installed-dev
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements.in -o requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-dev.in -o requirements-dev.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-node.in -o requirements-node.txt
 
 openapi: $(VENV)/.installed-dev
 	@$(BIN)/python manage.py write_openapi
@@ -45,6 +51,14 @@ $(VENV)/.installed: requirements.txt | $(BIN)/pip
 
 $(VENV)/.installed-dev: requirements-dev.txt requirements.txt | $(BIN)/pip
 	@$(BIN)/pip install --quiet --require-hashes -r requirements-dev.txt
+	@touch $@
+
+node_modules/.installed: package-lock.json | $(BIN)/pip
+	@test node_modules/.installed-dev -nt package-lock.json || { $(NPM); npm ci --omit=dev --silent; }
+	@touch $@
+
+node_modules/.installed-dev: package-lock.json | $(BIN)/pip
+	@$(NPM); npm ci --silent
 	@touch $@
 
 $(BIN)/pip:
