@@ -35,6 +35,7 @@ ALLOWED_HOSTS = env.text("THINGSCALE_ALLOWED_HOSTS", "*").split(",")
 INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.auth",
+    "django.contrib.sessions",
     "django.contrib.staticfiles",
     "rest_framework",
     "drf_spectacular",
@@ -52,7 +53,9 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
     "api.throttling.RateLimitHeaders",
 ]
 ROOT_URLCONF = "thingscale.urls"
@@ -79,6 +82,15 @@ CACHES = {
     "ratelimit": {"BACKEND": "api.counters.WindowCache"} | _VALKEY,
 }
 RATELIMIT_USE_CACHE = "ratelimit"
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {
+            "hosts": [{"address": REDIS_URL, "socket_timeout": 5, "socket_connect_timeout": 1}],
+            "prefix": f"thingscale{env.database_of(REDIS_URL)}",  # publishing knows no databases
+        },
+    }
+}
 MQTT_UPSTREAM = env.broker("MQTT_URL")
 MQTT5_UPSTREAM = env.broker("MQTT5_URL", env.text("MQTT_URL"))
 
@@ -159,5 +171,8 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.text("THINGSCALE_LOG_LEVEL", "INFO")},
-    "loggers": {"gmqtt": {"level": 100}},  # it would log payloads; thingscale/mqtt.py says what matters
+    "loggers": {
+        "gmqtt": {"level": 100},  # it would log payloads; thingscale/mqtt.py says what matters
+        "channels_redis": {"level": 100},  # a traceback a second without Valkey; thingscale/watch.py says it
+    },
 }
