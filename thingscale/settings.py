@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+import redis
+
 from thingscale.lib import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -82,11 +84,16 @@ CACHES = {
     "ratelimit": {"BACKEND": "api.counters.WindowCache"} | _VALKEY,
 }
 RATELIMIT_USE_CACHE = "ratelimit"
+LIVE_VALKEY = {
+    "socket_timeout": 1.0,
+    "socket_connect_timeout": 1.0,
+    "retry_on_error": [redis.ConnectionError],  # once: a connection may have died while it was idle
+}
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
         "CONFIG": {
-            "hosts": [{"address": REDIS_URL, "socket_timeout": 5, "socket_connect_timeout": 1}],
+            "hosts": [{"address": REDIS_URL} | LIVE_VALKEY],
             "prefix": f"thingscale{env.database_of(REDIS_URL)}",  # publishing knows no databases
         },
     }
