@@ -129,6 +129,14 @@ class Pipeline:
         return self._queued_messages
 
     @property
+    def queued_bytes(self) -> int:
+        return self._queued_bytes
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
     def nearly_empty(self) -> bool:
         """Room enough for those who stopped at `full` to go on."""
         return (
