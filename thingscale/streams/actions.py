@@ -80,19 +80,21 @@ def _store_held(device: Device, channel: int) -> None:
             for at, tag, value, dedupe in held
         ]
     )
-    user, name = device.user_id, device.device_id
+    name = device.device_id
     _tell(
-        user,
+        device.user_id,
         (
-            Told(user, to_us(at), name, tag, "held", "stored", None, channel, value.encode())
+            Told(to_us(at), name, tag, "held", "stored", None, channel, value.encode())
             for at, tag, value, _ in held
         ),
     )
 
 
 def _tell(user: int, messages: Iterable[Told]) -> None:
-    """Open pages, after the commit."""
-    transaction.on_commit(lambda: PAGES.tell(messages) if PAGES.hear(user) else None, robust=True)
+    """Open pages, after the commit, if there are any."""
+    if PAGES.hear(user):
+        stored = list(messages)
+        transaction.on_commit(lambda: PAGES.tell(user, {"stored": len(stored)}, stored), robust=True)
 
 
 def _tags(channel: int, names: set[str]) -> dict[str | None, int]:
@@ -161,10 +163,7 @@ def _store_points(channel: Channel, points: Sequence[Point], dedupe: int | None)
         )
     _tell(
         channel.user_id,
-        (
-            Told(channel.user_id, at, None, tag, "rest", "stored", None, channel.pk, value)
-            for tag, value, at in points
-        ),
+        (Told(at, None, tag, "rest", "stored", None, channel.pk, value) for tag, value, at in points),
     )
 
 
