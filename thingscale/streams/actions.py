@@ -15,7 +15,7 @@ from thingscale.accounts.models import User
 from thingscale.devices.models import Device
 from thingscale.lib.clock import from_us, to_us
 from thingscale.lib.errors import Refused
-from thingscale.streams import writer
+from thingscale.streams import rollups, writer
 from thingscale.streams.models import Channel, DeletedChannel, Latest, Tag
 
 
@@ -196,6 +196,7 @@ def delete_tag(tag: Tag) -> None:
     """With its datapoints. It comes into being again with the next one."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM datapoint WHERE channel = %s AND tag = %s", [tag.channel_id, tag.pk])
+    rollups.forget_tag(tag.channel_id, tag.pk)
     Latest.objects.filter(channel=tag.channel_id, tag=tag.pk).delete()
     tag.delete()
     invalidation.announce("devices", tag.channel.user_id)
