@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import Error
 
 from ingest import http
+from ingest.exposition import Page
 from ingest.grants import Grant
 from ingest.message import Outcome, RawMessage
 from ingest.pace import Pace
@@ -28,14 +29,17 @@ class Connector:
         self._ingest = Ingest(self._dispatch)
         self._lookups = ThreadPoolExecutor(2, thread_name_prefix="grants")
         self._pace = Pace(settings.HTTP_RATE)
+        self._page = Page(settings.WEB_METRICS_PORT, self._ingest)
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._ingest.start()
+        self._page.start()
 
     async def stop(self) -> None:
         await asyncio.to_thread(self._ingest.stop)
         self._lookups.shutdown(wait=False)
+        self._page.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1"): value for name, value in scope["headers"]}

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import psycopg
 
+from ingest.activity import Activity
 from ingest.batch import Batch, Item
 from ingest.decode import Undecodable, decode
 from ingest.message import Outcome, RawMessage, Reason, Status
@@ -24,6 +25,7 @@ from ingest.metrics import Metrics
 from ingest.router import Router
 from thingscale.streams import journal
 from thingscale.streams.writer import Partitions
+from thingscale.watch import PAGES
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +111,7 @@ class Pipeline:
         self._writer = uuid.uuid4()
         self._sequence = 0
         self._partitions = Partitions()
+        self._activity = Activity()
         self._connection: psycopg.Connection | None = None
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
@@ -124,6 +127,14 @@ class Pipeline:
     @property
     def queued(self) -> int:
         return self._queued_messages
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._queued_bytes
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
 
     @property
     def nearly_empty(self) -> bool:
@@ -160,9 +171,10 @@ class Pipeline:
     # Writer thread
 
     def _run(self) -> None:
-        while submissions := self._next_batch():
+        while (submissions := self._next_batch()) is not None:
             try:
-                self._store(submissions)
+                if submissions:
+                    self._store(submissions)
             except Exception:
                 log.exception("The writer failed; trying again")
                 self._requeue(submissions)
@@ -170,13 +182,23 @@ class Pipeline:
                 self._give_up.wait(1)
             if self._give_up.is_set():
                 break
+            if self._activity.wait_seconds == 0:
+                self._flush_activity()
+        if not self._give_up.is_set():
+            self._flush_activity()
         self._disconnect(forget=True)
 
-    def _next_batch(self) -> list[Submission]:
-        """What has queued up; waits for something; empty means stop."""
+    def _flush_activity(self) -> None:
+        if not self._activity.flush(self._connected):
+            self._disconnect()
+
+    def _next_batch(self) -> list[Submission] | None:
+        """What has queued up; waits for something, or until activity is to be flushed. None means stop."""
         with self._wakeup:
-            while not self._queue and not self._stopping:
-                self._wakeup.wait()
+            if not self._queue and not self._stopping:
+                self._wakeup.wait(self._activity.wait_seconds)
+            if not self._queue and self._stopping:
+                return None
             taken: list[Submission] = []
             count = 0
             while self._queue and (not taken or count + len(self._queue[0].items) <= MAX_BATCH):
@@ -244,8 +266,11 @@ class Pipeline:
             if not self._was_committed():
                 raise
         batch.learn()
+        self._activity.note(batch)
         if batch.first_contacts:
             self._first_contact(batch.first_contacts)
+        if PAGES.watched:
+            _tell(batch, PAGES.watched)
         return batch.outcomes
 
     def _commit_halves(self, items: list[Item], error: Exception) -> list[Outcome] | None:
@@ -287,6 +312,13 @@ class Pipeline:
         except psycopg.Error:
             log.debug("The connection was gone already")
         self._connection = None
+
+
+def _tell(batch: Batch, users: frozenset[int]) -> None:
+    try:
+        PAGES.tell(batch.told(users))
+    except Exception:  # to store it again would be worse
+        log.exception("Open pages were not told of a batch")
 
 
 def _share_out(submissions: list[Submission], outcomes: list[Outcome]) -> list[Completion]:

@@ -6,6 +6,7 @@ import functools
 from concurrent.futures import Future
 
 from django.conf import settings
+from django.contrib.auth.decorators import login_not_required
 from django.db import Error
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
@@ -32,6 +33,7 @@ def pace() -> Pace:
 
 
 @csrf_exempt
+@login_not_required
 def connector(request: HttpRequest) -> HttpResponse:
     answer = _answer(request)
     content_type, body = answer.body(request.headers.get("Accept", ""))

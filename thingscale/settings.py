@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+import redis
+
 from thingscale.lib import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -35,7 +37,10 @@ ALLOWED_HOSTS = env.text("THINGSCALE_ALLOWED_HOSTS", "*").split(",")
 INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.auth",
+    "django.contrib.humanize",
+    "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django.forms",  # its widgets' templates, for FORM_RENDERER
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -52,7 +57,15 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "console.middleware.ContentSecurityPolicy",
+    "console.middleware.UserTimeZone",
     "api.throttling.RateLimitHeaders",
 ]
 ROOT_URLCONF = "thingscale.urls"
@@ -62,8 +75,17 @@ TEMPLATES = [
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "DIRS": [BASE_DIR / "templates"],
         "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "console.context.shell",
+            ]
+        },
     }
 ]
+FORM_RENDERER = "console.forms.renderer.Renderer"
 WSGI_APPLICATION = "thingscale.wsgi.application"
 
 DATABASES = {"default": env.database() | {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}}
@@ -79,6 +101,20 @@ CACHES = {
     "ratelimit": {"BACKEND": "api.counters.WindowCache"} | _VALKEY,
 }
 RATELIMIT_USE_CACHE = "ratelimit"
+LIVE_VALKEY = {
+    "socket_timeout": 1.0,
+    "socket_connect_timeout": 1.0,
+    "retry_on_error": [redis.ConnectionError],  # once: a connection may have died while it was idle
+}
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {
+            "hosts": [{"address": REDIS_URL} | LIVE_VALKEY],
+            "prefix": f"thingscale{env.database_of(REDIS_URL)}",  # publishing knows no databases
+        },
+    }
+}
 MQTT_UPSTREAM = env.broker("MQTT_URL")
 MQTT5_UPSTREAM = env.broker("MQTT5_URL", env.text("MQTT_URL"))
 
@@ -88,11 +124,25 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+LOGIN_URL = "signin"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "signin"
+SESSION_ENGINE = "thingscale.accounts.sessions"
+SESSION_COOKIE_AGE = 14 * 24 * 3600
+PUBLIC_URL = env.text("THINGSCALE_PUBLIC_URL").rstrip("/")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
+SIGNUP = env.flag("THINGSCALE_SIGNUP", default=True)
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
-STATICFILES_DIRS = [BASE_DIR / "static"]
+NODE_MODULES = BASE_DIR / "node_modules"
+STATICFILES_DIRS = [
+    BASE_DIR / "static",
+    ("vendor/htmx", NODE_MODULES / "htmx.org" / "dist"),
+    ("vendor/uplot", NODE_MODULES / "uplot" / "dist"),
+]
 WHITENOISE_USE_FINDERS = True  # straight from the packages: there is no collectstatic to forget
 WHITENOISE_AUTOREFRESH = False
 
@@ -115,6 +165,9 @@ HTTP_STORE_SECONDS = env.integer("THINGSCALE_HTTP_STORE_SECONDS", 5, 1)
 DRAIN_SECONDS = env.integer("THINGSCALE_DRAIN_SECONDS", 10, 1)
 ALLOW_ANONYMOUS = env.flag("THINGSCALE_ALLOW_ANONYMOUS")
 TOKEN_OVERLAP_HOURS = env.integer("THINGSCALE_TOKEN_OVERLAP_HOURS", 24)
+METRICS_BIND = env.text("THINGSCALE_METRICS_BIND", "127.0.0.1")
+METRICS_PORT = env.integer("THINGSCALE_METRICS_PORT", 0, 0, 65535)
+WEB_METRICS_PORT = env.integer("THINGSCALE_WEB_METRICS_PORT", 0, 0, 65535)
 HTTP_RATE = env.integer("THINGSCALE_HTTP_RATE", 1)
 REST_RATE = env.integer("THINGSCALE_REST_RATE", 20, 1)
 STREAM_MAX_ROWS = env.integer("THINGSCALE_STREAM_MAX_ROWS", 1_000_000, 1)
@@ -151,6 +204,7 @@ CELERY_BEAT_SCHEDULE = {
     "drop-expired": {"task": "streams.drop_expired", "schedule": 3600.0},
     "purge-deleted-channels": {"task": "streams.purge_deleted_channels", "schedule": 600.0},
     "roll-up": {"task": "streams.roll_up", "schedule": 60.0},
+    "forget-old-activity": {"task": "devices.forget_old_activity", "schedule": 3600.0},
     "activate-new-devices": {"task": "streams.activate_new_devices", "schedule": 60.0},
 }
 
@@ -160,5 +214,8 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.text("THINGSCALE_LOG_LEVEL", "INFO")},
-    "loggers": {"gmqtt": {"level": 100}},  # it would log payloads; thingscale/mqtt.py says what matters
+    "loggers": {
+        "gmqtt": {"level": 100},  # it would log payloads; thingscale/mqtt.py says what matters
+        "channels_redis": {"level": 100},  # a traceback a second without Valkey; thingscale/watch.py says it
+    },
 }

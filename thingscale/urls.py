@@ -8,4 +8,5 @@ urlpatterns = [
     path("", include("ingest.urls")),
     re_path(r"^v1(?:/|$)", include("api.v1.urls")),
     re_path(r"^v2(?:/|$)", include("api.v2.urls")),
+    path("", include("console.urls")),
 ]

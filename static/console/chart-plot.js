@@ -14,8 +14,8 @@ export class Plot {
     this.series = series;
     this.title = title;
     this.element = document.createElement("section");
-    this.element.className = "chart";
-    const heading = document.createElement("h3");
+    this.element.className = "card chart";
+    const heading = document.createElement("h2");
     heading.textContent = title;
     heading.hidden = !title;
     this.legend = document.createElement("ul");

@@ -22,15 +22,6 @@ export function exact(ms, zone) {
   return `${p.day} ${p.month} ${p.year}, ${p.hour}:${p.minute}:${p.second}${fraction} ${p.timeZoneName}`;
 }
 
-// "2026-11-22 09:46:10", as the forms and the REST API take it.
-export function local(ms, zone) {
-  const date = new Intl.DateTimeFormat("sv-SE", {
-    timeZone: zone, hourCycle: "h23", year: "numeric", month: "2-digit", day: "2-digit",
-    hour: "2-digit", minute: "2-digit", second: "2-digit",
-  });
-  return date.format(ms);
-}
-
 // The text at each mark of the time axis; the day or the year below where it changes.
 export function ticks(marks, step, zone) {
   let before = "";

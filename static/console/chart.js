@@ -2,11 +2,11 @@
 //   <div class="charts" data-src="/channels/7/chart.json" data-start="" data-end="" data-zone="Europe/Berlin"
 //        data-channel="7" data-live="true"></div>
 // An empty data-end is now; then, with data-live, it follows the `live:update` events of the document. `data-tag`
-// restricts those to one tag. Dragging over a chart shows that part and dispatches `chart:range`.
+// restricts those to one tag. Dragging over a chart shows that part, a double click goes back; either dispatches
+// `chart:range` with {start, end} in milliseconds since 1970 UTC.
 
 import { append, byUnit, trim } from "./chart-data.js";
 import { Plot } from "./chart-plot.js";
-import { local } from "./chart-time.js";
 
 const MIN_ZOOM = 10; // milliseconds
 const REFETCH = 10_000; // milliseconds between answers to series that are new
@@ -29,7 +29,7 @@ class Charts {
 
   build() {
     this.time = make("p", "charts-time");
-    this.back = make("button", "charts-back", "Zoom out");
+    this.back = make("button", "button button-small", "Zoom out");
     this.back.type = "button";
     this.back.hidden = true;
     this.back.addEventListener("click", () => this.zoomOut());
@@ -97,7 +97,7 @@ class Charts {
 
   fail(message) {
     this.clear();
-    const again = make("button", "charts-again", "Try again");
+    const again = make("button", "button button-small", "Try again");
     again.type = "button";
     again.addEventListener("click", () => this.load());
     this.message.replaceChildren(`No chart: ${message} `, again);
@@ -112,6 +112,7 @@ class Charts {
 
   zoom(start, end) {
     if (end - start < MIN_ZOOM) return;
+    if (!this.ranges.length) this.whole = { start: this.start, end: this.end };
     this.ranges.push({ start: Math.floor(start), end: Math.ceil(end) });
     this.changed();
   }
@@ -121,9 +122,7 @@ class Charts {
   }
 
   changed() {
-    const zoom = this.ranges.at(-1);
-    const { start = "", end = "" } = this.element.dataset;
-    const detail = zoom ? { start: local(zoom.start, this.zone), end: local(zoom.end, this.zone) } : { start, end };
+    const detail = { ...(this.ranges.at(-1) ?? this.whole) };
     this.element.dispatchEvent(new CustomEvent("chart:range", { bubbles: true, detail }));
     this.load();
   }

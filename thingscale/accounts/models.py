@@ -6,11 +6,12 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import PermissionsMixin
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 
-from thingscale.accounts.querysets import TokenQuerySet, UserManager
+from thingscale.accounts.querysets import SessionManager, TokenQuerySet, UserManager
 from thingscale.lib import tokens
 
 
@@ -79,3 +80,20 @@ class Token(models.Model):
     @property
     def plain(self) -> str:
         return tokens.decrypt(bytes(self.ciphertext), settings.SECRET_KEY)
+
+
+class Session(AbstractBaseSession):
+    """A browser signed in to the console; `sessions.py` writes it."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, null=True, related_name="console_sessions")
+    ip_address = models.CharField(max_length=45, blank=True)
+    user_agent = models.CharField(max_length=200, blank=True)
+    signed_in_at = models.DateTimeField(default=timezone.now)
+
+    objects: ClassVar[SessionManager] = SessionManager()
+
+    @classmethod
+    def get_session_store_class(cls) -> Any:
+        from thingscale.accounts.sessions import SessionStore
+
+        return SessionStore

@@ -4,13 +4,14 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.base_user import BaseUserManager
+from django.contrib.sessions.base_session import BaseSessionManager
 from django.db import models
 from django.utils import timezone
 
 from thingscale.lib import tokens
 
 if TYPE_CHECKING:
-    from thingscale.accounts.models import Token, User
+    from thingscale.accounts.models import Session, Token, User
 
 
 class UserManager(BaseUserManager["User"]):
@@ -37,3 +38,8 @@ class TokenQuerySet(models.QuerySet[Any]):
     def current(self, user: "User", kind: str) -> "Token":
         token: Token = self.get(user=user, kind=kind, expires_at=None)
         return token
+
+
+class SessionManager(BaseSessionManager["Session"]):
+    def for_user(self, user: "User") -> "models.QuerySet[Session]":
+        return self.filter(user=user, expire_date__gt=timezone.now())

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from thingscale.accounts.owned import OwnedQuerySet
+from thingscale.streams.querysets import ChannelQuerySet
 
 
 class Channel(models.Model):
@@ -19,7 +19,7 @@ class Channel(models.Model):
     retention_days = models.PositiveIntegerField(null=True)
     created_at = models.DateTimeField(default=timezone.now)
 
-    objects: ClassVar[OwnedQuerySet["Channel"]] = OwnedQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[ChannelQuerySet] = ChannelQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["user", "number"], name="one_channel_number_a_user")]

@@ -1,0 +1,87 @@
+"""Forms of a channel, its streams and its tags."""
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.forms import BaseFormSet, formset_factory
+
+from thingscale.lib.names import MAX_LENGTH, bad_tag
+from thingscale.streams.models import Channel
+
+RETENTION = "Older datapoints are deleted. Empty: kept for ever."
+
+
+class ChannelForm(forms.Form):
+    name = forms.CharField(max_length=200, required=False, help_text="What it is about: Cold store, Roof.")
+    retention_days = forms.IntegerField(
+        label="Keep datapoints for (days)", required=False, min_value=1, max_value=36_500, help_text=RETENTION
+    )
+
+
+class NewChannelForm(ChannelForm):
+    number = forms.IntegerField(
+        min_value=0,
+        max_value=Channel.MAX_NUMBER,
+        help_text="Apps name it by this. It can't be changed.",
+    )
+    field_order = ("number", "name", "retention_days")
+
+
+if TYPE_CHECKING:
+    _FormSet = BaseFormSet["StreamForm"]
+else:
+    _FormSet = BaseFormSet
+
+
+class StreamForm(forms.Form):
+    key = forms.CharField(max_length=200, strip=False)
+    label = forms.CharField(max_length=200, required=False)
+    unit = forms.CharField(max_length=200, required=False)
+
+
+class BaseStreamFormSet(_FormSet):
+    def clean(self) -> None:
+        keys: set[str] = set()
+        for form in self.forms:
+            key = form.cleaned_data.get("key") if hasattr(form, "cleaned_data") else None
+            if key in keys and not self._should_delete_form(form):  # type: ignore[attr-defined]
+                form.add_error("key", "This key is there twice: keep one of them.")
+            if key:
+                keys.add(key)
+
+    def labels(self) -> list[dict[str, Any]]:
+        """As a channel keeps them; a key without label and unit says nothing and is left out."""
+        rows = [form.cleaned_data for form in self.forms if form not in self.deleted_forms]
+        names = ("key", "label", "unit")
+        return [{name: row[name] for name in names} for row in rows if row.get("label") or row.get("unit")]
+
+
+StreamFormSet: Any = formset_factory(
+    StreamForm, formset=BaseStreamFormSet, extra=1, can_delete=True, max_num=1000, absolute_max=1001
+)
+
+
+class TagForm(forms.Form):
+    name = forms.CharField(label="Tag", max_length=MAX_LENGTH)
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        if bad_tag(name):
+            raise forms.ValidationError("A tag has no / + # and no control characters.")
+        return name
+
+
+class ConfirmForm(forms.Form):
+    """Asks for the text that proves the person has read what will be gone."""
+
+    typed = forms.CharField(widget=forms.TextInput(attrs={"autocomplete": "off"}))
+
+    def __init__(self, *args: Any, expected: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._expected = expected
+        self.fields["typed"].label = f"Type {expected} to confirm"
+
+    def clean_typed(self) -> str:
+        if self.cleaned_data["typed"].strip() != self._expected:
+            raise forms.ValidationError(f"Type {self._expected}, exactly as it stands here.")
+        return self._expected

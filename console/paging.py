@@ -1,0 +1,3 @@
+"""How far a list goes on one page."""
+
+PAGE = 50

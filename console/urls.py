@@ -1,0 +1,30 @@
+"""Pages of the management console."""
+
+from django.contrib.auth.views import LogoutView
+from django.urls import path
+
+from console.views import account, channels, home, streams
+
+urlpatterns = [
+    path("", home.home, name="home"),
+    path("signin/", account.SignIn.as_view(), name="signin"),
+    path("signout/", LogoutView.as_view(), name="signout"),
+    path("theme/", account.theme, name="theme"),
+    path("channels/", channels.index, name="channels"),
+    path("channels/new/", channels.create, name="channel-new"),
+    path("channels/<int:number>/", channels.edit, name="channel"),
+    path("channels/<int:number>/delete/", channels.delete, name="channel-delete"),
+    path("channels/<int:number>/tags/<int:pk>/", channels.rename_tag, name="tag"),
+    path("channels/<int:number>/tags/<int:pk>/delete/", channels.delete_tag, name="tag-delete"),
+    path("devices/", home.home, name="devices"),
+    path("streams/", streams.index, name="streams"),
+    path("streams/<int:number>/", streams.detail, name="stream"),
+    path("streams/<int:number>/chart.json", streams.chart, name="stream-chart"),
+    *[
+        path(f"streams/<int:number>/data.{form}", streams.download, {"form": form}, name=f"stream-{form}")
+        for form in streams.FILES
+    ],
+    path("publish/", home.home, name="publish"),
+    path("inspector/", home.home, name="inspector"),
+    path("profile/", home.home, name="profile"),
+]

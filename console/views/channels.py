@@ -1,0 +1,132 @@
+"""Channels: what data is kept under, with its streams' labels and its tags."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+
+from console.forms.channels import ChannelForm, ConfirmForm, NewChannelForm, StreamFormSet, TagForm
+from console.paging import PAGE
+from console.request import UserRequest
+from thingscale.lib.errors import Refused
+from thingscale.streams import actions
+from thingscale.streams.leaves import keys_of
+from thingscale.streams.models import Channel, Latest, Tag
+
+SECTION = {"section": "channels"}
+
+
+def index(request: UserRequest) -> HttpResponse:
+    channels = Channel.objects.for_user(request.user).with_totals()
+    text = request.GET.get("q", "").strip()
+    after = request.GET.get("after", "")
+    shown = channels.search(text) if text else channels
+    if after.isdecimal() and len(after) < 11:
+        shown = shown.filter(number__gt=int(after))
+    rows = list(shown[: PAGE + 1])
+    context = {"channels": rows[:PAGE], "more": len(rows) > PAGE, "after": after, "q": text}
+    return render(request, "console/channel/list.html", SECTION | context)
+
+
+def create(request: UserRequest) -> HttpResponse:
+    form = NewChannelForm(request.POST or None, initial={"number": _free_number(request)})
+    if form.is_valid():
+        try:
+            channel = actions.create_channel(request.user, **form.cleaned_data)
+        except Refused as refused:
+            form.add_error("number", refused.detail)
+        else:
+            messages.success(request, f"Channel {channel.number} is there. Map a device to it to fill it.")
+            return redirect("channel", channel.number)
+    return render(request, "console/channel/new.html", SECTION | {"form": form})
+
+
+def edit(request: UserRequest, number: int) -> HttpResponse:
+    channel = _channel(request, number)
+    latest = list(Latest.objects.filter(channel=channel))
+    form = ChannelForm(
+        request.POST or None, initial={"name": channel.name, "retention_days": channel.retention_days}
+    )
+    shown = None if request.POST else _streams(channel, latest)
+    streams = StreamFormSet(request.POST or None, initial=shown, prefix="streams")
+    if form.is_valid() and streams.is_valid():
+        actions.update_channel(channel, form.cleaned_data | {"streams": streams.labels()})
+        messages.success(request, "Saved.")
+        return redirect("channel", number)
+    context = {"channel": channel, "form": form, "streams": streams, "tags": _tags(channel, latest)}
+    return render(request, "console/channel/detail.html", SECTION | context)
+
+
+def delete(request: UserRequest, number: int) -> HttpResponse:
+    channel = _channel(request, number)
+    datapoints, devices = channel.datapoints or 0, channel.device_count or 0
+    form = ConfirmForm(request.POST or None, expected=str(number))
+    if form.is_valid():
+        actions.delete_channel(channel)
+        messages.success(request, f"Channel {number} and its {datapoints:,} datapoints are gone.")
+        return redirect("channels")
+    question = (
+        f"This deletes channel {number} {channel.name} with its {datapoints:,} datapoints, for ever."
+        f" {devices:,} devices lose their mapping; what they send next is held, not lost."
+    )
+    texts = {"title": f"Delete channel {number}", "question": question, "action": "Delete channel"}
+    return _confirm(request, number, form, texts)
+
+
+def rename_tag(request: UserRequest, number: int, pk: int) -> HttpResponse:
+    tag = _tag(request, number, pk)
+    form = TagForm(request.POST or None, initial={"name": tag.name})
+    if form.is_valid():
+        try:
+            actions.rename_tag(tag, form.cleaned_data["name"])
+        except Refused as refused:
+            form.add_error("name", refused.detail)
+        else:
+            return redirect("channel", number)
+    return render(request, "console/channel/tag.html", SECTION | {"form": form, "tag": tag, "number": number})
+
+
+def delete_tag(request: UserRequest, number: int, pk: int) -> HttpResponse:
+    tag = _tag(request, number, pk)
+    count = sum(Latest.objects.filter(channel=tag.channel, tag=tag.pk).values_list("count", flat=True))
+    form = ConfirmForm(request.POST or None, expected=tag.name)
+    if form.is_valid():
+        actions.delete_tag(tag)
+        messages.success(request, f"The tag {tag.name} and its {count:,} datapoints are gone.")
+        return redirect("channel", number)
+    question = f"This deletes the {count:,} datapoints of channel {number} tagged {tag.name}, for ever."
+    texts = {"title": f"Delete tag {tag.name}", "question": question, "action": "Delete tag"}
+    return _confirm(request, number, form, texts)
+
+
+def _confirm(request: UserRequest, number: int, form: ConfirmForm, texts: dict[str, str]) -> HttpResponse:
+    context = SECTION | texts | {"form": form, "back": reverse("channel", args=[number])}
+    return render(request, "console/confirm.html", context)
+
+
+def _channel(request: UserRequest, number: int) -> Any:
+    return get_object_or_404(Channel.objects.for_user(request.user).with_totals(), number=number)
+
+
+def _tag(request: UserRequest, number: int, pk: int) -> Tag:
+    tags = Tag.objects.filter(channel__in=Channel.objects.for_user(request.user).filter(number=number))
+    return get_object_or_404(tags.select_related("channel"), pk=pk)
+
+
+def _free_number(request: UserRequest) -> int:
+    last = Channel.objects.for_user(request.user).order_by("-number").first()
+    return 0 if last is None else min(last.number + 1, Channel.MAX_NUMBER)
+
+
+def _streams(channel: Channel, latest: list[Latest]) -> list[dict[str, str]]:
+    """What is labelled, and what has been seen and has no label yet."""
+    labelled = {stream["key"] for stream in channel.streams}
+    seen = dict.fromkeys(key for row in latest[:100] for key in keys_of(row.value))
+    return [*channel.streams, *({"key": key} for key in list(seen)[:100] if key not in labelled)]
+
+
+def _tags(channel: Channel, latest: list[Latest]) -> list[dict[str, Any]]:
+    totals = {row.tag: row for row in latest}
+    return [{"tag": tag, "latest": totals.get(tag.pk)} for tag in Tag.objects.filter(channel=channel)]

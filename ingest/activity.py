@@ -1,0 +1,148 @@
+"""When each device was last heard, and messages a minute of each account: noted in memory after every
+commit, written every few seconds.
+
+These are figures for people to look at. `kill -9` loses those of the last seconds, a connection that breaks
+during their COMMIT may count them twice; a message is never lost or delayed for them.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import islice
+from operator import itemgetter
+from typing import Any, Generic, TypeVar
+
+import psycopg
+
+from ingest.batch import Batch, Item
+from ingest.message import RawMessage, Status
+from ingest.router import DeviceKey
+from thingscale.devices import writer
+from thingscale.lib.clock import from_us
+from thingscale.streams.writer import Row
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 5.0
+SHARE = 20  # the writer spends at most one part in so many of its time on this
+KEPT = 100_000  # devices, and minutes of accounts, while they can't be written
+_QUICK = """SELECT set_config('lock_timeout', '500ms', true), set_config('statement_timeout', '3s', true),
+    set_config('synchronous_commit', 'off', true)"""
+
+_RAW = itemgetter(Item._fields.index("raw"))
+_USER = itemgetter(RawMessage._fields.index("user"))
+_DEVICE = itemgetter(Row._fields.index("device"))
+_AT = itemgetter(Row._fields.index("at"))
+
+MinuteKey = tuple[int, datetime]  # user's primary key, begin of the minute
+K = TypeVar("K", int, DeviceKey)
+
+
+class Heard(Generic[K]):
+    """Devices, by a key: time of the latest message, and how many."""
+
+    def __init__(self) -> None:
+        self.seen: dict[K, int] = {}
+        self.messages: Counter[K] = Counter()
+
+    def rows(self) -> list[tuple[K, datetime, int]]:
+        return [(key, from_us(at), self.messages[key]) for key, at in self.seen.items()]
+
+
+class Activity:
+    """For the writer thread only."""
+
+    def __init__(self) -> None:
+        self._known: Heard[int] = Heard()  # by primary key
+        self._named: Heard[DeviceKey] = Heard()  # exceptions, of devices that may not exist
+        self._minutes: dict[Status, Counter[MinuteKey]] = {status: Counter() for status in Status}
+        self._next = time.monotonic()
+        self._failing = False
+
+    @property
+    def wait_seconds(self) -> float | None:
+        """Until it is time to flush; None if there is nothing."""
+        return max(0.0, self._next - time.monotonic()) if self._minutes[Status.STORED] else None
+
+    def note(self, batch: Batch) -> None:
+        """After its commit."""
+        try:
+            self._note(batch)
+            self._forget_oldest()
+        except Exception:  # must not look as if the batch had failed: it would be stored again
+            log.exception("The activity of devices could not be noted")
+
+    def _note(self, batch: Batch) -> None:
+        """Loops that run in C, since 80,000 messages a second come by; a device's come in order."""
+        ordinary = batch.ordinary
+        devices = list(map(_DEVICE, ordinary))
+        self._known.messages.update(devices)
+        self._known.seen.update(zip(devices, map(_AT, ordinary), strict=True))
+        minute = datetime.now(UTC).replace(second=0, microsecond=0)
+        for user, count in Counter(map(_USER, map(_RAW, batch.items))).items():
+            self._minutes[Status.STORED][user, minute] += count
+        self._note_exceptions(batch, minute)
+
+    def _note_exceptions(self, batch: Batch, minute: datetime) -> None:
+        """They have been counted as stored."""
+        for raw, outcome in batch.exceptions:
+            key = raw.user, raw.device_id
+            self._named.messages[key] += 1
+            self._named.seen[key] = raw.received_at
+            if outcome.status is not Status.STORED:
+                self._minutes[Status.STORED][raw.user, minute] -= 1
+                self._minutes[outcome.status][raw.user, minute] += 1
+
+    def flush(self, connect: Callable[[], psycopg.Connection]) -> bool:
+        """In a transaction of its own. False if that failed: what is noted is kept for the next time, unless
+        it is refused for what it is."""
+        if self.wait_seconds is None:
+            return True
+        started = time.monotonic()
+        try:
+            self._write(connect())
+            self._forget()
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            self._say("waits for its next round", error)
+        except Exception as error:
+            self._say("is lost", error)
+            self._forget()
+        else:
+            self._failing = False
+        finished = time.monotonic()
+        self._next = finished + max(FLUSH_SECONDS, (finished - started) * SHARE)
+        return not self._failing
+
+    def _write(self, connection: psycopg.Connection) -> None:
+        with connection.transaction(), connection.cursor() as cursor:
+            cursor.execute(_QUICK)
+            writer.note_heard(cursor, self._known.rows(), self._named.rows())
+            held, rejected = self._minutes[Status.HELD], self._minutes[Status.REJECTED]
+            writer.count_minutes(
+                cursor,
+                [
+                    writer.Minute(*key, count, held[key], rejected[key])
+                    for key, count in self._minutes[Status.STORED].items()
+                ],
+            )
+
+    def _say(self, what: str, error: Exception) -> None:
+        if not self._failing:
+            log.warning("The activity of devices %s: %s", what, type(error).__name__)
+        self._failing = True
+
+    def _forget(self) -> None:
+        for noted in self._noted():
+            noted.clear()
+
+    def _forget_oldest(self) -> None:
+        for noted in self._noted():
+            if len(noted) > KEPT:
+                for key in list(islice(noted, len(noted) - KEPT)):
+                    del noted[key]
+
+    def _noted(self) -> list[dict[Any, int]]:
+        known, named = self._known, self._named
+        return [known.seen, known.messages, named.seen, named.messages, *self._minutes.values()]

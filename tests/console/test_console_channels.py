@@ -1,0 +1,97 @@
+"""Pages of channels: lists, forms, what another user sees."""
+
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+from support import Account
+
+from thingscale.streams.actions import Point, store_points
+from thingscale.streams.models import Channel, Tag
+
+SignIn = Callable[[Account], Client]
+FORMSET = {"streams-TOTAL_FORMS": "2", "streams-INITIAL_FORMS": "0"}
+
+
+def fill(account: Account, tag: str | None = None) -> Channel:
+    channel = account.channel(7)
+    store_points(channel, [Point(tag, b'{"temp": 21.5, "data": {"humid": 40}}', 1_700_000_000_000_000)])
+    return channel
+
+
+def test_an_empty_list_says_what_to_do(account: Account, signed_in: SignIn) -> None:
+    assert "Make the first channel" in signed_in(account).get("/channels/").text
+
+
+def test_the_list_shows_totals_and_finds_by_name_and_number(account: Account, signed_in: SignIn) -> None:
+    fill(account)
+    Channel.objects.filter(number=7).update(name="Cold store")
+    client = signed_in(account)
+    assert "Cold store" in client.get("/channels/?q=cold").text
+    assert "Cold store" in client.get("/channels/?q=7").text
+    assert "No channel matches" in client.get("/channels/?q=roof").text
+
+
+def test_a_new_channel(account: Account, signed_in: SignIn) -> None:
+    answer = signed_in(account).post("/channels/new/", {"number": "3", "name": "Roof"}, follow=True)
+    assert answer.redirect_chain == [("/channels/3/", 302)]
+    assert Channel.objects.for_user(account.user).get(number=3).name == "Roof"
+
+
+def test_a_taken_number_keeps_what_was_typed(account: Account, signed_in: SignIn) -> None:
+    account.channel(3)
+    text = signed_in(account).post("/channels/new/", {"number": "3", "name": "Roof"}).text
+    assert "There is a channel 3 already" in text
+    assert 'value="Roof"' in text
+
+
+def test_labels_and_units(account: Account, signed_in: SignIn) -> None:
+    channel = fill(account)
+    client = signed_in(account)
+    page = client.get("/channels/7/").text
+    assert 'value="data:humid"' in page  # seen in the data, offered to be labelled
+    row = {"streams-0-key": "temp", "streams-0-label": "Temperature", "streams-0-unit": "°C"}
+    client.post("/channels/7/", FORMSET | row | {"name": "Lab", "retention_days": "30"})
+    channel.refresh_from_db()
+    assert channel.streams == [{"key": "temp", "label": "Temperature", "unit": "°C"}]
+    assert (channel.name, channel.retention_days) == ("Lab", 30)
+
+
+def test_a_key_twice_is_refused(account: Account, signed_in: SignIn) -> None:
+    fill(account)
+    rows = {f"streams-{n}-{name}": "temp" for n in (0, 1) for name in ("key", "label")}
+    answer = signed_in(account).post("/channels/7/", FORMSET | rows)
+    assert "This key is there twice" in answer.text
+
+
+def test_deleting_needs_the_number_typed(account: Account, signed_in: SignIn) -> None:
+    fill(account)
+    client = signed_in(account)
+    assert "with its 1 datapoints" in client.get("/channels/7/delete/").text
+    assert "exactly as it stands here" in client.post("/channels/7/delete/", {"typed": "8"}).text
+    client.post("/channels/7/delete/", {"typed": "7"})
+    assert not Channel.objects.for_user(account.user).exists()
+
+
+def test_a_tag_is_renamed_and_deleted(account: Account, signed_in: SignIn) -> None:
+    channel = fill(account, "kitchen")
+    tag = Tag.objects.get(channel=channel)
+    client = signed_in(account)
+    assert "no / + #" in client.post(f"/channels/7/tags/{tag.pk}/", {"name": "a/b"}).text
+    client.post(f"/channels/7/tags/{tag.pk}/", {"name": "cellar"})
+    assert "cellar" in client.get("/channels/7/").text
+    client.post(f"/channels/7/tags/{tag.pk}/delete/", {"typed": "cellar"})
+    assert "No tag yet" in client.get("/channels/7/").text
+
+
+@pytest.mark.parametrize("path", ["", "delete/", "tags/{tag}/", "tags/{tag}/delete/"])
+def test_an_outsider_finds_nothing(account: Account, outsider: Account, signed_in: SignIn, path: str) -> None:
+    tag = Tag.objects.get_or_create(channel=fill(account, "kitchen"), name="kitchen")[0]
+    client = signed_in(outsider)
+    assert client.get(f"/channels/7/{path.format(tag=tag.pk)}").status_code == 404
+    assert client.post(f"/channels/7/{path.format(tag=tag.pk)}", {"typed": "7"}).status_code == 404
+    assert "Cold store" not in client.get("/channels/").text
+
+
+def test_who_is_not_signed_in_is_asked_to(account: Account) -> None:
+    assert Client().get("/channels/").headers["Location"] == "/signin/?next=/channels/"

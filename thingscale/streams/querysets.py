@@ -1,0 +1,38 @@
+"""Reads of channels for people. Reads of datapoints are in queries.py."""
+
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery, Sum
+
+from thingscale.accounts.owned import OwnedQuerySet
+
+if TYPE_CHECKING:
+    from thingscale.streams.models import Channel  # noqa: F401
+
+
+class ChannelQuerySet(OwnedQuerySet["Channel"]):
+    def search(self, text: str) -> "ChannelQuerySet":
+        """By a part of the name, or by the number."""
+        found = Q(name__icontains=text)
+        return self.filter(found | Q(number=int(text)) if text.isdecimal() and len(text) < 10 else found)
+
+    def with_totals(self) -> "ChannelQuerySet":
+        """`datapoints`, `last_update`, `device_count` : sub-queries, so that a page pays for its own rows."""
+        from thingscale.devices.models import Device
+        from thingscale.streams.models import Latest
+
+        latest = Latest.objects.filter(channel=OuterRef("pk"))
+        devices = Device.objects.filter(mapped_channel=OuterRef("pk"))
+        return self.annotate(
+            datapoints=_one(latest, "channel", Sum("count")),
+            last_update=_one(latest, "channel", Max("at")),
+            device_count=_one(devices, "mapped_channel", Count("pk")),
+        )
+
+    def newest_first(self) -> "ChannelQuerySet":
+        """By their newest datapoint; those without any come last."""
+        return self.with_totals().order_by(F("last_update").desc(nulls_last=True), "number")
+
+
+def _one(rows: QuerySet[Any], key: str, aggregate: Any) -> Subquery:
+    return Subquery(rows.order_by().values(key).annotate(found=aggregate).values("found"))
