@@ -21,7 +21,7 @@ from thingscale.devices.writer import Minute, count_minutes
 from thingscale.lib.clock import from_us, to_us
 from thingscale.lib.errors import Refused
 from thingscale.lib.table import Row
-from thingscale.streams import sheet, writer
+from thingscale.streams import rollups, sheet, writer
 from thingscale.streams.models import Channel, DeletedChannel, Latest, Tag
 from thingscale.streams.sheet import Fault, Report, Wanted
 from thingscale.watch import PAGES, Told
@@ -334,6 +334,7 @@ def delete_tag(tag: Tag) -> None:
     """With its datapoints. It comes into being again with the next one."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM datapoint WHERE channel = %s AND tag = %s", [tag.channel_id, tag.pk])
+    rollups.forget_tag(tag.channel_id, tag.pk)
     Latest.objects.filter(channel=tag.channel_id, tag=tag.pk).delete()
     tag.delete()
     invalidation.announce("devices", tag.channel.user_id)

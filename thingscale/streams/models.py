@@ -65,3 +65,34 @@ class Journal(models.Model):
     writer = models.UUIDField(primary_key=True)
     batch = models.BigIntegerField()
     at = models.DateTimeField()
+
+
+class Rollup(models.Model):
+    """The lowest and the highest number of a series in an hour. True for hours before RolledUntil that are no
+    StaleHour; see rollups.py."""
+
+    pk = models.CompositePrimaryKey("channel", "hour", "tag", "path")
+    channel = models.BigIntegerField()
+    hour = models.DateTimeField()  # its beginning
+    tag = models.IntegerField()  # as in Latest
+    path = models.CharField(max_length=200)
+    numbers = models.BigIntegerField()
+    low = models.FloatField()
+    low_ms = models.FloatField()  # when, in milliseconds since 1970
+    high = models.FloatField()
+    high_ms = models.FloatField()
+
+
+class StaleHour(models.Model):
+    """Waits to be rolled up; `version` changes when it is marked again."""
+
+    pk = models.CompositePrimaryKey("channel", "hour")
+    channel = models.BigIntegerField()
+    hour = models.DateTimeField()
+    version = models.BigIntegerField(db_default=1)
+
+
+class RolledUntil(models.Model):
+    """One row: all channels' hours before this one have their rollups, or are stale."""
+
+    hour = models.DateTimeField()

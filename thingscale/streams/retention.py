@@ -6,7 +6,7 @@ import psycopg
 from django.db import connection, transaction
 from django.utils import timezone
 
-from thingscale.streams import partitions
+from thingscale.streams import partitions, rollups
 from thingscale.streams.models import Channel, DeletedChannel, Latest
 
 SLICE = 50_000  # rows a transaction
@@ -29,7 +29,7 @@ WITH slice AS (
     SET bytes = bytes - bytes * n / greatest(l.count, 1), count = greatest(l.count - n, 0)
     FROM tally WHERE l.channel_id = %(channel)s AND l.tag = tally.tag
 )
-SELECT coalesce(sum(n), 0) FROM tally
+SELECT coalesce(sum(n), 0), (SELECT until FROM slice) FROM tally
 """
 
 
@@ -44,7 +44,10 @@ def delete_before(channel: int, before: datetime) -> int:
 def _delete_slice(channel: int, before: datetime) -> int:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_DELETE_SLICE, {"channel": channel, "before": before, "rows": SLICE})
-        return int(cursor.fetchone()[0])
+        deleted, until = cursor.fetchone()
+        if deleted:
+            rollups.forget_until(channel, until)
+        return int(deleted)
 
 
 def drop_expired() -> int:
