@@ -23,7 +23,9 @@ LAST: Key = ("infinity", sys.maxsize)
 
 
 def template(name: str) -> Template:
-    return Template((Path(__file__).parent / "sql" / name).read_text())
+    folder = Path(__file__).parent / "sql"
+    selected = (folder / "selected.sql").read_text()
+    return Template((folder / name).read_text().replace("$selected", selected))
 
 
 _PAGE = template("read_page.sql")

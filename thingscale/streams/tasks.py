@@ -24,6 +24,11 @@ def purge_deleted_channels() -> None:
     retention.purge_deleted_channels()
 
 
+@shared_task(name="streams.purge_deleted_tags")
+def purge_deleted_tags() -> None:
+    retention.purge_deleted_tags()
+
+
 @shared_task(name="streams.activate_device")
 def activate_device(device: int) -> None:
     """Auto-activation on first contact: the first rule that matches enables and maps the device."""
