@@ -37,6 +37,25 @@ def clients(running: Stack, account: Account) -> set[str]:
     return {row["client_id"] for row in call(running, account, "GET", "session")[1]}
 
 
+def test_the_published_samples_of_curl(stack: Callable[..., Stack], account: Account) -> None:
+    """They send curl's own Content-Type, or none."""
+    if not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    running = stack("web")
+    account.device("x")
+
+    def curl(path: str, *arguments: str) -> Any:
+        command = ["curl", "-sS", "-H", f"X-APITOKEN: {account.api_token}", *arguments, running.url(path)]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, timeout=20).stdout)
+
+    (device,) = curl("/v2/device/x")
+    assert (device["device_id"], device["mapped_ch"]) == ("x", 0)
+    assert curl("/v2/event", "-d", '{"mapped_ch": 0, "source": "temp", "threshold": "30"}') == {"event_id": 1}
+    changes = ["-X", "PUT", "-H", "Content-Type:", "-d", '{"description": "roof"}']
+    assert curl("/v2/device/x", *changes) == {"result": "OK"}
+    assert curl("/v2/device/x")[0]["description"] == "roof"
+
+
 @pytest.mark.parametrize("qos", [0, 1])
 @pytest.mark.parametrize("version", [V31, V311_PAHO, V5_PAHO])
 def test_a_command_arrives_byte_for_byte(
