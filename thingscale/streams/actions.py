@@ -1,5 +1,6 @@
 """Writes of channels, of a device's mapping, and of what was held for it."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -22,9 +23,11 @@ from thingscale.lib.clock import from_us, to_us
 from thingscale.lib.errors import Refused
 from thingscale.lib.table import Row
 from thingscale.streams import rollups, sheet, writer
-from thingscale.streams.models import Channel, DeletedChannel, Latest, Tag
+from thingscale.streams.models import Channel, DeletedChannel, DeletedTag, Tag
 from thingscale.streams.sheet import Fault, Report, Wanted
 from thingscale.watch import PAGES, Told
+
+log = logging.getLogger(__name__)
 
 SLICE = 500  # devices: with all that may be held for them, 50,000 messages
 
@@ -56,7 +59,7 @@ def delete_channel(channel: Channel) -> None:
     as ingest locks them: a batch on its way may bring a tag."""
     mapped = Device.objects.select_for_update().filter(mapped_channel=channel).order_by("pk")
     Device.objects.filter(pk__in=list(mapped.values_list("pk", flat=True))).update(mapped_channel=None)
-    DeletedChannel.objects.create(channel=channel.pk)
+    DeletedChannel.objects.get_or_create(channel=channel.pk)  # somebody else may be doing the same
     channel.delete()
     invalidation.announce("devices", channel.user_id)
 
@@ -331,10 +334,21 @@ def rename_tag(tag: Tag, name: str) -> None:
 
 @transaction.atomic
 def delete_tag(tag: Tag) -> None:
-    """With its datapoints. It comes into being again with the next one."""
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM datapoint WHERE channel = %s AND tag = %s", [tag.channel_id, tag.pk])
-    rollups.forget_tag(tag.channel_id, tag.pk)
-    Latest.objects.filter(channel=tag.channel_id, tag=tag.pk).delete()
-    tag.delete()
+    """Its datapoints are out of sight at once and purged by a task. The next datapoint makes another tag of
+    this name."""
+    deleted = DeletedTag(tag=tag.pk, channel=tag.channel_id)
+    if not tag.delete()[0]:
+        return  # somebody else was faster
+    deleted.save(force_insert=True)
+    rollups.forget_tag(tag.channel_id, deleted.tag)
     invalidation.announce("devices", tag.channel.user_id)
+    transaction.on_commit(_purge_soon)
+
+
+def _purge_soon() -> None:
+    from thingscale.streams.tasks import purge_deleted_tags  # which imports this module
+
+    try:
+        purge_deleted_tags.apply_async(retry=False)
+    except Exception as error:
+        log.warning("A deleted tag waits for the next round of the purge: %s", type(error).__name__)

@@ -29,6 +29,11 @@ def roll_up() -> None:
     rollups.roll_up(seconds=50)
 
 
+@shared_task(name="streams.purge_deleted_tags")
+def purge_deleted_tags() -> None:
+    retention.purge_deleted_tags()
+
+
 @shared_task(name="streams.activate_device")
 def activate_device(device: int) -> None:
     """Auto-activation on first contact: the first rule that matches enables and maps the device."""
