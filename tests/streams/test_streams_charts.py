@@ -39,19 +39,13 @@ def store(
 
 def store_many(channel: Channel, rows: int, value: str, days: int = 30) -> None:
     """An expression over i, from 0, spread evenly over the days."""
-    parameters: list[Any] = [channel.pk, START, timedelta(days=days), rows, rows]
     store(channel, 0)  # makes the partition
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM datapoint")
         cursor.execute(
             f"""INSERT INTO datapoint (channel, at, value)
-<<<<<<< HEAD
-            SELECT %s, %s + %s * i / %s, {value} FROM generate_series(0, %s - 1) AS i""",
-            parameters,
-=======
             SELECT %s, %s + interval '1 day' * %s * i / %s, {value} FROM generate_series(0, %s - 1) AS i""",
             [channel.pk, START, days, rows, rows],
->>>>>>> main
         )
 
 
