@@ -20,7 +20,7 @@ function titleOf(unit, series) {
   return unit ? `${label} (${unit})` : label;
 }
 
-// The columns that uPlot draws: all times, then a column for each series, undefined where it has nothing to say.
+// The columns that uPlot draws: all times, then one for each series, undefined where it has nothing to say.
 export function columns(series) {
   const times = Float64Array.from(new Set(series.flatMap((each) => each.t))).sort();
   const place = new Map();
@@ -28,9 +28,19 @@ export function columns(series) {
   const values = series.map((each) => {
     const column = new Array(times.length);
     each.t.forEach((ms, index) => { column[place.get(ms)] = each.v[index]; });
-    return column;
+    return widen(column);
   });
   return [Array.from(times), ...values];
+}
+
+// A pause lasts until the numbers on either side, also where other series have numbers meanwhile.
+function widen(column) {
+  for (let index = 0; index < column.length; index += 1) {
+    if (column[index] !== null) continue;
+    for (let left = index - 1; left >= 0 && column[left] === undefined; left -= 1) column[left] = null;
+    while (index + 1 < column.length && column[index + 1] === undefined) column[index += 1] = null;
+  }
+  return column;
 }
 
 // Where a column has a number between two pauses: no line would show it.

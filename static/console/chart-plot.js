@@ -6,6 +6,7 @@ import { alone, columns, describe, nameOf, nearest, number } from "./chart-data.
 import { exact, ticks } from "./chart-time.js";
 
 const COLOURS = 8;
+const HINT = "Drag over a chart to zoom in, double-click to go back.";
 const DASHES = [[], [8, 4], [2, 3]]; // once the colours are used up
 
 export class Plot {
@@ -20,13 +21,13 @@ export class Plot {
     heading.hidden = !title;
     this.legend = document.createElement("ul");
     this.legend.className = "chart-legend";
-    const plot = document.createElement("div");
-    plot.className = "chart-plot";
-    this.element.append(heading, plot, this.legend);
+    this.place = document.createElement("div");
+    this.place.className = "chart-plot";
+    this.element.append(heading, this.place, this.legend);
     charts.body.append(this.element);
     this.readings = series.map((each, index) => this.entry(each, index));
     this.colours();
-    this.uplot = new uPlot(this.options(), columns(series), plot);
+    this.uplot = new uPlot(this.options(), columns(series), this.place);
     this.uplot.ctx.canvas.setAttribute("role", "img");
     this.describe();
   }
@@ -38,19 +39,21 @@ export class Plot {
     const lines = { stroke: () => this.line, width: 1 };
     const axis = { stroke: () => this.muted, font, grid: lines, ticks: { ...lines, size: 4 } };
     return {
-      ...this.size(charts.width),
+      ...this.size(),
       ms: 1,
+      padding: [10, 8, 0, 0],
       tzDate: (ms) => uPlot.tzDate(new Date(ms), zone),
       legend: { show: false },
       scales: { x: { time: true, range: () => [charts.start, Math.max(charts.end, charts.start + 1)] } },
       axes: [
         { ...axis, size: 40, space: 70, values: (_, marks, _axis, _space, step) => ticks(marks, step, zone) },
-        { ...axis, size: (u, values) => 16 + 7 * Math.max(2, ...(values ?? []).map((text) => text.length)),
+        { ...axis, size: (u, values) => 18 + 7 * Math.max(6, ...(values ?? []).map((text) => text.length)),
           values: (_, marks) => marks.map(number) },
       ],
       series: [{}, ...this.series.map((each, index) => this.stroke(each, index))],
       cursor: {
         sync: { key: `charts-${charts.element.dataset.src}`, scales: ["x", null] },
+        points: { size: 7 },
         drag: { x: true, y: false, setScale: false },
         dataIdx: (u, index, hovered) => (index ? nearest(u.data[0], u.data[index], hovered) : hovered),
         bind: { dblclick: () => () => charts.zoomOut() },
@@ -59,7 +62,8 @@ export class Plot {
     };
   }
 
-  size(width) {
+  size() {
+    const width = Math.max(this.place.clientWidth, 200);
     return { width, height: width < 500 ? 200 : 260 };
   }
 
@@ -138,7 +142,7 @@ export class Plot {
       const place = idx == null ? nearest(u.data[0], u.data[index + 1], u.data[0].length - 1) : idxs[index + 1];
       reading.textContent = number(place == null ? null : u.data[index + 1][place]);
     });
-    this.charts.time.textContent = idx == null ? "" : exact(u.data[0][idx], this.charts.zone);
+    this.charts.time.textContent = idx == null ? HINT : exact(u.data[0][idx], this.charts.zone);
   }
 
   select(u) {
@@ -149,8 +153,9 @@ export class Plot {
     this.charts.zoom(start, end);
   }
 
-  resize(width) {
-    if (width !== this.uplot.width) this.uplot.setSize(this.size(width));
+  resize() {
+    const size = this.size();
+    if (size.width !== this.uplot.width) this.uplot.setSize(size);
   }
 
   destroy() {

@@ -128,9 +128,8 @@ class Charts {
   }
 
   resize() {
-    const { width } = this;
-    this.plots.forEach((plot) => plot.resize(width));
-    if (this.series && width > this.pixels * 1.5) this.load();
+    this.plots.forEach((plot) => plot.resize());
+    if (this.series && this.width > this.pixels * 1.5) this.load();
   }
 
   redraw() {

@@ -39,7 +39,6 @@ def store(
 
 def store_many(channel: Channel, rows: int, value: str, days: int = 30) -> None:
     """An expression over i, from 0, spread evenly over the days."""
-    parameters: list[Any] = [channel.pk, START, timedelta(days=days), rows, rows]
     store(channel, 0)  # makes the partition
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM datapoint")
