@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+import redis
+
 from thingscale.lib import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -99,6 +101,20 @@ CACHES = {
     "ratelimit": {"BACKEND": "api.counters.WindowCache"} | _VALKEY,
 }
 RATELIMIT_USE_CACHE = "ratelimit"
+LIVE_VALKEY = {
+    "socket_timeout": 1.0,
+    "socket_connect_timeout": 1.0,
+    "retry_on_error": [redis.ConnectionError],  # once: a connection may have died while it was idle
+}
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {
+            "hosts": [{"address": REDIS_URL} | LIVE_VALKEY],
+            "prefix": f"thingscale{env.database_of(REDIS_URL)}",  # publishing knows no databases
+        },
+    }
+}
 MQTT_UPSTREAM = env.broker("MQTT_URL")
 MQTT5_UPSTREAM = env.broker("MQTT5_URL", env.text("MQTT_URL"))
 
@@ -194,5 +210,8 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.text("THINGSCALE_LOG_LEVEL", "INFO")},
-    "loggers": {"gmqtt": {"level": 100}},  # it would log payloads; thingscale/mqtt.py says what matters
+    "loggers": {
+        "gmqtt": {"level": 100},  # it would log payloads; thingscale/mqtt.py says what matters
+        "channels_redis": {"level": 100},  # a traceback a second without Valkey; thingscale/watch.py says it
+    },
 }
