@@ -15,7 +15,7 @@ from django.shortcuts import render
 from console.request import UserRequest
 from console.views.devices import SECTION, get_device, suggested
 from thingscale.accounts.models import Token
-from thingscale.devices.models import Device, RejectedMessage
+from thingscale.devices.models import Command, Device, RejectedMessage
 from thingscale.devices.presence import connected
 from thingscale.streams.models import Channel
 from thingscale.streams.queries import newest_of_device
@@ -24,6 +24,7 @@ DATAPOINTS = 20
 LOOK_AT = 500  # newest datapoints of the channel
 CHARACTERS = 300  # of a value
 REJECTED = 20
+COMMANDS = 20
 SESSIONS = 20
 MASK = "•" * 8
 SAMPLE = '{"temp": 21.5}'
@@ -46,6 +47,7 @@ def detail(request: UserRequest, pk: int) -> HttpResponse:
         "look_at": LOOK_AT,
         "held": _held(device),
         "rejected": [_rejected(message) for message in _refused(request, device)],
+        "commands": [_command(command) for command in device.commands.order_by("-pk")[:COMMANDS]],
         "sessions": _sessions(request, device),
         "ways": _ways(request, device),
         "stores": device.enabled and device.mapped_channel_id is not None,
@@ -78,6 +80,12 @@ def _refused(request: UserRequest, device: Device) -> Any:
 
 def _rejected(message: RejectedMessage) -> dict[str, Any]:
     return {"message": message, "excerpt": excerpt(bytes(message.payload))}
+
+
+def _command(command: Command) -> dict[str, Any]:
+    payload = bytes(command.payload)
+    shown = excerpt(payload[:CHARACTERS])
+    return {"command": command, "excerpt": shown, "cut": len(payload) > CHARACTERS}
 
 
 def excerpt(payload: bytes) -> str:
