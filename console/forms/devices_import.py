@@ -34,7 +34,9 @@ class ImportForm(forms.Form):
     def clean_file(self) -> Any:
         file = self.cleaned_data["file"]
         if file and file.size > MAX_BYTES:
-            raise forms.ValidationError(f"The file has more than {MAX_BYTES // 2**20} MB: import it in parts.")
+            raise forms.ValidationError(
+                f"The file has more than {MAX_BYTES // 2**20} MB: import it in parts."
+            )
         return file
 
     def clean(self) -> dict[str, Any]:
@@ -51,7 +53,9 @@ class ImportForm(forms.Form):
         try:
             text: str = signing.loads(carried, salt=self._salt, max_age=CARRIED_SECONDS)
         except signing.BadSignature:
-            raise forms.ValidationError("This preview is older than 30 minutes: give the table again.") from None
+            raise forms.ValidationError(
+                "This preview is older than 30 minutes: give the table again."
+            ) from None
         return text.encode()
 
     def pack(self, table: bytes) -> str | None:

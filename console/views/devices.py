@@ -106,7 +106,9 @@ def map_to(request: UserRequest, pk: int) -> HttpResponse:
             messages.success(request, _mapped(device))
             return back(request, reverse("device", args=[pk]))
     context = {"device": device, "form": form, "channels": suggested(request), "number": _number(request)}
-    return render(request, "console/device/map.html", SECTION | context | {"next": request.POST.get("next", "")})
+    return render(
+        request, "console/device/map.html", SECTION | context | {"next": request.POST.get("next", "")}
+    )
 
 
 def _map(request: UserRequest, device: Device, wanted: Mapping[str, Any]) -> Device:
@@ -122,7 +124,9 @@ def _mapped(device: Device) -> str:
         return f"Device {device.device_id} is unmapped: what it sends next is held."
     if device.enabled:
         return f"What {device.device_id} sends is stored in channel {device.mapped_channel.number}."
-    return f"Device {device.device_id} is mapped to channel {device.mapped_channel.number}. It is not enabled."
+    return (
+        f"Device {device.device_id} is mapped to channel {device.mapped_channel.number}. It is not enabled."
+    )
 
 
 def _number(request: UserRequest) -> int:
@@ -138,7 +142,9 @@ def switch(request: UserRequest, pk: int, on: bool) -> HttpResponse:
 
 def get_device(request: UserRequest, pk: int) -> Any:
     """With `last_seen` and `messages`; None: never heard."""
-    devices = Device.objects.for_user(request.user).with_last_seen().annotate(messages=F("activity__messages"))
+    devices = (
+        Device.objects.for_user(request.user).with_last_seen().annotate(messages=F("activity__messages"))
+    )
     return get_object_or_404(devices.select_related("mapped_channel"), pk=pk)
 
 
