@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from django.http import QueryDict
 from django.utils import timezone
 
-from thingscale.lib.clock import parse_end, parse_start
+from thingscale.lib.clock import parse_sharp_end, parse_start
 
 PRESETS = {
     "1h": ("1 hour", timedelta(hours=1)),
@@ -80,7 +80,7 @@ def ending_now(name: str) -> Range:
 def _between(parameters: QueryDict, zone: ZoneInfo) -> Range:
     usual, errors = ending_now(DEFAULT), {}
     found = {"start": usual.start, "end": usual.end}
-    for name, parse in (("start", parse_start), ("end", parse_end)):
+    for name, parse in (("start", parse_start), ("end", parse_sharp_end)):
         try:
             if text := parameters.get(name, "").strip():
                 found[name] = parse(text, zone)

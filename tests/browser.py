@@ -17,7 +17,9 @@ QUIET += ["--disable-component-update", "--disable-sync", "--disable-quic"]
 @cache
 def executable() -> str:
     """Unpacked into the folder for temporary files, once."""
-    run = subprocess.run(["node", "-e", UNPACK], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    run = subprocess.run(
+        ["node", "-e", UNPACK], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
     return run.stdout.strip()
 
 

@@ -67,7 +67,7 @@ def chart(request: UserRequest, number: int) -> HttpResponse:
     selection = _selection(request, channel, shown, list(Tag.objects.filter(channel=channel)))
     pixels = request.GET.get("pixels", "")
     width = min(int(pixels), MAX_PIXELS) if pixels.isdecimal() and len(pixels) < 6 else 1000
-    return HttpResponse(charts.chart(selection, max(width, 100)), content_type="application/json")
+    return HttpResponse(charts.chart(selection, width).json(), content_type="application/json")
 
 
 def download(request: UserRequest, number: int, form: str) -> StreamingHttpResponse:

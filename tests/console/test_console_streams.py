@@ -111,9 +111,7 @@ def test_the_chart_has_the_points(account: Account, signed_in: SignIn) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "chart.json", "data.csv", "data.ndjson"])
-def test_an_outsider_finds_nothing(
-    account: Account, outsider: Account, signed_in: SignIn, path: str
-) -> None:
+def test_an_outsider_finds_nothing(account: Account, outsider: Account, signed_in: SignIn, path: str) -> None:
     fill(account)
     assert signed_in(outsider).get(f"/streams/7/{path}").status_code == 404
 

@@ -1,13 +1,12 @@
 """live.js in a real browser, under the content security policy that the console's pages have."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.conf import settings
 from listening import sign_in
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from stack import Stack, wait_until
 from support import Account
 from test_live_stack import publish
@@ -59,15 +58,8 @@ class Tab:
         wait_until(lambda: self.states[-1:] == [state], 10, state)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # Playwright leaves an event loop in this thread
-        yield playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-
-
 @pytest.fixture
-def page(browser: Any) -> Iterator[Page]:
+def page(browser: Browser) -> Iterator[Page]:
     with browser.new_context() as context:
         yield context.new_page()
 

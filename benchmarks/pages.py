@@ -1,7 +1,7 @@
 """What each page of the console costs an account of 10,000 devices, 1,000 channels and 5,000,000 datapoints.
 
     make bench                                        (or, shorter:)
-    python manage.py with_servers -- python benchmarks/console.py --datapoints 500000
+    python manage.py with_servers -- python benchmarks/pages.py --datapoints 500000
 
 Server time and queries are those of Django's handler in this process, medians of --runs; first contentful
 paint is Chromium's, from a web process of its own, on the same machine.
@@ -30,6 +30,7 @@ from django.core.management import call_command  # noqa: E402
 from django.db import connection  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.test.utils import CaptureQueriesContext  # noqa: E402
+from playwright.sync_api import Page  # noqa: E402
 from stack import Stack  # noqa: E402
 
 from thingscale.accounts.actions import create_account  # noqa: E402
@@ -106,7 +107,11 @@ def prepare(user: User, datapoints: int) -> None:
     channels = list(Channel.objects.filter(user=user).order_by("number"))
     Device.objects.bulk_create(
         [
-            Device(user=user, device_id=f"bench-{n % CHANNELS}-{n // CHANNELS}", mapped_channel=channels[n % CHANNELS])
+            Device(
+                user=user,
+                device_id=f"bench-{n % CHANNELS}-{n // CHANNELS}",
+                mapped_channel=channels[n % CHANNELS],
+            )
             for n in range(DEVICES)
         ],
         batch_size=2000,
@@ -115,7 +120,6 @@ def prepare(user: User, datapoints: int) -> None:
     busy = min(BUSY, datapoints // 2)
     with connection.cursor() as cursor:
         fill = {"user": user.pk, "rows": busy, "first": 0, "last": 0}
-        cursor.execute("INSERT INTO datapoint (channel, at, value) VALUES (0, now() - interval '40 days', '0')") if False else None
         cursor.execute(_FILL, fill)
         cursor.execute(
             _FILL, fill | {"rows": (datapoints - busy) // (CHANNELS - 1), "first": 1, "last": CHANNELS - 1}
@@ -135,7 +139,9 @@ def served(user: User, paths: dict[str, str], runs: int) -> None:
         assert answer.status_code == 200, (path, answer.status_code)
         times = [_timed(client, path) for _ in range(runs)]
         size = len(answer.content)
-        print(f"{name:<34}{len(queries):>8}{statistics.median(times):>7.0f} ms{max(times):>7.0f} ms{size:>10,}")
+        print(
+            f"{name:<34}{len(queries):>8}{statistics.median(times):>7.0f} ms{max(times):>7.0f} ms{size:>10,}"
+        )
 
 
 def _timed(client: Client, path: str) -> float:
@@ -169,9 +175,9 @@ def painted(user: User, paths: dict[str, str]) -> None:
             print(f"{name:<34}{statistics.median(times):>21.0f} ms")
 
 
-def _paint(page: object, url: str) -> float:
+def _paint(page: Page, url: str) -> float:
     page.goto(url)
-    return page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    return float(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
 
 
 if __name__ == "__main__":
