@@ -45,7 +45,7 @@ def test_a_look_first_then_the_import(account: Account, signed_in: SignIn) -> No
     assert "<dt>Devices made</dt><dd>1</dd><dt>Devices changed</dt><dd>1</dd>" in text
     assert not Device.objects.filter(device_id="d2").exists()
     answer = confirm(client, text)
-    assert "1 devices made, 1 changed" in answer.text
+    assert "1 device made, 1 changed" in answer.text
     devices = Device.objects.for_user(account.user).order_by("device_id")
     rows = devices.values_list("device_id", "mapped_channel__number", "location", "enabled")
     assert list(rows) == [("d1", 7, "Cellar", True), ("d2", None, "", True)]
