@@ -44,8 +44,8 @@ def store_many(channel: Channel, rows: int, value: str, days: int = 30) -> None:
         cursor.execute("DELETE FROM datapoint")
         cursor.execute(
             f"""INSERT INTO datapoint (channel, at, value)
-            SELECT %s, %s + %s * i / %s, {value} FROM generate_series(0, %s - 1) AS i""",
-            parameters,
+            SELECT %s, %s + interval '1 day' * %s * i / %s, {value} FROM generate_series(0, %s - 1) AS i""",
+            [channel.pk, START, days, rows, rows],
         )
 
 

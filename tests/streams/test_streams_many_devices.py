@@ -141,7 +141,7 @@ def faults(user: User, rows: list[Row]) -> list[tuple[int, str]]:
 
 
 def shown(user: User) -> list[tuple[str, ...]]:
-    return list(export_rows(user))
+    return list(export_rows(Device.objects.for_user(user)))
 
 
 def test_an_import_makes_and_changes(

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from thingscale.accounts.models import User
+from django.db.models import QuerySet
+
 from thingscale.devices.models import DEVICE_ID_RULE, Device
 from thingscale.lib.names import bad_device_id
 from thingscale.lib.table import Row
@@ -88,10 +89,9 @@ def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else -1
 
 
-def export_rows(user: User) -> Iterator[tuple[str, ...]]:
+def export_rows(devices: QuerySet[Device]) -> Iterator[tuple[str, ...]]:
     """Cells as in COLUMNS, by device id; what import_devices() takes."""
-    devices = Device.objects.for_user(user).select_related("mapped_channel").order_by(KEY)
-    for device in devices.iterator():
+    for device in devices.select_related("mapped_channel").order_by(KEY).iterator():
         channel = device.mapped_channel
         special = {
             "enabled": str(device.enabled).lower(),
