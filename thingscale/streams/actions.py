@@ -79,6 +79,13 @@ def configure_device(device: Device, changes: dict[str, Any]) -> Device:
     return device
 
 
+@transaction.atomic
+def map_to_new_channel(device: Device, number: int, changes: dict[str, Any]) -> Device:
+    """A channel named after the device. Raises Refused as create_channel does."""
+    channel = create_channel(device.user, number, name=device.device_id)
+    return configure_device(device, {"mapped_channel": channel} | changes)
+
+
 def configure_devices(user: User, devices: QuerySet[Device], changes: dict[str, Any]) -> int:
     """As configure_device, for those of them that are the user's; returns how many."""
     with transaction.atomic():
