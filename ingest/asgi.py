@@ -54,8 +54,13 @@ class Connector:
         grant = await self._grant(headers.get("x-devicetoken", b"").decode("latin-1"))
         if isinstance(grant, http.Answer):
             return grant
-        if too_soon := http.too_soon(self._pace, grant.user, headers):
-            return too_soon
+        turn = http.take_turn(self._pace, grant.user, headers)
+        answer = turn.refusal or await self._take(scope["path"], grant.user, headers, receive)
+        return answer and turn.on(answer)
+
+    async def _take(
+        self, path: str, user: int, headers: dict[str, bytes], receive: Receive
+    ) -> http.Answer | None:
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 body = await _read(receive)
@@ -63,7 +68,7 @@ class Connector:
             return http.TOO_SLOW
         if body is None:
             return None
-        return await self._store(http.message(scope["path"], grant.user, headers, body))
+        return await self._store(http.message(path, user, headers, body))
 
     async def _grant(self, token: str) -> Grant | http.Answer:
         grant: Grant | bool | None = self._ingest.grants.known(token)

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from thingscale.streams.querysets import ChannelQuerySet
+from thingscale.streams.querysets import ChannelQuerySet, LatestQuerySet
 
 
 class Channel(models.Model):
@@ -51,11 +51,21 @@ class Latest(models.Model):
     count = models.BigIntegerField()
     bytes = models.BigIntegerField()
 
+    objects: ClassVar[LatestQuerySet] = LatestQuerySet.as_manager()  # type: ignore[assignment]
+
 
 class DeletedChannel(models.Model):
     """A channel whose datapoints wait to be purged."""
 
     channel = models.BigIntegerField(primary_key=True)
+    deleted_at = models.DateTimeField(default=timezone.now)
+
+
+class DeletedTag(models.Model):
+    """A tag whose datapoints are out of sight and wait to be purged."""
+
+    tag = models.IntegerField(primary_key=True)  # Tag's key, which never comes again
+    channel = models.BigIntegerField(db_index=True)
     deleted_at = models.DateTimeField(default=timezone.now)
 
 

@@ -29,6 +29,11 @@ def roll_up() -> None:
     rollups.roll_up(seconds=50)
 
 
+@shared_task(name="streams.purge_deleted_tags")
+def purge_deleted_tags() -> None:
+    retention.purge_deleted_tags()
+
+
 @shared_task(name="streams.activate_device")
 def activate_device(device: int) -> None:
     """Auto-activation on first contact: the first rule that matches enables and maps the device."""
@@ -42,6 +47,11 @@ def activate_new_devices() -> None:
     with_rules = ActivationRule.objects.values("user")
     for new in Device.objects.filter(enabled=False, activate_at=None, user__in=with_rules).iterator():
         _activate(new)
+
+
+@shared_task(name="streams.store_left_held")
+def store_left_held() -> None:
+    actions.store_left_held()
 
 
 def _activate(device: Device) -> None:

@@ -9,4 +9,5 @@ WHERE channel = %(channel)s
     AND hour >= %(start)s AND hour < %(end)s
     AND hour <> ALL (%(stale)s::timestamptz[])
     AND (%(tag)s::int IS NULL OR tag = %(tag)s)
+    AND tag NOT IN (SELECT d.tag FROM streams_deletedtag d WHERE d.channel = %(channel)s)
 GROUP BY tag, path, bucket
