@@ -110,7 +110,7 @@ def forget_until(channel: int, moment: datetime) -> None:
 
 
 def forget_tag(channel: int, tag: int) -> None:
-    """In the transaction that has deleted its datapoints."""
+    """In the transaction that has put its datapoints out of sight."""
     _lock_out()
     Rollup.objects.filter(channel=channel, tag=tag).delete()
 
