@@ -8,6 +8,10 @@ from console.views import account, channels, home
 urlpatterns = [
     path("", home.home, name="home"),
     path("signin/", account.SignIn.as_view(), name="signin"),
+    path("signin/code/", account.code, name="signin-code"),
+    path("signup/", account.signup, name="signup"),
+    path("reset/", account.reset, name="reset"),
+    path("reset/<uidb64>/<token>/", account.ResetConfirm.as_view(), name="reset-confirm"),
     path("signout/", LogoutView.as_view(), name="signout"),
     path("theme/", account.theme, name="theme"),
     path("channels/", channels.index, name="channels"),
