@@ -1,12 +1,15 @@
 """How many tries there are at the doors of the console: docs/decisions/0012-doors.md."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django_ratelimit.core import get_usage
 
 from console import origin
+from console.request import UserRequest
 from thingscale.circuit import Circuit
 
 circuit = Circuit("Sign-ins are not limited")
@@ -40,6 +43,17 @@ def refuse(request: HttpRequest, seconds: int) -> HttpResponse:
     response = render(request, "console/account/too_many.html", {"minutes": minutes}, status=429)
     response["Retry-After"] = str(seconds)
     return response
+
+
+def passwords(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """For a page that asks who is signed in for the password once more."""
+
+    @wraps(view)
+    def limited(request: UserRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        seconds = wait(request, Limit("password", str(request.user.pk))) if request.method == "POST" else 0
+        return refuse(request, seconds) if seconds else view(request, *args, **kwargs)
+
+    return limited
 
 
 def from_here(request: HttpRequest, what: str, tries: int = 10, seconds: int = 300) -> Limit:

@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from console.views import account, channels, home
+from console.views import account, channels, home, profile, rules, security
 
 urlpatterns = [
     path("", home.home, name="home"),
@@ -24,5 +24,22 @@ urlpatterns = [
     path("streams/", home.home, name="streams"),
     path("publish/", home.home, name="publish"),
     path("inspector/", home.home, name="inspector"),
-    path("profile/", home.home, name="profile"),
+    # account
+    path("profile/", profile.profile, name="profile"),
+    path("profile/email/", profile.email, name="profile-email"),
+    path("profile/password/", security.password, name="profile-password"),
+    path("profile/close/", profile.close, name="profile-close"),
+    path("profile/tokens/<slug:kind>/rotate/", profile.rotate, name="token-rotate"),
+    path("profile/tokens/<slug:kind>/end-overlap/", profile.end_overlap, name="token-end-overlap"),
+    path("profile/sessions/", security.sessions, name="sessions"),
+    path("profile/sessions/end-others/", security.end_other_sessions, name="sessions-end-others"),
+    path("profile/sessions/<slug:name>/end/", security.end_session, name="session-end"),
+    path("rules/", rules.index, name="rules"),
+    path("rules/preview/", rules.preview, name="rules-preview"),
+    path("rules/<int:pk>/move/", rules.move, name="rule-move"),
+    path("rules/<int:pk>/delete/", rules.delete, name="rule-delete"),
+    path("profile/two-factor/", security.two_factor, name="two-factor"),
+    path("profile/two-factor/setup/", security.set_up, name="two-factor-setup"),
+    path("profile/two-factor/end/", security.end_two_factor, name="two-factor-end"),
+    path("profile/two-factor/codes/", security.new_codes, name="two-factor-codes"),
 ]

@@ -1,5 +1,5 @@
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.test import Client
@@ -33,6 +33,8 @@ def quick_passwords(settings: Settings) -> None:
 
 
 @pytest.fixture
-def eager_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+def eager_tasks() -> Iterator[None]:
     """Celery's tasks run where they are asked for."""
-    monkeypatch.setattr(celery_app.conf, "task_always_eager", True)
+    celery_app.conf.task_always_eager = True
+    yield
+    celery_app.conf.task_always_eager = False

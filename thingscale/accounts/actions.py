@@ -62,6 +62,10 @@ def end_sessions(user: User, keep: str | None = None) -> int:
     return Session.objects.filter(user=user).exclude(session_key=keep or "").delete()[0]
 
 
+def end_session(session: Session) -> None:
+    session.delete()
+
+
 @transaction.atomic
 def set_active(user: User, active: bool) -> None:
     """An inactive account's tokens are refused by REST and connectors at once; its sessions end."""

@@ -50,4 +50,5 @@ class TokenQuerySet(models.QuerySet[Any]):
 
 class SessionManager(BaseSessionManager["Session"]):
     def for_user(self, user: "User") -> "models.QuerySet[Session]":
-        return self.filter(user=user, expire_date__gt=timezone.now())
+        """Those that have not ended, the last begun first."""
+        return self.filter(user=user, expire_date__gt=timezone.now()).order_by("-signed_in_at")

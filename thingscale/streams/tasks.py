@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from celery import shared_task
 
 from thingscale.devices.models import ActivationRule, Device
-from thingscale.streams import actions, retention
+from thingscale.streams import actions, closing, retention
 
 
 @shared_task(name="streams.make_partitions")
@@ -22,6 +22,11 @@ def drop_expired() -> None:
 @shared_task(name="streams.purge_deleted_channels")
 def purge_deleted_channels() -> None:
     retention.purge_deleted_channels()
+
+
+@shared_task(name="streams.purge_closed_accounts")
+def purge_closed_accounts() -> None:
+    closing.purge_closed_accounts()
 
 
 @shared_task(name="streams.activate_device")
