@@ -33,6 +33,7 @@ DEBUG = env.flag("THINGSCALE_DEBUG")
 ALLOWED_HOSTS = env.text("THINGSCALE_ALLOWED_HOSTS", "*").split(",")
 
 INSTALLED_APPS = [
+    "console.operator.apps.OperatorConfig",  # django.contrib.admin
     "django.contrib.contenttypes",
     "django.contrib.auth",
     "django.contrib.humanize",
@@ -197,6 +198,7 @@ CELERY_BEAT_SCHEDULE = {
     "drop-expired": {"task": "streams.drop_expired", "schedule": 3600.0},
     "purge-deleted-channels": {"task": "streams.purge_deleted_channels", "schedule": 600.0},
     "forget-old-activity": {"task": "devices.forget_old_activity", "schedule": 3600.0},
+    "heartbeat": {"task": "heartbeat", "schedule": 60.0},
     "purge-closed-accounts": {"task": "streams.purge_closed_accounts", "schedule": 600.0},
     "clear-ended-sessions": {"task": "accounts.clear_ended", "schedule": 86_400.0},
     "activate-new-devices": {"task": "streams.activate_new_devices", "schedule": 60.0},

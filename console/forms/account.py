@@ -31,11 +31,11 @@ def new_password_field(label: str = "Password") -> forms.CharField:
     )
 
 
-def zone_field(**attrs: Any) -> forms.ChoiceField:
+def zone_field(initial: str | None = None) -> forms.ChoiceField:
     return forms.ChoiceField(
         label="Time zone",
+        initial=initial,
         choices=lambda: [(name, name.replace("_", " ")) for name in zones()],
-        widget=forms.Select(attrs=attrs),
         help_text="Times are shown and asked for in it, here and over REST.",
     )
 

@@ -50,6 +50,21 @@ def change_email(user: User, email: str) -> None:
 
 
 @transaction.atomic
+def change_account(user: User, changes: dict[str, Any]) -> None:
+    """By the operator: any field but the password, rights too."""
+    rest = dict(changes)
+    active, staff = rest.pop("is_active", None), rest.pop("is_staff", None)
+    if staff is not None:
+        rest |= {"is_staff": staff, "is_superuser": staff}
+    if "email" in rest:
+        rest["email"] = User.objects.normalize_email(rest["email"])
+    if rest:
+        update_account(user, rest)
+    if active is not None:
+        set_active(user, active)
+
+
+@transaction.atomic
 def change_password(user: User, password: str, keep: str | None = None) -> None:
     """Every session of the user ends, but the one with the key `keep`."""
     user.set_password(password)
