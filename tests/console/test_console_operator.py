@@ -57,7 +57,17 @@ def test_only_operators_get_in(account: Account, signed_in: Any, page: str) -> N
 
 def test_the_admin_has_no_sign_in_of_its_own(db: None) -> None:
     answer = Client().get("/admin/login/?next=/admin/health/")
-    assert answer.headers["Location"].startswith("/signin/?next=")
+    assert answer.headers["Location"] == "/signin/?next=/admin/health/"
+
+
+def test_signing_in_leads_on_to_the_admin(operator: Client) -> None:
+    client = Client()
+    page = client.get("/admin/", follow=True)
+    data = {"username": "owner@example.com", "password": PASSWORD, "next": page.context["next"]}
+    answer = client.post("/signin/", data, follow=True)
+    assert answer.redirect_chain == [("/admin/", 302)]
+    assert "Health of the platform" in answer.text
+    assert client.get("/admin/login/").headers["Location"] == "/admin/"
 
 
 def test_there_is_a_look_at_the_data(operator: Client, outsider: Account) -> None:
