@@ -1,4 +1,4 @@
-"""How many tries there are at the doors of the console: docs/decisions/0012-doors.md."""
+"""How many tries there are at the doors of the console: docs/decisions/0015-doors.md."""
 
 from collections.abc import Callable
 from functools import wraps

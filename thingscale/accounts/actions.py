@@ -199,7 +199,9 @@ def _take(devices: Any, code: str) -> None:
         wait = _wait(device) if device else 0
         right = bool(device) and not wait and device.verify_token(code)
     if wait:
-        raise Refused("WAIT", f"Too many wrong codes. Wait {wait} seconds, then type a new one.")
+        raise Refused(
+            "WAIT", f"That was a wrong code. Wait {wait} second{'s' * (wait > 1)}, then type a new one."
+        )
     if not right:
         raise Refused("WRONG_CODE", "This code is not right, or has been used. Type the one shown now.")
 
