@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.dateparse import parse_datetime
 
 from console import ranges
 from console.request import UserRequest
+from thingscale.lib.errors import Refused
 from thingscale.streams import charts, export
 from thingscale.streams.browse import first_at, table_page
 from thingscale.streams.models import Channel, Tag
@@ -20,7 +21,7 @@ FILES: dict[str, tuple[str, Callable[[Selection], Iterator[bytes]]]] = {
 }
 ROWS = 25  # of the table, a page
 MAX_SOURCES = 1000  # suggested; any number can be typed
-MAX_PIXELS = 4000
+USUAL_PIXELS = 1000
 
 
 def index(request: UserRequest) -> HttpResponse:
@@ -66,8 +67,11 @@ def chart(request: UserRequest, number: int) -> HttpResponse:
     shown = _range(request, channel)
     selection = _selection(request, channel, shown, list(Tag.objects.filter(channel=channel)))
     pixels = request.GET.get("pixels", "")
-    width = min(int(pixels), MAX_PIXELS) if pixels.isdecimal() and len(pixels) < 6 else 1000
-    return HttpResponse(charts.chart(selection, width).json(), content_type="application/json")
+    width = int(pixels) if pixels.isdecimal() and len(pixels) < 6 else USUAL_PIXELS
+    try:
+        return HttpResponse(charts.chart(selection, width).json(), content_type="application/json")
+    except Refused as refused:
+        return JsonResponse({"error": refused.code, "detail": refused.detail}, status=400)
 
 
 def download(request: UserRequest, number: int, form: str) -> StreamingHttpResponse:
