@@ -1,6 +1,7 @@
 """One batch of messages in one transaction: route, hold, reject, store."""
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from thingscale.devices import writer as devices
 from thingscale.devices.models import RejectedMessage
 from thingscale.lib.clock import from_us, now_us
 from thingscale.streams import writer as streams
+from thingscale.watch import Told
 
 
 class Item(NamedTuple):
@@ -39,7 +41,8 @@ class Batch:
         self._held: list[tuple[devices.Held, bool]] = []  # and whether it may have been sent before
         self._rejected: list[devices.Rejected] = []
         self._states: dict[int, tuple[str, datetime]] = {}
-        self._slow: list[int] = []  # places of the items that need a look at the database
+        self._slow: list[int] = []  # places of the items that need a look at the database, in order
+        self._late: dict[int, streams.Row] = {}  # the datapoints among those
         self._route_known()
 
     @property
@@ -58,6 +61,30 @@ class Batch:
         """After the commit."""
         if self._learned or self._tags:
             self._router.learn(self._generation, self._learned, self._tags)
+
+    def told(self, users: Collection[int]) -> Iterator[Told]:
+        """What became of these users' messages; after the commit."""
+        for place, (raw, value, _) in enumerate(self.items):
+            if raw[0] in users:
+                status, reason = self.outcomes[place]
+                row = self._row(place)
+                yield Told(
+                    raw.user,
+                    raw.received_at,
+                    raw.device_id or None,
+                    raw.tag,
+                    raw.kind.value,
+                    status.value,
+                    reason.value if reason else None,
+                    row.channel if row else None,
+                    raw.payload if status is Status.REJECTED else value,
+                )
+
+    def _row(self, place: int) -> streams.Row | None:
+        """The datapoint of an item: those of the hot path come first, in order."""
+        before = bisect_left(self._slow, place)
+        slow = before < len(self._slow) and self._slow[before] == place
+        return self._late.get(place) if slow else self.rows[place - before]
 
     def _route_known(self) -> None:
         """The hot path: a known device, with a known tag or none, and no doubt about repetition."""
@@ -177,7 +204,9 @@ class Batch:
             channel = self._channel(place, found)
             tag_key = self._tags[channel, raw.tag] if raw.tag is not None else None
             device = found[self._key(place)].pk
-            self.rows.append(streams.Row(channel, raw.received_at, device, tag_key, value, raw.dedupe))
+            row = streams.Row(channel, raw.received_at, device, tag_key, value, raw.dedupe)
+            self.rows.append(row)
+            self._late[place] = row
 
     def _write_exceptions(self, cursor: psycopg.Cursor) -> None:
         if self._held:

@@ -24,6 +24,7 @@ from ingest.metrics import Metrics
 from ingest.router import Router
 from thingscale.streams import journal
 from thingscale.streams.writer import Partitions
+from thingscale.watch import PAGES
 
 log = logging.getLogger(__name__)
 
@@ -246,6 +247,8 @@ class Pipeline:
         batch.learn()
         if batch.first_contacts:
             self._first_contact(batch.first_contacts)
+        if PAGES.watched:
+            _tell(batch, PAGES.watched)
         return batch.outcomes
 
     def _commit_halves(self, items: list[Item], error: Exception) -> list[Outcome] | None:
@@ -287,6 +290,13 @@ class Pipeline:
         except psycopg.Error:
             log.debug("The connection was gone already")
         self._connection = None
+
+
+def _tell(batch: Batch, users: frozenset[int]) -> None:
+    try:
+        PAGES.tell(batch.told(users))
+    except Exception:  # to store it again would be worse
+        log.exception("Open pages were not told of a batch")
 
 
 def _share_out(submissions: list[Submission], outcomes: list[Outcome]) -> list[Completion]:

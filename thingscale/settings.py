@@ -99,6 +99,15 @@ CACHES = {
     "ratelimit": {"BACKEND": "api.counters.WindowCache"} | _VALKEY,
 }
 RATELIMIT_USE_CACHE = "ratelimit"
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {
+            "hosts": [{"address": REDIS_URL, "socket_timeout": 5, "socket_connect_timeout": 1}],
+            "prefix": f"thingscale{env.database_of(REDIS_URL)}",  # publishing knows no databases
+        },
+    }
+}
 MQTT_UPSTREAM = env.broker("MQTT_URL")
 MQTT5_UPSTREAM = env.broker("MQTT5_URL", env.text("MQTT_URL"))
 
@@ -193,5 +202,8 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.text("THINGSCALE_LOG_LEVEL", "INFO")},
-    "loggers": {"gmqtt": {"level": 100}},  # it would log payloads; thingscale/mqtt.py says what matters
+    "loggers": {
+        "gmqtt": {"level": 100},  # it would log payloads; thingscale/mqtt.py says what matters
+        "channels_redis": {"level": 100},  # a traceback a second without Valkey; thingscale/watch.py says it
+    },
 }

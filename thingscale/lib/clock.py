@@ -31,6 +31,11 @@ def to_us(moment: datetime) -> int:
     return whole * 1_000_000 + moment.microsecond
 
 
+def utc_text(microseconds: int) -> str:
+    """`2026-01-31T13:45:30.123Z`"""
+    return from_us(microseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def with_colon(moment: datetime, zone: ZoneInfo) -> str:
     """`2019-09-06T19:01:38+09:00`, as devices show it (CONTRACT, time forms)."""
     return moment.astimezone(zone).isoformat(timespec="seconds")

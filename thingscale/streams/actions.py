@@ -1,6 +1,6 @@
 """Writes of channels, of a device's mapping, and of what was held for it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from thingscale.lib.clock import from_us, to_us
 from thingscale.lib.errors import Refused
 from thingscale.streams import writer
 from thingscale.streams.models import Channel, DeletedChannel, Latest, Tag
+from thingscale.watch import PAGES, Told
 
 
 @transaction.atomic
@@ -78,6 +79,19 @@ def _store_held(device: Device, channel: int) -> None:
             for at, tag, value, dedupe in held
         ]
     )
+    user, name = device.user_id, device.device_id
+    _tell(
+        user,
+        (
+            Told(user, to_us(at), name, tag, "held", "stored", None, channel, value.encode())
+            for at, tag, value, _ in held
+        ),
+    )
+
+
+def _tell(user: int, messages: Iterable[Told]) -> None:
+    """Open pages, after the commit."""
+    transaction.on_commit(lambda: PAGES.tell(messages) if PAGES.hear(user) else None, robust=True)
 
 
 def _tags(channel: int, names: set[str]) -> dict[str | None, int]:
@@ -135,6 +149,13 @@ def _store_points(channel: Channel, points: Sequence[Point], dedupe: int | None)
                 for tag, value, at in points
             ]
         )
+    _tell(
+        channel.user_id,
+        (
+            Told(channel.user_id, at, None, tag, "rest", "stored", None, channel.pk, value)
+            for tag, value, at in points
+        ),
+    )
 
 
 def _dedupe_key(channel: Channel, key: str) -> int:
