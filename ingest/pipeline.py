@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import psycopg
 
+from ingest.activity import Activity
 from ingest.batch import Batch, Item
 from ingest.decode import Undecodable, decode
 from ingest.message import Outcome, RawMessage, Reason, Status
@@ -110,6 +111,7 @@ class Pipeline:
         self._writer = uuid.uuid4()
         self._sequence = 0
         self._partitions = Partitions()
+        self._activity = Activity()
         self._connection: psycopg.Connection | None = None
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
@@ -161,9 +163,10 @@ class Pipeline:
     # Writer thread
 
     def _run(self) -> None:
-        while submissions := self._next_batch():
+        while (submissions := self._next_batch()) is not None:
             try:
-                self._store(submissions)
+                if submissions:
+                    self._store(submissions)
             except Exception:
                 log.exception("The writer failed; trying again")
                 self._requeue(submissions)
@@ -171,13 +174,23 @@ class Pipeline:
                 self._give_up.wait(1)
             if self._give_up.is_set():
                 break
+            if self._activity.wait_seconds == 0:
+                self._flush_activity()
+        if not self._give_up.is_set():
+            self._flush_activity()
         self._disconnect(forget=True)
 
-    def _next_batch(self) -> list[Submission]:
-        """What has queued up; waits for something; empty means stop."""
+    def _flush_activity(self) -> None:
+        if not self._activity.flush(self._connected):
+            self._disconnect()
+
+    def _next_batch(self) -> list[Submission] | None:
+        """What has queued up; waits for something, or until activity is to be flushed. None means stop."""
         with self._wakeup:
-            while not self._queue and not self._stopping:
-                self._wakeup.wait()
+            if not self._queue and not self._stopping:
+                self._wakeup.wait(self._activity.wait_seconds)
+            if not self._queue and self._stopping:
+                return None
             taken: list[Submission] = []
             count = 0
             while self._queue and (not taken or count + len(self._queue[0].items) <= MAX_BATCH):
@@ -198,7 +211,8 @@ class Pipeline:
     def _store(self, submissions: list[Submission]) -> None:
         started = time.monotonic()
         live = [submission for submission in submissions if not submission.cancelled]
-        outcomes = self._commit([item for submission in live for item in submission.items], live)
+        items = [item for submission in live for item in submission.items]
+        outcomes = self._commit(items, live)
         if outcomes is None:
             self._requeue(submissions)
             return
@@ -206,8 +220,9 @@ class Pipeline:
         self.metrics.batch(outcomes, time.monotonic() - started)
         try:
             self._dispatch(_share_out(live, outcomes))
+            self._activity.note(items, outcomes)
         except Exception:  # to store it again would be worse
-            log.exception("A connector failed to take its answers")
+            log.exception("What follows the commit failed, the connector taking its answers perhaps")
 
     def _commit(self, items: list[Item], live: list[Submission]) -> list[Outcome] | None:
         """Outcomes of the items, once committed; None if it was given up before that."""

@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+import redis
+
 from thingscale.lib import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -99,11 +101,16 @@ CACHES = {
     "ratelimit": {"BACKEND": "api.counters.WindowCache"} | _VALKEY,
 }
 RATELIMIT_USE_CACHE = "ratelimit"
+LIVE_VALKEY = {
+    "socket_timeout": 1.0,
+    "socket_connect_timeout": 1.0,
+    "retry_on_error": [redis.ConnectionError],  # once: a connection may have died while it was idle
+}
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
         "CONFIG": {
-            "hosts": [{"address": REDIS_URL, "socket_timeout": 5, "socket_connect_timeout": 1}],
+            "hosts": [{"address": REDIS_URL} | LIVE_VALKEY],
             "prefix": f"thingscale{env.database_of(REDIS_URL)}",  # publishing knows no databases
         },
     }
@@ -193,6 +200,7 @@ CELERY_BEAT_SCHEDULE = {
     "make-partitions": {"task": "streams.make_partitions", "schedule": 3600.0},
     "drop-expired": {"task": "streams.drop_expired", "schedule": 3600.0},
     "purge-deleted-channels": {"task": "streams.purge_deleted_channels", "schedule": 600.0},
+    "forget-old-activity": {"task": "devices.forget_old_activity", "schedule": 3600.0},
     "activate-new-devices": {"task": "streams.activate_new_devices", "schedule": 60.0},
 }
 

@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 KEY = "thingscale:watched"
 MARK_SECONDS = 30  # how long a mark is good for; sockets renew it more often
 TICK_SECONDS = 0.25
-VALKEY_SECONDS = 1.0
 # Of one update to one user's pages:
 MAX_LATEST = 1_000
 MAX_MESSAGES = 50
@@ -194,6 +193,4 @@ def watched() -> frozenset[int]:
 
 @functools.cache
 def _valkey() -> redis.Redis:
-    return redis.Redis.from_url(
-        settings.REDIS_URL, socket_timeout=VALKEY_SECONDS, socket_connect_timeout=VALKEY_SECONDS
-    )
+    return redis.Redis.from_url(settings.REDIS_URL, **settings.LIVE_VALKEY)

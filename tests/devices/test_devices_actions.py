@@ -4,24 +4,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from pytest_django import Settings
 
-from thingscale.accounts.actions import create_account
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device, delete_device, end_session, keep_session, session_left
 from thingscale.devices.models import Device, DurableSession, HeldMessage
 from thingscale.lib.errors import Refused
-
-
-@pytest.fixture
-def user(db: None, settings: Settings) -> User:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    return create_account("a@example.com", "correct horse battery")
-
-
-@pytest.fixture
-def outsider(user: User) -> User:
-    return create_account("b@example.com", "correct horse battery")
 
 
 def refusal(user: User, device_id: str) -> str:

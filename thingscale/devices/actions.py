@@ -3,12 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from thingscale import invalidation
 from thingscale.accounts.models import User
-from thingscale.devices.models import DEVICE_ID_RULE, Device, DurableSession
+from thingscale.devices.models import DEVICE_ID_RULE, Device, DurableSession, MinuteCount
 from thingscale.lib.errors import Refused
 from thingscale.lib.names import bad_device_id
 
@@ -53,3 +53,13 @@ def session_left(user: int, client_id: str, expires_at: datetime | None) -> None
 
 def end_session(user: int, client_id: str) -> None:
     DurableSession.objects.filter(user=user, client_id=client_id).delete()
+
+
+def forget_old_activity() -> None:
+    """Minutes past their time, and what ingest wrote of a device while that was being deleted."""
+    MinuteCount.objects.filter(minute__lt=timezone.now() - MinuteCount.KEPT).delete()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM devices_activity a"
+            " WHERE NOT EXISTS (SELECT FROM devices_device d WHERE d.id = a.device_id)"
+        )

@@ -1,5 +1,6 @@
-"""Devices, what waits for them, and what was refused."""
+"""Devices, what waits for them, what was refused, and who was heard."""
 
+from datetime import timedelta
 from typing import ClassVar
 
 from django.conf import settings
@@ -8,8 +9,10 @@ from django.db import models
 from django.utils import timezone
 
 from thingscale.accounts.owned import OwnedQuerySet
+from thingscale.devices.querysets import DeviceQuerySet, MinuteCountQuerySet
 from thingscale.lib.names import bad_device_id
 
+SILENT_AFTER = timedelta(minutes=15)  # an enabled device not heard for so long is silent
 DEVICE_ID_RULE = "A device id has 1 to 64 characters, is not 0, and has no / + # or control characters."
 
 
@@ -34,13 +37,45 @@ class Device(models.Model):
     state = models.JSONField(null=True)
     state_at = models.DateTimeField(null=True)
 
-    objects: ClassVar[OwnedQuerySet["Device"]] = OwnedQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[DeviceQuerySet] = DeviceQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["user", "device_id"], name="one_device_id_a_user")]
 
     def __str__(self) -> str:
         return self.device_id
+
+
+class Activity(models.Model):
+    """Written every few seconds by ingest (ingest/activity.py). No constraint in the database, so that
+    writing it locks no device; rows whose device is gone are cleared by a task."""
+
+    device = models.OneToOneField(Device, on_delete=models.CASCADE, primary_key=True, db_constraint=False)
+    last_seen = models.DateTimeField()
+    messages = models.BigIntegerField()  # stored, held, rejected or sent again
+
+
+class MinuteCount(models.Model):
+    """An account's messages by the minute of their commit."""
+
+    KEPT = timedelta(days=31)
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
+    )
+    minute = models.DateTimeField()
+    stored = models.BigIntegerField()
+    held = models.BigIntegerField()
+    rejected = models.BigIntegerField()
+
+    objects: ClassVar[MinuteCountQuerySet] = MinuteCountQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "minute"], name="one_count_a_minute")]
 
 
 class HeldMessage(models.Model):

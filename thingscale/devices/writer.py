@@ -1,5 +1,6 @@
 """What ingest writes of devices, in the transaction of its batch: first contact, held and rejected messages,
-state. Plain SQL on the writer's own connection; one statement a batch, whatever its size."""
+state; and apart from batches, who was heard. Plain SQL on the writer's own connection; one statement a batch,
+whatever its size."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -28,6 +29,21 @@ class Held(NamedTuple):
     value: str  # JSON text
     received_at: datetime
     dedupe: int | None
+
+
+class Heard(NamedTuple):
+    user: int
+    device_id: str
+    at: datetime
+    messages: int
+
+
+class Minute(NamedTuple):
+    user: int
+    minute: datetime
+    stored: int
+    held: int
+    rejected: int
 
 
 class Rejected(NamedTuple):
@@ -143,6 +159,36 @@ def held_before(cursor: psycopg.Cursor, keys: Sequence[tuple[int, int]]) -> set[
         _columns(keys, 2),
     )
     return {(device, dedupe) for device, dedupe in cursor.fetchall()}
+
+
+def note_heard(cursor: psycopg.Cursor, heard: Sequence[Heard]) -> None:
+    """Of devices that exist. In order of the key, as every writer does it: no deadlock."""
+    cursor.execute(
+        """INSERT INTO devices_activity AS a (device_id, last_seen, messages)
+        SELECT d.id, h.at, h.messages
+        FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::bigint[])
+            AS h (user_id, device_id, at, messages)
+        JOIN devices_device d ON d.user_id = h.user_id AND d.device_id = h.device_id
+        ORDER BY d.id
+        ON CONFLICT (device_id) DO UPDATE SET
+            last_seen = greatest(a.last_seen, excluded.last_seen),
+            messages = a.messages + excluded.messages""",
+        _columns(heard, 4),
+    )
+
+
+def count_minutes(cursor: psycopg.Cursor, minutes: Sequence[Minute]) -> None:
+    cursor.execute(
+        """INSERT INTO devices_minutecount AS c (user_id, minute, stored, held, rejected)
+        SELECT m.*
+        FROM unnest(%s::bigint[], %s::timestamptz[], %s::bigint[], %s::bigint[], %s::bigint[])
+            AS m (user_id, minute, stored, held, rejected)
+        JOIN accounts_user u ON u.id = m.user_id
+        ORDER BY m.user_id, m.minute
+        ON CONFLICT (user_id, minute) DO UPDATE SET stored = c.stored + excluded.stored,
+            held = c.held + excluded.held, rejected = c.rejected + excluded.rejected""",
+        _columns(minutes, 5),
+    )
 
 
 def _newest(rows: Sequence[T], most: int) -> list[T]:

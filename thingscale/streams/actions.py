@@ -13,6 +13,7 @@ from django.utils import timezone
 from thingscale import invalidation
 from thingscale.accounts.models import User
 from thingscale.devices.models import Device
+from thingscale.devices.writer import Minute, count_minutes
 from thingscale.lib.clock import from_us, to_us
 from thingscale.lib.errors import Refused
 from thingscale.streams import writer
@@ -137,7 +138,16 @@ def store_points(channel: Channel, points: Sequence[Point], key: str | None = No
         return before
     if points:
         _store_points(channel, points, dedupe)
+        _count_stored(channel.user_id, len(points))
     return len(points)
+
+
+def _count_stored(user: int, count: int) -> None:
+    """Last in its transaction: until COMMIT, others of the user's wait here."""
+    minute = timezone.now().replace(second=0, microsecond=0)
+    raw: psycopg.Connection = connection.connection
+    with raw.cursor() as cursor:
+        count_minutes(cursor, [Minute(user, minute, count, 0, 0)])
 
 
 def _store_points(channel: Channel, points: Sequence[Point], dedupe: int | None) -> None:

@@ -1,0 +1,257 @@
+"""Who was heard, and messages a minute: written apart from the messages, and never at their cost."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from django.utils import timezone
+from feeding import DUPLICATE, STORED, Feed, another_transaction, message, terminate, values
+from stack import wait_until
+from support import Account
+
+from ingest import activity
+from ingest.activity import Activity as Noted
+from ingest.message import Kind, Outcome, Status
+from ingest.pipeline import prepare
+from ingest.service import connect
+from thingscale.devices import writer
+from thingscale.devices.actions import delete_device
+from thingscale.devices.models import Activity, Device, MinuteCount
+from thingscale.lib.clock import from_us, now_us
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activity, "FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(activity, "SHARE", 1)
+
+
+def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first flush, the next only when the pipeline stops."""
+    monkeypatch.setattr(activity, "FLUSH_SECONDS", 1000.0)
+
+
+def heard() -> dict[str, int]:
+    """Messages by device id."""
+    return dict(Activity.objects.values_list("device__device_id", "messages"))
+
+
+def counts(account: Account) -> Counter[str]:
+    """Of all minutes."""
+    total: Counter[str] = Counter()
+    for row in MinuteCount.objects.for_user(account.user):
+        total.update(stored=row.stored, held=row.held, rejected=row.rejected)
+    return +total
+
+
+def test_every_message_of_a_known_device_counts_as_heard(
+    feed: Feed, account: Account, outsider: Account
+) -> None:
+    for name in ("d1", "off"):
+        account.device(name)
+    Device.objects.filter(device_id="off").update(enabled=False)
+    again: dict[str, Any] = {"dedupe": 7, "repeated": True}
+    feed(
+        *(message(account, "1", **again), message(account, "1", **again)),
+        message(account, "{"),
+        message(account, "a=1", kind=Kind.STATE),
+        *(message(account, "1", "new"), message(account, "2", "new")),
+        message(account, "1", "off"),
+        message(account, "{", "unknown"),
+        message(outsider, "1", "else"),
+    )
+    feed.stop()
+    assert heard() == {"d1": 4, "new": 2, "off": 1, "else": 1}
+    assert counts(account) == {"stored": 2, "held": 2, "rejected": 3}
+    assert counts(outsider) == {"held": 1}
+
+
+def test_the_same_device_id_is_another_users_device(feed: Feed, account: Account, outsider: Account) -> None:
+    for owner, times in ((account, 1), (outsider, 2)):
+        owner.device("d1")
+        feed(*(message(owner) for _ in range(times)))
+    feed.stop()
+    found = Activity.objects.order_by("messages").values_list("device__user", flat=True)
+    assert list(found) == [account.user.pk, outsider.user.pk]
+
+
+def test_last_seen_is_the_receive_time_of_the_newest(feed: Feed, account: Account) -> None:
+    device, now = account.device("d1"), now_us()
+    feed(message(account, received_at=now - 5), message(account, received_at=now))
+    wait_until(lambda: heard() == {"d1": 2}, what="the first flush")
+    feed(message(account, received_at=now - 60_000_000))  # another process may be behind
+    wait_until(lambda: heard() == {"d1": 3}, what="the second flush")
+    assert Activity.objects.get(device=device).last_seen == from_us(now)
+
+
+def test_it_is_written_while_nothing_comes(feed: Feed, account: Account) -> None:
+    account.device("d1")
+    for total in (1, 2):
+        feed(message(account))
+        wait_until(lambda wanted=total: heard() == {"d1": wanted}, what="a flush")
+    assert counts(account) == {"stored": 2}
+    (minute,) = MinuteCount.objects.order_by("-minute").values_list("minute", flat=True)[:1]
+    assert timedelta() <= timezone.now() - minute < timedelta(minutes=2)
+    assert (minute.second, minute.microsecond) == (0, 0)
+
+
+def test_it_is_not_written_with_every_batch(
+    feed: Feed, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seldom(monkeypatch)
+    account.device("d1")
+    flushed: list[int] = []
+    note = writer.note_heard
+
+    def counted(cursor: psycopg.Cursor, rows: list[writer.Heard]) -> None:
+        flushed.append(len(rows))
+        note(cursor, rows)
+
+    monkeypatch.setattr(writer, "note_heard", counted)
+    for _ in range(50):
+        feed(message(account))
+    assert flushed == [1]
+    assert feed.stop()
+    assert flushed == [1, 1]
+    assert heard() == {"d1": 50}
+
+
+def test_a_device_that_is_gone_is_left_out(
+    feed: Feed, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seldom(monkeypatch)
+    account.device("d1")
+    feed(message(account))
+    wait_until(heard, what="the first flush")
+    gone = account.device("d2")
+    feed(message(account, device_id="d2"), message(account))
+    delete_device(gone)
+    feed.stop()
+    assert heard() == {"d1": 2}
+
+
+def test_two_processes_hear_the_same_devices(
+    make_feed: Callable[..., Feed], account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"d{number}" for number in range(50)]
+    for name in names:
+        account.device(name)
+    feeds = [make_feed(), make_feed()]
+
+    def keep_sending(feed: Feed, order: list[str]) -> None:
+        for _ in range(40):
+            feed(*(message(account, device_id=name) for name in order))
+
+    threads = [
+        threading.Thread(target=keep_sending, args=[feed, names[::way]])
+        for feed, way in zip(feeds, (1, -1), strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert all(feed.stop() for feed in feeds)
+    assert heard() == dict.fromkeys(names, 80)
+    assert counts(account) == {"stored": 4000}
+    assert "activity" not in caplog.text
+
+
+def test_a_flush_that_must_wait_gives_up_soon_and_harms_no_message(
+    feed: Feed, account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    account.device("d1")
+    feed(message(account))
+    wait_until(heard, what="the first flush")
+    with another_transaction("SELECT FROM devices_activity FOR UPDATE"):
+        for number in range(3):
+            assert feed(message(account, str(number))) == [STORED]
+            wait_until(lambda: "The activity of devices waits" in caplog.text, what="a failure")
+    wait_until(lambda: heard() == {"d1": 4}, what="a flush")
+    assert caplog.text.count("The activity of devices") == 1
+    assert counts(account) == {"stored": 4}
+
+
+def test_a_connection_that_breaks_between_messages(feed: Feed, account: Account) -> None:
+    account.device("d1")
+    feed(message(account))
+    wait_until(heard, what="the first flush")
+    terminate(feed.process)
+    assert feed(message(account)) == [STORED]
+    terminate(feed.process)
+    wait_until(lambda: heard() == {"d1": 2}, what="a flush")
+    assert len(values(account)) == 2
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), psycopg.DataError("no")])
+def test_what_can_not_be_written_is_forgotten(
+    feed: Feed,
+    account: Account,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    account.device("d1")
+
+    def refuse(cursor: psycopg.Cursor, rows: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writer, "count_minutes", refuse)
+        assert feed(message(account)) == [STORED]
+        wait_until(lambda: "is lost" in caplog.text, what="the failure")
+    assert feed(message(account)) == [STORED]
+    feed.stop()
+    assert heard() == {"d1": 1}
+    assert len(values(account)) == 2
+
+
+def test_a_failure_after_the_commit_stores_nothing_twice(
+    feed: Feed, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.device("d1")
+
+    def broken(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(feed.pipeline._activity, "note", broken)
+    assert feed(message(account)) == [STORED]
+    assert feed(message(account)) == [STORED]
+    feed.stop()
+    assert len(values(account)) == 2
+
+
+def test_it_is_bounded_while_it_can_not_be_written(
+    monkeypatch: pytest.MonkeyPatch, account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(activity, "KEPT", 20)
+    noted = Noted()
+    assert noted.wait_seconds is None
+
+    def away() -> psycopg.Connection:
+        raise psycopg.OperationalError
+
+    for number in range(30):
+        account.device(f"d{number}")
+        noted.note([prepare(message(account, device_id=f"d{number}"))], [DUPLICATE])
+        assert not noted.flush(away)
+    assert caplog.text.count("OperationalError") == 1
+    with connect() as opened:
+        assert noted.flush(lambda: opened)
+    assert set(heard()) == {f"d{number}" for number in range(10, 30)}
+    assert noted.wait_seconds is None
+
+
+def test_many_users_and_outcomes_in_a_batch(account: Account, outsider: Account) -> None:
+    noted = Noted()
+    items = [prepare(message(owner)) for owner in (account, outsider) for _ in range(4)]
+    outcomes = [Outcome(status) for status in Status] * 2
+    noted.note(items, outcomes)
+    noted.note(items, [STORED] * 8)
+    with connect() as opened:
+        noted.flush(lambda: opened)
+    for owner in (account, outsider):
+        assert counts(owner) == {"stored": 5, "held": 1, "rejected": 1}

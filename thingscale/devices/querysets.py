@@ -1,0 +1,70 @@
+"""Reads of devices and of an account's messages per minute."""
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from django.db.models import F, Q
+from django.utils import timezone
+
+from thingscale.accounts.owned import OwnedQuerySet
+
+if TYPE_CHECKING:
+    from thingscale.devices.models import Device, MinuteCount  # noqa: F401 (named in strings)
+
+ENABLED = Q(enabled=True)
+NEW = Q(activate_at=None)  # never enabled
+UNMAPPED = Q(mapped_channel=None)
+
+
+def heard_since(moment: datetime) -> Q:
+    return Q(activity__last_seen__gte=moment)
+
+
+class DeviceQuerySet(OwnedQuerySet["Device"]):
+    def with_last_seen(self) -> Self:
+        """With `last_seen`; None: never."""
+        return self.annotate(last_seen=F("activity__last_seen"))
+
+    def enabled(self) -> Self:
+        return self.filter(ENABLED)
+
+    def new(self) -> Self:
+        return self.filter(NEW)
+
+    def unmapped(self) -> Self:
+        return self.filter(UNMAPPED)
+
+    def heard_since(self, moment: datetime) -> Self:
+        return self.filter(heard_since(moment))
+
+    def silent(self, since: timedelta) -> Self:
+        """Enabled, and not heard for that long, or never."""
+        return self.enabled().exclude(heard_since(timezone.now() - since))
+
+    def search(self, text: str) -> Self:
+        if "\0" in text:  # PostgreSQL takes no such text
+            return self.none()
+        return self.filter(
+            Q(device_id__icontains=text)
+            | Q(description__icontains=text)
+            | Q(location__icontains=text)
+            | Q(device_type__icontains=text)
+        )
+
+
+class Counts(NamedTuple):
+    """What became of messages."""
+
+    stored: int = 0
+    held: int = 0
+    rejected: int = 0
+
+
+class MinuteCountQuerySet(OwnedQuerySet["MinuteCount"]):
+    def since(self, moment: datetime) -> dict[datetime, Counts]:
+        """By minute, in order; minutes without any message are left out."""
+        rows = self.filter(minute__gte=moment).order_by("minute")
+        return {
+            minute: Counts(*counts)
+            for minute, *counts in rows.values_list("minute", "stored", "held", "rejected")
+        }
