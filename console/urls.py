@@ -3,10 +3,9 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from console.views import account, channels, home
+from console.views import account, channels, home, inspector, publish, start
 
 urlpatterns = [
-    path("", home.home, name="home"),
     path("signin/", account.SignIn.as_view(), name="signin"),
     path("signout/", LogoutView.as_view(), name="signout"),
     path("theme/", account.theme, name="theme"),
@@ -18,7 +17,12 @@ urlpatterns = [
     path("channels/<int:number>/tags/<int:pk>/delete/", channels.delete_tag, name="tag-delete"),
     path("devices/", home.home, name="devices"),
     path("streams/", home.home, name="streams"),
-    path("publish/", home.home, name="publish"),
-    path("inspector/", home.home, name="inspector"),
     path("profile/", home.home, name="profile"),
+    # What comes and goes: home, the first datapoint, inspector, publish.
+    path("", home.home, name="home"),
+    path("start/", start.start, name="start"),
+    path("start/arrived/", start.panel, name="start-arrived"),
+    path("start/enable/<int:pk>/", start.enable, name="start-enable"),
+    path("inspector/", inspector.inspector, name="inspector"),
+    path("publish/", publish.publish, name="publish"),
 ]

@@ -69,6 +69,16 @@ def configure_device(device: Device, changes: dict[str, Any]) -> Device:
     return device
 
 
+@transaction.atomic
+def start_device(device: Device, number: int) -> Channel:
+    """Enables it and maps it to this channel of its user's, which is made if there is none: what was held is
+    stored, and what it sends from now on too. Raises Refused as create_channel."""
+    channel = Channel.objects.for_user(device.user).filter(number=number).first()
+    channel = channel or create_channel(device.user, number)
+    configure_device(device, {"enabled": True, "mapped_channel": channel})
+    return channel
+
+
 def _store_held(device: Device, channel: int) -> None:
     held = _take_held(device)
     if not held:

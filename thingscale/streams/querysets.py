@@ -16,6 +16,13 @@ class ChannelQuerySet(OwnedQuerySet["Channel"]):
         found = Q(name__icontains=text)
         return self.filter(found | Q(number=int(text)) if text.isdecimal() and len(text) < 10 else found)
 
+    def free_number(self) -> int:
+        """One that none of them has: to be proposed."""
+        from thingscale.streams.models import Channel
+
+        last: int | None = self.aggregate(last=Max("number"))["last"]
+        return 0 if last is None else min(last + 1, Channel.MAX_NUMBER)
+
     def with_totals(self) -> "ChannelQuerySet":
         """`datapoints`, `last_update`, `device_count` : sub-queries, so that a page pays for its own rows."""
         from thingscale.devices.models import Device
