@@ -50,6 +50,16 @@ class Batch:
         """Whether something of it may be in a batch that another process is writing."""
         return any(self.items[place].raw.repeated for place in self._slow)
 
+    @property
+    def ordinary(self) -> list[streams.Row]:
+        """Of the hot path."""
+        return self.rows[: len(self.items) - len(self._slow)]
+
+    @property
+    def exceptions(self) -> list[tuple[RawMessage, Outcome]]:
+        """What was off the hot path, and what became of it."""
+        return [(self.items[place].raw, self.outcomes[place]) for place in self._slow]
+
     def write(self, cursor: psycopg.Cursor) -> None:
         """Everything of the batch, within the caller's transaction."""
         if self._slow:

@@ -211,8 +211,7 @@ class Pipeline:
     def _store(self, submissions: list[Submission]) -> None:
         started = time.monotonic()
         live = [submission for submission in submissions if not submission.cancelled]
-        items = [item for submission in live for item in submission.items]
-        outcomes = self._commit(items, live)
+        outcomes = self._commit([item for submission in live for item in submission.items], live)
         if outcomes is None:
             self._requeue(submissions)
             return
@@ -220,9 +219,8 @@ class Pipeline:
         self.metrics.batch(outcomes, time.monotonic() - started)
         try:
             self._dispatch(_share_out(live, outcomes))
-            self._activity.note(items, outcomes)
         except Exception:  # to store it again would be worse
-            log.exception("What follows the commit failed, the connector taking its answers perhaps")
+            log.exception("A connector failed to take its answers")
 
     def _commit(self, items: list[Item], live: list[Submission]) -> list[Outcome] | None:
         """Outcomes of the items, once committed; None if it was given up before that."""
@@ -260,6 +258,7 @@ class Pipeline:
             if not self._was_committed():
                 raise
         batch.learn()
+        self._activity.note(batch)
         if batch.first_contacts:
             self._first_contact(batch.first_contacts)
         if PAGES.watched:
