@@ -1,5 +1,5 @@
-"""Messages a minute as bars: geometry for an SVG without any style in it. static/console/home.js goes on from it
-with what comes live."""
+"""Messages a minute as bars: geometry for an SVG without any style in it. static/console/home.js goes on from
+it with what comes live."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,7 +14,7 @@ KINDS = ("stored", "held", "rejected")  # from the ground up
 
 class Part(NamedTuple):
     kind: str
-    count: int
+    messages: int
     y: float
     height: float
 

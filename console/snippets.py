@@ -10,6 +10,9 @@ from thingscale.accounts.credentials import credentials
 from thingscale.accounts.models import User
 
 
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
 class Snippet(NamedTuple):
     """A file in templates/console/start/snippets/."""
 
@@ -25,8 +28,8 @@ class Snippet(NamedTuple):
 SNIPPETS = [
     Snippet("curl", "curl", mqtt=False),
     Snippet("mosquitto", "mosquitto_pub"),
-    Snippet("paho", "Python, MQTT"),
-    Snippet("requests", "Python, HTTP", mqtt=False),
+    Snippet("paho", "Python"),
+    Snippet("requests", "requests", mqtt=False),
     Snippet("arduino", "Arduino"),
     Snippet("node", "Node"),
     Snippet("esphome", "ESPHome"),
@@ -41,12 +44,13 @@ class Broker(NamedTuple):
     tls: bool
 
     @property
+    def is_loopback(self) -> bool:
+        return self.host in LOOPBACK
+
+    @property
     def url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"mqtt{'s' if self.tls else ''}://{host}:{self.port}"
-
-
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 def offered(broker: Broker) -> list[Snippet]:

@@ -25,4 +25,5 @@ urlpatterns = [
     path("start/enable/<int:pk>/", start.enable, name="start-enable"),
     path("inspector/", inspector.inspector, name="inspector"),
     path("publish/", publish.publish, name="publish"),
+    path("publish/devices/", publish.devices, name="publish-devices"),
 ]

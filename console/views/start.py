@@ -63,7 +63,7 @@ def _page(request: UserRequest, arrived: dict[str, Any]) -> HttpResponse:
 
 
 def _proposed(request: UserRequest) -> str:
-    """The device that is ready to store, if `manage.py up` made one; else a new one, as every device is at first."""
+    """The device that is ready to store, if `manage.py up` made one; else one that is not there yet."""
     ready = Device.objects.for_user(request.user).enabled().filter(mapped_channel__isnull=False)
     return READY if ready.filter(device_id=READY).exists() else NEW
 

@@ -1,4 +1,4 @@
-"""What came last for an account, whatever became of it: one query a status, however many channels and devices."""
+"""What came last for an account, whatever became of it: one query a status."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -46,25 +46,19 @@ def stored(user: User, limit: int) -> list[Arrival]:
 
 
 def held(user: User, limit: int) -> list[Arrival]:
-    rows = (
-        HeldMessage.objects.filter(device__user=user)
-        .order_by("-pk")
-        .annotate(text=Left(Cast("value", TextField()), PREVIEW))
-        .values_list(
-            "received_at", "device__device_id", "device", "text", "tag", "device__activate_at", named=True
-        )
-    )
+    text = Left(Cast("value", TextField()), PREVIEW)
+    rows = HeldMessage.objects.filter(device__user=user).select_related("device").defer("value")
     return [
         Arrival(
             row.received_at,
             "held",
-            row.device__device_id,
-            row.device,
+            row.device.device_id,
+            row.device_id,
             row.text,
             row.tag,
-            reason="NO_MAPPED_CH" if row.device__activate_at else "NEW_DEVICE_FOUND",
+            reason="NO_MAPPED_CH" if row.device.activate_at else "NEW_DEVICE_FOUND",
         )
-        for row in rows[:limit]
+        for row in rows.annotate(text=text).order_by("-pk")[:limit]
     ]
 
 
