@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from console.views import account, channels, home, inspector, publish, start
+from console.views import account, channels, home, inspector, publish, start, streams
 
 urlpatterns = [
     path("signin/", account.SignIn.as_view(), name="signin"),
@@ -16,7 +16,13 @@ urlpatterns = [
     path("channels/<int:number>/tags/<int:pk>/", channels.rename_tag, name="tag"),
     path("channels/<int:number>/tags/<int:pk>/delete/", channels.delete_tag, name="tag-delete"),
     path("devices/", home.home, name="devices"),
-    path("streams/", home.home, name="streams"),
+    path("streams/", streams.index, name="streams"),
+    path("streams/<int:number>/", streams.detail, name="stream"),
+    path("streams/<int:number>/chart.json", streams.chart, name="stream-chart"),
+    *[
+        path(f"streams/<int:number>/data.{form}", streams.download, {"form": form}, name=f"stream-{form}")
+        for form in streams.FILES
+    ],
     path("profile/", home.home, name="profile"),
     # What comes and goes: home, the first datapoint, inspector, publish.
     path("", home.home, name="home"),

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+from browser import chromium
+from playwright.sync_api import Browser
 from pytest_django import Settings
 from stack import Stack
 from support import Account, make_account
@@ -41,3 +43,12 @@ def stack(_stack: Stack, transactional_db: None) -> Callable[..., Stack]:
         return _stack
 
     return ensure
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Playwright leaves an event loop in this thread: Django would refuse to ask the database, and no other
+    can run. So it ends with the module."""
+    with pytest.MonkeyPatch.context() as patch, chromium() as launched:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        yield launched

@@ -9,12 +9,12 @@ from typing import Any
 
 import paho.mqtt.publish as mqtt
 import pytest
-from django.contrib.sessions.models import Session
 from listening import code_of_end, hear, open_socket, page, sign_in
 from stack import Stack
 from support import Account
 from websockets.exceptions import InvalidStatus
 
+from thingscale.accounts.models import Session
 from thingscale.live.consumers import BEAT_SECONDS, MAX_SOCKETS, SIGNED_OUT, TOO_MANY
 
 pytestmark = pytest.mark.e2e

@@ -51,6 +51,11 @@ def parse_start(text: str, zone: ZoneInfo) -> datetime:
     return _parse(text, zone, fold=0)
 
 
+def parse_sharp_end(text: str, zone: ZoneInfo) -> datetime:
+    """The second of the moments that the text can mean, where it has no seconds the beginning of the minute."""
+    return _parse(text, zone, fold=1)
+
+
 def parse_end(text: str, zone: ZoneInfo) -> datetime:
     """The last moment that the text can mean: a minute or second without its fraction is taken whole."""
     moment = _parse(text, zone, fold=1)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery, Sum
 
 from thingscale.accounts.owned import OwnedQuerySet
 
@@ -35,6 +35,10 @@ class ChannelQuerySet(OwnedQuerySet["Channel"]):
             last_update=_one(latest, "channel", Max("at")),
             device_count=_one(devices, "mapped_channel", Count("pk")),
         )
+
+    def newest_first(self) -> "ChannelQuerySet":
+        """By their newest datapoint; those without any come last."""
+        return self.with_totals().order_by(F("last_update").desc(nulls_last=True), "number")
 
 
 def _one(rows: QuerySet[Any], key: str, aggregate: Any) -> Subquery:
