@@ -11,8 +11,6 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from console import places
-
 register = template.Library()
 
 
@@ -41,17 +39,6 @@ def query(context: dict[str, Any], **changes: object) -> str:
         if value not in {None, ""}:
             parameters[key] = str(value)
     return f"?{parameters.urlencode()}"
-
-
-@register.filter
-def chart_url(number: int) -> str:
-    """`{{ channel.number|chart_url }}`"""
-    return places.chart(number)
-
-
-@register.filter
-def device_url(pk: int | None) -> str:
-    return places.device(pk)
 
 
 @register.filter

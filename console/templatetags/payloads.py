@@ -1,6 +1,8 @@
-"""Bytes that devices send or get, for people."""
+"""Bytes that devices get, for people."""
 
 from django import template
+
+from console.views.device_page import excerpt
 
 register = template.Library()
 SHOWN = 80
@@ -8,11 +10,6 @@ SHOWN = 80
 
 @register.filter
 def payload(data: bytes) -> str:
-    """Its text, or hex digits if it is none; the begin of it, if it is long."""
-    try:
-        text = bytes(data).decode()
-    except UnicodeDecodeError:
-        text = bytes(data).hex(" ")
-    if not text:
-        return "(empty)"
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    """The begin of it."""
+    text = excerpt(bytes(data)[:SHOWN])
+    return f"{text} …" if len(data) > SHOWN else text or "(empty)"

@@ -107,19 +107,13 @@ def _listening(user: User, device_ids: Sequence[str]) -> dict[str, str]:
     """What is known of each device's connection. A client is advised to name itself by its device."""
     if settings.INGEST_MODE != "gateway" or not device_ids:
         return {}
-    wanted = Q()
+    own = Q(client_id__in=device_ids)
     for device_id in device_ids:
-        wanted |= Q(client_id__startswith=device_id)
-    clients = list(connected(user).filter(wanted).values_list("client_id", flat=True))
-    return {
-        device_id: "Connected."
-        if any(is_of(client, device_id) for client in clients)
-        else "Not connected now."
-        for device_id in device_ids
-    }
+        own |= Q(client_id__startswith=f"{device_id}_")
+    clients = set(connected(user).filter(own).values_list("client_id", flat=True))
+    return {device_id: _connection(device_id, clients) for device_id in device_ids}
 
 
-def is_of(client_id: str, device_id: str) -> bool:
-    """`d1`, `d1_x7` and `d1-x7` are device d1's; `d10` is not."""
-    rest = client_id.removeprefix(device_id)
-    return client_id.startswith(device_id) and not rest[:1].isalnum()
+def _connection(device_id: str, clients: set[str]) -> str:
+    there = any(client == device_id or client.startswith(f"{device_id}_") for client in clients)
+    return "A client of its name is connected." if there else "No client of its name is connected now."

@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
-from console import places, snippets
+from console import snippets
 from console.forms.start import DeviceIdForm, EnableForm
 from console.request import UserRequest
 from thingscale.devices.models import Device
@@ -39,13 +39,13 @@ def enable(request: UserRequest, pk: int) -> HttpResponse:
     form = EnableForm(request.POST, auto_id=_ids(device))
     if form.is_valid():
         try:
-            channel = actions.start_device(device, form.cleaned_data["number"])
+            actions.start_device(device, number := form.cleaned_data["number"])
         except Refused as refused:
             form.add_error("number", refused.detail)
         else:
-            text = f"{device.device_id} is enabled. What it sends is stored in channel {channel.number}."
+            text = f"{device.device_id} is enabled. What it sends is stored in channel {number}."
             messages.success(request, text)
-            return redirect(places.chart(channel.number))
+            return redirect("stream", number)
     return _page(request, _arrived(request) | {"waiting": device, "form": form})
 
 

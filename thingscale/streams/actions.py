@@ -70,13 +70,21 @@ def configure_device(device: Device, changes: dict[str, Any]) -> Device:
 
 
 @transaction.atomic
-def start_device(device: Device, number: int) -> Channel:
+def map_to_new_channel(device: Device, number: int, changes: dict[str, Any]) -> Device:
+    """A channel named after the device. Raises Refused as create_channel does."""
+    channel = create_channel(device.user, number, name=device.device_id)
+    return configure_device(device, {"mapped_channel": channel} | changes)
+
+
+@transaction.atomic
+def start_device(device: Device, number: int) -> None:
     """Enables it and maps it to this channel of its user's, which is made if there is none: what was held is
-    stored, and what it sends from now on too. Raises Refused as create_channel."""
+    stored, and what it sends from now on too. Raises Refused as create_channel does."""
     channel = Channel.objects.for_user(device.user).filter(number=number).first()
-    channel = channel or create_channel(device.user, number)
-    configure_device(device, {"enabled": True, "mapped_channel": channel})
-    return channel
+    if channel is None:
+        map_to_new_channel(device, number, {"enabled": True})
+    else:
+        configure_device(device, {"enabled": True, "mapped_channel": channel})
 
 
 def _store_held(device: Device, channel: int) -> None:

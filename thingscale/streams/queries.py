@@ -29,6 +29,7 @@ def template(name: str) -> Template:
 _PAGE = template("read_page.sql")
 _OLDEST_OF_NEWEST = template("oldest_of_newest.sql").substitute()
 _COUNT = template("count_bounded.sql").substitute()
+_NEWEST_OF_DEVICE = template("newest_of_device.sql").substitute()
 _AGGREGATE = template("aggregate.sql")
 AGGREGATES = {
     "avg": "trim_scale(avg(value::numeric))",
@@ -53,6 +54,15 @@ class Form(NamedTuple):
 V2 = Form(template("row_v2.sql").substitute())
 V2_LINES = V2._replace(joint="\n")
 V1 = Form(template("row_v1.sql").substitute(), template("value_v1.sql").substitute())
+
+
+class Glimpse(NamedTuple):
+    """A datapoint for people: its JSON text may be cut, `length` is that of the whole."""
+
+    at: datetime
+    tag: str | None
+    value: str
+    length: int
 
 
 class Selection(NamedTuple):
@@ -121,6 +131,14 @@ def leaves(sql: str, selection: Selection) -> list[Leaf] | None:
         cursor.execute(sql, parameters)
         found: list[Leaf] = cursor.fetchall()
     return found if len(found) <= MAX_LEAVES else None
+
+
+def newest_of_device(channel: int, device: int, rows: int, look_at: int, characters: int) -> list[Glimpse]:
+    """Newest first; only those among the channel's newest `look_at` datapoints. Both by primary key."""
+    parameters = {"channel": channel, "device": device, "rows": rows, "look_at": look_at}
+    with connection.cursor() as cursor:
+        cursor.execute(_NEWEST_OF_DEVICE, parameters | {"characters": characters})
+        return [Glimpse(*row) for row in cursor.fetchall()]
 
 
 def knows_zone(name: str) -> bool:

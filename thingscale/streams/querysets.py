@@ -17,10 +17,10 @@ class ChannelQuerySet(OwnedQuerySet["Channel"]):
         return self.filter(found | Q(number=int(text)) if text.isdecimal() and len(text) < 10 else found)
 
     def free_number(self) -> int:
-        """One that none of them has: to be proposed."""
+        """For the next channel: after the highest. Where that is the last, another has to be found by hand."""
         from thingscale.streams.models import Channel
 
-        last: int | None = self.aggregate(last=Max("number"))["last"]
+        last = self.aggregate(number=Max("number"))["number"]
         return 0 if last is None else min(last + 1, Channel.MAX_NUMBER)
 
     def with_totals(self) -> "ChannelQuerySet":
