@@ -1,5 +1,5 @@
-"""Which devices a page is about: those with a text in them, in a state. A list shows them, a bulk change or an
-export takes all of them; the same two parameters, `q` and `filter`, say it everywhere."""
+"""Which devices a page is about: those with a text in them, in a state. A list shows them, a bulk change or
+an export takes all of them; the same two parameters, `q` and `filter`, say it everywhere."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -41,9 +41,8 @@ class ChannelField(forms.CharField):
         match = _NUMBER.fullmatch(text)
         found = channels.filter(number=int(match[1])).first() if match else _only(channels.filter(name=text))
         if found is None:
-            raise forms.ValidationError(
-                f"You have no channel {match[1] if match else text}. Choose one of the list, or make it first."
-            )
+            name = match[1] if match else text
+            raise forms.ValidationError(f"You have no channel {name}: choose one of the list, or make it.")
         return found
 
 

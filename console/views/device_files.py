@@ -1,6 +1,6 @@
 """Devices as CSV: in, with a look at what it would do, and out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from itertools import chain
 
 from django.contrib import messages
@@ -80,7 +80,7 @@ def example_csv(request: UserRequest) -> StreamingHttpResponse:
     return _download("devices-example.csv", EXAMPLES)
 
 
-def _download(name: str, rows: Sequence[tuple[str, ...]]) -> StreamingHttpResponse:
+def _download(name: str, rows: Iterable[tuple[str, ...]]) -> StreamingHttpResponse:
     lines = table.write(chain([sheet.COLUMNS], rows))
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8", headers=headers)

@@ -17,7 +17,7 @@ class ChannelQuerySet(OwnedQuerySet["Channel"]):
         return self.filter(found | Q(number=int(text)) if text.isdecimal() and len(text) < 10 else found)
 
     def free_number(self) -> int:
-        """For the next channel: after the highest. Where that is the last, another has to be found by hand."""
+        """For the next channel: after the highest; where that is the last one, by hand."""
         from thingscale.streams.models import Channel
 
         last = self.aggregate(number=Max("number"))["number"]
