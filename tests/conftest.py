@@ -9,12 +9,15 @@ from pytest_django import Settings
 from stack import Stack
 from support import Account, make_account
 
+PBKDF2 = "django.contrib.auth.hashers.PBKDF2PasswordHasher"  # what the web process knows
+
 
 @pytest.fixture(autouse=True)
-def _no_rate_limit(settings: Settings) -> None:
-    """Tests are faster than a client may be."""
+def _quick(settings: Settings) -> None:
+    """Tests are faster than a client may be, and hash many passwords."""
     settings.REST_RATE = 1_000_000
     settings.HTTP_RATE = 0
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", PBKDF2]
 
 
 @pytest.fixture

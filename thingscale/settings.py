@@ -200,6 +200,7 @@ CELERY_BEAT_SCHEDULE = {
     "make-partitions": {"task": "streams.make_partitions", "schedule": 3600.0},
     "drop-expired": {"task": "streams.drop_expired", "schedule": 3600.0},
     "purge-deleted-channels": {"task": "streams.purge_deleted_channels", "schedule": 600.0},
+    "store-left-held": {"task": "streams.store_left_held", "schedule": 600.0},
     "forget-old-activity": {"task": "devices.forget_old_activity", "schedule": 3600.0},
     "activate-new-devices": {"task": "streams.activate_new_devices", "schedule": 60.0},
 }

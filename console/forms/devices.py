@@ -59,7 +59,7 @@ class DeviceForm(forms.Form):
     location = forms.CharField(max_length=200, required=False)
     manufacturer = forms.CharField(max_length=200, required=False)
     enabled = forms.BooleanField(
-        required=False, help_text="What a device sends that was enabled once and is not any more is rejected."
+        required=False, help_text="If it is disabled later, what it sends is rejected, not held."
     )
 
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:

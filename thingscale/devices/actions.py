@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from thingscale import invalidation
@@ -39,6 +40,21 @@ def delete_device(device: Device) -> None:
     """Its stored datapoints stay in the channel; held messages go."""
     device.delete()
     invalidation.announce("device", device.user_id, device.device_id)
+
+
+@transaction.atomic
+def delete_devices(user: User, devices: QuerySet[Device]) -> int:
+    """Those of them that are the user's; returns how many."""
+    keys = lock_devices(user, devices)
+    Device.objects.filter(pk__in=keys).delete()
+    invalidation.announce("devices", user.pk)
+    return len(keys)
+
+
+def lock_devices(user: User, devices: QuerySet[Device]) -> list[int]:
+    """Primary keys of those that are the user's; in the order in which ingest locks them."""
+    own = Device.objects.for_user(user).filter(pk__in=devices.values("pk"))
+    return list(own.order_by("pk").select_for_update().values_list("pk", flat=True))
 
 
 def keep_session(user: int, client_id: str, subscriptions: list[list[Any]]) -> None:

@@ -52,7 +52,7 @@ def parse_start(text: str, zone: ZoneInfo) -> datetime:
 
 
 def parse_sharp_end(text: str, zone: ZoneInfo) -> datetime:
-    """The second of the moments that the text can mean, where it has no seconds the beginning of the minute."""
+    """The last moment that the text can mean, but without seconds the beginning of its minute."""
     return _parse(text, zone, fold=1)
 
 

@@ -39,6 +39,11 @@ def activate_new_devices() -> None:
         _activate(new)
 
 
+@shared_task(name="streams.store_left_held")
+def store_left_held() -> None:
+    actions.store_left_held()
+
+
 def _activate(device: Device) -> None:
     for rule in ActivationRule.objects.filter(user=device.user_id):
         if fnmatchcase(device.device_id, rule.pattern.replace("[", "[[]")):  # * and ? only
