@@ -9,7 +9,6 @@ from django.http import HttpRequest
 from thingscale.accounts.credentials import credentials
 from thingscale.accounts.models import User
 
-
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 

@@ -21,7 +21,9 @@ def new_device(account: Account, device_id: str = "pump", value: object = None) 
     return device
 
 
-def reject(account: Account, device_id: str = "pump", payload: bytes = b"{oops", source: str = "json") -> None:
+def reject(
+    account: Account, device_id: str = "pump", payload: bytes = b"{oops", source: str = "json"
+) -> None:
     RejectedMessage.objects.create(
         user=account.user,
         device_id=device_id,
@@ -33,7 +35,9 @@ def reject(account: Account, device_id: str = "pump", payload: bytes = b"{oops",
     )
 
 
-def store(account: Account, number: int = 7, value: bytes = b'{"temp": 21.5}', tag: str | None = None) -> None:
+def store(
+    account: Account, number: int = 7, value: bytes = b'{"temp": 21.5}', tag: str | None = None
+) -> None:
     store_points(account.channel(number), [Point(tag, value, now_us())])
 
 
@@ -58,5 +62,6 @@ def large(account: Account) -> None:
         HeldMessage(device=d, value=1, received_at=now) for d in devices if not d.enabled
     )
     Latest.objects.bulk_create(
-        Latest(channel=channel, tag=Latest.UNTAGGED, at=now, value=1, count=10, bytes=400) for channel in channels
+        Latest(channel=channel, tag=Latest.UNTAGGED, at=now, value=1, count=10, bytes=400)
+        for channel in channels
     )

@@ -1,5 +1,6 @@
 """Publish: what is sent, to whom, and what is said of it."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -114,7 +115,7 @@ def test_it_comes_filled_in_from_a_device_and_from_history(account: Account, sig
     assert "ff 00" in page
     again = client.get(f"/publish/?again={Command.objects.get().pk}").text
     assert "\nff 00</textarea>" in again
-    assert 'value="hex" required id="id_format_1" checked' in again or "checked" in again
+    assert re.search(r'value="hex"[^>]* checked', again)
 
 
 def test_history_is_paged(account: Account, signed_in: SignIn) -> None:

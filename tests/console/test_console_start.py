@@ -1,4 +1,4 @@
-"""The first datapoint: code that works as it stands on the page, and the way from a new device to its chart."""
+"""The first datapoint: code that works as it stands on the page, and the way from a device to its chart."""
 
 import html
 import json
@@ -70,7 +70,10 @@ def test_another_device_id(account: Account, signed_in: SignIn) -> None:
         ({"TLS_CERT": "a", "TLS_KEY": "b", "MQTT_TLS_PORT": 0}, "mqtt://iot.example.com:1883"),
         ({"PUBLIC_URL": "https://things.example.com"}, "mqtt://things.example.com:1883"),
         ({"INGEST_MODE": "broker", "MQTT_UPSTREAM": ("own", 1885, "u", "secret")}, "mqtt://own:1885"),
-        ({"INGEST_MODE": "broker", "MQTT_UPSTREAM": ("::1", 1885, "u", "secret")}, "mqtt://iot.example.com:1885"),
+        (
+            {"INGEST_MODE": "broker", "MQTT_UPSTREAM": ("::1", 1885, "u", "secret")},
+            "mqtt://iot.example.com:1885",
+        ),
     ],
 )
 def test_where_devices_send_to(
