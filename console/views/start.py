@@ -46,7 +46,7 @@ def enable(request: UserRequest, pk: int) -> HttpResponse:
             text = f"{device.device_id} is enabled. What it sends is stored in channel {number}."
             messages.success(request, text)
             return redirect("stream", number)
-    return _page(request, _arrived(request) | {"waiting": device, "form": form})
+    return _page(request, {"arrived": [], "waiting": device, "form": form})
 
 
 def _page(request: UserRequest, arrived: dict[str, Any]) -> HttpResponse:
