@@ -30,7 +30,7 @@ class StreamReader(ChannelAccess):
 
     def retrieve(self, request: Request, number: str) -> HttpResponseBase:
         channel = self.channel(number)
-        totals = Latest.objects.filter(channel=channel).aggregate(at=Max("at"), count=Sum("count"))
+        totals = Latest.objects.shown().filter(channel=channel).aggregate(at=Max("at"), count=Sum("count"))
         head = {
             "channel": channel.number,
             "channel_name": channel.name,

@@ -1,7 +1,7 @@
 """One batch of messages in one transaction: route, hold, reject, store."""
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -72,23 +72,21 @@ class Batch:
         if self._learned or self._tags:
             self._router.learn(self._generation, self._learned, self._tags)
 
-    def told(self, users: Collection[int]) -> Iterator[Told]:
-        """What became of these users' messages; after the commit."""
-        for place, (raw, value, _) in enumerate(self.items):
-            if raw[0] in users:
-                status, reason = self.outcomes[place]
-                row = self._row(place)
-                yield Told(
-                    raw.user,
-                    raw.received_at,
-                    raw.device_id or None,
-                    raw.tag,
-                    raw.kind.value,
-                    status.value,
-                    reason.value if reason else None,
-                    row.channel if row else None,
-                    raw.payload if status is Status.REJECTED else value,
-                )
+    def told(self, place: int) -> Told:
+        """What became of an item; after the commit."""
+        raw, value, _ = self.items[place]
+        status, reason = self.outcomes[place]
+        row = self._row(place)
+        return Told(
+            raw.received_at,
+            raw.device_id or None,
+            raw.tag,
+            raw.kind.value,
+            status.value,
+            reason.value if reason else None,
+            row.channel if row else None,
+            raw.payload if status is Status.REJECTED else value,
+        )
 
     def _row(self, place: int) -> streams.Row | None:
         """The datapoint of an item: those of the hot path come first, in order."""

@@ -1,4 +1,4 @@
-"""Counters of one pipeline, for the log line and the metrics page."""
+"""Counters of one pipeline, for the metrics page (exposition.py)."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ class Metrics:
     def __init__(self) -> None:
         self.outcomes: Counter[Status] = Counter()
         self.batches = 0
+        self.messages = 0  # of all batches
+        self.commit_seconds_total = 0.0
         self.batch_size = 0  # of the last batch
         self.commit_seconds = 0.0  # of the last batch
         self.unauthorized = 0  # broker mode: messages with a token that is nobody's
@@ -21,5 +23,7 @@ class Metrics:
         if stored < len(outcomes):  # seldom, and to hash a status takes Python code
             self.outcomes.update(outcome.status for outcome in outcomes if outcome is not STORED)
         self.batches += 1
+        self.messages += len(outcomes)
+        self.commit_seconds_total += seconds
         self.batch_size = len(outcomes)
         self.commit_seconds = seconds

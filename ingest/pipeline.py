@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import psycopg
 
+from ingest import told
 from ingest.activity import Activity
 from ingest.batch import Batch, Item
 from ingest.decode import Undecodable, decode
@@ -25,7 +26,6 @@ from ingest.metrics import Metrics
 from ingest.router import Router
 from thingscale.streams import journal
 from thingscale.streams.writer import Partitions
-from thingscale.watch import PAGES
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +127,14 @@ class Pipeline:
     @property
     def queued(self) -> int:
         return self._queued_messages
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._queued_bytes
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
 
     @property
     def nearly_empty(self) -> bool:
@@ -261,8 +269,7 @@ class Pipeline:
         self._activity.note(batch)
         if batch.first_contacts:
             self._first_contact(batch.first_contacts)
-        if PAGES.watched:
-            _tell(batch, PAGES.watched)
+        told.tell(batch)
         return batch.outcomes
 
     def _commit_halves(self, items: list[Item], error: Exception) -> list[Outcome] | None:
@@ -304,13 +311,6 @@ class Pipeline:
         except psycopg.Error:
             log.debug("The connection was gone already")
         self._connection = None
-
-
-def _tell(batch: Batch, users: frozenset[int]) -> None:
-    try:
-        PAGES.tell(batch.told(users))
-    except Exception:  # to store it again would be worse
-        log.exception("Open pages were not told of a batch")
 
 
 def _share_out(submissions: list[Submission], outcomes: list[Outcome]) -> list[Completion]:

@@ -46,6 +46,11 @@ class Ingest:
         PAGES.start()
         self.pipeline.start()
 
+    @property
+    def ready(self) -> bool:
+        """Whether what is sent can be stored; known within seconds."""
+        return self._listener.connected and self.pipeline.running
+
     def stop(self, seconds: float | None = None) -> bool:
         """Stores what is queued; False if time ran out first."""
         drained = self.pipeline.drain(settings.DRAIN_SECONDS if seconds is None else seconds)

@@ -1,5 +1,6 @@
 """Headless Chromium: the one that package-lock.json pins."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 UNPACK = "import('@sparticuz/chromium').then(async m => console.log(await m.default.executablePath()))"
 QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 QUIET += ["--disable-component-update", "--disable-sync", "--disable-quic"]
+LANGUAGE = {"LANGUAGE": "en_GB", "LC_ALL": "en_GB.UTF-8"}  # a machine without one has a name no browser takes
 
 
 @cache
@@ -26,6 +28,8 @@ def executable() -> str:
 @contextmanager
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable(), args=QUIET)
+        browser = playwright.chromium.launch(
+            executable_path=executable(), args=QUIET, env={**os.environ, **LANGUAGE}
+        )
         yield browser
         browser.close()

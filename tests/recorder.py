@@ -1,6 +1,7 @@
 """In place of the open pages: remembers what it is told."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from thingscale.watch import Pages, Told
 
@@ -12,8 +13,11 @@ class Recorder(Pages):
         super().__init__()
         self.watched = frozenset(watched)
         self.heard: list[Told] = []
+        self.counts: Counter[str] = Counter()
 
-    def tell(self, messages: Iterable[Told]) -> None:
+    def tell(self, user: int, counts: Mapping[str, int], messages: Iterable[Told]) -> None:
+        assert self.hear(user)
+        self.counts.update(counts)
         self.heard += messages
 
     @property

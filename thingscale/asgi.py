@@ -5,10 +5,8 @@ Django's own ASGI handler is 8 to 15 times slower than its WSGI handler (docs/de
 """
 
 import os
-from typing import Any, cast
 
 import django
-from a2wsgi import WSGIMiddleware
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
 django.setup()
@@ -17,9 +15,9 @@ from ingest import http  # noqa: E402
 from ingest.asgi import Connector, Receive, Scope, Send  # noqa: E402
 from thingscale.live import routing  # noqa: E402
 from thingscale.wsgi import application as wsgi  # noqa: E402
+from thingscale.wsgi_threads import WSGIThreads  # noqa: E402
 
-WORKERS = 8  # threads for Django
-_django: Any = WSGIMiddleware(cast(Any, wsgi), workers=WORKERS)
+_django = WSGIThreads(wsgi)
 _connector = Connector()
 
 

@@ -165,8 +165,12 @@ HTTP_STORE_SECONDS = env.integer("THINGSCALE_HTTP_STORE_SECONDS", 5, 1)
 DRAIN_SECONDS = env.integer("THINGSCALE_DRAIN_SECONDS", 10, 1)
 ALLOW_ANONYMOUS = env.flag("THINGSCALE_ALLOW_ANONYMOUS")
 TOKEN_OVERLAP_HOURS = env.integer("THINGSCALE_TOKEN_OVERLAP_HOURS", 24)
+METRICS_BIND = env.text("THINGSCALE_METRICS_BIND", "127.0.0.1")
+METRICS_PORT = env.integer("THINGSCALE_METRICS_PORT", 0, 0, 65535)
+WEB_METRICS_PORT = env.integer("THINGSCALE_WEB_METRICS_PORT", 0, 0, 65535)
 HTTP_RATE = env.integer("THINGSCALE_HTTP_RATE", 1)
 REST_RATE = env.integer("THINGSCALE_REST_RATE", 20, 1)
+READ_SECONDS = env.integer("THINGSCALE_READ_SECONDS", 30, 1, 86_400)
 STREAM_MAX_ROWS = env.integer("THINGSCALE_STREAM_MAX_ROWS", 1_000_000, 1)
 
 REST_FRAMEWORK = {
@@ -194,14 +198,21 @@ CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 5, "socket_connect_timeout": 5, "max_retries": 1}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_timeout": 5,
+    "socket_connect_timeout": 5,
+    "max_retries": 1,
+    "interval_start": 0,  # who asks for a task does not wait for a Valkey that is away
+}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE = {
     "make-partitions": {"task": "streams.make_partitions", "schedule": 3600.0},
     "drop-expired": {"task": "streams.drop_expired", "schedule": 3600.0},
     "purge-deleted-channels": {"task": "streams.purge_deleted_channels", "schedule": 600.0},
     "store-left-held": {"task": "streams.store_left_held", "schedule": 600.0},
+    "roll-up": {"task": "streams.roll_up", "schedule": 60.0},
     "forget-old-activity": {"task": "devices.forget_old_activity", "schedule": 3600.0},
+    "purge-deleted-tags": {"task": "streams.purge_deleted_tags", "schedule": 600.0},
     "activate-new-devices": {"task": "streams.activate_new_devices", "schedule": 60.0},
 }
 

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import redis
@@ -35,7 +35,6 @@ PREVIEW = 200  # characters
 class Told(NamedTuple):
     """What became of one message, committed. `value` is its JSON text, or the payload if it was rejected."""
 
-    user: int  # primary key
     at: int  # microseconds since 1970 UTC
     device: str | None
     tag: str | None
@@ -54,15 +53,18 @@ class Digest:
         self.latest: dict[tuple[int, str | None], Told] = {}
         self.messages: deque[Told] = deque(maxlen=MAX_MESSAGES)
 
-    def add(self, told: Told) -> None:
-        self.counts[told.status] += 1
-        self.messages.append(told)
-        if told.channel is None:
-            return
-        key = (told.channel, told.tag)
-        known = self.latest.get(key)
+    def add(self, counts: Mapping[str, int], messages: Iterable[Told]) -> None:
+        """Messages in order; any but the last ones and the newest datapoints may be left out of them."""
+        self.counts.update(counts)
+        for told in messages:
+            self.messages.append(told)
+            if told.channel is not None:
+                self._add_newest((told.channel, told.tag), told)
+
+    def _add_newest(self, stream: tuple[int, str | None], told: Told) -> None:
+        known = self.latest.get(stream)
         if known.at <= told.at if known else len(self.latest) < MAX_LATEST:
-            self.latest[key] = told
+            self.latest[stream] = told
 
     def update(self) -> dict[str, Any]:
         """As the pages get it, but for channels, which are primary keys, and newest values, which are JSON
@@ -94,12 +96,8 @@ class Digest:
 
 
 def _line(told: Told) -> dict[str, Any]:
-    line = told._asdict() | {
-        "at": utc_text(told.at),
-        "value": told.value[: 4 * PREVIEW].decode(errors="replace")[:PREVIEW],
-    }
-    del line["user"]
-    return line
+    preview = told.value[: 4 * PREVIEW].decode(errors="replace")[:PREVIEW]
+    return told._asdict() | {"at": utc_text(told.at), "value": preview}
 
 
 class Pages:
@@ -123,14 +121,11 @@ class Pages:
         """Whether it is worth telling them; in doubt it is."""
         return self.watched is None or user in self.watched
 
-    def tell(self, messages: Iterable[Told]) -> None:
+    def tell(self, user: int, counts: Mapping[str, int], messages: Iterable[Told]) -> None:
+        """As Digest.add."""
         self.start()
         with self._lock:
-            for told in messages:
-                digest = self._digests.get(told.user)
-                if digest is None:
-                    digest = self._digests[told.user] = Digest()
-                digest.add(told)
+            self._digests.setdefault(user, Digest()).add(counts, messages)
 
     def _run(self) -> None:
         with asyncio.Runner() as runner:

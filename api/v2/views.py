@@ -108,7 +108,7 @@ class ChannelViewSet(ChannelAccess):
 def channel_rows(
     shape: type[ChannelSerializer], channels: Sequence[Channel], user: User
 ) -> list[dict[str, Any]]:
-    latest = Latest.objects.filter(channel__in=channels)
+    latest = Latest.objects.shown().filter(channel__in=channels)
     newest = dict(latest.order_by().values_list("channel").annotate(Max("at")))
     serializer = shape(context={"user": user, "newest": newest})
     return [serializer.to_representation(channel) for channel in channels]
@@ -116,7 +116,7 @@ def channel_rows(
 
 def _by_tag(channels: Sequence[Channel], rows: list[dict[str, Any]], user: User) -> list[dict[str, Any]]:
     """A row per tag. Untagged data has one with null, and so has a channel without any tag."""
-    latest = Latest.objects.filter(channel__in=channels).values_list("channel", "tag", "at")
+    latest = Latest.objects.shown().filter(channel__in=channels).values_list("channel", "tag", "at")
     newest = {(channel, tag): at for channel, tag, at in latest}
     tags: dict[int, list[tuple[str | None, int]]] = {channel.pk: [] for channel in channels}
     for tag in Tag.objects.filter(channel__in=channels):
@@ -135,7 +135,11 @@ class UserViewSet(OwnedViewSet[User]):
     serializer_class = UserSerializer
 
     def list(self, request: Request) -> Response:
-        totals = Latest.objects.filter(channel__user=self.user).aggregate(n=Sum("count"), size=Sum("bytes"))
+        totals = (
+            Latest.objects.shown()
+            .filter(channel__user=self.user)
+            .aggregate(n=Sum("count"), size=Sum("bytes"))
+        )
         count, usage = totals["n"] or 0, totals["size"] or 0
         storage = {
             "count": count,

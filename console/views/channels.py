@@ -46,7 +46,7 @@ def create(request: UserRequest) -> HttpResponse:
 
 def edit(request: UserRequest, number: int) -> HttpResponse:
     channel = _channel(request, number)
-    latest = list(Latest.objects.filter(channel=channel))
+    latest = list(Latest.objects.shown().filter(channel=channel))
     form = ChannelForm(
         request.POST or None, initial={"name": channel.name, "retention_days": channel.retention_days}
     )

@@ -33,8 +33,8 @@ def import_csv(request: UserRequest) -> HttpResponse:
     given, sure = form.cleaned_data["table"], form.cleaned_data["sure"]
     report = _report(request, given, dry_run=not sure)
     if sure and not report.errors:
-        done = f"Imported: {report.created:,} devices made, {report.updated:,} changed."
-        messages.success(request, done)
+        made = "1 device" if report.created == 1 else f"{report.created:,} devices"
+        messages.success(request, f"Imported: {made} made, {report.updated:,} changed.")
         return redirect("devices")
     carried = None if report.errors else form.pack(given)
     if carried is None and not report.errors:

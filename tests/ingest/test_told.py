@@ -5,17 +5,18 @@ from feeding import Feed, message
 from recorder import Recorder
 from support import Account
 
-from ingest import pipeline
+from ingest import told
 from ingest.batch import Batch
 from ingest.message import Kind
 from thingscale.streams import actions
 from thingscale.streams.actions import configure_device
+from thingscale.watch import MAX_MESSAGES
 
 
 @pytest.fixture
 def pages(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
-    monkeypatch.setattr(pipeline, "PAGES", recorder)
+    monkeypatch.setattr(told, "PAGES", recorder)
     monkeypatch.setattr(actions, "PAGES", recorder)
     return recorder
 
@@ -29,6 +30,7 @@ def test_a_batch_is_told_to_those_who_watch(
     outsider.device("d1")
     feed(message(account, "0"))
     pages.heard.clear()
+    pages.counts.clear()
     feed(
         message(account, "1"),
         message(account, "no", dedupe=5),
@@ -50,8 +52,22 @@ def test_a_batch_is_told_to_those_who_watch(
         ("stored", None, True, b"6"),
         ("duplicate", None, False, b"6"),
     ]
-    assert [told.channel for told in pages.heard[:3:2]] == [account.channel().pk, account.channel(1).pk]
+    assert [heard.channel for heard in pages.heard[:3:2]] == [account.channel().pk, account.channel(1).pk]
     assert pages.heard[2].tag == "new"
+    assert pages.counts == {"stored": 5, "held": 1, "rejected": 1, "duplicate": 1}
+
+
+def test_of_many_messages_few_are_handed_over(pages: Recorder, feed: Feed, account: Account) -> None:
+    pages.watched = frozenset({account.user.pk})
+    account.device("d1")
+    account.device("d2", 1)
+    feed(message(account), message(account, device_id="d2"))
+    pages.heard.clear()
+    pages.counts.clear()
+    feed(message(account, "early", kind=Kind.BINARY, device_id="d2"), *[message(account)] * 1_000)
+    assert pages.counts == {"stored": 1_001}
+    assert len(pages.heard) == 1 + MAX_MESSAGES
+    assert pages.heard[0].channel == account.channel(1).pk
 
 
 @pytest.mark.parametrize("watched", [None, frozenset(), frozenset({0})])
@@ -74,7 +90,7 @@ def test_a_failure_to_tell_does_not_matter_to_the_store(
     pages: Recorder, feed: Feed, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pages.watched = frozenset({account.user.pk})
-    monkeypatch.setattr(pages, "tell", lambda messages: 1 / 0)
+    monkeypatch.setattr(pages, "tell", lambda *messages: 1 / 0)
     account.device("d1")
     feed(message(account, "1"))
     assert account.stored() == [("1", None)]

@@ -119,3 +119,17 @@ def test_a_bad_broker_url_hides_its_password(given: Callable[[str], None], value
         env.broker("NAME")
     assert SECRET not in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("url", "number"),
+    [
+        ("redis://host:6379", 0),
+        ("redis://host:6379/3", 3),
+        ("rediss://:secret@host/12", 12),
+        ("unix:///run/7/valkey.sock", 0),
+        ("unix:///run/valkey.sock?db=2", 2),
+    ],
+)
+def test_the_database_of_a_valkey_url(url: str, number: int) -> None:
+    assert env.database_of(url) == number

@@ -1,6 +1,7 @@
 """What comes together for one update stays small, however much is stored."""
 
 import tracemalloc
+from collections import Counter
 
 from thingscale.lib.clock import now_us
 from thingscale.watch import MAX_BYTES, MAX_LATEST, MAX_MESSAGES, PREVIEW, Digest, Told
@@ -8,13 +9,12 @@ from thingscale.watch import MAX_BYTES, MAX_LATEST, MAX_MESSAGES, PREVIEW, Diges
 
 def told(value: bytes = b"1", channel: int | None = 7, status: str = "stored", **fields: object) -> Told:
     given: dict[str, object] = {"at": 1_000_000, "device": "d1", "tag": None, "kind": "json", "reason": None}
-    return Told(user=1, channel=channel, status=status, value=value, **(given | fields))  # type: ignore[arg-type]
+    return Told(channel=channel, status=status, value=value, **(given | fields))  # type: ignore[arg-type]
 
 
 def digest(*messages: Told) -> Digest:
     made = Digest()
-    for message in messages:
-        made.add(message)
+    made.add(Counter(message.status for message in messages), messages)
     return made
 
 
@@ -95,7 +95,7 @@ def test_memory_stays_flat() -> None:
     made = Digest()
     tracemalloc.start()
     for number in range(20_000):
-        made.add(told(b"%d" % number, channel=number, at=now_us()))
+        made.add({"stored": 1}, [told(b"%d" % number, channel=number, at=now_us())])
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(made.update()["latest"]) == MAX_LATEST

@@ -53,8 +53,8 @@ def published(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return users
 
 
-def told(user: int) -> Told:
-    return Told(user, now_us(), "d1", None, "json", "stored", None, 1, b"1")
+def tell(pages: Pages, user: int) -> None:
+    pages.tell(user, {"stored": 1}, [Told(now_us(), "d1", None, "json", "stored", None, 1, b"1")])
 
 
 def test_only_those_who_watch_are_sent_an_update(
@@ -63,7 +63,8 @@ def test_only_those_who_watch_are_sent_an_update(
     monkeypatch.setattr(watch, "watched", lambda: frozenset({1}))
     pages = Pages()
     assert pages.hear(2)  # for all one knows
-    pages.tell([told(2), told(1), told(1)])
+    for user in (2, 1, 1):
+        tell(pages, user)
     with asyncio.Runner() as runner:
         pages.round(runner)
         pages.round(runner)
@@ -81,14 +82,14 @@ def test_without_valkey_nobody_watches_and_one_line_says_so(
     with asyncio.Runner() as runner:
         monkeypatch.setattr(watch, "watched", away)
         for _ in range(3):
-            pages.tell([told(1)])
+            tell(pages, 1)
             pages.round(runner)
         assert (pages.watched, pages.hear(1)) == (frozenset(), False)
         assert [record.module for record in caplog.records] == ["watch"]
         monkeypatch.setattr(watch, "watched", lambda: frozenset({1}))
         pages.round(runner)
         assert published == []
-        pages.tell([told(1)])
+        tell(pages, 1)
         pages.round(runner)
     assert published == [1]
 

@@ -43,7 +43,7 @@ def many(user: User, number: int, **fields: Any) -> DeviceQuerySet:
 def hold(device: Device, *values: Any, tag: str | None = None) -> None:
     now = timezone.now()
     for n, value in enumerate(values):
-        at = now + timedelta(milliseconds=n)
+        at = now + timedelta(microseconds=n)
         HeldMessage.objects.create(device=device, value=value, tag=tag, received_at=at)
 
 

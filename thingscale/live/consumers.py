@@ -28,7 +28,7 @@ SEND_SECONDS = 5.0  # then the browser is too slow
 MAX_SOCKETS = 20  # of a user, in this process
 
 SIGNED_OUT, TOO_MANY, TRY_LATER = 4401, 4429, 1013
-AWAY = (RedisError, Error, OSError)  # Valkey or PostgreSQL; a TimeoutError is an OSError
+AWAY = (RedisError, Error)  # Valkey or PostgreSQL
 
 
 class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
@@ -41,28 +41,40 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         self._user: int | None = None
         self._beat: asyncio.Task[None] | None = None
         self._numbers: dict[int, int] = {}  # channel's primary key -> number
+        self._ended = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "websocket.accept"})
+        self.base_send = send  # Channels sets it only after it has reached Valkey
+        await self.accept()
         try:
             await super().__call__(scope, receive, send)
         except AWAY as error:
-            log.warning("A live page has to wait: %s", type(error).__name__)
-            await send({"type": "websocket.close", "code": TRY_LATER})
+            await self._postpone(error)
         finally:
             await self._leave()
 
     async def connect(self) -> None:
         user = await self._signed_in()
         if user is None:
-            await self.close(SIGNED_OUT)
+            await self._end(SIGNED_OUT)
         elif self.sockets[user] >= MAX_SOCKETS:
-            await self.close(TOO_MANY)
+            await self._end(TOO_MANY)
         else:
             self._user = user
             self.sockets[user] += 1
             await self.channel_layer.group_add(watch.group(user), self.channel_name)
             self._beat = asyncio.create_task(self._beating(user))
+
+    async def _postpone(self, error: Exception) -> None:
+        log.warning("A live page has to wait: %s", type(error).__name__)
+        await self._end(TRY_LATER)
+
+    async def _end(self, code: int) -> None:
+        """At most once, and nothing is sent after it: two tasks may come to it."""
+        if not self._ended:
+            self._ended = True
+            with contextlib.suppress(OSError):  # the browser was first
+                await self.close(code)
 
     async def _leave(self) -> None:
         if self._beat:
@@ -84,10 +96,11 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             while await self._signed_in() == user:
                 await asyncio.to_thread(watch.mark, user)
                 await asyncio.sleep(BEAT_SECONDS)
-            await self.close(SIGNED_OUT)
+            await self._end(SIGNED_OUT)
         except AWAY as error:
-            log.warning("A live page has to wait: %s", type(error).__name__)
-            await self.close(TRY_LATER)
+            await self._postpone(error)
+        except StopConsumer:
+            pass  # the browser has gone
 
     async def _signed_in(self) -> int | None:
         """The user, if the session is still good."""
@@ -114,11 +127,13 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             self._numbers |= await database_sync_to_async(_numbers)(self._user, missing)
 
     async def _send(self, content: dict[str, Any]) -> None:
+        """Ends the socket of a browser that is too slow, or gone."""
+        if self._ended:
+            return
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 await self.send(orjson.dumps(content).decode())
-        except TimeoutError:
-            log.warning("A browser is too slow for live values")
+        except OSError:
             raise StopConsumer from None
 
 

@@ -1,7 +1,6 @@
 """The path of the WebSocket, and who may open it."""
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from channels.sessions import CookieMiddleware
 
@@ -20,6 +19,5 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
 
 def from_own_page(headers: dict[bytes, bytes]) -> bool:
-    origin = urlsplit(headers.get(b"origin", b"").decode("latin-1"))
-    host = headers.get(b"host", b"").decode("latin-1")
-    return bool(host) and origin.scheme in {"http", "https"} and origin.netloc.lower() == host.lower()
+    host = headers.get(b"host", b"").lower()
+    return headers.get(b"origin", b"").lower() in {b"http://" + host, b"https://" + host}

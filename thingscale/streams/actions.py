@@ -1,10 +1,11 @@
 """Writes of channels, of a device's mapping, and of what was held for it."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from itertools import groupby
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import psycopg
@@ -21,10 +22,12 @@ from thingscale.devices.writer import Minute, count_minutes
 from thingscale.lib.clock import from_us, to_us
 from thingscale.lib.errors import Refused
 from thingscale.lib.table import Row
-from thingscale.streams import sheet, writer
-from thingscale.streams.models import Channel, DeletedChannel, Latest, Tag
+from thingscale.streams import rollups, sheet, writer
+from thingscale.streams.models import Channel, DeletedChannel, DeletedTag, Tag
 from thingscale.streams.sheet import Fault, Report, Wanted
 from thingscale.watch import PAGES, Told
+
+log = logging.getLogger(__name__)
 
 SLICE = 500  # devices: with all that may be held for them, 50,000 messages
 
@@ -56,7 +59,7 @@ def delete_channel(channel: Channel) -> None:
     as ingest locks them: a batch on its way may bring a tag."""
     mapped = Device.objects.select_for_update().filter(mapped_channel=channel).order_by("pk")
     Device.objects.filter(pk__in=list(mapped.values_list("pk", flat=True))).update(mapped_channel=None)
-    DeletedChannel.objects.create(channel=channel.pk)
+    DeletedChannel.objects.get_or_create(channel=channel.pk)  # somebody else may be doing the same
     channel.delete()
     invalidation.announce("devices", channel.user_id)
 
@@ -170,16 +173,13 @@ def store_left_held() -> None:
 class Held(NamedTuple):
     id: int
     channel: int
+    user: int
     device: int
+    name: str
     received_at: datetime
     tag: str | None
     value: str  # JSON text from PostgreSQL, so a number keeps every digit
     dedupe: int | None
-    user: int
-    device_id: str
-
-
-_user = attrgetter("user")
 
 
 def _store_held(devices: Sequence[int]) -> None:
@@ -200,18 +200,21 @@ def _store_held(devices: Sequence[int]) -> None:
             for row in held
         ]
     )
-    for user, rows in groupby(sorted(held, key=_user), _user):
-        _tell(user, [_told(row) for row in rows])
+    by_user = itemgetter(Held._fields.index("user"))
+    for user, rows in groupby(sorted(held, key=by_user), by_user):
+        _tell(user, (_told(row) for row in rows))
 
 
 def _told(row: Held) -> Told:
     at, value = to_us(row.received_at), row.value.encode()
-    return Told(row.user, at, row.device_id, row.tag, "held", "stored", None, row.channel, value)
+    return Told(at, row.name, row.tag, "held", "stored", None, row.channel, value)
 
 
 def _tell(user: int, messages: Iterable[Told]) -> None:
-    """Open pages, after the commit."""
-    transaction.on_commit(lambda: PAGES.tell(messages) if PAGES.hear(user) else None, robust=True)
+    """Open pages, after the commit, if there are any."""
+    if PAGES.hear(user):
+        stored = list(messages)
+        transaction.on_commit(lambda: PAGES.tell(user, {"stored": len(stored)}, stored), robust=True)
 
 
 def _tags(names: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
@@ -226,14 +229,14 @@ def _take_held(devices: Sequence[int]) -> list[Held]:
     with connection.cursor() as cursor:
         cursor.execute(
             """WITH ready AS (
-                SELECT id, mapped_channel_id AS channel, user_id, device_id FROM devices_device d
+                SELECT id, mapped_channel_id AS channel, user_id, device_id AS name FROM devices_device d
                 WHERE id = ANY (%s) AND enabled AND mapped_channel_id IS NOT NULL
                     AND EXISTS (SELECT FROM devices_heldmessage h WHERE h.device_id = d.id)
                 ORDER BY id FOR UPDATE
             )
             DELETE FROM devices_heldmessage h USING ready WHERE h.device_id = ready.id
-            RETURNING h.id, ready.channel, ready.id, h.received_at, h.tag, h.value::text, h.dedupe,
-                ready.user_id, ready.device_id""",
+            RETURNING h.id, ready.channel, ready.user_id, ready.id, ready.name, h.received_at, h.tag,
+                h.value::text, h.dedupe""",
             [list(devices)],
         )
         return sorted(Held(*row) for row in cursor.fetchall())
@@ -289,10 +292,7 @@ def _store_points(channel: Channel, points: Sequence[Point], dedupe: int | None)
         )
     _tell(
         channel.user_id,
-        (
-            Told(channel.user_id, at, None, tag, "rest", "stored", None, channel.pk, value)
-            for tag, value, at in points
-        ),
+        (Told(at, None, tag, "rest", "stored", None, channel.pk, value) for tag, value, at in points),
     )
 
 
@@ -352,9 +352,21 @@ def rename_tag(tag: Tag, name: str) -> None:
 
 @transaction.atomic
 def delete_tag(tag: Tag) -> None:
-    """With its datapoints. It comes into being again with the next one."""
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM datapoint WHERE channel = %s AND tag = %s", [tag.channel_id, tag.pk])
-    Latest.objects.filter(channel=tag.channel_id, tag=tag.pk).delete()
-    tag.delete()
+    """Its datapoints are out of sight at once and purged by a task. The next datapoint makes another tag of
+    this name."""
+    deleted = DeletedTag(tag=tag.pk, channel=tag.channel_id)
+    if not tag.delete()[0]:
+        return  # somebody else was faster
+    deleted.save(force_insert=True)
+    rollups.forget_tag(tag.channel_id, deleted.tag)
     invalidation.announce("devices", tag.channel.user_id)
+    transaction.on_commit(_purge_soon)
+
+
+def _purge_soon() -> None:
+    from thingscale.streams.tasks import purge_deleted_tags  # which imports this module
+
+    try:
+        purge_deleted_tags.apply_async(retry=False)
+    except Exception as error:
+        log.warning("A deleted tag waits for the next round of the purge: %s", type(error).__name__)

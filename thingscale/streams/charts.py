@@ -9,6 +9,7 @@ that the line breaks; what is a pause depends on how often the series has a numb
 from collections.abc import Iterable
 from datetime import datetime
 from itertools import pairwise
+from math import ceil
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ from thingscale.streams.models import Channel, Tag
 from thingscale.streams.queries import Selection
 
 MAX_PIXELS = 4000
+RAW_ROWS = 50_000  # datapoints; more are read from rollups, and the chart has an hour's resolution at best
+HOUR_MS = 3_600_000
 PAUSE = 5  # times the usual time between two numbers of a series
 
 _BOUNDS = queries.template("bounds.sql").substitute()
@@ -54,14 +57,19 @@ def chart(selection: Selection, pixels: int) -> Chart:
     """An open start is the first datapoint, an open end now or the newest one, if that is later.
     Raises Refused: RANGE_TOO_LARGE."""
     channel = Channel.objects.get(pk=selection.channel)
+    named = {each["key"]: each for each in channel.streams}
     start, end = _bounds(selection)
-    selection = selection._replace(start=start, end=end)
     pixels = min(max(pixels, 1), MAX_PIXELS)
     width = (_ms(end) - _ms(start) + 1) / pixels
+    selection = selection._replace(start=start, end=end)
     reduced = queries.has_more_than(selection, 2 * pixels)
-    named = {each["key"]: each for each in channel.streams}
-    buckets = Buckets(_ms(start), width if reduced else None)
-    found = extremes.read(channel.pk, selection.tag, (start, end), buckets, list(named))
+    if reduced and queries.has_more_than(selection, RAW_ROWS):
+        width = ceil(width / HOUR_MS) * HOUR_MS
+        buckets = Buckets(_ms(start) // HOUR_MS * HOUR_MS, width)
+        found = extremes.read_rolled(selection, (start, end), buckets, list(named))
+    else:
+        buckets = Buckets(_ms(start), width if reduced else None)
+        found = extremes.read(selection, (start, end), buckets, list(named))
     shown, left_out = _series(found, named)
     tags = dict(Tag.objects.filter(channel=channel).values_list("pk", "name"))
     return Chart(

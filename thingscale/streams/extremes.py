@@ -1,16 +1,17 @@
-"""The lowest and the highest number of each series in each bucket of a time range."""
+"""The lowest and the highest number of each series in each bucket of a time range, inclusive at both ends."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 from django.db import OperationalError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from thingscale.lib.errors import Refused
-from thingscale.streams import queries
+from thingscale.streams import queries, rollups
+from thingscale.streams.queries import Selection
+from thingscale.streams.rollups import Range
 
 MAX_SERIES = 50
 TIMEOUT = "15s"
@@ -20,11 +21,11 @@ _RAW = queries.template("extremes.sql")
 _SETTINGS = """SELECT set_config('jit', 'off', true), set_config('enable_sort', 'off', true),
     set_config('statement_timeout', %s, true)"""
 _MILLISECOND = "round(ms)"
+_ROLLED = queries.template("extremes_rolled.sql").substitute()
 _WIDTH = "floor((ms - %(origin)s) / %(width)s)"
 
 Name = tuple[str, int]  # path, and the tag's primary key or 0
 Point = tuple[int, float]  # milliseconds since 1970 UTC, number
-Range = tuple[datetime, datetime]  # both inclusive
 
 
 class Buckets(NamedTuple):
@@ -52,20 +53,37 @@ class Extremes(NamedTuple):
         return {(self.low_at, self.low), (self.high_at, self.high)}
 
 
-def read(
-    channel: int, tag: int | None, range_: Range, buckets: Buckets, named: Sequence[str]
-) -> list[Extremes]:
+def read(selection: Selection, range_: Range, buckets: Buckets, named: Sequence[str]) -> list[Extremes]:
     """All buckets of MAX_SERIES series, those of the paths in `named` first; of any others a bucket or more.
     Raises Refused: RANGE_TOO_LARGE."""
     source = _RAW.substitute(bucket=_WIDTH if buckets.width else _MILLISECOND)
+    return _read(source, selection, range_, buckets, named)
+
+
+def read_rolled(
+    selection: Selection, range_: Range, buckets: Buckets, named: Sequence[str]
+) -> list[Extremes]:
+    """The same from rollups as far as there are any. Buckets hold whole hours."""
+    hours = rollups.find(selection.channel, *range_)
+    if hours is None:
+        return read(selection, range_, buckets, named)
+    found = _read(_ROLLED, selection, (hours.first, hours.until), buckets, named, stale=hours.stale)
+    for rest in hours.others(*range_):
+        found += read(selection, rest, buckets, named)
+    return found
+
+
+def _read(
+    source: str, selection: Selection, range_: Range, buckets: Buckets, named: Sequence[str], **more: Any
+) -> list[Extremes]:
     parameters = {
-        "channel": channel,
-        "tag": tag,
+        **selection.parameters,
         "start": range_[0],
         "end": range_[1],
         "named": list(named),
         "series": MAX_SERIES,
         **buckets._asdict(),
+        **more,
     }
     with _reading() as cursor:
         cursor.execute(_CHART.substitute(source=source), parameters)

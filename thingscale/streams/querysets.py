@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models import Count, Exists, F, Max, OuterRef, Q, QuerySet, Subquery, Sum
 
 from thingscale.accounts.owned import OwnedQuerySet
 
@@ -28,7 +28,7 @@ class ChannelQuerySet(OwnedQuerySet["Channel"]):
         from thingscale.devices.models import Device
         from thingscale.streams.models import Latest
 
-        latest = Latest.objects.filter(channel=OuterRef("pk"))
+        latest = Latest.objects.shown().filter(channel=OuterRef("pk"))
         devices = Device.objects.filter(mapped_channel=OuterRef("pk"))
         return self.annotate(
             datapoints=_one(latest, "channel", Sum("count")),
@@ -39,6 +39,14 @@ class ChannelQuerySet(OwnedQuerySet["Channel"]):
     def newest_first(self) -> "ChannelQuerySet":
         """By their newest datapoint; those without any come last."""
         return self.with_totals().order_by(F("last_update").desc(nulls_last=True), "number")
+
+
+class LatestQuerySet(QuerySet[Any]):
+    def shown(self) -> "LatestQuerySet":
+        """Without deleted tags: a batch that was on its way may bring one again until it is purged."""
+        from thingscale.streams.models import DeletedTag  # which imports this module
+
+        return self.exclude(Exists(DeletedTag.objects.filter(tag=OuterRef("tag"))))
 
 
 def _one(rows: QuerySet[Any], key: str, aggregate: Any) -> Subquery:

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from celery import shared_task
 
 from thingscale.devices.models import ActivationRule, Device
-from thingscale.streams import actions, retention
+from thingscale.streams import actions, retention, rollups
 
 
 @shared_task(name="streams.make_partitions")
@@ -22,6 +22,16 @@ def drop_expired() -> None:
 @shared_task(name="streams.purge_deleted_channels")
 def purge_deleted_channels() -> None:
     retention.purge_deleted_channels()
+
+
+@shared_task(name="streams.roll_up")
+def roll_up() -> None:
+    rollups.roll_up(seconds=50)
+
+
+@shared_task(name="streams.purge_deleted_tags")
+def purge_deleted_tags() -> None:
+    retention.purge_deleted_tags()
 
 
 @shared_task(name="streams.activate_device")

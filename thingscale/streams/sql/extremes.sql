@@ -5,9 +5,7 @@
 WITH RECURSIVE selected AS NOT MATERIALIZED (
     SELECT coalesce(tag, 0) AS tag, date_part('epoch', at) * 1000 AS ms, value
     FROM datapoint
-    WHERE channel = %(channel)s
-        AND at BETWEEN %(start)s AND %(end)s
-        AND (%(tag)s::int IS NULL OR tag = %(tag)s)
+    WHERE $selected
 ), member AS NOT MATERIALIZED (
     SELECT tag, ms, e.key AS path, e.value, jsonb_typeof(e.value) AS type
     FROM selected

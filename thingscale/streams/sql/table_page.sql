@@ -3,9 +3,7 @@ SELECT d.at, d.id, t.name, v.device_id, left(d.value::text, %(characters)s)
 FROM (
     SELECT at, id, tag, device, value
     FROM datapoint
-    WHERE channel = %(channel)s
-        AND at BETWEEN %(start)s AND %(end)s
-        AND (%(tag)s::int IS NULL OR tag = %(tag)s)
+    WHERE $selected
         AND (at, id) < (%(before_at)s::timestamptz, %(before_id)s::bigint)
     ORDER BY at DESC, id DESC
     LIMIT %(rows)s
