@@ -30,7 +30,7 @@ def create_device(user: User, device_id: str, **fields: Any) -> Device:
             device.activate_at = timezone.now() if device.enabled else None
             device.save(force_insert=True)
     except IntegrityError:
-        raise Refused("DEVICE_INUSE", f"There is a device {device_id} already: change it with PUT.") from None
+        raise Refused("DEVICE_INUSE", f"There is a device {device_id} already: change that one.") from None
     invalidation.announce("device", user.pk, device_id)
     return device
 

@@ -43,7 +43,7 @@ def create_channel(user: User, number: int, **fields: Any) -> Channel:
         with transaction.atomic():
             return Channel.objects.create(user=user, number=number, **fields)
     except IntegrityError:
-        raise Refused("CHANNEL_INUSE", f"There is a channel {number} already: change it with PUT.") from None
+        raise Refused("CHANNEL_INUSE", f"There is a channel {number} already: change that one.") from None
 
 
 @transaction.atomic
