@@ -38,7 +38,7 @@ from stack import Stack  # noqa: E402
 from thingscale.accounts.actions import create_account  # noqa: E402
 from thingscale.accounts.models import User  # noqa: E402
 from thingscale.devices.models import Device  # noqa: E402
-from thingscale.streams import partitions  # noqa: E402
+from thingscale.streams import partitions, rollups  # noqa: E402
 from thingscale.streams.models import Channel  # noqa: E402
 
 DEVICES, CHANNELS = 10_000, 1000
@@ -130,6 +130,7 @@ def prepare(user: User, datapoints: int) -> None:
         )
         cursor.execute(_TOTALS)
         cursor.execute("VACUUM ANALYZE")
+    rollups.roll_up(3600)
 
 
 def served(user: User, paths: dict[str, str], runs: int) -> None:

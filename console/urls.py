@@ -11,14 +11,16 @@ from console.views import (
     device_page,
     devices,
     home,
+    inspector,
     profile,
+    publish,
     rules,
     security,
+    start,
     streams,
 )
 
 urlpatterns = [
-    path("", home.home, name="home"),
     path("signin/", account.SignIn.as_view(), name="signin"),
     path("signin/code/", account.code, name="signin-code"),
     path("signup/", account.signup, name="signup"),
@@ -51,8 +53,6 @@ urlpatterns = [
         path(f"streams/<int:number>/data.{form}", streams.download, {"form": form}, name=f"stream-{form}")
         for form in streams.FILES
     ],
-    path("publish/", home.home, name="publish"),
-    path("inspector/", home.home, name="inspector"),
     # account
     path("profile/", profile.profile, name="profile"),
     path("profile/email/", profile.email, name="profile-email"),
@@ -71,4 +71,12 @@ urlpatterns = [
     path("profile/two-factor/setup/", security.set_up, name="two-factor-setup"),
     path("profile/two-factor/end/", security.end_two_factor, name="two-factor-end"),
     path("profile/two-factor/codes/", security.new_codes, name="two-factor-codes"),
+    # What comes and goes: home, the first datapoint, inspector, publish.
+    path("", home.home, name="home"),
+    path("start/", start.start, name="start"),
+    path("start/arrived/", start.panel, name="start-arrived"),
+    path("start/enable/<int:pk>/", start.enable, name="start-enable"),
+    path("inspector/", inspector.inspector, name="inspector"),
+    path("publish/", publish.publish, name="publish"),
+    path("publish/devices/", publish.devices, name="publish-devices"),
 ]

@@ -8,14 +8,12 @@ from rest_framework.response import Response
 
 from api.viewsets import OwnedViewSet, ok
 from thingscale.accounts.models import User
-from thingscale.devices.commands import send
+from thingscale.devices.commands import MAX_PAYLOAD, send
 from thingscale.devices.models import Command, Device, MqttSession
 from thingscale.devices.presence import connected
 from thingscale.lib.clock import without_colon
 from thingscale.lib.errors import Refused
 from thingscale.lib.names import bad_device_id
-
-MAX_PAYLOAD = 64 * 1024
 
 
 class PublishSerializer(serializers.Serializer[Any]):

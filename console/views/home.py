@@ -1,8 +1,49 @@
-from django.http import HttpResponse
-from django.shortcuts import render
+"""The account at a glance."""
 
+from django.db.models import Max, Sum
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+
+from console import bars
 from console.request import UserRequest
+from thingscale.accounts.models import User
+from thingscale.devices.models import SILENT_AFTER, Device
+from thingscale.devices.overview import overview
+from thingscale.streams import arrivals
+from thingscale.streams.models import Channel, Latest
+
+SHOWN = 6  # of each list
 
 
 def home(request: UserRequest) -> HttpResponse:
-    return render(request, "console/home.html", {"section": "home"})
+    user = request.user
+    if arrivals.none_yet(user):
+        return redirect("start")
+    seen = overview(user, timezone.now())
+    context = {
+        "section": "home",
+        "seen": seen,
+        "silent_minutes": int(SILENT_AFTER.total_seconds() // 60),
+        "hour": bars.draw(seen.per_minute),
+        "storage": _storage(user),
+        "waiting": Device.objects.for_user(user).new().order_by("-pk")[:SHOWN],
+        "rejected": arrivals.rejected(user, SHOWN),
+        "heard": _heard(user),
+    }
+    if seen.new:
+        context["free_number"] = Channel.objects.for_user(user).free_number()
+    return render(request, "console/home/page.html", context)
+
+
+def _storage(user: User) -> dict[str, float]:
+    totals = Latest.objects.filter(channel__user=user).aggregate(n=Sum("count"), size=Sum("bytes"))
+    used = totals["size"] or 0
+    percent = 100 * used / user.max_storage if user.max_storage else 100
+    return {"datapoints": totals["n"] or 0, "bytes": used, "percent": percent}
+
+
+def _heard(user: User) -> list[tuple[int, str, object, int]]:
+    """(number, name, time, datapoints) of the channels with the newest datapoints."""
+    latest = Latest.objects.filter(channel__user=user).values_list("channel__number", "channel__name")
+    return list(latest.annotate(at=Max("at"), n=Sum("count")).order_by("-at")[:SHOWN])

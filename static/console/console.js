@@ -32,11 +32,13 @@ document.addEventListener("click", (event) => {
   if (button) copy(button);
 });
 
+const LIVE = { connected: "live", waiting: "connecting", "signed-out": "signed out" };
+
 document.addEventListener("live:state", (event) => {
   for (const mark of document.querySelectorAll("[data-live-state]")) {
     mark.hidden = false;
     mark.dataset.state = event.detail;
-    mark.textContent = event.detail === "connected" ? "live" : "reconnecting";
+    mark.textContent = LIVE[event.detail];
   }
 });
 

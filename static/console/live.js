@@ -1,4 +1,5 @@
-// Live values for an open page. It listens on `document`:
+// Live values for an open page that asks for them: something on it has the attribute data-live. It listens on
+// `document`:
 //   live:update  detail is what ingest has just done (docs/decisions/0012-live.md)
 //   live:state   detail is "connected" (nothing is missed from now on), "waiting", or "signed-out"
 
@@ -55,11 +56,14 @@ function resume() {
   if (!socket) connect();
 }
 
-document.addEventListener("visibilitychange", () => {
+function watchVisibility() {
   clearTimeout(hiding);
   if (document.hidden) hiding = setTimeout(pause, HIDDEN_LIMIT);
   else if (paused) resume();
-});
+}
 
-tell("live:state", "waiting");
-connect();
+if (document.querySelector("[data-live]")) {
+  document.addEventListener("visibilitychange", watchVisibility);
+  tell("live:state", "waiting");
+  connect();
+}

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 from django.conf import settings
 from django.test import Client
-from playwright.sync_api import Browser, ConsoleMessage, Page, Response
 from playwright._impl._api_structures import SetCookieParam
+from playwright.sync_api import Browser, ConsoleMessage, Page, Response
 from stack import Stack
 from support import Account
 

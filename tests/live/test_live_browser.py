@@ -15,6 +15,7 @@ pytestmark = pytest.mark.e2e
 Start = Callable[..., Stack]
 
 RESTRICT = """() => {
+    document.body.dataset.live = "";
     const policy = document.createElement("meta");
     policy.httpEquiv = "Content-Security-Policy";
     policy.content = "default-src 'self'";

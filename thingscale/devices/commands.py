@@ -12,6 +12,7 @@ from thingscale.lib.errors import Refused
 
 log = logging.getLogger(__name__)
 
+MAX_PAYLOAD = 64 * 1024
 UNAVAILABLE = "BROKER_UNAVAILABLE"
 
 

@@ -86,6 +86,17 @@ def map_to_new_channel(device: Device, number: int, changes: dict[str, Any]) -> 
     return configure_device(device, {"mapped_channel": channel} | changes)
 
 
+@transaction.atomic
+def start_device(device: Device, number: int) -> None:
+    """Enables it and maps it to this channel of its user's, which is made if there is none: what was held is
+    stored, and what it sends from now on too. Raises Refused as create_channel does."""
+    channel = Channel.objects.for_user(device.user).filter(number=number).first()
+    if channel is None:
+        map_to_new_channel(device, number, {"enabled": True})
+    else:
+        configure_device(device, {"enabled": True, "mapped_channel": channel})
+
+
 def configure_devices(user: User, devices: QuerySet[Device], changes: dict[str, Any]) -> int:
     """As configure_device, for those of them that are the user's; returns how many."""
     with transaction.atomic():

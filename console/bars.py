@@ -1,0 +1,57 @@
+"""Messages a minute as bars: geometry for an SVG without any style in it. static/console/home.js goes on from
+it with what comes live."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from thingscale.devices.overview import Minute
+
+HEIGHT = 120  # of the tallest bar, in the units of the viewBox
+STEP = 10  # from one bar to the next
+KINDS = ("stored", "held", "rejected")  # from the ground up
+
+
+class Part(NamedTuple):
+    kind: str
+    messages: int
+    y: float
+    height: float
+
+
+class Bar(NamedTuple):
+    minute: datetime
+    total: int
+    x: int
+    parts: list[Part]
+
+
+class Bars(NamedTuple):
+    bars: list[Bar]
+    sums: list[tuple[str, int]]  # by kind
+    most: int  # in one minute
+
+    @property
+    def width(self) -> int:
+        return STEP * len(self.bars)
+
+
+def draw(minutes: Sequence[Minute]) -> Bars:
+    totals = [sum(minute[1:]) for minute in minutes]
+    most = max(totals)
+    unit = HEIGHT / max(1, most)
+    drawn = [
+        Bar(minute.minute, total, place * STEP, _parts(minute, unit))
+        for place, (minute, total) in enumerate(zip(minutes, totals, strict=True))
+    ]
+    sums = [(kind, sum(getattr(minute, kind) for minute in minutes)) for kind in KINDS]
+    return Bars(drawn, sums, most)
+
+
+def _parts(minute: Minute, unit: float) -> list[Part]:
+    parts, top = [], float(HEIGHT)
+    for kind in KINDS:
+        height = getattr(minute, kind) * unit
+        top -= height
+        parts.append(Part(kind, getattr(minute, kind), round(top, 2), round(height, 2)))
+    return parts

@@ -1,0 +1,34 @@
+"""What the page of the first datapoint asks."""
+
+from django import forms
+
+from thingscale.devices.models import validate_device_id
+from thingscale.streams.models import Channel
+
+
+class DeviceIdForm(forms.Form):
+    """Which device the code on the page is for."""
+
+    device = forms.CharField(
+        label="Device id",
+        max_length=64,
+        validators=[validate_device_id],
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+
+    def device_id(self, default: str) -> str:
+        if self.is_valid():
+            found: str = self.cleaned_data["device"]
+            return found
+        return default
+
+
+class EnableForm(forms.Form):
+    """On which channel a device's data goes."""
+
+    number = forms.IntegerField(
+        label="Channel",
+        min_value=0,
+        max_value=Channel.MAX_NUMBER,
+        help_text="Its data is kept under this number. The channel is made, if it is not there.",
+    )

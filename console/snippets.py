@@ -1,0 +1,86 @@
+"""The first lines of code that send a value: what each of them needs to know, and where it goes."""
+
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.http import HttpRequest
+
+from thingscale.accounts.credentials import credentials
+from thingscale.accounts.models import User
+
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+class Snippet(NamedTuple):
+    """A file in templates/console/start/snippets/."""
+
+    key: str
+    label: str
+    mqtt: bool = True
+
+    @property
+    def template(self) -> str:
+        return f"console/start/snippets/{self.key}.txt"
+
+
+SNIPPETS = [
+    Snippet("curl", "curl", mqtt=False),
+    Snippet("mosquitto", "mosquitto_pub"),
+    Snippet("paho", "Python"),
+    Snippet("requests", "requests", mqtt=False),
+    Snippet("arduino", "Arduino"),
+    Snippet("node", "Node"),
+    Snippet("esphome", "ESPHome"),
+]
+
+
+class Broker(NamedTuple):
+    """Where devices speak MQTT. `port` 0: nowhere."""
+
+    host: str
+    port: int
+    tls: bool
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host in LOOPBACK
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"mqtt{'s' if self.tls else ''}://{host}:{self.port}"
+
+
+def offered(broker: Broker) -> list[Snippet]:
+    return [snippet for snippet in SNIPPETS if broker.port or not snippet.mqtt]
+
+
+def base_url(request: HttpRequest) -> str:
+    """Without a slash at the end."""
+    return settings.PUBLIC_URL or request.build_absolute_uri("/").removesuffix("/")
+
+
+def broker(request: HttpRequest) -> Broker:
+    """The gateway on the host that the browser came to; in broker mode the user's own broker."""
+    host = urlsplit(base_url(request)).hostname or "localhost"
+    if settings.INGEST_MODE == "broker":
+        own, port, _, _ = settings.MQTT_UPSTREAM
+        return Broker(host if own in LOOPBACK else own, port, tls=False)
+    if settings.TLS_CERT and settings.MQTT_TLS_PORT:
+        return Broker(host, settings.MQTT_TLS_PORT, tls=True)
+    return Broker(host, settings.MQTT_PORT, tls=False)
+
+
+def context(request: HttpRequest, user: User, device_id: str) -> dict[str, object]:
+    """What the snippets are filled with."""
+    shown = credentials(user)
+    return {
+        "base_url": base_url(request),
+        "broker": broker(request),
+        "user_id": shown["user_id"],
+        "token": shown["device_token"],
+        "topic": f"{shown['device_token']}/json/{device_id}",
+        "device_id": device_id,
+        "value": '{"temp": 21.5}',
+    }

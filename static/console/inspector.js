@@ -1,0 +1,151 @@
+// The live tail of the Inspector: rows on top of those that the page came with, at most MOST of them.
+
+const MOST = 500;
+
+const find = (name) => document.querySelector(`[data-inspector-${name}]`);
+const rows = find("rows");
+const filters = find("filters");
+const blank = find("row").content.firstElementChild;
+const reasons = JSON.parse(document.getElementById("reasons").textContent);
+const number = new Intl.NumberFormat("en");
+const clock = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium", timeZone: rows.dataset.zone });
+
+let paused = false;
+let waiting = []; // what came while paused
+let dropped = 0;
+let wasConnected = false;
+
+// --- rows
+
+function makeRow(message) {
+  const row = blank.cloneNode(true);
+  const put = (cell, text) => { row.querySelector(`[data-cell="${cell}"]`).textContent = text ?? ""; };
+  const reason = reasons[message.reason] ?? message.reason;
+  row.dataset.status = message.status;
+  row.className = "flash";
+  put("time", clock.format(Date.parse(message.at)));
+  put("status", message.status);
+  put("device", message.device);
+  put("channel", message.channel);
+  put("summary", message.value || "(empty)");
+  put("value", message.value);
+  put("more", [message.tag && `Tag ${message.tag}.`, message.kind && `Kind: ${message.kind}.`, reason].filter(Boolean).join(" "));
+  row.querySelector(".badge").classList.add(`badge-${message.status}`);
+  row.hidden = !matches(row, asked());
+  return row;
+}
+
+function makeGap() {
+  const row = document.createElement("tr");
+  const cell = document.createElement("td");
+  cell.colSpan = 5;
+  cell.className = "small muted";
+  cell.textContent = "The connection was lost for a while: messages that came meanwhile are missing here.";
+  row.append(cell);
+  row.dataset.gap = "";
+  return row;
+}
+
+function show(made) {
+  rows.prepend(...made.reverse());
+  while (rows.children.length > MOST) rows.lastElementChild.remove();
+  tidy();
+}
+
+// --- filters
+
+function asked() {
+  const data = new FormData(filters);
+  return Object.fromEntries(["status", "device", "text"].map((name) => [name, data.get(name).trim().toLowerCase()]));
+}
+
+const has = (row, cells, text) =>
+  cells.some((cell) => row.querySelector(`[data-cell="${cell}"]`).textContent.toLowerCase().includes(text));
+
+function matches(row, wanted) {
+  return (!wanted.status || row.dataset.status === wanted.status)
+    && has(row, ["device"], wanted.device)
+    && has(row, ["value", "more"], wanted.text);
+}
+
+function filter() {
+  const wanted = asked();
+  for (const row of rows.children) row.hidden = "gap" in row.dataset ? false : !matches(row, wanted);
+  tidy();
+}
+
+function tidy() {
+  const shown = rows.querySelector("tr:not([hidden])") !== null;
+  rows.parentElement.hidden = !shown;
+  find("empty").hidden = shown;
+  find("nothing").textContent = rows.firstElementChild ? "Nothing here matches." : "Nothing has come yet.";
+}
+
+// --- what comes
+
+function come(messages) {
+  if (!paused) {
+    show(messages.map(makeRow));
+    return;
+  }
+  waiting.push(...messages);
+  dropped += Math.max(0, waiting.length - MOST);
+  waiting = waiting.slice(-MOST);
+  tell();
+}
+
+function pause(on) {
+  paused = on;
+  find("pause").textContent = on ? "Resume" : "Pause";
+  const messages = waiting;
+  waiting = [];
+  if (messages.length) show(messages.map(makeRow));
+  tell();
+}
+
+function tell() {
+  find("note").textContent = paused ? `Paused, ${number.format(waiting.length)} new` : "";
+  find("dropped").textContent = dropped ? `${number.format(dropped)} more than could be shown` : "";
+}
+
+function clear() {
+  rows.replaceChildren();
+  waiting = [];
+  dropped = 0;
+  tell();
+  tidy();
+}
+
+// --- the page
+
+document.addEventListener("live:update", ({ detail }) => {
+  dropped += detail.dropped;
+  come(detail.messages);
+  tell();
+});
+
+document.addEventListener("live:state", ({ detail }) => {
+  find("state").hidden = false;
+  if (detail === "connected" && wasConnected) show([makeGap()]);
+  wasConnected ||= detail === "connected";
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== " " || event.target.closest("input, select, textarea, button, summary, a")) return;
+  event.preventDefault();
+  pause(!paused);
+});
+
+rows.addEventListener("click", (event) => {
+  const details = event.target.closest("tr")?.querySelector("details");
+  if (!details || event.target.closest("details, a") || String(getSelection())) return;
+  details.open = !details.open;
+});
+
+find("pause").addEventListener("click", () => pause(!paused));
+find("clear").addEventListener("click", clear);
+filters.addEventListener("input", filter);
+filters.addEventListener("submit", (event) => event.preventDefault());
+filters.querySelector("button").hidden = true;
+find("controls").hidden = false;
+filter();
