@@ -210,7 +210,7 @@ CELERY_BEAT_SCHEDULE = {
     "drop-expired": {"task": "streams.drop_expired", "schedule": 3600.0},
     "purge-deleted-channels": {"task": "streams.purge_deleted_channels", "schedule": 600.0},
     "store-left-held": {"task": "streams.store_left_held", "schedule": 600.0},
-    "roll-up": {"task": "streams.roll_up", "schedule": 60.0},
+    "roll-up": {"task": "streams.roll_up", "schedule": 60.0, "options": {"expires": 60.0}},
     "forget-old-activity": {"task": "devices.forget_old_activity", "schedule": 3600.0},
     "purge-deleted-tags": {"task": "streams.purge_deleted_tags", "schedule": 600.0},
     "activate-new-devices": {"task": "streams.activate_new_devices", "schedule": 60.0},
