@@ -1,7 +1,6 @@
 """Reading a stream (CONTRACT 2, stream retrieval): v1 and v2 ask and answer alike but for a row's form."""
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import Any, ClassVar, TypeVar
 
 import orjson
@@ -15,7 +14,7 @@ from api import options
 from api.viewsets import ChannelAccess, stream_time
 from thingscale.lib.clock import parse_end, parse_start
 from thingscale.lib.errors import Refused
-from thingscale.streams import queries
+from thingscale.streams import export, queries
 from thingscale.streams.models import Channel, Latest, Tag
 from thingscale.streams.queries import Leaf, Selection
 
@@ -31,7 +30,7 @@ class StreamReader(ChannelAccess):
 
     def retrieve(self, request: Request, number: str) -> HttpResponseBase:
         channel = self.channel(number)
-        totals = Latest.objects.filter(channel=channel).aggregate(at=Max("at"), count=Sum("count"))
+        totals = Latest.objects.shown().filter(channel=channel).aggregate(at=Max("at"), count=Sum("count"))
         head = {
             "channel": channel.number,
             "channel_name": channel.name,
@@ -48,7 +47,7 @@ class StreamReader(ChannelAccess):
     def rows(self, head: Head, selection: Selection, limit: int | None = None) -> HttpResponseBase:
         """The selected datapoints, or the newest of them. A failure before the first row has its status. One
         that comes later breaks the connection: a cut answer can't be taken for a whole one."""
-        texts = read(selection, limit, self.form)
+        texts = export.read(selection, limit, self.form)
         return StreamingHttpResponse(in_array(head, texts), content_type="application/json")
 
     def aggregated(self, head: Head, selection: Selection) -> HttpResponse | None:
@@ -102,13 +101,6 @@ def few(found: list[T] | None) -> list[T]:
         limit = queries.MAX_LEAVES
         raise Refused("RANGE_TOO_LARGE", f"The result has more than {limit} values: ask for it in parts.")
     return found
-
-
-def read(selection: Selection, limit: int | None, form: queries.Form) -> Iterator[str]:
-    """Pages of text, the first of them already read; with a limit only the newest datapoints."""
-    pages = queries.pages(selection, form) if limit is None else queries.newest(selection, limit, form)
-    first = next(pages, None)
-    return pages if first is None else chain([first], pages)
 
 
 def in_array(head: Head, pages: Iterator[str]) -> Iterator[bytes]:

@@ -1,7 +1,7 @@
 """How many requests a second a user may send: CONTRACT 2 and docs/decisions/0011-rate-limits.md."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -11,25 +11,13 @@ from rest_framework.throttling import BaseThrottle
 
 from thingscale.accounts.models import User
 from thingscale.circuit import Circuit
+from thingscale.lib.rates import Rate
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # at run time it imports this module
 
 WINDOW = 1  # seconds; see counters.py
 NEVER = 86_400  # the period that django-ratelimit is told, so that its windows don't end ours
-
-
-class Rate(NamedTuple):
-    limit: int
-    left: int  # below 0: this request is one too many
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """As in draft-ietf-httpapi-ratelimit-headers."""
-        return {
-            "RateLimit-Policy": f'"rest";q={self.limit};w={WINDOW}',
-            "RateLimit": f'"rest";r={max(self.left, 0)};t={WINDOW}',
-        }
 
 
 circuit = Circuit("Requests are not limited")
@@ -41,7 +29,7 @@ class UserThrottle(BaseThrottle):
         if not isinstance(user, User):
             return True
         used = circuit.ask(lambda: _count(request, user))
-        rate = Rate(user.rest_rate, user.rest_rate - (used or 0))
+        rate = Rate("rest", user.rest_rate, user.rest_rate - (used or 0), WINDOW)
         request._request.rate = rate  # type: ignore[attr-defined]  # for the headers
         return rate.left >= 0
 

@@ -8,19 +8,20 @@ during their COMMIT may count them twice; a message is never lost or delayed for
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import psycopg
 
-from ingest.batch import Item
-from ingest.message import STORED, Outcome, RawMessage, Status
+from ingest.batch import Batch, Item
+from ingest.message import RawMessage, Status
 from ingest.router import DeviceKey
 from thingscale.devices import writer
 from thingscale.lib.clock import from_us
+from thingscale.streams.writer import Row
 
 log = logging.getLogger(__name__)
 
@@ -31,19 +32,31 @@ _QUICK = """SELECT set_config('lock_timeout', '500ms', true), set_config('statem
     set_config('synchronous_commit', 'off', true)"""
 
 _RAW = itemgetter(Item._fields.index("raw"))
-_KEY = itemgetter(RawMessage._fields.index("user"), RawMessage._fields.index("device_id"))
-_AT = itemgetter(RawMessage._fields.index("received_at"))
-_USER = itemgetter(0)  # of a key
+_USER = itemgetter(RawMessage._fields.index("user"))
+_DEVICE = itemgetter(Row._fields.index("device"))
+_AT = itemgetter(Row._fields.index("at"))
 
 MinuteKey = tuple[int, datetime]  # user's primary key, begin of the minute
+K = TypeVar("K", int, DeviceKey)
+
+
+class Heard(Generic[K]):
+    """Devices, by a key: time of the latest message, and how many."""
+
+    def __init__(self) -> None:
+        self.seen: dict[K, int] = {}
+        self.messages: Counter[K] = Counter()
+
+    def rows(self) -> list[tuple[K, datetime, int]]:
+        return [(key, from_us(at), self.messages[key]) for key, at in self.seen.items()]
 
 
 class Activity:
     """For the writer thread only."""
 
     def __init__(self) -> None:
-        self._seen: dict[DeviceKey, int] = {}  # received_at of the latest message
-        self._messages: Counter[DeviceKey] = Counter()
+        self._known: Heard[int] = Heard()  # by primary key
+        self._named: Heard[DeviceKey] = Heard()  # exceptions, of devices that may not exist
         self._minutes: dict[Status, Counter[MinuteKey]] = {status: Counter() for status in Status}
         self._next = time.monotonic()
         self._failing = False
@@ -51,34 +64,41 @@ class Activity:
     @property
     def wait_seconds(self) -> float | None:
         """Until it is time to flush; None if there is nothing."""
-        return max(0.0, self._next - time.monotonic()) if self._seen else None
+        return max(0.0, self._next - time.monotonic()) if self._minutes[Status.STORED] else None
 
-    def note(self, items: Sequence[Item], outcomes: Sequence[Outcome]) -> None:
-        """After their commit. Loops that run in C, since this is done 80,000 times a second."""
-        raws = list(map(_RAW, items))
-        keys = list(map(_KEY, raws))
-        self._messages.update(keys)
-        self._seen.update(zip(keys, map(_AT, raws), strict=True))
-        minute = datetime.now(UTC).replace(second=0, microsecond=0)
-        for user, count in Counter(map(_USER, keys)).items():
-            self._minutes[Status.STORED][user, minute] += count
-        if outcomes.count(STORED) < len(outcomes):
-            self._note_exceptions(keys, outcomes, minute)
-        if len(self._seen) > KEPT:
+    def note(self, batch: Batch) -> None:
+        """After its commit."""
+        try:
+            self._note(batch)
             self._forget_oldest()
+        except Exception:  # must not look as if the batch had failed: it would be stored again
+            log.exception("The activity of devices could not be noted")
 
-    def _note_exceptions(
-        self, keys: Sequence[DeviceKey], outcomes: Sequence[Outcome], minute: datetime
-    ) -> None:
-        for (user, _), outcome in zip(keys, outcomes, strict=True):
-            if outcome is not STORED:
-                self._minutes[Status.STORED][user, minute] -= 1
-                self._minutes[outcome.status][user, minute] += 1
+    def _note(self, batch: Batch) -> None:
+        """Loops that run in C, since 80,000 messages a second come by; a device's come in order."""
+        ordinary = batch.ordinary
+        devices = list(map(_DEVICE, ordinary))
+        self._known.messages.update(devices)
+        self._known.seen.update(zip(devices, map(_AT, ordinary), strict=True))
+        minute = datetime.now(UTC).replace(second=0, microsecond=0)
+        for user, count in Counter(map(_USER, map(_RAW, batch.items))).items():
+            self._minutes[Status.STORED][user, minute] += count
+        self._note_exceptions(batch, minute)
+
+    def _note_exceptions(self, batch: Batch, minute: datetime) -> None:
+        """They have been counted as stored."""
+        for raw, outcome in batch.exceptions:
+            key = raw.user, raw.device_id
+            self._named.messages[key] += 1
+            self._named.seen[key] = raw.received_at
+            if outcome.status is not Status.STORED:
+                self._minutes[Status.STORED][raw.user, minute] -= 1
+                self._minutes[outcome.status][raw.user, minute] += 1
 
     def flush(self, connect: Callable[[], psycopg.Connection]) -> bool:
         """In a transaction of its own. False if that failed: what is noted is kept for the next time, unless
         it is refused for what it is."""
-        if not self._seen:
+        if self.wait_seconds is None:
             return True
         started = time.monotonic()
         try:
@@ -98,10 +118,7 @@ class Activity:
     def _write(self, connection: psycopg.Connection) -> None:
         with connection.transaction(), connection.cursor() as cursor:
             cursor.execute(_QUICK)
-            writer.note_heard(
-                cursor,
-                [writer.Heard(*key, from_us(at), self._messages[key]) for key, at in self._seen.items()],
-            )
+            writer.note_heard(cursor, self._known.rows(), self._named.rows())
             held, rejected = self._minutes[Status.HELD], self._minutes[Status.REJECTED]
             writer.count_minutes(
                 cursor,
@@ -122,8 +139,10 @@ class Activity:
 
     def _forget_oldest(self) -> None:
         for noted in self._noted():
-            for key in list(islice(noted, max(0, len(noted) - KEPT))):
-                del noted[key]
+            if len(noted) > KEPT:
+                for key in list(islice(noted, len(noted) - KEPT)):
+                    del noted[key]
 
     def _noted(self) -> list[dict[Any, int]]:
-        return [self._seen, self._messages, *self._minutes.values()]
+        known, named = self._known, self._named
+        return [known.seen, known.messages, named.seen, named.messages, *self._minutes.values()]

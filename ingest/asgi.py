@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import Error
 
 from ingest import http
+from ingest.exposition import Page
 from ingest.grants import Grant
 from ingest.message import Outcome, RawMessage
 from ingest.pace import Pace
@@ -28,14 +29,17 @@ class Connector:
         self._ingest = Ingest(self._dispatch)
         self._lookups = ThreadPoolExecutor(2, thread_name_prefix="grants")
         self._pace = Pace(settings.HTTP_RATE)
+        self._page = Page(settings.WEB_METRICS_PORT, self._ingest)
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._ingest.start()
+        self._page.start()
 
     async def stop(self) -> None:
         await asyncio.to_thread(self._ingest.stop)
         self._lookups.shutdown(wait=False)
+        self._page.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
@@ -50,8 +54,13 @@ class Connector:
         grant = await self._grant(headers.get("x-devicetoken", b"").decode("latin-1"))
         if isinstance(grant, http.Answer):
             return grant
-        if too_soon := http.too_soon(self._pace, grant.user, headers):
-            return too_soon
+        turn = http.take_turn(self._pace, grant.user, headers)
+        answer = turn.refusal or await self._take(scope["path"], grant.user, headers, receive)
+        return answer and turn.on(answer)
+
+    async def _take(
+        self, path: str, user: int, headers: dict[str, bytes], receive: Receive
+    ) -> http.Answer | None:
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 body = await _read(receive)
@@ -59,7 +68,7 @@ class Connector:
             return http.TOO_SLOW
         if body is None:
             return None
-        return await self._store(http.message(scope["path"], grant.user, headers, body))
+        return await self._store(http.message(path, user, headers, body))
 
     async def _grant(self, token: str) -> Grant | http.Answer:
         grant: Grant | bool | None = self._ingest.grants.known(token)

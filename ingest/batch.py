@@ -1,5 +1,6 @@
 """One batch of messages in one transaction: route, hold, reject, store."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from thingscale.devices import writer as devices
 from thingscale.devices.models import RejectedMessage
 from thingscale.lib.clock import from_us, now_us
 from thingscale.streams import writer as streams
+from thingscale.watch import Told
 
 
 class Item(NamedTuple):
@@ -39,13 +41,24 @@ class Batch:
         self._held: list[tuple[devices.Held, bool]] = []  # and whether it may have been sent before
         self._rejected: list[devices.Rejected] = []
         self._states: dict[int, tuple[str, datetime]] = {}
-        self._slow: list[int] = []  # places of the items that need a look at the database
+        self._slow: list[int] = []  # places of the items that need a look at the database, in order
+        self._late: dict[int, streams.Row] = {}  # the datapoints among those
         self._route_known()
 
     @property
     def repeats(self) -> bool:
         """Whether something of it may be in a batch that another process is writing."""
         return any(self.items[place].raw.repeated for place in self._slow)
+
+    @property
+    def ordinary(self) -> list[streams.Row]:
+        """Of the hot path."""
+        return self.rows[: len(self.items) - len(self._slow)]
+
+    @property
+    def exceptions(self) -> list[tuple[RawMessage, Outcome]]:
+        """What was off the hot path, and what became of it."""
+        return [(self.items[place].raw, self.outcomes[place]) for place in self._slow]
 
     def write(self, cursor: psycopg.Cursor) -> None:
         """Everything of the batch, within the caller's transaction."""
@@ -58,6 +71,28 @@ class Batch:
         """After the commit."""
         if self._learned or self._tags:
             self._router.learn(self._generation, self._learned, self._tags)
+
+    def told(self, place: int) -> Told:
+        """What became of an item; after the commit."""
+        raw, value, _ = self.items[place]
+        status, reason = self.outcomes[place]
+        row = self._row(place)
+        return Told(
+            raw.received_at,
+            raw.device_id or None,
+            raw.tag,
+            raw.kind.value,
+            status.value,
+            reason.value if reason else None,
+            row.channel if row else None,
+            raw.payload if status is Status.REJECTED else value,
+        )
+
+    def _row(self, place: int) -> streams.Row | None:
+        """The datapoint of an item: those of the hot path come first, in order."""
+        before = bisect_left(self._slow, place)
+        slow = before < len(self._slow) and self._slow[before] == place
+        return self._late.get(place) if slow else self.rows[place - before]
 
     def _route_known(self) -> None:
         """The hot path: a known device, with a known tag or none, and no doubt about repetition."""
@@ -177,7 +212,9 @@ class Batch:
             channel = self._channel(place, found)
             tag_key = self._tags[channel, raw.tag] if raw.tag is not None else None
             device = found[self._key(place)].pk
-            self.rows.append(streams.Row(channel, raw.received_at, device, tag_key, value, raw.dedupe))
+            row = streams.Row(channel, raw.received_at, device, tag_key, value, raw.dedupe)
+            self.rows.append(row)
+            self._late[place] = row
 
     def _write_exceptions(self, cursor: psycopg.Cursor) -> None:
         if self._held:

@@ -13,6 +13,7 @@ from ingest.message import Kind, Outcome, RawMessage, Reason, Status
 from ingest.pace import Pace
 from thingscale.lib.clock import now_us
 from thingscale.lib.names import bad_device_id, bad_tag
+from thingscale.lib.rates import Rate
 
 KINDS = {"/post_v2": Kind.JSON, "/post_v1": Kind.FORM, "/post": Kind.FORM}
 MAX_BODY = MAX_PAYLOAD
@@ -22,15 +23,17 @@ class Answer(NamedTuple):
     status: int
     code: str
     retry_after: int = 1  # seconds, where trying again can help
+    rate: Rate | None = None  # of the device, if it has one
 
     @property
     def headers(self) -> dict[str, str]:
+        rate = self.rate.headers if self.rate else {}
         match self.status:
             case 405:
                 return {"Allow": "POST"}
             case 429 | 503:
-                return {"Retry-After": str(self.retry_after)}
-        return {}
+                return {"Retry-After": str(self.retry_after)} | rate
+        return rate
 
     def body(self, accept: str) -> tuple[str, bytes]:
         """Content type and body."""
@@ -63,10 +66,23 @@ def kind_of(path: str) -> Kind | None:
     return KINDS.get(path.removesuffix("/"))
 
 
-def too_soon(pace: Pace, user: int, headers: Mapping[str, bytes]) -> Answer | None:
-    """429 for a device that has just sent something; to be asked before the body is read."""
-    seconds = pace.wait((user, headers.get("x-deviceid", b"")), time.monotonic())
-    return Answer(429, "TOO_MANY_REQUESTS", math.ceil(seconds)) if seconds else None
+class Turn(NamedTuple):
+    """A device's turn to send; to be taken before the body is read."""
+
+    refusal: Answer | None  # 429: it has just sent something
+    rate: Rate | None
+
+    def on(self, answer: Answer) -> Answer:
+        return answer._replace(rate=self.rate)
+
+
+def take_turn(pace: Pace, user: int, headers: Mapping[str, bytes]) -> Turn:
+    if not pace.rate:
+        return Turn(None, None)
+    key, now = (user, headers.get("x-deviceid", b"")), time.monotonic()
+    seconds = pace.wait(key, now)
+    refusal = Answer(429, "TOO_MANY_REQUESTS", math.ceil(seconds)) if seconds else None
+    return Turn(refusal, Rate("device", pace.rate, pace.left(key, now)))
 
 
 def message(path: str, user: int, headers: Mapping[str, bytes], body: bytes) -> RawMessage:

@@ -1,6 +1,6 @@
 """What every connector hands to the pipeline, and what it gets back."""
 
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import NamedTuple
 
 
@@ -43,11 +43,11 @@ class RawMessage(NamedTuple):
     source: str = ""  # the topic's tail, where it is not a known one
 
 
-class Status(Enum):
-    STORED = 1
-    DUPLICATE = 2
-    HELD = 3
-    REJECTED = 4
+class Status(StrEnum):
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    HELD = "held"
+    REJECTED = "rejected"
 
 
 class Outcome(NamedTuple):

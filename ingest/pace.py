@@ -8,6 +8,7 @@ class Pace:
     """On average `rate` a second for each key; 0: no limit. Each process counts for itself."""
 
     def __init__(self, rate: int) -> None:
+        self.rate = rate
         self.gap = 1 / rate if rate else 0.0
         self._due: dict[object, float] = {}  # when each key's next message would be on time
         self._older: dict[object, float] = {}
@@ -24,6 +25,12 @@ class Pace:
             return early
         self._due[key] = max(due, now) + self.gap
         return 0.0
+
+    def left(self, key: object, now: float) -> int:
+        """How many messages of the key would be welcome at once; only with a rate."""
+        due = self._due.get(key) or self._older.get(key, now)
+        ahead = now + TOLERANCE - max(due, now)
+        return int(ahead / self.gap) + 1 if ahead >= 0 else 0
 
     def _forget(self, now: float) -> None:
         """A key that was silent for two gaps needs no memory."""

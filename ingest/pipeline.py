@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import psycopg
 
+from ingest import told
 from ingest.activity import Activity
 from ingest.batch import Batch, Item
 from ingest.decode import Undecodable, decode
@@ -128,6 +129,14 @@ class Pipeline:
         return self._queued_messages
 
     @property
+    def queued_bytes(self) -> int:
+        return self._queued_bytes
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
     def nearly_empty(self) -> bool:
         """Room enough for those who stopped at `full` to go on."""
         return (
@@ -210,8 +219,7 @@ class Pipeline:
     def _store(self, submissions: list[Submission]) -> None:
         started = time.monotonic()
         live = [submission for submission in submissions if not submission.cancelled]
-        items = [item for submission in live for item in submission.items]
-        outcomes = self._commit(items, live)
+        outcomes = self._commit([item for submission in live for item in submission.items], live)
         if outcomes is None:
             self._requeue(submissions)
             return
@@ -219,9 +227,8 @@ class Pipeline:
         self.metrics.batch(outcomes, time.monotonic() - started)
         try:
             self._dispatch(_share_out(live, outcomes))
-            self._activity.note(items, outcomes)
         except Exception:  # to store it again would be worse
-            log.exception("What follows the commit failed, the connector taking its answers perhaps")
+            log.exception("A connector failed to take its answers")
 
     def _commit(self, items: list[Item], live: list[Submission]) -> list[Outcome] | None:
         """Outcomes of the items, once committed; None if it was given up before that."""
@@ -259,8 +266,10 @@ class Pipeline:
             if not self._was_committed():
                 raise
         batch.learn()
+        self._activity.note(batch)
         if batch.first_contacts:
             self._first_contact(batch.first_contacts)
+        told.tell(batch)
         return batch.outcomes
 
     def _commit_halves(self, items: list[Item], error: Exception) -> list[Outcome] | None:

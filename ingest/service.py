@@ -16,6 +16,7 @@ from ingest.pipeline import Dispatch, Limits, Pipeline, run_all
 from ingest.router import Router
 from thingscale.invalidation import Change, Listener
 from thingscale.streams.tasks import activate_device
+from thingscale.watch import PAGES
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,13 @@ class Ingest:
     def start(self) -> None:
         self._listener.start()
         self._activation.start()
+        PAGES.start()
         self.pipeline.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether what is sent can be stored; known within seconds."""
+        return self._listener.connected and self.pipeline.running
 
     def stop(self, seconds: float | None = None) -> bool:
         """Stores what is queued; False if time ran out first."""

@@ -50,12 +50,15 @@ def _answer(request: HttpRequest) -> http.Answer:
     if grant is None:
         return http.AUTH_REQUIRED
     headers = {name.lower(): value.encode("latin-1") for name, value in request.headers.items()}
-    if too_soon := http.too_soon(pace(), grant.user, headers):
-        return too_soon
+    turn = http.take_turn(pace(), grant.user, headers)
+    return turn.on(turn.refusal or _take(request, grant.user, headers))
+
+
+def _take(request: HttpRequest, user: int, headers: dict[str, bytes]) -> http.Answer:
     body = _read(request)
     if body is None:
         return http.CLIENT_GONE
-    return _store(http.message(request.path, grant.user, headers, body))
+    return _store(http.message(request.path, user, headers, body))
 
 
 def _read(request: HttpRequest) -> bytes | None:

@@ -1,23 +1,23 @@
-"""One server, one port: the HTTP connector as raw ASGI, everything else through Django's WSGI handler.
+"""One server, one port: the HTTP connector as raw ASGI, live values through Channels, everything else through
+Django's WSGI handler.
 
 Django's own ASGI handler is 8 to 15 times slower than its WSGI handler (docs/decisions/0003-asgi.md).
 """
 
 import os
-from typing import Any, cast
 
 import django
-from a2wsgi import WSGIMiddleware
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
 django.setup()
 
 from ingest import http  # noqa: E402
 from ingest.asgi import Connector, Receive, Scope, Send  # noqa: E402
+from thingscale.live import routing  # noqa: E402
 from thingscale.wsgi import application as wsgi  # noqa: E402
+from thingscale.wsgi_threads import WSGIThreads  # noqa: E402
 
-WORKERS = 8  # threads for Django
-_django: Any = WSGIMiddleware(cast(Any, wsgi), workers=WORKERS)
+_django = WSGIThreads(wsgi)
 _connector = Connector()
 
 
@@ -29,6 +29,8 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
             await _connector(scope, receive, send)
         case "http":
             await _django(scope, receive, send)
+        case "websocket" if scope["path"] == routing.PATH:
+            await routing.application(scope, receive, send)
         case "websocket":
             await send({"type": "websocket.close", "code": 4404})
 

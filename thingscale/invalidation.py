@@ -45,6 +45,7 @@ class Listener:
         self._connect = connect
         self._on_change = on_change
         self._stop = threading.Event()
+        self.connected = False  # as of the last patrol
         self._thread = threading.Thread(target=self._run, name="invalidation", daemon=True)
 
     def start(self) -> None:
@@ -61,6 +62,7 @@ class Listener:
                     self._listen(listening)
             except psycopg.Error as error:
                 log.warning("Lost the connection for cache invalidation: %s", type(error).__name__)
+            self.connected = False
             self._on_change(None)
             self._stop.wait(0.5)
 
@@ -71,3 +73,4 @@ class Listener:
             for notification in listening.notifies(timeout=PATROL_SECONDS, stop_after=1):
                 self._on_change(_parse(notification.payload))
             listening.execute("SELECT 1")  # notices a dead server
+            self.connected = True

@@ -25,7 +25,7 @@ class Order:
 
     def __init__(self, name: str, backward: bool = False) -> None:
         self.field = name.removeprefix("-")
-        self.salt = f"thingscale.paging:{name}"  # a cursor is good for this order only
+        self.signer = signing.Signer(salt=f"thingscale.paging:{name}")  # a cursor is good for this order only
         self.backward = backward
         self._falling = name.startswith("-") != backward
 
@@ -46,7 +46,7 @@ class Order:
     def cursor(self, row: Model, backward: bool) -> str:
         value = getattr(row, self.field)
         plain = value.isoformat() if isinstance(value, datetime) else value
-        return signing.dumps([backward, plain, row.pk], salt=self.salt)
+        return self.signer.sign_object([backward, plain, row.pk])
 
 
 def page(rows: QuerySet[M], order: str, size: int, cursor: str = "") -> Page[M]:
@@ -54,7 +54,7 @@ def page(rows: QuerySet[M], order: str, size: int, cursor: str = "") -> Page[M]:
     it leads to less than a page at the begin, or beyond the end."""
     forward = Order(order)
     try:
-        backward, value, pk = signing.loads(cursor, salt=forward.salt)
+        backward, value, pk = forward.signer.unsign_object(cursor)
     except signing.BadSignature:
         return _first(rows, forward, size)
     way = Order(order, backward)

@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+import redis
+
 from thingscale.lib import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -103,6 +105,20 @@ CACHES = {
     "ratelimit": {"BACKEND": "api.counters.WindowCache"} | _VALKEY,
 }
 RATELIMIT_USE_CACHE = "ratelimit"
+LIVE_VALKEY = {
+    "socket_timeout": 1.0,
+    "socket_connect_timeout": 1.0,
+    "retry_on_error": [redis.ConnectionError],  # once: a connection may have died while it was idle
+}
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {
+            "hosts": [{"address": REDIS_URL} | LIVE_VALKEY],
+            "prefix": f"thingscale{env.database_of(REDIS_URL)}",  # publishing knows no databases
+        },
+    }
+}
 MQTT_UPSTREAM = env.broker("MQTT_URL")
 MQTT5_UPSTREAM = env.broker("MQTT5_URL", env.text("MQTT_URL"))
 
@@ -162,8 +178,12 @@ HTTP_STORE_SECONDS = env.integer("THINGSCALE_HTTP_STORE_SECONDS", 5, 1)
 DRAIN_SECONDS = env.integer("THINGSCALE_DRAIN_SECONDS", 10, 1)
 ALLOW_ANONYMOUS = env.flag("THINGSCALE_ALLOW_ANONYMOUS")
 TOKEN_OVERLAP_HOURS = env.integer("THINGSCALE_TOKEN_OVERLAP_HOURS", 24)
+METRICS_BIND = env.text("THINGSCALE_METRICS_BIND", "127.0.0.1")
+METRICS_PORT = env.integer("THINGSCALE_METRICS_PORT", 0, 0, 65535)
+WEB_METRICS_PORT = env.integer("THINGSCALE_WEB_METRICS_PORT", 0, 0, 65535)
 HTTP_RATE = env.integer("THINGSCALE_HTTP_RATE", 1)
 REST_RATE = env.integer("THINGSCALE_REST_RATE", 20, 1)
+READ_SECONDS = env.integer("THINGSCALE_READ_SECONDS", 30, 1, 86_400)
 STREAM_MAX_ROWS = env.integer("THINGSCALE_STREAM_MAX_ROWS", 1_000_000, 1)
 
 REST_FRAMEWORK = {
@@ -191,13 +211,21 @@ CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 5, "socket_connect_timeout": 5, "max_retries": 1}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_timeout": 5,
+    "socket_connect_timeout": 5,
+    "max_retries": 1,
+    "interval_start": 0,  # who asks for a task does not wait for a Valkey that is away
+}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE = {
     "make-partitions": {"task": "streams.make_partitions", "schedule": 3600.0},
     "drop-expired": {"task": "streams.drop_expired", "schedule": 3600.0},
     "purge-deleted-channels": {"task": "streams.purge_deleted_channels", "schedule": 600.0},
+    "store-left-held": {"task": "streams.store_left_held", "schedule": 600.0},
+    "roll-up": {"task": "streams.roll_up", "schedule": 60.0, "options": {"expires": 60.0}},
     "forget-old-activity": {"task": "devices.forget_old_activity", "schedule": 3600.0},
+    "purge-deleted-tags": {"task": "streams.purge_deleted_tags", "schedule": 600.0},
     "heartbeat": {"task": "heartbeat", "schedule": 60.0},
     "purge-closed-accounts": {"task": "streams.purge_closed_accounts", "schedule": 600.0},
     "clear-ended-sessions": {"task": "accounts.clear_ended", "schedule": 86_400.0},
@@ -210,5 +238,8 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.text("THINGSCALE_LOG_LEVEL", "INFO")},
-    "loggers": {"gmqtt": {"level": 100}},  # it would log payloads; thingscale/mqtt.py says what matters
+    "loggers": {
+        "gmqtt": {"level": 100},  # it would log payloads; thingscale/mqtt.py says what matters
+        "channels_redis": {"level": 100},  # a traceback a second without Valkey; thingscale/watch.py says it
+    },
 }

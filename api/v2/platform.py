@@ -2,15 +2,14 @@
 
 from typing import Any
 
-from django.conf import settings
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.viewsets import OwnedViewSet, ok
-from thingscale import mqtt
-from thingscale.accounts.models import Token, User
-from thingscale.devices.models import Device, MqttSession
+from thingscale.accounts.models import User
+from thingscale.devices.commands import send
+from thingscale.devices.models import Command, Device, MqttSession
 from thingscale.devices.presence import connected
 from thingscale.lib.clock import without_colon
 from thingscale.lib.errors import Refused
@@ -43,26 +42,8 @@ class PublishViewSet(OwnedViewSet[Device]):
             message = self.changes()
         except serializers.ValidationError as error:  # the contract has one code for this call's body
             raise Refused("BAD_JSON_FORMAT", 'Send {"payload": "text", "qos": 0 or 1}.') from error
-        for topic in _topics(self.user, device):
-            _publish(topic, message["payload"], message["qos"])
+        send(self.user, device, message["payload"], message["qos"], Command.By.API)
         return ok()
-
-
-def _topics(user: User, device: Device) -> list[str]:
-    """In broker mode each valid token of a rotation has its own."""
-    if settings.INGEST_MODE == "gateway":
-        return [f"{user.user_id}/{device.device_id}/subscribe"]
-    tokens = Token.objects.live().filter(user=user, kind=Token.Kind.DEVICE)
-    return [f"{token.plain}/{device.device_id}/subscribe" for token in tokens]
-
-
-def _publish(topic: str, payload: bytes, qos: int) -> None:
-    try:
-        mqtt.publish(topic, payload, qos)
-    except mqtt.Unavailable:
-        raise Refused(
-            "BROKER_UNAVAILABLE", "The MQTT broker is away: publish again a little later."
-        ) from None
 
 
 class SessionViewSet(OwnedViewSet[MqttSession]):

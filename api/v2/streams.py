@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator
-from itertools import chain
 
 from django.http import HttpResponse, HttpResponseNotModified, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -13,14 +12,15 @@ from rest_framework.response import Response
 
 from api import options
 from api.parsers import ExactJSONParser
-from api.streams import Head, StreamReader, few, in_array, in_shape, json, read
+from api.streams import Head, StreamReader, few, in_array, in_shape, json
 from api.v2 import points
 from api.viewsets import stream_time
 from thingscale.lib.errors import Refused
-from thingscale.streams import actions, intervals, queries, tables
+from thingscale.streams import actions, export, intervals, queries
+from thingscale.streams.export import CSV, LINES
 from thingscale.streams.queries import Selection
 
-JSON, LINES, CSV = "application/json", "application/x-ndjson", "text/csv"
+JSON = "application/json"
 MAX_KEY = 255  # characters of an Idempotency-Key
 
 
@@ -80,14 +80,7 @@ class StreamViewSet(StreamReader):
 def _written(media_type: str, head: Head, selection: Selection, limit: int | None) -> Iterator[bytes]:
     """The document in parts; the first datapoints are already read."""
     if media_type == LINES:
-        return _in_lines(read(selection, limit, queries.V2_LINES), "\n")
+        return export.lines(selection, limit)
     if media_type == CSV:
-        paths = tables.columns(selection)
-        rows = read(selection, limit, tables.form(paths))
-        return _in_lines(chain([tables.line(tables.names(paths))], rows), "\r\n")
-    return in_array(head, read(selection, limit, queries.V2))
-
-
-def _in_lines(pages: Iterator[str], end: str) -> Iterator[bytes]:
-    for page in pages:
-        yield (page + end).encode()
+        return export.csv(selection, limit)
+    return in_array(head, export.read(selection, limit, queries.V2))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from django.db.models import Max, Sum
+from django.db.models import Max
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -23,6 +23,7 @@ from thingscale.lib.errors import Refused
 from thingscale.lib.names import bad_device_id
 from thingscale.streams import actions
 from thingscale.streams.models import Channel, Latest, Tag
+from thingscale.streams.usage import used_storage
 
 
 class DeviceViewSet(OwnedViewSet[Device]):
@@ -108,7 +109,7 @@ class ChannelViewSet(ChannelAccess):
 def channel_rows(
     shape: type[ChannelSerializer], channels: Sequence[Channel], user: User
 ) -> list[dict[str, Any]]:
-    latest = Latest.objects.filter(channel__in=channels)
+    latest = Latest.objects.shown().filter(channel__in=channels)
     newest = dict(latest.order_by().values_list("channel").annotate(Max("at")))
     serializer = shape(context={"user": user, "newest": newest})
     return [serializer.to_representation(channel) for channel in channels]
@@ -116,7 +117,7 @@ def channel_rows(
 
 def _by_tag(channels: Sequence[Channel], rows: list[dict[str, Any]], user: User) -> list[dict[str, Any]]:
     """A row per tag. Untagged data has one with null, and so has a channel without any tag."""
-    latest = Latest.objects.filter(channel__in=channels).values_list("channel", "tag", "at")
+    latest = Latest.objects.shown().filter(channel__in=channels).values_list("channel", "tag", "at")
     newest = {(channel, tag): at for channel, tag, at in latest}
     tags: dict[int, list[tuple[str | None, int]]] = {channel.pk: [] for channel in channels}
     for tag in Tag.objects.filter(channel__in=channels):
@@ -135,8 +136,7 @@ class UserViewSet(OwnedViewSet[User]):
     serializer_class = UserSerializer
 
     def list(self, request: Request) -> Response:
-        totals = Latest.objects.filter(channel__user=self.user).aggregate(n=Sum("count"), size=Sum("bytes"))
-        count, usage = totals["n"] or 0, totals["size"] or 0
+        count, usage = used_storage(self.user)
         storage = {
             "count": count,
             "usage_bytes": usage,

@@ -31,7 +31,8 @@ def index(request: UserRequest) -> HttpResponse:
 
 
 def create(request: UserRequest) -> HttpResponse:
-    form = NewChannelForm(request.POST or None, initial={"number": _free_number(request)})
+    free = Channel.objects.for_user(request.user).free_number()
+    form = NewChannelForm(request.POST or None, initial={"number": free})
     if form.is_valid():
         try:
             channel = actions.create_channel(request.user, **form.cleaned_data)
@@ -45,7 +46,7 @@ def create(request: UserRequest) -> HttpResponse:
 
 def edit(request: UserRequest, number: int) -> HttpResponse:
     channel = _channel(request, number)
-    latest = list(Latest.objects.filter(channel=channel))
+    latest = list(Latest.objects.shown().filter(channel=channel))
     form = ChannelForm(
         request.POST or None, initial={"name": channel.name, "retention_days": channel.retention_days}
     )
@@ -113,11 +114,6 @@ def _channel(request: UserRequest, number: int) -> Any:
 def _tag(request: UserRequest, number: int, pk: int) -> Tag:
     tags = Tag.objects.filter(channel__in=Channel.objects.for_user(request.user).filter(number=number))
     return get_object_or_404(tags.select_related("channel"), pk=pk)
-
-
-def _free_number(request: UserRequest) -> int:
-    last = Channel.objects.for_user(request.user).order_by("-number").first()
-    return 0 if last is None else min(last.number + 1, Channel.MAX_NUMBER)
 
 
 def _streams(channel: Channel, latest: list[Latest]) -> list[dict[str, str]]:

@@ -86,6 +86,9 @@ class BrokerWorker:
         self._connecting = asyncio.create_task(mqtt.connect(self._client, self._address))
         await asyncio.wait({self._connecting}, timeout=mqtt.CONNECT_SECONDS)
 
+    def gauges(self) -> dict[str, int]:
+        return {"unacknowledged": len(self._due), "unknown_tokens": len(self._unknown)}
+
     async def stop(self) -> None:
         """What is not acknowledged stays with the broker."""
         if self._connecting:

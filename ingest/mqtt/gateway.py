@@ -269,6 +269,14 @@ class Gateway:
 
     # Messages
 
+    def gauges(self) -> dict[str, int]:
+        return {
+            "connections": len(self._sessions),
+            "durable_sessions": len(self._durable),
+            "waiting_chunks": len(self._waiting),
+            "waiting_wills": len(self._wills),
+        }
+
     def submit(self, chunk: Chunk, wait: bool = False) -> bool:
         """False if the queue is full: QoS 0 is dropped and counted, the rest waits, unacknowledged, and so
         should its session. `wait` keeps QoS 0 as well."""

@@ -13,7 +13,7 @@ from pytest_django import Settings
 
 from thingscale.accounts.models import User
 from thingscale.lib.clock import to_us
-from thingscale.streams import queries
+from thingscale.streams import intervals, queries
 from thingscale.streams.models import Channel
 
 WHOLE = {"X_STARTTIME": "2000-01-01 00:00", "X_ENDTIME": "2099-12-31 23:59"}
@@ -305,6 +305,28 @@ def test_a_failure_before_the_first_row_has_its_status(
     assert refusal(api.get("stream/0", **WHOLE)) == (400, "BAD_PARAMETER")  # a DataError, 22012
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"X_AGGREGATE": "avg"}, {"X_AGGREGATE": "count", "X_INTERVAL": "1d"}]
+)
+def test_reading_takes_no_longer_than_the_limit(
+    api: Caller,
+    channel: Channel,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, str],
+) -> None:
+    every_second(channel, 3)
+    settings.READ_SECONDS = 1
+    for module, name in ((queries, "_PAGE"), (queries, "_AGGREGATE"), (intervals, "_COUNT")):
+        slow = getattr(module, name).template.replace("AND at", "AND pg_sleep(60) IS NOT NULL AND at")
+        monkeypatch.setattr(module, name, Template(slow))
+    response = api.get("stream/0", **WHOLE, **options)
+    assert refusal(response) == (400, "RANGE_TOO_LARGE")
+    assert "1 seconds" in document(response)["detail"]
+    monkeypatch.undo()
+    assert len(values(api.get("stream/0", **WHOLE))) == 3
+
+
 def test_a_failure_in_mid_stream_breaks_the_answer(
     api: Caller, channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,7 +340,7 @@ def test_a_failure_in_mid_stream_breaks_the_answer(
     def away(zone: str) -> None:
         raise OperationalError("gone")
 
-    monkeypatch.setattr(queries, "_reading", away)
+    monkeypatch.setattr(queries, "reading", away)
     with pytest.raises(OperationalError):
         next(content)
 
@@ -342,5 +364,5 @@ def test_few_queries(
     in_test = 3  # savepoints, where production begins and ends a transaction
     with django_assert_max_num_queries(5 + in_test):  # token, channel, newest, time zone, rows
         assert len(values(api.get("stream/0", **WHOLE))) == 500
-    with django_assert_max_num_queries(4):
+    with django_assert_max_num_queries(5 + in_test):
         aggregate(api, "avg")

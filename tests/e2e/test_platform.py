@@ -2,13 +2,15 @@
 
 import json
 import re
+import shutil
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from mqtt_clients import V5_PAHO, V31, V311_PAHO, Device, gateway
+from mqtt_clients import V5_PAHO, V31, V311_PAHO, Device, gateway, mosquitto
 from stack import Stack, wait_until
 from support import Account
 
@@ -16,10 +18,12 @@ pytestmark = pytest.mark.e2e
 PRESENCE_SECONDS = 2.0
 
 
-def call(running: Stack, account: Account, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+def call(
+    running: Stack, account: Account, method: str, path: str, body: Any = None, version: str = "v2"
+) -> tuple[int, Any]:
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(
-        running.url(f"/v2/{path}"), data, {"X-APITOKEN": account.api_token}, method=method
+        running.url(f"/{version}/{path}"), data, {"X-APITOKEN": account.api_token}, method=method
     )
     try:
         with urllib.request.urlopen(request, timeout=15) as response:
@@ -31,6 +35,25 @@ def call(running: Stack, account: Account, method: str, path: str, body: Any = N
 
 def clients(running: Stack, account: Account) -> set[str]:
     return {row["client_id"] for row in call(running, account, "GET", "session")[1]}
+
+
+def test_the_published_samples_of_curl(stack: Callable[..., Stack], account: Account) -> None:
+    """They send curl's own Content-Type, or none."""
+    if not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    running = stack("web")
+    account.device("x")
+
+    def curl(path: str, *arguments: str) -> Any:
+        command = ["curl", "-sS", "-H", f"X-APITOKEN: {account.api_token}", *arguments, running.url(path)]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, timeout=20).stdout)
+
+    (device,) = curl("/v2/device/x")
+    assert (device["device_id"], device["mapped_ch"]) == ("x", 0)
+    assert curl("/v2/event", "-d", '{"mapped_ch": 0, "source": "temp", "threshold": "30"}') == {"event_id": 1}
+    changes = ["-X", "PUT", "-H", "Content-Type:", "-d", '{"description": "roof"}']
+    assert curl("/v2/device/x", *changes) == {"result": "OK"}
+    assert curl("/v2/device/x")[0]["description"] == "roof"
 
 
 @pytest.mark.parametrize("qos", [0, 1])
@@ -48,6 +71,31 @@ def test_a_command_arrives_byte_for_byte(
             {"result": "OK"},
         )
         assert device.payloads(1) == [text.encode()]
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("durable", [False, True], ids=["ordinary", "durable"])
+@pytest.mark.parametrize("qos", [0, 1])
+def test_mosquitto_sub_gets_a_command_byte_for_byte(
+    stack: Callable[..., Stack], account: Account, qos: int, durable: bool, version: str
+) -> None:
+    if not shutil.which("mosquitto_sub"):
+        pytest.skip("mosquitto_sub is not installed")
+    running = gateway(stack)
+    account.device("d1")
+    sub = mosquitto("mosquitto_sub", running, account, "mqttv311", "d1/subscribe", "-q", "1")
+    sub += ["-i", "sub", "-C", "1", "-N", *(["-c"] if durable else [])]
+    text = ' {"on": true}\n\tgrün '
+    message = {"payload": text, "qos": qos}
+
+    def heard() -> bool:
+        assert call(running, account, "POST", "publish/d1", message, version) == (200, {"result": "OK"})
+        return process.poll() is not None
+
+    with subprocess.Popen(sub, stdout=subprocess.PIPE) as process:
+        wait_until(heard, what="mosquitto_sub, which may still be subscribing")
+        assert process.stdout
+        assert (process.returncode, process.stdout.read()) == (0, text.encode())
 
 
 def test_a_command_waits_for_a_durable_session(stack: Callable[..., Stack], account: Account) -> None:

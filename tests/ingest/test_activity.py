@@ -9,14 +9,16 @@ from typing import Any
 import psycopg
 import pytest
 from django.utils import timezone
-from feeding import DUPLICATE, STORED, Feed, another_transaction, message, terminate, values
+from feeding import STORED, Feed, another_transaction, message, terminate, values
 from stack import wait_until
 from support import Account
 
 from ingest import activity
 from ingest.activity import Activity as Noted
+from ingest.batch import Batch
 from ingest.message import Kind, Outcome, Status
 from ingest.pipeline import prepare
+from ingest.router import Route, Router
 from ingest.service import connect
 from thingscale.devices import writer
 from thingscale.devices.actions import delete_device
@@ -38,6 +40,11 @@ def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
 def heard() -> dict[str, int]:
     """Messages by device id."""
     return dict(Activity.objects.values_list("device__device_id", "messages"))
+
+
+def heard_of(account: Account) -> dict[str, int]:
+    found = Activity.objects.filter(device__user=account.user)
+    return dict(found.values_list("device__device_id", "messages"))
 
 
 def counts(account: Account) -> Counter[str]:
@@ -90,9 +97,10 @@ def test_last_seen_is_the_receive_time_of_the_newest(feed: Feed, account: Accoun
 
 def test_it_is_written_while_nothing_comes(feed: Feed, account: Account) -> None:
     account.device("d1")
-    for total in (1, 2):
-        feed(message(account))
-        wait_until(lambda wanted=total: heard() == {"d1": wanted}, what="a flush")
+    feed(message(account))
+    wait_until(lambda: heard() == {"d1": 1}, what="a flush")
+    feed(message(account))
+    wait_until(lambda: heard() == {"d1": 2}, what="a flush")
     assert counts(account) == {"stored": 2}
     (minute,) = MinuteCount.objects.order_by("-minute").values_list("minute", flat=True)[:1]
     assert timedelta() <= timezone.now() - minute < timedelta(minutes=2)
@@ -105,18 +113,18 @@ def test_it_is_not_written_with_every_batch(
     seldom(monkeypatch)
     account.device("d1")
     flushed: list[int] = []
-    note = writer.note_heard
+    count_minutes = writer.count_minutes
 
-    def counted(cursor: psycopg.Cursor, rows: list[writer.Heard]) -> None:
+    def counted(cursor: psycopg.Cursor, rows: list[writer.Minute]) -> None:
         flushed.append(len(rows))
-        note(cursor, rows)
+        count_minutes(cursor, rows)
 
-    monkeypatch.setattr(writer, "note_heard", counted)
+    monkeypatch.setattr(writer, "count_minutes", counted)
     for _ in range(50):
         feed(message(account))
-    assert flushed == [1]
+    assert len(flushed) == 1
     assert feed.stop()
-    assert flushed == [1, 1]
+    assert len(flushed) == 2
     assert heard() == {"d1": 50}
 
 
@@ -217,7 +225,7 @@ def test_a_failure_after_the_commit_stores_nothing_twice(
     def broken(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(feed.pipeline._activity, "note", broken)
+    monkeypatch.setattr(feed.pipeline._activity, "_note", broken)
     assert feed(message(account)) == [STORED]
     assert feed(message(account)) == [STORED]
     feed.stop()
@@ -234,24 +242,34 @@ def test_it_is_bounded_while_it_can_not_be_written(
     def away() -> psycopg.Connection:
         raise psycopg.OperationalError
 
-    for number in range(30):
-        account.device(f"d{number}")
-        noted.note([prepare(message(account, device_id=f"d{number}"))], [DUPLICATE])
+    router = Router()
+    for number in range(60):
+        device = account.device(f"d{number}", 0)
+        if number % 2:
+            router.devices[account.user.pk, f"d{number}"] = Route(device.pk, 1)
+        noted.note(Batch([prepare(message(account, device_id=f"d{number}"))], router))
         assert not noted.flush(away)
     assert caplog.text.count("OperationalError") == 1
     with connect() as opened:
         assert noted.flush(lambda: opened)
-    assert set(heard()) == {f"d{number}" for number in range(10, 30)}
+    assert set(heard()) == {f"d{number}" for number in range(20, 60)}
     assert noted.wait_seconds is None
 
 
 def test_many_users_and_outcomes_in_a_batch(account: Account, outsider: Account) -> None:
-    noted = Noted()
-    items = [prepare(message(owner)) for owner in (account, outsider) for _ in range(4)]
-    outcomes = [Outcome(status) for status in Status] * 2
-    noted.note(items, outcomes)
-    noted.note(items, [STORED] * 8)
+    noted, router = Noted(), Router()
+    for owner in (account, outsider):
+        router.devices[owner.user.pk, "known"] = Route(owner.device("known").pk, 1)
+    items = [
+        prepare(message(owner, device_id=name))
+        for owner in (account, outsider)
+        for name in ("d1", "d2", "d3", "d4", "known", "known")
+    ]
+    batch = Batch(items, router)
+    batch.outcomes = [*map(Outcome, Status), STORED, STORED] * 2
+    noted.note(batch)
     with connect() as opened:
         noted.flush(lambda: opened)
+    assert heard_of(outsider) == heard_of(account) == {"known": 2}
     for owner in (account, outsider):
-        assert counts(owner) == {"stored": 5, "held": 1, "rejected": 1}
+        assert counts(owner) == {"stored": 3, "held": 1, "rejected": 1}

@@ -52,6 +52,43 @@ def test_zero_is_no_limit() -> None:
     assert not any(pace.wait("d1", 1.0) for _ in range(5))
 
 
+def test_what_is_left() -> None:
+    one, ten = Pace(1), Pace(10)
+    for pace in (one, ten):
+        pace.wait("d1", 100.0)
+    assert [one.left("d1", now) for now in (100.0, 100.4, 100.5, 101.5)] == [0, 0, 1, 1]
+    left = ten.left("d1", 100.0)
+    assert left == sum(ten.wait("d1", 100.0) == 0 for _ in range(10))
+    assert ten.left("d1", 100.0) == 0
+    assert ten.left("other", 100.0) == left + 1
+
+
+def test_each_answer_to_a_device_says_what_is_left(
+    limited: None, http: Connection, account: Account, outsider: Account
+) -> None:
+    def post(device_id: str, token: str, body: bytes = b"1") -> tuple[int, str | None, str | None]:
+        reply = http.send("POST", V2, {"X-DEVICETOKEN": token, "X-DEVICEID": device_id}, body)
+        return reply.status, reply.headers.get("ratelimit-policy"), reply.headers.get("ratelimit")
+
+    said = '"device";q=1;w=1', '"device";r=0;t=1'
+    account.device("d1")
+    account.device("d2")
+    assert post("d1", account.device_token) == (200, *said)
+    assert post("d1", account.device_token) == (429, *said)
+    assert post("d2", account.device_token, b"{") == (400, *said)
+    assert post("new", account.device_token) == (201, *said)
+    assert post("d1", outsider.device_token) == (201, *said)
+    assert post("d1", "F" * 32) == (401, None, None)
+
+
+def test_without_a_rate_nothing_is_said(http: Connection, account: Account) -> None:
+    account.device("d1")
+    headers: dict[str, str | bytes] = {"X-DEVICETOKEN": account.device_token, "X-DEVICEID": "d1"}
+    reply = http.send("POST", V2, headers, b"1")
+    assert reply.status == 200
+    assert not any("ratelimit" in name for name in reply.headers)
+
+
 def test_a_device_that_posts_too_often_is_told_when_to_come_again(
     limited: None, http: Connection, account: Account, outsider: Account
 ) -> None:

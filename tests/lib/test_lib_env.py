@@ -167,3 +167,17 @@ def test_senders(given: Callable[[str], None]) -> None:
         given(bad)
         with pytest.raises(BadSetting, match="NAME must look like"):
             env.sender("NAME", "")
+
+
+@pytest.mark.parametrize(
+    ("url", "number"),
+    [
+        ("redis://host:6379", 0),
+        ("redis://host:6379/3", 3),
+        ("rediss://:secret@host/12", 12),
+        ("unix:///run/7/valkey.sock", 0),
+        ("unix:///run/valkey.sock?db=2", 2),
+    ],
+)
+def test_the_database_of_a_valkey_url(url: str, number: int) -> None:
+    assert env.database_of(url) == number

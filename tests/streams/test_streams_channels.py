@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
 from django.utils import timezone
 from series import count, fill, totals
 
@@ -98,36 +97,6 @@ def test_rows_that_were_on_their_way_are_purged_too(user: User) -> None:
     assert not DeletedChannel.objects.exists()
     assert not Latest.objects.filter(channel=key).exists()
     assert count(key) == 0
-
-
-def test_a_tag_is_made_renamed_and_deleted(user: User) -> None:
-    channel = actions.create_channel(user, 0)
-    fill(channel, 3, tag="a")
-    fill(channel, 2)
-    actions.create_tag(channel, "b")
-    with pytest.raises(Refused, match="already"):
-        actions.create_tag(channel, "b")
-    tag = Tag.objects.get(name="a")
-    with pytest.raises(Refused, match="already"):
-        actions.rename_tag(tag, "b")
-    actions.rename_tag(tag, "c")
-    assert set(Tag.objects.values_list("name", flat=True)) == {"b", "c"}
-    actions.delete_tag(Tag.objects.get(name="c"))
-    assert count(channel.pk) == 2
-    assert totals(channel) == {Latest.UNTAGGED: 2}
-
-
-def test_a_bulk_write_makes_its_tags_without_using_up_keys(user: User) -> None:
-    channel = actions.create_channel(user, 0)
-    points = [actions.Point(f"t{number % 3}", b"1", 1_700_000_000_000_000 + number) for number in range(9)]
-    keys = set()
-    for _ in range(3):
-        assert actions.store_points(channel, points) == 9
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT last_value FROM streams_tag_id_seq")
-            keys.add(cursor.fetchone()[0])
-    assert len(keys) == 1
-    assert sorted(totals(channel).values()) == [9, 9, 9]
 
 
 def run(command: str, *arguments: object, **options: object) -> str:

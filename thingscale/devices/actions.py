@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from thingscale import invalidation
@@ -29,7 +30,7 @@ def create_device(user: User, device_id: str, **fields: Any) -> Device:
             device.activate_at = timezone.now() if device.enabled else None
             device.save(force_insert=True)
     except IntegrityError:
-        raise Refused("DEVICE_INUSE", f"There is a device {device_id} already: change it with PUT.") from None
+        raise Refused("DEVICE_INUSE", f"There is a device {device_id} already: change that one.") from None
     invalidation.announce("device", user.pk, device_id)
     return device
 
@@ -76,6 +77,21 @@ def _rules(user: User) -> list[ActivationRule]:
     """In order, and nobody else changes them until COMMIT."""
     User.objects.select_for_update().get(pk=user.pk)
     return list(ActivationRule.objects.for_user(user))
+
+
+@transaction.atomic
+def delete_devices(user: User, devices: QuerySet[Device]) -> int:
+    """Those of them that are the user's; returns how many."""
+    keys = lock_devices(user, devices)
+    Device.objects.filter(pk__in=keys).delete()
+    invalidation.announce("devices", user.pk)
+    return len(keys)
+
+
+def lock_devices(user: User, devices: QuerySet[Device]) -> list[int]:
+    """Primary keys of those that are the user's; in the order in which ingest locks them."""
+    own = Device.objects.for_user(user).filter(pk__in=devices.values("pk"))
+    return list(own.order_by("pk").select_for_update().values_list("pk", flat=True))
 
 
 def keep_session(user: int, client_id: str, subscriptions: list[list[Any]]) -> None:

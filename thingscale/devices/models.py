@@ -1,6 +1,6 @@
 """Devices, what waits for them, what was refused, and who was heard."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.conf import settings
@@ -37,6 +37,7 @@ class Device(models.Model):
     state = models.JSONField(null=True)
     state_at = models.DateTimeField(null=True)
 
+    last_seen: datetime | None  # of those that came by DeviceQuerySet.with_last_seen()
     objects: ClassVar[DeviceQuerySet] = DeviceQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
@@ -110,6 +111,32 @@ class RejectedMessage(models.Model):
 
     class Meta:
         indexes = [models.Index(fields=["user", "id"], name="newest_rejected_of_a_user")]
+
+
+class Command(models.Model):
+    """What was published to a device; see commands.py."""
+
+    KEPT = 1000  # a user
+    SENT = "sent"
+
+    class By(models.TextChoices):
+        API = "api"
+        CONSOLE = "console"
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="commands", db_index=False
+    )
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="commands")
+    payload = models.BinaryField()
+    qos = models.PositiveSmallIntegerField()
+    sent_at = models.DateTimeField(default=timezone.now)
+    result = models.CharField(max_length=40, default=SENT)  # or the error's code
+    by = models.CharField(max_length=7, choices=By)
+
+    objects: ClassVar[OwnedQuerySet["Command"]] = OwnedQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        indexes = [models.Index(fields=["user", "id"], name="newest_command_of_a_user")]
 
 
 class ActivationRule(models.Model):

@@ -31,13 +31,6 @@ class Held(NamedTuple):
     dedupe: int | None
 
 
-class Heard(NamedTuple):
-    user: int
-    device_id: str
-    at: datetime
-    messages: int
-
-
 class Minute(NamedTuple):
     user: int
     minute: datetime
@@ -161,19 +154,32 @@ def held_before(cursor: psycopg.Cursor, keys: Sequence[tuple[int, int]]) -> set[
     return {(device, dedupe) for device, dedupe in cursor.fetchall()}
 
 
-def note_heard(cursor: psycopg.Cursor, heard: Sequence[Heard]) -> None:
-    """Of devices that exist. In order of the key, as every writer does it: no deadlock."""
+def note_heard(
+    cursor: psycopg.Cursor,
+    known: Sequence[tuple[int, datetime, int]],
+    named: Sequence[tuple[DeviceKey, datetime, int]],
+) -> None:
+    """A device's key, its latest message, how many. Devices that don't exist are left out; in order of the
+    key, as every writer does it: no deadlock."""
+    names = [(*key, at, messages) for key, at, messages in named]
     cursor.execute(
         """INSERT INTO devices_activity AS a (device_id, last_seen, messages)
-        SELECT d.id, h.at, h.messages
-        FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::bigint[])
-            AS h (user_id, device_id, at, messages)
-        JOIN devices_device d ON d.user_id = h.user_id AND d.device_id = h.device_id
-        ORDER BY d.id
+        SELECT id, max(at), sum(messages)
+        FROM (
+            SELECT d.id, h.at, h.messages
+            FROM unnest(%s::bigint[], %s::timestamptz[], %s::bigint[]) AS h (id, at, messages)
+            JOIN devices_device d ON d.id = h.id
+            UNION ALL
+            SELECT d.id, h.at, h.messages
+            FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::bigint[])
+                AS h (user_id, device_id, at, messages)
+            JOIN devices_device d ON d.user_id = h.user_id AND d.device_id = h.device_id
+        ) AS heard
+        GROUP BY id ORDER BY id
         ON CONFLICT (device_id) DO UPDATE SET
             last_seen = greatest(a.last_seen, excluded.last_seen),
             messages = a.messages + excluded.messages""",
-        _columns(heard, 4),
+        [*_columns(known, 3), *_columns(names, 4)],
     )
 
 

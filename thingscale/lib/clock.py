@@ -31,6 +31,11 @@ def to_us(moment: datetime) -> int:
     return whole * 1_000_000 + moment.microsecond
 
 
+def utc_text(microseconds: int) -> str:
+    """`2026-01-31T13:45:30.123Z`"""
+    return from_us(microseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def with_colon(moment: datetime, zone: ZoneInfo) -> str:
     """`2019-09-06T19:01:38+09:00`, as devices show it (CONTRACT, time forms)."""
     return moment.astimezone(zone).isoformat(timespec="seconds")
@@ -44,6 +49,11 @@ def without_colon(moment: datetime, zone: ZoneInfo) -> str:
 def parse_start(text: str, zone: ZoneInfo) -> datetime:
     """The first moment that the text can mean. Raises ValueError."""
     return _parse(text, zone, fold=0)
+
+
+def parse_sharp_end(text: str, zone: ZoneInfo) -> datetime:
+    """The last moment that the text can mean, but without seconds the beginning of its minute."""
+    return _parse(text, zone, fold=1)
 
 
 def parse_end(text: str, zone: ZoneInfo) -> datetime:

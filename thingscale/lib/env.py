@@ -1,6 +1,7 @@
 """Settings from the environment: each read names the variable in its error."""
 
 import os
+import re
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,6 +46,12 @@ def database(name: str = "DATABASE_URL") -> dict[str, Any]:
     known = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
     settings: dict[str, Any] = {key: parts.pop(part, "") or "" for key, part in known.items()}
     return settings | {"ENGINE": "django.db.backends.postgresql", "OPTIONS": parts}
+
+
+def database_of(valkey_url: str) -> int:
+    """The number of the database that a `redis://` or `unix://` URL names."""
+    found = re.search(r"^rediss?://[^/]*/(\d+)|[?&]db=(\d+)", valkey_url)
+    return int(found[1] or found[2]) if found else 0
 
 
 def broker(name: str, default: str = "") -> tuple[str, int, str | None, str | None]:

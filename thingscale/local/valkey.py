@@ -1,4 +1,4 @@
-"""The private Valkey: Celery's queue and, later, live updates and rate limits."""
+"""The private Valkey: Celery's queue, live updates, rate limits."""
 
 import os
 import socket

@@ -1,23 +1,35 @@
 """Writes of channels, of a device's mapping, and of what was held for it."""
 
-from collections.abc import Sequence
-from datetime import timedelta
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from hashlib import blake2b
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import psycopg
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from thingscale import invalidation
 from thingscale.accounts.models import User
+from thingscale.devices.actions import lock_devices
 from thingscale.devices.models import Device
 from thingscale.devices.writer import Minute, count_minutes
 from thingscale.lib.clock import from_us, to_us
 from thingscale.lib.errors import Refused
-from thingscale.streams import writer
-from thingscale.streams.models import Channel, DeletedChannel, Latest, Tag
+from thingscale.lib.table import Row
+from thingscale.streams import rollups, sheet, writer
+from thingscale.streams.models import Channel, DeletedChannel, DeletedTag, Tag
+from thingscale.streams.sheet import Fault, Report, Wanted
+from thingscale.watch import PAGES, Told
+
+log = logging.getLogger(__name__)
+
+SLICE = 500  # devices: with all that may be held for them, 50,000 messages
 
 
 @transaction.atomic
@@ -31,7 +43,7 @@ def create_channel(user: User, number: int, **fields: Any) -> Channel:
         with transaction.atomic():
             return Channel.objects.create(user=user, number=number, **fields)
     except IntegrityError:
-        raise Refused("CHANNEL_INUSE", f"There is a channel {number} already: change it with PUT.") from None
+        raise Refused("CHANNEL_INUSE", f"There is a channel {number} already: change that one.") from None
 
 
 @transaction.atomic
@@ -47,7 +59,7 @@ def delete_channel(channel: Channel) -> None:
     as ingest locks them: a batch on its way may bring a tag."""
     mapped = Device.objects.select_for_update().filter(mapped_channel=channel).order_by("pk")
     Device.objects.filter(pk__in=list(mapped.values_list("pk", flat=True))).update(mapped_channel=None)
-    DeletedChannel.objects.create(channel=channel.pk)
+    DeletedChannel.objects.get_or_create(channel=channel.pk)  # somebody else may be doing the same
     channel.delete()
     invalidation.announce("devices", channel.user_id)
 
@@ -62,39 +74,161 @@ def configure_device(device: Device, changes: dict[str, Any]) -> Device:
     if device.enabled and device.activate_at is None:
         device.activate_at = timezone.now()
     device.save()
-    if device.enabled and device.mapped_channel_id is not None:
-        _store_held(device, device.mapped_channel_id)
+    _store_held([device.pk])
     invalidation.announce("device", device.user_id, device.device_id)
     return device
 
 
-def _store_held(device: Device, channel: int) -> None:
-    held = _take_held(device)
+@transaction.atomic
+def map_to_new_channel(device: Device, number: int, changes: dict[str, Any]) -> Device:
+    """A channel named after the device. Raises Refused as create_channel does."""
+    channel = create_channel(device.user, number, name=device.device_id)
+    return configure_device(device, {"mapped_channel": channel} | changes)
+
+
+def configure_devices(user: User, devices: QuerySet[Device], changes: dict[str, Any]) -> int:
+    """As configure_device, for those of them that are the user's; returns how many."""
+    with transaction.atomic():
+        keys = lock_devices(user, devices)
+        chosen = Device.objects.filter(pk__in=keys)
+        chosen.update(**changes)
+        chosen.filter(enabled=True, activate_at=None).update(activate_at=timezone.now())
+        invalidation.announce("devices", user.pk)
+    store_held(keys)
+    return len(keys)
+
+
+def import_devices(user: User, rows: Sequence[Row], dry_run: bool = False) -> Report:
+    """Makes and changes devices, all or none. Columns that are not there leave a device's as they are."""
+    with transaction.atomic():
+        channels = dict(Channel.objects.for_user(user).values_list("number", "pk"))
+        wanted, faults = sheet.check(rows, channels)
+        own = Device.objects.for_user(user)
+        asked = own.filter(device_id__in=[row.device_id for row in wanted])
+        present = {device.device_id: device for device in asked.order_by("pk").select_for_update()}
+        new = [row for row in wanted if row.device_id not in present]
+        room = max(0, user.max_devices - own.count())
+        faults += [
+            Fault(row.line, sheet.KEY, f"You can have {user.max_devices} devices.") for row in new[room:]
+        ]
+        if not faults and not dry_run:
+            keys = _save_devices(user, wanted, present)
+    if not faults and not dry_run:
+        store_held(keys)
+    return Report(len(new), len(wanted) - len(new), sorted(faults))
+
+
+def _save_devices(user: User, wanted: Sequence[Wanted], present: dict[str, Device]) -> list[int]:
+    """Returns the primary keys. What ingest makes at the same moment is updated as well."""
+    fields = {"activate_at"}.union(*(row.changes for row in wanted))
+    devices = [
+        _changed(present.get(row.device_id) or Device(user=user, device_id=row.device_id), row)
+        for row in wanted
+    ]
+    saved = Device.objects.bulk_create(
+        devices,
+        batch_size=SLICE,
+        update_conflicts=True,
+        unique_fields=["user", "device_id"],
+        update_fields=sorted(fields),
+    )
+    invalidation.announce("devices", user.pk)
+    return [device.pk for device in saved]
+
+
+def _changed(device: Device, row: Wanted) -> Device:
+    for name, value in row.changes.items():
+        setattr(device, name, value)
+    if device.enabled and device.activate_at is None:
+        device.activate_at = timezone.now()
+    device.pk = None  # found by its device id
+    return device
+
+
+def store_held(devices: Sequence[int]) -> None:
+    """Stores what is held for those that can store by now. They became so in an earlier transaction: nothing
+    more is held for them. Some at a time, since ingest may have to wait meanwhile."""
+    for start in range(0, len(devices), SLICE):
+        with transaction.atomic():
+            _store_held(devices[start : start + SLICE])
+
+
+def store_left_held() -> None:
+    """Of devices whose change was cut off before its messages were stored."""
+    ready = Device.objects.filter(enabled=True).exclude(mapped_channel=None)
+    store_held(list(ready.filter(held__isnull=False).values_list("pk", flat=True).distinct().order_by("pk")))
+
+
+class Held(NamedTuple):
+    id: int
+    channel: int
+    user: int
+    device: int
+    name: str
+    received_at: datetime
+    tag: str | None
+    value: str  # JSON text from PostgreSQL, so a number keeps every digit
+    dedupe: int | None
+
+
+def _store_held(devices: Sequence[int]) -> None:
+    held = _take_held(devices)
     if not held:
         return
-    tags = _tags(channel, {tag for _, tag, _, _ in held if tag})
+    tags = _tags({(row.channel, row.tag) for row in held if row.tag})
     store(
         [
-            writer.Row(channel, to_us(at), device.pk, tags.get(tag), value.encode(), dedupe)
-            for at, tag, value, dedupe in held
+            writer.Row(
+                row.channel,
+                to_us(row.received_at),
+                row.device,
+                tags.get((row.channel, row.tag or "")),
+                row.value.encode(),
+                row.dedupe,
+            )
+            for row in held
         ]
     )
+    by_user = itemgetter(Held._fields.index("user"))
+    for user, rows in groupby(sorted(held, key=by_user), by_user):
+        _tell(user, (_told(row) for row in rows))
 
 
-def _tags(channel: int, names: set[str]) -> dict[str | None, int]:
-    return {name: Tag.objects.get_or_create(channel_id=channel, name=name)[0].pk for name in names}
+def _told(row: Held) -> Told:
+    at, value = to_us(row.received_at), row.value.encode()
+    return Told(at, row.name, row.tag, "held", "stored", None, row.channel, value)
 
 
-def _take_held(device: Device) -> list[tuple[Any, str | None, str, int | None]]:
-    """Removes and returns (received_at, tag, JSON text, dedupe) in order of arrival. The text comes from
-    PostgreSQL, so a number keeps every digit."""
+def _tell(user: int, messages: Iterable[Told]) -> None:
+    """Open pages, after the commit, if there are any."""
+    if PAGES.hear(user):
+        stored = list(messages)
+        transaction.on_commit(lambda: PAGES.tell(user, {"stored": len(stored)}, stored), robust=True)
+
+
+def _tags(names: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
+    """Primary keys by channel and name."""
+    raw: psycopg.Connection = connection.connection
+    with raw.cursor() as cursor:
+        return writer.tag_keys(cursor, list(names))
+
+
+def _take_held(devices: Sequence[int]) -> list[Held]:
+    """Removes and returns, in order of arrival, what is held for those that are enabled and mapped."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "DELETE FROM devices_heldmessage WHERE device_id = %s"
-            " RETURNING id, received_at, tag, value::text, dedupe",
-            [device.pk],
+            """WITH ready AS (
+                SELECT id, mapped_channel_id AS channel, user_id, device_id AS name FROM devices_device d
+                WHERE id = ANY (%s) AND enabled AND mapped_channel_id IS NOT NULL
+                    AND EXISTS (SELECT FROM devices_heldmessage h WHERE h.device_id = d.id)
+                ORDER BY id FOR UPDATE
+            )
+            DELETE FROM devices_heldmessage h USING ready WHERE h.device_id = ready.id
+            RETURNING h.id, ready.channel, ready.user_id, ready.id, ready.name, h.received_at, h.tag,
+                h.value::text, h.dedupe""",
+            [list(devices)],
         )
-        return [row[1:] for row in sorted(cursor.fetchall())]
+        return sorted(Held(*row) for row in cursor.fetchall())
 
 
 def store(rows: list[writer.Row]) -> None:
@@ -145,6 +279,10 @@ def _store_points(channel: Channel, points: Sequence[Point], dedupe: int | None)
                 for tag, value, at in points
             ]
         )
+    _tell(
+        channel.user_id,
+        (Told(at, None, tag, "rest", "stored", None, channel.pk, value) for tag, value, at in points),
+    )
 
 
 def _dedupe_key(channel: Channel, key: str) -> int:
@@ -203,9 +341,21 @@ def rename_tag(tag: Tag, name: str) -> None:
 
 @transaction.atomic
 def delete_tag(tag: Tag) -> None:
-    """With its datapoints. It comes into being again with the next one."""
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM datapoint WHERE channel = %s AND tag = %s", [tag.channel_id, tag.pk])
-    Latest.objects.filter(channel=tag.channel_id, tag=tag.pk).delete()
-    tag.delete()
+    """Its datapoints are out of sight at once and purged by a task. The next datapoint makes another tag of
+    this name."""
+    deleted = DeletedTag(tag=tag.pk, channel=tag.channel_id)
+    if not tag.delete()[0]:
+        return  # somebody else was faster
+    deleted.save(force_insert=True)
+    rollups.forget_tag(tag.channel_id, deleted.tag)
     invalidation.announce("devices", tag.channel.user_id)
+    transaction.on_commit(_purge_soon)
+
+
+def _purge_soon() -> None:
+    from thingscale.streams.tasks import purge_deleted_tags  # which imports this module
+
+    try:
+        purge_deleted_tags.apply_async(retry=False)
+    except Exception as error:
+        log.warning("A deleted tag waits for the next round of the purge: %s", type(error).__name__)

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from thingscale.streams.querysets import ChannelQuerySet
+from thingscale.streams.querysets import ChannelQuerySet, LatestQuerySet
 
 
 class Channel(models.Model):
@@ -51,11 +51,21 @@ class Latest(models.Model):
     count = models.BigIntegerField()
     bytes = models.BigIntegerField()
 
+    objects: ClassVar[LatestQuerySet] = LatestQuerySet.as_manager()  # type: ignore[assignment]
+
 
 class DeletedChannel(models.Model):
     """A channel whose datapoints wait to be purged."""
 
     channel = models.BigIntegerField(primary_key=True)
+    deleted_at = models.DateTimeField(default=timezone.now)
+
+
+class DeletedTag(models.Model):
+    """A tag whose datapoints are out of sight and wait to be purged."""
+
+    tag = models.IntegerField(primary_key=True)  # Tag's key, which never comes again
+    channel = models.BigIntegerField(db_index=True)
     deleted_at = models.DateTimeField(default=timezone.now)
 
 
@@ -65,3 +75,34 @@ class Journal(models.Model):
     writer = models.UUIDField(primary_key=True)
     batch = models.BigIntegerField()
     at = models.DateTimeField()
+
+
+class Rollup(models.Model):
+    """The lowest and the highest number of a series in an hour. True for hours before RolledUntil that are no
+    StaleHour; see rollups.py."""
+
+    pk = models.CompositePrimaryKey("channel", "hour", "tag", "path")
+    channel = models.BigIntegerField()
+    hour = models.DateTimeField()  # its beginning
+    tag = models.IntegerField()  # as in Latest
+    path = models.CharField(max_length=200)
+    numbers = models.BigIntegerField()
+    low = models.FloatField()
+    low_ms = models.FloatField()  # when, in milliseconds since 1970
+    high = models.FloatField()
+    high_ms = models.FloatField()
+
+
+class StaleHour(models.Model):
+    """Waits to be rolled up; `version` changes when it is marked again."""
+
+    pk = models.CompositePrimaryKey("channel", "hour")
+    channel = models.BigIntegerField()
+    hour = models.DateTimeField()
+    version = models.BigIntegerField(db_default=1)
+
+
+class RolledUntil(models.Model):
+    """One row: all channels' hours before this one have their rollups, or are stale."""
+
+    hour = models.DateTimeField()

@@ -13,8 +13,12 @@ from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
-from django.db import connection, transaction
+from django.conf import settings
+from django.db import OperationalError, connection, transaction
 from django.db.backends.utils import CursorWrapper
+from psycopg.errors import QueryCanceled
+
+from thingscale.lib.errors import Refused
 
 PAGE = 1000  # rows: at the largest value, 64 MB
 Key = tuple[str, int]  # a row's time, as PostgreSQL's text, and id
@@ -23,12 +27,15 @@ LAST: Key = ("infinity", sys.maxsize)
 
 
 def template(name: str) -> Template:
-    return Template((Path(__file__).parent / "sql" / name).read_text())
+    folder = Path(__file__).parent / "sql"
+    selected = (folder / "selected.sql").read_text()
+    return Template((folder / name).read_text().replace("$selected", selected))
 
 
 _PAGE = template("read_page.sql")
 _OLDEST_OF_NEWEST = template("oldest_of_newest.sql").substitute()
 _COUNT = template("count_bounded.sql").substitute()
+_NEWEST_OF_DEVICE = template("newest_of_device.sql").substitute()
 _AGGREGATE = template("aggregate.sql")
 AGGREGATES = {
     "avg": "trim_scale(avg(value::numeric))",
@@ -36,6 +43,7 @@ AGGREGATES = {
     "min": "min(value::numeric)",
     "max": "max(value::numeric)",
 }
+_SET_LIMITS = "SELECT set_config('TimeZone', %s, true), set_config('statement_timeout', %s, true)"
 NO_BUCKET = "NULL::timestamptz"
 MAX_LEAVES = 100_000  # of an aggregate, over all buckets: what is held in memory
 Leaf = tuple[datetime | None, list[str], str]  # bucket, path inside the value, JSON text
@@ -53,6 +61,15 @@ class Form(NamedTuple):
 V2 = Form(template("row_v2.sql").substitute())
 V2_LINES = V2._replace(joint="\n")
 V1 = Form(template("row_v1.sql").substitute(), template("value_v1.sql").substitute())
+
+
+class Glimpse(NamedTuple):
+    """A datapoint for people: its JSON text may be cut, `length` is that of the whole."""
+
+    at: datetime
+    tag: str | None
+    value: str
+    length: int
 
 
 class Selection(NamedTuple):
@@ -79,7 +96,7 @@ def pages(
     while limit > 0:
         rows = min(limit, PAGE)
         place = {"rows": rows, "after_at": key[0], "after_id": key[1]}
-        with _reading(selection.zone) as cursor:
+        with reading(selection.zone) as cursor:
             cursor.execute(sql, parameters | place)
             count, text, *last = cursor.fetchone()
         if count:
@@ -94,14 +111,14 @@ def newest(selection: Selection, limit: int, form: Form = V2) -> Iterator[str]:
     """As `pages`, but only the newest rows, in the order of the selection."""
     if selection.newest_first:
         return pages(selection, form, limit)
-    with _reading(selection.zone) as cursor:
+    with reading(selection.zone) as cursor:
         cursor.execute(_OLDEST_OF_NEWEST, selection.parameters | {"rows": limit})
         oldest = cursor.fetchone()
     return pages(selection, form, limit, (oldest[0], oldest[1] - 1) if oldest else None)
 
 
 def has_more_than(selection: Selection, rows: int) -> bool:
-    with connection.cursor() as cursor:
+    with reading() as cursor:
         cursor.execute(_COUNT, selection.parameters | {"rows": rows + 1})
         return bool(cursor.fetchone()[0] > rows)
 
@@ -117,10 +134,18 @@ def aggregate(
 
 def leaves(sql: str, selection: Selection) -> list[Leaf] | None:
     parameters = {**selection.parameters, "zone": selection.zone, "rows": MAX_LEAVES + 1}
-    with connection.cursor() as cursor:
+    with reading() as cursor:
         cursor.execute(sql, parameters)
         found: list[Leaf] = cursor.fetchall()
     return found if len(found) <= MAX_LEAVES else None
+
+
+def newest_of_device(channel: int, device: int, rows: int, look_at: int, characters: int) -> list[Glimpse]:
+    """Newest first; only those among the channel's newest `look_at` datapoints. Both by primary key."""
+    parameters = {"channel": channel, "device": device, "rows": rows, "look_at": look_at}
+    with connection.cursor() as cursor:
+        cursor.execute(_NEWEST_OF_DEVICE, parameters | {"characters": characters})
+        return [Glimpse(*row) for row in cursor.fetchall()]
 
 
 def knows_zone(name: str) -> bool:
@@ -131,10 +156,17 @@ def knows_zone(name: str) -> bool:
 
 
 @contextmanager
-def _reading(zone: str) -> Iterator[CursorWrapper]:
-    """A transaction in the time zone. Rolling back gives the session its own again, also where this one
-    is nested in another."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('TimeZone', %s, true)", [zone])
-        yield cursor
-        transaction.set_rollback(True)
+def reading(zone: str = "UTC") -> Iterator[CursorWrapper]:
+    """A transaction in the time zone, with a limit for each query in it. Rolling back gives the session its
+    own again, also where this one is nested in another. Raises Refused: RANGE_TOO_LARGE."""
+    seconds = settings.READ_SECONDS
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(_SET_LIMITS, [zone, f"{seconds}s"])
+            yield cursor
+            transaction.set_rollback(True)
+    except OperationalError as error:
+        if isinstance(error.__cause__, QueryCanceled):
+            detail = f"Reading it took longer than {seconds} seconds: ask for it in parts."
+            raise Refused("RANGE_TOO_LARGE", detail) from error
+        raise

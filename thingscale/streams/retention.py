@@ -1,16 +1,19 @@
-"""Removing datapoints: of deleted channels, past a channel's retention, and empty old partitions."""
+"""Removing datapoints: of deleted channels and tags, past a channel's retention, and empty old partitions."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import psycopg
 from django.db import connection, transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from thingscale.streams import partitions
-from thingscale.streams.models import Channel, DeletedChannel, Latest
+from thingscale.streams import partitions, rollups
+from thingscale.streams.models import Channel, DeletedChannel, DeletedTag, Latest
 
 SLICE = 50_000  # rows a transaction
-LATE_WRITES = timedelta(hours=1)  # a batch on its way may still bring rows of a channel just deleted
+LATE_WRITES = timedelta(hours=1)  # a batch on its way may still bring rows of what was just deleted
 
 _DELETE_SLICE = """
 WITH slice AS (
@@ -29,7 +32,22 @@ WITH slice AS (
     SET bytes = bytes - bytes * n / greatest(l.count, 1), count = greatest(l.count - n, 0)
     FROM tally WHERE l.channel_id = %(channel)s AND l.tag = tally.tag
 )
-SELECT coalesce(sum(n), 0) FROM tally
+SELECT coalesce(sum(n), 0), (SELECT until FROM slice) FROM tally
+"""
+
+# There is no index by tag: all of the channel is looked at, a slice after the other.
+_DELETE_TAGS_IN_SLICE = """
+WITH slice AS (
+    SELECT max(at) AS until
+    FROM (
+        SELECT at FROM datapoint WHERE channel = %(channel)s AND at > %(after)s ORDER BY at LIMIT %(rows)s
+    ) AS next
+), gone AS (
+    DELETE FROM datapoint USING slice
+    WHERE channel = %(channel)s AND at > %(after)s AND at <= slice.until AND tag = ANY (%(tags)s)
+    RETURNING 1
+)
+SELECT (SELECT until FROM slice), (SELECT count(*) FROM gone)
 """
 
 
@@ -44,7 +62,10 @@ def delete_before(channel: int, before: datetime) -> int:
 def _delete_slice(channel: int, before: datetime) -> int:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_DELETE_SLICE, {"channel": channel, "before": before, "rows": SLICE})
-        return int(cursor.fetchone()[0])
+        deleted, until = cursor.fetchone()
+        if deleted:
+            rollups.forget_until(channel, until)
+        return int(deleted)
 
 
 def drop_expired() -> int:
@@ -62,6 +83,45 @@ def purge_deleted_channels() -> int:
         if not count and deleted.deleted_at < timezone.now() - LATE_WRITES:
             deleted.delete()
     return total
+
+
+def purge_deleted_tags() -> int:
+    """A late batch brings totals of the tag too, so that a round without any is cheap."""
+    deleted = DeletedTag.objects.all()
+    totals = Latest.objects.filter(channel__in=deleted.values("channel"), tag__in=deleted.values("tag"))
+    total = sum(
+        _purge_tags(channel, list(totals.filter(channel=channel)))
+        for channel in totals.order_by().values_list("channel", flat=True).distinct()
+    )
+    deleted.filter(deleted_at__lt=timezone.now() - LATE_WRITES).exclude(
+        Exists(Latest.objects.filter(channel=OuterRef("channel"), tag=OuterRef("tag")))
+    ).delete()
+    return total
+
+
+def _purge_tags(channel: int, totals: Sequence[Latest]) -> int:
+    deleted = _delete_tags(channel, [each.tag for each in totals])
+    for each in totals:  # those that have not changed meanwhile; else the next round looks again
+        Latest.objects.filter(pk=each.pk, count=each.count, at=each.at).delete()
+    return deleted
+
+
+def _delete_tags(channel: int, tags: list[int]) -> int:
+    total = 0
+    after: Any = "-infinity"
+    while after is not None:
+        after, deleted = _delete_tags_in_slice(channel, tags, after)
+        total += deleted
+    return total
+
+
+def _delete_tags_in_slice(channel: int, tags: list[int], after: Any) -> tuple[Any, int]:
+    """The time of the last datapoint looked at, None at the end; and how many were deleted."""
+    place: dict[str, Any] = {"channel": channel, "tags": tags, "after": after, "rows": SLICE}
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_DELETE_TAGS_IN_SLICE, place)
+        until, deleted = cursor.fetchone()
+    return until, deleted
 
 
 def make_partitions(ahead: int = 2) -> None:

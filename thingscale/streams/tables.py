@@ -5,9 +5,7 @@ datapoints of what is asked for; what another datapoint has beyond them is JSON 
 nothing is lost and nothing is read twice.
 """
 
-from django.db import connection
-
-from thingscale.streams.queries import Form, Selection, template
+from thingscale.streams.queries import Form, Selection, reading, template
 
 SAMPLE = 500  # datapoints at each end
 MAX_COLUMNS = 200
@@ -20,7 +18,7 @@ Path = list[str]
 
 def columns(selection: Selection) -> list[Path]:
     """Paths inside the values. Where datapoints differ in shape, the object wins over what it replaces."""
-    with connection.cursor() as cursor:
+    with reading() as cursor:
         cursor.execute(_COLUMNS, {**selection.parameters, "sample": SAMPLE, "columns": MAX_COLUMNS})
         paths = [path for (path,) in cursor.fetchall()]
     # Ordered: a path comes right before the longer ones that begin with it.

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from celery import shared_task
 
 from thingscale.devices.models import ActivationRule, Device
-from thingscale.streams import actions, closing, retention
+from thingscale.streams import actions, closing, retention, rollups
 
 
 @shared_task(name="streams.make_partitions")
@@ -22,6 +22,16 @@ def drop_expired() -> None:
 @shared_task(name="streams.purge_deleted_channels")
 def purge_deleted_channels() -> None:
     retention.purge_deleted_channels()
+
+
+@shared_task(name="streams.roll_up")
+def roll_up() -> None:
+    rollups.roll_up(seconds=50)
+
+
+@shared_task(name="streams.purge_deleted_tags")
+def purge_deleted_tags() -> None:
+    retention.purge_deleted_tags()
 
 
 @shared_task(name="streams.purge_closed_accounts")
@@ -42,6 +52,11 @@ def activate_new_devices() -> None:
     with_rules = ActivationRule.objects.values("user")
     for new in Device.objects.filter(enabled=False, activate_at=None, user__in=with_rules).iterator():
         _activate(new)
+
+
+@shared_task(name="streams.store_left_held")
+def store_left_held() -> None:
+    actions.store_left_held()
 
 
 def _activate(device: Device) -> None:

@@ -1,4 +1,5 @@
-"""Datapoints into PostgreSQL: binary COPY, newest values and totals, in the caller's transaction."""
+"""Datapoints into PostgreSQL: binary COPY, newest values, totals and stale rollups, in the caller's
+transaction."""
 
 import struct
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import psycopg
 
 from thingscale.lib.clock import POSTGRES_EPOCH, from_us
-from thingscale.streams import partitions
+from thingscale.streams import partitions, stale
 
 COPY = "COPY datapoint (channel, at, device, dedupe, tag, value) FROM STDIN (FORMAT BINARY)"
 UPSERT = (Path(__file__).parent / "sql" / "upsert_latest.sql").read_text()
@@ -57,6 +58,7 @@ def write(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
     ordered = sorted(rows, key=itemgetter(0, 1))
     _copy(cursor, ordered)
     _upsert(cursor, ordered)
+    stale.mark_late(cursor, ordered)
 
 
 def _copy(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:

@@ -10,11 +10,16 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
+from ingest.exposition import Page
 from ingest.mqtt.broker import BrokerWorker
 from ingest.mqtt.gateway import Gateway
+from ingest.service import Ingest
 
 
 class Service(Protocol):
+    ingest: Ingest
+
+    def gauges(self) -> dict[str, int]: ...
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
 
@@ -45,6 +50,7 @@ def raise_open_files() -> None:
 async def serve() -> None:
     """Until SIGTERM or SIGINT; a second one ends at once."""
     service: Service = BrokerWorker() if settings.INGEST_MODE == "broker" else Gateway()
+    page = Page(settings.METRICS_PORT, service.ingest, service.gauges)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -56,7 +62,9 @@ async def serve() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave)
     await service.start()
+    page.start()
     gc.freeze()  # what is there now stays; without this a third of the time would go into looking at it again
     gc.set_threshold(50_000, 20, 100)
     await stop.wait()
     await service.stop()
+    page.stop()

@@ -5,9 +5,7 @@
 WITH RECURSIVE shown AS NOT MATERIALIZED (
     SELECT $bucket AS bucket, $value AS value
     FROM datapoint
-    WHERE channel = %(channel)s
-        AND at BETWEEN %(start)s AND %(end)s
-        AND (%(tag)s::int IS NULL OR tag = %(tag)s)
+    WHERE $selected
 ), selected AS NOT MATERIALIZED (
     SELECT bucket, value, jsonb_typeof(value) AS type FROM shown
 ), member AS NOT MATERIALIZED (

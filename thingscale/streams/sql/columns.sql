@@ -2,9 +2,7 @@
 WITH RECURSIVE selected AS NOT MATERIALIZED (
     SELECT at, id, value
     FROM datapoint
-    WHERE channel = %(channel)s
-        AND at BETWEEN %(start)s AND %(end)s
-        AND (%(tag)s::int IS NULL OR tag = %(tag)s)
+    WHERE $selected
 ), sample AS (
     (SELECT value FROM selected ORDER BY at, id LIMIT %(sample)s)
     UNION ALL

@@ -3,8 +3,6 @@ SELECT count(*)
 FROM (
     SELECT
     FROM datapoint
-    WHERE channel = %(channel)s
-        AND at BETWEEN %(start)s AND %(end)s
-        AND (%(tag)s::int IS NULL OR tag = %(tag)s)
+    WHERE $selected
     LIMIT %(rows)s
 ) AS bounded

@@ -1,9 +1,7 @@
 -- Key of the oldest of the newest %(rows)s datapoints: where reading them in ascending order begins.
 SELECT at::text AS key, id
 FROM datapoint
-WHERE channel = %(channel)s
-    AND at BETWEEN %(start)s AND %(end)s
-    AND (%(tag)s::int IS NULL OR tag = %(tag)s)
+WHERE $selected
 ORDER BY at DESC, id DESC
 OFFSET %(rows)s - 1
 LIMIT 1

@@ -4,9 +4,7 @@
 WITH page AS (
     SELECT at, id, tag, $value AS value
     FROM datapoint
-    WHERE channel = %(channel)s
-        AND at BETWEEN %(start)s AND %(end)s
-        AND (%(tag)s::int IS NULL OR tag = %(tag)s)
+    WHERE $selected
         AND (at, id) $beyond (%(after_at)s::timestamptz, %(after_id)s::bigint)
     ORDER BY at $order, id $order
     LIMIT %(rows)s

@@ -1,0 +1,109 @@
+"""Forms of a device."""
+
+import re
+from typing import Any
+
+from django import forms
+
+from thingscale.accounts.models import User
+from thingscale.devices.models import Device, validate_device_id
+from thingscale.streams.models import Channel
+
+_NUMBER = re.compile(r"\s*(\d{1,10})\s*(·.*)?", re.DOTALL)
+TEXTS = ("description", "device_type", "location", "manufacturer")
+
+
+def titled(channel: Channel) -> str:
+    """As a ChannelField shows and takes it."""
+    return f"{channel.number} · {channel.name}" if channel.name else str(channel.number)
+
+
+class ChannelField(forms.CharField):
+    """A channel of the user, by its number or as the list of suggestions has it: `0 · First channel`."""
+
+    widget = forms.TextInput(
+        attrs={"list": "channels", "autocomplete": "off", "placeholder": "Number or name"}
+    )
+
+    def __init__(self, user: User, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._user = user
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        return self._find(text) if text else None
+
+    def prepare_value(self, value: Any) -> Any:
+        return titled(value) if isinstance(value, Channel) else value
+
+    def _find(self, text: str) -> Channel:
+        channels = Channel.objects.for_user(self._user)
+        match = _NUMBER.fullmatch(text)
+        found = channels.filter(number=int(match[1])).first() if match else _only(channels.filter(name=text))
+        if found is None:
+            name = match[1] if match else text
+            raise forms.ValidationError(f"You have no channel {name}: choose one of the list, or make it.")
+        return found
+
+
+def _only(channels: Any) -> Channel | None:
+    found = list(channels[:2])
+    return found[0] if len(found) == 1 else None
+
+
+class DeviceForm(forms.Form):
+    """`changes` are the fields of the model."""
+
+    description = forms.CharField(max_length=1000, required=False, widget=forms.Textarea(attrs={"rows": 2}))
+    device_type = forms.CharField(label="Type", max_length=200, required=False)
+    location = forms.CharField(max_length=200, required=False)
+    manufacturer = forms.CharField(max_length=200, required=False)
+    enabled = forms.BooleanField(
+        required=False, help_text="If it is disabled later, what it sends is rejected, not held."
+    )
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["mapped_channel"] = ChannelField(
+            user,
+            label="Channel",
+            required=False,
+            help_text="Where its data goes. Without one, the last 100 messages are held until there is one.",
+        )
+        self.order_fields(["device_id", "mapped_channel", "enabled", *TEXTS])
+
+
+class NewDeviceForm(DeviceForm):
+    device_id = forms.CharField(
+        label="Device id",
+        max_length=64,
+        validators=[validate_device_id],
+        widget=forms.TextInput(attrs={"class": "mono", "autocomplete": "off", "spellcheck": "false"}),
+        help_text="What the device calls itself: serial number, IMSI, host name. It can't be changed.",
+    )
+
+
+def initial_of(device: Device) -> dict[str, Any]:
+    return {name: getattr(device, name) for name in ("mapped_channel", "enabled", *TEXTS)}
+
+
+class MapForm(forms.Form):
+    """To a channel that exists, or to a new one named after the device."""
+
+    EXISTING, NEW, NONE = "existing", "new", "none"
+
+    to = forms.ChoiceField(choices=[(name, name) for name in (EXISTING, NEW, NONE)])
+    enable = forms.BooleanField(required=False)
+    number = forms.IntegerField(
+        label="Number of a new channel", required=False, min_value=0, max_value=Channel.MAX_NUMBER
+    )
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["channel"] = ChannelField(user, required=False)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        if cleaned.get("to") == self.EXISTING and not cleaned.get("channel") and "channel" not in self.errors:
+            self.add_error("channel", "Choose a channel, or map to a new one.")
+        return cleaned

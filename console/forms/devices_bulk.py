@@ -1,0 +1,71 @@
+"""What is to be done with several devices."""
+
+from typing import Any, NamedTuple
+
+from django import forms
+
+from console.forms.devices import ChannelField
+from thingscale.accounts.models import User
+
+
+class Action(NamedTuple):
+    verb: str  # on the button
+    done: str  # "12 devices are ..."
+    warning: str = ""
+
+
+ACTIONS = {
+    "enable": Action("Enable", "enabled", "What is held for those that have a channel is stored."),
+    "disable": Action("Disable", "disabled", "What they send from now on is rejected."),
+    "map": Action("Map", "mapped", "What is held for those that are enabled is stored."),
+    "activate": Action("Enable and map", "enabled and mapped", "What is held for them is stored."),
+    "unmap": Action("Unmap", "unmapped", "What they send from now on is held, not stored."),
+    "delete": Action(
+        "Delete",
+        "gone",
+        "Datapoints that are stored stay in their channels. Their held messages go with them."
+        " Those that send again come back as new devices.",
+    ),
+}
+MAPPING = {"map", "activate"}
+
+
+class BulkForm(forms.Form):
+    """`count`: of the devices chosen; it has to be typed before they are deleted."""
+
+    action = forms.ChoiceField(choices=[(name, name) for name in ACTIONS], widget=forms.HiddenInput)
+    confirmed = forms.BooleanField(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, user: User, count: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._count = count
+        action = self.data.get("action")
+        if action in MAPPING:
+            self.fields["channel"] = ChannelField(user, error_messages={"required": "Choose a channel."})
+        if action == "delete" and self.data.get("confirmed"):
+            self.fields["typed"] = forms.CharField(
+                label=f"Type {count} to confirm",
+                widget=forms.TextInput(attrs={"autocomplete": "off", "inputmode": "numeric"}),
+            )
+
+    @property
+    def action_name(self) -> str:
+        return str(self.data.get("action"))
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """By the names of the model; to be asked of a valid form."""
+        match self.cleaned_data["action"]:
+            case "enable" | "disable" as name:
+                return {"enabled": name == "enable"}
+            case "map":
+                return {"mapped_channel": self.cleaned_data["channel"]}
+            case "activate":
+                return {"mapped_channel": self.cleaned_data["channel"], "enabled": True}
+        return {"mapped_channel": None}
+
+    def clean_typed(self) -> str:
+        typed: str = self.cleaned_data["typed"].strip()
+        if typed.replace(",", "") != str(self._count):
+            raise forms.ValidationError(f"Type {self._count}, the number of devices that will be gone.")
+        return typed

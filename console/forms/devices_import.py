@@ -1,0 +1,64 @@
+"""A table of devices to import: uploaded, pasted, or carried from the page that showed what it would do."""
+
+from typing import Any
+
+from django import forms
+from django.core import signing
+
+from thingscale.accounts.models import User
+from thingscale.lib.table import MAX_BYTES
+
+CARRIED_SECONDS = 30 * 60
+MAX_CARRIED = 2_000_000  # characters, packed: what Django takes in a field without a setting of ours
+
+
+class ImportForm(forms.Form):
+    """`cleaned_data` has `table`, its bytes, and `sure`: the person has seen what it would do. The table is
+    carried by the page itself, packed and signed, so that nothing has to be kept here meanwhile."""
+
+    file = forms.FileField(
+        label="CSV file", required=False, widget=forms.FileInput(attrs={"accept": ".csv,text/csv,text/plain"})
+    )
+    text = forms.CharField(
+        label="Or paste it here",
+        required=False,
+        strip=False,
+        widget=forms.Textarea(attrs={"class": "mono", "rows": 8, "spellcheck": "false", "wrap": "off"}),
+    )
+    carried = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._salt = f"console.devices.import:{user.pk}"
+
+    def clean_file(self) -> Any:
+        file = self.cleaned_data["file"]
+        if file and file.size > MAX_BYTES:
+            raise forms.ValidationError(
+                f"The file has more than {MAX_BYTES // 2**20} MB: import it in parts."
+            )
+        return file
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        if carried := cleaned.get("carried"):
+            return cleaned | {"table": self._unpack(carried), "sure": True}
+        if file := cleaned.get("file"):
+            return cleaned | {"table": file.read(), "sure": False}
+        if not cleaned.get("text") and not self.errors:
+            self.add_error("file", "Choose a file, or paste the table below.")
+        return cleaned | {"table": cleaned.get("text", "").encode(), "sure": False}
+
+    def _unpack(self, carried: str) -> bytes:
+        try:
+            text: str = signing.loads(carried, salt=self._salt, max_age=CARRIED_SECONDS)
+        except signing.BadSignature:
+            raise forms.ValidationError(
+                "This preview is older than 30 minutes: give the table again."
+            ) from None
+        return text.encode()
+
+    def pack(self, table: bytes) -> str | None:
+        """None: too large to be carried."""
+        packed = signing.dumps(table.decode(), salt=self._salt, compress=True)
+        return packed if len(packed) <= MAX_CARRIED else None

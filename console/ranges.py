@@ -1,0 +1,91 @@
+"""The range of time that a stream page shows, from its query string."""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from django.http import QueryDict
+from django.utils import timezone
+
+from thingscale.lib.clock import parse_sharp_end, parse_start
+
+PRESETS = {
+    "1h": ("1 hour", timedelta(hours=1)),
+    "6h": ("6 hours", timedelta(hours=6)),
+    "24h": ("24 hours", timedelta(hours=24)),
+    "7d": ("7 days", timedelta(days=7)),
+    "30d": ("30 days", timedelta(days=30)),
+    "365d": ("1 year", timedelta(days=365)),
+}
+DEFAULT = "24h"
+
+
+class Range(NamedTuple):
+    """Both ends inclusive. `preset` is its name where the range ends now, and so moves on."""
+
+    start: datetime
+    end: datetime
+    preset: str = ""
+    errors: dict[str, str] = {}
+
+    @property
+    def live(self) -> bool:
+        return bool(self.preset)
+
+    @property
+    def width(self) -> timedelta:
+        return self.end - self.start
+
+    @property
+    def width_in_words(self) -> str:
+        seconds = round(self.width.total_seconds())
+        for size, word in ((86_400, "day"), (3600, "hour"), (60, "minute")):
+            if seconds >= size:
+                count = round(seconds / size)
+                return f"{count} {word}{'s' * (count > 1)}"
+        return "1 minute"
+
+    def shifted(self, widths: int) -> "Range":
+        return Range(self.start + widths * self.width, self.end + widths * self.width)
+
+    def query(self, zone: ZoneInfo) -> str:
+        if self.preset:
+            return urlencode({"range": self.preset})
+        return urlencode({"start": local(self.start, zone), "end": local(self.end, zone)})
+
+
+def local(moment: datetime, zone: ZoneInfo) -> str:
+    """As a browser's date and time input takes it."""
+    return moment.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def read(parameters: QueryDict, zone: ZoneInfo, newest: datetime | None) -> Range:
+    """What is asked for; else the last day, or the last day with data if that is longer ago."""
+    if "start" in parameters or "end" in parameters:
+        return _between(parameters, zone)
+    if (name := parameters.get("range", "")) in PRESETS:
+        return ending_now(name)
+    usual = ending_now(DEFAULT)
+    if newest is None or newest >= usual.start:
+        return usual
+    return Range(newest - usual.width, newest + timedelta(seconds=1))
+
+
+def ending_now(name: str) -> Range:
+    now = timezone.now()
+    return Range(now - PRESETS[name][1], now, name)
+
+
+def _between(parameters: QueryDict, zone: ZoneInfo) -> Range:
+    usual, errors = ending_now(DEFAULT), {}
+    found = {"start": usual.start, "end": usual.end}
+    for name, parse in (("start", parse_start), ("end", parse_sharp_end)):
+        try:
+            if text := parameters.get(name, "").strip():
+                found[name] = parse(text, zone)
+        except ValueError as error:
+            errors[name] = f"It {error}."
+    if not errors and found["start"] >= found["end"]:
+        errors["end"] = "The end must come after the start."
+    return usual._replace(errors=errors) if errors else Range(found["start"], found["end"])

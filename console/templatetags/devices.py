@@ -1,0 +1,64 @@
+"""How a device is shown."""
+
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from console.forms.devices import titled
+from thingscale.devices.models import SILENT_AFTER
+
+register = template.Library()
+
+TONES = {"new": "accent", "enabled": "ok", "disabled": "bad", "unmapped": "warn", "silent": "warn"}
+
+
+def states(device: Any) -> list[str]:
+    """Of a device read with_last_seen(); what matters most comes first."""
+    if device.activate_at is None:
+        return ["new"]
+    if not device.enabled:
+        return ["disabled"]
+    if device.mapped_channel_id is None:
+        return ["unmapped", "enabled"]
+    heard = device.last_seen is not None and device.last_seen >= timezone.now() - SILENT_AFTER
+    return ["enabled"] if heard else ["silent", "enabled"]
+
+
+def _badges(words: list[str]) -> SafeString:
+    text = '<span class="badge badge-{}">{}</span>'
+    return format_html_join(" ", text, ((TONES[word], word) for word in words))
+
+
+@register.filter
+def badge(device: Any) -> SafeString:
+    return _badges(states(device)[:1])
+
+
+@register.filter
+def badges(device: Any) -> SafeString:
+    return _badges(states(device))
+
+
+@register.filter
+def visible(device_id: str) -> SafeString:
+    """Any character may be in a device id: blanks at its ends would not be seen without quotes."""
+    text = device_id if device_id == device_id.strip() else f"“{device_id}”"
+    return format_html('<span class="device-id">{}</span>', text)
+
+
+register.filter(titled)
+
+
+@register.simple_tag
+def channel_options(channels: Any) -> SafeString:
+    """For a datalist."""
+    return format_html_join("", '<option value="{}">', ((titled(channel),) for channel in channels))
+
+
+@register.filter
+def proto(version: int) -> str:
+    """Of MQTT, as people know it."""
+    return {3: "3.1", 4: "3.1.1", 5: "5"}.get(version, str(version))

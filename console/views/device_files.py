@@ -1,0 +1,86 @@
+"""Devices as CSV: in, with a look at what it would do, and out."""
+
+from collections.abc import Iterable
+from itertools import chain
+
+from django.contrib import messages
+from django.http import HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+
+from console.forms.devices_import import ImportForm
+from console.request import UserRequest
+from console.selection import selection
+from console.views.devices import SECTION
+from thingscale.lib import table
+from thingscale.streams import sheet
+from thingscale.streams.actions import import_devices
+from thingscale.streams.sheet import Fault, Report
+
+SHOWN_ERRORS = 100
+EDITABLE = 64 * 1024  # bytes of a file with errors that are put into the page to be mended there
+EXAMPLES = (
+    ("sensor-001", "Freezer, left", "true", "", "thermometer", "Hall 1", "Acme"),
+    ("sensor-002", "Freezer, right", "true", "", "thermometer", "Hall 1", "Acme"),
+)
+
+
+def import_csv(request: UserRequest) -> HttpResponse:
+    """First a look: nothing is written. Then, with the same table checked again, all or nothing."""
+    form = ImportForm(request.POST or None, request.FILES or None, user=request.user)
+    if not form.is_valid():
+        return _page(request, form)
+    given, sure = form.cleaned_data["table"], form.cleaned_data["sure"]
+    report = _report(request, given, dry_run=not sure)
+    if sure and not report.errors:
+        made = "1 device" if report.created == 1 else f"{report.created:,} devices"
+        messages.success(request, f"Imported: {made} made, {report.updated:,} changed.")
+        return redirect("devices")
+    carried = None if report.errors else form.pack(given)
+    if carried is None and not report.errors:
+        report = report._replace(errors=[Fault(1, "", "The table is too large: import it in parts.")])
+    return _page(request, _again(request, given), report, carried)
+
+
+def _report(request: UserRequest, given: bytes, dry_run: bool) -> Report:
+    try:
+        rows = table.read(given, sheet.COLUMNS, sheet.KEY)
+    except table.Unreadable as fault:
+        return Report(0, 0, [Fault(fault.line, "", fault.message)])
+    if not rows:
+        return Report(0, 0, [Fault(1, "", "There is no device in it: a line each, below the first one.")])
+    return import_devices(request.user, rows, dry_run=dry_run)
+
+
+def _again(request: UserRequest, given: bytes) -> ImportForm:
+    text = given.decode("utf-8-sig", errors="replace") if len(given) <= EDITABLE else ""
+    return ImportForm(user=request.user, initial={"text": text})
+
+
+def _page(
+    request: UserRequest, form: ImportForm, report: Report | None = None, carried: str | None = None
+) -> HttpResponse:
+    context: dict[str, object] = {
+        "form": form,
+        "report": report,
+        "carried": carried,
+        "columns": sheet.COLUMNS,
+    }
+    if report:
+        context |= {"errors": report.errors[:SHOWN_ERRORS], "beyond": len(report.errors) - SHOWN_ERRORS}
+    return render(request, "console/device/import.html", SECTION | context)
+
+
+def export_csv(request: UserRequest) -> StreamingHttpResponse:
+    rows = sheet.export_rows(selection(request.GET).devices(request.user))
+    return _download(f"devices-{timezone.localdate():%Y-%m-%d}.csv", rows)
+
+
+def example_csv(request: UserRequest) -> StreamingHttpResponse:
+    return _download("devices-example.csv", EXAMPLES)
+
+
+def _download(name: str, rows: Iterable[tuple[str, ...]]) -> StreamingHttpResponse:
+    lines = table.write(chain([sheet.COLUMNS], rows))
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8", headers=headers)

@@ -1,0 +1,150 @@
+"""The page of a device: its state, its messages, and how it sends."""
+
+import json
+import shlex
+from codecs import getincrementaldecoder
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.db.models import Q, TextField
+from django.db.models.functions import Cast
+from django.http import HttpResponse
+from django.shortcuts import render
+
+from console.request import UserRequest
+from console.views.devices import SECTION, get_device, suggested
+from thingscale.accounts.models import Token
+from thingscale.devices.models import Command, Device, RejectedMessage
+from thingscale.devices.presence import connected
+from thingscale.streams.models import Channel
+from thingscale.streams.queries import newest_of_device
+
+DATAPOINTS = 20
+LOOK_AT = 500  # newest datapoints of the channel
+CHARACTERS = 300  # of a value
+REJECTED = 20
+COMMANDS = 20
+SESSIONS = 20
+MASK = "•" * 8
+SAMPLE = '{"temp": 21.5}'
+
+
+class Told(NamedTuple):
+    """Something a device sent, as a table shows it."""
+
+    at: Any
+    tag: str | None
+    value: str
+    cut: bool
+
+
+def detail(request: UserRequest, pk: int) -> HttpResponse:
+    device = get_device(request, pk)
+    context = {
+        "device": device,
+        "datapoints": _datapoints(device),
+        "look_at": LOOK_AT,
+        "held": _held(device),
+        "rejected": [_rejected(message) for message in _refused(request, device)],
+        "commands": [_command(command) for command in device.commands.order_by("-pk")[:COMMANDS]],
+        "sessions": _sessions(request, device),
+        "ways": _ways(request, device),
+        "stores": device.enabled and device.mapped_channel_id is not None,
+        "state": _state(device),
+    }
+    if device.mapped_channel_id is None:
+        channels = Channel.objects.for_user(request.user)
+        context |= {"channels": suggested(request), "number": channels.free_number()}
+    return render(request, "console/device/detail.html", SECTION | context)
+
+
+def _datapoints(device: Device) -> list[Told]:
+    if device.mapped_channel_id is None:
+        return []
+    found = newest_of_device(device.mapped_channel_id, device.pk, DATAPOINTS, LOOK_AT, CHARACTERS)
+    return [Told(point.at, point.tag, point.value, point.length > CHARACTERS) for point in found]
+
+
+def _held(device: Device) -> list[Told]:
+    """Newest first; the values as PostgreSQL has them, so that a number keeps every digit."""
+    texts = device.held.annotate(text=Cast("value", TextField())).order_by("-pk")
+    found = texts.values_list("received_at", "tag", "text")
+    return [Told(at, tag, text[:CHARACTERS], len(text) > CHARACTERS) for at, tag, text in found]
+
+
+def _refused(request: UserRequest, device: Device) -> Any:
+    found = RejectedMessage.objects.for_user(request.user).filter(device_id=device.device_id)
+    return found.order_by("-pk")[:REJECTED]
+
+
+def _rejected(message: RejectedMessage) -> dict[str, Any]:
+    return {"message": message, "excerpt": excerpt(bytes(message.payload))}
+
+
+def _command(command: Command) -> dict[str, Any]:
+    payload = bytes(command.payload)
+    shown = excerpt(payload[:CHARACTERS])
+    return {"command": command, "excerpt": shown, "cut": len(payload) > CHARACTERS}
+
+
+def excerpt(payload: bytes) -> str:
+    """As text if it is that, else in hex. It may have been cut within a character."""
+    try:
+        text = getincrementaldecoder("utf-8")().decode(payload)
+    except UnicodeDecodeError:
+        return payload.hex(" ")
+    readable = all(character.isprintable() or character in "\r\n\t" for character in text)
+    return text if readable else payload.hex(" ")
+
+
+def _sessions(request: UserRequest, device: Device) -> Any:
+    """By the form recommended for client ids: `DEVICE_something`."""
+    own = Q(client_id=device.device_id) | Q(client_id__startswith=f"{device.device_id}_")
+    return connected(request.user).filter(own)[:SESSIONS]
+
+
+def _state(device: Device) -> list[tuple[str, str]]:
+    """Names and JSON values, text without its quotes."""
+    state = device.state if isinstance(device.state, dict) else {}
+    return [
+        (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for name, value in state.items()
+    ]
+
+
+def _ways(request: UserRequest, device: Device) -> list[dict[str, str]]:
+    """Commands that send something as this device, with the token and with it masked."""
+    token = Token.objects.current(request.user, Token.Kind.DEVICE)
+    shown = [("HTTP", _curl), ("MQTT", _mosquitto)]
+    return [
+        {
+            "name": name,
+            "masked": command(request, device.device_id, MASK),
+            "full": command(request, device.device_id, token.plain),
+        }
+        for name, command in shown
+    ]
+
+
+def _curl(request: UserRequest, device_id: str, token: str) -> str:
+    url = f"{settings.PUBLIC_URL or request.build_absolute_uri('/').rstrip('/')}/post_v2/"
+    headers = [f"X-DEVICETOKEN: {token}", f"X-DEVICEID: {device_id}"]
+    lines = [f"curl {url}", *(f"  -H {_quoted(header)}" for header in headers), f"  -d {_quoted(SAMPLE)}"]
+    return " \\\n".join(lines)
+
+
+def _mosquitto(request: UserRequest, device_id: str, token: str) -> str:
+    host = urlsplit(settings.PUBLIC_URL or request.build_absolute_uri("/")).hostname
+    lines = [
+        f"mosquitto_pub -h {host} -p {settings.MQTT_PORT} -q 1",
+        f"  -u {request.user.user_id} -P {token}",
+        f"  -t {_quoted(f'{token}/json/{device_id}')}",
+        f"  -m {_quoted(SAMPLE)}",
+    ]
+    return " \\\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    quoted = shlex.quote(text)
+    return quoted if quoted.startswith("'") else f"'{quoted}'"

@@ -1,0 +1,102 @@
+"""A channel's datapoints: charts, a table, files."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.dateparse import parse_datetime
+
+from console import ranges
+from console.paging import PAGE
+from console.request import UserRequest
+from thingscale.streams import charts, export
+from thingscale.streams.browse import table_page
+from thingscale.streams.models import Channel, Tag
+from thingscale.streams.queries import LAST, Key, Selection
+
+FILES: dict[str, tuple[str, Callable[[Selection], Iterator[bytes]]]] = {
+    "csv": (export.CSV, export.csv),
+    "ndjson": (export.LINES, export.lines),
+}
+MAX_SOURCES = 1000  # suggested; any number can be typed
+MAX_PIXELS = 4000
+
+
+def index(request: UserRequest) -> HttpResponse:
+    """The channel asked for, else the one that was written to last."""
+    number = request.GET.get("channel", "").split(" ")[0]
+    if number.isdecimal() and len(number) < 11:
+        return redirect("stream", int(number))
+    newest = Channel.objects.for_user(request.user).newest_first().first()
+    if newest is not None:
+        return redirect("stream", newest.number)
+    return render(request, "console/stream/empty.html", {"section": "streams"})
+
+
+def detail(request: UserRequest, number: int) -> HttpResponse:
+    channel = _channel(request, number)
+    shown = ranges.read(request.GET, request.user.zone, channel.last_update)
+    tags = list(Tag.objects.filter(channel=channel))
+    selection = _selection(request, channel, shown, tags)
+    before = _key(request.GET.get("before", ""))
+    rows = table_page(selection, PAGE + 1, before or LAST)
+    context = {
+        "section": "streams",
+        "channel": channel,
+        "sources": Channel.objects.for_user(request.user).only("number", "name")[:MAX_SOURCES],
+        "range": shown,
+        "presets": ranges.PRESETS,
+        "start": ranges.local(shown.start, request.user.zone),
+        "end": ranges.local(shown.end, request.user.zone),
+        "earlier": shown.shifted(-1).query(request.user.zone),
+        "later": shown.shifted(1).query(request.user.zone),
+        "tags": tags,
+        "tag": request.GET.get("tag", ""),
+        "rows": rows[:PAGE],
+        "next": rows[PAGE - 1].key if len(rows) > PAGE else None,
+        "before": before,
+    }
+    return render(request, "console/stream/detail.html", context)
+
+
+def chart(request: UserRequest, number: int) -> HttpResponse:
+    """JSON for chart.js; see streams/charts.py."""
+    channel = _channel(request, number)
+    shown = ranges.read(request.GET, request.user.zone, channel.last_update)
+    selection = _selection(request, channel, shown, list(Tag.objects.filter(channel=channel)))
+    pixels = request.GET.get("pixels", "")
+    width = min(int(pixels), MAX_PIXELS) if pixels.isdecimal() and len(pixels) < 6 else 1000
+    return HttpResponse(charts.chart(selection, width).json(), content_type="application/json")
+
+
+def download(request: UserRequest, number: int, form: str) -> StreamingHttpResponse:
+    channel = _channel(request, number)
+    shown = ranges.read(request.GET, request.user.zone, channel.last_update)
+    selection = _selection(request, channel, shown, list(Tag.objects.filter(channel=channel)))
+    media_type, written = FILES[form]
+    answer = StreamingHttpResponse(written(selection), content_type=media_type)
+    answer["Content-Disposition"] = f'attachment; filename="channel-{number}.{form}"'
+    return answer
+
+
+def _channel(request: UserRequest, number: int) -> Any:
+    return get_object_or_404(Channel.objects.for_user(request.user).with_totals(), number=number)
+
+
+def _selection(request: UserRequest, channel: Any, shown: ranges.Range, tags: list[Tag]) -> Selection:
+    selection = Selection(channel.pk, request.user.locale, shown.start, shown.end)
+    name = request.GET.get("tag", "")
+    if not name:
+        return selection
+    for tag in tags:
+        if tag.name == name:
+            return selection._replace(tag=tag.pk)
+    raise Http404
+
+
+def _key(text: str) -> Key | None:
+    at, _, number = text.rpartition(",")
+    if parse_datetime(at.replace(" ", "+")) and number.isdecimal() and len(number) < 19:
+        return at.replace(" ", "+"), int(number)
+    return None

@@ -1,0 +1,131 @@
+"""The metrics page of a process: Prometheus' text form at /metrics, and /healthz and /readyz beside it.
+
+It has a port of its own, for the inside of the network: it asks for no password.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from django.conf import settings
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from ingest.message import Status
+from ingest.service import Ingest
+
+log = logging.getLogger(__name__)
+
+Gauges = Callable[[], dict[str, int]]
+TEXT = "text/plain; charset=utf-8"
+READ_SECONDS = 5
+
+
+class Figures:
+    """A collector, as prometheus_client asks for. Counters begin at 0 with the process."""
+
+    def __init__(self, ingest: Ingest, gauges: Gauges) -> None:
+        self._ingest = ingest
+        self._pipeline = ingest.pipeline
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._messages()
+        figures, pipeline = self._pipeline.metrics, self._pipeline
+        yield _counter("dropped", "QoS 0 messages dropped while the queue was full", figures.dropped)
+        yield _counter(
+            "unauthorized", "Messages with a token that is nobody's (broker mode)", figures.unauthorized
+        )
+        yield _counter("batches", "Transactions committed", figures.batches)
+        yield _counter("batch_messages", "Messages of all those transactions", figures.messages)
+        yield _counter(
+            "commit_seconds", "Time from taking a batch to its commit", figures.commit_seconds_total
+        )
+        yield _gauge("last_batch_size", "Messages of the last transaction", figures.batch_size)
+        yield _gauge("last_commit_seconds", "Time that the last transaction took", figures.commit_seconds)
+        yield _gauge("queue_messages", "Messages taken and not yet stored", pipeline.queued)
+        yield _gauge("queue_bytes", "Payload bytes of those", pipeline.queued_bytes)
+        yield _gauge("ready", "1 while the database is there", int(self._ingest.ready))
+        for name, value in self._gauges().items():
+            yield _gauge(name, name.replace("_", " ").capitalize(), value)
+
+    def _messages(self) -> Metric:
+        family = CounterMetricFamily(
+            "thingscale_messages", "Messages committed, by what became of them", labels=["status"]
+        )
+        for status in Status:
+            family.add_metric([status.value], self._pipeline.metrics.outcomes[status])
+        return family
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(f"thingscale_{name}", text, value=value)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"thingscale_{name}", text, value=value)
+
+
+class Page:
+    """Port 0: none. A port that is taken is said once and does not stop the process."""
+
+    def __init__(self, port: int, ingest: Ingest, gauges: Gauges = dict) -> None:
+        self._port = port
+        self._ingest = ingest
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(Figures(ingest, gauges))
+        ProcessCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+        self._server: ThreadingHTTPServer | None = None
+
+    def start(self) -> None:
+        if not self._port:
+            return
+        try:
+            self._server = ThreadingHTTPServer((settings.METRICS_BIND, self._port), self._handler())
+        except OSError as error:
+            log.error("No metrics on port %d: %s", self._port, error.strerror)
+            return
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+
+    def stop(self) -> None:
+        if self._server:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def answer(self, path: str) -> tuple[int, str, bytes]:
+        """Status, content type, body."""
+        match path:
+            case "/metrics":
+                return 200, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry)
+            case "/healthz":
+                return 200, TEXT, b"OK"
+            case "/readyz" if self._ingest.ready:
+                return 200, TEXT, b"OK"
+            case "/readyz":
+                return 503, TEXT, b"DATABASE_UNAVAILABLE"
+        return 404, TEXT, b"There are /metrics, /healthz and /readyz."
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        page = self
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = READ_SECONDS
+
+            def do_GET(self) -> None:
+                status, content_type, body = page.answer(self.path.split("?")[0])
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Nothing: it is asked every few seconds."""
+
+        return Handler

@@ -1,0 +1,51 @@
+"""What open pages hear of a batch: little, however many messages of their user are in it."""
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from ingest.batch import Batch, Item
+from ingest.message import STORED, Kind
+from thingscale.watch import MAX_MESSAGES, PAGES
+
+log = logging.getLogger(__name__)
+
+
+def tell(batch: Batch) -> None:
+    """After the commit. Costs nothing when nobody looks, and fails nobody."""
+    if not PAGES.watched:
+        return
+    try:
+        for user, places in _places(batch.items, PAGES.watched).items():
+            messages = [batch.told(place) for place in _chosen(batch, places)]
+            PAGES.tell(user, _counts(batch, places), messages)
+    except Exception:  # to store it again would be worse
+        log.exception("Open pages were not told of a batch")
+
+
+def _places(items: Sequence[Item], users: Collection[int]) -> dict[int, list[int]]:
+    """Of the messages of each of these users, in order."""
+    found: dict[int, list[int]] = {}
+    for place, item in enumerate(items):
+        user = item[0][0]
+        if user in users:
+            found.setdefault(user, []).append(place)
+    return found
+
+
+def _chosen(batch: Batch, places: list[int]) -> list[int]:
+    """The last messages, and the last datapoint of each device and tag."""
+    items, outcomes, state = batch.items, batch.outcomes, Kind.STATE
+    newest: dict[tuple[str, str | None], int] = {}
+    for place in places:
+        raw = items[place][0]
+        if raw[3] is not state and outcomes[place] is STORED:
+            newest[raw[1], raw[2]] = place
+    return sorted({*newest.values(), *places[-MAX_MESSAGES:]})
+
+
+def _counts(batch: Batch, places: list[int]) -> Counter[str]:
+    others = [outcome for place in places if (outcome := batch.outcomes[place]) is not STORED]
+    counts = Counter(outcome.status.value for outcome in others)
+    counts["stored"] += len(places) - len(others)
+    return counts

@@ -1,0 +1,129 @@
+"""The stream page: ranges, the table, files, and what another user sees."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.test import Client
+from support import Account
+
+from thingscale.accounts.actions import update_account
+from thingscale.lib.clock import now_us, to_us
+from thingscale.streams.actions import Point, create_tag, store_points
+
+SignIn = Callable[[Account], Client]
+MINUTE = 60_000_000
+
+
+def fill(account: Account, count: int = 3, ending: int | None = None, tag: str | None = None) -> None:
+    """A datapoint a minute, the values 0, 1, 2 ..., the last one at `ending`."""
+    last = now_us() - MINUTE if ending is None else ending
+    points = [Point(tag, b'{"n": %d}' % n, last - (count - 1 - n) * MINUTE) for n in range(count)]
+    store_points(account.channel(7), points)
+
+
+def test_without_a_channel_the_page_says_what_to_do(account: Account, signed_in: SignIn) -> None:
+    assert "Make the first channel" in signed_in(account).get("/streams/").text
+
+
+def test_streams_leads_to_the_channel_written_to_last(account: Account, signed_in: SignIn) -> None:
+    account.channel(0)
+    fill(account)
+    client = signed_in(account)
+    assert client.get("/streams/").headers["Location"] == "/streams/7/"
+    assert client.get("/streams/?channel=0").headers["Location"] == "/streams/0/"
+
+
+def test_an_empty_channel(account: Account, signed_in: SignIn) -> None:
+    account.channel(7)
+    assert "Nothing has been stored in this channel yet" in signed_in(account).get("/streams/7/").text
+
+
+def test_the_table_is_newest_first_and_paged(account: Account, signed_in: SignIn) -> None:
+    fill(account, 120)
+    client = signed_in(account)
+    seen, path = [], "/streams/7/?range=24h"
+    while path:
+        context = client.get(path).context
+        seen += [row.value for row in context["rows"]]
+        key = context["next"]
+        path = f"/streams/7/?range=24h&before={key[0]},{key[1]}" if key else ""
+    assert seen == [f'{{"n": {n}}}' for n in range(119, -1, -1)]
+
+
+def test_data_of_last_year_is_shown_at_once(account: Account, signed_in: SignIn) -> None:
+    fill(account, ending=to_us(datetime(2025, 3, 1, 12, tzinfo=UTC)))
+    page = signed_in(account).get("/streams/7/")
+    assert [row.value for row in page.context["rows"]] == ['{"n": 2}', '{"n": 1}', '{"n": 0}']
+    assert not page.context["range"].live
+
+
+def test_a_range_is_read_in_the_zone_of_the_user(account: Account, signed_in: SignIn) -> None:
+    update_account(account.user, {"locale": "Asia/Kolkata"})
+    fill(account, ending=to_us(datetime(2026, 1, 1, 6, 32, tzinfo=UTC)))  # 12:02 in Kolkata
+    page = signed_in(account).get("/streams/7/?start=2026-01-01T12:01&end=2026-01-01T12:02")
+    assert [row.value for row in page.context["rows"]] == ['{"n": 2}', '{"n": 1}']
+    assert "2026-01-01 12:02:00" in page.text
+
+
+def test_earlier_and_later_move_by_the_width(account: Account, signed_in: SignIn) -> None:
+    account.channel(7)
+    context = signed_in(account).get("/streams/7/?start=2026-01-01T12:00:00&end=2026-01-01T13:00:00").context
+    assert context["earlier"] == "start=2026-01-01T11%3A00%3A00&end=2026-01-01T12%3A00%3A00"
+    assert context["range"].width_in_words == "1 hour"
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("start=yesterday", "must look like"),
+        ("start=2026-01-02T00:00&end=2026-01-01T00:00", "The end must come after the start"),
+    ],
+)
+def test_a_range_that_is_none(account: Account, signed_in: SignIn, query: str, said: str) -> None:
+    account.channel(7)
+    assert said in signed_in(account).get(f"/streams/7/?{query}").text
+
+
+def test_only_a_tag(account: Account, signed_in: SignIn) -> None:
+    fill(account, 2, tag="kitchen")
+    fill(account, 3)
+    client = signed_in(account)
+    assert len(client.get("/streams/7/?tag=kitchen").context["rows"]) == 2
+    assert client.get("/streams/7/?tag=cellar").status_code == 404
+
+
+def test_files_hold_the_range(account: Account, signed_in: SignIn) -> None:
+    fill(account)
+    client = signed_in(account)
+    csv = client.get("/streams/7/data.csv?range=1h")
+    assert csv.headers["Content-Disposition"] == 'attachment; filename="channel-7.csv"'
+    assert [line.split(",")[4] for line in csv.getvalue().decode().split("\r\n")[:-1]] == ["n", "0", "1", "2"]
+    lines = client.get("/streams/7/data.ndjson?range=1h").getvalue().decode().splitlines()
+    assert len(lines) == 3
+
+
+def test_the_chart_has_the_points(account: Account, signed_in: SignIn) -> None:
+    fill(account)
+    series = signed_in(account).get("/streams/7/chart.json?range=1h&pixels=500").json()["series"]
+    assert [each["key"] for each in series] == ["n"]
+    assert [v for v in series[0]["v"] if v is not None] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("path", ["", "chart.json", "data.csv", "data.ndjson"])
+def test_an_outsider_finds_nothing(account: Account, outsider: Account, signed_in: SignIn, path: str) -> None:
+    fill(account)
+    assert signed_in(outsider).get(f"/streams/7/{path}").status_code == 404
+
+
+def test_a_tag_of_another_channel_is_not_found(account: Account, signed_in: SignIn) -> None:
+    create_tag(account.channel(8), "kitchen")
+    account.channel(7)
+    assert signed_in(account).get("/streams/7/?tag=kitchen").status_code == 404
+
+
+def test_a_live_range_has_no_end(account: Account, signed_in: SignIn) -> None:
+    fill(account)
+    page = signed_in(account).get("/streams/7/?range=1h")
+    assert 'data-live="true"' in page.text
+    assert page.context["range"].width == timedelta(hours=1)

@@ -1,0 +1,93 @@
+"""What is published to devices is recorded, and so is what could not be."""
+
+import pytest
+from pytest_django import Settings
+
+from thingscale import mqtt
+from thingscale.accounts.actions import rotate_token
+from thingscale.accounts.models import Token, User
+from thingscale.devices.actions import create_device
+from thingscale.devices.commands import record, send
+from thingscale.devices.models import Command, Device
+from thingscale.lib.errors import Refused
+
+Sent = list[tuple[str, bytes, int]]
+
+
+@pytest.fixture
+def device(user: User) -> Device:
+    return create_device(user, "d1")
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
+    """What the broker gets."""
+    found: Sent = []
+    monkeypatch.setattr(mqtt, "publish", lambda *message: found.append(message))
+    return found
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def publish(topic: str, payload: bytes, qos: int) -> None:
+        raise mqtt.Unavailable
+
+    monkeypatch.setattr(mqtt, "publish", publish)
+
+
+def history(user: User) -> list[tuple[str, bytes, int, str, str]]:
+    found = Command.objects.for_user(user).order_by("id").select_related("device")
+    return [(c.device.device_id, bytes(c.payload), c.qos, c.result, c.by) for c in found]
+
+
+def test_what_is_sent_is_recorded(user: User, outsider: User, device: Device, sent: Sent) -> None:
+    command = send(user, device, b"on\0\xff", 1, Command.By.CONSOLE)
+    assert sent == [(f"{user.user_id}/d1/subscribe", b"on\0\xff", 1)]
+    assert history(user) == [("d1", b"on\0\xff", 1, "sent", "console")]
+    assert Command.objects.get() == command
+    assert history(outsider) == []
+
+
+def test_what_could_not_be_sent_is_recorded(user: User, device: Device, away: None) -> None:
+    with pytest.raises(Refused, match="publish again") as caught:
+        send(user, device, b"on", 0, Command.By.API)
+    assert caught.value.code == "BROKER_UNAVAILABLE"
+    assert history(user) == [("d1", b"on", 0, "BROKER_UNAVAILABLE", "api")]
+
+
+def test_in_broker_mode_each_valid_token_has_its_topic(
+    user: User, device: Device, sent: Sent, settings: Settings
+) -> None:
+    settings.INGEST_MODE = "broker"
+    rotate_token(user, Token.Kind.DEVICE)
+    send(user, device, b"on", 0, Command.By.API)
+    tokens = Token.objects.live().filter(user=user, kind=Token.Kind.DEVICE)
+    assert {topic for topic, _, _ in sent} == {f"{token.plain}/d1/subscribe" for token in tokens}
+    assert (len(sent), len(history(user))) == (2, 1)
+
+
+def test_the_newest_of_each_user_are_kept(
+    user: User, outsider: User, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Command, "KEPT", 3)
+    other = create_device(outsider, "d1")
+    record(Command(user=outsider, device=other, payload=b"0", qos=0, by=Command.By.API))
+    for number in range(5):
+        record(Command(user=user, device=device, payload=b"%d" % number, qos=0, by=Command.By.API))
+    assert [payload for _, payload, *_ in history(user)] == [b"2", b"3", b"4"]
+    assert len(history(outsider)) == 1
+
+
+def test_they_go_with_their_device(user: User, device: Device, sent: Sent) -> None:
+    send(user, device, b"on", 0, Command.By.API)
+    device.delete()
+    assert history(user) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_device_deleted_meanwhile_is_no_error(
+    user: User, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt, "publish", lambda *_: Device.objects.all().delete())
+    send(user, device, b"on", 0, Command.By.API)
+    assert history(user) == []

@@ -1,0 +1,60 @@
+"""The metrics page of the ingest process, while it works and while its database is away."""
+
+from collections.abc import Iterator
+from http.client import HTTPConnection
+
+import pytest
+from mqtt_clients import Device
+from prometheus_client.parser import text_string_to_metric_families
+from stack import Stack, free_port, wait_until
+from support import Account
+
+
+@pytest.fixture
+def watched(transactional_db: None) -> Iterator[tuple[Stack, int]]:
+    port = free_port()
+    stack = Stack(THINGSCALE_METRICS_PORT=str(port))
+    stack.ensure("ingest")
+    yield stack, port
+    stack.stop()
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    body = answer.read().decode()
+    connection.close()
+    return answer.status, body
+
+
+def figures(port: int) -> dict[str, float]:
+    """By name, with the status of a message behind it."""
+    families = text_string_to_metric_families(get(port, "/metrics")[1])
+    return {
+        ":".join([sample.name, *sample.labels.values()]): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_messages_are_counted_by_what_became_of_them(watched: tuple[Stack, int], account: Account) -> None:
+    stack, port = watched
+    account.device("d1")
+    with Device(stack, account) as device:
+        for payload in (b"1", b"2", b"3", b"no json"):
+            device.publish("json/d1", payload, qos=1)
+        found = figures(port)
+    assert found["thingscale_messages_total:stored"] == 3
+    assert found["thingscale_messages_total:rejected"] == 1
+    assert found["thingscale_batch_messages_total"] == 4
+    assert found["thingscale_connections"] == 1
+    assert found["thingscale_queue_messages"] == 0
+    assert found["process_resident_memory_bytes"] > 2**20
+
+
+def test_alive_ready_and_nothing_else(watched: tuple[Stack, int]) -> None:
+    port = watched[1]
+    wait_until(lambda: get(port, "/readyz") == (200, "OK"))
+    assert get(port, "/healthz") == (200, "OK")
+    assert get(port, "/else")[0] == 404

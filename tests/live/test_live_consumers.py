@@ -1,0 +1,90 @@
+"""What a socket does in the moments that a real browser seldom brings about."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from channels.exceptions import StopConsumer
+from redis.exceptions import ConnectionError
+
+from thingscale.live import consumers
+from thingscale.live.consumers import TRY_LATER, LiveConsumer
+from thingscale.live.routing import from_own_page
+
+Sent = list[dict[str, Any]]
+
+
+def make(sent: Sent, seconds: float = 0) -> LiveConsumer:
+    """Its browser takes a message in `seconds`."""
+
+    async def send(message: dict[str, Any]) -> None:
+        await asyncio.sleep(seconds)
+        sent.append(message)
+
+    consumer = LiveConsumer()
+    consumer.base_send = send
+    return consumer
+
+
+def test_a_slow_browser_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "SEND_SECONDS", 0.01)
+    with pytest.raises(StopConsumer):
+        asyncio.run(make([], seconds=10)._send({"type": "ready"}))
+
+
+def test_nothing_is_sent_after_the_end() -> None:
+    sent: Sent = []
+
+    async def end_twice() -> None:
+        consumer = make(sent)
+        await consumer._postpone(ConnectionError())
+        await consumer._end(4401)
+        await consumer._send({"type": "ready"})
+
+    asyncio.run(end_twice())
+    assert sent == [{"type": "websocket.close", "code": TRY_LATER}]
+
+
+def test_a_value_reaches_the_page_as_it_was_stored() -> None:
+    """Every digit of a number; a deleted channel's value not at all."""
+    sent: Sent = []
+    newest: dict[str, Any] = {"tag": None, "device": "d1", "at": "2026-01-31T13:45:30.123Z"}
+    values = {7: "0.10000000000000000001", 8: None, 9: "1"}
+    update = {
+        "latest": [newest | {"channel": channel, "value": value} for channel, value in values.items()],
+        "messages": [{"channel": 9}, {"channel": None}, {"channel": 7}],
+    }
+    consumer = make(sent)
+    consumer._numbers = {7: 0, 8: 1}
+
+    async def learn(channels: set[int]) -> None:
+        assert channels == {7, 8, 9}
+
+    consumer._learn = learn  # type: ignore[method-assign]
+    asyncio.run(consumer.live_update({"update": update}))
+    text = sent[0]["text"]
+    assert '"value":0.10000000000000000001' in text
+    told = json.loads(text)
+    assert [(entry["channel"], entry["value"]) for entry in told["latest"]] == [(0, 0.1), (1, None)]
+    assert [line["channel"] for line in told["messages"]] == [None, None, 0]
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "own"),
+    [
+        (b"https://iot.example", b"iot.example", True),
+        (b"https://IoT.example:8443", b"iot.example:8443", True),
+        (b"http://[::1]:8000", b"[::1]:8000", True),
+        (b"https://iot.example.evil.example", b"iot.example", False),
+        (b"https://iot.example@evil.example", b"iot.example", False),
+        (b"https://evil.example/iot.example", b"iot.example", False),
+        (b"https://iot.example:8443", b"iot.example", False),
+        (b"file://iot.example", b"iot.example", False),
+        (b"https://[", b"iot.example", False),
+        (b"null", b"iot.example", False),
+        (b"", b"", False),
+    ],
+)
+def test_only_own_pages_may_open_a_socket(origin: bytes, host: bytes, own: bool) -> None:
+    assert from_own_page({b"origin": origin, b"host": host}) is own

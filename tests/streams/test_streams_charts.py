@@ -1,0 +1,273 @@
+"""Charts: what is drawn is true, at most two numbers a pixel, and pauses are pauses."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from thingscale.accounts.models import User
+from thingscale.lib.clock import to_us
+from thingscale.lib.errors import Refused
+from thingscale.streams import actions, extremes
+from thingscale.streams.charts import Series, chart, with_pauses
+from thingscale.streams.models import Channel, Tag
+from thingscale.streams.queries import Selection
+
+START = datetime(2026, 3, 1, tzinfo=UTC)  # the month has a change to summer time in most of Europe
+MONTH = timedelta(days=30)
+START_MS = to_us(START) // 1000
+
+
+@pytest.fixture
+def channel(user: User) -> Channel:
+    streams = [{"key": "temp", "label": "Temperature", "unit": "°C"}, {"key": "zone:humid", "unit": "%"}]
+    return actions.create_channel(user, 7, streams=streams)
+
+
+def store(
+    channel: Channel, *values: Any, step: float = 60, first: datetime = START, tag: str | None = None
+) -> None:
+    """Values, or JSON texts in bytes, `step` seconds apart."""
+    texts = [value if isinstance(value, bytes) else json.dumps(value).encode() for value in values]
+    at = (to_us(first + number * timedelta(seconds=step)) for number in range(len(values)))
+    actions.store_points(channel, [actions.Point(tag, *point) for point in zip(texts, at, strict=False)])
+
+
+def store_many(channel: Channel, rows: int, value: str, days: int = 30) -> None:
+    """An expression over i, from 0, spread evenly over the days."""
+    store(channel, 0)  # makes the partition
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM datapoint")
+        cursor.execute(
+            f"""INSERT INTO datapoint (channel, at, value)
+            SELECT %s, %s + interval '1 day' * %s * i / %s, {value} FROM generate_series(0, %s - 1) AS i""",
+            [channel.pk, START, days, rows, rows],
+        )
+
+
+def over(channel: Channel, length: timedelta = timedelta(days=1), tag: int | None = None) -> Selection:
+    return Selection(channel.pk, "UTC", START, START + length, tag)
+
+
+def minutes(series: Series) -> list[tuple[float, float | None]]:
+    return [((at - START_MS) / 60_000, value) for at, value in zip(series.t, series.v, strict=True)]
+
+
+def numbers(series: Series) -> list[float]:
+    return [value for value in series.v if value is not None]
+
+
+def test_few_datapoints_are_shown_as_they_are(channel: Channel) -> None:
+    store(channel, {"temp": 20.5}, {"temp": 21}, {"temp": 20.5})
+    shown = chart(over(channel), 100)
+    (series,) = shown.series
+    assert (series.key, series.tag, series.label, series.unit) == ("temp", None, "Temperature", "°C")
+    assert minutes(series) == [(0, 20.5), (1, 21), (2, 20.5)]
+    assert (shown.reduced, shown.points, shown.left_out) == (False, 3, 0)
+    assert (shown.start, shown.end) == (START_MS, START_MS + 86_400_000)
+
+
+def test_the_json_is_what_the_browser_reads(channel: Channel) -> None:
+    store(channel, {"temp": 20.5}, tag="kitchen")
+    assert json.loads(chart(over(channel), 100).json()) == {
+        "start": START_MS,
+        "end": START_MS + 86_400_000,
+        "reduced": False,
+        "points": 1,
+        "left_out": 0,
+        "series": [
+            {
+                "key": "temp",
+                "tag": "kitchen",
+                "label": "Temperature",
+                "unit": "°C",
+                "t": [START_MS],
+                "v": [20.5],
+            }
+        ],
+    }
+
+
+def test_each_number_inside_the_values_is_a_series(channel: Channel) -> None:
+    store(
+        channel, {"temp": 1, "zone": {"humid": 2, "deep": {"er": 3}}, "list": [4], "text": "5", "on": True}, 6
+    )
+    store(channel, "7", None, [8], {}, {"value": 9}, first=START + timedelta(minutes=2))
+    found = {each.key: (each.label, each.unit, numbers(each)) for each in chart(over(channel), 100).series}
+    assert found == {
+        "temp": ("Temperature", "°C", [1]),
+        "zone:humid": ("zone:humid", "%", [2]),
+        "value": ("value", "", [6, 9]),
+        "zone:deep:er": ("zone:deep:er", "", [3]),
+    }
+    assert list(found) == ["temp", "zone:humid", "value", "zone:deep:er"]  # named ones first
+
+
+def test_a_text_now_and_then_is_left_out(channel: Channel) -> None:
+    store(
+        channel,
+        {"temp": 1},
+        {"temp": "n/a"},
+        {"temp": None},
+        {"temp": False},
+        {"temp": {"x": "y"}},
+        {"temp": 2},
+    )
+    (series,) = chart(over(channel), 100).series
+    assert numbers(series) == [1, 2]
+
+
+def test_numbers_beyond_a_double(channel: Channel) -> None:
+    store(channel, 2**53 + 1, 10**30, -(10**299), b"1e400", b"-1e400", b"1e-400", 0, b"1" * 400)
+    (series,) = chart(over(channel), 100).series
+    assert numbers(series) == [float(2**53), 1e30, -1e299, 0.0]
+
+
+def test_a_channel_without_datapoints(channel: Channel) -> None:
+    shown = chart(Selection(channel.pk, "UTC"), 1000)
+    assert (shown.series, shown.points, shown.reduced) == ([], 0, False)
+    assert shown.start == shown.end
+    assert chart(over(channel), 1000).series == []
+
+
+def test_one_datapoint(channel: Channel) -> None:
+    store(channel, 5)
+    assert minutes(chart(over(channel), 1000).series[0]) == [(0, 5)]
+
+
+@pytest.mark.parametrize("pixels", [-1, 0, 1, 10**9])
+def test_odd_widths(channel: Channel, pixels: int) -> None:
+    store(channel, *range(10))
+    values = numbers(chart(over(channel), pixels).series[0])
+    assert values == ([0, 9] if pixels <= 1 else list(range(10)))
+
+
+def test_datapoints_of_one_millisecond_are_told_apart(channel: Channel) -> None:
+    store(channel, 5, 6, 7, step=0.0001)
+    (series,) = chart(over(channel), 100).series
+    assert (series.t, series.v) == ([START_MS, START_MS + 1], [5, 7])
+
+
+def test_an_open_range_is_from_the_first_datapoint_until_now(channel: Channel) -> None:
+    store(channel, 1, 2)
+    shown = chart(Selection(channel.pk, "UTC"), 100)
+    assert shown.start == START_MS
+    assert abs(shown.end - to_us(timezone.now()) // 1000) < 10_000
+    store(channel, 3, first=timezone.now() + timedelta(days=1))
+    assert numbers(chart(Selection(channel.pk, "UTC"), 100).series[0]) == [1, 2, 3]
+
+
+def test_tags_are_series_of_their_own(channel: Channel) -> None:
+    store(channel, {"temp": 1})
+    store(channel, {"temp": 2}, tag="kitchen")
+    store(channel, {"temp": 3}, tag="bath")
+    assert {(each.key, each.tag, *each.v) for each in chart(over(channel), 100).series} == {
+        ("temp", None, 1),
+        ("temp", "kitchen", 2),
+        ("temp", "bath", 3),
+    }
+    bath = Tag.objects.get(name="bath")
+    assert [(each.tag, each.v) for each in chart(over(channel, tag=bath.pk), 100).series] == [("bath", [3])]
+
+
+def test_other_channels_are_not_shown(channel: Channel, outsider: User) -> None:
+    store(actions.create_channel(outsider, 7), 1)
+    assert chart(over(channel), 100).series == []
+
+
+def test_series_past_the_limit_are_counted(channel: Channel) -> None:
+    store(channel, {"temp": 1, **{f"a{number:03}": number for number in range(80)}})
+    shown = chart(over(channel), 100)
+    assert [each.key for each in shown.series] == ["temp", *(f"a{number:03}" for number in range(49))]
+    assert (shown.left_out, shown.points) == (31, 50)
+
+
+def test_one_spike_among_half_a_million(channel: Channel) -> None:
+    store_many(
+        channel, 500_000, "jsonb_build_object('temp', CASE i WHEN 312345 THEN 99 ELSE 20 + i %% 10 END)"
+    )
+    shown = chart(over(channel, MONTH), 1000)
+    (series,) = shown.series
+    assert (shown.reduced, shown.points) == (True, 500_000)
+    assert len(series.t) <= 2002
+    assert [at for at, value in zip(series.t, series.v, strict=True) if value == 99] == [
+        START_MS + round(312345 * 30 * 86_400_000 / 500_000)
+    ]
+    assert set(numbers(series)) == {20, 29, 99}
+    assert series.t == sorted(series.t)
+
+
+def test_a_reduced_series_keeps_both_ends_of_its_line(channel: Channel) -> None:
+    store_many(channel, 10_000, "to_jsonb(i)")
+    (series,) = chart(over(channel, MONTH), 100).series
+    assert (series.v[0], series.v[-1], len(series.v)) == (0, 9999, 200)
+    assert numbers(series) == sorted(numbers(series))
+
+
+def test_equal_values_stay_a_line_from_end_to_end(channel: Channel) -> None:
+    store_many(channel, 10_000, "'20'")
+    (series,) = chart(over(channel, MONTH), 100).series
+    assert set(series.v) == {20}
+    assert series.t[0] == START_MS
+    assert series.t[-1] == START_MS + 9999 * 259_200
+
+
+def test_a_pause_breaks_the_line(channel: Channel) -> None:
+    store(channel, *range(60))
+    store(channel, *range(60), first=START + timedelta(hours=5))
+    (series,) = chart(over(channel), 1000).series
+    assert [at for at, value in minutes(series) if value is None] == [(59 + 300) / 2]
+
+
+def test_a_pause_in_a_reduced_series(channel: Channel) -> None:
+    store_many(channel, 50_000, "CASE WHEN i BETWEEN 20000 AND 29999 THEN '\"-\"' ELSE '1' END::jsonb")
+    (series,) = chart(over(channel, MONTH), 1000).series
+    breaks = [at for at, value in minutes(series) if value is None]
+    assert breaks == [pytest.approx(25_000 * 30 * 1440 / 50_000, abs=1)]
+
+
+def test_a_rare_series_beside_a_frequent_one_has_no_breaks(channel: Channel) -> None:
+    store_many(
+        channel,
+        20_000,
+        "jsonb_build_object('temp', i, CASE i %% 1000 WHEN 0 THEN 'daily' ELSE 'temp' END, i)",
+    )
+    daily, temp = sorted(chart(over(channel, MONTH), 500).series, key=lambda each: each.key)
+    assert (len(daily.v), daily.v.count(None), temp.v.count(None)) == (20, 0, 0)
+
+
+def test_pauses_are_measured_by_what_is_usual() -> None:
+    def breaks(*times: int, shortest: float = 0) -> int:
+        return sum(value is None for _, value in with_pauses([(at, 1.0) for at in times], shortest))
+
+    assert breaks() == breaks(1) == breaks(1, 10**9) == 0
+    assert breaks(0, 10, 20, 30, 80) == 0
+    assert breaks(0, 10, 20, 30, 81) == 1
+    assert breaks(0, 10, 20, 30, 81, shortest=51) == 0
+    assert breaks(0, 1, 2, 3, 1000, 1001, 1002, 1003, 5000) == 2
+
+
+def test_what_takes_too_long_is_refused(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+    store_many(channel, 50_000, "to_jsonb(i)")
+    monkeypatch.setattr(extremes, "TIMEOUT", "1ms")
+    with pytest.raises(Refused, match="shorter range") as caught:
+        chart(over(channel, MONTH), 100)
+    assert caught.value.code == "RANGE_TOO_LARGE"
+    monkeypatch.undo()
+    assert chart(over(channel, MONTH), 100).series
+
+
+def test_the_settings_of_the_session_come_back(channel: Channel) -> None:
+    def settings() -> Iterator[str]:
+        with connection.cursor() as cursor:
+            for name in ("jit", "enable_sort", "statement_timeout"):
+                cursor.execute(f"SHOW {name}")
+                yield cursor.fetchone()[0]
+
+    before = list(settings())
+    chart(over(channel), 100)
+    assert list(settings()) == before

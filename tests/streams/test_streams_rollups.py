@@ -1,0 +1,260 @@
+"""Rollups are true whatever happens to the datapoints, or they are not used."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from threading import Thread
+
+import psycopg
+import pytest
+from django.db import connection
+from django.db.backends.utils import CursorWrapper
+from django.utils import timezone
+from series import fill
+
+from thingscale.accounts.models import User
+from thingscale.lib.clock import now_us, to_us
+from thingscale.streams import actions, charts, retention, rollups, writer
+from thingscale.streams.models import Channel, RolledUntil, Rollup, StaleHour, Tag
+from thingscale.streams.queries import Selection
+from thingscale.streams.rollups import HOUR, Hours
+
+HOURS = 48
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def begin() -> datetime:
+    """Of the first of HOURS hours that are over."""
+    return rollups.hour_of(timezone.now() - rollups.SETTLED) - HOURS * HOUR
+
+
+@pytest.fixture
+def channel(user: User) -> Channel:
+    with connection.cursor() as cursor:  # what tests with real commits have left
+        cursor.execute("DELETE FROM datapoint")
+    return actions.create_channel(user, 0)
+
+
+@pytest.fixture(autouse=True)
+def _always_rolled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(charts, "RAW_ROWS", 0)
+
+
+def store(channel: Channel, *points: tuple[datetime, float], tag: str | None = None) -> None:
+    actions.store_points(
+        channel, [actions.Point(tag, str(value).encode(), to_us(at)) for at, value in points]
+    )
+
+
+def sine(begin: datetime, hours: int = HOURS) -> list[tuple[datetime, float]]:
+    """A number every ten minutes, each another."""
+    return [(begin + timedelta(minutes=10 * n, seconds=n), (n * 7919) % 10007 / 10) for n in range(6 * hours)]
+
+
+def drawn(channel: Channel, start: datetime, end: datetime | None = None) -> list[tuple[int, float | None]]:
+    """The first series over the range, or nothing."""
+    chart = charts.chart(Selection(channel.pk, "UTC", start, end or timezone.now()), 100)
+    assert len(chart.series) < 2
+    return [point for each in chart.series for point in zip(each.t, each.v, strict=True)]
+
+
+def from_datapoints(channel: Channel, start: datetime) -> list[tuple[int, float | None]]:
+    """What would be drawn if there were no rollups."""
+    known = list(RolledUntil.objects.all())
+    RolledUntil.objects.all().delete()
+    found = drawn(channel, start)
+    RolledUntil.objects.bulk_create(known)
+    return found
+
+
+def roll_up() -> int:
+    """Of how many hours; nothing is left."""
+    rolled = rollups.roll_up(10)
+    assert not StaleHour.objects.filter(hour__lt=RolledUntil.objects.get().hour).exists()
+    return rolled
+
+
+def test_a_chart_is_the_same_with_rollups(channel: Channel, begin: datetime) -> None:
+    store(channel, *sine(begin + timedelta(minutes=17), HOURS + 1))
+    start = begin + timedelta(minutes=30)
+    raw = from_datapoints(channel, start)
+    assert roll_up() == HOURS
+    assert Rollup.objects.count() == HOURS
+    assert drawn(channel, start) == raw
+    assert len(raw) > HOURS
+
+
+def test_rollups_are_read_and_datapoints_are_not(channel: Channel, begin: datetime) -> None:
+    store(channel, *sine(begin))
+    roll_up()
+    Rollup.objects.filter(hour=begin).update(high=12345)
+    assert 12345 in [value for _, value in drawn(channel, begin)]
+
+
+def test_an_hour_waits_until_its_last_batches_are_in(channel: Channel) -> None:
+    store(channel, (timezone.now(), 1))
+    assert roll_up() == 0
+    assert RolledUntil.objects.get().hour <= timezone.now() - rollups.SETTLED
+    assert not Rollup.objects.exists()
+
+
+def test_the_first_time_takes_what_is_there_and_then_only_what_is_new(
+    channel: Channel, begin: datetime
+) -> None:
+    store(channel, *sine(begin))
+    StaleHour.objects.all().delete()
+    assert roll_up() == HOURS
+    assert roll_up() == 0
+    RolledUntil.objects.update(hour=begin + 46 * HOUR)
+    assert roll_up() == 2
+
+
+def test_late_datapoints_mark_their_hour_in_the_same_transaction(channel: Channel, begin: datetime) -> None:
+    store(channel, *sine(begin))
+    roll_up()
+    late = begin + timedelta(hours=5, minutes=1)
+    store(channel, (late, 7777), (late + HOUR, 7778), (timezone.now(), 1))
+    assert [hour for (hour,) in StaleHour.objects.order_by("hour").values_list("hour")] == [
+        begin + 5 * HOUR,
+        begin + 6 * HOUR,
+    ]
+    assert {7777, 7778} < {value for _, value in drawn(channel, begin)}
+    raw = from_datapoints(channel, begin)
+    assert roll_up() == 2
+    assert drawn(channel, begin) == raw
+
+
+def test_datapoints_of_the_last_minutes_mark_nothing(channel: Channel) -> None:
+    rows = [writer.Row(channel.pk, now_us() - age * 1_000_000, None, None, b"1", None) for age in (0, 290)]
+    actions.store(rows)
+    assert not StaleHour.objects.exists()
+    actions.store([rows[0]._replace(at=now_us() - 301_000_000)])
+    assert StaleHour.objects.count() == 1
+
+
+def test_what_comes_while_an_hour_is_rolled_up_is_not_overlooked(
+    channel: Channel, begin: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(channel, *sine(begin))
+    late = (begin + timedelta(hours=3, minutes=2), 999.5)
+    original: Callable[[CursorWrapper, int, datetime, datetime], None] = rollups._roll_up_range
+
+    def roll_up_range_and_store(cursor: CursorWrapper, *arguments: object) -> None:
+        original(cursor, *arguments)  # type: ignore[arg-type]
+        store(channel, late)
+
+    monkeypatch.setattr(rollups, "_roll_up_range", roll_up_range_and_store)
+    rollups.advance()
+    assert rollups._roll_up_some() == HOURS
+    monkeypatch.undo()
+    monkeypatch.setattr(charts, "RAW_ROWS", 0)
+    assert StaleHour.objects.get().hour == begin + 3 * HOUR
+    assert 999.5 in [value for _, value in drawn(channel, begin)]
+    assert roll_up() == 1
+    assert 999.5 in [value for _, value in drawn(channel, begin)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_late_datapoints_that_are_not_committed_yet_keep_their_mark(
+    channel: Channel, begin: datetime
+) -> None:
+    store(channel, *sine(begin, 3))
+    rollups.advance()
+    late = writer.Row(channel.pk, to_us(begin) + 1_000_000, None, None, b"-5", None)
+    with psycopg.connect(**connection.get_connection_params()) as other, other.cursor() as cursor:
+        writer.write(cursor, [late])
+        rolling = Thread(target=_roll_up_in_thread)
+        rolling.start()
+        rolling.join(0.5)
+        assert rolling.is_alive()  # unmarking waits
+    rolling.join(10)
+    assert [hour for (hour,) in StaleHour.objects.values_list("hour")] == [begin]
+    assert drawn(channel, begin)[1] == (to_us(begin) // 1000 + 1000, -5)
+    roll_up()
+    assert Rollup.objects.get(hour=begin).low == -5
+
+
+def _roll_up_in_thread() -> None:
+    rollups._roll_up_some()
+    connection.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_process_at_a_time_rolls_up(channel: Channel, begin: datetime) -> None:
+    store(channel, *sine(begin))
+    rollups.advance()
+    with psycopg.connect(**connection.get_connection_params()) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [rollups.LOCK])
+        assert rollups._roll_up_some() == 0
+    assert rollups._roll_up_some() == HOURS
+
+
+@pytest.mark.parametrize("minutes", [0, 1, 60, 5 * 60 + 25, 48 * 60])
+def test_retention_takes_the_rollups_along(channel: Channel, begin: datetime, minutes: int) -> None:
+    store(channel, *sine(begin))
+    roll_up()
+    retention.delete_before(channel.pk, begin + timedelta(minutes=minutes))
+    raw = from_datapoints(channel, begin)
+    assert drawn(channel, begin) == raw
+    roll_up()
+    assert drawn(channel, begin) == raw
+    assert Rollup.objects.count() == HOURS - minutes // 60
+
+
+def test_a_deleted_tag_takes_its_rollups_along(channel: Channel, begin: datetime) -> None:
+    store(channel, *sine(begin))
+    store(channel, (begin, 5), tag="kitchen")
+    roll_up()
+    tag = Tag.objects.get()
+    assert Rollup.objects.filter(tag=tag.pk).count() == 1
+    actions.delete_tag(tag)
+    assert not Rollup.objects.filter(tag=tag.pk).exists()
+    assert drawn(channel, begin) == from_datapoints(channel, begin)
+
+
+def test_a_purged_channel_leaves_nothing(channel: Channel, user: User, begin: datetime) -> None:
+    other = actions.create_channel(user, 1)
+    for each in (channel, other):
+        store(each, *sine(begin))
+    roll_up()
+    actions.delete_channel(channel)
+    retention.purge_deleted_channels()
+    roll_up()
+    assert set(Rollup.objects.values_list("channel", flat=True)) == {other.pk}
+
+
+def test_a_tag_alone_is_drawn_from_its_rollups(channel: Channel, begin: datetime) -> None:
+    store(channel, *sine(begin))
+    store(channel, *((at, -value) for at, value in sine(begin)), tag="kitchen")
+    roll_up()
+    selection = Selection(channel.pk, "UTC", begin, timezone.now(), Tag.objects.get().pk)
+    (series,) = charts.chart(selection, 100).series
+    assert series.tag == "kitchen"
+    assert max(value for value in series.v if value is not None) <= 0
+
+
+def test_endless_new_keys_do_not_fill_the_rollups(channel: Channel, begin: datetime) -> None:
+    value = "{" + ",".join(f'"k{number}":1' for number in range(500)) + "}"
+    actions.store_points(channel, [actions.Point(None, value.encode(), to_us(begin))])
+    roll_up()
+    assert Rollup.objects.count() == rollups.MAX_PATHS
+
+
+def test_many_datapoints_in_one_hour(channel: Channel, begin: datetime) -> None:
+    fill(channel, 5000, at=begin)
+    assert roll_up() == 1
+    rollup = Rollup.objects.get()
+    assert (rollup.numbers, rollup.low, rollup.high) == (5000, 0, 4999)
+
+
+def test_what_is_read_besides_rollups() -> None:
+    def others(first: int, until: int, *stale: int) -> list[tuple[float, float]]:
+        """From 11:30 until before 17:30; hours after noon."""
+        hours = Hours(NOON + first * HOUR, NOON + until * HOUR, [NOON + each * HOUR for each in stale])
+        found = hours.others(NOON - HOUR / 2, NOON + 5.5 * HOUR - timedelta(microseconds=1))
+        return [(round((a - NOON) / HOUR, 6), round((b - NOON) / HOUR, 6)) for a, b in found]
+
+    assert others(0, 5) == [(-0.5, 0), (5, 5.5)]
+    assert others(0, 5, 0) == [(-0.5, 1), (5, 5.5)]
+    assert others(0, 5, 2, 3) == [(-0.5, 0), (2, 4), (5, 5.5)]
+    assert others(0, 5, 0, 1, 2, 3, 4) == [(-0.5, 5.5)]

@@ -1,0 +1,89 @@
+"""A table that people keep in a spreadsheet: CSV as such programs write it, to rows and back."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+MAX_BYTES = 5 * 2**20
+MAX_ROWS = 10_000
+_DELIMITERS = ",;\t"
+
+
+class Row(NamedTuple):
+    line: int  # where it begins in the file, from 1
+    cells: dict[str, str]  # by column
+
+
+class Unreadable(Exception):
+    """The file as a whole is refused: where, and one sentence that says what to do."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+        self.message = message
+
+
+def read(data: bytes, columns: Sequence[str], required: str) -> list[Row]:
+    """UTF-8 with or without a byte order mark, comma, semicolon or tab, the columns' names in the first line,
+    in any order; `required` has to be among them. Raises Unreadable."""
+    text = _decoded(data)
+    first = text.split("\n", 1)[0]
+    delimiter = max(_DELIMITERS, key=first.count)
+    lines = _cells(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    line, names = next(lines, (1, []))
+    header = _header(line, names, columns, required)
+    rows: list[Row] = []
+    for line, cells in lines:
+        if len(cells) != len(header):
+            raise Unreadable(line, f"This line has {len(cells)} columns, the first one {len(header)}.")
+        if len(rows) == MAX_ROWS:
+            raise Unreadable(line, f"A file has at most {MAX_ROWS} rows: send it in parts.")
+        rows.append(Row(line, dict(zip(header, cells, strict=True))))
+    return rows
+
+
+def write(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Line by line, with commas."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    for row in rows:
+        writer.writerow(row)
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+
+
+def _decoded(data: bytes) -> str:
+    if len(data) > MAX_BYTES:
+        raise Unreadable(1, f"The file has more than {MAX_BYTES // 2**20} MB: send it in parts.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise Unreadable(line, "The file is not UTF-8: save it as CSV UTF-8.") from None
+
+
+def _cells(reader: Any) -> Iterator[tuple[int, list[str]]]:
+    """Line and cells of what is not empty."""
+    line = 1
+    try:
+        for cells in reader:
+            if any(cells):
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise Unreadable(line, f"This line can't be read as CSV: {error}.") from None
+
+
+def _header(line: int, names: Sequence[str], columns: Sequence[str], required: str) -> list[str]:
+    header = [name.strip().lower() for name in names]
+    known = ", ".join(columns)
+    for name in header:
+        if name not in columns:
+            raise Unreadable(line, f"There is no column {name[:64]!r}: use {known}.")
+        if header.count(name) > 1:
+            raise Unreadable(line, f"The column {name} is there twice.")
+    if required not in header:
+        raise Unreadable(line, f"The first line has to name the columns, {required} among them.")
+    return header

@@ -1,0 +1,142 @@
+"""The socket of an open page: accepted first, since only then can the browser read why it is closed."""
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from importlib import import_module
+from typing import Any, ClassVar
+
+import orjson
+from channels.auth import get_user
+from channels.db import database_sync_to_async
+from channels.exceptions import StopConsumer
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+from django.db import Error
+from redis.exceptions import RedisError
+
+from thingscale import watch
+from thingscale.accounts.models import User
+from thingscale.streams.models import Channel
+
+log = logging.getLogger(__name__)
+
+BEAT_SECONDS = 10.0  # the mark is renewed, and the session looked at
+NOTICED_SECONDS = 2 * watch.TICK_SECONDS  # after this every writer has seen the mark
+SEND_SECONDS = 5.0  # then the browser is too slow
+MAX_SOCKETS = 20  # of a user, in this process
+
+SIGNED_OUT, TOO_MANY, TRY_LATER = 4401, 4429, 1013
+AWAY = (RedisError, Error)  # Valkey or PostgreSQL
+
+
+class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
+    """Sends `ready` once nothing can be missed any more, then updates. It expects nothing from the page."""
+
+    sockets: ClassVar[Counter[int]] = Counter()  # by user
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._user: int | None = None
+        self._beat: asyncio.Task[None] | None = None
+        self._numbers: dict[int, int] = {}  # channel's primary key -> number
+        self._ended = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.base_send = send  # Channels sets it only after it has reached Valkey
+        await self.accept()
+        try:
+            await super().__call__(scope, receive, send)
+        except AWAY as error:
+            await self._postpone(error)
+        finally:
+            await self._leave()
+
+    async def connect(self) -> None:
+        user = await self._signed_in()
+        if user is None:
+            await self._end(SIGNED_OUT)
+        elif self.sockets[user] >= MAX_SOCKETS:
+            await self._end(TOO_MANY)
+        else:
+            self._user = user
+            self.sockets[user] += 1
+            await self.channel_layer.group_add(watch.group(user), self.channel_name)
+            self._beat = asyncio.create_task(self._beating(user))
+
+    async def _postpone(self, error: Exception) -> None:
+        log.warning("A live page has to wait: %s", type(error).__name__)
+        await self._end(TRY_LATER)
+
+    async def _end(self, code: int) -> None:
+        """At most once, and nothing is sent after it: two tasks may come to it."""
+        if not self._ended:
+            self._ended = True
+            with contextlib.suppress(OSError):  # the browser was first
+                await self.close(code)
+
+    async def _leave(self) -> None:
+        if self._beat:
+            self._beat.cancel()
+        if self._user is None:
+            return
+        self.sockets[self._user] -= 1
+        if not self.sockets[self._user]:
+            del self.sockets[self._user]
+        with contextlib.suppress(*AWAY):
+            await self.channel_layer.group_discard(watch.group(self._user), self.channel_name)
+
+    async def _beating(self, user: int) -> None:
+        try:
+            await asyncio.to_thread(watch.mark, user)
+            await asyncio.sleep(NOTICED_SECONDS)
+            await self._send({"type": "ready"})
+            await asyncio.sleep(BEAT_SECONDS)
+            while await self._signed_in() == user:
+                await asyncio.to_thread(watch.mark, user)
+                await asyncio.sleep(BEAT_SECONDS)
+            await self._end(SIGNED_OUT)
+        except AWAY as error:
+            await self._postpone(error)
+        except StopConsumer:
+            pass  # the browser has gone
+
+    async def _signed_in(self) -> int | None:
+        """The user, if the session is still good."""
+        key = self.scope["cookies"].get(settings.SESSION_COOKIE_NAME)
+        session = import_module(settings.SESSION_ENGINE).SessionStore(key)
+        user = await get_user({"session": session})
+        return user.pk if isinstance(user, User) and user.is_active else None
+
+    async def live_update(self, event: dict[str, Any]) -> None:
+        update = event["update"]
+        await self._learn({entry["channel"] for entry in update["latest"]})
+        for entry in update["latest"] + update["messages"]:
+            entry["channel"] = self._numbers.get(entry["channel"])
+        latest = [
+            entry | {"value": None if entry["value"] is None else orjson.Fragment(entry["value"])}
+            for entry in update["latest"]
+            if entry["channel"] is not None  # deleted meanwhile
+        ]
+        await self._send({"type": "update"} | update | {"latest": latest})
+
+    async def _learn(self, channels: set[int]) -> None:
+        missing = channels - self._numbers.keys()
+        if missing:
+            self._numbers |= await database_sync_to_async(_numbers)(self._user, missing)
+
+    async def _send(self, content: dict[str, Any]) -> None:
+        """Ends the socket of a browser that is too slow, or gone."""
+        if self._ended:
+            return
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await self.send(orjson.dumps(content).decode())
+        except OSError:
+            raise StopConsumer from None
+
+
+def _numbers(user: int, channels: set[int]) -> dict[int, int]:
+    found = Channel.objects.filter(user=user, pk__in=channels)
+    return dict(found.values_list("pk", "number"))

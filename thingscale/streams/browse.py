@@ -1,0 +1,30 @@
+"""Datapoints as people look at them: a table, newest first, a page at a time."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from django.db import connection
+
+from thingscale.streams.queries import LAST, Key, Selection, template
+
+CHARACTERS = 1000  # shown of a value
+_TABLE = template("table_page.sql").substitute()
+
+
+class Row(NamedTuple):
+    at: datetime
+    id: int
+    tag: str | None
+    device_id: str | None  # None: written over REST, or the device is gone
+    value: str  # JSON text, cut
+
+    @property
+    def key(self) -> Key:
+        return self.at.isoformat(), self.id
+
+
+def table_page(selection: Selection, rows: int, before: Key = LAST) -> list[Row]:
+    place = {"rows": rows, "characters": CHARACTERS, "before_at": before[0], "before_id": before[1]}
+    with connection.cursor() as cursor:
+        cursor.execute(_TABLE, selection.parameters | place)
+        return [Row(*row) for row in cursor.fetchall()]

@@ -1,0 +1,35 @@
+"""A channel's datapoints as a file: what the API and the console both hand out.
+
+Each function gives parts of bytes, read page by page. A limit means the newest so many.
+"""
+
+from collections.abc import Iterator
+from itertools import chain
+
+from thingscale.streams import queries, tables
+from thingscale.streams.queries import Selection
+
+LINES, CSV = "application/x-ndjson", "text/csv"
+
+
+def lines(selection: Selection, limit: int | None = None) -> Iterator[bytes]:
+    """A JSON object a line, in the shape of the REST API."""
+    return _in_lines(read(selection, limit, queries.V2_LINES), "\n")
+
+
+def csv(selection: Selection, limit: int | None = None) -> Iterator[bytes]:
+    paths = tables.columns(selection)
+    rows = read(selection, limit, tables.form(paths))
+    return _in_lines(chain([tables.line(tables.names(paths))], rows), "\r\n")
+
+
+def read(selection: Selection, limit: int | None, form: queries.Form) -> Iterator[str]:
+    """Pages of text, the first of them already read: what fails, fails before an answer has begun."""
+    pages = queries.pages(selection, form) if limit is None else queries.newest(selection, limit, form)
+    first = next(pages, None)
+    return pages if first is None else chain([first], pages)
+
+
+def _in_lines(pages: Iterator[str], end: str) -> Iterator[bytes]:
+    for page in pages:
+        yield (page + end).encode()

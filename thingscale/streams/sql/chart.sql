@@ -1,0 +1,11 @@
+-- What a chart shows of `source`, see extremes.sql: of the first %(series)s pairs of path and tag, those of a
+-- named path before others, all buckets; of the rest one each, so that they can be counted.
+SELECT path, tag, count, low[1], round(low[2])::bigint, high[1], round(high[2])::bigint
+FROM (
+    SELECT
+        *,
+        dense_rank() OVER (ORDER BY path <> ALL (%(named)s::text[]), path COLLATE "C", tag) AS place,
+        row_number() OVER (PARTITION BY path, tag) AS nth
+    FROM ($source) AS found
+) AS ranked
+WHERE place <= %(series)s OR nth = 1

@@ -1,0 +1,23 @@
+-- A device's newest datapoints among the newest of its channel: the index knows no devices, and a look at a
+-- bounded number of rows costs the same in a channel of any size. Values are cut, for they may have 64 KiB;
+-- last of all, so that no other is even read.
+WITH newest AS (
+    SELECT at, id, device, tag, value
+    FROM datapoint
+    WHERE channel = %(channel)s
+    ORDER BY at DESC
+    LIMIT %(look_at)s
+), found AS (
+    SELECT at, id, tag, value
+    FROM newest
+    WHERE device = %(device)s
+    ORDER BY at DESC, id DESC
+    LIMIT %(rows)s
+)
+SELECT
+    at,
+    (SELECT name FROM streams_tag WHERE id = found.tag),
+    left(value::text, %(characters)s),
+    length(value::text)
+FROM found
+ORDER BY at DESC, id DESC

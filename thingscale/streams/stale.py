@@ -1,0 +1,32 @@
+"""Marks the hours whose rollups a change makes wrong, in the transaction that brings it.
+
+An hour is rolled up when it has been over for a while (rollups.py). Datapoints of the last minutes come
+before that, so that nearly all batches cost no more than a look at their oldest time.
+"""
+
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
+from pathlib import Path
+
+import psycopg
+
+from thingscale.lib.clock import from_us, now_us
+
+HOUR = 3_600_000_000  # microseconds
+LATE = 300_000_000  # microseconds: half of what rollups wait
+
+_MARK = (Path(__file__).parent / "sql" / "mark_stale.sql").read_text()
+_at = itemgetter(1)
+
+
+def mark_late(cursor: psycopg.Cursor, rows: Sequence[tuple[int, int, *tuple[object, ...]]]) -> None:
+    """Of (channel, time in microseconds since 1970, ...)."""
+    late = now_us() - LATE
+    if min(map(_at, rows)) < late:
+        mark(cursor, {(row[0], row[1] // HOUR * HOUR) for row in rows if row[1] < late})
+
+
+def mark(cursor: psycopg.Cursor, hours: Iterable[tuple[int, int]]) -> None:
+    """Channels and beginnings of hours, in microseconds since 1970."""
+    ordered = list(hours)
+    cursor.execute(_MARK, [[channel for channel, _ in ordered], [from_us(hour) for _, hour in ordered]])

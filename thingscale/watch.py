@@ -1,0 +1,191 @@
+"""What became of messages, told to the pages that their users have open (docs/decisions/0012-live.md).
+
+Sockets mark their user as watched in Valkey. Whoever stores asks `PAGES` whether that user is, and only then
+hands over; a thread tells the pages four times a second what has come together. Nothing here can hold up or
+fail a writer: the pages are a courtesy.
+"""
+
+import asyncio
+import functools
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import redis
+from channels.layers import get_channel_layer
+from django.conf import settings
+
+from thingscale.lib.clock import utc_text
+
+log = logging.getLogger(__name__)
+
+KEY = "thingscale:watched"
+MARK_SECONDS = 30  # how long a mark is good for; sockets renew it more often
+TICK_SECONDS = 0.25
+# Of one update to one user's pages:
+MAX_LATEST = 1_000
+MAX_MESSAGES = 50
+MAX_BYTES = 256 * 1024  # of newest values
+PREVIEW = 200  # characters
+
+
+class Told(NamedTuple):
+    """What became of one message, committed. `value` is its JSON text, or the payload if it was rejected."""
+
+    at: int  # microseconds since 1970 UTC
+    device: str | None
+    tag: str | None
+    kind: str
+    status: str  # stored, held, rejected, duplicate
+    reason: str | None
+    channel: int | None  # primary key, of a datapoint
+    value: bytes
+
+
+class Digest:
+    """What the pages of one user hear next. However much is added, it stays within the limits above."""
+
+    def __init__(self) -> None:
+        self.counts = Counter({"stored": 0, "held": 0, "rejected": 0, "duplicate": 0})
+        self.latest: dict[tuple[int, str | None], Told] = {}
+        self.messages: deque[Told] = deque(maxlen=MAX_MESSAGES)
+
+    def add(self, counts: Mapping[str, int], messages: Iterable[Told]) -> None:
+        """Messages in order; any but the last ones and the newest datapoints may be left out of them."""
+        self.counts.update(counts)
+        for told in messages:
+            self.messages.append(told)
+            if told.channel is not None:
+                self._add_newest((told.channel, told.tag), told)
+
+    def _add_newest(self, stream: tuple[int, str | None], told: Told) -> None:
+        known = self.latest.get(stream)
+        if known.at <= told.at if known else len(self.latest) < MAX_LATEST:
+            self.latest[stream] = told
+
+    def update(self) -> dict[str, Any]:
+        """As the pages get it, but for channels, which are primary keys, and newest values, which are JSON
+        text, or None for those that it has no room for."""
+        return {
+            "counts": dict(self.counts),
+            "latest": self._newest(),
+            "messages": [_line(told) for told in self.messages],
+            "dropped": self.counts.total() - len(self.messages),
+        }
+
+    def _newest(self) -> list[dict[str, Any]]:
+        room = MAX_BYTES
+        newest = []
+        for told in self.latest.values():
+            fits = len(told.value) <= room
+            room -= len(told.value) if fits else 0
+            value = told.value.decode() if fits else None
+            newest.append(
+                {
+                    "channel": told.channel,
+                    "tag": told.tag,
+                    "device": told.device,
+                    "at": utc_text(told.at),
+                    "value": value,
+                }
+            )
+        return newest
+
+
+def _line(told: Told) -> dict[str, Any]:
+    preview = told.value[: 4 * PREVIEW].decode(errors="replace")[:PREVIEW]
+    return told._asdict() | {"at": utc_text(told.at), "value": preview}
+
+
+class Pages:
+    """The open pages, as seen by a process that stores."""
+
+    def __init__(self) -> None:
+        self.watched: frozenset[int] | None = None  # users by primary key; None: not known yet
+        self._digests: dict[int, Digest] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._away = False
+
+    def start(self) -> None:
+        """Once a process, however often it is called."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="pages", daemon=True)
+                self._thread.start()
+
+    def hear(self, user: int) -> bool:
+        """Whether it is worth telling them; in doubt it is."""
+        return self.watched is None or user in self.watched
+
+    def tell(self, user: int, counts: Mapping[str, int], messages: Iterable[Told]) -> None:
+        """As Digest.add."""
+        self.start()
+        with self._lock:
+            self._digests.setdefault(user, Digest()).add(counts, messages)
+
+    def _run(self) -> None:
+        with asyncio.Runner() as runner:
+            while True:
+                self.round(runner)
+                time.sleep(TICK_SECONDS)
+
+    def round(self, runner: asyncio.Runner) -> None:
+        try:
+            self._send(runner)
+            self._away = False
+        except Exception as error:
+            self._nobody(error)
+
+    def _send(self, runner: asyncio.Runner) -> None:
+        self.watched = watched()
+        for user, digest in self._take().items():
+            if user in self.watched:
+                runner.run(publish(user, digest.update()))
+
+    def _nobody(self, error: Exception) -> None:
+        """Valkey is away: no page can be told anything."""
+        self.watched = frozenset()
+        self._take()
+        if not self._away:
+            log.warning("Open pages hear nothing until Valkey is back: %s", type(error).__name__)
+        self._away = True
+
+    def _take(self) -> dict[int, Digest]:
+        with self._lock:
+            taken, self._digests = self._digests, {}
+        return taken
+
+
+PAGES = Pages()
+
+
+def group(user: int) -> str:
+    return f"live.{user}"
+
+
+async def publish(user: int, update: dict[str, Any]) -> None:
+    """To the sockets of this user only."""
+    await get_channel_layer().group_send(group(user), {"type": "live.update", "update": update})
+
+
+def mark(user: int) -> None:
+    """This user has a page open."""
+    now = time.time()
+    with _valkey().pipeline() as commands:
+        commands.zremrangebyscore(KEY, "-inf", now)
+        commands.zadd(KEY, {str(user): now + MARK_SECONDS})
+        commands.execute()
+
+
+def watched() -> frozenset[int]:
+    found: Any = _valkey().zrange(KEY, f"{time.time()}", "+inf", byscore=True)
+    return frozenset(int(user) for user in found)
+
+
+@functools.cache
+def _valkey() -> redis.Redis:
+    return redis.Redis.from_url(settings.REDIS_URL, **settings.LIVE_VALKEY)
