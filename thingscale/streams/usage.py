@@ -14,5 +14,6 @@ class Storage(NamedTuple):
 
 
 def used_storage(user: User) -> Storage:
-    found = Latest.objects.filter(channel__user=user).aggregate(n=Sum("count"), size=Sum("bytes"))
+    kept = Latest.objects.shown().filter(channel__user=user)
+    found = kept.aggregate(n=Sum("count"), size=Sum("bytes"))
     return Storage(found["n"] or 0, found["size"] or 0)
