@@ -41,9 +41,10 @@ lock: $(VENV)/.installed-dev
 openapi: $(VENV)/.installed-dev
 	@$(BIN)/python manage.py write_openapi
 
-bench: $(VENV)/.installed-dev
+bench: $(VENV)/.installed-dev node_modules/.installed-dev
 	@$(BIN)/python manage.py with_servers -- python benchmarks/ingest_mqtt.py
 	@$(BIN)/python manage.py with_servers -- python benchmarks/rest_ranges.py
+	@$(BIN)/python manage.py with_servers -- python benchmarks/pages.py
 	@$(BIN)/python manage.py with_servers --only postgres -- python benchmarks/charts.py
 
 # The development requirements include the others.
