@@ -1,6 +1,7 @@
-"""The gateway follows a rotation of the device token at once."""
+"""The gateway follows a rotation of the device token, and the end of an account, at once."""
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,8 @@ from mqtt_clients import V5_PAHO, V311_PAHO, Device, Start, gateway
 from paho.mqtt.enums import MQTTProtocolVersion
 from support import Account
 
-from thingscale.accounts.actions import revoke_rotated_tokens, rotate_token
+from thingscale.accounts.actions import close_account, revoke_rotated_tokens, rotate_token, set_active
+from thingscale.accounts.models import User
 
 pytestmark = pytest.mark.e2e
 AT_ONCE = 2.0  # seconds
@@ -85,3 +87,20 @@ def test_a_durable_session_lives_on_under_the_new_token(stack: Start, account: A
         assert second.session_present
         assert second.payloads(1) == [b"1"]
         assert second.messages[0].topic == f"{new}/d1/subscribe"
+
+
+@pytest.mark.parametrize("end", [lambda user: set_active(user, False), close_account])
+def test_an_account_that_ends_is_cut_off(
+    stack: Start, account: Account, outsider: Account, end: Callable[[User], None]
+) -> None:
+    running = gateway(stack)
+    with (
+        Device(running, account, "in", V5_PAHO) as device,
+        Device(running, outsider, "other", V5_PAHO) as other,
+    ):
+        end(account.user)
+        assert device.wait_end(AT_ONCE) == NOT_AUTHORIZED
+        refused = Device(running, account, "refused", V5_PAHO)
+        assert refused.connect() == BAD_PASSWORD
+        refused.close()
+        assert other.ended is None
