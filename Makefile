@@ -44,6 +44,7 @@ openapi: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	@$(BIN)/python manage.py with_servers -- python benchmarks/ingest_mqtt.py
 	@$(BIN)/python manage.py with_servers -- python benchmarks/rest_ranges.py
+	@$(BIN)/python manage.py with_servers --only postgres -- python benchmarks/charts.py
 
 # The development requirements include the others.
 $(VENV)/.installed: requirements.txt | $(BIN)/pip

@@ -1,75 +1,26 @@
 """How many requests a second a user may send: CONTRACT 2 and docs/decisions/0011-rate-limits.md."""
 
-import logging
-import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django_ratelimit.core import get_usage
-from redis.exceptions import RedisError
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from thingscale.accounts.models import User
+from thingscale.circuit import Circuit
 from thingscale.lib.rates import Rate
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # at run time it imports this module
 
-log = logging.getLogger(__name__)
-
 WINDOW = 1  # seconds; see counters.py
 NEVER = 86_400  # the period that django-ratelimit is told, so that its windows don't end ours
 
 
-class Circuit:
-    """Keeps requests from waiting for a server that is away: after a failure nobody asks for `PAUSE`, then
-    one request tries."""
-
-    PAUSE = 5.0  # seconds
-    QUIET = 60.0  # between two lines in the log
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open_until = self._told = float("-inf")
-        self._failed = False
-
-    def ask(self, question: Callable[[], int]) -> int | None:
-        """None while the server is away."""
-        if not self._may_ask():
-            return None
-        try:
-            answer = question()
-        except (RedisError, OSError) as error:
-            self._fail(error)
-            return None
-        if self._failed:
-            self._failed, self._open_until = False, float("-inf")
-        return answer
-
-    def _may_ask(self) -> bool:
-        with self._lock:
-            now = time.monotonic()
-            if now < self._open_until:
-                return False
-            if self._failed:
-                self._open_until = now + self.PAUSE  # the others go on without
-            return True
-
-    def _fail(self, error: Exception) -> None:
-        with self._lock:
-            now = time.monotonic()
-            self._failed, self._open_until = True, now + self.PAUSE
-            if now < self._told + self.QUIET:
-                return
-            self._told = now
-        log.warning("Requests are not limited while Valkey is away: %s", type(error).__name__)
-
-
-circuit = Circuit()
+circuit = Circuit("Requests are not limited")
 
 
 class UserThrottle(BaseThrottle):

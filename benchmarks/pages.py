@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,13 +31,14 @@ from django.core.management import call_command  # noqa: E402
 from django.db import connection  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.test.utils import CaptureQueriesContext  # noqa: E402
+from django.utils import timezone  # noqa: E402
 from playwright.sync_api import Page  # noqa: E402
 from stack import Stack  # noqa: E402
 
 from thingscale.accounts.actions import create_account  # noqa: E402
 from thingscale.accounts.models import User  # noqa: E402
 from thingscale.devices.models import Device  # noqa: E402
-from thingscale.streams import retention  # noqa: E402
+from thingscale.streams import partitions, rollups  # noqa: E402
 from thingscale.streams.models import Channel  # noqa: E402
 
 DEVICES, CHANNELS = 10_000, 1000
@@ -116,7 +118,9 @@ def prepare(user: User, datapoints: int) -> None:
         ],
         batch_size=2000,
     )
-    retention.make_partitions()
+    connection.ensure_connection()
+    for days in (30, 0):  # the rows begin in the month before
+        partitions.make(connection.connection, partitions.month_of(timezone.now() - timedelta(days=days)))
     busy = min(BUSY, datapoints // 2)
     with connection.cursor() as cursor:
         fill = {"user": user.pk, "rows": busy, "first": 0, "last": 0}
@@ -126,6 +130,7 @@ def prepare(user: User, datapoints: int) -> None:
         )
         cursor.execute(_TOTALS)
         cursor.execute("VACUUM ANALYZE")
+    rollups.roll_up(3600)
 
 
 def served(user: User, paths: dict[str, str], runs: int) -> None:

@@ -3,9 +3,10 @@
 from django.conf import settings
 from django.http import HttpRequest
 
-THEMES = ("light", "dark")
+THEMES = ("light", "dark", "auto")
 
 
 def shell(request: HttpRequest) -> dict[str, object]:
     theme = request.COOKIES.get("theme")
-    return {"theme": theme if theme in THEMES else "", "signup_open": settings.SIGNUP}
+    chosen = theme if theme in THEMES and theme != "auto" else ""
+    return {"theme": chosen, "themes": THEMES, "signup_open": settings.SIGNUP}

@@ -11,6 +11,7 @@ from django.utils import timezone
 from thingscale.lib.clock import parse_sharp_end, parse_start
 
 PRESETS = {
+    "15m": ("15 min", timedelta(minutes=15)),
     "1h": ("1 hour", timedelta(hours=1)),
     "6h": ("6 hours", timedelta(hours=6)),
     "24h": ("24 hours", timedelta(hours=24)),
@@ -60,13 +61,16 @@ def local(moment: datetime, zone: ZoneInfo) -> str:
     return moment.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def read(parameters: QueryDict, zone: ZoneInfo, newest: datetime | None) -> Range:
-    """What is asked for; else the last day, or the last day with data if that is longer ago."""
+def read(parameters: QueryDict, zone: ZoneInfo, first: datetime | None, newest: datetime | None) -> Range:
+    """What is asked for; else the last day, or the last day with data if that is longer ago, or less where
+    there is less: a new device shall not draw its first minutes at the edge of an empty day."""
     if "start" in parameters or "end" in parameters:
         return _between(parameters, zone)
     if (name := parameters.get("range", "")) in PRESETS:
         return ending_now(name)
     usual = ending_now(DEFAULT)
+    if first is not None and first > usual.start:
+        return next(each for each in map(ending_now, PRESETS) if first >= each.start)
     if newest is None or newest >= usual.start:
         return usual
     return Range(newest - usual.width, newest + timedelta(seconds=1))

@@ -12,13 +12,20 @@ from console.views import (
     devices,
     home,
     inspector,
+    profile,
     publish,
+    rules,
+    security,
     start,
     streams,
 )
 
 urlpatterns = [
     path("signin/", account.SignIn.as_view(), name="signin"),
+    path("signin/code/", account.code, name="signin-code"),
+    path("signup/", account.signup, name="signup"),
+    path("reset/", account.reset, name="reset"),
+    path("reset/<uidb64>/<token>/", account.ResetConfirm.as_view(), name="reset-confirm"),
     path("signout/", LogoutView.as_view(), name="signout"),
     path("theme/", account.theme, name="theme"),
     path("channels/", channels.index, name="channels"),
@@ -46,7 +53,24 @@ urlpatterns = [
         path(f"streams/<int:number>/data.{form}", streams.download, {"form": form}, name=f"stream-{form}")
         for form in streams.FILES
     ],
-    path("profile/", home.home, name="profile"),
+    # account
+    path("profile/", profile.profile, name="profile"),
+    path("profile/email/", profile.email, name="profile-email"),
+    path("profile/password/", security.password, name="profile-password"),
+    path("profile/close/", profile.close, name="profile-close"),
+    path("profile/tokens/<slug:kind>/rotate/", profile.rotate, name="token-rotate"),
+    path("profile/tokens/<slug:kind>/end-overlap/", profile.end_overlap, name="token-end-overlap"),
+    path("profile/sessions/", security.sessions, name="sessions"),
+    path("profile/sessions/end-others/", security.end_other_sessions, name="sessions-end-others"),
+    path("profile/sessions/<slug:name>/end/", security.end_session, name="session-end"),
+    path("rules/", rules.index, name="rules"),
+    path("rules/preview/", rules.preview, name="rules-preview"),
+    path("rules/<int:pk>/move/", rules.move, name="rule-move"),
+    path("rules/<int:pk>/delete/", rules.delete, name="rule-delete"),
+    path("profile/two-factor/", security.two_factor, name="two-factor"),
+    path("profile/two-factor/setup/", security.set_up, name="two-factor-setup"),
+    path("profile/two-factor/end/", security.end_two_factor, name="two-factor-end"),
+    path("profile/two-factor/codes/", security.new_codes, name="two-factor-codes"),
     # What comes and goes: home, the first datapoint, inspector, publish.
     path("", home.home, name="home"),
     path("start/", start.start, name="start"),

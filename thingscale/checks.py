@@ -8,7 +8,7 @@ from django.core.checks import CheckMessage, Error, Warning, register
 
 @register()
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    return [message for check in (_secret_key, _tls, _ingest_mode) for message in check()]
+    return [message for check in (_secret_key, _tls, _ingest_mode, _links) for message in check()]
 
 
 def _secret_key() -> list[CheckMessage]:
@@ -39,3 +39,15 @@ def _ingest_mode() -> list[CheckMessage]:
     if settings.INGEST_MODE in {"gateway", "broker"}:
         return []
     return [Error("THINGSCALE_INGEST must be `gateway` or `broker`.", id="thingscale.E002")]
+
+
+def _links() -> list[CheckMessage]:
+    if not settings.EMAIL_HOST or settings.PUBLIC_URL or "*" not in settings.ALLOWED_HOSTS:
+        return []
+    return [
+        Warning(
+            "Mails can be sent, but no links in them.",
+            hint="Set THINGSCALE_PUBLIC_URL to the address that browsers use.",
+            id="thingscale.W002",
+        )
+    ]

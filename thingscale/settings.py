@@ -35,6 +35,7 @@ DEBUG = env.flag("THINGSCALE_DEBUG")
 ALLOWED_HOSTS = env.text("THINGSCALE_ALLOWED_HOSTS", "*").split(",")
 
 INSTALLED_APPS = [
+    "console.operator.apps.OperatorConfig",  # django.contrib.admin
     "django.contrib.contenttypes",
     "django.contrib.auth",
     "django.contrib.humanize",
@@ -44,6 +45,9 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "thingscale.apps.ThingscaleConfig",
     "thingscale.accounts",
     "thingscale.devices",
@@ -133,6 +137,15 @@ PUBLIC_URL = env.text("THINGSCALE_PUBLIC_URL").rstrip("/")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
 SIGNUP = env.flag("THINGSCALE_SIGNUP", default=True)
+PASSWORD_RESET_TIMEOUT = 3600
+OTP_TOTP_ISSUER = "ThingScale"
+_MAIL = env.mail("THINGSCALE_EMAIL_URL")
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if _MAIL.host else 'filebased'}.EmailBackend"
+EMAIL_FILE_PATH = THINGSCALE_HOME / "mail"  # without a server, so that nothing is lost silently
+EMAIL_HOST, EMAIL_PORT, EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _MAIL[:4]
+EMAIL_USE_TLS, EMAIL_USE_SSL = _MAIL.tls == "starttls", _MAIL.tls == "smtps"
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.sender("THINGSCALE_EMAIL_FROM", "ThingScale <thingscale@localhost>")
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -210,9 +223,12 @@ CELERY_BEAT_SCHEDULE = {
     "drop-expired": {"task": "streams.drop_expired", "schedule": 3600.0},
     "purge-deleted-channels": {"task": "streams.purge_deleted_channels", "schedule": 600.0},
     "store-left-held": {"task": "streams.store_left_held", "schedule": 600.0},
-    "roll-up": {"task": "streams.roll_up", "schedule": 60.0},
+    "roll-up": {"task": "streams.roll_up", "schedule": 60.0, "options": {"expires": 60.0}},
     "forget-old-activity": {"task": "devices.forget_old_activity", "schedule": 3600.0},
     "purge-deleted-tags": {"task": "streams.purge_deleted_tags", "schedule": 600.0},
+    "heartbeat": {"task": "heartbeat", "schedule": 60.0},
+    "purge-closed-accounts": {"task": "streams.purge_closed_accounts", "schedule": 600.0},
+    "clear-ended-sessions": {"task": "accounts.clear_ended", "schedule": 86_400.0},
     "activate-new-devices": {"task": "streams.activate_new_devices", "schedule": 60.0},
 }
 

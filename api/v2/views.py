@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from django.db.models import Max, Sum
+from django.db.models import Max
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -23,6 +23,7 @@ from thingscale.lib.errors import Refused
 from thingscale.lib.names import bad_device_id
 from thingscale.streams import actions
 from thingscale.streams.models import Channel, Latest, Tag
+from thingscale.streams.usage import used_storage
 
 
 class DeviceViewSet(OwnedViewSet[Device]):
@@ -135,12 +136,7 @@ class UserViewSet(OwnedViewSet[User]):
     serializer_class = UserSerializer
 
     def list(self, request: Request) -> Response:
-        totals = (
-            Latest.objects.shown()
-            .filter(channel__user=self.user)
-            .aggregate(n=Sum("count"), size=Sum("bytes"))
-        )
-        count, usage = totals["n"] or 0, totals["size"] or 0
+        count, usage = used_storage(self.user)
         storage = {
             "count": count,
             "usage_bytes": usage,

@@ -1,14 +1,102 @@
-"""Forms of an account."""
+"""Forms of an account's doors: in, up, and back in."""
 
+from typing import Any
+
+from django import forms
 from django.contrib.auth.forms import AuthenticationForm
-from django.forms import EmailField, EmailInput
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+
+from thingscale.accounts.actions import change_password
+from thingscale.accounts.models import User
+from thingscale.streams.zones import zones
+
+PASSWORD_RULE = "At least 8 characters, and none of the passwords that everybody uses."  # noqa: S105
+
+
+def email_field(**attrs: Any) -> forms.EmailField:
+    return forms.EmailField(label="E-mail", max_length=254, widget=forms.EmailInput(attrs=attrs))
+
+
+def new_password_field(label: str = "Password") -> forms.CharField:
+    """Typed once: it can be shown."""
+    widget = forms.PasswordInput(attrs={"autocomplete": "new-password", "data-show": True})
+    return forms.CharField(
+        label=label,
+        strip=False,
+        max_length=1000,
+        widget=widget,
+        help_text=PASSWORD_RULE,
+        validators=[validate_password],
+    )
+
+
+def zone_field(initial: str | None = None) -> forms.ChoiceField:
+    return forms.ChoiceField(
+        label="Time zone",
+        initial=initial,
+        choices=lambda: [(name, name.replace("_", " ")) for name in zones()],
+        help_text="Times are shown and asked for in it, here and over REST.",
+    )
+
+
+def code_field(label: str = "Code") -> forms.CharField:
+    attrs = {"autocomplete": "one-time-code", "autocapitalize": "off", "spellcheck": "false", "class": "mono"}
+    return forms.CharField(label=label, max_length=20, widget=forms.TextInput(attrs=attrs))
+
+
+def tell(form: forms.Form, error: ValidationError, otherwise: str) -> None:
+    """Puts what an action refused beside the fields it is about."""
+    found = error.message_dict if hasattr(error, "error_dict") else {otherwise: error.messages}
+    for name, texts in found.items():
+        if name in form.fields:
+            form.add_error(name, texts)
+    if not form.errors:
+        form.add_error(otherwise, error.messages)
 
 
 class SignInForm(AuthenticationForm):
-    username = EmailField(
-        label="E-mail", widget=EmailInput(attrs={"autofocus": True, "autocomplete": "username"})
+    username = forms.EmailField(
+        label="E-mail", widget=forms.EmailInput(attrs={"autofocus": True, "autocomplete": "username"})
     )
     error_messages = {
         **AuthenticationForm.error_messages,
         "invalid_login": "No account has this e-mail and password. Check both; passwords are case-sensitive.",
     }
+
+
+class SignUpForm(forms.Form):
+    email = email_field(autofocus=True, autocomplete="username")
+    password = new_password_field()
+    locale = zone_field()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.is_bound:
+            self.fields["locale"].widget.attrs["data-browser-zone"] = True
+
+
+class CodeForm(forms.Form):
+    code = code_field()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["code"].widget.attrs["autofocus"] = True
+
+
+class ResetForm(forms.Form):
+    email = email_field(autofocus=True, autocomplete="username")
+
+
+class NewPasswordForm(forms.Form):
+    """As Django's reset view uses it."""
+
+    password = new_password_field("New password")
+
+    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._user = user
+
+    def save(self) -> User:
+        change_password(self._user, self.cleaned_data["password"])
+        return self._user

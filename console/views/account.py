@@ -1,22 +1,142 @@
-"""Coming in, going out, and how the console looks."""
+"""Coming in, signing up, getting back in, going out, and how the console looks."""
 
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.views import LoginView
+from django.contrib.auth.views import LoginView, PasswordResetConfirmView
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.http.request import split_domain_port
+from django.shortcuts import redirect, render
+from django.urls import reverse_lazy
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
+from console import signing_in, throttle
 from console.context import THEMES
-from console.forms.account import SignInForm
+from console.forms.account import CodeForm, NewPasswordForm, ResetForm, SignInForm, SignUpForm, tell
+from thingscale.accounts import actions, second_factor
+from thingscale.accounts.models import User
+from thingscale.accounts.tasks import ask_for_reset
+from thingscale.lib.errors import Refused
 
 A_YEAR = 365 * 24 * 3600
+AN_HOUR = 3600
+ON_THIS_MACHINE = {"localhost", "127.0.0.1", "[::1]"}
 
 
 class SignIn(LoginView):
     template_name = "console/account/signin.html"
     form_class = SignInForm
     redirect_authenticated_user = True
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        limits = signing_in.limits(request, request.POST.get("username", ""))
+        if seconds := throttle.wait(request, *limits):
+            return throttle.refuse(request, seconds)
+        return super().post(request, *args, **kwargs)
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        user: User = form.get_user()
+        if second_factor.is_on(user):
+            signing_in.ask_for_code(self.request, user, self.get_success_url())
+            return redirect("signin-code")
+        signing_in.sign_in(self.request, user)
+        return signing_in.remember(redirect(self.get_success_url()), user)
+
+
+@login_not_required
+@never_cache
+def code(request: HttpRequest) -> HttpResponse:
+    """The second step, for accounts with an authenticator."""
+    if (waits := signing_in.pending(request)) is None:
+        messages.info(request, "Sign in again, please: the code has to follow within five minutes.")
+        return redirect("signin")
+    user, then = waits
+    if request.POST and (seconds := throttle.wait(request, throttle.Limit("code", str(user.pk)))):
+        return throttle.refuse(request, seconds)
+    form = CodeForm(request.POST or None)
+    if form.is_valid() and _right(form, user):
+        signing_in.sign_in(request, user)
+        return signing_in.remember(redirect(then), user)
+    return render(request, "console/account/code.html", {"form": form})
+
+
+def _right(form: CodeForm, user: User) -> bool:
+    try:
+        actions.take_code(user, form.cleaned_data["code"])
+    except Refused as refused:
+        form.add_error("code", refused.detail)
+        return False
+    return True
+
+
+@login_not_required
+@never_cache
+@sensitive_post_parameters("password")
+def signup(request: HttpRequest) -> HttpResponse:
+    if request.user.is_authenticated:
+        return redirect("home")
+    if not settings.SIGNUP:
+        return render(request, "console/account/signup_closed.html", status=403)
+    limit = throttle.from_here(request, "sign-up", tries=20, seconds=AN_HOUR)
+    if request.POST and (seconds := throttle.wait(request, limit)):
+        return throttle.refuse(request, seconds)
+    form = SignUpForm(request.POST or None, initial={"locale": "UTC"})
+    if form.is_valid():
+        try:
+            user = actions.create_account(**form.cleaned_data)
+        except ValidationError as error:
+            tell(form, error, "email")
+        else:
+            signing_in.sign_in(request, user)
+            return signing_in.remember(redirect("home"), user)
+    return render(request, "console/account/signup.html", {"form": form})
+
+
+@login_not_required
+def reset(request: HttpRequest) -> HttpResponse:
+    """Answers the same whether or not there is an account."""
+    form = ResetForm(request.POST or None)
+    if form.is_valid():
+        email = form.cleaned_data["email"]
+        limits = (
+            throttle.from_here(request, "reset", seconds=AN_HOUR),
+            throttle.Limit("reset of an account", email.lower(), 5, AN_HOUR),
+        )
+        if seconds := throttle.wait(request, *limits):
+            return throttle.refuse(request, seconds)
+        if not (base := _base(request)):
+            form.add_error(None, "Links can't be mailed yet: the operator has to set THINGSCALE_PUBLIC_URL.")
+        elif not ask_for_reset(email, base):
+            form.add_error(None, "Mails can't be sent just now. Try again in some minutes.")
+        else:
+            return render(request, "console/account/reset_sent.html", {"email": email})
+    return render(request, "console/account/reset.html", {"form": form})
+
+
+class ResetConfirm(PasswordResetConfirmView):
+    template_name = "console/account/reset_confirm.html"
+    form_class: Any = NewPasswordForm
+    success_url = reverse_lazy("signin")
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        messages.success(self.request, "Your password is changed. Sign in with the new one.")
+        return super().form_valid(form)
+
+
+def _base(request: HttpRequest) -> str:
+    """How links in mails begin. A request may name any host, and a link with a token must not lead there."""
+    host = request.get_host()
+    if settings.PUBLIC_URL:
+        return str(settings.PUBLIC_URL)
+    if "*" in settings.ALLOWED_HOSTS and split_domain_port(host)[0] not in ON_THIS_MACHINE:
+        return ""
+    return f"{request.scheme}://{host}"
 
 
 @login_not_required

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.dateparse import parse_datetime
 
 from console import ranges
-from console.paging import PAGE
 from console.request import UserRequest
+from thingscale.lib.errors import Refused
 from thingscale.streams import charts, export
-from thingscale.streams.browse import table_page
+from thingscale.streams.browse import first_at, table_page
 from thingscale.streams.models import Channel, Tag
 from thingscale.streams.queries import LAST, Key, Selection
 
@@ -19,8 +19,9 @@ FILES: dict[str, tuple[str, Callable[[Selection], Iterator[bytes]]]] = {
     "csv": (export.CSV, export.csv),
     "ndjson": (export.LINES, export.lines),
 }
+ROWS = 25  # of the table, a page
 MAX_SOURCES = 1000  # suggested; any number can be typed
-MAX_PIXELS = 4000
+USUAL_PIXELS = 1000
 
 
 def index(request: UserRequest) -> HttpResponse:
@@ -36,11 +37,11 @@ def index(request: UserRequest) -> HttpResponse:
 
 def detail(request: UserRequest, number: int) -> HttpResponse:
     channel = _channel(request, number)
-    shown = ranges.read(request.GET, request.user.zone, channel.last_update)
+    shown = _range(request, channel)
     tags = list(Tag.objects.filter(channel=channel))
     selection = _selection(request, channel, shown, tags)
     before = _key(request.GET.get("before", ""))
-    rows = table_page(selection, PAGE + 1, before or LAST)
+    rows = table_page(selection, ROWS + 1, before or LAST)
     context = {
         "section": "streams",
         "channel": channel,
@@ -53,8 +54,8 @@ def detail(request: UserRequest, number: int) -> HttpResponse:
         "later": shown.shifted(1).query(request.user.zone),
         "tags": tags,
         "tag": request.GET.get("tag", ""),
-        "rows": rows[:PAGE],
-        "next": rows[PAGE - 1].key if len(rows) > PAGE else None,
+        "rows": rows[:ROWS],
+        "next": rows[ROWS - 1].key if len(rows) > ROWS else None,
         "before": before,
     }
     return render(request, "console/stream/detail.html", context)
@@ -63,16 +64,19 @@ def detail(request: UserRequest, number: int) -> HttpResponse:
 def chart(request: UserRequest, number: int) -> HttpResponse:
     """JSON for chart.js; see streams/charts.py."""
     channel = _channel(request, number)
-    shown = ranges.read(request.GET, request.user.zone, channel.last_update)
+    shown = _range(request, channel)
     selection = _selection(request, channel, shown, list(Tag.objects.filter(channel=channel)))
     pixels = request.GET.get("pixels", "")
-    width = min(int(pixels), MAX_PIXELS) if pixels.isdecimal() and len(pixels) < 6 else 1000
-    return HttpResponse(charts.chart(selection, width).json(), content_type="application/json")
+    width = int(pixels) if pixels.isdecimal() and len(pixels) < 6 else USUAL_PIXELS
+    try:
+        return HttpResponse(charts.chart(selection, width).json(), content_type="application/json")
+    except Refused as refused:
+        return JsonResponse({"error": refused.code, "detail": refused.detail}, status=400)
 
 
 def download(request: UserRequest, number: int, form: str) -> StreamingHttpResponse:
     channel = _channel(request, number)
-    shown = ranges.read(request.GET, request.user.zone, channel.last_update)
+    shown = _range(request, channel)
     selection = _selection(request, channel, shown, list(Tag.objects.filter(channel=channel)))
     media_type, written = FILES[form]
     answer = StreamingHttpResponse(written(selection), content_type=media_type)
@@ -82,6 +86,10 @@ def download(request: UserRequest, number: int, form: str) -> StreamingHttpRespo
 
 def _channel(request: UserRequest, number: int) -> Any:
     return get_object_or_404(Channel.objects.for_user(request.user).with_totals(), number=number)
+
+
+def _range(request: UserRequest, channel: Any) -> ranges.Range:
+    return ranges.read(request.GET, request.user.zone, first_at(channel.pk), channel.last_update)
 
 
 def _selection(request: UserRequest, channel: Any, shown: ranges.Range, tags: list[Tag]) -> Selection:

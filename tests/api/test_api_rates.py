@@ -14,13 +14,14 @@ from pytest_django import Settings
 from api import throttling
 from thingscale.accounts.actions import create_account
 from thingscale.accounts.models import User
+from thingscale.circuit import Circuit
 
 POLICY = '"rest";q=20;w=1'
 
 
 @pytest.fixture(autouse=True)
-def circuit(monkeypatch: pytest.MonkeyPatch) -> throttling.Circuit:
-    fresh = throttling.Circuit()
+def circuit(monkeypatch: pytest.MonkeyPatch) -> Circuit:
+    fresh = Circuit("Requests are not limited")
     monkeypatch.setattr(throttling, "circuit", fresh)
     return fresh
 
@@ -152,7 +153,7 @@ def test_valkey_comes_back(
     limited: User,
     api: Caller,
     settings: Settings,
-    circuit: throttling.Circuit,
+    circuit: Circuit,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = settings.CACHES
@@ -165,7 +166,7 @@ def test_valkey_comes_back(
     assert api.get("user")["RateLimit"] == '"rest";r=19;t=1'
 
 
-def test_only_one_tries_whether_it_is_back(circuit: throttling.Circuit) -> None:
+def test_only_one_tries_whether_it_is_back(circuit: Circuit) -> None:
     def fail() -> int:
         raise ConnectionError
 

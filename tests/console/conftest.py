@@ -1,8 +1,12 @@
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.test import Client
+from pytest_django import Settings
 from support import Account
+
+from thingscale.celery import app as celery_app
 
 
 @pytest.fixture
@@ -15,3 +19,22 @@ def signed_in() -> Callable[[Account], Client]:
         return client
 
     return sign_in
+
+
+@pytest.fixture(autouse=True)
+def _fresh_counters(settings: Settings) -> None:
+    """No test counts on another one's tries."""
+    settings.RATELIMIT_CACHE_PREFIX = f"test-{secrets.token_hex(8)}:"
+
+
+@pytest.fixture
+def quick_passwords(settings: Settings) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def eager_tasks() -> Iterator[None]:
+    """Celery's tasks run where they are asked for."""
+    celery_app.conf.task_always_eager = True
+    yield
+    celery_app.conf.task_always_eager = False

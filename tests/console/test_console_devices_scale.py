@@ -1,6 +1,5 @@
 """Ten thousand devices and a thousand channels: how many queries a page costs."""
 
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -47,7 +46,7 @@ def client_of(account: Account, signed_in: SignIn) -> Client:
 
 
 def test_pages_cost_at_most_twelve_queries(
-    fleet: Device, client_of: Client, django_assert_max_num_queries: Any, capsys: pytest.CaptureFixture[str]
+    fleet: Device, client_of: Client, django_assert_max_num_queries: Any
 ) -> None:
     following = client_of.get("/devices/?sort=-last_seen").context["page"].next
     paths = [
@@ -62,11 +61,8 @@ def test_pages_cost_at_most_twelve_queries(
         f"/devices/{fleet.pk}/map/",
     ]
     for path in paths:
-        begun = time.perf_counter()
         with django_assert_max_num_queries(12):
             assert client_of.get(path).status_code == 200
-        with capsys.disabled():
-            print(f"{(time.perf_counter() - begun) * 1000:6.0f} ms {path}")  # noqa: T201
 
 
 def test_all_of_them_at_once(fleet: Device, client_of: Client, account: Account) -> None:

@@ -133,3 +133,51 @@ def test_a_bad_broker_url_hides_its_password(given: Callable[[str], None], value
 )
 def test_the_database_of_a_valkey_url(url: str, number: int) -> None:
     assert env.database_of(url) == number
+
+
+@pytest.mark.parametrize(
+    ("value", "mail"),
+    [
+        ("", ("", 25, "", "", "")),
+        ("smtp://relay", ("relay", 25, "", "", "")),
+        ("smtp://u:p%40ss@h:2525?tls=starttls", ("h", 2525, "u", "p@ss", "starttls")),
+        ("smtp://h?tls=starttls", ("h", 587, "", "", "starttls")),
+        ("smtps://u%40example.com:x@h", ("h", 465, "u@example.com", "x", "smtps")),
+    ],
+)
+def test_a_mail_server(given: Callable[[str], None], value: str, mail: tuple[object, ...]) -> None:
+    given(value)
+    assert env.mail("NAME") == mail
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"http://u:{SECRET}@h",
+        f"smtp://u:{SECRET}@",
+        f"smtp://u:{SECRET}@h:x",
+        f"smtp://u:{SECRET}@h:0",
+        f"smtp://u:{SECRET}@h:99999",
+        f"smtp://u:{SECRET}@h?tls=yes",
+        f"smtp://u:{SECRET}@h?tls=smtps",
+        f"smtp://u:{SECRET}@h?tls",
+        f"smtp://u:{SECRET}@h?other=1",
+        f"smtps://u:{SECRET}@h?tls=starttls",
+        f"smtp://u:{SECRET}@[::1",
+    ],
+)
+def test_a_bad_mail_server_hides_its_password(given: Callable[[str], None], value: str) -> None:
+    given(value)
+    with pytest.raises(BadSetting, match="NAME must look like smtp://") as caught:
+        env.mail("NAME")
+    assert SECRET not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_senders(given: Callable[[str], None]) -> None:
+    given("Lab <lab@example.com>")
+    assert env.sender("NAME", "") == "Lab <lab@example.com>"
+    for bad in ("nobody", "Lab <>", "a@example.com\nBcc: b@example.com"):
+        given(bad)
+        with pytest.raises(BadSetting, match="NAME must look like"):
+            env.sender("NAME", "")

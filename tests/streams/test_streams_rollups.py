@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from threading import Thread
 
 import psycopg
 import pytest
@@ -29,6 +30,8 @@ def begin() -> datetime:
 
 @pytest.fixture
 def channel(user: User) -> Channel:
+    with connection.cursor() as cursor:  # what tests with real commits have left
+        cursor.execute("DELETE FROM datapoint")
     return actions.create_channel(user, 0)
 
 
@@ -149,6 +152,31 @@ def test_what_comes_while_an_hour_is_rolled_up_is_not_overlooked(
     assert 999.5 in [value for _, value in drawn(channel, begin)]
     assert roll_up() == 1
     assert 999.5 in [value for _, value in drawn(channel, begin)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_late_datapoints_that_are_not_committed_yet_keep_their_mark(
+    channel: Channel, begin: datetime
+) -> None:
+    store(channel, *sine(begin, 3))
+    rollups.advance()
+    late = writer.Row(channel.pk, to_us(begin) + 1_000_000, None, None, b"-5", None)
+    with psycopg.connect(**connection.get_connection_params()) as other, other.cursor() as cursor:
+        writer.write(cursor, [late])
+        rolling = Thread(target=_roll_up_in_thread)
+        rolling.start()
+        rolling.join(0.5)
+        assert rolling.is_alive()  # unmarking waits
+    rolling.join(10)
+    assert [hour for (hour,) in StaleHour.objects.values_list("hour")] == [begin]
+    assert drawn(channel, begin)[1] == (to_us(begin) // 1000 + 1000, -5)
+    roll_up()
+    assert Rollup.objects.get(hour=begin).low == -5
+
+
+def _roll_up_in_thread() -> None:
+    rollups._roll_up_some()
+    connection.close()
 
 
 @pytest.mark.django_db(transaction=True)

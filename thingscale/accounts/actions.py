@@ -1,5 +1,7 @@
-"""Writes of accounts and tokens."""
+"""Writes of accounts, tokens, sessions and second factors."""
 
+import secrets
+from base64 import b32encode
 from datetime import timedelta
 from typing import Any
 
@@ -7,10 +9,17 @@ from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
 from django.db import transaction
 from django.utils import timezone
+from django_otp.models import ThrottlingMixin
+from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from thingscale import invalidation
-from thingscale.accounts.models import Token, User
+from thingscale.accounts.models import Session, Token, User
 from thingscale.lib import tokens
+from thingscale.lib.errors import Refused
+
+RECOVERY_CODES = 10
+KEPT_TOKENS = timedelta(days=30)  # ended ones, for whoever asks what became of one
 
 
 @transaction.atomic
@@ -33,6 +42,81 @@ def update_account(user: User, changes: dict[str, Any]) -> None:
 
 
 @transaction.atomic
+def change_email(user: User, email: str) -> None:
+    """Of the sign-in. Raises ValidationError for a taken or malformed one."""
+    user.email = User.objects.normalize_email(email)
+    user.full_clean()
+    user.save(update_fields=["email"])
+
+
+@transaction.atomic
+def change_account(user: User, changes: dict[str, Any]) -> None:
+    """By the operator: any field but the password, rights too."""
+    rest = dict(changes)
+    active, staff = rest.pop("is_active", None), rest.pop("is_staff", None)
+    if staff is not None:
+        rest |= {"is_staff": staff, "is_superuser": staff}
+    if "email" in rest:
+        rest["email"] = User.objects.normalize_email(rest["email"])
+    if rest:
+        update_account(user, rest)
+    if active is not None:
+        set_active(user, active)
+
+
+@transaction.atomic
+def change_password(user: User, password: str, keep: str | None = None) -> None:
+    """Every session of the user ends, but the one with the key `keep`."""
+    user.set_password(password)
+    user.save(update_fields=["password"])
+    end_sessions(user, keep)
+
+
+def end_sessions(user: User, keep: str | None = None) -> int:
+    """Browsers that are signed in, but for the session with the key `keep`; returns how many."""
+    return Session.objects.filter(user=user).exclude(session_key=keep or "").delete()[0]
+
+
+def end_session(session: Session) -> None:
+    session.delete()
+
+
+@transaction.atomic
+def set_active(user: User, active: bool) -> None:
+    """An inactive account's tokens are refused by REST and connectors at once; its sessions end."""
+    user.is_active = active
+    user.save(update_fields=["is_active"])
+    if not active:
+        end_sessions(user)
+    invalidation.announce("tokens", user.pk)
+
+
+@transaction.atomic
+def close_account(user: User) -> None:
+    """For ever: nobody gets in any more, what says whose it was is gone, the e-mail is free again. A task
+    purges the data."""
+    Token.objects.filter(user=user).delete()
+    _forget_second_factor(user)
+    user.email = f"closed-{user.pk}@account.invalid"
+    user.email1 = user.email2 = user.organization = user.user_alias = ""
+    user.is_staff = user.is_superuser = False
+    user.closed_at = timezone.now()
+    user.set_unusable_password()
+    user.save()
+    set_active(user, False)
+
+
+def clear_ended() -> None:
+    """Rows of sessions and tokens that have ended."""
+    now = timezone.now()
+    Session.objects.filter(expire_date__lt=now).delete()
+    Token.objects.filter(expires_at__lt=now - KEPT_TOKENS).delete()
+
+
+# Tokens
+
+
+@transaction.atomic
 def rotate_token(user: User, kind: str, overlap: timedelta | None = None) -> Token:
     """A new token; the old one stays valid for the overlap, so that devices can be moved one by one."""
     if overlap is None:
@@ -47,12 +131,7 @@ def rotate_token(user: User, kind: str, overlap: timedelta | None = None) -> Tok
 @transaction.atomic
 def revoke_rotated_tokens(user: User, kind: str) -> int:
     """Ends the overlap now; returns how many tokens ended."""
-    count: int = (
-        Token.objects.live()
-        .filter(user=user, kind=kind)
-        .exclude(expires_at=None)
-        .update(expires_at=timezone.now())
-    )
+    count: int = Token.objects.rotated(user, kind).order_by().update(expires_at=timezone.now())
     invalidation.announce("tokens", user.pk)
     return count
 
@@ -66,3 +145,77 @@ def _add_token(user: User, kind: str) -> Token:
         ciphertext=tokens.encrypt(plain, settings.SECRET_KEY),
     )
     return token
+
+
+# The second factor: an authenticator app, and recovery codes for when it is lost
+
+
+@transaction.atomic
+def begin_second_factor(user: User) -> TOTPDevice:
+    """A new authenticator, which waits for its first code."""
+    User.objects.select_for_update().get(pk=user.pk)
+    TOTPDevice.objects.filter(user=user, confirmed=False).delete()
+    return TOTPDevice.objects.create(user=user, name="authenticator", confirmed=False)
+
+
+def confirm_second_factor(user: User, code: str) -> list[str]:
+    """Turns it on and returns the recovery codes. Raises Refused for a code that is not the app's."""
+    waiting = TOTPDevice.objects.filter(user=user, confirmed=False)
+    _take(waiting, code)
+    with transaction.atomic():
+        TOTPDevice.objects.filter(user=user, confirmed=True).delete()
+        waiting.update(confirmed=True)
+        return make_recovery_codes(user)
+
+
+@transaction.atomic
+def make_recovery_codes(user: User) -> list[str]:
+    """In place of those there were. Only hashes are kept."""
+    StaticDevice.objects.filter(user=user).delete()
+    device = StaticDevice.objects.create(user=user, name="recovery codes")
+    codes = [b32encode(secrets.token_bytes(10)).decode().lower()[:10] for _ in range(RECOVERY_CODES)]
+    StaticToken.objects.bulk_create(StaticToken(device=device, token=_hashed(code)) for code in codes)
+    return [f"{code[:5]}-{code[5:]}" for code in codes]
+
+
+def take_code(user: User, code: str) -> None:
+    """A code of the authenticator, or a recovery code, which is used up. Raises Refused."""
+    typed = code.replace(" ", "").replace("-", "").lower()
+    if typed.isdecimal() and len(typed) == 6:
+        _take(TOTPDevice.objects.filter(user=user, confirmed=True), typed)
+    else:
+        _take(StaticDevice.objects.filter(user=user), _hashed(typed))
+
+
+@transaction.atomic
+def end_second_factor(user: User) -> None:
+    _forget_second_factor(user)
+
+
+def _take(devices: Any, code: str) -> None:
+    """Wrong codes cost a wait that doubles with each."""
+    with transaction.atomic():  # the count of wrong codes is kept, so no exception in here
+        device: Any = devices.select_for_update().first()
+        wait = _wait(device) if device else 0
+        right = bool(device) and not wait and device.verify_token(code)
+    if wait:
+        raise Refused(
+            "WAIT", f"That was a wrong code. Wait {wait} second{'s' * (wait > 1)}, then type a new one."
+        )
+    if not right:
+        raise Refused("WRONG_CODE", "This code is not right, or has been used. Type the one shown now.")
+
+
+def _wait(device: ThrottlingMixin) -> int:
+    allowed, why = device.verify_is_allowed()
+    return 0 if allowed else int((why["locked_until"] - timezone.now()).total_seconds()) + 1
+
+
+def _hashed(code: str) -> str:
+    """As long as the column is: 64 bits."""
+    return tokens.digest(code).hex()[:16]
+
+
+def _forget_second_factor(user: User) -> None:
+    TOTPDevice.objects.filter(user=user).delete()
+    StaticDevice.objects.filter(user=user).delete()

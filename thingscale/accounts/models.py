@@ -1,5 +1,6 @@
 """Accounts and their tokens."""
 
+import hashlib
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
@@ -9,6 +10,7 @@ from django.contrib.auth.models import PermissionsMixin
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models.functions import Upper
 from django.utils import timezone
 
 from thingscale.accounts.querysets import SessionManager, TokenQuerySet, UserManager
@@ -38,9 +40,19 @@ class User(AbstractBaseUser, PermissionsMixin):
     max_devices = models.PositiveIntegerField(default=10_000)
     max_channels = models.PositiveIntegerField(default=10_000)
     max_storage = models.PositiveBigIntegerField(default=5_242_880_000)
+    closed_at = models.DateTimeField(null=True, editable=False)  # its data waits to be purged
 
     USERNAME_FIELD = "email"
     objects: ClassVar[UserManager] = UserManager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                Upper("email"),
+                name="one_account_an_email",
+                violation_error_message="An account has this e-mail already.",
+            )
+        ]
 
     @property
     def user_id(self) -> str:
@@ -91,6 +103,11 @@ class Session(AbstractBaseSession):
     signed_in_at = models.DateTimeField(default=timezone.now)
 
     objects: ClassVar[SessionManager] = SessionManager()
+
+    @property
+    def name(self) -> str:
+        """To tell sessions apart on a page: the key itself is a secret."""
+        return hashlib.sha256(self.session_key.encode()).hexdigest()[:16]
 
     @classmethod
     def get_session_store_class(cls) -> Any:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 
 class UserManager(BaseUserManager["User"]):
+    def get_by_natural_key(self, username: str | None) -> "User":
+        """People don't mind the case of their e-mail."""
+        return self.get(email__iexact=username or "")
+
     def by_user_id(self, user_id: str) -> "User":
         """Raises User.DoesNotExist, also for what is no user id."""
         match = re.fullmatch(r"U(\d{6,18})", user_id)
@@ -35,6 +39,10 @@ class TokenQuerySet(models.QuerySet[Any]):
         )
         return found
 
+    def rotated(self, user: "User", kind: str) -> "TokenQuerySet":
+        """Those in their overlap, the one that lasts longest first."""
+        return self.live().filter(user=user, kind=kind).exclude(expires_at=None).order_by("-expires_at")
+
     def current(self, user: "User", kind: str) -> "Token":
         token: Token = self.get(user=user, kind=kind, expires_at=None)
         return token
@@ -42,4 +50,5 @@ class TokenQuerySet(models.QuerySet[Any]):
 
 class SessionManager(BaseSessionManager["Session"]):
     def for_user(self, user: "User") -> "models.QuerySet[Session]":
-        return self.filter(user=user, expire_date__gt=timezone.now())
+        """Those that have not ended, the last begun first."""
+        return self.filter(user=user, expire_date__gt=timezone.now()).order_by("-signed_in_at")

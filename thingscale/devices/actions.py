@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from thingscale import invalidation
 from thingscale.accounts.models import User
-from thingscale.devices.models import DEVICE_ID_RULE, Device, DurableSession, MinuteCount
+from thingscale.devices.models import DEVICE_ID_RULE, ActivationRule, Device, DurableSession, MinuteCount
 from thingscale.lib.errors import Refused
 from thingscale.lib.names import bad_device_id
 
@@ -55,6 +55,42 @@ def lock_devices(user: User, devices: QuerySet[Device]) -> list[int]:
     """Primary keys of those that are the user's; in the order in which ingest locks them."""
     own = Device.objects.for_user(user).filter(pk__in=devices.values("pk"))
     return list(own.order_by("pk").select_for_update().values_list("pk", flat=True))
+
+
+def create_rule(user: User, pattern: str, channel: int) -> ActivationRule:
+    """After those there are; `channel` is a primary key. Raises Refused: BAD_PARAMETER."""
+    rules = _rules(user)
+    if bad_device_id(pattern.replace("*", "x").replace("?", "x")):
+        raise Refused(
+            "BAD_PARAMETER", "A pattern has 1 to 64 characters, and no / + # or control characters."
+        )
+    if any(rule.pattern == pattern for rule in rules):
+        raise Refused("BAD_PARAMETER", f"There is a rule for {pattern} already: delete that one first.")
+    if len(rules) >= ActivationRule.MOST:
+        raise Refused("BAD_PARAMETER", f"You have {ActivationRule.MOST} rules: delete one first.")
+    last = rules[-1].position + 1 if rules else 0
+    return ActivationRule.objects.create(user=user, pattern=pattern, channel_id=channel, position=last)
+
+
+@transaction.atomic
+def move_rule(rule: ActivationRule, by: int) -> None:
+    """Down by so many places, or up if negative."""
+    rules = _rules(rule.user)
+    place = rules.index(rule)
+    rules.insert(max(0, place + by), rules.pop(place))
+    for position, row in enumerate(rules):
+        row.position = position
+    ActivationRule.objects.bulk_update(rules, ["position"])
+
+
+def delete_rule(rule: ActivationRule) -> None:
+    rule.delete()
+
+
+def _rules(user: User) -> list[ActivationRule]:
+    """In order, and nobody else changes them until COMMIT."""
+    User.objects.select_for_update().get(pk=user.pk)
+    return list(ActivationRule.objects.for_user(user))
 
 
 def keep_session(user: int, client_id: str, subscriptions: list[list[Any]]) -> None:

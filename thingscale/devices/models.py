@@ -142,6 +142,8 @@ class Command(models.Model):
 class ActivationRule(models.Model):
     """New devices whose id matches the pattern are enabled and mapped (CONTRACT 7)."""
 
+    MOST = 100  # a user: each first contact is compared with all
+
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="activation_rules"
     )

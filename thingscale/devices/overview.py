@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from django.db.models import Count
+from django.db.models import Count, QuerySet, Sum
 
 from thingscale.accounts.models import User
 from thingscale.devices.models import SILENT_AFTER, Device, MinuteCount, RejectedMessage
@@ -45,6 +45,19 @@ def overview(user: User, now: datetime) -> Overview:
         rejected_by_reason=_rejected(user, now),
         per_minute=_per_minute(counts, now),
     )
+
+
+def platform_minutes(now: datetime) -> tuple[Counts, Counts]:
+    """Of all accounts: the last full minute, and the last hour."""
+    this = now.replace(second=0, microsecond=0)
+    last = MinuteCount.objects.filter(minute=this - MINUTE)
+    hour = MinuteCount.objects.filter(minute__gte=this - MINUTE * SHOWN)
+    return _sum(last), _sum(hour)
+
+
+def _sum(counts: QuerySet[MinuteCount]) -> Counts:
+    totals = counts.aggregate(**{name: Sum(name, default=0) for name in Counts._fields})
+    return Counts(**totals)
 
 
 def _devices(user: User, now: datetime) -> dict[str, int]:

@@ -30,10 +30,20 @@ class Presence(NamedTuple):
 
 
 def connected(user: User) -> QuerySet[MqttSession]:
+    here = MqttSession.objects.for_user(user).filter(gateway__in=_gateways())
+    return here.order_by("connected_at", "pk")
+
+
+def totals() -> tuple[int, int]:
+    """Gateways that live, and clients connected to them."""
+    alive = _gateways()
+    return len(alive), MqttSession.objects.filter(gateway__in=alive).count()
+
+
+def _gateways() -> list[int]:
     with django_connection.cursor() as cursor:
         cursor.execute(_ALIVE, [LOCK])
-        alive = [key for (key,) in cursor.fetchall()]
-    return MqttSession.objects.for_user(user).filter(gateway__in=alive).order_by("connected_at", "pk")
+        return [key for (key,) in cursor.fetchall()]
 
 
 def enter(connection: psycopg.Connection) -> int:

@@ -1,5 +1,6 @@
 """Reads of devices and of an account's messages per minute."""
 
+import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -40,6 +41,15 @@ class DeviceQuerySet(OwnedQuerySet["Device"]):
     def silent(self, since: timedelta) -> Self:
         """Enabled, and not heard for that long, or never."""
         return self.enabled().exclude(heard_since(timezone.now() - since))
+
+    def waiting(self) -> Self:
+        """New, for a person or an activation rule to decide on."""
+        return self.new().filter(enabled=False)
+
+    def matching(self, pattern: str) -> Self:
+        """By id; `*` stands for anything, `?` for one character, as in an activation rule."""
+        parts = {"*": ".*", "?": "."}
+        return self.filter(device_id__regex=f"^{''.join(parts.get(c) or re.escape(c) for c in pattern)}$")
 
     def search(self, text: str) -> Self:
         if "\0" in text:  # PostgreSQL takes no such text

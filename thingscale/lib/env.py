@@ -2,9 +2,10 @@
 
 import os
 import re
+from email.utils import parseaddr
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
@@ -64,6 +65,45 @@ def broker(name: str, default: str = "") -> tuple[str, int, str | None, str | No
     if url.scheme != "mqtt" or not url.hostname or not port:
         raise bad
     return url.hostname, port, _unquoted(url.username), _unquoted(url.password)
+
+
+class Mail(NamedTuple):
+    """Where mails are handed in. No host: nowhere."""
+
+    host: str = ""
+    port: int = 25
+    user: str = ""
+    password: str = ""
+    tls: str = ""  # "starttls", "smtps" or "" for none
+
+
+def mail(name: str) -> Mail:
+    """From `smtp://user:password@host:587?tls=starttls` or `smtps://user:password@host`."""
+    given = text(name)
+    if not given:
+        return Mail()
+    bad = BadSetting(f"{name} must look like smtp://user:password@host:587?tls=starttls, or smtps://...")
+    try:
+        url = urlsplit(given)
+        port = url.port
+        options = dict(parse_qsl(url.query, strict_parsing=True)) if url.query else {}
+    except ValueError:
+        raise bad from None
+    tls = "smtps" if url.scheme == "smtps" else options.pop("tls", "")
+    if url.scheme not in {"smtp", "smtps"} or not url.hostname or options or port == 0:
+        raise bad
+    if tls not in {"", "starttls", "smtps"} or (tls == "smtps") != (url.scheme == "smtps"):
+        raise bad
+    default = {"": 25, "starttls": 587, "smtps": 465}[tls]
+    return Mail(url.hostname, port or default, unquote(url.username or ""), unquote(url.password or ""), tls)
+
+
+def sender(name: str, default: str) -> str:
+    """An address with or without a name: `ThingScale <iot@example.com>`."""
+    given = text(name, default)
+    if "@" not in parseaddr(given)[1] or not given.isprintable():
+        raise BadSetting(f"{name} must look like ThingScale <iot@example.com>.")
+    return given
 
 
 def _unquoted(part: str | None) -> str | None:

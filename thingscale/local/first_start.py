@@ -45,7 +45,7 @@ class Setup:
 
     def create_account(self) -> FirstAccount:
         password = secrets.token_urlsafe(12)
-        text = self._manage("create_account", "--email", EMAIL, f"--password={password}", "--json")
+        text = self._manage("create_account", "--email", EMAIL, f"--password={password}", "--staff", "--json")
         try:
             account = json.loads(text)
             return FirstAccount(account["user_id"], account["api_token"], account["device_token"], password)

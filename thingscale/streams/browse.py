@@ -28,3 +28,11 @@ def table_page(selection: Selection, rows: int, before: Key = LAST) -> list[Row]
     with connection.cursor() as cursor:
         cursor.execute(_TABLE, selection.parameters | place)
         return [Row(*row) for row in cursor.fetchall()]
+
+
+def first_at(channel: int) -> datetime | None:
+    """The time of the oldest datapoint."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT at FROM datapoint WHERE channel = %s ORDER BY at LIMIT 1", [channel])
+        row = cursor.fetchone()
+    return row[0] if row else None

@@ -1,25 +1,18 @@
 """The lowest and the highest number of each series in each bucket of a time range, inclusive at both ends."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import psycopg
-from django.db import OperationalError, connection, transaction
-from django.db.backends.utils import CursorWrapper
-
-from thingscale.lib.errors import Refused
 from thingscale.streams import queries, rollups
 from thingscale.streams.queries import Selection
 from thingscale.streams.rollups import Range
 
 MAX_SERIES = 50
-TIMEOUT = "15s"
 
 _CHART = queries.template("chart.sql")
 _RAW = queries.template("extremes.sql")
-_SETTINGS = """SELECT set_config('jit', 'off', true), set_config('enable_sort', 'off', true),
-    set_config('statement_timeout', %s, true)"""
+# Twice as slow would be: to compile these queries, and to sort what is to be grouped.
+_SETTINGS = "SELECT set_config('jit', 'off', true), set_config('enable_sort', 'off', true)"
 _MILLISECOND = "round(ms)"
 _ROLLED = queries.template("extremes_rolled.sql").substitute()
 _WIDTH = "floor((ms - %(origin)s) / %(width)s)"
@@ -85,20 +78,7 @@ def _read(
         **buckets._asdict(),
         **more,
     }
-    with _reading() as cursor:
+    with queries.reading() as cursor:
+        cursor.execute(_SETTINGS)
         cursor.execute(_CHART.substitute(source=source), parameters)
         return [Extremes(*row) for row in cursor.fetchall()]
-
-
-@contextmanager
-def _reading() -> Iterator[CursorWrapper]:
-    """Without what makes these queries twice as slow: compiling them, and sorting what is to be grouped."""
-    try:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(_SETTINGS, [TIMEOUT])
-            yield cursor
-            transaction.set_rollback(True)
-    except OperationalError as error:
-        if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
-            raise Refused("RANGE_TOO_LARGE", "It takes too long to draw: ask for a shorter range.") from None
-        raise

@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 from django.db import connection, transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from thingscale.streams import partitions, rollups
@@ -87,13 +88,14 @@ def purge_deleted_channels() -> int:
 def purge_deleted_tags() -> int:
     """A late batch brings totals of the tag too, so that a round without any is cheap."""
     deleted = DeletedTag.objects.all()
-    totals = Latest.objects.filter(tag__in=deleted.values("tag"))
+    totals = Latest.objects.filter(channel__in=deleted.values("channel"), tag__in=deleted.values("tag"))
     total = sum(
         _purge_tags(channel, list(totals.filter(channel=channel)))
         for channel in totals.order_by().values_list("channel", flat=True).distinct()
     )
-    late = deleted.filter(deleted_at__lt=timezone.now() - LATE_WRITES)
-    late.exclude(tag__in=Latest.objects.values("tag")).delete()
+    deleted.filter(deleted_at__lt=timezone.now() - LATE_WRITES).exclude(
+        Exists(Latest.objects.filter(channel=OuterRef("channel"), tag=OuterRef("tag")))
+    ).delete()
     return total
 
 

@@ -24,7 +24,7 @@ from thingscale.streams.models import RolledUntil, Rollup, StaleHour
 HOUR = timedelta(hours=1)
 SETTLED = timedelta(minutes=10)  # after its end, datapoints of an hour are late (stale.LATE)
 MAX_PATHS = 200  # a tag and hour
-BATCH = 200  # hours a transaction
+BATCH = 50  # hours a transaction; whoever deletes waits for it
 LOCK = 7_465_002  # advisory lock: rollups are made by one process at a time, and not while datapoints go
 
 _FROM_LATEST = queries.template("stale_from_latest.sql").substitute()
@@ -110,7 +110,7 @@ def forget_until(channel: int, moment: datetime) -> None:
 
 
 def forget_tag(channel: int, tag: int) -> None:
-    """In the transaction that has deleted its datapoints."""
+    """In the transaction that has put its datapoints out of sight."""
     _lock_out()
     Rollup.objects.filter(channel=channel, tag=tag).delete()
 

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from celery import shared_task
 
 from thingscale.devices.models import ActivationRule, Device
-from thingscale.streams import actions, retention, rollups
+from thingscale.streams import actions, closing, retention, rollups
 
 
 @shared_task(name="streams.make_partitions")
@@ -32,6 +32,11 @@ def roll_up() -> None:
 @shared_task(name="streams.purge_deleted_tags")
 def purge_deleted_tags() -> None:
     retention.purge_deleted_tags()
+
+
+@shared_task(name="streams.purge_closed_accounts")
+def purge_closed_accounts() -> None:
+    closing.purge_closed_accounts()
 
 
 @shared_task(name="streams.activate_device")

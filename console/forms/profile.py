@@ -1,0 +1,73 @@
+"""Forms of a person's own account."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+
+from console.forms.account import code_field, email_field, new_password_field, zone_field
+from console.forms.channels import ConfirmForm
+from thingscale.accounts.models import User
+
+OVERLAPS = {"0": "None: it ends at once", "1": "1 hour", "24": "24 hours", "168": "7 days"}
+
+
+if TYPE_CHECKING:
+    _UserForm = forms.ModelForm[User]
+else:
+    _UserForm = forms.ModelForm
+
+
+class ProfileForm(_UserForm):
+    locale = zone_field()
+
+    class Meta:
+        model = User
+        fields = ["user_alias", "organization", "email1", "email2", "locale"]
+        labels = {"user_alias": "Your name", "email1": "E-mail for events", "email2": "A second one"}
+        help_texts = {"email1": "Events that notify by e-mail write to both."}
+
+
+class PasswordMixin(forms.Form):
+    """Asks who is there: a browser may have been left alone."""
+
+    current = forms.CharField(
+        label="Your password",
+        strip=False,
+        max_length=1000,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._user = user
+
+    def clean_current(self) -> str:
+        current: str = self.cleaned_data["current"]
+        if not self._user.check_password(current):
+            raise forms.ValidationError("This is not your password. Check it; it is case-sensitive.")
+        return current
+
+
+class EmailForm(PasswordMixin):
+    email = email_field(autocomplete="username")
+    field_order = ("email", "current")
+
+
+class PasswordForm(PasswordMixin):
+    password = new_password_field("New password")
+
+
+class PasswordAndCodeForm(PasswordMixin):
+    code = code_field("Code of the app, or a recovery code")
+
+
+class CloseForm(ConfirmForm, PasswordMixin):
+    pass
+
+
+class RotateForm(forms.Form):
+    overlap = forms.ChoiceField(label="How long the old token stays valid", choices=list(OVERLAPS.items()))
+
+    def clean_overlap(self) -> timedelta:
+        return timedelta(hours=int(self.cleaned_data["overlap"]))

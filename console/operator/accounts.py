@@ -1,0 +1,89 @@
+"""Accounts: who they are, what they may use, whether they may come in."""
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString, mark_safe
+
+from console.operator.forms import AccountForm, NewAccountForm, PasswordForm
+from thingscale.accounts import actions, second_factor
+from thingscale.accounts.models import User
+
+if TYPE_CHECKING:
+    _UserAdmin = UserAdmin[User]
+else:
+    _UserAdmin = UserAdmin
+
+RIGHTS = ("is_active", "is_staff")
+
+
+class AccountAdmin(_UserAdmin):
+    ordering = ("pk",)
+    list_display = ("user_id", "email", "organization", "is_active", "is_staff", "date_joined", "last_login")
+    list_filter = ("is_active", "is_staff")
+    search_fields = ("email", "organization", "user_alias")
+    search_help_text = "User id, or a part of e-mail, organization or name"
+    filter_horizontal = ()
+    add_form = NewAccountForm
+    form: Any = AccountForm
+    change_password_form = PasswordForm
+    add_fieldsets = ((None, {"fields": ("email", "password", "locale", "is_staff")}),)
+    fieldsets = (
+        (None, {"fields": ("email", "password_link", "two_factor")}),
+        ("About", {"fields": ("user_alias", "organization", "email1", "email2", "locale")}),
+        ("Limits", {"fields": ("rest_rate", "max_devices", "max_channels", "max_storage")}),
+        ("Rights", {"fields": ("is_active", "is_staff", "date_joined", "last_login", "closed_at")}),
+    )
+    readonly_fields = ("password_link", "two_factor", "date_joined", "last_login", "closed_at")
+    actions = ("sign_out", "turn_off_two_factor")
+
+    @admin.display(description="Password")
+    def password_link(self, user: User) -> SafeString:
+        return mark_safe('<a href="../password/">Set a new one</a>')
+
+    @admin.display(description="Two-factor sign-in", boolean=True)
+    def two_factor(self, user: User) -> bool:
+        return second_factor.is_on(user)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
+        """Nobody locks himself out, and a closed account stays closed."""
+        fixed = obj is not None and (obj == request.user or obj.closed_at is not None)
+        return (*self.readonly_fields, *RIGHTS) if fixed else self.readonly_fields
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[User], search_term: str
+    ) -> tuple[QuerySet[User], bool]:
+        term = search_term.strip().upper()
+        if term[:1] == "U" and term[1:].isdecimal() and len(term) < 18:
+            return queryset.filter(pk=int(term[1:])), False
+        return super().get_search_results(request, queryset, search_term)
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        """A new one is saved by its form."""
+        if change:
+            actions.change_account(obj, {name: form.cleaned_data[name] for name in form.changed_data})
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return obj is not None and obj != request.user and obj.closed_at is None
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """The page that asks would count everything there is."""
+        shown = [f"{user.user_id} {user.email} with all devices, channels and datapoints" for user in objs]
+        return shown, {}, set(), []
+
+    def delete_model(self, request: HttpRequest, obj: User) -> None:
+        actions.close_account(obj)
+
+    @admin.action(description="Sign out of all browsers")
+    def sign_out(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        count = sum(actions.end_sessions(user) for user in queryset)
+        messages.success(request, f"{count} sessions ended.")
+
+    @admin.action(description="Turn off two-factor sign-in (who lost the app and the recovery codes)")
+    def turn_off_two_factor(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        for user in queryset:
+            actions.end_second_factor(user)
+        messages.success(request, "Their password alone lets them in. Tell them to set it up again.")

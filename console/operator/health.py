@@ -1,0 +1,160 @@
+"""The health of the platform's parts. Each look has a short time limit; one that fails says so."""
+
+import platform
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import django
+from django.conf import settings
+from django.contrib import messages
+from django.core.cache import cache
+from django.db import Error, connection, transaction
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
+from redis import Redis
+from redis.exceptions import RedisError
+
+from console.request import UserRequest
+from console.templatetags.console import ago
+from thingscale import heartbeat
+from thingscale.accounts import mails
+from thingscale.devices import presence
+from thingscale.devices.overview import platform_minutes
+from thingscale.streams.models import Journal
+
+DATABASE_LIMIT = "2s"
+VALKEY_SECONDS = 1
+BEAT_LATE = 180  # seconds
+QUEUE = "celery"  # Celery's own name for it
+_SIZE = """SELECT current_setting('server_version'), pg_database_size(current_database()),
+    (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()),
+    current_setting('max_connections')"""
+
+Rows = Iterable[tuple[str, Any]]
+
+
+class Trouble(Exception):
+    """A part answers, and something is wrong with it."""
+
+    def __init__(self, sentence: str, rows: Rows) -> None:
+        super().__init__(sentence)
+        self.rows = rows
+
+
+class Part(NamedTuple):
+    name: str
+    rows: Rows
+    trouble: str = ""
+
+    @property
+    def watched(self) -> bool:
+        """Whether its answer says that it works."""
+        return self.name in {"Database", "Valkey", "Celery", "Ingest"}
+
+
+def page(request: UserRequest) -> HttpResponse:
+    if request.method == "POST":
+        _send_test(request)
+        return redirect("admin:health")
+    parts = [_look(name, look) for name, look in LOOKS.items()]
+    return render(request, "console/operator/health.html", {"parts": parts})
+
+
+def _send_test(request: UserRequest) -> None:
+    try:
+        mails.send_test(request.user.email)
+    except OSError as error:
+        messages.error(request, f"The mail was not taken: {type(error).__name__}: {error}")
+    else:
+        messages.success(request, f"A mail to {request.user.email} was handed in.")
+
+
+def _look(name: str, look: Callable[[], Rows]) -> Part:
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL statement_timeout = '{DATABASE_LIMIT}'")
+            return Part(name, list(look()))
+    except Trouble as trouble:
+        return Part(name, trouble.rows, str(trouble))
+    except (Error, RedisError, OSError) as error:
+        return Part(name, [], f"No answer: {type(error).__name__}.")
+
+
+def _web() -> Rows:
+    yield "Python", platform.python_version()
+    yield "Django", django.get_version()
+    yield "Public address", settings.PUBLIC_URL or "not set"
+
+
+def _database() -> Rows:
+    with connection.cursor() as cursor:
+        cursor.execute(_SIZE)
+        version, size, used, most = cursor.fetchone()
+    yield "PostgreSQL", version
+    yield "Size", filesizeformat(size)
+    yield "Connections", f"{used} of {most}"
+
+
+def _valkey() -> Rows:
+    with _redis() as client:
+        server, memory = client.info("server"), client.info("memory")
+    yield "Version", server.get("valkey_version") or server.get("redis_version")
+    yield "Memory", filesizeformat(memory["used_memory"])
+    yield "Memory limit", filesizeformat(memory["maxmemory"]) if memory["maxmemory"] else "none"
+
+
+def _celery() -> Rows:
+    with _redis() as client:
+        waiting = int(client.llen(QUEUE))
+    seen = cache.get(heartbeat.KEY)
+    rows = [("Tasks that wait", waiting), ("Last heartbeat", ago(seen))]
+    if seen is None or (timezone.now() - seen).total_seconds() > BEAT_LATE:
+        raise Trouble("No heartbeat: the worker or its scheduler does not run, or is busy.", rows)
+    return rows
+
+
+def _ingest() -> Rows:
+    """A writer has a row in the journal from its first batch on."""
+    alive, clients = presence.totals()
+    batches = list(Journal.objects.values_list("at", flat=True))
+    rows = [
+        ("Gateways", alive),
+        ("MQTT clients connected", clients),
+        ("Writers", len(batches)),
+        ("Last batch", ago(max(batches, default=None))),
+    ]
+    if not alive and settings.INGEST_MODE == "gateway":
+        raise Trouble("No gateway runs: devices can't connect by MQTT.", rows)
+    return rows
+
+
+def _messages() -> Rows:
+    last, hour = platform_minutes(timezone.now())
+    for name, counts in (("Last full minute", last), ("Last hour", hour)):
+        yield name, f"{counts.stored:,} stored, {counts.held:,} held, {counts.rejected:,} rejected"
+
+
+def _mail() -> Rows:
+    yield "From", settings.DEFAULT_FROM_EMAIL
+    if settings.EMAIL_HOST:
+        yield "Server", f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}"
+    else:
+        yield "Server", f"none: mails are files in {settings.EMAIL_FILE_PATH}"
+
+
+def _redis() -> Redis:
+    limits = {"socket_timeout": VALKEY_SECONDS, "socket_connect_timeout": VALKEY_SECONDS}
+    return Redis.from_url(settings.REDIS_URL, **limits)
+
+
+LOOKS: dict[str, Callable[[], Rows]] = {
+    "Web": _web,
+    "Database": _database,
+    "Valkey": _valkey,
+    "Celery": _celery,
+    "Ingest": _ingest,
+    "Messages": _messages,
+    "Mail": _mail,
+}

@@ -1,0 +1,17 @@
+"""What tests of the doors to an account need."""
+
+from typing import Any
+
+from django.test import Client
+from support import PASSWORD
+
+EMAIL = "owner@example.com"
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
+
+
+def sign_in(client: Client, password: str = PASSWORD, email: str = EMAIL, **extra: Any) -> Any:
+    return client.post("/signin/", {"username": email, "password": password}, **extra)
+
+
+def is_in(client: Client) -> bool:
+    return client.get("/channels/").status_code == 200

@@ -1,0 +1,172 @@
+"""Every page of the console: seen by people of all kinds, by nobody else, and at a bounded cost."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import ROOT
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from playwright.sync_api import Browser
+from stack import Stack
+from support import Account
+from visiting import NARROW, WIDE, visit
+
+from console import urls
+from thingscale.devices.models import ActivationRule, Device, RejectedMessage
+from thingscale.lib.clock import now_us
+from thingscale.streams.actions import Point, store_points
+from thingscale.streams.models import Channel, Tag
+
+Start = Callable[..., Stack]
+SignIn = Callable[[Account], Client]
+
+BASELINE = Path(__file__).parent / "query_counts.json"
+MOST_QUERIES = 12
+AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+SERIOUS = "async () => (await axe.run()).violations.filter(v => ['serious', 'critical'].includes(v.impact))"
+PUBLIC = {"signin": "/signin/", "signup": "/signup/", "reset": "/reset/"}
+PAGES = {
+    "home": "/",
+    "start": "/start/",
+    "devices": "/devices/",
+    "device-new": "/devices/new/",
+    "devices-import": "/devices/import/",
+    "device": "/devices/{device}/",
+    "device-edit": "/devices/{device}/edit/",
+    "device-map": "/devices/{device}/map/",
+    "device-delete": "/devices/{device}/delete/",
+    "channels": "/channels/",
+    "channel-new": "/channels/new/",
+    "channel": "/channels/7/",
+    "channel-delete": "/channels/7/delete/",
+    "tag": "/channels/7/tags/{tag}/",
+    "tag-delete": "/channels/7/tags/{tag}/delete/",
+    "stream": "/streams/7/",
+    "publish": "/publish/",
+    "inspector": "/inspector/",
+    "profile": "/profile/",
+    "profile-email": "/profile/email/",
+    "profile-password": "/profile/password/",
+    "profile-close": "/profile/close/",
+    "token-rotate": "/profile/tokens/device/rotate/",
+    "sessions": "/profile/sessions/",
+    "two-factor": "/profile/two-factor/",
+    "rules": "/rules/",
+}
+# No page of their own, but what a button posts to, a fragment, a file, a way to elsewhere: tested elsewhere.
+NO_PAGE = {
+    *("signout", "theme", "signin-code", "reset-confirm", "streams", "rules-preview", "start-arrived"),
+    *("devices-example", "devices-export", "devices-bulk", "device-enable", "device-disable"),
+    *("stream-chart", "stream-csv", "stream-ndjson", "session-end", "sessions-end-others"),
+    *(
+        "token-end-overlap",
+        "rule-move",
+        "rule-delete",
+        "two-factor-end",
+        "two-factor-codes",
+        "two-factor-setup",
+    ),
+    *("start-enable", "publish-devices"),
+}
+
+
+@pytest.fixture
+def paths(account: Account) -> dict[str, str]:
+    """Of an account that has something on each page."""
+    device = account.device("boiler-1", channel=7)
+    store_points(
+        account.channel(7), [Point("hall", b'{"temp": %d}' % n, now_us() - n * 10**6) for n in range(60)]
+    )
+    store_points(account.channel(7), [Point(None, b'{"humid": 40}', now_us())])
+    Device.objects.create(user=account.user, device_id="pump", enabled=False)
+    ActivationRule.objects.create(user=account.user, pattern="pump*", channel=account.channel(7))
+    RejectedMessage.objects.create(
+        user=account.user,
+        device_id="pump",
+        source="json",
+        reason="BAD_JSON_FORMAT",
+        payload=b"{",
+        size=1,
+        received_at=device.created_at,
+    )
+    return {name: fill(path, account) for name, path in PAGES.items()}
+
+
+def fill(path: str, account: Account) -> str:
+    device = Device.objects.for_user(account.user).filter(device_id="boiler-1").values_list("pk", flat=True)
+    tag = Tag.objects.filter(channel__user=account.user).values_list("pk", flat=True)
+    return path.format(device=device.first(), tag=tag.first())
+
+
+def test_every_url_is_here() -> None:
+    names = {pattern.name for pattern in urls.urlpatterns}
+    assert names == {*PUBLIC, *PAGES, *NO_PAGE}
+
+
+def test_what_names_something_of_another_user_is_not_found(
+    paths: dict[str, str], outsider: Account, signed_in: SignIn
+) -> None:
+    client = signed_in(outsider)
+    answers = {
+        name: client.get(path).status_code for name, path in paths.items() if any(map(str.isdigit, path))
+    }
+    assert answers
+    assert {name: status for name, status in answers.items() if status != 404} == {}
+
+
+def test_nothing_of_another_user_is_shown(
+    paths: dict[str, str], outsider: Account, signed_in: SignIn
+) -> None:
+    client = signed_in(outsider)
+    for path in paths.values():
+        words = set(re.split(r'[\s"<>]+', client.get(path).text))
+        assert not words & {"boiler-1", "pump", "hall"}
+
+
+def test_who_is_not_signed_in_is_led_to_the_door(paths: dict[str, str]) -> None:
+    for path in paths.values():
+        assert Client().get(path).headers["Location"].startswith("/signin/?next=")
+
+
+def test_queries(account: Account, paths: dict[str, str], signed_in: SignIn) -> None:
+    """Whatever the size of the account. A change of this file needs a reason in the commit."""
+    Channel.objects.bulk_create(Channel(user=account.user, number=n) for n in range(100, 1100))
+    Device.objects.bulk_create(Device(user=account.user, device_id=f"d-{n}") for n in range(10_000))
+    client = signed_in(account)
+    counts = {name: queries(client, path) for name, path in paths.items()}
+    assert max(counts.values()) <= MOST_QUERIES, counts
+    assert counts == json.loads(BASELINE.read_text())
+
+
+def queries(client: Client, path: str) -> int:
+    client.get(path)
+    with CaptureQueriesContext(connection) as found:
+        assert client.get(path).status_code == 200
+    return len(found)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_in_the_browser(
+    stack: Start, browser: Browser, account: Account, paths: dict[str, str], viewport: Any, scheme: str
+) -> None:
+    """Nothing for the browser to complain of, nothing serious for axe, no sideways scrolling."""
+    running = stack("web")
+    faults = {}
+    for visitor_of, those in ((None, PUBLIC), (account, paths)):
+        with visit(browser, running, visitor_of, viewport, color_scheme=scheme) as visitor:
+            for name, path in those.items():
+                page = visitor.go(path)
+                page.evaluate(AXE.read_text())
+                found = [f"{v['id']}: {v['nodes'][0]['html']}" for v in page.evaluate(SERIOUS)]
+                if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                    found.append("scrolls sideways")
+                if found:
+                    faults[name] = found
+    assert faults == {}

@@ -1,0 +1,26 @@
+"""Background work on accounts."""
+
+from celery import shared_task
+from kombu.exceptions import OperationalError
+
+from thingscale.accounts import actions, mails
+
+
+@shared_task(name="accounts.clear_ended")
+def clear_ended() -> None:
+    actions.clear_ended()
+
+
+@shared_task(name="accounts.send_reset", autoretry_for=(OSError,), retry_backoff=15, max_retries=6)
+def send_reset(email: str, base: str) -> None:
+    mails.send_reset(email, base)
+
+
+def ask_for_reset(email: str, base: str) -> bool:
+    """False while the queue is away. Who asks learns nothing of the account: not even from how long it takes,
+    as it would from sending."""
+    try:
+        send_reset.apply_async((email, base), retry=False)
+    except (OperationalError, OSError):
+        return False
+    return True

@@ -1,0 +1,8 @@
+from celery import shared_task
+
+from thingscale.heartbeat import beat
+
+
+@shared_task(name="heartbeat")
+def heartbeat() -> None:
+    beat()
