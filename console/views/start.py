@@ -6,6 +6,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
@@ -45,7 +46,7 @@ def enable(request: UserRequest, pk: int) -> HttpResponse:
         else:
             text = f"{device.device_id} is enabled. What it sends is stored in channel {number}."
             messages.success(request, text)
-            return redirect("stream", number)
+            return redirect(f"{reverse('stream', args=[number])}?range=1h")
     return _page(request, {"arrived": [], "waiting": device, "form": form})
 
 

@@ -8,9 +8,11 @@ from arrived import MOST_QUERIES, large, new_device, reject, store
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from support import Account
 
 from console.reasons import REASONS
+from thingscale.devices.models import HeldMessage
 from thingscale.streams import arrivals
 
 SignIn = Callable[[Account], Client]
@@ -79,6 +81,21 @@ def test_the_queries_of_a_large_account(account: Account, signed_in: SignIn) -> 
     with CaptureQueriesContext(connection) as queries:
         assert len(rows(client)) == 30  # held: the channels' totals are made up
     assert len(queries) <= MOST_QUERIES
+
+
+def test_the_newest_held_messages_of_all_devices(account: Account, outsider: Account) -> None:
+    first, second = new_device(account, "a", 1), new_device(account, "b", 2)
+    new_device(outsider, "c", 3)
+    HeldMessage.objects.create(device=first, value=4, tag="kitchen", received_at=timezone.now())
+    account.device("unmapped", None).held.create(value=5, received_at=timezone.now())
+    found = arrivals.held(account.user, 3)
+    assert [(a.device, a.value, a.tag) for a in found] == [
+        ("unmapped", "5", None),
+        ("a", "4", "kitchen"),
+        ("b", "2", None),
+    ]
+    assert [a.reason for a in found] == ["NO_MAPPED_CH", "NEW_DEVICE_FOUND", "NEW_DEVICE_FOUND"]
+    assert found[2].device_pk == second.pk
 
 
 def test_the_newest_datapoints_of_all_channels(account: Account, outsider: Account) -> None:

@@ -104,7 +104,7 @@ def test_waiting_then_what_came(account: Account, signed_in: SignIn) -> None:
     assert "{&quot;temp&quot;: 21.5}" in panel
     assert "{oops" in panel
     assert "It could not be read" in panel
-    assert 'href="/streams/7/"' in panel
+    assert 'href="/streams/7/?range=1h"' in panel
 
 
 def test_from_a_new_device_to_its_chart_in_one_click(account: Account, signed_in: SignIn) -> None:
@@ -115,7 +115,7 @@ def test_from_a_new_device_to_its_chart_in_one_click(account: Account, signed_in
     assert "Enable my-first-device and show its chart" in page
     assert 'value="5"' in page  # a number that is free
     answer = client.post(f"/start/enable/{device.pk}/", {"number": "5"}, follow=True)
-    assert answer.redirect_chain == [("/streams/5/", 302)]
+    assert answer.redirect_chain == [("/streams/5/?range=1h", 302)]
     assert account.stored(5) == [('{"temp": 21.5}', None)]
     assert Device.objects.get(pk=device.pk).enabled
     assert not HeldMessage.objects.exists()

@@ -1,19 +1,18 @@
 """What came last for an account, whatever became of it: one query a status."""
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import connection
-from django.db.models import TextField
-from django.db.models.functions import Cast, Left
 
 from thingscale.accounts.models import User
-from thingscale.devices.models import Device, HeldMessage, RejectedMessage
+from thingscale.devices.models import Device, RejectedMessage
 from thingscale.streams.models import Latest
 from thingscale.streams.queries import template
 from thingscale.watch import PREVIEW
 
-_NEWEST = template("newest_of_user.sql").substitute()
+_STORED = template("newest_of_user.sql").substitute()
+_HELD = template("newest_held_of_user.sql").substitute()
 
 
 class Arrival(NamedTuple):
@@ -37,29 +36,23 @@ def newest(user: User, limit: int) -> list[Arrival]:
 
 
 def stored(user: User, limit: int) -> list[Arrival]:
-    with connection.cursor() as cursor:
-        cursor.execute(_NEWEST, {"user": user.pk, "rows": limit, "preview": PREVIEW})
-        return [
-            Arrival(at, "stored", device or "", pk, value, tag, number)
-            for at, device, pk, tag, number, value in cursor.fetchall()
-        ]
+    return [
+        Arrival(at, "stored", device or "", pk, value, tag, number)
+        for at, device, pk, tag, number, value in _rows(_STORED, user, limit)
+    ]
 
 
 def held(user: User, limit: int) -> list[Arrival]:
-    text = Left(Cast("value", TextField()), PREVIEW)
-    rows = HeldMessage.objects.filter(device__user=user).select_related("device").defer("value")
     return [
-        Arrival(
-            row.received_at,
-            "held",
-            row.device.device_id,
-            row.device_id,
-            row.text,
-            row.tag,
-            reason="NO_MAPPED_CH" if row.device.activate_at else "NEW_DEVICE_FOUND",
-        )
-        for row in rows.annotate(text=text).order_by("-pk")[:limit]
+        Arrival(at, "held", device, pk, value, tag, reason=reason)
+        for at, device, pk, tag, value, reason in _rows(_HELD, user, limit)
     ]
+
+
+def _rows(sql: str, user: User, limit: int) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, {"user": user.pk, "rows": limit, "preview": PREVIEW})
+        return list(cursor.fetchall())
 
 
 def rejected(user: User, limit: int) -> list[Arrival]:
