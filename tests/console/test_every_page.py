@@ -17,7 +17,9 @@ from support import Account
 from visiting import NARROW, WIDE, visit
 
 from console import urls
+from ingest.service import connect
 from thingscale.devices.models import ActivationRule, Device, RejectedMessage
+from thingscale.devices.presence import LOCK
 from thingscale.lib.clock import now_us
 from thingscale.streams.actions import Point, store_points
 from thingscale.streams.models import Channel, Tag
@@ -138,7 +140,9 @@ def test_queries(account: Account, paths: dict[str, str], signed_in: SignIn) -> 
     Channel.objects.bulk_create(Channel(user=account.user, number=n) for n in range(100, 1100))
     Device.objects.bulk_create(Device(user=account.user, device_id=f"d-{n}") for n in range(10_000))
     client = signed_in(account)
-    counts = {name: queries(client, path) for name, path in paths.items()}
+    with connect() as gateway:
+        gateway.execute("SELECT pg_advisory_lock(%s, 1)", [LOCK])  # as one that is alive
+        counts = {name: queries(client, path) for name, path in paths.items()}
     assert max(counts.values()) <= MOST_QUERIES, counts
     assert counts == json.loads(BASELINE.read_text())
 

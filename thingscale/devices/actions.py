@@ -57,6 +57,7 @@ def lock_devices(user: User, devices: QuerySet[Device]) -> list[int]:
     return list(own.order_by("pk").select_for_update().values_list("pk", flat=True))
 
 
+@transaction.atomic
 def create_rule(user: User, pattern: str, channel: int) -> ActivationRule:
     """After those there are; `channel` is a primary key. Raises Refused: BAD_PARAMETER."""
     rules = _rules(user)
