@@ -22,6 +22,7 @@ pytestmark = pytest.mark.e2e
 Start = Callable[..., Stack]
 PASSWORD = "a long enough phrase"
 SHOWN = 10_000  # ms
+expect.set_options(timeout=SHOWN)
 
 
 def send(stack: Stack, token: str, device: str, value: str) -> int:
@@ -41,12 +42,12 @@ def test_from_the_first_visit_to_the_first_live_datapoint(
         page.get_by_label("Password", exact=True).fill(PASSWORD)
         visitor.press("Make account")
         expect(page.get_by_text("Waiting for the first message")).to_be_visible()
-        expect(page.locator("#arrived-title ~ [data-live-state]")).to_have_text("live", timeout=SHOWN)
+        expect(page.locator("#arrived-title ~ [data-live-state]")).to_have_text("live")
         subprocess.run(["sh", "-c", page.locator("#snippet").inner_text()], check=True, capture_output=True)
-        page.get_by_role("button", name="Enable my-first-device").click(timeout=SHOWN)
-        expect(page.get_by_role("img").first).to_have_attribute("aria-label", _shows("21.5"), timeout=SHOWN)
+        page.get_by_role("button", name="Enable my-first-device").click()
+        expect(page.get_by_role("img").first).to_have_attribute("aria-label", _shows("21.5"))
         send(running, credentials(User.objects.get())["device_token"], "my-first-device", '{"temp": 33.25}')
-        expect(page.get_by_role("img").first).to_have_attribute("aria-label", _shows("33.25"), timeout=SHOWN)
+        expect(page.get_by_role("img").first).to_have_attribute("aria-label", _shows("33.25"))
 
 
 def _shows(number: str) -> "re.Pattern[str]":
@@ -65,10 +66,10 @@ def test_a_device_made_by_hand_draws_its_chart(stack: Start, browser: Browser, a
         assert send(running, account.device_token, "boiler-1", '{"temp": 20.25}') == 200
         page = visitor.go("/streams/7/")
         image = page.get_by_role("img").first
-        expect(image).to_have_attribute("aria-label", _shows("20.25"), timeout=SHOWN)
-        expect(page.locator("[data-live-state]").first).to_have_text("live", timeout=SHOWN)
+        expect(image).to_have_attribute("aria-label", _shows("20.25"))
+        expect(page.locator("[data-live-state]").first).to_have_text("live")
         assert send(running, account.device_token, "boiler-1", '{"temp": 44.75}') == 200
-        expect(image).to_have_attribute("aria-label", _shows("44.75"), timeout=SHOWN)
+        expect(image).to_have_attribute("aria-label", _shows("44.75"))
 
 
 def test_a_thousand_devices_are_imported(
@@ -147,6 +148,7 @@ def test_by_keyboard_alone(stack: Start, browser: Browser, account: Account) -> 
     set_password(account)
     with visit(browser, stack("web")) as visitor:
         page = visitor.go("/channels/")
+        expect(page.get_by_label("E-mail")).to_be_focused()
         page.keyboard.type(account.user.email)
         page.keyboard.press("Tab")
         page.keyboard.type(PASSWORD)
