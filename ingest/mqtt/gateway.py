@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -18,13 +17,14 @@ from ingest import topics
 from ingest.grants import Grant, Grants
 from ingest.message import Outcome, Status
 from ingest.mqtt.connection import Connection, WebSocketConnection
+from ingest.mqtt.handover import RETRY_SECONDS, Handover
 from ingest.mqtt.inbound import Aim, Chunk
 from ingest.mqtt.packets import V5, Publish, ReasonCode, Version, Will
 from ingest.mqtt.presence import PresenceWriter
 from ingest.mqtt.properties import Property
 from ingest.mqtt.publisher import Publisher
 from ingest.mqtt.session import NEVER, Session
-from ingest.pipeline import Completion, QueueFull, run_all
+from ingest.pipeline import Completion, run_all
 from ingest.service import Ingest, connect
 from thingscale.devices import actions
 from thingscale.devices.models import DurableSession
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
 PING_SECONDS = 60.0  # of the links to the upstream broker
-RETRY_SECONDS = 0.02  # how often what waits for room in the queue is offered again
 LOOKUP_SECONDS = 10.0
 LAST_SECONDS = 0.1
 MAX_WILLS_WAITING = 10_000
@@ -63,7 +62,7 @@ class Gateway:
         self._by_client: dict[ClientKey, Session] = {}
         self._durable: dict[ClientKey, Kept] = {}
         self._watchers: dict[int, set[ClientKey]] = {}  # user -> clients that see ingest topics
-        self._waiting: deque[Chunk] = deque()
+        self.handover = Handover(self.ingest.pipeline, self._relax)
         self._wills: dict[ClientKey, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookups")
@@ -91,6 +90,7 @@ class Gateway:
         await self._drain(deadline)
         for session in list(self._sessions):
             session.fail(ReasonCode.SERVER_SHUTTING_DOWN, "shutting down")  # and its will is due
+        self.handover.flush()
         drained = await asyncio.to_thread(self.ingest.stop, max(deadline - self.now(), 1.0))
         await asyncio.sleep(LAST_SECONDS)  # what tells subscribers is on its way
         await self.publisher.stop()
@@ -103,7 +103,7 @@ class Gateway:
     async def _drain(self, deadline: float) -> None:
         """Until what the clients sent is stored and answered, or time is up."""
         # The writer's thread sets no event.
-        while (self._waiting or self.ingest.pipeline.queued) and self.now() < deadline:  # noqa: ASYNC110
+        while self.handover.pending and self.now() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(RETRY_SECONDS)
         await asyncio.sleep(0)  # the last answers are written
 
@@ -273,46 +273,13 @@ class Gateway:
         return {
             "connections": len(self._sessions),
             "durable_sessions": len(self._durable),
-            "waiting_chunks": len(self._waiting),
+            "waiting_chunks": self.handover.waiting,
             "waiting_wills": len(self._wills),
         }
 
-    def submit(self, chunk: Chunk, wait: bool = False) -> bool:
-        """False if the queue is full: QoS 0 is dropped and counted, the rest waits, unacknowledged, and so
-        should its session. `wait` keeps QoS 0 as well."""
-        if not self._waiting and self._accept(chunk):
-            return True
-        kept = chunk if wait else chunk.without_qos_0()
-        dropped = len(chunk.messages) - len(kept.messages)
-        self.ingest.pipeline.metrics.dropped += dropped
-        chunk.inbound.dropped(dropped)
-        if kept.messages:
-            self._waiting.append(kept)
-            if len(self._waiting) == 1:
-                self._loop.call_later(RETRY_SECONDS, self._offer)
-        return not kept.messages
-
-    def _accept(self, chunk: Chunk) -> bool:
-        try:
-            self.ingest.pipeline.accept(chunk.messages, chunk.done)
-        except QueueFull:
-            return False
-        return True
-
-    def _offer(self) -> None:
-        """What waited, in order, once there is room again."""
-        if self.ingest.pipeline.nearly_empty:
-            while self._waiting and self._accept(self._waiting[0]):
-                self._waiting.popleft()
-        if self._waiting:
-            self._loop.call_later(RETRY_SECONDS, self._offer)
-            return
+    def _relax(self) -> None:
         for session in list(self._sessions):
             session.inbound.relax()
-
-    @property
-    def backlogged(self) -> bool:
-        return bool(self._waiting)
 
     def tell(self, chunk: Chunk, outcomes: list[Outcome]) -> None:
         """After the commit: to subscribers, and the reason of a rejection to the device."""

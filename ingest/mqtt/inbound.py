@@ -1,5 +1,6 @@
 """What a client publishes: topics, acknowledgement after COMMIT, QoS 2, back-pressure."""
 
+import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
@@ -23,6 +24,8 @@ from thingscale.lib.clock import now_us
 
 if TYPE_CHECKING:
     from ingest.mqtt.session import Session
+
+log = logging.getLogger(__name__)
 
 MAX_UNACKED = 2_000  # messages of one client on their way to storage
 MAX_ALIASES = 32
@@ -73,6 +76,18 @@ class Chunk:
 
     def done(self, outcomes: list[Outcome]) -> None:
         self.inbound.committed(self, outcomes)
+
+
+def share_out(chunks: list[Chunk], outcomes: list[Outcome]) -> None:
+    """To chunks that were submitted together."""
+    start = 0
+    for chunk in chunks:
+        end = start + len(chunk.messages)
+        try:
+            chunk.done(outcomes[start:end])
+        except Exception:
+            log.exception("A session failed to take its answer")
+        start = end
 
 
 class Inbound:
@@ -131,7 +146,7 @@ class Inbound:
             return
         self._chunk = Chunk(self)
         self.unacked += len(chunk.messages)
-        if not self._session.gateway.submit(chunk) or self.unacked >= MAX_UNACKED:
+        if not self._session.gateway.handover.submit(chunk) or self.unacked >= MAX_UNACKED:
             self._session.hold(True)
 
     def dropped(self, count: int) -> None:
@@ -152,7 +167,7 @@ class Inbound:
 
     def relax(self) -> None:
         """Reads on, if there is room for it."""
-        if self.unacked < MAX_UNACKED // 2 and not self._session.gateway.backlogged:
+        if self.unacked < MAX_UNACKED // 2 and not self._session.gateway.handover.waiting:
             self._session.hold(False)
 
     def release(self, packet: Ack) -> None:
@@ -185,7 +200,7 @@ class Inbound:
         chunk = Chunk(self)
         chunk.add(message, publish, aim)
         self.unacked += 1
-        self._session.gateway.submit(chunk, wait=True)
+        self._session.gateway.handover.submit(chunk, wait=True)
 
     def _aim(self, topic: str) -> Aim:
         token, rest = topics.split(topic)
