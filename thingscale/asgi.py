@@ -4,6 +4,7 @@ Django's WSGI handler.
 Django's own ASGI handler is 8 to 15 times slower than its WSGI handler (docs/decisions/0003-asgi.md).
 """
 
+import gc
 import os
 
 import django
@@ -38,6 +39,8 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 async def _lifespan(receive: Receive, send: Send) -> None:
     await receive()
     _connector.start()
+    gc.freeze()  # as in the ingest process: what is there now stays, and need not be looked at again
+    gc.set_threshold(50_000, 20, 100)
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await _connector.stop()
