@@ -11,7 +11,7 @@ from console import ranges
 from console.request import UserRequest
 from thingscale.lib.errors import Refused
 from thingscale.streams import charts, export
-from thingscale.streams.browse import first_at, table_page
+from thingscale.streams.browse import Row, first_at, table_page
 from thingscale.streams.models import Channel, Tag
 from thingscale.streams.queries import LAST, Key, Selection
 
@@ -41,7 +41,7 @@ def detail(request: UserRequest, number: int) -> HttpResponse:
     tags = list(Tag.objects.filter(channel=channel))
     selection = _selection(request, channel, shown, tags)
     before = _key(request.GET.get("before", ""))
-    rows = table_page(selection, ROWS + 1, before or LAST)
+    rows, note = _rows(selection, before)
     context = {
         "section": "streams",
         "channel": channel,
@@ -55,10 +55,19 @@ def detail(request: UserRequest, number: int) -> HttpResponse:
         "tags": tags,
         "tag": request.GET.get("tag", ""),
         "rows": rows[:ROWS],
+        "note": note,
         "next": rows[ROWS - 1].key if len(rows) > ROWS else None,
         "before": before,
     }
     return render(request, "console/stream/detail.html", context)
+
+
+def _rows(selection: Selection, before: Key | None) -> tuple[list[Row], str]:
+    """One more than the table shows; and why there are none, if they can't be read."""
+    try:
+        return table_page(selection, ROWS + 1, before or LAST), ""
+    except Refused as refused:
+        return [], refused.detail
 
 
 def chart(request: UserRequest, number: int) -> HttpResponse:

@@ -5,14 +5,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.test import Client
+from pytest_django import Settings
 from support import Account
 
 from thingscale.accounts.actions import update_account
 from thingscale.lib.clock import now_us, to_us
+from thingscale.streams import browse
 from thingscale.streams.actions import Point, create_tag, store_points
 
 SignIn = Callable[[Account], Client]
 MINUTE = 60_000_000
+SLOWLY = "AND pg_sleep(60) IS NOT NULL AND at"
 
 
 def fill(account: Account, count: int = 3, ending: int | None = None, tag: str | None = None) -> None:
@@ -91,6 +94,18 @@ def test_only_a_tag(account: Account, signed_in: SignIn) -> None:
     client = signed_in(account)
     assert len(client.get("/streams/7/?tag=kitchen").context["rows"]) == 2
     assert client.get("/streams/7/?tag=cellar").status_code == 404
+
+
+def test_what_takes_too_long_is_said_on_the_page(
+    account: Account, signed_in: SignIn, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(account)
+    settings.READ_SECONDS = 1
+    monkeypatch.setattr(browse, "_TABLE", browse._TABLE.replace("AND at", SLOWLY))
+    page = signed_in(account).get("/streams/7/?range=1h")
+    assert page.status_code == 200
+    assert "Reading it took longer than" in page.text
+    assert 'name="start"' in page.text
 
 
 def test_files_hold_the_range(account: Account, signed_in: SignIn) -> None:
