@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.dateparse import parse_datetime
 
@@ -83,12 +84,18 @@ def chart(request: UserRequest, number: int) -> HttpResponse:
         return JsonResponse({"error": refused.code, "detail": refused.detail}, status=400)
 
 
-def download(request: UserRequest, number: int, form: str) -> StreamingHttpResponse:
+def download(request: UserRequest, number: int, form: str) -> HttpResponseBase:
     channel = _channel(request, number)
     shown = _range(request, channel)
     selection = _selection(request, channel, shown, list(Tag.objects.filter(channel=channel)))
     media_type, written = FILES[form]
-    answer = StreamingHttpResponse(written(selection), content_type=media_type)
+    try:
+        export.check_size(selection, channel.datapoints or 0)
+        parts = written(selection)
+    except Refused as refused:
+        context = {"section": "streams", "channel": channel, "detail": refused.detail}
+        return render(request, "console/stream/refused.html", context, status=400)
+    answer = StreamingHttpResponse(parts, content_type=media_type)
     answer["Content-Disposition"] = f'attachment; filename="channel-{number}.{form}"'
     return answer
 
