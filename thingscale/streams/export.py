@@ -16,7 +16,7 @@ LINES, CSV = "application/x-ndjson", "text/csv"
 
 
 def check_size(selection: Selection, stored: int) -> None:
-    """`stored`, the channel's total, answers most requests without counting. Raises Refused: RANGE_TOO_LARGE."""
+    """`stored`, the channel's total, answers most requests without counting. Raises Refused."""
     limit = settings.STREAM_MAX_ROWS
     if stored > limit and queries.has_more_than(selection, limit):
         raise Refused("RANGE_TOO_LARGE", f"The range has more than {limit} rows: ask for it in parts.")
