@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import orjson
-from django.conf import settings
 from django.db.models import Max, Sum
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -41,7 +40,7 @@ class StreamReader(ChannelAccess):
             return self.rows(head, selection, options.whole(request, "PAGELIMIT", 1, 1, MAX_LAST))
         if answer := self.aggregated(head, selection):
             return answer
-        _check_size(selection, totals["count"] or 0)
+        export.check_size(selection, totals["count"] or 0)
         return self.rows(head, selection)
 
     def rows(self, head: Head, selection: Selection, limit: int | None = None) -> HttpResponseBase:
@@ -86,13 +85,6 @@ class StreamReader(ChannelAccess):
         if start > end:
             raise options.bad("STARTTIME", "must not be after X-ENDTIME")
         return selection._replace(start=start, end=end)
-
-
-def _check_size(selection: Selection, stored: int) -> None:
-    """The channel's total answers most requests without counting."""
-    limit = settings.STREAM_MAX_ROWS
-    if stored > limit and queries.has_more_than(selection, limit):
-        raise Refused("RANGE_TOO_LARGE", f"The range has more than {limit} rows: ask for it in parts.")
 
 
 def few(found: list[T] | None) -> list[T]:

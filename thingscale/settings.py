@@ -185,6 +185,7 @@ HTTP_RATE = env.integer("THINGSCALE_HTTP_RATE", 1)
 REST_RATE = env.integer("THINGSCALE_REST_RATE", 20, 1)
 READ_SECONDS = env.integer("THINGSCALE_READ_SECONDS", 30, 1, 86_400)
 STREAM_MAX_ROWS = env.integer("THINGSCALE_STREAM_MAX_ROWS", 1_000_000, 1)
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 5000  # a channel's page has four for each of 1000 labels
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["api.auth.TokenAuthentication"],

@@ -8,6 +8,8 @@ from django.forms import BaseFormSet, formset_factory
 from thingscale.lib.names import MAX_LENGTH, bad_tag
 from thingscale.streams.models import Channel
 
+MOST = 1000  # streams of a channel with a label
+MAX_KEY = 200  # characters
 RETENTION = "Older datapoints are deleted. Empty: kept for ever."
 
 
@@ -33,8 +35,13 @@ else:
     _FormSet = BaseFormSet
 
 
+def fits(key: str) -> bool:
+    """Whether a form can carry this key of a value, and bring it back as it is."""
+    return 0 < len(key) <= MAX_KEY and key.isprintable()
+
+
 class StreamForm(forms.Form):
-    key = forms.CharField(max_length=200, strip=False)
+    key = forms.CharField(max_length=MAX_KEY, strip=False)
     label = forms.CharField(max_length=200, required=False)
     unit = forms.CharField(max_length=200, required=False)
 
@@ -57,7 +64,7 @@ class BaseStreamFormSet(_FormSet):
 
 
 StreamFormSet: Any = formset_factory(
-    StreamForm, formset=BaseStreamFormSet, extra=1, can_delete=True, max_num=1000, absolute_max=1001
+    StreamForm, formset=BaseStreamFormSet, extra=1, can_delete=True, max_num=MOST, absolute_max=MOST + 1
 )
 
 

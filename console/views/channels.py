@@ -7,7 +7,15 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 
-from console.forms.channels import ChannelForm, ConfirmForm, NewChannelForm, StreamFormSet, TagForm
+from console.forms.channels import (
+    MOST,
+    ChannelForm,
+    ConfirmForm,
+    NewChannelForm,
+    StreamFormSet,
+    TagForm,
+    fits,
+)
 from console.paging import PAGE
 from console.request import UserRequest
 from thingscale.lib.errors import Refused
@@ -16,6 +24,7 @@ from thingscale.streams.leaves import keys_of
 from thingscale.streams.models import Channel, Latest, Tag
 
 SECTION = {"section": "channels"}
+SEEN = 100  # keys without a label, offered to be labelled
 
 
 def index(request: UserRequest) -> HttpResponse:
@@ -120,7 +129,8 @@ def _streams(channel: Channel, latest: list[Latest]) -> list[dict[str, str]]:
     """What is labelled, and what has been seen and has no label yet."""
     labelled = {stream["key"] for stream in channel.streams}
     seen = dict.fromkeys(key for row in latest[:100] for key in keys_of(row.value))
-    return [*channel.streams, *({"key": key} for key in list(seen)[:100] if key not in labelled)]
+    new = [key for key in seen if key not in labelled and fits(key)]
+    return [*channel.streams, *({"key": key} for key in new[: min(SEEN, MOST - len(labelled))])]
 
 
 def _tags(channel: Channel, latest: list[Latest]) -> list[dict[str, Any]]:

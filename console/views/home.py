@@ -12,6 +12,7 @@ from thingscale.devices.models import SILENT_AFTER, Device
 from thingscale.devices.overview import overview
 from thingscale.streams import arrivals
 from thingscale.streams.models import Channel, Latest
+from thingscale.streams.usage import used_storage
 
 SHOWN = 6  # of each list
 
@@ -37,13 +38,13 @@ def home(request: UserRequest) -> HttpResponse:
 
 
 def _storage(user: User) -> dict[str, float]:
-    totals = Latest.objects.filter(channel__user=user).aggregate(n=Sum("count"), size=Sum("bytes"))
-    used = totals["size"] or 0
-    percent = 100 * used / user.max_storage if user.max_storage else 100
-    return {"datapoints": totals["n"] or 0, "bytes": used, "percent": percent}
+    used = used_storage(user)
+    percent = 100 * used.bytes / user.max_storage if user.max_storage else 100
+    return {"datapoints": used.datapoints, "bytes": used.bytes, "percent": percent}
 
 
 def _heard(user: User) -> list[tuple[int, str, object, int]]:
     """(number, name, time, datapoints) of the channels with the newest datapoints."""
-    latest = Latest.objects.filter(channel__user=user).values_list("channel__number", "channel__name")
-    return list(latest.annotate(at=Max("at"), n=Sum("count")).order_by("-at")[:SHOWN])
+    latest = Latest.objects.shown().filter(channel__user=user)
+    named = latest.values_list("channel__number", "channel__name")
+    return list(named.annotate(at=Max("at"), n=Sum("count")).order_by("-at")[:SHOWN])

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.dateparse import parse_datetime
 
@@ -11,7 +12,7 @@ from console import ranges
 from console.request import UserRequest
 from thingscale.lib.errors import Refused
 from thingscale.streams import charts, export
-from thingscale.streams.browse import first_at, table_page
+from thingscale.streams.browse import Row, first_at, table_page
 from thingscale.streams.models import Channel, Tag
 from thingscale.streams.queries import LAST, Key, Selection
 
@@ -41,7 +42,7 @@ def detail(request: UserRequest, number: int) -> HttpResponse:
     tags = list(Tag.objects.filter(channel=channel))
     selection = _selection(request, channel, shown, tags)
     before = _key(request.GET.get("before", ""))
-    rows = table_page(selection, ROWS + 1, before or LAST)
+    rows, note = _rows(selection, before)
     context = {
         "section": "streams",
         "channel": channel,
@@ -55,10 +56,19 @@ def detail(request: UserRequest, number: int) -> HttpResponse:
         "tags": tags,
         "tag": request.GET.get("tag", ""),
         "rows": rows[:ROWS],
+        "note": note,
         "next": rows[ROWS - 1].key if len(rows) > ROWS else None,
         "before": before,
     }
     return render(request, "console/stream/detail.html", context)
+
+
+def _rows(selection: Selection, before: Key | None) -> tuple[list[Row], str]:
+    """One more than the table shows; and why there are none, if they can't be read."""
+    try:
+        return table_page(selection, ROWS + 1, before or LAST), ""
+    except Refused as refused:
+        return [], refused.detail
 
 
 def chart(request: UserRequest, number: int) -> HttpResponse:
@@ -74,12 +84,18 @@ def chart(request: UserRequest, number: int) -> HttpResponse:
         return JsonResponse({"error": refused.code, "detail": refused.detail}, status=400)
 
 
-def download(request: UserRequest, number: int, form: str) -> StreamingHttpResponse:
+def download(request: UserRequest, number: int, form: str) -> HttpResponseBase:
     channel = _channel(request, number)
     shown = _range(request, channel)
     selection = _selection(request, channel, shown, list(Tag.objects.filter(channel=channel)))
     media_type, written = FILES[form]
-    answer = StreamingHttpResponse(written(selection), content_type=media_type)
+    try:
+        export.check_size(selection, channel.datapoints or 0)
+        parts = written(selection)
+    except Refused as refused:
+        context = {"section": "streams", "channel": channel, "detail": refused.detail}
+        return render(request, "console/stream/refused.html", context, status=400)
+    answer = StreamingHttpResponse(parts, content_type=media_type)
     answer["Content-Disposition"] = f'attachment; filename="channel-{number}.{form}"'
     return answer
 

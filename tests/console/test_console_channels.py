@@ -1,6 +1,8 @@
 """Pages of channels: lists, forms, what another user sees."""
 
+import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -11,6 +13,14 @@ from thingscale.streams.models import Channel, Tag
 
 SignIn = Callable[[Account], Client]
 FORMSET = {"streams-TOTAL_FORMS": "2", "streams-INITIAL_FORMS": "0"}
+
+
+def as_sent(page: Any) -> dict[str, Any]:
+    """What a browser sends of the page, unchanged."""
+    formset = page.context["streams"]
+    forms = [page.context["form"], formset.management_form, *formset.forms]
+    fields = [form[name] for form in forms for name in form.fields]
+    return {field.html_name: field.value() or "" for field in fields}
 
 
 def fill(account: Account, tag: str | None = None) -> Channel:
@@ -62,6 +72,28 @@ def test_a_key_twice_is_refused(account: Account, signed_in: SignIn) -> None:
     rows = {f"streams-{n}-{name}": "temp" for n in (0, 1) for name in ("key", "label")}
     answer = signed_in(account).post("/channels/7/", FORMSET | rows)
     assert "This key is there twice" in answer.text
+
+
+def test_as_many_labels_as_a_channel_has(account: Account, signed_in: SignIn) -> None:
+    channel = fill(account)
+    labels = [{"key": f"k{n}", "label": f"K{n}", "unit": ""} for n in range(1000)]
+    Channel.objects.filter(pk=channel.pk).update(streams=labels)
+    client = signed_in(account)
+    sent = as_sent(client.get("/channels/7/"))
+    assert client.post("/channels/7/", sent | {"streams-999-label": "Last"}).status_code == 302
+    channel.refresh_from_db()
+    assert [stream["label"] for stream in channel.streams][-2:] == ["K998", "Last"]
+
+
+@pytest.mark.parametrize("key", ["a" * 201, "a\nb"])
+def test_keys_that_no_form_carries_are_left_out(account: Account, signed_in: SignIn, key: str) -> None:
+    channel = account.channel(7)
+    value = json.dumps({key: 1, "temp": 2}).encode()
+    store_points(channel, [Point(None, value, 1_700_000_000_000_000)])
+    client = signed_in(account)
+    sent = as_sent(client.get("/channels/7/"))
+    assert sent["streams-0-key"] == "temp"
+    assert client.post("/channels/7/", sent | {"name": "Lab"}).status_code == 302
 
 
 def test_deleting_needs_the_number_typed(account: Account, signed_in: SignIn) -> None:

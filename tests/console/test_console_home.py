@@ -14,6 +14,8 @@ from support import Account
 from console import bars
 from thingscale.devices.models import Activity, MinuteCount
 from thingscale.devices.overview import Minute
+from thingscale.streams.actions import delete_tag
+from thingscale.streams.models import Tag
 
 SignIn = Callable[[Account], Client]
 
@@ -64,6 +66,15 @@ def test_storage_is_measured_against_what_the_account_may_have(account: Account,
     account.user.max_storage = 1
     account.user.save()
     assert "1 datapoints" in signed_in(account).get("/").text
+
+
+def test_a_deleted_tag_counts_no_more(account: Account, signed_in: SignIn) -> None:
+    store(account, tag="kitchen")
+    store(account, 8)
+    delete_tag(Tag.objects.get())
+    context = signed_in(account).get("/").context
+    assert context["storage"]["datapoints"] == 1
+    assert [number for number, *_ in context["heard"]] == [8]
 
 
 def test_a_device_is_enabled_from_here(account: Account, signed_in: SignIn) -> None:

@@ -2,17 +2,21 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from string import Template
 
 import pytest
 from django.test import Client
+from pytest_django import Settings
 from support import Account
 
 from thingscale.accounts.actions import update_account
 from thingscale.lib.clock import now_us, to_us
+from thingscale.streams import browse, queries
 from thingscale.streams.actions import Point, create_tag, store_points
 
 SignIn = Callable[[Account], Client]
 MINUTE = 60_000_000
+SLOWLY = "AND pg_sleep(60) IS NOT NULL AND at"
 
 
 def fill(account: Account, count: int = 3, ending: int | None = None, tag: str | None = None) -> None:
@@ -93,6 +97,18 @@ def test_only_a_tag(account: Account, signed_in: SignIn) -> None:
     assert client.get("/streams/7/?tag=cellar").status_code == 404
 
 
+def test_what_takes_too_long_is_said_on_the_page(
+    account: Account, signed_in: SignIn, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(account)
+    settings.READ_SECONDS = 1
+    monkeypatch.setattr(browse, "_TABLE", browse._TABLE.replace("AND at", SLOWLY))
+    page = signed_in(account).get("/streams/7/?range=1h")
+    assert page.status_code == 200
+    assert "Reading it took longer than" in page.text
+    assert 'name="start"' in page.text
+
+
 def test_files_hold_the_range(account: Account, signed_in: SignIn) -> None:
     fill(account)
     client = signed_in(account)
@@ -101,6 +117,25 @@ def test_files_hold_the_range(account: Account, signed_in: SignIn) -> None:
     assert [line.split(",")[4] for line in csv.getvalue().decode().split("\r\n")[:-1]] == ["n", "0", "1", "2"]
     lines = client.get("/streams/7/data.ndjson?range=1h").getvalue().decode().splitlines()
     assert len(lines) == 3
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+def test_a_file_that_takes_too_long_or_has_too_many_rows(
+    account: Account, signed_in: SignIn, settings: Settings, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    fill(account)
+    path, client = f"/streams/7/data.{form}?range=1h", signed_in(account)
+    settings.STREAM_MAX_ROWS = 2
+    answer = client.get(path)
+    assert answer.status_code == 400
+    assert "more than 2 rows" in answer.text
+    assert "/streams/7/?range=1h" in answer.text
+    settings.STREAM_MAX_ROWS, settings.READ_SECONDS = 3, 1
+    slow = Template(queries._PAGE.template.replace("AND at", SLOWLY))
+    monkeypatch.setattr(queries, "_PAGE", slow)
+    answer = client.get(path)
+    assert answer.status_code == 400
+    assert "Reading it took longer than 1 seconds" in answer.text
 
 
 def test_the_chart_has_the_points(account: Account, signed_in: SignIn) -> None:

@@ -9,9 +9,10 @@ from django.utils import timezone
 from series import count, fill, totals
 
 from thingscale.accounts.models import User
+from thingscale.devices.models import Device
 from thingscale.lib.clock import now_us
 from thingscale.lib.errors import Refused
-from thingscale.streams import actions, queries, retention, tasks, writer
+from thingscale.streams import actions, arrivals, queries, retention, tasks, writer
 from thingscale.streams.models import Channel, DeletedTag, Latest, Tag
 
 
@@ -62,6 +63,23 @@ def test_a_deleted_tag_is_out_of_sight_at_once_and_purged_later(channel: Channel
     assert (count(channel.pk), seen(channel), count(other.pk)) == (6, 6, 5)
     kept = Tag.objects.get(channel=channel).pk
     assert totals(channel) == {Latest.UNTAGGED: 2, kept: 4}
+
+
+def test_what_came_last_is_told_without_a_deleted_tag(channel: Channel, user: User) -> None:
+    device = Device.objects.create(user=user, device_id="pump", mapped_channel=channel)
+    keys = [Tag.objects.create(channel=channel, name=name).pk for name in ("a", "b")]
+    rows = [(None, b"1"), (keys[0], b"2"), *[(keys[1], b"3")] * 5]
+    start = now_us() - 1000
+    actions.store(
+        [
+            writer.Row(channel.pk, start + n, device.pk, tag, value, None)
+            for n, (tag, value) in enumerate(rows)
+        ]
+    )
+    delete(channel, "b")
+    found = queries.newest_of_device(channel.pk, device.pk, rows=5, look_at=5, characters=10)
+    assert [(point.tag, point.value) for point in found] == [("a", "2"), (None, "1")]
+    assert [(arrival.tag, arrival.value) for arrival in arrivals.stored(user, 5)] == [("a", "2"), (None, "1")]
 
 
 def test_it_is_purged_slice_by_slice(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:

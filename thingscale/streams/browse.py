@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from django.db import connection
 
-from thingscale.streams.queries import LAST, Key, Selection, template
+from thingscale.streams.queries import LAST, Key, Selection, reading, template
 
 CHARACTERS = 1000  # shown of a value
 _TABLE = template("table_page.sql").substitute()
@@ -24,8 +24,9 @@ class Row(NamedTuple):
 
 
 def table_page(selection: Selection, rows: int, before: Key = LAST) -> list[Row]:
+    """Raises Refused: RANGE_TOO_LARGE."""
     place = {"rows": rows, "characters": CHARACTERS, "before_at": before[0], "before_id": before[1]}
-    with connection.cursor() as cursor:
+    with reading() as cursor:
         cursor.execute(_TABLE, selection.parameters | place)
         return [Row(*row) for row in cursor.fetchall()]
 

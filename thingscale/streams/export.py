@@ -6,10 +6,20 @@ Each function gives parts of bytes, read page by page. A limit means the newest 
 from collections.abc import Iterator
 from itertools import chain
 
+from django.conf import settings
+
+from thingscale.lib.errors import Refused
 from thingscale.streams import queries, tables
 from thingscale.streams.queries import Selection
 
 LINES, CSV = "application/x-ndjson", "text/csv"
+
+
+def check_size(selection: Selection, stored: int) -> None:
+    """`stored`, the channel's total, answers most requests without counting. Raises Refused."""
+    limit = settings.STREAM_MAX_ROWS
+    if stored > limit and queries.has_more_than(selection, limit):
+        raise Refused("RANGE_TOO_LARGE", f"The range has more than {limit} rows: ask for it in parts.")
 
 
 def lines(selection: Selection, limit: int | None = None) -> Iterator[bytes]:

@@ -1,10 +1,11 @@
 -- A device's newest datapoints among the newest of its channel: the index knows no devices, and a look at a
 -- bounded number of rows costs the same in a channel of any size. Values are cut, for they may have 64 KiB;
--- last of all, so that no other is even read.
+-- last of all, so that no other is even read. Those of a deleted tag are out of sight, as in selected.sql.
 WITH newest AS (
     SELECT at, id, device, tag, value
     FROM datapoint
     WHERE channel = %(channel)s
+        AND (tag IS NULL OR tag NOT IN (SELECT d.tag FROM streams_deletedtag d WHERE d.channel = %(channel)s))
     ORDER BY at DESC
     LIMIT %(look_at)s
 ), found AS (

@@ -1,13 +1,15 @@
 -- The newest datapoints of a user's channels. They are in as many channels at most, in those last heard of.
+-- Those of a deleted tag are out of sight until they are purged.
 WITH heard AS (
     SELECT l.channel_id AS channel, max(l.at) AS at
     FROM streams_latest l JOIN streams_channel c ON c.id = l.channel_id
-    WHERE c.user_id = %(user)s
+    WHERE c.user_id = %(user)s AND l.tag NOT IN (SELECT tag FROM streams_deletedtag)
     GROUP BY l.channel_id ORDER BY max(l.at) DESC LIMIT %(rows)s
 ), newest AS (
     SELECT d.* FROM heard h CROSS JOIN LATERAL (
         SELECT channel, at, id, device, tag, left(value::text, %(preview)s) AS value
         FROM datapoint WHERE channel = h.channel AND at <= h.at
+            AND (tag IS NULL OR tag NOT IN (SELECT tag FROM streams_deletedtag))
         ORDER BY at DESC, id DESC LIMIT %(rows)s
     ) d
     ORDER BY d.at DESC, d.id DESC LIMIT %(rows)s
@@ -16,5 +18,4 @@ SELECT n.at, v.device_id, v.id, t.name, c.number, n.value
 FROM newest n JOIN streams_channel c ON c.id = n.channel
 LEFT JOIN devices_device v ON v.id = n.device
 LEFT JOIN streams_tag t ON t.id = n.tag
-WHERE n.tag IS NULL OR t.id IS NOT NULL -- its tag is being deleted
 ORDER BY n.at DESC, n.id DESC
