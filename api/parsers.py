@@ -9,9 +9,8 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
+from thingscale.bodies import MAX_BODY
 from thingscale.lib.errors import Refused
-
-MAX_BODY = 16 * 2**20  # bytes; bounds what one call can make the server hold
 
 
 class AlwaysJSON(BaseContentNegotiation):
