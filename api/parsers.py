@@ -10,10 +10,10 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
+from thingscale.bodies import MAX_BODY
 from thingscale.lib.errors import Refused
 
 _NO_NUMBER = bytes(set(range(256)) - set(b'0123456789.-+eE,:[]{}"'))  # nor between two
-MAX_BODY = 16 * 2**20  # bytes; bounds what one call can make the server hold
 
 
 class AlwaysJSON(BaseContentNegotiation):

@@ -18,9 +18,14 @@ KNOWN = "known"
 KNOWN_SECONDS = 180 * 24 * 3600
 
 
+def key(email: str) -> str:
+    """The same for all spellings that find the same account, which is by UPPER(email): ſ and ı are S and I."""
+    return email.strip().upper().lower()[:254]
+
+
 def limits(request: HttpRequest, email: str) -> list[Limit]:
     """A browser that has signed in to the account before does not mind how many others try."""
-    email = email.strip().lower()[:254]
+    email = key(email)
     found = [
         from_here(request, "sign-in", tries=30),
         Limit("sign-in to an account from one place", f"{email} {origin.network(request)}"),
@@ -78,4 +83,4 @@ def _is_known(request: HttpRequest, email: str) -> bool:
 
 
 def _mark(email: str) -> str:
-    return salted_hmac("thingscale.known-browser", email.lower(), algorithm="sha256").hexdigest()
+    return salted_hmac("thingscale.known-browser", key(email), algorithm="sha256").hexdigest()

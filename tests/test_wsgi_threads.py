@@ -1,14 +1,19 @@
-"""Django's threads are free again when a client leaves or does not read."""
+"""Django's threads are free again when a client leaves or does not read, and wait for no body."""
 
 import asyncio
+import contextlib
 import itertools
+import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import requests
+from stack import Stack
 
-from thingscale import wsgi_threads
+from thingscale import bodies, wsgi_threads
 from thingscale.wsgi_threads import WSGIThreads
 
 SCOPE = {
@@ -112,22 +117,93 @@ def test_a_thread_is_free_again(leaves: bool, monkeypatch: pytest.MonkeyPatch) -
     asyncio.run(run())
 
 
-def test_a_body_is_read_as_it_comes() -> None:
-    class Reading(Client):
-        def __init__(self) -> None:
-            super().__init__(100, leaves=False)
-            parts = [b"ab", b"cd", b"ef"]
-            self._request = [
-                {"type": "http.request", "body": part, "more_body": part != parts[-1]} for part in parts[::-1]
-            ]
+class Sender(Client):
+    """Sends the parts, and ends there, or stops in the middle."""
 
-    def application(environ: Any, start_response: Any) -> Answer:
-        start_response("200 OK", [])
-        return Answer(iter([environ["wsgi.input"].read()]))
+    def __init__(self, *parts: bytes, stops: bool = False) -> None:
+        super().__init__(100, leaves=False)
+        last = None if stops else len(parts) - 1
+        self._request = [
+            {"type": "http.request", "body": part, "more_body": place != last}
+            for place, part in enumerate(parts)
+        ][::-1]
 
+
+def echo(environ: Any, start_response: Any) -> Answer:
+    start_response("200 OK", [])
+    return Answer(iter([environ["CONTENT_LENGTH"].encode(), b" ", environ["wsgi.input"].read()]))
+
+
+def asked(client: Client, path: str = "/") -> tuple[int, bytes]:
     async def run() -> None:
-        client = Reading()
-        await ask(WSGIThreads(application), client)
-        assert client.sent[1]["body"] == b"abcdef"
+        async with asyncio.timeout(10):
+            await WSGIThreads(echo, threads=1)(SCOPE | {"path": path}, client.receive, client.send)
 
     asyncio.run(run())
+    return client.sent[0]["status"], b"".join(message["body"] for message in client.sent[1:])
+
+
+@pytest.mark.parametrize("in_memory", [1, 100])
+def test_a_body_comes_whole(in_memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "IN_MEMORY", in_memory)
+    assert asked(Sender(b"ab", b"cd", b"ef")) == (200, b"6 abcdef")
+    assert asked(Sender(b"")) == (200, b"0 ")
+
+
+def test_half_a_body_takes_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
+
+    async def run() -> None:
+        application = WSGIThreads(echo, threads=1)
+        halves = [Sender(b"ab", stops=True) for _ in range(3)]
+        asking = [asyncio.create_task(ask(application, half)) for half in halves]
+        await asyncio.sleep(0)
+        await ask(application, whole := Sender(b"whole"))
+        assert whole.sent[0]["status"] == 200
+        assert not any(task.done() for task in asking)
+        await asyncio.gather(*asking)
+        assert [half.sent[0]["status"] for half in halves] == [408] * 3
+
+    asyncio.run(run())
+
+
+def test_who_leaves_before_the_end_is_not_answered() -> None:
+    client = Sender(b"ab", stops=True)
+    client._left.set()
+    asyncio.run(ask(WSGIThreads(echo), client))
+    assert client.sent == []
+
+
+def test_a_body_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "MAX_BODY", 4)
+    assert asked(Sender(b"ab", b"cd")) == (200, b"4 abcd")
+    status, text = asked(Sender(b"ab", b"cd", b"e"), "/v2/stream/0")
+    assert (status, json.loads(text)["error"]) == (413, "TOO_LARGE")
+    endless = Sender(*[b"abc"] * 100, stops=True)
+    status, text = asked(endless, "/devices/import/")
+    assert (status, text) == (413, bodies.TOO_LARGE.detail.encode())
+    assert len(endless._request) == 97  # nobody reads on for ever
+
+
+@pytest.mark.e2e
+def test_half_sent_forms_stop_nobody(stack: Callable[..., Stack]) -> None:
+    port = stack("web").http
+    head = (
+        b"POST /signin/ HTTP/1.1\r\nHost: localhost\r\nCookie: csrftoken=%s\r\nContent-Length: 1000\r\n\r\nab"
+    )
+    with contextlib.ExitStack() as clients:
+        for _ in range(10):
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+            client.sendall(head % (b"x" * 32))
+        assert requests.get(f"http://127.0.0.1:{port}/healthz", timeout=5).status_code == 200
+
+
+@pytest.mark.e2e
+def test_too_large_an_upload_is_answered(stack: Callable[..., Stack]) -> None:
+    running, large = stack("web"), b"x" * (bodies.MAX_BODY + 1)
+    answer = requests.post(running.url("/v2/stream/0"), data=large, timeout=30)
+    assert (answer.status_code, answer.json()["error"]) == (413, "TOO_LARGE")
+    fits = requests.post(running.url("/v2/stream/0"), data=large[1:], timeout=30)
+    assert fits.status_code == 401
+    chunked = requests.post(running.url("/signin/"), data=iter([large[:100]]), timeout=30)
+    assert chunked.status_code == 403

@@ -1,4 +1,4 @@
-"""Django's WSGI handler as an ASGI application: each request in one of a few threads.
+"""Django's WSGI handler as an ASGI application: each request in one of a few threads, once its body is here.
 
 a2wsgi would go on making an answer whose client has left, and wait for ever for one that does not read.
 Either holds a thread; here the answer ends, and with it the reading of datapoints.
@@ -6,21 +6,22 @@ Either holds a thread; here the answer ends, and with it the reading of datapoin
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, cast
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from a2wsgi import WSGIMiddleware
 
+from thingscale import bodies
+from thingscale.bodies import Message, Receive, Send
+
 THREADS = 8
 SEND_SECONDS = 60.0  # that a client may take to read a part
 PART = 256 * 1024  # bytes
 _GONE = "thingscale.gone"
+_BODY = "thingscale.body"
 
 Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 
 class WSGIThreads:
@@ -29,9 +30,20 @@ class WSGIThreads:
         self._asgi: Any = WSGIMiddleware(cast(Any, self._parts), workers=threads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = bodies.Body()
+        with body.file:
+            try:
+                refusal = await body.receive(receive)
+            except bodies.Gone:
+                return
+            if refusal:
+                await bodies.refuse(scope["path"], send, refusal)
+            else:
+                await self._answer({**scope, _BODY: body}, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         gone = threading.Event()
-        body: asyncio.Queue[Message] = asyncio.Queue(1)
-        watch = asyncio.create_task(_watch(receive, body, gone))
+        watch = asyncio.create_task(_watch(receive, gone))
 
         async def send_in_time(message: Message) -> None:
             if gone.is_set():
@@ -43,13 +55,15 @@ class WSGIThreads:
                 gone.set()  # the server sees an answer without its end, and closes the connection
 
         try:
-            await self._asgi({**scope, _GONE: gone}, body.get, send_in_time)
+            await self._asgi({**scope, _GONE: gone}, receive, send_in_time)
         finally:
             watch.cancel()
 
     def _parts(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
         """The answer, in a thread, until its client is gone; in parts, which bound what waits to be sent."""
         gone: threading.Event = environ["asgi.scope"][_GONE]
+        body: bodies.Body = environ["asgi.scope"][_BODY]
+        environ |= {"wsgi.input": body.file, "CONTENT_LENGTH": str(body.size)}
         answer = self._wsgi(environ, start_response)
         try:
             for text in answer:
@@ -61,10 +75,8 @@ class WSGIThreads:
             answer.close()
 
 
-async def _watch(receive: Receive, body: asyncio.Queue[Message], gone: threading.Event) -> None:
-    """Hands on the request's body, and looks one message ahead, to see the client leave."""
-    while not gone.is_set():
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            gone.set()
-        await body.put(message)
+async def _watch(receive: Receive, gone: threading.Event) -> None:
+    """After the body, the one message that comes is that the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    gone.set()

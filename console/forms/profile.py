@@ -58,6 +58,11 @@ class PasswordForm(PasswordMixin):
     password = new_password_field("New password")
 
 
+class SetUpForm(PasswordMixin):
+    code = code_field()
+    field_order = ("code", "current")
+
+
 class PasswordAndCodeForm(PasswordMixin):
     code = code_field("Code of the app, or a recovery code")
 

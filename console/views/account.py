@@ -106,7 +106,7 @@ def reset(request: HttpRequest) -> HttpResponse:
         email = form.cleaned_data["email"]
         limits = (
             throttle.from_here(request, "reset", seconds=AN_HOUR),
-            throttle.Limit("reset of an account", email.lower(), 5, AN_HOUR),
+            throttle.Limit("reset of an account", signing_in.key(email), 5, AN_HOUR),
         )
         if seconds := throttle.wait(request, *limits):
             return throttle.refuse(request, seconds)

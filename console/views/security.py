@@ -12,8 +12,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
 from console import origin, throttle
-from console.forms.account import CodeForm
-from console.forms.profile import PasswordAndCodeForm, PasswordForm
+from console.forms.profile import PasswordAndCodeForm, PasswordForm, SetUpForm
 from console.request import UserRequest
 from thingscale.accounts import actions, second_factor
 from thingscale.accounts.models import Session, User
@@ -80,11 +79,12 @@ def two_factor(request: UserRequest) -> HttpResponse:
 
 
 @never_cache
+@throttle.passwords
 def set_up(request: UserRequest) -> HttpResponse:
     device: Any = second_factor.waiting(request.user)
     if device is None:
         return redirect("two-factor")
-    form = CodeForm(request.POST or None)
+    form = SetUpForm(request.POST or None, user=request.user)
     if form.is_valid():
         try:
             codes = actions.confirm_second_factor(request.user, form.cleaned_data["code"])

@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 from doors import EMAIL, FIREFOX, is_in, sign_in
 from pytest_django import Settings
-from support import PASSWORD, Account
+from support import PASSWORD, Account, make_account
 
 from console import throttle
 from thingscale.accounts.models import Session, Token, User
@@ -55,6 +55,16 @@ def test_an_address_has_ten_tries_for_an_account(account: Account) -> None:
     assert "Too many tries" in answer.text
     sign_in(elsewhere := Client(), REMOTE_ADDR="192.0.2.1")
     assert is_in(elsewhere)
+
+
+def test_another_spelling_is_the_same_account(transactional_db: None) -> None:
+    make_account("sisi@example.com")
+    sign_in(client := Client(), email="\u017f\u0131\u017fi@example.com")
+    assert is_in(client)
+    spellings = [f"{first}{second}si@example.com" for first in "sS\u017f" for second in "iI\u0131"]
+    client = Client()
+    answers = [sign_in(client, "wrong", email).status_code for email in [*spellings, " SISI@example.com "]]
+    assert answers == [200] * 9 + [429]
 
 
 def test_an_address_has_thirty_tries_in_all(account: Account) -> None:

@@ -2,13 +2,13 @@
 
 import base64
 import re
-import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
 from django_otp.oath import totp
-from django_otp.plugins.otp_static.models import StaticToken
+from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from doors import is_in, sign_in
 from support import PASSWORD, Account
@@ -18,6 +18,7 @@ from thingscale.accounts.actions import change_password
 from thingscale.accounts.models import Session
 
 pytestmark = pytest.mark.usefixtures("quick_passwords")
+SET_UP = "/profile/two-factor/setup/"
 
 
 def code_of(secret: str, ahead: int = 0) -> str:
@@ -30,8 +31,16 @@ def set_up(client: Client) -> tuple[str, list[str]]:
     page = client.post("/profile/two-factor/", follow=True).text
     secret = re.search(r'id="secret"[^>]*>([A-Z2-7 ]+)<', page)
     assert secret
-    done = client.post("/profile/two-factor/setup/", {"code": code_of(secret[1])})
+    done = client.post(SET_UP, {"current": PASSWORD, "code": code_of(secret[1])})
     return secret[1], re.findall(r"<li>([a-z2-7-]{11})</li>", done.text)
+
+
+def forget_wrong_codes() -> None:
+    """As if the wait that they cost were over."""
+    for devices in (TOTPDevice, StaticDevice):
+        for device in devices.objects.exclude(throttling_failure_timestamp=None):
+            device.throttling_failure_timestamp -= timedelta(seconds=60)
+            device.save()
 
 
 @pytest.fixture
@@ -56,19 +65,31 @@ def test_setting_up(account: Account, signed_in: Any) -> None:
     page = client.post("/profile/two-factor/", follow=True).text
     assert "<svg" in page
     assert "style=" not in page
-    wrong = client.post("/profile/two-factor/setup/", {"code": "000000"})
+    wrong = client.post(SET_UP, {"current": PASSWORD, "code": "000000"})
     assert "This code is not right" in wrong.text
     assert not TOTPDevice.objects.filter(confirmed=True).exists()
-    time.sleep(1.1)  # what a wrong code costs
+    forget_wrong_codes()
     secret = re.search(r'id="secret"[^>]*>([A-Z2-7 ]+)<', page)
     assert secret
-    done = client.post("/profile/two-factor/setup/", {"code": code_of(secret[1])})
+    done = client.post(SET_UP, {"current": PASSWORD, "code": code_of(secret[1])})
     codes = re.findall(r"<li>([a-z2-7-]{11})</li>", done.text)
     assert len(set(codes)) == 10
     kept = set(StaticToken.objects.values_list("token", flat=True))
     assert not kept & {code.replace("-", "") for code in codes}
     assert "10 recovery codes left" in client.get("/profile/two-factor/").text
-    assert client.get("/profile/two-factor/setup/").status_code == 302
+    assert client.get(SET_UP).status_code == 302
+
+
+def test_who_only_finds_the_browser_cannot_set_it_up(account: Account, signed_in: Any) -> None:
+    client = signed_in(account)
+    page = client.post("/profile/two-factor/", follow=True).text
+    secret = re.search(r'id="secret"[^>]*>([A-Z2-7 ]+)<', page)
+    assert secret
+    code = code_of(secret[1])
+    answers = [client.post(SET_UP, {"current": f"guess {n}", "code": code}) for n in range(10)]
+    assert all("This is not your password" in answer.text for answer in answers)
+    assert client.post(SET_UP, {"current": PASSWORD, "code": code}).status_code == 429
+    assert not TOTPDevice.objects.filter(confirmed=True).exists()
 
 
 def test_the_password_alone_opens_nothing(protected: tuple[str, list[str]]) -> None:
@@ -136,7 +157,7 @@ def test_turning_off_takes_password_and_code(
     page = "/profile/two-factor/end/"
     assert "not your password" in client.post(page, {"current": "x", "code": codes[0]}).text
     assert "not right" in client.post(page, {"current": PASSWORD, "code": "aaaaa-aaaaa"}).text
-    time.sleep(1.1)
+    forget_wrong_codes()
     client.post(page, {"current": PASSWORD, "code": codes[0]})
     assert not TOTPDevice.objects.exists()
     assert not StaticToken.objects.exists()
