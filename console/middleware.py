@@ -1,9 +1,15 @@
 """What every page of the console is served with."""
 
 from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
 
+from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+
+from console.request import is_api, own_path
 
 Next = Callable[[HttpRequest], HttpResponse]
 
@@ -31,15 +37,29 @@ class ContentSecurityPolicy:
         return response
 
 
-class UserTimeZone:
-    """Templates and forms show and read times in the zone of the person who is signed in."""
+class LoginRequired(LoginRequiredMiddleware):
+    """Where a part of a page is asked for and the session has ended, the whole page goes to the sign-in."""
+
+    def handle_no_permission(self, request: HttpRequest, view_func: Any) -> Any:
+        if "HX-Request" not in request.headers:
+            return super().handle_no_permission(request, view_func)
+        page = urlsplit(request.headers.get("HX-Current-URL", ""))._replace(scheme="", netloc="", fragment="")
+        place = redirect_to_login(own_path(request, page.geturl()) or "/").url
+        return HttpResponse(status=204, headers={"HX-Redirect": place})
+
+
+class SignedIn:
+    """Templates and forms show and read times in the zone of the person who is signed in. No cache, and no
+    history after signing out, keeps their pages: tokens are on some."""
 
     def __init__(self, get_response: Next) -> None:
         self._next = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         # A session cookie, and not the user, decides here: who sends none costs no query.
-        if "sessionid" in request.COOKIES and request.user.is_authenticated:
-            with timezone.override(request.user.zone):
-                return self._next(request)
-        return self._next(request)
+        if is_api(request) or "sessionid" not in request.COOKIES or not request.user.is_authenticated:
+            return self._next(request)
+        with timezone.override(request.user.zone):
+            response = self._next(request)
+        response.headers.setdefault("Cache-Control", "private, no-store")
+        return response

@@ -19,7 +19,7 @@ KNOWN_SECONDS = 180 * 24 * 3600
 
 
 def key(email: str) -> str:
-    """The same for all spellings that find the same account, which is by UPPER(email): ſ and ı are S and I."""
+    """The same for all spellings that find an account, which is by UPPER(email): ſ and ı are S and I."""
     return email.strip().upper().lower()[:254]
 
 

@@ -7,11 +7,10 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LoginView, PasswordResetConfirmView
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.request import split_domain_port
 from django.shortcuts import redirect, render
-from django.urls import reverse_lazy
-from django.utils.http import url_has_allowed_host_and_scheme
+from django.urls import reverse, reverse_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
@@ -19,6 +18,7 @@ from django.views.decorators.http import require_POST
 from console import signing_in, throttle
 from console.context import THEMES
 from console.forms.account import CodeForm, NewPasswordForm, ResetForm, SignInForm, SignUpForm, tell
+from console.request import own_path
 from thingscale.accounts import actions, second_factor
 from thingscale.accounts.models import User
 from thingscale.accounts.tasks import ask_for_reset
@@ -40,13 +40,18 @@ class SignIn(LoginView):
             return throttle.refuse(request, seconds)
         return super().post(request, *args, **kwargs)
 
+    def get_redirect_url(self) -> str:
+        """But not to itself again."""
+        place = own_path(self.request, super().get_redirect_url())
+        return "" if place.startswith(reverse("signin")) else place
+
     def form_valid(self, form: Any) -> HttpResponse:
         user: User = form.get_user()
         if second_factor.is_on(user):
             signing_in.ask_for_code(self.request, user, self.get_success_url())
             return redirect("signin-code")
         signing_in.sign_in(self.request, user)
-        return signing_in.remember(redirect(self.get_success_url()), user)
+        return signing_in.remember(HttpResponseRedirect(self.get_success_url()), user)
 
 
 @login_not_required
@@ -62,7 +67,7 @@ def code(request: HttpRequest) -> HttpResponse:
     form = CodeForm(request.POST or None)
     if form.is_valid() and _right(form, user):
         signing_in.sign_in(request, user)
-        return signing_in.remember(redirect(then), user)
+        return signing_in.remember(HttpResponseRedirect(then), user)
     return render(request, "console/account/code.html", {"form": form})
 
 
@@ -143,9 +148,8 @@ def _base(request: HttpRequest) -> str:
 @require_POST
 def theme(request: HttpRequest) -> HttpResponse:
     """Keeps the choice in a cookie, so that the page comes in the right colours at once."""
-    back = request.POST.get("next", "")
-    safe = url_has_allowed_host_and_scheme(back, {request.get_host()}, request.is_secure())
-    response = redirect(back if safe else "home")
+    back = own_path(request, request.POST.get("next", ""))
+    response = HttpResponseRedirect(back or reverse("home"))
     if (chosen := request.POST.get("theme")) in THEMES:
         response.set_cookie("theme", chosen, max_age=A_YEAR, samesite="Lax")
     return response

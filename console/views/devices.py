@@ -10,12 +10,11 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
 from console.forms.devices import DeviceForm, MapForm, NewDeviceForm, initial_of
 from console.paging import PAGE
-from console.request import UserRequest
+from console.request import UserRequest, own_path
 from console.selection import ORDERS, selection
 from thingscale.devices.actions import create_device, delete_device
 from thingscale.devices.models import Device
@@ -154,6 +153,4 @@ def suggested(request: UserRequest) -> Any:
 
 def back(request: UserRequest, otherwise: str) -> HttpResponse:
     """To the page that the form stood on, if it said so."""
-    place = request.POST.get("next", "")
-    safe = url_has_allowed_host_and_scheme(place, {request.get_host()}, request.is_secure())
-    return redirect(place if safe else otherwise)
+    return redirect(own_path(request, request.POST.get("next", "")) or otherwise)

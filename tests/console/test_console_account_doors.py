@@ -41,9 +41,30 @@ def test_a_wrong_password_keeps_the_email_typed(account: Account) -> None:
     assert "No account has this e-mail and password" in answer.text
 
 
-def test_next_leads_nowhere_else(account: Account) -> None:
-    data = {"username": EMAIL, "password": PASSWORD, "next": "https://evil.example/"}
-    assert Client().post("/signin/", data).headers["Location"] == "/"
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("https://evil.example/", "//evil.example/", "foo", "admin:index", "foo/../", "javascript:x", "\\x"),
+        "/signin/",
+    ],
+)
+def test_next_leads_nowhere_else(account: Account, place: str) -> None:
+    data = {"username": EMAIL, "password": PASSWORD, "next": place}
+    client = Client()
+    assert client.post("/signin/", data).headers["Location"] == "/"
+    assert client.get("/signin/", {"next": place}).headers["Location"] == "/"
+    if place != "/signin/":
+        assert client.post("/theme/", {"theme": "dark", "next": place}).headers["Location"] == "/"
+    number = account.device("d1").pk
+    switched = client.post(f"/devices/{number}/disable/", {"next": place.removeprefix("/signin/")})
+    assert switched.headers["Location"].startswith("/devices/")
+
+
+def test_next_leads_to_a_page(account: Account) -> None:
+    client = Client()
+    data = {"username": EMAIL, "password": PASSWORD, "next": "/devices/?q=a"}
+    assert client.post("/signin/", data).headers["Location"] == "/devices/?q=a"
+    assert client.post("/theme/", {"theme": "dark", "next": "/rules/"}).headers["Location"] == "/rules/"
 
 
 def test_an_address_has_ten_tries_for_an_account(account: Account) -> None:

@@ -168,3 +168,23 @@ def set_password(account: Account) -> None:
     """Hashed as the web process can check it."""
     account.user.password = make_password(PASSWORD, hasher="pbkdf2_sha256")
     account.user.save()
+
+
+def test_pages_leave_no_token_in_the_browser(stack: Start, browser: Browser, account: Account) -> None:
+    """Back works all the same."""
+    account.device("d1")
+    with visit(browser, stack("web"), account) as visitor:
+        page = visitor.go("/start/")
+        assert account.device_token in page.content()
+        page.locator("#tab-arduino").click()
+        page.wait_for_url("**/start/?with=arduino")
+        page = visitor.go("/devices/")
+        page.get_by_role("link", name="Enabled").click()
+        page.wait_for_url("**/devices/?*")
+        page.go_back()
+        expect(page.get_by_role("heading", name="Devices")).to_be_visible()
+        visitor.press("Sign out")
+        expect(page.get_by_label("E-mail")).to_be_visible()
+        kept = page.evaluate("JSON.stringify([{...sessionStorage}, {...localStorage}])")
+    assert account.device_token not in kept
+    assert "htmx-history-cache" not in kept
