@@ -13,6 +13,7 @@ from thingscale.accounts.actions import update_account
 from thingscale.lib.clock import now_us, to_us
 from thingscale.streams import browse, queries
 from thingscale.streams.actions import Point, create_tag, store_points
+from thingscale.streams.models import Tag
 
 SignIn = Callable[[Account], Client]
 MINUTE = 60_000_000
@@ -95,6 +96,17 @@ def test_only_a_tag(account: Account, signed_in: SignIn) -> None:
     client = signed_in(account)
     assert len(client.get("/streams/7/?tag=kitchen").context["rows"]) == 2
     assert client.get("/streams/7/?tag=cellar").status_code == 404
+
+
+def test_one_of_many_tags(account: Account, signed_in: SignIn) -> None:
+    fill(account, 2, tag="z")
+    channel = account.channel(7)
+    Tag.objects.bulk_create(Tag(channel=channel, name=f"t{n}") for n in range(300))
+    page = signed_in(account).get("/streams/7/?tag=z")
+    assert len(page.context["rows"]) == 2
+    assert page.text.count('<option value="t') == 200
+    assert '<input id="tag" name="tag" list="tags" value="z"' in page.text
+    assert signed_in(account).get("/streams/7/?tag=%00").status_code == 404
 
 
 def test_what_takes_too_long_is_said_on_the_page(
