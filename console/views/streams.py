@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from django.core import signing
 from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.dateparse import parse_datetime
 
 from console import ranges
 from console.request import UserRequest
@@ -24,6 +24,7 @@ ROWS = 25  # of the table, a page
 MAX_SOURCES = 1000  # suggested; any number can be typed
 MAX_TAGS = 200  # to choose from; any can be typed
 USUAL_PIXELS = 1000
+_CURSOR = signing.Signer(salt="console.streams")  # signed, so nothing in it needs a check
 
 
 def index(request: UserRequest) -> HttpResponse:
@@ -52,15 +53,17 @@ def detail(request: UserRequest, number: int) -> HttpResponse:
         "presets": ranges.PRESETS,
         "start": ranges.local(shown.start, request.user.zone),
         "end": ranges.local(shown.end, request.user.zone),
-        "earlier": shown.shifted(-1).query(request.user.zone),
-        "later": shown.shifted(1).query(request.user.zone),
+        "earlier": shown.shifted(-1).query,
+        "later": shown.shifted(1).query,
         "tags": tags[:MAX_TAGS],
         "more_tags": len(tags) > MAX_TAGS,
         "tag": request.GET.get("tag", ""),
         "rows": rows[:ROWS],
         "note": note,
-        "next": rows[ROWS - 1].key if len(rows) > ROWS else None,
+        "next": _CURSOR.sign_object(rows[ROWS - 1].key) if len(rows) > ROWS else None,
         "before": before,
+        "begins": shown.start.isoformat(),
+        "ends": "" if shown.live else shown.end.isoformat(),
     }
     return render(request, "console/stream/detail.html", context)
 
@@ -121,8 +124,10 @@ def _selection(request: UserRequest, channel: Any, shown: ranges.Range) -> Selec
     return selection._replace(tag=tag.pk)
 
 
-def _key(text: str) -> Key | None:
-    at, _, number = text.rpartition(",")
-    if parse_datetime(at.replace(" ", "+")) and number.isdecimal() and len(number) < 19:
-        return at.replace(" ", "+"), int(number)
-    return None
+def _key(cursor: str) -> Key | None:
+    """None, the first page, for one that is not ours."""
+    try:
+        at, number = _CURSOR.unsign_object(cursor)
+    except signing.BadSignature:
+        return None
+    return at, number

@@ -40,6 +40,7 @@ def test_the_list_shows_totals_and_finds_by_name_and_number(account: Account, si
     assert "Cold store" in client.get("/channels/?q=cold").text
     assert "Cold store" in client.get("/channels/?q=7").text
     assert "No channel matches" in client.get("/channels/?q=roof").text
+    assert "No channel matches" in client.get("/channels/?q=%00").text
 
 
 def test_a_new_channel(account: Account, signed_in: SignIn) -> None:

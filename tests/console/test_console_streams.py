@@ -51,8 +51,8 @@ def test_the_table_is_newest_first_and_paged(account: Account, signed_in: SignIn
     while path:
         context = client.get(path).context
         seen += [row.value for row in context["rows"]]
-        key = context["next"]
-        path = f"/streams/7/?range=24h&before={key[0]},{key[1]}" if key else ""
+        cursor = context["next"]
+        path = f"/streams/7/?range=24h&before={cursor}" if cursor else ""
     assert seen == [f'{{"n": {n}}}' for n in range(119, -1, -1)]
 
 
@@ -74,8 +74,45 @@ def test_a_range_is_read_in_the_zone_of_the_user(account: Account, signed_in: Si
 def test_earlier_and_later_move_by_the_width(account: Account, signed_in: SignIn) -> None:
     account.channel(7)
     context = signed_in(account).get("/streams/7/?start=2026-01-01T12:00:00&end=2026-01-01T13:00:00").context
-    assert context["earlier"] == "start=2026-01-01T11%3A00%3A00&end=2026-01-01T12%3A00%3A00"
+    assert (
+        context["earlier"] == "start=2026-01-01T11%3A00%3A00%2B00%3A00&end=2026-01-01T12%3A00%3A00%2B00%3A00"
+    )
     assert context["range"].width_in_words == "1 hour"
+
+
+def test_earlier_and_later_keep_the_width_over_a_clock_change(account: Account, signed_in: SignIn) -> None:
+    update_account(account.user, {"locale": "Europe/Berlin"})
+    account.channel(7)
+    client = signed_in(account)
+    path = "/streams/7/?start=2026-10-25T02:00:00%2B01:00&end=2026-10-25T03:00:00%2B01:00"
+    for name in ("earlier", "earlier", "later", "later"):
+        context = client.get(path).context
+        assert context["range"].width == timedelta(hours=1)
+        path = f"/streams/7/?{context[name]}"
+    assert client.get(path).context["range"].start == datetime(2026, 10, 25, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "before=2026-02-30T00:00:00,5",
+        "before=2026-W01-1,5",
+        "start=0001-01-01T00:00&end=2026-01-01T00:00",
+        "start=2026-01-01T00:00&end=9999-12-31T23:59:59",
+        "start=0001-01-01T00:00&end=9999-12-31T23:59:59",
+    ],
+)
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
+def test_any_query_has_an_answer(account: Account, signed_in: SignIn, query: str, zone: str) -> None:
+    update_account(account.user, {"locale": zone})
+    fill(account)
+    client = signed_in(account)
+    page = client.get(f"/streams/7/?{query}")
+    assert page.status_code == 200
+    for name in ("earlier", "later"):
+        assert client.get(f"/streams/7/?{page.context[name]}").status_code == 200
+    assert client.get(f"/streams/7/chart.json?{query}").status_code in {200, 400}
+    assert client.get(f"/streams/7/data.csv?{query}").status_code == 200
 
 
 @pytest.mark.parametrize(
