@@ -1,6 +1,7 @@
 """The range of time that a stream page shows, from its query string."""
 
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -48,17 +49,29 @@ class Range(NamedTuple):
         return "1 minute"
 
     def shifted(self, widths: int) -> "Range":
-        return Range(self.start + widths * self.width, self.end + widths * self.width)
+        """The same range where there is no time any more."""
+        try:
+            return Range(self.start + widths * self.width, self.end + widths * self.width)
+        except OverflowError:
+            return self
 
-    def query(self, zone: ZoneInfo) -> str:
+    @property
+    def query(self) -> str:
+        """In UTC: a clock change makes two moments of one local time."""
         if self.preset:
             return urlencode({"range": self.preset})
-        return urlencode({"start": local(self.start, zone), "end": local(self.end, zone)})
+        return urlencode({"start": _exact(self.start), "end": _exact(self.end)})
 
 
 def local(moment: datetime, zone: ZoneInfo) -> str:
     """As a browser's date and time input takes it."""
-    return moment.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S")
+    with suppress(OverflowError):  # within a day of the first or the last moment there is
+        moment = moment.astimezone(zone)
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds")
+
+
+def _exact(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
 def read(parameters: QueryDict, zone: ZoneInfo, first: datetime | None, newest: datetime | None) -> Range:

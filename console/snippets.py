@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from thingscale.accounts.credentials import credentials
 from thingscale.accounts.models import User
 
+MASK = "•" * 8
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
@@ -84,3 +85,8 @@ def context(request: HttpRequest, user: User, device_id: str) -> dict[str, objec
         "device_id": device_id,
         "value": '{"temp": 21.5}',
     }
+
+
+def masked(filled: dict[str, object]) -> dict[str, object]:
+    """The same without the token."""
+    return filled | {"token": MASK, "topic": f"{MASK}/json/{filled['device_id']}"}

@@ -58,8 +58,8 @@ def moment(value: Any) -> SafeString | str:
 
 @register.filter
 def ago(value: Any) -> SafeString | str:
-    """How long ago, with the exact time as its title; `never` for None."""
-    if value is None:
+    """How long ago, with the exact time as its title; `never` for None, or for what is not there."""
+    if not value:
         return "never"
     seconds = max(0, int((timezone.now() - value).total_seconds()))
     local = timezone.localtime(value)

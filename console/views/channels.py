@@ -19,11 +19,14 @@ from console.forms.channels import (
 from console.paging import PAGE
 from console.request import UserRequest
 from thingscale.lib.errors import Refused
+from thingscale.paging import page
 from thingscale.streams import actions
 from thingscale.streams.leaves import keys_of
 from thingscale.streams.models import Channel, Latest, Tag
 
 SECTION = {"section": "channels"}
+TAGS = 100  # a page
+LOOK_AT = 100  # values of the tags heard last, for keys
 SEEN = 100  # keys without a label, offered to be labelled
 
 
@@ -55,17 +58,16 @@ def create(request: UserRequest) -> HttpResponse:
 
 def edit(request: UserRequest, number: int) -> HttpResponse:
     channel = _channel(request, number)
-    latest = list(Latest.objects.shown().filter(channel=channel))
     form = ChannelForm(
         request.POST or None, initial={"name": channel.name, "retention_days": channel.retention_days}
     )
-    shown = None if request.POST else _streams(channel, latest)
+    shown = None if request.POST else _streams(channel)
     streams = StreamFormSet(request.POST or None, initial=shown, prefix="streams")
     if form.is_valid() and streams.is_valid():
         actions.update_channel(channel, form.cleaned_data | {"streams": streams.labels()})
         messages.success(request, "Saved.")
         return redirect("channel", number)
-    context = {"channel": channel, "form": form, "streams": streams, "tags": _tags(channel, latest)}
+    context = {"channel": channel, "form": form, "streams": streams} | _tags(request, channel)
     return render(request, "console/channel/detail.html", SECTION | context)
 
 
@@ -125,14 +127,21 @@ def _tag(request: UserRequest, number: int, pk: int) -> Tag:
     return get_object_or_404(tags.select_related("channel"), pk=pk)
 
 
-def _streams(channel: Channel, latest: list[Latest]) -> list[dict[str, str]]:
+def _streams(channel: Channel) -> list[dict[str, str]]:
     """What is labelled, and what has been seen and has no label yet."""
+    newest = Latest.objects.shown().filter(channel=channel).order_by("-at")[:LOOK_AT]
     labelled = {stream["key"] for stream in channel.streams}
-    seen = dict.fromkeys(key for row in latest[:100] for key in keys_of(row.value))
+    seen = dict.fromkeys(key for row in newest for key in keys_of(row.value))
     new = [key for key in seen if key not in labelled and fits(key)]
     return [*channel.streams, *({"key": key} for key in new[: min(SEEN, MOST - len(labelled))])]
 
 
-def _tags(channel: Channel, latest: list[Latest]) -> list[dict[str, Any]]:
-    totals = {row.tag: row for row in latest}
-    return [{"tag": tag, "latest": totals.get(tag.pk)} for tag in Tag.objects.filter(channel=channel)]
+def _tags(request: UserRequest, channel: Channel) -> dict[str, Any]:
+    """A page of them by name, those with the text that is searched for."""
+    text = request.GET.get("tag", "").strip().replace("\0", "")
+    found = Tag.objects.filter(channel=channel, name__icontains=text)
+    tags = page(found, "name", TAGS, request.GET.get("tags", ""))
+    latest = Latest.objects.filter(channel=channel, tag__in=[tag.pk for tag in tags.rows])
+    totals = {row["tag"]: row for row in latest.values("tag", "count", "at")}
+    rows = [{"tag": tag, "latest": totals.get(tag.pk)} for tag in tags.rows]
+    return {"tags": rows, "page": tags, "text": text}

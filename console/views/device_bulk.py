@@ -38,8 +38,8 @@ def bulk(request: UserRequest) -> HttpResponse:
 def _chosen(request: UserRequest, wanted: Selection) -> Any:
     if "all" in request.POST:
         return wanted.devices(request.user)
-    keys = [int(key) for key in request.POST.getlist("pk") if key.isascii() and key.isdigit()]
-    return Device.objects.for_user(request.user).filter(pk__in=[key for key in keys if key < 2**63])
+    keys = [key for key in request.POST.getlist("pk") if key.isascii() and key.isdigit() and len(key) < 19]
+    return Device.objects.for_user(request.user).filter(pk__in=keys)
 
 
 def _apply(request: UserRequest, chosen: Any, form: BulkForm) -> None:

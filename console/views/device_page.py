@@ -1,20 +1,18 @@
 """The page of a device: its state, its messages, and how it sends."""
 
 import json
-import shlex
 from codecs import getincrementaldecoder
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
-from django.conf import settings
 from django.db.models import Q, TextField
 from django.db.models.functions import Cast
 from django.http import HttpResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
 
+from console import snippets
 from console.request import UserRequest
 from console.views.devices import SECTION, get_device, suggested
-from thingscale.accounts.models import Token
 from thingscale.devices.models import Command, Device, RejectedMessage
 from thingscale.devices.presence import connected
 from thingscale.streams.models import Channel
@@ -26,8 +24,7 @@ CHARACTERS = 300  # of a value
 REJECTED = 20
 COMMANDS = 20
 SESSIONS = 20
-MASK = "•" * 8
-SAMPLE = '{"temp": 21.5}'
+WAYS = {"curl", "mosquitto"}
 
 
 class Told(NamedTuple):
@@ -115,36 +112,14 @@ def _state(device: Device) -> list[tuple[str, str]]:
 
 def _ways(request: UserRequest, device: Device) -> list[dict[str, str]]:
     """Commands that send something as this device, with the token and with it masked."""
-    token = Token.objects.current(request.user, Token.Kind.DEVICE)
-    shown = [("HTTP", _curl), ("MQTT", _mosquitto)]
+    full = snippets.context(request, request.user, device.device_id)
+    masked = snippets.masked(full)
     return [
         {
-            "name": name,
-            "masked": command(request, device.device_id, MASK),
-            "full": command(request, device.device_id, token.plain),
+            "name": "MQTT" if way.mqtt else "HTTP",
+            "masked": render_to_string(way.template, masked),
+            "full": render_to_string(way.template, full),
         }
-        for name, command in shown
+        for way in snippets.offered(snippets.broker(request))
+        if way.key in WAYS
     ]
-
-
-def _curl(request: UserRequest, device_id: str, token: str) -> str:
-    url = f"{settings.PUBLIC_URL or request.build_absolute_uri('/').rstrip('/')}/post_v2/"
-    headers = [f"X-DEVICETOKEN: {token}", f"X-DEVICEID: {device_id}"]
-    lines = [f"curl {url}", *(f"  -H {_quoted(header)}" for header in headers), f"  -d {_quoted(SAMPLE)}"]
-    return " \\\n".join(lines)
-
-
-def _mosquitto(request: UserRequest, device_id: str, token: str) -> str:
-    host = urlsplit(settings.PUBLIC_URL or request.build_absolute_uri("/")).hostname
-    lines = [
-        f"mosquitto_pub -h {host} -p {settings.MQTT_PORT} -q 1",
-        f"  -u {request.user.user_id} -P {token}",
-        f"  -t {_quoted(f'{token}/json/{device_id}')}",
-        f"  -m {_quoted(SAMPLE)}",
-    ]
-    return " \\\n".join(lines)
-
-
-def _quoted(text: str) -> str:
-    quoted = shlex.quote(text)
-    return quoted if quoted.startswith("'") else f"'{quoted}'"

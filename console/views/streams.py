@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from django.core import signing
 from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.dateparse import parse_datetime
 
 from console import ranges
 from console.request import UserRequest
@@ -22,7 +22,9 @@ FILES: dict[str, tuple[str, Callable[[Selection], Iterator[bytes]]]] = {
 }
 ROWS = 25  # of the table, a page
 MAX_SOURCES = 1000  # suggested; any number can be typed
+MAX_TAGS = 200  # to choose from; any can be typed
 USUAL_PIXELS = 1000
+_CURSOR = signing.Signer(salt="console.streams")  # signed, so nothing in it needs a check
 
 
 def index(request: UserRequest) -> HttpResponse:
@@ -39,8 +41,8 @@ def index(request: UserRequest) -> HttpResponse:
 def detail(request: UserRequest, number: int) -> HttpResponse:
     channel = _channel(request, number)
     shown = _range(request, channel)
-    tags = list(Tag.objects.filter(channel=channel))
-    selection = _selection(request, channel, shown, tags)
+    tags = list(Tag.objects.filter(channel=channel)[: MAX_TAGS + 1])
+    selection = _selection(request, channel, shown)
     before = _key(request.GET.get("before", ""))
     rows, note = _rows(selection, before)
     context = {
@@ -51,14 +53,17 @@ def detail(request: UserRequest, number: int) -> HttpResponse:
         "presets": ranges.PRESETS,
         "start": ranges.local(shown.start, request.user.zone),
         "end": ranges.local(shown.end, request.user.zone),
-        "earlier": shown.shifted(-1).query(request.user.zone),
-        "later": shown.shifted(1).query(request.user.zone),
-        "tags": tags,
+        "earlier": shown.shifted(-1).query,
+        "later": shown.shifted(1).query,
+        "tags": tags[:MAX_TAGS],
+        "more_tags": len(tags) > MAX_TAGS,
         "tag": request.GET.get("tag", ""),
         "rows": rows[:ROWS],
         "note": note,
-        "next": rows[ROWS - 1].key if len(rows) > ROWS else None,
+        "next": _CURSOR.sign_object(rows[ROWS - 1].key) if len(rows) > ROWS else None,
         "before": before,
+        "begins": shown.start.isoformat(),
+        "ends": "" if shown.live else shown.end.isoformat(),
     }
     return render(request, "console/stream/detail.html", context)
 
@@ -75,7 +80,7 @@ def chart(request: UserRequest, number: int) -> HttpResponse:
     """JSON for chart.js; see streams/charts.py."""
     channel = _channel(request, number)
     shown = _range(request, channel)
-    selection = _selection(request, channel, shown, list(Tag.objects.filter(channel=channel)))
+    selection = _selection(request, channel, shown)
     pixels = request.GET.get("pixels", "")
     width = int(pixels) if pixels.isdecimal() and len(pixels) < 6 else USUAL_PIXELS
     try:
@@ -87,7 +92,7 @@ def chart(request: UserRequest, number: int) -> HttpResponse:
 def download(request: UserRequest, number: int, form: str) -> HttpResponseBase:
     channel = _channel(request, number)
     shown = _range(request, channel)
-    selection = _selection(request, channel, shown, list(Tag.objects.filter(channel=channel)))
+    selection = _selection(request, channel, shown)
     media_type, written = FILES[form]
     try:
         export.check_size(selection, channel.datapoints or 0)
@@ -108,19 +113,21 @@ def _range(request: UserRequest, channel: Any) -> ranges.Range:
     return ranges.read(request.GET, request.user.zone, first_at(channel.pk), channel.last_update)
 
 
-def _selection(request: UserRequest, channel: Any, shown: ranges.Range, tags: list[Tag]) -> Selection:
+def _selection(request: UserRequest, channel: Any, shown: ranges.Range) -> Selection:
     selection = Selection(channel.pk, request.user.locale, shown.start, shown.end)
     name = request.GET.get("tag", "")
     if not name:
         return selection
-    for tag in tags:
-        if tag.name == name:
-            return selection._replace(tag=tag.pk)
-    raise Http404
+    tag = None if "\0" in name else Tag.objects.filter(channel=channel, name=name).first()
+    if tag is None:
+        raise Http404
+    return selection._replace(tag=tag.pk)
 
 
-def _key(text: str) -> Key | None:
-    at, _, number = text.rpartition(",")
-    if parse_datetime(at.replace(" ", "+")) and number.isdecimal() and len(number) < 19:
-        return at.replace(" ", "+"), int(number)
-    return None
+def _key(cursor: str) -> Key | None:
+    """None, the first page, for one that is not ours."""
+    try:
+        at, number = _CURSOR.unsign_object(cursor)
+    except signing.BadSignature:
+        return None
+    return at, number

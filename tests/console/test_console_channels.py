@@ -40,6 +40,7 @@ def test_the_list_shows_totals_and_finds_by_name_and_number(account: Account, si
     assert "Cold store" in client.get("/channels/?q=cold").text
     assert "Cold store" in client.get("/channels/?q=7").text
     assert "No channel matches" in client.get("/channels/?q=roof").text
+    assert "No channel matches" in client.get("/channels/?q=%00").text
 
 
 def test_a_new_channel(account: Account, signed_in: SignIn) -> None:
@@ -114,6 +115,24 @@ def test_a_tag_is_renamed_and_deleted(account: Account, signed_in: SignIn) -> No
     assert "cellar" in client.get("/channels/7/").text
     client.post(f"/channels/7/tags/{tag.pk}/delete/", {"typed": "cellar"})
     assert "No tag yet" in client.get("/channels/7/").text
+
+
+def test_many_tags_are_shown_in_pages_and_found(account: Account, signed_in: SignIn) -> None:
+    channel = fill(account, "t0000")
+    Tag.objects.bulk_create(Tag(channel=channel, name=f"t{n:04}") for n in range(1, 250))
+    client = signed_in(account)
+    seen, sizes, cursor = [], [], ""
+    while cursor is not None:
+        context = client.get("/channels/7/", {"tags": cursor}).context
+        seen += [row["tag"].name for row in context["tags"]]
+        sizes.append(len(context["tags"]))
+        cursor = context["page"].next
+    assert sizes == [100, 100, 50]
+    assert seen == [f"t{n:04}" for n in range(250)]
+    found = client.get("/channels/7/?tag=t0000")
+    assert [(row["tag"].name, row["latest"]["count"]) for row in found.context["tags"]] == [("t0000", 1)]
+    assert "No tag has" in client.get("/channels/7/?tag=roof%00").text
+    assert client.get("/channels/7/?tags=nonsense").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["", "delete/", "tags/{tag}/", "tags/{tag}/delete/"])

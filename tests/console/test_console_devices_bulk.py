@@ -36,6 +36,11 @@ def test_disable_and_enable(account: Account, signed_in: SignIn, three: list[int
     assert "1 device is enabled." in post(client, action="enable", pk=three[:1]).text
 
 
+def test_what_is_no_key_is_left_out(account: Account, signed_in: SignIn, three: list[int]) -> None:
+    keys = ["9" * 5000, "-1", "²", "x", str(2**63), three[0]]
+    assert "1 device is disabled." in post(signed_in(account), action="disable", pk=keys).text
+
+
 def test_map_and_unmap(account: Account, signed_in: SignIn, three: list[int]) -> None:
     account.channel(7)
     client = signed_in(account)

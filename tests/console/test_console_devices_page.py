@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from django.test import Client
 from django.utils import timezone
+from pytest_django import Settings
 from support import Account
 
 from console.views.device_page import excerpt
@@ -187,3 +188,17 @@ def test_last_seen_and_messages(account: Account, signed_in: SignIn) -> None:
 )
 def test_an_excerpt_is_text_or_hex(payload: bytes, shown: str) -> None:
     assert excerpt(payload) == shown
+
+
+def test_it_sends_to_where_devices_are_taken(account: Account, signed_in: SignIn, settings: Settings) -> None:
+    path, client = f"/devices/{account.device('pump').pk}/", signed_in(account)
+    settings.MQTT_PORT, settings.TLS_CERT, settings.MQTT_TLS_PORT = 1883, "a", 8883
+    assert "-p 8883 --tls-use-os-certs" in client.get(path).text
+    settings.INGEST_MODE, settings.MQTT_UPSTREAM = "broker", ("own.example", 1885, "u", "secret")
+    text = client.get(path).text
+    assert "mosquitto_pub -h own.example -p 1885" in text
+    assert "secret" not in text
+    settings.INGEST_MODE, settings.TLS_CERT, settings.MQTT_PORT = "gateway", "", 0
+    text = client.get(path).text
+    assert "mosquitto_pub" not in text
+    assert "curl " in text

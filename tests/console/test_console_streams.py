@@ -13,6 +13,7 @@ from thingscale.accounts.actions import update_account
 from thingscale.lib.clock import now_us, to_us
 from thingscale.streams import browse, queries
 from thingscale.streams.actions import Point, create_tag, store_points
+from thingscale.streams.models import Tag
 
 SignIn = Callable[[Account], Client]
 MINUTE = 60_000_000
@@ -50,8 +51,8 @@ def test_the_table_is_newest_first_and_paged(account: Account, signed_in: SignIn
     while path:
         context = client.get(path).context
         seen += [row.value for row in context["rows"]]
-        key = context["next"]
-        path = f"/streams/7/?range=24h&before={key[0]},{key[1]}" if key else ""
+        cursor = context["next"]
+        path = f"/streams/7/?range=24h&before={cursor}" if cursor else ""
     assert seen == [f'{{"n": {n}}}' for n in range(119, -1, -1)]
 
 
@@ -73,8 +74,45 @@ def test_a_range_is_read_in_the_zone_of_the_user(account: Account, signed_in: Si
 def test_earlier_and_later_move_by_the_width(account: Account, signed_in: SignIn) -> None:
     account.channel(7)
     context = signed_in(account).get("/streams/7/?start=2026-01-01T12:00:00&end=2026-01-01T13:00:00").context
-    assert context["earlier"] == "start=2026-01-01T11%3A00%3A00&end=2026-01-01T12%3A00%3A00"
+    assert (
+        context["earlier"] == "start=2026-01-01T11%3A00%3A00%2B00%3A00&end=2026-01-01T12%3A00%3A00%2B00%3A00"
+    )
     assert context["range"].width_in_words == "1 hour"
+
+
+def test_earlier_and_later_keep_the_width_over_a_clock_change(account: Account, signed_in: SignIn) -> None:
+    update_account(account.user, {"locale": "Europe/Berlin"})
+    account.channel(7)
+    client = signed_in(account)
+    path = "/streams/7/?start=2026-10-25T02:00:00%2B01:00&end=2026-10-25T03:00:00%2B01:00"
+    for name in ("earlier", "earlier", "later", "later"):
+        context = client.get(path).context
+        assert context["range"].width == timedelta(hours=1)
+        path = f"/streams/7/?{context[name]}"
+    assert client.get(path).context["range"].start == datetime(2026, 10, 25, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "before=2026-02-30T00:00:00,5",
+        "before=2026-W01-1,5",
+        "start=0001-01-01T00:00&end=2026-01-01T00:00",
+        "start=2026-01-01T00:00&end=9999-12-31T23:59:59",
+        "start=0001-01-01T00:00&end=9999-12-31T23:59:59",
+    ],
+)
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
+def test_any_query_has_an_answer(account: Account, signed_in: SignIn, query: str, zone: str) -> None:
+    update_account(account.user, {"locale": zone})
+    fill(account)
+    client = signed_in(account)
+    page = client.get(f"/streams/7/?{query}")
+    assert page.status_code == 200
+    for name in ("earlier", "later"):
+        assert client.get(f"/streams/7/?{page.context[name]}").status_code == 200
+    assert client.get(f"/streams/7/chart.json?{query}").status_code in {200, 400}
+    assert client.get(f"/streams/7/data.csv?{query}").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -95,6 +133,17 @@ def test_only_a_tag(account: Account, signed_in: SignIn) -> None:
     client = signed_in(account)
     assert len(client.get("/streams/7/?tag=kitchen").context["rows"]) == 2
     assert client.get("/streams/7/?tag=cellar").status_code == 404
+
+
+def test_one_of_many_tags(account: Account, signed_in: SignIn) -> None:
+    fill(account, 2, tag="z")
+    channel = account.channel(7)
+    Tag.objects.bulk_create(Tag(channel=channel, name=f"t{n}") for n in range(300))
+    page = signed_in(account).get("/streams/7/?tag=z")
+    assert len(page.context["rows"]) == 2
+    assert page.text.count('<option value="t') == 200
+    assert '<input id="tag" name="tag" list="tags" value="z"' in page.text
+    assert signed_in(account).get("/streams/7/?tag=%00").status_code == 404
 
 
 def test_what_takes_too_long_is_said_on_the_page(

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 class ChannelQuerySet(OwnedQuerySet["Channel"]):
     def search(self, text: str) -> "ChannelQuerySet":
         """By a part of the name, or by the number."""
+        if "\0" in text:  # PostgreSQL takes no such text
+            return self.none()
         found = Q(name__icontains=text)
         return self.filter(found | Q(number=int(text)) if text.isdecimal() and len(text) < 10 else found)
 
