@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 from drill_client import Gate, HttpSender, Load, Sender, until
+from drill_load import LONG
 from private_place import Place, private_place
 
 from ingest.mqtt.packets import V5, V311
 
 pytestmark = [pytest.mark.e2e, pytest.mark.drill]
 
-AWAY_SECONDS = 20
+AWAY_SECONDS = 300 if LONG else 20
 CATCH_UP_SECONDS = 10
 DEVICES = ("d1", "d2", "d3", "d4")
 
