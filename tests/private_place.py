@@ -34,21 +34,19 @@ class Place(NamedTuple):
     user_id: str
     token: str
     api_token: str
+    url: str  # of the database
 
-    def numbers(self, device: str | None) -> list[int]:
-        """The `n` of the device's datapoints, in order; None: of those written by REST."""
-        with psycopg.connect(self.servers.postgres.url) as connection:
-            return numbers(connection, device)
-
-
-def numbers(connection: psycopg.Connection, device: str | None) -> list[int]:
-    rows = connection.execute(
-        """SELECT (d.value ->> 'n')::int FROM datapoint d
-        LEFT JOIN devices_device v ON v.id = d.device WHERE v.device_id IS NOT DISTINCT FROM %s
-        ORDER BY d.at, d.id""",
-        [device],
-    )
-    return [number for (number,) in rows]
+    def numbers(self, device: str | None, start: int = 0) -> list[int]:
+        """The `n` of the device's datapoints from `start`, in order; None: of those written by REST."""
+        with psycopg.connect(self.url) as connection:
+            rows = connection.execute(
+                """SELECT (d.value ->> 'n')::int AS n FROM datapoint d
+                LEFT JOIN devices_device v ON v.id = d.device
+                WHERE v.device_id IS NOT DISTINCT FROM %s AND (d.value ->> 'n')::int >= %s
+                ORDER BY d.at, d.id""",
+                [device, start],
+            )
+            return [number for (number,) in rows]
 
 
 @contextmanager
@@ -68,7 +66,8 @@ def private_place(
         account = ACCOUNT.format(devices=devices, rest=REST_CHANNEL)
         output = manage(stack, "shell", "--verbosity", "0", "-c", account)
         try:
-            yield Place(servers, stack, *json.loads(output))
+            user_id, token, api_token = json.loads(output)
+            yield Place(servers, stack, user_id, token, api_token, servers.postgres.url)
         finally:
             stack.stop()
 

@@ -50,6 +50,10 @@ class Stack:
         self.environment = environment
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
+    def another(self, **environment: str) -> "Stack":
+        """On the same servers, with ports of its own."""
+        return Stack(**self.environment | environment)
+
     def ensure(self, *names: str) -> None:
         for name in names:
             process = self.processes.get(name)

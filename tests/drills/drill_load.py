@@ -4,6 +4,7 @@ The long form of the drills, `make drill`, has THINGSCALE_DRILL=long in its envi
 """
 
 import asyncio
+import itertools
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,10 +15,10 @@ from private_place import REST_CHANNEL, Place
 from ingest.mqtt.packets import V5, V311
 
 LONG = os.environ.get("THINGSCALE_DRILL") == "long"
-ENDLESS = 100_000_000
+ENDLESS = 2**31 - 1
+STARTS = itertools.count(0, 10_000_000)  # of the numbers of each mix
 QOS_1, QOS_2, KEYED, UNKEYED = DEVICES = ("qos-1", "qos-2", "keyed", "unkeyed")
 REST = None
-CALM = {(200, "OK", ""), (201, '{"stored": 1}', ""), (201, '{"stored":1}', "")}
 
 
 class Mix:
@@ -27,7 +28,8 @@ class Mix:
     def __init__(self, place: Place, window: int = 20, http: bool = True) -> None:
         self._place = place
         stack, token = place.stack, place.token
-        gates = {kind: Gate(ENDLESS) for kind in (*DEVICES, REST)}
+        self._start = next(STARTS)
+        gates = {kind: Gate(ENDLESS, start=self._start) for kind in (*DEVICES, REST)}
         self._gates = list(gates.values())
         self.mqtt = {
             device: [
@@ -83,6 +85,17 @@ class Mix:
         before = [len(numbers) for numbers in acked]
         await until(lambda: all(len(now) > then for now, then in zip(acked, before, strict=True)), seconds)
 
+    def numbers(self, kind: str | None) -> list[int]:
+        """What is stored."""
+        return self._place.numbers(kind, self._start)
+
+    def deafen(self, yes: bool) -> None:
+        """Everything is sent, and no answer arrives."""
+        for sender in self.senders:
+            sender.deaf = yes
+        for poster in self.posts.values():
+            poster.deaf = yes
+
     def answers(self, since: float = 0) -> set[tuple[int, str, str]]:
         """By HTTP and REST: status, body, Retry-After."""
         return {
@@ -102,7 +115,7 @@ class Mix:
         return stored
 
     def _check(self, kind: str | None, acked: set[int], maybe: set[int]) -> int:
-        numbers = self._place.numbers(kind)
+        numbers = self.numbers(kind)
         found = set(numbers)
         doubled = len(numbers) - len(found)
         assert (len(acked - found), doubled) == (0, 0), f"{kind}: lost, doubled of {len(acked)} acknowledged"

@@ -6,14 +6,14 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import psycopg
 import pytest
 from drill_client import until
-from drill_load import DEVICES, LONG, QOS_1, Mix
+from drill_load import LONG, QOS_1, Mix
 from drill_platform import Subscriber, check_health
-from private_place import Place, private_place
+from private_place import Place
 from stack import wait_until
 
 from thingscale.local.child import Child
@@ -27,13 +27,6 @@ OURS = ("ingest", "web", "celery")
 SERVERS = ("broker", "valkey")
 BACKEND = "a PostgreSQL backend"
 VICTIMS = (*OURS, *SERVERS, BACKEND)
-
-
-@pytest.fixture(scope="module")
-def place(django_db_setup: None) -> Iterator[Place]:
-    with private_place(*DEVICES, want=("postgres", "valkey", "broker")) as place:
-        place.stack.ensure(*OURS)
-        yield place
 
 
 def victims(chance: random.Random) -> list[str]:
@@ -58,7 +51,7 @@ def kill(place: Place, victim: str) -> Callable[[], None]:
 
 def backend(place: Place) -> int:
     """A process of PostgreSQL that works for the ingest process or for web."""
-    with psycopg.connect(place.servers.postgres.url) as connection:
+    with psycopg.connect(place.url) as connection:
         rows = connection.execute(
             """SELECT pid FROM pg_stat_activity
             WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"""
