@@ -85,9 +85,9 @@ class Mix:
         before = [len(numbers) for numbers in acked]
         await until(lambda: all(len(now) > then for now, then in zip(acked, before, strict=True)), seconds)
 
-    def numbers(self, kind: str | None) -> list[int]:
-        """What is stored."""
-        return self._place.numbers(kind, self._start)
+    def numbers(self, kind: str | None, place: Place | None = None) -> list[int]:
+        """What is stored, there or at another place."""
+        return (place or self._place).numbers(kind, self._start)
 
     def deafen(self, yes: bool) -> None:
         """Everything is sent, and no answer arrives."""
