@@ -118,6 +118,8 @@ class Mix:
         numbers = self.numbers(kind)
         found = set(numbers)
         doubled = len(numbers) - len(found)
-        assert (len(acked - found), doubled) == (0, 0), f"{kind}: lost, doubled of {len(acked)} acknowledged"
+        lost = len(acked - found)
+        assert not lost, f"{kind}: {lost} of {len(acked)} acknowledged are lost"
+        assert not doubled, f"{kind}: {doubled} of {len(acked)} are stored twice"
         assert found - acked <= maybe, f"{kind}: stored, and never sent or not acknowledged in the end"
         return len(numbers)
