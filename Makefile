@@ -1,5 +1,6 @@
 # make run    the whole platform on this machine (manage.py up)
-# make test   lint, types, import rules, tests
+# make test   lint, types, import rules, tests, the drills in their short form
+# make drill  the drills in their long form: kills, stops, full disks, storms, and an exact count after each
 # make openapi writes api/openapi-v2.yaml again
 # Python 3.11 or later and make are enough. PYTHON=... picks another interpreter for .venv. npm installs what the
 # console's pages load; where there is none, it comes as a wheel.
@@ -19,13 +20,17 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_INPUT := 1
 
-.PHONY: run test lint lock bench openapi
+.PHONY: run test drill lint lock bench openapi
 
 run: $(VENV)/.installed node_modules/.installed
 	@$(BIN)/python manage.py up
 
 test: lint node_modules/.installed-dev
 	@$(BIN)/python manage.py with_servers --fast -- python -m pytest -q
+
+drill: $(VENV)/.installed-dev
+	@THINGSCALE_DRILL=long $(BIN)/python manage.py with_servers --fast -- \
+	    python -m pytest -v -m drill --timeout 1800 --durations 0 --log-cli-level INFO tests/drills
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .

@@ -2,18 +2,18 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 import psycopg
-from django.conf import settings
 
 from ingest.message import DUPLICATE, STORED, Kind, Outcome, RawMessage, Reason, Status
 from ingest.router import DeviceKey, Route, Router, TagKey
 from thingscale.devices import writer as devices
 from thingscale.devices.models import RejectedMessage
-from thingscale.lib.clock import from_us, now_us
+from thingscale.lib.clock import from_us
 from thingscale.streams import writer as streams
+from thingscale.streams.recent import RECENT
 from thingscale.watch import Told
 
 
@@ -35,6 +35,7 @@ class Batch:
         self.first_contacts: list[int] = []  # primary keys of the devices created
         self._router = router
         self._generation = router.generation
+        self._recent = RECENT.since()  # also of a batch that does not need it: the clock is to be watched
         self._learned: dict[DeviceKey, Route] = {}
         self._tags: dict[TagKey, int] = {}
         self._first_contact: set[DeviceKey] = set()
@@ -178,9 +179,8 @@ class Batch:
         asked = [(self._channel(p, found), p) for p in places if self.items[p].raw.repeated]
         if not asked:
             return places
-        since = from_us(now_us()) - timedelta(seconds=settings.DEDUPE_SECONDS)
         keys = [(channel, self.items[p].raw.dedupe or 0) for channel, p in asked]
-        seen = streams.stored_before(cursor, keys, since)
+        seen = streams.stored_before(cursor, keys, from_us(self._recent))
         seen |= {(row.channel, row.dedupe) for row in self.rows if row.dedupe is not None}
         return [place for place in places if not self._is_duplicate(place, found, seen)]
 

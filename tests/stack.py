@@ -13,14 +13,16 @@ from pathlib import Path
 from django.conf import settings
 from django.db import connection
 
+from thingscale.local import ports
+
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 30
+CELERY = ["worker", "--beat", "--pool", "threads", "--concurrency", "1", "--loglevel", "INFO", "--schedule"]
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """Not one of those that a client which dials in vain can end up connected to itself on."""
+    return ports.free_port()
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 10, what: str = "the condition") -> None:
@@ -40,13 +42,17 @@ def answers(port: int) -> bool:
 
 
 class Stack:
-    """Processes `web` and `ingest`; `environment` may be changed before `ensure`, then `restart`."""
+    """Processes `web`, `ingest` and `celery`; `environment` may be changed before `ensure`."""
 
     def __init__(self, **environment: str) -> None:
         self.http, self.mqtt, self.ws, self.tls, self.wss = (free_port() for _ in range(5))
         self.logs = Path(tempfile.mkdtemp(prefix="thingscale-logs-"))
         self.environment = environment
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def another(self, **environment: str) -> "Stack":
+        """On the same servers, with ports of its own."""
+        return Stack(**self.environment | environment)
 
     def ensure(self, *names: str) -> None:
         for name in names:
@@ -55,12 +61,20 @@ class Stack:
                 self.start(name)
 
     def start(self, name: str) -> None:
-        port, command = {
-            "web": (self.http, ["-m", "uvicorn", "thingscale.asgi:application", "--port", str(self.http)]),
-            "ingest": (self.mqtt, ["manage.py", "ingest"]),
+        command = {
+            "web": ["-m", "uvicorn", "thingscale.asgi:application", "--port", str(self.http)],
+            "ingest": ["manage.py", "ingest"],
+            "celery": ["-m", "celery", "-A", "thingscale", *CELERY, str(self.logs / "schedule")],
         }[name]
+        before = len(self.log(name)) if name in self.processes else 0
         process = self.launch(name, command)
-        wait_until(lambda: answers(port) or process.poll() is not None, START_SECONDS, f"{name} to listen")
+
+        def ready() -> bool:
+            if name == "celery":
+                return " ready." in self.log(name)[before:]
+            return answers(self.http if name == "web" else self.mqtt)
+
+        wait_until(lambda: ready() or process.poll() is not None, START_SECONDS, f"{name} to be ready")
         assert process.poll() is None, self.log(name)
 
     def launch(self, name: str, command: list[str]) -> "subprocess.Popen[bytes]":

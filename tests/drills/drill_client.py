@@ -1,5 +1,5 @@
 """The drills' own clients. Each message has a number in its value; what was not acknowledged is sent again:
-by MQTT with DUP after a reconnect, by HTTP under the same Idempotency-Key."""
+by MQTT with DUP after a reconnect, by HTTP and REST under the same Idempotency-Key."""
 
 import asyncio
 import contextlib
@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from email.message import Message
+from http.client import HTTPException
 
 from ingest.mqtt.codec import FrameReader, decode, encode, encode_ack
 from ingest.mqtt.packets import (
@@ -32,10 +33,10 @@ RECONNECT_SECONDS = 0.02
 class Gate:
     """How many messages may have been sent by now, all senders together."""
 
-    def __init__(self, total: int, limit: int | None = None) -> None:
+    def __init__(self, total: int, limit: int | None = None, start: int = 0) -> None:
         self.total = total
         self.limit = total if limit is None else limit
-        self._next = 0
+        self._next = start
 
     def open(self, more: int) -> None:
         self.limit = min(self.limit + more, self.total)
@@ -44,7 +45,7 @@ class Gate:
         self.limit = self.total = self._next
 
     def take(self) -> int | None:
-        """The next number, from 0."""
+        """The next number."""
         if self._next >= self.limit:
             return None
         self._next += 1
@@ -74,8 +75,10 @@ class Sender:
         self.acked: set[int] = set()
         self.repeated = self.connections = 0
         self.flights: dict[int, tuple[int, bytes]] = {}  # packet id -> number, PUBLISH (later PUBREL)
+        self.window = window
+        self.deaf = False  # acknowledgements are lost on their way
         self._tried: set[int] = set()
-        self._port, self._gate, self._version, self._qos, self._window = port, gate, version, qos, window
+        self._port, self._gate, self._version, self._qos = port, gate, version, qos
         self._topic = f"{token}/json/{device}"
         self._connect = Connect(version, name, True, 0, user_id, token.encode(), None, {})
         self._packet_id = 0
@@ -95,6 +98,12 @@ class Sender:
     @property
     def done(self) -> bool:
         return self._gate.finished and not self.flights
+
+    def move(self, port: int | None = None) -> None:
+        """Breaks the connection without a goodbye, whatever is on its way, and goes on at that port."""
+        self._port = port or self._port
+        if self._writer:
+            self._writer.transport.abort()
 
     async def _session(self) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
@@ -118,7 +127,7 @@ class Sender:
                 self._writer = writer
                 for number, data in self.flights.values():
                     self._write(number, data)
-            case Ack() if packet.packet_id in self.flights:
+            case Ack() if packet.packet_id in self.flights and not self.deaf:
                 self._acknowledged(packet)
 
     def _acknowledged(self, ack: Ack) -> None:
@@ -141,7 +150,7 @@ class Sender:
             await asyncio.sleep(0.01)
 
     def _fill(self) -> None:
-        while self._writer and len(self.flights) < self._window:
+        while self._writer and len(self.flights) < self.window:
             number = self._gate.take()
             if number is None:
                 return
@@ -195,33 +204,70 @@ class Load:
 
 
 class HttpSender:
-    """Posts one message after the other and keeps each answer: status, body, Retry-After, when it came."""
+    """Posts one message after the other and keeps each answer: status, body, Retry-After, when it came.
 
-    def __init__(self, port: int, token: str, gate: Gate, device: str = "d2") -> None:
+    Under an Idempotency-Key it tries again until it is acknowledged; without one it can't: `maybe` has what
+    was not acknowledged, and may be stored or not."""
+
+    ok = 200
+
+    def __init__(self, port: int, token: str, gate: Gate, device: str = "d2", keyed: bool = True) -> None:
         self.acked: set[int] = set()
+        self.maybe: set[int] = set()
         self.answers: list[tuple[int, str, str, float]] = []
+        self.broken = 0  # connections, also those that were not made
+        self.deaf = False  # answers are lost on their way
         self._url = f"http://127.0.0.1:{port}/post_v2/"
         self._headers = {"X-DEVICETOKEN": token, "X-DEVICEID": device}
-        self._device, self._gate = device, gate
+        self._name, self._gate, self._keyed = device, gate, keyed
 
     async def run(self) -> None:
+        """Until the gate is shut."""
         while (number := self._gate.take()) is not None:
-            while number not in self.acked:
-                await asyncio.to_thread(self._post, number)
+            await self._deliver(number)
 
-    def _post(self, number: int) -> None:
-        headers = self._headers | {"Idempotency-Key": f"{self._device}-{number}"}
-        request = urllib.request.Request(self._url, b'{"n":%d}' % number, headers)
+    async def _deliver(self, number: int) -> None:
+        while not await asyncio.to_thread(self._post, number):
+            if not self._keyed:
+                self.maybe.add(number)
+                return
+            await asyncio.sleep(RECONNECT_SECONDS)
+        self.acked.add(number)
+
+    def _body(self, number: int) -> bytes:
+        return b'{"n":%d}' % number
+
+    def _post(self, number: int) -> bool:
+        """Whether it is acknowledged."""
+        key = {"Idempotency-Key": f"{self._name}-{number}"} if self._keyed else {}
+        request = urllib.request.Request(self._url, self._body(number), self._headers | key)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 self._keep(answer.status, answer.read(), answer.headers)
-                self.acked.add(number)
+                return answer.status == self.ok and not self.deaf
         except urllib.error.HTTPError as error:
-            with error:
+            with error, contextlib.suppress(OSError, HTTPException):
                 self._keep(error.code, error.read(), error.headers)
+        except (OSError, HTTPException):
+            self.broken += 1
+        return False
 
     def _keep(self, status: int, body: bytes, headers: Message) -> None:
         self.answers.append((status, body.decode(), headers.get("Retry-After", ""), time.monotonic()))
+
+
+class RestSender(HttpSender):
+    """The same by POST /v2/stream/CHANNEL."""
+
+    ok = 201
+
+    def __init__(self, port: int, api_token: str, gate: Gate, channel: int) -> None:
+        super().__init__(port, "", gate, "rest")
+        self._url = f"http://127.0.0.1:{port}/v2/stream/{channel}"
+        self._headers = {"X-APITOKEN": api_token}
+
+    def _body(self, number: int) -> bytes:
+        return b'{"value":{"n":%d}}' % number
 
 
 async def until(condition: Callable[[], object], seconds: float) -> None:

@@ -2,26 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 
 import pytest
 from drill_client import Gate, HttpSender, Load, Sender, until
-from private_place import Place, private_place
+from drill_load import LONG
+from private_place import Place
 
 from ingest.mqtt.packets import V5, V311
 
 pytestmark = [pytest.mark.e2e, pytest.mark.drill]
 
-AWAY_SECONDS = 20
+AWAY_SECONDS = 300 if LONG else 20
 CATCH_UP_SECONDS = 10
-DEVICES = ("d1", "d2", "d3", "d4")
-
-
-@pytest.fixture(scope="module")
-def place(django_db_setup: None) -> Iterator[Place]:
-    with private_place(*DEVICES) as place:
-        place.stack.ensure("web", "ingest")
-        yield place
 
 
 class Drill:

@@ -2,14 +2,13 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import blake2b
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import psycopg
-from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -24,6 +23,7 @@ from thingscale.lib.errors import Refused
 from thingscale.lib.table import Row
 from thingscale.streams import rollups, sheet, writer
 from thingscale.streams.models import Channel, DeletedChannel, DeletedTag, Tag
+from thingscale.streams.recent import RECENT
 from thingscale.streams.sheet import Fault, Report, Wanted
 from thingscale.watch import PAGES, Told
 
@@ -311,7 +311,7 @@ def _dedupe_key(channel: Channel, key: str) -> int:
 def _stored_before(channel: Channel, points: Sequence[Point], dedupe: int) -> int:
     """How many datapoints have this key, among the recent ones and those of the times sent. Whoever sends the
     same key at the same moment waits here for the other's commit."""
-    since = timezone.now() - timedelta(seconds=settings.DEDUPE_SECONDS)
+    since = from_us(RECENT.since())
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [dedupe])
         cursor.execute(
