@@ -2,7 +2,6 @@
 
 import json
 import shlex
-from codecs import getincrementaldecoder
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -12,6 +11,7 @@ from django.db.models.functions import Cast
 from django.http import HttpResponse
 from django.shortcuts import render
 
+from console.excerpts import excerpt
 from console.request import UserRequest
 from console.views.devices import SECTION, get_device, suggested
 from thingscale.accounts.models import Token
@@ -86,16 +86,6 @@ def _command(command: Command) -> dict[str, Any]:
     payload = bytes(command.payload)
     shown = excerpt(payload[:CHARACTERS])
     return {"command": command, "excerpt": shown, "cut": len(payload) > CHARACTERS}
-
-
-def excerpt(payload: bytes) -> str:
-    """As text if it is that, else in hex. It may have been cut within a character."""
-    try:
-        text = getincrementaldecoder("utf-8")().decode(payload)
-    except UnicodeDecodeError:
-        return payload.hex(" ")
-    readable = all(character.isprintable() or character in "\r\n\t" for character in text)
-    return text if readable else payload.hex(" ")
 
 
 def _sessions(request: UserRequest, device: Device) -> Any:
