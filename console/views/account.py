@@ -47,7 +47,7 @@ class SignIn(LoginView):
             return throttle.refuse(request, seconds)
         return super().post(request, *args, **kwargs)
 
-    def get_redirect_url(self) -> str:
+    def get_redirect_url(self, request: HttpRequest | None = None) -> str:
         """But not to itself again."""
         place = own_path(self.request, super().get_redirect_url())
         return "" if place.startswith(reverse("signin")) else place
