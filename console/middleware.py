@@ -40,6 +40,11 @@ class ContentSecurityPolicy:
 class LoginRequired(LoginRequiredMiddleware):
     """Where a part of a page is asked for and the session has ended, the whole page goes to the sign-in."""
 
+    def process_view(self, request: HttpRequest, view_func: Any, *args: Any) -> Any:
+        """Asks for no user where none is needed: the database may be away."""
+        open_to_all = not getattr(view_func, "login_required", True)
+        return None if open_to_all else super().process_view(request, view_func, *args)
+
     def handle_no_permission(self, request: HttpRequest, view_func: Any) -> Any:
         if "HX-Request" not in request.headers:
             return super().handle_no_permission(request, view_func)

@@ -3,6 +3,7 @@ from django.urls import include, path, re_path
 
 from thingscale import health
 
+handler500 = "console.views.errors.failed"
 urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),

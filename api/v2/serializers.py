@@ -16,7 +16,7 @@ from thingscale.lib.clock import with_colon
 from thingscale.lib.errors import Refused
 from thingscale.lib.names import MAX_LENGTH, bad_tag
 from thingscale.streams.models import Channel
-from thingscale.streams.queries import knows_zone
+from thingscale.streams.zones import zones
 
 MAX_STREAMS = 1000  # labels a channel
 
@@ -152,7 +152,7 @@ class UserSerializer(serializers.ModelSerializer[User]):
         extra_kwargs = {"locale": {"required": False}}
 
     def validate_locale(self, name: str) -> str:
-        if not knows_zone(name):
+        if name not in zones():
             raise serializers.ValidationError("The database does not know this time zone.")
         return name
 

@@ -7,8 +7,9 @@ from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 
-from thingscale.accounts.actions import change_password
+from thingscale.accounts.actions import change_password, take_code
 from thingscale.accounts.models import User
+from thingscale.lib.errors import Refused
 from thingscale.streams.zones import zones
 
 PASSWORD_RULE = "At least 8 characters, and none of the passwords that everybody uses."  # noqa: S105
@@ -53,6 +54,16 @@ def tell(form: forms.Form, error: ValidationError, otherwise: str) -> None:
             form.add_error(name, texts)
     if not form.errors:
         form.add_error(otherwise, error.messages)
+
+
+def takes_code(form: forms.Form, user: User) -> bool:
+    """Uses up the code that was typed; what is wrong with it stands beside it."""
+    try:
+        take_code(user, form.cleaned_data["code"])
+    except Refused as refused:
+        form.add_error("code", refused.detail)
+        return False
+    return True
 
 
 class SignInForm(AuthenticationForm):

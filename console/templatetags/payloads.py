@@ -2,7 +2,7 @@
 
 from django import template
 
-from console.views.device_page import excerpt
+from console.excerpts import excerpt
 
 register = template.Library()
 SHOWN = 80

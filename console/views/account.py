@@ -17,12 +17,19 @@ from django.views.decorators.http import require_POST
 
 from console import signing_in, throttle
 from console.context import THEMES
-from console.forms.account import CodeForm, NewPasswordForm, ResetForm, SignInForm, SignUpForm, tell
+from console.forms.account import (
+    CodeForm,
+    NewPasswordForm,
+    ResetForm,
+    SignInForm,
+    SignUpForm,
+    takes_code,
+    tell,
+)
 from console.request import own_path
 from thingscale.accounts import actions, second_factor
 from thingscale.accounts.models import User
 from thingscale.accounts.tasks import ask_for_reset
-from thingscale.lib.errors import Refused
 
 A_YEAR = 365 * 24 * 3600
 AN_HOUR = 3600
@@ -40,7 +47,7 @@ class SignIn(LoginView):
             return throttle.refuse(request, seconds)
         return super().post(request, *args, **kwargs)
 
-    def get_redirect_url(self) -> str:
+    def get_redirect_url(self, request: HttpRequest | None = None) -> str:
         """But not to itself again."""
         place = own_path(self.request, super().get_redirect_url())
         return "" if place.startswith(reverse("signin")) else place
@@ -65,19 +72,10 @@ def code(request: HttpRequest) -> HttpResponse:
     if request.POST and (seconds := throttle.wait(request, throttle.Limit("code", str(user.pk)))):
         return throttle.refuse(request, seconds)
     form = CodeForm(request.POST or None)
-    if form.is_valid() and _right(form, user):
+    if form.is_valid() and takes_code(form, user):
         signing_in.sign_in(request, user)
         return signing_in.remember(HttpResponseRedirect(then), user)
     return render(request, "console/account/code.html", {"form": form})
-
-
-def _right(form: CodeForm, user: User) -> bool:
-    try:
-        actions.take_code(user, form.cleaned_data["code"])
-    except Refused as refused:
-        form.add_error("code", refused.detail)
-        return False
-    return True
 
 
 @login_not_required

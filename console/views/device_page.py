@@ -1,7 +1,6 @@
 """The page of a device: its state, its messages, and how it sends."""
 
 import json
-from codecs import getincrementaldecoder
 from typing import Any, NamedTuple
 
 from django.db.models import Q, TextField
@@ -11,6 +10,7 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 
 from console import snippets
+from console.excerpts import excerpt
 from console.request import UserRequest
 from console.views.devices import SECTION, get_device, suggested
 from thingscale.devices.models import Command, Device, RejectedMessage
@@ -83,16 +83,6 @@ def _command(command: Command) -> dict[str, Any]:
     payload = bytes(command.payload)
     shown = excerpt(payload[:CHARACTERS])
     return {"command": command, "excerpt": shown, "cut": len(payload) > CHARACTERS}
-
-
-def excerpt(payload: bytes) -> str:
-    """As text if it is that, else in hex. It may have been cut within a character."""
-    try:
-        text = getincrementaldecoder("utf-8")().decode(payload)
-    except UnicodeDecodeError:
-        return payload.hex(" ")
-    readable = all(character.isprintable() or character in "\r\n\t" for character in text)
-    return text if readable else payload.hex(" ")
 
 
 def _sessions(request: UserRequest, device: Device) -> Any:

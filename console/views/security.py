@@ -12,6 +12,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
 from console import origin, throttle
+from console.forms.account import takes_code
 from console.forms.profile import PasswordAndCodeForm, PasswordForm, SetUpForm
 from console.request import UserRequest
 from thingscale.accounts import actions, second_factor
@@ -101,7 +102,7 @@ def set_up(request: UserRequest) -> HttpResponse:
 @throttle.passwords
 def end_two_factor(request: UserRequest) -> HttpResponse:
     form = PasswordAndCodeForm(request.POST or None, user=request.user)
-    if form.is_valid() and _right(form, request.user):
+    if form.is_valid() and takes_code(form, request.user):
         actions.end_second_factor(request.user)
         messages.success(request, "Two-factor sign-in is off. Your password alone lets you in.")
         return redirect("two-factor")
@@ -117,7 +118,7 @@ def end_two_factor(request: UserRequest) -> HttpResponse:
 @throttle.passwords
 def new_codes(request: UserRequest) -> HttpResponse:
     form = PasswordAndCodeForm(request.POST or None, user=request.user)
-    if form.is_valid() and _right(form, request.user):
+    if form.is_valid() and takes_code(form, request.user):
         return _show_codes(request, actions.make_recovery_codes(request.user))
     texts = {
         "title": "New recovery codes",
@@ -125,15 +126,6 @@ def new_codes(request: UserRequest) -> HttpResponse:
         "action": "Make new codes",
     }
     return render(request, "console/profile/two_factor_ask.html", SECTION | texts | {"form": form})
-
-
-def _right(form: PasswordAndCodeForm, user: User) -> bool:
-    try:
-        actions.take_code(user, form.cleaned_data["code"])
-    except Refused as refused:
-        form.add_error("code", refused.detail)
-        return False
-    return True
 
 
 def _show_codes(request: UserRequest, codes: list[str]) -> HttpResponse:

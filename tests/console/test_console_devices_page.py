@@ -10,7 +10,7 @@ from django.utils import timezone
 from pytest_django import Settings
 from support import Account
 
-from console.views.device_page import excerpt
+from console.excerpts import excerpt
 from thingscale.devices.models import Activity, Command, Device, HeldMessage, MqttSession, RejectedMessage
 from thingscale.lib.clock import to_us
 from thingscale.streams.actions import store

@@ -148,13 +148,6 @@ def newest_of_device(channel: int, device: int, rows: int, look_at: int, charact
         return [Glimpse(*row) for row in cursor.fetchall()]
 
 
-def knows_zone(name: str) -> bool:
-    """Whether PostgreSQL has the time zone too."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = %s)", [name])
-        return bool(cursor.fetchone()[0])
-
-
 @contextmanager
 def reading(zone: str = "UTC") -> Iterator[CursorWrapper]:
     """A transaction in the time zone, with a limit for each query in it. Rolling back gives the session its

@@ -1,0 +1,13 @@
+"""Bytes that devices sent or get, for people."""
+
+from codecs import getincrementaldecoder
+
+
+def excerpt(payload: bytes) -> str:
+    """As text if it is that, else in hex. It may have been cut within a character."""
+    try:
+        text = getincrementaldecoder("utf-8")().decode(payload)
+    except UnicodeDecodeError:
+        return payload.hex(" ")
+    readable = all(character.isprintable() or character in "\r\n\t" for character in text)
+    return text if readable else payload.hex(" ")
