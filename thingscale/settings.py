@@ -70,6 +70,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "console.middleware.ContentSecurityPolicy",
     "console.middleware.UserTimeZone",
+    "console.gone.GoneMeanwhile",
     "api.throttling.RateLimitHeaders",
 ]
 ROOT_URLCONF = "thingscale.urls"

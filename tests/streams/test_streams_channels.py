@@ -142,3 +142,21 @@ def test_a_command_can_not_map_to_anothers_channel(user: User, outsider: User) -
     actions.create_channel(outsider, 5)
     with pytest.raises(CommandError, match="no channel 5"):
         run("create_device", user.user_id, "d1", channel=5)
+
+
+def test_what_was_deleted_meanwhile_can_not_be_changed(user: User) -> None:
+    channel = actions.create_channel(user, 0)
+    actions.create_tag(channel, "a")
+    tag, device = Tag.objects.get(), create_device(user, "pump")
+    Device.objects.all().delete()
+    actions.delete_channel(Channel.objects.get())
+    with pytest.raises(Refused) as caught:
+        actions.configure_device(device, {"location": "roof"})
+    assert caught.value.code == "NO_DEVICE"
+    for change in (
+        lambda: actions.update_channel(channel, {"name": "Lab"}),
+        lambda: actions.rename_tag(tag, "b"),
+    ):
+        with pytest.raises(Refused) as caught:
+            change()
+        assert caught.value.code == "NO_CHANNEL"

@@ -48,9 +48,11 @@ def create_channel(user: User, number: int, **fields: Any) -> Channel:
 
 @transaction.atomic
 def update_channel(channel: Channel, changes: dict[str, Any]) -> None:
+    """Raises Refused: NO_CHANNEL, if it has been deleted meanwhile."""
     for name, value in changes.items():
         setattr(channel, name, value)
-    channel.save(update_fields=list(changes))
+    if changes and not Channel.objects.filter(pk=channel.pk).update(**changes):
+        raise Refused("NO_CHANNEL", f"Channel {channel.number} has just been deleted.")
 
 
 @transaction.atomic
@@ -67,8 +69,13 @@ def delete_channel(channel: Channel) -> None:
 @transaction.atomic
 def configure_device(device: Device, changes: dict[str, Any]) -> Device:
     """Sets any of a device's fields. A device that can now store gets its held messages stored first,
-    under the lock that ingest takes to hold another, so that none is left behind."""
-    device = Device.objects.select_for_update().get(pk=device.pk)
+    under the lock that ingest takes to hold another, so that none is left behind.
+
+    Raises Refused: NO_DEVICE, if it has been deleted meanwhile."""
+    found = Device.objects.select_for_update().filter(pk=device.pk).first()
+    if found is None:
+        raise Refused("NO_DEVICE", f"The device {device.device_id} has just been deleted.")
+    device = found
     for name, value in changes.items():
         setattr(device, name, value)
     if device.enabled and device.activate_at is None:
@@ -340,13 +347,16 @@ def create_tag(channel: Channel, name: str) -> None:
 
 @transaction.atomic
 def rename_tag(tag: Tag, name: str) -> None:
-    """Raises Refused: BAD_PARAMETER for a name that another tag of the channel has."""
-    tag.name = name
+    """Raises Refused: BAD_PARAMETER for a name that another tag of the channel has, NO_CHANNEL if it has been
+    deleted meanwhile."""
     try:
         with transaction.atomic():
-            tag.save(update_fields=["name"])
+            found = Tag.objects.filter(pk=tag.pk).update(name=name)
     except IntegrityError:
         raise Refused("BAD_PARAMETER", f"tag: there is a tag {name} already.") from None
+    if not found:
+        raise Refused("NO_CHANNEL", f"The tag {tag.name} has just been deleted.")
+    tag.name = name
     invalidation.announce("devices", tag.channel.user_id)
 
 
