@@ -10,7 +10,7 @@ CODES = {"NO_DEVICE", "NO_CHANNEL"}
 
 
 class GoneMeanwhile:
-    """404 for what a view lets through. Where a form stands for it, the sentence is shown beside the field."""
+    """404 for what a view lets through. Where a form stands for it, the sentence is beside the field."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._next = get_response

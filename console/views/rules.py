@@ -7,11 +7,10 @@ from django.views.decorators.http import require_POST
 
 from console.forms.rules import RuleForm
 from console.request import UserRequest
+from console.views.devices import SECTION, suggested
 from thingscale.devices import actions
 from thingscale.devices.models import ActivationRule, Device
 from thingscale.lib.errors import Refused
-
-SECTION = {"section": "devices"}
 
 
 def index(request: UserRequest) -> HttpResponse:
@@ -29,6 +28,7 @@ def index(request: UserRequest) -> HttpResponse:
             return redirect("rules")
     context = {
         "form": form,
+        "channels": suggested(request),
         "rules": ActivationRule.objects.for_user(request.user).select_related("channel"),
         "preview": _preview(request, form["pattern"].value()) if asked else None,
     }

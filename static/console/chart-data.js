@@ -1,6 +1,8 @@
 // What a chart shows, as plain data: a series is {key, tag, label, unit, t: [ms], v: [number or null]}, ordered
 // by time; null is a pause. Nothing here knows the page.
 
+const FEW = 60;
+
 export const nameOf = (series) => (series.tag === null ? series.label : `${series.label} · ${series.tag}`);
 
 // One group for each unit, in the order of their first series.
@@ -57,6 +59,9 @@ export function alone(column) {
   if (candidate >= 0) found.push(candidate);
   return found;
 }
+
+// Whether a column has so few numbers that each gets a dot: close to each other they make no line to be seen.
+export const few = (column) => column.reduce((count, value) => count + (value != null), 0) < FEW;
 
 // The nearest place with a number, for a column with holes.
 export function nearest(times, column, index) {

@@ -2,7 +2,7 @@
 
 import uPlot from "/static/vendor/uplot/uPlot.esm.js";
 
-import { alone, columns, describe, nameOf, nearest, number } from "./chart-data.js";
+import { alone, columns, describe, few, nameOf, nearest, number } from "./chart-data.js";
 import { exact, ticks } from "./chart-time.js";
 
 const COLOURS = 8;
@@ -73,7 +73,12 @@ export class Plot {
       stroke: () => this.strokes[place],
       width: 1.5,
       dash: DASHES[Math.floor(index / COLOURS) % DASHES.length],
-      points: { size: 5, filter: (u, column, shown) => (shown ? null : alone(u.data[column])) },
+      points: {
+        size: 7,
+        fill: () => this.strokes[place],
+        show: (u, column) => few(u.data[column]),
+        filter: (u, column, shown) => (shown ? null : alone(u.data[column])),
+      },
     };
   }
 

@@ -32,7 +32,7 @@ def test_a_rule_is_added_and_does_its_work(account: Account, signed_in: Any) -> 
     account.channel(4)
     new(account, "roof-1", "cellar-1")
     client = signed_in(account)
-    page = client.post("/rules/", {"pattern": "roof-*", "channel": "4"}, follow=True).text
+    page = client.post("/rules/", {"pattern": "roof-*", "channel": "4 · Roof"}, follow=True).text
     assert "roof-*" in page
     activate_new_devices()
     assert Device.objects.get(enabled=True).device_id == "roof-1"
@@ -41,7 +41,8 @@ def test_a_rule_is_added_and_does_its_work(account: Account, signed_in: Any) -> 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"channel": "9"}, "no channel with this number"),
+        ({"channel": "9"}, "You have no channel 9"),
+        ({"channel": "Roof"}, "You have no channel Roof"),
         ({"channel": ""}, "required"),
         ({"pattern": "a/b"}, "no / + #"),
         ({"pattern": ""}, "required"),
@@ -59,7 +60,7 @@ def test_a_rule_that_is_refused(account: Account, signed_in: Any, changes: dict[
 def test_a_channel_of_another_is_none(account: Account, outsider: Account, signed_in: Any) -> None:
     account.channel(4)
     answer = signed_in(outsider).post("/rules/", {"pattern": "*", "channel": "4"})
-    assert "no channel with this number" in answer.text
+    assert "You have no channel 4" in answer.text
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,16 @@ pytestmark = pytest.mark.e2e
 
 START = 1_792_600_000_000
 HOUR = 3_600_000
+COLOURED = """() => {
+    const canvas = document.querySelector("canvas");
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let found = 0;
+    for (let at = 0; at < data.length; at += 4) {
+        const [red, green, blue, alpha] = data.slice(at, at + 4);
+        if (alpha > 100 && Math.max(red, green, blue) - Math.min(red, green, blue) > 80) found += 1;
+    }
+    return found;
+}"""  # pixels that are neither axis nor text
 Show = Callable[..., Page]
 
 
@@ -339,3 +349,21 @@ def test_the_marks_of_the_time_axis(show: Show, step: int, marks: list[float], e
         [step, [int(START + hours * HOUR) for hours in marks]],
     )
     assert found == expected
+
+
+@pytest.mark.parametrize("hours", [[5], [5, 5.01], [0], [10]])
+def test_few_points_are_dots(show: Show, hours: list[float]) -> None:
+    """A second of a range of hours is a line of no length."""
+    times = [START + round(hour * HOUR) for hour in hours]
+    page = show(chart(series(*[20.0 + n for n in range(len(times))], t=times)))
+    page.locator("canvas").wait_for()
+    page.wait_for_timeout(200)
+    assert page.evaluate(COLOURED) > 30
+
+
+def test_many_points_are_a_line_only(show: Show) -> None:
+    shows = """async () => {
+        const { few } = await import("/static/console/chart-data.js");
+        return [few([]), few(Array(59).fill(1)), few([...Array(59).fill(1), null]), few(Array(60).fill(0))];
+    }"""
+    assert show(chart(series(1, 2))).evaluate(shows) == [True, True, True, False]

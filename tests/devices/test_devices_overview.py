@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device, forget_old_activity
-from thingscale.devices.models import SILENT_AFTER, Activity, Device, MinuteCount, RejectedMessage
+from thingscale.devices.models import Activity, Device, MinuteCount, RejectedMessage
 from thingscale.devices.overview import MINUTE, Overview, overview
 from thingscale.devices.querysets import Counts, DeviceQuerySet
 from thingscale.devices.tasks import forget_old_activity as task
@@ -57,13 +57,8 @@ def names(devices: DeviceQuerySet) -> set[str]:
 
 
 def test_the_filters(some: DeviceQuerySet) -> None:
-    assert names(some.silent(SILENT_AFTER)) == {"silent", "never"}
-    assert names(some.silent(timedelta(minutes=13))) == {"alive", "silent", "never"}
-    assert names(some.heard_since(timezone.now() - SILENT_AFTER)) == {"alive", "disabled"}
     assert names(some.enabled()) == {"alive", "silent", "never"}
     assert names(some.new()) == {"new"}
-    assert names(some.unmapped()) == {"silent", "never", "disabled", "new"}
-    assert names(some.enabled().unmapped().silent(SILENT_AFTER)) == {"silent", "never"}
 
 
 def test_last_seen_comes_with_the_devices(some: DeviceQuerySet) -> None:

@@ -1,5 +1,7 @@
 """CSV from spreadsheets: what is understood, and what is refused with its line."""
 
+import csv
+import io
 from collections.abc import Sequence
 
 import pytest
@@ -84,3 +86,10 @@ _cell = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 def test_what_is_written_is_read_again(cells: Sequence[tuple[str, str, str]]) -> None:
     data = "".join(write([COLUMNS, *cells]))
     assert [tuple(row.cells.values()) for row in rows(data)] == list(cells)
+
+
+@pytest.mark.parametrize("first", "=+-@\t\r")
+def test_what_a_spreadsheet_would_run_is_marked(first: str) -> None:
+    (written,) = table.write([(f"{first}1", f"'{first}1", "'", "a=1")])
+    (cells,) = csv.reader(io.StringIO(written, newline=""))
+    assert cells == [f"'{first}1", f"''{first}1", "'", "a=1"]

@@ -206,11 +206,13 @@ def test_an_export_can_be_imported(user: User, outsider: User, channel: Channel)
     actions.create_channel(outsider, 7)
     create_device(user, " é", description='a "b",\r\nc; \t', location="\n", mapped_channel=channel)
     create_device(user, "2", enabled=False, manufacturer="=1+1", device_type="'")
+    for device_id in ("=a", "'=a", "-1", "@x", "'b", "''-c"):
+        create_device(user, device_id, description="\t=1", location=device_id)
     before = shown(user)
     rows = table.read("".join(table.write([COLUMNS, *before])).encode(), COLUMNS, sheet.KEY)
-    assert actions.import_devices(outsider, rows) == Report(2, 0, [])
+    assert actions.import_devices(outsider, rows) == Report(8, 0, [])
     assert shown(outsider) == before
-    assert actions.import_devices(user, rows) == Report(0, 2, [])
+    assert actions.import_devices(user, rows) == Report(0, 8, [])
     assert shown(user) == before
 
 

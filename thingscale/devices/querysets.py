@@ -1,11 +1,10 @@
 """Reads of devices and of an account's messages per minute."""
 
 import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from django.db.models import F, Q
-from django.utils import timezone
 
 from thingscale.accounts.owned import OwnedQuerySet
 
@@ -31,16 +30,6 @@ class DeviceQuerySet(OwnedQuerySet["Device"]):
 
     def new(self) -> Self:
         return self.filter(NEW)
-
-    def unmapped(self) -> Self:
-        return self.filter(UNMAPPED)
-
-    def heard_since(self, moment: datetime) -> Self:
-        return self.filter(heard_since(moment))
-
-    def silent(self, since: timedelta) -> Self:
-        """Enabled, and not heard for that long, or never."""
-        return self.enabled().exclude(heard_since(timezone.now() - since))
 
     def waiting(self) -> Self:
         """New, for a person or an activation rule to decide on."""

@@ -1,12 +1,17 @@
-"""A table that people keep in a spreadsheet: CSV as such programs write it, to rows and back."""
+"""A table that people keep in a spreadsheet: CSV as such programs write it, to rows and back.
+
+A text that such a program would run as a formula is written with ' before it, and read without.
+"""
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 MAX_BYTES = 5 * 2**20
 MAX_ROWS = 10_000
+_FORMULA = re.compile("'*[=+\\-@\t\r]")  # also what looks like a marked one, so that it comes back as it was
 _DELIMITERS = ",;\t"
 
 
@@ -39,7 +44,7 @@ def read(data: bytes, columns: Sequence[str], required: str) -> list[Row]:
             raise Unreadable(line, f"This line has {len(cells)} columns, the first one {len(header)}.")
         if len(rows) == MAX_ROWS:
             raise Unreadable(line, f"A file has at most {MAX_ROWS} rows: send it in parts.")
-        rows.append(Row(line, dict(zip(header, cells, strict=True))))
+        rows.append(Row(line, dict(zip(header, map(_unmarked, cells), strict=True))))
     return rows
 
 
@@ -48,10 +53,18 @@ def write(rows: Iterable[Sequence[str]]) -> Iterator[str]:
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     for row in rows:
-        writer.writerow(row)
+        writer.writerow([_marked(cell) for cell in row])
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
+
+
+def _marked(cell: str) -> str:
+    return f"'{cell}" if _FORMULA.match(cell) else cell
+
+
+def _unmarked(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _decoded(data: bytes) -> str:

@@ -362,8 +362,8 @@ def rename_tag(tag: Tag, name: str) -> None:
 
 @transaction.atomic
 def delete_tag(tag: Tag) -> None:
-    """Its datapoints are out of sight at once and purged by a task. The next datapoint makes another tag of
-    this name."""
+    """Its datapoints are out of sight at once and purged by a task, as is what ingest stores until it hears
+    of this (decision 0013). After that, the next datapoint makes another tag of this name."""
     deleted = DeletedTag(tag=tag.pk, channel=tag.channel_id)
     if not tag.delete()[0]:
         return  # somebody else was faster
