@@ -121,7 +121,9 @@ def test_many_tags_are_shown_in_pages_and_found(account: Account, signed_in: Sig
     channel = fill(account, "t0000")
     Tag.objects.bulk_create(Tag(channel=channel, name=f"t{n:04}") for n in range(1, 250))
     client = signed_in(account)
-    seen, sizes, cursor = [], [], ""
+    seen: list[str] = []
+    sizes: list[int] = []
+    cursor: str | None = ""
     while cursor is not None:
         context = client.get("/channels/7/", {"tags": cursor}).context
         seen += [row["tag"].name for row in context["tags"]]
