@@ -36,7 +36,7 @@ class Figures:
     def collect(self) -> Iterator[Metric]:
         yield self._messages()
         figures, pipeline = self._pipeline.metrics, self._pipeline
-        yield _counter("dropped", "QoS 0 messages dropped while the queue was full", figures.dropped)
+        yield _counter("dropped", "QoS 0 messages dropped: queue full, or broker slow", figures.dropped)
         yield _counter(
             "unauthorized", "Messages with a token that is nobody's (broker mode)", figures.unauthorized
         )

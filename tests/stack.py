@@ -1,5 +1,6 @@
 """Our own processes, started for real on the test database and free ports."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -80,7 +81,12 @@ class Stack:
     def launch(self, name: str, command: list[str]) -> "subprocess.Popen[bytes]":
         with (self.logs / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, *command], cwd=ROOT, env=self._environment(), stdout=log, stderr=log
+                [sys.executable, *command],
+                cwd=ROOT,
+                env=self._environment(),
+                stdout=log,
+                stderr=log,
+                process_group=0,
             )
         return self.processes[name]
 
@@ -96,8 +102,12 @@ class Stack:
         )
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
-        self.processes[name].send_signal(number)
-        self.processes[name].wait(30)
+        """As by the supervisor: what a process has started, as Celery its clock, ends with it."""
+        process = self.processes[name]
+        process.send_signal(number)
+        process.wait(30)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
     def stop(self) -> None:
         for name, process in self.processes.items():

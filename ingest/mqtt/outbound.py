@@ -103,12 +103,13 @@ class Outbound:
         return Link(session.gateway.address(version), connect, self._from_broker, self._opened)
 
     def send(self, packet: Packet) -> None:
-        """To the broker."""
+        """To the broker. QoS 0 is dropped while that takes too little, or is away."""
         link = self._needed_link()
-        if isinstance(packet, Publish) and packet.qos:
-            sent = self._publish(link, packet)
-        else:
-            sent = link.send(packet)
+        if isinstance(packet, Publish) and not packet.qos:
+            sent = not link.crowded and link.send(packet)
+            self._session.gateway.ingest.pipeline.metrics.dropped += not sent
+            return
+        sent = self._publish(link, packet) if isinstance(packet, Publish) else link.send(packet)
         if not sent:
             self._session.fail(ReasonCode.SERVER_BUSY, "too much waits for the upstream broker")
 

@@ -19,6 +19,8 @@ BACKOFF_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 KEEP_ALIVE = 120  # seconds; some brokers refuse 0
 MAX_PACKET = 2 * 2**20
 MAX_QUEUED = 1000  # packets while the link is down
+MAX_UNSENT = 256 * 1024  # bytes that the broker has not taken
+CLOSE_SECONDS = 2.0  # for the broker to take them
 
 
 class Refused(Exception):
@@ -78,6 +80,11 @@ class Link(asyncio.Protocol):
             return False
         return True
 
+    @property
+    def crowded(self) -> bool:
+        """The broker takes less than it is sent."""
+        return self._transport is not None and self._transport.get_write_buffer_size() > MAX_UNSENT
+
     def ping(self) -> None:
         """Ends a link over which nothing has come, not even an answer to the last ping."""
         if self.up and self._transport and not self._heard:
@@ -99,6 +106,8 @@ class Link(asyncio.Protocol):
         if self._transport:
             if self.up:
                 self._transport.write(encode(Disconnect(0, properties or {}), self.version))
+            if self._transport.get_write_buffer_size():
+                asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
             self._transport.close()
         self.up = False
 

@@ -6,7 +6,7 @@ import pytest
 from drill_load import DEVICES
 from private_place import Place, private_place
 
-OTHERS = ("d1", "d2", "d3", "d4")  # of test_postgres_away
+OTHERS = ("d1", "d2", "d3", "d4", "crowd", "flood")
 OURS = ("ingest", "web", "celery")
 
 

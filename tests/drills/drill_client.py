@@ -270,8 +270,8 @@ class RestSender(HttpSender):
         return b'{"value":{"n":%d}}' % number
 
 
-async def until(condition: Callable[[], object], seconds: float) -> None:
+async def until(condition: Callable[[], object], seconds: float, pause: float = 0.001) -> None:
     """Polls; fails after `seconds`."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(pause)
