@@ -33,12 +33,8 @@ SEEN = 100  # keys without a label, offered to be labelled
 def index(request: UserRequest) -> HttpResponse:
     channels = Channel.objects.for_user(request.user).with_totals()
     text = request.GET.get("q", "").strip()
-    after = request.GET.get("after", "")
-    shown = channels.search(text) if text else channels
-    if after.isdecimal() and len(after) < 11:
-        shown = shown.filter(number__gt=int(after))
-    rows = list(shown[: PAGE + 1])
-    context = {"channels": rows[:PAGE], "more": len(rows) > PAGE, "after": after, "q": text}
+    found = channels.search(text) if text else channels
+    context = {"page": page(found, "number", PAGE, request.GET.get("page", "")), "q": text}
     return render(request, "console/channel/list.html", SECTION | context)
 
 

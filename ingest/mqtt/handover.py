@@ -9,7 +9,8 @@ from ingest.mqtt.inbound import Chunk, share_out
 from ingest.pipeline import Pipeline, QueueFull
 
 RETRY_SECONDS = 0.02  # how often what waits for room in the queue is offered again
-GATHER = 256  # reads that go on together at most
+GATHER_MESSAGES = 500  # that go on together, with the read that reaches this
+GATHER_BYTES = 256 * 1024  # of payload, the same
 
 
 class Handover:
@@ -20,6 +21,7 @@ class Handover:
         self._pipeline = pipeline
         self._relax = relax
         self._gathered: list[Chunk] = []  # in this turn of the loop
+        self._messages = self._bytes = 0  # of those
         self._waiting: deque[Chunk] = deque()
 
     @property
@@ -47,19 +49,23 @@ class Handover:
 
     def _gather(self, chunk: Chunk) -> bool:
         """What the clients send in one turn of the loop goes on together: with a thousand clients of one
-        message each, one by one would cost more than storing them."""
+        message each, one by one would cost more than storing them. Little of it, since the pipeline's limits
+        do not see it yet."""
         if self._pipeline.full:
             return False
         self._gathered.append(chunk)
-        if len(self._gathered) == 1:
-            self._loop.call_soon(self.flush)
-        elif len(self._gathered) >= GATHER:
+        self._messages += len(chunk.messages)
+        self._bytes += sum(len(message.payload) for message in chunk.messages)
+        if self._messages >= GATHER_MESSAGES or self._bytes >= GATHER_BYTES:
             self.flush()
+        elif len(self._gathered) == 1:
+            self._loop.call_soon(self.flush)
         return True
 
     def flush(self) -> None:
         """Hands over what this turn of the loop has brought so far."""
         chunks, self._gathered = self._gathered, []
+        self._messages = self._bytes = 0
         messages = [message for chunk in chunks for message in chunk.messages]
         if not messages:
             return

@@ -43,6 +43,18 @@ def test_the_list_shows_totals_and_finds_by_name_and_number(account: Account, si
     assert "No channel matches" in client.get("/channels/?q=%00").text
 
 
+def test_the_list_has_pages(account: Account, signed_in: SignIn) -> None:
+    Channel.objects.bulk_create(Channel(user=account.user, number=number) for number in range(120))
+    client = signed_in(account)
+    seen: list[int] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = client.get("/channels/", {"page": cursor}).context["page"]
+        seen += [channel.number for channel in page.rows]
+        cursor = page.next
+    assert seen == list(range(120))
+
+
 def test_a_new_channel(account: Account, signed_in: SignIn) -> None:
     answer = signed_in(account).post("/channels/new/", {"number": "3", "name": "Roof"}, follow=True)
     assert answer.redirect_chain == [("/channels/3/", 302)]

@@ -65,7 +65,6 @@ async def move_about(mix: Mix, ports: list[int], chance: random.Random) -> None:
                     sender.move(chance.choice(ports))
 
 
-@pytest.mark.skipif(not LONG, reason="a short run may see none of it by chance")
 @pytest.mark.xfail(
     strict=True,
     raises=AssertionError,

@@ -78,12 +78,15 @@ def test_qos_0_is_dropped_and_counted(small: tuple[Place, int]) -> None:
     place, port = small
     before = stored(place, "flood")
     with Brake(place.url) as brake, ExitStack() as stack:
+        brake.on()  # before the first of them sends
         senders = floods(stack, place, 0)
         pulse_for(brake, WARM_SECONDS)
         watch = Watch(place.stack, "ingest")
         pulse_for(brake, SECONDS, watch)
+        brake.on()  # one after the other they end: until the last has, the flood is to go on as it was
         for sender in senders:
             sender.halt()
+        brake.off()
         sent = sum(sender.sent for sender in senders)
 
         def settled() -> bool:
@@ -92,7 +95,7 @@ def test_qos_0_is_dropped_and_counted(small: tuple[Place, int]) -> None:
         wait_until(settled, LIMIT, "each message to be stored or counted as dropped")
         kept = stored(place, "flood") - before
     log.info("%d sent, %d stored, the rest dropped; %s", sent, kept, watch)
-    assert sent > kept > 0  # how much is dropped depends on the machine; that all of it is counted does not
+    assert sent > 10 * kept > 0
     assert not any(sender.broken for sender in senders)
     watch.check()
 

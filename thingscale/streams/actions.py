@@ -225,7 +225,9 @@ def _tell(user: int, messages: Iterable[Told]) -> None:
 
 
 def _tags(names: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
-    """Primary keys by channel and name."""
+    """Primary keys by channel and name. A tag comes into being with its first datapoint."""
+    if not names:
+        return {}
     raw: psycopg.Connection = connection.connection
     with raw.cursor() as cursor:
         return writer.tag_keys(cursor, list(names))
@@ -290,10 +292,12 @@ def _count_stored(user: int, count: int) -> None:
 
 def _store_points(channel: Channel, points: Sequence[Point], dedupe: int | None) -> None:
     with connection.wrap_database_errors:
-        tags = _keys_of_tags(channel, {point.tag for point in points if point.tag is not None})
+        tags = _tags({(channel.pk, point.tag) for point in points if point.tag is not None})
         store(
             [
-                writer.Row(channel.pk, at, None, None if tag is None else tags[tag], value, dedupe)
+                writer.Row(
+                    channel.pk, at, None, tags[channel.pk, tag] if tag is not None else None, value, dedupe
+                )
                 for tag, value, at in points
             ]
         )
@@ -320,22 +324,6 @@ def _stored_before(channel: Channel, points: Sequence[Point], dedupe: int) -> in
             [channel.pk, dedupe, since, [from_us(at) for at in {point.at for point in points}]],
         )
         return int(cursor.fetchone()[0])
-
-
-def _keys_of_tags(channel: Channel, names: set[str]) -> dict[str, int]:
-    """Made as needed, a thousand at a time: a bulk write may bring a new tag with every point. Only
-    what is missing, since a conflict would use up one of the keys, which have 32 bits."""
-    found = _find_tags(channel, names)
-    missing = sorted(names - found.keys())
-    if missing:
-        rows = [Tag(channel=channel, name=name) for name in missing]
-        Tag.objects.bulk_create(rows, batch_size=1000, ignore_conflicts=True)
-        found |= _find_tags(channel, set(missing))
-    return found
-
-
-def _find_tags(channel: Channel, names: set[str]) -> dict[str, int]:
-    return dict(Tag.objects.filter(channel=channel, name__in=names).values_list("name", "pk"))
 
 
 @transaction.atomic
