@@ -20,9 +20,7 @@ BUFFER = 256 * 1024  # bytes handed to the driver at a time
 
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 _TRAILER = struct.pack(">h", -1)
-_ROW = struct.Struct(
-    ">hiqiqiqiqiib"
-).pack  # channel, at, device, dedupe, no tag; jsonb, version 1
+_ROW = struct.Struct(">hiqiqiqiqiib").pack  # channel, at, device, dedupe, no tag; jsonb, version 1
 _START = struct.Struct(">hiqiq").pack  # the same field by field, where one may be null: channel, at
 _BIGINT = struct.Struct(">iq").pack
 _INTEGER = struct.Struct(">ii").pack
