@@ -1,6 +1,7 @@
 """What a client publishes: topics, acknowledgement after COMMIT, QoS 2, back-pressure."""
 
 import logging
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
@@ -95,6 +96,7 @@ class Inbound:
 
     def __init__(self, session: "Session") -> None:
         self._session = session
+        self._connected_at = time.monotonic()
         self._chunk = Chunk(self)
         self._aims: dict[str, Aim] = {}
         self._aliases: dict[int, str] = {}
@@ -136,6 +138,7 @@ class Inbound:
             dup,
             target.refused,
             aim.rest[:200] if target.refused else "",
+            self._connected_at,
         )
         self._chunk.add(message, publish, aim)
 
