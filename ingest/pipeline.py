@@ -25,7 +25,7 @@ from ingest.decode import Undecodable, decode
 from ingest.message import Outcome, RawMessage, Reason, Status
 from ingest.metrics import Metrics
 from ingest.router import Router
-from thingscale.streams import journal
+from thingscale.streams import journal, repeats
 from thingscale.streams.writer import Partitions
 
 log = logging.getLogger(__name__)
@@ -141,6 +141,7 @@ class Pipeline(Bounded):
         self._give_up = threading.Event()
         self._writer = uuid.uuid4()
         self._sequence = 0
+        self._elsewhere = repeats.Elsewhere(self._writer)
         self._partitions = Partitions()
         self._activity = Activity()
         self._connection: psycopg.Connection | None = None
@@ -264,22 +265,36 @@ class Pipeline(Bounded):
         connection = self._connected()
         batch = Batch(items, self._router)
         self._partitions.ensure(connection, list(map(_RECEIVED_AT, map(_RAW, items))))
-        if batch.repeats:
-            journal.wait_for_others(connection)
+        if again := batch.repeats:
+            repeats.announce(connection, self._writer, again)
         self._sequence += 1
+        doubtful: dict[int, int | None] = {}
         try:
             with connection.transaction(), connection.cursor() as cursor:
-                journal.mark(cursor, self._writer, self._sequence)
+                announced = journal.mark(cursor, self._writer, self._sequence, self._elsewhere.seen)
+                self._elsewhere.catch_up(cursor, announced)
+                if doubtful := self._doubtful(items):
+                    batch = batch.doubting(doubtful)
                 batch.write(cursor)
         except (psycopg.OperationalError, psycopg.InterfaceError):
             if not self._was_committed():
                 raise
+        self._elsewhere.settled(doubtful.values())
         batch.learn()
         self._activity.note(batch)
         if batch.first_contacts:
             self._first_contact(batch.first_contacts)
         told.tell(batch)
         return batch.outcomes
+
+    def _doubtful(self, items: list[Item]) -> dict[int, int | None]:
+        """Places and dedupe keys of what another process has got again, as nothing in it says."""
+        times = self._elsewhere.times
+        return {
+            place: raw.dedupe
+            for place, (raw, _, _) in enumerate(items if times else ())
+            if raw.connected_at < times.get(raw.dedupe, -1.0) and not raw.repeated
+        }
 
     def _commit_halves(self, items: list[Item], error: Exception) -> list[Outcome] | None:
         """Finds the poison row: the rest of the batch is stored, and it is recorded as rejected."""
@@ -307,7 +322,13 @@ class Pipeline(Bounded):
 
     def _connected(self) -> psycopg.Connection:
         if self._connection is None:
-            self._connection = self._connect()
+            connection = self._connect()
+            try:
+                self._elsewhere.enter(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
         return self._connection
 
     def _disconnect(self, forget: bool = False) -> None:

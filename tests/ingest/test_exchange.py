@@ -19,6 +19,7 @@ MESSAGES = st.builds(
     repeated=st.booleans(),
     refused=st.none() | st.sampled_from(Reason),
     source=st.text(max_size=20),
+    connected_at=st.floats(0, 1e9),
 )
 OUTCOMES = st.builds(Outcome, st.sampled_from(Status), st.none() | st.sampled_from(Reason))
 
