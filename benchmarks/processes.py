@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,12 +25,16 @@ allow_anonymous true
 max_inflight_messages 0
 max_queued_messages 0
 persistence false
+log_type error
 """
 
 
 @contextmanager
-def running(command: Sequence[str], **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment)
+def running(
+    command: Sequence[str], environment: Mapping[str, str] = {}, stdout: int | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    own = {"THINGSCALE_LOG_LEVEL": "WARNING", **environment}
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stdout=stdout)
     try:
         yield process
     finally:
@@ -43,18 +47,19 @@ def gateway() -> Iterator[tuple[int, int]]:
     """Its port and process id."""
     port = ports.free_port()
     own = {"THINGSCALE_MQTT_PORT": str(port), "THINGSCALE_MQTT_WS_PORT": "0", "THINGSCALE_INGEST": "gateway"}
-    with running([sys.executable, "manage.py", "ingest"], **own) as process:
+    with running([sys.executable, "manage.py", "ingest"], own) as process:
         wait_for(port, process)
         yield port, process.pid
 
 
 @contextmanager
 def broker_worker(port: int) -> Iterator[int]:
-    """`manage.py ingest` behind the broker at that port; its process id. Messages that come before it has
-    subscribed are lost: send one until it is stored."""
-    url = f"mqtt://{HOST}:{port}"
+    """Behind the broker at that port; its process id. It opens its page of metrics when it has subscribed."""
+    url, metrics = f"mqtt://{HOST}:{port}", ports.free_port()
     own = {"THINGSCALE_INGEST": "broker", "MQTT_URL": url, "MQTT5_URL": url}
-    with running([sys.executable, "manage.py", "ingest"], **own) as process:
+    own["THINGSCALE_METRICS_PORT"] = str(metrics)
+    with running([sys.executable, "manage.py", "ingest"], own) as process:
+        wait_for(metrics, process)
         yield process.pid
 
 
@@ -84,6 +89,20 @@ def wait_until(condition: Callable[[], object], seconds: float, pause: float = 0
         if time.monotonic() > deadline:
             raise SystemExit(f"Waited {seconds:.0f} s in vain.")
         time.sleep(pause)
+
+
+class Used:
+    """Processor time, from now on."""
+
+    def __init__(self, **pids: int) -> None:
+        self._pids = pids
+        self._before = {name: processor_seconds(pid) for name, pid in pids.items()}
+
+    def us(self, messages: int) -> dict[str, float]:
+        return {
+            name: (processor_seconds(pid) - self._before[name]) / messages * 1e6
+            for name, pid in self._pids.items()
+        }
 
 
 def processor_seconds(pid: int) -> float:
