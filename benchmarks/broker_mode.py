@@ -11,7 +11,7 @@ not installed.
 import argparse
 
 from common import at_least, note, record
-from database import backend, ceiling, empty, prepare, target
+from database import backends, ceiling, empty, prepare, target
 from load import Load, Target
 from measuring import Measured, measure
 from processes import MOSQUITTO, broker_worker, mosquitto
@@ -30,7 +30,7 @@ def behind_mosquitto(user: User, load: Load, runs: int) -> list[Measured]:
 
 def one_run(publish_to: Target, load: Load, broker: int, worker: int) -> Measured:
     empty()
-    return measure(publish_to, load, mosquitto=broker, worker=worker, backend=backend())
+    return measure(publish_to, load, mosquitto=[broker], worker=[worker], backends=backends())
 
 
 def main() -> None:

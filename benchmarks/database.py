@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 from load import PAYLOAD, Target
-from processes import HOST, processor_seconds
+from processes import HOST
 
 from thingscale.accounts.actions import create_account
 from thingscale.accounts.credentials import credentials
@@ -59,12 +59,14 @@ def arrivals() -> int:
         return int(cursor.fetchone()[0])
 
 
-def backend() -> int:
-    """PostgreSQL's process for ingest's writer: the one that has worked most."""
+def backends() -> list[int]:
+    """PostgreSQL's processes for all but this connection."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'thingscale-ingest'")
-        pids: list[int] = [pid for (pid,) in cursor.fetchall()]
-    return max(pids, key=processor_seconds)
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        return [pid for (pid,) in cursor.fetchall()]
 
 
 def connect() -> psycopg.Connection:

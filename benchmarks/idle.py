@@ -96,13 +96,13 @@ def name(command: str) -> str:
 
 
 def report(found: Sequence[Memory]) -> None:
-    record("all processes, sum of RSS", [sum(each.rss for each in found)], "MB", at_most(500))
-    record("all processes, sum of PSS", [sum(each.pss for each in found)], "MB")
+    record("all, sum of RSS", [sum(each.rss for each in found)], "MB RSS", at_most(500))
+    record("all, sum of PSS", [sum(each.pss for each in found)], "MB PSS")
     for part in dict.fromkeys(each.name for each in found):
         of_part = [each for each in found if each.name == part]
-        count = f", {len(of_part)} processes" if len(of_part) > 1 else ""
-        record(f"{part}{count}, RSS", [sum(each.rss for each in of_part)], "MB")
-        record(f"{part}{count}, PSS", [sum(each.pss for each in of_part)], "MB")
+        count = f"{len(of_part)} processes, " if len(of_part) > 1 else ""
+        pss = sum(each.pss for each in of_part)
+        record(f"{part} ({count}PSS {pss:.0f} MB)", [sum(each.rss for each in of_part)], "MB RSS")
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import uvloop
 from common import Bar, at_least, at_most, note, record
-from database import DEVICES, backend, ceiling, empty, prepare, target
+from database import DEVICES, backends, ceiling, empty, prepare, target
 from load import Load, Target, run, self_test
 from measuring import Measured, measure
 from processes import gateway
@@ -41,7 +41,7 @@ def loads(messages: int) -> list[tuple[Load, list[Bar]]]:
 
 def measure_empty(target: Target, pid: int, load: Load) -> Measured:
     empty()
-    return measure(target, load, gateway=pid, backend=backend())
+    return measure(target, load, gateway=[pid], backends=backends())
 
 
 def warm_up(target: Target) -> None:

@@ -1,6 +1,7 @@
 """One load against one target, and what became of it in the table."""
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import uvloop
@@ -19,7 +20,7 @@ class Measured(NamedTuple):
     cpu_us: dict[str, float]  # a message, by process
 
 
-def measure(target: Target, load: Load, table: str = "datapoint", **pids: int) -> Measured:
+def measure(target: Target, load: Load, table: str = "datapoint", **pids: Sequence[int]) -> Measured:
     """Checks that every message, and no other, is stored."""
     used, since, before = Used(**pids), now_us(), arrivals()
     result = uvloop.run(run(target, load))

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,7 +31,7 @@ log_type error
 
 @contextmanager
 def running(
-    command: Sequence[str], environment: Mapping[str, str] = {}, stdout: int | None = None
+    command: Sequence[str], stdout: int | None = None, /, **environment: str
 ) -> Iterator["subprocess.Popen[bytes]"]:
     own = {"THINGSCALE_LOG_LEVEL": "WARNING", **environment}
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stdout=stdout)
@@ -47,7 +47,7 @@ def gateway() -> Iterator[tuple[int, int]]:
     """Its port and process id."""
     port = ports.free_port()
     own = {"THINGSCALE_MQTT_PORT": str(port), "THINGSCALE_MQTT_WS_PORT": "0", "THINGSCALE_INGEST": "gateway"}
-    with running([sys.executable, "manage.py", "ingest"], own) as process:
+    with running([sys.executable, "manage.py", "ingest"], **own) as process:
         wait_for(port, process)
         yield port, process.pid
 
@@ -58,7 +58,7 @@ def broker_worker(port: int) -> Iterator[int]:
     url, metrics = f"mqtt://{HOST}:{port}", ports.free_port()
     own = {"THINGSCALE_INGEST": "broker", "MQTT_URL": url, "MQTT5_URL": url}
     own["THINGSCALE_METRICS_PORT"] = str(metrics)
-    with running([sys.executable, "manage.py", "ingest"], own) as process:
+    with running([sys.executable, "manage.py", "ingest"], **own) as process:
         wait_for(metrics, process)
         yield process.pid
 
@@ -92,17 +92,18 @@ def wait_until(condition: Callable[[], object], seconds: float, pause: float = 0
 
 
 class Used:
-    """Processor time, from now on."""
+    """Processor time from now on."""
 
-    def __init__(self, **pids: int) -> None:
+    def __init__(self, **pids: Sequence[int]) -> None:
         self._pids = pids
-        self._before = {name: processor_seconds(pid) for name, pid in pids.items()}
+        self._before = self._now()
 
     def us(self, messages: int) -> dict[str, float]:
-        return {
-            name: (processor_seconds(pid) - self._before[name]) / messages * 1e6
-            for name, pid in self._pids.items()
-        }
+        """Microseconds a message, by process."""
+        return {name: (now - self._before[name]) / messages * 1e6 for name, now in self._now().items()}
+
+    def _now(self) -> dict[str, float]:
+        return {name: sum(map(processor_seconds, pids)) for name, pids in self._pids.items()}
 
 
 def processor_seconds(pid: int) -> float:

@@ -19,7 +19,7 @@ from functools import partial
 
 from broker_mode import behind_mosquitto
 from common import ROOT, at_least, note, record
-from database import backend, connect, empty, make_like, prepare, target
+from database import backends, connect, empty, make_like, prepare, target
 from load import Load
 from measuring import Measured, measure
 from processes import MOSQUITTO, gateway, mosquitto, running
@@ -35,7 +35,7 @@ SUBSCRIBER = "mosquitto, paho-mqtt client that commits each message"
 def subscriber(port: int) -> Iterator[int]:
     """Its process id."""
     command = [sys.executable, str(ROOT / "benchmarks" / "subscriber.py"), str(port), TABLE]
-    with running(command, stdout=subprocess.PIPE) as process:
+    with running(command, subprocess.PIPE) as process:
         assert process.stdout
         if process.stdout.readline() != b"ready\n":
             raise SystemExit("The subscriber did not start.")
@@ -47,7 +47,7 @@ def with_subscriber(user: User, messages: int) -> Measured:
         make_like(raw, TABLE)
     with mosquitto() as (port, broker), subscriber(port) as client:
         load = Load(CLIENTS, WINDOW, messages)
-        return measure(target(user, port), load, TABLE, mosquitto=broker, client=client)
+        return measure(target(user, port), load, TABLE, mosquitto=[broker], client=[client])
 
 
 def with_broker_mode(user: User, messages: int) -> Measured:
@@ -59,7 +59,7 @@ def with_gateway(user: User, messages: int) -> Measured:
         publish_to = target(user, port)
         measure(publish_to, Load(CLIENTS, WINDOW, 1000))  # the warm-up
         empty()
-        return measure(publish_to, Load(CLIENTS, WINDOW, messages), gateway=pid, backend=backend())
+        return measure(publish_to, Load(CLIENTS, WINDOW, messages), gateway=[pid], backends=backends())
 
 
 def main() -> None:
@@ -93,7 +93,7 @@ def main() -> None:
             "/s",
             *bars,
             ceiling=baseline,
-            of="that client",
+            of="that paho-mqtt client",
             cpu_us=[each.cpu_us for each in found],
         )
 
