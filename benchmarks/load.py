@@ -41,6 +41,16 @@ class Load:
     qos: int = 1
     rate: float = 0
 
+    @property
+    def sent(self) -> int:
+        """Each connection sends the same number."""
+        return self.total // self.clients * self.clients
+
+    @property
+    def name(self) -> str:
+        fixed = f", fixed {self.rate:,.0f}/s" if self.rate else ""
+        return f"QoS {self.qos}, {self.clients:,} connections x {self.window}{fixed}"
+
 
 class Target(NamedTuple):
     host: str
@@ -56,6 +66,7 @@ class Result(NamedTuple):
     p50: float
     p99: float
     generator_us: float  # of processor time, a message
+    started: float  # time.perf_counter() at the first publish
 
 
 class Client(asyncio.Protocol):
@@ -181,9 +192,8 @@ async def run(target: Target, load: Load) -> Result:
     seconds, cpu = time.perf_counter() - started, processor_seconds() - cpu
     for client in clients:
         client.close()
-    total = load.total // load.clients * load.clients
     p50, p99 = percentiles([pair for client in clients for pair in client.latencies], (0.5, 0.99))
-    return Result(total / seconds, p50 * 1e3, p99 * 1e3, cpu / total * 1e6)
+    return Result(load.sent / seconds, p50 * 1e3, p99 * 1e3, cpu / load.sent * 1e6, started)
 
 
 async def connect(target: Target, load: Load) -> list[Client]:
@@ -205,10 +215,9 @@ async def connect(target: Target, load: Load) -> list[Client]:
 async def pace(clients: Sequence[Client], load: Load, started: float) -> None:
     """What is due, each millisecond, over the clients in turn. A full window makes a message late, and its
     latency counts from when it was due."""
-    total = load.total // load.clients * load.clients
     sent = turn = 0
-    while sent < total:
-        due = min(int((time.perf_counter() - started) * load.rate) + 1, total)
+    while sent < load.sent:
+        due = min(int((time.perf_counter() - started) * load.rate) + 1, load.sent)
         full = 0
         while sent < due and full < len(clients):
             one = clients[turn % len(clients)].send(1, started + sent / load.rate)
@@ -288,9 +297,8 @@ def self_test(loads: Sequence[Load]) -> list[Result]:
 
 
 def show(load: Load, result: Result) -> str:
-    wanted = f" at {load.rate:,.0f}/s" if load.rate else ""
     return (
-        f"QoS {load.qos}, {load.clients} connections x window {load.window}{wanted}: {result.rate:,.0f}/s,"
+        f"{load.name}: {result.rate:,.0f}/s,"
         f" p50 {result.p50:.2f} ms, p99 {result.p99:.2f} ms, generator {result.generator_us:.2f} us a message"
     )
 
