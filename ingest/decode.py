@@ -17,7 +17,7 @@ MAX_NESTING = 32
 MAX_FIELDS = 1000
 MAX_DIGITS = 1000  # of a number
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,99})(\.[0-9]{1,100})?")
-_LONG_EXPONENT = re.compile(rb"[eE][+-]?[0-9]{3}")  # may not fit PostgreSQL's numeric
+_LONG_EXPONENT = re.compile(rb"[0-9][eE][+-]?[0-9]{3}")  # may not fit PostgreSQL's numeric
 _FORM_KEYS = {"v": "value", "v2": "value2", "v3": "value3", "v4": "value4"}
 
 

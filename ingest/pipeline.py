@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import psycopg
@@ -37,6 +38,9 @@ POISON = (
     *(ValueError, OverflowError, struct.error),  # what can't even be sent
 )
 _UNSTORABLE = b"null"
+_RAW = itemgetter(Item._fields.index("raw"))
+_PAYLOAD = itemgetter(RawMessage._fields.index("payload"))
+_RECEIVED_AT = itemgetter(RawMessage._fields.index("received_at"))
 
 Done = Callable[[list[Outcome]], None]
 Completion = tuple[Done, list[Outcome]]
@@ -70,7 +74,7 @@ def prepare(raw: RawMessage) -> Item:
     if raw.refused:
         return Item(raw, _UNSTORABLE, raw.refused)
     try:
-        return Item(raw, decode(raw.kind, raw.payload), None)
+        return tuple.__new__(Item, (raw, decode(raw.kind, raw.payload), None))  # its own takes twice as long
     except Undecodable as error:
         return Item(raw, _UNSTORABLE, error.reason)
 
@@ -150,7 +154,7 @@ class Pipeline:
         if self.full or self._stopping:
             raise QueueFull
         items = [prepare(message) for message in messages]
-        submission = Submission(items, done, sum(len(message.payload) for message in messages))
+        submission = Submission(items, done, sum(map(len, map(_PAYLOAD, messages))))
         with self._wakeup:
             self._queue.append(submission)
             self._queued_messages += len(items)
@@ -254,7 +258,7 @@ class Pipeline:
     def _commit_once(self, items: list[Item]) -> list[Outcome]:
         connection = self._connected()
         batch = Batch(items, self._router)
-        self._partitions.ensure(connection, [item.raw.received_at for item in items])
+        self._partitions.ensure(connection, list(map(_RECEIVED_AT, map(_RAW, items))))
         if batch.repeats:
             journal.wait_for_others(connection)
         self._sequence += 1

@@ -15,11 +15,11 @@ from django.utils import timezone
 
 from ingest import topics
 from ingest.grants import Grant, Grants
-from ingest.message import Outcome, Status
+from ingest.message import STORED, Outcome, Status
 from ingest.mqtt.connection import Connection, WebSocketConnection
 from ingest.mqtt.handover import RETRY_SECONDS, Handover
 from ingest.mqtt.inbound import Aim, Chunk
-from ingest.mqtt.packets import V5, Publish, ReasonCode, Version, Will
+from ingest.mqtt.packets import V5, ReasonCode, Version, Will
 from ingest.mqtt.presence import PresenceWriter
 from ingest.mqtt.properties import Property
 from ingest.mqtt.publisher import Publisher
@@ -283,15 +283,17 @@ class Gateway:
 
     def tell(self, chunk: Chunk, outcomes: list[Outcome]) -> None:
         """After the commit: to subscribers, and the reason of a rejection to the device."""
-        for publish, aim, outcome in zip(chunk.publishes, chunk.aims, outcomes, strict=True):
+        if not self._watchers and not chunk.retains and outcomes.count(STORED) == len(outcomes):
+            return
+        for message, (aim, qos, retain, _), outcome in zip(chunk.messages, chunk.sent, outcomes, strict=True):
             if outcome.status is Status.REJECTED:
                 if aim.user and aim.target.device_id:
                     self.publisher.report(aim.user_id, aim.target.device_id, outcome)
-            elif publish.retain or aim.user in self._watchers:
-                self.forward(aim, publish)
+            elif retain or aim.user in self._watchers:
+                self.forward(aim, message.payload, qos, retain)
 
-    def forward(self, aim: Aim, publish: Publish) -> None:
-        self.publisher.publish(f"{aim.user_id}/{aim.rest}", publish.payload, publish.qos, publish.retain)
+    def forward(self, aim: Aim, payload: bytes, qos: int, retain: bool) -> None:
+        self.publisher.publish(f"{aim.user_id}/{aim.rest}", payload, qos, retain)
 
     def _dispatch(self, completions: list[Completion]) -> None:
         """In the writer's thread: one wake-up of the loop a commit."""

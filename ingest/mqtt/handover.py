@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from itertools import chain
 
 from ingest.message import Outcome
 from ingest.mqtt.inbound import Chunk, share_out
@@ -55,7 +56,7 @@ class Handover:
             return False
         self._gathered.append(chunk)
         self._messages += len(chunk.messages)
-        self._bytes += sum(len(message.payload) for message in chunk.messages)
+        self._bytes += chunk.size
         if self._messages >= GATHER_MESSAGES or self._bytes >= GATHER_BYTES:
             self.flush()
         elif len(self._gathered) == 1:
@@ -66,9 +67,9 @@ class Handover:
         """Hands over what this turn of the loop has brought so far."""
         chunks, self._gathered = self._gathered, []
         self._messages = self._bytes = 0
-        messages = [message for chunk in chunks for message in chunk.messages]
-        if not messages:
+        if not chunks:
             return
+        messages = list(chain.from_iterable([chunk.messages for chunk in chunks]))
 
         def done(outcomes: list[Outcome]) -> None:
             share_out(chunks, outcomes)

@@ -1,7 +1,8 @@
 """What a client publishes: topics, acknowledgement after COMMIT, QoS 2, back-pressure."""
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+import struct
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import xxhash
 
@@ -41,6 +42,12 @@ CODES = {
 }
 
 
+# first byte -> QoS, DUP: at QoS 1 or 2, not retained
+_ORDINARY: Final = {0x32: (1, False), 0x3A: (1, True), 0x34: (2, False), 0x3C: (2, True)}
+_puback: Final = struct.Struct(">HH").pack
+_new: Final = tuple.__new__  # a NamedTuple's own constructor takes twice as long
+
+
 class Aim(NamedTuple):
     """A topic understood: whose it is, its part behind the token, and what it means."""
 
@@ -50,32 +57,49 @@ class Aim(NamedTuple):
     target: topics.Target
 
 
+class Sent(NamedTuple):
+    """How a message came, beside what is stored of it."""
+
+    aim: Aim
+    qos: int
+    retain: bool
+    packet_id: int  # 0: not to be acknowledged
+
+
 class Chunk:
     """The ingest publishes of one read, answered together."""
 
-    __slots__ = ("aims", "inbound", "messages", "publishes")
+    __slots__ = ("inbound", "messages", "retains", "sent", "size")
 
     def __init__(self, inbound: "Inbound") -> None:
         self.inbound = inbound
         self.messages: list[RawMessage] = []
-        self.publishes: list[Publish] = []
-        self.aims: list[Aim] = []
+        self.sent: list[Sent] = []
+        self.size = 0  # bytes of payload
+        self.retains = False  # something
 
-    def add(self, message: RawMessage, publish: Publish, aim: Aim) -> None:
+    def add(self, message: RawMessage, sent: Sent) -> None:
         self.messages.append(message)
-        self.publishes.append(publish)
-        self.aims.append(aim)
+        self.sent.append(sent)
+        self.size += len(message.payload)
+        self.retains |= sent.retain
 
     def without_qos_0(self) -> "Chunk":
         """What has to wait while the store takes nothing; the rest is dropped."""
         kept = Chunk(self.inbound)
-        for message, publish, aim in zip(self.messages, self.publishes, self.aims, strict=True):
-            if publish.qos:
-                kept.add(message, publish, aim)
+        for message, sent in zip(self.messages, self.sent, strict=True):
+            if sent.qos:
+                kept.add(message, sent)
         return kept
 
     def done(self, outcomes: list[Outcome]) -> None:
         self.inbound.committed(self, outcomes)
+
+
+def _key(topic: bytes, packet_id: int, payload: bytes) -> bytes:
+    """What tells a packet of MQTT 5 from others: a topic alias and other properties may change when it is
+    sent again. In MQTT 3 it is the packet's body."""
+    return b"%s\0%d\0%s" % (topic, packet_id, payload)
 
 
 def share_out(chunks: list[Chunk], outcomes: list[Outcome]) -> None:
@@ -96,7 +120,7 @@ class Inbound:
     def __init__(self, session: "Session") -> None:
         self._session = session
         self._chunk = Chunk(self)
-        self._aims: dict[str, Aim] = {}
+        self._aims: dict[bytes, Aim] = {}
         self._aliases: dict[int, str] = {}
         self._received: set[int] = set()  # QoS 2: committed, waiting for PUBREL
         self._pending: set[int] = set()  # QoS 2: on their way to storage
@@ -109,35 +133,42 @@ class Inbound:
         self._aims.clear()
 
     def publish(self, first: int, body: bytes) -> None:
-        session = self._session
-        publish = decode_publish(first, body, session.version)
+        """What is ordinary, and to a topic that the client has used before, needs no complete decoding."""
+        version = self._session.version
+        end = 2 + (body[0] << 8 | body[1]) if len(body) > 1 else 2
+        start = end + (2 if version != V5 else 3)  # behind the packet id and, in MQTT 5, "no properties"
+        aim, flags = self._aims.get(body[2:end]), _ORDINARY.get(first)
+        if aim and flags and aim.target.kind and len(body) >= start and (version != V5 or not body[end + 2]):
+            packet_id = body[end] << 8 | body[end + 1]
+            if packet_id:
+                payload = body[start:]
+                key = body if version != V5 else _key(body[2:end], packet_id, payload)
+                qos, dup = flags
+                self._take(_new(Sent, (aim, qos, False, packet_id)), dup, payload, key)
+                return
+        self._publish(decode_publish(first, body, version), body)
+
+    def _publish(self, publish: Publish, body: bytes) -> None:
         if publish.properties:
             publish = self._resolve_alias(publish)
         topic, payload, qos, retain, dup, packet_id, _ = publish
-        aim = self._aims.get(topic) or self._aim(topic)
+        aim = self._aims.get(topic.encode()) or self._aim(topic)
         target = aim.target
         if target.kind is None or (retain and not payload and not target.refused):
             self._pass_on(publish, aim)
             return
+        key = body if self._session.version != V5 else _key(topic.encode(), packet_id, payload)
+        self._take(Sent(aim, qos, retain, packet_id), dup, payload, key)
+
+    def _take(self, sent: Sent, dup: bool, payload: bytes, key: bytes) -> None:
+        aim, qos, _, packet_id = sent
         if qos == 2 and self._seen(packet_id):
             return
-        dedupe = None
-        if qos:
-            key = body if session.version != V5 else b"%s\0%d\0%s" % (topic.encode(), packet_id, payload)
-            dedupe = xxhash.xxh3_64_intdigest(key, self.seed) - 2**63
-        message = RawMessage(
-            aim.user,
-            target.device_id,
-            target.tag,
-            target.kind,
-            payload,
-            now_us(),
-            dedupe,
-            dup,
-            target.refused,
-            aim.rest[:200] if target.refused else "",
-        )
-        self._chunk.add(message, publish, aim)
+        dedupe = xxhash.xxh3_64_intdigest(key, self.seed) - 2**63 if qos else None
+        kind, device_id, tag, refused = aim.target
+        source = aim.rest[:200] if refused else ""
+        raw = (aim.user, device_id, tag, kind, payload, now_us(), dedupe, dup, refused, source)
+        self._chunk.add(_new(RawMessage, raw), sent)
 
     def flush(self) -> None:
         """At the end of a read: everything of it in one submission."""
@@ -157,13 +188,16 @@ class Inbound:
         session = self._session
         self.unacked -= len(outcomes)
         acks = []
-        for publish, outcome in zip(chunk.publishes, outcomes, strict=True):
-            if publish.packet_id:  # a will has none
-                acks.append(self._acknowledge(publish, outcome))
+        for (_, qos, _, packet_id), outcome in zip(chunk.sent, outcomes, strict=True):
+            if not packet_id:  # QoS 0, or a will
+                continue
+            stored = outcome is STORED and qos == 1
+            acks.append(_puback(0x4002, packet_id) if stored else self._acknowledge(qos, packet_id, outcome))
         if acks:
             session.write(b"".join(acks))
         session.gateway.tell(chunk, outcomes)
-        self.relax()
+        if session.held:
+            self.relax()
 
     def relax(self) -> None:
         """Reads on, if there is room for it."""
@@ -182,11 +216,10 @@ class Inbound:
 
     def leave_will(self, will: Will) -> None:
         """The will of a client that went without goodbye, as if it had published it."""
-        publish = Publish(will.topic, will.payload, will.qos, will.retain, False, 0, will.properties)
         aim = self._aim(will.topic)
         target, kind = aim.target, aim.target.kind
         if kind is None or (will.retain and not will.payload and not target.refused):
-            self._session.gateway.forward(aim, publish)
+            self._session.gateway.forward(aim, will.payload, will.qos, will.retain)
             return
         message = RawMessage(
             aim.user,
@@ -198,7 +231,7 @@ class Inbound:
             refused=target.refused,
         )
         chunk = Chunk(self)
-        chunk.add(message, publish, aim)
+        chunk.add(message, Sent(aim, will.qos, will.retain, 0))
         self.unacked += 1
         self._session.gateway.handover.submit(chunk, wait=True)
 
@@ -211,7 +244,7 @@ class Inbound:
             aim = Aim(owner.user, owner.user_id, rest, topics.target(rest))
         if len(self._aims) >= MAX_TARGETS:
             self._aims.clear()
-        self._aims[topic] = aim
+        self._aims[topic.encode()] = aim
         return aim
 
     def _foreign(self, rest: str) -> Aim:
@@ -244,25 +277,25 @@ class Inbound:
         self._pending.add(packet_id)
         return False
 
-    def _acknowledge(self, publish: Publish, outcome: Outcome) -> bytes:
+    def _acknowledge(self, qos: int, packet_id: int, outcome: Outcome) -> bytes:
         code = 0
         if outcome.status is Status.REJECTED and outcome.reason:
             code = CODES.get(outcome.reason, ReasonCode.PAYLOAD_FORMAT_INVALID)
         version = self._session.version
-        if publish.qos == 1:
-            return encode_ack(PUBACK, publish.packet_id, code, version)
-        self._pending.discard(publish.packet_id)
+        if qos == 1:
+            return encode_ack(PUBACK, packet_id, code, version)
+        self._pending.discard(packet_id)
         if not code or version != V5:  # MQTT 5: a failure ends the exchange
-            self._received.add(publish.packet_id)
-        return encode_ack(PUBREC, publish.packet_id, code, version)
+            self._received.add(packet_id)
+        return encode_ack(PUBREC, packet_id, code, version)
 
     def _pass_on(self, publish: Publish, aim: Aim) -> None:
         """Not ours to store: to the broker, whose acknowledgement goes back to the client. An anonymous
         client has no link of its own there."""
         if not self._session.grant:
-            self._session.gateway.forward(aim, publish)
+            self._session.gateway.forward(aim, publish.payload, publish.qos, publish.retain)
             if publish.qos:
-                self._session.write(self._acknowledge(publish, STORED))
+                self._session.write(self._acknowledge(publish.qos, publish.packet_id, STORED))
             return
         if publish.qos == 2:
             self.passed.add(publish.packet_id)

@@ -83,7 +83,7 @@ class Session:
         self._backlog: list[Frame] = []
         self._backlog_size = 0
         self._busy: asyncio.Task[None] | None = None  # later frames wait for it
-        self._held = self._congested = self._lost = False
+        self.held = self._congested = self._lost = False
         self._congested_at = 0.0
         self._will: Will | None = None
         self._expiry = 0  # seconds that the session lives on, MQTT 5's session expiry
@@ -144,8 +144,8 @@ class Session:
 
     def hold(self, yes: bool) -> None:
         """Back-pressure: too much of this client is on its way to storage."""
-        if yes is not self._held:
-            self._held = yes
+        if yes is not self.held:
+            self.held = yes
             self.seen_at = self.gateway.now()  # keep-alive counts from when we listen again
             self._adjust_reading()
 
@@ -268,7 +268,7 @@ class Session:
     @property
     def _paused(self) -> bool:
         backlogged = self._backlog_size > MAX_BACKLOG
-        return self._held or self._congested or backlogged or self.gateway.draining
+        return self.held or self._congested or backlogged or self.gateway.draining
 
     def _adjust_reading(self) -> None:
         if self._paused:

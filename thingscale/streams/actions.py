@@ -29,6 +29,7 @@ from thingscale.watch import PAGES, Told
 
 log = logging.getLogger(__name__)
 
+DAY = 86_400_000_000  # microseconds
 SLICE = 500  # devices: with all that may be held for them, 50,000 messages
 
 
@@ -255,7 +256,7 @@ def store(rows: list[writer.Row]) -> None:
     """Datapoints in the caller's transaction, for what does not come through the ingest pipeline."""
     connection.ensure_connection()
     raw: psycopg.Connection = connection.connection
-    writer.Partitions().ensure(raw, [row.at for row in rows])
+    writer.Partitions().ensure(raw, list({row[1] // DAY * DAY for row in rows}))  # no month ends within a day
     with raw.cursor() as cursor:
         writer.write(cursor, rows)
 

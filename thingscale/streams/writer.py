@@ -2,7 +2,8 @@
 transaction."""
 
 import struct
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from pathlib import Path
@@ -19,10 +20,11 @@ BUFFER = 256 * 1024  # bytes handed to the driver at a time
 
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 _TRAILER = struct.pack(">h", -1)
-_KEY = struct.Struct(">hiqiq").pack  # six fields follow; channel, at
+_ROW = struct.Struct(">hiqiqiqiqiib").pack  # channel, at, device, dedupe, no tag; jsonb, version 1
+_START = struct.Struct(">hiqiq").pack  # the same field by field, where one may be null: channel, at
 _BIGINT = struct.Struct(">iq").pack
 _INTEGER = struct.Struct(">ii").pack
-_JSONB = struct.Struct(">ib").pack  # length, version 1
+_JSONB = struct.Struct(">ib").pack
 _NULL = struct.pack(">i", -1)
 
 
@@ -38,9 +40,13 @@ class Row(NamedTuple):
 def encode(row: Row) -> bytes:
     """One tuple in PostgreSQL's binary COPY form."""
     channel, at, device, tag, value, dedupe = row
+    if device is not None and dedupe is not None and tag is None:  # most of them, and in half the time
+        return (
+            _ROW(6, 8, channel, 8, at - POSTGRES_EPOCH, 8, device, 8, dedupe, -1, len(value) + 1, 1) + value
+        )
     return b"".join(
         (
-            _KEY(6, 8, channel, 8, at - POSTGRES_EPOCH),
+            _START(6, 8, channel, 8, at - POSTGRES_EPOCH),
             _NULL if device is None else _BIGINT(8, device),
             _NULL if dedupe is None else _BIGINT(8, dedupe),
             _NULL if tag is None else _INTEGER(4, tag),
@@ -74,29 +80,29 @@ def _copy(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
 
 def _upsert(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
     """`rows` in order of channel and time, so the last of a (channel, tag) is its newest."""
-    newest: dict[tuple[int, int], Row] = {}
-    totals: dict[tuple[int, int], list[int]] = {}
-    for row in rows:
-        key = (row[0], row[3] or 0)
-        newest[key] = row
-        total = totals.get(key)
-        if total is None:
-            totals[key] = [1, len(row[4])]
-        else:
-            total[0] += 1
-            total[1] += len(row[4])
+    keys = [(row[0], row[3] or 0) for row in rows]
+    newest = dict(zip(keys, rows, strict=True))
+    counts = Counter(keys)
+    sizes = dict.fromkeys(newest, 0)
+    for key, row in zip(keys, rows, strict=True):
+        sizes[key] += len(row[4])
     cursor.execute(
         UPSERT,
         [
-            [channel for channel, _ in newest],
-            [tag for _, tag in newest],
-            [from_us(row.at) for row in newest.values()],
-            [row.value.decode() for row in newest.values()],
-            [count for count, _ in totals.values()],
-            [size for _, size in totals.values()],
+            _array(channel for channel, _ in newest),
+            _array(tag for _, tag in newest),
+            _array(row[1] for row in newest.values()),
+            _array(counts[key] for key in newest),
+            _array(sizes.values()),
+            (b"[%s]" % b",".join([row[4] for row in newest.values()])).decode(),
         ],
         prepare=True,
     )
+
+
+def _array(numbers: Iterable[int]) -> str:
+    """As PostgreSQL writes one: the driver's own way takes longer than all the rest of a batch."""
+    return "{" + ",".join(map(str, numbers)) + "}"
 
 
 def stored_before(

@@ -5,8 +5,7 @@ from typing import Any
 
 from ingest.message import Kind, RawMessage
 from ingest.mqtt.handover import GATHER_BYTES, GATHER_MESSAGES, Handover
-from ingest.mqtt.inbound import Aim, Chunk
-from ingest.mqtt.packets import Publish
+from ingest.mqtt.inbound import Aim, Chunk, Sent
 from ingest.pipeline import Limits, Pipeline
 from ingest.router import Router
 from ingest.topics import Target
@@ -27,8 +26,7 @@ class Inbound:
 def chunk(inbound: Any, payload: bytes = b"1", qos: int = 1, messages: int = 1) -> Chunk:
     made = Chunk(inbound)
     for number in range(1, messages + 1):
-        publish = Publish("t", payload, qos, False, False, number, {})
-        made.add(RawMessage(1, "d1", None, Kind.JSON, payload, 0), publish, AIM)
+        made.add(RawMessage(1, "d1", None, Kind.JSON, payload, 0), Sent(AIM, qos, False, number))
     return made
 
 
