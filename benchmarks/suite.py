@@ -33,6 +33,7 @@ PARTS = [
     Part("ingest_mqtt", "--runs 1 --messages 20000"),
     Part("http_connector", "--runs 1 --requests 6400"),
     Part("rest_arrays", "--runs 1 --arrays 24"),
+    Part("influxdb", "--runs 1 --requests 6400 --arrays 60"),
     Part("broker_mode", "--runs 1 --messages 20000", "postgres,valkey"),
     Part("side_by_side", "--runs 1 --messages 20000 --fewer 1000"),
     Part("stored_rows", "--runs 1 --messages 20000 --rows 100000"),
