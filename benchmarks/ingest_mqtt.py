@@ -12,7 +12,6 @@ import argparse
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import uvloop
 from common import Bar, at_least, at_most, note, record
 from database import DEVICES, backends, ceiling, empty, prepare, target
 from load import Load, Target, run, self_test
@@ -45,7 +44,7 @@ def measure_empty(target: Target, pid: int, load: Load) -> Measured:
 
 
 def warm_up(target: Target) -> None:
-    uvloop.run(run(target, Load(DEVICES, 1, 2 * DEVICES)))
+    run(target, Load(DEVICES, 1, 2 * DEVICES))
 
 
 def one_run(user: User, target: Target, pid: int, wanted: Sequence[Load]) -> Run:

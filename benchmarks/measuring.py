@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import uvloop
 from database import arrivals, count
 from load import Load, Result, Target, run
 from processes import Used, wait_until
@@ -23,7 +22,7 @@ class Measured(NamedTuple):
 def measure(target: Target, load: Load, table: str = "datapoint", **pids: Sequence[int]) -> Measured:
     """Checks that every message, and no other, is stored."""
     used, since, before = Used(**pids), now_us(), arrivals()
-    result = uvloop.run(run(target, load))
+    result = run(target, load)
     wait_until(lambda: arrivals() - before >= load.sent, STORE_SECONDS, pause=0.005)
     wait_until(lambda: count(table, since) >= load.sent, 10, pause=0.005)
     seconds = time.perf_counter() - result.started
