@@ -27,16 +27,20 @@ BODY_SECONDS = 30
 
 
 class Connector:
+    """To be started, once, in the event loop that calls it."""
+
+    _loop: asyncio.AbstractEventLoop
+    _deadlines: Deadlines
+
     def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._ingest = Ingest(self._dispatch)
         self._lookups = ThreadPoolExecutor(2, thread_name_prefix="grants")
-        self._deadlines = Deadlines()
         self._pace = Pace(settings.HTTP_RATE)
         self._page = Page(settings.WEB_METRICS_PORT, self._ingest)
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines()
         self._ingest.start()
         self._page.start()
 
@@ -78,16 +82,15 @@ class Connector:
     async def _grant(self, token: str) -> Grant | http.Answer:
         grant: Grant | bool | None = self._ingest.grants.known(token)
         if grant is True:
-            loop = asyncio.get_running_loop()
             try:
-                async with asyncio.timeout(settings.HTTP_STORE_SECONDS):
-                    grant = await loop.run_in_executor(self._lookups, self._ingest.grants.find, token)
+                found = self._loop.run_in_executor(self._lookups, self._ingest.grants.find, token)
+                grant = await self._deadlines.within(settings.HTTP_STORE_SECONDS, found)
             except (Error, TimeoutError):
                 return http.TRY_AGAIN
         return grant if isinstance(grant, Grant) else http.AUTH_REQUIRED
 
     async def _store(self, message: RawMessage) -> http.Answer:
-        stored: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        stored: asyncio.Future[Outcome] = self._loop.create_future()
 
         def done(outcomes: list[Outcome]) -> None:
             if not stored.done():
@@ -104,7 +107,6 @@ class Connector:
             return http.TRY_AGAIN
 
     def _dispatch(self, completions: list[Completion]) -> None:
-        assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(run_all, completions)
 

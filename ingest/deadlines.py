@@ -10,19 +10,20 @@ T = TypeVar("T")
 
 
 class Deadlines:
-    """For one event loop. One timer looks at all who wait."""
+    """For the running event loop. One timer looks at all who wait."""
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()  # which is a system call each time
         self._due: dict[asyncio.Task[Any], float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     async def within(self, seconds: float, wait: Awaitable[T]) -> T:
         """Raises TimeoutError."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None
-        self._due[task] = loop.time() + seconds
+        self._due[task] = self._loop.time() + seconds
         if self._timer is None:
-            self._timer = loop.call_later(TICK, self._look)
+            self._timer = self._loop.call_later(TICK, self._look)
         try:
             return await wait
         except asyncio.CancelledError:
@@ -33,9 +34,8 @@ class Deadlines:
             self._due.pop(task, None)
 
     def _look(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._loop.time()
         for task in [task for task, due in self._due.items() if due <= now]:
             del self._due[task]
             task.cancel()
-        self._timer = loop.call_later(TICK, self._look) if self._due else None
+        self._timer = self._loop.call_later(TICK, self._look) if self._due else None

@@ -35,8 +35,7 @@ def parse(body: Any, zone: ZoneInfo) -> list[Point]:
 
 
 def _ordinary(body: list[Any], zone: ZoneInfo, now: int) -> list[Point] | None:
-    """All at once, what by far most send, in a fifth of the time. None where that does not show a fault or the
-    absence of one."""
+    """All at once, in loops that run in C. None where that does not tell whether there is a fault."""
     try:
         texts = _texts([item["value"] for item in body])
         tags = [item.get("tag") for item in body]

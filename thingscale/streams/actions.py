@@ -292,19 +292,18 @@ def _count_stored(user: int, count: int) -> None:
 
 
 def _store_points(channel: Channel, points: Sequence[Point], dedupe: int | None) -> None:
+    key = channel.pk  # which Django looks up each time
     with connection.wrap_database_errors:
-        tags = _tags({(channel.pk, point.tag) for point in points if point.tag is not None})
+        tags = _tags({(key, point.tag) for point in points if point.tag is not None})
         store(
             [
-                writer.Row(
-                    channel.pk, at, None, tags[channel.pk, tag] if tag is not None else None, value, dedupe
-                )
+                writer.Row(key, at, None, None if tag is None else tags[key, tag], value, dedupe)
                 for tag, value, at in points
             ]
         )
     _tell(
         channel.user_id,
-        (Told(at, None, tag, "rest", "stored", None, channel.pk, value) for tag, value, at in points),
+        (Told(at, None, tag, "rest", "stored", None, key, value) for tag, value, at in points),
     )
 
 
