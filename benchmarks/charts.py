@@ -3,23 +3,21 @@
     make bench                                        (or, shorter:)
     python manage.py with_servers -- python benchmarks/charts.py --datapoints 500000
 
-5,000,000 datapoints of two numbers over 1,000 channels and 30 days, 500,000 of them of one busy channel. Each
-figure is the median of --runs. The bare query is what raw SQL can do at best: two known keys, no times.
+5,000,000 datapoints of two numbers over 1,000 channels and 30 days, 500,000 of them of one busy channel. The
+bare query is what raw SQL can do at best: two known keys, no times.
 """
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 
-from pages import prepare  # first, since it sets Django up
-
-# ruff: isort: split
+from common import record
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.utils import timezone
+from pages import prepare
 
 from thingscale.accounts.actions import create_account
 from thingscale.accounts.models import User
@@ -48,7 +46,7 @@ def main() -> None:
     call_command("migrate", verbosity=0)
     user = create_account(f"bench-{time.time_ns()}@example.com", "correct horse battery")
     prepare(user, options.datapoints)
-    show("30 days, busy channel: bare query", options.runs, lambda: bare(channel(user, BUSY)))
+    show("30 days of the busy channel: bare query", options.runs, lambda: bare(channel(user, BUSY)))
     charts(user, options.runs, "no rollups")
     roll_up()
     charts(user, options.runs, "rollups")
@@ -81,7 +79,7 @@ def charts(user: User, runs: int, how: str) -> None:
     ):
         now = timezone.now()
         selection = Selection(channel(user, number), "UTC", now - timedelta(days=days), now)
-        show(f"{days} days, {name} channel: {how}", runs, partial(drawn, selection))
+        show(f"{days}-day chart, {name} channel: {how}", runs, partial(drawn, selection))
 
 
 def drawn(selection: Selection) -> str:
@@ -96,9 +94,7 @@ def roll_up() -> None:
         cursor.execute("VACUUM ANALYZE streams_rollup, streams_stalehour")
         cursor.execute("SELECT pg_total_relation_size('streams_rollup')")
         size = cursor.fetchone()[0]
-    print(
-        f"{hours:,} hours rolled up in {seconds:.0f} s, {hours / seconds:,.0f} a second; {size / 1e6:.0f} MB"
-    )
+    record(f"{hours:,} hours rolled up, {size / 1e6:.0f} MB", [hours / seconds])
 
 
 def writes(key: int, runs: int) -> None:
@@ -110,22 +106,24 @@ def writes(key: int, runs: int) -> None:
             writer.write(cursor.cursor, rows)
 
     with connection.cursor() as cursor:
-        whole = show(f"a batch of {BATCH}: stored", runs * 10, write)
-        looked = show(
-            f"a batch of {BATCH}: looked through", runs * 10, lambda: stale.mark_late(cursor.cursor, rows)
-        )
-    print(f"share: {100 * looked / whole:.2f} %")
+        whole = times(runs * 10, write)
+        looked = times(runs * 10, lambda: stale.mark_late(cursor.cursor, rows))
+    record(f"a batch of {BATCH:,}: stored", whole, "ms")
+    record(f"a batch of {BATCH:,}: looked through for late ones", looked, "ms", ceiling=whole, of="storing")
 
 
-def show(name: str, runs: int, action: Callable[[], object]) -> float:
-    times = []
+def show(name: str, runs: int, action: Callable[[], object]) -> None:
+    record(name, times(runs, action), "ms")
+
+
+def times(runs: int, action: Callable[[], object]) -> list[float]:
+    """Milliseconds of each."""
+    found = []
     for _ in range(runs):
         started = time.perf_counter()
         action()
-        times.append(1000 * (time.perf_counter() - started))
-    median = statistics.median(times)
-    print(f"{name:<40}{median:>9.2f} ms   slowest {max(times):.2f}")
-    return median
+        found.append(1000 * (time.perf_counter() - started))
+    return found
 
 
 if __name__ == "__main__":

@@ -3,46 +3,41 @@
     make bench                                        (or, shorter:)
     python manage.py with_servers -- python benchmarks/pages.py --datapoints 500000
 
-Server time and queries are those of Django's handler in this process, medians of --runs; first contentful
-paint is Chromium's, from a web process of its own, on the same machine.
+Server time and queries are those of Django's handler in this process; first contentful paint is Chromium's,
+from a web process of its own, on the same machine.
 """
 
 import argparse
-import os
-import statistics
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
+from common import ROOT, record
 
-import django  # noqa: E402
+sys.path.insert(0, str(ROOT / "tests"))
 
-django.setup()
+# ruff: isort: split
+from browser import chromium
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from playwright.sync_api import Page
+from stack import Stack
 
-from browser import chromium  # noqa: E402
-from django.conf import settings  # noqa: E402
-from django.core.management import call_command  # noqa: E402
-from django.db import connection  # noqa: E402
-from django.test import Client  # noqa: E402
-from django.test.utils import CaptureQueriesContext  # noqa: E402
-from django.utils import timezone  # noqa: E402
-from playwright.sync_api import Page  # noqa: E402
-from stack import Stack  # noqa: E402
-
-from thingscale.accounts.actions import create_account  # noqa: E402
-from thingscale.accounts.models import User  # noqa: E402
-from thingscale.devices.models import Device  # noqa: E402
-from thingscale.streams import partitions, rollups  # noqa: E402
-from thingscale.streams.models import Channel  # noqa: E402
+from thingscale.accounts.actions import create_account
+from thingscale.accounts.models import User
+from thingscale.devices.models import Device
+from thingscale.streams import partitions, rollups
+from thingscale.streams.models import Channel
 
 DEVICES, CHANNELS = 10_000, 1000
 BUSY = 500_000  # datapoints of channel 0, of those in all
+PAINTS = 3
 PASSWORD = "correct horse battery"
 PAGES = {
     "home": "/",
@@ -90,9 +85,8 @@ def main() -> None:
     options = arguments()
     call_command("migrate", verbosity=0)
     user = create_account(f"bench-{time.time_ns()}@example.com", PASSWORD)
-    started = time.monotonic()
     prepare(user, options.datapoints)
-    print(f"{options.datapoints:,} datapoints made in {time.monotonic() - started:.0f} s")
+    rollups.roll_up(3600)
     device = Device.objects.for_user(user).first()
     assert device is not None
     paths = {name: path.format(device=device.pk) for name, path in PAGES.items()}
@@ -135,13 +129,11 @@ def prepare(user: User, datapoints: int) -> None:
         )
         cursor.execute(_TOTALS)
         cursor.execute("VACUUM ANALYZE")
-    rollups.roll_up(3600)
 
 
 def served(user: User, paths: dict[str, str], runs: int) -> None:
     client = Client()
     client.force_login(user)
-    print(f"\n{'page':<34}{'queries':>8}{'median':>10}{'slowest':>10}{'size':>10}")
     for name, path in paths.items():
         client.get(path)
         with CaptureQueriesContext(connection) as queries:
@@ -149,8 +141,7 @@ def served(user: User, paths: dict[str, str], runs: int) -> None:
         count = len(queries)
         assert answer.status_code == 200, (path, answer.status_code)
         times = [_timed(client, path) for _ in range(runs)]
-        size = len(answer.content)
-        print(f"{name:<34}{count:>8}{statistics.median(times):>7.0f} ms{max(times):>7.0f} ms{size:>10,}")
+        record(f"{name}: server, {count} queries, {len(answer.content):,} bytes", times, "ms")
 
 
 def _timed(client: Client, path: str) -> float:
@@ -173,15 +164,14 @@ def painted(user: User, paths: dict[str, str]) -> None:
     client = Client()
     client.force_login(user)
     cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-    print(f"\n{'page':<34}{'first contentful paint':>24}")
     with web() as stack, chromium() as browser:
         context = browser.new_context()
         context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": stack.url("/")}])
         page = context.new_page()
         for name, path in paths.items():
             page.goto(stack.url(path))
-            times = [_paint(page, stack.url(path)) for _ in range(3)]
-            print(f"{name:<34}{statistics.median(times):>21.0f} ms")
+            times = [_paint(page, stack.url(path)) for _ in range(PAINTS)]
+            record(f"{name}: first contentful paint", times, "ms")
 
 
 def _paint(page: Page, url: str) -> float:

@@ -1,41 +1,36 @@
-"""What reading and writing datapoints over REST costs, beside PostgreSQL alone in the same run.
+"""What reading datapoints over REST costs, beside PostgreSQL alone in the same run.
 
     make bench                                        (or, shorter:)
     python manage.py with_servers -- python benchmarks/rest_ranges.py --runs 1 --rows 100000
 
 A web process on its own port answers ranges of --rows datapoints: the time to the first byte, and how far its
-memory grows. 10,000 rows are compared with the json_agg that makes the same JSON, POSTs of 1,000 datapoints
-with COPY of the same rows. Client, web process and PostgreSQL share the machine. Each time is the median of
---runs, the growth their largest. Ends with 1 if a bar is missed.
+memory grows, at most in all runs. 10,000 rows are compared with the json_agg that makes the same JSON.
+Client, web process and PostgreSQL share the machine.
 """
 
 import argparse
 import http.client
-import json
-import os
-import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from common import at_most, record
 from django.core.management import call_command
 from django.db import connection
-from ingest_mqtt import ROOT, ceiling, free_port, wait_for
+from processes import running, wait_for
 
 from thingscale.accounts.actions import create_account
 from thingscale.accounts.credentials import credentials
 from thingscale.accounts.models import User
+from thingscale.local import ports
 from thingscale.streams import partitions
 from thingscale.streams.actions import create_channel
 from thingscale.streams.models import Channel
 
 COMPARED = 10_000  # rows
-ARRAY, ARRAYS = 1_000, 20
 FIRST_BYTE_MS, GROWTH_MB, RATIO = 300, 50, 2.5
 START = "2026-01-01 00:00:00"
 JSON, CSV = "application/json", "text/csv"
@@ -65,7 +60,7 @@ class Web:
     def read(self, accept: str, end: str) -> Range:
         before = self._memory("VmRSS")
         (self._process / "clear_refs").write_text("5")  # VmHWM, the peak, begins anew
-        with self._call("GET", {"Accept": accept, "X-STARTTIME": START, "X-ENDTIME": end}) as (client, begin):
+        with self._get({"Accept": accept, "X-STARTTIME": START, "X-ENDTIME": end}) as (client, begin):
             response = client.getresponse()
             if response.status != 200:
                 raise SystemExit(response.read().decode())
@@ -76,20 +71,12 @@ class Web:
             seconds = time.perf_counter() - begin
         return Range(first * 1e3, seconds, (self._memory("VmHWM") - before) / 1024)
 
-    def write(self, body: bytes) -> None:
-        with self._call("POST", {}, body) as (client, _):
-            response = client.getresponse()
-            if response.status != 201:
-                raise SystemExit(response.read().decode())
-
     @contextmanager
-    def _call(
-        self, method: str, headers: dict[str, str], body: bytes | None = None
-    ) -> Iterator[tuple[http.client.HTTPConnection, float]]:
+    def _get(self, headers: dict[str, str]) -> Iterator[tuple[http.client.HTTPConnection, float]]:
         client = http.client.HTTPConnection("127.0.0.1", self._port, timeout=120)
         client.connect()
         begin = time.perf_counter()
-        client.request(method, "/v2/stream/0", body, {"X-APITOKEN": self._token, **headers})
+        client.request("GET", "/v2/stream/0", headers={"X-APITOKEN": self._token, **headers})
         yield client, begin
         client.close()
 
@@ -99,15 +86,11 @@ class Web:
 
 @contextmanager
 def web(token: str) -> Iterator[Web]:
-    port = free_port()
+    port = ports.free_port()
     command = ["-m", "uvicorn", "thingscale.asgi:application", "--no-access-log", "--port", str(port)]
-    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stderr=subprocess.DEVNULL)
-    try:
+    with running([sys.executable, *command, "--log-level", "warning"]) as process:
         wait_for(port, process)
         yield Web(port, process.pid, token)
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def prepare(rows: int) -> tuple[User, Channel]:
@@ -148,46 +131,26 @@ def json_agg(channel: Channel) -> float:
     return seconds
 
 
-def posts(server: Web) -> float:
-    """Datapoints a second."""
-    body = json.dumps([{"value": {"temp": 25.1, "humidity": 50}}] * ARRAY).encode()
-    begin = time.perf_counter()
-    for _ in range(ARRAYS):
-        server.write(body)
-    return ARRAY * ARRAYS / (time.perf_counter() - begin)
-
-
-def median(measure: Callable[[], float], runs: int) -> float:
-    return statistics.median(measure() for _ in range(runs))
-
-
-def report(server: Web, user: User, channel: Channel, rows: int, runs: int) -> bool:
-    """Whether each bar is kept."""
-    kept = True
-    print(f"\n{runs} runs, medians; client, web process and PostgreSQL on {os.cpu_count()} cores\n")
+def ranges(server: Web, rows: int, runs: int) -> None:
     for name, accept in (("JSON", JSON), ("CSV", CSV)):
         found = [server.read(accept, end_of(rows)) for _ in range(runs)]
-        first, seconds = (statistics.median(each[place] for each in found) for place in (0, 1))
-        growth = max(each.growth_mb for each in found)
-        kept &= first < FIRST_BYTE_MS and growth < GROWTH_MB
-        print(
-            f"{rows:,} rows as {name}: first byte {first:.0f} ms (bar {FIRST_BYTE_MS}),"
-            f" memory +{growth:.1f} MB (bar {GROWTH_MB}), all in {seconds:.1f} s"
-        )
-    over_http = median(lambda: server.read(JSON, end_of(COMPARED)).seconds, runs)
-    in_database = median(lambda: json_agg(channel), runs)
-    ratio = over_http / in_database
-    kept &= ratio <= RATIO
-    print(
-        f"{COMPARED:,} rows as JSON: {over_http * 1e3:.0f} ms over HTTP,"
-        f" {in_database * 1e3:.0f} ms for json_agg: {ratio:.2f} times as long (bar {RATIO})"
+        what = f"GET of {rows:,} rows as {name}"
+        record(f"{what}: first byte", [each.first_byte_ms for each in found], "ms", at_most(FIRST_BYTE_MS))
+        record(f"{what}: memory", [max(each.growth_mb for each in found)], "MB more", at_most(GROWTH_MB))
+        record(f"{what}: all", [each.seconds for each in found], "s")
+
+
+def compared(server: Web, channel: Channel, runs: int) -> None:
+    over_http = [server.read(JSON, end_of(COMPARED)).seconds * 1e3 for _ in range(runs)]
+    in_database = [json_agg(channel) * 1e3 for _ in range(runs)]
+    record(
+        f"GET of {COMPARED:,} rows as JSON",
+        over_http,
+        "ms",
+        at_most(RATIO, "ratio"),
+        ceiling=in_database,
+        of="json_agg",
     )
-    written, copied = median(lambda: posts(server), runs), median(lambda: ceiling(user, 1, ARRAY * 50), runs)
-    print(
-        f"POST in arrays of {ARRAY:,}: {written:,.0f} datapoints/s,"
-        f" {written / copied:.0%} of COPY's {copied:,.0f}"
-    )
-    return kept
 
 
 def main() -> None:
@@ -201,8 +164,8 @@ def main() -> None:
     with web(credentials(user)["api_token"]) as server:
         server.read(JSON, end_of(COMPARED))
         server.read(CSV, end_of(COMPARED))
-        kept = report(server, user, channel, options.rows, options.runs)
-    sys.exit(not kept)
+        ranges(server, options.rows, options.runs)
+        compared(server, channel, options.runs)
 
 
 if __name__ == "__main__":

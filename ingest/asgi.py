@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,6 +11,7 @@ from django.conf import settings
 from django.db import Error
 
 from ingest import http
+from ingest.deadlines import Deadlines
 from ingest.exposition import Page
 from ingest.grants import Grant
 from ingest.message import Outcome, RawMessage
@@ -18,14 +20,19 @@ from ingest.pipeline import Completion, QueueFull, run_all
 from ingest.service import Ingest
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 BODY_SECONDS = 30
 
 
 class Connector:
+    """To be started, once, in the event loop that calls it."""
+
+    _loop: asyncio.AbstractEventLoop
+    _deadlines: Deadlines
+
     def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._ingest = Ingest(self._dispatch)
         self._lookups = ThreadPoolExecutor(2, thread_name_prefix="grants")
         self._pace = Pace(settings.HTTP_RATE)
@@ -33,6 +40,7 @@ class Connector:
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines()
         self._ingest.start()
         self._page.start()
 
@@ -42,16 +50,18 @@ class Connector:
         self._page.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
+        headers: http.Headers = dict(scope["headers"])
         answer = await self._answer(scope, headers, receive)
         if answer is not None:
-            await _send(send, answer, headers.get("accept", b"").decode("latin-1"))
+            start, body = _written(answer, http.wants_json(headers.get(b"accept", b"")))
+            await send(start)
+            await send(body)
 
-    async def _answer(self, scope: Scope, headers: dict[str, bytes], receive: Receive) -> http.Answer | None:
+    async def _answer(self, scope: Scope, headers: http.Headers, receive: Receive) -> http.Answer | None:
         """None if the client has gone."""
         if scope["method"] != "POST":
             return http.METHOD_NOT_ALLOWED
-        grant = await self._grant(headers.get("x-devicetoken", b"").decode("latin-1"))
+        grant = await self._grant(headers.get(b"x-devicetoken", b"").decode("latin-1"))
         if isinstance(grant, http.Answer):
             return grant
         turn = http.take_turn(self._pace, grant.user, headers)
@@ -59,11 +69,10 @@ class Connector:
         return answer and turn.on(answer)
 
     async def _take(
-        self, path: str, user: int, headers: dict[str, bytes], receive: Receive
+        self, path: str, user: int, headers: http.Headers, receive: Receive
     ) -> http.Answer | None:
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                body = await _read(receive)
+            body = await self._deadlines.within(BODY_SECONDS, _read(receive))
         except TimeoutError:
             return http.TOO_SLOW
         if body is None:
@@ -73,16 +82,15 @@ class Connector:
     async def _grant(self, token: str) -> Grant | http.Answer:
         grant: Grant | bool | None = self._ingest.grants.known(token)
         if grant is True:
-            loop = asyncio.get_running_loop()
             try:
-                async with asyncio.timeout(settings.HTTP_STORE_SECONDS):
-                    grant = await loop.run_in_executor(self._lookups, self._ingest.grants.find, token)
+                found = self._loop.run_in_executor(self._lookups, self._ingest.grants.find, token)
+                grant = await self._deadlines.within(settings.HTTP_STORE_SECONDS, found)
             except (Error, TimeoutError):
                 return http.TRY_AGAIN
         return grant if isinstance(grant, Grant) else http.AUTH_REQUIRED
 
     async def _store(self, message: RawMessage) -> http.Answer:
-        stored: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        stored: asyncio.Future[Outcome] = self._loop.create_future()
 
         def done(outcomes: list[Outcome]) -> None:
             if not stored.done():
@@ -93,14 +101,12 @@ class Connector:
         except QueueFull:
             return http.TRY_AGAIN
         try:
-            async with asyncio.timeout(settings.HTTP_STORE_SECONDS):
-                return http.answer(await stored)
+            return http.answer(await self._deadlines.within(settings.HTTP_STORE_SECONDS, stored))
         except TimeoutError:
             submission.cancelled = True  # unless it is in a transaction already
             return http.TRY_AGAIN
 
     def _dispatch(self, completions: list[Completion]) -> None:
-        assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(run_all, completions)
 
@@ -117,9 +123,11 @@ async def _read(receive: Receive) -> bytes | None:
             return body[: http.MAX_BODY + 1]
 
 
-async def _send(send: Send, answer: http.Answer, accept: str) -> None:
-    content_type, body = answer.body(accept)
+@functools.lru_cache(1000)  # there are few, and most are the same
+def _written(answer: http.Answer, as_json: bool) -> tuple[Message, Message]:
+    """The two messages that send it."""
+    content_type, body = answer.body(as_json)
     headers = {"Content-Type": content_type, "Content-Length": str(len(body))} | answer.headers
     encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
-    await send({"type": "http.response.body", "body": body})
+    start = {"type": "http.response.start", "status": answer.status, "headers": encoded}
+    return start, {"type": "http.response.body", "body": body}

@@ -9,13 +9,15 @@ import orjson
 import xxhash
 
 from ingest.decode import MAX_PAYLOAD
-from ingest.message import Kind, Outcome, RawMessage, Reason, Status
+from ingest.message import Kind, Outcome, RawMessage, Reason
 from ingest.pace import Pace
 from thingscale.lib.clock import now_us
 from thingscale.lib.names import bad_device_id, bad_tag
 from thingscale.lib.rates import Rate
 
 KINDS = {"/post_v2": Kind.JSON, "/post_v1": Kind.FORM, "/post": Kind.FORM}
+SOURCES = {kind: f"http {kind.value}" for kind in KINDS.values()}
+Headers = Mapping[bytes, bytes]  # by lower-case name
 MAX_BODY = MAX_PAYLOAD
 
 
@@ -35,9 +37,9 @@ class Answer(NamedTuple):
                 return {"Retry-After": str(self.retry_after)} | rate
         return rate
 
-    def body(self, accept: str) -> tuple[str, bytes]:
+    def body(self, as_json: bool) -> tuple[str, bytes]:
         """Content type and body."""
-        if "application/json" not in accept:
+        if not as_json:
             return "text/plain; charset=utf-8", self.code.encode()
         word = "result" if self.status < 300 else "error"
         return "application/json", orjson.dumps({word: self.code})
@@ -66,6 +68,10 @@ def kind_of(path: str) -> Kind | None:
     return KINDS.get(path.removesuffix("/"))
 
 
+def wants_json(accept: bytes) -> bool:
+    return b"application/json" in accept
+
+
 class Turn(NamedTuple):
     """A device's turn to send; to be taken before the body is read."""
 
@@ -73,20 +79,23 @@ class Turn(NamedTuple):
     rate: Rate | None
 
     def on(self, answer: Answer) -> Answer:
-        return answer._replace(rate=self.rate)
+        return answer._replace(rate=self.rate) if self.rate else answer
 
 
-def take_turn(pace: Pace, user: int, headers: Mapping[str, bytes]) -> Turn:
+_UNLIMITED = Turn(None, None)
+
+
+def take_turn(pace: Pace, user: int, headers: Headers) -> Turn:
     if not pace.rate:
-        return Turn(None, None)
-    key, now = (user, headers.get("x-deviceid", b"")), time.monotonic()
+        return _UNLIMITED
+    key, now = (user, headers.get(b"x-deviceid", b"")), time.monotonic()
     seconds = pace.wait(key, now)
     refusal = Answer(429, "TOO_MANY_REQUESTS", math.ceil(seconds)) if seconds else None
     return Turn(refusal, Rate("device", pace.rate, pace.left(key, now)))
 
 
-def message(path: str, user: int, headers: Mapping[str, bytes], body: bytes) -> RawMessage:
-    """`headers` by lower-case name. A refusal is part of the message: it is recorded like any other."""
+def message(path: str, user: int, headers: Headers, body: bytes) -> RawMessage:
+    """A refusal is part of the message: it is recorded like any other."""
     kind = kind_of(path)
     assert kind is not None  # only our paths are routed here
     device_id, refused = _device_id(headers)
@@ -95,29 +104,29 @@ def message(path: str, user: int, headers: Mapping[str, bytes], body: bytes) -> 
         tag, refused = _tag(headers)
     dedupe = _idempotency(user, device_id, headers)
     return RawMessage(
-        user, device_id, tag, kind, body, now_us(), dedupe, dedupe is not None, refused, f"http {kind.value}"
+        user, device_id, tag, kind, body, now_us(), dedupe, dedupe is not None, refused, SOURCES[kind]
     )
 
 
 def answer(outcome: Outcome) -> Answer:
-    if outcome.status in {Status.STORED, Status.DUPLICATE} or outcome.reason is None:
+    if outcome.reason is None:  # stored, now or before
         return _OK
     status = _STATUS.get(outcome.reason)
     return Answer(status, outcome.reason.value) if status else Answer(400, "BAD_JSON_FORMAT")
 
 
-def _device_id(headers: Mapping[str, bytes]) -> tuple[str, Reason | None]:
+def _device_id(headers: Headers) -> tuple[str, Reason | None]:
     try:
-        device_id = headers.get("x-deviceid", b"").decode()
+        device_id = headers.get(b"x-deviceid", b"").decode()
     except UnicodeDecodeError:
         return "", Reason.BAD_PARAMETER
     code = bad_device_id(device_id)
     return ("", Reason(code)) if code else (device_id, None)
 
 
-def _tag(headers: Mapping[str, bytes]) -> tuple[str | None, Reason | None]:
+def _tag(headers: Headers) -> tuple[str | None, Reason | None]:
     try:
-        tag = headers.get("x-tagname", b"").decode()
+        tag = headers.get(b"x-tagname", b"").decode()
     except UnicodeDecodeError:
         return None, Reason.BAD_PARAMETER
     if not tag:
@@ -125,9 +134,9 @@ def _tag(headers: Mapping[str, bytes]) -> tuple[str | None, Reason | None]:
     return (None, Reason.BAD_PARAMETER) if bad_tag(tag) else (tag, None)
 
 
-def _idempotency(user: int, device_id: str, headers: Mapping[str, bytes]) -> int | None:
+def _idempotency(user: int, device_id: str, headers: Headers) -> int | None:
     """A device may count its keys from 1, as others do whose data go into the same channel."""
-    key = headers.get("idempotency-key")
+    key = headers.get(b"idempotency-key")
     return dedupe_key(b"%d http" % user, device_id.encode(), key) if key else None
 
 

@@ -36,7 +36,7 @@ def pace() -> Pace:
 @login_not_required
 def connector(request: HttpRequest) -> HttpResponse:
     answer = _answer(request)
-    content_type, body = answer.body(request.headers.get("Accept", ""))
+    content_type, body = answer.body(http.wants_json(request.headers.get("Accept", "").encode("latin-1")))
     return HttpResponse(body, content_type, answer.status, headers=answer.headers)
 
 
@@ -49,12 +49,14 @@ def _answer(request: HttpRequest) -> http.Answer:
         return http.TRY_AGAIN
     if grant is None:
         return http.AUTH_REQUIRED
-    headers = {name.lower(): value.encode("latin-1") for name, value in request.headers.items()}
+    headers = {
+        name.lower().encode("latin-1"): value.encode("latin-1") for name, value in request.headers.items()
+    }
     turn = http.take_turn(pace(), grant.user, headers)
     return turn.on(turn.refusal or _take(request, grant.user, headers))
 
 
-def _take(request: HttpRequest, user: int, headers: dict[str, bytes]) -> http.Answer:
+def _take(request: HttpRequest, user: int, headers: http.Headers) -> http.Answer:
     body = _read(request)
     if body is None:
         return http.CLIENT_GONE

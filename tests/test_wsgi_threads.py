@@ -32,6 +32,7 @@ class Answer:
 
     def __init__(self, parts: Iterator[bytes] | None = None) -> None:
         self.made = 0
+        self.streaming = True
         self.closed = threading.Event()
         self._parts = parts or itertools.repeat(b"x" * 100)
 
@@ -113,6 +114,35 @@ def test_a_thread_is_free_again(leaves: bool, monkeypatch: pytest.MonkeyPatch) -
         application._wsgi = wsgi(Answer(iter([b"next"])))
         await ask(application, other)
         assert other.sent[1]["body"] == b"next"
+
+    asyncio.run(run())
+
+
+def test_a_short_answer_leaves_its_thread_before_it_is_read() -> None:
+    async def run() -> None:
+        short, slow = Answer(iter([b"short"])), Client(0, leaves=False)
+        short.streaming = False
+        application = WSGIThreads(wsgi(short), threads=1)
+        unread = asyncio.create_task(ask(application, slow))
+        await asyncio.to_thread(short.closed.wait, 5)
+        application._wsgi = wsgi(Answer(iter([b"next"])))
+        await ask(application, other := Client(100, leaves=False))
+        assert other.sent[1]["body"] == b"next"
+        assert not unread.done()
+        unread.cancel()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("body", [[], [b""], [b"whole"]])
+def test_a_short_answer_has_one_end(body: list[bytes]) -> None:
+    async def run() -> None:
+        answer, client = Answer(iter(body)), Client(100, leaves=False)
+        answer.streaming = False
+        await ask(WSGIThreads(wsgi(answer)), client)
+        assert [(message["body"], message["more_body"]) for message in client.sent[1:]] == [
+            (b"".join(body), False)
+        ]
 
     asyncio.run(run())
 

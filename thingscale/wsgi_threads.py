@@ -1,36 +1,64 @@
 """Django's WSGI handler as an ASGI application: each request in one of a few threads, once its body is here.
 
-a2wsgi would go on making an answer whose client has left, and wait for ever for one that does not read.
-Either holds a thread; here the answer ends, and with it the reading of datapoints.
+a2wsgi's own way takes a task, a queue and three changes between thread and loop for each answer, goes on
+making one whose client has left, and waits for ever for one that does not read. Here a short answer comes
+back whole when the thread is done. A long one ends when its client does, and with it the reading of
+datapoints.
 """
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from a2wsgi import WSGIMiddleware
+from a2wsgi.wsgi import build_environ
 
 from thingscale import bodies
-from thingscale.bodies import Message, Receive, Send
+from thingscale.bodies import Body, Message, Receive, Send
 
 THREADS = 8
 SEND_SECONDS = 60.0  # that a client may take to read a part
 PART = 256 * 1024  # bytes
-_GONE = "thingscale.gone"
-_BODY = "thingscale.body"
 
 Scope = MutableMapping[str, Any]
+
+
+class Client:
+    """Who reads the answer."""
+
+    def __init__(self, send: Send) -> None:
+        self.gone = False  # or does not read
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+
+    async def watch(self, receive: Receive) -> None:
+        """After the body, the one message that comes is that the client has left."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+
+    async def send(self, messages: list[Message]) -> None:
+        for message in messages:
+            if self.gone:
+                return
+            try:
+                async with asyncio.timeout(SEND_SECONDS):
+                    await self._send(message)
+            except TimeoutError:
+                self.gone = True  # the server sees an answer without its end, and closes the connection
+
+    def send_from_thread(self, messages: list[Message]) -> None:
+        asyncio.run_coroutine_threadsafe(self.send(messages), self._loop).result()
 
 
 class WSGIThreads:
     def __init__(self, wsgi: Callable[[WSGIEnvironment, StartResponse], Any], threads: int = THREADS) -> None:
         self._wsgi = wsgi
-        self._asgi: Any = WSGIMiddleware(cast(Any, self._parts), workers=threads)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="WSGI")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = bodies.Body()
+        body = Body()
         with body.file:
             try:
                 refusal = await body.receive(receive)
@@ -39,44 +67,52 @@ class WSGIThreads:
             if refusal:
                 await bodies.refuse(scope["path"], send, refusal)
             else:
-                await self._answer({**scope, _BODY: body}, receive, send)
+                await self._answer(scope, body, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        gone = threading.Event()
-        watch = asyncio.create_task(_watch(receive, gone))
-
-        async def send_in_time(message: Message) -> None:
-            if gone.is_set():
-                return
-            try:
-                async with asyncio.timeout(SEND_SECONDS):
-                    await send(message)
-            except TimeoutError:
-                gone.set()  # the server sees an answer without its end, and closes the connection
-
+    async def _answer(self, scope: Scope, body: Body, receive: Receive, send: Send) -> None:
+        client = Client(send)
+        environ: WSGIEnvironment = cast(Any, build_environ)(scope, body.file)
+        environ["CONTENT_LENGTH"] = str(body.size)
+        watch = asyncio.create_task(client.watch(receive))
+        loop = asyncio.get_running_loop()
         try:
-            await self._asgi({**scope, _GONE: gone}, receive, send_in_time)
+            await client.send(await loop.run_in_executor(self._threads, self._make, environ, client))
         finally:
             watch.cancel()
 
-    def _parts(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
-        """The answer, in a thread, until its client is gone; in parts, which bound what waits to be sent."""
-        gone: threading.Event = environ["asgi.scope"][_GONE]
-        body: bodies.Body = environ["asgi.scope"][_BODY]
-        environ |= {"wsgi.input": body.file, "CONTENT_LENGTH": str(body.size)}
-        answer = self._wsgi(environ, start_response)
+    def _make(self, environ: WSGIEnvironment, client: "Client") -> list[Message]:
+        """In a thread: the answer, or the end of one that has been sent in parts as they were made."""
+        messages: list[Message] = []
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: object = None) -> Any:
+            encoded = [(name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in headers]
+            messages.append({"type": "http.response.start", "status": int(status[:3]), "headers": encoded})
+
+        answer = self._wsgi(environ, cast(Any, start))
         try:
             for text in answer:
-                for start in range(0, len(text), PART):
-                    if gone.is_set():
-                        return
-                    yield text[start : start + PART]
+                messages += parts(text)
+                if getattr(answer, "streaming", True):
+                    client.send_from_thread(messages)
+                    messages.clear()
+                if client.gone:
+                    return []
         finally:
             answer.close()
+        return ended(messages)
 
 
-async def _watch(receive: Receive, gone: threading.Event) -> None:
-    """After the body, the one message that comes is that the client has left."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    gone.set()
+def parts(text: bytes) -> list[Message]:
+    """They bound what waits to be sent."""
+    return [
+        {"type": "http.response.body", "body": text[start : start + PART], "more_body": True}
+        for start in range(0, len(text), PART)
+    ]
+
+
+def ended(messages: list[Message]) -> list[Message]:
+    """What is left of an answer, which may be nothing or its head, with its end."""
+    if not messages or messages[-1]["type"] == "http.response.start":
+        messages.append({"type": "http.response.body", "body": b""})
+    messages[-1]["more_body"] = False
+    return messages

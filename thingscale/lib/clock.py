@@ -11,6 +11,7 @@ SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 LATEST = datetime.max.replace(tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOCAL = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d)(:\d\d(\.\d{1,6})?)?")
 _ISO = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)")
 
@@ -21,14 +22,11 @@ def now_us() -> int:
 
 
 def from_us(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(
-        microsecond=microseconds % 1_000_000
-    )
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def to_us(moment: datetime) -> int:
-    whole = int(moment.replace(microsecond=0).timestamp())
-    return whole * 1_000_000 + moment.microsecond
+    return (moment - _EPOCH) // MICROSECOND
 
 
 def utc_text(microseconds: int) -> str:
@@ -81,6 +79,8 @@ def resolve_local(local: datetime, zone: ZoneInfo, fold: int) -> datetime:
     """A naive local time as UTC: one that a clock change makes double is told apart by `fold`,
     one that does not exist is moved forward over the gap."""
     first, second = (local.replace(tzinfo=zone, fold=f) for f in (0, 1))
+    if first.utcoffset() == second.utcoffset():
+        return first.astimezone(UTC)
     in_gap = first.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != local
     # Before the gap's end, fold=0 carries the old offset, which moves the time forward.
     return (first if in_gap or fold == 0 else second).astimezone(UTC)

@@ -3,7 +3,7 @@
 import re
 
 MAX_LENGTH = 64
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNUSABLE = re.compile(r"[/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def bad_device_id(device_id: str) -> str | None:
@@ -18,4 +18,4 @@ def bad_tag(tag: str) -> bool:
 
 
 def _unusable(name: str) -> bool:
-    return len(name) > MAX_LENGTH or any(c in name for c in "/+#") or _CONTROL.search(name) is not None
+    return len(name) > MAX_LENGTH or _UNUSABLE.search(name) is not None

@@ -29,6 +29,7 @@ from thingscale.watch import PAGES, Told
 
 log = logging.getLogger(__name__)
 
+DAY = 86_400_000_000  # microseconds
 SLICE = 500  # devices: with all that may be held for them, 50,000 messages
 
 
@@ -255,7 +256,7 @@ def store(rows: list[writer.Row]) -> None:
     """Datapoints in the caller's transaction, for what does not come through the ingest pipeline."""
     connection.ensure_connection()
     raw: psycopg.Connection = connection.connection
-    writer.Partitions().ensure(raw, [row.at for row in rows])
+    writer.Partitions().ensure(raw, list({row[1] // DAY * DAY for row in rows}))  # no month ends within a day
     with raw.cursor() as cursor:
         writer.write(cursor, rows)
 
@@ -291,19 +292,18 @@ def _count_stored(user: int, count: int) -> None:
 
 
 def _store_points(channel: Channel, points: Sequence[Point], dedupe: int | None) -> None:
+    key = channel.pk  # which Django looks up each time
     with connection.wrap_database_errors:
-        tags = _tags({(channel.pk, point.tag) for point in points if point.tag is not None})
+        tags = _tags({(key, point.tag) for point in points if point.tag is not None})
         store(
             [
-                writer.Row(
-                    channel.pk, at, None, tags[channel.pk, tag] if tag is not None else None, value, dedupe
-                )
+                writer.Row(key, at, None, None if tag is None else tags[key, tag], value, dedupe)
                 for tag, value, at in points
             ]
         )
     _tell(
         channel.user_id,
-        (Told(at, None, tag, "rest", "stored", None, channel.pk, value) for tag, value, at in points),
+        (Told(at, None, tag, "rest", "stored", None, key, value) for tag, value, at in points),
     )
 
 

@@ -1,0 +1,92 @@
+"""What POST /v2/stream/{channel} stores a second in arrays of 1,000 datapoints, beside raw COPY in the same
+run.
+
+    make bench                                        (or, shorter:)
+    python manage.py with_servers -- python benchmarks/rest_arrays.py --runs 1 --arrays 100
+
+Several clients, each with a channel of its own, send one array after the other. Load generator, web process
+and PostgreSQL share the machine. The ceiling is one connection that COPYs the same values, 1,000 a
+transaction (database.py).
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+from common import at_least, note, record
+from database import ceiling, prepare
+from http_load import Load, request, self_test
+from load import PAYLOAD
+from web import Measured, web
+
+from thingscale.accounts.credentials import credentials
+from thingscale.accounts.models import User
+from thingscale.lib.clock import now_us, utc_text
+
+ARRAY = 1000
+CLIENTS = 6
+RATE, RATIO = 100_000, 0.5
+WARM_UP = 5  # arrays a connection
+
+
+def value(place: int) -> dict[str, Any]:
+    return {"value": orjson.Fragment(PAYLOAD)}
+
+
+def value_and_time(place: int) -> dict[str, Any]:
+    """A second apart, the last one now."""
+    return value(place) | {"at": utc_text(now_us() - (ARRAY - place) * 1_000_000)}
+
+
+SHAPES: dict[str, Callable[[int], dict[str, Any]]] = {"values": value, "values and times": value_and_time}
+
+
+def load(token: str, arrays: int, shape: Callable[[int], dict[str, Any]]) -> Load:
+    body = orjson.dumps([shape(place) for place in range(ARRAY)])
+    own = [request(f"/v2/stream/{number}", {"X-APITOKEN": token}, body) for number in range(CLIENTS)]
+    return Load(own, max(arrays // CLIENTS, 1), status=201, size=ARRAY)
+
+
+def report(what: str, found: Sequence[Measured], ceilings: Sequence[float]) -> None:
+    record(
+        f"REST, {CLIENTS} connections, arrays of {ARRAY:,} {what}",
+        [run.load.rate for run in found],
+        "/s",
+        at_least(RATE),
+        at_least(RATIO, "ratio"),
+        ceiling=ceilings,
+        p50=[run.load.p50 for run in found],
+        p99=[run.load.p99 for run in found],
+        cpu_us=[run.cpu_us for run in found],
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--arrays", type=int, default=500)
+    options = parser.parse_args()
+    user = prepare()
+    User.objects.filter(pk=user.pk).update(rest_rate=1_000_000)
+    token = credentials(user)["api_token"]
+    loads = {name: load(token, options.arrays, shape) for name, shape in SHAPES.items()}
+    ceilings = []
+    found: dict[str, list[Measured]] = {name: [] for name in loads}
+    with web() as server:
+        for wanted in loads.values():
+            server.measure_stored(wanted._replace(times=WARM_UP))
+        for _ in range(options.runs):
+            ceilings.append(ceiling(user, CLIENTS, options.arrays * ARRAY))
+            for name, wanted in loads.items():
+                found[name].append(server.measure_stored(wanted))
+    for name, runs in found.items():
+        report(name, runs, ceilings)
+    note(f"COPY, {CLIENTS} channels: {sorted(ceilings)[len(ceilings) // 2]:,.0f}/s.")
+    note(f"The generator against a server that only answers: {self_test(loads['values']).rate:,.0f}/s.")
+
+
+if __name__ == "__main__":
+    main()

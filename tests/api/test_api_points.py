@@ -1,0 +1,103 @@
+"""Datapoints of an array, read all at once or one by one: the same come of it."""
+
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from api.parsers import ExactJSONParser
+from api.v2 import points
+from thingscale.lib.clock import now_us
+from thingscale.lib.errors import Refused
+
+ZONE = ZoneInfo("Europe/Berlin")
+ORDINARY = [
+    b'{"value": 12.5}',
+    b'{"value": -0.0, "tag": null, "at": null}',
+    b'{"value": {"temp": 25.1, "humidity": 50}}',
+    b'{"value": {"a": {"b": [1, "x", true, null]}}, "tag": "t1"}',
+    b'{"value": "text \xc3\xa9", "tag": "\xc3\xa9"}',
+    b'{"value": 1, "at": "2026-01-31 13:45:30"}',
+    b'{"value": 1, "at": "2026-01-31T13:45:30.123456+09:00", "other": []}',
+    b'{"value": {}}',
+]
+UNUSUAL = [
+    b'{"value": "text \\u00e9 \\ud83d\\ude00"}',
+    b'{"value": {"%s": 1}}' % (b"[" * 100),
+    b'{"value": 23.40}',  # as it is written
+    b'{"value": 1e400}',
+    b'{"value": "\\\\u0000"}',  # no NUL
+    b'{"value": {"a": %s1%s}}' % (b"[" * 31, b"]" * 31),
+    b'{"value": [%s]}' % b",".join([b"{}"] * 40),
+]
+FAULTS = [
+    b"1",
+    b'"value"',
+    b"[]",
+    b"{}",
+    b'{"value": true}',
+    b'{"value": null}',
+    b'{"value": []}',
+    b'{"value": "\\u0000"}',
+    b'{"value": {"\\u0000": 1}}',
+    b'{"value": {"a": %s1%s}}' % (b"[" * 32, b"]" * 32),
+    b'{"value": "%s"}' % (b"x" * points.MAX_VALUE),
+    b'{"value": 1, "tag": 5}',
+    b'{"value": 1, "tag": {}}',
+    b'{"value": 1, "tag": ""}',
+    b'{"value": 1, "tag": "a/b"}',
+    b'{"value": 1, "at": 5}',
+    b'{"value": 1, "at": []}',
+    b'{"value": 1, "at": "yesterday"}',
+    b'{"value": 1, "at": "1999-12-31T23:59:59Z"}',
+    b'{"value": 1, "at": "2999-12-31T23:59:59Z"}',
+    b'{"value": "\\ud800"}',
+]
+
+
+def read(*items: bytes) -> Any:
+    return ExactJSONParser().read(b"[" + b",".join(items) + b"]")
+
+
+def outcome(parse: Any) -> Any:
+    try:
+        return parse()
+    except Refused as error:
+        return error.code, error.detail
+
+
+def one_by_one(body: list[Any], now: int) -> Any:
+    return [points._point(item, ZONE, now, index) for index, item in enumerate(body)]
+
+
+@pytest.fixture(autouse=True)
+def now(monkeypatch: pytest.MonkeyPatch) -> int:
+    moment = now_us()
+    monkeypatch.setattr("thingscale.lib.clock.now_us", lambda: moment)
+    return moment
+
+
+@pytest.mark.parametrize("item", ORDINARY)
+def test_the_ordinary_are_read_at_once(item: bytes, now: int) -> None:
+    body = read(ORDINARY[0], item)
+    found = points._ordinary(body, ZONE, now)
+    assert found == one_by_one(body, now) == points.parse(body, ZONE)
+
+
+@pytest.mark.parametrize("item", UNUSUAL)
+def test_the_unusual_are_read_as_before(item: bytes, now: int) -> None:
+    body = read(ORDINARY[0], item)
+    assert outcome(lambda: points.parse(body, ZONE)) == outcome(lambda: one_by_one(body, now))
+
+
+@pytest.mark.parametrize("item", FAULTS)
+def test_a_fault_is_named_with_its_place(item: bytes, now: int) -> None:
+    body = read(*ORDINARY, item, item)
+    assert points._ordinary(body, ZONE, now) is None
+    code, detail = outcome(lambda: points.parse(body, ZONE))
+    assert (code, detail) == outcome(lambda: one_by_one(body, now))
+    assert f"[{len(ORDINARY)}]" in detail
+
+
+def test_an_empty_array_has_no_points() -> None:
+    assert points.parse([], ZONE) == []
