@@ -22,7 +22,7 @@ from common import ROOT, at_least, note, record
 from database import backends, connect, empty, make_like, prepare, target
 from load import Load
 from measuring import Measured, measure
-from processes import MOSQUITTO, gateway, mosquitto, running
+from processes import MOSQUITTO, children, gateway, mosquitto, running
 
 from thingscale.accounts.models import User
 
@@ -59,7 +59,13 @@ def with_gateway(user: User, messages: int) -> Measured:
         publish_to = target(user, port)
         measure(publish_to, Load(CLIENTS, WINDOW, 1000))  # the warm-up
         empty()
-        return measure(publish_to, Load(CLIENTS, WINDOW, messages), gateway=[pid], backends=backends())
+        return measure(
+            publish_to,
+            Load(CLIENTS, WINDOW, messages),
+            gateway=[pid],
+            store=children(pid),
+            backends=backends(),
+        )
 
 
 def main() -> None:

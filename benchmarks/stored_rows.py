@@ -17,7 +17,7 @@ from database import backends, connect, empty, prepare, target
 from django.utils import timezone
 from load import PAYLOAD, Load, Target
 from measuring import Measured, measure
-from processes import gateway
+from processes import children, gateway
 
 from thingscale.accounts.models import User
 from thingscale.streams import partitions
@@ -61,7 +61,7 @@ def fill(channels: Sequence[int], rows: int) -> None:
 
 def measure_empty(publish_to: Target, pid: int, load: Load) -> Measured:
     empty()
-    return measure(publish_to, load, gateway=[pid], backends=backends())
+    return measure(publish_to, load, gateway=[pid], store=children(pid), backends=backends())
 
 
 def measure_all(user: User, load: Load, rows: int, runs: int) -> tuple[list[Measured], list[Measured]]:
@@ -73,7 +73,10 @@ def measure_all(user: User, load: Load, rows: int, runs: int) -> tuple[list[Meas
         found = [measure_empty(publish_to, pid, load) for _ in range(runs)]
         empty()
         fill(channels, rows)
-        full = [measure(publish_to, load, gateway=[pid], backends=backends()) for _ in range(runs)]
+        full = [
+            measure(publish_to, load, gateway=[pid], store=children(pid), backends=backends())
+            for _ in range(runs)
+        ]
         found += [measure_empty(publish_to, pid, load) for _ in range(runs)]
     return found, full
 
