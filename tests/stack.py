@@ -18,6 +18,7 @@ from thingscale.local import ports
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 30
+WEB = ["-m", "uvicorn", "thingscale.asgi:application", "--http", "thingscale.one_write:OneWrite"]
 CELERY = ["worker", "--beat", "--pool", "threads", "--concurrency", "1", "--loglevel", "INFO", "--schedule"]
 
 
@@ -63,7 +64,7 @@ class Stack:
 
     def start(self, name: str) -> None:
         command = {
-            "web": ["-m", "uvicorn", "thingscale.asgi:application", "--port", str(self.http)],
+            "web": [*WEB, "--port", str(self.http)],
             "ingest": ["manage.py", "ingest"],
             "celery": ["-m", "celery", "-A", "thingscale", *CELERY, str(self.logs / "schedule")],
         }[name]

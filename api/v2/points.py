@@ -39,10 +39,11 @@ def _ordinary(body: list[Any], zone: ZoneInfo, now: int) -> list[Point] | None:
     try:
         texts = _texts([item["value"] for item in body])
         tags = [item.get("tag") for item in body]
+        usable = all(tag is None or (type(tag) is str and not bad_tag(tag)) for tag in set(tags))
         moments = {at: _moment(at, zone, now) for at in {item.get("at") for item in body}}
     except (KeyError, TypeError, ValueError):
         return None
-    if texts is None or not all(tag is None or (type(tag) is str and not bad_tag(tag)) for tag in set(tags)):
+    if texts is None or not usable:
         return None
     return list(map(Point, tags, texts, [moments[item.get("at")] for item in body]))
 

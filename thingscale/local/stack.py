@@ -29,6 +29,8 @@ def web_command(config: Config) -> list[str]:
         "--port",
         str(config.http_port),
         "--no-access-log",
+        "--http",
+        "thingscale.one_write:OneWrite",
         "--lifespan",
         "on",
     ]
