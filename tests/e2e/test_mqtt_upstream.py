@@ -1,15 +1,13 @@
 """The upstream broker goes and comes back; and another one in its place."""
 
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from mosquitto import needs_mosquitto, run_mosquitto
 from mqtt_clients import HOST, V5_PAHO, V311_PAHO, Device
 from paho.mqtt.enums import MQTTProtocolVersion
-from stack import Stack, answers, free_port, wait_until
+from stack import Stack, wait_until
 from support import Account
 
 from thingscale.local.servers import Servers
@@ -86,44 +84,35 @@ def test_the_broker_is_killed_and_comes_back(
 
 
 @pytest.fixture(scope="module")
-def mosquitto(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None) -> Iterator[Stack]:
+def behind_mosquitto(django_db_setup: None) -> Iterator[Stack]:
     """A gateway in front of Mosquitto."""
-    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        pytest.skip("mosquitto is not installed")
-    port = free_port()
-    config: Path = tmp_path_factory.mktemp("mosquitto") / "mosquitto.conf"
-    config.write_text(f"listener {port} {HOST}\nallow_anonymous true\nmax_queued_messages 0\n")
-    log = subprocess.DEVNULL
-    config.chmod(0o644)
-    with subprocess.Popen([program, "-c", str(config)], stdout=log, stderr=log) as process:
-        wait_until(lambda: answers(port), what="mosquitto")
+    with run_mosquitto() as port:
         url = f"mqtt://{HOST}:{port}"
         made = Stack(MQTT_URL=url, MQTT5_URL=url)
         made.ensure("ingest")
         yield made
         made.stop()
-        process.terminate()
 
 
+@needs_mosquitto
 @pytest.mark.parametrize("version", VERSIONS)
 def test_mosquitto_in_its_place(
-    mosquitto: Stack, transactional_db: None, account: Account, version: MQTTProtocolVersion
+    behind_mosquitto: Stack, transactional_db: None, account: Account, version: MQTTProtocolVersion
 ) -> None:
     account.device("d1")
     done = {0, 0x10}  # MQTT 5: nobody has subscribed
-    with Device(mosquitto, account, "sender", version) as sender:
+    with Device(behind_mosquitto, account, "sender", version) as sender:
         assert sender.publish("d1/subscribe", b"kept", retain=True) in done
-        with Device(mosquitto, account, "lasting", version, clean=True, expiry=60) as clean:
+        with Device(behind_mosquitto, account, "lasting", version, clean=True, expiry=60) as clean:
             assert clean.subscribe("d1/subscribe") == [1]
             assert sender.publish("d1/subscribe", b"1") == 0
             assert clean.payloads(2) == [b"1", b"kept"]
-        with Device(mosquitto, account, "lasting", version, clean=False, expiry=60) as first:
+        with Device(behind_mosquitto, account, "lasting", version, clean=False, expiry=60) as first:
             assert first.subscribe("json/#", qos=2) == [2]
         for qos in (1, 2):
             assert sender.publish("json/d1", b"%d" % qos, qos) == 0
         assert sender.publish("d1/subscribe", b"", retain=True) in done
-        with Device(mosquitto, account, "lasting", version, clean=False, expiry=60) as second:
+        with Device(behind_mosquitto, account, "lasting", version, clean=False, expiry=60) as second:
             assert second.session_present
             assert sender.publish("json/d1", b"3") == 0
             expected = [b"", b"1", b"2", b"3"] if version == V5_PAHO else [b"1", b"2", b"3"]

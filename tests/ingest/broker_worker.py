@@ -1,27 +1,16 @@
 """Brokers of the user's own, and the worker behind them, for test_broker_mode.py."""
 
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import paho.mqtt.client as mqtt
+from mosquitto import run_mosquitto
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from stack import Stack, answers, free_port, wait_until
+from stack import Stack, wait_until
 
 from thingscale.local.servers import Servers
 
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-CONFIG = """
-listener {port} 127.0.0.1
-allow_anonymous true
-max_inflight_messages 0
-max_queued_messages 0
-persistence false
-"""
 V311, V5 = MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
 
 
@@ -35,19 +24,8 @@ class Broker(NamedTuple):
 
 @contextmanager
 def mosquitto() -> Iterator[Broker]:
-    assert MOSQUITTO
-    folder, port = Path(tempfile.mkdtemp(prefix="thingscale-mosquitto-")), free_port()
-    config = folder / "mosquitto.conf"
-    config.write_text(CONFIG.format(port=port))
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([MOSQUITTO, "-c", str(config)], stdout=log, stderr=log)
-    try:
-        wait_until(lambda: answers(port), 10, "mosquitto")
+    with run_mosquitto() as port:
         yield Broker("mosquitto", port, port)
-    finally:
-        process.terminate()
-        process.wait(10)
-        shutil.rmtree(folder)
 
 
 @contextmanager

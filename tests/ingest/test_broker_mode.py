@@ -4,14 +4,14 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from broker_worker import MOSQUITTO, V5, V311, Broker, Device, Worker, mosquitto, rumqttd
+from broker_worker import V5, V311, Broker, Device, Worker, mosquitto, rumqttd
+from mosquitto import needs_mosquitto
 from stack import wait_until
 from support import Account
 
 from thingscale.devices import models
 
 pytestmark = pytest.mark.e2e
-needs_mosquitto = pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not installed")
 
 
 @pytest.fixture(

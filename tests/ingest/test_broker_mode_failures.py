@@ -5,8 +5,9 @@ import random
 from collections.abc import Callable, Iterator
 
 import pytest
-from broker_worker import MOSQUITTO, V5, V311, Broker, Device, Worker, mosquitto
+from broker_worker import V5, V311, Broker, Device, Worker, mosquitto
 from django.db import connection
+from mosquitto import needs_mosquitto
 from private_place import Place, private_place
 from stack import wait_until
 from support import Account
@@ -14,7 +15,7 @@ from support import Account
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.drill,
-    pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not installed"),
+    needs_mosquitto,
 ]
 
 

@@ -1,0 +1,40 @@
+"""Mosquitto, where it is installed: the broker of an operator's own."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from stack import answers, free_port, wait_until
+
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+CONFIG = """
+listener {port} 127.0.0.1
+allow_anonymous true
+max_inflight_messages 0
+max_queued_messages 0
+persistence false
+"""
+
+needs_mosquitto = pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not installed")
+
+
+@contextmanager
+def run_mosquitto() -> Iterator[int]:
+    """Its port, for all versions of MQTT."""
+    assert MOSQUITTO
+    folder, port = Path(tempfile.mkdtemp(prefix="thingscale-mosquitto-")), free_port()
+    config = folder / "mosquitto.conf"
+    config.write_text(CONFIG.format(port=port))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([MOSQUITTO, "-c", str(config)], stdout=log, stderr=log)
+    try:
+        wait_until(lambda: answers(port), 10, "mosquitto")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+        shutil.rmtree(folder)
