@@ -1,14 +1,18 @@
 """Accounts, and the whole stack on real servers. `make test` starts PostgreSQL, Valkey and a broker."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from browser import chromium
+from django.core.management.commands import flush
+from django.db.backends.base.base import BaseDatabaseWrapper
 from playwright.sync_api import Browser
 from pytest_django import Settings
 from stack import Stack
 from support import Account, make_account
 
+MIGRATED = {"django_content_type", "auth_permission"}  # filled by migrations, and by nobody else
 PBKDF2 = "django.contrib.auth.hashers.PBKDF2PasswordHasher"  # what the web process knows
 
 
@@ -18,6 +22,25 @@ def _quick(settings: Settings) -> None:
     settings.REST_RATE = 1_000_000
     settings.HTTP_RATE = 0
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", PBKDF2]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_flush() -> Iterator[None]:
+    """After a test Django would empty all tables, and write content types and permissions again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flush, "sql_flush", truncate_written)
+        patch.setattr(flush, "emit_post_migrate_signal", lambda *_args, **_named: None)
+        yield
+
+
+def truncate_written(_style: Any, database: BaseDatabaseWrapper, **_options: Any) -> list[str]:
+    """Only the tables that have rows."""
+    names = set(database.introspection.django_table_names(only_existing=True, include_views=False))
+    ask = (f"SELECT '{name}' WHERE EXISTS (SELECT FROM {name})" for name in sorted(names - MIGRATED))
+    with database.cursor() as cursor:
+        cursor.execute(" UNION ALL ".join(ask))
+        written = [name for (name,) in cursor.fetchall()]
+    return [f"TRUNCATE {', '.join(written)} CASCADE"] if written else []
 
 
 @pytest.fixture

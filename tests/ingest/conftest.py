@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from connecting import Connection, raw, view
-from django.db.models.signals import post_migrate
 from feeding import Feed
 from pytest_django import Settings
 
@@ -14,12 +13,6 @@ from thingscale import invalidation
 @pytest.fixture(autouse=True)
 def _quick_passwords(settings: Settings) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
-@pytest.fixture(autouse=True)
-def _quick_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Emptying the tables after a test would otherwise write content types and permissions again."""
-    monkeypatch.setattr(post_migrate, "send", lambda **named: [])
 
 
 @pytest.fixture(autouse=True)
