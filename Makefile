@@ -1,6 +1,7 @@
 # make run    the whole platform on this machine (manage.py up)
 # make test   lint, types, import rules, tests, the drills in their short form
 # make drill  the drills in their long form: kills, stops, full disks, storms, and an exact count after each
+# make bench  all benchmarks, and docs/benchmarks.md of their results; ONLY="idle pages" runs some and prints them
 # make openapi writes api/openapi-v2.yaml again
 # Python 3.11 or later and make are enough. PYTHON=... picks another interpreter for .venv. npm installs what the
 # console's pages load; where there is none, it comes as a wheel.
@@ -47,10 +48,7 @@ openapi: $(VENV)/.installed-dev
 	@$(BIN)/python manage.py write_openapi
 
 bench: $(VENV)/.installed-dev node_modules/.installed-dev
-	@$(BIN)/python manage.py with_servers -- python benchmarks/ingest_mqtt.py
-	@$(BIN)/python manage.py with_servers -- python benchmarks/rest_ranges.py
-	@$(BIN)/python manage.py with_servers -- python benchmarks/pages.py
-	@$(BIN)/python manage.py with_servers --only postgres -- python benchmarks/charts.py
+	@$(BIN)/python benchmarks/suite.py $(ONLY)
 
 # The development requirements include the others.
 $(VENV)/.installed: requirements.txt | $(BIN)/pip

@@ -106,7 +106,7 @@ def record(
     of: str = "COPY",
     p50: Sequence[float] = (),
     p99: Sequence[float] = (),
-    cpu_us: Mapping[str, Sequence[float]] | None = None,
+    cpu_us: Sequence[Mapping[str, float]] = (),
 ) -> None:
     """Each sequence has one figure of each run, and its median counts. `ceiling` is what `of` reached in the
     same runs; p50 and p99 are milliseconds; `cpu_us` is processor time a message, by process."""
@@ -120,7 +120,11 @@ def record(
         of,
         statistics.median(p50) if p50 else None,
         statistics.median(p99) if p99 else None,
-        {process: statistics.median(times) for process, times in (cpu_us or {}).items()},
+        {
+            process: statistics.median(times[process] for times in cpu_us)
+            for times in cpu_us[:1]
+            for process in times
+        },
     )
     print(result.line(), flush=True)
     _append("result", asdict(result))

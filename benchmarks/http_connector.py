@@ -61,14 +61,14 @@ def main() -> None:
         of="a bare ASGI answer",
         p50=[run.load.p50 for run in ours],
         p99=[run.load.p99 for run in ours],
-        cpu_us={name: [run.cpu_us[name] for run in ours] for name in ours[0].cpu_us},
+        cpu_us=[run.cpu_us for run in ours],
     )
     record(
         f"a bare ASGI answer, {CLIENTS} connections",
         [run.load.rate for run in bare],
         p50=[run.load.p50 for run in bare],
         p99=[run.load.p99 for run in bare],
-        cpu_us={"web": [run.web_us for run in bare]},
+        cpu_us=[run.cpu_us for run in bare],
     )
     note(f"The generator against a server that only answers: {self_test(wanted).rate:,.0f}/s.")
 

@@ -87,8 +87,9 @@ class Client(asyncio.Protocol):
 
 
 def content_length(head: bytes) -> int:
-    start = head.index(LENGTH) + len(LENGTH)
-    return int(head[start : head.index(b"\r", start)])
+    """0 where it is not told, as with status 204."""
+    start = head.find(LENGTH)
+    return int(head[start + len(LENGTH) : head.index(b"\r", start + len(LENGTH))]) if start >= 0 else 0
 
 
 async def run(port: int, load: Load) -> Result:

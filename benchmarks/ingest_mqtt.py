@@ -12,21 +12,15 @@ import argparse
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import uvloop
 from common import Bar, at_least, at_most, note, record
-from database import DEVICES, backend, ceiling, count, empty, prepare, target
-from load import Load, Result, Target, run, self_test
-from processes import gateway, processor_seconds
+from database import DEVICES, backends, ceiling, empty, prepare, target
+from load import Load, Target, run, self_test
+from measuring import Measured, measure
+from processes import children, gateway
 
 from thingscale.accounts.models import User
 
 FIXED_RATE, FIXED_SECONDS = 20_000, 10
-
-
-class Measured(NamedTuple):
-    load: Result
-    gateway_us: float  # of processor time, a message
-    backend_us: float  # of the backend that the gateway writes through
 
 
 class Run(NamedTuple):
@@ -44,21 +38,13 @@ def loads(messages: int) -> list[tuple[Load, list[Bar]]]:
     ]
 
 
-def measure(target: Target, pid: int, load: Load) -> Measured:
-    """Checks that every message, and no other, is in the table that was emptied before."""
+def measure_empty(target: Target, pid: int, load: Load) -> Measured:
     empty()
-    worker = backend()
-    before = processor_seconds(pid), processor_seconds(worker)
-    result = uvloop.run(run(target, load))
-    used = processor_seconds(pid) - before[0], processor_seconds(worker) - before[1]
-    stored = count()
-    if stored != load.sent:
-        raise SystemExit(f"{load.sent:,} messages were acknowledged and {stored:,} are stored.")
-    return Measured(result, used[0] / load.sent * 1e6, used[1] / load.sent * 1e6)
+    return measure(target, load, gateway=[pid], store=children(pid), backends=backends())
 
 
 def warm_up(target: Target) -> None:
-    uvloop.run(run(target, Load(DEVICES, 1, 2 * DEVICES)))
+    run(target, Load(DEVICES, 1, 2 * DEVICES))
 
 
 def one_run(user: User, target: Target, pid: int, wanted: Sequence[Load]) -> Run:
@@ -66,7 +52,7 @@ def one_run(user: User, target: Target, pid: int, wanted: Sequence[Load]) -> Run
     channels = sorted({load.clients for load in wanted})
     return Run(
         {number: ceiling(user, number, rows) for number in channels},
-        [measure(target, pid, load) for load in wanted],
+        [measure_empty(target, pid, load) for load in wanted],
     )
 
 
@@ -79,11 +65,7 @@ def report(load: Load, bars: Sequence[Bar], measured: Sequence[Measured], copied
         ceiling=() if load.rate else copied,
         p50=[each.load.p50 for each in measured],
         p99=[each.load.p99 for each in measured],
-        cpu_us={
-            "gateway": [each.gateway_us for each in measured],
-            "backend": [each.backend_us for each in measured],
-            "generator": [each.load.generator_us for each in measured],
-        },
+        cpu_us=[each.cpu_us for each in measured],
     )
 
 
@@ -93,7 +75,7 @@ def report_generator(wanted: Sequence[Load]) -> None:
         " acknowledges, and its processor time a message stands beside each figure."
     )
     for load, result in zip(wanted, self_test(wanted), strict=True):
-        record(f"Generator alone, {load.name}", [result.rate], cpu_us={"generator": [result.generator_us]})
+        record(f"Generator alone, {load.name}", [result.rate], cpu_us=[{"generator": result.generator_us}])
 
 
 def main() -> None:

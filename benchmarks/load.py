@@ -1,4 +1,5 @@
-"""A load generator for MQTT 3.1.1 at QoS 1 and 2: one asyncio process, packets prebuilt, all work a slice.
+"""A load generator for MQTT 3.1.1 at QoS 1 and 2: one process, packets prebuilt, all work a slice, and
+nothing between it and the system's calls, which are most of what it costs.
 
 `python benchmarks/load.py --self-test` drives a server that only acknowledges, and so shows what it could
 drive at most.
@@ -7,7 +8,8 @@ drive at most.
 import argparse
 import asyncio
 import multiprocessing
-import resource
+import select
+import socket
 import sys
 import time
 from collections import deque
@@ -26,8 +28,10 @@ from ingest.mqtt.packets import V311, Connect, Publish
 PAYLOAD = b'{"temp":25.1,"humidity":50}'
 ACK = 4  # bytes of an acknowledgement in MQTT 3.1.1
 PUBACK, PUBREC, PUBREL, PUBCOMP = 0x40, 0x50, 0x62, 0x70
+CONNACK = b"\x20\x02\0\0"
 TICK_SECONDS = 0.001
-LIMIT_SECONDS = 300
+SILENCE_SECONDS = 30
+SEND_BUFFER = 2**18  # bytes: more than a full window
 
 
 @dataclass(frozen=True)
@@ -69,43 +73,33 @@ class Result(NamedTuple):
     started: float  # time.perf_counter() at the first publish
 
 
-class Client(asyncio.Protocol):
-    def __init__(self, target: Target, load: Load, number: int, count: int) -> None:
-        loop = asyncio.get_running_loop()
-        self.connected: asyncio.Future[None] = loop.create_future()
-        self.done: asyncio.Future[None] = loop.create_future()
+class Client:
+    """One connection. A full window fits into its buffer, so that sending never has to wait."""
+
+    def __init__(self, target: Target, load: Load, number: int) -> None:
         self.latencies: list[tuple[float, int]] = []  # seconds, messages
-        self._count, self._window, self._qos = count, load.window, load.qos
+        self._count, self._window, self._qos = load.sent // load.clients, load.window, load.qos
         self._paced = load.rate > 0
         self._cycle = min(65_535, 2 * load.window)  # an id comes again long after its acknowledgement
         self._block, self._size = packets(f"{target.token}/json/bench-{number}", load.qos, self._cycle)
-        self._hello = encode(
-            Connect(V311, f"bench-{number}", True, 0, target.user_id, target.token.encode(), None, {}), V311
-        )
         self._sent = self._answered = self._finished = 0
         self._open: deque[tuple[int, float]] = deque()  # (last message, when it was due) of each write
         self._rest = b""
+        self._socket = socket.create_connection((target.host, target.port), SILENCE_SECONDS)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        token = target.token.encode()
+        hello = Connect(V311, f"bench-{number}", True, 0, target.user_id, token, None, {})
+        self._socket.sendall(encode(hello, V311))
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(self._hello)
+    def wait_connected(self) -> None:
+        answer = self._socket.recv(len(CONNACK), socket.MSG_WAITALL)
+        if answer != CONNACK:
+            raise ConnectionError(f"refused: {answer.hex()}")
+        self._socket.setblocking(False)
 
-    def connection_lost(self, error: Exception | None) -> None:
-        for future in (self.connected, self.done):
-            if not future.done():
-                future.set_exception(error or ConnectionError("closed by the server"))
-
-    def data_received(self, data: bytes) -> None:
-        data = self._rest + data
-        whole = len(data) // ACK * ACK
-        data, self._rest = data[:whole], data[whole:]
-        if not self.connected.done():
-            if data[:4] != b"\x20\x02\0\0":
-                raise ConnectionError(f"refused: {data[:4].hex()}")
-            self.connected.set_result(None)
-            data = data[4:]
-        if data:
-            self._take(data)
+    def fileno(self) -> int:
+        return self._socket.fileno()
 
     def send(self, most: int, due: float) -> int:
         """As many as the window has room for; returns how many."""
@@ -114,41 +108,52 @@ class Client(asyncio.Protocol):
             return 0
         first = self._sent % self._cycle
         last = first + room
-        self._transport.write(self._block[first * self._size : last * self._size])
+        data = self._block[first * self._size : last * self._size]
         if last > self._cycle:
-            self._transport.write(self._block[: (last - self._cycle) * self._size])
+            data += self._block[: (last - self._cycle) * self._size]
+        self._write(data)
         self._sent += room
         self._open.append((self._sent, due))
         return room
 
-    def fill(self) -> None:
-        self.send(self._window, time.perf_counter())
-
-    def close(self) -> None:
-        self._transport.close()
-
-    def _take(self, data: bytes) -> None:
-        kinds = data[::ACK]
-        if self._qos == 1:
-            answered = finished = kinds.count(PUBACK)
-        else:
-            answered, finished = kinds.count(PUBREC), kinds.count(PUBCOMP)
-            if answered:
-                self._transport.write(release(data, answered == len(kinds)))
+    def receive(self) -> int:
+        """Takes acknowledgements, and sends what there is room for then, unless paced. Returns how many
+        messages are finished by it."""
+        data = self._socket.recv(65_536)
+        if self._rest or len(data) % ACK or not data:
+            data = self._whole(data)
+        kinds, now = data[::ACK], time.perf_counter()
+        answered = kinds.count(PUBACK if self._qos == 1 else PUBREC)
+        finished = answered if self._qos == 1 else kinds.count(PUBCOMP)
         if len(kinds) != (answered if self._qos == 1 else answered + finished):
             raise ConnectionError("something else than acknowledgements came in")
         if answered:
-            self._measure(answered)
+            self._measure(answered, now)
+            if self._qos == 2:
+                self._write(release(data, not finished))
         self._finished += finished
-        if self._finished >= self._count:
-            if not self.done.done():
-                self.done.set_result(None)
-        elif finished and not self._paced:
-            self.fill()
+        if finished and not self._paced:
+            self.send(self._window, now)
+        return finished
 
-    def _measure(self, answered: int) -> None:
+    def close(self) -> None:
+        self._socket.close()
+
+    def _write(self, data: bytes) -> None:
+        if self._socket.send(data) != len(data):
+            raise ConnectionError("the system took only a part")
+
+    def _whole(self, data: bytes) -> bytes:
+        if not data:
+            raise ConnectionError("closed by the server")
+        data = self._rest + data
+        whole = len(data) // ACK * ACK
+        self._rest = data[whole:]
+        return data[:whole]
+
+    def _measure(self, answered: int, now: float) -> None:
         """Answers come in the order of sending."""
-        now, until = time.perf_counter(), self._answered + answered
+        until = self._answered + answered
         while self._answered < until:
             last, due = self._open[0]
             step = min(last, until) - self._answered
@@ -178,53 +183,69 @@ def release(data: bytes, only_received: bool) -> bytes:
     return bytes(answer)
 
 
-async def run(target: Target, load: Load) -> Result:
-    clients = await connect(target, load)
-    cpu, started = processor_seconds(), time.perf_counter()
-    finished = asyncio.gather(*(client.done for client in clients))
-    async with asyncio.timeout(LIMIT_SECONDS):
-        if load.rate:
-            await pace(clients, load, started)
-        else:
-            for client in clients:
-                client.fill()
-        await finished
-    seconds, cpu = time.perf_counter() - started, processor_seconds() - cpu
+def run(target: Target, load: Load) -> Result:
+    clients = connect(target, load)
+    cpu, started = time.process_time(), time.perf_counter()
+    drive(clients, load, started)
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     for client in clients:
         client.close()
     p50, p99 = percentiles([pair for client in clients for pair in client.latencies], (0.5, 0.99))
     return Result(load.sent / seconds, p50 * 1e3, p99 * 1e3, cpu / load.sent * 1e6, started)
 
 
-async def connect(target: Target, load: Load) -> list[Client]:
+def connect(target: Target, load: Load) -> list[Client]:
     """A hundred at a time: a thousand at once could overflow the server's backlog."""
-    loop, clients = asyncio.get_running_loop(), []
+    clients: list[Client] = []
     for first in range(0, load.clients, 100):
-        some = [
-            Client(target, load, number, load.total // load.clients)
-            for number in range(first, min(first + 100, load.clients))
-        ]
+        numbers = range(first, min(first + 100, load.clients))
+        some = [Client(target, load, number) for number in numbers]
         for client in some:
-            await loop.create_connection(lambda client=client: client, target.host, target.port)  # type: ignore[misc]
-        async with asyncio.timeout(30):
-            await asyncio.gather(*(client.connected for client in some))
+            client.wait_connected()
         clients += some
     return clients
 
 
-async def pace(clients: Sequence[Client], load: Load, started: float) -> None:
-    """What is due, each millisecond, over the clients in turn. A full window makes a message late, and its
-    latency counts from when it was due."""
-    sent = turn = 0
-    while sent < load.sent:
-        due = min(int((time.perf_counter() - started) * load.rate) + 1, load.sent)
+def drive(clients: Sequence[Client], load: Load, started: float) -> None:
+    """Until every message is finished."""
+    by_file = {client.fileno(): client for client in clients}
+    pace = Pace(clients, load, started) if load.rate else None
+    with select.epoll() as waiting:
+        for file in by_file:
+            waiting.register(file, select.EPOLLIN)
+        if not pace:
+            for client in clients:
+                client.send(load.window, time.perf_counter())
+        left, heard = load.sent, started
+        while left:
+            if pace:
+                pace.send()
+            ready = waiting.poll(TICK_SECONDS if pace else SILENCE_SECONDS, len(clients))
+            for file, _ in ready:
+                left -= by_file[file].receive()
+            now = time.perf_counter()
+            heard = now if ready else heard
+            if now - heard > SILENCE_SECONDS:
+                raise TimeoutError(f"{left:,} messages are not acknowledged.")
+
+
+class Pace:
+    """Sends what is due, over the clients in turn. A full window makes a message late, and its latency counts
+    from when it was due."""
+
+    def __init__(self, clients: Sequence[Client], load: Load, started: float) -> None:
+        self._clients, self._load, self._started = clients, load, started
+        self._sent = self._turn = 0
+
+    def send(self) -> None:
+        rate, total = self._load.rate, self._load.sent
+        due = min(int((time.perf_counter() - self._started) * rate) + 1, total)
         full = 0
-        while sent < due and full < len(clients):
-            one = clients[turn % len(clients)].send(1, started + sent / load.rate)
-            turn += 1
+        while self._sent < due and full < len(self._clients):
+            one = self._clients[self._turn % len(self._clients)].send(1, self._started + self._sent / rate)
+            self._turn += 1
             full = 0 if one else full + 1
-            sent += one
-        await asyncio.sleep(TICK_SECONDS)
+            self._sent += one
 
 
 def percentiles(latencies: list[tuple[float, int]], shares: Sequence[float]) -> list[float]:
@@ -238,11 +259,6 @@ def percentiles(latencies: list[tuple[float, int]], shares: Sequence[float]) -> 
             seen += count
         found.append(seconds)
     return found
-
-
-def processor_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 # The self-test
@@ -259,7 +275,7 @@ class Acknowledger(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self._greeted:  # the client waits for CONNACK: this is CONNECT and nothing else
             self._greeted = True
-            self._transport.write(b"\x20\x02\0\0")
+            self._transport.write(CONNACK)
             return
         data = self._rest + data
         size = data[1] + 2
@@ -290,7 +306,7 @@ def self_test(loads: Sequence[Load]) -> list[Result]:
     server.start()
     try:
         target = Target("127.0.0.1", port.get(timeout=20), "U000001", "0" * 32)
-        return [uvloop.run(run(target, load)) for load in loads]
+        return [run(target, load) for load in loads]
     finally:
         server.terminate()
         server.join()

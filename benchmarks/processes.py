@@ -25,12 +25,16 @@ allow_anonymous true
 max_inflight_messages 0
 max_queued_messages 0
 persistence false
+log_type error
 """
 
 
 @contextmanager
-def running(command: Sequence[str], **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment)
+def running(
+    command: Sequence[str], stdout: int | None = None, /, **environment: str
+) -> Iterator["subprocess.Popen[bytes]"]:
+    own = {"THINGSCALE_LOG_LEVEL": "WARNING", **environment}
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stdout=stdout)
     try:
         yield process
     finally:
@@ -50,11 +54,12 @@ def gateway() -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def broker_worker(port: int) -> Iterator[int]:
-    """`manage.py ingest` behind the broker at that port; its process id. Messages that come before it has
-    subscribed are lost: send one until it is stored."""
-    url = f"mqtt://{HOST}:{port}"
+    """Behind the broker at that port; its process id. It opens its page of metrics when it has subscribed."""
+    url, metrics = f"mqtt://{HOST}:{port}", ports.free_port()
     own = {"THINGSCALE_INGEST": "broker", "MQTT_URL": url, "MQTT5_URL": url}
+    own["THINGSCALE_METRICS_PORT"] = str(metrics)
     with running([sys.executable, "manage.py", "ingest"], **own) as process:
+        wait_for(metrics, process)
         yield process.pid
 
 
@@ -84,6 +89,26 @@ def wait_until(condition: Callable[[], object], seconds: float, pause: float = 0
         if time.monotonic() > deadline:
             raise SystemExit(f"Waited {seconds:.0f} s in vain.")
         time.sleep(pause)
+
+
+def children(pid: int) -> list[int]:
+    """Of the gateway: its store."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+class Used:
+    """Processor time from now on."""
+
+    def __init__(self, **pids: Sequence[int]) -> None:
+        self._pids = pids
+        self._before = self._now()
+
+    def us(self, messages: int) -> dict[str, float]:
+        """Microseconds a message, by process."""
+        return {name: (now - self._before[name]) / messages * 1e6 for name, now in self._now().items()}
+
+    def _now(self) -> dict[str, float]:
+        return {name: sum(map(processor_seconds, pids)) for name, pids in self._pids.items()}
 
 
 def processor_seconds(pid: int) -> float:

@@ -58,7 +58,7 @@ def report(what: str, found: Sequence[Measured], ceilings: Sequence[float]) -> N
         ceiling=ceilings,
         p50=[run.load.p50 for run in found],
         p99=[run.load.p99 for run in found],
-        cpu_us={name: [run.cpu_us[name] for run in found] for name in found[0].cpu_us},
+        cpu_us=[run.cpu_us for run in found],
     )
 
 

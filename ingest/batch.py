@@ -1,7 +1,7 @@
 """One batch of messages in one transaction: route, hold, reject, store."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -49,9 +49,18 @@ class Batch:
         self._route_known()
 
     @property
-    def repeats(self) -> bool:
-        """Whether something of it may be in a batch that another process is writing."""
-        return any(self.items[place].raw.repeated for place in self._slow)
+    def repeats(self) -> list[int]:
+        """Dedupe keys of what another process may have without knowing that it is sent again."""
+        slow = (self.items[place].raw for place in self._slow)
+        return [raw.dedupe for raw in slow if raw.repeated and raw.connected_at and raw.dedupe is not None]
+
+    def doubting(self, places: Collection[int]) -> "Batch":
+        """The same, of which these may be stored already."""
+        items = [
+            item._replace(raw=item.raw._replace(repeated=True)) if place in places else item
+            for place, item in enumerate(self.items)
+        ]
+        return Batch(items, self._router)
 
     @property
     def ordinary(self) -> list[streams.Row]:
@@ -101,7 +110,7 @@ class Batch:
         """The hot path: a known device, with a known tag or none, and no doubt about repetition."""
         known, tags, rows = self._router.devices, self._router.tags, self.rows
         for place, (raw, value, reason) in enumerate(self.items):
-            user, device_id, tag, kind, _, received_at, dedupe, repeated, _, _ = raw
+            user, device_id, tag, kind, _, received_at, dedupe, repeated, _, _, _ = raw
             route = known.get((user, device_id))
             if route is None or route.channel is None or reason or repeated or kind is Kind.STATE:
                 self._slow.append(place)

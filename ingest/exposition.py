@@ -17,6 +17,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from ingest.message import Status
 from ingest.service import Ingest
+from ingest.store import RemoteIngest
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ READ_SECONDS = 5
 class Figures:
     """A collector, as prometheus_client asks for. Counters begin at 0 with the process."""
 
-    def __init__(self, ingest: Ingest, gauges: Gauges) -> None:
+    def __init__(self, ingest: Ingest | RemoteIngest, gauges: Gauges) -> None:
         self._ingest = ingest
         self._pipeline = ingest.pipeline
         self._gauges = gauges
@@ -73,7 +74,7 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 class Page:
     """Port 0: none. A port that is taken is said once and does not stop the process."""
 
-    def __init__(self, port: int, ingest: Ingest, gauges: Gauges = dict) -> None:
+    def __init__(self, port: int, ingest: Ingest | RemoteIngest, gauges: Gauges = dict) -> None:
         self._port = port
         self._ingest = ingest
         self._registry = CollectorRegistry(auto_describe=False)

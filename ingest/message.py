@@ -41,6 +41,7 @@ class RawMessage(NamedTuple):
     repeated: bool = False  # the sender says that it may have sent this before
     refused: Reason | None = None  # by the connector: to be recorded only
     source: str = ""  # the topic's tail, where it is not a known one
+    connected_at: float = 0.0  # monotonic; 0: no connection, and if it is `repeated`, all its copies are
 
 
 class Status(StrEnum):

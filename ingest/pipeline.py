@@ -25,7 +25,7 @@ from ingest.decode import Undecodable, decode
 from ingest.message import Outcome, RawMessage, Reason, Status
 from ingest.metrics import Metrics
 from ingest.router import Router
-from thingscale.streams import journal
+from thingscale.streams import journal, repeats
 from thingscale.streams.writer import Partitions
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,35 @@ class Limits(NamedTuple):
     bytes: int
 
 
+class Bounded:
+    """Counts what waits for storage."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.queued = 0  # messages
+        self.queued_bytes = 0
+
+    @property
+    def full(self) -> bool:
+        return self.queued >= self._limits.messages or self.queued_bytes >= self._limits.bytes
+
+    @property
+    def nearly_empty(self) -> bool:
+        """Room enough for those who stopped at `full` to go on."""
+        return self.queued < self._limits.messages // 2 and self.queued_bytes < self._limits.bytes // 2
+
+    def take(self, messages: Sequence[RawMessage]) -> int:
+        """Returns their size."""
+        size = sum(map(len, map(_PAYLOAD, messages)))
+        self.queued += len(messages)
+        self.queued_bytes += size
+        return size
+
+    def release(self, messages: int, size: int) -> None:
+        self.queued -= messages
+        self.queued_bytes -= size
+
+
 class Submission:
     """Messages of one caller, answered together."""
 
@@ -87,7 +116,7 @@ def run_all(completions: list[Completion]) -> None:
             log.exception("A connector failed to take its answer")
 
 
-class Pipeline:
+class Pipeline(Bounded):
     """`connect` opens the writer's psycopg connection (autocommit); `dispatch` carries answers to the
     caller's thread; `first_contact` is told the primary keys of devices just created."""
 
@@ -100,20 +129,19 @@ class Pipeline:
         dispatch: Dispatch = run_all,
         first_contact: Callable[[list[int]], None] = lambda devices: None,
     ) -> None:
+        super().__init__(limits)
         self.metrics = Metrics()
         self._connect = connect
         self._router = router
-        self._limits = limits
         self._dispatch = dispatch
         self._first_contact = first_contact
         self._queue: deque[Submission] = deque()
-        self._queued_messages = 0
-        self._queued_bytes = 0
         self._wakeup = threading.Condition()
         self._stopping = False
         self._give_up = threading.Event()
         self._writer = uuid.uuid4()
         self._sequence = 0
+        self._elsewhere = repeats.Elsewhere(self._writer)
         self._partitions = Partitions()
         self._activity = Activity()
         self._connection: psycopg.Connection | None = None
@@ -125,28 +153,8 @@ class Pipeline:
         self._thread.start()
 
     @property
-    def full(self) -> bool:
-        return self._queued_messages >= self._limits.messages or self._queued_bytes >= self._limits.bytes
-
-    @property
-    def queued(self) -> int:
-        return self._queued_messages
-
-    @property
-    def queued_bytes(self) -> int:
-        return self._queued_bytes
-
-    @property
     def running(self) -> bool:
         return self._thread.is_alive()
-
-    @property
-    def nearly_empty(self) -> bool:
-        """Room enough for those who stopped at `full` to go on."""
-        return (
-            self._queued_messages < self._limits.messages // 2
-            and self._queued_bytes < self._limits.bytes // 2
-        )
 
     def accept(self, messages: Sequence[RawMessage], done: Done) -> Submission:
         """Queues messages; `done` gets their outcomes, in order, once they are committed.
@@ -154,11 +162,9 @@ class Pipeline:
         if self.full or self._stopping:
             raise QueueFull
         items = [prepare(message) for message in messages]
-        submission = Submission(items, done, sum(map(len, map(_PAYLOAD, messages))))
         with self._wakeup:
+            submission = Submission(items, done, self.take(messages))
             self._queue.append(submission)
-            self._queued_messages += len(items)
-            self._queued_bytes += submission.size
             self._wakeup.notify()
         return submission
 
@@ -170,7 +176,7 @@ class Pipeline:
         self._thread.join(seconds)
         self._give_up.set()
         self._thread.join(LAST_SECONDS)
-        return not self._queued_messages
+        return not self.queued
 
     # Writer thread
 
@@ -217,8 +223,8 @@ class Pipeline:
 
     def _release(self, submissions: list[Submission]) -> None:
         with self._wakeup:
-            self._queued_messages -= sum(len(submission.items) for submission in submissions)
-            self._queued_bytes -= sum(submission.size for submission in submissions)
+            for submission in submissions:
+                self.release(len(submission.items), submission.size)
 
     def _store(self, submissions: list[Submission]) -> None:
         started = time.monotonic()
@@ -259,22 +265,36 @@ class Pipeline:
         connection = self._connected()
         batch = Batch(items, self._router)
         self._partitions.ensure(connection, list(map(_RECEIVED_AT, map(_RAW, items))))
-        if batch.repeats:
-            journal.wait_for_others(connection)
+        if again := batch.repeats:
+            repeats.announce(connection, self._writer, again)
         self._sequence += 1
+        doubtful: dict[int, int | None] = {}
         try:
             with connection.transaction(), connection.cursor() as cursor:
-                journal.mark(cursor, self._writer, self._sequence)
+                announced = journal.mark(cursor, self._writer, self._sequence, self._elsewhere.seen)
+                self._elsewhere.catch_up(cursor, announced)
+                if doubtful := self._doubtful(items):
+                    batch = batch.doubting(doubtful)
                 batch.write(cursor)
         except (psycopg.OperationalError, psycopg.InterfaceError):
             if not self._was_committed():
                 raise
+        self._elsewhere.settled(doubtful.values())
         batch.learn()
         self._activity.note(batch)
         if batch.first_contacts:
             self._first_contact(batch.first_contacts)
         told.tell(batch)
         return batch.outcomes
+
+    def _doubtful(self, items: list[Item]) -> dict[int, int | None]:
+        """Places and dedupe keys of what another process has got again, as nothing in it says."""
+        times = self._elsewhere.times
+        return {
+            place: raw.dedupe
+            for place, (raw, _, _) in enumerate(items if times else ())
+            if raw.connected_at < times.get(raw.dedupe, -1.0) and not raw.repeated
+        }
 
     def _commit_halves(self, items: list[Item], error: Exception) -> list[Outcome] | None:
         """Finds the poison row: the rest of the batch is stored, and it is recorded as rejected."""
@@ -302,7 +322,13 @@ class Pipeline:
 
     def _connected(self) -> psycopg.Connection:
         if self._connection is None:
-            self._connection = self._connect()
+            connection = self._connect()
+            try:
+                self._elsewhere.enter(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
         return self._connection
 
     def _disconnect(self, forget: bool = False) -> None:

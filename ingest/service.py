@@ -25,7 +25,10 @@ class Ingest:
     """`on_change` also hears of each change, in the listener's thread."""
 
     def __init__(
-        self, dispatch: Dispatch = run_all, on_change: Callable[[Change | None], None] = lambda change: None
+        self,
+        dispatch: Dispatch = run_all,
+        on_change: Callable[[Change | None], None] = lambda change: None,
+        limits: Limits | None = None,
     ) -> None:
         self.router = Router()
         self.grants = Grants()
@@ -34,7 +37,7 @@ class Ingest:
         self.pipeline = Pipeline(
             connect,
             self.router,
-            limits=Limits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES),
+            limits=limits or Limits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES),
             dispatch=dispatch,
             first_contact=self._activation.ask,
         )

@@ -4,7 +4,6 @@ Django's WSGI handler.
 Django's own ASGI handler is 8 to 15 times slower than its WSGI handler (docs/decisions/0003-asgi.md).
 """
 
-import gc
 import os
 
 import django
@@ -14,6 +13,7 @@ django.setup()
 
 from ingest import http  # noqa: E402
 from ingest.asgi import Connector, Receive, Scope, Send  # noqa: E402
+from thingscale.lib.collecting import settle  # noqa: E402
 from thingscale.live import routing  # noqa: E402
 from thingscale.wsgi import application as wsgi  # noqa: E402
 from thingscale.wsgi_threads import WSGIThreads  # noqa: E402
@@ -39,8 +39,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 async def _lifespan(receive: Receive, send: Send) -> None:
     await receive()
     _connector.start()
-    gc.freeze()  # as in the ingest process: what is there now stays, and need not be looked at again
-    gc.set_threshold(50_000, 20, 100)
+    settle()
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await _connector.stop()

@@ -6,6 +6,7 @@ from celery import Celery
 from celery.signals import worker_ready
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # they load all views, 15 MB that a worker never needs
 app = Celery("thingscale")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -65,6 +66,7 @@ class BrokerWorker:
         self._unknown: dict[str, list[Waiting]] = {}  # by token
         self._asking: set[asyncio.Task[None]] = set()
         self._flushing = False
+        self._connected_at = 0.0
         self._due: dict[int, bytes] = {}  # packet id -> its acknowledgement, empty until committed; in order
         self._client = self._make_client(client_id)
         self._connecting: asyncio.Task[None] | None = None
@@ -100,6 +102,7 @@ class BrokerWorker:
 
     def _connected(self, connected: Any, *_: Any) -> None:
         self._due.clear()
+        self._connected_at = time.monotonic()
         for name, filter_ in FILTERS.items():
             connected.subscribe(f"$share/{self._group}-{name}/{filter_}", qos=2)
         log.info("Subscribed at %s:%d", *self._address[:2])
@@ -173,6 +176,7 @@ class BrokerWorker:
             publish.dup,
             target.refused,
             rest[:200] if target.refused else "",
+            self._connected_at,
         )
 
     def _queue(self, message: RawMessage, publish: Publish, connection: Any) -> None:

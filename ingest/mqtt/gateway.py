@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +25,8 @@ from ingest.mqtt.presence import PresenceWriter
 from ingest.mqtt.properties import Property
 from ingest.mqtt.publisher import Publisher
 from ingest.mqtt.session import NEVER, Session
-from ingest.pipeline import Completion, run_all
-from ingest.service import Ingest, connect
+from ingest.service import connect
+from ingest.store import RemoteIngest
 from thingscale.devices import actions
 from thingscale.devices.models import DurableSession
 from thingscale.devices.presence import Presence
@@ -50,10 +51,11 @@ class Kept(NamedTuple):
 
 
 class Gateway:
-    def __init__(self) -> None:
+    def __init__(self, store: socket.socket) -> None:
+        """`store`: the connection to the store's process."""
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
-        self.ingest = Ingest(self._dispatch, self._changed)
+        self.ingest = RemoteIngest(store, self._changed)
         self.grants: Grants = self.ingest.grants
         self.allow_anonymous: bool = settings.ALLOW_ANONYMOUS
         self.publisher = Publisher()
@@ -72,7 +74,7 @@ class Gateway:
     # Life
 
     async def start(self) -> None:
-        self.ingest.start()
+        await self.ingest.start()
         await self._in_thread(self._load_durable)
         self._presence.start()
         await self.publisher.start()
@@ -91,7 +93,7 @@ class Gateway:
         for session in list(self._sessions):
             session.fail(ReasonCode.SERVER_SHUTTING_DOWN, "shutting down")  # and its will is due
         self.handover.flush()
-        drained = await asyncio.to_thread(self.ingest.stop, max(deadline - self.now(), 1.0))
+        drained = await self.ingest.stop(max(deadline - self.now(), 1.0))
         await asyncio.sleep(LAST_SECONDS)  # what tells subscribers is on its way
         await self.publisher.stop()
         await asyncio.to_thread(self._presence.stop)
@@ -294,11 +296,6 @@ class Gateway:
 
     def forward(self, aim: Aim, payload: bytes, qos: int, retain: bool) -> None:
         self.publisher.publish(f"{aim.user_id}/{aim.rest}", payload, qos, retain)
-
-    def _dispatch(self, completions: list[Completion]) -> None:
-        """In the writer's thread: one wake-up of the loop a commit."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(run_all, completions)
 
     # Changes of tokens, and durable sessions in the database
 

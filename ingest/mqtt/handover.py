@@ -8,6 +8,7 @@ from itertools import chain
 from ingest.message import Outcome
 from ingest.mqtt.inbound import Chunk, share_out
 from ingest.pipeline import Pipeline, QueueFull
+from ingest.store import Store
 
 RETRY_SECONDS = 0.02  # how often what waits for room in the queue is offered again
 GATHER_MESSAGES = 500  # that go on together, with the read that reaches this
@@ -17,7 +18,7 @@ GATHER_BYTES = 256 * 1024  # of payload, the same
 class Handover:
     """`relax` is called when sessions may be read again."""
 
-    def __init__(self, pipeline: Pipeline, relax: Callable[[], None]) -> None:
+    def __init__(self, pipeline: Pipeline | Store, relax: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._pipeline = pipeline
         self._relax = relax

@@ -2,6 +2,7 @@
 
 import logging
 import struct
+import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import xxhash
@@ -119,6 +120,7 @@ class Inbound:
 
     def __init__(self, session: "Session") -> None:
         self._session = session
+        self._connected_at = time.monotonic()
         self._chunk = Chunk(self)
         self._aims: dict[bytes, Aim] = {}
         self._aliases: dict[int, str] = {}
@@ -167,7 +169,8 @@ class Inbound:
         dedupe = xxhash.xxh3_64_intdigest(key, self.seed) - 2**63 if qos else None
         kind, device_id, tag, refused = aim.target
         source = aim.rest[:200] if refused else ""
-        raw = (aim.user, device_id, tag, kind, payload, now_us(), dedupe, dup, refused, source)
+        now, since = now_us(), self._connected_at
+        raw = (aim.user, device_id, tag, kind, payload, now, dedupe, dup, refused, source, since)
         self._chunk.add(_new(RawMessage, raw), sent)
 
     def flush(self) -> None:

@@ -104,6 +104,7 @@ class Sender:
         self._port = port or self._port
         if self._writer:
             self._writer.transport.abort()
+            self._writer = None
 
     async def _session(self) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)

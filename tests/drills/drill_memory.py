@@ -12,9 +12,17 @@ from stack import Stack
 
 
 def resident(stack: Stack, name: str) -> int:
-    """Bytes."""
-    status = Path(f"/proc/{stack.processes[name].pid}/status").read_text()
-    match = re.search(r"VmRSS:\s+(\d+) kB", status)
+    """Bytes, of a process and its children."""
+    return sum(map(_resident, _family(stack.processes[name].pid)))
+
+
+def _family(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(each for child in children for each in _family(int(child)))]
+
+
+def _resident(pid: int) -> int:
+    match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert match
     return int(match[1]) * 1024
 

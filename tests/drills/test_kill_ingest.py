@@ -1,9 +1,11 @@
 """kill -9 and SIGTERM of the ingest process under load: every message is stored, none twice."""
 
 import asyncio
+import os
 import random
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -107,6 +109,50 @@ def test_kill_9_at_qos_2(stack: Callable[..., Stack], account: Account) -> None:
 
     asyncio.run(drill())
     assert stored(account) == (3000, 3000, 0, 2999)
+
+
+def store_of(gateway: int) -> int:
+    """The process id of the store, the only child of the gateway."""
+    (child,) = Path(f"/proc/{gateway}/task/{gateway}/children").read_text().split()
+    return int(child)
+
+
+def ended(pid: int) -> bool:
+    """Gone, or waiting to be reaped by the first process of the machine, as what has lost its parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_kill_9_of_the_store(stack: Callable[..., Stack], account: Account) -> None:
+    """The gateway ends with it, and is started again."""
+    running = stack("ingest")
+    account.device("d1")
+    chance = random.Random()
+    gate = Gate(3000, 0)
+    load = make_load(running.mqtt, account, gate)
+
+    async def drill() -> None:
+        async with load.flowing(30):
+            for _ in range(3):
+                gate.open(1000)
+                await moment(load, chance)
+                process = running.processes["ingest"]
+                os.kill(store_of(process.pid), signal.SIGKILL)
+                assert await asyncio.to_thread(process.wait, 10) == 1
+                await asyncio.to_thread(running.ensure, "ingest")
+
+    asyncio.run(drill())
+    assert stored(account) == (3000, 3000, 0, 2999)
+
+
+def test_the_store_ends_with_the_gateway(stack: Callable[..., Stack]) -> None:
+    running = stack("ingest")
+    store = store_of(running.processes["ingest"].pid)
+    assert not ended(store)
+    running.kill("ingest")
+    wait_until(lambda: ended(store), 5, "the end of the store")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ Flow = Callable[[Place, Mix], Coroutine[Any, Any, None]]
 
 BACK = ("devices", "0003")  # what came after it is a table that ingest does not need
 LOCK_SECONDS = 3
-ALTERED = ("devices_device", "streams_channel", "streams_latest", "datapoint")
+ALTERED = ("devices_device", "streams_channel", "streams_latest", "streams_journal", "datapoint")
 
 
 def alter(url: str, table: str) -> None:

@@ -65,12 +65,6 @@ async def move_about(mix: Mix, ports: list[int], chance: random.Random) -> None:
                     sender.move(chance.choice(ports))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="what a live process still has to read or store is stored twice if its client moves to another"
-    " (docs/decisions/0009-sent-again.md)",
-)
 def test_clients_move_under_load(place: Place, second: Stack) -> None:
     seed = time.time_ns()
     log.info("seed %d", seed)

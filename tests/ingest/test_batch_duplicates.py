@@ -22,7 +22,7 @@ def known(account: Account) -> Account:
 
 
 def numbered(account: Account, number: int, **fields: Any) -> RawMessage:
-    return message(account, str(number), dedupe=number, **fields)
+    return message(account, str(number), dedupe=number, connected_at=1.0, **fields)
 
 
 def again(account: Account, number: int, **fields: Any) -> RawMessage:

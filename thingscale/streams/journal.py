@@ -11,13 +11,25 @@ from uuid import UUID
 import psycopg
 
 
-def mark(cursor: psycopg.Cursor, writer: UUID, batch: int) -> None:
+def enter(connection: psycopg.Connection, writer: UUID) -> None:
+    """Before the first batch, for others to see the row that they have to wait for."""
+    connection.execute(
+        "INSERT INTO streams_journal (writer, batch, at) VALUES (%s, 0, now()) ON CONFLICT DO NOTHING",
+        [writer],
+    )
+
+
+def mark(cursor: psycopg.Cursor, writer: UUID, batch: int, repeats: int = 0) -> int:
+    """Returns the last announcement of repeats.py to this writer, who has read those until `repeats`."""
     cursor.execute(
-        "INSERT INTO streams_journal AS j (writer, batch, at) VALUES (%s, %s, now())"
-        " ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, at = excluded.at",
-        [writer, batch],
+        "INSERT INTO streams_journal AS j (writer, batch, at, repeats) VALUES (%s, %s, now(), %s)"
+        " ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, at = excluded.at RETURNING repeats",
+        [writer, batch, repeats],
         prepare=True,
     )
+    row = cursor.fetchone()
+    assert row
+    return int(row[0])
 
 
 def committed(connection: psycopg.Connection, writer: UUID, batch: int) -> bool:
@@ -27,10 +39,16 @@ def committed(connection: psycopg.Connection, writer: UUID, batch: int) -> bool:
     return row is not None and row[0] >= batch
 
 
+def lock_all(cursor: psycopg.Cursor) -> None:
+    """Once the batches that are being written now are visible; until COMMIT, no other begins."""
+    cursor.execute("SELECT FROM streams_journal ORDER BY writer FOR UPDATE")
+
+
 def wait_for_others(connection: psycopg.Connection) -> None:
     """Until the batches that are being written now are visible. Outside of a transaction: whoever kept these
     locks while writing would meet the others' batches in a deadlock."""
-    connection.execute("SELECT FROM streams_journal ORDER BY writer FOR UPDATE")
+    with connection.cursor() as cursor:
+        lock_all(cursor)
 
 
 def forget(connection: psycopg.Connection, writer: UUID) -> None:

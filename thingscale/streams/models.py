@@ -3,7 +3,9 @@
 from typing import ClassVar
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from thingscale.streams.querysets import ChannelQuerySet, LatestQuerySet
@@ -75,6 +77,15 @@ class Journal(models.Model):
     writer = models.UUIDField(primary_key=True)
     batch = models.BigIntegerField()
     at = models.DateTimeField()
+    repeats = models.BigIntegerField(db_default=0)  # the last Repeated that is meant for this writer
+
+
+class Repeated(models.Model):
+    """Dedupe keys of messages that were sent again; see repeats.py."""
+
+    writer = models.UUIDField()
+    at = models.DateTimeField(db_default=Now())
+    keys = ArrayField(models.BigIntegerField())
 
 
 class Rollup(models.Model):

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from celery import shared_task
 
 from thingscale.devices.models import ActivationRule, Device
-from thingscale.streams import actions, closing, retention, rollups
+from thingscale.streams import actions, closing, repeats, retention, rollups
 
 
 @shared_task(name="streams.make_partitions")
@@ -17,6 +17,7 @@ def make_partitions() -> None:
 def drop_expired() -> None:
     retention.drop_expired()
     retention.drop_empty_partitions()
+    repeats.forget_old()
 
 
 @shared_task(name="streams.purge_deleted_channels")

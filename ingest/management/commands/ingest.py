@@ -1,8 +1,9 @@
 import asyncio
-import gc
 import resource
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import uvloop
@@ -10,15 +11,18 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
+from ingest import store_process
 from ingest.exposition import Page
 from ingest.mqtt.broker import BrokerWorker
 from ingest.mqtt.gateway import Gateway
 from ingest.service import Ingest
+from ingest.store import RemoteIngest
+from thingscale.lib.collecting import settle
 
 
 class Service(Protocol):
-    ingest: Ingest
-
+    @property
+    def ingest(self) -> Ingest | RemoteIngest: ...
     def gauges(self) -> dict[str, int]: ...
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
@@ -29,10 +33,15 @@ class Command(BaseCommand):
         "Takes what devices publish: as the MQTT gateway, or with THINGSCALE_INGEST=broker behind a broker."
     )
 
+    requires_system_checks = ()  # they load all views, 15 MB that this process never needs
+
     def handle(self, *args: Any, **options: Any) -> None:
         raise_open_files()
         try:
-            uvloop.run(serve())
+            if settings.INGEST_MODE == "broker":
+                uvloop.run(serve(BrokerWorker))
+            else:
+                uvloop.run(serve(partial(Gateway, store_process.start())))
         except OSError as error:
             raise CommandError(f"Can't listen: {error.strerror or error}.") from None
         except Error as error:
@@ -47,9 +56,9 @@ def raise_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-async def serve() -> None:
+async def serve(make: Callable[[], Service]) -> None:
     """Until SIGTERM or SIGINT; a second one ends at once."""
-    service: Service = BrokerWorker() if settings.INGEST_MODE == "broker" else Gateway()
+    service = make()
     page = Page(settings.METRICS_PORT, service.ingest, service.gauges)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -63,8 +72,7 @@ async def serve() -> None:
         loop.add_signal_handler(number, leave)
     await service.start()
     page.start()
-    gc.freeze()  # what is there now stays; without this a third of the time would go into looking at it again
-    gc.set_threshold(50_000, 20, 100)
+    settle()
     await stop.wait()
     await service.stop()
     page.stop()

@@ -1,0 +1,85 @@
+"""Messages and their outcomes as bytes, between the gateway's process and the store's. Pure.
+
+`marshal` is fast and knows plain values only, in the form of this Python version: the two processes are one
+program, so that is enough.
+"""
+
+import marshal
+import struct
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from typing import Any
+
+from ingest.message import STORED, Kind, Outcome, RawMessage, Reason, Status
+
+PLAIN = 2  # marshal's version without references, to look for which would cost more than they save
+LENGTH = struct.Struct(">I")
+
+_KIND = RawMessage._fields.index("kind")
+_REFUSED = RawMessage._fields.index("refused")
+_KINDS = {kind.value: kind for kind in Kind}
+_NAMES = {kind: kind.value for kind in Kind}
+
+Answer = tuple[int, list[tuple[str, str | None]] | None]  # number of a submission; None: all stored
+Columns = Sequence[Sequence[Any]]  # messages by field
+Figures = tuple[dict[str, int], int, int, float, int, float]  # as Metrics has them
+
+
+def frame(value: Any) -> bytes:
+    """A value with its length in front."""
+    data = marshal.dumps(value, PLAIN)
+    return LENGTH.pack(len(data)) + data
+
+
+class Frames:
+    """Cuts what comes in."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        self._rest += data
+        start = 0
+        while len(self._rest) - start >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(self._rest, start)
+            end = start + LENGTH.size + length
+            if end > len(self._rest):
+                break
+            yield marshal.loads(self._rest[start + LENGTH.size : end])  # noqa: S302  from our own process
+            start = end
+        del self._rest[:start]
+
+
+def columns(messages: Sequence[RawMessage]) -> Columns:
+    """By field, since nothing that runs message by message is as fast."""
+    fields: list[tuple[Any, ...]] = list(zip(*messages, strict=True))
+    fields[_KIND] = tuple(map(_NAMES.__getitem__, fields[_KIND]))
+    fields[_REFUSED] = tuple([reason and reason.value for reason in fields[_REFUSED]])
+    return fields
+
+
+def messages(fields: Columns) -> list[RawMessage]:
+    by_field = list(fields)
+    by_field[_KIND] = list(map(_KINDS.__getitem__, by_field[_KIND]))
+    by_field[_REFUSED] = [reason and Reason(reason) for reason in by_field[_REFUSED]]
+    return list(map(tuple.__new__, repeat(RawMessage), zip(*by_field, strict=True)))  # its own way is slower
+
+
+def answer(number: int, outcomes: Sequence[Outcome]) -> Answer:
+    if outcomes.count(STORED) == len(outcomes):
+        return number, None
+    return number, [(status.value, reason and reason.value) for status, reason in outcomes]
+
+
+def outcomes(told: list[tuple[str, str | None]] | None, count: int) -> list[Outcome]:
+    """Of `count` messages."""
+    if told is None:
+        return [STORED] * count
+    return [_outcome(status, reason) for status, reason in told]
+
+
+def _outcome(status: str, reason: str | None) -> Outcome:
+    """STORED is compared by identity where it is fast."""
+    if reason is None and status == Status.STORED:
+        return STORED
+    return Outcome(Status(status), Reason(reason) if reason else None)

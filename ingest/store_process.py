@@ -1,0 +1,103 @@
+"""The store's process: the pipeline, at the other end of a socket pair from the gateway (store.py)."""
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from typing import NoReturn, cast
+
+from django.db import connections
+
+from ingest.exchange import Answer, Columns, Figures, Frames, answer, frame, messages
+from ingest.message import Outcome
+from ingest.metrics import Metrics
+from ingest.pipeline import Completion, Limits, run_all
+from ingest.service import Ingest
+from thingscale.lib.collecting import settle
+
+log = logging.getLogger(__name__)
+
+RECEIVE = 1 << 20  # bytes at a time
+STATUS_SECONDS = 1.0
+NO_LIMITS = Limits(1 << 62, 1 << 62)  # the gateway sends no more than may wait
+
+
+def start() -> socket.socket:
+    """The gateway's end. To be called before there are threads: the new process begins as a copy of this
+    one, and shares its memory."""
+    connections.close_all()
+    gc.freeze()  # else the collector would touch what is shared, and so double it
+    ours, theirs = socket.socketpair()
+    if os.fork():
+        theirs.close()
+        return ours
+    ours.close()  # so that the end of the gateway is seen
+    try:
+        StoreProcess(theirs).serve()
+    except Exception:
+        log.exception("The store failed")
+    os._exit(1)
+
+
+class StoreProcess:
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()
+        self._answers: list[Answer] = []
+        self._ingest = Ingest(self._dispatch, limits=NO_LIMITS)
+
+    def serve(self) -> None:
+        """Until the gateway says stop. If it ends without that, so does this process, at once: what is not
+        acknowledged will be sent again, to another gateway."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # the gateway decides
+        self._ingest.start()
+        settle()
+        threading.Thread(target=self._report, name="status", daemon=True).start()
+        frames = Frames()
+        while data := self._connection.recv(RECEIVE):
+            for value in frames.feed(data):
+                if isinstance(value, float):
+                    self._stop(value)
+                self._accept(*cast(tuple[int, Columns], value))
+
+    def _accept(self, number: int, fields: Columns) -> None:
+        def done(outcomes: list[Outcome]) -> None:
+            self._answers.append(answer(number, outcomes))
+
+        self._ingest.pipeline.accept(messages(fields), done)
+
+    def _dispatch(self, completions: list[Completion]) -> None:
+        """In the writer's thread."""
+        run_all(completions)
+        answers, self._answers = self._answers, []
+        self._send(answers)
+
+    def _report(self) -> None:
+        while True:
+            self._send([])
+            time.sleep(STATUS_SECONDS)
+
+    def _send(self, answers: list[Answer]) -> None:
+        data = frame((answers, figures(self._ingest.pipeline.metrics), self._ingest.ready))
+        with self._sending, contextlib.suppress(OSError):  # the gateway is gone: see serve()
+            self._connection.sendall(data)
+
+    def _stop(self, seconds: float) -> NoReturn:
+        self._ingest.stop(seconds)
+        os._exit(0)
+
+
+def figures(metrics: Metrics) -> Figures:
+    return (
+        {status.value: count for status, count in metrics.outcomes.items()},
+        metrics.batches,
+        metrics.messages,
+        metrics.commit_seconds_total,
+        metrics.batch_size,
+        metrics.commit_seconds,
+    )
