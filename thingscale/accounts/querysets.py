@@ -1,17 +1,37 @@
 """Reads of accounts and tokens."""
 
+import functools
 import re
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.base_user import BaseUserManager
 from django.contrib.sessions.base_session import BaseSessionManager
-from django.db import models
+from django.db import connections, models
 from django.utils import timezone
 
 from thingscale.lib import tokens
 
 if TYPE_CHECKING:
     from thingscale.accounts.models import Session, Token, User
+
+
+@functools.cache
+def _find(token: type[models.Model], user: type[models.Model]) -> str:
+    """Put together once: it is asked with every REST call, and Django would spend a third of a short one on
+    it."""
+    columns = [
+        f'{alias}."{field.column}"'
+        for alias, model in (("t", token), ("u", user))
+        for field in model._meta.concrete_fields
+    ]
+    return f"""SELECT {", ".join(columns)} FROM accounts_token t JOIN accounts_user u ON u.id = t.user_id
+        WHERE t.kind = %s AND t.digest = %s AND (t.expires_at IS NULL OR t.expires_at > %s)
+            AND u.is_active"""  # noqa: S608 (column names)
+
+
+@functools.cache
+def _names(model: type[models.Model]) -> list[str]:
+    return [field.attname for field in model._meta.concrete_fields]
 
 
 class UserManager(BaseUserManager["User"]):
@@ -32,12 +52,19 @@ class TokenQuerySet(models.QuerySet[Any]):
 
     def find(self, kind: str, plain: str) -> "Token | None":
         """The live token with this text, with its user, or None."""
+        from thingscale.accounts.models import Token, User  # which import this module
+
         if not tokens.well_formed(plain):
             return None
-        found: Token | None = (
-            self.live().filter(kind=kind, digest=tokens.digest(plain)).select_related("user").first()
-        )
-        return found
+        with connections[self.db].cursor() as cursor:
+            cursor.execute(_find(Token, User), [kind, tokens.digest(plain), timezone.now()])
+            row = cursor.fetchone()
+        if row is None:
+            return None
+        end = len(Token._meta.concrete_fields)
+        token = Token.from_db(self.db, _names(Token), row[:end])
+        token.user = User.from_db(self.db, _names(User), row[end:])
+        return token
 
     def rotated(self, user: "User", kind: str) -> "TokenQuerySet":
         """Those in their overlap, the one that lasts longest first."""
