@@ -21,6 +21,7 @@ BUFFER = 256 * 1024  # bytes handed to the driver at a time
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 _TRAILER = struct.pack(">h", -1)
 _ROW = struct.Struct(">hiqiqiqiqiib").pack  # channel, at, device, dedupe, no tag; jsonb, version 1
+_BARE_ROW = struct.Struct(">hiqiqiiiib").pack  # the same without device and dedupe, as REST has it
 _START = struct.Struct(">hiqiq").pack  # the same field by field, where one may be null: channel, at
 _BIGINT = struct.Struct(">iq").pack
 _INTEGER = struct.Struct(">ii").pack
@@ -40,13 +41,14 @@ class Row(NamedTuple):
 def encode(row: Row) -> bytes:
     """One tuple in PostgreSQL's binary COPY form."""
     channel, at, device, tag, value, dedupe = row
-    if device is not None and dedupe is not None and tag is None:  # most of them, and in half the time
-        return (
-            _ROW(6, 8, channel, 8, at - POSTGRES_EPOCH, 8, device, 8, dedupe, -1, len(value) + 1, 1) + value
-        )
+    at -= POSTGRES_EPOCH
+    if tag is None and device is not None and dedupe is not None:  # most of them, and in half the time
+        return _ROW(6, 8, channel, 8, at, 8, device, 8, dedupe, -1, len(value) + 1, 1) + value
+    if tag is None and device is None and dedupe is None:
+        return _BARE_ROW(6, 8, channel, 8, at, -1, -1, -1, len(value) + 1, 1) + value
     return b"".join(
         (
-            _START(6, 8, channel, 8, at - POSTGRES_EPOCH),
+            _START(6, 8, channel, 8, at),
             _NULL if device is None else _BIGINT(8, device),
             _NULL if dedupe is None else _BIGINT(8, dedupe),
             _NULL if tag is None else _INTEGER(4, tag),
