@@ -92,7 +92,7 @@ def wait_until(condition: Callable[[], object], seconds: float, pause: float = 0
 
 
 def children(pid: int) -> list[int]:
-    """Of the gateway: its store."""
+    """The gateway has its store, several web processes have one in front."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 

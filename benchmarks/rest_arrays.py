@@ -4,13 +4,14 @@ run.
     make bench                                        (or, shorter:)
     python manage.py with_servers -- python benchmarks/rest_arrays.py --runs 1 --arrays 100
 
-Several clients, each with a channel of its own, send one array after the other. Load generator, web process
-and PostgreSQL share the machine. The ceiling is one connection that COPYs the same values, 1,000 a
-transaction (database.py).
+Several clients, each with a channel of its own, send one array after the other, to one web process and to two
+(docs/configuration.md). Load generator, web and PostgreSQL share the machine. The ceiling is one connection
+that COPYs the same values, 1,000 a transaction (database.py).
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -27,6 +28,7 @@ from thingscale.lib.clock import now_us, utc_text
 ARRAY = 1000
 CLIENTS = 6
 RATE, RATIO = 100_000, 0.5
+PROCESSES = (1, 2)  # of the web server: one is what `make run` starts, two take all of two cores
 WARM_UP = 5  # arrays a connection
 
 
@@ -48,9 +50,10 @@ def load(token: str, arrays: int, shape: Callable[[int], dict[str, Any]]) -> Loa
     return Load(own, max(arrays // CLIENTS, 1), status=201, size=ARRAY)
 
 
-def report(what: str, found: Sequence[Measured], ceilings: Sequence[float]) -> None:
+def report(processes: int, what: str, found: Sequence[Measured], ceilings: Sequence[float]) -> None:
+    served = f", {processes} web processes" if processes > 1 else ""
     record(
-        f"REST, {CLIENTS} connections, arrays of {ARRAY:,} {what}",
+        f"REST, {CLIENTS} connections, arrays of {ARRAY:,} {what}{served}",
         [run.load.rate for run in found],
         "/s",
         at_least(RATE),
@@ -73,19 +76,19 @@ def main() -> None:
     User.objects.filter(pk=user.pk).update(rest_rate=1_000_000)
     token = credentials(user)["api_token"]
     loads = {name: load(token, options.arrays, shape) for name, shape in SHAPES.items()}
-    ceilings = []
-    found: dict[str, list[Measured]] = {name: [] for name in loads}
-    with web() as server:
+    ceilings = [ceiling(user, CLIENTS, options.arrays * ARRAY) for _ in range(options.runs)]
+    for processes in PROCESSES:
+        for name, runs in measured(processes, loads, options.runs).items():
+            report(processes, name, runs, ceilings)
+    note(f"COPY, {CLIENTS} channels: {statistics.median(ceilings):,.0f}/s.")
+    note(f"The generator against a server that only answers: {self_test(loads['values']).rate:,.0f}/s.")
+
+
+def measured(processes: int, loads: Mapping[str, Load], runs: int) -> dict[str, list[Measured]]:
+    with web(WEB_CONCURRENCY=str(processes)) as server:
         for wanted in loads.values():
             server.measure_stored(wanted._replace(times=WARM_UP))
-        for _ in range(options.runs):
-            ceilings.append(ceiling(user, CLIENTS, options.arrays * ARRAY))
-            for name, wanted in loads.items():
-                found[name].append(server.measure_stored(wanted))
-    for name, runs in found.items():
-        report(name, runs, ceilings)
-    note(f"COPY, {CLIENTS} channels: {sorted(ceilings)[len(ceilings) // 2]:,.0f}/s.")
-    note(f"The generator against a server that only answers: {self_test(loads['values']).rate:,.0f}/s.")
+        return {name: [server.measure_stored(load) for _ in range(runs)] for name, load in loads.items()}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from common import ROOT
 from database import backends, count
 from http_load import Load, Result, drive
-from processes import Used, running, wait_for
+from processes import Used, children, running, wait_for
 
 from thingscale.local import config, ports
 from thingscale.local.stack import web_command
@@ -28,7 +28,7 @@ class Web(NamedTuple):
     pid: int
 
     def measure(self, load: Load) -> Measured:
-        used = Used(web=[self.pid], backends=backends())
+        used = Used(web=[self.pid, *children(self.pid)], backends=backends())
         result = drive(self.port, load)
         return Measured(result, used.us(load.messages) | {"generator": result.generator_us})
 
