@@ -65,15 +65,18 @@ class Bounded:
         self._limits = limits
         self.queued = 0  # messages
         self.queued_bytes = 0
+        self.closed = False  # takes nothing more, as if it were full
 
     @property
     def full(self) -> bool:
-        return self.queued >= self._limits.messages or self.queued_bytes >= self._limits.bytes
+        most = self._limits
+        return self.closed or self.queued >= most.messages or self.queued_bytes >= most.bytes
 
     @property
     def nearly_empty(self) -> bool:
         """Room enough for those who stopped at `full` to go on."""
-        return self.queued < self._limits.messages // 2 and self.queued_bytes < self._limits.bytes // 2
+        most = self._limits
+        return not self.closed and self.queued < most.messages // 2 and self.queued_bytes < most.bytes // 2
 
     def take(self, messages: Sequence[RawMessage]) -> int:
         """Returns their size."""
@@ -106,6 +109,9 @@ def prepare(raw: RawMessage) -> Item:
         return tuple.__new__(Item, (raw, decode(raw.kind, raw.payload), None))  # its own takes twice as long
     except Undecodable as error:
         return Item(raw, _UNSTORABLE, error.reason)
+    except Exception:  # one payload must not end the process, and come again
+        log.exception("A payload of %d bytes could not be read", len(raw.payload))
+        return Item(raw, _UNSTORABLE, Reason.UNSTORABLE)
 
 
 def run_all(completions: list[Completion]) -> None:
@@ -137,7 +143,6 @@ class Pipeline(Bounded):
         self._first_contact = first_contact
         self._queue: deque[Submission] = deque()
         self._wakeup = threading.Condition()
-        self._stopping = False
         self._give_up = threading.Event()
         self._writer = uuid.uuid4()
         self._sequence = 0
@@ -159,7 +164,7 @@ class Pipeline(Bounded):
     def accept(self, messages: Sequence[RawMessage], done: Done) -> Submission:
         """Queues messages; `done` gets their outcomes, in order, once they are committed.
         Raises QueueFull, with nothing taken."""
-        if self.full or self._stopping:
+        if self.full:
             raise QueueFull
         items = [prepare(message) for message in messages]
         with self._wakeup:
@@ -171,7 +176,7 @@ class Pipeline(Bounded):
     def drain(self, seconds: float) -> bool:
         """Stops accepting, stores what is queued, stops the thread. False if time ran out first."""
         with self._wakeup:
-            self._stopping = True
+            self.closed = True
             self._wakeup.notify()
         self._thread.join(seconds)
         self._give_up.set()
@@ -205,9 +210,9 @@ class Pipeline(Bounded):
     def _next_batch(self) -> list[Submission] | None:
         """What has queued up; waits for something, or until activity is to be flushed. None means stop."""
         with self._wakeup:
-            if not self._queue and not self._stopping:
+            if not self._queue and not self.closed:
                 self._wakeup.wait(self._activity.wait_seconds)
-            if not self._queue and self._stopping:
+            if not self._queue and self.closed:
                 return None
             taken: list[Submission] = []
             count = 0

@@ -39,7 +39,7 @@ class Store(Bounded, asyncio.Protocol):
         self._number = 0
         self._waiting: dict[int, tuple[Done, int, int]] = {}  # messages, bytes
         self._closed = asyncio.Event()
-        self._stopping = self._ready = False
+        self._ready = False
         self._heard = 0.0
 
     async def start(self) -> None:
@@ -47,7 +47,7 @@ class Store(Bounded, asyncio.Protocol):
 
     async def stop(self, seconds: float) -> bool:
         """Stores what was accepted; False if time ran out first."""
-        self._stopping = True
+        self.closed = True
         self._transport.write(frame(float(seconds)))
         try:
             async with asyncio.timeout(seconds + LAST_SECONDS):
@@ -62,7 +62,7 @@ class Store(Bounded, asyncio.Protocol):
 
     def accept(self, messages: Sequence[RawMessage], done: Done) -> None:
         """As Pipeline.accept()."""
-        if self.full or self._stopping:
+        if self.full:
             raise QueueFull
         size = self.take(messages)
         self._number += 1
@@ -81,7 +81,7 @@ class Store(Bounded, asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closed.set()
-        if not self._stopping:
+        if not self.closed:
             log.critical("The store has ended, and so does the gateway: clients will send again")
             os._exit(1)
 

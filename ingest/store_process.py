@@ -13,7 +13,7 @@ from typing import NoReturn, cast
 from django.db import connections
 
 from ingest.exchange import Answer, Columns, Figures, Frames, answer, frame, messages
-from ingest.message import Outcome
+from ingest.message import Outcome, Status
 from ingest.metrics import Metrics
 from ingest.pipeline import Completion, Limits, run_all
 from ingest.service import Ingest
@@ -79,7 +79,10 @@ class StoreProcess:
 
     def _report(self) -> None:
         while True:
-            self._send([])
+            try:
+                self._send([])
+            except Exception:  # else it would look as if the store were gone
+                log.exception("The store's figures were not sent")
             time.sleep(STATUS_SECONDS)
 
     def _send(self, answers: list[Answer]) -> None:
@@ -94,7 +97,7 @@ class StoreProcess:
 
 def figures(metrics: Metrics) -> Figures:
     return (
-        {status.value: count for status, count in metrics.outcomes.items()},
+        {status.value: metrics.outcomes[status] for status in Status},  # the writer may add one meanwhile
         metrics.batches,
         metrics.messages,
         metrics.commit_seconds_total,

@@ -10,14 +10,18 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+SMALL = 64 * 1024  # bytes; more goes out at once, for the transport to say when it is too much
+
 
 class Joined:
-    """Keeps what is written until the next turn of the event loop. All else is the transport's."""
+    """Keeps what is written, if it is little, until the next turn of the event loop. All else is the
+    transport's."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._parts: list[bytes] = []
+        self._size = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -26,6 +30,9 @@ class Joined:
         if not self._parts:
             self._loop.call_soon(self._flush)
         self._parts.append(data)
+        self._size += len(data)
+        if self._size > SMALL:
+            self._flush()
 
     def writelines(self, parts: Iterable[bytes]) -> None:
         self.write(b"".join(parts))
@@ -39,7 +46,7 @@ class Joined:
         self._transport.close()
 
     def _flush(self) -> None:
-        data, self._parts = b"".join(self._parts), []
+        data, self._parts, self._size = b"".join(self._parts), [], 0
         if data and not self._transport.is_closing():
             self._transport.write(data)
 

@@ -116,13 +116,13 @@ def _celery() -> Rows:
 
 
 def _ingest() -> Rows:
-    """A writer has a row in the journal from its first batch on."""
+    """A writer has a row in the journal from when it connects, with the time of its last batch."""
     alive, clients = presence.totals()
-    batches = list(Journal.objects.values_list("at", flat=True))
+    batches = list(Journal.objects.filter(batch__gt=0).values_list("at", flat=True))
     rows = [
         ("Gateways", alive),
         ("MQTT clients connected", clients),
-        ("Writers", len(batches)),
+        ("Writers that have stored", len(batches)),
         ("Last batch", ago(max(batches, default=None))),
     ]
     if not alive and settings.INGEST_MODE == "gateway":

@@ -88,8 +88,8 @@ class Handover:
     def _offer(self) -> None:
         """What waited, in order, once there is room again."""
         if self._pipeline.nearly_empty:
-            while self._waiting and self._gather(self._waiting[0]):
-                self._waiting.popleft()
+            while self._waiting and not self._pipeline.full:
+                self._gather(self._waiting.popleft())
         if self._waiting:
             self._loop.call_later(RETRY_SECONDS, self._offer)
         else:

@@ -11,6 +11,8 @@ from thingscale.lib.clock import now_us, to_us
 from thingscale.streams import writer
 from thingscale.streams.models import Latest
 
+STORED = "SELECT channel, at, device, tag, value::text, dedupe FROM datapoint WHERE channel = %s ORDER BY at"
+
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
@@ -26,7 +28,7 @@ def test_copy_and_newest_values(account: Account) -> None:
         writer.Partitions().ensure(raw, [at])
         with raw.transaction(), raw.cursor() as cursor:
             writer.write(cursor, list(reversed(rows)))
-            cursor.execute("SELECT channel, at, device, tag, value::text, dedupe FROM datapoint ORDER BY at")
+            cursor.execute(STORED, [channel])
             stored = [
                 writer.Row(*row)._replace(at=to_us(row[1]), value=row[4].encode())
                 for row in cursor.fetchall()

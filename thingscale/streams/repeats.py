@@ -18,7 +18,7 @@ from django.utils import timezone
 from thingscale.streams import journal
 from thingscale.streams.models import Repeated
 
-MOST = 100_000  # keys that a process remembers, the newest: 10 MB
+MOST = 100_000  # keys that a process remembers, at least the newest half of them: 10 MB
 
 # What was announced before the process began can't concern it. Only durations are taken from the clock.
 _BEFORE = """SELECT coalesce(max(id), 0) FROM streams_repeated
@@ -84,7 +84,9 @@ class Elsewhere:
         now = time.monotonic()
         for keys, age, number in cursor.fetchall():
             self._newest = now - age
-            self._times.update(dict.fromkeys(keys, self._newest))
+            for key in keys:
+                self._times.pop(key, None)  # to be among the newest again
+                self._times[key] = self._newest
             self.seen = number
         if len(self._times) > MOST:
             self._times = dict(islice(self._times.items(), len(self._times) - MOST // 2, None))

@@ -80,3 +80,19 @@ def test_qos_0_is_dropped_where_there_is_no_room() -> None:
     handover, taken = submit(queue, *(chunk(inbound, qos=0) for _ in range(GATHER_MESSAGES + 7)))
     assert (queue.queued, inbound.lost, queue.metrics.dropped) == (GATHER_MESSAGES, 7, 7)
     assert (all(taken), handover.waiting) == (True, 0)
+
+
+def test_what_waits_stays_in_order_when_the_pipeline_closes() -> None:
+    queue, sent = pipeline(messages=1), [chunk(Inbound(), messages=GATHER_MESSAGES) for _ in range(3)]
+
+    async def run() -> list[Chunk]:
+        handover = Handover(queue, lambda: None)
+        assert [handover.submit(each) for each in sent] == [True, False, False]
+        queue.release(GATHER_MESSAGES, sent[0].size)
+        queue.closed = True
+        handover._offer()
+        return list(handover._waiting)
+
+    waiting = asyncio.run(run())
+    assert len(waiting) == 2
+    assert [each.messages for each in waiting] == [each.messages for each in sent[1:]]
