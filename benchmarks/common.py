@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -52,6 +53,24 @@ def at_least(limit: float, figure: str = "measured") -> Bar:
 
 def at_most(limit: float, figure: str = "measured") -> Bar:
     return Bar(figure, limit, most=True)
+
+
+class Seen(Protocol):
+    """By a load generator."""
+
+    @property
+    def rate(self) -> float: ...
+    @property
+    def p50(self) -> float: ...
+    @property
+    def p99(self) -> float: ...
+
+
+class Run(Protocol):
+    @property
+    def load(self) -> Seen: ...
+    @property
+    def cpu_us(self) -> Mapping[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -128,6 +147,23 @@ def record(
     )
     print(result.line(), flush=True)
     _append("result", asdict(result))
+
+
+def record_loads(
+    what: str, found: Sequence[Run], *bars: Bar, ceiling: Sequence[float] = (), of: str = "COPY"
+) -> None:
+    """What a load generator saw in each run."""
+    record(
+        what,
+        [each.load.rate for each in found],
+        "/s",
+        *bars,
+        ceiling=ceiling,
+        of=of,
+        p50=[each.load.p50 for each in found],
+        p99=[each.load.p99 for each in found],
+        cpu_us=[each.cpu_us for each in found],
+    )
 
 
 def note(text: str) -> None:

@@ -10,7 +10,7 @@ does nothing else, behind the same server.
 
 import argparse
 
-from common import at_least, at_most, note, record
+from common import at_least, at_most, note, record_loads
 from database import prepare
 from http_load import Load, request, self_test
 from load import PAYLOAD
@@ -51,25 +51,15 @@ def main() -> None:
     options = parser.parse_args()
     wanted = load(credentials(prepare())["device_token"], options.requests)
     ours, bare = measure(wanted, options.runs)
-    record(
+    record_loads(
         f"HTTP, {CLIENTS} connections, a datapoint a request",
-        [run.load.rate for run in ours],
-        "/s",
+        ours,
         at_least(RATE),
         at_most(P99_MS, "p99"),
         ceiling=[run.load.rate for run in bare],
         of="a bare ASGI answer",
-        p50=[run.load.p50 for run in ours],
-        p99=[run.load.p99 for run in ours],
-        cpu_us=[run.cpu_us for run in ours],
     )
-    record(
-        f"a bare ASGI answer, {CLIENTS} connections",
-        [run.load.rate for run in bare],
-        p50=[run.load.p50 for run in bare],
-        p99=[run.load.p99 for run in bare],
-        cpu_us=[run.cpu_us for run in bare],
-    )
+    record_loads(f"a bare ASGI answer, {CLIENTS} connections", bare)
     note(f"The generator against a server that only answers: {self_test(wanted).rate:,.0f}/s.")
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import http_connector
 import rest_arrays
-from common import note, record
+from common import note, record_loads
 from database import prepare
 from http_load import Load, drive, request
 from processes import HOST, Used, running, wait_for
@@ -114,15 +114,7 @@ def our_loads(user: User, requests: int, arrays: int) -> tuple[Load, Load]:
 def report(what: str, theirs: Sequence[Measured], ours: Sequence[Measured]) -> None:
     reached = [each.load.rate for each in theirs]
     for name, found, ceiling in (("InfluxDB", theirs, ()), ("ThingScale", ours, reached)):
-        record(
-            f"{name}, {what}",
-            [each.load.rate for each in found],
-            ceiling=ceiling,
-            of="InfluxDB",
-            p50=[each.load.p50 for each in found],
-            p99=[each.load.p99 for each in found],
-            cpu_us=[each.cpu_us for each in found],
-        )
+        record_loads(f"{name}, {what}", found, ceiling=ceiling, of="InfluxDB")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from common import Bar, at_least, at_most, note, record
+from common import Bar, at_least, at_most, note, record, record_loads
 from database import DEVICES, backends, ceiling, empty, prepare, target
 from load import Load, Target, run, self_test
 from measuring import Measured, measure
@@ -57,16 +57,7 @@ def one_run(user: User, target: Target, pid: int, wanted: Sequence[Load]) -> Run
 
 
 def report(load: Load, bars: Sequence[Bar], measured: Sequence[Measured], copied: Sequence[float]) -> None:
-    record(
-        load.name,
-        [each.load.rate for each in measured],
-        "/s",
-        *bars,
-        ceiling=() if load.rate else copied,
-        p50=[each.load.p50 for each in measured],
-        p99=[each.load.p99 for each in measured],
-        cpu_us=[each.cpu_us for each in measured],
-    )
+    record_loads(load.name, measured, *bars, ceiling=() if load.rate else copied)
 
 
 def report_generator(wanted: Sequence[Load]) -> None:

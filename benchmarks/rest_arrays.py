@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
-from common import at_least, note, record
+from common import at_least, note, record_loads
 from database import ceiling, prepare
 from http_load import Load, request, self_test
 from load import PAYLOAD
@@ -52,16 +52,12 @@ def load(token: str, arrays: int, shape: Callable[[int], dict[str, Any]]) -> Loa
 
 def report(processes: int, what: str, found: Sequence[Measured], ceilings: Sequence[float]) -> None:
     served = f", {processes} web processes" if processes > 1 else ""
-    record(
+    record_loads(
         f"REST, {CLIENTS} connections, arrays of {ARRAY:,} {what}{served}",
-        [run.load.rate for run in found],
-        "/s",
+        found,
         at_least(RATE),
         at_least(RATIO, "ratio"),
         ceiling=ceilings,
-        p50=[run.load.p50 for run in found],
-        p99=[run.load.p99 for run in found],
-        cpu_us=[run.cpu_us for run in found],
     )
 
 

@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from common import Bar, at_least, record
+from common import Bar, at_least, record_loads
 from database import backends, connect, empty, prepare, target
 from django.utils import timezone
 from load import PAYLOAD, Load, Target
@@ -82,17 +82,7 @@ def measure_all(user: User, load: Load, rows: int, runs: int) -> tuple[list[Meas
 
 
 def report(name: str, found: Sequence[Measured], *bars: Bar, ceiling: Sequence[float] = ()) -> None:
-    record(
-        name,
-        [each.load.rate for each in found],
-        "/s",
-        *bars,
-        ceiling=ceiling,
-        of="empty",
-        p50=[each.load.p50 for each in found],
-        p99=[each.load.p99 for each in found],
-        cpu_us=[each.cpu_us for each in found],
-    )
+    record_loads(name, found, *bars, ceiling=ceiling, of="empty")
 
 
 def main() -> None:

@@ -36,6 +36,19 @@ def test_a_token_is_found_by_its_text_and_kind(user: User, kind: str) -> None:
         assert Token.objects.find(kind, wrong) is None
 
 
+@pytest.mark.parametrize("hours", [-1, 1, None])
+@pytest.mark.parametrize("active", [True, False])
+def test_what_is_found_is_what_is_live(user: User, hours: int | None, active: bool) -> None:
+    """`find` has SQL of its own."""
+    text = plain(user, API)
+    ends_at = None if hours is None else timezone.now() + timedelta(hours=hours)
+    Token.objects.filter(user=user, kind=API).update(expires_at=ends_at)
+    User.objects.update(is_active=active)
+    found = Token.objects.find(API, text)
+    assert found == Token.objects.live().filter(kind=API).first()
+    assert (found is not None) == (active and hours != -1)
+
+
 def test_a_token_of_an_inactive_user_is_not_found(user: User) -> None:
     User.objects.update(is_active=False)
     assert Token.objects.find(API, plain(user, API)) is None
