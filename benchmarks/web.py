@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from common import ROOT
-from database import backends, count
+from database import backends, checkpoint, count
 from http_load import Load, Result, drive
 from processes import Used, children, running, wait_for
 
@@ -34,6 +34,7 @@ class Web(NamedTuple):
 
     def measure_stored(self, load: Load) -> Measured:
         """And checks that every message is stored, once."""
+        checkpoint()
         before = count()
         measured = self.measure(load)
         stored = count() - before

@@ -63,6 +63,11 @@ class Batch:
         return Batch(items, self._router)
 
     @property
+    def simple(self) -> bool:
+        """All on the hot path: only datapoints are to be written."""
+        return not self._slow
+
+    @property
     def ordinary(self) -> list[streams.Row]:
         """Of the hot path."""
         return self.rows[: len(self.items) - len(self._slow)]

@@ -25,7 +25,7 @@ from ingest.decode import Undecodable, decode
 from ingest.message import Outcome, RawMessage, Reason, Status
 from ingest.metrics import Metrics
 from ingest.router import Router
-from thingscale.streams import journal, repeats
+from thingscale.streams import at_once, journal, repeats
 from thingscale.streams.writer import Partitions
 
 log = logging.getLogger(__name__)
@@ -275,12 +275,11 @@ class Pipeline(Bounded):
         self._sequence += 1
         doubtful: dict[int, int | None] = {}
         try:
-            with connection.transaction(), connection.cursor() as cursor:
-                announced = journal.mark(cursor, self._writer, self._sequence, self._elsewhere.seen)
-                self._elsewhere.catch_up(cursor, announced)
-                if doubtful := self._doubtful(items):
-                    batch = batch.doubting(doubtful)
-                batch.write(cursor)
+            if not self._write_at_once(connection, batch):
+                with connection.transaction(), connection.cursor() as cursor:
+                    if doubtful := self._marked(cursor, items):
+                        batch = batch.doubting(doubtful)
+                    batch.write(cursor)
         except (psycopg.OperationalError, psycopg.InterfaceError):
             if not self._was_committed():
                 raise
@@ -292,8 +291,17 @@ class Pipeline(Bounded):
         told.tell(batch)
         return batch.outcomes
 
-    def _doubtful(self, items: list[Item]) -> dict[int, int | None]:
-        """Places and dedupe keys of what another process has got again, as nothing in it says."""
+    def _write_at_once(self, connection: psycopg.Connection, batch: Batch) -> bool:
+        """False, with nothing written, for a batch that this is not for."""
+        if not batch.simple or self._elsewhere.times or not at_once.fits(batch.rows):
+            return False
+        return at_once.write(connection, batch.rows, self._writer, self._sequence, self._elsewhere.seen)
+
+    def _marked(self, cursor: psycopg.Cursor, items: Sequence[Item]) -> dict[int, int | None]:
+        """First in the transaction of a batch. Places and dedupe keys of what another process has got again,
+        as nothing in it says."""
+        announced = journal.mark(cursor, self._writer, self._sequence, self._elsewhere.seen)
+        self._elsewhere.catch_up(cursor, announced)
         times = self._elsewhere.times
         return {
             place: raw.dedupe

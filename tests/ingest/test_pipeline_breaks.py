@@ -24,7 +24,7 @@ from feeding import (
 from stack import wait_until
 from support import Account
 
-from ingest.message import Outcome, Reason
+from ingest.message import Outcome, RawMessage, Reason
 from ingest.pipeline import Completion
 from thingscale.devices.models import Device
 from thingscale.streams.actions import configure_device
@@ -80,22 +80,40 @@ def commits_that_hang() -> Iterator[None]:
     ask("SELECT pg_reload_conf()")
 
 
-def test_a_connection_that_breaks_after_the_commit_and_before_its_answer(
-    account: Account, feed: Feed, commits_that_hang: None
-) -> None:
-    account.device("d1")
+def break_after_the_commit(feed: Feed, *messages: RawMessage) -> list[Outcome]:
+    """And before its answer."""
     feed.greeting = "SET synchronous_commit = on"
-    answer = feed.send(message(account, "1"), message(account, "2", "new"))
+    terminate(feed.process)
+    answer = feed.send(*messages)
     wait_until(
         lambda: ask("SELECT wait_event FROM pg_stat_activity WHERE pid = %s", feed.process) == "SyncRep"
     )
     assert not answer.done()
     feed.greeting = ""
     terminate(feed.process)
-    assert answer.result(10) == [STORED, held(Reason.NEW_DEVICE_FOUND)]
+    return answer.result(10)
+
+
+def test_a_batch_whose_connection_breaks_after_the_commit(
+    account: Account, feed: Feed, commits_that_hang: None
+) -> None:
+    """In steps, as one with a new device is written."""
+    account.device("d1")
+    stored = break_after_the_commit(feed, message(account, "1"), message(account, "2", "new"))
+    assert stored == [STORED, held(Reason.NEW_DEVICE_FOUND)]
     assert values(account) == ["1"]
     assert feed.first_contacts == [Device.objects.get(device_id="new").pk]
     assert feed(message(account, "3")) == [STORED]
+
+
+def test_a_statement_whose_connection_breaks_after_the_commit(
+    account: Account, feed: Feed, commits_that_hang: None
+) -> None:
+    account.device("d1")
+    feed(message(account, "1"))
+    assert break_after_the_commit(feed, message(account, "2"), message(account, "3")) == [STORED, STORED]
+    assert feed(message(account, "4")) == [STORED]
+    assert values(account) == ["1", "2", "3", "4"]
 
 
 def test_a_first_contact_whose_connection_breaks_is_asked_about_once(feed: Feed, account: Account) -> None:

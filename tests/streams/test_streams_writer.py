@@ -1,39 +1,60 @@
 """Rows arrive in PostgreSQL as they were, whichever of their fields are null."""
 
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from uuid import uuid4
 
+import psycopg
 import pytest
 from django.db import connection
 from support import Account
 
 from ingest.service import connect
 from thingscale.lib.clock import now_us, to_us
-from thingscale.streams import writer
+from thingscale.streams import at_once, journal, stale, writer
+from thingscale.streams.at_once import MOST, MOST_BYTES
 from thingscale.streams.models import Latest
+from thingscale.streams.writer import Row
 
 STORED = "SELECT channel, at, device, tag, value::text, dedupe FROM datapoint WHERE channel = %s ORDER BY at"
+
+Write = Callable[[psycopg.Connection, Sequence[Row]], None]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_copy_and_newest_values(account: Account) -> None:
+@pytest.fixture
+def raw() -> Iterator[psycopg.Connection]:
+    with connect() as connection:
+        writer.Partitions().ensure(connection, [now_us()])
+        yield connection
+
+
+def in_steps(raw: psycopg.Connection, rows: Sequence[Row]) -> None:
+    with raw.transaction(), raw.cursor() as cursor:
+        writer.write(cursor, rows)
+
+
+def in_one_statement(raw: psycopg.Connection, rows: Sequence[Row]) -> None:
+    assert at_once.fits(rows)
+    assert at_once.write(raw, rows, uuid4(), 1, 0)
+
+
+both_ways = pytest.mark.parametrize("write", [in_steps, in_one_statement])
+
+
+@both_ways
+def test_rows_and_newest_values(raw: psycopg.Connection, account: Account, write: Write) -> None:
     channel, at = account.channel().pk, now_us()
     values = [b"1", '{"naïve": [1, null]}'.encode(), b'"\\"{},"', b"-0.250", b"true", b"[]", b'""', b"0"]
     fields = product((None, 2**40), (None, 7), (None, -(2**63)))
     rows = [
-        writer.Row(channel, at + place, device, tag, value, dedupe)
+        Row(channel, at + place, device, tag, value, dedupe)
         for place, ((device, tag, dedupe), value) in enumerate(zip(fields, values, strict=True))
     ]
-    with connect() as raw:
-        writer.Partitions().ensure(raw, [at])
-        with raw.transaction(), raw.cursor() as cursor:
-            writer.write(cursor, list(reversed(rows)))
-            cursor.execute(STORED, [channel])
-            stored = [
-                writer.Row(*row)._replace(at=to_us(row[1]), value=row[4].encode())
-                for row in cursor.fetchall()
-            ]
-    assert stored == rows
+    write(raw, list(reversed(rows)))
+    stored = raw.execute(STORED, [channel]).fetchall()
+    assert [Row(*row)._replace(at=to_us(row[1]), value=row[4].encode()) for row in stored] == rows
     newest = {latest.tag: (to_us(latest.at), latest.count, latest.bytes) for latest in Latest.objects.all()}
     untagged, tagged = ([row for row in rows if row.tag == tag] for tag in (None, 7))
     assert newest == {
@@ -43,3 +64,39 @@ def test_copy_and_newest_values(account: Account) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT value::text FROM streams_latest ORDER BY tag")
         assert cursor.fetchall() == [(some[-1].value.decode(),) for some in (untagged, tagged)]
+
+
+@both_ways
+def test_of_the_same_moment_the_last_is_the_newest(
+    raw: psycopg.Connection, account: Account, write: Write
+) -> None:
+    """And it comes after the others."""
+    first, second, at = account.channel(1).pk, account.channel(2).pk, now_us()
+    rows = [Row(channel, at, 1, None, b"%d" % n, None) for n in range(9) for channel in (second, first)]
+    write(raw, rows)
+    write(raw, [Row(first, at - 1, 1, None, b"10", None), Row(second, at, 1, None, b"11", None)])
+    assert [latest.value for latest in Latest.objects.order_by("channel_id")] == [8, 11]
+    assert [latest.count for latest in Latest.objects.all()] == [10, 10]
+    stored = raw.execute("SELECT value FROM datapoint WHERE channel = %s ORDER BY id", [second]).fetchall()
+    assert [value for (value,) in stored] == [*range(9), 11]
+
+
+def test_what_fits_into_one_statement() -> None:
+    row = Row(1, now_us(), 1, None, b"1", None)
+    assert at_once.fits([row] * MOST)
+    assert not at_once.fits([])
+    assert not at_once.fits([row] * (MOST + 1))
+    assert not at_once.fits([row, row._replace(value=b"1" * MOST_BYTES)])
+    assert not at_once.fits([row, row._replace(at=row.at - stale.LATE - 1)])  # the hour is to be marked
+
+
+def test_nothing_at_once_while_an_announcement_is_unread(raw: psycopg.Connection, account: Account) -> None:
+    own, rows = uuid4(), [Row(account.channel().pk, now_us(), 1, None, b"1", None)]
+    assert at_once.write(raw, rows, own, 1, 0)
+    raw.execute("UPDATE streams_journal SET repeats = 5 WHERE writer = %s", [own])
+    assert not at_once.write(raw, rows, own, 2, 4)
+    assert [journal.committed(raw, own, batch) for batch in (1, 2)] == [True, False]
+    assert Latest.objects.get().count == 1
+    assert at_once.write(raw, rows, own, 2, 5)
+    assert journal.committed(raw, own, 2)
+    assert Latest.objects.get().count == 2

@@ -19,10 +19,15 @@ _MARK = (Path(__file__).parent / "sql" / "mark_stale.sql").read_text()
 _at = itemgetter(1)
 
 
-def mark_late(cursor: psycopg.Cursor, rows: Sequence[tuple[int, int, *tuple[object, ...]]]) -> None:
+def any_late(rows: Sequence[tuple[int, int, *tuple[object, ...]]]) -> bool:
     """Of (channel, time in microseconds since 1970, ...)."""
-    late = now_us() - LATE
-    if min(map(_at, rows)) < late:
+    return min(map(_at, rows)) < now_us() - LATE
+
+
+def mark_late(cursor: psycopg.Cursor, rows: Sequence[tuple[int, int, *tuple[object, ...]]]) -> None:
+    """As any_late()."""
+    if any_late(rows):
+        late = now_us() - LATE
         mark(cursor, {(row[0], row[1] // HOUR * HOUR) for row in rows if row[1] < late})
 
 

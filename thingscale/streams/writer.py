@@ -9,6 +9,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
+import orjson
 import psycopg
 
 from thingscale.lib.clock import POSTGRES_EPOCH, from_us
@@ -91,20 +92,20 @@ def _upsert(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
     cursor.execute(
         UPSERT,
         [
-            _array(channel for channel, _ in newest),
-            _array(tag for _, tag in newest),
-            _array(row[1] for row in newest.values()),
-            _array(counts[key] for key in newest),
-            _array(sizes.values()),
+            array(channel for channel, _ in newest),
+            array(tag for _, tag in newest),
+            array(row[1] for row in newest.values()),
+            array(counts[key] for key in newest),
+            array(sizes.values()),
             (b"[%s]" % b",".join([row[4] for row in newest.values()])).decode(),
         ],
         prepare=True,
     )
 
 
-def _array(numbers: Iterable[int]) -> str:
+def array(numbers: Iterable[int | None]) -> str:
     """As PostgreSQL writes one: the driver's own way takes longer than all the rest of a batch."""
-    return "{" + ",".join(map(str, numbers)) + "}"
+    return f"{{{orjson.dumps(list(numbers))[1:-1].decode()}}}"
 
 
 def stored_before(
