@@ -21,7 +21,8 @@ _at = itemgetter(1)
 
 def any_late(rows: Sequence[tuple[int, int, *tuple[object, ...]]]) -> bool:
     """Of (channel, time in microseconds since 1970, ...)."""
-    return min(map(_at, rows)) < now_us() - LATE
+    oldest: int = min(map(_at, rows))
+    return oldest < now_us() - LATE
 
 
 def mark_late(cursor: psycopg.Cursor, rows: Sequence[tuple[int, int, *tuple[object, ...]]]) -> None:
