@@ -94,6 +94,7 @@ class ChannelAccess(OwnedViewSet[Channel]):
 
     def channel(self, number: str) -> Channel:
         key = whole(number)
-        if key is None:
+        found = None if key is None else Channel.objects.numbered(self.user, key)
+        if found is None:
             raise Refused(*self.missing)
-        return self.find(number=key)
+        return found

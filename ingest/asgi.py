@@ -11,13 +11,13 @@ from django.conf import settings
 from django.db import Error
 
 from ingest import http
-from ingest.deadlines import Deadlines
 from ingest.exposition import Page
 from ingest.grants import Grant
 from ingest.message import Outcome, RawMessage
 from ingest.pace import Pace
 from ingest.pipeline import Completion, QueueFull, run_all
 from ingest.service import Ingest
+from thingscale.deadlines import Deadlines
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

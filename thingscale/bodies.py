@@ -3,11 +3,12 @@
 They are bounded in size and time; what does not fit into a little memory waits in a file.
 """
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from tempfile import SpooledTemporaryFile
 from typing import Any, NamedTuple
+
+from thingscale.deadlines import Deadlines
 
 MAX_BODY = 16 * 2**20  # bytes; bounds what one call can make the server hold
 IN_MEMORY = 2**20
@@ -39,11 +40,10 @@ class Body:
         self.file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 (closed by who asked for it)
         self.size = 0
 
-    async def receive(self, receive: Receive) -> Refusal | None:
+    async def receive(self, receive: Receive, deadlines: Deadlines) -> Refusal | None:
         """Raises Gone."""
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                await self._take(receive)
+            await deadlines.within(BODY_SECONDS, self._take(receive))
         except TimeoutError:
             return TOO_SLOW
         self.file.seek(0)

@@ -16,6 +16,7 @@ from a2wsgi.wsgi import build_environ
 
 from thingscale import bodies
 from thingscale.bodies import Body, Message, Receive, Send
+from thingscale.deadlines import Deadlines
 
 THREADS = 8
 SEND_SECONDS = 60.0  # that a client may take to read a part
@@ -27,9 +28,10 @@ Scope = MutableMapping[str, Any]
 class Client:
     """Who reads the answer."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, deadlines: Deadlines) -> None:
         self.gone = False  # or does not read
         self._send = send
+        self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
 
     async def watch(self, receive: Receive) -> None:
@@ -43,8 +45,7 @@ class Client:
             if self.gone:
                 return
             try:
-                async with asyncio.timeout(SEND_SECONDS):
-                    await self._send(message)
+                await self._deadlines.within(SEND_SECONDS, self._send(message))
             except TimeoutError:
                 self.gone = True  # the server sees an answer without its end, and closes the connection
 
@@ -56,21 +57,22 @@ class WSGIThreads:
     def __init__(self, wsgi: Callable[[WSGIEnvironment, StartResponse], Any], threads: int = THREADS) -> None:
         self._wsgi = wsgi
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="WSGI")
+        self._deadlines: Deadlines | None = None  # of the event loop, which is not there yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        deadlines = self._deadlines = self._deadlines or Deadlines()
         body = Body()
         with body.file:
             try:
-                refusal = await body.receive(receive)
+                refusal = await body.receive(receive, deadlines)
             except bodies.Gone:
                 return
             if refusal:
                 await bodies.refuse(scope["path"], send, refusal)
             else:
-                await self._answer(scope, body, receive, send)
+                await self._answer(scope, body, receive, Client(send, deadlines))
 
-    async def _answer(self, scope: Scope, body: Body, receive: Receive, send: Send) -> None:
-        client = Client(send)
+    async def _answer(self, scope: Scope, body: Body, receive: Receive, client: Client) -> None:
         environ: WSGIEnvironment = cast(Any, build_environ)(scope, body.file)
         environ["CONTENT_LENGTH"] = str(body.size)
         watch = asyncio.create_task(client.watch(receive))

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from hashlib import blake2b
-from itertools import groupby
+from itertools import groupby, repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -28,8 +28,9 @@ from thingscale.streams.sheet import Fault, Report, Wanted
 from thingscale.watch import PAGES, Told
 
 log = logging.getLogger(__name__)
+_partitions = writer.Partitions()
+_at = itemgetter(writer.Row._fields.index("at"))
 
-DAY = 86_400_000_000  # microseconds
 SLICE = 500  # devices: with all that may be held for them, 50,000 messages
 
 
@@ -256,7 +257,10 @@ def store(rows: list[writer.Row]) -> None:
     """Datapoints in the caller's transaction, for what does not come through the ingest pipeline."""
     connection.ensure_connection()
     raw: psycopg.Connection = connection.connection
-    writer.Partitions().ensure(raw, list({row[1] // DAY * DAY for row in rows}))  # no month ends within a day
+    times = list(map(_at, rows))
+    if not _partitions.cover(times):
+        writer.make_partitions(raw, times)
+        transaction.on_commit(lambda: _partitions.remember(max(times)))
     with raw.cursor() as cursor:
         writer.write(cursor, rows)
 
@@ -293,14 +297,11 @@ def _count_stored(user: int, count: int) -> None:
 
 def _store_points(channel: Channel, points: Sequence[Point], dedupe: int | None) -> None:
     key = channel.pk  # which Django looks up each time
+    names, values, times = zip(*points, strict=True)
     with connection.wrap_database_errors:
-        tags = _tags({(key, point.tag) for point in points if point.tag is not None})
-        store(
-            [
-                writer.Row(key, at, None, None if tag is None else tags[key, tag], value, dedupe)
-                for tag, value, at in points
-            ]
-        )
+        tags = {name: tag for (_, name), tag in _tags({(key, name) for name in set(names) if name}).items()}
+        fields = repeat(key), times, repeat(None), map(tags.get, names), values, repeat(dedupe)
+        store(list(map(tuple.__new__, repeat(writer.Row), zip(*fields, strict=False))))  # loops that run in C
     _tell(
         channel.user_id,
         (Told(at, None, tag, "rest", "stored", None, key, value) for tag, value, at in points),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import orjson
 import psycopg
 
-from thingscale.lib.clock import POSTGRES_EPOCH, from_us
+from thingscale.lib.clock import POSTGRES_EPOCH, from_us, now_us
 from thingscale.streams import partitions, stale
 
 COPY = "COPY datapoint (channel, at, device, dedupe, tag, value) FROM STDIN (FORMAT BINARY)"
@@ -28,6 +28,7 @@ _BIGINT = struct.Struct(">iq").pack
 _INTEGER = struct.Struct(">ii").pack
 _JSONB = struct.Struct(">ib").pack
 _NULL = struct.pack(">i", -1)
+DAY = 86_400_000_000  # microseconds
 
 
 class Row(NamedTuple):
@@ -37,6 +38,9 @@ class Row(NamedTuple):
     tag: int | None
     value: bytes  # JSON text that jsonb accepts
     dedupe: int | None
+
+
+_value = itemgetter(Row._fields.index("value"))
 
 
 def encode(row: Row) -> bytes:
@@ -86,9 +90,7 @@ def _upsert(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
     keys = [(row[0], row[3] or 0) for row in rows]
     newest = dict(zip(keys, rows, strict=True))
     counts = Counter(keys)
-    sizes = dict.fromkeys(newest, 0)
-    for key, row in zip(keys, rows, strict=True):
-        sizes[key] += len(row[4])
+    sizes = _sizes(keys, list(map(len, map(_value, rows))))
     cursor.execute(
         UPSERT,
         [
@@ -101,6 +103,16 @@ def _upsert(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
         ],
         prepare=True,
     )
+
+
+def _sizes(keys: list[tuple[int, int]], sizes: list[int]) -> dict[tuple[int, int], int]:
+    """Sums, in the order in which the keys come."""
+    sums = dict.fromkeys(keys, 0)
+    if len(sums) == 1:  # as of an array in one request
+        return {keys[0]: sum(sizes)}
+    for key, size in zip(keys, sizes, strict=True):
+        sums[key] += size
+    return sums
 
 
 def array(numbers: Iterable[int | None]) -> str:
@@ -147,26 +159,36 @@ def _find_tags(cursor: psycopg.Cursor, tags: Sequence[tuple[int, str]]) -> dict[
 
 
 class Partitions:
-    """Remembers which months have a partition, so that writing asks PostgreSQL only for a new month."""
+    """Remembers the newest month that has a partition, so that writing asks PostgreSQL only for others. Past
+    ones are not remembered: they are dropped when they are empty."""
 
     def __init__(self) -> None:
-        self._first = self._end = 0  # microseconds: a run of months known to exist
+        self._known = 0, 0  # microseconds: beginning and end
 
     def ensure(self, connection: psycopg.Connection, times: Sequence[int]) -> None:
         """Makes what datapoints of these times (microseconds since 1970) need; to be called before the
         transaction that stores them."""
-        first, last = min(times), max(times)
-        if self._first <= first and last < self._end:
-            return
-        for month in {partitions.month_of(from_us(time)) for time in times}:
-            partitions.make(connection, month)
-        self._remember(partitions.month_of(from_us(last)))
+        if not self.cover(times):
+            make_partitions(connection, times)
+            self.remember(max(times))
 
-    def _remember(self, month: partitions.Month) -> None:
-        """Only the newest month: older data comes seldom, and asking is cheap."""
+    def cover(self, times: Sequence[int]) -> bool:
+        first, end = self._known
+        return first <= min(times) and max(times) < end
+
+    def remember(self, time: int) -> None:
+        """Once the partition of this time is committed."""
+        month = partitions.month_of(from_us(time))
+        if month < partitions.month_of(from_us(now_us())):
+            return
         year, number = partitions.following(month)
-        self._first = _microseconds(datetime(*month, 1, tzinfo=UTC))
-        self._end = _microseconds(datetime(year, number, 1, tzinfo=UTC))
+        begin, end = datetime(*month, 1, tzinfo=UTC), datetime(year, number, 1, tzinfo=UTC)
+        self._known = _microseconds(begin), _microseconds(end)
+
+
+def make_partitions(connection: psycopg.Connection, times: Sequence[int]) -> None:
+    for month in {partitions.month_of(from_us(day * DAY)) for day in {time // DAY for time in times}}:
+        partitions.make(connection, month)
 
 
 def _microseconds(moment: datetime) -> int:

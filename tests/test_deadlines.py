@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ingest import deadlines
-from ingest.deadlines import Deadlines
+from thingscale import deadlines
+from thingscale.deadlines import Deadlines
 
 
 @pytest.fixture(autouse=True)
