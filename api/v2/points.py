@@ -10,7 +10,7 @@ from api.parsers import Number
 from thingscale.lib import clock
 from thingscale.lib.errors import Refused
 from thingscale.lib.names import MAX_LENGTH, bad_tag
-from thingscale.streams.actions import Point
+from thingscale.streams.actions import Points
 
 MAX_POINTS = 10_000  # a call
 MAX_VALUE = 64 * 1024  # bytes of JSON text
@@ -23,18 +23,18 @@ _LONG_NUMBER = re.compile(r"[0-9]{1000}|[eE][+-]?0*([1-9][0-9]{3}|30[1-9]|3[1-9]
 Index = int | None  # in the array; None: the body is one point
 
 
-def parse(body: Any, zone: ZoneInfo) -> list[Point]:
+def parse(body: Any, zone: ZoneInfo) -> Points:
     """Raises Refused naming the first bad point: BAD_JSON_FORMAT, BAD_PARAMETER, TOO_LARGE."""
     now = clock.now_us()
     if not isinstance(body, list):
-        return [_point(body, zone, now, None)]
+        return Points.of([_point(body, zone, now, None)])
     if len(body) > MAX_POINTS:
         raise Refused("TOO_LARGE", f"An array has at most {MAX_POINTS} points: send it in parts.")
-    points = _ordinary(body, zone, now)
-    return points or [_point(item, zone, now, index) for index, item in enumerate(body)]
+    ordinary = _ordinary(body, zone, now)
+    return ordinary or Points.of(_point(item, zone, now, index) for index, item in enumerate(body))
 
 
-def _ordinary(body: list[Any], zone: ZoneInfo, now: int) -> list[Point] | None:
+def _ordinary(body: list[Any], zone: ZoneInfo, now: int) -> Points | None:
     """All at once, in loops that run in C. None where that does not tell whether there is a fault."""
     try:
         texts = _texts([item["value"] for item in body])
@@ -45,7 +45,7 @@ def _ordinary(body: list[Any], zone: ZoneInfo, now: int) -> list[Point] | None:
         return None
     if texts is None or not usable:
         return None
-    return list(map(Point, tags, texts, [moments[item.get("at")] for item in body]))
+    return Points(tags, texts, [moments[item.get("at")] for item in body])
 
 
 def _texts(values: list[Any]) -> list[bytes] | None:
@@ -66,14 +66,15 @@ def _brackets(text: bytes) -> int:
     return text.count(b"{") + text.count(b"[")
 
 
-def _point(item: Any, zone: ZoneInfo, now: int, index: Index) -> Point:
+def _point(item: Any, zone: ZoneInfo, now: int, index: Index) -> tuple[str | None, bytes, int]:
+    """Tag, value and time."""
     if not isinstance(item, dict):
         what = "The body is not" if index is None else f"[{index}] is not"
         raise Refused("BAD_JSON_FORMAT", f'{what} a JSON object such as {{"value": 12.5}}.')
     if "value" not in item:
         _bad(index, "value", "is missing")
     value = _value(item["value"], index)
-    return Point(_tag(item.get("tag"), index), value, _at(item.get("at"), zone, now, index))
+    return _tag(item.get("tag"), index), value, _at(item.get("at"), zone, now, index)
 
 
 def _place(index: Index, field: str) -> str:

@@ -5,7 +5,7 @@ from support import Account
 
 from thingscale.devices.models import Activity, Device, HeldMessage, RejectedMessage
 from thingscale.lib.clock import now_us
-from thingscale.streams.actions import Point, store_points
+from thingscale.streams.actions import Points, store_points
 from thingscale.streams.models import Channel, Latest
 
 MOST_QUERIES = 12
@@ -38,7 +38,7 @@ def reject(
 def store(
     account: Account, number: int = 7, value: bytes = b'{"temp": 21.5}', tag: str | None = None
 ) -> None:
-    store_points(account.channel(number), [Point(tag, value, now_us())])
+    store_points(account.channel(number), Points.of([(tag, value, now_us())]))
 
 
 def large(account: Account) -> None:

@@ -15,7 +15,7 @@ from thingscale.accounts.credentials import credentials
 from thingscale.accounts.models import Session, Token, User
 from thingscale.devices.models import ActivationRule, Device, HeldMessage
 from thingscale.streams import closing
-from thingscale.streams.actions import Point, store_points
+from thingscale.streams.actions import Points, store_points
 from thingscale.streams.models import Channel, DeletedChannel
 
 pytestmark = pytest.mark.usefixtures("quick_passwords")
@@ -197,7 +197,7 @@ def test_a_closed_account_is_out_at_once(account: Account, outsider: Account, si
 
 def test_a_closed_account_is_purged(account: Account, outsider: Account, signed_in: Any) -> None:
     for owner in (account, outsider):
-        store_points(owner.channel(0), [Point("t", b"1", 1_700_000_000_000_000)])
+        store_points(owner.channel(0), Points.of([("t", b"1", 1_700_000_000_000_000)]))
         HeldMessage.objects.create(device=owner.device("a", None), value=1, received_at=timezone.now())
     ActivationRule.objects.create(user=account.user, pattern="*", channel=account.channel(0))
     channel = account.channel(0).pk

@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 from support import Account
 
-from thingscale.streams.actions import Point, store_points
+from thingscale.streams.actions import Points, store_points
 from thingscale.streams.models import Channel, Tag
 
 SignIn = Callable[[Account], Client]
@@ -25,7 +25,7 @@ def as_sent(page: Any) -> dict[str, Any]:
 
 def fill(account: Account, tag: str | None = None) -> Channel:
     channel = account.channel(7)
-    store_points(channel, [Point(tag, b'{"temp": 21.5, "data": {"humid": 40}}', 1_700_000_000_000_000)])
+    store_points(channel, Points.of([(tag, b'{"temp": 21.5, "data": {"humid": 40}}', 1_700_000_000_000_000)]))
     return channel
 
 
@@ -102,7 +102,7 @@ def test_as_many_labels_as_a_channel_has(account: Account, signed_in: SignIn) ->
 def test_keys_that_no_form_carries_are_left_out(account: Account, signed_in: SignIn, key: str) -> None:
     channel = account.channel(7)
     value = json.dumps({key: 1, "temp": 2}).encode()
-    store_points(channel, [Point(None, value, 1_700_000_000_000_000)])
+    store_points(channel, Points.of([(None, value, 1_700_000_000_000_000)]))
     client = signed_in(account)
     sent = as_sent(client.get("/channels/7/"))
     assert sent["streams-0-key"] == "temp"

@@ -12,7 +12,7 @@ from support import Account
 from thingscale.accounts.actions import update_account
 from thingscale.lib.clock import now_us, to_us
 from thingscale.streams import browse, queries
-from thingscale.streams.actions import Point, create_tag, store_points
+from thingscale.streams.actions import Points, create_tag, store_points
 from thingscale.streams.models import Tag
 
 SignIn = Callable[[Account], Client]
@@ -23,8 +23,8 @@ SLOWLY = "AND pg_sleep(60) IS NOT NULL AND at"
 def fill(account: Account, count: int = 3, ending: int | None = None, tag: str | None = None) -> None:
     """A datapoint a minute, the values 0, 1, 2 ..., the last one at `ending`."""
     last = now_us() - MINUTE if ending is None else ending
-    points = [Point(tag, b'{"n": %d}' % n, last - (count - 1 - n) * MINUTE) for n in range(count)]
-    store_points(account.channel(7), points)
+    points = [(tag, b'{"n": %d}' % n, last - (count - 1 - n) * MINUTE) for n in range(count)]
+    store_points(account.channel(7), Points.of(points))
 
 
 def test_without_a_channel_the_page_says_what_to_do(account: Account, signed_in: SignIn) -> None:

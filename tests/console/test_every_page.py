@@ -21,7 +21,7 @@ from ingest.service import connect
 from thingscale.devices.models import ActivationRule, Device, RejectedMessage
 from thingscale.devices.presence import LOCK
 from thingscale.lib.clock import now_us
-from thingscale.streams.actions import Point, store_points
+from thingscale.streams.actions import Points, store_points
 from thingscale.streams.models import Channel, Tag
 
 Start = Callable[..., Stack]
@@ -82,9 +82,10 @@ def paths(account: Account) -> dict[str, str]:
     """Of an account that has something on each page."""
     device = account.device("boiler-1", channel=7)
     store_points(
-        account.channel(7), [Point("hall", b'{"temp": %d}' % n, now_us() - n * 10**6) for n in range(60)]
+        account.channel(7),
+        Points.of([("hall", b'{"temp": %d}' % n, now_us() - n * 10**6) for n in range(60)]),
     )
-    store_points(account.channel(7), [Point(None, b'{"humid": 40}', now_us())])
+    store_points(account.channel(7), Points.of([(None, b'{"humid": 40}', now_us())]))
     Device.objects.create(user=account.user, device_id="pump", enabled=False)
     ActivationRule.objects.create(user=account.user, pattern="pump*", channel=account.channel(7))
     RejectedMessage.objects.create(

@@ -13,7 +13,7 @@ from thingscale.devices.models import Activity, Device, MinuteCount, RejectedMes
 from thingscale.devices.overview import MINUTE, Overview, overview
 from thingscale.devices.querysets import Counts, DeviceQuerySet
 from thingscale.devices.tasks import forget_old_activity as task
-from thingscale.streams.actions import Point, create_channel, store_points
+from thingscale.streams.actions import Points, create_channel, store_points
 
 NOW = datetime(2026, 3, 1, 12, 30, 20, tzinfo=UTC)
 
@@ -135,11 +135,11 @@ def test_minutes_are_their_users_own(user: User, outsider: User) -> None:
 def test_points_written_over_rest_are_counted(user: User, outsider: User) -> None:
     channel = create_channel(user, 0)
     now = timezone.now()
-    points = [Point(None, b"1", 1_700_000_000_000_000 + n) for n in range(3)]
+    points = [(None, b"1", 1_700_000_000_000_000 + n) for n in range(3)]
     for _ in range(2):
-        store_points(channel, points, key="once")
-    store_points(channel, points)
-    store_points(channel, [])
+        store_points(channel, Points.of(points), key="once")
+    store_points(channel, Points.of(points))
+    store_points(channel, Points.of([]))
     counts = MinuteCount.objects.for_user(user).since(now - MINUTE)
     assert sum(count.stored for count in counts.values()) == 6
     assert not MinuteCount.objects.for_user(outsider).exists()

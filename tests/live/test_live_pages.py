@@ -13,7 +13,7 @@ from support import Account
 from thingscale import watch
 from thingscale.lib.clock import now_us
 from thingscale.streams import actions
-from thingscale.streams.actions import Point, store_points
+from thingscale.streams.actions import Points, store_points
 from thingscale.watch import Pages, Told
 
 
@@ -28,7 +28,7 @@ def test_a_rest_write_is_told_after_its_commit(pages: Recorder, account: Account
     pages.watched = frozenset({account.user.pk})
     channel = account.channel()
     with transaction.atomic():
-        store_points(channel, [Point("a", b"1", now_us()), Point(None, b"2", now_us())])
+        store_points(channel, Points.of([("a", b"1", now_us()), (None, b"2", now_us())]))
         assert pages.heard == []
     assert pages.short == [("stored", None, True, b"1"), ("stored", None, True, b"2")]
     assert (pages.heard[0].kind, pages.heard[0].tag, pages.heard[0].device) == ("rest", "a", None)
@@ -36,7 +36,7 @@ def test_a_rest_write_is_told_after_its_commit(pages: Recorder, account: Account
 
 def test_a_rest_write_of_somebody_who_has_no_page_open_is_not_told(pages: Recorder, account: Account) -> None:
     pages.watched = frozenset()
-    store_points(account.channel(), [Point(None, b"2", now_us())])
+    store_points(account.channel(), Points.of([(None, b"2", now_us())]))
     assert pages.heard == []
 
 

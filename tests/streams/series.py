@@ -14,7 +14,7 @@ def fill(channel: Channel, points: int, at: datetime | None = None, tag: str | N
     """Datapoints one microsecond apart, from `at` or now."""
     start = to_us(at or timezone.now())
     actions.store_points(
-        channel, [actions.Point(tag, b"%d" % number, start + number) for number in range(points)]
+        channel, actions.Points.of([(tag, b"%d" % number, start + number) for number in range(points)])
     )
 
 

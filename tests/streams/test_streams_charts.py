@@ -35,7 +35,9 @@ def store(
     """Values, or JSON texts in bytes, `step` seconds apart."""
     texts = [value if isinstance(value, bytes) else json.dumps(value).encode() for value in values]
     at = (to_us(first + number * timedelta(seconds=step)) for number in range(len(values)))
-    actions.store_points(channel, [actions.Point(tag, *point) for point in zip(texts, at, strict=False)])
+    actions.store_points(
+        channel, actions.Points.of([(tag, *point) for point in zip(texts, at, strict=False)])
+    )
 
 
 def store_many(channel: Channel, rows: int, value: str, days: int = 30) -> None:

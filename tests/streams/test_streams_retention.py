@@ -59,7 +59,7 @@ def test_it_goes_slice_by_slice(channel: Channel, monkeypatch: pytest.MonkeyPatc
 
 def test_equal_times_may_exceed_a_slice(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "SLICE", 3)
-    actions.store_points(channel, [actions.Point(None, b"1", 1_500_000_000_000_000)] * 10)
+    actions.store_points(channel, actions.Points.of([(None, b"1", 1_500_000_000_000_000)] * 10))
     assert retention.drop_expired() == 10
 
 

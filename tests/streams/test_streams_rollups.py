@@ -42,7 +42,7 @@ def _always_rolled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def store(channel: Channel, *points: tuple[datetime, float], tag: str | None = None) -> None:
     actions.store_points(
-        channel, [actions.Point(tag, str(value).encode(), to_us(at)) for at, value in points]
+        channel, actions.Points.of([(tag, str(value).encode(), to_us(at)) for at, value in points])
     )
 
 
@@ -235,7 +235,7 @@ def test_a_tag_alone_is_drawn_from_its_rollups(channel: Channel, begin: datetime
 
 def test_endless_new_keys_do_not_fill_the_rollups(channel: Channel, begin: datetime) -> None:
     value = "{" + ",".join(f'"k{number}":1' for number in range(500)) + "}"
-    actions.store_points(channel, [actions.Point(None, value.encode(), to_us(begin))])
+    actions.store_points(channel, actions.Points.of([(None, value.encode(), to_us(begin))]))
     roll_up()
     assert Rollup.objects.count() == rollups.MAX_PATHS
 

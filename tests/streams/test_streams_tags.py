@@ -96,7 +96,7 @@ def test_more_datapoints_of_one_moment_than_a_slice_has(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "SLICE", 3)
-    actions.store_points(channel, [actions.Point("a", b"1", 1_500_000_000_000_000)] * 10)
+    actions.store_points(channel, actions.Points.of([("a", b"1", 1_500_000_000_000_000)] * 10))
     delete(channel, "a")
     assert retention.purge_deleted_tags() == 10
 
@@ -202,10 +202,10 @@ def test_without_valkey_the_tag_is_deleted_all_the_same(
 
 
 def test_a_bulk_write_makes_its_tags_without_using_up_keys(channel: Channel) -> None:
-    points = [actions.Point(f"t{number % 3}", b"1", now_us() + number) for number in range(9)]
+    points = [(f"t{number % 3}", b"1", now_us() + number) for number in range(9)]
     keys = set()
     for _ in range(3):
-        assert actions.store_points(channel, points) == 9
+        assert actions.store_points(channel, actions.Points.of(points)) == 9
         with connection.cursor() as cursor:
             cursor.execute("SELECT last_value FROM streams_tag_id_seq")
             keys.add(cursor.fetchone()[0])

@@ -81,6 +81,20 @@ def test_of_the_same_moment_the_last_is_the_newest(
     assert [value for (value,) in stored] == [*range(9), 11]
 
 
+def test_a_series_is_written_as_its_rows(raw: psycopg.Connection, account: Account) -> None:
+    one, other, at = account.channel(1).pk, account.channel(2).pk, now_us()
+    times, values = [at, at - 2, at - 1, at - 2], [b"4", b'{"a": "1"}', b"3", b"2"]
+    in_steps(raw, [Row(one, at, None, None, value, None) for at, value in zip(times, values, strict=True)])
+    with raw.transaction(), raw.cursor() as cursor:
+        writer.write_series(cursor, other, times, values)
+    shape = "SELECT at, device, tag, value::text, dedupe FROM datapoint WHERE channel = %s ORDER BY id"
+    stored = [raw.execute(shape, [channel]).fetchall() for channel in (one, other)]
+    assert stored[0] == stored[1]
+    assert [row[3] for row in stored[1]] == ['{"a": "1"}', "2", "3", "4"]
+    totals = [(latest.at, latest.value, latest.count, latest.bytes) for latest in Latest.objects.all()]
+    assert totals[0] == totals[1]
+
+
 def test_what_fits_into_one_statement() -> None:
     row = Row(1, now_us(), 1, None, b"1", None)
     assert at_once.fits([row] * MOST)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from hashlib import blake2b
-from itertools import groupby, repeat
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -255,36 +255,44 @@ def _take_held(devices: Sequence[int]) -> list[Held]:
 
 def store(rows: list[writer.Row]) -> None:
     """Datapoints in the caller's transaction, for what does not come through the ingest pipeline."""
-    connection.ensure_connection()
-    raw: psycopg.Connection = connection.connection
-    times = list(map(_at, rows))
-    if not _partitions.cover(times):
-        writer.make_partitions(raw, times)
-        transaction.on_commit(lambda: _partitions.remember(max(times)))
-    with raw.cursor() as cursor:
+    with _cursor(list(map(_at, rows))) as cursor:
         writer.write(cursor, rows)
 
 
-class Point(NamedTuple):
-    """A datapoint to store by hand."""
+def _cursor(times: Sequence[int]) -> psycopg.Cursor:
+    """To store datapoints of these times with."""
+    connection.ensure_connection()
+    raw: psycopg.Connection = connection.connection
+    if not _partitions.cover(times):
+        writer.make_partitions(raw, times)
+        transaction.on_commit(lambda: _partitions.remember(max(times)))
+    return raw.cursor()
 
-    tag: str | None
-    value: bytes  # JSON text
-    at: int  # microseconds since 1970 UTC
+
+class Points(NamedTuple):
+    """Datapoints to store by hand, by field."""
+
+    tags: Sequence[str | None]
+    values: Sequence[bytes]  # JSON text
+    times: Sequence[int]  # microseconds since 1970 UTC
+
+    @classmethod
+    def of(cls, points: Iterable[tuple[str | None, bytes, int]]) -> "Points":
+        return cls(*(list(zip(*points, strict=True)) or [(), (), ()]))
 
 
 @transaction.atomic
-def store_points(channel: Channel, points: Sequence[Point], key: str | None = None) -> int:
+def store_points(channel: Channel, points: Points, key: str | None = None) -> int:
     """All or nothing; returns how many. Raises django.db.DataError for a value that jsonb does not accept.
 
     What was stored under the same key before is not stored again: the answer is how many it was."""
     dedupe = None if key is None else _dedupe_key(channel, key)
     if dedupe is not None and (before := _stored_before(channel, points, dedupe)):
         return before
-    if points:
+    if points.times:
         _store_points(channel, points, dedupe)
-        _count_stored(channel.user_id, len(points))
-    return len(points)
+        _count_stored(channel.user_id, len(points.times))
+    return len(points.times)
 
 
 def _count_stored(user: int, count: int) -> None:
@@ -295,17 +303,29 @@ def _count_stored(user: int, count: int) -> None:
         count_minutes(cursor, [Minute(user, minute, count, 0, 0)])
 
 
-def _store_points(channel: Channel, points: Sequence[Point], dedupe: int | None) -> None:
+def _store_points(channel: Channel, points: Points, dedupe: int | None) -> None:
     key = channel.pk  # which Django looks up each time
-    names, values, times = zip(*points, strict=True)
     with connection.wrap_database_errors:
-        tags = {name: tag for (_, name), tag in _tags({(key, name) for name in set(names) if name}).items()}
-        fields = repeat(key), times, repeat(None), map(tags.get, names), values, repeat(dedupe)
-        store(list(map(tuple.__new__, repeat(writer.Row), zip(*fields, strict=False))))  # loops that run in C
+        if dedupe is None and not any(points.tags):
+            with _cursor(points.times) as cursor:
+                writer.write_series(cursor, key, points.times, points.values)
+        else:
+            store(_rows(key, points, dedupe))
     _tell(
         channel.user_id,
-        (Told(at, None, tag, "rest", "stored", None, key, value) for tag, value, at in points),
+        (
+            Told(at, None, tag, "rest", "stored", None, key, value)
+            for tag, value, at in zip(*points, strict=True)
+        ),
     )
+
+
+def _rows(channel: int, points: Points, dedupe: int | None) -> list[writer.Row]:
+    tags = _tags({(channel, tag) for tag in set(points.tags) if tag})
+    return [
+        writer.Row(channel, at, None, tags[channel, tag] if tag else None, value, dedupe)
+        for tag, value, at in zip(*points, strict=True)
+    ]
 
 
 def _dedupe_key(channel: Channel, key: str) -> int:
@@ -313,7 +333,7 @@ def _dedupe_key(channel: Channel, key: str) -> int:
     return int.from_bytes(digest, signed=True)
 
 
-def _stored_before(channel: Channel, points: Sequence[Point], dedupe: int) -> int:
+def _stored_before(channel: Channel, points: Points, dedupe: int) -> int:
     """How many datapoints have this key, among the recent ones and those of the times sent. Whoever sends the
     same key at the same moment waits here for the other's commit."""
     since = from_us(RECENT.since())
@@ -322,7 +342,7 @@ def _stored_before(channel: Channel, points: Sequence[Point], dedupe: int) -> in
         cursor.execute(
             "SELECT count(*) FROM datapoint"
             " WHERE channel = %s AND dedupe = %s AND (at >= %s OR at = ANY (%s))",
-            [channel.pk, dedupe, since, [from_us(at) for at in {point.at for point in points}]],
+            [channel.pk, dedupe, since, [from_us(at) for at in set(points.times)]],
         )
         return int(cursor.fetchone()[0])
 

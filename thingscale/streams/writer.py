@@ -3,8 +3,9 @@ transaction."""
 
 import struct
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
@@ -40,9 +41,6 @@ class Row(NamedTuple):
     dedupe: int | None
 
 
-_value = itemgetter(Row._fields.index("value"))
-
-
 def encode(row: Row) -> bytes:
     """One tuple in PostgreSQL's binary COPY form."""
     channel, at, device, tag, value, dedupe = row
@@ -74,6 +72,21 @@ def write(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
     stale.mark_late(cursor, ordered)
 
 
+def write_series(cursor: psycopg.Cursor, channel: int, times: Sequence[int], values: Sequence[bytes]) -> None:
+    """As write(), of one channel, without tag, device and dedupe key: an array in one request."""
+    order = sorted(range(len(times)), key=times.__getitem__)
+    times, values = [times[place] for place in order], [values[place] for place in order]
+    rows = [
+        _BARE_ROW(6, 8, channel, 8, at - POSTGRES_EPOCH, -1, -1, -1, len(value) + 1, 1) + value
+        for at, value in zip(times, values, strict=True)
+    ]
+    with cursor.copy(COPY) as copy:
+        copy.write(b"".join([_HEADER, *rows, _TRAILER]))
+    size = sum(map(len, values))
+    _update_latest(cursor, {(channel, 0): (times[-1], len(rows), size, values[-1])})
+    stale.mark_late(cursor, list(zip(repeat(channel), times)))
+
+
 def _copy(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
     buffer = bytearray(_HEADER)
     with cursor.copy(COPY) as copy:
@@ -90,29 +103,27 @@ def _upsert(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
     keys = [(row[0], row[3] or 0) for row in rows]
     newest = dict(zip(keys, rows, strict=True))
     counts = Counter(keys)
-    sizes = _sizes(keys, list(map(len, map(_value, rows))))
+    sizes = dict.fromkeys(newest, 0)
+    for key, row in zip(keys, rows, strict=True):
+        sizes[key] += len(row[4])
+    _update_latest(cursor, {key: (row[1], counts[key], sizes[key], row[4]) for key, row in newest.items()})
+
+
+def _update_latest(
+    cursor: psycopg.Cursor, latest: Mapping[tuple[int, int], tuple[int, int, int, bytes]]
+) -> None:
+    """By channel and tag: time and value of the newest, how many there are and their bytes."""
+    times, counts, sizes, values = zip(*latest.values(), strict=True)
     cursor.execute(
         UPSERT,
         [
-            array(channel for channel, _ in newest),
-            array(tag for _, tag in newest),
-            array(row[1] for row in newest.values()),
-            array(counts[key] for key in newest),
-            array(sizes.values()),
-            (b"[%s]" % b",".join([row[4] for row in newest.values()])).decode(),
+            array(channel for channel, _ in latest),
+            array(tag for _, tag in latest),
+            *map(array, (times, counts, sizes)),
+            (b"[%s]" % b",".join(values)).decode(),
         ],
         prepare=True,
     )
-
-
-def _sizes(keys: list[tuple[int, int]], sizes: list[int]) -> dict[tuple[int, int], int]:
-    """Sums, in the order in which the keys come."""
-    sums = dict.fromkeys(keys, 0)
-    if len(sums) == 1:  # as of an array in one request
-        return {keys[0]: sum(sizes)}
-    for key, size in zip(keys, sizes, strict=True):
-        sums[key] += size
-    return sums
 
 
 def array(numbers: Iterable[int | None]) -> str:
