@@ -72,14 +72,19 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 
 
 class Page:
-    """Port 0: none. A port that is taken is said once and does not stop the process."""
+    """Port 0: none. A port that is taken is said once and does not stop the process. `store`: the id of the
+    store's process, where it has one."""
 
-    def __init__(self, port: int, ingest: Ingest | RemoteIngest, gauges: Gauges = dict) -> None:
+    def __init__(
+        self, port: int, ingest: Ingest | RemoteIngest, gauges: Gauges = dict, store: int | None = None
+    ) -> None:
         self._port = port
         self._ingest = ingest
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(Figures(ingest, gauges))
         ProcessCollector(registry=self._registry)
+        if store is not None:
+            ProcessCollector("thingscale_store", lambda: store, registry=self._registry)
         GCCollector(registry=self._registry)
         self._server: ThreadingHTTPServer | None = None
 

@@ -257,6 +257,9 @@ class Pipeline(Bounded):
                 self._partitions = Partitions()  # it may have been a partition dropped meanwhile
                 doubted = True
                 continue
+            except journal.Forgotten:
+                self._disconnect()  # and connect again, which reads what was announced meanwhile
+                continue
             except psycopg.Error as error:
                 log.warning("The database is away or busy: %s", type(error).__name__)
                 self._disconnect()
@@ -300,7 +303,7 @@ class Pipeline(Bounded):
     def _marked(self, cursor: psycopg.Cursor, items: Sequence[Item]) -> dict[int, int | None]:
         """First in the transaction of a batch. Places and dedupe keys of what another process has got again,
         as nothing in it says."""
-        announced = journal.mark(cursor, self._writer, self._sequence, self._elsewhere.seen)
+        announced = journal.mark(cursor, self._writer, self._sequence)
         self._elsewhere.catch_up(cursor, announced)
         times = self._elsewhere.times
         return {

@@ -26,15 +26,15 @@ STATUS_SECONDS = 1.0
 NO_LIMITS = Limits(1 << 62, 1 << 62)  # the gateway sends no more than may wait
 
 
-def start() -> socket.socket:
-    """The gateway's end. To be called before there are threads: the new process begins as a copy of this
-    one, and shares its memory."""
+def start() -> tuple[socket.socket, int]:
+    """The gateway's end, and the id of the new process. To be called before there are threads: that begins
+    as a copy of this one, and shares its memory."""
     connections.close_all()
     gc.freeze()  # else the collector would touch what is shared, and so double it
     ours, theirs = socket.socketpair()
-    if os.fork():
+    if process := os.fork():
         theirs.close()
-        return ours
+        return ours, process
     ours.close()  # so that the end of the gateway is seen
     try:
         StoreProcess(theirs).serve()

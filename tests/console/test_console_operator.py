@@ -3,6 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core import mail
@@ -20,7 +21,7 @@ from thingscale.accounts.actions import begin_second_factor
 from thingscale.accounts.models import Session, Token, User
 from thingscale.devices.models import RejectedMessage
 from thingscale.events.actions import create_event
-from thingscale.streams.models import Channel
+from thingscale.streams.models import Channel, Journal
 
 pytestmark = pytest.mark.usefixtures("quick_passwords")
 USERS = "/admin/accounts/user/"
@@ -196,6 +197,16 @@ def test_the_health_page(operator: Client) -> None:
     assert "No gateway runs" in page
     cache.set(heartbeat.KEY, timezone.now() - timedelta(minutes=4))
     assert "No heartbeat" in operator.get("/admin/health/").text
+
+
+def test_the_last_batch(operator: Client) -> None:
+    """Rows of the journal go after a day, so that none does not mean never."""
+    assert "none of the last day" in operator.get("/admin/health/").text
+    at = timezone.now() - timedelta(hours=3)
+    Journal.objects.create(writer=uuid4(), batch=1, at=at)
+    page = operator.get("/admin/health/").text
+    assert at.isoformat() in page
+    assert "none of the last day" not in page
 
 
 def test_a_part_that_is_away_is_shown_as_such(

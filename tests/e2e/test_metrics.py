@@ -9,6 +9,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from stack import Stack, free_port, wait_until
 from support import Account
 
+from ingest.exposition import Page
+from ingest.service import Ingest
+
 
 @pytest.fixture
 def watched(transactional_db: None) -> Iterator[tuple[Stack, int]]:
@@ -51,6 +54,20 @@ def test_messages_are_counted_by_what_became_of_them(watched: tuple[Stack, int],
     assert found["thingscale_connections"] == 1
     assert found["thingscale_queue_messages"] == 0
     assert found["process_resident_memory_bytes"] > 2**20
+
+
+def test_the_store_has_figures_of_its_own(watched: tuple[Stack, int]) -> None:
+    """It begins as a copy of the gateway, a while after that."""
+    found = figures(watched[1])
+    assert found["thingscale_store_process_resident_memory_bytes"] > 2**20
+    assert found["thingscale_store_process_start_time_seconds"] > found["process_start_time_seconds"]
+
+
+def test_no_store_where_it_is_no_process() -> None:
+    """In broker mode, and in the HTTP connector."""
+    body = Page(0, Ingest()).answer("/metrics")[2].decode()
+    assert "\nprocess_resident_memory_bytes " in body
+    assert "store_process" not in body
 
 
 def test_alive_ready_and_nothing_else(watched: tuple[Stack, int]) -> None:

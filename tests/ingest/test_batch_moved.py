@@ -114,6 +114,21 @@ def test_it_is_announced_before_the_other_process_begins_to_write(make_feed: Fee
     assert feed(sent(known)) == [DUPLICATE]
 
 
+@pytest.mark.parametrize("tag", [None, "new"])
+def test_it_is_announced_while_an_idle_process_has_no_row(
+    both: tuple[Feed, Feed], known: Account, tag: str | None
+) -> None:
+    """Nothing was stored for two days, in one statement or in steps then."""
+    first, second = both
+    ask("UPDATE streams_journal SET at = at - interval '2 days'")
+    drop_expired()
+    assert ask("SELECT count(*) FROM streams_journal") == 0
+    assert second(again(known, tag=tag)) == [STORED]
+    assert first(sent(known, tag=tag)) == [DUPLICATE]
+    assert ask("SELECT count(*) FROM streams_journal") == 2
+    assert values(known) == ["0", "0", "1"]
+
+
 def test_what_was_announced_and_not_stored_is_stored(both: tuple[Feed, Feed], known: Account) -> None:
     first, second = both
     announce(KEY)

@@ -13,7 +13,7 @@ from ingest.service import connect
 from thingscale.lib.clock import now_us, to_us
 from thingscale.streams import at_once, journal, stale, writer
 from thingscale.streams.at_once import MOST, MOST_BYTES
-from thingscale.streams.models import Latest
+from thingscale.streams.models import Journal, Latest
 from thingscale.streams.writer import Row
 
 STORED = "SELECT channel, at, device, tag, value::text, dedupe FROM datapoint WHERE channel = %s ORDER BY at"
@@ -37,7 +37,9 @@ def in_steps(raw: psycopg.Connection, rows: Sequence[Row]) -> None:
 
 def in_one_statement(raw: psycopg.Connection, rows: Sequence[Row]) -> None:
     assert at_once.fits(rows)
-    assert at_once.write(raw, rows, uuid4(), 1, 0)
+    own = uuid4()
+    journal.enter(raw, own)
+    assert at_once.write(raw, rows, own, 1, 0)
 
 
 both_ways = pytest.mark.parametrize("write", [in_steps, in_one_statement])
@@ -106,6 +108,7 @@ def test_what_fits_into_one_statement() -> None:
 
 def test_nothing_at_once_while_an_announcement_is_unread(raw: psycopg.Connection, account: Account) -> None:
     own, rows = uuid4(), [Row(account.channel().pk, now_us(), 1, None, b"1", None)]
+    journal.enter(raw, own)
     assert at_once.write(raw, rows, own, 1, 0)
     raw.execute("UPDATE streams_journal SET repeats = 5 WHERE writer = %s", [own])
     assert not at_once.write(raw, rows, own, 2, 4)
@@ -114,3 +117,11 @@ def test_nothing_at_once_while_an_announcement_is_unread(raw: psycopg.Connection
     assert at_once.write(raw, rows, own, 2, 5)
     assert journal.committed(raw, own, 2)
     assert Latest.objects.get().count == 2
+
+
+def test_nothing_at_once_without_a_journal_row(raw: psycopg.Connection, account: Account) -> None:
+    """It may have been deleted meanwhile: what was announced since has to be read."""
+    rows = [Row(account.channel().pk, now_us(), 1, None, b"1", None)]
+    assert not at_once.write(raw, rows, uuid4(), 1, 0)
+    assert not Latest.objects.exists()
+    assert not Journal.objects.exists()

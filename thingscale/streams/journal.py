@@ -9,6 +9,16 @@ one again.)
 from uuid import UUID
 
 import psycopg
+from django.db import connection as django_connection
+
+# Not waiting for rows that are locked: whoever locks all of them would meet this in a deadlock.
+_FORGET_OLD = """DELETE FROM streams_journal WHERE writer IN (
+    SELECT writer FROM streams_journal WHERE at < now() - interval '1 day' FOR UPDATE SKIP LOCKED
+)"""
+
+
+class Forgotten(Exception):
+    """The writer's row is gone: nothing was announced to it since. It has to enter again, and read."""
 
 
 def enter(connection: psycopg.Connection, writer: UUID) -> None:
@@ -19,16 +29,16 @@ def enter(connection: psycopg.Connection, writer: UUID) -> None:
     )
 
 
-def mark(cursor: psycopg.Cursor, writer: UUID, batch: int, repeats: int = 0) -> int:
-    """Returns the last announcement of repeats.py to this writer, who has read those until `repeats`."""
+def mark(cursor: psycopg.Cursor, writer: UUID, batch: int) -> int:
+    """Returns the last announcement of repeats.py to this writer."""
     cursor.execute(
-        "INSERT INTO streams_journal AS j (writer, batch, at, repeats) VALUES (%s, %s, now(), %s)"
-        " ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, at = excluded.at RETURNING repeats",
-        [writer, batch, repeats],
+        "UPDATE streams_journal SET batch = %s, at = now() WHERE writer = %s RETURNING repeats",
+        [batch, writer],
         prepare=True,
     )
     row = cursor.fetchone()
-    assert row
+    if row is None:
+        raise Forgotten
     return int(row[0])
 
 
@@ -53,3 +63,9 @@ def wait_for_others(connection: psycopg.Connection) -> None:
 
 def forget(connection: psycopg.Connection, writer: UUID) -> None:
     connection.execute("DELETE FROM streams_journal WHERE writer = %s", [writer])
+
+
+def forget_old() -> None:
+    """Rows of writers that were killed, and of those that have stored nothing for a day: see Forgotten."""
+    with django_connection.cursor() as cursor:
+        cursor.execute(_FORGET_OLD)

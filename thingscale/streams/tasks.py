@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from celery import shared_task
 
 from thingscale.devices.models import ActivationRule, Device
-from thingscale.streams import actions, closing, repeats, retention, rollups
+from thingscale.streams import actions, closing, journal, repeats, retention, rollups
 
 
 @shared_task(name="streams.make_partitions")
@@ -18,6 +18,7 @@ def drop_expired() -> None:
     retention.drop_expired()
     retention.drop_empty_partitions()
     repeats.forget_old()
+    journal.forget_old()
 
 
 @shared_task(name="streams.purge_deleted_channels")

@@ -41,7 +41,8 @@ class Command(BaseCommand):
             if settings.INGEST_MODE == "broker":
                 uvloop.run(serve(BrokerWorker))
             else:
-                uvloop.run(serve(partial(Gateway, store_process.start())))
+                connection, store = store_process.start()
+                uvloop.run(serve(partial(Gateway, connection), store))
         except OSError as error:
             raise CommandError(f"Can't listen: {error.strerror or error}.") from None
         except Error as error:
@@ -56,10 +57,10 @@ def raise_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-async def serve(make: Callable[[], Service]) -> None:
-    """Until SIGTERM or SIGINT; a second one ends at once."""
+async def serve(make: Callable[[], Service], store: int | None = None) -> None:
+    """Until SIGTERM or SIGINT; a second one ends at once. `store`: the id of its process."""
     service = make()
-    page = Page(settings.METRICS_PORT, service.ingest, service.gauges)
+    page = Page(settings.METRICS_PORT, service.ingest, service.gauges, store)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -1,9 +1,7 @@
--- A batch, its journal row, newest values and totals. Nothing of it if there is an announcement to read first.
+-- A batch, its journal row, newest values and totals. Nothing if there is no such row, or an announcement to read.
 WITH mark AS (
-    INSERT INTO streams_journal AS j (writer, batch, at, repeats) VALUES (%s, %s, now(), %s)
-    ON CONFLICT (writer) DO UPDATE SET
-        batch = CASE WHEN j.repeats > excluded.repeats THEN j.batch ELSE excluded.batch END,
-        at = excluded.at
+    UPDATE streams_journal SET batch = CASE WHEN repeats > %s THEN batch ELSE %s END, at = now()
+    WHERE writer = %s
     RETURNING repeats
 ), points AS MATERIALIZED (
     SELECT place, channel, 'epoch'::timestamptz + at * '1 microsecond'::interval AS at, device, dedupe, tag, size, value
