@@ -20,6 +20,7 @@ from common import RECORDS, ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 LIMIT_SECONDS = 1800
+STOP_SECONDS = 120
 
 
 class Part(NamedTuple):
@@ -56,7 +57,7 @@ def run(part: Part, short: bool, records: Path) -> bool:
         return process.wait(LIMIT_SECONDS) == 0
     except subprocess.TimeoutExpired:
         process.terminate()  # with_servers passes it on, and stops the servers
-        process.wait()
+        process.wait(STOP_SECONDS)
         return False
 
 

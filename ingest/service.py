@@ -15,7 +15,6 @@ from ingest.grants import Grants
 from ingest.pipeline import Dispatch, Limits, Pipeline, run_all
 from ingest.router import Router
 from thingscale.invalidation import Change, Listener
-from thingscale.streams.tasks import activate_device
 from thingscale.watch import PAGES
 
 log = logging.getLogger(__name__)
@@ -91,6 +90,8 @@ class Activation(threading.Thread):
                 self._queue.put_nowait(device)
 
     def run(self) -> None:
+        from thingscale.streams.tasks import activate_device  # with Celery, which the gateway can do without
+
         while True:
             device = self._queue.get()
             try:

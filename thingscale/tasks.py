@@ -1,8 +1,7 @@
-from celery import shared_task
-
+from thingscale.celery import app
 from thingscale.heartbeat import beat
 
 
-@shared_task(name="heartbeat")
+@app.task(name="heartbeat")
 def heartbeat() -> None:
     beat()

@@ -123,7 +123,7 @@ def _ingest() -> Rows:
         ("Gateways", alive),
         ("MQTT clients connected", clients),
         ("Writers that have stored", len(batches)),
-        ("Last batch", ago(max(batches)) if batches else "none of the last day"),  # rows go after that
+        ("Last batch", ago(max(batches)) if batches else "none of the last week"),  # rows go after that
     ]
     if not alive and settings.INGEST_MODE == "gateway":
         raise Trouble("No gateway runs: devices can't connect by MQTT.", rows)

@@ -200,13 +200,13 @@ def test_the_health_page(operator: Client) -> None:
 
 
 def test_the_last_batch(operator: Client) -> None:
-    """Rows of the journal go after a day, so that none does not mean never."""
-    assert "none of the last day" in operator.get("/admin/health/").text
+    """Rows of the journal go after a week, so that none does not mean never."""
+    assert "none of the last week" in operator.get("/admin/health/").text
     at = timezone.now() - timedelta(hours=3)
     Journal.objects.create(writer=uuid4(), batch=1, at=at)
     page = operator.get("/admin/health/").text
     assert at.isoformat() in page
-    assert "none of the last day" not in page
+    assert "none of the last week" not in page
 
 
 def test_a_part_that_is_away_is_shown_as_such(

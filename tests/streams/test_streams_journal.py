@@ -13,7 +13,7 @@ from thingscale.streams.tasks import drop_expired
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-AGE = "UPDATE streams_journal SET at = now() - make_interval(hours => %s) WHERE writer = %s"
+AGE = "UPDATE streams_journal SET at = now() - make_interval(days => %s) WHERE writer = %s"
 
 
 @pytest.fixture
@@ -22,11 +22,11 @@ def raw() -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def entered(raw: psycopg.Connection, hours: int) -> UUID:
+def entered(raw: psycopg.Connection, days: int) -> UUID:
     """A writer that stored something so long ago."""
     writer = uuid4()
     journal.enter(raw, writer)
-    raw.execute(AGE, [hours, writer])
+    raw.execute(AGE, [days, writer])
     return writer
 
 
@@ -34,9 +34,9 @@ def writers() -> set[UUID]:
     return set(Journal.objects.values_list("writer", flat=True))
 
 
-def test_rows_go_after_a_day(raw: psycopg.Connection) -> None:
-    kept = {entered(raw, hours) for hours in (0, 1, 23)}
-    gone = {entered(raw, hours) for hours in (25, 1000)}
+def test_rows_go_after_a_week(raw: psycopg.Connection) -> None:
+    kept = {entered(raw, days) for days in (0, 1, 6)}
+    gone = {entered(raw, days) for days in (8, 1000)}
     assert writers() == kept | gone
     drop_expired()
     assert writers() == kept
@@ -44,7 +44,7 @@ def test_rows_go_after_a_day(raw: psycopg.Connection) -> None:
 
 def test_a_row_that_is_locked_is_left_for_the_next_time(raw: psycopg.Connection) -> None:
     """By a batch, or by an announcement, that may wait for another of them."""
-    locked, _ = entered(raw, 25), entered(raw, 25)
+    locked, _ = entered(raw, 8), entered(raw, 8)
     with raw.transaction():
         raw.execute("SELECT FROM streams_journal WHERE writer = %s FOR UPDATE", [locked])
         drop_expired()
@@ -54,7 +54,7 @@ def test_a_row_that_is_locked_is_left_for_the_next_time(raw: psycopg.Connection)
 
 
 def test_a_batch_keeps_the_row_of_its_writer(raw: psycopg.Connection) -> None:
-    writer = entered(raw, 25)
+    writer = entered(raw, 8)
     with raw.cursor() as cursor:
         journal.mark(cursor, writer, 1)
     drop_expired()

@@ -1,17 +1,17 @@
 """Background work on accounts."""
 
-from celery import shared_task
 from kombu.exceptions import OperationalError
 
 from thingscale.accounts import actions, mails
+from thingscale.celery import app
 
 
-@shared_task(name="accounts.clear_ended")
+@app.task(name="accounts.clear_ended")
 def clear_ended() -> None:
     actions.clear_ended()
 
 
-@shared_task(name="accounts.send_reset", autoretry_for=(OSError,), retry_backoff=15, max_retries=6)
+@app.task(name="accounts.send_reset", autoretry_for=(OSError,), retry_backoff=15, max_retries=6)
 def send_reset(email: str, base: str) -> None:
     mails.send_reset(email, base)
 

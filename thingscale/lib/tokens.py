@@ -4,8 +4,10 @@ import base64
 import hashlib
 import re
 import secrets
+from typing import TYPE_CHECKING
 
-from cryptography.fernet import Fernet
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
 
 _FORM = re.compile(r"[0-9A-F]{32}")
 
@@ -31,5 +33,7 @@ def decrypt(ciphertext: bytes, key: str) -> str:
     return _cipher(key).decrypt(ciphertext).decode()
 
 
-def _cipher(key: str) -> Fernet:
+def _cipher(key: str) -> "Fernet":
+    from cryptography.fernet import Fernet  # memory that processes which only check tokens can do without
+
     return Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"token:" + key.encode()).digest()))

@@ -30,6 +30,7 @@ TUNABLE = {
     "max_wal_size": "4GB",
     "max_connections": "100",
     "max_logical_replication_workers": "0",  # we subscribe to nobody, and its launcher takes memory
+    "io_method": "sync",  # three workers for reading ahead are more memory than they are worth here
     "wal_compression": "pglz",  # the wheel has no lz4 or zstd
     "timezone": "UTC",
     "log_timezone": "UTC",

@@ -37,7 +37,7 @@ def web_command(config: Config) -> list[str]:
 
 
 def celery_command(home: Path) -> list[str]:
-    worker = [sys.executable, "-m", "celery", "-A", "thingscale", "worker", "--beat"]
+    worker = [sys.executable, "-m", "celery", "-A", "thingscale", "worker", "--with-schedule"]
     size = ["--pool", "threads", "--concurrency", "1"]
     alone = ["--without-gossip", "--without-mingle"]
     return [*worker, *size, *alone, "--loglevel", "INFO", "--schedule", str(home / "celerybeat-schedule")]

@@ -13,7 +13,7 @@ from django.db import connection as django_connection
 
 # Not waiting for rows that are locked: whoever locks all of them would meet this in a deadlock.
 _FORGET_OLD = """DELETE FROM streams_journal WHERE writer IN (
-    SELECT writer FROM streams_journal WHERE at < now() - interval '1 day' FOR UPDATE SKIP LOCKED
+    SELECT writer FROM streams_journal WHERE at < now() - interval '7 days' FOR UPDATE SKIP LOCKED
 )"""
 
 
@@ -66,6 +66,6 @@ def forget(connection: psycopg.Connection, writer: UUID) -> None:
 
 
 def forget_old() -> None:
-    """Rows of writers that were killed, and of those that have stored nothing for a day: see Forgotten."""
+    """Rows of writers that were killed, and of those that have stored nothing for a week: see Forgotten."""
     with django_connection.cursor() as cursor:
         cursor.execute(_FORGET_OLD)

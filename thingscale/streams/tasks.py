@@ -2,18 +2,17 @@
 
 from fnmatch import fnmatchcase
 
-from celery import shared_task
-
+from thingscale.celery import app
 from thingscale.devices.models import ActivationRule, Device
 from thingscale.streams import actions, closing, journal, repeats, retention, rollups
 
 
-@shared_task(name="streams.make_partitions")
+@app.task(name="streams.make_partitions")
 def make_partitions() -> None:
     retention.make_partitions()
 
 
-@shared_task(name="streams.drop_expired")
+@app.task(name="streams.drop_expired")
 def drop_expired() -> None:
     retention.drop_expired()
     retention.drop_empty_partitions()
@@ -21,34 +20,34 @@ def drop_expired() -> None:
     journal.forget_old()
 
 
-@shared_task(name="streams.purge_deleted_channels")
+@app.task(name="streams.purge_deleted_channels")
 def purge_deleted_channels() -> None:
     retention.purge_deleted_channels()
 
 
-@shared_task(name="streams.roll_up")
+@app.task(name="streams.roll_up")
 def roll_up() -> None:
     rollups.roll_up(seconds=50)
 
 
-@shared_task(name="streams.purge_deleted_tags")
+@app.task(name="streams.purge_deleted_tags")
 def purge_deleted_tags() -> None:
     retention.purge_deleted_tags()
 
 
-@shared_task(name="streams.purge_closed_accounts")
+@app.task(name="streams.purge_closed_accounts")
 def purge_closed_accounts() -> None:
     closing.purge_closed_accounts()
 
 
-@shared_task(name="streams.activate_device")
+@app.task(name="streams.activate_device")
 def activate_device(device: int) -> None:
     """Auto-activation on first contact: the first rule that matches enables and maps the device."""
     for new in Device.objects.filter(pk=device, enabled=False, activate_at=None):
         _activate(new)
 
 
-@shared_task(name="streams.activate_new_devices")
+@app.task(name="streams.activate_new_devices")
 def activate_new_devices() -> None:
     """Catches up on first contacts whose task was lost, and on rules that came after the device."""
     with_rules = ActivationRule.objects.values("user")
@@ -56,7 +55,7 @@ def activate_new_devices() -> None:
         _activate(new)
 
 
-@shared_task(name="streams.store_left_held")
+@app.task(name="streams.store_left_held")
 def store_left_held() -> None:
     actions.store_left_held()
 
