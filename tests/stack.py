@@ -15,11 +15,11 @@ from django.conf import settings
 from django.db import connection
 
 from thingscale.local import ports
+from thingscale.local.stack import celery_command
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 30
 WEB = ["-m", "uvicorn", "thingscale.asgi:application", "--http", "thingscale.one_write:OneWrite"]
-CELERY = ["worker", "--beat", "--pool", "threads", "--concurrency", "1", "--loglevel", "INFO", "--schedule"]
 
 
 def free_port() -> int:
@@ -66,7 +66,7 @@ class Stack:
         command = {
             "web": [*WEB, "--port", str(self.http)],
             "ingest": ["manage.py", "ingest"],
-            "celery": ["-m", "celery", "-A", "thingscale", *CELERY, str(self.logs / "schedule")],
+            "celery": celery_command(self.logs)[1:],
         }[name]
         before = len(self.log(name)) if name in self.processes else 0
         process = self.launch(name, command)
@@ -103,7 +103,7 @@ class Stack:
         )
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
-        """As by the supervisor: what a process has started, as Celery its clock, ends with it."""
+        """As by the supervisor: what a process has started ends with it."""
         process = self.processes[name]
         process.send_signal(number)
         process.wait(30)

@@ -1,0 +1,5 @@
+"""The platform's settings, with a heartbeat that comes at once."""
+
+from thingscale.settings import *  # noqa: F403
+
+CELERY_BEAT_SCHEDULE = {"heartbeat": {"task": "heartbeat", "schedule": 0.2}}
