@@ -118,9 +118,9 @@ def test_it_is_announced_before_the_other_process_begins_to_write(make_feed: Fee
 def test_it_is_announced_while_an_idle_process_has_no_row(
     both: tuple[Feed, Feed], known: Account, tag: str | None
 ) -> None:
-    """Nothing was stored for two days, in one statement or in steps then."""
+    """Nothing was stored for more than a week, in one statement or in steps then."""
     first, second = both
-    ask("UPDATE streams_journal SET at = at - interval '2 days'")
+    ask("UPDATE streams_journal SET at = at - interval '8 days'")
     drop_expired()
     assert ask("SELECT count(*) FROM streams_journal") == 0
     assert second(again(known, tag=tag)) == [STORED]

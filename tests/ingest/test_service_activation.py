@@ -8,10 +8,10 @@ from feeding import SECONDS, STORED, held, message, values
 from stack import wait_until
 from support import Account
 
-from ingest import service
 from ingest.message import Outcome, RawMessage, Reason
 from ingest.service import Ingest
 from thingscale.devices.models import ActivationRule, Device
+from thingscale.streams import tasks
 from thingscale.streams.tasks import activate_device
 
 
@@ -27,7 +27,7 @@ class Here:
 
 @pytest.fixture
 def ingest(account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ingest]:
-    monkeypatch.setattr(service, "activate_device", Here())
+    monkeypatch.setattr(tasks, "activate_device", Here())
     started = Ingest()
     started.start()
     yield started
