@@ -57,8 +57,16 @@ def run(part: Part, short: bool, records: Path) -> bool:
         return process.wait(LIMIT_SECONDS) == 0
     except subprocess.TimeoutExpired:
         process.terminate()  # with_servers passes it on, and stops the servers
-        process.wait(STOP_SECONDS)
+        stop(process)
         return False
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def replace(path: Path, text: str) -> None:

@@ -323,7 +323,11 @@ def test_a_part_that_ends_badly_has_failed(bench: Modules, root: Path) -> None:
     assert not bench.suite.run(bench.suite.Part("one", "", None), False, root / "records")
 
 
-def test_a_part_that_does_not_end_is_stopped(bench: Modules, root: Path, monkeypatch: Patch) -> None:
-    monkeypatch.setattr(bench.suite, "LIMIT_SECONDS", 0.2)
-    script(root, "time.sleep(600)")
+@pytest.mark.parametrize("first", ["", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "])
+def test_a_part_that_does_not_end_is_stopped(
+    bench: Modules, root: Path, monkeypatch: Patch, first: str
+) -> None:
+    monkeypatch.setattr(bench.suite, "LIMIT_SECONDS", 0.5)
+    monkeypatch.setattr(bench.suite, "STOP_SECONDS", 0.5)
+    script(root, f"{first}time.sleep(600)")
     assert not bench.suite.run(bench.suite.Part("one", "", None), False, root / "records")

@@ -1,12 +1,19 @@
 """The Celery application. Tasks live in each domain app's tasks.py."""
 
+import logging
 import os
+import signal
+from threading import Thread
 from typing import Any
 
 from celery import Celery, bootsteps
-from celery.beat import EmbeddedService
+from celery.beat import Service
 from celery.signals import worker_ready
 from click import Option
+
+log = logging.getLogger(__name__)
+TICK_SECONDS = 1  # at most between two looks at what is due, and so until it stops
+STOP_SECONDS = 3
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
 os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # they load all views, 15 MB that a worker never needs
@@ -15,9 +22,32 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 
+class Clock(Thread):
+    """Sends the periodic tasks. If it ends unasked, as with a full disk, so does the worker, to be started
+    again."""
+
+    def __init__(self, service: Any) -> None:
+        super().__init__(name="clock", daemon=True)
+        self._service = service
+        self._stopping = False
+
+    def run(self) -> None:
+        app.set_current()
+        try:
+            self._service.start()
+        except Exception:
+            log.exception("The schedule failed")
+        if not self._stopping:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._service.stop()
+        self.join(STOP_SECONDS)  # it may wait for Valkey
+
+
 class Schedule(bootsteps.StartStopStep):
-    """Periodic tasks, sent from a thread of the worker: `--beat` makes another process for them, with all of
-    Django in it."""
+    """Celery's own `--beat` makes another process for the periodic tasks, with all of Django in it."""
 
     conditional = True
 
@@ -26,7 +56,14 @@ class Schedule(bootsteps.StartStopStep):
         super().__init__(worker, **options)
 
     def create(self, worker: Any) -> Any:
-        return EmbeddedService(worker.app, thread=True, schedule_filename=worker.schedule_filename)
+        return Clock(
+            Service(
+                worker.app,
+                max_interval=TICK_SECONDS,
+                schedule_filename=worker.schedule_filename,
+                scheduler_cls=worker.scheduler,
+            )
+        )
 
 
 app.steps["worker"].add(Schedule)

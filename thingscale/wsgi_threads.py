@@ -54,6 +54,8 @@ class Client:
 
 
 class WSGIThreads:
+    """For one event loop: the first that calls it."""
+
     def __init__(self, wsgi: Callable[[WSGIEnvironment, StartResponse], Any], threads: int = THREADS) -> None:
         self._wsgi = wsgi
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="WSGI")

@@ -118,7 +118,7 @@ def _celery() -> Rows:
 def _ingest() -> Rows:
     """A writer has a row in the journal from when it connects, with the time of its last batch."""
     alive, clients = presence.totals()
-    batches = list(Journal.objects.filter(batch__gt=0).values_list("at", flat=True))
+    batches = list(Journal.objects.exclude(batch=0).values_list("at", flat=True))
     rows = [
         ("Gateways", alive),
         ("MQTT clients connected", clients),

@@ -1,5 +1,8 @@
 """The platform's settings, with a heartbeat that comes at once."""
 
+import os
+
 from thingscale.settings import *  # noqa: F403
 
 CELERY_BEAT_SCHEDULE = {"heartbeat": {"task": "heartbeat", "schedule": 0.2}}
+CELERY_BEAT_SCHEDULER = os.environ.get("SCHEDULER", "celery.beat:PersistentScheduler")

@@ -1,7 +1,9 @@
 """Broken connections in mid-load, several writers at once: every message stored, none twice."""
 
 import itertools
+import os
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ from feeding import (
     DUPLICATE,
     STORED,
     Feed,
+    another_transaction,
     ask,
     held,
     message,
@@ -114,6 +117,39 @@ def test_a_statement_whose_connection_breaks_after_the_commit(
     assert break_after_the_commit(feed, message(account, "2"), message(account, "3")) == [STORED, STORED]
     assert feed(message(account, "4")) == [STORED]
     assert values(account) == ["1", "2", "3", "4"]
+
+
+def test_a_statement_that_still_waits_when_its_connection_breaks(account: Account, feed: Feed) -> None:
+    """It has not come to the journal, so that nothing says of it that it will be stored."""
+    account.device("d1")
+    for number in range(2):  # in steps, and then in a statement, which is prepared from now on
+        feed(message(account, str(number)))
+    with another_transaction("LOCK TABLE ONLY datapoint IN ACCESS EXCLUSIVE MODE"):
+        answer, before = feed.send(message(account, "2")), feed.process
+        wait_until(lambda: waits(before))
+        cut_off(feed)
+        wait_until(lambda: feed.process != before and waits(feed.process))
+        assert waits(before)
+    assert answer.result(10) == [STORED]
+    wait_until(lambda: not ask("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", before))
+    assert feed(message(account, "3")) == [STORED]
+    assert values(account) == ["0", "1", "2", "3"]
+    assert sum(Latest.objects.values_list("count", flat=True)) == 4
+
+
+def waits(process: int) -> bool:
+    """For a lock on the table."""
+    return bool(
+        ask("SELECT count(*) FROM pg_locks WHERE pid = %s AND NOT granted AND locktype = 'relation'", process)
+    )
+
+
+def cut_off(feed: Feed) -> None:
+    """The writer's connection breaks, and its server process does not hear of it."""
+    opened = feed.pipeline._connection
+    assert opened
+    with socket.socket(fileno=os.dup(opened.fileno())) as ours:
+        ours.shutdown(socket.SHUT_RD)
 
 
 def test_a_first_contact_whose_connection_breaks_is_asked_about_once(feed: Feed, account: Account) -> None:

@@ -1,12 +1,14 @@
 """Rows arrive in PostgreSQL as they were, whichever of their fields are null."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from uuid import uuid4
 
 import psycopg
 import pytest
 from django.db import connection
+from stack import wait_until
 from support import Account
 
 from ingest.service import connect
@@ -18,6 +20,7 @@ from thingscale.streams.writer import Row
 
 STORED = "SELECT channel, at, device, tag, value::text, dedupe FROM datapoint WHERE channel = %s ORDER BY at"
 
+WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = %s AND NOT granted)"
 Write = Callable[[psycopg.Connection, Sequence[Row]], None]
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -97,6 +100,18 @@ def test_a_series_is_written_as_its_rows(raw: psycopg.Connection, account: Accou
     assert totals[0] == totals[1]
 
 
+def test_a_month_is_remembered_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After that its partition may be dropped."""
+    known, last_year = writer.Partitions(), now_us() - 366 * writer.DAY
+    known.remember(last_year)
+    assert not known.cover([last_year])
+    monkeypatch.setattr(writer, "now_us", lambda: last_year)
+    known.remember(last_year)
+    assert known.cover([last_year])
+    monkeypatch.undo()
+    assert not known.cover([last_year])
+
+
 def test_what_fits_into_one_statement() -> None:
     row = Row(1, now_us(), 1, None, b"1", None)
     assert at_once.fits([row] * MOST)
@@ -113,10 +128,25 @@ def test_nothing_at_once_while_an_announcement_is_unread(raw: psycopg.Connection
     raw.execute("UPDATE streams_journal SET repeats = 5 WHERE writer = %s", [own])
     assert not at_once.write(raw, rows, own, 2, 4)
     assert [journal.committed(raw, own, batch) for batch in (1, 2)] == [True, False]
+    assert not at_once.write(raw, rows, own, 2, 5)  # given up
     assert Latest.objects.get().count == 1
-    assert at_once.write(raw, rows, own, 2, 5)
-    assert journal.committed(raw, own, 2)
+    assert at_once.write(raw, rows, own, 3, 5)
+    assert journal.committed(raw, own, 3)
+    assert not at_once.write(raw, rows, own, 2, 5)  # too late
     assert Latest.objects.get().count == 2
+
+
+def test_an_announcement_that_a_statement_waits_for(raw: psycopg.Connection, account: Account) -> None:
+    own, rows = uuid4(), [Row(account.channel().pk, now_us(), 1, None, b"1", None)]
+    journal.enter(raw, own)
+    with ThreadPoolExecutor(1) as thread, connect() as other:
+        with other.transaction():
+            other.execute("UPDATE streams_journal SET repeats = 5 WHERE writer = %s", [own])
+            written = thread.submit(at_once.write, raw, rows, own, 1, 4)
+            wait_until(lambda: other.execute(WAITS, [raw.info.backend_pid]).fetchone() == (True,))
+        assert not written.result(10)
+    assert not Latest.objects.exists()
+    assert raw.execute(STORED, [rows[0].channel]).fetchall() == []
 
 
 def test_nothing_at_once_without_a_journal_row(raw: psycopg.Connection, account: Account) -> None:

@@ -27,8 +27,8 @@ def fits(rows: Sequence[Row]) -> bool:
 
 
 def write(connection: psycopg.Connection, rows: Sequence[Row], writer: UUID, batch: int, seen: int) -> bool:
-    """As journal.mark() and writer.write() in a transaction. False, with nothing stored or marked, if there
-    is an announcement that this writer has not seen, or no journal row of it."""
+    """As journal.mark() and writer.write() in a transaction. False, with nothing stored and the batch not
+    marked, if there is an announcement that this writer has not seen, or no journal row of it."""
     ordered = sorted(rows, key=itemgetter(0, 1))
     channels, times, devices, tags, values, dedupes = zip(*ordered, strict=True)
     arrays = [
@@ -36,5 +36,5 @@ def write(connection: psycopg.Connection, rows: Sequence[Row], writer: UUID, bat
         *(array(tag or 0 for tag in tags), array(map(len, values))),
         (b"[%s]" % b",".join(values)).decode(),
     ]
-    row = connection.execute(_STORE, [seen, batch, writer, *arrays, seen], prepare=True).fetchone()
+    row = connection.execute(_STORE, [seen, batch, writer, batch, *arrays, seen], prepare=True).fetchone()
     return row is not None and int(row[0]) <= seen

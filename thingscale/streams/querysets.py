@@ -20,8 +20,8 @@ class ChannelQuerySet(OwnedQuerySet["Channel"]):
         return self.filter(found | Q(number=int(text)) if text.isdecimal() and len(text) < 10 else found)
 
     def numbered(self, user: "User", number: int) -> "Channel | None":
-        """Each REST call for a stream asks for its channel; to put the query together takes longer than it
-        does."""
+        """Of all channels, whatever this was narrowed to. Each REST call for a stream asks, and Django would
+        take longer to put the query together than it takes."""
         sql = "SELECT * FROM streams_channel WHERE user_id = %s AND number = %s"
         return next(iter(self.raw(sql, [user.pk, number])), None)
 

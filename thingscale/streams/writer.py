@@ -185,7 +185,7 @@ class Partitions:
 
     def cover(self, times: Sequence[int]) -> bool:
         first, end = self._known
-        return first <= min(times) and max(times) < end
+        return first <= min(times) and max(times) < end and now_us() < end
 
     def remember(self, time: int) -> None:
         """Once the partition of this time is committed."""
