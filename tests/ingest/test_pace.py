@@ -1,6 +1,7 @@
 """The HTTP connector's limit for a device, and its answer."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from connecting import V2, Connection
@@ -12,8 +13,10 @@ from ingest.pace import MAX_KEYS, Pace
 
 
 @pytest.fixture
-def limited(settings: Settings) -> Iterator[None]:
+def limited(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """To one a second, and the second does not pass, however long a test takes."""
     settings.HTTP_RATE = 1
+    monkeypatch.setattr("ingest.http.time", SimpleNamespace(monotonic=lambda: 100.0))
     views.pace.cache_clear()
     yield
     views.pace.cache_clear()
