@@ -1,6 +1,6 @@
 """Runs the benchmarks one after the other, and writes docs/benchmarks.md of all their results.
 
-    make bench                                    all; some 40 minutes on two cores
+    make bench                                    all; some 25 minutes on two cores
     make bench ONLY="idle broker_mode"            these; the page is printed, and the file stays as it is
     python benchmarks/suite.py --short            all with little work, to try the programs
 
