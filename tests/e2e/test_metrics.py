@@ -6,7 +6,7 @@ from http.client import HTTPConnection
 import pytest
 from mqtt_clients import Device
 from prometheus_client.parser import text_string_to_metric_families
-from stack import Stack, free_port, wait_until
+from stack import Stack, answers, free_port, wait_until
 from support import Account
 
 from ingest.exposition import Page
@@ -18,6 +18,7 @@ def watched(transactional_db: None) -> Iterator[tuple[Stack, int]]:
     port = free_port()
     stack = Stack(THINGSCALE_METRICS_PORT=str(port))
     stack.ensure("ingest")
+    wait_until(lambda: answers(port), what="the page of metrics, which opens after the port for devices")
     yield stack, port
     stack.stop()
 
