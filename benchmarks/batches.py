@@ -3,8 +3,8 @@
     make bench                                        (or, shorter:)
     python manage.py with_servers -- python benchmarks/batches.py --runs 1
 
-One writer, as in the gateway, commits one batch after the other. Where both take the same is the limit for
-the one statement, MOST in thingscale/streams/at_once.py.
+One writer, as in the gateway, commits one batch after the other. MOST in thingscale/streams/at_once.py says
+which are stored in one statement.
 """
 
 import argparse

@@ -6,6 +6,7 @@
 Load generator, gateway and PostgreSQL share the machine. COPY is one connection that stores the same rows,
 prebuilt and sorted, 1,000 a transaction, into a table like a partition of `datapoint`. Latencies run from
 when a message was due to its PUBACK (its PUBREC at QoS 2). Every message is counted in the table.
+Each measurement, COPY's too, begins after a checkpoint (database.py says why).
 """
 
 import argparse

@@ -22,12 +22,12 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 
-class Clock(Thread):
+class BeatThread(Thread):
     """Sends the periodic tasks. If it ends unasked, as with a full disk, so does the worker, to be started
     again."""
 
     def __init__(self, service: Any) -> None:
-        super().__init__(name="clock", daemon=True)
+        super().__init__(name="beat", daemon=True)
         self._service = service
         self._stopping = False
 
@@ -38,6 +38,7 @@ class Clock(Thread):
         except Exception:
             log.exception("The schedule failed")
         if not self._stopping:
+            log.critical("Periodic tasks are not sent any more: the worker ends, to be started again")
             os.kill(os.getpid(), signal.SIGTERM)
 
     def stop(self) -> None:
@@ -56,7 +57,7 @@ class Schedule(bootsteps.StartStopStep):
         super().__init__(worker, **options)
 
     def create(self, worker: Any) -> Any:
-        return Clock(
+        return BeatThread(
             Service(
                 worker.app,
                 max_interval=TICK_SECONDS,

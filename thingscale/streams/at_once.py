@@ -14,7 +14,7 @@ import psycopg
 from thingscale.streams import stale
 from thingscale.streams.writer import Row, array
 
-MOST = 200  # datapoints; for more, COPY is as fast
+MOST = 200  # datapoints; for more, COPY costs little beside them, and does not hold them all as text
 MOST_BYTES = 256 * 1024
 
 _STORE = (Path(__file__).parent / "sql" / "store_at_once.sql").read_text()

@@ -26,7 +26,7 @@ def any_late(rows: Sequence[tuple[int, int, *tuple[object, ...]]]) -> bool:
 
 
 def mark_late(cursor: psycopg.Cursor, rows: Sequence[tuple[int, int, *tuple[object, ...]]]) -> None:
-    """As any_late()."""
+    """Rows as any_late() takes them."""
     if any_late(rows):
         late = now_us() - LATE
         mark(cursor, {(row[0], row[1] // HOUR * HOUR) for row in rows if row[1] < late})

@@ -29,7 +29,7 @@ _BIGINT = struct.Struct(">iq").pack
 _INTEGER = struct.Struct(">ii").pack
 _JSONB = struct.Struct(">ib").pack
 _NULL = struct.pack(">i", -1)
-DAY = 86_400_000_000  # microseconds
+DAY = 86_400_000_000  # microseconds; no month ends within one
 
 
 class Row(NamedTuple):
@@ -198,6 +198,7 @@ class Partitions:
 
 
 def make_partitions(connection: psycopg.Connection, times: Sequence[int]) -> None:
+    """Of the months of these times, where they are missing."""
     for month in {partitions.month_of(from_us(day * DAY)) for day in {time // DAY for time in times}}:
         partitions.make(connection, month)
 
