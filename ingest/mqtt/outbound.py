@@ -62,13 +62,6 @@ class Outbound:
 
     # Opening
 
-    async def forget(self, packet: Connect) -> None:
-        """The session that the broker kept for this client."""
-        link = self._make_link(packet, clean=True)
-        with contextlib.suppress(Refused):
-            await link.open()
-        link.close()
-
     async def open(self, packet: Connect, kept: list[list[Any]]) -> None:
         """For a durable session, before its CONNACK, with the subscriptions it had."""
         for fields in kept:
@@ -84,7 +77,7 @@ class Outbound:
         for packet in early:
             self._from_broker(packet)
 
-    def _make_link(self, packet: Connect, clean: bool = False) -> Link:
+    def _make_link(self, packet: Connect) -> Link:
         """A durable session is never asked for with Clean Start: the embedded broker would not keep it."""
         session = self._session
         version = V5 if session.version == V5 else V311
@@ -93,12 +86,12 @@ class Outbound:
         connect = Connect(
             version,
             session.upstream_id,
-            clean or not session.durable,
+            not session.durable,
             0,
             None,
             None,
             None,
-            properties if version == V5 and not clean else {},
+            properties if version == V5 else {},
         )
         return Link(session.gateway.address(version), connect, self._from_broker, self._opened)
 
@@ -147,8 +140,7 @@ class Outbound:
     def _opened(self, session_present: bool) -> None:
         """The link is up, perhaps again: ask again for what the broker lost, send again what it may have."""
         link = self._link
-        if link is None:
-            return  # it is only to forget a session
+        assert link is not None
         self._delivered.clear()
         self._waiting.clear()
         if not session_present:

@@ -11,8 +11,10 @@ import xxhash
 from django.conf import settings
 
 from ingest.grants import Grant
+from ingest.mqtt import upstream
 from ingest.mqtt.codec import FrameReader, decode, encode
 from ingest.mqtt.connection import Connection
+from ingest.mqtt.durable import Key, longest
 from ingest.mqtt.frames import Frame
 from ingest.mqtt.inbound import MAX_ALIASES, Inbound
 from ingest.mqtt.outbound import Outbound
@@ -49,7 +51,6 @@ MAX_BACKLOG = 64 * 1024  # bytes that wait for their turn before reading pauses
 FRAME_OVERHEAD = 100  # bytes that a short frame takes in memory
 MAX_CLIENT_ID = 256  # bytes: it is part of keys in the database
 CONGESTED_SECONDS = 60.0
-NEVER = 0xFFFFFFFF  # MQTT 5: session expiry
 NOT_MQTT = "The first packet has to be a CONNECT."
 
 # MQTT 3 knows five return codes (3.1.1, section 3.2.2.3).
@@ -126,10 +127,16 @@ class Session:
         return known
 
     @property
+    def key(self) -> Key:
+        return (self.grant.user if self.grant else 0), self.client_id
+
+    @property
+    def user_id(self) -> str:
+        return self.grant.user_id if self.grant else "anonymous"
+
+    @property
     def upstream_id(self) -> str:
-        """Client id with the broker: one user can't take over another's session."""
-        user = self.grant.user_id if self.grant else "anonymous"
-        return f"{user}:{self.client_id}"
+        return upstream.name(self.user_id, self.client_id)
 
     @property
     def lives_on(self) -> int:
@@ -297,17 +304,11 @@ class Session:
     async def _open(self, packet: Connect) -> None:
         self.connect = packet
         self.version = packet.version
-        code = await self._authenticate(packet)
+        code = await self._authenticate(packet) or self._settle(packet)
         if code:
-            code = code if self.version == V5 else ReasonCode(code)
             self.send(ConnAck(False, code if self.version == V5 else _V3_CODES.get(code, 3), {}))
             self.end(with_will=False)
             return
-        self.client_id = packet.client_id or f"auto-{secrets.token_hex(8)}"
-        # Who sends no client id is the same client after a reconnect, for all we can know.
-        identity = f"{self.grant.user if self.grant else 0}:{packet.client_id}"
-        self.inbound.seed = xxhash.xxh3_64_intdigest(identity.encode())
-        self._read_options(packet)
         self._will = packet.will
         present = await self.gateway.joined(self)
         self.is_open = True
@@ -335,11 +336,25 @@ class Session:
         self.grant, self.token = grant, token
         return None
 
+    def _settle(self, packet: Connect) -> ReasonCode | None:
+        """Who it is and what it asks for; the reason to refuse that, or None."""
+        self.client_id = packet.client_id or f"auto-{secrets.token_hex(8)}"
+        # Who sends no client id is the same client after a reconnect, for all we can know.
+        identity = f"{self.grant.user if self.grant else 0}:{packet.client_id}"
+        self.inbound.seed = xxhash.xxh3_64_intdigest(identity.encode())
+        self._read_options(packet)
+        if self.durable and not self.gateway.durable.has_room(self.key):
+            return ReasonCode.QUOTA_EXCEEDED
+        return None
+
     def _read_options(self, packet: Connect) -> None:
         properties = packet.properties
-        self._expiry = properties.get(Property.SESSION_EXPIRY_INTERVAL, 0) if self.version == V5 else NEVER
-        lasting = self._expiry > 0 if self.version == V5 else not packet.clean_start
-        self.durable = lasting and self.grant is not None
+        if self.version == V5:
+            asked = properties.get(Property.SESSION_EXPIRY_INTERVAL, 0)
+        else:
+            asked = 0 if packet.clean_start else longest()
+        self._expiry = min(asked, longest())
+        self.durable = self._expiry > 0 and self.grant is not None
         self.outbound.receive_maximum = properties.get(Property.RECEIVE_MAXIMUM, 65_535)
         self.outbound.maximum_packet = properties.get(Property.MAXIMUM_PACKET_SIZE, 2**32)
 
@@ -350,6 +365,8 @@ class Session:
             Property.MAXIMUM_PACKET_SIZE: MAX_PACKET,
             Property.TOPIC_ALIAS_MAXIMUM: MAX_ALIASES,
         }
+        if packet.properties.get(Property.SESSION_EXPIRY_INTERVAL, 0) > longest():
+            properties[Property.SESSION_EXPIRY_INTERVAL] = longest()
         if not packet.client_id:
             properties[Property.ASSIGNED_CLIENT_IDENTIFIER] = self.client_id
         return properties
@@ -357,7 +374,7 @@ class Session:
     def _goodbye(self, packet: Disconnect) -> None:
         expiry = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL)
         if expiry is not None:
-            self._expiry = expiry
+            self._expiry = min(expiry, longest())
         self.end(with_will=packet.code == ReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
 
     # Anonymous clients: the token is in each topic
