@@ -40,12 +40,21 @@ def _ordinary(body: list[Any], zone: ZoneInfo, now: int) -> Points | None:
         texts = _texts([item["value"] for item in body])
         tags = [item.get("tag") for item in body]
         usable = all(tag is None or (type(tag) is str and not bad_tag(tag)) for tag in set(tags))
-        moments = {at: _moment(at, zone, now) for at in {item.get("at") for item in body}}
+        times = _times([item.get("at") for item in body], zone, now)
     except (KeyError, TypeError, ValueError):
         return None
     if texts is None or not usable:
         return None
-    return Points(tags, texts, [moments[item.get("at")] for item in body])
+    return Points(tags, texts, times)
+
+
+def _times(texts: list[Any], zone: ZoneInfo, now: int) -> list[int]:
+    """Raises ValueError, and TypeError for what no dict takes as a key."""
+    times = clock.all_to_us(texts)
+    if times and min(times) >= OLDEST and max(times) <= now + AHEAD:
+        return times
+    moments = {text: _moment(text, zone, now) for text in set(texts)}
+    return [moments[text] for text in texts]
 
 
 def _texts(values: list[Any]) -> list[bytes] | None:

@@ -54,6 +54,24 @@ FAULTS = [
     b'{"value": "\\ud800"}',
 ]
 
+TIMES = [  # with their offset, as the bodies of loggers have them, and what is no such time
+    "2026-01-31T13:45:30Z",
+    "2026-01-31 13:45+0900",
+    "2026-01-31T13:45:30.123456-05:30",
+    " 2026-01-31T13:45:30Z",
+    "2026-01-31T13:45:30",
+    "2026-01-31T13:45:30Z\n",
+    "20260131T134530Z",
+    "2026-W05-6T13:45:30Z",
+    "2026-01-31T13:45:30,5Z",
+    "2026-02-30T13:45:30Z",
+    "2026-01-31T\u0661\u0663:45:30Z",
+    "0001-01-01T00:00:00+09:00",
+    "2000-01-01T00:00:00+09:00",
+    "2999-01-01T00:00:00Z",
+    "",
+]
+
 
 def read(*items: bytes) -> Any:
     return ExactJSONParser().read(b"[" + b",".join(items) + b"]")
@@ -107,6 +125,12 @@ def test_a_fault_is_named_with_its_place(item: bytes, now: int) -> None:
     code, detail = outcome(lambda: either_way(body))
     assert (code, detail) == outcome(lambda: one_by_one(body, now))
     assert f"[{len(ORDINARY)}]" in detail
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_times_are_read_the_same_way_all_at_once(time: str, now: int) -> None:
+    body = [{"value": 1, "at": at} for at in (TIMES[0], time)]
+    assert outcome(lambda: either_way(body)) == outcome(lambda: one_by_one(body, now))
 
 
 def test_an_empty_array_has_no_points() -> None:

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -42,6 +43,16 @@ def with_colon(moment: datetime, zone: ZoneInfo) -> str:
 def without_colon(moment: datetime, zone: ZoneInfo) -> str:
     """`2015-02-06T08:26:29+0900`, as streams show it (CONTRACT, time forms)."""
     return moment.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def all_to_us(texts: Sequence[str]) -> list[int] | None:
+    """Of times with an offset, faster than one by one. None if one is anything else."""
+    try:
+        if not all(map(_ISO.fullmatch, texts)):
+            return None
+        return [to_us(moment) for moment in map(datetime.fromisoformat, texts)]
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def parse_start(text: str, zone: ZoneInfo) -> datetime:
