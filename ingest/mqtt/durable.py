@@ -1,50 +1,50 @@
-"""Durable sessions: those that outlive their connections, with what they subscribed to (decision 0008)."""
+"""Durable sessions, which outlive their connections, with what they subscribed to (decisions 0008, 0020)."""
 
-import contextlib
+import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from itertools import islice
+from typing import Any
 
 from django.conf import settings
-from django.db import Error
+from django.db import Error, close_old_connections, connections
 from django.utils import timezone
 
 from ingest.mqtt import upstream
-from thingscale.devices import actions
+from thingscale.accounts.models import User
+from thingscale.devices import durable
+from thingscale.devices.durable import Kept, Key
 
 log = logging.getLogger(__name__)
 
-Key = tuple[int, str]  # user's primary key (0: anonymous), client id
-
-
-class Kept(NamedTuple):
-    """`ends_at`: while its client is away."""
-
-    subscriptions: list[list[Any]]
-    ends_at: datetime | None = None
-
-    @property
-    def over(self) -> bool:
-        return self.ends_at is not None and self.ends_at <= timezone.now()
+WRITE_SECONDS = 10.0
+RETRY_SECONDS = 1.0
+AT_ONCE = 1000
 
 
 class DurableSessions:
-    """Of the clients of one gateway, in memory and as rows."""
+    """In memory, which decides, and as rows, which one thread writes in order: what has changed, together."""
 
-    def __init__(self, run: Callable[..., Awaitable[Any]]) -> None:
-        """`run(function, *arguments)` in a thread with a database connection; raises TimeoutError."""
-        self._run = run
+    def __init__(self) -> None:
         self._kept: defaultdict[int, dict[str, Kept]] = defaultdict(dict)
+        self._changed: set[Key] = set()
+        self._stale: set[Key] = set()  # over for us, and perhaps not for the broker
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="durable")
+        self._writing = asyncio.Lock()
+        self._retry_at = 0.0
+        self._now = asyncio.get_running_loop().time
 
     def __len__(self) -> int:
         return sum(map(len, self._kept.values()))
 
     def __iter__(self) -> Iterator[tuple[Key, Kept]]:
-        for user, kept in self._kept.items():
-            for client_id, session in kept.items():
-                yield (user, client_id), session
+        for user, sessions in self._kept.items():
+            for client_id, kept in sessions.items():
+                yield (user, client_id), kept
 
     def find(self, key: Key) -> Kept | None:
         user, client_id = key
@@ -52,64 +52,113 @@ class DurableSessions:
 
     def has_room(self, key: Key) -> bool:
         user, client_id = key
-        kept = self._kept[user]
-        return client_id in kept or len(kept) < settings.DURABLE_SESSIONS
+        sessions = self._kept[user]
+        return client_id in sessions or len(sessions) < settings.DURABLE_SESSIONS
+
+    # What happens to them
+
+    def keep(self, key: Key, subscriptions: list[list[Any]]) -> None:
+        self._set(key, Kept(subscriptions))
+
+    def left(self, key: Key, seconds: int) -> None:
+        """Its client has gone, and may come back for so long."""
+        if kept := self.find(key):
+            self._set(key, kept._replace(ends_at=timezone.now() + timedelta(seconds=seconds)))
+
+    def end(self, key: Key) -> None:
+        """Its client starts afresh."""
+        self._set(key, None)
+        self._stale.add(key)
+
+    def _set(self, key: Key, kept: Kept | None) -> None:
+        user, client_id = key
+        if kept:
+            self._kept[user][client_id] = kept
+        else:
+            self._kept[user].pop(client_id, None)
+        self._changed.add(key)
+
+    # The broker's part
+
+    async def forget(self, key: Key) -> None:
+        """Ends what the broker may have of a session that is over. Raises upstream.Refused."""
+        if key in self._stale:
+            await upstream.forget(User(pk=key[0]).user_id, key[1])
+            self._stale.discard(key)
+
+    async def end_those_over(self, ended: Callable[[Key], None], in_use: Callable[[Key], bool]) -> None:
+        """Calls `ended` for each. The broker is not asked to forget one whose client is back, for that has a
+        session of its own there."""
+        over = [key for key, kept in self if kept.over and key not in self._changed]
+        with suppress(Error, upstream.Refused):  # one of the two is away: the next time
+            for start in range(0, len(over), AT_ONCE):
+                await self._end(over[start : start + AT_ONCE], ended)
+            for key in list(self._stale):
+                if in_use(key):
+                    self._stale.discard(key)
+                await self.forget(key)
+
+    async def _end(self, keys: list[Key], ended: Callable[[Key], None]) -> None:
+        elsewhere = await self._in_thread(durable.end, keys)
+        for key in keys:
+            kept = self.find(key)
+            if kept is None or not kept.over or key in self._changed:
+                continue  # its client has just come back
+            del self._kept[key[0]][key[1]]
+            ended(key)
+            if key not in elsewhere:
+                self._stale.add(key)
+
+    # The rows
 
     async def load(self) -> None:
-        """Where no end is known, the gateway before has been killed."""
-        for row in await self._run(actions.left_sessions, _end(longest())):
-            self._kept[row.user_id][row.client_id] = Kept(row.subscriptions, row.expires_at)
+        longest_end = timezone.now() + timedelta(seconds=longest())
+        for (user, client_id), kept in (await self._in_thread(durable.load, longest_end)).items():
+            self._kept[user][client_id] = kept
 
-    async def keep(self, key: Key, subscriptions: list[list[Any]]) -> None:
-        user, client_id = key
-        self._kept[user][client_id] = Kept(subscriptions)
-        await self._write(actions.keep_session, *key, subscriptions)
-
-    async def left(self, key: Key, seconds: int) -> None:
-        """Its client has gone, and may come back for so long."""
-        user, client_id = key
-        ends_at = _end(seconds)
-        if kept := self._kept[user].get(client_id):
-            self._kept[user][client_id] = kept._replace(ends_at=ends_at)
-        await self._write(actions.session_left, *key, ends_at)
-
-    async def end(self, key: Key, user_id: str) -> None:
-        """Its client starts afresh."""
-        with contextlib.suppress(upstream.Refused):
-            await upstream.forget(user_id, key[1])
-        self._drop(key)
-        await self._write(actions.end_session, *key)
-
-    async def end_those_over(self) -> list[Key]:
-        """First with the broker, which keeps what it has queued for ever. If that is away, next time."""
-        ended = []
-        with contextlib.suppress(upstream.Refused, Error, TimeoutError):
-            for row in await self._run(actions.sessions_over):
-                key = (row.user_id, row.client_id)
-                if (kept := self.find(key)) and not kept.over:
-                    continue  # it has just come back
-                await upstream.forget(row.user.user_id, row.client_id)
-                if await self._run(actions.end_session_over, row):
-                    self._drop(key)
-                    ended.append(key)
-        return ended
-
-    def _drop(self, key: Key) -> None:
-        user, client_id = key
-        self._kept[user].pop(client_id, None)
-
-    async def _write(self, action: Callable[..., None], *arguments: Any) -> None:
+    async def written(self) -> None:
+        """Until what has happened so far is written, or can't be just now. Whoever comes first writes for all
+        who wait."""
         try:
-            await self._run(action, *arguments)
-        except (Error, TimeoutError) as error:
-            log.warning("A durable session was not written: %s", type(error).__name__)
+            async with asyncio.timeout(WRITE_SECONDS), self._writing:
+                while self._changed and self._now() >= self._retry_at:
+                    await self._write()
+        except TimeoutError:
+            log.warning("Durable sessions are not written yet")
+
+    async def stop(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.written()
+                while self._changed:
+                    await asyncio.sleep(RETRY_SECONDS)
+                    await self.written()
+        self._thread.submit(connections.close_all)
+        self._thread.shutdown(wait=False)
+
+    async def _write(self) -> None:
+        keys = set(islice(self._changed, AT_ONCE))
+        self._changed -= keys
+        written = False
+        try:
+            await self._in_thread(durable.save, {key: self.find(key) for key in keys})
+            written = True
+        except Error as error:
+            log.warning("Durable sessions can't be written: %s", type(error).__name__)
+            self._retry_at = self._now() + RETRY_SECONDS
+        finally:
+            if not written:  # or nobody waits for it any more
+                self._changed |= keys
+
+    async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        def run() -> Any:
+            close_old_connections()
+            return work(*arguments)
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
 
 def longest() -> int:
     """Seconds that a session outlives its connection at most."""
     days: int = settings.DURABLE_SESSION_DAYS
     return days * 86_400
-
-
-def _end(seconds: int) -> datetime:
-    return timezone.now() + timedelta(seconds=seconds)

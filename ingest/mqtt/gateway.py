@@ -17,7 +17,7 @@ from ingest import topics
 from ingest.grants import Grant, Grants
 from ingest.message import STORED, Outcome, Status
 from ingest.mqtt.connection import Connection, WebSocketConnection
-from ingest.mqtt.durable import DurableSessions, Key
+from ingest.mqtt.durable import DurableSessions
 from ingest.mqtt.handover import RETRY_SECONDS, Handover
 from ingest.mqtt.inbound import Aim, Chunk
 from ingest.mqtt.packets import V5, ReasonCode, Version, Will
@@ -27,6 +27,7 @@ from ingest.mqtt.publisher import Publisher
 from ingest.mqtt.session import Session
 from ingest.service import connect
 from ingest.store import RemoteIngest
+from thingscale.devices.durable import Key
 from thingscale.devices.presence import Presence
 from thingscale.invalidation import Change
 
@@ -52,7 +53,7 @@ class Gateway:
         self._presence = PresenceWriter(connect)
         self._sessions: set[Session] = set()
         self._by_client: dict[Key, Session] = {}
-        self.durable = DurableSessions(self._in_thread)
+        self.durable = DurableSessions()
         self._watchers: dict[int, set[Key]] = {}  # user -> clients that see ingest topics
         self.handover = Handover(self.ingest.pipeline, self._relax)
         self._wills: dict[Key, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
@@ -69,7 +70,7 @@ class Gateway:
         self._presence.start()
         await self.publisher.start()
         self.spawn(self._sweep())
-        self.spawn(self._end_durable())
+        self.spawn(self._look_after_durable())
         await self._listen()
 
     async def stop(self) -> None:
@@ -85,6 +86,7 @@ class Gateway:
             session.fail(ReasonCode.SERVER_SHUTTING_DOWN, "shutting down")  # and its will is due
         self.handover.flush()
         drained = await self.ingest.stop(max(deadline - self.now(), 1.0))
+        await self.durable.stop(max(deadline - self.now(), 1.0))
         await asyncio.sleep(LAST_SECONDS)  # what tells subscribers is on its way
         await self.publisher.stop()
         await asyncio.to_thread(self._presence.stop)
@@ -153,11 +155,21 @@ class Gateway:
             if ping:
                 pinged = now
 
-    async def _end_durable(self) -> None:
+    async def _look_after_durable(self) -> None:
+        end_at = self.now() + END_SECONDS
         while True:
-            await asyncio.sleep(END_SECONDS)
-            for key in await self.durable.end_those_over():
-                self._unwatch(key)
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                await self.durable.written()
+                if self.now() >= end_at:
+                    await self.durable.end_those_over(self._unwatch, self._in_use)
+                    end_at = self.now() + END_SECONDS
+            except Exception:
+                log.exception("Durable sessions were not looked after")
+
+    def _in_use(self, key: Key) -> bool:
+        session = self._by_client.get(key)
+        return session is not None and (session.durable or session.outbound.linked)
 
     # Sessions coming and going
 
@@ -185,14 +197,15 @@ class Gateway:
         self._cancel_will(key, session.connect.clean_start)
         known = self.durable.find(key)
         kept = None if known and (session.connect.clean_start or known.over) else known
-        if known and not kept:
+        if kept is None:
             self._unwatch(key)
-            await self.durable.end(key, session.user_id)
+        if known and not kept:
+            self.durable.end(key)
         session.durable = session.durable or kept is not None
         if session.durable:
-            subscriptions = kept.subscriptions if kept else []
-            await self.durable.keep(key, subscriptions)
-            await session.outbound.open(session.connect, subscriptions)
+            self.durable.keep(key, kept.subscriptions if kept else [])
+            await self.durable.written()
+            await session.outbound.open(session.connect, kept)
         return kept is not None
 
     def opened(self, session: Session) -> None:
@@ -218,7 +231,7 @@ class Gateway:
         del self._by_client[key]
         self._presence.went(*key)
         if session.durable:
-            self.spawn(self.durable.left(key, session.lives_on))
+            self.durable.left(key, session.lives_on)
         else:
             self._unwatch(key)
 
@@ -230,7 +243,8 @@ class Gateway:
         else:
             self._unwatch(key)
         if session.durable:
-            await self.durable.keep(key, subscriptions)
+            self.durable.keep(key, subscriptions)
+            await self.durable.written()
 
     def address(self, version: Version) -> tuple[str, int, str | None, str | None]:
         upstream: tuple[str, int, str | None, str | None] = (

@@ -3,7 +3,6 @@
 Topics are translated on the way: TOKEN/... here, U000001/... there (ingest/topics.py).
 """
 
-import contextlib
 import zlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from ingest.mqtt.packets import (
     Connect,
     Disconnect,
     Packet,
+    Properties,
     Publish,
     ReasonCode,
     SubAck,
@@ -32,6 +32,7 @@ from ingest.mqtt.packets import (
 )
 from ingest.mqtt.properties import Property
 from ingest.mqtt.upstream import Link, Refused
+from thingscale.devices.durable import Kept
 
 if TYPE_CHECKING:
     from ingest.mqtt.session import Session
@@ -56,20 +57,29 @@ class Outbound:
         self._in_flight: dict[int, bytes] = {}  # publishes the broker has not acknowledged
         self._delivered: set[int] = set()  # deliveries the client has not acknowledged
         self._waiting: deque[Publish] = deque()
+        self._resumed = False  # a session that the broker has, is ours
         self._early: list[Packet] = []  # came before the client's CONNACK was sent
         self.receive_maximum = 65_535
         self.maximum_packet = 2**32
 
     # Opening
 
-    async def open(self, packet: Connect, kept: list[list[Any]]) -> None:
-        """For a durable session, before its CONNACK, with the subscriptions it had."""
-        for fields in kept:
+    async def open(self, packet: Connect, kept: Kept | None) -> None:
+        """For a durable session, before its CONNACK. While the broker is away, the client can publish."""
+        self._resumed = kept is not None
+        for fields in kept.subscriptions if kept else []:
             subscription = Subscription(*fields)
             self._subscriptions[subscription.filter] = (subscription, {})
         self._link = link = self._make_link(packet)
-        with contextlib.suppress(Refused):  # then it comes up later; meanwhile the client can publish
+        try:
+            await self._session.gateway.durable.forget(self._session.key)
             await link.open()
+        except Refused:
+            link.open_later()
+
+    @property
+    def linked(self) -> bool:
+        return self._link is not None
 
     def started(self) -> None:
         """CONNACK is sent: now the client may get the rest."""
@@ -81,8 +91,11 @@ class Outbound:
         """A durable session is never asked for with Clean Start: the embedded broker would not keep it."""
         session = self._session
         version = V5 if session.version == V5 else V311
-        kept = (Property.SESSION_EXPIRY_INTERVAL, Property.RECEIVE_MAXIMUM)
-        properties = {key: value for key, value in packet.properties.items() if key in kept}
+        properties: Properties = {}
+        if Property.RECEIVE_MAXIMUM in packet.properties:
+            properties[Property.RECEIVE_MAXIMUM] = packet.properties[Property.RECEIVE_MAXIMUM]
+        if session.lives_on:
+            properties[Property.SESSION_EXPIRY_INTERVAL] = session.lives_on
         connect = Connect(
             version,
             session.upstream_id,
@@ -141,6 +154,10 @@ class Outbound:
         """The link is up, perhaps again: ask again for what the broker lost, send again what it may have."""
         link = self._link
         assert link is not None
+        if session_present and not self._resumed:
+            self._end_stale()
+            return
+        self._resumed = True
         self._delivered.clear()
         self._waiting.clear()
         if not session_present:
@@ -150,6 +167,11 @@ class Outbound:
         for packet_id, data in self._in_flight.items():
             link.send_raw(data)
             self._in_flight[packet_id] = _as_repeated(data)
+
+    def _end_stale(self) -> None:
+        """Of a session that ended while the broker was away. The client's next one begins without."""
+        self._session.gateway.durable.end(self._session.key)
+        self._session.fail(ReasonCode.SERVER_BUSY, "the broker has an older session")
 
     def _resubscribe(self, link: Link) -> None:
         """But not for what the client has just asked for: that would bring retained messages twice."""

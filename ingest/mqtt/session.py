@@ -14,7 +14,7 @@ from ingest.grants import Grant
 from ingest.mqtt import upstream
 from ingest.mqtt.codec import FrameReader, decode, encode
 from ingest.mqtt.connection import Connection
-from ingest.mqtt.durable import Key, longest
+from ingest.mqtt.durable import longest
 from ingest.mqtt.frames import Frame
 from ingest.mqtt.inbound import MAX_ALIASES, Inbound
 from ingest.mqtt.outbound import Outbound
@@ -40,6 +40,7 @@ from ingest.mqtt.packets import (
     Will,
 )
 from ingest.mqtt.properties import Property
+from thingscale.devices.durable import Key
 
 if TYPE_CHECKING:
     from ingest.mqtt.gateway import Gateway
@@ -365,8 +366,8 @@ class Session:
             Property.MAXIMUM_PACKET_SIZE: MAX_PACKET,
             Property.TOPIC_ALIAS_MAXIMUM: MAX_ALIASES,
         }
-        if packet.properties.get(Property.SESSION_EXPIRY_INTERVAL, 0) > longest():
-            properties[Property.SESSION_EXPIRY_INTERVAL] = longest()
+        if packet.properties.get(Property.SESSION_EXPIRY_INTERVAL, 0) != self.lives_on:
+            properties[Property.SESSION_EXPIRY_INTERVAL] = self.lives_on
         if not packet.client_id:
             properties[Property.ASSIGNED_CLIENT_IDENTIFIER] = self.client_id
         return properties

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any, cast
+from urllib.parse import quote
 
 from django.conf import settings
 
@@ -30,8 +31,9 @@ class Refused(Exception):
 
 
 def name(user_id: str, client_id: str) -> str:
-    """Client id with the broker: one user can't take over another's session."""
-    return f"{user_id}:{client_id}"
+    """Client id with the broker: one user can't take over another's session. The embedded broker refuses some
+    characters, such as a slash."""
+    return f"{user_id}:{quote(client_id, safe='')}"
 
 
 async def forget(user_id: str, client_id: str) -> None:

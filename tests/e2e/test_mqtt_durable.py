@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db.models.functions import Now
 from mqtt_clients import V5_PAHO, V311_PAHO, Device, Raw, Start, certificate, connect_packet, gateway
 from paho.mqtt.enums import MQTTProtocolVersion
 from pytest_django import Settings
@@ -16,12 +16,12 @@ from support import Account
 
 from ingest.mqtt import upstream
 from ingest.mqtt.durable import DurableSessions
-from ingest.mqtt.packets import V5, V311, Connect
-from thingscale.devices.actions import sessions_over
+from ingest.mqtt.packets import V5, V311, Connect, Version
 from thingscale.devices.models import DurableSession
 
 pytestmark = pytest.mark.e2e
 MAX_SESSIONS, DAYS = 2, 3
+T = TypeVar("T")
 EXPIRY = 0x11  # the property's number in MQTT 5
 
 
@@ -42,50 +42,97 @@ def lasting(
     return Device(running, account, name, version, clean=False, expiry=expiry)
 
 
-async def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
-    def run() -> Any:
-        try:
-            return work(*arguments)
-        finally:
-            connection.close()
-
-    return await asyncio.to_thread(run)
-
-
-def broker_has_session(account: Account, client_id: str) -> bool:
-    with Raw(settings.MQTT_UPSTREAM[1]) as raw:
+def broker_has_session(account: Account, client_id: str, version: Version = V311) -> bool:
+    """Asking makes one."""
+    with Raw(settings.MQTT_UPSTREAM[1] if version == V311 else settings.MQTT5_UPSTREAM[1], version) as raw:
         name = upstream.name(account.user_id, client_id)
-        return raw.open(Connect(V311, name, False, 30, None, None, None, {})).session_present
+        connect = Connect(version, name, False, 30, None, None, None, {EXPIRY: 60} if version == V5 else {})
+        return raw.open(connect).session_present
+
+
+def in_gateway(work: Callable[[DurableSessions], Coroutine[Any, Any, T]]) -> T:
+    """With what a gateway has that was just started."""
+
+    async def run() -> T:
+        sessions = DurableSessions()
+        await sessions.load()
+        found = await work(sessions)
+        await sessions.stop(1)
+        return found
+
+    return asyncio.run(run())
+
+
+async def ended(sessions: DurableSessions, in_use: bool = False) -> list[str]:
+    """Client ids of those that are over."""
+    found: list[str] = []
+    await sessions.end_those_over(lambda key: found.append(key[1]), lambda key: in_use)
+    return found
+
+
+def leave_two_sessions(running: Stack, account: Account) -> None:
+    for name, seconds in (("over", 1), ("away", 600)):
+        with lasting(running, account, name, seconds) as device:
+            assert device.subscribe("d1/subscribe") == [1]
+    over = DurableSession.objects.filter(expires_at__lte=Now())
+    wait_until(lambda: [row.client_id for row in over.all()] == ["over"], what="one session's end")
 
 
 def test_a_session_that_is_over_ends_with_the_broker_too(stack: Start, account: Account) -> None:
-    running = gateway(stack)
-    for name, expiry in (("over", 1), ("away", 600)):
-        with lasting(running, account, name, expiry) as device:
-            assert device.subscribe("d1/subscribe") == [1]
-    wait_until(lambda: [row.client_id for row in sessions_over()] == ["over"], what="one session's end")
-    ended = asyncio.run(DurableSessions(in_thread).end_those_over())
-    assert ended == [(account.user.pk, "over")]
+    leave_two_sessions(gateway(stack), account)
+    assert in_gateway(ended) == ["over"]
     assert [row.client_id for row in DurableSession.objects.all()] == ["away"]
-    assert not broker_has_session(account, "over")
-    assert broker_has_session(account, "away")
+    assert not broker_has_session(account, "over", V5)
+    assert broker_has_session(account, "away", V5)
 
 
-def test_while_the_broker_is_away_a_session_that_is_over_stays(
-    stack: Start, account: Account, settings: Settings
-) -> None:
-    running = gateway(stack)
-    with lasting(running, account, "over", 1) as device:
-        assert device.subscribe("d1/subscribe") == [1]
-    wait_until(sessions_over, what="the session's end")
-    sessions = DurableSessions(in_thread)
+def test_a_broker_that_is_away_is_told_later(stack: Start, account: Account, settings: Settings) -> None:
+    leave_two_sessions(gateway(stack), account)
     address = settings.MQTT_UPSTREAM
-    settings.MQTT_UPSTREAM = ("127.0.0.1", 9, None, None)  # "discard", where nothing listens
-    assert asyncio.run(sessions.end_those_over()) == []
-    assert DurableSession.objects.count() == 1
-    settings.MQTT_UPSTREAM = address
-    assert asyncio.run(sessions.end_those_over()) == [(account.user.pk, "over")]
-    assert not DurableSession.objects.exists()
+
+    async def away_and_back(sessions: DurableSessions) -> list[list[str]]:
+        settings.MQTT_UPSTREAM = ("127.0.0.1", 9, None, None)  # "discard", where nothing listens
+        while_away = await ended(sessions)
+        settings.MQTT_UPSTREAM = address
+        return [while_away, await ended(sessions)]
+
+    assert in_gateway(away_and_back) == [["over"], []]
+    assert not broker_has_session(account, "over", V5)
+
+
+def test_who_is_back_keeps_the_brokers_session(stack: Start, account: Account) -> None:
+    leave_two_sessions(gateway(stack), account)
+    assert in_gateway(lambda sessions: ended(sessions, in_use=True)) == ["over"]
+    assert broker_has_session(account, "over", V5)
+
+
+@pytest.mark.parametrize("version", [V311, V5])
+def test_nobody_goes_on_with_a_session_that_only_the_broker_has(
+    stack: Start, account: Account, version: Version
+) -> None:
+    """As when the broker was away at its end. The client is sent away once, and then begins without it."""
+    running = gateway(stack)
+    assert not broker_has_session(account, "c1", version)
+    options = {EXPIRY: 60} if version == V5 else {}
+    connect = connect_packet(account, "c1", version, clean=False, properties=options)
+    with Raw(running.mqtt, version) as first:
+        first.send(connect)
+        assert first.receive() is None
+    with Raw(running.mqtt, version) as second:
+        assert not second.open(connect).session_present
+    with Raw(running.mqtt, version) as third:
+        assert third.open(connect).session_present
+
+
+@pytest.mark.parametrize("client_id", ["site/plc-1", "a+b#c$d", "\u00e9\u4e2d", "a b%2F:", "x" * 256])
+def test_any_client_id_can_subscribe(stack: Start, account: Account, client_id: str) -> None:
+    running = gateway(stack)
+    for present in (False, True):
+        with lasting(running, account, client_id, 60, V311_PAHO) as device:
+            assert device.session_present is present
+            assert device.subscribe("json/d1") == [1]
+            assert device.publish("json/d1", b"1") == 0
+            assert device.payloads(1) == [b"1"]
 
 
 @pytest.mark.parametrize(("version", "code"), [(V311_PAHO, 0x88), (V5_PAHO, 0x97)])  # paho tells 3 as 0x88

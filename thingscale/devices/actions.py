@@ -1,26 +1,16 @@
 """Writes of devices. Mapping to a channel is in streams/actions.py, which stores what was held."""
 
-from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from thingscale import invalidation
 from thingscale.accounts.models import User
-from thingscale.devices.models import (
-    DEVICE_ID_RULE,
-    ActivationRule,
-    Device,
-    DurableSession,
-    MinuteCount,
-    MqttSession,
-)
+from thingscale.devices.models import DEVICE_ID_RULE, ActivationRule, Device, MinuteCount
 from thingscale.lib.errors import Refused
 from thingscale.lib.names import bad_device_id
-
-SESSIONS_AT_ONCE = 1000
 
 
 @transaction.atomic
@@ -101,39 +91,6 @@ def _rules(user: User) -> list[ActivationRule]:
     """In order, and nobody else changes them until COMMIT."""
     User.objects.select_for_update().get(pk=user.pk)
     return list(ActivationRule.objects.for_user(user))
-
-
-def keep_session(user: int, client_id: str, subscriptions: list[list[Any]]) -> None:
-    DurableSession.objects.update_or_create(
-        user_id=user, client_id=client_id, defaults={"subscriptions": subscriptions, "expires_at": None}
-    )
-
-
-def session_left(user: int, client_id: str, expires_at: datetime | None) -> None:
-    DurableSession.objects.filter(user=user, client_id=client_id).update(expires_at=expires_at)
-
-
-def end_session(user: int, client_id: str) -> None:
-    DurableSession.objects.filter(user=user, client_id=client_id).delete()
-
-
-def left_sessions(expires_at: datetime) -> list[DurableSession]:
-    """All of them. A client whose gateway was killed has left by now: without an end it gets this one."""
-    DurableSession.objects.filter(expires_at=None).update(expires_at=expires_at)
-    return list(DurableSession.objects.iterator())
-
-
-def sessions_over() -> list[DurableSession]:
-    """Some of them, with their users; none that has a client connected, to whichever gateway."""
-    connected = MqttSession.objects.filter(user=OuterRef("user"), client_id=OuterRef("client_id"))
-    over = DurableSession.objects.filter(~Exists(connected), expires_at__lte=timezone.now())
-    return list(over.select_related("user").order_by("expires_at")[:SESSIONS_AT_ONCE])
-
-
-def end_session_over(session: DurableSession) -> bool:
-    """False if its client is back."""
-    over = DurableSession.objects.filter(pk=session.pk, expires_at__lte=timezone.now())
-    return over.delete()[0] > 0
 
 
 def forget_old_activity() -> None:
