@@ -141,8 +141,8 @@ def _idempotency(user: int, device_id: str, headers: Headers) -> int | None:
 
 
 def dedupe_key(*parts: bytes) -> int:
-    """A signed 64-bit hash, the same in every process."""
+    """A hash, the same in every process; negative, which has an index (decision 0021)."""
     digest = xxhash.xxh3_64()
     for part in parts:
         digest.update(len(part).to_bytes(4, "big") + part)
-    return digest.intdigest() - 2**63
+    return ~(digest.intdigest() >> 1)

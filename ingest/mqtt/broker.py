@@ -172,7 +172,7 @@ class BrokerWorker:
             target.kind,
             publish.payload,
             received_at,
-            xxhash.xxh3_64_intdigest(key, self._seed) - 2**63 if publish.qos else None,
+            xxhash.xxh3_64_intdigest(key, self._seed) >> 1 if publish.qos else None,
             publish.dup,
             target.refused,
             rest[:200] if target.refused else "",

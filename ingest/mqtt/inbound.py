@@ -166,7 +166,7 @@ class Inbound:
         aim, qos, _, packet_id = sent
         if qos == 2 and self._seen(packet_id):
             return
-        dedupe = xxhash.xxh3_64_intdigest(key, self.seed) - 2**63 if qos else None
+        dedupe = xxhash.xxh3_64_intdigest(key, self.seed) >> 1 if qos else None
         kind, device_id, tag, refused = aim.target
         source = aim.rest[:200] if refused else ""
         now, since = now_us(), self._connected_at

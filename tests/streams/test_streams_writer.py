@@ -12,7 +12,7 @@ from stack import wait_until
 from support import Account
 
 from ingest.service import connect
-from thingscale.lib.clock import now_us, to_us
+from thingscale.lib.clock import from_us, now_us, to_us
 from thingscale.streams import at_once, journal, stale, writer
 from thingscale.streams.at_once import MOST, MOST_BYTES
 from thingscale.streams.models import Journal, Latest
@@ -155,3 +155,26 @@ def test_nothing_at_once_without_a_journal_row(raw: psycopg.Connection, account:
     assert not at_once.write(raw, rows, uuid4(), 1, 0)
     assert not Latest.objects.exists()
     assert not Journal.objects.exists()
+
+
+@pytest.mark.parametrize("key", [5, -5])
+def test_what_was_stored_is_found_by_its_key(raw: psycopg.Connection, account: Account, key: int) -> None:
+    """Negative keys have an index, the others none."""
+    channel, other, at = account.channel().pk, account.channel(1).pk, now_us()
+    in_steps(raw, [Row(channel, at, None, None, b"1", dedupe) for dedupe in (key, key + 1, None)])
+    asked = [(channel, key), (channel, ~key), (channel, key + 1000), (other, key)]
+    with raw.transaction(), raw.cursor() as cursor:
+        assert writer.stored_before(cursor, asked, from_us(at)) == {(channel, key)}
+        assert writer.stored_before(cursor, asked, from_us(at + 1)) == set()
+
+
+def test_a_keyed_lookup_does_not_read_the_channel(raw: psycopg.Connection, account: Account) -> None:
+    channel, at = account.channel().pk, now_us()
+    in_steps(raw, [Row(channel, at, 1, None, b"1", number) for number in range(-10, 5000)])
+    asked = {"channels": [channel], "keys": [-5], "since": from_us(at)}
+    with raw.transaction(force_rollback=True), raw.cursor() as cursor:
+        cursor.execute("ANALYZE datapoint")
+        cursor.execute(f"EXPLAIN ANALYZE {writer.STORED_KEYED}", asked)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "channel_dedupe_idx" in plan
+    assert "Rows Removed by Filter" not in plan, plan

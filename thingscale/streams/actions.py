@@ -329,8 +329,9 @@ def _rows(channel: int, points: Points, dedupe: int | None) -> list[writer.Row]:
 
 
 def _dedupe_key(channel: Channel, key: str) -> int:
+    """Negative, which has an index (decision 0021)."""
     digest = blake2b(f"rest {channel.pk} {key}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, signed=True)
+    return ~(int.from_bytes(digest) >> 1)
 
 
 def _stored_before(channel: Channel, points: Points, dedupe: int) -> int:
@@ -341,7 +342,7 @@ def _stored_before(channel: Channel, points: Points, dedupe: int) -> int:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [dedupe])
         cursor.execute(
             "SELECT count(*) FROM datapoint"
-            " WHERE channel = %s AND dedupe = %s AND (at >= %s OR at = ANY (%s))",
+            " WHERE channel = %s AND dedupe = %s AND dedupe < 0 AND (at >= %s OR at = ANY (%s))",
             [channel.pk, dedupe, since, [from_us(at) for at in set(points.times)]],
         )
         return int(cursor.fetchone()[0])

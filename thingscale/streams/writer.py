@@ -17,7 +17,8 @@ from thingscale.lib.clock import POSTGRES_EPOCH, from_us, now_us
 from thingscale.streams import partitions, stale
 
 COPY = "COPY datapoint (channel, at, device, dedupe, tag, value) FROM STDIN (FORMAT BINARY)"
-UPSERT = (Path(__file__).parent / "sql" / "upsert_latest.sql").read_text()
+SQL = Path(__file__).parent / "sql"
+UPSERT = (SQL / "upsert_latest.sql").read_text()
 BUFFER = 256 * 1024  # bytes handed to the driver at a time
 
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
@@ -29,6 +30,8 @@ _BIGINT = struct.Struct(">iq").pack
 _INTEGER = struct.Struct(">ii").pack
 _JSONB = struct.Struct(">ib").pack
 _NULL = struct.pack(">i", -1)
+STORED = (SQL / "stored_before.sql").read_text()
+STORED_KEYED = (SQL / "stored_before_keyed.sql").read_text()
 DAY = 86_400_000_000  # microseconds; no month ends within one
 
 
@@ -134,15 +137,16 @@ def array(numbers: Iterable[int | None]) -> str:
 def stored_before(
     cursor: psycopg.Cursor, keys: Sequence[tuple[int, int]], since: datetime
 ) -> set[tuple[int, int]]:
-    """Which (channel, dedupe key) have a datapoint not older than `since`."""
-    cursor.execute(
-        """SELECT d.channel, d.dedupe
-        FROM (SELECT DISTINCT unnest(%s::bigint[]) AS channel) AS c
-        JOIN datapoint d ON d.channel = c.channel AND d.at >= %s
-        WHERE d.dedupe = ANY (%s)""",
-        [[channel for channel, _ in keys], since, [dedupe for _, dedupe in keys]],
-    )
-    return {(channel, dedupe) for channel, dedupe in cursor.fetchall()}
+    """Which (channel, dedupe key) have a datapoint not older than `since`. Only negative keys have an index:
+    for the others all recent datapoints of the channel are read (decision 0021)."""
+    found: set[tuple[int, int]] = set()
+    for query, negative in ((STORED, False), (STORED_KEYED, True)):
+        asked = [key for key in keys if (key[1] < 0) is negative]
+        if asked:
+            channels, dedupes = zip(*asked, strict=True)
+            cursor.execute(query, {"channels": list(channels), "keys": list(dedupes), "since": since})
+            found.update(cursor.fetchall())
+    return found
 
 
 def tag_keys(cursor: psycopg.Cursor, tags: Sequence[tuple[int, str]]) -> dict[tuple[int, str], int]:
