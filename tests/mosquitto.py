@@ -23,10 +23,11 @@ needs_mosquitto = pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not ins
 
 
 @contextmanager
-def run_mosquitto() -> Iterator[int]:
+def run_mosquitto(port: int | None = None) -> Iterator[int]:
     """Its port, for all versions of MQTT."""
     assert MOSQUITTO
-    folder, port = Path(tempfile.mkdtemp(prefix="thingscale-mosquitto-")), free_port()
+    port = port or free_port()
+    folder = Path(tempfile.mkdtemp(prefix="thingscale-mosquitto-"))
     config = folder / "mosquitto.conf"
     config.write_text(CONFIG.format(port=port))
     with (folder / "log").open("wb") as log:

@@ -70,7 +70,7 @@ class Gateway:
         self._presence.start()
         await self.publisher.start()
         self.spawn(self._sweep())
-        self.spawn(self._look_after_durable())
+        self.spawn(self._end_durable())
         await self._listen()
 
     async def stop(self) -> None:
@@ -148,6 +148,7 @@ class Gateway:
             await asyncio.sleep(SWEEP_SECONDS)
             now = self.now()
             ping = now - pinged > PING_SECONDS
+            self.durable.write()
             for session in list(self._sessions):
                 session.check(now)
                 if ping:
@@ -155,17 +156,15 @@ class Gateway:
             if ping:
                 pinged = now
 
-    async def _look_after_durable(self) -> None:
-        end_at = self.now() + END_SECONDS
+    async def _end_durable(self) -> None:
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(END_SECONDS)
             try:
-                await self.durable.written()
-                if self.now() >= end_at:
-                    await self.durable.end_those_over(self._unwatch, self._in_use)
-                    end_at = self.now() + END_SECONDS
+                await self.durable.end_those_over(self._unwatch, self._in_use)
+            except Error as error:
+                log.warning("Durable sessions that are over stay: %s", type(error).__name__)
             except Exception:
-                log.exception("Durable sessions were not looked after")
+                log.exception("Durable sessions that are over stay")
 
     def _in_use(self, key: Key) -> bool:
         session = self._by_client.get(key)
@@ -204,7 +203,7 @@ class Gateway:
         session.durable = session.durable or kept is not None
         if session.durable:
             self.durable.keep(key, kept.subscriptions if kept else [])
-            await self.durable.written()
+            await self.durable.written(key)
             await session.outbound.open(session.connect, kept)
         return kept is not None
 
@@ -232,7 +231,9 @@ class Gateway:
         self._presence.went(*key)
         if session.durable:
             self.durable.left(key, session.lives_on)
-        else:
+            if not session.outbound.trusted:
+                self.durable.doubt(key)
+        if not self.durable.find(key):
             self._unwatch(key)
 
     async def watch(self, session: Session, sees: bool, subscriptions: list[list[Any]]) -> None:
@@ -244,7 +245,7 @@ class Gateway:
             self._unwatch(key)
         if session.durable:
             self.durable.keep(key, subscriptions)
-            await self.durable.written()
+            await self.durable.written(key)
 
     def address(self, version: Version) -> tuple[str, int, str | None, str | None]:
         upstream: tuple[str, int, str | None, str | None] = (

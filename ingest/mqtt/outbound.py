@@ -3,6 +3,7 @@
 Topics are translated on the way: TOKEN/... here, U000001/... there (ingest/topics.py).
 """
 
+import contextlib
 import zlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ from ingest.mqtt.upstream import Link, Refused
 from thingscale.devices.durable import Kept
 
 if TYPE_CHECKING:
+    from ingest.mqtt.durable import DurableSessions
     from ingest.mqtt.session import Session
 
 MAX_SUBSCRIPTIONS = 1_000  # of one client
@@ -57,7 +59,7 @@ class Outbound:
         self._in_flight: dict[int, bytes] = {}  # publishes the broker has not acknowledged
         self._delivered: set[int] = set()  # deliveries the client has not acknowledged
         self._waiting: deque[Publish] = deque()
-        self._resumed = False  # a session that the broker has, is ours
+        self.trusted = False  # a session that the broker has, is ours
         self._early: list[Packet] = []  # came before the client's CONNACK was sent
         self.receive_maximum = 65_535
         self.maximum_packet = 2**32
@@ -66,16 +68,22 @@ class Outbound:
 
     async def open(self, packet: Connect, kept: Kept | None) -> None:
         """For a durable session, before its CONNACK. While the broker is away, the client can publish."""
-        self._resumed = kept is not None
         for fields in kept.subscriptions if kept else []:
             subscription = Subscription(*fields)
             self._subscriptions[subscription.filter] = (subscription, {})
         self._link = link = self._make_link(packet)
         try:
-            await self._session.gateway.durable.forget(self._session.key)
-            await link.open()
+            await self._durable.forget(self._session.key)
         except Refused:
             link.open_later()
+            return
+        self.trusted = kept is not None
+        with contextlib.suppress(Refused):
+            await link.open()
+
+    @property
+    def _durable(self) -> "DurableSessions":
+        return self._session.gateway.durable
 
     @property
     def linked(self) -> bool:
@@ -154,10 +162,12 @@ class Outbound:
         """The link is up, perhaps again: ask again for what the broker lost, send again what it may have."""
         link = self._link
         assert link is not None
-        if session_present and not self._resumed:
-            self._end_stale()
+        if session_present and not self.trusted:
+            self._durable.end(self._session.key)
+            self._session.fail(ReasonCode.SERVER_BUSY, "the broker has an older session of this client")
             return
-        self._resumed = True
+        self.trusted = True
+        self._durable.trust(self._session.key)
         self._delivered.clear()
         self._waiting.clear()
         if not session_present:
@@ -167,11 +177,6 @@ class Outbound:
         for packet_id, data in self._in_flight.items():
             link.send_raw(data)
             self._in_flight[packet_id] = _as_repeated(data)
-
-    def _end_stale(self) -> None:
-        """Of a session that ended while the broker was away. The client's next one begins without."""
-        self._session.gateway.durable.end(self._session.key)
-        self._session.fail(ReasonCode.SERVER_BUSY, "the broker has an older session")
 
     def _resubscribe(self, link: Link) -> None:
         """But not for what the client has just asked for: that would bring retained messages twice."""

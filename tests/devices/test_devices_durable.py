@@ -9,6 +9,7 @@ from stack import wait_until
 from thingscale.accounts.models import User
 from thingscale.devices import durable, presence
 from thingscale.devices.durable import Kept
+from thingscale.devices.models import DurableSession
 
 pytestmark = pytest.mark.django_db(transaction=True)
 LONGEST = datetime(2100, 1, 1, tzinfo=UTC)
@@ -41,7 +42,7 @@ def test_only_what_is_over_ends(user: User, outsider: User) -> None:
     other = outsider.pk, "over"
     absent = user.pk, "absent"
     durable.save({over: Kept([], ago(1)), moved: Kept([]), away: Kept([], ago(-60)), other: Kept([], ago(1))})
-    assert durable.end([over, moved, away, absent]) == {moved, away}
+    assert durable.end([over, moved, away, absent], timezone.now()) == {moved, away}
     assert durable.load(LONGEST).keys() == {moved, away, other}
 
 
@@ -55,4 +56,5 @@ def test_who_is_connected_to_another_gateway_has_no_end(user: User, alive: bool)
         if not alive:
             gateway.close()
             wait_until(lambda: not presence.alive().exists(), what="its lock to go")
-        assert durable.load(LONGEST) == {(user.pk, "c1"): Kept([], None if alive else LONGEST)}
+        assert durable.load(LONGEST) == {(user.pk, "c1"): Kept([], LONGEST)}
+        assert DurableSession.objects.get().expires_at == (None if alive else LONGEST)

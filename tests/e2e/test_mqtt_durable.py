@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 import pytest
 from django.conf import settings
 from django.db.models.functions import Now
-from mqtt_clients import V5_PAHO, V311_PAHO, Device, Raw, Start, certificate, connect_packet, gateway
+from mosquitto import needs_mosquitto, run_mosquitto
+from mqtt_clients import HOST, V5_PAHO, V311_PAHO, Device, Raw, Start, certificate, connect_packet, gateway
 from paho.mqtt.enums import MQTTProtocolVersion
 from pytest_django import Settings
-from stack import Stack, answers, wait_until
+from stack import Stack, answers, free_port, wait_until
 from support import Account
 
 from ingest.mqtt import upstream
@@ -181,3 +182,38 @@ def test_a_session_left_behind_by_a_killed_gateway_has_an_end(few: Stack, accoun
     with lasting(few, account, "c1", 60) as again:
         assert again.session_present
         wait_until(lambda: DurableSession.objects.get().expires_at is None, what="the session in use")
+
+
+@pytest.fixture
+def before_mosquitto(django_db_setup: None) -> Iterator[tuple[Stack, int]]:
+    """A gateway, and the port where it looks for a broker."""
+    port = free_port()
+    url = f"mqtt://{HOST}:{port}"
+    made = Stack(MQTT_URL=url, MQTT5_URL=url)
+    made.ensure("ingest")
+    yield made, port
+    made.stop()
+
+
+@needs_mosquitto
+@pytest.mark.parametrize("version", [V311_PAHO, V5_PAHO])
+def test_a_session_that_began_while_the_broker_was_away_is_kept(
+    before_mosquitto: tuple[Stack, int], account: Account, version: MQTTProtocolVersion
+) -> None:
+    running, port = before_mosquitto
+    with run_mosquitto(port), lasting(running, account, "c1", 600, version) as first:
+        assert first.subscribe("d2/subscribe") == [1]
+    with Device(running, account, "c1", version):
+        pass  # a clean start, of which the broker does not hear
+    with lasting(running, account, "c1", 600, version) as second:
+        assert not second.session_present
+        second.client.subscribe(second.topic("d1/subscribe"), 1)
+        with run_mosquitto(port):
+            wait_until(lambda: second._subacks, what="SUBACK")
+            second.close()
+            with Device(running, account, version=version) as other:
+                assert other.publish("d1/subscribe", b"1") == 0
+            with lasting(running, account, "c1", 600, version) as third:
+                assert third.session_present
+                assert third.publish("d1/subscribe", b"2") == 0
+                assert third.payloads(2) == [b"1", b"2"]

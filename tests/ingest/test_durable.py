@@ -52,7 +52,7 @@ def test_what_happens_is_written_together(account: Account) -> None:
     async def work(sessions: DurableSessions) -> None:
         for number in range(durable.AT_ONCE + 1):
             sessions.keep((account.user.pk, f"c{number}"), [])
-        await asyncio.gather(*(sessions.written() for _ in range(100)))
+        await asyncio.gather(*(sessions.written((account.user.pk, f"c{number}")) for number in range(100)))
         sessions.end((account.user.pk, "c0"))
 
     in_gateway(work)
@@ -66,10 +66,10 @@ def test_what_could_not_be_written_in_time_does_not_pass_what_came_later(account
     async def work(sessions: DurableSessions) -> None:
         with locked() as asking:
             sessions.keep(key, [])
-            await sessions.written()
+            await sessions.written(key)
             await asyncio.to_thread(wait_until, lambda: waiting(asking), what="the first to wait")
             sessions.left(key, 60)
-            await sessions.written()
+            await sessions.written(key)
 
     in_gateway(work)
     assert DurableSession.objects.get().expires_at is not None
@@ -80,7 +80,7 @@ def test_what_failed_is_written_again(account: Account) -> None:
     async def work(sessions: DurableSessions) -> None:
         with locked() as asking:
             sessions.keep((account.user.pk, "c1"), [["U000001/#", 1, False, False, 0]])
-            first = asyncio.create_task(sessions.written())
+            first = asyncio.create_task(sessions.written((account.user.pk, "c1")))
             await asyncio.to_thread(wait_until, lambda: waiting(asking), what="the first to wait")
             asking.execute("SELECT pg_terminate_backend(%s)", waiting(asking))
             await first

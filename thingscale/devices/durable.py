@@ -53,21 +53,22 @@ def save(sessions: Mapping[Key, Kept | None]) -> None:
 
 
 def load(ends_at: datetime) -> dict[Key, Kept]:
-    """All of them. One whose client was connected to a gateway that was killed gets this end."""
+    """All of them. Those without an end have clients connected to another gateway, or to one that was killed:
+    the latter get this one, and in memory both do."""
     connected = alive().filter(user=OuterRef("user"), client_id=OuterRef("client_id"))
     DurableSession.objects.filter(~Exists(connected), expires_at=None).update(expires_at=ends_at)
     rows = DurableSession.objects.values_list("user", "client_id", "subscriptions", "expires_at")
-    return {(user, client_id): Kept(*rest) for user, client_id, *rest in rows.iterator()}
+    return {(user, name): Kept(kept, end or ends_at) for user, name, kept, end in rows.iterator()}
 
 
 @transaction.atomic
-def end(keys: Sequence[Key]) -> set[Key]:
+def end(keys: Sequence[Key], now: datetime) -> set[Key]:
     """Deletes the rows that are over; returns those that are not: their clients went to another gateway."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """DELETE FROM devices_durablesession WHERE expires_at <= now()
+            """DELETE FROM devices_durablesession WHERE expires_at <= %s
                 AND (user_id, client_id) IN (SELECT * FROM unnest(%s::bigint[], %s::text[]))""",
-            _columns(keys),
+            [now, *_columns(keys)],
         )
         cursor.execute(
             """SELECT user_id, client_id FROM devices_durablesession
