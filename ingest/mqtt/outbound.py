@@ -3,7 +3,6 @@
 Topics are translated on the way: TOKEN/... here, U000001/... there (ingest/topics.py).
 """
 
-import contextlib
 import zlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -71,15 +70,25 @@ class Outbound:
         for fields in kept.subscriptions if kept else []:
             subscription = Subscription(*fields)
             self._subscriptions[subscription.filter] = (subscription, {})
-        self._link = link = self._make_link(packet)
+        self._link = self._make_link(packet)
         try:
             await self._durable.forget(self._session.key)
+            self.trusted = kept is not None
+            await self._link.open()
+            if not self.trusted:
+                await self._open_instead(packet)
         except Refused:
-            link.open_later()
-            return
-        self.trusted = kept is not None
-        with contextlib.suppress(Refused):
-            await link.open()
+            self._link.open_later()
+
+    async def _open_instead(self, packet: Connect) -> None:
+        """Of an older session that the broker has. Raises Refused."""
+        assert self._link
+        self._link.close()
+        self._early.clear()
+        self._link = self._make_link(packet)
+        self._durable.doubt(self._session.key)
+        await self._durable.forget(self._session.key)
+        await self._link.open()
 
     @property
     def _durable(self) -> "DurableSessions":
@@ -91,6 +100,8 @@ class Outbound:
 
     def started(self) -> None:
         """CONNACK is sent: now the client may get the rest."""
+        if self._link and self._link.up and not self.trusted:
+            self._end_older()
         early, self._early = self._early, []
         for packet in early:
             self._from_broker(packet)
@@ -163,8 +174,8 @@ class Outbound:
         link = self._link
         assert link is not None
         if session_present and not self.trusted:
-            self._durable.end(self._session.key)
-            self._session.fail(ReasonCode.SERVER_BUSY, "the broker has an older session of this client")
+            if self._session.is_open:
+                self._end_older()
             return
         self.trusted = True
         self._durable.trust(self._session.key)
@@ -177,6 +188,11 @@ class Outbound:
         for packet_id, data in self._in_flight.items():
             link.send_raw(data)
             self._in_flight[packet_id] = _as_repeated(data)
+
+    def _end_older(self) -> None:
+        """The broker came back with an older session of this client: that ends before its next connection."""
+        self._durable.end(self._session.key)
+        self._session.fail(ReasonCode.SERVER_BUSY, "the broker has an older session of this client")
 
     def _resubscribe(self, link: Link) -> None:
         """But not for what the client has just asked for: that would bring retained messages twice."""

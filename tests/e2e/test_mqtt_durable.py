@@ -17,7 +17,7 @@ from support import Account
 
 from ingest.mqtt import upstream
 from ingest.mqtt.durable import DurableSessions
-from ingest.mqtt.packets import V5, V311, Connect, Version
+from ingest.mqtt.packets import V5, V311, Connect, Disconnect, SubAck, Subscribe, Subscription, Version
 from thingscale.devices.models import DurableSession
 
 pytestmark = pytest.mark.e2e
@@ -43,12 +43,16 @@ def lasting(
     return Device(running, account, name, version, clean=False, expiry=expiry)
 
 
-def broker_has_session(account: Account, client_id: str, version: Version = V311) -> bool:
+def upstream_port(version: Version) -> int:
+    port: int = (settings.MQTT5_UPSTREAM if version == V5 else settings.MQTT_UPSTREAM)[1]
+    return port
+
+
+def broker_has_session(account: Account, client_id: str) -> bool:
     """Asking makes one."""
-    with Raw(settings.MQTT_UPSTREAM[1] if version == V311 else settings.MQTT5_UPSTREAM[1], version) as raw:
+    with Raw(upstream_port(V5), V5) as raw:
         name = upstream.name(account.user_id, client_id)
-        connect = Connect(version, name, False, 30, None, None, None, {EXPIRY: 60} if version == V5 else {})
-        return raw.open(connect).session_present
+        return raw.open(Connect(V5, name, False, 30, None, None, None, {EXPIRY: 60})).session_present
 
 
 def in_gateway(work: Callable[[DurableSessions], Coroutine[Any, Any, T]]) -> T:
@@ -83,8 +87,8 @@ def test_a_session_that_is_over_ends_with_the_broker_too(stack: Start, account: 
     leave_two_sessions(gateway(stack), account)
     assert in_gateway(ended) == ["over"]
     assert [row.client_id for row in DurableSession.objects.all()] == ["away"]
-    assert not broker_has_session(account, "over", V5)
-    assert broker_has_session(account, "away", V5)
+    assert not broker_has_session(account, "over")
+    assert broker_has_session(account, "away")
 
 
 def test_a_broker_that_is_away_is_told_later(stack: Start, account: Account, settings: Settings) -> None:
@@ -98,31 +102,48 @@ def test_a_broker_that_is_away_is_told_later(stack: Start, account: Account, set
         return [while_away, await ended(sessions)]
 
     assert in_gateway(away_and_back) == [["over"], []]
-    assert not broker_has_session(account, "over", V5)
+    assert not broker_has_session(account, "over")
 
 
 def test_who_is_back_keeps_the_brokers_session(stack: Start, account: Account) -> None:
     leave_two_sessions(gateway(stack), account)
     assert in_gateway(lambda sessions: ended(sessions, in_use=True)) == ["over"]
-    assert broker_has_session(account, "over", V5)
+    assert broker_has_session(account, "over")
 
 
-@pytest.mark.parametrize("version", [V311, V5])
+@pytest.mark.parametrize("version", [V311_PAHO, V5_PAHO])
 def test_nobody_goes_on_with_a_session_that_only_the_broker_has(
-    stack: Start, account: Account, version: Version
+    stack: Start, account: Account, version: MQTTProtocolVersion
 ) -> None:
-    """As when the broker was away at its end. The client is sent away once, and then begins without it."""
     running = gateway(stack)
-    assert not broker_has_session(account, "c1", version)
-    options = {EXPIRY: 60} if version == V5 else {}
-    connect = connect_packet(account, "c1", version, clean=False, properties=options)
-    with Raw(running.mqtt, version) as first:
-        first.send(connect)
-        assert first.receive() is None
-    with Raw(running.mqtt, version) as second:
-        assert not second.open(connect).session_present
-    with Raw(running.mqtt, version) as third:
-        assert third.open(connect).session_present
+    name = upstream.name(account.user_id, "c1")
+    number = V5 if version == V5_PAHO else V311
+    with Raw(upstream_port(number), number) as broker:
+        options = {EXPIRY: 60} if number == V5 else {}
+        assert not broker.open(Connect(number, name, False, 30, None, None, None, options)).session_present
+        broker.send(Subscribe(1, [Subscription(f"{account.user_id}/d1/subscribe", 1, False, False, 0)], {}))
+        assert isinstance(broker.receive(), SubAck)
+        broker.send(Disconnect(0, {}))
+        assert broker.receive() is None
+    with Device(running, account, version=version) as other:
+        assert other.publish("d1/subscribe", b"of old") == 0
+        for present in (False, True):
+            with lasting(running, account, "c1", 60, version) as device:
+                assert device.session_present is present
+                assert device.subscribe("d2/subscribe") == [1]
+                assert other.publish("d2/subscribe", b"new") == 0
+                assert device.payloads(1) == [b"new"]
+
+
+@pytest.mark.parametrize("versions", [(V311_PAHO, V5_PAHO), (V5_PAHO, V311_PAHO)])
+def test_a_client_may_change_its_version_at_once(
+    stack: Start, account: Account, versions: tuple[MQTTProtocolVersion, MQTTProtocolVersion]
+) -> None:
+    """Many times, since what went wrong in the broker was a race."""
+    running = gateway(stack)
+    for number in range(40):
+        with lasting(running, account, "c1", 60, versions[number % 2]) as device:
+            assert device.subscribe("d1/subscribe") == [1]
 
 
 @pytest.mark.parametrize("client_id", ["site/plc-1", "a+b#c$d", "\u00e9\u4e2d", "a b%2F:", "x" * 256])
