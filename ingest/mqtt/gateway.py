@@ -54,6 +54,8 @@ class Gateway:
         self._sessions: set[Session] = set()
         self._by_client: dict[Key, Session] = {}
         self.durable = DurableSessions()
+        self._unchecked: set[Session] = set()  # their tokens may have been revoked
+        self._checking: asyncio.Task[None] | None = None
         self._watchers: dict[int, set[Key]] = {}  # user -> clients that see ingest topics
         self.handover = Handover(self.ingest.pipeline, self._relax)
         self._wills: dict[Key, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
@@ -312,18 +314,26 @@ class Gateway:
     def _check_grants(self, user: int | None) -> None:
         for session in list(self._sessions):
             if session.grant and user in {None, session.grant.user}:
-                self.spawn(self._check_grant(session))
+                self._unchecked.add(session)
             elif session.grant is None:
                 session.inbound.forget_topics()
+        if self._unchecked and (self._checking is None or self._checking.done()):
+            self._checking = self.spawn(self._check())
 
-    async def _check_grant(self, session: Session) -> None:
-        """Until it is known: a token that has been revoked must not live on."""
-        while not session.ended:
+    async def _check(self) -> None:
+        """Until it is known: a token that has been revoked must not live on. One task for all: while the
+        database is away, we are told again and again that there may be changes."""
+        while self._unchecked:
+            session = self._unchecked.pop()  # first, so that a change meanwhile is not overlooked
             try:
-                session.regrant(await self.find_grant(session.token))
-                return
+                if not session.ended:
+                    session.regrant(await self.find_grant(session.token))
             except (OSError, TimeoutError):
+                self._unchecked.add(session)
                 await asyncio.sleep(SWEEP_SECONDS)
+            except Exception:
+                log.exception("A connection failed")
+                session.end(with_will=True)
 
     async def _load_durable(self) -> None:
         await self.durable.load()

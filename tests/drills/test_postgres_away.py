@@ -3,10 +3,13 @@
 import asyncio
 import logging
 import time
+from contextlib import ExitStack
 
 import pytest
 from drill_client import Gate, HttpSender, Load, Sender, until
+from drill_flood import connect
 from drill_load import LONG
+from drill_memory import Watch
 from private_place import Place
 
 from ingest.mqtt.packets import V5, V311
@@ -16,6 +19,8 @@ log = logging.getLogger(__name__)
 
 AWAY_SECONDS = 300 if LONG else 20
 CATCH_UP_SECONDS = 10
+WATCHED = ("ingest", "web") if LONG else ("ingest",)  # each of web's threads needs its time to warm up
+IDLE = 200  # clients that only stay connected
 
 
 class Drill:
@@ -63,7 +68,12 @@ async def outage(drill: Drill, place: Place, crash: bool, seconds: float) -> tup
     await asyncio.to_thread(postgres.kill if crash else postgres.stop)
     await asyncio.sleep(0.5)  # for the acknowledgements that were on their way
     gone, acked = time.monotonic(), drill.load.acked
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(seconds / 3)
+    watch = Watch(place.stack, *WATCHED)
+    await asyncio.sleep(seconds * 2 / 3)
+    watch.look()
+    log.info("%s", watch)
+    watch.check()
     assert drill.load.acked == acked, "acknowledged while there was no database"
     assert drill.load.in_flight > 0
     until_then = time.monotonic()
@@ -104,7 +114,10 @@ def test_postgres_goes_and_comes_back(
     place: Place, crash: bool, seconds: float, devices: tuple[str, str]
 ) -> None:
     drill = Drill(place, *devices)
-    answers = asyncio.run(flow(drill, place, crash, seconds))
+    with ExitStack() as idle:
+        for number in range(IDLE):
+            idle.enter_context(connect(place, f"idle-{number}"))
+        answers = asyncio.run(flow(drill, place, crash, seconds))
     assert answers <= {(503, "TRY_AGAIN", "1")}
     assert answers or crash
     assert [sender.connections for sender in drill.load.senders] == [1, 1], "MQTT clients have to wait"
