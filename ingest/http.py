@@ -141,7 +141,7 @@ def _idempotency(user: int, device_id: str, headers: Headers) -> int | None:
 
 
 def dedupe_key(*parts: bytes) -> int:
-    """A hash, the same in every process; negative, which has an index (decision 0021)."""
+    """A hash, the same in every process; negative, which has an index (decision 0020)."""
     digest = xxhash.xxh3_64()
     for part in parts:
         digest.update(len(part).to_bytes(4, "big") + part)

@@ -37,7 +37,7 @@ class RawMessage(NamedTuple):
     kind: Kind
     payload: bytes
     received_at: int  # microseconds since 1970 UTC
-    dedupe: int | None = None  # negative under an Idempotency-Key (decision 0021); None: never sent again
+    dedupe: int | None = None  # negative under an Idempotency-Key (decision 0020); None: never sent again
     repeated: bool = False  # the sender says that it may have sent this before
     refused: Reason | None = None  # by the connector: to be recorded only
     source: str = ""  # the topic's tail, where it is not a known one

@@ -23,11 +23,10 @@ needs_mosquitto = pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not ins
 
 
 @contextmanager
-def run_mosquitto(port: int | None = None) -> Iterator[int]:
+def run_mosquitto() -> Iterator[int]:
     """Its port, for all versions of MQTT."""
     assert MOSQUITTO
-    port = port or free_port()
-    folder = Path(tempfile.mkdtemp(prefix="thingscale-mosquitto-"))
+    folder, port = Path(tempfile.mkdtemp(prefix="thingscale-mosquitto-")), free_port()
     config = folder / "mosquitto.conf"
     config.write_text(CONFIG.format(port=port))
     with (folder / "log").open("wb") as log:

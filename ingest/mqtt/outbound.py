@@ -3,6 +3,7 @@
 Topics are translated on the way: TOKEN/... here, U000001/... there (ingest/topics.py).
 """
 
+import contextlib
 import zlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,6 @@ from ingest.mqtt.packets import (
     Connect,
     Disconnect,
     Packet,
-    Properties,
     Publish,
     ReasonCode,
     SubAck,
@@ -32,10 +32,8 @@ from ingest.mqtt.packets import (
 )
 from ingest.mqtt.properties import Property
 from ingest.mqtt.upstream import Link, Refused
-from thingscale.devices.durable import Kept
 
 if TYPE_CHECKING:
-    from ingest.mqtt.durable import DurableSessions
     from ingest.mqtt.session import Session
 
 MAX_SUBSCRIPTIONS = 1_000  # of one client
@@ -58,72 +56,49 @@ class Outbound:
         self._in_flight: dict[int, bytes] = {}  # publishes the broker has not acknowledged
         self._delivered: set[int] = set()  # deliveries the client has not acknowledged
         self._waiting: deque[Publish] = deque()
-        self.trusted = False  # a session that the broker has, is ours
         self._early: list[Packet] = []  # came before the client's CONNACK was sent
         self.receive_maximum = 65_535
         self.maximum_packet = 2**32
 
     # Opening
 
-    async def open(self, packet: Connect, kept: Kept | None) -> None:
-        """For a durable session, before its CONNACK. While the broker is away, the client can publish."""
-        for fields in kept.subscriptions if kept else []:
+    async def forget(self, packet: Connect) -> None:
+        """The session that the broker kept for this client."""
+        link = self._make_link(packet, clean=True)
+        with contextlib.suppress(Refused):
+            await link.open()
+        link.close()
+
+    async def open(self, packet: Connect, kept: list[list[Any]]) -> None:
+        """For a durable session, before its CONNACK, with the subscriptions it had."""
+        for fields in kept:
             subscription = Subscription(*fields)
             self._subscriptions[subscription.filter] = (subscription, {})
-        self._link = self._make_link(packet)
-        try:
-            await self._durable.forget(self._session.key)
-            self.trusted = kept is not None
-            await self._link.open()
-            if not self.trusted:
-                await self._open_instead(packet)
-        except Refused:
-            self._link.open_later()
-
-    async def _open_instead(self, packet: Connect) -> None:
-        """Of an older session that the broker has. Raises Refused."""
-        assert self._link
-        self._link.close()
-        self._early.clear()
-        self._link = self._make_link(packet)
-        self._durable.doubt(self._session.key)
-        await self._durable.forget(self._session.key)
-        await self._link.open()
-
-    @property
-    def _durable(self) -> "DurableSessions":
-        return self._session.gateway.durable
-
-    @property
-    def linked(self) -> bool:
-        return self._link is not None
+        self._link = link = self._make_link(packet)
+        with contextlib.suppress(Refused):  # then it comes up later; meanwhile the client can publish
+            await link.open()
 
     def started(self) -> None:
         """CONNACK is sent: now the client may get the rest."""
-        if self._link and self._link.up and not self.trusted:
-            self._end_older()
         early, self._early = self._early, []
         for packet in early:
             self._from_broker(packet)
 
-    def _make_link(self, packet: Connect) -> Link:
+    def _make_link(self, packet: Connect, clean: bool = False) -> Link:
         """A durable session is never asked for with Clean Start: the embedded broker would not keep it."""
         session = self._session
         version = V5 if session.version == V5 else V311
-        properties: Properties = {}
-        if Property.RECEIVE_MAXIMUM in packet.properties:
-            properties[Property.RECEIVE_MAXIMUM] = packet.properties[Property.RECEIVE_MAXIMUM]
-        if session.lives_on:
-            properties[Property.SESSION_EXPIRY_INTERVAL] = session.lives_on
+        kept = (Property.SESSION_EXPIRY_INTERVAL, Property.RECEIVE_MAXIMUM)
+        properties = {key: value for key, value in packet.properties.items() if key in kept}
         connect = Connect(
             version,
             session.upstream_id,
-            not session.durable,
+            clean or not session.durable,
             0,
             None,
             None,
             None,
-            properties if version == V5 else {},
+            properties if version == V5 and not clean else {},
         )
         return Link(session.gateway.address(version), connect, self._from_broker, self._opened)
 
@@ -172,13 +147,8 @@ class Outbound:
     def _opened(self, session_present: bool) -> None:
         """The link is up, perhaps again: ask again for what the broker lost, send again what it may have."""
         link = self._link
-        assert link is not None
-        if session_present and not self.trusted:
-            if self._session.is_open:
-                self._end_older()
-            return
-        self.trusted = True
-        self._durable.trust(self._session.key)
+        if link is None:
+            return  # it is only to forget a session
         self._delivered.clear()
         self._waiting.clear()
         if not session_present:
@@ -188,11 +158,6 @@ class Outbound:
         for packet_id, data in self._in_flight.items():
             link.send_raw(data)
             self._in_flight[packet_id] = _as_repeated(data)
-
-    def _end_older(self) -> None:
-        """The broker came back with an older session of this client: that ends before its next connection."""
-        self._durable.end(self._session.key)
-        self._session.fail(ReasonCode.SERVER_BUSY, "the broker has an older session of this client")
 
     def _resubscribe(self, link: Link) -> None:
         """But not for what the client has just asked for: that would bring retained messages twice."""

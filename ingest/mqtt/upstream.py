@@ -8,12 +8,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any, cast
-from urllib.parse import quote
-
-from django.conf import settings
 
 from ingest.mqtt.codec import FrameReader, decode, encode
-from ingest.mqtt.packets import V311, ConnAck, Connect, Disconnect, Packet, ProtocolError, Version
+from ingest.mqtt.packets import ConnAck, Connect, Disconnect, Packet, ProtocolError, Version
 
 log = logging.getLogger(__name__)
 
@@ -23,39 +20,11 @@ KEEP_ALIVE = 120  # seconds; some brokers refuse 0
 MAX_PACKET = 2 * 2**20
 MAX_QUEUED = 1000  # packets while the link is down
 MAX_UNSENT = 256 * 1024  # bytes that the broker has not taken
-CLOSE_SECONDS = 2.0  # for the broker to take them, and to close the connection
-
-
-_leaving: dict[str, asyncio.Future[None]] = {}  # connections that end, by client id
+CLOSE_SECONDS = 2.0  # for the broker to take them
 
 
 class Refused(Exception):
     """The broker is away or does not take this client."""
-
-
-def name(user_id: str, client_id: str) -> str:
-    """Client id with the broker: one user can't take over another's session. The embedded broker refuses some
-    characters, such as a slash."""
-    return f"{user_id}:{quote(client_id, safe='')}"
-
-
-async def forget(user_id: str, client_id: str) -> None:
-    """Ends the session that the broker keeps for this client: a clean one takes its place [MQTT-3.1.2-6].
-    Raises Refused."""
-    connect = Connect(V311, name(user_id, client_id), True, 0, None, None, None, {})
-    link = Link(settings.MQTT_UPSTREAM, connect, lambda packet: None, lambda present: None)
-    try:
-        await link.open()
-    finally:
-        link.close()
-        await _left(link.client_id)
-
-
-async def _left(client_id: str) -> None:
-    """Until the broker has closed a connection that ends. If the next one of this client id came before that,
-    by another version of MQTT, the embedded broker would mistake one for the other."""
-    if leaving := _leaving.get(client_id):
-        await asyncio.wait([leaving], timeout=CLOSE_SECONDS)
 
 
 class Link(asyncio.Protocol):
@@ -74,7 +43,6 @@ class Link(asyncio.Protocol):
         self._address = (host, port)
         self._connect = connect._replace(username=username, password=secret, keep_alive=KEEP_ALIVE)
         self.version: Version = connect.version
-        self.client_id = connect.client_id
         self._deliver = deliver
         self._opened = opened
         self._transport: asyncio.Transport | None = None
@@ -83,7 +51,6 @@ class Link(asyncio.Protocol):
         self._queue: list[bytes] = []
         self._retry: asyncio.Task[None] | None = None
         self._closed = False
-        self._leaving: asyncio.Future[None] | None = None
         self._heard = True
         self.up = False
 
@@ -136,18 +103,13 @@ class Link(asyncio.Protocol):
         self._closed = True
         if self._retry:
             self._retry.cancel()
-        if self._transport and self.up:
-            self._leave(self._transport, Disconnect(0, properties or {}))
-        elif self._transport:
-            self._transport.abort()
+        if self._transport:
+            if self.up:
+                self._transport.write(encode(Disconnect(0, properties or {}), self.version))
+            if self._transport.get_write_buffer_size():
+                asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
+            self._transport.close()
         self.up = False
-
-    def _leave(self, transport: asyncio.Transport, goodbye: Disconnect) -> None:
-        loop = asyncio.get_running_loop()
-        transport.write(encode(goodbye, self.version))
-        self.pause(False)  # to see the end
-        self._leaving = _leaving[self.client_id] = loop.create_future()
-        loop.call_later(CLOSE_SECONDS, transport.abort)
 
     # The broker's side
 
@@ -157,8 +119,6 @@ class Link(asyncio.Protocol):
         self._transport.write(encode(self._connect, self.version))
 
     def data_received(self, data: bytes) -> None:
-        if self._closed:
-            return
         self._heard = True
         try:
             for first, body in self._reader.feed(data):
@@ -171,10 +131,6 @@ class Link(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self.up = False
-        if self._leaving:
-            self._leaving.set_result(None)
-            if _leaving.get(self.client_id) is self._leaving:
-                del _leaving[self.client_id]
         if self._connack and not self._connack.done():
             self._connack.set_exception(Refused("closed"))
         elif not self._closed:
@@ -202,7 +158,6 @@ class Link(asyncio.Protocol):
         self._connack = loop.create_future()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                await _left(self.client_id)
                 await loop.create_connection(lambda: self, *self._address)
                 answer = await self._connack
         except (OSError, TimeoutError) as error:

@@ -85,6 +85,17 @@ def test_started_afresh_with_an_expiry_a_session_is_kept_too(stack: Start, accou
         assert second.payloads(1) == [b"2"]
 
 
+@pytest.mark.parametrize("client_id", ["site/plc-1", "a+b#c$d", "\u00e9\u4e2d", "a b%2F:", "x" * 256])
+def test_any_client_id_can_subscribe(stack: Start, account: Account, client_id: str) -> None:
+    running = gateway(stack)
+    for present in (False, True):
+        with Device(running, account, client_id, clean=False) as device:
+            assert device.session_present is present
+            assert device.subscribe("json/d1") == [1]
+            assert device.publish("json/d1", b"1") == 0
+            assert device.payloads(1) == [b"1"]
+
+
 @pytest.mark.parametrize("version", VERSIONS[1:])
 def test_a_clean_start_drops_the_session(
     stack: Start, account: Account, version: MQTTProtocolVersion

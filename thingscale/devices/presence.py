@@ -11,7 +11,6 @@ from django.db import connection as django_connection
 from django.db.models import QuerySet
 
 from thingscale.accounts.models import User
-from thingscale.accounts.owned import OwnedQuerySet
 from thingscale.devices.models import MqttSession
 
 LOCK = 7_465  # first key of the advisory locks
@@ -31,18 +30,14 @@ class Presence(NamedTuple):
 
 
 def connected(user: User) -> QuerySet[MqttSession]:
-    return alive().for_user(user).order_by("connected_at", "pk")
-
-
-def alive() -> OwnedQuerySet[MqttSession]:
-    """Clients of gateways that live."""
-    return MqttSession.objects.filter(gateway__in=_gateways())
+    here = MqttSession.objects.for_user(user).filter(gateway__in=_gateways())
+    return here.order_by("connected_at", "pk")
 
 
 def totals() -> tuple[int, int]:
     """Gateways that live, and clients connected to them."""
-    gateways = _gateways()
-    return len(gateways), MqttSession.objects.filter(gateway__in=gateways).count()
+    alive = _gateways()
+    return len(alive), MqttSession.objects.filter(gateway__in=alive).count()
 
 
 def _gateways() -> list[int]:

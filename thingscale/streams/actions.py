@@ -329,7 +329,7 @@ def _rows(channel: int, points: Points, dedupe: int | None) -> list[writer.Row]:
 
 
 def _dedupe_key(channel: Channel, key: str) -> int:
-    """Negative, which has an index (decision 0021)."""
+    """Negative, which has an index (decision 0020)."""
     digest = blake2b(f"rest {channel.pk} {key}".encode(), digest_size=8).digest()
     return ~(int.from_bytes(digest) >> 1)
 

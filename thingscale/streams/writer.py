@@ -138,7 +138,7 @@ def stored_before(
     cursor: psycopg.Cursor, keys: Sequence[tuple[int, int]], since: datetime
 ) -> set[tuple[int, int]]:
     """Which (channel, dedupe key) have a datapoint not older than `since`. Only negative keys have an index:
-    for the others all recent datapoints of the channel are read (decision 0021)."""
+    for the others all recent datapoints of the channel are read (decision 0020)."""
     found: set[tuple[int, int]] = set()
     for query, negative in ((STORED, False), (STORED_KEYED, True)):
         asked = [key for key in keys if (key[1] < 0) is negative]
