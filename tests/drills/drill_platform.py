@@ -112,5 +112,6 @@ def _check_command(place: Place, subscriber: Subscriber) -> None:
 
 def _check_celery(place: Place) -> None:
     """Its first message is held; a task enables the device, and it is stored."""
+    place.stack.ensure("celery")  # as its supervisor would: kombu may fail where Valkey goes before its ACK
     assert post(place, "new-device", "first contact") == 201
     wait_until(lambda: newest(place) == ["first contact"], SECONDS, "the new device to be activated")
