@@ -20,6 +20,7 @@ ORDINARY = [
     b'{"value": 1, "at": "2026-01-31 13:45:30"}',
     b'{"value": 1, "at": "2026-01-31T13:45:30.123456+09:00", "other": []}',
     b'{"value": {}}',
+    b'{"value": ",\\",\\",\\"x\\","}',
 ]
 UNUSUAL = [
     b'{"value": "text \\u00e9 \\ud83d\\ude00"}',
@@ -27,6 +28,7 @@ UNUSUAL = [
     b'{"value": 23.40}',  # as it is written
     b'{"value": 1e400}',
     b'{"value": "\\\\u0000"}',  # no NUL
+    b'{"value": ",\\"\\\\u0000\\","}',
     b'{"value": {"a": %s1%s}}' % (b"[" * 31, b"]" * 31),
     b'{"value": [%s]}' % b",".join([b"{}"] * 40),
 ]
@@ -40,6 +42,7 @@ FAULTS = [
     b'{"value": []}',
     b'{"value": "\\u0000"}',
     b'{"value": {"\\u0000": 1}}',
+    b'{"value": {"a": [1, "\\u0000", 2]}}',
     b'{"value": {"a": %s1%s}}' % (b"[" * 32, b"]" * 32),
     b'{"value": "%s"}' % (b"x" * points.MAX_VALUE),
     b'{"value": 1, "tag": 5}',
