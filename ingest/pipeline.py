@@ -33,10 +33,12 @@ log = logging.getLogger(__name__)
 MAX_BATCH = 5_000  # messages a transaction
 LAST_SECONDS = 5  # for the statement that a drain finds running when its time is over
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
+MOST_DROPPED = 20  # partitions, each of which was empty, one after the other while a batch is on its way
 POISON = (
     *(psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded),
     *(ValueError, OverflowError, struct.error),  # what can't even be sent
 )
+NO_PARTITION = psycopg.errors.CheckViolation
 _UNSTORABLE = b"null"
 _RAW = itemgetter(Item._fields.index("raw"))
 _PAYLOAD = itemgetter(RawMessage._fields.index("payload"))
@@ -247,15 +249,15 @@ class Pipeline(Bounded):
 
     def _commit(self, items: list[Item], live: list[Submission]) -> list[Outcome] | None:
         """Outcomes of the items, once committed; None if it was given up before that."""
-        attempt, doubted = 0, False
+        attempt = doubts = 0
         while items and not self._give_up.is_set():
             try:
                 return self._commit_once(items)
             except POISON as error:
-                if doubted:
+                if doubts == (MOST_DROPPED if isinstance(error, NO_PARTITION) else 1):
                     return self._commit_halves(items, error)
-                self._partitions = Partitions()  # it may have been a partition dropped meanwhile
-                doubted = True
+                self._partitions = Partitions()  # one may have been dropped meanwhile
+                doubts += 1
                 continue
             except journal.Forgotten:
                 self._disconnect()  # and connect again, which reads what was announced meanwhile

@@ -1,10 +1,12 @@
 """A row that PostgreSQL refuses, and months without a partition: neither disturbs its neighbours."""
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import pytest
 from feeding import STORED, Feed, another_transaction, ask, message, reasons, rejected, terminate, values
 from support import Account
@@ -16,6 +18,7 @@ from thingscale.devices.models import RejectedMessage
 from thingscale.lib.clock import now_us, to_us
 from thingscale.streams import partitions, retention
 from thingscale.streams.models import Latest
+from thingscale.streams.writer import Partitions
 
 UNSTORABLE = rejected(Reason.UNSTORABLE)
 
@@ -126,6 +129,23 @@ def test_a_partition_that_was_just_dropped_is_made_again(feed: Feed, known: Acco
     assert feed(message(known, "2", received_at=old)) == [STORED]
     assert values(known) == ["2"]
     assert reasons(known) == []
+
+
+def test_also_when_that_happens_several_times(
+    feed: Feed, known: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each batch that has to be sent again can meet the next drop."""
+    ensure, drops = Partitions.ensure, iter(range(5))
+
+    def ensure_and_drop(self: Partitions, connection: psycopg.Connection, times: Sequence[int]) -> None:
+        ensure(self, connection, times)
+        if next(drops, None) is not None:
+            connection.execute("DROP TABLE datapoint_2003_07")
+
+    monkeypatch.setattr(Partitions, "ensure", ensure_and_drop)
+    assert feed(message(known, "1", received_at=month(2003, 7, 7))) == [STORED]
+    assert values(known) == ["1"]
+    assert next(drops, None) is None
 
 
 def test_also_when_the_connection_was_lost_before(feed: Feed, known: Account) -> None:

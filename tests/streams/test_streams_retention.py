@@ -1,5 +1,6 @@
 """What goes: datapoints past a channel's retention, and months that are empty."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -7,6 +8,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 from series import count, fill, totals
+from support import Account
 
 from thingscale.accounts.models import User
 from thingscale.streams import actions, partitions, retention, tasks
@@ -82,6 +84,27 @@ def test_empty_months_go_and_others_stay(channel: Channel) -> None:
     assert (2002, 5) in left
     now = partitions.month_of(timezone.now())
     assert {month for month in before if month >= now} <= left
+
+
+def test_what_is_stored_by_hand_meanwhile_stays(account: Account) -> None:
+    """Into a month whose partition, empty each time, is being dropped."""
+    channel, stop = account.channel(), threading.Event()
+
+    def keep_dropping() -> None:
+        while not stop.is_set():
+            retention.drop_empty_partitions()
+        connection.close()
+
+    dropping = threading.Thread(target=keep_dropping)
+    dropping.start()
+    try:
+        for number in range(30):
+            fill(channel, 1, datetime(2001, 9 + number % 3, 5, tzinfo=UTC))
+            if number % 5 == 4:
+                assert retention.delete_before(channel.pk, timezone.now()) == 5
+    finally:
+        stop.set()
+        dropping.join(20)
 
 
 def test_the_task_drops_expired_datapoints_and_then_their_month(channel: Channel) -> None:

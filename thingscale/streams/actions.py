@@ -264,6 +264,7 @@ def _cursor(times: Sequence[int]) -> psycopg.Cursor:
     connection.ensure_connection()
     raw: psycopg.Connection = connection.connection
     if not _partitions.cover(times):
+        raw.execute("LOCK TABLE ONLY datapoint IN ACCESS SHARE MODE")  # until COMMIT none is dropped
         writer.make_partitions(raw, times)
         transaction.on_commit(lambda: _partitions.remember(max(times)))
     return raw.cursor()
