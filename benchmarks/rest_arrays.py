@@ -6,20 +6,20 @@ run.
 
 Several clients, each with a channel of its own, send one array after the other, to one web process and to two
 (docs/configuration.md). Load generator, web and PostgreSQL share the machine. The ceiling is one connection
-that COPYs the same values, 1,000 a transaction (database.py).
+that COPYs the same values, 1,000 a transaction (database.py), in each run; all begin with an empty table.
 """
 
 import argparse
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from common import at_least, note, record_loads
-from database import ceiling, prepare
+from database import ceiling, empty, prepare
 from http_load import Load, request, self_test
 from load import PAYLOAD
-from web import Measured, web
+from web import Measured, Web, web
 
 from thingscale.accounts.credentials import credentials
 from thingscale.accounts.models import User
@@ -30,6 +30,11 @@ CLIENTS = 6
 RATE, RATIO = 100_000, 0.5
 PROCESSES = (1, 2)  # of the web server: one is what `make run` starts, two take all of two cores
 WARM_UP = 5  # arrays a connection
+
+
+class Run(NamedTuple):
+    copied: float  # rows a second, by COPY
+    measured: dict[str, Measured]  # by shape
 
 
 def value(place: int) -> dict[str, Any]:
@@ -50,14 +55,14 @@ def load(token: str, arrays: int, shape: Callable[[int], dict[str, Any]]) -> Loa
     return Load(own, max(arrays // CLIENTS, 1), status=201, size=ARRAY)
 
 
-def report(processes: int, what: str, found: Sequence[Measured], ceilings: Sequence[float]) -> None:
+def report(processes: int, what: str, runs: Sequence[Run]) -> None:
     served = f", {processes} web processes" if processes > 1 else ""
     record_loads(
         f"REST, {CLIENTS} connections, arrays of {ARRAY:,} {what}{served}",
-        found,
+        [run.measured[what] for run in runs],
         at_least(RATE),
         at_least(RATIO, "ratio"),
-        ceiling=ceilings,
+        ceiling=[run.copied for run in runs],
     )
 
 
@@ -72,19 +77,31 @@ def main() -> None:
     User.objects.filter(pk=user.pk).update(rest_rate=1_000_000)
     token = credentials(user)["api_token"]
     loads = {name: load(token, options.arrays, shape) for name, shape in SHAPES.items()}
-    ceilings = [ceiling(user, CLIENTS, options.arrays * ARRAY) for _ in range(options.runs)]
+    copied: list[float] = []
     for processes in PROCESSES:
-        for name, runs in measured(processes, loads, options.runs).items():
-            report(processes, name, runs, ceilings)
-    note(f"COPY, {CLIENTS} channels: {statistics.median(ceilings):,.0f}/s.")
+        with web(WEB_CONCURRENCY=str(processes)) as server:
+            warm_up(server, loads)
+            runs = [one_run(user, server, loads) for _ in range(options.runs)]
+        copied += [run.copied for run in runs]
+        for name in loads:
+            report(processes, name, runs)
+    note(f"COPY, {CLIENTS} channels: {statistics.median(copied):,.0f}/s.")
     note(f"The generator against a server that only answers: {self_test(loads['values']).rate:,.0f}/s.")
 
 
-def measured(processes: int, loads: Mapping[str, Load], runs: int) -> dict[str, list[Measured]]:
-    with web(WEB_CONCURRENCY=str(processes)) as server:
-        for wanted in loads.values():
-            server.measure_stored(wanted._replace(times=WARM_UP))
-        return {name: [server.measure_stored(load) for _ in range(runs)] for name, load in loads.items()}
+def warm_up(server: Web, loads: Mapping[str, Load]) -> None:
+    for wanted in loads.values():
+        server.measure_stored(wanted._replace(times=WARM_UP))
+
+
+def one_run(user: User, server: Web, loads: Mapping[str, Load]) -> Run:
+    copied = ceiling(user, CLIENTS, max(load.messages for load in loads.values()))
+    return Run(copied, {name: measure_empty(server, load) for name, load in loads.items()})
+
+
+def measure_empty(server: Web, load: Load) -> Measured:
+    empty()
+    return server.measure_stored(load)
 
 
 if __name__ == "__main__":
