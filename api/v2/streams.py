@@ -34,7 +34,10 @@ class StreamViewSet(StreamReader):
 
     def create(self, request: Request, number: str) -> Response:
         channel = self.channel(number)
-        sent = points.parse(self.body(), self.user.zone)
+        body = self.body()
+        sent = points.parse(body, self.user.zone)
+        if isinstance(body, list):
+            body.clear()  # else it is the garbage collector's: REST framework's request is part of a cycle
         stored = actions.store_points(channel, sent, self._idempotency_key())
         return Response({"stored": stored}, 201)
 
