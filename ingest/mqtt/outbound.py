@@ -65,9 +65,12 @@ class Outbound:
     async def forget(self, packet: Connect) -> None:
         """The session that the broker kept for this client."""
         link = self._make_link(packet, clean=True)
-        with contextlib.suppress(Refused):
+        try:
             await link.open()
-        link.close()
+        except Refused:
+            pass
+        finally:
+            link.close()
 
     async def open(self, packet: Connect, kept: list[list[Any]]) -> None:
         """For a durable session, before its CONNACK, with the subscriptions it had."""

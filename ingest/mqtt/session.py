@@ -88,6 +88,7 @@ class Session:
         self._congested_at = 0.0
         self._will: Will | None = None
         self._expiry = 0  # seconds that the session lives on, MQTT 5's session expiry
+        self._farewell: Properties = {}  # what the broker is to know in the end
 
     # What the connection tells
 
@@ -169,10 +170,7 @@ class Session:
             self._busy.cancel()
         if self._will and with_will:
             self.gateway.leave_will(self, self._will)
-        properties: Properties = {}
-        if self.version == V5 and self.durable:
-            properties = {Property.SESSION_EXPIRY_INTERVAL: self._expiry}
-        self.outbound.close(properties)
+        self.outbound.close(self._farewell)
         self.gateway.left(self)
         self.connection.close()
 
@@ -358,8 +356,9 @@ class Session:
 
     def _goodbye(self, packet: Disconnect) -> None:
         expiry = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL)
-        if expiry is not None:
+        if expiry is not None and expiry != self._expiry:
             self._expiry = expiry
+            self._farewell = {Property.SESSION_EXPIRY_INTERVAL: expiry} if self.durable else {}
         self.end(with_will=packet.code == ReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
 
     # Anonymous clients: the token is in each topic

@@ -20,7 +20,9 @@ KEEP_ALIVE = 120  # seconds; some brokers refuse 0
 MAX_PACKET = 2 * 2**20
 MAX_QUEUED = 1000  # packets while the link is down
 MAX_UNSENT = 256 * 1024  # bytes that the broker has not taken
-CLOSE_SECONDS = 2.0  # for the broker to take them
+CLOSE_SECONDS = 5.0  # for the broker to take them, and to close its side
+
+_leaving: dict[str, asyncio.Future[None]] = {}  # by client id, until the broker has closed its side
 
 
 class Refused(Exception):
@@ -42,6 +44,7 @@ class Link(asyncio.Protocol):
         secret = password.encode() if password is not None else None
         self._address = (host, port)
         self._connect = connect._replace(username=username, password=secret, keep_alive=KEEP_ALIVE)
+        self._client_id = connect.client_id
         self.version: Version = connect.version
         self._deliver = deliver
         self._opened = opened
@@ -51,6 +54,7 @@ class Link(asyncio.Protocol):
         self._queue: list[bytes] = []
         self._retry: asyncio.Task[None] | None = None
         self._closed = False
+        self._left: asyncio.Future[None] | None = None
         self._heard = True
         self.up = False
 
@@ -99,26 +103,41 @@ class Link(asyncio.Protocol):
             (self._transport.pause_reading if yes else self._transport.resume_reading)()
 
     def close(self, properties: dict[int, Any] | None = None) -> None:
-        """Says goodbye, so that the broker ends or keeps the session by its rules."""
+        """The broker then ends or keeps the session by its rules. `properties`: what it does not know yet."""
         self._closed = True
         if self._retry:
             self._retry.cancel()
-        if self._transport:
-            if self.up:
-                self._transport.write(encode(Disconnect(0, properties or {}), self.version))
-            if self._transport.get_write_buffer_size():
-                asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
-            self._transport.close()
+        self._leave(properties if self.up else None)
         self.up = False
+
+    def _leave(self, properties: dict[int, Any] | None = None) -> None:
+        """By a DISCONNECT or the end of our side, not both: the embedded broker would end a connection for
+        each, the second one being whichever has taken the place of the first (decision 0021)."""
+        if self._transport is None or self._transport.is_closing() or self._left:
+            return
+        self.pause(False)  # to see the end
+        if properties:
+            self._transport.write(encode(Disconnect(0, properties), self.version))
+        else:
+            self._transport.write_eof()
+        loop = asyncio.get_running_loop()
+        self._left = _leaving[self._client_id] = loop.create_future()
+        timer = loop.call_later(CLOSE_SECONDS, self._transport.abort)
+        self._left.add_done_callback(lambda left: timer.cancel())
 
     # The broker's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        if self._closed:
+            self._transport.abort()
+            return
         self._reader = FrameReader(MAX_PACKET)
         self._transport.write(encode(self._connect, self.version))
 
     def data_received(self, data: bytes) -> None:
+        if self._left:
+            return
         self._heard = True
         try:
             for first, body in self._reader.feed(data):
@@ -131,6 +150,11 @@ class Link(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self.up = False
+        if self._left:
+            self._left.set_result(None)
+            if _leaving.get(self._client_id) is self._left:
+                del _leaving[self._client_id]
+            self._left = None
         if self._connack and not self._connack.done():
             self._connack.set_exception(Refused("closed"))
         elif not self._closed:
@@ -158,20 +182,21 @@ class Link(asyncio.Protocol):
         self._connack = loop.create_future()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
+                while leaving := _leaving.get(self._client_id):  # one that was of the same client
+                    await asyncio.wait([leaving])
                 await loop.create_connection(lambda: self, *self._address)
                 answer = await self._connack
         except (OSError, TimeoutError) as error:
-            self._abort()
+            self._give_up()
             raise Refused(str(error)) from None
         if answer.code:
-            self._abort()
+            self._give_up()
             raise Refused(f"code {answer.code}")
         return answer.session_present
 
-    def _abort(self) -> None:
+    def _give_up(self) -> None:
         self._connack = None
-        if self._transport:
-            self._transport.abort()
+        self._leave()
 
     def _reconnect(self, at_once: bool = False) -> None:
         if not self._closed and (self._retry is None or self._retry.done()):

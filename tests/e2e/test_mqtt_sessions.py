@@ -1,5 +1,6 @@
 """Durable sessions, and retained messages, through the upstream broker."""
 
+import contextlib
 import time
 
 import pytest
@@ -209,3 +210,15 @@ def test_a_retained_message_arrives_on_subscribe_until_it_is_cleared(
             assert later.publish(topic, b"3") == 0
             assert later.payloads(1) == [b"3"]
     assert [value for value, _ in account.stored()] == (["21.5", "3"] if topic == "json/d1" else [])
+
+
+def test_a_client_may_change_its_version_each_time(stack: Start, account: Account) -> None:
+    """The embedded broker would take two connections of one client for each other, if they met."""
+    running = gateway(stack)
+    with Device(running, account) as other, contextlib.ExitStack() as taken_over:
+        for number in range(20):
+            client = taken_over.enter_context(durable(running, account, (V311_PAHO, V5_PAHO)[number % 2]))
+            assert client.session_present is (number > 0)
+            assert client.subscribe("d1/subscribe") == [1]
+            assert other.publish("d1/subscribe", b"%d" % number) == 0
+            assert client.payloads(1) == [b"%d" % number]
