@@ -254,7 +254,7 @@ class Pipeline(Bounded):
             try:
                 return self._commit_once(items)
             except POISON as error:
-                if doubts == (MOST_DROPPED if isinstance(error, NO_PARTITION) else 1):
+                if doubts >= (MOST_DROPPED if isinstance(error, NO_PARTITION) else 1):
                     return self._commit_halves(items, error)
                 self._partitions = Partitions()  # one may have been dropped meanwhile
                 doubts += 1

@@ -51,6 +51,7 @@ class Outbound:
     def __init__(self, session: "Session") -> None:
         self._session = session
         self._link: Link | None = None
+        self._forgetting: Link | None = None
         self._subscriptions: dict[str, tuple[Subscription, dict[int, Any]]] = {}  # by the broker's filter
         self._asked: dict[int, Asked] = {}  # by packet id: what the broker has not answered
         self._in_flight: dict[int, bytes] = {}  # publishes the broker has not acknowledged
@@ -64,13 +65,10 @@ class Outbound:
 
     async def forget(self, packet: Connect) -> None:
         """The session that the broker kept for this client."""
-        link = self._make_link(packet, clean=True)
-        try:
+        self._forgetting = link = self._make_link(packet, clean=True)
+        with contextlib.suppress(Refused):
             await link.open()
-        except Refused:
-            pass
-        finally:
-            link.close()
+        link.close()
 
     async def open(self, packet: Connect, kept: list[list[Any]]) -> None:
         """For a durable session, before its CONNACK, with the subscriptions it had."""
@@ -144,6 +142,8 @@ class Outbound:
             self._link.pause(yes)
 
     def close(self, properties: dict[int, Any] | None = None) -> None:
+        if self._forgetting:
+            self._forgetting.close()
         if self._link:
             self._link.close(properties)
 

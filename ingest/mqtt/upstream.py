@@ -20,7 +20,7 @@ KEEP_ALIVE = 120  # seconds; some brokers refuse 0
 MAX_PACKET = 2 * 2**20
 MAX_QUEUED = 1000  # packets while the link is down
 MAX_UNSENT = 256 * 1024  # bytes that the broker has not taken
-CLOSE_SECONDS = 5.0  # for the broker to take them, and to close its side
+CLOSE_SECONDS = 2.0  # for the broker to take them, and to close its side
 
 _leaving: dict[str, asyncio.Future[None]] = {}  # by client id, until the broker has closed its side
 
@@ -99,8 +99,9 @@ class Link(asyncio.Protocol):
 
     def pause(self, yes: bool) -> None:
         """Stops reading while the client does not take what there is."""
-        if self._transport and not self._transport.is_closing() and self._transport.is_reading() is yes:
-            (self._transport.pause_reading if yes else self._transport.resume_reading)()
+        transport = self._transport
+        if transport and not self._left and not transport.is_closing() and transport.is_reading() is yes:
+            (transport.pause_reading if yes else transport.resume_reading)()
 
     def close(self, properties: dict[int, Any] | None = None) -> None:
         """The broker then ends or keeps the session by its rules. `properties`: what it does not know yet."""
@@ -108,17 +109,17 @@ class Link(asyncio.Protocol):
         if self._retry:
             self._retry.cancel()
         self._leave(properties if self.up else None)
-        self.up = False
 
     def _leave(self, properties: dict[int, Any] | None = None) -> None:
         """By a DISCONNECT or the end of our side, not both: the embedded broker would end a connection for
         each, the second one being whichever has taken the place of the first (decision 0021)."""
-        if self._transport is None or self._transport.is_closing() or self._left:
+        self.up = False
+        if self._transport is None or self._left:
             return
         self.pause(False)  # to see the end
         if properties:
             self._transport.write(encode(Disconnect(0, properties), self.version))
-        else:
+        elif not self._transport.is_closing():
             self._transport.write_eof()
         loop = asyncio.get_running_loop()
         self._left = _leaving[self._client_id] = loop.create_future()
@@ -179,11 +180,11 @@ class Link(asyncio.Protocol):
 
     async def _open(self) -> bool:
         loop = asyncio.get_running_loop()
-        self._connack = loop.create_future()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 while leaving := _leaving.get(self._client_id):  # one that was of the same client
                     await asyncio.wait([leaving])
+                self._connack = loop.create_future()  # after its own last one, which tells this
                 await loop.create_connection(lambda: self, *self._address)
                 answer = await self._connack
         except (OSError, TimeoutError) as error:

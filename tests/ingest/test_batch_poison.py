@@ -131,10 +131,11 @@ def test_a_partition_that_was_just_dropped_is_made_again(feed: Feed, known: Acco
     assert reasons(known) == []
 
 
+@pytest.mark.usefixtures("credulous")
 def test_also_when_that_happens_several_times(
     feed: Feed, known: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each batch that has to be sent again can meet the next drop."""
+    """Each batch that has to be sent again can meet the next drop, also one with a row to refuse."""
     ensure, drops = Partitions.ensure, iter(range(5))
 
     def ensure_and_drop(self: Partitions, connection: psycopg.Connection, times: Sequence[int]) -> None:
@@ -143,8 +144,10 @@ def test_also_when_that_happens_several_times(
             connection.execute("DROP TABLE datapoint_2003_07")
 
     monkeypatch.setattr(Partitions, "ensure", ensure_and_drop)
-    assert feed(message(known, "1", received_at=month(2003, 7, 7))) == [STORED]
-    assert values(known) == ["1"]
+    old = month(2003, 7, 7)
+    sent = [message(known, value, received_at=old) for value in ("1", "{", "2")]
+    assert feed(*sent) == [STORED, UNSTORABLE, STORED]
+    assert values(known) == ["1", "2"]
     assert next(drops, None) is None
 
 

@@ -105,6 +105,7 @@ def test_what_is_stored_by_hand_meanwhile_stays(account: Account) -> None:
     finally:
         stop.set()
         dropping.join(20)
+    assert not dropping.is_alive()
 
 
 def test_the_task_drops_expired_datapoints_and_then_their_month(channel: Channel) -> None:

@@ -5,16 +5,22 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 
 from ingest.mqtt import upstream
 from ingest.mqtt.codec import encode
 from ingest.mqtt.packets import V5, ConnAck, Connect, Disconnect
 from ingest.mqtt.properties import Property
-from ingest.mqtt.upstream import Link
+from ingest.mqtt.upstream import Link, Refused
 
-SECONDS = 5
+SECONDS = 10
 EXPIRY = {Property.SESSION_EXPIRY_INTERVAL: 60}
 CONNACK = encode(ConnAck(False, 0, {}), V5)
+
+
+@pytest.fixture(autouse=True)
+def _none_is_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "_leaving", {})
 
 
 class Broker:
@@ -22,6 +28,9 @@ class Broker:
 
     def __init__(self) -> None:
         self.port = 0
+        self.first_connack = asyncio.Event()
+        self.first_connack.set()
+        self.third = asyncio.Event()
         self.clients = 0
         self.received: list[bytes] = []  # by connection, after CONNECT until the client's end
         self.ended = asyncio.Event()
@@ -32,6 +41,10 @@ class Broker:
         self._serving.append(asyncio.current_task())
         await reader.read(1000)
         self.clients += 1
+        if self.clients == 1:
+            await self.first_connack.wait()
+        if self.clients == 3:
+            self.third.set()
         writer.write(CONNACK)
         self.received.append(await reader.read(1000))
         self.ended.set()
@@ -59,11 +72,13 @@ async def running() -> AsyncIterator[Broker]:
 
 
 def with_broker(test: Callable[[Broker], Awaitable[None]]) -> None:
+    """On the event loop that the gateway has."""
+
     async def run() -> None:
         async with running() as broker:
             await test(broker)
 
-    asyncio.run(run())
+    uvloop.run(run())
 
 
 @pytest.mark.parametrize("properties", [None, EXPIRY])
@@ -107,5 +122,26 @@ def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         await following.open()
         assert following.up
         following.close()
+
+    with_broker(test)
+
+
+def test_after_a_connack_that_was_late_it_connects_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(upstream, "CLOSE_SECONDS", 0.2)
+
+    async def test(broker: Broker) -> None:
+        broker.first_connack.clear()
+        link, up = broker.link(), asyncio.Event()
+        link._opened = lambda present: up.set()
+        with pytest.raises(Refused):
+            await link.open()
+        assert (broker.clients, link.up) == (1, False)
+        broker.first_connack.set()
+        await up.wait()
+        with pytest.raises(TimeoutError):  # in which it would have come again
+            await asyncio.wait_for(broker.third.wait(), 0.5)
+        assert link.up
+        link.close()
 
     with_broker(test)
