@@ -15,6 +15,7 @@ from ingest.grants import Grants
 from ingest.pipeline import Dispatch, Limits, Pipeline, run_all
 from ingest.router import Router
 from thingscale.invalidation import Change, Listener
+from thingscale.lib.collecting import let_go
 from thingscale.watch import PAGES
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,11 @@ def connect() -> psycopg.Connection:
     limits = "-c statement_timeout=60s -c lock_timeout=20s -c idle_in_transaction_session_timeout=60s"
     params["options"] = f"{params.get('options') or ''} {limits}".strip()
     defaults = {"connect_timeout": 5, "keepalives_idle": 10, "tcp_user_timeout": 20_000}
-    return psycopg.connect(**(defaults | params), autocommit=True, application_name="thingscale-ingest")
+    try:
+        return psycopg.connect(**(defaults | params), autocommit=True, application_name="thingscale-ingest")
+    except psycopg.Error as error:
+        let_go(error)
+        raise
 
 
 class Activation(threading.Thread):

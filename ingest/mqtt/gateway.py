@@ -31,6 +31,7 @@ from thingscale.devices import actions
 from thingscale.devices.models import DurableSession
 from thingscale.devices.presence import Presence
 from thingscale.invalidation import Change
+from thingscale.lib.collecting import let_go
 
 log = logging.getLogger(__name__)
 
@@ -177,6 +178,7 @@ class Gateway:
         try:
             grant: Grant | None = await self._in_thread(self.grants.find, token)
         except Error as error:
+            let_go(error)
             raise OSError(str(error)) from None
         return grant
 
