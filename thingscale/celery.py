@@ -3,10 +3,10 @@
 import logging
 import os
 import signal
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
-from celery import Celery, bootsteps
+from celery import Celery, Task, bootsteps
 from celery.beat import Service
 from celery.signals import worker_ready
 from click import Option
@@ -14,12 +14,27 @@ from click import Option
 log = logging.getLogger(__name__)
 TICK_SECONDS = 1  # at most between two looks at what is due, and so until it stops
 STOP_SECONDS = 3
+UPKEEP_AGAIN = 5  # seconds, while other upkeep runs
+_upkeep = Lock()
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
 os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # they load all views, 15 MB that a worker never needs
 app = Celery("thingscale")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+class Upkeep(Task):
+    """Work that may take long and that nobody waits for. It has one of the worker's two threads at most: the
+    other one is for activation and mail."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        if not _upkeep.acquire(blocking=False):
+            raise self.retry(countdown=UPKEEP_AGAIN, max_retries=None)
+        try:
+            return super().__call__(*arguments, **options)
+        finally:
+            _upkeep.release()
 
 
 class BeatThread(Thread):

@@ -1,12 +1,19 @@
-"""Periodic tasks are sent by Celery's worker itself."""
+"""Celery's worker sends the periodic tasks itself, and none of them keeps it from what somebody waits for."""
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
+from django.db import connection
 from stack import Stack, wait_until
+from support import Account
+
+from thingscale.devices.models import ActivationRule, Device
+from thingscale.streams import rollups, tasks
 
 pytestmark = pytest.mark.e2e
 HERE = Path(__file__).parent
@@ -44,3 +51,22 @@ def test_a_worker_whose_schedule_fails_ends(hasty: Callable[..., Stack]) -> None
     running = hasty(SCHEDULER="failing_scheduler:Failing")
     running.processes["celery"].wait(20)
     assert "The schedule failed" in running.log("celery")
+
+
+def test_a_device_is_activated_while_upkeep_takes_long(hasty: Callable[..., Stack], account: Account) -> None:
+    ActivationRule.objects.create(user=account.user, pattern="*", channel=account.channel())
+    new = Device.objects.create(user=account.user, device_id="new", enabled=False)
+    running = hasty()
+
+    def upkeep(event: str) -> int:
+        return len(re.findall(rf"streams\.(?:roll_up|purge_deleted_tags)\[.+\] {event}", running.log("celery")))
+
+    with psycopg.connect(**connection.get_connection_params()) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [rollups.LOCK])
+        for task in (tasks.roll_up, tasks.roll_up, tasks.purge_deleted_tags):
+            task.delay()
+        wait_until(lambda: upkeep("retry: ") >= 2, 20, "the rest of the upkeep to be put off")
+        tasks.activate_device.delay(new.pk)
+        wait_until(lambda: Device.objects.get(pk=new.pk).enabled, 20, "activation")
+        assert upkeep("succeeded") == 0
+    wait_until(lambda: upkeep("succeeded") == 3, 20, "all upkeep to be done")

@@ -3,10 +3,10 @@
 from kombu.exceptions import OperationalError
 
 from thingscale.accounts import actions, mails
-from thingscale.celery import app
+from thingscale.celery import Upkeep, app
 
 
-@app.task(name="accounts.clear_ended")
+@app.task(name="accounts.clear_ended", base=Upkeep)
 def clear_ended() -> None:
     actions.clear_ended()
 

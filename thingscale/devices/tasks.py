@@ -1,9 +1,9 @@
 """Background work on devices. What also concerns channels is in streams/tasks.py."""
 
-from thingscale.celery import app
+from thingscale.celery import Upkeep, app
 from thingscale.devices import actions
 
 
-@app.task(name="devices.forget_old_activity")
+@app.task(name="devices.forget_old_activity", base=Upkeep)
 def forget_old_activity() -> None:
     actions.forget_old_activity()

@@ -2,17 +2,17 @@
 
 from fnmatch import fnmatchcase
 
-from thingscale.celery import app
+from thingscale.celery import Upkeep, app
 from thingscale.devices.models import ActivationRule, Device
 from thingscale.streams import actions, closing, journal, repeats, retention, rollups
 
 
-@app.task(name="streams.make_partitions")
+@app.task(name="streams.make_partitions", base=Upkeep)
 def make_partitions() -> None:
     retention.make_partitions()
 
 
-@app.task(name="streams.drop_expired")
+@app.task(name="streams.drop_expired", base=Upkeep)
 def drop_expired() -> None:
     retention.drop_expired()
     retention.drop_empty_partitions()
@@ -20,22 +20,22 @@ def drop_expired() -> None:
     journal.forget_old()
 
 
-@app.task(name="streams.purge_deleted_channels")
+@app.task(name="streams.purge_deleted_channels", base=Upkeep)
 def purge_deleted_channels() -> None:
     retention.purge_deleted_channels()
 
 
-@app.task(name="streams.roll_up")
+@app.task(name="streams.roll_up", base=Upkeep)
 def roll_up() -> None:
     rollups.roll_up(seconds=50)
 
 
-@app.task(name="streams.purge_deleted_tags")
+@app.task(name="streams.purge_deleted_tags", base=Upkeep)
 def purge_deleted_tags() -> None:
     retention.purge_deleted_tags()
 
 
-@app.task(name="streams.purge_closed_accounts")
+@app.task(name="streams.purge_closed_accounts", base=Upkeep)
 def purge_closed_accounts() -> None:
     closing.purge_closed_accounts()
 
@@ -55,7 +55,7 @@ def activate_new_devices() -> None:
         _activate(new)
 
 
-@app.task(name="streams.store_left_held")
+@app.task(name="streams.store_left_held", base=Upkeep)
 def store_left_held() -> None:
     actions.store_left_held()
 
