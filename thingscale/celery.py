@@ -24,7 +24,7 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 
-class Upkeep(Task):
+class Upkeep(Task[Any, Any]):
     """Work that may take long and that nobody waits for. It has one of the worker's two threads at most: the
     other one is for activation and mail."""
 

@@ -59,7 +59,8 @@ def test_a_device_is_activated_while_upkeep_takes_long(hasty: Callable[..., Stac
     running = hasty()
 
     def upkeep(event: str) -> int:
-        return len(re.findall(rf"streams\.(?:roll_up|purge_deleted_tags)\[.+\] {event}", running.log("celery")))
+        pattern = rf"streams\.(?:roll_up|purge_deleted_tags)\[.+\] {event}"
+        return len(re.findall(pattern, running.log("celery")))
 
     with psycopg.connect(**connection.get_connection_params()) as other:
         other.execute("SELECT pg_advisory_xact_lock(%s)", [rollups.LOCK])

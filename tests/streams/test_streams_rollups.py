@@ -6,8 +6,7 @@ from threading import Thread
 
 import psycopg
 import pytest
-from django.db import connection
-from django.db.backends.utils import CursorWrapper
+from django.db import connection, transaction
 from django.utils import timezone
 from series import fill
 
@@ -132,22 +131,26 @@ def test_datapoints_of_the_last_minutes_mark_nothing(channel: Channel) -> None:
     assert StaleHour.objects.count() == 1
 
 
+def while_read(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
+    """Does it once, between the reading of datapoints and the putting of their rollups."""
+    original, actions_left = rollups._put, [action]
+
+    def act_and_put(*arguments: object) -> None:
+        if actions_left:
+            actions_left.pop()()
+        original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rollups, "_put", act_and_put)
+
+
 def test_what_comes_while_an_hour_is_rolled_up_is_not_overlooked(
     channel: Channel, begin: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store(channel, *sine(begin))
     late = (begin + timedelta(hours=3, minutes=2), 999.5)
-    original: Callable[[CursorWrapper, int, datetime, datetime], None] = rollups._roll_up_range
-
-    def roll_up_range_and_store(cursor: CursorWrapper, *arguments: object) -> None:
-        original(cursor, *arguments)  # type: ignore[arg-type]
-        store(channel, late)
-
-    monkeypatch.setattr(rollups, "_roll_up_range", roll_up_range_and_store)
+    while_read(monkeypatch, lambda: store(channel, late))
     rollups.advance()
     assert rollups._roll_up_some() == HOURS
-    monkeypatch.undo()
-    monkeypatch.setattr(charts, "RAW_ROWS", 0)
     assert StaleHour.objects.get().hour == begin + 3 * HOUR
     assert 999.5 in [value for _, value in drawn(channel, begin)]
     assert roll_up() == 1
@@ -182,11 +185,78 @@ def _roll_up_in_thread() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_one_process_at_a_time_rolls_up(channel: Channel, begin: datetime) -> None:
     store(channel, *sine(begin))
-    rollups.advance()
     with psycopg.connect(**connection.get_connection_params()) as other:
-        other.execute("SELECT pg_advisory_xact_lock(%s)", [rollups.LOCK])
-        assert rollups._roll_up_some() == 0
-    assert rollups._roll_up_some() == HOURS
+        other.execute("SELECT pg_advisory_lock(%s)", [rollups.ROLLING])
+        assert rollups.roll_up(10) == 0
+    assert roll_up() == HOURS
+
+
+@pytest.mark.parametrize("minutes", [60, 5 * 60 + 25, 48 * 60])
+def test_what_goes_while_it_is_rolled_up_leaves_no_rollup(
+    channel: Channel, begin: datetime, monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
+    store(channel, *sine(begin))
+    store(channel, (begin + 47 * HOUR, 5000), tag="kitchen")
+
+    def delete() -> None:
+        retention.delete_before(channel.pk, begin + timedelta(minutes=minutes))
+        actions.delete_tag(Tag.objects.get())
+
+    while_read(monkeypatch, delete)
+    rollups.advance()
+    rollups._roll_up_some()
+    assert not Rollup.objects.exists()
+    assert drawn(channel, begin) == from_datapoints(channel, begin)
+    roll_up()
+    assert drawn(channel, begin) == from_datapoints(channel, begin)
+    assert Rollup.objects.count() == HOURS - minutes // 60
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_deletion_that_is_not_committed_yet_is_waited_for(channel: Channel, begin: datetime) -> None:
+    store(channel, *sine(begin, 3))
+    store(channel, (begin, 5000), tag="kitchen")
+    rollups.advance()
+    rolling = Thread(target=_roll_up_in_thread)
+    with transaction.atomic():
+        actions.delete_tag(Tag.objects.get())
+        rolling.start()
+        rolling.join(0.5)
+        assert rolling.is_alive()
+    rolling.join(10)
+    assert set(Rollup.objects.values_list("tag", flat=True)) == {0}
+    assert not StaleHour.objects.exists()
+
+
+@pytest.mark.parametrize("rows", [1, 7, 6 * HOURS, 6 * HOURS + 1])
+def test_busy_hours_are_read_in_pieces(
+    channel: Channel, begin: datetime, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """Many datapoints at one time are in one piece."""
+    monkeypatch.setattr(rollups, "PIECE", rows)
+    store(channel, *sine(begin), *((begin + 30 * HOUR, 1000 + n) for n in range(20)))
+    store(channel, *((at, -value) for at, value in sine(begin, 3)), tag="kitchen")
+    roll_up()
+    found = dict(Rollup.objects.filter(tag=0).values_list("hour", "numbers"))
+    assert found == {begin + n * HOUR: 26 if n == 30 else 6 for n in range(HOURS)}
+    selection = Selection(channel.pk, "UTC", begin, timezone.now())
+    rolled = charts.chart(selection, 100).series
+    RolledUntil.objects.all().delete()
+    assert rolled == charts.chart(selection, 100).series
+    assert len(rolled) == 2
+
+
+def test_a_long_batch_is_put_after_a_while(
+    channel: Channel, user: User, begin: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = actions.create_channel(user, 1)
+    for each in (channel, other):
+        store(each, *sine(begin, 3))
+    monkeypatch.setattr(rollups, "BATCH_SECONDS", 0)
+    rollups.advance()
+    assert rollups._roll_up_some() == 3
+    assert set(Rollup.objects.values_list("channel", flat=True)) == {channel.pk}
+    assert roll_up() == 3
 
 
 @pytest.mark.parametrize("minutes", [0, 1, 60, 5 * 60 + 25, 48 * 60])
@@ -238,6 +308,20 @@ def test_endless_new_keys_do_not_fill_the_rollups(channel: Channel, begin: datet
     actions.store_points(channel, actions.Points.of([(None, value.encode(), to_us(begin))]))
     roll_up()
     assert Rollup.objects.count() == rollups.MAX_PATHS
+
+
+def test_the_same_paths_are_kept_of_all_pieces(
+    channel: Channel, begin: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollups, "PIECE", 1)
+    monkeypatch.setattr(rollups, "MAX_PATHS", 2)
+    keys = ("bcd", "abé", "bcé")
+    values = ["{" + ",".join(f'"{key}":{n}' for key in some) + "}" for n, some in enumerate(keys)]
+    points = [(None, value.encode(), to_us(begin) + n) for n, value in enumerate(values)]
+    actions.store_points(channel, actions.Points.of(points))
+    roll_up()
+    found = Rollup.objects.order_by("path").values_list("path", "numbers", "low", "high")
+    assert list(found) == [("a", 1, 1, 1), ("b", 3, 0, 2)]
 
 
 def test_many_datapoints_in_one_hour(channel: Channel, begin: datetime) -> None:

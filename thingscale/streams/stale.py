@@ -15,7 +15,9 @@ from thingscale.lib.clock import from_us, now_us
 HOUR = 3_600_000_000  # microseconds
 LATE = 300_000_000  # microseconds: half of what rollups wait
 
-_MARK = (Path(__file__).parent / "sql" / "mark_stale.sql").read_text()
+_SQL = Path(__file__).parent / "sql"
+_MARK = (_SQL / "mark_stale.sql").read_text()
+_MARK_AGAIN = (_SQL / "mark_stale_again.sql").read_text()
 _at = itemgetter(1)
 
 
@@ -36,3 +38,8 @@ def mark(cursor: psycopg.Cursor, hours: Iterable[tuple[int, int]]) -> None:
     """Channels and beginnings of hours, in microseconds since 1970."""
     ordered = list(hours)
     cursor.execute(_MARK, [[channel for channel, _ in ordered], [from_us(hour) for _, hour in ordered]])
+
+
+def mark_again(cursor: psycopg.Cursor, channel: int) -> None:
+    """Before its datapoints, or some of them, are deleted: what is marked by now."""
+    cursor.execute(_MARK_AGAIN, [channel])
