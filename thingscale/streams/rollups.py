@@ -24,7 +24,7 @@ from thingscale.streams.models import RolledUntil, Rollup, StaleHour
 HOUR = timedelta(hours=1)
 SETTLED = timedelta(minutes=10)  # after its end, datapoints of an hour are late (stale.LATE)
 MAX_PATHS = 200  # a tag and hour
-BATCH = 50  # hours that are put together
+BATCH = 200  # hours that are put together
 BATCH_SECONDS = 5.0  # of reading; then what is ready is put
 PIECE = 100_000  # datapoints a statement: under load it takes a second or two, and keeps no old snapshot
 LOCK = 7_465_002  # advisory lock: while hours are marked, chosen or put, and while datapoints go
@@ -36,7 +36,7 @@ _END_OF_PIECE = queries.template("end_of_piece.sql").substitute()
 _ROLL_UP = queries.template("roll_up.sql").substitute(
     source=queries.template("extremes.sql").substitute(bucket="floor(ms / 3600000)")
 )
-_UNMARK = queries.template("unmark_stale.sql").substitute()
+_SETTLE = queries.template("settle_stale.sql").substitute()
 
 Range = tuple[datetime, datetime]
 Mark = tuple[int, datetime, int]  # channel, hour, version
@@ -77,8 +77,8 @@ def roll_up(seconds: float) -> int:
 @contextmanager
 def _alone() -> Iterator[bool]:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [ROLLING])
-        (alone,) = cursor.fetchone()
+        cursor.execute("SELECT pg_try_advisory_lock(%s), set_config('jit', 'off', false)", [ROLLING])
+        alone, _ = cursor.fetchone()
         try:
             yield alone
         finally:
@@ -139,14 +139,13 @@ def _read(channel: int, begin: datetime, end: datetime) -> Iterable[Found]:
         yield from islice(paths, MAX_PATHS)
 
 
-@transaction.atomic
 def _read_piece(channel: int, begin: datetime, end: datetime) -> tuple[datetime, list[Found]]:
     """And the time to go on from, `end` at the latest."""
     piece = {"channel": channel, "tag": None, "start": begin, "end": end, "rows": PIECE, "paths": MAX_PATHS}
     with connection.cursor() as cursor:
         cursor.execute(_END_OF_PIECE, piece)
-        _, at = cursor.fetchone()
-        until = max(at, begin + MICROSECOND) if at else end  # the end of a range is inclusive below
+        at = cursor.fetchone()
+        until = max(at[0], begin + MICROSECOND) if at else end  # the end of a range is inclusive below
         cursor.execute(_ROLL_UP, piece | {"end": until - MICROSECOND})
         return until, [Found(*row) for row in cursor.fetchall()]
 
@@ -164,10 +163,8 @@ def _put(read: Sequence[Mark], ready: Iterable[Rollup]) -> None:
         return
     _lock_out()
     with connection.cursor() as cursor:
-        cursor.execute(_UNMARK, [list(column) for column in zip(*read, strict=True)])
+        cursor.execute(_SETTLE, [list(column) for column in zip(*read, strict=True)])
         settled = set(cursor.fetchall())
-    for channel, hours in groupby(sorted(settled), itemgetter(0)):
-        Rollup.objects.filter(channel=channel, hour__in=[hour for _, hour in hours]).delete()
     Rollup.objects.bulk_create(each for each in ready if (each.channel, each.hour) in settled)
 
 
