@@ -14,7 +14,7 @@ from click import Option
 log = logging.getLogger(__name__)
 TICK_SECONDS = 1  # at most between two looks at what is due, and so until it stops
 STOP_SECONDS = 3
-UPKEEP_AGAIN = 5  # seconds, while other upkeep runs
+UPKEEP_AGAIN = 5.0  # seconds, while other upkeep runs
 _upkeep = Lock()
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
@@ -28,9 +28,11 @@ class Upkeep(Task[Any, Any]):
     """Work that may take long and that nobody waits for. It has one of the worker's two threads at most: the
     other one is for activation and mail."""
 
+    max_retries = None  # as often as it takes; retry() would take None for the usual 3
+
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         if not _upkeep.acquire(blocking=False):
-            raise self.retry(countdown=UPKEEP_AGAIN, max_retries=None)
+            raise self.retry(countdown=UPKEEP_AGAIN)
         try:
             return super().__call__(*arguments, **options)
         finally:
