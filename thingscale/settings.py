@@ -221,17 +221,20 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE = {
-    "make-partitions": {"task": "streams.make_partitions", "schedule": 3600.0},
-    "drop-expired": {"task": "streams.drop_expired", "schedule": 3600.0},
-    "purge-deleted-channels": {"task": "streams.purge_deleted_channels", "schedule": 600.0},
-    "store-left-held": {"task": "streams.store_left_held", "schedule": 600.0},
-    "roll-up": {"task": "streams.roll_up", "schedule": 60.0, "options": {"expires": 60.0}},
-    "forget-old-activity": {"task": "devices.forget_old_activity", "schedule": 3600.0},
-    "purge-deleted-tags": {"task": "streams.purge_deleted_tags", "schedule": 600.0},
-    "heartbeat": {"task": "heartbeat", "schedule": 60.0},
-    "purge-closed-accounts": {"task": "streams.purge_closed_accounts", "schedule": 600.0},
-    "clear-ended-sessions": {"task": "accounts.clear_ended", "schedule": 86_400.0},
-    "activate-new-devices": {"task": "streams.activate_new_devices", "schedule": 60.0},
+    task: {"task": task, "schedule": seconds, "options": {"expires": seconds}}  # the next one is as good
+    for task, seconds in {
+        "heartbeat": 60.0,
+        "streams.activate_new_devices": 60.0,
+        "streams.roll_up": 60.0,
+        "streams.purge_deleted_channels": 600.0,
+        "streams.purge_deleted_tags": 600.0,
+        "streams.purge_closed_accounts": 600.0,
+        "streams.store_left_held": 600.0,
+        "streams.make_partitions": 3600.0,
+        "streams.drop_expired": 3600.0,
+        "devices.forget_old_activity": 3600.0,
+        "accounts.clear_ended": 86_400.0,
+    }.items()
 }
 
 LOGGING = {

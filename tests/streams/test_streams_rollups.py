@@ -12,7 +12,7 @@ from series import fill
 
 from thingscale.accounts.models import User
 from thingscale.lib.clock import now_us, to_us
-from thingscale.streams import actions, charts, retention, rollups, writer
+from thingscale.streams import actions, charts, retention, rollups, stale, writer
 from thingscale.streams.models import Channel, RolledUntil, Rollup, StaleHour, Tag
 from thingscale.streams.queries import Selection
 from thingscale.streams.rollups import HOUR, Hours
@@ -135,10 +135,10 @@ def while_read(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) ->
     """Does it once, between the reading of datapoints and the putting of their rollups."""
     original, actions_left = rollups._put, [action]
 
-    def act_and_put(*arguments: object) -> None:
+    def act_and_put(*arguments: object) -> int:
         if actions_left:
             actions_left.pop()()
-        original(*arguments)  # type: ignore[arg-type]
+        return original(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(rollups, "_put", act_and_put)
 
@@ -150,7 +150,7 @@ def test_what_comes_while_an_hour_is_rolled_up_is_not_overlooked(
     late = (begin + timedelta(hours=3, minutes=2), 999.5)
     while_read(monkeypatch, lambda: store(channel, late))
     rollups.advance()
-    assert rollups._roll_up_some() == HOURS
+    assert rollups._roll_up_some() == HOURS - 1
     assert StaleHour.objects.get().hour == begin + 3 * HOUR
     assert 999.5 in [value for _, value in drawn(channel, begin)]
     assert roll_up() == 1
@@ -246,17 +246,67 @@ def test_busy_hours_are_read_in_pieces(
     assert len(rolled) == 2
 
 
-def test_a_long_batch_is_put_after_a_while(
+@pytest.mark.parametrize("limit", ["BATCH_SECONDS", "BATCH_ROLLUPS"])
+def test_a_batch_that_takes_much_is_put_in_parts(
+    channel: Channel, begin: datetime, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    """A busy hour is read alone; those beside it are not put off with it."""
+    store(channel, *sine(begin, 3), *((begin + HOUR, 1000 + n) for n in range(30)))
+    monkeypatch.setattr(rollups, limit, 0)
+    monkeypatch.setattr(rollups, "PIECE", 20)
+    rollups.advance()
+    for put in (1, 2, 3):
+        assert rollups._roll_up_some() == 1
+        assert Rollup.objects.count() == put
+    assert rollups._roll_up_some() == 0
+    assert set(Rollup.objects.values_list("numbers", flat=True)) == {6, 36}
+
+
+def test_an_hour_that_always_changes_keeps_no_other_from_its_rollup(
     channel: Channel, user: User, begin: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = actions.create_channel(user, 1)
     for each in (channel, other):
-        store(each, *sine(begin, 3))
+        store(each, (begin, 1))
+    original = rollups._put
+
+    def change_and_put(*arguments: object) -> int:
+        store(channel, (begin, 1))
+        return original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rollups, "_put", change_and_put)
     monkeypatch.setattr(rollups, "BATCH_SECONDS", 0)
-    rollups.advance()
-    assert rollups._roll_up_some() == 3
-    assert set(Rollup.objects.values_list("channel", flat=True)) == {channel.pk}
-    assert roll_up() == 3
+    assert [rollups.roll_up(10), rollups.roll_up(10)] == [0, 1]
+    assert Rollup.objects.get().channel == other.pk
+    assert StaleHour.objects.get().channel == channel.pk
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("marked", "deleted"), [(0, 1.5), (1, 0.5)])
+def test_retention_and_late_datapoints_do_not_lock_each_other_out(
+    channel: Channel, begin: datetime, marked: int, deleted: float
+) -> None:
+    """Both mark the hour in which what is deleted ends, and one beside it that is marked already."""
+    store(channel, *sine(begin, 2))
+    rollups.roll_up(10)
+    store(channel, (begin + marked * HOUR, 5))
+    late = [writer.Row(channel.pk, to_us(begin + n * HOUR) + 1, None, 7, b"-5", None) for n in (0, 1)]
+    deleting = Thread(target=_delete_in_thread, args=(channel.pk, begin + deleted * HOUR))
+    with psycopg.connect(**connection.get_connection_params()) as other, other.cursor() as cursor:
+        stale.mark_late(cursor, late[:1])
+        deleting.start()
+        deleting.join(0.5)
+        stale.mark_late(cursor, late[1:])
+        other.commit()
+    deleting.join(10)
+    assert not deleting.is_alive()
+    marks = StaleHour.objects.order_by("hour").values_list("hour", flat=True)
+    assert list(marks) == [begin, begin + HOUR]
+
+
+def _delete_in_thread(channel: int, before: datetime) -> None:
+    retention.delete_before(channel, before)
+    connection.close()
 
 
 @pytest.mark.parametrize("minutes", [0, 1, 60, 5 * 60 + 25, 48 * 60])

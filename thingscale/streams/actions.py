@@ -388,6 +388,6 @@ def _purge_soon() -> None:
     from thingscale.streams.tasks import purge_deleted_tags  # which imports this module
 
     try:
-        purge_deleted_tags.apply_async(retry=False)
+        purge_deleted_tags.apply_async(retry=False, expires=600)
     except Exception as error:
         log.warning("A deleted tag waits for the next round of the purge: %s", type(error).__name__)

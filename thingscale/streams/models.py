@@ -112,6 +112,9 @@ class StaleHour(models.Model):
     hour = models.DateTimeField()
     version = models.BigIntegerField(db_default=1)
 
+    class Meta:
+        indexes = [models.Index(fields=["version", "channel", "hour"], name="stale_in_order")]
+
 
 class RolledUntil(models.Model):
     """One row: all channels' hours before this one have their rollups, or are stale."""

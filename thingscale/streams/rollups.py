@@ -17,16 +17,17 @@ import psycopg
 from django.db import connection, transaction
 from django.utils import timezone
 
-from thingscale.lib.clock import MICROSECOND, to_us
+from thingscale.lib.clock import MICROSECOND
 from thingscale.streams import journal, queries, stale
 from thingscale.streams.models import RolledUntil, Rollup, StaleHour
 
 HOUR = timedelta(hours=1)
 SETTLED = timedelta(minutes=10)  # after its end, datapoints of an hour are late (stale.LATE)
 MAX_PATHS = 200  # a tag and hour
-BATCH = 200  # hours that are put together
-BATCH_SECONDS = 5.0  # of reading; then what is ready is put
-PIECE = 100_000  # datapoints a statement: under load it takes a second or two, and keeps no old snapshot
+BATCH = 200  # hours that are put together, unless they have
+BATCH_ROLLUPS = 10_000  # or took so long to read:
+BATCH_SECONDS = 5.0
+PIECE = 20_000  # datapoints a statement: it is done soon, under load too, and keeps no old snapshot
 LOCK = 7_465_002  # advisory lock: while hours are marked, chosen or put, and while datapoints go
 ROLLING = 7_465_003  # advisory lock of a session: rollups are made by one process at a time
 
@@ -77,11 +78,13 @@ def roll_up(seconds: float) -> int:
 @contextmanager
 def _alone() -> Iterator[bool]:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s), set_config('jit', 'off', false)", [ROLLING])
-        alone, _ = cursor.fetchone()
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [ROLLING])
+        (alone,) = cursor.fetchone()
         try:
+            cursor.execute("SET jit = off")
             yield alone
         finally:
+            cursor.execute("RESET jit")
             if alone:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", [ROLLING])
 
@@ -107,47 +110,64 @@ def _roll_up_some() -> int:
     """Reads without a lock. Whatever is stored or deleted meanwhile marks its hours once more, and these stay
     marked."""
     began = time.monotonic()
-    read: list[Mark] = []
-    ready: list[Rollup] = []
-    for channel, of_channel in groupby(_due(), itemgetter(0)):
-        marks = list(of_channel)
-        for begin, end in _joined((hour, hour + HOUR) for _, hour, _ in marks):
-            ready += (_rollup(channel, found) for found in _read(channel, begin, end))
-        read += marks
-        if time.monotonic() - began > BATCH_SECONDS:
+    due = _due()
+    read, ready = 0, []
+    for channel, begin, end, until in _ranges(due):
+        ready += [_rollup(channel, found) for found in _read(channel, begin, end, until)]
+        read += (end - begin) // HOUR
+        if len(ready) > BATCH_ROLLUPS or time.monotonic() - began > BATCH_SECONDS:
             break
-    _put(read, ready)
-    return len(read)
+    return _put(due[:read], ready)
 
 
 @transaction.atomic
 def _due() -> list[Mark]:
-    """Locked out, so that a deletion is either seen by what is read from now on, or marks these once more."""
+    """Locked out, so that a deletion is either seen by what is read from now on, or marks these once more.
+    Hours that are marked again and again come last, or else no other would ever be put."""
     _lock_out()
     due = StaleHour.objects.filter(hour__lt=RolledUntil.objects.values("hour")[:1])
-    return list(due.order_by("channel", "hour").values_list("channel", "hour", "version")[:BATCH])
+    return list(due.order_by("version", "channel", "hour").values_list("channel", "hour", "version")[:BATCH])
 
 
-def _read(channel: int, begin: datetime, end: datetime) -> Iterable[Found]:
+def _ranges(due: Iterable[Mark]) -> Iterator[tuple[int, datetime, datetime, datetime]]:
+    """Channel, begin and end of the hours, in order, and the end of their first piece: either all of them are
+    in it, or it is a single hour."""
+    for (_, channel), marks in groupby(due, itemgetter(2, 0)):
+        for begin, end in _joined((hour, hour + HOUR) for _, hour, _ in marks):
+            yield from _cut(channel, begin, end)
+
+
+def _cut(channel: int, begin: datetime, end: datetime) -> Iterator[tuple[int, datetime, datetime, datetime]]:
+    while begin < end:
+        until = _end_of_piece(channel, begin, end)
+        over = max(hour_of(until), begin + HOUR)
+        yield channel, begin, over, min(over, until)
+        begin = over
+
+
+def _end_of_piece(channel: int, begin: datetime, end: datetime) -> datetime:
+    """`end` at the latest, and not `begin`."""
+    with connection.cursor() as cursor:
+        cursor.execute(_END_OF_PIECE, {"channel": channel, "start": begin, "end": end, "rows": PIECE})
+        at = cursor.fetchone()
+    return max(at[0], begin + MICROSECOND) if at else end
+
+
+def _read(channel: int, begin: datetime, end: datetime, until: datetime) -> Iterator[Found]:
     merged: dict[tuple[datetime, int, str], Found] = {}
     while begin < end:
-        until, piece = _read_piece(channel, begin, end)
-        for found in piece:
+        for found in _read_piece(channel, begin, until):
             merged[found.key] = found.with_(merged[found.key]) if found.key in merged else found
-        begin = until
+        begin, until = until, end if until == end else _end_of_piece(channel, until, end)
     for _, paths in groupby(sorted(merged.values()), itemgetter(0, 1)):
         yield from islice(paths, MAX_PATHS)
 
 
-def _read_piece(channel: int, begin: datetime, end: datetime) -> tuple[datetime, list[Found]]:
-    """And the time to go on from, `end` at the latest."""
-    piece = {"channel": channel, "tag": None, "start": begin, "end": end, "rows": PIECE, "paths": MAX_PATHS}
+def _read_piece(channel: int, begin: datetime, until: datetime) -> list[Found]:
+    piece = {"channel": channel, "tag": None, "start": begin, "end": until - MICROSECOND, "paths": MAX_PATHS}
     with connection.cursor() as cursor:
-        cursor.execute(_END_OF_PIECE, piece)
-        at = cursor.fetchone()
-        until = max(at[0], begin + MICROSECOND) if at else end  # the end of a range is inclusive below
-        cursor.execute(_ROLL_UP, piece | {"end": until - MICROSECOND})
-        return until, [Found(*row) for row in cursor.fetchall()]
+        cursor.execute(_ROLL_UP, piece)
+        return [Found(*row) for row in cursor.fetchall()]
 
 
 def _rollup(channel: int, found: Found) -> Rollup:
@@ -157,15 +177,16 @@ def _rollup(channel: int, found: Found) -> Rollup:
 
 
 @transaction.atomic
-def _put(read: Sequence[Mark], ready: Iterable[Rollup]) -> None:
-    """Of the hours that are not marked once more."""
+def _put(read: Sequence[Mark], ready: Iterable[Rollup]) -> int:
+    """Of the hours that are not marked once more; returns how many these are."""
     if not read:
-        return
+        return 0
     _lock_out()
     with connection.cursor() as cursor:
         cursor.execute(_SETTLE, [list(column) for column in zip(*read, strict=True)])
         settled = set(cursor.fetchall())
     Rollup.objects.bulk_create(each for each in ready if (each.channel, each.hour) in settled)
+    return len(settled)
 
 
 def _joined(ranges: Iterable[Range]) -> list[Range]:
@@ -184,9 +205,8 @@ def forget_until(channel: int, moment: datetime) -> None:
     hour = hour_of(moment)
     _lock_out()
     with connection.cursor() as cursor:
-        stale.mark_again(cursor.cursor, channel)
-        Rollup.objects.filter(channel=channel, hour__lte=hour).delete()
-        stale.mark(cursor.cursor, [(channel, to_us(hour))])
+        stale.mark_again(cursor.cursor, channel, hour)
+    Rollup.objects.filter(channel=channel, hour__lte=hour).delete()
 
 
 def forget_tag(channel: int, tag: int) -> None:

@@ -5,6 +5,7 @@ before that, so that nearly all batches cost no more than a look at their oldest
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def mark(cursor: psycopg.Cursor, hours: Iterable[tuple[int, int]]) -> None:
     cursor.execute(_MARK, [[channel for channel, _ in ordered], [from_us(hour) for _, hour in ordered]])
 
 
-def mark_again(cursor: psycopg.Cursor, channel: int) -> None:
-    """Before its datapoints, or some of them, are deleted: what is marked by now."""
-    cursor.execute(_MARK_AGAIN, [channel])
+def mark_again(cursor: psycopg.Cursor, channel: int, until: datetime | None = None) -> None:
+    """Before rollups go: the hour `until`, and what is marked already, up to it. While no rollups are put
+    (rollups.LOCK)."""
+    cursor.execute(_MARK_AGAIN, {"channel": channel, "until": until})

@@ -1,11 +1,12 @@
--- Those of a channel's hours that are marked: rollups that are being made of them are not put.
-UPDATE streams_stalehour AS s
-SET version = s.version + 1
+-- An hour of a channel, if one is given, and those up to it, or all, that are marked.
+INSERT INTO streams_stalehour AS s (channel, hour)
+SELECT channel, hour
 FROM (
     SELECT channel, hour
     FROM streams_stalehour
-    WHERE channel = %s
-    ORDER BY hour -- as in mark_stale.sql: no deadlock
-    FOR UPDATE
-) AS marked
-WHERE s.channel = marked.channel AND s.hour = marked.hour
+    WHERE channel = %(channel)s AND hour <= coalesce(%(until)s::timestamptz, 'infinity')
+    UNION
+    SELECT %(channel)s, %(until)s WHERE %(until)s::timestamptz IS NOT NULL
+) AS changed
+ORDER BY hour -- as in mark_stale.sql: no deadlock
+ON CONFLICT (channel, hour) DO UPDATE SET version = s.version + 1
