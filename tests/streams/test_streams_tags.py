@@ -181,7 +181,7 @@ def test_the_purge_is_asked_for_on_commit(
     with django_capture_on_commit_callbacks(execute=True):
         delete(channel, "a")
         assert not asked
-    assert asked == [{"retry": False}]
+    assert asked == [{"retry": False, "expires": 600}]
 
 
 def test_without_valkey_the_tag_is_deleted_all_the_same(
