@@ -8,8 +8,10 @@ from typing import Any
 
 from celery import Celery, Task, bootsteps
 from celery.beat import Service
-from celery.signals import worker_ready
+from celery.signals import worker_ready, worker_shutting_down
 from click import Option
+
+from thingscale import upkeep
 
 log = logging.getLogger(__name__)
 TICK_SECONDS = 1  # at most between two looks at what is due, and so until it stops
@@ -35,6 +37,8 @@ class Upkeep(Task[Any, Any]):
             raise self.retry(countdown=UPKEEP_AGAIN)
         try:
             return super().__call__(*arguments, **options)
+        except upkeep.Stopped:
+            log.info("%s is gone on with after the restart", self.name)
         finally:
             _upkeep.release()
 
@@ -94,3 +98,9 @@ app.user_options["worker"].add(
 def _first_heartbeat(**_: object) -> None:
     """The scheduler would send it after a minute; until then the worker would look dead."""
     app.send_task("heartbeat", ignore_result=True)
+
+
+@worker_shutting_down.connect
+def _stop_upkeep(**_: object) -> None:
+    """The worker waits for what is running, and its supervisor not for long."""
+    upkeep.stop()

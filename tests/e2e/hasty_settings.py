@@ -1,10 +1,18 @@
-"""The platform's settings, with a heartbeat that comes at once, and upkeep soon again."""
+"""The platform's settings: a heartbeat that comes at once, upkeep soon again, and one without an end."""
 
 import os
+import time
 
-from thingscale import celery
+from thingscale import celery, upkeep
 from thingscale.settings import *  # noqa: F403
 
 CELERY_BEAT_SCHEDULE = {"heartbeat": {"task": "heartbeat", "schedule": 0.2}}
 CELERY_BEAT_SCHEDULER = os.environ.get("SCHEDULER", "celery.beat:PersistentScheduler")
 celery.UPKEEP_AGAIN = 0.2
+
+
+@celery.app.task(name="endless", base=celery.Upkeep)
+def endless() -> None:
+    while True:
+        time.sleep(0.05)
+        upkeep.go_on()

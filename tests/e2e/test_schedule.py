@@ -12,6 +12,7 @@ from django.db import connection
 from stack import Stack, wait_until
 from support import Account
 
+from thingscale.celery import app
 from thingscale.devices.models import ActivationRule, Device
 from thingscale.streams import rollups, tasks
 
@@ -44,6 +45,16 @@ def test_the_worker_sends_what_is_due_and_stops_when_told(hasty: Callable[..., S
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(20) == 0
     assert "The schedule failed" not in running.log("celery")
+
+
+def test_a_worker_does_not_wait_for_upkeep_to_end(hasty: Callable[..., Stack]) -> None:
+    running = hasty()
+    app.send_task("endless")
+    wait_until(lambda: "Task endless[" in running.log("celery"), 20, "the task to be received")
+    worker = running.processes["celery"]
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    assert "endless is gone on with after the restart" in running.log("celery")
 
 
 def test_a_worker_whose_schedule_fails_ends(hasty: Callable[..., Stack]) -> None:

@@ -10,8 +10,9 @@ from django.utils import timezone
 from series import count, fill, totals
 from support import Account
 
+from thingscale import upkeep
 from thingscale.accounts.models import User
-from thingscale.streams import actions, partitions, retention, tasks
+from thingscale.streams import actions, closing, partitions, retention, tasks
 from thingscale.streams.models import Channel, Latest, Tag
 
 DAY = timedelta(days=1)
@@ -148,3 +149,19 @@ def test_a_partition_has_the_index_and_its_bounds(channel: Channel) -> None:
         assert cursor.fetchall() == [("datapoint_2005_03",), ("datapoint_2005_04",)]
         cursor.execute("SELECT indexdef FROM pg_indexes WHERE tablename = 'datapoint_2005_03'")
         assert "(channel, at)" in cursor.fetchone()[0]
+
+
+def test_upkeep_stops_between_slices_and_is_gone_on_with(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(channel, 5, timezone.now() - 60 * DAY)
+    fill(channel, 5, tag="a")
+    actions.delete_tag(Tag.objects.get())
+    User.objects.create(email="closed@example.com", closed_at=timezone.now())
+    monkeypatch.setattr(upkeep, "_stopping", True)
+    for work in (retention.drop_expired, retention.purge_deleted_tags, closing.purge_closed_accounts):
+        with pytest.raises(upkeep.Stopped):
+            work()
+    assert count(channel.pk) == 10
+    monkeypatch.undo()
+    assert (retention.drop_expired(), retention.purge_deleted_tags()) == (5, 5)

@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 from series import fill
 
+from thingscale import upkeep
 from thingscale.accounts.models import User
 from thingscale.lib.clock import now_us, to_us
 from thingscale.streams import actions, charts, retention, rollups, stale, writer
@@ -180,6 +181,18 @@ def test_late_datapoints_that_are_not_committed_yet_keep_their_mark(
 def _roll_up_in_thread() -> None:
     rollups._roll_up_some()
     connection.close()
+
+
+def test_rolling_up_stops_between_pieces_and_is_gone_on_with(
+    channel: Channel, begin: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(channel, *sine(begin))
+    monkeypatch.setattr(upkeep, "_stopping", True)
+    with pytest.raises(upkeep.Stopped):
+        rollups.roll_up(10)
+    assert not Rollup.objects.exists()
+    monkeypatch.undo()
+    assert roll_up() == HOURS
 
 
 @pytest.mark.django_db(transaction=True)

@@ -2,6 +2,7 @@
 
 from django.utils import timezone
 
+from thingscale import upkeep
 from thingscale.accounts.models import User
 from thingscale.devices.models import Device
 from thingscale.streams.actions import delete_channel
@@ -24,5 +25,6 @@ def purge_closed_accounts() -> None:
 
 
 def _delete_devices(user: User) -> int:
+    upkeep.go_on()
     keys = list(Device.objects.for_user(user).order_by("pk").values_list("pk", flat=True)[:SLICE])
     return Device.objects.filter(pk__in=keys).delete()[0]

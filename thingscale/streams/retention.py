@@ -1,4 +1,5 @@
-"""Removing datapoints: of deleted channels and tags, past a channel's retention, and empty old partitions."""
+"""Removing datapoints: of deleted channels and tags, past a channel's retention, and empty old partitions.
+What takes long raises upkeep.Stopped."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from thingscale import upkeep
 from thingscale.streams import partitions, rollups
 from thingscale.streams.models import Channel, DeletedChannel, DeletedTag, Latest
 
@@ -60,6 +62,7 @@ def delete_before(channel: int, before: datetime) -> int:
 
 
 def _delete_slice(channel: int, before: datetime) -> int:
+    upkeep.go_on()
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_DELETE_SLICE, {"channel": channel, "before": before, "rows": SLICE})
         deleted, until = cursor.fetchone()
@@ -117,6 +120,7 @@ def _delete_tags(channel: int, tags: list[int]) -> int:
 
 def _delete_tags_in_slice(channel: int, tags: list[int], after: Any) -> tuple[Any, int]:
     """The time of the last datapoint looked at, None at the end; and how many were deleted."""
+    upkeep.go_on()
     place: dict[str, Any] = {"channel": channel, "tags": tags, "after": after, "rows": SLICE}
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_DELETE_TAGS_IN_SLICE, place)

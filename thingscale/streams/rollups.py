@@ -17,6 +17,7 @@ import psycopg
 from django.db import connection, transaction
 from django.utils import timezone
 
+from thingscale import upkeep
 from thingscale.lib.clock import MICROSECOND
 from thingscale.streams import journal, queries, stale
 from thingscale.streams.models import RolledUntil, Rollup, StaleHour
@@ -63,7 +64,8 @@ class Found(NamedTuple):
 
 
 def roll_up(seconds: float) -> int:
-    """Makes the rollups that are due, and begins none after so long; returns of how many hours."""
+    """Makes the rollups that are due, and begins none after so long; returns of how many hours.
+    Raises upkeep.Stopped."""
     with _alone() as alone:
         if not alone:
             return 0
@@ -156,6 +158,7 @@ def _end_of_piece(channel: int, begin: datetime, end: datetime) -> datetime:
 def _read(channel: int, begin: datetime, end: datetime, until: datetime) -> Iterator[Found]:
     merged: dict[tuple[datetime, int, str], Found] = {}
     while begin < end:
+        upkeep.go_on()
         for found in _read_piece(channel, begin, until):
             merged[found.key] = found.with_(merged[found.key]) if found.key in merged else found
         begin, until = until, end if until == end else _end_of_piece(channel, until, end)
