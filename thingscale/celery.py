@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 1  # at most between two looks at what is due, and so until it stops
 STOP_SECONDS = 3
 UPKEEP_AGAIN = 5.0  # seconds, while other upkeep runs
-_upkeep = Lock()
+_one_at_a_time = Lock()
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
 os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # they load all views, 15 MB that a worker never needs
@@ -33,14 +33,14 @@ class Upkeep(Task[Any, Any]):
     max_retries = None  # as often as it takes; retry() would take None for the usual 3
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        if not _upkeep.acquire(blocking=False):
+        if not _one_at_a_time.acquire(blocking=False):
             raise self.retry(countdown=UPKEEP_AGAIN)
         try:
             return super().__call__(*arguments, **options)
         except upkeep.Stopped:
             log.info("%s is gone on with after the restart", self.name)
         finally:
-            _upkeep.release()
+            _one_at_a_time.release()
 
 
 class BeatThread(Thread):

@@ -132,13 +132,13 @@ def test_datapoints_of_the_last_minutes_mark_nothing(channel: Channel) -> None:
     assert StaleHour.objects.count() == 1
 
 
-def while_read(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
-    """Does it once, between the reading of datapoints and the putting of their rollups."""
-    original, actions_left = rollups._put, [action]
+def while_read(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object], times: int = 1) -> None:
+    """Does it so often, between the reading of datapoints and the putting of their rollups."""
+    original, left = rollups._put, [action] * times
 
     def act_and_put(*arguments: object) -> int:
-        if actions_left:
-            actions_left.pop()()
+        if left:
+            left.pop()()
         return original(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(rollups, "_put", act_and_put)
@@ -167,7 +167,7 @@ def test_late_datapoints_that_are_not_committed_yet_keep_their_mark(
     late = writer.Row(channel.pk, to_us(begin) + 1_000_000, None, None, b"-5", None)
     with psycopg.connect(**connection.get_connection_params()) as other, other.cursor() as cursor:
         writer.write(cursor, [late])
-        rolling = Thread(target=_roll_up_in_thread)
+        rolling = _in_thread(rollups._roll_up_some)
         rolling.start()
         rolling.join(0.5)
         assert rolling.is_alive()  # unmarking waits
@@ -178,9 +178,12 @@ def test_late_datapoints_that_are_not_committed_yet_keep_their_mark(
     assert Rollup.objects.get(hour=begin).low == -5
 
 
-def _roll_up_in_thread() -> None:
-    rollups._roll_up_some()
-    connection.close()
+def _in_thread(action: Callable[[], object]) -> Thread:
+    def act() -> None:
+        action()
+        connection.close()
+
+    return Thread(target=act)
 
 
 def test_rolling_up_stops_between_pieces_and_is_gone_on_with(
@@ -230,7 +233,7 @@ def test_a_deletion_that_is_not_committed_yet_is_waited_for(channel: Channel, be
     store(channel, *sine(begin, 3))
     store(channel, (begin, 5000), tag="kitchen")
     rollups.advance()
-    rolling = Thread(target=_roll_up_in_thread)
+    rolling = _in_thread(rollups._roll_up_some)
     with transaction.atomic():
         actions.delete_tag(Tag.objects.get())
         rolling.start()
@@ -281,13 +284,7 @@ def test_an_hour_that_always_changes_keeps_no_other_from_its_rollup(
     other = actions.create_channel(user, 1)
     for each in (channel, other):
         store(each, (begin, 1))
-    original = rollups._put
-
-    def change_and_put(*arguments: object) -> int:
-        store(channel, (begin, 1))
-        return original(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(rollups, "_put", change_and_put)
+    while_read(monkeypatch, lambda: store(channel, (begin, 1)), times=3)
     monkeypatch.setattr(rollups, "BATCH_SECONDS", 0)
     assert [rollups.roll_up(10), rollups.roll_up(10)] == [0, 1]
     assert Rollup.objects.get().channel == other.pk
@@ -304,7 +301,7 @@ def test_retention_and_late_datapoints_do_not_lock_each_other_out(
     rollups.roll_up(10)
     store(channel, (begin + marked * HOUR, 5))
     late = [writer.Row(channel.pk, to_us(begin + n * HOUR) + 1, None, 7, b"-5", None) for n in (0, 1)]
-    deleting = Thread(target=_delete_in_thread, args=(channel.pk, begin + deleted * HOUR))
+    deleting = _in_thread(lambda: retention.delete_before(channel.pk, begin + deleted * HOUR))
     with psycopg.connect(**connection.get_connection_params()) as other, other.cursor() as cursor:
         stale.mark_late(cursor, late[:1])
         deleting.start()
@@ -313,13 +310,7 @@ def test_retention_and_late_datapoints_do_not_lock_each_other_out(
         other.commit()
     deleting.join(10)
     assert not deleting.is_alive()
-    marks = StaleHour.objects.order_by("hour").values_list("hour", flat=True)
-    assert list(marks) == [begin, begin + HOUR]
-
-
-def _delete_in_thread(channel: int, before: datetime) -> None:
-    retention.delete_before(channel, before)
-    connection.close()
+    assert set(StaleHour.objects.values_list("hour", flat=True)) == {begin, begin + HOUR}
 
 
 @pytest.mark.parametrize("minutes", [0, 1, 60, 5 * 60 + 25, 48 * 60])

@@ -42,6 +42,6 @@ def mark(cursor: psycopg.Cursor, hours: Iterable[tuple[int, int]]) -> None:
 
 
 def mark_again(cursor: psycopg.Cursor, channel: int, until: datetime | None = None) -> None:
-    """Before rollups go: the hour `until`, and what is marked already, up to it. While no rollups are put
-    (rollups.LOCK)."""
+    """The hour `until`, if given, and once more what is marked up to it, or at all. Whoever calls holds
+    rollups.LOCK, and deletes rollups after it."""
     cursor.execute(_MARK_AGAIN, {"channel": channel, "until": until})
