@@ -1,5 +1,6 @@
 """The platform's settings: a heartbeat that comes at once, upkeep soon again, and one without an end."""
 
+import logging
 import os
 import time
 
@@ -9,10 +10,12 @@ from thingscale.settings import *  # noqa: F403
 CELERY_BEAT_SCHEDULE = {"heartbeat": {"task": "heartbeat", "schedule": 0.2}}
 CELERY_BEAT_SCHEDULER = os.environ.get("SCHEDULER", "celery.beat:PersistentScheduler")
 celery.UPKEEP_AGAIN = 0.2
+log = logging.getLogger(__name__)
 
 
 @celery.app.task(name="endless", base=celery.Upkeep)
 def endless() -> None:
+    log.info("endless runs")
     while True:
         time.sleep(0.05)
         upkeep.go_on()

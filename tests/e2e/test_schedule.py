@@ -50,7 +50,7 @@ def test_the_worker_sends_what_is_due_and_stops_when_told(hasty: Callable[..., S
 def test_a_worker_does_not_wait_for_upkeep_to_end(hasty: Callable[..., Stack]) -> None:
     running = hasty()
     app.send_task("endless")
-    wait_until(lambda: "Task endless[" in running.log("celery"), 20, "the task to be received")
+    wait_until(lambda: "endless runs" in running.log("celery"), 20, "it to have a thread")
     worker = running.processes["celery"]
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(10) == 0
