@@ -134,3 +134,9 @@ class Stack:
             "THINGSCALE_MQTT_WSS_PORT": str(self.wss),
             **self.environment,
         }
+
+
+def hasty_stack(**environment: str) -> Stack:
+    """With tests/e2e/hasty_settings.py."""
+    path = os.pathsep.join([str(Path(__file__).parent / "e2e"), os.environ.get("PYTHONPATH", "")])
+    return Stack(DJANGO_SETTINGS_MODULE="hasty_settings", PYTHONPATH=path, **environment)

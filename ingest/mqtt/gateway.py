@@ -7,28 +7,28 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.conf import settings
-from django.db import Error, close_old_connections
+from django.db import Error
 from django.utils import timezone
 
 from ingest import topics
 from ingest.grants import Grant, Grants
 from ingest.message import STORED, Outcome, Status
+from ingest.mqtt import upstream
 from ingest.mqtt.connection import Connection, WebSocketConnection
+from ingest.mqtt.durable import DurableSessions
 from ingest.mqtt.handover import RETRY_SECONDS, Handover
 from ingest.mqtt.inbound import Aim, Chunk
 from ingest.mqtt.packets import V5, ReasonCode, Version, Will
 from ingest.mqtt.presence import PresenceWriter
 from ingest.mqtt.properties import Property
 from ingest.mqtt.publisher import Publisher
-from ingest.mqtt.session import NEVER, Session
+from ingest.mqtt.session import Session
 from ingest.service import connect
 from ingest.store import RemoteIngest
-from thingscale.devices import actions
-from thingscale.devices.models import DurableSession
+from thingscale.devices.durable import Key
 from thingscale.devices.presence import Presence
 from thingscale.invalidation import Change
 from thingscale.lib.collecting import let_go
@@ -40,15 +40,6 @@ PING_SECONDS = 60.0  # of the links to the upstream broker
 LOOKUP_SECONDS = 10.0
 LAST_SECONDS = 0.1
 MAX_WILLS_WAITING = 10_000
-
-ClientKey = tuple[int, str]  # user's primary key (0: anonymous), client id
-
-
-class Kept(NamedTuple):
-    """A durable session. `ends_at`: while its client is away, if it has an end."""
-
-    subscriptions: list[list[Any]]
-    ends_at: datetime | None = None
 
 
 class Gateway:
@@ -62,14 +53,15 @@ class Gateway:
         self.publisher = Publisher()
         self._presence = PresenceWriter(connect)
         self._sessions: set[Session] = set()
-        self._by_client: dict[ClientKey, Session] = {}
-        self._durable: dict[ClientKey, Kept] = {}
+        self._by_client: dict[Key, Session] = {}
+        self.durable = DurableSessions(self._by_client.__contains__, self._unwatch)
         self._unchecked: set[Session] = set()  # their tokens may have been revoked
         self._checking: asyncio.Task[None] | None = None
-        self._watchers: dict[int, set[ClientKey]] = {}  # user -> clients that see ingest topics
+        self._watchers: dict[int, set[Key]] = {}  # user -> clients that see ingest topics
         self.handover = Handover(self.ingest.pipeline, self._relax)
-        self._wills: dict[ClientKey, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
+        self._wills: dict[Key, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._rounds: list[asyncio.Task[None]] = []
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookups")
         self._servers: list[asyncio.Server] = []
         self.draining = False
@@ -78,10 +70,10 @@ class Gateway:
 
     async def start(self) -> None:
         await self.ingest.start()
-        await self._in_thread(self._load_durable)
+        await self._load_durable()
         self._presence.start()
         await self.publisher.start()
-        self.spawn(self._sweep())
+        self._rounds = [self.spawn(self._sweep()), self.spawn(self._end_durable())]
         await self._listen()
 
     async def stop(self) -> None:
@@ -97,6 +89,9 @@ class Gateway:
             session.fail(ReasonCode.SERVER_SHUTTING_DOWN, "shutting down")  # and its will is due
         self.handover.flush()
         drained = await self.ingest.stop(max(deadline - self.now(), 1.0))
+        for task in self._rounds:
+            task.cancel()
+        await self.durable.stop(max(deadline - self.now(), 1.0))
         await asyncio.sleep(LAST_SECONDS)  # what tells subscribers is on its way
         await self.publisher.stop()
         await asyncio.to_thread(self._presence.stop)
@@ -158,13 +153,31 @@ class Gateway:
             await asyncio.sleep(SWEEP_SECONDS)
             now = self.now()
             ping = now - pinged > PING_SECONDS
+            self.durable.write()
             for session in list(self._sessions):
-                session.check(now)
-                if ping:
-                    session.outbound.ping()
+                self._check_one(session, now, ping)
             if ping:
                 pinged = now
-                await self._expire_durable()
+
+    def _check_one(self, session: Session, now: float, ping: bool) -> None:
+        try:
+            session.check(now)
+            if ping:
+                session.outbound.ping()
+        except Exception:
+            log.exception("A connection failed")  # and only that one
+            session.end(with_will=True)
+
+    async def _end_durable(self) -> None:
+        while True:
+            await asyncio.sleep(settings.DURABLE_END_SECONDS)
+            try:
+                await self.durable.end_those_over()
+            except Error as error:
+                log.warning("Durable sessions that are over stay: %s", type(error).__name__)
+                let_go(error)
+            except Exception:
+                log.exception("Durable sessions that are over stay")
 
     # Sessions coming and going
 
@@ -185,23 +198,28 @@ class Gateway:
     async def joined(self, session: Session) -> bool:
         """Takes over an older connection of the same client. Whether the client's session was kept."""
         assert session.connect is not None
-        key = self._key(session)
+        key = session.key
         older = self._by_client.get(key)
         self._by_client[key] = session  # first, so that the session does not end with the older connection
         if older:
             older.fail(ReasonCode.SESSION_TAKEN_OVER, "the client connected again")
         self._cancel_will(key, session.connect.clean_start)
-        known = self._durable.get(key)
-        kept = None if session.connect.clean_start or _over(known) else known
+        await self.durable.settled(key)
+        known = self.durable.find(key)
+        kept = None if known and (session.connect.clean_start or known.over) else known
         if kept is None:
-            await self._forget_durable(key)
-        session.durable = session.durable or kept is not None
+            self._unwatch(key)
         if known and not kept:
-            await session.outbound.forget(session.connect)
+            self.durable.give_up(key)
+            with contextlib.suppress(upstream.Refused):
+                await upstream.forget(session.user_id, session.client_id)
+                self.durable.end(key)
+        session.durable = session.durable or kept is not None
         if session.durable:
             subscriptions = kept.subscriptions if kept else []
+            self.durable.keep(key, subscriptions)
+            await self.durable.written(key)
             await session.outbound.open(session.connect, subscriptions)
-            await self._keep_durable(key, subscriptions)
         return kept is not None
 
     def opened(self, session: Session) -> None:
@@ -221,30 +239,26 @@ class Gateway:
 
     def left(self, session: Session) -> None:
         self._sessions.discard(session)
-        key = self._key(session)
+        key = session.key
         if self._by_client.get(key) is not session:
             return
         del self._by_client[key]
         self._presence.went(*key)
-        if not session.durable:
+        if session.durable:
+            self.durable.left(key, session.lives_on)
+        else:
             self._unwatch(key)
-        elif not session.lives_on:
-            self.spawn(self._forget_durable(key))
-        elif session.lives_on != NEVER:
-            ends_at = timezone.now() + timedelta(seconds=session.lives_on)
-            if key in self._durable:
-                self._durable[key] = self._durable[key]._replace(ends_at=ends_at)
-            self.spawn(self._store(actions.session_left, *key, ends_at))
 
     async def watch(self, session: Session, sees: bool, subscriptions: list[list[Any]]) -> None:
         """Remembers, before the broker hears of it, that this client subscribes to ingest topics."""
-        key = self._key(session)
+        key = session.key
         if sees:
             self._watchers.setdefault(key[0], set()).add(key)
         else:
             self._unwatch(key)
         if session.durable:
-            await self._keep_durable(key, subscriptions)
+            self.durable.keep(key, subscriptions)
+            await self.durable.written(key)
 
     def address(self, version: Version) -> tuple[str, int, str | None, str | None]:
         upstream: tuple[str, int, str | None, str | None] = (
@@ -254,7 +268,7 @@ class Gateway:
 
     def leave_will(self, session: Session, will: Will) -> None:
         delay = min(will.properties.get(Property.WILL_DELAY_INTERVAL, 0), session.lives_on)
-        key = self._key(session)
+        key = session.key
         if not delay or self.draining or len(self._wills) >= MAX_WILLS_WAITING:
             session.inbound.leave_will(will)
             return
@@ -265,7 +279,7 @@ class Gateway:
 
         self._wills[key] = (self._loop.call_later(delay, fire), fire)
 
-    def _cancel_will(self, key: ClientKey, clean_start: bool) -> None:
+    def _cancel_will(self, key: Key, clean_start: bool) -> None:
         """The client is back: its session goes on, so its will is not due; unless it starts afresh."""
         timer, fire = self._wills.pop(key, (None, None))
         if timer and fire:
@@ -278,7 +292,7 @@ class Gateway:
     def gauges(self) -> dict[str, int]:
         return {
             "connections": len(self._sessions),
-            "durable_sessions": len(self._durable),
+            "durable_sessions": len(self.durable),
             "waiting_chunks": self.handover.waiting,
             "waiting_wills": len(self._wills),
         }
@@ -328,55 +342,23 @@ class Gateway:
             except (OSError, TimeoutError):
                 self._unchecked.add(session)
                 await asyncio.sleep(SWEEP_SECONDS)
+            except Exception:
+                log.exception("A connection failed")
+                session.end(with_will=True)
 
-    def _load_durable(self) -> None:
-        close_old_connections()
-        for row in DurableSession.objects.iterator():
-            key = (row.user_id, row.client_id)
-            self._durable[key] = Kept(row.subscriptions, row.expires_at)
-            if any(topics.sees_ingest(topics.split_filter(fields[0])[2]) for fields in row.subscriptions):
-                self._watchers.setdefault(row.user_id, set()).add(key)
-
-    async def _keep_durable(self, key: ClientKey, subscriptions: list[list[Any]]) -> None:
-        self._durable[key] = Kept(subscriptions)
-        await self._store(actions.keep_session, *key, subscriptions)
-
-    async def _forget_durable(self, key: ClientKey) -> None:
-        self._unwatch(key)
-        if self._durable.pop(key, None):
-            await self._store(actions.end_session, *key)
-
-    async def _expire_durable(self) -> None:
-        for key in [key for key, kept in self._durable.items() if _over(kept)]:
-            if _over(self._durable.get(key)):  # its client may be back
-                await self._forget_durable(key)
-
-    async def _store(self, action: Callable[..., None], *arguments: Any) -> None:
-        try:
-            await self._in_thread(_run, action, *arguments)
-        except (Error, TimeoutError) as error:
-            log.warning("A durable session was not written: %s", type(error).__name__)
+    async def _load_durable(self) -> None:
+        await self.durable.load()
+        for key, kept in self.durable:
+            if any(topics.sees_ingest(topics.split_filter(fields[0])[2]) for fields in kept.subscriptions):
+                self._watchers.setdefault(key[0], set()).add(key)
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         async with asyncio.timeout(LOOKUP_SECONDS):
             return await self._loop.run_in_executor(self._lookups, work, *arguments)
 
-    def _unwatch(self, key: ClientKey) -> None:
+    def _unwatch(self, key: Key) -> None:
         watchers = self._watchers.get(key[0])
         if watchers:
             watchers.discard(key)
             if not watchers:
                 del self._watchers[key[0]]
-
-    @staticmethod
-    def _key(session: Session) -> ClientKey:
-        return (session.grant.user if session.grant else 0), session.client_id
-
-
-def _over(kept: Kept | None) -> bool:
-    return kept is not None and kept.ends_at is not None and kept.ends_at < timezone.now()
-
-
-def _run(action: Callable[..., None], *arguments: Any) -> None:
-    close_old_connections()
-    action(*arguments)

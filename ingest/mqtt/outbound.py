@@ -22,6 +22,7 @@ from ingest.mqtt.packets import (
     Connect,
     Disconnect,
     Packet,
+    Properties,
     Publish,
     ReasonCode,
     SubAck,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ingest.mqtt.session import Session
 
 MAX_SUBSCRIPTIONS = 1_000  # of one client
+MAX_FILTER = 1_024  # characters
 MAX_WAITING = 1_000  # deliveries beyond the client's receive maximum
 MAX_IN_FLIGHT = 1_000  # publishes for the broker that it has not acknowledged
 FAILURE = 0x80
@@ -51,7 +53,6 @@ class Outbound:
     def __init__(self, session: "Session") -> None:
         self._session = session
         self._link: Link | None = None
-        self._forgetting: Link | None = None
         self._subscriptions: dict[str, tuple[Subscription, dict[int, Any]]] = {}  # by the broker's filter
         self._asked: dict[int, Asked] = {}  # by packet id: what the broker has not answered
         self._in_flight: dict[int, bytes] = {}  # publishes the broker has not acknowledged
@@ -62,13 +63,6 @@ class Outbound:
         self.maximum_packet = 2**32
 
     # Opening
-
-    async def forget(self, packet: Connect) -> None:
-        """The session that the broker kept for this client."""
-        self._forgetting = link = self._make_link(packet, clean=True)
-        with contextlib.suppress(Refused):
-            await link.open()
-        link.close()
 
     async def open(self, packet: Connect, kept: list[list[Any]]) -> None:
         """For a durable session, before its CONNACK, with the subscriptions it had."""
@@ -85,22 +79,16 @@ class Outbound:
         for packet in early:
             self._from_broker(packet)
 
-    def _make_link(self, packet: Connect, clean: bool = False) -> Link:
+    def _make_link(self, packet: Connect) -> Link:
         """A durable session is never asked for with Clean Start: the embedded broker would not keep it."""
         session = self._session
         version = V5 if session.version == V5 else V311
-        kept = (Property.SESSION_EXPIRY_INTERVAL, Property.RECEIVE_MAXIMUM)
-        properties = {key: value for key, value in packet.properties.items() if key in kept}
-        connect = Connect(
-            version,
-            session.upstream_id,
-            clean or not session.durable,
-            0,
-            None,
-            None,
-            None,
-            properties if version == V5 and not clean else {},
-        )
+        properties: Properties = {}
+        if Property.RECEIVE_MAXIMUM in packet.properties:
+            properties[Property.RECEIVE_MAXIMUM] = packet.properties[Property.RECEIVE_MAXIMUM]
+        if version == V5 and session.lives_on:
+            properties[Property.SESSION_EXPIRY_INTERVAL] = session.lives_on
+        connect = Connect(version, session.upstream_id, not session.durable, 0, None, None, None, properties)
         return Link(session.gateway.address(version), connect, self._from_broker, self._opened)
 
     def send(self, packet: Packet) -> None:
@@ -142,16 +130,13 @@ class Outbound:
             self._link.pause(yes)
 
     def close(self, properties: dict[int, Any] | None = None) -> None:
-        if self._forgetting:
-            self._forgetting.close()
         if self._link:
             self._link.close(properties)
 
     def _opened(self, session_present: bool) -> None:
         """The link is up, perhaps again: ask again for what the broker lost, send again what it may have."""
         link = self._link
-        if link is None:
-            return  # it is only to forget a session
+        assert link
         self._delivered.clear()
         self._waiting.clear()
         if not session_present:
@@ -179,7 +164,7 @@ class Outbound:
         allowed: list[Subscription] = []
         for subscription in packet.subscriptions:
             translated = self._translate(subscription.filter)
-            if translated is None or len(self._subscriptions) + len(allowed) >= MAX_SUBSCRIPTIONS:
+            if translated is None or not self._has_room(subscription.filter, len(allowed)):
                 codes.append(ReasonCode.NOT_AUTHORIZED if self._session.version == V5 else FAILURE)
             else:
                 codes.append(None)
@@ -191,6 +176,9 @@ class Outbound:
             self._subscriptions[subscription.filter] = (subscription, packet.properties)
         await self._watch()
         self._ask(packet._replace(subscriptions=allowed), codes)
+
+    def _has_room(self, filter_: str, more: int) -> bool:
+        return len(filter_) <= MAX_FILTER and len(self._subscriptions) + more < MAX_SUBSCRIPTIONS
 
     async def unsubscribe(self, packet: Unsubscribe) -> None:
         translated = [self._translate(filter_) for filter_ in packet.filters]

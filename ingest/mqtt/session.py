@@ -6,14 +6,15 @@ import logging
 import secrets
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import xxhash
 from django.conf import settings
 
 from ingest.grants import Grant
+from ingest.mqtt import upstream
 from ingest.mqtt.codec import FrameReader, decode, encode
 from ingest.mqtt.connection import Connection
+from ingest.mqtt.durable import longest
 from ingest.mqtt.frames import Frame
 from ingest.mqtt.inbound import MAX_ALIASES, Inbound
 from ingest.mqtt.outbound import Outbound
@@ -39,6 +40,7 @@ from ingest.mqtt.packets import (
     Will,
 )
 from ingest.mqtt.properties import Property
+from thingscale.devices.durable import Key
 
 if TYPE_CHECKING:
     from ingest.mqtt.gateway import Gateway
@@ -50,7 +52,6 @@ MAX_BACKLOG = 64 * 1024  # bytes that wait for their turn before reading pauses
 FRAME_OVERHEAD = 100  # bytes that a short frame takes in memory
 MAX_CLIENT_ID = 256  # bytes: it is part of keys in the database
 CONGESTED_SECONDS = 60.0
-NEVER = 0xFFFFFFFF  # MQTT 5: session expiry
 NOT_MQTT = "The first packet has to be a CONNECT."
 
 # MQTT 3 knows five return codes (3.1.1, section 3.2.2.3).
@@ -128,11 +129,17 @@ class Session:
         return known
 
     @property
+    def key(self) -> Key:
+        """0: anonymous."""
+        return (self.grant.user if self.grant else 0), self.client_id
+
+    @property
+    def user_id(self) -> str:
+        return self.grant.user_id if self.grant else "anonymous"
+
+    @property
     def upstream_id(self) -> str:
-        """Client id with the broker: one user can't take over another's session. The embedded broker refuses
-        some characters, such as a slash."""
-        user = self.grant.user_id if self.grant else "anonymous"
-        return f"{user}:{quote(self.client_id, safe='')}"
+        return upstream.name(self.user_id, self.client_id)
 
     @property
     def lives_on(self) -> int:
@@ -166,13 +173,15 @@ class Session:
         if self.ended:
             return
         self.ended = True
-        if self._busy:
-            self._busy.cancel()
-        if self._will and with_will:
-            self.gateway.leave_will(self, self._will)
-        self.outbound.close(self._farewell)
-        self.gateway.left(self)
-        self.connection.close()
+        try:
+            if self._busy:
+                self._busy.cancel()
+            if self._will and with_will:
+                self.gateway.leave_will(self, self._will)
+            self.outbound.close(self._farewell)
+        finally:
+            self.gateway.left(self)
+            self.connection.close()
 
     def check(self, now: float) -> None:
         """Once a second: keep-alive, the token's end, no CONNECT in time, a client that never reads."""
@@ -297,17 +306,11 @@ class Session:
     async def _open(self, packet: Connect) -> None:
         self.connect = packet
         self.version = packet.version
-        code = await self._authenticate(packet)
+        code = await self._authenticate(packet) or self._settle(packet)
         if code:
-            code = code if self.version == V5 else ReasonCode(code)
             self.send(ConnAck(False, code if self.version == V5 else _V3_CODES.get(code, 3), {}))
             self.end(with_will=False)
             return
-        self.client_id = packet.client_id or f"auto-{secrets.token_hex(8)}"
-        # Who sends no client id is the same client after a reconnect, for all we can know.
-        identity = f"{self.grant.user if self.grant else 0}:{packet.client_id}"
-        self.inbound.seed = xxhash.xxh3_64_intdigest(identity.encode())
-        self._read_options(packet)
         self._will = packet.will
         present = await self.gateway.joined(self)
         self.is_open = True
@@ -335,11 +338,26 @@ class Session:
         self.grant, self.token = grant, token
         return None
 
+    def _settle(self, packet: Connect) -> ReasonCode | None:
+        """Who it is and what it asks for; the reason to refuse that, or None."""
+        self.client_id = packet.client_id or f"auto-{secrets.token_hex(8)}"
+        # Who sends no client id is the same client after a reconnect, for all we can know.
+        identity = f"{self.key[0]}:{packet.client_id}"
+        self.inbound.seed = xxhash.xxh3_64_intdigest(identity.encode())
+        self._read_options(packet)
+        if self.durable and not self.gateway.durable.has_room(self.key):
+            log.info("Too many durable sessions of %s: one more is refused", self.user_id)
+            return ReasonCode.QUOTA_EXCEEDED
+        return None
+
     def _read_options(self, packet: Connect) -> None:
         properties = packet.properties
-        self._expiry = properties.get(Property.SESSION_EXPIRY_INTERVAL, 0) if self.version == V5 else NEVER
-        lasting = self._expiry > 0 if self.version == V5 else not packet.clean_start
-        self.durable = lasting and self.grant is not None
+        if self.version == V5:
+            asked = properties.get(Property.SESSION_EXPIRY_INTERVAL, 0)
+        else:
+            asked = 0 if packet.clean_start else longest()
+        self._expiry = min(asked, longest())
+        self.durable = self._expiry > 0 and self.grant is not None
         self.outbound.receive_maximum = properties.get(Property.RECEIVE_MAXIMUM, 65_535)
         self.outbound.maximum_packet = properties.get(Property.MAXIMUM_PACKET_SIZE, 2**32)
 
@@ -350,14 +368,18 @@ class Session:
             Property.MAXIMUM_PACKET_SIZE: MAX_PACKET,
             Property.TOPIC_ALIAS_MAXIMUM: MAX_ALIASES,
         }
+        if packet.properties.get(Property.SESSION_EXPIRY_INTERVAL, 0) != self.lives_on:
+            properties[Property.SESSION_EXPIRY_INTERVAL] = self.lives_on
         if not packet.client_id:
             properties[Property.ASSIGNED_CLIENT_IDENTIFIER] = self.client_id
         return properties
 
     def _goodbye(self, packet: Disconnect) -> None:
         expiry = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL)
-        if expiry is not None and expiry != self._expiry:
-            self._expiry = expiry
+        if expiry and self.connect and not self.connect.properties.get(Property.SESSION_EXPIRY_INTERVAL):
+            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "No session expiry was asked for at the start.")
+        if expiry is not None and min(expiry, longest()) != self._expiry:
+            self._expiry = expiry = min(expiry, longest())
             self._farewell = {Property.SESSION_EXPIRY_INTERVAL: expiry} if self.durable else {}
         self.end(with_will=packet.code == ReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
 

@@ -8,9 +8,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any, cast
+from urllib.parse import quote
+
+from django.conf import settings
 
 from ingest.mqtt.codec import FrameReader, decode, encode
-from ingest.mqtt.packets import ConnAck, Connect, Disconnect, Packet, ProtocolError, Version
+from ingest.mqtt.packets import V311, ConnAck, Connect, Disconnect, Packet, ProtocolError, Version
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +30,23 @@ _leaving: dict[str, asyncio.Future[None]] = {}  # by client id, until the broker
 
 class Refused(Exception):
     """The broker is away or does not take this client."""
+
+
+def name(user_id: str, client_id: str) -> str:
+    """Client id with the broker: one user can't take over another's session. The embedded broker refuses some
+    characters, such as a slash."""
+    return f"{user_id}:{quote(client_id, safe='')}"
+
+
+async def forget(user_id: str, client_id: str) -> None:
+    """Ends the session that the broker keeps for this client: a clean one takes its place [MQTT-3.1.2-6].
+    Raises Refused."""
+    connect = Connect(V311, name(user_id, client_id), True, 0, None, None, None, {})
+    link = Link(settings.MQTT_UPSTREAM, connect, lambda packet: None, lambda present: None)
+    try:
+        await link.open()
+    finally:
+        link.close()
 
 
 class Link(asyncio.Protocol):

@@ -1,13 +1,12 @@
-"""Devices made and deleted by people, and durable MQTT sessions."""
+"""Devices made and deleted by people."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
 from thingscale.accounts.models import User
-from thingscale.devices.actions import create_device, delete_device, end_session, keep_session, session_left
-from thingscale.devices.models import Device, DurableSession, HeldMessage
+from thingscale.devices.actions import create_device, delete_device
+from thingscale.devices.models import Device, HeldMessage
 from thingscale.lib.errors import Refused
 
 
@@ -80,29 +79,3 @@ def test_a_deleted_device_takes_its_held_messages_along(user: User) -> None:
     delete_device(device)
     assert list(Device.objects.values_list("device_id", flat=True)) == ["d2"]
     assert HeldMessage.objects.get().device == other
-
-
-def session(user: User, client_id: str = "c1") -> tuple[list[Any], datetime | None]:
-    found = DurableSession.objects.for_user(user).get(client_id=client_id)
-    return found.subscriptions, found.expires_at
-
-
-def test_a_durable_session_lives_from_keep_to_end(user: User, outsider: User) -> None:
-    ends = datetime(2026, 1, 2, tzinfo=UTC)
-    keep_session(user.pk, "c1", [["T/#", 1]])
-    keep_session(outsider.pk, "c1", [])
-    keep_session(user.pk, "c2", [])
-    assert session(user) == ([["T/#", 1]], None)
-    session_left(user.pk, "c1", ends)
-    assert session(user) == ([["T/#", 1]], ends)
-    keep_session(user.pk, "c1", [["T/a", 0], ["T/b", 2]])
-    assert session(user) == ([["T/a", 0], ["T/b", 2]], None)
-    end_session(user.pk, "c1")
-    assert DurableSession.objects.for_user(user).get().client_id == "c2"
-    assert session(outsider) == ([], None)
-
-
-def test_a_session_that_was_not_kept_neither_leaves_nor_ends(user: User) -> None:
-    session_left(user.pk, "c1", None)
-    end_session(user.pk, "c1")
-    assert not DurableSession.objects.exists()

@@ -1,4 +1,4 @@
-"""The platform's settings: a heartbeat that comes at once, upkeep soon again, and one without an end."""
+"""The platform's settings, with what takes minutes in less than a second, and upkeep without an end."""
 
 import logging
 import os
@@ -9,6 +9,7 @@ from thingscale.settings import *  # noqa: F403
 
 CELERY_BEAT_SCHEDULE = {"heartbeat": {"task": "heartbeat", "schedule": 0.2}}
 CELERY_BEAT_SCHEDULER = os.environ.get("SCHEDULER", "celery.beat:PersistentScheduler")
+DURABLE_END_SECONDS = 0.2
 celery.UPKEEP_AGAIN = 0.2
 log = logging.getLogger(__name__)
 

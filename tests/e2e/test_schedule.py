@@ -1,6 +1,5 @@
 """Celery's worker sends the periodic tasks itself, and none of them keeps it from what somebody waits for."""
 
-import os
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -9,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from django.db import connection
-from stack import Stack, wait_until
+from stack import Stack, hasty_stack, wait_until
 from support import Account
 
 from thingscale.celery import app
@@ -17,17 +16,15 @@ from thingscale.devices.models import ActivationRule, Device
 from thingscale.streams import rollups, tasks
 
 pytestmark = pytest.mark.e2e
-HERE = Path(__file__).parent
 
 
 @pytest.fixture
 def hasty(transactional_db: None) -> Iterator[Callable[..., Stack]]:
     """Starts a worker with a schedule that does not take minutes."""
-    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     started: list[Stack] = []
 
     def start(**environment: str) -> Stack:
-        running = Stack(DJANGO_SETTINGS_MODULE="hasty_settings", PYTHONPATH=path, **environment)
+        running = hasty_stack(**environment)
         started.append(running)
         running.ensure("celery")
         return running

@@ -1,6 +1,5 @@
 """Writes of devices. Mapping to a channel is in streams/actions.py, which stores what was held."""
 
-from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
@@ -9,7 +8,7 @@ from django.utils import timezone
 
 from thingscale import invalidation
 from thingscale.accounts.models import User
-from thingscale.devices.models import DEVICE_ID_RULE, ActivationRule, Device, DurableSession, MinuteCount
+from thingscale.devices.models import DEVICE_ID_RULE, ActivationRule, Device, MinuteCount
 from thingscale.lib.errors import Refused
 from thingscale.lib.names import bad_device_id
 
@@ -92,20 +91,6 @@ def _rules(user: User) -> list[ActivationRule]:
     """In order, and nobody else changes them until COMMIT."""
     User.objects.select_for_update().get(pk=user.pk)
     return list(ActivationRule.objects.for_user(user))
-
-
-def keep_session(user: int, client_id: str, subscriptions: list[list[Any]]) -> None:
-    DurableSession.objects.update_or_create(
-        user_id=user, client_id=client_id, defaults={"subscriptions": subscriptions, "expires_at": None}
-    )
-
-
-def session_left(user: int, client_id: str, expires_at: datetime | None) -> None:
-    DurableSession.objects.filter(user=user, client_id=client_id).update(expires_at=expires_at)
-
-
-def end_session(user: int, client_id: str) -> None:
-    DurableSession.objects.filter(user=user, client_id=client_id).delete()
 
 
 def forget_old_activity() -> None:

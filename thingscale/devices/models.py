@@ -163,7 +163,7 @@ class DurableSession(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     client_id = models.TextField()
     subscriptions = models.JSONField(default=list)  # fields of ingest.mqtt.packets.Subscription
-    expires_at = models.DateTimeField(null=True)  # set while away, if it has an end
+    expires_at = models.DateTimeField(null=True)  # set while its client is away
 
     objects: ClassVar[OwnedQuerySet["DurableSession"]] = OwnedQuerySet.as_manager()  # type: ignore[assignment]
 

@@ -11,6 +11,7 @@ from django.db import connection as django_connection
 from django.db.models import QuerySet
 
 from thingscale.accounts.models import User
+from thingscale.accounts.owned import OwnedQuerySet
 from thingscale.devices.models import MqttSession
 
 LOCK = 7_465  # first key of the advisory locks
@@ -30,14 +31,18 @@ class Presence(NamedTuple):
 
 
 def connected(user: User) -> QuerySet[MqttSession]:
-    here = MqttSession.objects.for_user(user).filter(gateway__in=_gateways())
-    return here.order_by("connected_at", "pk")
+    return alive().for_user(user).order_by("connected_at", "pk")
+
+
+def alive() -> OwnedQuerySet[MqttSession]:
+    """Clients of gateways that live."""
+    return MqttSession.objects.filter(gateway__in=_gateways())
 
 
 def totals() -> tuple[int, int]:
     """Gateways that live, and clients connected to them."""
-    alive = _gateways()
-    return len(alive), MqttSession.objects.filter(gateway__in=alive).count()
+    gateways = _gateways()
+    return len(gateways), MqttSession.objects.filter(gateway__in=gateways).count()
 
 
 def _gateways() -> list[int]:
