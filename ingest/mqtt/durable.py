@@ -18,12 +18,14 @@ from django.utils import timezone
 from ingest.mqtt import upstream
 from thingscale.accounts.models import User
 from thingscale.devices import durable
-from thingscale.devices.durable import Elsewhere, Kept, Key
+from thingscale.devices.durable import Elsewhere, Kept
+from thingscale.devices.presence import ClientKey
 from thingscale.lib.collecting import let_go
 
 log = logging.getLogger(__name__)
 
-WRITE_SECONDS = 3.0
+WRITE_SECONDS = 3.0  # that a client waits for its row
+DATABASE_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 MOST_REFUSED = 3  # by the broker, before it counts as away
 AT_ONCE = 1000
@@ -35,33 +37,33 @@ class DurableSessions:
 
     `in_use`: whether the client is connected here; `ended`: of a session that was over."""
 
-    def __init__(self, in_use: Callable[[Key], bool], ended: Callable[[Key], None]) -> None:
+    def __init__(self, in_use: Callable[[ClientKey], bool], ended: Callable[[ClientKey], None]) -> None:
         self._in_use = in_use
         self._ended = ended
         self._kept: defaultdict[int, dict[str, Kept]] = defaultdict(dict)
-        self._changed: dict[Key, None] = {}  # and not written
-        self._batch: dict[Key, None] = {}  # is being written
+        self._changed: dict[ClientKey, None] = {}  # and not written
+        self._batch: dict[ClientKey, None] = {}  # is being written
         self._at_once = AT_ONCE  # fewer after a failure, to find what can't be written
         self._tried = asyncio.Event()  # once it has been
         self._retry_at = 0.0
         self._writing: asyncio.Task[None] | None = None
-        self._ending: tuple[Key, asyncio.Event] | None = None
+        self._ending: tuple[ClientKey, asyncio.Event] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="durable")
         self._now = asyncio.get_running_loop().time
 
     def __len__(self) -> int:
         return sum(map(len, self._kept.values()))
 
-    def __iter__(self) -> Iterator[tuple[Key, Kept]]:
+    def __iter__(self) -> Iterator[tuple[ClientKey, Kept]]:
         for user, sessions in self._kept.items():
             for client_id, kept in sessions.items():
                 yield (user, client_id), kept
 
-    def find(self, key: Key) -> Kept | None:
+    def find(self, key: ClientKey) -> Kept | None:
         user, client_id = key
         return self._kept[user].get(client_id)
 
-    def has_room(self, key: Key) -> bool:
+    def has_room(self, key: ClientKey) -> bool:
         user, client_id = key
         sessions = self._kept[user]
         room = len(sessions) < settings.DURABLE_SESSIONS and len(self._changed) < MAX_UNWRITTEN
@@ -69,23 +71,23 @@ class DurableSessions:
 
     # What happens to them
 
-    def keep(self, key: Key, subscriptions: list[list[Any]]) -> None:
+    def keep(self, key: ClientKey, subscriptions: list[list[Any]]) -> None:
         self._set(key, Kept(subscriptions))
 
-    def left(self, key: Key, seconds: int) -> None:
+    def left(self, key: ClientKey, seconds: int) -> None:
         """The client that had it has gone, and may come back for so long."""
         if (kept := self.find(key)) and kept.ends_at is None:
             self._set(key, kept._replace(ends_at=timezone.now() + timedelta(seconds=seconds)))
 
-    def give_up(self, key: Key) -> None:
+    def give_up(self, key: ClientKey) -> None:
         """It is over, but the broker has not heard of that."""
         if kept := self.find(key):
             self._set(key, kept._replace(ends_at=timezone.now()))
 
-    def end(self, key: Key) -> None:
+    def end(self, key: ClientKey) -> None:
         self._set(key, None)
 
-    def _set(self, key: Key, kept: Kept | None) -> None:
+    def _set(self, key: ClientKey, kept: Kept | None) -> None:
         user, client_id = key
         if kept:
             self._kept[user][client_id] = kept
@@ -96,7 +98,8 @@ class DurableSessions:
     # Those that are over
 
     async def end_those_over(self) -> None:
-        """With the broker too, and remembered until that has heard of it. Raises django.db.Error."""
+        """With the broker too, and remembered until that has heard of it. Raises django.db.Error or
+        TimeoutError."""
         now, refused = timezone.now(), 0
         over = [key for key, kept in self if kept.ends_at and kept.ends_at <= now]
         random.shuffle(over)  # else the same few that the broker refuses might come first each time
@@ -113,21 +116,21 @@ class DurableSessions:
             if refused == MOST_REFUSED:
                 break  # the broker is away
 
-    async def settled(self, key: Key) -> None:
+    async def settled(self, key: ClientKey) -> None:
         """Until nobody else has a connection to the broker in this client's name."""
         if self._ending and self._ending[0] == key:
             await self._ending[1].wait()
 
-    def _is_over(self, key: Key) -> bool:
+    def _is_over(self, key: ClientKey) -> bool:
         kept = self.find(key)
         return kept is not None and kept.over and not self._in_use(key) and not self._is_unwritten(key)
 
-    def _put_off(self, key: Key) -> None:
+    def _put_off(self, key: ClientKey) -> None:
         """Another gateway will end it."""
         user, client_id = key
         self._kept[user][client_id] = self._kept[user][client_id]._replace(ends_at=_latest_end())
 
-    async def _end(self, key: Key) -> bool:
+    async def _end(self, key: ClientKey) -> bool:
         """False if the broker does not want to hear of it."""
         user, client_id = key
         over = asyncio.Event()
@@ -150,7 +153,7 @@ class DurableSessions:
             self._kept[user][client_id] = kept
         await self._in_thread(connections.close_all)  # there may be none for long
 
-    async def written(self, key: Key) -> None:
+    async def written(self, key: ClientKey) -> None:
         """Until what has happened to it is written, or can't be just now."""
         try:
             async with asyncio.timeout(WRITE_SECONDS):
@@ -175,7 +178,7 @@ class DurableSessions:
         self._thread.submit(connections.close_all)
         self._thread.shutdown(wait=False)
 
-    def _is_unwritten(self, key: Key) -> bool:
+    def _is_unwritten(self, key: ClientKey) -> bool:
         return key in self._changed or key in self._batch
 
     async def _write(self) -> None:
@@ -208,7 +211,8 @@ class DurableSessions:
             close_old_connections()
             return work(*arguments)
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
+        async with asyncio.timeout(DATABASE_SECONDS):
+            return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
 
 def longest() -> int:

@@ -28,8 +28,7 @@ from ingest.mqtt.publisher import Publisher
 from ingest.mqtt.session import Session
 from ingest.service import connect
 from ingest.store import RemoteIngest
-from thingscale.devices.durable import Key
-from thingscale.devices.presence import Presence
+from thingscale.devices.presence import ClientKey, Presence
 from thingscale.invalidation import Change
 from thingscale.lib.collecting import let_go
 
@@ -53,13 +52,13 @@ class Gateway:
         self.publisher = Publisher()
         self._presence = PresenceWriter(connect)
         self._sessions: set[Session] = set()
-        self._by_client: dict[Key, Session] = {}
+        self._by_client: dict[ClientKey, Session] = {}
         self.durable = DurableSessions(self._by_client.__contains__, self._unwatch)
         self._unchecked: set[Session] = set()  # their tokens may have been revoked
         self._checking: asyncio.Task[None] | None = None
-        self._watchers: dict[int, set[Key]] = {}  # user -> clients that see ingest topics
+        self._watchers: dict[int, set[ClientKey]] = {}  # user -> clients that see ingest topics
         self.handover = Handover(self.ingest.pipeline, self._relax)
-        self._wills: dict[Key, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
+        self._wills: dict[ClientKey, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rounds: list[asyncio.Task[None]] = []
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookups")
@@ -173,7 +172,7 @@ class Gateway:
             await asyncio.sleep(settings.DURABLE_END_SECONDS)
             try:
                 await self.durable.end_those_over()
-            except Error as error:
+            except (Error, TimeoutError) as error:
                 log.warning("Durable sessions that are over stay: %s", type(error).__name__)
                 let_go(error)
             except Exception:
@@ -261,10 +260,10 @@ class Gateway:
             await self.durable.written(key)
 
     def address(self, version: Version) -> tuple[str, int, str | None, str | None]:
-        upstream: tuple[str, int, str | None, str | None] = (
+        address: tuple[str, int, str | None, str | None] = (
             settings.MQTT5_UPSTREAM if version == V5 else settings.MQTT_UPSTREAM
         )
-        return upstream
+        return address
 
     def leave_will(self, session: Session, will: Will) -> None:
         delay = min(will.properties.get(Property.WILL_DELAY_INTERVAL, 0), session.lives_on)
@@ -279,7 +278,7 @@ class Gateway:
 
         self._wills[key] = (self._loop.call_later(delay, fire), fire)
 
-    def _cancel_will(self, key: Key, clean_start: bool) -> None:
+    def _cancel_will(self, key: ClientKey, clean_start: bool) -> None:
         """The client is back: its session goes on, so its will is not due; unless it starts afresh."""
         timer, fire = self._wills.pop(key, (None, None))
         if timer and fire:
@@ -356,7 +355,7 @@ class Gateway:
         async with asyncio.timeout(LOOKUP_SECONDS):
             return await self._loop.run_in_executor(self._lookups, work, *arguments)
 
-    def _unwatch(self, key: Key) -> None:
+    def _unwatch(self, key: ClientKey) -> None:
         watchers = self._watchers.get(key[0])
         if watchers:
             watchers.discard(key)

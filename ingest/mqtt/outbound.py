@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ingest import topics
+from ingest.mqtt import upstream
 from ingest.mqtt.codec import encode
 from ingest.mqtt.packets import (
     PUBACK,
@@ -88,7 +89,8 @@ class Outbound:
             properties[Property.RECEIVE_MAXIMUM] = packet.properties[Property.RECEIVE_MAXIMUM]
         if version == V5 and session.lives_on:
             properties[Property.SESSION_EXPIRY_INTERVAL] = session.lives_on
-        connect = Connect(version, session.upstream_id, not session.durable, 0, None, None, None, properties)
+        name = upstream.name(session.user_id, session.client_id)
+        connect = Connect(version, name, not session.durable, 0, None, None, None, properties)
         return Link(session.gateway.address(version), connect, self._from_broker, self._opened)
 
     def send(self, packet: Packet) -> None:

@@ -7,13 +7,12 @@ from collections.abc import Callable
 import psycopg
 
 from thingscale.devices import presence
-from thingscale.devices.presence import Presence
+from thingscale.devices.presence import ClientKey, Presence
 
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 5.0
 GATHER_SECONDS = 0.1
-Key = tuple[int, str]
 
 
 class PresenceWriter:
@@ -21,8 +20,8 @@ class PresenceWriter:
 
     def __init__(self, connect: Callable[[], psycopg.Connection]) -> None:
         self._connect = connect
-        self._current: dict[Key, Presence] = {}
-        self._changed: set[Key] = set()
+        self._current: dict[ClientKey, Presence] = {}
+        self._changed: set[ClientKey] = set()
         self._lock = threading.Lock()
         self._wakeup = threading.Event()
         self._stopping = threading.Event()
@@ -42,7 +41,7 @@ class PresenceWriter:
     def went(self, user: int, client_id: str) -> None:
         self._note((user, client_id), None)
 
-    def _note(self, key: Key, client: Presence | None) -> None:
+    def _note(self, key: ClientKey, client: Presence | None) -> None:
         with self._lock:
             if client:
                 self._current[key] = client
@@ -74,7 +73,7 @@ class PresenceWriter:
             self._wakeup.wait(IDLE_SECONDS)
             self._stopping.wait(GATHER_SECONDS)
 
-    def _take(self) -> tuple[list[Key], list[Presence]]:
+    def _take(self) -> tuple[list[ClientKey], list[Presence]]:
         self._wakeup.clear()
         with self._lock:
             changed, self._changed = self._changed, set()

@@ -11,7 +11,6 @@ import xxhash
 from django.conf import settings
 
 from ingest.grants import Grant
-from ingest.mqtt import upstream
 from ingest.mqtt.codec import FrameReader, decode, encode
 from ingest.mqtt.connection import Connection
 from ingest.mqtt.durable import longest
@@ -40,7 +39,7 @@ from ingest.mqtt.packets import (
     Will,
 )
 from ingest.mqtt.properties import Property
-from thingscale.devices.durable import Key
+from thingscale.devices.presence import ClientKey
 
 if TYPE_CHECKING:
     from ingest.mqtt.gateway import Gateway
@@ -129,17 +128,13 @@ class Session:
         return known
 
     @property
-    def key(self) -> Key:
+    def key(self) -> ClientKey:
         """0: anonymous."""
         return (self.grant.user if self.grant else 0), self.client_id
 
     @property
     def user_id(self) -> str:
         return self.grant.user_id if self.grant else "anonymous"
-
-    @property
-    def upstream_id(self) -> str:
-        return upstream.name(self.user_id, self.client_id)
 
     @property
     def lives_on(self) -> int:
@@ -346,7 +341,7 @@ class Session:
         self.inbound.seed = xxhash.xxh3_64_intdigest(identity.encode())
         self._read_options(packet)
         if self.durable and not self.gateway.durable.has_room(self.key):
-            log.info("Too many durable sessions of %s: one more is refused", self.user_id)
+            log.info("A durable session of %s was refused: see THINGSCALE_DURABLE_SESSIONS", self.user_id)
             return ReasonCode.QUOTA_EXCEEDED
         return None
 

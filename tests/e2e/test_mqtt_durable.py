@@ -26,6 +26,7 @@ from thingscale.devices.models import DurableSession
 pytestmark = pytest.mark.e2e
 MAX_SESSIONS, DAYS = 2, 3
 LONGEST = DAYS * 86_400
+NOBODY = 9  # the port of "discard", where nothing listens
 EXPIRY = 0x11  # the property's number in MQTT 5
 
 
@@ -109,7 +110,7 @@ def test_what_is_over_ends_with_the_broker_too(stack: Start, account: Account) -
 def test_a_broker_that_is_away_is_told_later(stack: Start, account: Account, settings: Settings) -> None:
     leave_two_sessions(gateway(stack), account)
     address = settings.MQTT_UPSTREAM
-    settings.MQTT_UPSTREAM = (HOST, 9, None, None)  # "discard", where nothing listens
+    settings.MQTT_UPSTREAM = (HOST, NOBODY, None, None)
     assert in_gateway(DurableSessions.end_those_over) == []
     assert rows() == ["away", "over"]
     settings.MQTT_UPSTREAM = address
@@ -232,9 +233,19 @@ def test_a_session_left_behind_by_a_killed_gateway_has_an_end(few: Stack, accoun
         wait_until(lambda: DurableSession.objects.get().expires_at is None, what="the session in use")
 
 
-def test_an_older_session_is_remembered_until_the_broker_has_heard_of_its_end(account: Account) -> None:
-    without = hasty_stack(MQTT_URL=f"mqtt://{HOST}:9", MQTT5_URL=f"mqtt://{HOST}:9")  # where nothing listens
-    without.ensure("ingest")
+@pytest.fixture
+def without(transactional_db: None) -> Iterator[Stack]:
+    """A gateway whose broker is away."""
+    nowhere = f"mqtt://{HOST}:{NOBODY}"
+    made = hasty_stack(MQTT_URL=nowhere, MQTT5_URL=nowhere)
+    made.ensure("ingest")
+    yield made
+    made.stop()
+
+
+def test_an_older_session_is_remembered_until_the_broker_has_heard_of_its_end(
+    without: Stack, account: Account
+) -> None:
     with lasting(without, account, "c1", 600):
         pass
     with Device(without, account, "c1", V5_PAHO) as clean:

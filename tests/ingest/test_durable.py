@@ -13,8 +13,9 @@ from support import Account
 
 from ingest.mqtt import durable
 from ingest.mqtt.durable import DurableSessions
-from thingscale.devices.durable import Kept, Key, save
+from thingscale.devices.durable import Kept, save
 from thingscale.devices.models import DurableSession
+from thingscale.devices.presence import ClientKey
 
 pytestmark = pytest.mark.django_db(transaction=True)
 _WAITING = """SELECT pid FROM pg_stat_activity
@@ -52,7 +53,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_happens_is_written_together(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
-    def counted(sessions: Mapping[Key, Kept | None]) -> None:
+    def counted(sessions: Mapping[ClientKey, Kept | None]) -> None:
         sizes.append(len(sessions))
         save(sessions)
 

@@ -12,8 +12,7 @@ from django.utils import timezone
 
 from thingscale.devices import presence
 from thingscale.devices.models import DurableSession
-
-Key = tuple[int, str]  # user's primary key, client id
+from thingscale.devices.presence import ClientKey
 
 
 class Kept(NamedTuple):
@@ -34,7 +33,7 @@ class Elsewhere(Enum):
 
 
 @transaction.atomic
-def save(sessions: Mapping[Key, Kept | None]) -> None:
+def save(sessions: Mapping[ClientKey, Kept | None]) -> None:
     """None: there is no such session any more. Those of users who have gone are left out."""
     kept = sorted((key, session) for key, session in sessions.items() if session)
     with connection.cursor() as cursor:
@@ -59,7 +58,7 @@ def save(sessions: Mapping[Key, Kept | None]) -> None:
         )
 
 
-def load(ends_at: datetime) -> dict[Key, Kept]:
+def load(ends_at: datetime) -> dict[ClientKey, Kept]:
     """All of them, and none ends later. Those without an end have clients connected to another gateway, or to
     one that was killed: the latter get this one, and in memory both do."""
     connected = presence.alive().filter(user=OuterRef("user"), client_id=OuterRef("client_id"))
@@ -69,7 +68,7 @@ def load(ends_at: datetime) -> dict[Key, Kept]:
     return {(user, name): Kept(kept, end or ends_at) for user, name, kept, end in rows.iterator()}
 
 
-def elsewhere(key: Key) -> Elsewhere:
+def elsewhere(key: ClientKey) -> Elsewhere:
     """What other gateways have of a session that is over here."""
     user, client_id = key
     going_on = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
@@ -80,6 +79,6 @@ def elsewhere(key: Key) -> Elsewhere:
     return Elsewhere.NOT
 
 
-def _columns(keys: Iterable[Key]) -> list[list[Any]]:
+def _columns(keys: Iterable[ClientKey]) -> list[list[Any]]:
     users_and_names = list(keys)
     return [[user for user, _ in users_and_names], [client_id for _, client_id in users_and_names]]

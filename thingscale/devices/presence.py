@@ -16,6 +16,8 @@ from thingscale.devices.models import MqttSession
 
 LOCK = 7_465  # first key of the advisory locks
 
+ClientKey = tuple[int, str]  # user's primary key, client id
+
 _ALIVE = """SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND classid = %s
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
@@ -61,9 +63,8 @@ def enter(connection: psycopg.Connection) -> int:
 
 
 def update(
-    connection: psycopg.Connection, gateway: int, gone: Sequence[tuple[int, str]], come: Sequence[Presence]
+    connection: psycopg.Connection, gateway: int, gone: Sequence[ClientKey], come: Sequence[Presence]
 ) -> None:
-    """`gone`: (user's primary key, client id)."""
     leaving = [*gone, *((row.user, row.client_id) for row in come)]
     with connection.transaction():
         connection.execute(

@@ -9,7 +9,7 @@ from ingest.mqtt.gateway import Gateway
 
 
 class Broken:
-    """A session of whose token the database tells what nobody understands."""
+    """A session with a defect."""
 
     token = "t"
     ended = False
