@@ -86,6 +86,24 @@ def test_what_could_not_be_written_in_time_does_not_pass_what_came_later(account
     assert DurableSession.objects.get().expires_at is not None
 
 
+def test_a_database_that_does_not_answer_counts_as_away(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = account.user.pk, "c1"
+    monkeypatch.setattr(durable, "DATABASE_SECONDS", 0.1)
+    monkeypatch.setattr(durable, "WRITE_SECONDS", 60.0)
+
+    async def work(sessions: DurableSessions) -> None:
+        with locked():
+            sessions.keep(key, [])
+            async with asyncio.timeout(3):  # before PostgreSQL itself ends the statement
+                await sessions.written(key)
+            sessions.left(key, 60)
+
+    in_gateway(work)
+    assert DurableSession.objects.get().expires_at is not None
+
+
 @pytest.mark.usefixtures("quick")
 def test_what_failed_is_written_again(account: Account) -> None:
     async def work(sessions: DurableSessions) -> None:
