@@ -10,8 +10,8 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-from thingscale.bodies import MAX_BODY
 from thingscale.lib.errors import Refused
+from thingscale.web.request_body import MAX_BODY
 
 _NO_NUMBER = bytes(set(range(256)) - set(b'0123456789.-+eE,:[]{}"'))  # nor between two
 

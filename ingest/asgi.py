@@ -17,7 +17,7 @@ from ingest.message import Outcome, RawMessage
 from ingest.pace import Pace
 from ingest.pipeline import Completion, QueueFull, run_all
 from ingest.service import Ingest
-from thingscale.deadlines import Deadlines
+from thingscale.web.timeouts import Timeouts
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -30,7 +30,7 @@ class Connector:
     """To be started, once, in the event loop that calls it."""
 
     _loop: asyncio.AbstractEventLoop
-    _deadlines: Deadlines
+    _timeouts: Timeouts
 
     def __init__(self) -> None:
         self._ingest = Ingest(self._dispatch)
@@ -40,7 +40,7 @@ class Connector:
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._deadlines = Deadlines()
+        self._timeouts = Timeouts()
         self._ingest.start()
         self._page.start()
 
@@ -72,7 +72,7 @@ class Connector:
         self, path: str, user: int, headers: http.Headers, receive: Receive
     ) -> http.Answer | None:
         try:
-            body = await self._deadlines.within(BODY_SECONDS, _read(receive))
+            body = await self._timeouts.wait_for(BODY_SECONDS, _read(receive))
         except TimeoutError:
             return http.TOO_SLOW
         if body is None:
@@ -84,7 +84,7 @@ class Connector:
         if grant is True:
             try:
                 found = self._loop.run_in_executor(self._lookups, self._ingest.grants.find, token)
-                grant = await self._deadlines.within(settings.HTTP_STORE_SECONDS, found)
+                grant = await self._timeouts.wait_for(settings.HTTP_STORE_SECONDS, found)
             except (Error, TimeoutError):
                 return http.TRY_AGAIN
         return grant if isinstance(grant, Grant) else http.AUTH_REQUIRED
@@ -101,7 +101,7 @@ class Connector:
         except QueueFull:
             return http.TRY_AGAIN
         try:
-            return http.answer(await self._deadlines.within(settings.HTTP_STORE_SECONDS, stored))
+            return http.answer(await self._timeouts.wait_for(settings.HTTP_STORE_SECONDS, stored))
         except TimeoutError:
             submission.cancelled = True  # unless it is in a transaction already
             return http.TRY_AGAIN

@@ -15,8 +15,8 @@ from ingest import http  # noqa: E402
 from ingest.asgi import Connector, Receive, Scope, Send  # noqa: E402
 from thingscale.lib.collecting import settle  # noqa: E402
 from thingscale.live import routing  # noqa: E402
+from thingscale.web.wsgi_threads import WSGIThreads  # noqa: E402
 from thingscale.wsgi import application as wsgi  # noqa: E402
-from thingscale.wsgi_threads import WSGIThreads  # noqa: E402
 
 _django = WSGIThreads(wsgi)
 _connector = Connector()

@@ -1,7 +1,7 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
 
-from thingscale import health
+from thingscale.web import health
 
 handler500 = "console.views.errors.failed"
 urlpatterns = [

@@ -13,8 +13,8 @@ import pytest
 import requests
 from stack import Stack
 
-from thingscale import bodies, wsgi_threads
-from thingscale.wsgi_threads import WSGIThreads
+from thingscale.web import request_body, wsgi_threads
+from thingscale.web.wsgi_threads import WSGIThreads
 
 SCOPE = {
     "type": "http",
@@ -175,13 +175,13 @@ def asked(client: Client, path: str = "/") -> tuple[int, bytes]:
 
 @pytest.mark.parametrize("in_memory", [1, 100])
 def test_a_body_comes_whole(in_memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "IN_MEMORY", in_memory)
+    monkeypatch.setattr(request_body, "IN_MEMORY", in_memory)
     assert asked(Sender(b"ab", b"cd", b"ef")) == (200, b"6 abcdef")
     assert asked(Sender(b"")) == (200, b"0 ")
 
 
 def test_half_a_body_takes_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(request_body, "BODY_SECONDS", 0.2)
 
     async def run() -> None:
         application = WSGIThreads(echo, threads=1)
@@ -205,13 +205,13 @@ def test_who_leaves_before_the_end_is_not_answered() -> None:
 
 
 def test_a_body_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "MAX_BODY", 4)
+    monkeypatch.setattr(request_body, "MAX_BODY", 4)
     assert asked(Sender(b"ab", b"cd")) == (200, b"4 abcd")
     status, text = asked(Sender(b"ab", b"cd", b"e"), "/v2/stream/0")
     assert (status, json.loads(text)["error"]) == (413, "TOO_LARGE")
     endless = Sender(*[b"abc"] * 100, stops=True)
     status, text = asked(endless, "/devices/import/")
-    assert (status, text) == (413, bodies.TOO_LARGE.detail.encode())
+    assert (status, text) == (413, request_body.TOO_LARGE.detail.encode())
     assert len(endless._request) == 97  # nobody reads on for ever
 
 
@@ -230,7 +230,7 @@ def test_half_sent_forms_stop_nobody(stack: Callable[..., Stack]) -> None:
 
 @pytest.mark.e2e
 def test_too_large_an_upload_is_answered(stack: Callable[..., Stack]) -> None:
-    running, large = stack("web"), b"x" * (bodies.MAX_BODY + 1)
+    running, large = stack("web"), b"x" * (request_body.MAX_BODY + 1)
     answer = requests.post(running.url("/v2/stream/0"), data=large, timeout=30)
     assert (answer.status_code, answer.json()["error"]) == (413, "TOO_LARGE")
     fits = requests.post(running.url("/v2/stream/0"), data=large[1:], timeout=30)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from tempfile import SpooledTemporaryFile
 from typing import Any, NamedTuple
 
-from thingscale.deadlines import Deadlines
+from thingscale.web.timeouts import Timeouts
 
 MAX_BODY = 16 * 2**20  # bytes; bounds what one call can make the server hold
 IN_MEMORY = 2**20
@@ -31,7 +31,7 @@ TOO_SLOW = Refusal(
 )
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The client left before the end of its body."""
 
 
@@ -40,10 +40,10 @@ class Body:
         self.file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 (closed by who asked for it)
         self.size = 0
 
-    async def receive(self, receive: Receive, deadlines: Deadlines) -> Refusal | None:
-        """Raises Gone."""
+    async def receive(self, receive: Receive, timeouts: Timeouts) -> Refusal | None:
+        """Raises ClientDisconnected."""
         try:
-            await deadlines.within(BODY_SECONDS, self._take(receive))
+            await timeouts.wait_for(BODY_SECONDS, self._take(receive))
         except TimeoutError:
             return TOO_SLOW
         self.file.seek(0)
@@ -55,7 +55,7 @@ class Body:
         while more and self.size <= 2 * MAX_BODY:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise Gone
+                raise ClientDisconnected
             part = message.get("body", b"")
             self.size += len(part)
             if self.size <= MAX_BODY:

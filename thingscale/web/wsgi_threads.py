@@ -14,9 +14,9 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from a2wsgi.wsgi import build_environ
 
-from thingscale import bodies
-from thingscale.bodies import Body, Message, Receive, Send
-from thingscale.deadlines import Deadlines
+from thingscale.web import request_body
+from thingscale.web.request_body import Body, Message, Receive, Send
+from thingscale.web.timeouts import Timeouts
 
 THREADS = 8
 SEND_SECONDS = 60.0  # that a client may take to read a part
@@ -28,10 +28,10 @@ Scope = MutableMapping[str, Any]
 class Client:
     """Who reads the answer."""
 
-    def __init__(self, send: Send, deadlines: Deadlines) -> None:
+    def __init__(self, send: Send, timeouts: Timeouts) -> None:
         self.gone = False  # or does not read
         self._send = send
-        self._deadlines = deadlines
+        self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
 
     async def watch(self, receive: Receive) -> None:
@@ -45,7 +45,7 @@ class Client:
             if self.gone:
                 return
             try:
-                await self._deadlines.within(SEND_SECONDS, self._send(message))
+                await self._timeouts.wait_for(SEND_SECONDS, self._send(message))
             except TimeoutError:
                 self.gone = True  # the server sees an answer without its end, and closes the connection
 
@@ -59,20 +59,20 @@ class WSGIThreads:
     def __init__(self, wsgi: Callable[[WSGIEnvironment, StartResponse], Any], threads: int = THREADS) -> None:
         self._wsgi = wsgi
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="WSGI")
-        self._deadlines: Deadlines | None = None  # of the event loop, which is not there yet
+        self._timeouts: Timeouts | None = None  # of the event loop, which is not there yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        deadlines = self._deadlines = self._deadlines or Deadlines()
+        timeouts = self._timeouts = self._timeouts or Timeouts()
         body = Body()
         with body.file:
             try:
-                refusal = await body.receive(receive, deadlines)
-            except bodies.Gone:
+                refusal = await body.receive(receive, timeouts)
+            except request_body.ClientDisconnected:
                 return
             if refusal:
-                await bodies.refuse(scope["path"], send, refusal)
+                await request_body.refuse(scope["path"], send, refusal)
             else:
-                await self._answer(scope, body, receive, Client(send, deadlines))
+                await self._answer(scope, body, receive, Client(send, timeouts))
 
     async def _answer(self, scope: Scope, body: Body, receive: Receive, client: Client) -> None:
         environ: WSGIEnvironment = cast(Any, build_environ)(scope, body.file)

@@ -9,7 +9,7 @@ TICK = 0.1  # seconds that a limit may be late
 T = TypeVar("T")
 
 
-class Deadlines:
+class Timeouts:
     """For the running event loop. One timer looks at all who wait."""
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class Deadlines:
         self._due: dict[asyncio.Task[Any], float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    async def within(self, seconds: float, wait: Awaitable[T]) -> T:
+    async def wait_for(self, seconds: float, wait: Awaitable[T]) -> T:
         """Raises TimeoutError."""
         task = asyncio.current_task(self._loop)
         assert task is not None
