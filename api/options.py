@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from rest_framework.request import Request
 
+from thingscale.lib.clock import restore_plus
 from thingscale.lib.errors import Refused
 from thingscale.lib.names import MAX_LENGTH, bad_tag
 
@@ -56,10 +57,12 @@ def moment(
     request: Request, name: str, parse: Callable[[str, ZoneInfo], datetime], zone: ZoneInfo
 ) -> datetime | None:
     given = text(request, name)
+    in_query = not request.headers.get(f"X-{name}", "").strip()
     try:
-        return None if given is None else parse(given, zone)
+        return None if given is None else parse(restore_plus(given) if in_query else given, zone)
     except ValueError as error:
-        raise bad(name, str(error)) from None
+        hint = " (in a query, + is written %2B)" if in_query and " " in (given or "") else ""
+        raise bad(name, f"{error}{hint}") from None
 
 
 def bad(name: str, rule: str) -> Refused:

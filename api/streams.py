@@ -75,6 +75,8 @@ class StreamReader(ChannelAccess):
 
     def _within_range(self, selection: Selection) -> Selection:
         end = options.moment(self.request, "ENDTIME", parse_end, self.user.zone)
+        if (options.text(self.request, "STARTTIME") or "").lower() == "last":
+            raise options.bad("STARTTIME", "is a time: for the newest datapoints send X-ENDTIME: last")
         start = options.moment(self.request, "STARTTIME", parse_start, self.user.zone)
         if end is None:
             raise options.bad(

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from django.http import QueryDict
 from django.utils import timezone
 
-from thingscale.lib.clock import parse_sharp_end, parse_start
+from thingscale.lib.clock import parse_sharp_end, parse_start, restore_plus
 
 PRESETS = {
     "15m": ("15 min", timedelta(minutes=15)),
@@ -99,7 +99,7 @@ def _between(parameters: QueryDict, zone: ZoneInfo) -> Range:
     found = {"start": usual.start, "end": usual.end}
     for name, parse in (("start", parse_start), ("end", parse_sharp_end)):
         try:
-            if text := parameters.get(name, "").strip():
+            if text := restore_plus(parameters.get(name, "")):
                 found[name] = parse(text, zone)
         except ValueError as error:
             errors[name] = f"It {error}."

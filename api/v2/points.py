@@ -15,8 +15,6 @@ from thingscale.streams.actions import Points
 MAX_POINTS = 10_000  # a call
 MAX_VALUE = 64 * 1024  # bytes of JSON text
 MAX_NESTING = 32
-OLDEST = 946_684_800_000_000  # 2000-01-01 UTC, microseconds; storage has no partitions before
-AHEAD = 86_400_000_000  # a clock that is wrong by more would hide what comes after as `last`
 VALUES = frozenset({str, int, float, dict})
 _BETWEEN = b',"\\u0000",'  # a NUL character, as no value has it, between two elements of an array
 _LONG_NUMBER = re.compile(r"[0-9]{1000}|[eE][+-]?0*([1-9][0-9]{3}|30[1-9]|3[1-9][0-9]|[4-9][0-9]{2})")
@@ -52,9 +50,9 @@ def _ordinary(body: list[Any], zone: ZoneInfo, now: int) -> Points | None:
 def _times(texts: list[Any], zone: ZoneInfo, now: int) -> list[int]:
     """Raises ValueError, and TypeError for what no dict takes as a key."""
     times = clock.all_to_us(texts)
-    if times and min(times) >= OLDEST and max(times) <= now + AHEAD:
+    if times and min(times) >= clock.OLDEST_DATAPOINT and max(times) <= now + clock.MAX_AHEAD:
         return times
-    moments = {text: _moment(text, zone, now) for text in set(texts)}
+    moments = {text: clock.datapoint_time(text, zone, now) for text in set(texts)}
     return [moments[text] for text in texts]
 
 
@@ -151,18 +149,6 @@ def _tag(tag: Any, index: Index) -> str | None:
 
 def _at(at: Any, zone: ZoneInfo, now: int, index: Index) -> int:
     try:
-        return _moment(at, zone, now)
+        return clock.datapoint_time(at, zone, now)
     except ValueError as error:
         _bad(index, "at", str(error))
-
-
-def _moment(at: Any, zone: ZoneInfo, now: int) -> int:
-    """Raises ValueError."""
-    if at is None:
-        return now
-    if type(at) is not str:
-        raise ValueError("must be text such as 2026-01-31T13:45:30+09:00")
-    moment = clock.to_us(clock.parse_start(at, zone))
-    if not OLDEST <= moment <= now + AHEAD:
-        raise ValueError("must be from 2000-01-01 to a day ahead")
-    return moment

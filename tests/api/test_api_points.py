@@ -21,8 +21,14 @@ ORDINARY = [
     b'{"value": 1, "at": "2026-01-31T13:45:30.123456+09:00", "other": []}',
     b'{"value": {}}',
     b'{"value": ",\\",\\",\\"x\\","}',
+    b'{"value": 1, "at": 1769834730}',
+    b'{"value": 1, "at": 1769834730123}',
+    b'{"value": 1, "at": 1769834730.5}',
+    b'{"value": 1, "at": "2026-01-31T13:45:30.1234567Z"}',
+    b'{"value": 1, "at": "2026-01-31"}',
 ]
 UNUSUAL = [
+    b'{"value": 1, "at": 1.769834730e9}',
     b'{"value": "text \\u00e9 \\ud83d\\ude00"}',
     b'{"value": {"%s": 1}}' % (b"[" * 100),
     b'{"value": 23.40}',  # as it is written
@@ -51,6 +57,9 @@ FAULTS = [
     b'{"value": 1, "tag": "a/b"}',
     b'{"value": 1, "at": 5}',
     b'{"value": 1, "at": []}',
+    b'{"value": 1, "at": true}',
+    b'{"value": 1, "at": 1e300}',
+    b'{"value": 1, "at": "2016-12-31T23:59:60Z"}',
     b'{"value": 1, "at": "yesterday"}',
     b'{"value": 1, "at": "1999-12-31T23:59:59Z"}',
     b'{"value": 1, "at": "2999-12-31T23:59:59Z"}',

@@ -88,6 +88,35 @@ def test_a_fraction_of_the_last_second_is_in_the_range(api: Caller, channel: Cha
     assert values(api.get("stream/0", X_STARTTIME="2026-01-31 09:01", X_ENDTIME="2026-01-31 09:01")) == [2]
 
 
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_h15_a_raw_plus_in_a_query(owner: User, channel: Channel, version: str) -> None:
+    every_second(channel, 5)
+    api = Caller(owner, version=version)
+    for end in ("2026-01-31T09:00:01+09:00", "2026-01-31T09:00:01%2B09:00", "2026-01-30 20:00:01-0400"):
+        assert values(api.get(f"stream/0?endtime={end}")) == [0, 1]
+    assert values(api.get("stream/0?starttime=2026-01-31T02:00:03+02&endtime=2026-02-01")) == [3, 4]
+    answer = api.get("stream/0?endtime=2026-01-31T09:00:01+JST")
+    assert refusal(answer) == (400, "BAD_PARAMETER")
+    assert "%2B" in document(answer)["detail"]
+    assert refusal(api.get("stream/0", X_ENDTIME="2026-01-31T09:00:01 09:00")) == (400, "BAD_PARAMETER")
+
+
+def test_r8_the_start_is_a_time(api: Caller, channel: Channel) -> None:
+    every_second(channel, 3)
+    answer = api.get("stream/0", X_STARTTIME="last", X_ENDTIME="2026-01-31 09:05")
+    assert refusal(answer) == (400, "BAD_PARAMETER")
+    assert "X-ENDTIME: last" in document(answer)["detail"]
+    assert values(api.get("stream/0", X_STARTTIME="last", X_ENDTIME="last")) == [2]
+
+
+def test_r12_a_range_in_unix_time(api: Caller, channel: Channel) -> None:
+    every_second(channel, 5)
+    second = to_us(at("2026-01-31 00:00:00")) // 1_000_000
+    assert values(api.get(f"stream/0?starttime={second + 1}&endtime={second + 2}")) == [1, 2]
+    assert values(api.get("stream/0", X_STARTTIME=f"{second}001", X_ENDTIME=f"{second + 3}000")) == [1, 2, 3]
+    assert values(api.get("stream/0", X_STARTTIME="2026-01-31", X_ENDTIME="2026-01-31")) == list(range(5))
+
+
 def test_a_header_goes_before_the_parameter(api: Caller, channel: Channel) -> None:
     every_second(channel, 5)
     assert values(api.get("stream/0?endtime=2026-01-31 09:00:00", X_ENDTIME="last")) == [4]
