@@ -128,6 +128,7 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "thingscale.accounts.passwords.UnlikeTheAccount"},
 ]
 LOGIN_URL = "signin"
 LOGIN_REDIRECT_URL = "home"

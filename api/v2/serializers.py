@@ -9,7 +9,7 @@ from typing import Any
 from rest_framework import serializers
 
 from api.viewsets import MAX_INTEGER, NO_CHANNEL, stream_time
-from thingscale.accounts.credentials import credentials
+from thingscale.accounts.credentials import credentials_seen_by
 from thingscale.accounts.models import User
 from thingscale.devices.models import Device
 from thingscale.lib.clock import with_colon
@@ -144,7 +144,7 @@ class TagSerializer(serializers.Serializer[Any]):
 
 
 class UserSerializer(serializers.ModelSerializer[User]):
-    """Context: `storage`, the totals."""
+    """Context: `storage`, the totals, and the request, whose token decides which tokens are shown."""
 
     class Meta:
         model = User
@@ -158,7 +158,7 @@ class UserSerializer(serializers.ModelSerializer[User]):
 
     def to_representation(self, instance: User) -> dict[str, Any]:
         return {
-            **credentials(instance),
+            **credentials_seen_by(self.context["request"].auth),
             **super().to_representation(instance),
             "storage": self.context["storage"],
         }

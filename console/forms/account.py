@@ -7,12 +7,13 @@ from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 
-from thingscale.accounts.actions import change_password, take_code
+from thingscale.accounts.actions import change_password, check_new_password, take_code
 from thingscale.accounts.models import User
+from thingscale.accounts.passwords import normalised
 from thingscale.lib.errors import Refused
 from thingscale.streams.zones import zones
 
-PASSWORD_RULE = "At least 8 characters, and none of the passwords that everybody uses."  # noqa: S105
+PASSWORD_RULE = "At least 8 characters; none that everybody uses, and not your e-mail or name."  # noqa: S105
 
 
 def email_field(**attrs: Any) -> forms.EmailField:
@@ -22,7 +23,7 @@ def email_field(**attrs: Any) -> forms.EmailField:
 def new_password_field(label: str = "Password") -> forms.CharField:
     """Typed once: it can be shown."""
     widget = forms.PasswordInput(attrs={"autocomplete": "new-password", "data-show": True})
-    return forms.CharField(
+    return PasswordField(
         label=label,
         strip=False,
         max_length=1000,
@@ -30,6 +31,22 @@ def new_password_field(label: str = "Password") -> forms.CharField:
         help_text=PASSWORD_RULE,
         validators=[validate_password],
     )
+
+
+class PasswordField(forms.CharField):
+    """A new password, as it is kept, whatever the keyboard it was typed on."""
+
+    def to_python(self, value: Any) -> str:
+        return normalised(super().to_python(value) or "")
+
+
+def unlike(user: User, password: str) -> str:
+    """The password, if it is none that the account's own page shows. Raises ValidationError."""
+    try:
+        check_new_password(user, password)
+    except ValidationError as error:
+        raise ValidationError(error.messages) from None
+    return password
 
 
 def zone_field(initial: str | None = None) -> forms.ChoiceField:
@@ -107,6 +124,9 @@ class NewPasswordForm(forms.Form):
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._user = user
+
+    def clean_password(self) -> str:
+        return unlike(self._user, self.cleaned_data["password"])
 
     def save(self) -> User:
         change_password(self._user, self.cleaned_data["password"])

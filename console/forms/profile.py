@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 
-from console.forms.account import code_field, email_field, new_password_field, zone_field
+from console.forms.account import code_field, email_field, new_password_field, unlike, zone_field
 from console.forms.channels import ConfirmForm
 from thingscale.accounts.models import User
+from thingscale.accounts.passwords import UnlikeTheAccount
 
 OVERLAPS = {"0": "None: it ends at once", "1": "1 hour", "24": "24 hours", "168": "7 days"}
 
@@ -53,9 +54,22 @@ class EmailForm(PasswordMixin):
     email = email_field(autocomplete="username")
     field_order = ("email", "current")
 
+    def clean(self) -> dict[str, Any]:
+        """The password must not be the new e-mail either."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if "email" in cleaned and "current" in cleaned:
+            try:
+                UnlikeTheAccount().validate(cleaned["current"], User(email=cleaned["email"]))
+            except forms.ValidationError:
+                self.add_error("email", "Your password is too similar to this e-mail: change it first.")
+        return cleaned
+
 
 class PasswordForm(PasswordMixin):
     password = new_password_field("New password")
+
+    def clean_password(self) -> str:
+        return unlike(self._user, self.cleaned_data["password"])
 
 
 class SetUpForm(PasswordMixin):
@@ -72,7 +86,9 @@ class CloseForm(ConfirmForm, PasswordMixin):
 
 
 class RotateForm(forms.Form):
-    overlap = forms.ChoiceField(label="How long the old token stays valid", choices=list(OVERLAPS.items()))
+    overlap = forms.ChoiceField(
+        label="How long the old token stays valid", choices=list(OVERLAPS.items()), initial="24"
+    )
 
     def clean_overlap(self) -> timedelta:
         return timedelta(hours=int(self.cleaned_data["overlap"]))

@@ -51,7 +51,8 @@ class AccountAdmin(_UserAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
         """Nobody locks himself out, and a closed account stays closed."""
         fixed = obj is not None and (obj == request.user or obj.closed_at is not None)
-        return (*self.readonly_fields, *RIGHTS) if fixed else self.readonly_fields
+        closed = ("email",) if obj is not None and obj.closed_at else ()
+        return (*self.readonly_fields, *RIGHTS, *closed) if fixed else self.readonly_fields
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[User], search_term: str

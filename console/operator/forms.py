@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib.auth.forms import AdminPasswordChangeForm
 
-from console.forms.account import new_password_field, zone_field
+from console.forms.account import new_password_field, unlike, zone_field
 from thingscale.accounts import actions
 from thingscale.accounts.models import User
+from thingscale.accounts.passwords import normalised
 
 if TYPE_CHECKING:
     _UserForm = forms.ModelForm[User]
@@ -24,6 +25,15 @@ class NewAccountForm(_UserForm):
     class Meta:
         model = User
         fields = ["email", "locale", "is_staff"]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if "email" in cleaned and "password" in cleaned:
+            try:
+                unlike(User(email=cleaned["email"]), cleaned["password"])
+            except forms.ValidationError as error:
+                self.add_error("password", error)
+        return cleaned
 
     def save(self, commit: bool = True) -> User:
         data = self.cleaned_data
@@ -44,6 +54,12 @@ class PasswordForm(_PasswordForm):
         self.fields.pop("usable_password", None)
         for name in ("password1", "password2"):
             self.fields[name].required = True
+
+    def clean_password1(self) -> str:
+        return unlike(self.user, normalised(self.cleaned_data["password1"]))
+
+    def clean_password2(self) -> str:
+        return normalised(self.cleaned_data["password2"])
 
     def save(self, commit: bool = True) -> User:
         actions.change_password(self.user, self.cleaned_data["password1"])

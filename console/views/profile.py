@@ -81,7 +81,8 @@ def email(request: UserRequest) -> HttpResponse:
 
 def rotate(request: UserRequest, kind: str) -> HttpResponse:
     name = _name(kind)
-    form = RotateForm(request.POST or None, initial={"overlap": "24"})
+    leaked = "leaked" in request.GET
+    form = RotateForm(request.POST or None, initial={"overlap": "0"} if leaked else None)
     if form.is_valid():
         overlap: timedelta = form.cleaned_data["overlap"]
         actions.rotate_token(request.user, kind, overlap)
@@ -90,6 +91,7 @@ def rotate(request: UserRequest, kind: str) -> HttpResponse:
         return redirect("profile")
     context = {
         "form": form,
+        "leaked": leaked,
         "kind": kind,
         "name": name,
         "rotated": Token.objects.rotated(request.user, kind).count(),

@@ -1,12 +1,14 @@
 """GET and PUT /v2/user."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from api_calls import Caller, at, document, refusal, store
 
+from thingscale.accounts.actions import rotate_token
 from thingscale.accounts.credentials import credentials
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Token, User
 from thingscale.streams.models import Channel
 
 
@@ -20,6 +22,32 @@ def test_one_object_in_an_array(api: Caller, owner: User) -> None:
         "user_alias": "",
         "storage": {"count": 0, "usage_bytes": 0, "maxSize": 5_242_880_000, "avg_obj_size": 0},
     }
+
+
+@pytest.mark.parametrize("device_rotated", ["before", "after", "after, without overlap", "never"])
+def test_s1_a_call_sees_the_token_it_came_with_and_nothing_newer(
+    api: Caller, owner: User, device_rotated: str
+) -> None:
+    """S1: whoever has a leaked token does not get its successor in the overlap, nor a newer device token."""
+    old = credentials(owner)
+    if device_rotated == "before":
+        rotate_token(owner, Token.Kind.DEVICE)
+    expected = old | {"device_token": credentials(owner)["device_token"]}
+    rotate_token(owner, Token.Kind.API)
+    if device_rotated.startswith("after"):
+        rotate_token(owner, Token.Kind.DEVICE, timedelta(0) if "without" in device_rotated else None)
+    if "without" in device_rotated:
+        expected |= {"device_token": ""}
+    rotate_token(owner, Token.Kind.API)  # a third one, so that two are in their overlap
+    newest = credentials(owner)
+    (seen,) = document(api.get("user"))
+    assert {name: seen[name] for name in expected} == expected
+    assert api.put("user", {"user_alias": "x"}).status_code == 200
+    everything = api.get("user").text + api.get("device").text + api.get("channel").text
+    for name in ("api_token", "device_token"):
+        assert newest[name] == expected[name] or newest[name] not in everything
+    (seen,) = document(Caller(owner).get("user"))
+    assert {name: seen[name] for name in newest} == newest
 
 
 def test_storage_counts_own_datapoints(api: Caller, channel: Channel, outsider: Caller) -> None:
@@ -58,6 +86,8 @@ def test_tokens_and_user_id_are_read_only(api: Caller, outsider: Caller) -> None
     ("field", "value"),
     [
         ("email1", "nobody"),
+        ("email1", "closed-4@account.invalid"),
+        ("email2", "a@b.ACCOUNT.invalid"),
         ("email2", ["a@example.com"]),
         ("locale", "Mars/Olympus"),
         ("locale", ""),

@@ -142,6 +142,10 @@ def test_signing_up_signs_in(db: None) -> None:
         ({"email": "nobody"}, "valid email"),
         ({"password": "password1"}, "too common"),
         ({"password": "short"}, "too short"),
+        ({"password": "aaaae\u0301e\u0301"}, "too short"),
+        ({"password": NEW["email"]}, "too similar to your e-mail"),
+        ({"email": "closed-4@account.invalid"}, "reaches you"),
+        ({"email": "x@\uff41ccount.invalid"}, "reaches you"),
         ({"locale": "Mars/Olympus"}, "Select a valid choice"),
     ],
 )

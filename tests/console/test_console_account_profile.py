@@ -1,19 +1,24 @@
 """The profile: its fields, sessions, tokens, and closing the account."""
 
+import re
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from doors import EMAIL, FIREFOX, is_in, sign_in
 from pytest_django import DjangoAssertNumQueries
 from support import PASSWORD, Account
 
-from thingscale.accounts import tasks
+from thingscale.accounts import actions, tasks
 from thingscale.accounts.credentials import credentials
 from thingscale.accounts.models import Session, Token, User
 from thingscale.devices.models import ActivationRule, Device, HeldMessage
+from thingscale.lib.errors import Refused
 from thingscale.streams import closing
 from thingscale.streams.actions import Points, store_points
 from thingscale.streams.models import Channel, DeletedChannel
@@ -172,6 +177,60 @@ def test_closing_takes_email_and_password(account: Account, signed_in: Any) -> N
     assert "exactly as it stands" in close(client, typed="x").text
     assert "not your password" in close(client, current="x").text
     assert is_in(client)
+
+
+def test_s2_an_account_closes_whatever_e_mails_others_have_taken(
+    account: Account, outsider: Account, signed_in: Any
+) -> None:
+    """S2: `account.invalid` was open to all, and the next closed account's e-mail could be guessed."""
+    User.objects.filter(pk=outsider.user.pk).update(email=f"closed-{account.user.pk}@account.invalid")
+    assert close(signed_in(account)).headers["Location"] == "/signin/"
+    closed = User.objects.get(pk=account.user.pk)
+    assert re.fullmatch(r"closed-[0-9a-f]{32}@account\.invalid", closed.email)
+    assert not Token.objects.filter(user=closed).exists()
+    data = {"email": "closed-1@account.invalid", "current": PASSWORD}
+    assert "reaches you" in signed_in(outsider).post("/profile/email/", data).text
+    assert "reaches you" in signed_in(outsider).post("/profile/", FIELDS | {"email1": data["email"]}).text
+
+
+def test_s2_accounts_closed_before_get_an_unguessable_e_mail(account: Account, outsider: Account) -> None:
+    guessable = f"closed-{account.user.pk}@account.invalid"
+    User.objects.filter(pk=account.user.pk).update(email=guessable, closed_at=timezone.now())
+    User.objects.filter(pk=outsider.user.pk).update(email="closed-9999@account.invalid")  # an open one
+    migration = import_module("thingscale.accounts.migrations.0004_closed_emails")
+    with connection.cursor() as cursor:
+        cursor.execute(migration.UNGUESSABLE)
+    found = {user.pk: user.email for user in User.objects.all()}
+    assert re.fullmatch(r"closed-[0-9a-f]{32}@account\.invalid", found[account.user.pk])
+    assert found[outsider.user.pk] == "closed-9999@account.invalid"
+
+
+def test_s2_nothing_comes_back_to_a_closed_account(account: Account) -> None:
+    """S2: what was under way in another process while it closed makes no token and no e-mail for it."""
+    under_way = User.objects.get(pk=account.user.pk)
+    actions.close_account(account.user)
+    with pytest.raises(Refused):
+        actions.rotate_token(under_way, "api")
+    with pytest.raises(ValidationError, match="closed"):
+        actions.change_email(under_way, "back@example.com")
+    assert not Token.objects.filter(user=under_way).exists()
+    assert User.objects.get(pk=account.user.pk).email.endswith("@account.invalid")
+
+
+@pytest.mark.parametrize("kind", ["api", "device"])
+def test_s1_a_leaked_token_is_replaced_without_an_overlap(
+    account: Account, signed_in: Any, kind: str
+) -> None:
+    """S1: the page says what an overlap means for a leak, and offers the rotation without one."""
+    client = signed_in(account)
+    assert f"/profile/tokens/{kind}/rotate/?leaked" in client.get("/profile/").text
+    page = client.get(f"/profile/tokens/{kind}/rotate/?leaked").text
+    assert re.search(r'<option value="0" selected>', page)
+    assert "If somebody else may have it" in page
+    client.post(f"/profile/tokens/{kind}/rotate/?leaked", {"overlap": "0"})
+    assert Token.objects.find(kind, getattr(account, f"{kind}_token")) is None
+    client.post(f"/profile/tokens/{kind}/rotate/", {"overlap": "24"})
+    assert "An older token opens as much" in client.get("/profile/").text
 
 
 def test_the_last_operator_stays(account: Account, outsider: Account, signed_in: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 from django_otp.models import ThrottlingMixin
@@ -14,7 +15,8 @@ from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from thingscale import invalidation
-from thingscale.accounts.models import Session, Token, User
+from thingscale.accounts.models import CLOSED_DOMAIN, Session, Token, User
+from thingscale.accounts.passwords import normalised
 from thingscale.lib import tokens
 from thingscale.lib.errors import Refused
 
@@ -28,13 +30,21 @@ def create_account(email: str, password: str, locale: str = "UTC", staff: bool =
     user = User(email=User.objects.normalize_email(email), email1=email, locale=locale)
     user.is_staff = user.is_superuser = staff
     user.rest_rate = settings.REST_RATE
-    validate_password(password, user)
+    check_new_password(user, password)
     user.set_password(password)
     user.full_clean()
     user.save()
     for kind in Token.Kind:
         _add_token(user, kind)
     return user
+
+
+def check_new_password(user: User, password: str) -> None:
+    """Raises ValidationError, of the field `password`, for one that is weak or too much like the account."""
+    try:
+        validate_password(normalised(password), user)
+    except ValidationError as error:
+        raise ValidationError({"password": error.messages}) from None
 
 
 def update_account(user: User, changes: dict[str, Any]) -> None:
@@ -44,6 +54,8 @@ def update_account(user: User, changes: dict[str, Any]) -> None:
 @transaction.atomic
 def change_email(user: User, email: str) -> None:
     """Of the sign-in. Raises ValidationError for a taken or malformed one."""
+    if User.objects.select_for_update().get(pk=user.pk).closed_at:
+        raise ValidationError("This account is closed.")
     user.email = User.objects.normalize_email(email)
     user.full_clean()
     user.save(update_fields=["email"])
@@ -66,7 +78,8 @@ def change_account(user: User, changes: dict[str, Any]) -> None:
 
 @transaction.atomic
 def change_password(user: User, password: str, keep: str | None = None) -> None:
-    """Every session of the user ends, but the one with the key `keep`."""
+    """Every session of the user ends, but the one with the key `keep`. Raises ValidationError."""
+    check_new_password(user, password)
     user.set_password(password)
     user.save(update_fields=["password"])
     end_sessions(user, keep)
@@ -95,9 +108,10 @@ def set_active(user: User, active: bool) -> None:
 def close_account(user: User) -> None:
     """For ever: nobody gets in any more, what says whose it was is gone, the e-mail is free again. A task
     purges the data."""
+    User.objects.select_for_update().get(pk=user.pk)  # so that no token is being made meanwhile
     Token.objects.filter(user=user).delete()
     _forget_second_factor(user)
-    user.email = f"closed-{user.pk}@account.invalid"
+    user.email = f"closed-{secrets.token_hex(16)}@{CLOSED_DOMAIN}"  # nobody can have taken it
     user.email1 = user.email2 = user.organization = user.user_alias = ""
     user.is_staff = user.is_superuser = False
     user.closed_at = timezone.now()
@@ -121,7 +135,8 @@ def rotate_token(user: User, kind: str, overlap: timedelta | None = None) -> Tok
     """A new token; the old one stays valid for the overlap, so that devices can be moved one by one."""
     if overlap is None:
         overlap = timedelta(hours=settings.TOKEN_OVERLAP_HOURS)
-    User.objects.select_for_update().get(pk=user.pk)
+    if User.objects.select_for_update().get(pk=user.pk).closed_at:
+        raise Refused("ACCOUNT_CLOSED", "This account is closed.")
     Token.objects.filter(user=user, kind=kind, expires_at=None).update(expires_at=timezone.now() + overlap)
     token = _add_token(user, kind)
     invalidation.announce("tokens", user.pk)

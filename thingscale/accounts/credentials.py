@@ -12,6 +12,26 @@ def credentials(user: User) -> dict[str, str]:
     return {"user_id": user.user_id} | shown
 
 
+def credentials_seen_by(bearer: Token) -> dict[str, str]:
+    """What a call with this API token is told: the token it came with, and no token that is newer than its
+    successor. A token is rotated because somebody else may have it; in its overlap it must not tell them the
+    next one. "" where there is no such device token any more."""
+    tokens = Token.objects.live().filter(user=bearer.user_id)
+    device = tokens.filter(kind=Token.Kind.DEVICE)
+    if bearer.expires_at is None:
+        device = device.filter(expires_at=None)
+    else:
+        newer = Token.objects.filter(user=bearer.user_id, kind=bearer.kind, pk__gt=bearer.pk)
+        successor = newer.order_by("pk").first() or bearer
+        device = device.filter(created_at__lt=successor.created_at)
+    seen = device.order_by("pk").last()
+    return {
+        "user_id": bearer.user.user_id,
+        "api_token": bearer.plain,
+        "device_token": seen.plain if seen else "",
+    }
+
+
 def render(user: User, as_json: bool) -> str:
     shown = credentials(user)
     return json.dumps(shown) if as_json else "\n".join(f"{name}: {value}" for name, value in shown.items())

@@ -6,13 +6,16 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Upper
 from django.utils import timezone
+from django.utils.encoding import punycode
 
+from thingscale.accounts.passwords import normalised, spellings
 from thingscale.accounts.querysets import SessionManager, TokenQuerySet, UserManager
 from thingscale.lib import tokens
 
@@ -24,12 +27,25 @@ def validate_zone(name: str) -> None:
         raise ValidationError("Give an IANA time zone such as Europe/Berlin.") from None
 
 
+CLOSED_DOMAIN = "account.invalid"  # of closed accounts' e-mails; `.invalid` is nobody's for ever (RFC 2606)
+
+
+def validate_email_domain(email: str) -> None:
+    """Keeps everybody out of the domain of closed accounts, in each of its spellings."""
+    try:
+        domain = punycode(email.rpartition("@")[2]).lower()
+    except UnicodeError:
+        return  # no e-mail, which another validator says
+    if domain == CLOSED_DOMAIN or domain.endswith(f".{CLOSED_DOMAIN}"):
+        raise ValidationError(f"Nobody has an e-mail at {CLOSED_DOMAIN}: give one that reaches you.")
+
+
 class User(AbstractBaseUser, PermissionsMixin):
     """Owns devices, channels, events, one API token and one device token."""
 
-    email = models.EmailField(unique=True)  # signs in with it
-    email1 = models.EmailField(blank=True)
-    email2 = models.EmailField(blank=True)
+    email = models.EmailField(unique=True, validators=[validate_email_domain])  # signs in with it
+    email1 = models.EmailField(blank=True, validators=[validate_email_domain])
+    email2 = models.EmailField(blank=True, validators=[validate_email_domain])
     organization = models.CharField(max_length=200, blank=True)
     locale = models.CharField(max_length=64, default="UTC", validators=[validate_zone])
     user_alias = models.CharField(max_length=200, blank=True)
@@ -53,6 +69,17 @@ class User(AbstractBaseUser, PermissionsMixin):
                 violation_error_message="An account has this e-mail already.",
             )
         ]
+
+    def set_password(self, raw_password: str | None) -> None:
+        super().set_password(None if raw_password is None else normalised(raw_password))
+        if raw_password and self._state.adding:
+            # Django does this for an e-mail that no account has: it takes as long as a wrong password.
+            for spelling in spellings(raw_password)[1:]:
+                make_password(spelling)
+
+    def check_password(self, raw_password: str | None) -> bool:
+        check = super().check_password
+        return any(check(spelling) for spelling in spellings(raw_password or ""))
 
     @property
     def user_id(self) -> str:

@@ -1,0 +1,68 @@
+"""What a password is: one text however it was typed, and nothing that stands on the account's own page."""
+
+import re
+import unicodedata
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING
+
+from django.core.exceptions import ValidationError
+
+if TYPE_CHECKING:
+    from thingscale.accounts.models import User
+
+MAX_SIMILARITY = 0.7  # as Django's own validator has it
+SHORTEST_PART = 4  # "com" and "the" are in many a good password
+
+
+def normalised(password: str) -> str:
+    """A Mac types `ü` as u and a combining mark, Windows as one character: NFKC makes them the same."""
+    return unicodedata.normalize("NFKC", password)
+
+
+def spellings(password: str) -> list[str]:
+    """Under which a stored hash may open: those made before passwords were normalised are of the text as it
+    was typed, on any keyboard. One for a password in ASCII."""
+    forms = [unicodedata.normalize(form, password) for form in ("NFKC", "NFC", "NFD")]
+    return list(dict.fromkeys([forms[0], password, *forms[1:]]))
+
+
+class UnlikeTheAccount:
+    """Refuses the e-mail, the organization and the name, parts of them, and what is almost the same."""
+
+    def validate(self, password: str, user: "User | None" = None) -> None:
+        if user is None:
+            return
+        facts = {
+            "e-mail": [user.email, user.email.partition("@")[0], user.email1, user.email2],
+            "organization": [user.organization],
+            "name": [user.user_alias],
+            "user id": [user.user_id] if user.pk else [],
+        }
+        for name, texts in facts.items():
+            if any(_similar(password, part) for text in texts for part in _parts(text)):
+                raise ValidationError(
+                    f"This password is too similar to your {name}: choose another.", code="too_similar"
+                )
+
+    def get_help_text(self) -> str:
+        return "Not your e-mail, your organization or your name."
+
+
+def _parts(text: str) -> set[str]:
+    return {part for part in {text, *re.split(r"[\W_]+", text)} if len(part) >= SHORTEST_PART}
+
+
+def _similar(password: str, part: str) -> bool:
+    password, part = (normalised(text).casefold() for text in (password, part))
+    # With letters and digits alone, too: "Ada-Lovelace!" is "ada.lovelace".
+    bare_password, bare_part = (re.sub(r"[\W_]+", "", text) for text in (password, part))
+    pairs = [(password, part), (bare_password, bare_part)]
+    return any(left and right and _ratio(left, right) >= MAX_SIMILARITY for left, right in pairs)
+
+
+def _ratio(left: str, right: str) -> float:
+    """Of lengths that differ too much it can't be high, and long ones would take long to compare."""
+    shorter, longer = sorted((len(left), len(right)))
+    if 2 * shorter / (shorter + longer) < MAX_SIMILARITY:
+        return 0.0
+    return SequenceMatcher(a=left, b=right).quick_ratio()
