@@ -19,7 +19,8 @@ from load import PAYLOAD
 
 from ingest.service import connect
 from thingscale.lib.clock import now_us
-from thingscale.streams import at_once, journal, writer
+from thingscale.streams import at_once, writer
+from thingscale.streams.exactly_once import commit_log
 from thingscale.streams.models import Channel
 
 SIZES = (1, 30, 200, 1000)
@@ -32,12 +33,12 @@ class Writer:
         self._connection = connection
         self._own = uuid.uuid4()
         self._number = 0
-        journal.enter(connection, self._own)
+        commit_log.enter(connection, self._own)
 
     def in_steps(self, rows: list[writer.Row]) -> None:
         self._number += 1
         with self._connection.transaction(), self._connection.cursor() as cursor:
-            journal.mark(cursor, self._own, self._number)
+            commit_log.mark(cursor, self._own, self._number)
             writer.write(cursor, rows)
 
     def in_one_statement(self, rows: list[writer.Row]) -> None:

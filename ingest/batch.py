@@ -13,7 +13,7 @@ from thingscale.devices import writer as devices
 from thingscale.devices.models import RejectedMessage
 from thingscale.lib.clock import from_us
 from thingscale.streams import writer as streams
-from thingscale.streams.recent import RECENT
+from thingscale.streams.exactly_once.window import WINDOW
 from thingscale.watch import Told
 
 _new = tuple.__new__  # a NamedTuple's own constructor takes twice as long
@@ -37,7 +37,7 @@ class Batch:
         self.first_contacts: list[int] = []  # primary keys of the devices created
         self._router = router
         self._generation = router.generation
-        self._recent = RECENT.since()  # also of a batch that does not need it: the clock is to be watched
+        self._recent = WINDOW.since()  # also of a batch that does not need it: the clock is to be watched
         self._learned: dict[DeviceKey, Route] = {}
         self._tags: dict[TagKey, int] = {}
         self._first_contact: set[DeviceKey] = set()

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import orjson
-import xxhash
 
 from ingest.decode import MAX_PAYLOAD
 from ingest.message import Kind, Outcome, RawMessage, Reason
@@ -14,6 +13,7 @@ from ingest.pace import Pace
 from thingscale.lib.clock import now_us
 from thingscale.lib.names import bad_device_id, bad_tag
 from thingscale.lib.rates import Rate
+from thingscale.streams.exactly_once import keys
 
 KINDS = {"/post_v2": Kind.JSON, "/post_v1": Kind.FORM, "/post": Kind.FORM}
 SOURCES = {kind: f"http {kind.value}" for kind in KINDS.values()}
@@ -102,7 +102,8 @@ def message(path: str, user: int, headers: Headers, body: bytes) -> RawMessage:
     tag = None
     if kind is Kind.JSON and not refused:
         tag, refused = _tag(headers)
-    dedupe = _idempotency(user, device_id, headers)
+    key = headers.get(b"idempotency-key")
+    dedupe = keys.of_http(user, device_id, key) if key else None
     return RawMessage(
         user, device_id, tag, kind, body, now_us(), dedupe, dedupe is not None, refused, SOURCES[kind]
     )
@@ -132,17 +133,3 @@ def _tag(headers: Headers) -> tuple[str | None, Reason | None]:
     if not tag:
         return None, None
     return (None, Reason.BAD_PARAMETER) if bad_tag(tag) else (tag, None)
-
-
-def _idempotency(user: int, device_id: str, headers: Headers) -> int | None:
-    """A device may count its keys from 1, as others do whose data go into the same channel."""
-    key = headers.get(b"idempotency-key")
-    return dedupe_key(b"%d http" % user, device_id.encode(), key) if key else None
-
-
-def dedupe_key(*parts: bytes) -> int:
-    """A hash, the same in every process; negative, which has an index (decision 0020)."""
-    digest = xxhash.xxh3_64()
-    for part in parts:
-        digest.update(len(part).to_bytes(4, "big") + part)
-    return ~(digest.intdigest() >> 1)

@@ -25,7 +25,8 @@ from ingest.decode import Undecodable, decode
 from ingest.message import Outcome, RawMessage, Reason, Status
 from ingest.metrics import Metrics
 from ingest.router import Router
-from thingscale.streams import at_once, journal, repeats
+from thingscale.streams import at_once
+from thingscale.streams.exactly_once import commit_log, redeliveries
 from thingscale.streams.writer import Partitions
 
 log = logging.getLogger(__name__)
@@ -148,7 +149,7 @@ class Pipeline(Bounded):
         self._give_up = threading.Event()
         self._writer = uuid.uuid4()
         self._sequence = 0
-        self._elsewhere = repeats.Elsewhere(self._writer)
+        self._redeliveries = redeliveries.Redeliveries(self._writer)
         self._partitions = Partitions()
         self._activity = Activity()
         self._connection: psycopg.Connection | None = None
@@ -259,7 +260,7 @@ class Pipeline(Bounded):
                 self._partitions = Partitions()  # one may have been dropped meanwhile
                 doubts += 1
                 continue
-            except journal.Forgotten:
+            except commit_log.Forgotten:
                 self._disconnect()  # and connect again, which reads what was announced meanwhile
                 continue
             except psycopg.Error as error:
@@ -276,7 +277,7 @@ class Pipeline(Bounded):
         batch = Batch(items, self._router)
         self._partitions.ensure(connection, list(map(_RECEIVED_AT, map(_RAW, items))))
         if again := batch.repeats:
-            repeats.announce(connection, self._writer, again)
+            redeliveries.announce(connection, self._writer, again)
         self._sequence += 1
         doubtful: dict[int, int | None] = {}
         try:
@@ -288,7 +289,7 @@ class Pipeline(Bounded):
         except (psycopg.OperationalError, psycopg.InterfaceError):
             if not self._was_committed():
                 raise
-        self._elsewhere.settled(doubtful.values())
+        self._redeliveries.settled(doubtful.values())
         batch.learn()
         self._activity.note(batch)
         if batch.first_contacts:
@@ -298,16 +299,16 @@ class Pipeline(Bounded):
 
     def _write_at_once(self, connection: psycopg.Connection, batch: Batch) -> bool:
         """False, with nothing written, for a batch that this is not for."""
-        if not batch.simple or self._elsewhere.times or not at_once.fits(batch.rows):
+        if not batch.simple or self._redeliveries.times or not at_once.fits(batch.rows):
             return False
-        return at_once.write(connection, batch.rows, self._writer, self._sequence, self._elsewhere.seen)
+        return at_once.write(connection, batch.rows, self._writer, self._sequence, self._redeliveries.seen)
 
     def _marked(self, cursor: psycopg.Cursor, items: Sequence[Item]) -> dict[int, int | None]:
         """First in the transaction of a batch. Places and dedupe keys of what another process has got again,
         as nothing in it says."""
-        announced = journal.mark(cursor, self._writer, self._sequence)
-        self._elsewhere.catch_up(cursor, announced)
-        times = self._elsewhere.times
+        announced = commit_log.mark(cursor, self._writer, self._sequence)
+        self._redeliveries.catch_up(cursor, announced)
+        times = self._redeliveries.times
         return {
             place: raw.dedupe
             for place, (raw, _, _) in enumerate(items if times else ())
@@ -333,7 +334,7 @@ class Pipeline(Bounded):
                 break
             self._disconnect()
             try:
-                return journal.committed(self._connected(), self._writer, self._sequence)
+                return commit_log.committed(self._connected(), self._writer, self._sequence)
             except psycopg.Error:
                 continue
         return False
@@ -342,7 +343,7 @@ class Pipeline(Bounded):
         if self._connection is None:
             connection = self._connect()
             try:
-                self._elsewhere.enter(connection)
+                self._redeliveries.enter(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -354,7 +355,7 @@ class Pipeline(Bounded):
             return
         try:
             if forget:
-                journal.forget(self._connection, self._writer)
+                commit_log.forget(self._connection, self._writer)
             self._connection.close()
         except psycopg.Error:
             log.debug("The connection was gone already")

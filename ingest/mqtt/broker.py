@@ -16,7 +16,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import xxhash
 from django.conf import settings
 from django.db import Error
 
@@ -29,6 +28,7 @@ from ingest.pipeline import Completion, QueueFull, run_all
 from ingest.service import Ingest
 from thingscale import mqtt
 from thingscale.lib.clock import now_us
+from thingscale.streams.exactly_once import keys
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class BrokerWorker:
         self._loop = asyncio.get_running_loop()
         self._address: mqtt.Address = settings.MQTT5_UPSTREAM
         self._group = group
-        self._seed = xxhash.xxh3_64_intdigest(client_id.encode())
+        self._seed = keys.client_seed(client_id)
         self.ingest = Ingest(self._dispatch)
         self._lookups = ThreadPoolExecutor(2, thread_name_prefix="grants")
         self._unsent: list[tuple[RawMessage, Publish, Any]] = []  # and the connection it came on
@@ -164,7 +164,7 @@ class BrokerWorker:
         self, grant: Grant, publish: Publish, rest: str, target: topics.Target, received_at: int
     ) -> RawMessage:
         assert target.kind is not None
-        key = b"%s\0%d\0%s" % (publish.topic.encode(), publish.packet_id, publish.payload)
+        key = keys.packet_parts(publish.topic.encode(), publish.packet_id, publish.payload)
         return RawMessage(
             grant.user,
             target.device_id,
@@ -172,7 +172,7 @@ class BrokerWorker:
             target.kind,
             publish.payload,
             received_at,
-            xxhash.xxh3_64_intdigest(key, self._seed) >> 1 if publish.qos else None,
+            keys.of_packet(key, self._seed) if publish.qos else None,
             publish.dup,
             target.refused,
             rest[:200] if target.refused else "",

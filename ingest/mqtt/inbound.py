@@ -5,8 +5,6 @@ import struct
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import xxhash
-
 from ingest import topics
 from ingest.message import STORED, Kind, Outcome, RawMessage, Reason, Status
 from ingest.mqtt.codec import decode_publish, encode_ack
@@ -23,6 +21,7 @@ from ingest.mqtt.packets import (
 )
 from ingest.mqtt.properties import Property
 from thingscale.lib.clock import now_us
+from thingscale.streams.exactly_once import keys
 
 if TYPE_CHECKING:
     from ingest.mqtt.session import Session
@@ -97,12 +96,6 @@ class Chunk:
         self.inbound.committed(self, outcomes)
 
 
-def _key(topic: bytes, packet_id: int, payload: bytes) -> bytes:
-    """What tells a packet of MQTT 5 from others: a topic alias and other properties may change when it is
-    sent again. In MQTT 3 it is the packet's body."""
-    return b"%s\0%d\0%s" % (topic, packet_id, payload)
-
-
 def share_out(chunks: list[Chunk], outcomes: list[Outcome]) -> None:
     """To chunks that were submitted together."""
     start = 0
@@ -144,7 +137,7 @@ class Inbound:
             packet_id = body[end] << 8 | body[end + 1]
             if packet_id:
                 payload = body[start:]
-                key = body if version != V5 else _key(body[2:end], packet_id, payload)
+                key = body if version != V5 else keys.packet_parts(body[2:end], packet_id, payload)
                 qos, dup = flags
                 self._take(_new(Sent, (aim, qos, False, packet_id)), dup, payload, key)
                 return
@@ -159,14 +152,14 @@ class Inbound:
         if target.kind is None or (retain and not payload and not target.refused):
             self._pass_on(publish, aim)
             return
-        key = body if self._session.version != V5 else _key(topic.encode(), packet_id, payload)
+        key = body if self._session.version != V5 else keys.packet_parts(topic.encode(), packet_id, payload)
         self._take(Sent(aim, qos, retain, packet_id), dup, payload, key)
 
     def _take(self, sent: Sent, dup: bool, payload: bytes, key: bytes) -> None:
         aim, qos, _, packet_id = sent
         if qos == 2 and self._seen(packet_id):
             return
-        dedupe = xxhash.xxh3_64_intdigest(key, self.seed) >> 1 if qos else None
+        dedupe = keys.of_packet(key, self.seed) if qos else None
         kind, device_id, tag, refused = aim.target
         source = aim.rest[:200] if refused else ""
         now, since = now_us(), self._connected_at

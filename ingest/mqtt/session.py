@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-import xxhash
 from django.conf import settings
 
 from ingest.grants import Grant
@@ -40,6 +39,7 @@ from ingest.mqtt.packets import (
 )
 from ingest.mqtt.properties import Property
 from thingscale.devices.presence import ClientKey
+from thingscale.streams.exactly_once.keys import client_seed
 
 if TYPE_CHECKING:
     from ingest.mqtt.gateway import Gateway
@@ -338,7 +338,7 @@ class Session:
         self.client_id = packet.client_id or f"auto-{secrets.token_hex(8)}"
         # Who sends no client id is the same client after a reconnect, for all we can know.
         identity = f"{self.key[0]}:{packet.client_id}"
-        self.inbound.seed = xxhash.xxh3_64_intdigest(identity.encode())
+        self.inbound.seed = client_seed(identity)
         self._read_options(packet)
         if self.durable and not self.gateway.durable.has_room(self.key):
             log.info("A durable session of %s was refused: see THINGSCALE_DURABLE_SESSIONS", self.user_id)

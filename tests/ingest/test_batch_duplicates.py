@@ -12,7 +12,7 @@ from support import Account
 from ingest.message import RawMessage
 from ingest.service import connect
 from thingscale.lib.clock import now_us
-from thingscale.streams import journal
+from thingscale.streams.exactly_once import commit_log
 
 
 @pytest.fixture
@@ -101,6 +101,6 @@ def test_the_journal_says_which_batch_was_committed(make_feed: Callable[..., Fee
     feed(message(known, "2"))
     writer = ask("SELECT writer FROM streams_journal")
     with connect() as reader:
-        assert [journal.committed(reader, writer, batch) for batch in (1, 2, 3)] == [True, True, False]
+        assert [commit_log.committed(reader, writer, batch) for batch in (1, 2, 3)] == [True, True, False]
     feed.stop()
     assert ask("SELECT count(*) FROM streams_journal") == 0

@@ -27,8 +27,8 @@ from support import Account
 
 from ingest.message import Outcome, RawMessage, Reason
 from ingest.service import connect
-from thingscale.streams import repeats
 from thingscale.streams.actions import configure_device
+from thingscale.streams.exactly_once import redeliveries
 from thingscale.streams.tasks import drop_expired
 
 Feeder = Callable[..., Feed]
@@ -79,7 +79,7 @@ def busy(feed: Feed, account: Account) -> Iterator[None]:
 def announce(*keys: int) -> None:
     """As a process does that dies right after it."""
     with connect() as connection:
-        repeats.announce(connection, uuid.uuid4(), keys)
+        redeliveries.announce(connection, uuid.uuid4(), keys)
 
 
 @pytest.mark.parametrize("tag", [None, "new"])
@@ -190,19 +190,19 @@ def test_after_an_hour_it_is_forgotten(both: tuple[Feed, Feed], known: Account, 
     drop_expired()
     assert ask("SELECT count(*) FROM streams_repeated") == 0
     assert first(sent(known)) == [STORED]
-    assert first.pipeline._elsewhere.times == {}
+    assert first.pipeline._redeliveries.times == {}
 
 
 def test_the_oldest_of_too_many_are_forgotten(
     both: tuple[Feed, Feed], known: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repeats, "MOST", 10)
+    monkeypatch.setattr(redeliveries, "MOST", 10)
     first, _ = both
     for start in range(0, 40, 4):
         announce(*range(start, start + 4))
         first(message(known, "2"))
-        assert len(first.pipeline._elsewhere.times) <= 10
-    assert 39 in first.pipeline._elsewhere.times
+        assert len(first.pipeline._redeliveries.times) <= 10
+    assert 39 in first.pipeline._redeliveries.times
 
 
 def test_a_post_with_a_key_is_not_announced(both: tuple[Feed, Feed], known: Account) -> None:

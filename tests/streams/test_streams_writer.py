@@ -13,8 +13,9 @@ from support import Account
 
 from ingest.service import connect
 from thingscale.lib.clock import from_us, now_us, to_us
-from thingscale.streams import at_once, journal, stale, writer
+from thingscale.streams import at_once, stale, writer
 from thingscale.streams.at_once import MOST, MOST_BYTES
+from thingscale.streams.exactly_once import commit_log
 from thingscale.streams.models import Journal, Latest
 from thingscale.streams.writer import Row
 
@@ -41,7 +42,7 @@ def in_steps(raw: psycopg.Connection, rows: Sequence[Row]) -> None:
 def in_one_statement(raw: psycopg.Connection, rows: Sequence[Row]) -> None:
     assert at_once.fits(rows)
     own = uuid4()
-    journal.enter(raw, own)
+    commit_log.enter(raw, own)
     assert at_once.write(raw, rows, own, 1, 0)
 
 
@@ -123,22 +124,22 @@ def test_what_fits_into_one_statement() -> None:
 
 def test_nothing_at_once_while_an_announcement_is_unread(raw: psycopg.Connection, account: Account) -> None:
     own, rows = uuid4(), [Row(account.channel().pk, now_us(), 1, None, b"1", None)]
-    journal.enter(raw, own)
+    commit_log.enter(raw, own)
     assert at_once.write(raw, rows, own, 1, 0)
     raw.execute("UPDATE streams_journal SET repeats = 5 WHERE writer = %s", [own])
     assert not at_once.write(raw, rows, own, 2, 4)
-    assert [journal.committed(raw, own, batch) for batch in (1, 2)] == [True, False]
+    assert [commit_log.committed(raw, own, batch) for batch in (1, 2)] == [True, False]
     assert not at_once.write(raw, rows, own, 2, 5)  # given up
     assert Latest.objects.get().count == 1
     assert at_once.write(raw, rows, own, 3, 5)
-    assert journal.committed(raw, own, 3)
+    assert commit_log.committed(raw, own, 3)
     assert not at_once.write(raw, rows, own, 2, 5)  # too late
     assert Latest.objects.get().count == 2
 
 
 def test_an_announcement_that_a_statement_waits_for(raw: psycopg.Connection, account: Account) -> None:
     own, rows = uuid4(), [Row(account.channel().pk, now_us(), 1, None, b"1", None)]
-    journal.enter(raw, own)
+    commit_log.enter(raw, own)
     with ThreadPoolExecutor(1) as thread, connect() as other:
         with other.transaction():
             other.execute("UPDATE streams_journal SET repeats = 5 WHERE writer = %s", [own])

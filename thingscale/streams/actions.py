@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from hashlib import blake2b
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -22,8 +21,9 @@ from thingscale.lib.clock import from_us, to_us
 from thingscale.lib.errors import Refused
 from thingscale.lib.table import Row
 from thingscale.streams import rollups, sheet, writer
+from thingscale.streams.exactly_once import keys
+from thingscale.streams.exactly_once.window import WINDOW
 from thingscale.streams.models import Channel, DeletedChannel, DeletedTag, Tag
-from thingscale.streams.recent import RECENT
 from thingscale.streams.sheet import Fault, Report, Wanted
 from thingscale.watch import PAGES, Told
 
@@ -287,7 +287,7 @@ def store_points(channel: Channel, points: Points, key: str | None = None) -> in
     """All or nothing; returns how many. Raises django.db.DataError for a value that jsonb does not accept.
 
     What was stored under the same key before is not stored again: the answer is how many it was."""
-    dedupe = None if key is None else _dedupe_key(channel, key)
+    dedupe = None if key is None else keys.of_rest(channel.pk, key)
     if dedupe is not None and (before := _stored_before(channel, points, dedupe)):
         return before
     if points.times:
@@ -329,16 +329,10 @@ def _rows(channel: int, points: Points, dedupe: int | None) -> list[writer.Row]:
     ]
 
 
-def _dedupe_key(channel: Channel, key: str) -> int:
-    """Negative, which has an index (decision 0020)."""
-    digest = blake2b(f"rest {channel.pk} {key}".encode(), digest_size=8).digest()
-    return ~(int.from_bytes(digest) >> 1)
-
-
 def _stored_before(channel: Channel, points: Points, dedupe: int) -> int:
     """How many datapoints have this key, among the recent ones and those of the times sent. Whoever sends the
     same key at the same moment waits here for the other's commit."""
-    since = from_us(RECENT.since())
+    since = from_us(WINDOW.since())
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [dedupe])
         cursor.execute(

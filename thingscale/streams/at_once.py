@@ -1,7 +1,7 @@
 """A small batch of datapoints in one statement, which is a transaction by itself.
 
-BEGIN, the journal's mark, COPY, newest values and COMMIT are six round trips: for a few datapoints these cost
-several times what storing them does.
+BEGIN, the commit log's mark, COPY, newest values and COMMIT are six round trips: for a few datapoints these
+cost several times what storing them does.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def fits(rows: Sequence[Row]) -> bool:
 
 
 def write(connection: psycopg.Connection, rows: Sequence[Row], writer: UUID, batch: int, seen: int) -> bool:
-    """As journal.mark() and writer.write() in a transaction. False, with nothing stored and the batch not
+    """As commit_log.mark() and writer.write() in a transaction. False, with nothing stored and the batch not
     marked, if there is an announcement that this writer has not seen, or no journal row of it."""
     ordered = sorted(rows, key=itemgetter(0, 1))
     channels, times, devices, tags, values, dedupes = zip(*ordered, strict=True)

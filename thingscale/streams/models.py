@@ -72,7 +72,7 @@ class DeletedTag(models.Model):
 
 
 class Journal(models.Model):
-    """See journal.py."""
+    """See exactly_once/commit_log.py."""
 
     writer = models.UUIDField(primary_key=True)
     batch = models.BigIntegerField()
@@ -81,7 +81,7 @@ class Journal(models.Model):
 
 
 class Repeated(models.Model):
-    """Dedupe keys of messages that were sent again; see repeats.py."""
+    """Dedupe keys of messages that were sent again; see exactly_once/redeliveries.py."""
 
     writer = models.UUIDField()
     at = models.DateTimeField(db_default=Now())

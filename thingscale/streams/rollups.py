@@ -19,7 +19,8 @@ from django.utils import timezone
 
 from thingscale import upkeep
 from thingscale.lib.clock import MICROSECOND
-from thingscale.streams import journal, queries, stale
+from thingscale.streams import queries, stale
+from thingscale.streams.exactly_once import commit_log
 from thingscale.streams.models import RolledUntil, Rollup, StaleHour
 
 HOUR = timedelta(hours=1)
@@ -97,7 +98,7 @@ def advance() -> None:
     connection.ensure_connection()
     raw: psycopg.Connection = connection.connection
     until = hour_of(timezone.now() - SETTLED)
-    journal.wait_for_others(raw)
+    commit_log.wait_for_others(raw)
     with transaction.atomic(), connection.cursor() as cursor:
         _lock_out()
         known = RolledUntil.objects.first()

@@ -4,7 +4,8 @@ from fnmatch import fnmatchcase
 
 from thingscale.celery import Upkeep, app
 from thingscale.devices.models import ActivationRule, Device
-from thingscale.streams import actions, closing, journal, repeats, retention, rollups
+from thingscale.streams import actions, closing, retention, rollups
+from thingscale.streams.exactly_once import commit_log, redeliveries
 
 
 @app.task(name="streams.make_partitions", base=Upkeep)
@@ -16,8 +17,8 @@ def make_partitions() -> None:
 def drop_expired() -> None:
     retention.drop_expired()
     retention.drop_empty_partitions()
-    repeats.forget_old()
-    journal.forget_old()
+    redeliveries.forget_old()
+    commit_log.forget_old()
 
 
 @app.task(name="streams.purge_deleted_channels", base=Upkeep)

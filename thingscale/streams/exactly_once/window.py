@@ -16,7 +16,7 @@ DRIFT = 1_000_000  # microseconds; a larger change of the clock is a step
 FARTHEST = 86_400 * 1_000_000  # a clock that was off by more, as after a start without one, is not followed
 
 
-class Recent:
+class Window:
     """Each process has one, which is to be asked often: steps between two looks are seen as their sum."""
 
     def __init__(self) -> None:
@@ -42,4 +42,4 @@ def _steady_us() -> int:
     return time.monotonic_ns() // 1000
 
 
-RECENT = Recent()
+WINDOW = Window()

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from ingest.service import connect
-from thingscale.streams import journal
+from thingscale.streams.exactly_once import commit_log
 from thingscale.streams.models import Journal
 from thingscale.streams.tasks import drop_expired
 
@@ -25,7 +25,7 @@ def raw() -> Iterator[psycopg.Connection]:
 def entered(raw: psycopg.Connection, days: int) -> UUID:
     """A writer that stored something so long ago."""
     writer = uuid4()
-    journal.enter(raw, writer)
+    commit_log.enter(raw, writer)
     raw.execute(AGE, [days, writer])
     return writer
 
@@ -56,12 +56,12 @@ def test_a_row_that_is_locked_is_left_for_the_next_time(raw: psycopg.Connection)
 def test_a_batch_keeps_the_row_of_its_writer(raw: psycopg.Connection) -> None:
     writer = entered(raw, 8)
     with raw.cursor() as cursor:
-        journal.mark(cursor, writer, 1)
+        commit_log.mark(cursor, writer, 1)
     drop_expired()
-    assert journal.committed(raw, writer, 1)
+    assert commit_log.committed(raw, writer, 1)
 
 
 def test_whose_row_is_gone_can_not_mark_it(raw: psycopg.Connection) -> None:
-    with raw.cursor() as cursor, pytest.raises(journal.Forgotten):
-        journal.mark(cursor, uuid4(), 1)
+    with raw.cursor() as cursor, pytest.raises(commit_log.Forgotten):
+        commit_log.mark(cursor, uuid4(), 1)
     assert writers() == set()

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import pytest
 from pytest_django import Settings
 
-from thingscale.streams import recent
-from thingscale.streams.recent import Recent
+from thingscale.streams.exactly_once import window
+from thingscale.streams.exactly_once.window import Window
 
 HOUR = 3600
 START = 1_800_000_000
@@ -28,58 +28,58 @@ class Machine:
 def machine(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Machine:
     settings.DEDUPE_SECONDS = HOUR
     machine = Machine()
-    monkeypatch.setattr(recent, "now_us", lambda: int(machine.wall * 1_000_000))
-    monkeypatch.setattr(recent, "_steady_us", lambda: int(machine.steady * 1_000_000))
+    monkeypatch.setattr(window, "now_us", lambda: int(machine.wall * 1_000_000))
+    monkeypatch.setattr(window, "_steady_us", lambda: int(machine.steady * 1_000_000))
     return machine
 
 
-def since(recent: Recent) -> float:
+def since(window: Window) -> float:
     """Seconds from START."""
-    return recent.since() / 1_000_000 - START
+    return window.since() / 1_000_000 - START
 
 
 def test_a_clock_that_just_runs(machine: Machine) -> None:
-    recent = Recent()
+    watching = Window()
     machine.passes(10)
-    assert since(recent) == 10 - HOUR
+    assert since(watching) == 10 - HOUR
 
 
 def test_forward(machine: Machine) -> None:
-    recent = Recent()
+    watching = Window()
     machine.wall += HOUR
-    assert since(recent) == -HOUR
+    assert since(watching) == -HOUR
     machine.passes(HOUR / 2)
-    assert since(recent) == -HOUR / 2, "what came just before the step is still in reach"
+    assert since(watching) == -HOUR / 2, "what came just before the step is still in reach"
     machine.passes(HOUR / 2 + 1)
-    assert since(recent) == HOUR + 1, "an hour later it no longer matters"
+    assert since(watching) == HOUR + 1, "an hour later it no longer matters"
 
 
 def test_back(machine: Machine) -> None:
-    recent = Recent()
+    watching = Window()
     machine.wall -= HOUR
-    assert since(recent) == -2 * HOUR
+    assert since(watching) == -2 * HOUR
 
 
 def test_back_and_forward(machine: Machine) -> None:
-    recent = Recent()
+    watching = Window()
     machine.wall -= HOUR
-    recent.since()
+    watching.since()
     machine.passes(60)
     machine.wall += HOUR
-    assert since(recent) == 60 - 2 * HOUR, "what came at the wrong time is in reach"
+    assert since(watching) == 60 - 2 * HOUR, "what came at the wrong time is in reach"
 
 
 def test_a_clock_that_was_not_set_at_all(machine: Machine) -> None:
     machine.wall = 0
-    recent = Recent()
+    watching = Window()
     machine.wall = START
-    assert since(recent) == -HOUR, "not all datapoints since 1970"
+    assert since(watching) == -HOUR, "not all datapoints since 1970"
 
 
 def test_drift_is_no_step(machine: Machine) -> None:
-    recent = Recent()
+    watching = Window()
     for _ in range(1000):
         machine.passes(10)
         machine.wall += 0.001
-        recent.since()
-    assert abs(since(recent) - 10_000 + HOUR) < 3
+        watching.since()
+    assert abs(since(watching) - 10_000 + HOUR) < 3

@@ -30,7 +30,7 @@ def enter(connection: psycopg.Connection, writer: UUID) -> None:
 
 
 def mark(cursor: psycopg.Cursor, writer: UUID, batch: int) -> int:
-    """Returns the last announcement of repeats.py to this writer."""
+    """Returns the last announcement of redeliveries.py to this writer."""
     cursor.execute(
         "UPDATE streams_journal SET batch = %s, at = now() WHERE writer = %s RETURNING repeats",
         [batch, writer],

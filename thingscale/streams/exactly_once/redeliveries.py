@@ -15,7 +15,7 @@ import psycopg
 from django.conf import settings
 from django.utils import timezone
 
-from thingscale.streams import journal
+from thingscale.streams.exactly_once import commit_log
 from thingscale.streams.models import Repeated
 
 MOST = 100_000  # keys that a process remembers, at least the newest half of them: 10 MB
@@ -36,7 +36,7 @@ def announce(connection: psycopg.Connection, writer: UUID, keys: Sequence[int]) 
     """To all other processes, waiting for the batches that they are writing now. In a transaction of its own:
     whoever kept these locks while writing would meet the others' batches in a deadlock."""
     with connection.transaction(), connection.cursor() as cursor:
-        journal.lock_all(cursor)  # from here on, announcements are made one after the other: ids in order
+        commit_log.lock_all(cursor)  # from here on, announcements are made one after the other: ids in order
         cursor.execute(
             """WITH r AS (INSERT INTO streams_repeated (writer, keys) VALUES (%s, %s) RETURNING id)
             UPDATE streams_journal j SET repeats = r.id FROM r WHERE j.writer <> %s""",
@@ -49,7 +49,7 @@ def forget_old() -> None:
     Repeated.objects.filter(at__lt=old).delete()
 
 
-class Elsewhere:
+class Redeliveries:
     """What a process knows of the repetitions that others got: `times` has their keys, and when they were
     announced, as its own monotonic clock would have shown it. What came here on a connection that began
     before that may be the same message."""
@@ -63,7 +63,7 @@ class Elsewhere:
 
     def enter(self, connection: psycopg.Connection) -> None:
         """On each new connection: from now on others announce to us; what they have announced is read."""
-        journal.enter(connection, self._writer)
+        commit_log.enter(connection, self._writer)
         with connection.transaction(), connection.cursor() as cursor:
             cursor.execute("LOCK TABLE streams_repeated IN SHARE MODE")  # waits for who did not see our row
             cursor.execute(_BEFORE, [time.monotonic() - self._began])
