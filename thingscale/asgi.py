@@ -1,5 +1,5 @@
-"""One server, one port: the HTTP connector as raw ASGI, live values through Channels, everything else through
-Django's WSGI handler.
+"""One server, one port: the HTTP connector, health and static files as raw ASGI, live values through
+Channels, everything else through Django's WSGI handler.
 
 Django's own ASGI handler is 8 to 15 times slower than its WSGI handler (docs/decisions/0003-asgi.md).
 """
@@ -11,15 +11,20 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
 django.setup()
 
+from django.conf import settings  # noqa: E402
+
 from ingest import http  # noqa: E402
 from ingest.asgi import Connector, Receive, Scope, Send  # noqa: E402
 from thingscale.lib.collecting import settle  # noqa: E402
 from thingscale.live import routing  # noqa: E402
+from thingscale.web import health, static_files  # noqa: E402
 from thingscale.web.wsgi_threads import WSGIThreads  # noqa: E402
 from thingscale.wsgi import application as wsgi  # noqa: E402
 
 _django = WSGIThreads(wsgi)
 _connector = Connector()
+_health = health.Health()
+_static_files = static_files.StaticFiles()
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -28,6 +33,10 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
             await _lifespan(receive, send)
         case "http" if http.kind_of(scope["path"]):
             await _connector(scope, receive, send)
+        case "http" if scope["path"] in health.PATHS:
+            await _health(scope, receive, send)
+        case "http" if scope["path"].startswith(settings.STATIC_URL):
+            await _static_files(scope, receive, send)
         case "http":
             await _django(scope, receive, send)
         case "websocket" if scope["path"] == routing.PATH:
@@ -39,6 +48,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 async def _lifespan(receive: Receive, send: Send) -> None:
     await receive()
     _connector.start()
+    static_files.version()  # reads them all, once
     settle()
     await send({"type": "lifespan.startup.complete"})
     await receive()

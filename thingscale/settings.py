@@ -60,7 +60,6 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -151,15 +150,17 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.sender("THINGSCALE_EMAIL_FROM", "ThingSc
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
-STATIC_URL = "static/"
+STATIC_URL = "/static/"
 NODE_MODULES = BASE_DIR / "node_modules"
 STATICFILES_DIRS = [
     BASE_DIR / "static",
     ("vendor/htmx", NODE_MODULES / "htmx.org" / "dist"),
     ("vendor/uplot", NODE_MODULES / "uplot" / "dist"),
 ]
-WHITENOISE_USE_FINDERS = True  # straight from the packages: there is no collectstatic to forget
-WHITENOISE_AUTOREFRESH = False
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "thingscale.web.static_files.VersionedStorage"},
+}
 
 BIND = env.text("THINGSCALE_BIND", "127.0.0.1")
 MQTT_PORT = env.integer("THINGSCALE_MQTT_PORT", 1883, 0, 65535)

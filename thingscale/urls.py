@@ -1,12 +1,8 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
 
-from thingscale.web import health
-
 handler500 = "console.views.errors.failed"
 urlpatterns = [
-    path("healthz", health.healthz),
-    path("readyz", health.readyz),
     path("", include("ingest.urls")),
     re_path(r"^v1(?:/|$)", include("api.v1.urls")),
     re_path(r"^v2(?:/|$)", include("api.v2.urls")),

@@ -1,6 +1,5 @@
-// One uPlot chart, of the series of one unit, with its title and its legend.
-
-import uPlot from "/static/vendor/uplot/uPlot.esm.js";
+// One uPlot chart, of the series of one unit, with its title and its legend. `uPlot` is the page's: its minified
+// form is a script, not a module.
 
 import { alone, columns, describe, few, nameOf, nearest, number } from "./chart-data.js";
 import { exact, ticks } from "./chart-time.js";
@@ -27,7 +26,7 @@ export class Plot {
     charts.body.append(this.element);
     this.readings = series.map((each, index) => this.entry(each, index));
     this.colours();
-    this.uplot = new uPlot(this.options(), columns(series), this.place);
+    this.uplot = new window.uPlot(this.options(), columns(series), this.place);
     this.uplot.ctx.canvas.setAttribute("role", "img");
     this.describe();
   }
@@ -42,7 +41,7 @@ export class Plot {
       ...this.size(),
       ms: 1,
       padding: [10, 8, 0, 0],
-      tzDate: (ms) => uPlot.tzDate(new Date(ms), zone),
+      tzDate: (ms) => window.uPlot.tzDate(new Date(ms), zone),
       legend: { show: false },
       scales: { x: { time: true, range: () => [charts.start, Math.max(charts.end, charts.start + 1)] } },
       axes: [

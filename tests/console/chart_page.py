@@ -19,6 +19,7 @@ PAGE = """<!doctype html><html lang="en"><head><title>Charts</title><meta charse
 <meta name="viewport" content="width=device-width">
 <link rel="stylesheet" href="/static/console/console.css">
 <link rel="stylesheet" href="/static/vendor/uplot/uPlot.min.css">
+<script src="/static/vendor/uplot/uPlot.iife.min.js" defer></script>
 <script type="module" src="/static/console/chart.js"></script></head><body><main class="main"><h1>Charts</h1>
 <section class="charts" aria-label="Charts" data-src="/chart.json?range=24h" data-zone="%(zone)s"
  data-channel="7" data-start="%(start)s" data-end="%(end)s" data-tag=""

@@ -1,22 +1,54 @@
-"""Liveness and readiness of the web process."""
+"""Liveness and readiness of the web process, outside of Django's threads: busy is not dead."""
 
-from django.contrib.auth.decorators import login_not_required
-from django.db import Error, connection
-from django.http import HttpRequest, HttpResponse
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from django.db import Error, close_old_connections, connection
+
+from thingscale.web.request_body import Receive, Scope, Send
+
+PATHS = {"/healthz", "/readyz"}
+DATABASE_SECONDS = 5.0  # that it may take to answer
 
 
-@login_not_required
-def healthz(request: HttpRequest) -> HttpResponse:
-    """The process answers."""
-    return HttpResponse("OK", content_type="text/plain")
+class Health:
+    """An ASGI application for PATHS."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="health")
+        self._check: asyncio.Future[bool] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """/healthz: the process answers. /readyz: and it reaches the database."""
+        status, text = 200, "OK"
+        if scope["method"] not in {"GET", "HEAD"}:
+            status, text = 405, "This can only be read."
+        elif scope["path"] == "/readyz" and not await self._database_answers():
+            status, text = 503, "DATABASE_UNAVAILABLE"
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", str(len(text)).encode()),
+            (b"cache-control", b"no-store"),
+        ]
+        body = b"" if scope["method"] == "HEAD" else text.encode()
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _database_answers(self) -> bool:
+        """All who ask while a look is under way get its result: many of them cost one query."""
+        if self._check is None or self._check.done():
+            self._check = asyncio.get_running_loop().run_in_executor(self._thread, ask_database)
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._check), DATABASE_SECONDS)
+        except TimeoutError:
+            return False
 
 
-@login_not_required
-def readyz(request: HttpRequest) -> HttpResponse:
-    """The process answers and reaches the database."""
+def ask_database() -> bool:
+    close_old_connections()
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
     except Error:
-        return HttpResponse("DATABASE_UNAVAILABLE", status=503, content_type="text/plain")
-    return HttpResponse("OK", content_type="text/plain")
+        return False
+    return True

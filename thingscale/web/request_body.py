@@ -14,6 +14,7 @@ MAX_BODY = 16 * 2**20  # bytes; bounds what one call can make the server hold
 IN_MEMORY = 2**20
 BODY_SECONDS = 30.0  # in all
 
+Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]

@@ -7,7 +7,7 @@ datapoints.
 """
 
 import asyncio
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -15,14 +15,12 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from a2wsgi.wsgi import build_environ
 
 from thingscale.web import request_body
-from thingscale.web.request_body import Body, Message, Receive, Send
+from thingscale.web.request_body import Body, Message, Receive, Scope, Send
 from thingscale.web.timeouts import Timeouts
 
 THREADS = 8
 SEND_SECONDS = 60.0  # that a client may take to read a part
 PART = 256 * 1024  # bytes
-
-Scope = MutableMapping[str, Any]
 
 
 class Client:
