@@ -3,36 +3,29 @@
 import time
 from typing import Any
 
-from django.conf import settings
 from django.contrib.auth import login
-from django.http import HttpRequest, HttpResponse
-from django.utils.crypto import constant_time_compare, salted_hmac
+from django.http import HttpRequest
+from django.utils.crypto import constant_time_compare
 
 from console import origin
+from console.known_browser import is_known, key
 from console.throttle import Limit, from_here
 from thingscale.accounts.models import User
 
 PENDING = "waits for a code"
 PENDING_SECONDS = 300
-KNOWN = "known"
-KNOWN_SECONDS = 180 * 24 * 3600
-
-
-def key(email: str) -> str:
-    """The same for all spellings that find an account, which is by UPPER(email): ſ and ı are S and I."""
-    return email.strip().upper().lower()[:254]
 
 
 def limits(request: HttpRequest, email: str) -> list[Limit]:
-    """A browser that has signed in to the account before does not mind how many others try."""
+    """A browser that has signed in to the account before does not mind how many others try, or where."""
     email = key(email)
-    found = [
+    if is_known(request, email):
+        return [Limit("sign-in in a known browser", email, tries=30)]
+    return [
         from_here(request, "sign-in", tries=30),
         Limit("sign-in to an account from one place", f"{email} {origin.network(request)}"),
+        Limit("sign-in to an account", email, tries=50),
     ]
-    if not _is_known(request, email):
-        found.append(Limit("sign-in to an account", email, tries=50))
-    return found
 
 
 def sign_in(request: HttpRequest, user: User) -> None:
@@ -41,20 +34,6 @@ def sign_in(request: HttpRequest, user: User) -> None:
     request.session["ip_address"] = origin.address(request)
     request.session["user_agent"] = origin.user_agent(request)
     request.session["signed_in_at"] = int(time.time())
-
-
-def remember(response: HttpResponse, user: User) -> HttpResponse:
-    """The browser, which needs nothing but this to be a known one: see `limits`."""
-    response.set_cookie(
-        KNOWN,
-        _mark(user.email),
-        max_age=KNOWN_SECONDS,
-        path="/signin/",
-        secure=settings.SESSION_COOKIE_SECURE,
-        httponly=True,
-        samesite="Lax",
-    )
-    return response
 
 
 def ask_for_code(request: HttpRequest, user: User, then: str) -> None:
@@ -73,14 +52,9 @@ def pending(request: HttpRequest) -> tuple[User, str] | None:
     if waits.get("until", 0) < time.time():
         return None
     user = User.objects.filter(pk=waits["user"], is_active=True).first()
-    if user is None or not constant_time_compare(waits["password"], user.get_session_auth_hash()):
+    if user is None:
+        return None
+    hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
+    if not any(constant_time_compare(waits["password"], known) for known in hashes):
         return None
     return user, waits["then"]
-
-
-def _is_known(request: HttpRequest, email: str) -> bool:
-    return constant_time_compare(request.COOKIES.get(KNOWN, ""), _mark(email))
-
-
-def _mark(email: str) -> str:
-    return salted_hmac("thingscale.known-browser", key(email), algorithm="sha256").hexdigest()

@@ -9,6 +9,7 @@ from django.shortcuts import render
 from django_ratelimit.core import get_usage
 
 from console import origin
+from console.known_browser import is_known
 from console.request import UserRequest
 from thingscale.circuit import Circuit
 
@@ -50,10 +51,21 @@ def passwords(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
 
     @wraps(view)
     def limited(request: UserRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        seconds = wait(request, Limit("password", str(request.user.pk))) if request.method == "POST" else 0
+        seconds = wait(request, *_password_limits(request)) if request.method == "POST" else 0
         return refuse(request, seconds) if seconds else view(request, *args, **kwargs)
 
     return limited
+
+
+def _password_limits(request: UserRequest) -> list[Limit]:
+    """Who has found a session open and guesses must not keep the owner from changing the password."""
+    user = str(request.user.pk)
+    if is_known(request, request.user.email):
+        return [Limit("password in a known browser", user)]
+    return [
+        Limit("password from one place", f"{user} {origin.network(request)}"),
+        Limit("password", user, tries=50),
+    ]
 
 
 def from_here(request: HttpRequest, what: str, tries: int = 10, seconds: int = 300) -> Limit:

@@ -8,7 +8,10 @@ import os
 
 import django
 
+from thingscale import secret_key
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
+secret_key.require()
 django.setup()
 
 from django.conf import settings  # noqa: E402

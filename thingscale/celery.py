@@ -8,10 +8,10 @@ from typing import Any
 
 from celery import Celery, Task, bootsteps
 from celery.beat import Service
-from celery.signals import worker_ready, worker_shutting_down
+from celery.signals import beat_init, celeryd_init, worker_ready, worker_shutting_down
 from click import Option
 
-from thingscale import upkeep
+from thingscale import secret_key, upkeep
 
 log = logging.getLogger(__name__)
 TICK_SECONDS = 1  # at most between two looks at what is due, and so until it stops
@@ -92,6 +92,12 @@ app.steps["worker"].add(Schedule)
 app.user_options["worker"].add(
     Option(["--with-schedule"], is_flag=True, help="Send the periodic tasks too: one worker has to.")
 )
+
+
+@beat_init.connect
+@celeryd_init.connect
+def _require_secret_key(**_: object) -> None:
+    secret_key.require()
 
 
 @worker_ready.connect

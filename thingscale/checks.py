@@ -5,6 +5,10 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
+from thingscale import secret_key
+
+SHORTEST_KEY = 32
+
 
 @register()
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -12,15 +16,18 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def _secret_key() -> list[CheckMessage]:
-    if not settings.SECRET_KEY.startswith("insecure"):
-        return []
-    return [
-        Warning(
-            "No secret key: tokens are encrypted with a well-known one.",
-            hint="Set THINGSCALE_SECRET_KEY, or start with `manage.py up`, which makes one.",
-            id="thingscale.W001",
-        )
-    ]
+    """An error would keep `makemigrations` and the like from working without one, as they can."""
+    if secret_key.is_missing():
+        return [Warning(secret_key.MISSING, hint="No server starts like this.", id="thingscale.W001")]
+    if len(settings.SECRET_KEY) < SHORTEST_KEY:
+        return [
+            Warning(
+                f"The secret key has less than {SHORTEST_KEY} characters: it might be guessed.",
+                hint="Put a longer one in front in THINGSCALE_SECRET_KEYS and run `manage.py reencrypt`.",
+                id="thingscale.W003",
+            )
+        ]
+    return []
 
 
 def _tls() -> list[CheckMessage]:

@@ -20,17 +20,9 @@ def _use_running_servers() -> None:
             os.environ.setdefault(name, url)
 
 
-def _secret_key() -> str:
-    """From the environment, else the one that `manage.py up` generated in the home folder."""
-    stored = THINGSCALE_HOME / "secret_key"
-    given = env.text("THINGSCALE_SECRET_KEY")
-    if not given and stored.is_file():
-        given = stored.read_text().strip()
-    return given
-
-
 _use_running_servers()
-SECRET_KEY = _secret_key() or "insecure: set THINGSCALE_SECRET_KEY"  # refused by checks.py where it matters
+# Newest first (docs/decisions/0030-secrets.md). Without one no server starts.
+SECRET_KEY, *SECRET_KEY_FALLBACKS = env.secret_keys(THINGSCALE_HOME / "secret_key") or [""]
 DEBUG = env.flag("THINGSCALE_DEBUG")
 ALLOWED_HOSTS = env.text("THINGSCALE_ALLOWED_HOSTS", "*").split(",")
 
@@ -140,6 +132,7 @@ CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
 SIGNUP = env.flag("THINGSCALE_SIGNUP", default=True)
 PASSWORD_RESET_TIMEOUT = 3600
 OTP_TOTP_ISSUER = "ThingScale"
+OTP_TOTP_THROTTLE_FACTOR = OTP_STATIC_THROTTLE_FACTOR = 0  # accounts.actions counts wrong codes, by network
 _MAIL = env.mail("THINGSCALE_EMAIL_URL")
 EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if _MAIL.host else 'filebased'}.EmailBackend"
 EMAIL_FILE_PATH = THINGSCALE_HOME / "mail"  # without a server, so that nothing is lost silently

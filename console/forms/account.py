@@ -6,7 +6,9 @@ from django import forms
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
+from django.http import HttpRequest
 
+from console import known_browser, origin
 from thingscale.accounts.actions import change_password, check_new_password, take_code
 from thingscale.accounts.models import User
 from thingscale.accounts.passwords import normalised
@@ -60,7 +62,7 @@ def zone_field(initial: str | None = None) -> forms.ChoiceField:
 
 def code_field(label: str = "Code") -> forms.CharField:
     attrs = {"autocomplete": "one-time-code", "autocapitalize": "off", "spellcheck": "false", "class": "mono"}
-    return forms.CharField(label=label, max_length=20, widget=forms.TextInput(attrs=attrs))
+    return forms.CharField(label=label, max_length=40, widget=forms.TextInput(attrs=attrs))
 
 
 def tell(form: forms.Form, error: ValidationError, otherwise: str) -> None:
@@ -73,14 +75,19 @@ def tell(form: forms.Form, error: ValidationError, otherwise: str) -> None:
         form.add_error(otherwise, error.messages)
 
 
-def takes_code(form: forms.Form, user: User) -> bool:
+def takes_code(form: forms.Form, user: User, request: HttpRequest) -> bool:
     """Uses up the code that was typed; what is wrong with it stands beside it."""
+    known = known_browser.is_known(request, user.email)
     try:
-        take_code(user, form.cleaned_data["code"])
+        take_code(user, form.cleaned_data["code"], origin.network(request), known)
     except Refused as refused:
-        form.add_error("code", refused.detail)
+        form.add_error("code", ValidationError(refused.detail, code=refused.code))
         return False
     return True
+
+
+def status_of(form: forms.Form) -> int:
+    return 429 if form.has_error("code", "WAIT") else 200
 
 
 class SignInForm(AuthenticationForm):

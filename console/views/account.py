@@ -15,7 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
-from console import signing_in, throttle
+from console import known_browser, signing_in, throttle
 from console.context import THEMES
 from console.forms.account import (
     CodeForm,
@@ -23,6 +23,7 @@ from console.forms.account import (
     ResetForm,
     SignInForm,
     SignUpForm,
+    status_of,
     takes_code,
     tell,
 )
@@ -58,7 +59,7 @@ class SignIn(LoginView):
             signing_in.ask_for_code(self.request, user, self.get_success_url())
             return redirect("signin-code")
         signing_in.sign_in(self.request, user)
-        return signing_in.remember(HttpResponseRedirect(self.get_success_url()), user)
+        return known_browser.remember(HttpResponseRedirect(self.get_success_url()), user)
 
 
 @login_not_required
@@ -69,13 +70,11 @@ def code(request: HttpRequest) -> HttpResponse:
         messages.info(request, "Sign in again, please: the code has to follow within five minutes.")
         return redirect("signin")
     user, then = waits
-    if request.POST and (seconds := throttle.wait(request, throttle.Limit("code", str(user.pk)))):
-        return throttle.refuse(request, seconds)
     form = CodeForm(request.POST or None)
-    if form.is_valid() and takes_code(form, user):
+    if form.is_valid() and takes_code(form, user, request):
         signing_in.sign_in(request, user)
-        return signing_in.remember(HttpResponseRedirect(then), user)
-    return render(request, "console/account/code.html", {"form": form})
+        return known_browser.remember(HttpResponseRedirect(then), user)
+    return render(request, "console/account/code.html", {"form": form}, status=status_of(form))
 
 
 @login_not_required
@@ -97,7 +96,7 @@ def signup(request: HttpRequest) -> HttpResponse:
             tell(form, error, "email")
         else:
             signing_in.sign_in(request, user)
-            return signing_in.remember(redirect("home"), user)
+            return known_browser.remember(redirect("home"), user)
     return render(request, "console/account/signup.html", {"form": form})
 
 
@@ -109,7 +108,7 @@ def reset(request: HttpRequest) -> HttpResponse:
         email = form.cleaned_data["email"]
         limits = (
             throttle.from_here(request, "reset", seconds=AN_HOUR),
-            throttle.Limit("reset of an account", signing_in.key(email), 5, AN_HOUR),
+            throttle.Limit("reset of an account", known_browser.key(email), 5, AN_HOUR),
         )
         if seconds := throttle.wait(request, *limits):
             return throttle.refuse(request, seconds)

@@ -12,7 +12,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
 from console import origin, throttle
-from console.forms.account import takes_code
+from console.forms.account import status_of, takes_code
 from console.forms.profile import PasswordAndCodeForm, PasswordForm, SetUpForm
 from console.request import UserRequest
 from thingscale.accounts import actions, second_factor
@@ -102,7 +102,7 @@ def set_up(request: UserRequest) -> HttpResponse:
 @throttle.passwords
 def end_two_factor(request: UserRequest) -> HttpResponse:
     form = PasswordAndCodeForm(request.POST or None, user=request.user)
-    if form.is_valid() and takes_code(form, request.user):
+    if form.is_valid() and takes_code(form, request.user, request):
         actions.end_second_factor(request.user)
         messages.success(request, "Two-factor sign-in is off. Your password alone lets you in.")
         return redirect("two-factor")
@@ -111,21 +111,36 @@ def end_two_factor(request: UserRequest) -> HttpResponse:
         "question": "From then on your password alone lets anyone in who knows it. The recovery codes end.",
         "action": "Turn off",
     }
-    return render(request, "console/profile/two_factor_ask.html", SECTION | texts | {"form": form})
+    return render(
+        request,
+        "console/profile/two_factor_ask.html",
+        SECTION | texts | {"form": form},
+        status=status_of(form),
+    )
 
 
 @never_cache
 @throttle.passwords
 def new_codes(request: UserRequest) -> HttpResponse:
     form = PasswordAndCodeForm(request.POST or None, user=request.user)
-    if form.is_valid() and takes_code(form, request.user):
+    if form.is_valid() and takes_code(form, request.user, request):
         return _show_codes(request, actions.make_recovery_codes(request.user))
     texts = {
         "title": "New recovery codes",
         "question": "You get ten new codes. Those you have now end.",
         "action": "Make new codes",
     }
-    return render(request, "console/profile/two_factor_ask.html", SECTION | texts | {"form": form})
+    return render(
+        request,
+        "console/profile/two_factor_ask.html",
+        SECTION | texts | {"form": form},
+        status=status_of(form),
+    )
+
+
+def _ask(request: UserRequest, form: PasswordAndCodeForm, texts: dict[str, str]) -> HttpResponse:
+    context = SECTION | texts | {"form": form}
+    return render(request, "console/profile/two_factor_ask.html", context, status=status_of(form))
 
 
 def _show_codes(request: UserRequest, codes: list[str]) -> HttpResponse:

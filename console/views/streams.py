@@ -24,7 +24,6 @@ ROWS = 25  # of the table, a page
 MAX_SOURCES = 1000  # suggested; any number can be typed
 MAX_TAGS = 200  # to choose from; any can be typed
 USUAL_PIXELS = 1000
-_CURSOR = signing.Signer(salt="console.streams")  # signed, so nothing in it needs a check
 
 
 def index(request: UserRequest) -> HttpResponse:
@@ -60,7 +59,7 @@ def detail(request: UserRequest, number: int) -> HttpResponse:
         "tag": request.GET.get("tag", ""),
         "rows": rows[:ROWS],
         "note": note,
-        "next": _CURSOR.sign_object(rows[ROWS - 1].key) if len(rows) > ROWS else None,
+        "next": _cursors().sign_object(rows[ROWS - 1].key) if len(rows) > ROWS else None,
         "before": before,
         "begins": shown.start.isoformat(),
         "ends": "" if shown.live else shown.end.isoformat(),
@@ -127,7 +126,12 @@ def _selection(request: UserRequest, channel: Any, shown: ranges.Range) -> Selec
 def _key(cursor: str) -> Key | None:
     """None, the first page, for one that is not ours."""
     try:
-        at, number = _CURSOR.unsign_object(cursor)
+        at, number = _cursors().unsign_object(cursor)
     except signing.BadSignature:
         return None
     return at, number
+
+
+def _cursors() -> signing.Signer:
+    """Signed, so nothing in one needs a check."""
+    return signing.Signer(salt="console.streams")

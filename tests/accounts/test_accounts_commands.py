@@ -5,13 +5,13 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from cryptography.fernet import InvalidToken
 from django.core.management import CommandError, call_command
 from django.db import connection
 from pytest_django import Settings
 
 from thingscale.accounts.actions import create_account
 from thingscale.accounts.credentials import credentials
+from thingscale.accounts.encryption import Undecryptable
 from thingscale.accounts.models import Token, User
 from thingscale.lib import tokens
 
@@ -102,5 +102,5 @@ def test_tokens_are_not_in_the_tables() -> None:
 def test_tokens_can_be_read_with_the_key_only(settings: Settings) -> None:
     user = create_account("b@example.com", PASSWORD)
     settings.SECRET_KEY = "another"
-    with pytest.raises(InvalidToken):
+    with pytest.raises(Undecryptable):
         credentials(user)

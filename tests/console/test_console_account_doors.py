@@ -111,6 +111,17 @@ def test_many_places_do_not_lock_out_a_browser_that_was_in_before(account: Accou
     assert is_in(mine)
 
 
+def test_s3_tries_in_the_same_network_do_not_lock_out_a_known_browser(account: Account) -> None:
+    """S3: an office or a mobile network has one address for many people."""
+    sign_in(mine := Client())
+    mine.post("/signout/")
+    assert [sign_in(Client(), "wrong").status_code for _ in range(31)][-1] == 429
+    sign_in(mine)
+    assert is_in(mine)
+    mine.post("/signout/")
+    assert [sign_in(mine, "wrong").status_code for _ in range(31)][-1] == 429
+
+
 def test_valkey_away_keeps_nobody_out(
     account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,20 @@ def test_a_browser_left_alone_is_no_place_to_guess(account: Account) -> None:
     assert answers == [200] * 10 + [429]
 
 
+@pytest.mark.parametrize("page", ["/profile/password/", "/profile/email/", "/profile/two-factor/codes/"])
+def test_s3_a_session_found_open_keeps_the_owner_out_of_no_page(account: Account, page: str) -> None:
+    """S3: guesses of the password in one session do not stop the owner in a known browser."""
+    mine = Client()
+    sign_in(mine)
+    for n in range(60):
+        guesser = Client(REMOTE_ADDR=f"198.51.100.{n}")
+        guesser.force_login(account.user)
+        last = guesser.post(page, {"current": "wrong"})
+    assert last.status_code == 429
+    assert mine.post(page, {"current": "wrong"}).status_code == 200
+    assert mine.post("/profile/password/", {"current": PASSWORD, "password": NEW}).status_code == 302
+
+
 def test_a_reset_from_mail_to_sign_in(account: Account, mailbox: Path) -> None:
     there = Client()
     sign_in(there)

@@ -186,7 +186,7 @@ def test_a_second_copy_is_refused(first: Up, home: Path, chosen: dict[str, str])
 def test_secrets_reach_no_log(first: Up, home: Path) -> None:
     found = re.search(r"password (\S+)", first.text.split("console")[1])
     assert found
-    key = (home / "secret_key").read_text()
+    key = (home / "secret_key").read_text().strip()
     for log in (home / "log").iterdir():
         text = log.read_text(errors="replace")
         assert found[1] not in text, log

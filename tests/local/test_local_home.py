@@ -57,9 +57,9 @@ def test_a_crash_of_the_copy_before_is_noticed(home: Home) -> None:
 
 
 def test_the_secret_key_is_private_and_stays(home: Home) -> None:
-    key = home.secret_key()
+    (key,) = home.secret_keys()
     assert len(key) > 40
-    assert Home(home.path).secret_key() == key
+    assert Home(home.path).secret_keys() == [key]
     assert stat.S_IMODE((home.path / "secret_key").stat().st_mode) == 0o600
 
 

@@ -3,24 +3,34 @@
 import secrets
 from base64 import b32encode
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
-from django_otp.models import ThrottlingMixin
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from thingscale import invalidation
-from thingscale.accounts.models import CLOSED_DOMAIN, Session, Token, User
+from thingscale.accounts import encryption
+from thingscale.accounts.models import (
+    CLOSED_DOMAIN,
+    Authenticator,
+    AuthenticatorSecret,
+    Session,
+    Token,
+    User,
+    WrongCode,
+)
 from thingscale.accounts.passwords import normalised
 from thingscale.lib import tokens
 from thingscale.lib.errors import Refused
 
 RECOVERY_CODES = 10
+CODES_A_DAY = {WrongCode.Kind.APP: 50, WrongCode.Kind.RECOVERY: 1000}  # wrong ones, of an account
+WRONG_CODE = "This code is not right, or has been used. Type the one shown now."
 KEPT_TOKENS = timedelta(days=30)  # ended ones, for whoever asks what became of one
 
 
@@ -121,10 +131,12 @@ def close_account(user: User) -> None:
 
 
 def clear_ended() -> None:
-    """Rows of sessions and tokens that have ended."""
+    """Rows of sessions, tokens and counts that have ended."""
     now = timezone.now()
     Session.objects.filter(expire_date__lt=now).delete()
     Token.objects.filter(expires_at__lt=now - KEPT_TOKENS).delete()
+    WrongCode.objects.filter(at__lt=now - timedelta(days=1)).delete()
+    AuthenticatorSecret.objects.exclude(device__in=TOTPDevice.objects.all()).delete()
 
 
 # Tokens
@@ -157,7 +169,7 @@ def _add_token(user: User, kind: str) -> Token:
         user=user,
         kind=kind,
         digest=tokens.digest(plain),
-        ciphertext=tokens.encrypt(plain, settings.SECRET_KEY),
+        ciphertext=encryption.encrypt(plain, encryption.Purpose.TOKEN),
     )
     return token
 
@@ -166,19 +178,33 @@ def _add_token(user: User, kind: str) -> Token:
 
 
 @transaction.atomic
-def begin_second_factor(user: User) -> TOTPDevice:
+def begin_second_factor(user: User) -> Authenticator:
     """A new authenticator, which waits for its first code."""
     User.objects.select_for_update().get(pk=user.pk)
-    TOTPDevice.objects.filter(user=user, confirmed=False).delete()
-    return TOTPDevice.objects.create(user=user, name="authenticator", confirmed=False)
+    Authenticator.objects.filter(user=user, confirmed=False).delete()
+    device: Authenticator = Authenticator.objects.create(user=user, name="authenticator", confirmed=False)
+    _encrypt_secret(device, secrets.token_bytes(20).hex())
+    return device
+
+
+def _encrypt_secret(device: TOTPDevice, secret: str) -> None:
+    """What django-otp calls the key becomes meaningless, and wrong: an older version of this software that
+    still runs asks for a code and takes none, rather than letting anyone in."""
+    ciphertext = encryption.encrypt(secret, encryption.Purpose.AUTHENTICATOR)
+    AuthenticatorSecret.objects.create(device_id=device.pk, ciphertext=ciphertext)
+    device.key = secrets.token_bytes(20).hex()
+    device.save(update_fields=["key"])
 
 
 def confirm_second_factor(user: User, code: str) -> list[str]:
-    """Turns it on and returns the recovery codes. Raises Refused for a code that is not the app's."""
-    waiting = TOTPDevice.objects.filter(user=user, confirmed=False)
-    _take(waiting, code)
+    """Turns it on and returns the recovery codes. Raises Refused for a code that is not the app's. Wrong ones
+    are not counted: the page shows the secret itself."""
     with transaction.atomic():
-        TOTPDevice.objects.filter(user=user, confirmed=True).delete()
+        waiting = Authenticator.objects.select_for_update().filter(user=user, confirmed=False)
+        device = waiting.first()
+        if device is None or not device.verify_token(code):
+            raise Refused("WRONG_CODE", WRONG_CODE)
+        Authenticator.objects.filter(user=user, confirmed=True).delete()
         waiting.update(confirmed=True)
         return make_recovery_codes(user)
 
@@ -188,42 +214,64 @@ def make_recovery_codes(user: User) -> list[str]:
     """In place of those there were. Only hashes are kept."""
     StaticDevice.objects.filter(user=user).delete()
     device = StaticDevice.objects.create(user=user, name="recovery codes")
-    codes = [b32encode(secrets.token_bytes(10)).decode().lower()[:10] for _ in range(RECOVERY_CODES)]
+    codes = [b32encode(secrets.token_bytes(10)).decode().lower() for _ in range(RECOVERY_CODES)]
     StaticToken.objects.bulk_create(StaticToken(device=device, token=_hashed(code)) for code in codes)
-    return [f"{code[:5]}-{code[5:]}" for code in codes]
+    return ["-".join(code[start : start + 4] for start in range(0, len(code), 4)) for code in codes]
 
 
-def take_code(user: User, code: str) -> None:
-    """A code of the authenticator, or a recovery code, which is used up. Raises Refused."""
+def take_code(user: User, code: str, network: str, known_browser: bool) -> None:
+    """A code of the authenticator, or a recovery code, which is used up. Raises Refused.
+
+    Who has the password and tries codes must not keep the owner out. So wrong codes count against the network
+    that they come from, and browsers that were signed in before are counted apart from all others. A
+    recovery code has 80 bits: nobody guesses one, and wrong codes of the app don't stop it.
+    """
     typed = code.replace(" ", "").replace("-", "").lower()
-    if typed.isdecimal() and len(typed) == 6:
-        _take(TOTPDevice.objects.filter(user=user, confirmed=True), typed)
-    else:
-        _take(StaticDevice.objects.filter(user=user), _hashed(typed))
+    kind = WrongCode.Kind.APP if typed.isdecimal() and len(typed) == 6 else WrongCode.Kind.RECOVERY
+    with transaction.atomic():  # wrong codes are to be kept, so no exception in here
+        User.objects.select_for_update().get(pk=user.pk)  # one code at a time
+        seconds = _seconds_to_wait(user, kind, network, known_browser)
+        right = not seconds and _is_right(user, kind, typed)
+        if not seconds and not right:
+            WrongCode.objects.create(user=user, kind=kind, network=network, known_browser=known_browser)
+    if seconds:
+        minutes = -(-seconds // 60)
+        raise Refused(
+            "WAIT",
+            f"There were too many wrong codes. Wait {minutes} minute{'s' * (minutes > 1)}, use a browser that"
+            " was signed in before, or type a recovery code.",
+        )
+    if not right:
+        raise Refused("WRONG_CODE", WRONG_CODE)
+
+
+def _is_right(user: User, kind: WrongCode.Kind, typed: str) -> bool:
+    if kind is WrongCode.Kind.APP:
+        app = Authenticator.objects.filter(user=user, confirmed=True).first()
+        return app is not None and bool(app.verify_token(typed))
+    codes = StaticDevice.objects.filter(user=user).first()
+    return codes is not None and bool(codes.verify_token(_hashed(typed)))
+
+
+def _seconds_to_wait(user: User, kind: WrongCode.Kind, network: str, known_browser: bool) -> int:
+    """0 if a code may be tried now."""
+    wrong = WrongCode.objects.filter(user=user, kind=kind)
+    limits = [
+        (wrong.filter(network=network, known_browser=known_browser), 10, timedelta(minutes=5)),
+        (wrong.filter(known_browser=known_browser), CODES_A_DAY[kind], timedelta(days=1)),
+    ]
+    now = timezone.now()
+    waits = [0]
+    for codes, most, time in limits:
+        recent = codes.filter(at__gt=now - time).order_by("-at").values_list("at", flat=True)[:most]
+        if len(recent) == most:
+            waits.append(int((recent[most - 1] + time - now).total_seconds()) + 1)
+    return max(waits)
 
 
 @transaction.atomic
 def end_second_factor(user: User) -> None:
     _forget_second_factor(user)
-
-
-def _take(devices: Any, code: str) -> None:
-    """Wrong codes cost a wait that doubles with each."""
-    with transaction.atomic():  # the count of wrong codes is kept, so no exception in here
-        device: Any = devices.select_for_update().first()
-        wait = _wait(device) if device else 0
-        right = bool(device) and not wait and device.verify_token(code)
-    if wait:
-        raise Refused(
-            "WAIT", f"That was a wrong code. Wait {wait} second{'s' * (wait > 1)}, then type a new one."
-        )
-    if not right:
-        raise Refused("WRONG_CODE", "This code is not right, or has been used. Type the one shown now.")
-
-
-def _wait(device: ThrottlingMixin) -> int:
-    allowed, why = device.verify_is_allowed()
-    return 0 if allowed else int((why["locked_until"] - timezone.now()).total_seconds()) + 1
 
 
 def _hashed(code: str) -> str:
@@ -232,5 +280,42 @@ def _hashed(code: str) -> str:
 
 
 def _forget_second_factor(user: User) -> None:
-    TOTPDevice.objects.filter(user=user).delete()
+    Authenticator.objects.filter(user=user).delete()
     StaticDevice.objects.filter(user=user).delete()
+
+
+# Another secret key
+
+
+class Reencrypted(NamedTuple):
+    renewed: int
+    unreadable: int  # of a key that is not in the list
+
+
+def reencrypt() -> Reencrypted:
+    """Everything that is kept encrypted, with the newest secret key, and what earlier versions kept in clear.
+    May be stopped and repeated at any time, with the platform running."""
+    renewed = unreadable = 0
+    for model, purpose in (
+        (Token, encryption.Purpose.TOKEN),
+        (AuthenticatorSecret, encryption.Purpose.AUTHENTICATOR),
+    ):
+        for pk, kept in model.objects.order_by("pk").values_list("pk", "ciphertext").iterator():
+            ciphertext = bytes(kept)
+            if encryption.is_of_newest_key(ciphertext, purpose):
+                continue
+            try:
+                text = encryption.decrypt(ciphertext, purpose)
+            except encryption.Undecryptable:
+                unreadable += 1
+                continue
+            renewed += model.objects.filter(pk=pk, ciphertext=ciphertext).update(
+                ciphertext=encryption.encrypt(text, purpose)
+            )
+    for pk in list(TOTPDevice.objects.filter(encrypted=None).values_list("pk", flat=True)):
+        with transaction.atomic():
+            device = TOTPDevice.objects.select_for_update().filter(pk=pk).first()
+            if device and not AuthenticatorSecret.objects.filter(device=device).exists():
+                _encrypt_secret(device, device.key)
+                renewed += 1
+    return Reencrypted(renewed, unreadable)

@@ -4,7 +4,6 @@ import hashlib
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
-from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import PermissionsMixin
@@ -14,10 +13,11 @@ from django.db import models
 from django.db.models.functions import Upper
 from django.utils import timezone
 from django.utils.encoding import punycode
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
+from thingscale.accounts import encryption
 from thingscale.accounts.passwords import normalised, spellings
 from thingscale.accounts.querysets import SessionManager, TokenQuerySet, UserManager
-from thingscale.lib import tokens
 
 
 def validate_zone(name: str) -> None:
@@ -118,7 +118,54 @@ class Token(models.Model):
 
     @property
     def plain(self) -> str:
-        return tokens.decrypt(bytes(self.ciphertext), settings.SECRET_KEY)
+        return encryption.decrypt(bytes(self.ciphertext), encryption.Purpose.TOKEN)
+
+
+class Authenticator(TOTPDevice):  # type: ignore[misc]
+    """The app on a person's phone. What django-otp keeps as its `key`, in clear, is nothing but a random
+    number once there is a row of AuthenticatorSecret: devices of earlier versions have none until
+    `manage.py reencrypt`."""
+
+    class Meta:
+        proxy = True
+
+    @property
+    def bin_key(self) -> bytes:
+        kept = AuthenticatorSecret.objects.filter(device=self).first()
+        if kept is None:
+            return bytes.fromhex(self.key)
+        return bytes.fromhex(encryption.decrypt(bytes(kept.ciphertext), encryption.Purpose.AUTHENTICATOR))
+
+
+class AuthenticatorSecret(models.Model):
+    """In hexadecimal, encrypted. There is no constraint in the database: a process of an earlier version
+    deletes devices, and knows nothing of this."""
+
+    device = models.OneToOneField(
+        TOTPDevice,
+        on_delete=models.CASCADE,
+        primary_key=True,
+        related_name="encrypted",
+        db_constraint=False,
+    )
+    ciphertext = models.BinaryField()
+
+
+class WrongCode(models.Model):
+    """One that was typed as the second factor, for a day: `actions.take_code` counts them."""
+
+    class Kind(models.TextChoices):
+        APP = "app"
+        RECOVERY = "recovery"
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="wrong_codes", db_constraint=False)
+    kind = models.CharField(max_length=8, choices=Kind)
+    network = models.CharField(max_length=45)
+    known_browser = models.BooleanField()
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        indexes = [models.Index(fields=["user", "at"], name="accounts_wrong_codes")]
 
 
 class Session(AbstractBaseSession):

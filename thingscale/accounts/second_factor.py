@@ -3,25 +3,25 @@
 from base64 import b32encode
 
 from django_otp.plugins.otp_static.models import StaticToken
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Authenticator, User
 
 
 def is_on(user: User) -> bool:
-    return bool(TOTPDevice.objects.filter(user=user, confirmed=True).exists())
+    return bool(Authenticator.objects.filter(user=user, confirmed=True).exists())
 
 
-def waiting(user: User) -> TOTPDevice | None:
+def waiting(user: User) -> Authenticator | None:
     """The authenticator that is being set up."""
-    return TOTPDevice.objects.filter(user=user, confirmed=False).first()
+    found: Authenticator | None = Authenticator.objects.filter(user=user, confirmed=False).first()
+    return found
 
 
 def codes_left(user: User) -> int:
     return int(StaticToken.objects.filter(device__user=user).count())
 
 
-def secret(device: TOTPDevice) -> str:
+def secret(device: Authenticator) -> str:
     """As people type it into an app, in groups of four."""
     text = b32encode(device.bin_key).decode()
     return " ".join(text[place : place + 4] for place in range(0, len(text), 4))

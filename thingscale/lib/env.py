@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+KNOWN_TO_ALL = "insecure: set THINGSCALE_SECRET_KEY"  # earlier versions started with it
+
 
 class BadSetting(Exception):
     """An environment variable that can't be used. The text names it and never shows a password."""
@@ -31,6 +33,28 @@ def integer(name: str, default: int, low: int = 0, high: int = 2**31 - 1) -> int
     if not value.isdecimal() or len(value) > 20 or not low <= int(value) <= high:
         raise BadSetting(f"{name} must be a whole number from {low} to {high}.")
     return int(value)
+
+
+def secret_keys(stored: Path) -> list[str]:
+    """Newest first: THINGSCALE_SECRET_KEYS, else THINGSCALE_SECRET_KEY, else the lines of the file that
+    `manage.py up` made. Empty if there is none, or if the newest is the one that everybody knows."""
+    several, one = text("THINGSCALE_SECRET_KEYS"), text("THINGSCALE_SECRET_KEY")
+    listed = several.split(",") if several else [] if one else _lines(stored)
+    keys = [key.strip() for key in listed if key.strip()] or [one] * bool(one)
+    if several and one and one not in keys:
+        raise BadSetting(
+            "THINGSCALE_SECRET_KEYS has to list the key of THINGSCALE_SECRET_KEY, or unset that."
+        )
+    return keys if keys and keys[0] != KNOWN_TO_ALL else []
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise BadSetting(f"The secret key in {file} can't be read: {error.strerror}.") from None
 
 
 def path(name: str, default: Path) -> Path:

@@ -65,11 +65,11 @@ def check_ports(config: Config, patience: float = 0) -> None:
         ports.check_free(config.bind, port, variable)
 
 
-def child_environment(config: Config, servers: Mapping[str, str], secret: str) -> dict[str, str]:
-    """What our processes get: the environment as it is, and the way to the servers."""
+def child_environment(config: Config, servers: Mapping[str, str]) -> dict[str, str]:
+    """What our processes get: the environment as it is, and the way to the servers. They read the secret key
+    in the home themselves."""
     ours = {
         "THINGSCALE_HOME": str(config.home),
-        "THINGSCALE_SECRET_KEY": os.environ.get("THINGSCALE_SECRET_KEY") or secret,
         "PYTHONUNBUFFERED": "1",
     }
     return {**os.environ, **ours, **servers}

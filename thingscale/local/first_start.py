@@ -4,9 +4,11 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import LiteralString
 
 import psycopg
 
+from thingscale.lib.env import secret_keys
 from thingscale.local.config import PROJECT
 from thingscale.local.errors import StartError
 from thingscale.local.home import Home
@@ -17,6 +19,8 @@ from thingscale.local.supervisor import Supervisor
 EMAIL = "admin@localhost"
 DEVICE = "first-device"
 ANY_ACCOUNT = "SELECT EXISTS (SELECT FROM accounts_user)"
+UNENCRYPTED = """SELECT EXISTS (SELECT FROM otp_totp_totpdevice d
+    LEFT JOIN accounts_authenticatorsecret s ON s.device_id = d.id WHERE s.device_id IS NULL)"""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Setup:
 
     def __init__(self, supervisor: Supervisor, home: Home, environment: Mapping[str, str]) -> None:
         self._supervisor = supervisor
+        self._home = home.path
         self._log = home.logs / "setup.log"
         self._environment = environment
 
@@ -39,8 +44,18 @@ class Setup:
         self._manage("migrate", "--noinput")
 
     def has_account(self) -> bool:
+        return self._is_true(ANY_ACCOUNT)
+
+    def has_secrets_to_encrypt(self) -> bool:
+        """Of an earlier version, or of an older secret key."""
+        return len(secret_keys(self._home / "secret_key")) > 1 or self._is_true(UNENCRYPTED)
+
+    def reencrypt(self) -> None:
+        self._manage("reencrypt")
+
+    def _is_true(self, question: LiteralString) -> bool:
         with psycopg.connect(self._environment["DATABASE_URL"], connect_timeout=10) as connection:
-            row = connection.execute(ANY_ACCOUNT).fetchone()
+            row = connection.execute(question).fetchone()
         return bool(row and row[0])
 
     def create_account(self) -> FirstAccount:

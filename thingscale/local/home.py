@@ -65,11 +65,12 @@ class Home:
                 f"and {NEEDED_BYTES // 2**20} MiB are needed."
             )
 
-    def secret_key(self) -> str:
+    def secret_keys(self) -> list[str]:
+        """Newest first, one a line. The first start makes one."""
         path = self.path / "secret_key"
         if not path.exists():
-            write_private(path, secrets.token_urlsafe(48))
-        return path.read_text().strip()
+            write_private(path, f"{secrets.token_urlsafe(48)}\n")
+        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
 
     def remembered_ports(self) -> dict[str, int]:
         try:

@@ -75,7 +75,7 @@ class Servers:
             server.launch()
         environment = {
             "THINGSCALE_HOME": str(self.home.path),
-            "THINGSCALE_SECRET_KEY": os.environ.get("THINGSCALE_SECRET_KEY") or self.home.secret_key(),
+            "THINGSCALE_SECRET_KEY": os.environ.get("THINGSCALE_SECRET_KEY") or self.home.secret_keys()[0],
         }
         for server in self.wanted:
             server.wait_ready()

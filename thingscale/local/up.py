@@ -95,7 +95,8 @@ class Platform:
         self.home.remember_servers(found)
         if "broker" not in wanted:
             found["MQTT5_URL"] = os.environ.get("MQTT5_URL") or os.environ["MQTT_URL"]
-        return config.child_environment(self.config, found, self.home.secret_key())
+        self.home.secret_keys()  # so that there is one
+        return config.child_environment(self.config, found)
 
     def _start(self, child: Postgres | Valkey | Broker | Web | Ingest | Celery) -> None:
         say(f"starting {child.name}")
@@ -106,6 +107,8 @@ class Platform:
     def _set_up(self, setup: Setup) -> FirstAccount | None:
         say("preparing the database")
         setup.migrate()
+        if setup.has_secrets_to_encrypt():
+            setup.reencrypt()
         if setup.has_account():
             return None
         account = setup.create_account()

@@ -17,6 +17,7 @@ from ingest.mqtt.broker import BrokerWorker
 from ingest.mqtt.gateway import Gateway
 from ingest.service import Ingest
 from ingest.store import RemoteIngest
+from thingscale import secret_key
 from thingscale.lib.collecting import settle
 
 
@@ -36,6 +37,7 @@ class Command(BaseCommand):
     requires_system_checks = ()  # they load all views, 15 MB that this process never needs
 
     def handle(self, *args: Any, **options: Any) -> None:
+        secret_key.require()
         raise_open_files()
         try:
             if settings.INGEST_MODE == "broker":

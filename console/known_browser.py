@@ -1,0 +1,40 @@
+"""A browser that has been signed in to an account before: others' wrong tries do not keep it out.
+
+The cookie opens nothing. Who has it is still asked for the password and the code.
+"""
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.utils.crypto import constant_time_compare, salted_hmac
+
+from thingscale.accounts.models import User
+
+COOKIE = "known"
+SECONDS = 180 * 24 * 3600
+
+
+def key(email: str) -> str:
+    """The same for all spellings that find an account, which is by UPPER(email): ſ and ı are S and I."""
+    return email.strip().upper().lower()[:254]
+
+
+def remember(response: HttpResponse, user: User) -> HttpResponse:
+    response.set_cookie(
+        COOKIE,
+        _mark(user.email, settings.SECRET_KEY),
+        max_age=SECONDS,
+        secure=settings.SESSION_COOKIE_SECURE,
+        httponly=True,
+        samesite="Lax",
+    )
+    return response
+
+
+def is_known(request: HttpRequest, email: str) -> bool:
+    shown = request.COOKIES.get(COOKIE, "")
+    keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    return any(constant_time_compare(shown, _mark(email, secret)) for secret in keys)
+
+
+def _mark(email: str, secret: str) -> str:
+    return salted_hmac("thingscale.known-browser", key(email), secret, algorithm="sha256").hexdigest()

@@ -1,0 +1,27 @@
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from thingscale.accounts.actions import reencrypt
+
+
+class Command(BaseCommand):
+    help = (
+        "Encrypts tokens and authenticators' secrets with the newest of THINGSCALE_SECRET_KEYS, and what"
+        " earlier versions kept in clear. May run beside the platform, and again."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        renewed, unreadable = reencrypt()
+        self.stdout.write(f"{renewed} secrets are encrypted anew.")
+        if unreadable:
+            raise CommandError(
+                f"{unreadable} secrets are of a key that is not in THINGSCALE_SECRET_KEYS:"
+                " add it and repeat this."
+            )
+        if settings.SECRET_KEY_FALLBACKS:
+            self.stdout.write(
+                "The older keys are needed for sessions and links only, which end within 14 days:"
+                " remove them then."
+            )
