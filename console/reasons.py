@@ -6,6 +6,7 @@ REASONS = {
     "BAD_PARAMETER": "A device id or tag in it can't be used: up to 64 characters, without / + #.",
     "DEVICE_DISABLED": "The device is not enabled: enable it to take what it sends.",
     "DEVICE_ID_ZERO": "The device id was empty or 0: give the device an id of its own.",
+    "IDEMPOTENCY_KEY_REUSED": "Its Idempotency-Key had come with another body: give each message its own.",
     "MAX_DEVICE_REACH": "The account has no room for another device: delete one that is no longer used.",
     "NEW_DEVICE_FOUND": "This was the device's first message: enable the device and map it to a channel.",
     "NO_MAPPED_CH": "The device has no channel: map it to one.",

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 import psycopg
 
@@ -13,6 +14,8 @@ from thingscale.devices import writer as devices
 from thingscale.devices.models import RejectedMessage
 from thingscale.lib.clock import from_us
 from thingscale.streams import writer as streams
+from thingscale.streams.exactly_once import keys, submissions
+from thingscale.streams.exactly_once.submissions import Submission
 from thingscale.streams.exactly_once.window import WINDOW
 from thingscale.watch import Told
 
@@ -42,6 +45,8 @@ class Batch:
         self._tags: dict[TagKey, int] = {}
         self._first_contact: set[DeviceKey] = set()
         self._held: list[tuple[devices.Held, bool]] = []  # and whether it may have been sent before
+        self._submissions: dict[submissions.Key, Submission] = {}  # that came before, here or elsewhere
+        self._submitted: dict[submissions.Key, Submission] = {}  # new ones
         self._rejected: list[devices.Rejected] = []
         self._states: dict[int, tuple[str, datetime]] = {}
         self._slow: list[int] = []  # places of the items that need a look at the database, in order
@@ -131,6 +136,7 @@ class Batch:
     def _route_unknown(self, cursor: psycopg.Cursor) -> None:
         places = [place for place in self._slow if not self._reject_as_decoded(place)]
         found = self._find_devices(cursor, {self._key(place) for place in places})
+        self._find_submissions(cursor, places, found)
         storable = [place for place in places if self._place_item(place, found)]
         storable = self._without_duplicates(cursor, storable, found)
         self._append_rows(cursor, storable, found)
@@ -170,11 +176,14 @@ class Batch:
             self._learned[key] = Route(device.pk, None)
             self._reject(place, raw, Reason.DEVICE_DISABLED)
             return False
+        if self._is_submission(place) and self._came_before(place):
+            return False
         if raw.kind is Kind.STATE:
             self._states[device.pk] = (value.decode(), from_us(raw.received_at))
             return False
         if device.enabled and device.channel is not None:
             self._learned[key] = Route(device.pk, device.channel)
+            self._submit(place)
             return True
         self._hold(place, device)
         return False
@@ -185,14 +194,75 @@ class Batch:
         if self._key(place) in self._first_contact:
             reason = Reason.NEW_DEVICE_FOUND
         self.outcomes[place] = Outcome(Status.HELD, reason)
+        self._submit(place, reason)
         held = devices.Held(device.pk, raw.tag, value.decode(), from_us(raw.received_at), raw.dedupe)
         self._held.append((held, raw.repeated))
+
+    # What has a key of its own (exactly_once/submissions.py): all under the lock of its device
+
+    def _is_submission(self, place: int) -> bool:
+        dedupe = self.items[place].raw.dedupe
+        return dedupe is not None and dedupe < 0
+
+    def _find_submissions(
+        self, cursor: psycopg.Cursor, places: list[int], found: dict[DeviceKey, devices.DeviceRow]
+    ) -> None:
+        asked = {
+            self._submission_key(place): place
+            for place in places
+            if self._is_submission(place) and self.items[place].raw.repeated
+        }
+        if not asked:
+            return
+        self._submissions = submissions.find(cursor, asked, self._recent)
+        # The release before has left none, but its datapoints have the key.
+        stored: dict[tuple[int, int], submissions.Key] = {}
+        values: dict[tuple[int, int], bytes] = {}
+        for key, place in asked.items():
+            device = found.get(self._key(place))
+            if key not in self._submissions and key[1] < 0 and device and device.channel is not None:
+                stored[device.channel, key[1]] = key
+                values[device.channel, key[1]] = self.items[place].value
+        if values:
+            for each in streams.stored_by_the_release_before(cursor, values, from_us(self._recent)):
+                self._submissions[stored[each]] = Submission(*stored[each], None, "")
+
+    def _came_before(self, place: int) -> bool:
+        """In an earlier batch or in this one. Answered as it was then; with another body it is refused."""
+        raw = self.items[place].raw
+        before = self._submissions.get(self._submission_key(place)) if raw.repeated else None
+        if before is None:
+            return False
+        if before.body is not None and before.body != self._fingerprint(raw):
+            self._reject(place, raw, Reason.IDEMPOTENCY_KEY_REUSED)
+        else:
+            reason = Reason(before.answer) if before.answer else None
+            self.outcomes[place] = Outcome(Status.DUPLICATE, reason) if reason else DUPLICATE
+        return True
+
+    def _submit(self, place: int, held: Reason | None = None) -> None:
+        if self._is_submission(place):
+            key, body = self._submission_key(place), self._fingerprint(self.items[place].raw)
+            new = Submission(*key, body, held.value if held else "")
+            self._submissions[key] = self._submitted[key] = new
+
+    def _submission_key(self, place: int) -> submissions.Key:
+        raw = self.items[place].raw
+        assert raw.dedupe is not None
+        return raw.user, raw.dedupe
+
+    def _fingerprint(self, raw: RawMessage) -> UUID:
+        return keys.fingerprint(raw.kind.encode(), (raw.tag or "").encode(), raw.payload)
 
     def _without_duplicates(
         self, cursor: psycopg.Cursor, places: list[int], found: dict[DeviceKey, devices.DeviceRow]
     ) -> list[int]:
-        """Leaves out what is sent again and stored already, before or in this batch."""
-        asked = [(self._channel(p, found), p) for p in places if self.items[p].raw.repeated]
+        """Leaves out what MQTT sends again and is stored already, before or in this batch."""
+        asked = [
+            (self._channel(p, found), p)
+            for p in places
+            if self.items[p].raw.repeated and not self._is_submission(p)
+        ]
         if not asked:
             return places
         keys = [(channel, self.items[p].raw.dedupe or 0) for channel, p in asked]
@@ -204,7 +274,7 @@ class Batch:
         self, place: int, found: dict[DeviceKey, devices.DeviceRow], seen: set[tuple[int, int]]
     ) -> bool:
         dedupe = self.items[place].raw.dedupe
-        if dedupe is None:
+        if dedupe is None or self._is_submission(place):
             return False
         key = (self._channel(place, found), dedupe)
         if self.items[place].raw.repeated and key in seen:
@@ -239,11 +309,15 @@ class Batch:
             devices.reject(cursor, self._rejected)
         if self._states:
             devices.set_states(cursor, self._states)
+        if self._submitted:
+            submissions.record(cursor, list(self._submitted.values()))
 
     def _held_once(self, cursor: psycopg.Cursor) -> list[devices.Held]:
         """Without what is sent again and held already, before or in this batch."""
         asked = [
-            (held.device, held.dedupe) for held, again in self._held if again and held.dedupe is not None
+            (held.device, held.dedupe, held.value)
+            for held, again in self._held
+            if again and held.dedupe is not None
         ]
         seen = set(devices.held_before(cursor, asked)) if asked else set()
         kept = []

@@ -26,10 +26,14 @@ class Answer(NamedTuple):
     code: str
     retry_after: int = 1  # seconds, where trying again can help
     rate: Rate | None = None  # of the device, if it has one
+    detail: str = ""  # what to do, where answers are JSON
+    held: bool = False
 
     @property
     def headers(self) -> dict[str, str]:
         rate = self.rate.headers if self.rate else {}
+        if self.held:
+            return {"X-Held": "1"} | rate
         match self.status:
             case 405:
                 return {"Allow": "POST"}
@@ -42,7 +46,9 @@ class Answer(NamedTuple):
         if not as_json:
             return "text/plain; charset=utf-8", self.code.encode()
         word = "result" if self.status < 300 else "error"
-        return "application/json", orjson.dumps({word: self.code})
+        return "application/json", orjson.dumps(
+            {word: self.code} | ({"detail": self.detail} if self.detail else {})
+        )
 
 
 AUTH_REQUIRED = Answer(401, "AUTH_REQUIRED")
@@ -60,7 +66,10 @@ _STATUS = {
     Reason.TOO_LARGE: 413,
     Reason.DEVICE_ID_ZERO: 400,
     Reason.BAD_PARAMETER: 400,
+    Reason.IDEMPOTENCY_KEY_REUSED: 422,
 }
+_HELD = "It is held, stored once the device is enabled and mapped to a channel, and need not come again."
+_REUSED = "This Idempotency-Key came with another body before: give each message a key of its own."
 
 
 def kind_of(path: str) -> Kind | None:
@@ -113,7 +122,10 @@ def answer(outcome: Outcome) -> Answer:
     if outcome.reason is None:  # stored, now or before
         return _OK
     status = _STATUS.get(outcome.reason)
-    return Answer(status, outcome.reason.value) if status else Answer(400, "BAD_JSON_FORMAT")
+    if status is None:
+        return Answer(400, "BAD_JSON_FORMAT")
+    detail = _REUSED if outcome.reason is Reason.IDEMPOTENCY_KEY_REUSED else _HELD if outcome.held else ""
+    return Answer(status, outcome.reason.value, detail=detail, held=outcome.held)
 
 
 def _device_id(headers: Headers) -> tuple[str, Reason | None]:

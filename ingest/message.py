@@ -21,6 +21,7 @@ class Reason(StrEnum):
     BAD_PARAMETER = "BAD_PARAMETER"
     DEVICE_DISABLED = "DEVICE_DISABLED"
     DEVICE_ID_ZERO = "DEVICE_ID_ZERO"
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
     MAX_DEVICE_REACH = "MAX_DEVICE_REACH"
     NEW_DEVICE_FOUND = "NEW_DEVICE_FOUND"
     NO_MAPPED_CH = "NO_MAPPED_CH"
@@ -52,10 +53,15 @@ class Status(StrEnum):
 
 
 class Outcome(NamedTuple):
-    """What became of a message, committed."""
+    """What became of a message, committed. A duplicate has the reason why the first one is held."""
 
     status: Status
     reason: Reason | None = None
+
+    @property
+    def held(self) -> bool:
+        """Now or before."""
+        return self.reason is not None and self.status in {Status.HELD, Status.DUPLICATE}
 
 
 STORED = Outcome(Status.STORED)

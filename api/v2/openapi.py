@@ -30,6 +30,7 @@ _ERRORS = {
     403: "A limit of the account, or a name in use.",
     404: "NO_DEVICE, NO_CHANNEL or NO_EVENT.",
     413: "TOO_LARGE: send it in parts.",
+    422: "IDEMPOTENCY_KEY_REUSED: the key came with another body before.",
     429: "TOO_MANY_REQUESTS: wait as long as Retry-After says.",
     503: "TRY_AGAIN or BROKER_UNAVAILABLE: a server behind the API is away.",
 }
@@ -253,7 +254,7 @@ extend_schema_view(
             "several": [{"value": 1}, {"value": "text"}],
         },
         status=201,
-        errors=(400, 404, 413),
+        errors=(400, 404, 413, 422),
     ),
 )(streams.StreamViewSet)
 

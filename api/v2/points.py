@@ -2,6 +2,7 @@
 
 import re
 from typing import Any, NoReturn
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -11,6 +12,7 @@ from thingscale.lib import clock
 from thingscale.lib.errors import Refused
 from thingscale.lib.names import MAX_LENGTH, bad_tag
 from thingscale.streams.actions import Points
+from thingscale.streams.exactly_once import keys
 
 MAX_POINTS = 10_000  # a call
 MAX_VALUE = 64 * 1024  # bytes of JSON text
@@ -31,6 +33,14 @@ def parse(body: Any, zone: ZoneInfo) -> Points:
         raise Refused("TOO_LARGE", f"An array has at most {MAX_POINTS} points: send it in parts.")
     ordinary = _ordinary(body, zone, now)
     return ordinary or Points.of(_point(item, zone, now, index) for index, item in enumerate(body))
+
+
+def fingerprint(body: Any, points: Points) -> UUID:
+    """Tells what parse() has made these points of from other bodies. Their times do not: without `at` these
+    are of the moment."""
+    items = body if isinstance(body, list) else [body]
+    times = orjson.dumps([isinstance(body, list), *(item.get("at") for item in items)])
+    return keys.fingerprint(times, orjson.dumps(points.tags), *points.values)
 
 
 def _ordinary(body: list[Any], zone: ZoneInfo, now: int) -> Points | None:

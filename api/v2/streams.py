@@ -34,11 +34,13 @@ class StreamViewSet(StreamReader):
 
     def create(self, request: Request, number: str) -> Response:
         channel = self.channel(number)
+        key = self._idempotency_key()
         body = self.body()
         sent = points.parse(body, self.user.zone)
+        submission = (key, points.fingerprint(body, sent)) if key else None
         if isinstance(body, list):
             body.clear()  # else it is the garbage collector's: REST framework's request is part of a cycle
-        stored = actions.store_points(channel, sent, self._idempotency_key())
+        stored = actions.store_points(channel, sent, submission)
         return Response({"stored": stored}, 201)
 
     def rows(self, head: Head, selection: Selection, limit: int | None = None) -> HttpResponseBase:

@@ -11,7 +11,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from thingscale.accounts.models import User
-from thingscale.streams.models import Channel, Latest
+from thingscale.streams.exactly_once.submissions import forget_old
+from thingscale.streams.models import Channel, Latest, Submitted
 
 SEVERAL = [{"value": 1}, {"value": 2, "tag": "t"}, {"value": 3}]
 
@@ -47,10 +48,43 @@ def test_another_key_is_another_request(api: Caller, channel: Channel) -> None:
     assert stored() == 4
 
 
-def test_the_answer_is_the_first_one(api: Caller, channel: Channel) -> None:
-    assert post(api, SEVERAL, "key") == (201, {"stored": 3})
-    assert post(api, {"value": 9}, "key") == (201, {"stored": 3})
-    assert stored() == 3
+@pytest.mark.parametrize(
+    "another",
+    [
+        {"value": 9},
+        [{"value": 1}],
+        {"value": 1, "tag": "t"},
+        {"value": 1, "at": "2020-01-01 00:00"},
+        {"value": 1.0},
+        {"value": "1"},
+        [],
+    ],
+)
+def test_d1_a_key_with_another_body_is_refused_and_never_answered_as_stored(
+    api: Caller, channel: Channel, another: Any
+) -> None:
+    """A counter that restarts at a reboot, and whatever else uses a key twice."""
+    assert post(api, {"value": 1}, "key") == (201, {"stored": 1})
+    response = api.post("stream/0", another, Idempotency_Key="key")
+    assert refusal(response) == (422, "IDEMPOTENCY_KEY_REUSED")
+    assert "key of its own" in document(response)["detail"]
+    assert stored() == 1
+    assert post(api, {"value": 1}, "key") == (201, {"stored": 1}), "the first one is still known"
+    assert stored() == 1
+
+
+def test_d1_two_bodies_under_one_key_at_the_same_moment(
+    api: Caller, owner: User, channel: Channel, transactional_db: None
+) -> None:
+    def send(number: int) -> int:
+        try:
+            return post(Caller(owner, api.token), {"value": number % 2}, "key")[0]
+        finally:
+            connections["default"].close()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(send, range(8))) == [201] * 4 + [422] * 4
+    assert stored() == 1
 
 
 def test_a_key_belongs_to_its_channel(api: Caller, channel: Channel, outsider: Caller) -> None:
@@ -71,13 +105,31 @@ def test_what_was_refused_is_not_remembered(api: Caller, channel: Channel) -> No
 def test_a_key_is_remembered_as_long_as_the_setting_says(
     api: Caller, channel: Channel, settings: Settings
 ) -> None:
-    old = (timezone.now() - timedelta(seconds=100)).isoformat(timespec="seconds")
-    assert post(api, {"value": 1, "at": old}, "key")[0] == 201
-    post(api, {"value": 1}, "key")
+    """By its arrival, whatever time its datapoint has."""
+    assert post(api, {"value": 1, "at": "2020-01-01 00:00"}, "key")[0] == 201
+    Submitted.objects.update(arrived_at=timezone.now() - timedelta(seconds=100))
+    post(api, {"value": 1, "at": "2020-01-01 00:00"}, "key")
     assert stored() == 1
     settings.DEDUPE_SECONDS = 90
-    post(api, {"value": 1}, "key")
+    assert post(api, {"value": 2}, "key") == (201, {"stored": 1}), "another body, past the window"
     assert stored() == 2
+    forget_old()
+    assert Submitted.objects.count() == 1
+    settings.DEDUPE_SECONDS = 0
+    forget_old()
+    assert not Submitted.objects.exists()
+
+
+def test_what_the_release_before_has_stored_is_recognised(api: Caller, channel: Channel) -> None:
+    """It leaves keys in datapoints only. With another body, nothing is lost."""
+    for key in ("one", "three", "other"):
+        post(api, SEVERAL if key == "three" else {"value": 1}, key)
+    Submitted.objects.all().delete()
+    assert post(api, {"value": 1}, "one") == (201, {"stored": 1})
+    assert post(api, SEVERAL, "three") == (201, {"stored": 3})
+    assert stored() == 5
+    assert post(api, {"value": 2}, "other") == (201, {"stored": 1})
+    assert stored() == 6
 
 
 def test_a_key_too_long(api: Caller, channel: Channel) -> None:

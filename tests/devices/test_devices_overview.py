@@ -1,6 +1,7 @@
 """Which devices are heard, silent, new; an account's messages per minute; the home page's figures."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from django.db import connection
@@ -137,7 +138,7 @@ def test_points_written_over_rest_are_counted(user: User, outsider: User) -> Non
     now = timezone.now()
     points = [(None, b"1", 1_700_000_000_000_000 + n) for n in range(3)]
     for _ in range(2):
-        store_points(channel, Points.of(points), key="once")
+        store_points(channel, Points.of(points), ("once", UUID(int=1)))
     store_points(channel, Points.of(points))
     store_points(channel, Points.of([]))
     counts = MinuteCount.objects.for_user(user).since(now - MINUTE)

@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from connecting import OLDEST, V1, V2, Connection, Reply, raw, view
 from django.test import override_settings
+from django.utils import timezone
 from feeding import held_values, reasons, values
+from pytest_django import Settings
 from support import Account
 
 from thingscale.devices.models import Device, RejectedMessage
 from thingscale.streams.actions import configure_device
+from thingscale.streams.models import Submitted
 
 LONG = "x" * 65
 
@@ -202,7 +206,7 @@ def test_the_form_of_an_answer(
 
 def test_a_new_device_is_a_result_and_no_error(http: Connection, account: Account) -> None:
     reply = post(http, account, Accept="application/json")
-    assert json.loads(reply.body) == {"result": "NEW_DEVICE_FOUND"}
+    assert json.loads(reply.body)["result"] == "NEW_DEVICE_FOUND"
 
 
 def test_an_outsiders_token_leads_to_the_outsiders_account(
@@ -231,7 +235,101 @@ def test_an_idempotency_key_is_the_devices_own(http: Connection, account: Accoun
     assert (len(values(account)), len(values(outsider))) == (2, 1)
 
 
-def test_a_held_message_with_an_idempotency_key_is_held_once(http: Connection, account: Account) -> None:
-    codes = [post(http, account, Idempotency_Key="k1").short for _ in range(2)]
-    assert codes == [(201, "NEW_DEVICE_FOUND"), (403, "DEVICE_DISABLED")]
-    assert held_values(Device.objects.get(user=account.user)) == [1]
+REUSES: list[tuple[str, bytes, dict[str, str]]] = [
+    (V2, b'{"t":3}', {}),
+    (V2, b'{"t":1.0}', {}),
+    (V2, b'{"t":1} ', {}),
+    (V2, b'{"t":1}', {"X_TAGNAME": "roof"}),
+    (V1, b"v=1", {}),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "more"), REUSES)
+def test_d1_a_key_with_another_message_is_refused_recorded_and_never_answered_200(
+    http: Connection, account: Account, path: str, body: bytes, more: dict[str, str]
+) -> None:
+    """A counter that restarts at a reboot, and whatever else uses a key twice."""
+    account.device("d1")
+    assert post(http, account, body=b'{"t":1}', Idempotency_Key="1").short == (200, "OK")
+    again = post(http, account, path, body, Idempotency_Key="1", **more)
+    assert again.short == (422, "IDEMPOTENCY_KEY_REUSED")
+    reply = post(http, account, path, body, Idempotency_Key="1", Accept="application/json", **more)
+    assert reply.status == 422
+    assert json.loads(reply.body)["error"] == "IDEMPOTENCY_KEY_REUSED"
+    assert "key of its own" in json.loads(reply.body)["detail"]
+    assert values(account) == ['{"t": 1}']
+    assert reasons(account) == ["IDEMPOTENCY_KEY_REUSED"] * 2
+    assert post(http, account, body=b'{"t":1}', Idempotency_Key="1").short == (200, "OK")
+    assert values(account) == ['{"t": 1}'], "the first one is still known"
+
+
+def test_d1_what_was_refused_has_not_used_its_key(http: Connection, account: Account) -> None:
+    account.device("d1")
+    assert post(http, account, body=b"{", Idempotency_Key="1").status == 400
+    assert post(http, account, body=b"1", Idempotency_Key="1").short == (200, "OK")
+    assert values(account) == ["1"]
+
+
+def test_d1_a_key_is_forgotten_after_the_window(
+    http: Connection, account: Account, settings: Settings
+) -> None:
+    account.device("d1")
+    for body, age in ((b"1", 100), (b"2", 0), (b"2", 0)):
+        assert post(http, account, body=body, Idempotency_Key="1").short == (200, "OK")
+        Submitted.objects.update(arrived_at=timezone.now() - timedelta(seconds=age))
+        settings.DEDUPE_SECONDS = 90
+    assert values(account) == ["1", "2"]
+
+
+def test_what_the_release_before_has_stored_is_recognised(http: Connection, account: Account) -> None:
+    """It leaves keys in datapoints only. With another body, nothing is lost."""
+    account.device("d1")
+    for key in ("1", "2"):
+        post(http, account, body=b'{"t":1}', Idempotency_Key=key)
+    Submitted.objects.all().delete()
+    assert post(http, account, body=b'{"t":1}', Idempotency_Key="1").short == (200, "OK")
+    assert post(http, account, body=b'{"t":3}', Idempotency_Key="2").short == (200, "OK")
+    assert values(account) == ['{"t": 1}', '{"t": 1}', '{"t": 3}']
+
+
+def test_d5_a_held_message_with_an_idempotency_key_is_held_once(http: Connection, account: Account) -> None:
+    """And answered in the same way, until it is stored."""
+    replies = [post(http, account, Idempotency_Key="k1") for _ in range(2)]
+    assert [reply.short for reply in replies] == [(201, "NEW_DEVICE_FOUND")] * 2
+    assert [reply.headers["x-held"] for reply in replies] == ["1"] * 2
+    device = Device.objects.get(user=account.user)
+    assert held_values(device) == [1]
+    assert post(http, account, body=b"2", Idempotency_Key="k1").short == (422, "IDEMPOTENCY_KEY_REUSED")
+    configure_device(device, {"enabled": True, "mapped_channel": account.channel()})
+    after = post(http, account, Idempotency_Key="k1")
+    assert (after.short, after.headers.get("x-held")) == ((200, "OK"), None)
+    assert values(account) == ["1"]
+
+
+def test_d5_a_held_message_says_so_and_equal_readings_are_held_each(
+    http: Connection, account: Account
+) -> None:
+    """Never recognised by the body; a device that knows X-Held need not send again."""
+    account.device("unmapped", channel=None)
+    for device, status, code in (
+        ("new", 201, "NEW_DEVICE_FOUND"),
+        ("new", 403, "DEVICE_DISABLED"),
+        ("unmapped", 403, "NO_MAPPED_CH"),
+        ("unmapped", 403, "NO_MAPPED_CH"),
+    ):
+        reply = post(http, account, device=device, Accept="application/json")
+        told = json.loads(reply.body)
+        assert (reply.status, told.get("result", told.get("error"))) == (status, code)
+        assert reply.headers["x-held"] == "1"
+        assert "need not come again" in told["detail"]
+    assert post(http, account, device="unmapped").body == b"NO_MAPPED_CH", "plain text stays a code"
+    for name, count in (("new", 2), ("unmapped", 3)):
+        assert held_values(Device.objects.get(user=account.user, device_id=name)) == [1] * count
+
+
+def test_d5_what_is_not_held_does_not_say_so(http: Connection, account: Account) -> None:
+    configure_device(account.device("off"), {"enabled": False})
+    account.device("on")
+    for device, expected in (("on", (200, "OK")), ("off", (403, "DEVICE_DISABLED"))):
+        reply = post(http, account, device=device)
+        assert (reply.short, "x-held" in reply.headers) == (expected, False)

@@ -158,9 +158,8 @@ def test_nothing_at_once_without_a_journal_row(raw: psycopg.Connection, account:
     assert not Journal.objects.exists()
 
 
-@pytest.mark.parametrize("key", [5, -5])
-def test_what_was_stored_is_found_by_its_key(raw: psycopg.Connection, account: Account, key: int) -> None:
-    """Negative keys have an index, the others none."""
+def test_what_was_stored_is_found_by_its_key(raw: psycopg.Connection, account: Account) -> None:
+    key = 5
     channel, other, at = account.channel().pk, account.channel(1).pk, now_us()
     in_steps(raw, [Row(channel, at, None, None, b"1", dedupe) for dedupe in (key, key + 1, None)])
     asked = [(channel, key), (channel, ~key), (channel, key + 1000), (other, key)]
@@ -169,10 +168,21 @@ def test_what_was_stored_is_found_by_its_key(raw: psycopg.Connection, account: A
         assert writer.stored_before(cursor, asked, from_us(at + 1)) == set()
 
 
+def test_what_the_release_before_has_stored_is_found_by_key_and_value(
+    raw: psycopg.Connection, account: Account
+) -> None:
+    channel, other, at = account.channel().pk, account.channel(1).pk, now_us()
+    in_steps(raw, [Row(channel, at, None, None, b'{"a": 1}', dedupe) for dedupe in (-5, -6, 7, None)])
+    same = {(channel, -5): b'{"a":1}', (channel, -6): b'{"a":2}', (channel, 7): b'{"a":1}', (other, -5): b"1"}
+    with raw.transaction(), raw.cursor() as cursor:
+        assert writer.stored_by_the_release_before(cursor, same, from_us(at)) == {(channel, -5)}
+        assert writer.stored_by_the_release_before(cursor, same, from_us(at + 1)) == set()
+
+
 def test_a_keyed_lookup_does_not_read_the_channel(raw: psycopg.Connection, account: Account) -> None:
     channel, at = account.channel().pk, now_us()
     in_steps(raw, [Row(channel, at, 1, None, b"1", number) for number in range(-10, 5000)])
-    asked = {"channels": [channel], "keys": [-5], "since": from_us(at)}
+    asked = {"channels": [channel], "keys": [-5], "values": ["1"], "since": from_us(at)}
     with raw.transaction(force_rollback=True), raw.cursor() as cursor:
         cursor.execute("ANALYZE datapoint")
         cursor.execute(f"EXPLAIN ANALYZE {writer.STORED_KEYED}", asked)

@@ -143,13 +143,13 @@ def set_states(cursor: psycopg.Cursor, states: dict[int, tuple[str, datetime]]) 
     )
 
 
-def held_before(cursor: psycopg.Cursor, keys: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
-    """Which (device, dedupe key) are already held."""
+def held_before(cursor: psycopg.Cursor, keys: Sequence[tuple[int, int, str]]) -> set[tuple[int, int]]:
+    """Which (device, dedupe key, JSON text of the value) are already held."""
     cursor.execute(
         """SELECT h.device_id, h.dedupe FROM devices_heldmessage h
-        JOIN unnest(%s::bigint[], %s::bigint[]) AS k (device, dedupe)
-            ON h.device_id = k.device AND h.dedupe = k.dedupe""",
-        _columns(keys, 2),
+        JOIN unnest(%s::bigint[], %s::bigint[], %s::text[]) AS k (device, dedupe, value)
+            ON h.device_id = k.device AND h.dedupe = k.dedupe AND h.value = k.value::jsonb""",
+        _columns(keys, 3),
     )
     return {(device, dedupe) for device, dedupe in cursor.fetchall()}
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import psycopg
 from django.db import IntegrityError, connection, transaction
@@ -21,7 +22,8 @@ from thingscale.lib.clock import from_us, to_us
 from thingscale.lib.errors import Refused
 from thingscale.lib.table import Row
 from thingscale.streams import rollups, sheet, writer
-from thingscale.streams.exactly_once import keys
+from thingscale.streams.exactly_once import keys, submissions
+from thingscale.streams.exactly_once.submissions import Submission
 from thingscale.streams.exactly_once.window import WINDOW
 from thingscale.streams.models import Channel, DeletedChannel, DeletedTag, Tag
 from thingscale.streams.sheet import Fault, Report, Wanted
@@ -209,6 +211,10 @@ def _store_held(devices: Sequence[int]) -> None:
             for row in held
         ]
     )
+    keyed = {(row.user, row.dedupe) for row in held if row.dedupe is not None and row.dedupe < 0}
+    if keyed:
+        with connection.connection.cursor() as cursor:
+            submissions.answer_from_now_on(cursor, keyed, "")
     by_user = itemgetter(Held._fields.index("user"))
     for user, rows in groupby(sorted(held, key=by_user), by_user):
         _tell(user, (_told(row) for row in rows))
@@ -283,13 +289,18 @@ class Points(NamedTuple):
 
 
 @transaction.atomic
-def store_points(channel: Channel, points: Points, key: str | None = None) -> int:
+def store_points(channel: Channel, points: Points, submission: tuple[str, UUID] | None = None) -> int:
     """All or nothing; returns how many. Raises django.db.DataError for a value that jsonb does not accept.
 
-    What was stored under the same key before is not stored again: the answer is how many it was."""
-    dedupe = None if key is None else keys.of_rest(channel.pk, key)
-    if dedupe is not None and (before := _stored_before(channel, points, dedupe)):
-        return before
+    `submission` is an Idempotency-Key and the fingerprint of what was sent under it. What was stored under
+    the same key before is not stored again: the answer is how many it was. Raises Refused
+    IDEMPOTENCY_KEY_REUSED if that was something else."""
+    dedupe = None
+    if submission is not None:
+        dedupe = keys.of_rest(channel.pk, submission[0])
+        before = _submitted_before(channel, points, dedupe, submission[1])
+        if before is not None:
+            return before
     if points.times:
         _store_points(channel, points, dedupe)
         _count_stored(channel.user_id, len(points.times))
@@ -329,18 +340,41 @@ def _rows(channel: int, points: Points, dedupe: int | None) -> list[writer.Row]:
     ]
 
 
-def _stored_before(channel: Channel, points: Points, dedupe: int) -> int:
-    """How many datapoints have this key, among the recent ones and those of the times sent. Whoever sends the
-    same key at the same moment waits here for the other's commit."""
-    since = from_us(WINDOW.since())
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [dedupe])
-        cursor.execute(
-            "SELECT count(*) FROM datapoint"
-            " WHERE channel = %s AND dedupe = %s AND dedupe < 0 AND (at >= %s OR at = ANY (%s))",
-            [channel.pk, dedupe, since, [from_us(at) for at in set(points.times)]],
-        )
-        return int(cursor.fetchone()[0])
+def _submitted_before(channel: Channel, points: Points, key: int, body: UUID) -> int | None:
+    """How many datapoints were stored under this key; None: nothing was, and from now on this is. Whoever
+    sends the same key at the same moment waits here for the other's commit."""
+    connection.ensure_connection()
+    raw: psycopg.Connection = connection.connection
+    with connection.wrap_database_errors, raw.cursor() as cursor:
+        submissions.lock(cursor, key)
+        found = submissions.find(cursor, [(channel.user_id, key)], WINDOW.since())
+        before = found.get((channel.user_id, key))
+        if before is None:
+            count = len(points.times)
+            submissions.record(cursor, [Submission(channel.user_id, key, body, str(count))])
+            return count if count and _stored_by_the_release_before(cursor, channel, points, key) else None
+        if before.body != body:
+            raise Refused(
+                "IDEMPOTENCY_KEY_REUSED",
+                "This Idempotency-Key came with another body before: give each request a key of its own.",
+            )
+        return int(before.answer)
+
+
+def _stored_by_the_release_before(cursor: psycopg.Cursor, channel: Channel, points: Points, key: int) -> bool:
+    """Whether all are there under this key, recent or of the times sent: that release has no submissions."""
+    cursor.execute(
+        """SELECT count(*) FROM datapoint WHERE channel = %s AND dedupe = %s AND dedupe < 0
+            AND (at >= %s OR at = ANY (%s)) AND value = ANY (%s::text[]::jsonb[])""",
+        [
+            channel.pk,
+            key,
+            from_us(WINDOW.since()),
+            [from_us(at) for at in set(points.times)],
+            [value.decode() for value in points.values],
+        ],
+    )
+    return cursor.fetchone() == (len(points.times),)
 
 
 @transaction.atomic

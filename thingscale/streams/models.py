@@ -88,6 +88,17 @@ class Repeated(models.Model):
     keys = ArrayField(models.BigIntegerField())
 
 
+class Submitted(models.Model):
+    """See exactly_once/submissions.py. `account` is no foreign key, which each write would look up."""
+
+    pk = models.CompositePrimaryKey("account", "key")
+    account = models.BigIntegerField()  # user's primary key
+    key = models.BigIntegerField()
+    body = models.UUIDField(null=True)
+    answer = models.CharField(max_length=40)
+    arrived_at = models.DateTimeField(db_default=Now(), db_index=True)
+
+
 class Rollup(models.Model):
     """The lowest and the highest number of a series in an hour. True for hours before RolledUntil that are no
     StaleHour; see rollups.py."""

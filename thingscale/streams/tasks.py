@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from thingscale.celery import Upkeep, app
 from thingscale.devices.models import ActivationRule, Device
 from thingscale.streams import actions, closing, retention, rollups
-from thingscale.streams.exactly_once import commit_log, redeliveries
+from thingscale.streams.exactly_once import commit_log, redeliveries, submissions
 
 
 @app.task(name="streams.make_partitions", base=Upkeep)
@@ -18,6 +18,7 @@ def drop_expired() -> None:
     retention.drop_expired()
     retention.drop_empty_partitions()
     redeliveries.forget_old()
+    submissions.forget_old()
     commit_log.forget_old()
 
 

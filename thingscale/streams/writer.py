@@ -137,16 +137,24 @@ def array(numbers: Iterable[int | None]) -> str:
 def stored_before(
     cursor: psycopg.Cursor, keys: Sequence[tuple[int, int]], since: datetime
 ) -> set[tuple[int, int]]:
-    """Which (channel, dedupe key) have a datapoint not older than `since`. Only negative keys have an index:
-    for the others all recent datapoints of the channel are read (decision 0020)."""
-    found: set[tuple[int, int]] = set()
-    for query, negative in ((STORED, False), (STORED_KEYED, True)):
-        asked = [key for key in keys if (key[1] < 0) is negative]
-        if asked:
-            channels, dedupes = zip(*asked, strict=True)
-            cursor.execute(query, {"channels": list(channels), "keys": list(dedupes), "since": since})
-            found.update(cursor.fetchall())
-    return found
+    """Which (channel, MQTT key) have a datapoint not older than `since`: all recent datapoints of the
+    channels are read (decision 0020)."""
+    channels, dedupes = zip(*keys, strict=True)
+    cursor.execute(STORED, {"channels": list(channels), "keys": list(dedupes), "since": since})
+    return set(cursor.fetchall())
+
+
+def stored_by_the_release_before(
+    cursor: psycopg.Cursor, values: Mapping[tuple[int, int], bytes], since: datetime
+) -> set[tuple[int, int]]:
+    """Which (channel, key of HTTP) have a datapoint of this value not older than `since`: that release has no
+    submissions."""
+    channels, keys = zip(*values, strict=True)
+    texts = [value.decode() for value in values.values()]
+    cursor.execute(
+        STORED_KEYED, {"channels": list(channels), "keys": list(keys), "values": texts, "since": since}
+    )
+    return set(cursor.fetchall())
 
 
 def tag_keys(cursor: psycopg.Cursor, tags: Sequence[tuple[int, str]]) -> dict[tuple[int, str], int]:
