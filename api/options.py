@@ -12,7 +12,7 @@ from rest_framework.request import Request
 
 from thingscale.lib.clock import restore_plus
 from thingscale.lib.errors import Refused
-from thingscale.lib.names import MAX_LENGTH, bad_tag
+from thingscale.lib.names import TAG_RULE, bad_tag
 
 
 def text(request: Request, name: str) -> str | None:
@@ -49,7 +49,7 @@ def whole(request: Request, name: str, default: int, low: int, high: int) -> int
 def tag(request: Request) -> str | None:
     given = text(request, "TAGNAME")
     if given is not None and bad_tag(given):
-        raise bad("TAGNAME", f"has 1 to {MAX_LENGTH} characters, no / + # or control characters")
+        raise bad("TAGNAME", f"has {TAG_RULE}")
     return given
 
 

@@ -10,6 +10,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
+from thingscale.lib import json_rules
 from thingscale.lib.errors import Refused
 from thingscale.web.request_body import MAX_BODY
 
@@ -49,7 +50,7 @@ class AnyTypeJSONParser(BaseParser):
         if len(body) > MAX_BODY:
             raise Refused("TOO_LARGE", f"A body has at most {MAX_BODY} bytes: send it in parts.")
         try:
-            return self.read(body)
+            return self.read(json_rules.trimmed(body))
         except (ValueError, RecursionError) as error:
             raise Refused("BAD_JSON_FORMAT", f"The body is not JSON: {error}.") from None
 

@@ -13,6 +13,7 @@ from ingest.pace import Pace
 from thingscale.lib.clock import now_us
 from thingscale.lib.names import bad_device_id, bad_tag
 from thingscale.lib.rates import Rate
+from thingscale.lib.reasons import ANSWERS
 from thingscale.streams.exactly_once import keys
 
 KINDS = {"/post_v2": Kind.JSON, "/post_v1": Kind.FORM, "/post": Kind.FORM}
@@ -58,18 +59,7 @@ TOO_SLOW = Answer(408, "REQUEST_TIMEOUT")
 TOO_LARGE = Answer(413, "TOO_LARGE")
 TRY_AGAIN = Answer(503, "TRY_AGAIN")
 _OK = Answer(200, "OK")
-_STATUS = {
-    Reason.NEW_DEVICE_FOUND: 201,
-    Reason.DEVICE_DISABLED: 403,
-    Reason.NO_MAPPED_CH: 403,
-    Reason.MAX_DEVICE_REACH: 403,
-    Reason.TOO_LARGE: 413,
-    Reason.DEVICE_ID_ZERO: 400,
-    Reason.BAD_PARAMETER: 400,
-    Reason.IDEMPOTENCY_KEY_REUSED: 422,
-}
 _HELD = "It is held, stored once the device is enabled and mapped to a channel, and need not come again."
-_REUSED = "This Idempotency-Key came with another body before: give each message a key of its own."
 
 
 def kind_of(path: str) -> Kind | None:
@@ -121,11 +111,10 @@ def message(path: str, user: int, headers: Headers, body: bytes) -> RawMessage:
 def answer(outcome: Outcome) -> Answer:
     if outcome.reason is None:  # stored, now or before
         return _OK
-    status = _STATUS.get(outcome.reason)
-    if status is None:
-        return Answer(400, "BAD_JSON_FORMAT")
-    detail = _REUSED if outcome.reason is Reason.IDEMPOTENCY_KEY_REUSED else _HELD if outcome.held else ""
-    return Answer(status, outcome.reason.value, detail=detail, held=outcome.held)
+    said = ANSWERS[outcome.reason]
+    told = said.code or outcome.reason is Reason.IDEMPOTENCY_KEY_REUSED  # what the code alone does not tell
+    detail = _HELD if outcome.held else said.sentence if told else ""
+    return Answer(said.http, said.code or outcome.reason.value, detail=detail, held=outcome.held)
 
 
 def _device_id(headers: Headers) -> tuple[str, Reason | None]:

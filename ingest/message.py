@@ -3,6 +3,10 @@
 from enum import StrEnum
 from typing import NamedTuple
 
+from thingscale.lib.reasons import Reason
+
+__all__ = ["DUPLICATE", "STORED", "Kind", "Outcome", "RawMessage", "Reason", "Status"]
+
 
 class Kind(StrEnum):
     """How a payload is to be read; the values name it to people."""
@@ -11,24 +15,6 @@ class Kind(StrEnum):
     BINARY = "binary"
     FORM = "v1"
     STATE = "state"
-
-
-class Reason(StrEnum):
-    """Why a message is not in its channel. The contract's codes, and ours where it has none."""
-
-    AUTH_REQUIRED = "AUTH_REQUIRED"
-    BAD_JSON_FORMAT = "BAD_JSON_FORMAT"
-    BAD_PARAMETER = "BAD_PARAMETER"
-    DEVICE_DISABLED = "DEVICE_DISABLED"
-    DEVICE_ID_ZERO = "DEVICE_ID_ZERO"
-    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
-    MAX_DEVICE_REACH = "MAX_DEVICE_REACH"
-    NEW_DEVICE_FOUND = "NEW_DEVICE_FOUND"
-    NO_MAPPED_CH = "NO_MAPPED_CH"
-    NUL_CHARACTER = "NUL_CHARACTER"
-    TOO_LARGE = "TOO_LARGE"
-    UNKNOWN_TOPIC = "UNKNOWN_TOPIC"
-    UNSTORABLE = "UNSTORABLE"  # PostgreSQL refused the value
 
 
 class RawMessage(NamedTuple):

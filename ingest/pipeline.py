@@ -21,10 +21,11 @@ import psycopg
 from ingest import told
 from ingest.activity import Activity
 from ingest.batch import Batch, Item
-from ingest.decode import Undecodable, decode
+from ingest.decode import decode
 from ingest.message import Outcome, RawMessage, Reason, Status
 from ingest.metrics import Metrics
 from ingest.router import Router
+from thingscale.lib.json_rules import BadValue
 from thingscale.streams import at_once
 from thingscale.streams.exactly_once import commit_log, redeliveries
 from thingscale.streams.writer import Partitions
@@ -110,7 +111,7 @@ def prepare(raw: RawMessage) -> Item:
         return Item(raw, _UNSTORABLE, raw.refused)
     try:
         return tuple.__new__(Item, (raw, decode(raw.kind, raw.payload), None))  # its own takes twice as long
-    except Undecodable as error:
+    except BadValue as error:
         return Item(raw, _UNSTORABLE, error.reason)
     except Exception:  # one payload must not end the process, and come again
         log.exception("A payload of %d bytes could not be read", len(raw.payload))

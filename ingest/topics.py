@@ -10,7 +10,33 @@ from typing import NamedTuple
 from ingest.message import Kind, Reason
 from thingscale.lib.names import bad_device_id, bad_tag
 
-_KINDS = {"json": Kind.JSON, "binary": Kind.BINARY, "state": Kind.STATE}
+
+class TopicForm(NamedTuple):
+    """`TOKEN/first/DEVICE_ID[/TAG]`; `first` is empty where the device id comes at once."""
+
+    first: str
+    tagged: bool
+
+    @property
+    def broker_filter(self) -> str:
+        """What broker mode subscribes to. No topic matches two of them; a tag may have levels of its own."""
+        device = f"+/{self.first}/+" if self.first else "+/+"
+        return f"{device}/#" if self.tagged else device
+
+    def rest(self, device_id: str, tag: str | None = None) -> str:
+        """The topic behind the token."""
+        return "/".join(filter(None, (self.first, device_id, tag)))
+
+
+# One row for each kind, from which parsing, subscribing and showing derive; None: it does not come by MQTT.
+FORMS: dict[Kind, TopicForm | None] = {
+    Kind.JSON: TopicForm("json", tagged=True),
+    Kind.BINARY: TopicForm("binary", tagged=True),
+    Kind.STATE: TopicForm("state", tagged=False),
+    Kind.FORM: TopicForm("", tagged=False),
+}
+_BY_FIRST = {form.first: (kind, form) for kind, form in FORMS.items() if form and form.first}
+BROKER_FILTERS = {kind.value: form.broker_filter for kind, form in FORMS.items() if form}
 _FROM_PLATFORM = {"subscribe", "errors"}
 
 
@@ -31,16 +57,15 @@ def split(topic: str) -> tuple[str, str]:
 
 def target(rest: str) -> Target:
     """What a publish to `TOKEN/rest` means."""
-    levels = rest.split("/")
-    match levels:
-        case [("json" | "binary") as kind, device_id] | ["state" as kind, device_id]:
-            return _checked(_KINDS[kind], device_id, None)
-        case [("json" | "binary") as kind, device_id, tag]:
-            return _checked(_KINDS[kind], device_id, tag)
-        case [device_id, last] if last in _FROM_PLATFORM and not bad_device_id(device_id):
-            return Target(None, device_id)
-        case [device_id]:
-            return _checked(Kind.FORM, device_id, None)
+    first, *behind = rest.split("/", 2)
+    if not behind:
+        return _checked(Kind.FORM, first, None)
+    device_id, tag = behind[0], behind[1] if len(behind) > 1 else None
+    kind, form = _BY_FIRST.get(first, (None, None))
+    if kind and form and (form.tagged or tag is None):
+        return _checked(kind, device_id, tag)
+    if tag is None and device_id in _FROM_PLATFORM and not bad_device_id(first):
+        return Target(None, first)
     return Target(Kind.JSON, refused=Reason.UNKNOWN_TOPIC)
 
 
@@ -69,7 +94,7 @@ def sees_ingest(rest: str) -> bool:
     first = levels[0]
     if first == "#" or (len(levels) == 1 and first):
         return True
-    if first in _KINDS:
-        return len(levels) <= 3 or levels[-1] == "#"
+    if first in _BY_FIRST:
+        return True
     # `+/x` matches json/x; `dev/#` matches the parent `dev`; `+/subscribe` would match json/subscribe.
     return first == "+" or levels[1:] == ["#"]

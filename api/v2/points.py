@@ -1,6 +1,5 @@
 """Datapoints in the body of POST /v2/stream/{channel}: one, or an array of them."""
 
-import re
 from typing import Any, NoReturn
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -8,18 +7,17 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from api.parsers import Number
-from thingscale.lib import clock
+from thingscale.lib import clock, json_rules
 from thingscale.lib.errors import Refused
-from thingscale.lib.names import MAX_LENGTH, bad_tag
+from thingscale.lib.names import TAG_RULE, bad_tag
+from thingscale.lib.reasons import Reason
 from thingscale.streams.actions import Points
 from thingscale.streams.exactly_once import keys
 
 MAX_POINTS = 10_000  # a call
-MAX_VALUE = 64 * 1024  # bytes of JSON text
-MAX_NESTING = 32
-VALUES = frozenset({str, int, float, dict})
+MAX_VALUE = json_rules.MAX_BYTES  # of JSON text
+VALUES = frozenset({str, int, float, bool, dict})
 _BETWEEN = b',"\\u0000",'  # a NUL character, as no value has it, between two elements of an array
-_LONG_NUMBER = re.compile(r"[0-9]{1000}|[eE][+-]?0*([1-9][0-9]{3}|30[1-9]|3[1-9][0-9]|[4-9][0-9]{2})")
 
 Index = int | None  # in the array; None: the body is one point
 
@@ -75,15 +73,9 @@ def _texts(values: list[Any]) -> list[bytes] | None:
     marked[::2] = values
     texts = orjson.dumps(marked, None, orjson.OPT_PASSTHROUGH_SUBCLASS)[1:-1].split(_BETWEEN)  # one call
     longest = max(map(len, texts))
-    if longest > MAX_VALUE or len(texts) > len(values) or b"\\u0000" in b"".join(texts):
-        return None
-    if longest > 2 * MAX_NESTING and max(map(_brackets, texts)) > MAX_NESTING:
+    if longest > MAX_VALUE or len(texts) > len(values) or json_rules.suspicious(texts, longest):
         return None
     return texts
-
-
-def _brackets(text: bytes) -> int:
-    return text.count(b"{") + text.count(b"[")
 
 
 def _point(item: Any, zone: ZoneInfo, now: int, index: Index) -> tuple[str | None, bytes, int]:
@@ -108,15 +100,19 @@ def _bad(index: Index, field: str, rule: str) -> NoReturn:
 def _value(value: Any, index: Index) -> bytes:
     """JSON text that jsonb accepts."""
     if type(value) not in {*VALUES, Number}:
-        _bad(index, "value", "must be a number, a string or an object")
-    if fault := _fault(value):
-        _bad(index, "value", fault)
+        _bad(index, "value", "must be a number, a string, true, false or an object")
     try:
+        json_rules.check_nesting(value)  # first, since orjson would go too deep
         text = orjson.dumps(value, _as_written, orjson.OPT_PASSTHROUGH_SUBCLASS)
+        if len(text) > MAX_VALUE:
+            raise Refused("TOO_LARGE", f"{_place(index, 'value')}: has more than {MAX_VALUE} bytes.")
+        json_rules.check(text, value)
+    except json_rules.BadValue as error:
+        if error.reason is Reason.TOO_LARGE:
+            raise Refused("TOO_LARGE", f"{_place(index, 'value')}: {error.rule}.") from None
+        _bad(index, "value", error.rule)
     except TypeError:
         _bad(index, "value", "has text that is not UTF-8 (half of a surrogate pair)")
-    if len(text) > MAX_VALUE:
-        raise Refused("TOO_LARGE", f"{_place(index, 'value')}: has more than {MAX_VALUE} bytes.")
     return text
 
 
@@ -124,36 +120,9 @@ def _as_written(number: Number) -> orjson.Fragment:
     return orjson.Fragment(number.encode())
 
 
-def _fault(value: Any) -> str | None:
-    """What keeps the store or its readers from holding the value. Level by level: it may be of any depth."""
-    level, depth = [value], 1
-    while level:
-        if any(map(_has_nul, level)):
-            return "has a NUL character"
-        if any(type(item) is Number and _LONG_NUMBER.search(item) for item in level):
-            return "has a number out of range"
-        if depth > MAX_NESTING and any(isinstance(item, dict | list) for item in level):
-            return f"is nested deeper than {MAX_NESTING} levels"
-        level, depth = [child for item in level for child in _children(item)], depth + 1
-    return None
-
-
-def _children(item: Any) -> Any:
-    if isinstance(item, dict):
-        return item.values()
-    return item if isinstance(item, list) else ()
-
-
-def _has_nul(item: Any) -> bool:
-    """In the text, or in a key of the object."""
-    return (
-        "\0" in item if isinstance(item, str) else isinstance(item, dict) and any("\0" in key for key in item)
-    )
-
-
 def _tag(tag: Any, index: Index) -> str | None:
     if tag is not None and (not isinstance(tag, str) or isinstance(tag, Number) or bad_tag(tag)):
-        _bad(index, "tag", f"must be text of 1 to {MAX_LENGTH} characters, no / + # or control characters")
+        _bad(index, "tag", f"must be text of {TAG_RULE}")
     return tag
 
 

@@ -14,7 +14,7 @@ from thingscale.accounts.models import User
 from thingscale.devices.models import Device
 from thingscale.lib.clock import with_colon
 from thingscale.lib.errors import Refused
-from thingscale.lib.names import MAX_LENGTH, bad_tag
+from thingscale.lib.names import TAG_RULE, bad_tag
 from thingscale.streams.models import Channel
 from thingscale.streams.zones import zones
 
@@ -137,9 +137,7 @@ class TagSerializer(serializers.Serializer[Any]):
 
     def validate_tag(self, name: str) -> str:
         if bad_tag(name):
-            raise serializers.ValidationError(
-                f"A tag has 1 to {MAX_LENGTH} characters, no / + # or control characters."
-            )
+            raise serializers.ValidationError(f"A tag has {TAG_RULE}.")
         return name
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.forms import BaseFormSet, formset_factory
 
-from thingscale.lib.names import MAX_LENGTH, bad_tag
+from thingscale.lib.names import MAX_TAG, TAG_RULE, bad_tag
 from thingscale.streams.models import Channel
 
 MOST = 1000  # streams of a channel with a label
@@ -69,12 +69,12 @@ StreamFormSet: Any = formset_factory(
 
 
 class TagForm(forms.Form):
-    name = forms.CharField(label="Tag", max_length=MAX_LENGTH)
+    name = forms.CharField(label="Tag", max_length=MAX_TAG)
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]
         if bad_tag(name):
-            raise forms.ValidationError("A tag has no / + # and no control characters.")
+            raise forms.ValidationError(f"A tag has {TAG_RULE}.")
         return name
 
 

@@ -32,8 +32,6 @@ from thingscale.streams.exactly_once import keys
 
 log = logging.getLogger(__name__)
 
-# By the name of their share group, since rumqttd mixes up the filters of one. No topic matches two of them.
-FILTERS = {"json": "+/json/+/#", "binary": "+/binary/+/#", "state": "+/state/+", "v1": "+/+"}
 NEVER = 0xFFFFFFFF
 RETRY_SECONDS = 0.05
 MAX_UNKNOWN = 1_000  # messages that wait for the database to know their token
@@ -103,7 +101,7 @@ class BrokerWorker:
     def _connected(self, connected: Any, *_: Any) -> None:
         self._due.clear()
         self._connected_at = time.monotonic()
-        for name, filter_ in FILTERS.items():
+        for name, filter_ in topics.BROKER_FILTERS.items():  # each a group: rumqttd mixes up those of one
             connected.subscribe(f"$share/{self._group}-{name}/{filter_}", qos=2)
         log.info("Subscribed at %s:%d", *self._address[:2])
 

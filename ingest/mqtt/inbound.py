@@ -21,6 +21,7 @@ from ingest.mqtt.packets import (
 )
 from ingest.mqtt.properties import Property
 from thingscale.lib.clock import now_us
+from thingscale.lib.reasons import ANSWERS
 from thingscale.streams.exactly_once import keys
 
 if TYPE_CHECKING:
@@ -31,15 +32,6 @@ log = logging.getLogger(__name__)
 MAX_UNACKED = 2_000  # messages of one client on their way to storage
 MAX_ALIASES = 32
 MAX_TARGETS = 1_000  # remembered topics of one client
-
-CODES = {
-    Reason.AUTH_REQUIRED: ReasonCode.NOT_AUTHORIZED,
-    Reason.DEVICE_DISABLED: ReasonCode.NOT_AUTHORIZED,
-    Reason.MAX_DEVICE_REACH: ReasonCode.QUOTA_EXCEEDED,
-    Reason.UNKNOWN_TOPIC: ReasonCode.TOPIC_NAME_INVALID,
-    Reason.DEVICE_ID_ZERO: ReasonCode.TOPIC_NAME_INVALID,
-    Reason.BAD_PARAMETER: ReasonCode.TOPIC_NAME_INVALID,
-}
 
 
 # first byte -> QoS, DUP: at QoS 1 or 2, not retained
@@ -276,7 +268,7 @@ class Inbound:
     def _acknowledge(self, qos: int, packet_id: int, outcome: Outcome) -> bytes:
         code = 0
         if outcome.status is Status.REJECTED and outcome.reason:
-            code = CODES.get(outcome.reason, ReasonCode.PAYLOAD_FORMAT_INVALID)
+            code = ANSWERS[outcome.reason].mqtt
         version = self._session.version
         if qos == 1:
             return encode_ack(PUBACK, packet_id, code, version)

@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from ingest.decode import MAX_PAYLOAD, Undecodable, decode, text_value
+from ingest.decode import MAX_PAYLOAD, decode
 from ingest.message import Kind, Reason
+from thingscale.lib.json_rules import MAX_DIGITS, BadValue, number_or_text
 
 
 def refused(kind: Kind, payload: bytes) -> Reason:
-    with pytest.raises(Undecodable) as caught:
+    with pytest.raises(BadValue) as caught:
         decode(kind, payload)
     return caught.value.reason
 
@@ -23,7 +24,9 @@ def refused(kind: Kind, payload: bytes) -> Reason:
         pytest.param("0", b"0", id="zero"),
         pytest.param("-0.5", b"-0.5", id="minus"),
         pytest.param("0.001", b"0.001", id="zero before the point"),
-        pytest.param("9" * 100, b"9" * 100, id="100 digits"),
+        pytest.param("9" * 300, b"9" * 300, id="300 digits"),
+        pytest.param("7e-06", b"7e-06", id="as C prints a small number"),
+        pytest.param("1.5E%2B3", b"1.5E+3", id="exponent with its sign"),
     ],
 )
 def test_text_that_is_a_number(text: str, number: bytes) -> None:
@@ -34,11 +37,11 @@ def test_text_that_is_a_number(text: str, number: bytes) -> None:
     "text",
     [
         *("007", "00", "-01", "12E4", "1e5", "nan", "NaN", "inf", "Infinity", "04A1B2", "0x10", "1_000"),
-        *("", " ", "-", ".5", "5.", "1.2.3", "1,5", "٣", "１", "1 2", "--1", "9" * 101),
+        *("", " ", "-", ".5", "5.", "1.2.3", "1,5", "٣", "１", "1 2", "--1", "1e+", "e+5"),
     ],
 )
 def test_text_that_stays_text(text: str) -> None:
-    assert text_value(text) == text
+    assert number_or_text(text) == text
 
 
 @pytest.mark.parametrize(
@@ -47,8 +50,11 @@ def test_text_that_stays_text(text: str) -> None:
         pytest.param(b'{"temp": 25.10, "humidity":50}', id="object as it came"),
         pytest.param(b"12.5", id="number"),
         pytest.param(b" -3 ", id="number between spaces"),
-        pytest.param(b"12E4", id="number in JSON's exponent form"),
-        pytest.param(b"1.7976931348623157e308", id="greatest double"),
+        pytest.param(b"true", id="true"),
+        pytest.param(b" false\n", id="false between spaces"),
+        pytest.param(b'{"uid": 12E4}', id="number in JSON's exponent form"),
+        pytest.param(b'{"a": 1.7976931348623157e308}', id="greatest double"),
+        pytest.param(b"1e+308", id="a great double, bare"),
         pytest.param(b"5e-324", id="smallest double"),
         pytest.param(b"1" + b"0" * 300, id="301 digits"),
         pytest.param(b'"Hello!"', id="string"),
@@ -70,12 +76,29 @@ def test_json_stays_as_it_came(payload: bytes) -> None:
 @pytest.mark.parametrize(
     "payload",
     [
-        *(b"", b" ", b"{", b'{"a":1', b"{'a': 1}", b'{"a":1}x', b"{a:1}", b"Hello", b"007", b"04A1B2"),
-        *(b"nan", b"NaN", b"-Infinity", b'{"a": NaN}', b'{"a": Infinity}', b"1e309", b"1e-5000", b"-"),
-        *(b"[1, 2]", b"[]", b"true", b"false", b"null", b"\xef\xbb\xbf1", b"1" * 1001, b"+5", b".5"),
-        *(b"0." + b"1" * 1001, b'{"a": 1e-5000}', b'{"a": "x", "b": 0.1e-00000000009}'),
+        *(
+            b"",
+            b" ",
+            b"\r\n",
+            b"\xef\xbb\xbf",
+            b"\0",
+            b"{",
+            b'{"a":1',
+            b"{'a': 1}",
+            b'{"a":1}x',
+            b"{a:1}",
+            b'"a',
+        ),
+        *(b'{"a": NaN}', b'{"a": Infinity}', b'{"a": -Infinity}', b'{"a": 1e309}', b"1e+309", b"-1e+999"),
+        *(b"3" * 400, b'{"a": %s}' % (b"1" * 400), b'{"a": 1e-400}', b"2e-324", b"[1, 2]", b"[]", b" [true]"),
+        *(
+            b"0." + b"1" * 1001,
+            b'{"a": 1e-5000}',
+            b'{"a": "x", "b": 0.1e-00000000009}',
+            b'{"a": 0e99999999999}',
+        ),
         *("temp=ä".encode("latin-1"), '"ä"'.encode("latin-1"), b'"\xed\xa0\x80"', b'"\xc0\x80"'),
-        *(rb'"\ud800"', rb'"\udc00"', rb'{"\ud800": 1}', rb'"\x00"', b'"\0"', b"\0", b'{"a": 1}\0'),
+        *(rb'"\ud800"', rb'"\udc00"', rb'{"\ud800": 1}', b"two\nlines", b"a\tb", b"\x7f", "a\x85".encode()),
     ],
 )
 def test_what_is_not_a_value_in_json(payload: bytes) -> None:
@@ -90,10 +113,89 @@ def test_what_is_not_a_value_in_json(payload: bytes) -> None:
         pytest.param(rb'{"a": [{"b": "x\\\u0000"}]}', id="deep, after an escaped backslash"),
         pytest.param(rb'{"a": "\u0000", "a": 1}', id="a value that a second key replaces"),
         pytest.param(rb'{"\u0000": 1, "b": "\\u0000"}', id="beside one that only looks like it"),
+        pytest.param(b'"\0"', id="itself in a string"),
+        pytest.param(b"O\0N", id="itself in text"),
+        pytest.param(b'{"a": 1}\0\0', id="two behind"),
+        pytest.param(b"\0{}", id="in front"),
+        pytest.param('{"a": 1}'.encode("utf-16-le"), id="UTF-16"),
     ],
 )
 def test_a_nul_character_is_refused_with_that_reason(payload: bytes) -> None:
     assert refused(Kind.JSON, payload) is Reason.NUL_CHARACTER
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "ON",
+            "online",
+            "Offline",
+            "04A1B2",
+            "12E4",
+            "1e5",
+            "1e309",
+            "007",
+            "nan",
+            "NaN",
+            "null",
+            "True",
+            "+5",
+        ),
+        *("Grüße, 温度 °C", " padded ", "a=1&b=2", "-", ".5", "true story", "12.5 C", "x" * 60_000),
+    ],
+)
+def test_d8_what_is_neither_a_number_nor_json_is_text(text: str) -> None:
+    assert json.loads(decode(Kind.JSON, text.encode())) == text
+
+
+@pytest.mark.parametrize(
+    ("payload", "value"),
+    [
+        (b'\xef\xbb\xbf{"t": 1}', b'{"t": 1}'),
+        (b'\xef\xbb\xbf{"t": 1}\r\n\0', b'{"t": 1}'),
+        (b"\xef\xbb\xbfON\r\n", b'"ON"'),
+        (b"12.5\0", b"12.5"),
+        (b"ON\0\n", b'"ON"'),
+        (b"true\0", b"true"),
+        (b'"a"\0', b'"a"'),
+    ],
+)
+def test_h10_what_frames_a_text_is_no_part_of_it(payload: bytes, value: bytes) -> None:
+    assert decode(Kind.JSON, payload) == value
+
+
+@pytest.mark.parametrize("kind", [Kind.FORM, Kind.STATE])
+def test_h10_also_of_a_form(kind: Kind) -> None:
+    assert list(json.loads(decode(kind, b"\xef\xbb\xbfv=5\r\n\0")).values()) == [5]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(b"[%s]" % b",".join([b"1e308"] * 10_800), b"[%s]" % b",".join([b"1e99"] * 3000)),
+        *(b'{"a": [%s]}' % b",".join([b"5e-324"] * 9000), b"[%s]" % b",".join([b"-1.5E-300"] * 1000)),
+    ],
+)
+def test_d7_the_limit_counts_numbers_as_they_are_read_back(value: bytes) -> None:
+    assert refused(Kind.JSON, b'{"a": %s}' % value) is Reason.TOO_LARGE
+
+
+def test_d7_as_many_as_can_be_read_back_are_taken() -> None:
+    payload = b'{"a": [%s], "b": "%s"}' % (b",".join([b"1e308"] * 700), b"1e308 " * 5000)
+    assert decode(Kind.JSON, payload) == payload
+
+
+@pytest.mark.parametrize("number", [b"0.0e-300", b"0e999", b"1e-323", b"-0", b"9" * 308])
+def test_numbers_that_a_double_holds(number: bytes) -> None:
+    payload = b'{"a": %s}' % number
+    assert decode(Kind.JSON, payload) == payload
+
+
+@pytest.mark.parametrize("kind", [Kind.FORM, Kind.STATE])
+@pytest.mark.parametrize("number", ["1e%2B309", "9" * 400, "0." + "1" * (MAX_DIGITS + 1), "1e-400"])
+def test_d6_a_number_in_a_form_that_no_double_holds(kind: Kind, number: str) -> None:
+    assert refused(kind, f"v={number}".encode()) is Reason.BAD_JSON_FORMAT
 
 
 @pytest.mark.parametrize(("opening", "closing"), [(b'{"a":', b"}"), (b"[", b"]")])

@@ -5,8 +5,9 @@ from django.db import connection
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ingest.decode import Undecodable, decode
+from ingest.decode import decode
 from ingest.message import Kind, Reason
+from thingscale.lib.json_rules import BadValue
 
 _REASONS = {Reason.BAD_JSON_FORMAT, Reason.NUL_CHARACTER, Reason.TOO_LARGE}
 # Texts of JSON, mostly valid, made of what parsers disagree about.
@@ -70,7 +71,7 @@ def accepted(kind: Kind, payload: bytes) -> str | None:
     """None if it was refused, with a reason."""
     try:
         return decode(kind, payload).decode()
-    except Undecodable as error:
+    except BadValue as error:
         return None if error.reason in _REASONS else pytest.fail(f"{error.reason} says nothing")
 
 

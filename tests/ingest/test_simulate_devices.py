@@ -7,10 +7,11 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from ingest.decode import decode, text_value
+from ingest.decode import decode
 from ingest.message import Kind
 from ingest.simulate import devices
 from ingest.simulate.devices import HTTP_SENSORS, MQTT_SENSORS, Reading
+from thingscale.lib.json_rules import number_or_text
 
 NOON = 1_800_000_000 // 86_400 * 86_400 + 43_200.0
 CLIMATE, RFID, METER, VEHICLE, FLAPPING, OLDEST, STATION = range(len(MQTT_SENSORS))
@@ -52,7 +53,7 @@ def test_badges_are_text_that_stays_text() -> None:
     for _, payload, tag in readings(RFID, 200):
         uid = json.loads(payload)
         assert len(uid) == 14
-        assert text_value(uid) == uid
+        assert number_or_text(uid) == uid
         assert tag in {"in", "out"}
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ingest.message import Kind, Reason
 from ingest.mqtt.codec import topic_matches, valid_topic_filter
-from ingest.topics import Target, sees_ingest, split, split_filter, target
+from ingest.topics import BROKER_FILTERS, FORMS, Target, sees_ingest, split, split_filter, target
 
 LONG = "x" * 64
 
@@ -40,6 +40,10 @@ def test_the_token_comes_first(topic: str, parts: tuple[str, str]) -> None:
         ("json/温度計/台所", Kind.JSON, "温度計", "台所"),
         (f"json/{LONG}/{LONG}", Kind.JSON, LONG, LONG),
         ("json/00", Kind.JSON, "00", None),
+        ("json/d1/sensor/temp/state", Kind.JSON, "d1", "sensor/temp/state"),
+        ("binary/d1/a/b", Kind.BINARY, "d1", "a/b"),
+        ("json/d1/subscribe/x", Kind.JSON, "d1", "subscribe/x"),
+        (f"json/d1/{LONG}/{LONG[1:]}", Kind.JSON, "d1", f"{LONG}/{LONG[1:]}"),
     ],
 )
 def test_ingest_topics(rest: str, kind: Kind, device_id: str, tag: str | None) -> None:
@@ -56,8 +60,11 @@ def test_topics_for_subscribers_only(rest: str) -> None:
     [
         *((rest, Reason.DEVICE_ID_ZERO) for rest in ("json/0", "0", "", "json/", "state/0", "binary//t")),
         *((rest, Reason.BAD_PARAMETER) for rest in (f"json/{LONG}x", f"{LONG}x", "json/a\tb", "json/\x9f")),
-        *((rest, Reason.UNKNOWN_TOPIC) for rest in ("json/d1/t/u", "state/d1/t", "d1/x", "a/b/c", "text/d1")),
-        *((rest, Reason.UNKNOWN_TOPIC) for rest in ("json/d1/", f"json/d1/{LONG}x", "json/d1/a\nb")),
+        *(
+            (rest, Reason.UNKNOWN_TOPIC)
+            for rest in ("json/d1/t//u", "json/d1/t/", "json/d1//t", "state/d1/t", "d1/x", "a/b/c", "text/d1")
+        ),
+        *((rest, Reason.UNKNOWN_TOPIC) for rest in ("json/d1/", f"json/d1/{LONG}/{LONG}", "json/d1/a\nb")),
         *(
             (rest, Reason.UNKNOWN_TOPIC)
             for rest in ("0/subscribe", "/errors", "d1/subscribe/x", f"{LONG}x/errors")
@@ -86,13 +93,13 @@ def test_a_filter_is_split_around_its_first_level(topic_filter: str, parts: tupl
 
 
 @pytest.mark.parametrize(
-    "rest", ["/#", "/+", "/json/#", "/json/+/+", "/+/d1", "/d1", "/d1/#", "/state/d1", "/json"]
+    "rest", ["/#", "/+", "/json/#", "/json/+/+", "/+/d1", "/d1", "/d1/#", "/state/d1", "/json", "/json/a/b/c"]
 )
 def test_filters_that_see_ingest(rest: str) -> None:
     assert sees_ingest(rest)
 
 
-@pytest.mark.parametrize("rest", ["/d1/subscribe", "/d1/errors", "/d1/+", "", "/", "/json/a/b/c", "/d1/+/#"])
+@pytest.mark.parametrize("rest", ["/d1/subscribe", "/d1/errors", "/d1/+", "", "/", "/d1/+/#"])
 def test_filters_that_see_no_ingest(rest: str) -> None:
     assert not sees_ingest(rest)
 
@@ -109,3 +116,20 @@ def test_a_filter_said_to_see_no_ingest_matches_no_ingest_topic(rest: str, topic
     is_ingest = found.kind is not None and not found.refused
     if is_ingest and valid_topic_filter("T" + rest) and topic_matches("T" + rest, "T/" + topic):
         assert sees_ingest(rest)
+
+
+def test_i8_every_kind_of_message_has_its_topic_or_says_that_it_has_none() -> None:
+    assert FORMS.keys() == set(Kind)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, form in FORMS.items() if form])
+@pytest.mark.parametrize("tag", [None, "t", "sensor/temp/state"])
+def test_i8_what_is_parsed_is_subscribed_to_by_broker_mode_once(kind: Kind, tag: str | None) -> None:
+    form = FORMS[kind]
+    assert form
+    if tag and not form.tagged:
+        return
+    rest = form.rest("d1", tag)
+    assert target(rest) == Target(kind, "d1", tag)
+    matching = [name for name, filter_ in BROKER_FILTERS.items() if topic_matches(filter_, f"TOKEN/{rest}")]
+    assert matching == [kind.value]

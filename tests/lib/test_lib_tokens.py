@@ -29,10 +29,21 @@ def test_names_that_serve_as_device_id_and_tag(name: str) -> None:
     assert not bad_tag(name)
 
 
-@pytest.mark.parametrize("name", ["x" * 65, "/", "a+b", "#", "\n", "\x7f", "\x80", "a\ud800", "\0"])
+@pytest.mark.parametrize("name", ["x" * 129, "/", "a+b", "#", "\n", "\x7f", "\x80", "a\ud800", "\0"])
 def test_names_that_do_not(name: str) -> None:
     assert bad_device_id(name) == "BAD_PARAMETER"
     assert bad_tag(name)
+
+
+@pytest.mark.parametrize("tag", ["a/b", "sensor/temp/state", "x" * 128])
+def test_tags_may_have_levels_and_be_longer(tag: str) -> None:
+    assert not bad_tag(tag)
+    assert bad_device_id(tag) == "BAD_PARAMETER"
+
+
+@pytest.mark.parametrize("tag", ["/a", "a/", "a//b", "/", "x" * 129, "a/+", "a/#"])
+def test_a_tag_has_no_empty_level(tag: str) -> None:
+    assert bad_tag(tag)
 
 
 def test_zero_is_a_tag_and_no_device_id() -> None:

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from thingscale.accounts.owned import OwnedQuerySet
 from thingscale.devices.querysets import DeviceQuerySet, MinuteCountQuerySet
-from thingscale.lib.names import bad_device_id
+from thingscale.lib.names import MAX_TAG, bad_device_id
 
 SILENT_AFTER = timedelta(minutes=15)  # an enabled device not heard for so long is silent
 DEVICE_ID_RULE = "A device id has 1 to 64 characters, is not 0, and has no / + # or control characters."
@@ -85,7 +85,7 @@ class HeldMessage(models.Model):
     KEPT = 100  # a device
 
     device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="held")
-    tag = models.CharField(max_length=64, null=True)
+    tag = models.CharField(max_length=MAX_TAG, null=True)
     value = models.JSONField()
     received_at = models.DateTimeField()
     dedupe = models.BigIntegerField(null=True)
@@ -101,7 +101,7 @@ class RejectedMessage(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="rejected", db_index=False
     )
     device_id = models.CharField(max_length=64, blank=True)
-    source = models.CharField(max_length=200)  # "json", "binary", ..., or the unknown topic without its token
+    source = models.CharField(max_length=300)  # where it came in: the topic, TOKEN for the token, or the path
     reason = models.CharField(max_length=40)
     payload = models.BinaryField()  # its first bytes
     size = models.PositiveIntegerField()

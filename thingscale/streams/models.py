@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from thingscale.lib.names import MAX_TAG
 from thingscale.streams.querysets import ChannelQuerySet, LatestQuerySet
 
 
@@ -33,7 +34,7 @@ class Channel(models.Model):
 
 class Tag(models.Model):
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="tags")
-    name = models.CharField(max_length=64)
+    name = models.CharField(max_length=MAX_TAG)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["channel", "name"], name="one_tag_a_channel")]

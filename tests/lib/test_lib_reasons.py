@@ -1,0 +1,32 @@
+"""One table beside the enum, from which the doors derive their answers (I8)."""
+
+import http
+
+import pytest
+
+from console.reasons import REASONS
+from ingest.http import answer
+from ingest.message import Outcome, Status
+from ingest.mqtt.codec import decode, encode_ack
+from ingest.mqtt.packets import PUBACK, V5
+from thingscale.lib.reasons import ANSWERS, Reason
+
+
+def test_i8_every_reason_has_its_row() -> None:
+    assert ANSWERS.keys() == set(Reason)
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_i8_each_door_has_an_answer_for_each_reason(reason: Reason) -> None:
+    row = ANSWERS[reason]
+    assert answer(Outcome(Status.REJECTED, reason)).status == row.http == http.HTTPStatus(row.http)
+    packet = encode_ack(PUBACK, 1, row.mqtt, V5)
+    assert decode(packet[0], packet[2:], V5).code == row.mqtt  # type: ignore[union-attr]  # a code of PUBACK
+    assert REASONS[reason].endswith(".")
+
+
+def test_i8_what_is_held_is_not_an_error_to_correct() -> None:
+    assert {reason for reason, row in ANSWERS.items() if row.held} == {
+        Reason.NEW_DEVICE_FOUND,
+        Reason.NO_MAPPED_CH,
+    }

@@ -1,0 +1,194 @@
+"""What JSON a datapoint may be: one book of rules for every door (CONTRACT 4).
+
+MQTT, the HTTP connector, REST arrays, states and held messages all end here, so that a value that one door
+takes is taken by all of them, and is stored as the same text. Whatever passes, PostgreSQL's jsonb accepts and
+can be read back: jsonb writes numbers out in full (1e308 has 309 digits), so that is what the limits count.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import orjson
+
+from thingscale.lib.reasons import Reason
+
+MAX_BYTES = 64 * 1024  # of a value as it is sent
+MAX_WRITTEN_OUT = 4 * MAX_BYTES  # of a value as it is read back, with its numbers written out
+MAX_NESTING = 32
+MAX_DIGITS = 1000  # of a number written out
+
+_loads, _JSONDecodeError = orjson.loads, orjson.JSONDecodeError
+
+# A text that is a number and nothing else: an exponent needs its sign, since RFID uids look like 12E4.
+_NUMBER_TEXT = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-][0-9]+)?")
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# In the text: a key that comes twice hides its first value. An even number of backslashes escapes itself.
+_ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NUMBER = re.compile(rb"([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
+
+# The shape of the numbers in a text, made in C: each digit becomes 0, each E becomes e, signs go.
+_SHAPE = bytes(0x30 if c in b"0123456789" else 0x65 if c in b"eE" else 0x20 for c in range(256))
+_EXPONENT, _LONG_EXPONENT = b"0e0", b"0e000"
+_MANY_DIGITS = b"0" * 200  # with these and an exponent of two digits a number is still a double
+_SHORT = 1000  # bytes, in which exponents of two digits can't write out to more than 20 kB
+
+
+class BadValue(Exception):
+    """`rule` completes a sentence that begins with the value."""
+
+    def __init__(self, reason: Reason, rule: str) -> None:
+        super().__init__(rule)
+        self.reason = reason
+        self.rule = rule
+
+
+def trimmed(payload: bytes) -> bytes:
+    """Without what is no part of the text: Windows' byte order mark in front; behind it line ends, and the
+    one NUL with which C ends a string."""
+    return payload.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n").removesuffix(b"\0").rstrip(b"\r\n")
+
+
+def bare(payload: bytes) -> bytes:
+    """JSON text of what a device sends as its value: a number, true or false, whole JSON, or else text.
+    Raises BadValue."""
+    try:
+        value = _loads(payload)
+    except _JSONDecodeError:
+        return _bare_text(payload)
+    kind = value.__class__
+    if kind is dict:
+        check(payload, value)
+        return payload
+    if kind is str:
+        _check_nul(payload)
+        return payload
+    if kind is int or kind is bool:
+        return payload
+    if kind is float and len(payload) < len(_MANY_DIGITS) and b"e" not in payload and b"E" not in payload:
+        return payload
+    return _bare_text(payload)
+
+
+def _bare_text(payload: bytes) -> bytes:
+    """What orjson does not read, or reads as JSON where the contract has text: 12E4, null."""
+    text = trimmed(payload)
+    if b"\0" in text:
+        raise BadValue(Reason.NUL_CHARACTER, "has a NUL character")
+    try:
+        plain = text.decode()
+    except UnicodeDecodeError:
+        _not_json("is not UTF-8")
+    if _NUMBER_TEXT.fullmatch(number := plain.strip()):
+        _check_numbers(number.encode())
+        return number.encode()
+    if plain.lstrip().startswith(("{", "[", '"')):
+        return _whole(text)
+    if plain.strip() in ("true", "false"):
+        return plain.strip().encode()
+    if not plain.strip():
+        _not_json("is empty")
+    if _CONTROL_CHARACTER.search(plain):
+        _not_json("has control characters")
+    return orjson.dumps(plain)
+
+
+def _whole(text: bytes) -> bytes:
+    try:
+        value = _loads(text)
+    except _JSONDecodeError:
+        _not_json("is not whole JSON")
+    if value.__class__ is list:
+        _not_json("is an array")
+    check(text, value)
+    return text
+
+
+def _not_json(rule: str) -> NoReturn:
+    raise BadValue(Reason.BAD_JSON_FORMAT, rule)
+
+
+def number_or_text(text: str) -> Any:
+    """A number, as JSON text, only if it can be nothing else: `23.40`, ` -3`, `7e-06`; `007`, `12E4`, `nan`
+    and `04A1B2` stay text. Whether a double holds it is for `check` to say."""
+    number = text.strip()
+    return orjson.Fragment(number) if _NUMBER_TEXT.fullmatch(number) else text
+
+
+def check(text: bytes, value: Any) -> None:
+    """Raises BadValue unless jsonb can hold this JSON text and its readers can read it. `value` is what it
+    was parsed to."""
+    if len(text) > 2 * MAX_NESTING and _brackets(text) > MAX_NESTING:
+        check_nesting(value)
+    _check_nul(text)
+    if _suspicious_numbers(text, len(text)):
+        _check_numbers(text)
+
+
+def suspicious(texts: Sequence[bytes], longest: int) -> bool:
+    """Whether one of these JSON texts may break a rule; `longest` is the length of the longest. One look at
+    all of them, for arrays of thousands."""
+    together = b" ".join(texts)
+    if b"\\u0000" in together or _suspicious_numbers(together, longest):
+        return True
+    return longest > 2 * MAX_NESTING and max(map(_brackets, texts)) > MAX_NESTING
+
+
+def check_nesting(value: Any) -> None:
+    """Level by level: recursion could go too deep. Raises BadValue."""
+    level = [value]
+    for _ in range(MAX_NESTING + 1):
+        level = [item for item in level if isinstance(item, dict | list)]
+        if not level:
+            return
+        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
+    _not_json(f"is nested deeper than {MAX_NESTING} levels")
+
+
+def _suspicious_numbers(text: bytes, longest: int) -> bool:
+    shape = text.translate(_SHAPE, b"+-")
+    if _EXPONENT in shape and (longest > _SHORT or _LONG_EXPONENT in shape):
+        return True
+    return longest >= len(_MANY_DIGITS) and _MANY_DIGITS in shape
+
+
+def _brackets(text: bytes) -> int:
+    return text.count(b"{") + text.count(b"[")
+
+
+def _check_nul(text: bytes) -> None:
+    if b"\\u0000" in text and _ESCAPED_NUL.search(text):
+        raise BadValue(Reason.NUL_CHARACTER, "has a NUL character")
+
+
+def _check_numbers(text: bytes) -> None:
+    written_out = len(text)
+    for whole, fraction, exponent in _NUMBER.findall(_STRING.sub(b'""', text)):
+        if not exponent and len(whole) + len(fraction) < len(_MANY_DIGITS):
+            continue
+        digits = _digits(whole, fraction, exponent)
+        if digits > MAX_DIGITS or not _is_double(whole, fraction, exponent):
+            _not_json(
+                "has a number out of range: a double holds about 5e-324 to 1.8e308, here in 1000 digits"
+            )
+        written_out += max(0, digits - len(whole) - len(fraction))
+    if written_out > MAX_WRITTEN_OUT:
+        rule = f"has more than {MAX_WRITTEN_OUT // 1024} KiB with its numbers written out"
+        raise BadValue(Reason.TOO_LARGE, rule)
+
+
+def _digits(whole: bytes, fraction: bytes, exponent: bytes) -> int:
+    """Of the number written out, as jsonb does it; an exponent of ten digits is beyond all."""
+    if len(exponent) > 10:
+        return MAX_DIGITS + 1
+    shift = int(exponent or 0)
+    return max(1, len(whole) + shift) + max(0, len(fraction) - shift)
+
+
+def _is_double(whole: bytes, fraction: bytes, exponent: bytes) -> bool:
+    """Neither beyond the greatest double, nor so small that only zero is left of it."""
+    number = float(b"%s.%se%s" % (whole, fraction or b"0", exponent or b"0"))
+    if number == 0.0:
+        return not (whole + fraction).strip(b"0")
+    return number != float("inf")

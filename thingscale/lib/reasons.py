@@ -1,0 +1,99 @@
+"""Why a message is not in its channel: one row for each reason, from which every door derives its answer.
+
+A new reason needs a member and a row here, nothing else: tests/lib/test_lib_reasons.py holds them together.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Reason(StrEnum):
+    """The contract's codes, and ours where it has none."""
+
+    AUTH_REQUIRED = "AUTH_REQUIRED"
+    BAD_JSON_FORMAT = "BAD_JSON_FORMAT"
+    BAD_PARAMETER = "BAD_PARAMETER"
+    DEVICE_DISABLED = "DEVICE_DISABLED"
+    DEVICE_ID_ZERO = "DEVICE_ID_ZERO"
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    MAX_DEVICE_REACH = "MAX_DEVICE_REACH"
+    NEW_DEVICE_FOUND = "NEW_DEVICE_FOUND"
+    NO_MAPPED_CH = "NO_MAPPED_CH"
+    NUL_CHARACTER = "NUL_CHARACTER"
+    TOO_LARGE = "TOO_LARGE"
+    UNKNOWN_TOPIC = "UNKNOWN_TOPIC"
+    UNSTORABLE = "UNSTORABLE"  # PostgreSQL refused the value
+
+
+class Answer(NamedTuple):
+    """What the doors say for a reason."""
+
+    http: int  # status
+    mqtt: int  # reason code of PUBACK and PUBREC in MQTT 5
+    sentence: str  # what to do about it, for people
+    code: str = ""  # what HTTP answers, where the contract has another word than the reason
+    held: bool = False  # the message is kept, and stored once its device is ready
+
+
+NOT_AUTHORIZED, TOPIC_NAME, QUOTA, FORMAT = 0x87, 0x90, 0x97, 0x99  # MQTT 5, table 2-6
+
+ANSWERS: dict[Reason, Answer] = {
+    Reason.AUTH_REQUIRED: Answer(
+        401, NOT_AUTHORIZED, "Its token was wrong or old: give the device the current device token."
+    ),
+    Reason.BAD_JSON_FORMAT: Answer(
+        400,
+        FORMAT,
+        "It could not be read: send a whole JSON object, a number, true, false or text in UTF-8 without"
+        " control characters, at most 32 levels deep, no number beyond a double; to state, key=value pairs.",
+    ),
+    Reason.BAD_PARAMETER: Answer(
+        400,
+        TOPIC_NAME,
+        "A device id or tag in it can't be used: a device id has up to 64 characters, without / + #;"
+        " a tag up to 128, without + #.",
+    ),
+    Reason.DEVICE_DISABLED: Answer(
+        403, NOT_AUTHORIZED, "The device is not enabled: enable it to take what it sends."
+    ),
+    Reason.DEVICE_ID_ZERO: Answer(
+        400, TOPIC_NAME, "The device id was empty or 0: give the device an id of its own."
+    ),
+    Reason.IDEMPOTENCY_KEY_REUSED: Answer(
+        422, FORMAT, "Its Idempotency-Key had come with another body: give each message its own."
+    ),
+    Reason.MAX_DEVICE_REACH: Answer(
+        403, QUOTA, "The account has no room for another device: delete one that is no longer used."
+    ),
+    Reason.NEW_DEVICE_FOUND: Answer(
+        201,
+        NOT_AUTHORIZED,
+        "This was the device's first message: enable the device and map it to a channel.",
+        held=True,
+    ),
+    Reason.NO_MAPPED_CH: Answer(403, NOT_AUTHORIZED, "The device has no channel: map it to one.", held=True),
+    Reason.NUL_CHARACTER: Answer(
+        400,
+        FORMAT,
+        "It had a NUL character in it (\\u0000, or text in UTF-16), which can't be stored: leave that out,"
+        " and send UTF-8.",
+        code="BAD_JSON_FORMAT",
+    ),
+    Reason.TOO_LARGE: Answer(
+        413,
+        FORMAT,
+        "It was larger than 64 KiB, or than 256 KiB with its numbers written out: send less at a time.",
+    ),
+    Reason.UNKNOWN_TOPIC: Answer(
+        400,
+        TOPIC_NAME,
+        "Its topic means nothing here: publish to TOKEN/json/DEVICE or TOKEN/json/DEVICE/TAG.",
+        code="BAD_PARAMETER",
+    ),
+    Reason.UNSTORABLE: Answer(
+        400,
+        FORMAT,
+        "The database refused the value: look for numbers beyond all measure or broken text in it.",
+        code="BAD_JSON_FORMAT",
+    ),
+}
