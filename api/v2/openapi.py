@@ -109,9 +109,7 @@ _NUMBER: Schema = {"type": "integer", "minimum": 0, "maximum": _MAX}
 _CHANNEL = in_path("number", _NUMBER, 0)
 _NEW_CHANNEL = in_path("number", _NUMBER, 7)
 _EVENT = in_path("number", _NUMBER, 1)
-_TAGNAME = header(
-    "X-TAGNAME", {"type": "string", "pattern": f"^({schemas.TAG['pattern'][1:-1]})?$"}, "one tag"
-)
+_TAGNAME = header("X-TAGNAME", schemas.TAG | {"pattern": f"^({schemas.TAG['pattern'][1:-1]})?$"}, "one tag")
 
 _DATE = (
     r"([0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)"
@@ -251,7 +249,7 @@ extend_schema_view(
         bodies={
             "one": {"value": 12.5, "tag": "roof"},
             "at a time": {"value": {"temp": 21.5}, "at": "2026-01-31 13:45:30"},
-            "several": [{"value": 1}, {"value": "text"}],
+            "several": [{"value": 1}, {"value": "text"}, {"value": True, "tag": "sensor/door/open"}],
         },
         status=201,
         errors=(400, 404, 413, 422),

@@ -49,7 +49,8 @@ COUNT: Schema = {"type": "integer", "minimum": 0}
 TIME: Schema = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}$", "example": _TIME}
 TIME_OR_NULL: Schema = TIME | {"type": ["string", "null"]}
 NUMBER_OR_NULL: Schema = {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_INTEGER}
-TAG: Schema = {"type": "string", "pattern": f"^{NAME}$"}
+_LEVEL = NAME.removesuffix("{1,64}")
+TAG: Schema = {"type": "string", "maxLength": 128, "pattern": f"^{_LEVEL}+(/{_LEVEL}+)*$"}
 TAG_OR_NULL: Schema = {"type": ["string", "null"]}
 
 ERROR = exactly(error=STRING, detail=STRING)
@@ -111,7 +112,7 @@ STREAM = fields(
 )
 POINT = fields(
     ("value",),
-    value={"type": ["number", "string", "object"]},
+    value={"type": ["number", "string", "boolean", "object"]},
     tag={"anyOf": [TAG, {"type": "null"}]},
     at={"type": ["string", "null"], "description": "default: now; local time, or ISO 8601 with an offset"},
 )

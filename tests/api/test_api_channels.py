@@ -146,11 +146,11 @@ def test_what_a_tag_can_not_do(api: Caller, channel: Channel, outsider: Caller) 
     assert refusal(api.put("channel/0", {"tag": "c"}, X_TAGNAME="x")) == (404, "NO_CHANNEL")
     assert refusal(api.delete("channel/0", X_TAGNAME="x")) == (404, "NO_CHANNEL")
     assert refusal(api.post("channel/9", X_TAGNAME="x")) == (404, "NO_CHANNEL")
-    for body in ({"tag": "b"}, {"tag": ""}, {"tag": "a/b"}, {"tag": "\0"}, {"tag": None}, {}):
+    for body in ({"tag": "b"}, {"tag": ""}, {"tag": "a//b"}, {"tag": "\0"}, {"tag": None}, {}):
         response = api.put("channel/0", body, X_TAGNAME="a")
         assert refusal(response) == (400, "BAD_PARAMETER")
         assert document(response)["detail"].startswith("tag: ")
-    for name in ("a/b", "x" * 65, "a\x01"):
+    for name in ("a//b", "x" * 129, "a\x01"):
         assert refusal(api.post("channel/0", X_TAGNAME=name)) == (400, "BAD_PARAMETER")
     assert refusal(api.get("stream/0?tagname=%00", X_ENDTIME="last")) == (400, "BAD_PARAMETER")
 

@@ -116,7 +116,6 @@ def a_point(**fields: Any) -> str:
 BAD_POINTS = [
     ('{"tag": "t"}', ".value"),
     ('{"value": null}', ".value"),
-    ('{"value": true}', ".value"),
     ('{"value": [1]}', ".value"),
     ('{"value": "a\\u0000b"}', ".value"),
     ('{"value": {"a": ["\\u0000"]}}', ".value"),
@@ -128,10 +127,10 @@ BAD_POINTS = [
     ('{"value": %s}' % ("9" * 1001), ".value"),
     (f'{{"value": {nested(33)}}}', ".value"),
     ('{"value": 1, "tag": ""}', ".tag"),
-    ('{"value": 1, "tag": "a/b"}', ".tag"),
+    ('{"value": 1, "tag": "a//b"}', ".tag"),
     ('{"value": 1, "tag": "a\\u0000"}', ".tag"),
     ('{"value": 1, "tag": 1.5}', ".tag"),
-    ('{"value": 1, "tag": "%s"}' % ("x" * 65), ".tag"),
+    ('{"value": 1, "tag": "%s"}' % ("x" * 129), ".tag"),
     ('{"value": 1, "at": 17383}', ".at"),
     ('{"value": 1, "at": 173.5}', ".at"),
     ('{"value": 1, "at": "soon"}', ".at"),
@@ -156,7 +155,7 @@ def test_a_bad_point_is_named_and_nothing_stored(
 
 
 def test_just_within_the_limits(api: Caller, channel: Channel) -> None:
-    for value in (nested(32), f'"{"x" * 65534}"', "9" * 999, "1e300"):
+    for value in (nested(32), f'"{"x" * 65534}"', "9" * 308, "1e308", "5e-324", "true"):
         assert api.post("stream/0", f'{{"value": {value}}}'.encode()).status_code == 201
     assert api.post("stream/0", {"value": 1, "at": now(hours=23)}).status_code == 201
 

@@ -31,7 +31,7 @@ CASES: list[tuple[str, bytes, str, int]] = [
     (f"json/{LONG}", b"1", "BAD_PARAMETER", TOPIC_NAME),
     ("json/d\x011", b"1", "BAD_PARAMETER", TOPIC_NAME),
     (f"json/d1/{LONG}{LONG}", b"1", "UNKNOWN_TOPIC", TOPIC_NAME),
-    ("json/d1/tag//more", b"1", "UNKNOWN_TOPIC", TOPIC_NAME),
+    ("state/d1/tag/more", b"1", "UNKNOWN_TOPIC", TOPIC_NAME),
     ("xml/d1/x/y", b"1", "UNKNOWN_TOPIC", TOPIC_NAME),
     ("json/off", b"1", "DEVICE_DISABLED", NOT_AUTHORIZED),
     ("json/one too many", b"1", "MAX_DEVICE_REACH", QUOTA),

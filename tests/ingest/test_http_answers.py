@@ -109,7 +109,7 @@ def test_an_account_that_is_full(http: Connection, account: Account) -> None:
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        *((V2, body) for body in (b"", b"{", b"[1]", b"null", b"NaN", rb'"\u0000"', b"v=1", b"[" * 1000)),
+        *((V2, body) for body in (b"", b"{", b"[1]", b"a\tb", b"1e+309", rb'"\u0000"', b"\0", b"[" * 1000)),
         (V2, '"ä"'.encode("latin-1")),
         *((V1, body) for body in (b"", b"12", b"x=1", b"v=%00", b"v=%E4", b'{"value": 1}')),
     ],
@@ -137,6 +137,7 @@ def test_no_device_id_at_all(http: Connection, account: Account) -> None:
 def test_impossible_device_ids_and_tags(http: Connection, account: Account, name: str | bytes) -> None:
     account.device("d1")
     assert post(http, account, device=name).short == (400, "BAD_PARAMETER")
+    name = {LONG: LONG * 2, "a/b": "a//b"}.get(name, name)  # type: ignore[call-overload]
     assert post(http, account, **{"X-TAGNAME": name}).short == (400, "BAD_PARAMETER")  # type: ignore[arg-type]
     assert reasons(account) == ["BAD_PARAMETER"] * 2
     assert values(account) == []
