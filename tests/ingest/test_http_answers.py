@@ -137,7 +137,8 @@ def test_no_device_id_at_all(http: Connection, account: Account) -> None:
 def test_impossible_device_ids_and_tags(http: Connection, account: Account, name: str | bytes) -> None:
     account.device("d1")
     assert post(http, account, device=name).short == (400, "BAD_PARAMETER")
-    name = {LONG: LONG * 2, "a/b": "a//b"}.get(name, name)  # type: ignore[call-overload]
+    if name in {LONG, "a/b"}:  # as a tag these would do
+        name = LONG * 2
     assert post(http, account, **{"X-TAGNAME": name}).short == (400, "BAD_PARAMETER")  # type: ignore[arg-type]
     assert reasons(account) == ["BAD_PARAMETER"] * 2
     assert values(account) == []

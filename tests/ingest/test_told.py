@@ -33,7 +33,7 @@ def test_a_batch_is_told_to_those_who_watch(
     pages.counts.clear()
     feed(
         message(account, "1"),
-        message(account, "no", dedupe=5),
+        message(account, "{", dedupe=5),
         message(outsider, "2"),
         message(account, "3", "d2", tag="new"),
         message(account, "4", "unknown"),
@@ -44,7 +44,7 @@ def test_a_batch_is_told_to_those_who_watch(
     )
     assert pages.short == [
         ("stored", None, True, b"1"),
-        ("rejected", "BAD_JSON_FORMAT", False, b"no"),
+        ("rejected", "BAD_JSON_FORMAT", False, b"{"),
         ("stored", None, True, b"3"),
         ("held", "NEW_DEVICE_FOUND", False, b"4"),
         ("stored", None, False, b'{"a":1}'),

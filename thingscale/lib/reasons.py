@@ -60,7 +60,7 @@ ANSWERS: dict[Reason, Answer] = {
         400, TOPIC_NAME, "The device id was empty or 0: give the device an id of its own."
     ),
     Reason.IDEMPOTENCY_KEY_REUSED: Answer(
-        422, FORMAT, "Its Idempotency-Key had come with another body: give each message its own."
+        422, FORMAT, "Its Idempotency-Key had come with another body: give each message a key of its own."
     ),
     Reason.MAX_DEVICE_REACH: Answer(
         403, QUOTA, "The account has no room for another device: delete one that is no longer used."

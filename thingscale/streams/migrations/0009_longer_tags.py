@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("streams", "0007_stale_in_order"),
+        ("streams", "0008_submitted"),
     ]
 
     operations = [
