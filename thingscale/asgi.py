@@ -18,13 +18,14 @@ from django.conf import settings  # noqa: E402
 
 from ingest import http  # noqa: E402
 from ingest.asgi import Connector, Receive, Scope, Send  # noqa: E402
+from thingscale.accounts.callers import identify  # noqa: E402
 from thingscale.lib.collecting import settle  # noqa: E402
 from thingscale.live import routing  # noqa: E402
 from thingscale.web import health, static_files  # noqa: E402
 from thingscale.web.wsgi_threads import WSGIThreads  # noqa: E402
 from thingscale.wsgi import application as wsgi  # noqa: E402
 
-_django = WSGIThreads(wsgi)
+_django = WSGIThreads(wsgi, identify)
 _connector = Connector()
 _health = health.Health()
 _static_files = static_files.StaticFiles()

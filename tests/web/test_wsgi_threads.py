@@ -78,6 +78,10 @@ class Client:
             await asyncio.Event().wait()
 
 
+def threads(application: Any, count: int = 1) -> WSGIThreads:
+    return WSGIThreads(application, lambda credential: None, threads=count)
+
+
 async def ask(application: WSGIThreads, client: Client) -> None:
     async with asyncio.timeout(10):
         await application(dict(SCOPE), client.receive, client.send)
@@ -89,25 +93,26 @@ def test_an_answer_comes_whole_and_in_small_parts(monkeypatch: pytest.MonkeyPatc
     async def run() -> None:
         answer = Answer(iter([b"", b"abcdefg", b"hi"]))
         client = Client(100, leaves=False)
-        await ask(WSGIThreads(wsgi(answer)), client)
+        await ask(threads(wsgi(answer)), client)
         assert client.sent[0]["status"] == 200
         assert [message["body"] for message in client.sent[1:]] == [b"abc", b"def", b"g", b"hi", b""]
         assert client.sent[-1].get("more_body", False) is False
-        assert answer.closed.is_set()
+        assert await asyncio.to_thread(answer.closed.wait, 5)
 
     asyncio.run(run())
 
 
 @pytest.mark.parametrize("leaves", [True, False])
 def test_a_thread_is_free_again(leaves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wsgi_threads, "SEND_SECONDS", 0.1)
+    monkeypatch.setattr(wsgi_threads, "PATIENCE", 0.1)
+    monkeypatch.setattr(wsgi_threads, "PART", 100)
 
     async def run() -> None:
         answer = Answer()
-        application = WSGIThreads(wsgi(answer), threads=1)
+        application = threads(wsgi(answer))
         client = Client(5, leaves)
         await ask(application, client)
-        assert answer.closed.is_set()
+        assert await asyncio.to_thread(answer.closed.wait, 5)
         assert answer.made < 100
         assert all(message.get("more_body", True) for message in client.sent)  # a cut answer has no end
         other = Client(100, leaves=False)
@@ -122,7 +127,7 @@ def test_a_short_answer_leaves_its_thread_before_it_is_read() -> None:
     async def run() -> None:
         short, slow = Answer(iter([b"short"])), Client(0, leaves=False)
         short.streaming = False
-        application = WSGIThreads(wsgi(short), threads=1)
+        application = threads(wsgi(short))
         unread = asyncio.create_task(ask(application, slow))
         await asyncio.to_thread(short.closed.wait, 5)
         application._wsgi = wsgi(Answer(iter([b"next"])))
@@ -139,7 +144,7 @@ def test_a_short_answer_has_one_end(body: list[bytes]) -> None:
     async def run() -> None:
         answer, client = Answer(iter(body)), Client(100, leaves=False)
         answer.streaming = False
-        await ask(WSGIThreads(wsgi(answer)), client)
+        await ask(threads(wsgi(answer)), client)
         assert [(message["body"], message["more_body"]) for message in client.sent[1:]] == [
             (b"".join(body), False)
         ]
@@ -167,7 +172,7 @@ def echo(environ: Any, start_response: Any) -> Answer:
 def asked(client: Client, path: str = "/") -> tuple[int, bytes]:
     async def run() -> None:
         async with asyncio.timeout(10):
-            await WSGIThreads(echo, threads=1)(SCOPE | {"path": path}, client.receive, client.send)
+            await threads(echo)(SCOPE | {"path": path}, client.receive, client.send)
 
     asyncio.run(run())
     return client.sent[0]["status"], b"".join(message["body"] for message in client.sent[1:])
@@ -184,7 +189,7 @@ def test_half_a_body_takes_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_body, "BODY_SECONDS", 0.2)
 
     async def run() -> None:
-        application = WSGIThreads(echo, threads=1)
+        application = threads(echo)
         halves = [Sender(b"ab", stops=True) for _ in range(3)]
         asking = [asyncio.create_task(ask(application, half)) for half in halves]
         await asyncio.sleep(0)
@@ -200,7 +205,7 @@ def test_half_a_body_takes_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_who_leaves_before_the_end_is_not_answered() -> None:
     client = Sender(b"ab", stops=True)
     client._left.set()
-    asyncio.run(ask(WSGIThreads(echo), client))
+    asyncio.run(ask(threads(echo), client))
     assert client.sent == []
 
 

@@ -10,6 +10,7 @@ from thingscale.lib.names import bad_device_id
 from thingscale.lib.table import Row
 
 KEY = "device_id"
+PAGE = 1000  # devices
 TEXTS = {"description": 1000, "device_type": 200, "location": 200, "manufacturer": 200}  # greatest lengths
 COLUMNS = (KEY, "description", "enabled", "channel", "device_type", "location", "manufacturer")
 _ENABLED = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -90,11 +91,19 @@ def _number(text: str) -> int:
 
 
 def export_rows(devices: QuerySet[Device]) -> Iterator[tuple[str, ...]]:
-    """Cells as in COLUMNS, by device id; what import_devices() takes."""
-    for device in devices.select_related("mapped_channel").order_by(KEY).iterator():
+    """Cells as in COLUMNS, by device id; what import_devices() takes. Nothing stays open between two
+    pages: the next one may be read by another thread, with another connection."""
+    for device in _in_pages(devices.select_related("mapped_channel").order_by(KEY)):
         channel = device.mapped_channel
         special = {
             "enabled": str(device.enabled).lower(),
             "channel": str(channel.number) if channel else "",
         }
         yield tuple(special[name] if name in special else getattr(device, name) for name in COLUMNS)
+
+
+def _in_pages(devices: QuerySet[Device]) -> Iterator[Device]:
+    page = list(devices[:PAGE])
+    while page:
+        yield from page
+        page = list(devices.filter(device_id__gt=page[-1].device_id)[:PAGE]) if len(page) == PAGE else []

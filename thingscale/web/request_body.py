@@ -64,12 +64,14 @@ class Body:
             more = message.get("more_body", False)
 
 
-async def refuse(path: str, send: Send, refusal: Refusal) -> None:
+async def refuse(path: str, send: Send, refusal: Refusal, retry_after: int = 0) -> None:
     """In the API's shape where the API is."""
     api = path.startswith(("/v1/", "/v2/"))
     content_type = "application/json" if api else "text/plain; charset=utf-8"
     text = json.dumps({"error": refusal.code, "detail": refusal.detail}) if api else refusal.detail
     headers = {"content-type": content_type, "content-length": str(len(text)), "connection": "close"}
+    if retry_after:
+        headers["retry-after"] = str(retry_after)
     encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": refusal.status, "headers": encoded})
     await send({"type": "http.response.body", "body": text.encode()})

@@ -1,62 +1,177 @@
-"""Django's WSGI handler as an ASGI application: each request in one of a few threads, once its body is here.
+"""Django's WSGI handler as an ASGI application: requests in a few threads, of which each account has a share.
 
-a2wsgi's own way takes a task, a queue and three changes between thread and loop for each answer, goes on
-making one whose client has left, and waits for ever for one that does not read. Here a short answer comes
-back whole when the thread is done. A long one ends when its client does, and with it the reading of
-datapoints.
+A thread makes an answer, or a part of a long one, and is free again: the event loop sends it, however slowly
+the client reads. Reads of datapoints have threads of their own. Who has the account's share in use already
+waits a little, in the event loop, and is then refused; what its client has left meanwhile never starts.
+docs/decisions/0027-threads-and-static-files.md
 """
 
 import asyncio
-from collections.abc import Callable
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from a2wsgi.wsgi import build_environ
+from django.conf import settings
+from django.db import close_old_connections
 
 from thingscale.web import request_body
-from thingscale.web.request_body import Body, Message, Receive, Scope, Send
+from thingscale.web.callers import Callers, Credential, Identify
+from thingscale.web.request_body import Body, Message, Receive, Refusal, Scope, Send
+from thingscale.web.shares import Busy, Shares
 from thingscale.web.timeouts import Timeouts
 
-THREADS = 8
-SEND_SECONDS = 60.0  # that a client may take to read a part
-PART = 256 * 1024  # bytes
+PART = 64 * 1024  # bytes sent at once
+# A client may let us wait so many seconds, and one more for each MIN_RATE bytes that it has taken.
+PATIENCE = 30.0
+MIN_RATE = 4096  # bytes a second
+STREAM_SECONDS = 3600.0  # that an answer may take in all
+WAIT_SECONDS = 5.0  # for a thread
+RETRY_SECONDS = 5
+T = TypeVar("T")
+
+HEAVY = re.compile(r"/v[12]/stream/|/streams/\d|/devices/export/")  # what reads many rows
+TOO_MANY = Refusal(
+    429,
+    "TOO_MANY_REQUESTS",
+    "Too many of your requests are being answered at once: wait for some of them, then send this again.",
+)
+
+
+class ClientLeft(Exception):
+    """Or reads too slowly."""
+
+
+class Lane:
+    """Threads, of which an account has `share` at most at once."""
+
+    def __init__(self, name: str, threads: int, share: int) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._shares = Shares(threads, share, waiting=1000, waiting_per_account=100)
+
+    async def run(
+        self,
+        account: str,
+        left: "asyncio.Future[None]",
+        function: Callable[..., T],
+        *arguments: Any,
+        seconds: float = WAIT_SECONDS,
+    ) -> T:
+        """Raises Busy, ClientLeft."""
+        if not await self._shares.take(account, seconds, left):
+            raise ClientLeft
+        work = asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        # Not when this task ends, which may be cancelled, but when the thread is free again.
+        work.add_done_callback(lambda _: self._shares.release(account))
+        return await asyncio.shield(work)
+
+    def close_later(self, answer: "Answer") -> None:
+        self._threads.submit(answer.close)
 
 
 class Client:
     """Who reads the answer."""
 
     def __init__(self, send: Send, timeouts: Timeouts) -> None:
-        self.gone = False  # or does not read
+        self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._send = send
         self._timeouts = timeouts
-        self._loop = asyncio.get_running_loop()
+        self._taken = 0  # bytes
+        self._waited = 0.0
 
     async def watch(self, receive: Receive) -> None:
         """After the body, the one message that comes is that the client has left."""
         while (await receive())["type"] != "http.disconnect":
             pass
-        self.gone = True
+        if not self.left.done():
+            self.left.set_result(None)
 
-    async def send(self, messages: list[Message]) -> None:
-        for message in messages:
-            if self.gone:
-                return
+    async def send(self, message: Message) -> None:
+        """Raises ClientLeft. The server sees an answer without its end, and breaks the connection."""
+        if self.left.done():
+            raise ClientLeft
+        begun = time.monotonic()
+        try:
+            allowed = PATIENCE + self._taken / MIN_RATE - self._waited
+            await self._timeouts.wait_for(max(0.0, allowed), self._send(message))
+        except TimeoutError:
+            raise ClientLeft from None
+        self._waited += time.monotonic() - begun
+        self._taken += len(message.get("body", b""))
+
+    async def send_body(self, text: bytes, more: bool) -> None:
+        for start in range(0, len(text) or 1, PART):
+            end = start + PART
+            part = text if len(text) <= PART else text[start:end]
+            await self.send(
+                {"type": "http.response.body", "body": part, "more_body": more or end < len(text)}
+            )
+
+
+class Answer:
+    """Made by one thread after the other, never by two at once."""
+
+    def __init__(self) -> None:
+        self.head: Message = {}
+        self.whole = b""
+        self.streaming = False
+        self._parts: Iterator[bytes] = iter(())
+        self._wsgi_answer: Any = None
+        self._lock = threading.Lock()
+
+    def begin(
+        self, wsgi: Callable[[WSGIEnvironment, StartResponse], Any], environ: WSGIEnvironment
+    ) -> "Answer":
+        """All of a short answer; of a long one the head and nothing else."""
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: object = None) -> Any:
+            encoded = [(name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in headers]
+            self.head = {"type": "http.response.start", "status": int(status[:3]), "headers": encoded}
+
+        self._wsgi_answer = wsgi(environ, cast(Any, start))
+        self.streaming = getattr(self._wsgi_answer, "streaming", True)
+        if self.streaming:
+            self._parts = iter(self._wsgi_answer)
+        else:
             try:
-                await self._timeouts.wait_for(SEND_SECONDS, self._send(message))
-            except TimeoutError:
-                self.gone = True  # the server sees an answer without its end, and closes the connection
+                self.whole = b"".join(self._wsgi_answer)
+            finally:
+                self._wsgi_answer.close()
+        return self
 
-    def send_from_thread(self, messages: list[Message]) -> None:
-        asyncio.run_coroutine_threadsafe(self.send(messages), self._loop).result()
+    def next_part(self) -> bytes | None:
+        """None at the end. Small parts are joined: each takes a turn of a thread."""
+        with self._lock:
+            close_old_connections()  # this thread's may have broken since its last request
+            joined, size = [], 0
+            for part in self._parts:
+                joined.append(part)
+                size += len(part)
+                if size >= PART:
+                    break
+            return b"".join(joined) or None
+
+    def close(self) -> None:
+        with self._lock:
+            self._wsgi_answer.close()
 
 
 class WSGIThreads:
     """For one event loop: the first that calls it."""
 
-    def __init__(self, wsgi: Callable[[WSGIEnvironment, StartResponse], Any], threads: int = THREADS) -> None:
+    def __init__(
+        self, wsgi: Callable[[WSGIEnvironment, StartResponse], Any], identify: Identify, threads: int = 8
+    ) -> None:
         self._wsgi = wsgi
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="WSGI")
+        self._ordinary = Lane("django", threads, share=-(-threads // 2))
+        self._heavy = Lane("reads", -(-threads // 2), settings.READS_AT_ONCE)
+        self._lookups = Lane("callers", 2, share=1)
+        self._streams = Shares(100, settings.STREAMS_AT_ONCE, waiting=500, waiting_per_account=20)
+        self._callers = Callers(identify, self._identified, settings.SESSION_COOKIE_NAME)
         self._timeouts: Timeouts | None = None  # of the event loop, which is not there yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,52 +184,55 @@ class WSGIThreads:
                 return
             if refusal:
                 await request_body.refuse(scope["path"], send, refusal)
-            else:
-                await self._answer(scope, body, receive, Client(send, timeouts))
+                return
+            client = Client(send, timeouts)
+            watch = asyncio.create_task(client.watch(receive))
+            try:
+                await self._answer(scope, body, client)
+            except ClientLeft:
+                pass
+            except Busy:
+                await request_body.refuse(scope["path"], send, TOO_MANY, RETRY_SECONDS)
+            finally:
+                watch.cancel()
 
-    async def _answer(self, scope: Scope, body: Body, receive: Receive, client: Client) -> None:
+    async def _answer(self, scope: Scope, body: Body, client: Client) -> None:
+        """Raises ClientLeft; Busy before anything is sent."""
+        account = await self._callers.account(scope)
         environ: WSGIEnvironment = cast(Any, build_environ)(scope, body.file)
         environ["CONTENT_LENGTH"] = str(body.size)
-        watch = asyncio.create_task(client.watch(receive))
-        loop = asyncio.get_running_loop()
+        heavy = scope["method"] in {"GET", "HEAD"} and HEAVY.match(scope["path"])
+        lane = self._heavy if heavy else self._ordinary
+        answer = await lane.run(account, client.left, Answer().begin, self._wsgi, environ)
+        if not answer.streaming:
+            await client.send(answer.head)
+            await client.send_body(answer.whole, more=False)
+            return
         try:
-            await client.send(await loop.run_in_executor(self._threads, self._make, environ, client))
+            await self._stream(lane, account, answer, client)
         finally:
-            watch.cancel()
+            lane.close_later(answer)
 
-    def _make(self, environ: WSGIEnvironment, client: "Client") -> list[Message]:
-        """In a thread: the answer, or the end of one that has been sent in parts as they were made."""
-        messages: list[Message] = []
-
-        def start(status: str, headers: list[tuple[str, str]], exc_info: object = None) -> Any:
-            encoded = [(name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in headers]
-            messages.append({"type": "http.response.start", "status": int(status[:3]), "headers": encoded})
-
-        answer = self._wsgi(environ, cast(Any, start))
+    async def _stream(self, lane: Lane, account: str, answer: Answer, client: Client) -> None:
+        """Each part is made when the one before it has been read. One that fails breaks the connection: a cut
+        answer can't be taken for a whole one."""
+        if not await self._streams.take(account, WAIT_SECONDS, client.left):
+            raise ClientLeft
+        ends = time.monotonic() + STREAM_SECONDS
         try:
-            for text in answer:
-                messages += parts(text)
-                if getattr(answer, "streaming", True):
-                    client.send_from_thread(messages)
-                    messages.clear()
-                if client.gone:
-                    return []
+            await client.send(answer.head)
+            while (left := ends - time.monotonic()) > 0:
+                try:
+                    part = await lane.run(account, client.left, answer.next_part, seconds=left)
+                except Busy:
+                    raise ClientLeft from None
+                if part is None:
+                    await client.send_body(b"", more=False)
+                    return
+                await client.send_body(part, more=True)
         finally:
-            answer.close()
-        return ended(messages)
+            self._streams.release(account)
 
-
-def parts(text: bytes) -> list[Message]:
-    """They bound what waits to be sent."""
-    return [
-        {"type": "http.response.body", "body": text[start : start + PART], "more_body": True}
-        for start in range(0, len(text), PART)
-    ]
-
-
-def ended(messages: list[Message]) -> list[Message]:
-    """What is left of an answer, which may be nothing or its head, with its end."""
-    if not messages or messages[-1]["type"] == "http.response.start":
-        messages.append({"type": "http.response.body", "body": b""})
-    messages[-1]["more_body"] = False
-    return messages
+    async def _identified(self, identify: Identify, credential: Credential, address: str) -> int | None:
+        never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        return await self._lookups.run(address, never, identify, credential)

@@ -1,0 +1,147 @@
+"""Places that many want at once, and whose they are."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from thingscale.web.callers import Callers, Credential, address, find_credential
+from thingscale.web.shares import Busy, Shares
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(10):
+            await test()
+
+    asyncio.run(bounded())
+
+
+def nobody_leaves() -> "asyncio.Future[None]":
+    return asyncio.get_running_loop().create_future()
+
+
+def test_b2_an_account_has_its_share_and_the_others_come_first() -> None:
+    async def test() -> None:
+        shares, order = Shares(3, 2, waiting=10, waiting_per_account=5), []
+
+        async def take(account: str) -> None:
+            assert await shares.take(account, 5, nobody_leaves())
+            order.append(account)
+
+        tasks = [asyncio.ensure_future(take("a")) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert order == ["a", "a"]
+        tasks += [asyncio.ensure_future(take("b")) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert order == ["a", "a", "b"]
+        for account in ("a", "a", "b", "a", "b", "a", "a"):
+            shares.release(account)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        assert sorted(order) == ["a"] * 5 + ["b"] * 2
+        await asyncio.gather(*tasks)
+        assert not shares.taken
+
+    run(test)
+
+
+def test_b2_who_waits_too_long_or_behind_too_many_is_refused() -> None:
+    async def test() -> None:
+        shares = Shares(1, 1, waiting=3, waiting_per_account=2)
+        assert await shares.take("a", 5, nobody_leaves())
+        waiting = [asyncio.ensure_future(shares.take("a", 0.2, nobody_leaves())) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy):
+            await shares.take("a", 5, nobody_leaves())
+        other = asyncio.ensure_future(shares.take("b", 5, nobody_leaves()))
+        await asyncio.sleep(0)
+        with pytest.raises(Busy):
+            await shares.take("c", 5, nobody_leaves())
+        for each in waiting:
+            with pytest.raises(Busy):
+                await each
+        shares.release("a")
+        assert await other
+        shares.release("b")
+        assert await shares.take("a", 5, nobody_leaves())
+
+    run(test)
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_b2_what_a_client_has_left_does_not_start(cancelled: bool) -> None:
+    async def test() -> None:
+        shares, left = Shares(1, 1, waiting=3, waiting_per_account=2), nobody_leaves()
+        assert await shares.take("a", 5, nobody_leaves())
+        waiting = asyncio.ensure_future(shares.take("a", 5, left))
+        await asyncio.sleep(0)
+        if cancelled:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        else:
+            left.set_result(None)
+            assert await waiting is False
+        shares.release("a")
+        assert await shares.take("b", 5, nobody_leaves())  # nobody holds the place
+        left_before = nobody_leaves()
+        left_before.set_result(None)
+        assert await shares.take("b", 5, left_before) is False
+
+    run(test)
+
+
+def scope(client: str = "10.0.0.1", **headers: str) -> dict[str, Any]:
+    encoded = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return {"headers": encoded, "client": (client, 1)}
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        ({"x_apitoken": "ABC "}, Credential("token", "ABC")),
+        ({"authorization": "bearer ABC"}, Credential("token", "ABC")),
+        ({"authorization": "Basic ABC"}, None),
+        ({"cookie": "theme=dark; sessionid=xyz"}, Credential("session", "xyz")),
+        ({"cookie": "notsessionid=xyz"}, None),
+        ({}, None),
+    ],
+)
+def test_b2_who_calls(headers: dict[str, str], found: Credential | None) -> None:
+    assert find_credential(scope(**headers), "sessionid") == found
+
+
+@pytest.mark.parametrize(
+    ("client", "found"),
+    [
+        ("10.0.0.1", "address 10.0.0.1"),
+        ("::ffff:10.0.0.1", "address 10.0.0.1"),
+        ("2001:db8::1", "address 2001:db8::/64"),
+        ("2001:db8::2:3", "address 2001:db8::/64"),
+        ("", "address unknown"),
+    ],
+)
+def test_b2_requests_of_nobody_share_by_address(client: str, found: str) -> None:
+    assert address(scope(client)) == found
+    assert address({"headers": [], "client": None}) == "address unknown"
+
+
+def test_b2_many_requests_of_a_new_token_look_it_up_once() -> None:
+    async def test() -> None:
+        asked = []
+
+        async def look_up(identify: Any, credential: Credential, where: str) -> int | None:
+            asked.append((credential.text, where))
+            await asyncio.sleep(0)
+            found: int | None = identify(credential)
+            return found
+
+        callers = Callers(lambda credential: 7 if credential.text == "A" else None, look_up, "sessionid")
+        found = await asyncio.gather(*[callers.account(scope(x_apitoken="A")) for _ in range(5)])
+        assert found == ["account 7"] * 5
+        assert await callers.account(scope(x_apitoken="A")) == "account 7"
+        assert await callers.account(scope(x_apitoken="B")) == "address 10.0.0.1"
+        assert asked == [("A", "address 10.0.0.1"), ("B", "address 10.0.0.1")]
+
+    run(test)

@@ -1,0 +1,122 @@
+"""B1, B2: clients that do not read, and accounts that read much, on the real server. Nobody else waits."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import requests
+from django.conf import settings
+from django.test import Client
+from stack import Stack, wait_until
+from support import Account
+
+from thingscale.lib.clock import now_us
+from thingscale.streams.actions import Points, store_points
+
+pytestmark = pytest.mark.e2e
+LIMIT = 2.0  # seconds; on a quiet machine it is 0.05, on the old code many
+SWAGGER = "/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js"
+
+
+def fill(account: Account, number: int, count: int) -> None:
+    now = now_us()
+    for start in range(0, count, 10_000):
+        points = [
+            (None, b'{"temp": %d.25, "humidity": %d}' % (each % 40, each % 100), now - each * 1000)
+            for each in range(start, min(count, start + 10_000))
+        ]
+        store_points(account.channel(number), Points.of(points))
+
+
+def session(account: Account) -> str:
+    client = Client()
+    client.force_login(account.user)
+    return f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
+
+
+@contextlib.contextmanager
+def slow_readers(port: int, count: int, path: str, header: str) -> Iterator[list[socket.socket]]:
+    """They ask, and do not read: as phones at the edge of a network, or on purpose."""
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for _ in range(count):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            client.settimeout(20)
+            client.connect(("127.0.0.1", port))
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n".encode())
+            clients.append(client)
+        yield clients
+
+
+def slowest(stack: Stack, path: str, headers: dict[str, str], seconds: float = 1.0) -> float:
+    """Of as many requests, one after the other, as fit into the time."""
+    longest, ends = 0.0, time.monotonic() + seconds
+    while time.monotonic() < ends:
+        begun = time.monotonic()
+        assert requests.get(stack.url(path), headers=headers, timeout=30).status_code == 200
+        longest = max(longest, time.monotonic() - begun)
+    return longest
+
+
+@pytest.mark.parametrize("count", [8, 100, 1000])
+@pytest.mark.parametrize("what", ["static", "range", "csv", "page"])
+def test_b1_a_slow_reader_holds_up_nobody(
+    stack: Callable[..., Stack], account: Account, outsider: Account, what: str, count: int
+) -> None:
+    running = stack("web")
+    fill(account, 1, 20_000 if what in {"range", "csv"} else 100)
+    token, cookie = f"X-APITOKEN: {account.api_token}", f"Cookie: {session(account)}"
+    path, header = {
+        "static": (SWAGGER, "Accept: */*"),
+        "range": ("/v2/stream/1?endtime=2100-01-01%2000:00", token),
+        "csv": ("/streams/1/data.csv?range=7d", cookie),
+        "page": ("/streams/1/", cookie),
+    }[what]
+    other = {"Cookie": session(outsider)}
+    assert requests.get(running.url("/devices/"), headers=other, timeout=30).status_code == 200
+    with slow_readers(running.http, count, path, header) as clients:
+        assert clients[0].recv(12, socket.MSG_PEEK) == b"HTTP/1.1 200"
+        assert slowest(running, "/healthz", {}) < LIMIT
+        assert slowest(running, "/devices/", other) < LIMIT
+        assert slowest(running, "/v2/device", {"X-APITOKEN": outsider.api_token}) < LIMIT
+
+
+def test_b2_many_reads_of_one_account_leave_room_for_the_others(
+    stack: Callable[..., Stack], account: Account, outsider: Account
+) -> None:
+    """Aggregates of it; another one lists its devices, looks at a page, and reads a range of its own."""
+    running = stack("web")
+    fill(account, 1, 100_000)
+    fill(outsider, 1, 10)
+    mine = {"X-APITOKEN": account.api_token}
+    theirs = {"X-APITOKEN": outsider.api_token}
+    stop, answers = threading.Event(), []
+
+    def read() -> None:
+        url = running.url("/v2/stream/1?endtime=2100-01-01%2000:00&aggregate=avg")
+        while not stop.is_set():
+            answers.append(requests.get(url, headers=mine, timeout=60))
+
+    readers = [threading.Thread(target=read) for _ in range(16)]
+    for reader in readers:
+        reader.start()
+    try:
+        wait_until(lambda: answers, 30, "an aggregate")
+        assert slowest(running, "/v2/device", theirs, 3) < LIMIT
+        assert slowest(running, "/v2/stream/1?endtime=last", theirs) < LIMIT
+        assert slowest(running, "/streams/1/", {"Cookie": session(outsider)}) < LIMIT
+        assert slowest(running, "/healthz", {}) < LIMIT
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join(60)
+    assert {answer.status_code for answer in answers} <= {200, 429}
+    for answer in answers:
+        if answer.status_code == 429:
+            assert answer.json()["error"] == "TOO_MANY_REQUESTS"
+            assert int(answer.headers["Retry-After"]) >= 1
