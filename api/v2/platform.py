@@ -16,15 +16,24 @@ from thingscale.lib.errors import Refused
 from thingscale.lib.names import bad_device_id
 
 
-class PublishSerializer(serializers.Serializer[Any]):
-    payload = serializers.CharField(allow_blank=True, trim_whitespace=False)
-    qos = serializers.ChoiceField([0, 1], default=0)
+class PayloadField(serializers.Field[bytes, Any, Any, Any]):
+    """Text that goes out byte for byte: any character may be in it, and a number is no text."""
 
-    def validate_payload(self, payload: str) -> bytes:
-        data = payload.encode()
-        if len(data) > MAX_PAYLOAD:
+    def to_internal_value(self, data: Any) -> bytes:
+        if not isinstance(data, str):
+            raise serializers.ValidationError("has to be a string")
+        try:
+            payload = data.encode()
+        except UnicodeEncodeError:
+            raise serializers.ValidationError("has half of a surrogate pair") from None
+        if len(payload) > MAX_PAYLOAD:
             raise serializers.ValidationError(f"has to be at most {MAX_PAYLOAD} bytes")
-        return data
+        return payload
+
+
+class PublishSerializer(serializers.Serializer[Any]):
+    payload = PayloadField()
+    qos = serializers.ChoiceField([0, 1], default=0)
 
 
 class PublishViewSet(OwnedViewSet[Device]):

@@ -168,7 +168,8 @@ USER = exactly(
     storage=exactly(count=COUNT, usage_bytes=COUNT, maxSize=COUNT, avg_obj_size=COUNT),
 )
 
-PUBLISH = fields(("payload",), payload=text(64 * 1024), qos={"enum": [0, 1, "0", "1"], "default": 0})
+_PAYLOAD = STRING | {"maxLength": 64 * 1024}
+PUBLISH = fields(("payload",), payload=_PAYLOAD, qos={"enum": [0, 1, "0", "1"], "default": 0})
 SESSION = exactly(
     client_id=STRING,
     ipaddress=STRING,

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from itertools import chain
 
 from django.http import HttpResponse, HttpResponseNotModified, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -21,6 +22,7 @@ from thingscale.streams.export import CSV, LINES
 from thingscale.streams.queries import Selection
 
 JSON = "application/json"
+MAX_MADE = 4 * 1024 * 1024  # bytes of an answer that is made before it is sent
 MAX_KEY = 255  # characters of an Idempotency-Key
 
 
@@ -47,7 +49,7 @@ class StreamViewSet(StreamReader):
         media_type = self.request._request.get_preferred_type([JSON, LINES, CSV]) or JSON
         parts = _written(media_type, head, selection, limit)
         if limit is not None and limit <= queries.PAGE:
-            answer = self._with_etag(b"".join(parts), media_type)
+            answer = self._small(parts, media_type)
         else:
             answer = StreamingHttpResponse(parts, content_type=media_type)
         if media_type == CSV:
@@ -65,6 +67,16 @@ class StreamViewSet(StreamReader):
             for begin, leaves in buckets
         ]
         return json({**head, "aggr_type": function, "interval": interval, "result": result})
+
+    def _small(self, parts: Iterator[bytes], media_type: str) -> HttpResponseBase:
+        """With an ETag, if it turns out to be small: few datapoints may have megabytes."""
+        made, size = [], 0
+        for part in parts:
+            made.append(part)
+            size += len(part)
+            if size > MAX_MADE:
+                return StreamingHttpResponse(chain(made, parts), content_type=media_type)
+        return self._with_etag(b"".join(made), media_type)
 
     def _with_etag(self, body: bytes, media_type: str) -> HttpResponseBase:
         """Only of an answer small enough to be made before it is sent."""

@@ -172,7 +172,7 @@ def _check_numbers(text: bytes) -> None:
             _not_json(
                 "has a number out of range: a double holds about 5e-324 to 1.8e308, here in 1000 digits"
             )
-        written_out += max(0, digits - len(whole) - len(fraction))
+        written_out += max(0, digits - len(whole) - len(fraction) - len(exponent))
     if written_out > MAX_WRITTEN_OUT:
         rule = f"has more than {MAX_WRITTEN_OUT // 1024} KiB with its numbers written out"
         raise BadValue(Reason.TOO_LARGE, rule)

@@ -20,7 +20,10 @@ from psycopg.errors import QueryCanceled
 
 from thingscale.lib.errors import Refused
 
-PAGE = 1000  # rows: at the largest value, 64 MB
+PAGE = 1000  # rows
+LARGE = 20  # values of more than 2 kB in a page, at first: 256 KiB each written out, older ones up to 3.5 MB
+MOST_LARGE = 100  # once those before were small
+PAGE_BYTES = 4 * 1024 * 1024  # of text that a page is to have, where its values are large
 Key = tuple[str, int]  # a row's time, as PostgreSQL's text, and id
 FIRST: Key = ("-infinity", 0)
 LAST: Key = ("infinity", sys.maxsize)
@@ -93,16 +96,23 @@ def pages(
     sql = _PAGE.substitute(order=order, beyond=beyond, row=form.row, value=form.value)
     parameters = {**selection.parameters, **form.parameters, "joint": form.joint}
     key = after or (LAST if selection.newest_first else FIRST)
+    most, large = PAGE, LARGE
     while limit > 0:
-        rows = min(limit, PAGE)
-        place = {"rows": rows, "after_at": key[0], "after_id": key[1]}
+        rows = min(limit, most)
+        place = {"rows": rows, "large": large, "after_at": key[0], "after_id": key[1]}
         with reading(selection.zone) as cursor:
             cursor.execute(sql, parameters | place)
-            count, text, *last = cursor.fetchone()
+            count, text, *last, found = cursor.fetchone()
         if count:
             yield text
-        if count < rows:
+        if count == found < rows:
             return
+        if count < found:  # cut: the next one need not find what it would leave out
+            fitting = count * PAGE_BYTES // max(len(text), 1)
+            large = min(max(LARGE, fitting), 2 * large, MOST_LARGE)
+            most = min(max(2 * count, large), PAGE)
+        else:
+            most = min(2 * most, PAGE)
         key = (last[0], last[1])
         limit -= count
 
