@@ -87,13 +87,15 @@ class Activity:
 
     def _note_exceptions(self, batch: Batch, minute: datetime) -> None:
         """They have been counted as stored."""
-        for raw, outcome in batch.exceptions:
+        for raw, outcome, points in batch.exceptions:
             key = raw.user, raw.device_id
             self._named.messages[key] += 1
             self._named.seen[key] = raw.received_at
             if outcome.status is not Status.STORED:
                 self._minutes[Status.STORED][raw.user, minute] -= 1
                 self._minutes[outcome.status][raw.user, minute] += 1
+            else:  # as REST counts an array: by its datapoints
+                self._minutes[Status.STORED][raw.user, minute] += points - 1
 
     def flush(self, connect: Callable[[], psycopg.Connection]) -> bool:
         """In a transaction of its own. False if that failed: what is noted is kept for the next time, unless

@@ -3,22 +3,27 @@
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import NamedTuple
 from uuid import UUID
 
+import orjson
 import psycopg
 
+from ingest.decode import LOCAL_TIMES
 from ingest.message import DUPLICATE, STORED, Kind, Outcome, RawMessage, Reason, Status
 from ingest.router import DeviceKey, Route, Router, TagKey
 from thingscale.devices import writer as devices
 from thingscale.devices.models import RejectedMessage
 from thingscale.lib.clock import from_us
+from thingscale.lib.points import Points
 from thingscale.streams import writer as streams
 from thingscale.streams.exactly_once import keys, submissions
 from thingscale.streams.exactly_once.submissions import Submission
 from thingscale.streams.exactly_once.window import WINDOW
 from thingscale.watch import Told
 
+_at = itemgetter(streams.Row._fields.index("at"))
 _new = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
 
@@ -28,6 +33,17 @@ class Item(NamedTuple):
     raw: RawMessage
     value: bytes
     reason: Reason | None
+    array: Points | None = None  # in place of the value
+    detail: str = ""  # of the reason
+
+
+def held_array(array: Points, tag: str | None) -> str:
+    """JSON text of an array while it is held: times in microseconds, and the tag that each will have."""
+    elements = (
+        f'{{"at":{at},"tag":{orjson.dumps(own or tag).decode()},"value":{value.decode()}}}'
+        for own, value, at in zip(*array, strict=True)
+    )
+    return f"[{','.join(elements)}]"
 
 
 class Batch:
@@ -59,6 +75,17 @@ class Batch:
         slow = (self.items[place].raw for place in self._slow)
         return [raw.dedupe for raw in slow if raw.repeated and raw.connected_at and raw.dedupe is not None]
 
+    @property
+    def local_times(self) -> list[int]:
+        """Places of arrays that are to be read in the zone of their user first."""
+        return [place for place in self._slow if self.items[place].array is LOCAL_TIMES]
+
+    @property
+    def own_times(self) -> list[int]:
+        """Of the datapoints of arrays."""
+        arrays = [array for place in self._slow if (array := self.items[place].array)]
+        return [at for array in arrays for at in array.times]
+
     def doubting(self, places: Collection[int]) -> "Batch":
         """The same, of which these may be stored already."""
         items = [
@@ -78,9 +105,13 @@ class Batch:
         return self.rows[: len(self.items) - len(self._slow)]
 
     @property
-    def exceptions(self) -> list[tuple[RawMessage, Outcome]]:
-        """What was off the hot path, and what became of it."""
-        return [(self.items[place].raw, self.outcomes[place]) for place in self._slow]
+    def exceptions(self) -> list[tuple[RawMessage, Outcome, int]]:
+        """What was off the hot path, what became of it, and of how many datapoints it is."""
+        return [(self.items[place].raw, self.outcomes[place], self._points(place)) for place in self._slow]
+
+    def _points(self, place: int) -> int:
+        array = self.items[place].array
+        return len(array.times) if array else 1
 
     def write(self, cursor: psycopg.Cursor) -> None:
         """Everything of the batch, within the caller's transaction."""
@@ -96,9 +127,11 @@ class Batch:
 
     def told(self, place: int) -> Told:
         """What became of an item; after the commit."""
-        raw, value, _ = self.items[place]
-        status, reason = self.outcomes[place]
+        raw, value, _, _, _ = self.items[place]
+        status, reason, _ = self.outcomes[place]
         row = self._row(place)
+        if row is None and status is not Status.REJECTED and self.items[place].array:
+            value = raw.payload
         return Told(
             raw.received_at,
             raw.device_id or None,
@@ -119,10 +152,10 @@ class Batch:
     def _route_known(self) -> None:
         """The hot path: a known device, with a known tag or none, and no doubt about repetition."""
         known, tags, rows = self._router.devices, self._router.tags, self.rows
-        for place, (raw, value, reason) in enumerate(self.items):
+        for place, (raw, value, reason, array, _) in enumerate(self.items):
             user, device_id, tag, kind, _, received_at, dedupe, repeated, _, _, _ = raw
             route = known.get((user, device_id))
-            if route is None or route.channel is None or reason or repeated or kind is Kind.STATE:
+            if route is None or route.channel is None or reason or repeated or array or kind is Kind.STATE:
                 self._slow.append(place)
                 continue
             tag_key = None
@@ -143,12 +176,12 @@ class Batch:
 
     def _reject_as_decoded(self, place: int) -> bool:
         """True if the item needs no device: it can't be read, or its device is known to be disabled."""
-        raw, _, reason = self.items[place]
+        raw, _, reason, _, detail = self.items[place]
         route = self._router.devices.get(self._key(place))
         if reason is None and route is not None and route.channel is None:
             reason = Reason.DEVICE_DISABLED
         if reason is not None:
-            self._reject(place, raw, reason)
+            self._reject(place, raw, reason, detail)
         return reason is not None
 
     def _find_devices(
@@ -167,7 +200,7 @@ class Batch:
     def _place_item(self, place: int, found: dict[DeviceKey, devices.DeviceRow]) -> bool:
         """True if the item is to be stored as a datapoint; else it is held, rejected or a state."""
         key = self._key(place)
-        raw, value, _ = self.items[place]
+        raw, value, _, _, _ = self.items[place]
         device = found.get(key)
         if device is None:
             self._reject(place, raw, Reason.MAX_DEVICE_REACH)
@@ -189,20 +222,22 @@ class Batch:
         return False
 
     def _hold(self, place: int, device: devices.DeviceRow) -> None:
-        raw, value, _ = self.items[place]
+        raw, value, _, array, _ = self.items[place]
         reason = Reason.NO_MAPPED_CH if device.enabled else Reason.DEVICE_DISABLED
         if self._key(place) in self._first_contact:
             reason = Reason.NEW_DEVICE_FOUND
         self.outcomes[place] = Outcome(Status.HELD, reason)
         self._submit(place, reason)
-        held = devices.Held(device.pk, raw.tag, value.decode(), from_us(raw.received_at), raw.dedupe)
-        self._held.append((held, raw.repeated))
+        text = held_array(array, raw.tag) if array else value.decode()
+        at = from_us(raw.received_at)
+        held = devices.Held(device.pk, raw.tag, text, at, raw.dedupe, array is not None, len(text))
+        self._held.append((held, raw.repeated and array is None))
 
     # What has a key of its own (exactly_once/submissions.py): all under the lock of its device
 
     def _is_submission(self, place: int) -> bool:
-        dedupe = self.items[place].raw.dedupe
-        return dedupe is not None and dedupe < 0
+        raw, _, _, array, _ = self.items[place]
+        return raw.dedupe is not None and (raw.dedupe < 0 or array is not None)
 
     def _find_submissions(
         self, cursor: psycopg.Cursor, places: list[int], found: dict[DeviceKey, devices.DeviceRow]
@@ -220,7 +255,8 @@ class Batch:
         values: dict[tuple[int, int], bytes] = {}
         for key, place in asked.items():
             device = found.get(self._key(place))
-            if key not in self._submissions and key[1] < 0 and device and device.channel is not None:
+            array = self.items[place].array
+            if key not in self._submissions and not array and device and device.channel is not None:
                 stored[device.channel, key[1]] = key
                 values[device.channel, key[1]] = self.items[place].value
         if values:
@@ -286,21 +322,42 @@ class Batch:
     def _append_rows(
         self, cursor: psycopg.Cursor, places: list[int], found: dict[DeviceKey, devices.DeviceRow]
     ) -> None:
-        wanted = [
+        wanted = {
             (self._channel(place, found), tag)
             for place in places
-            if (tag := self.items[place].raw.tag) is not None
-        ]
+            for tag in self._tag_names(place)
+            if tag is not None
+        }
         if wanted:
-            self._tags = streams.tag_keys(cursor, wanted)
+            self._tags = streams.tag_keys(cursor, list(wanted))
         for place in places:
-            raw, value, _ = self.items[place]
+            raw, value, _, array, _ = self.items[place]
+            if array:
+                self._append_array(place, array, self._channel(place, found), found[self._key(place)].pk)
+                continue
             channel = self._channel(place, found)
             tag_key = self._tags[channel, raw.tag] if raw.tag is not None else None
             device = found[self._key(place)].pk
             row = streams.Row(channel, raw.received_at, device, tag_key, value, raw.dedupe)
             self.rows.append(row)
             self._late[place] = row
+
+    def _tag_names(self, place: int) -> set[str | None]:
+        raw, _, _, array, _ = self.items[place]
+        return {tag or raw.tag for tag in set(array.tags)} if array else {raw.tag}
+
+    def _append_array(self, place: int, array: Points, channel: int, device: int) -> None:
+        """An element's tag goes before the message's."""
+        default = self.items[place].raw.tag
+        keys_of: dict[str | None, int | None] = {
+            tag: self._tags[channel, name] if (name := tag or default) else None for tag in set(array.tags)
+        }
+        rows = [
+            _new(streams.Row, (channel, at, device, keys_of[tag], value, None))
+            for tag, value, at in zip(*array, strict=True)
+        ]
+        self.rows += rows
+        self._late[place] = max(rows, key=_at)
 
     def _write_exceptions(self, cursor: psycopg.Cursor) -> None:
         if self._held:
@@ -329,13 +386,15 @@ class Batch:
                 seen.add((held.device, held.dedupe))
         return kept
 
-    def _reject(self, place: int, raw: RawMessage, reason: Reason) -> None:
-        self.outcomes[place] = Outcome(Status.REJECTED, reason)
+    def _reject(self, place: int, raw: RawMessage, reason: Reason, detail: str = "") -> None:
+        self.outcomes[place] = Outcome(Status.REJECTED, reason, detail)
         excerpt = raw.payload[: RejectedMessage.EXCERPT]
         source = raw.source or raw.kind.value
         at = from_us(raw.received_at)
         self._rejected.append(
-            devices.Rejected(raw.user, raw.device_id, source, reason.value, excerpt, len(raw.payload), at)
+            devices.Rejected(
+                raw.user, raw.device_id, source, reason.value, excerpt, len(raw.payload), at, detail
+            )
         )
 
     def _key(self, place: int) -> DeviceKey:

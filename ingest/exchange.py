@@ -20,7 +20,8 @@ _REFUSED = RawMessage._fields.index("refused")
 _KINDS = {kind.value: kind for kind in Kind}
 _NAMES = {kind: kind.value for kind in Kind}
 
-Answer = tuple[int, list[tuple[str, str | None]] | None]  # number of a submission; None: all stored
+Told = tuple[str, str | None, str]  # an outcome
+Answer = tuple[int, list[Told] | None]  # number of a submission; None: all stored
 Columns = Sequence[Sequence[Any]]  # messages by field
 Figures = tuple[dict[str, int], int, int, float, int, float]  # as Metrics has them
 
@@ -68,18 +69,18 @@ def messages(fields: Columns) -> list[RawMessage]:
 def answer(number: int, outcomes: Sequence[Outcome]) -> Answer:
     if outcomes.count(STORED) == len(outcomes):
         return number, None
-    return number, [(status.value, reason and reason.value) for status, reason in outcomes]
+    return number, [(status.value, reason and reason.value, detail) for status, reason, detail in outcomes]
 
 
-def outcomes(told: list[tuple[str, str | None]] | None, count: int) -> list[Outcome]:
+def outcomes(told: list[Told] | None, count: int) -> list[Outcome]:
     """Of `count` messages."""
     if told is None:
         return [STORED] * count
-    return [_outcome(status, reason) for status, reason in told]
+    return [_outcome(*each) for each in told]
 
 
-def _outcome(status: str, reason: str | None) -> Outcome:
+def _outcome(status: str, reason: str | None, detail: str) -> Outcome:
     """STORED is compared by identity where it is fast."""
-    if reason is None and status == Status.STORED:
+    if reason is None and status == Status.STORED and not detail:
         return STORED
-    return Outcome(Status(status), Reason(reason) if reason else None)
+    return Outcome(Status(status), Reason(reason) if reason else None, detail)

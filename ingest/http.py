@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import orjson
 
-from ingest.decode import MAX_PAYLOAD
+from ingest.decode import MAX_ARRAY
 from ingest.message import Kind, Outcome, RawMessage, Reason
 from ingest.pace import Pace
 from thingscale.lib.clock import now_us
@@ -19,7 +19,7 @@ from thingscale.streams.exactly_once import keys
 KINDS = {"/post_v2": Kind.JSON, "/post_v1": Kind.FORM, "/post": Kind.FORM}
 SOURCES = {kind: f"http {kind.value}" for kind in KINDS.values()}
 Headers = Mapping[bytes, bytes]  # by lower-case name
-MAX_BODY = MAX_PAYLOAD
+MAX_BODY = MAX_ARRAY  # what else may be as large is refused by decode.py, and recorded
 
 
 class Answer(NamedTuple):
@@ -113,7 +113,7 @@ def answer(outcome: Outcome) -> Answer:
         return _OK
     said = ANSWERS[outcome.reason]
     told = said.code or outcome.reason is Reason.IDEMPOTENCY_KEY_REUSED  # what the code alone does not tell
-    detail = _HELD if outcome.held else said.sentence if told else ""
+    detail = _HELD if outcome.held else outcome.detail or (said.sentence if told else "")
     return Answer(said.http, said.code or outcome.reason.value, detail=detail, held=outcome.held)
 
 

@@ -43,6 +43,7 @@ class Outcome(NamedTuple):
 
     status: Status
     reason: Reason | None = None
+    detail: str = ""  # what is wrong with a payload, in a sentence
 
     @property
     def held(self) -> bool:

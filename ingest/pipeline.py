@@ -15,14 +15,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import psycopg
 
 from ingest import told
 from ingest.activity import Activity
 from ingest.batch import Batch, Item
-from ingest.decode import decode
-from ingest.message import Outcome, RawMessage, Reason, Status
+from ingest.decode import MAX_ARRAY, MAX_ARRAY_MQTT, UTC, BadArray, decode, decode_array, is_array
+from ingest.message import Kind, Outcome, RawMessage, Reason, Status
 from ingest.metrics import Metrics
 from ingest.router import Router
 from thingscale.lib.json_rules import BadValue
@@ -42,7 +43,10 @@ POISON = (
 )
 NO_PARTITION = psycopg.errors.CheckViolation
 _UNSTORABLE = b"null"
+LARGE = 512  # bytes of a payload
+UNFOLDED = 4
 _RAW = itemgetter(Item._fields.index("raw"))
+_ARRAY = itemgetter(Item._fields.index("array"))
 _PAYLOAD = itemgetter(RawMessage._fields.index("payload"))
 _RECEIVED_AT = itemgetter(RawMessage._fields.index("received_at"))
 
@@ -85,6 +89,8 @@ class Bounded:
     def take(self, messages: Sequence[RawMessage]) -> int:
         """Returns their size."""
         size = sum(map(len, map(_PAYLOAD, messages)))
+        if size > LARGE * len(messages):  # small datapoints of arrays take several times their text
+            size += sum(UNFOLDED * len(raw.payload) for raw in messages if is_array(raw.payload))
         self.queued += len(messages)
         self.queued_bytes += size
         return size
@@ -97,12 +103,15 @@ class Bounded:
 class Submission:
     """Messages of one caller, answered together."""
 
-    __slots__ = ("cancelled", "done", "items", "size")
+    __slots__ = ("cancelled", "done", "items", "points", "size")
 
     def __init__(self, items: list[Item], done: Done, size: int) -> None:
         self.items = items
         self.done = done
         self.size = size
+        self.points = len(items)  # about as many datapoints
+        for array in filter(None, map(_ARRAY, items)):
+            self.points += len(array.times)
         self.cancelled = False
 
 
@@ -110,12 +119,30 @@ def prepare(raw: RawMessage) -> Item:
     if raw.refused:
         return Item(raw, _UNSTORABLE, raw.refused)
     try:
-        return tuple.__new__(Item, (raw, decode(raw.kind, raw.payload), None))  # its own takes twice as long
+        if raw.kind is Kind.JSON and is_array(raw.payload):
+            return Item(raw, _UNSTORABLE, None, decode_array(raw.payload, array_limit(raw), raw.received_at))
+        # Its own way of making one takes twice as long.
+        return tuple.__new__(Item, (raw, decode(raw.kind, raw.payload), None, None, ""))
     except BadValue as error:
         return Item(raw, _UNSTORABLE, error.reason)
+    except BadArray as error:
+        return Item(raw, _UNSTORABLE, error.reason, detail=error.detail)
     except Exception:  # one payload must not end the process, and come again
         log.exception("A payload of %d bytes could not be read", len(raw.payload))
         return Item(raw, _UNSTORABLE, Reason.UNSTORABLE)
+
+
+def array_limit(raw: RawMessage) -> int:
+    return MAX_ARRAY if raw.source.startswith("http") else MAX_ARRAY_MQTT
+
+
+def in_zone(item: Item, zone: ZoneInfo) -> Item:
+    """An array with local times."""
+    raw = item.raw
+    try:
+        return item._replace(array=decode_array(raw.payload, array_limit(raw), raw.received_at, zone))
+    except BadArray as error:
+        return Item(raw, _UNSTORABLE, error.reason, detail=error.detail)
 
 
 def run_all(completions: list[Completion]) -> None:
@@ -220,9 +247,9 @@ class Pipeline(Bounded):
                 return None
             taken: list[Submission] = []
             count = 0
-            while self._queue and (not taken or count + len(self._queue[0].items) <= MAX_BATCH):
+            while self._queue and (not taken or count + self._queue[0].points <= MAX_BATCH):
                 submission = self._queue.popleft()
-                count += len(submission.items)
+                count += submission.points
                 taken.append(submission)
             return taken
 
@@ -276,7 +303,10 @@ class Pipeline(Bounded):
     def _commit_once(self, items: list[Item]) -> list[Outcome]:
         connection = self._connected()
         batch = Batch(items, self._router)
-        self._partitions.ensure(connection, list(map(_RECEIVED_AT, map(_RAW, items))))
+        if local := batch.local_times:
+            items = self._in_their_zones(connection, items, local)
+            batch = Batch(items, self._router)
+        self._partitions.ensure(connection, [*map(_RECEIVED_AT, map(_RAW, items)), *batch.own_times])
         if again := batch.repeats:
             redeliveries.announce(connection, self._writer, again)
         self._sequence += 1
@@ -298,6 +328,18 @@ class Pipeline(Bounded):
         told.tell(batch)
         return batch.outcomes
 
+    def _in_their_zones(
+        self, connection: psycopg.Connection, items: Sequence[Item], places: Sequence[int]
+    ) -> list[Item]:
+        """Arrays with local times, which only the database can tell the zone of."""
+        users = {items[place].raw.user for place in places}
+        rows = connection.execute("SELECT id, locale FROM accounts_user WHERE id = ANY (%s)", [list(users)])
+        zones = {user: ZoneInfo(locale) for user, locale in rows.fetchall()}
+        read = list(items)
+        for place in places:
+            read[place] = in_zone(items[place], zones.get(items[place].raw.user, UTC))
+        return read
+
     def _write_at_once(self, connection: psycopg.Connection, batch: Batch) -> bool:
         """False, with nothing written, for a batch that this is not for."""
         if not batch.simple or self._redeliveries.times or not at_once.fits(batch.rows):
@@ -312,7 +354,7 @@ class Pipeline(Bounded):
         times = self._redeliveries.times
         return {
             place: raw.dedupe
-            for place, (raw, _, _) in enumerate(items if times else ())
+            for place, (raw, *_) in enumerate(items if times else ())
             if raw.connected_at < times.get(raw.dedupe, -1.0) and not raw.repeated
         }
 
@@ -322,7 +364,7 @@ class Pipeline(Bounded):
             log.warning("PostgreSQL refused a value: %s", type(error).__name__)
             if items[0].reason:  # not even a record of it
                 return [Outcome(Status.REJECTED, Reason.UNSTORABLE)]
-            return self._commit([items[0]._replace(value=_UNSTORABLE, reason=Reason.UNSTORABLE)], [])
+            return self._commit([Item(items[0].raw, _UNSTORABLE, Reason.UNSTORABLE)], [])
         middle = len(items) // 2
         first = self._commit(items[:middle], [])
         second = self._commit(items[middle:], []) if first is not None else None

@@ -13,7 +13,7 @@ from typing import cast
 
 from django.conf import settings
 
-from ingest.exchange import Answer, Figures, Frames, columns, frame, outcomes
+from ingest.exchange import Answer, Figures, Frames, Told, columns, frame, outcomes
 from ingest.grants import Grants
 from ingest.message import RawMessage, Status
 from ingest.metrics import Metrics
@@ -85,7 +85,7 @@ class Store(Bounded, asyncio.Protocol):
             log.critical("The store has ended, and so does the gateway: clients will send again")
             os._exit(1)
 
-    def _answer(self, number: int, results: list[tuple[str, str | None]] | None) -> None:
+    def _answer(self, number: int, results: list[Told] | None) -> None:
         done, count, size = self._waiting.pop(number)
         self.release(count, size)
         try:

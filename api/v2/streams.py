@@ -3,7 +3,10 @@
 import hashlib
 from collections.abc import Iterator
 from itertools import chain
+from typing import Any
+from uuid import UUID
 
+import orjson
 from django.http import HttpResponse, HttpResponseNotModified, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
@@ -14,10 +17,13 @@ from rest_framework.response import Response
 from api import options
 from api.parsers import ExactJSONParser
 from api.streams import Head, StreamReader, few, in_array, in_shape, json
-from api.v2 import points
 from api.viewsets import stream_time
+from thingscale.lib import points
+from thingscale.lib.clock import now_us
 from thingscale.lib.errors import Refused
+from thingscale.lib.points import Points
 from thingscale.streams import actions, export, intervals, queries
+from thingscale.streams.exactly_once import keys
 from thingscale.streams.export import CSV, LINES
 from thingscale.streams.queries import Selection
 
@@ -38,8 +44,8 @@ class StreamViewSet(StreamReader):
         channel = self.channel(number)
         key = self._idempotency_key()
         body = self.body()
-        sent = points.parse(body, self.user.zone)
-        submission = (key, points.fingerprint(body, sent)) if key else None
+        sent = points.parse(body, self.user.zone, now_us())
+        submission = (key, _fingerprint(body, sent)) if key else None
         if isinstance(body, list):
             body.clear()  # else it is the garbage collector's: REST framework's request is part of a cycle
         stored = actions.store_points(channel, sent, submission)
@@ -92,6 +98,14 @@ class StreamViewSet(StreamReader):
         if len(key) > MAX_KEY:
             raise Refused("BAD_PARAMETER", f"Idempotency-Key: has at most {MAX_KEY} characters.")
         return key or None
+
+
+def _fingerprint(body: Any, sent: Points) -> UUID:
+    """Tells the body that these points were made of from others. Their times do not: without `at` they are
+    of the moment."""
+    items = body if isinstance(body, list) else [body]
+    times = orjson.dumps([isinstance(body, list), *(item.get("at") for item in items)])
+    return keys.fingerprint(times, orjson.dumps(sent.tags), *sent.values)
 
 
 def _written(media_type: str, head: Head, selection: Selection, limit: int | None) -> Iterator[bytes]:

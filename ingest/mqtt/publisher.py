@@ -47,4 +47,5 @@ class Publisher:
     def report(self, user_id: str, device_id: str, outcome: Outcome) -> None:
         """Why a message was rejected, to whoever listens on `TOKEN/DEVICE_ID/errors`."""
         code = outcome.reason.value if outcome.reason else "REJECTED"
-        self.publish(f"{user_id}/{device_id}/errors", json.dumps({"error": code}).encode())
+        told = {"error": code} | ({"detail": outcome.detail} if outcome.detail else {})
+        self.publish(f"{user_id}/{device_id}/errors", json.dumps(told).encode())

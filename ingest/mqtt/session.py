@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
+from ingest.decode import MAX_ARRAY_MQTT
 from ingest.grants import Grant
 from ingest.mqtt.codec import FrameReader, decode, encode
 from ingest.mqtt.connection import Connection
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_PACKET = 256 * 1024  # larger than a payload may be, so that one of 70 kB is answered, not cut off
+MAX_PACKET = MAX_ARRAY_MQTT + 4096  # room for the topic; a value of 70 kB is answered, not cut off
 MAX_BACKLOG = 64 * 1024  # bytes that wait for their turn before reading pauses
 FRAME_OVERHEAD = 100  # bytes that a short frame takes in memory
 MAX_CLIENT_ID = 256  # bytes: it is part of keys in the database

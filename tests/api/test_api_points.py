@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from api.parsers import ExactJSONParser
-from api.v2 import points
+from thingscale.lib import clock, points
 from thingscale.lib.clock import now_us
 from thingscale.lib.errors import Refused
 
@@ -111,7 +111,7 @@ def at_once(body: list[Any], now: int) -> list[list[Any]] | None:
 
 
 def either_way(body: list[Any]) -> list[list[Any]]:
-    return [list(field) for field in points.parse(body, ZONE)]
+    return [list(field) for field in points.parse(body, ZONE, clock.now_us())]
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,9 @@ MESSAGES = st.builds(
     source=st.text(max_size=20),
     connected_at=st.floats(0, 1e9),
 )
-OUTCOMES = st.builds(Outcome, st.sampled_from(Status), st.none() | st.sampled_from(Reason))
+OUTCOMES = st.builds(
+    Outcome, st.sampled_from(Status), st.none() | st.sampled_from(Reason), st.just("") | st.text(max_size=20)
+)
 
 
 @given(st.lists(MESSAGES, min_size=1, max_size=20))

@@ -83,12 +83,15 @@ class HeldMessage(models.Model):
     """A decoded message of a new or unmapped device, stored in the channel once there is one."""
 
     KEPT = 100  # a device
+    MAX_BYTES = 8 * 2**20  # of JSON text, a device; at least the newest is kept
 
     device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="held")
     tag = models.CharField(max_length=MAX_TAG, null=True)
     value = models.JSONField()
     received_at = models.DateTimeField()
     dedupe = models.BigIntegerField(null=True)
+    array = models.BooleanField(db_default=False)  # of {"at": microseconds, "tag", "value"}
+    size = models.IntegerField(db_default=0)  # of the value's text; 0: of the release before, not counted
 
 
 class RejectedMessage(models.Model):
@@ -106,6 +109,7 @@ class RejectedMessage(models.Model):
     payload = models.BinaryField()  # its first bytes
     size = models.PositiveIntegerField()
     received_at = models.DateTimeField()
+    detail = models.TextField(blank=True, db_default="")  # what is wrong with the payload, beyond the reason
 
     objects: ClassVar[OwnedQuerySet["RejectedMessage"]] = OwnedQuerySet.as_manager()  # type: ignore[assignment]
 

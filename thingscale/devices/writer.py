@@ -29,6 +29,8 @@ class Held(NamedTuple):
     value: str  # JSON text
     received_at: datetime
     dedupe: int | None
+    array: bool  # the value is an array of {"at", "tag", "value"}
+    size: int  # of the JSON text
 
 
 class Minute(NamedTuple):
@@ -47,6 +49,7 @@ class Rejected(NamedTuple):
     payload: bytes
     size: int
     received_at: datetime
+    detail: str = ""
 
 
 def lock(cursor: psycopg.Cursor, keys: Iterable[DeviceKey]) -> dict[DeviceKey, DeviceRow]:
@@ -89,23 +92,25 @@ def create(cursor: psycopg.Cursor, keys: Iterable[DeviceKey]) -> set[DeviceKey]:
 
 
 def hold(cursor: psycopg.Cursor, held: Sequence[Held]) -> None:
-    """Keeps the newest of each device."""
+    """Keeps the newest of each device, in number and in bytes."""
     newest = _newest(held, HeldMessage.KEPT)
     cursor.execute(
-        """INSERT INTO devices_heldmessage (device_id, tag, value, received_at, dedupe)
-        SELECT device, tag, value::jsonb, received_at, dedupe
-        FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::timestamptz[], %s::bigint[])
-            WITH ORDINALITY AS h (device, tag, value, received_at, dedupe, place)
+        """INSERT INTO devices_heldmessage (device_id, tag, value, received_at, dedupe, "array", size)
+        SELECT device, tag, value::jsonb, received_at, dedupe, is_array, size
+        FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::timestamptz[], %s::bigint[], %s::bool[],
+            %s::int[]) WITH ORDINALITY AS h (device, tag, value, received_at, dedupe, is_array, size, place)
         ORDER BY place""",
-        _columns(newest, 5),
+        _columns(newest, 7),
     )
     cursor.execute(
         """DELETE FROM devices_heldmessage h
-        USING unnest(%s::bigint[]) AS d (device)
-        WHERE h.device_id = d.device AND h.id <= (
-            SELECT id FROM devices_heldmessage WHERE device_id = d.device
-            ORDER BY id DESC OFFSET %s LIMIT 1)""",
-        [list({row.device for row in newest}), HeldMessage.KEPT],
+        USING (
+            SELECT id, row_number() OVER newer AS place, sum(size) OVER newer AS total
+            FROM devices_heldmessage WHERE device_id = ANY (%s)
+            WINDOW newer AS (PARTITION BY device_id ORDER BY id DESC)
+        ) AS kept
+        WHERE h.id = kept.id AND (kept.place > %s OR (kept.total > %s AND kept.place > 1))""",
+        [list({row.device for row in newest}), HeldMessage.KEPT, HeldMessage.MAX_BYTES],
     )
 
 
@@ -114,14 +119,14 @@ def reject(cursor: psycopg.Cursor, rejected: Sequence[Rejected]) -> None:
     newest = _newest(rejected, RejectedMessage.KEPT)
     cursor.execute(
         """INSERT INTO devices_rejectedmessage
-            (user_id, device_id, source, reason, payload, size, received_at)
-        SELECT r.user_id, r.device_id, r.source, r.reason, r.payload, r.size, r.received_at
+            (user_id, device_id, source, reason, payload, size, received_at, detail)
+        SELECT r.user_id, r.device_id, r.source, r.reason, r.payload, r.size, r.received_at, r.detail
         FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::bytea[], %s::int[],
-            %s::timestamptz[]) WITH ORDINALITY
-            AS r (user_id, device_id, source, reason, payload, size, received_at, place)
+            %s::timestamptz[], %s::text[]) WITH ORDINALITY
+            AS r (user_id, device_id, source, reason, payload, size, received_at, detail, place)
         JOIN accounts_user u ON u.id = r.user_id
         ORDER BY place""",
-        _columns(newest, 7),
+        _columns(newest, 8),
     )
     cursor.execute(
         """DELETE FROM devices_rejectedmessage r

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -10,16 +9,17 @@ from uuid import UUID
 
 import psycopg
 from django.db import IntegrityError, connection, transaction
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
 from thingscale import invalidation
 from thingscale.accounts.models import User
 from thingscale.devices.actions import lock_devices
-from thingscale.devices.models import Device
+from thingscale.devices.models import Device, HeldMessage
 from thingscale.devices.writer import Minute, count_minutes
-from thingscale.lib.clock import from_us, to_us
+from thingscale.lib.clock import from_us
 from thingscale.lib.errors import Refused
+from thingscale.lib.points import Points as Points  # noqa: PLC0414  who stores takes it from here
 from thingscale.lib.table import Row
 from thingscale.streams import rollups, sheet, writer
 from thingscale.streams.exactly_once import keys, submissions
@@ -34,6 +34,8 @@ _partitions = writer.Partitions()
 _at = itemgetter(writer.Row._fields.index("at"))
 
 SLICE = 500  # devices: with all that may be held for them, 50,000 messages
+SLICE_BYTES = 16 * 2**20  # of what is held for them, or one device
+HELD_AT_ONCE = 10_000  # datapoints
 
 
 @transaction.atomic
@@ -171,8 +173,24 @@ def store_held(devices: Sequence[int]) -> None:
     """Stores what is held for those that can store by now. They became so in an earlier transaction: nothing
     more is held for them. Some at a time, since ingest may have to wait meanwhile."""
     for start in range(0, len(devices), SLICE):
-        with transaction.atomic():
-            _store_held(devices[start : start + SLICE])
+        for some in _slices(devices[start : start + SLICE]):
+            with transaction.atomic():
+                _store_held(some)
+
+
+def _slices(devices: Sequence[int]) -> Iterable[list[int]]:
+    """Those of them for which something is held, so many at a time that it fits into memory."""
+    held = HeldMessage.objects.filter(device__in=devices).order_by("device")
+    some: list[int] = []
+    total = 0
+    for device, size in held.values_list("device").annotate(size=Sum("size")):
+        if some and total + size > SLICE_BYTES:
+            yield some
+            some, total = [], 0
+        some.append(device)
+        total += size
+    if some:
+        yield some
 
 
 def store_left_held() -> None:
@@ -182,15 +200,19 @@ def store_left_held() -> None:
 
 
 class Held(NamedTuple):
+    """A datapoint."""
+
     id: int
+    place: int
     channel: int
     user: int
     device: int
     name: str
-    received_at: datetime
+    at: int  # microseconds since 1970 UTC
     tag: str | None
     value: str  # JSON text from PostgreSQL, so a number keeps every digit
     dedupe: int | None
+    array: bool  # it is one of an array's
 
 
 def _store_held(devices: Sequence[int]) -> None:
@@ -198,31 +220,34 @@ def _store_held(devices: Sequence[int]) -> None:
     if not held:
         return
     tags = _tags({(row.channel, row.tag) for row in held if row.tag})
-    store(
-        [
-            writer.Row(
-                row.channel,
-                to_us(row.received_at),
-                row.device,
-                tags.get((row.channel, row.tag or "")),
-                row.value.encode(),
-                row.dedupe,
-            )
-            for row in held
-        ]
-    )
-    keyed = {(row.user, row.dedupe) for row in held if row.dedupe is not None and row.dedupe < 0}
-    if keyed:
+    for start in range(0, len(held), HELD_AT_ONCE):
+        store(
+            [
+                writer.Row(
+                    row.channel,
+                    row.at,
+                    row.device,
+                    tags.get((row.channel, row.tag or "")),
+                    row.value.encode(),
+                    None if row.array else row.dedupe,
+                )
+                for row in held[start : start + HELD_AT_ONCE]
+            ]
+        )
+    submitted = {
+        (row.user, row.dedupe) for row in held if row.dedupe is not None and (row.array or row.dedupe < 0)
+    }
+    if submitted:
         with connection.connection.cursor() as cursor:
-            submissions.answer_from_now_on(cursor, keyed, "")
+            submissions.answer_from_now_on(cursor, submitted, "")
     by_user = itemgetter(Held._fields.index("user"))
     for user, rows in groupby(sorted(held, key=by_user), by_user):
         _tell(user, (_told(row) for row in rows))
 
 
 def _told(row: Held) -> Told:
-    at, value = to_us(row.received_at), row.value.encode()
-    return Told(at, row.name, row.tag, "held", "stored", None, row.channel, value)
+    value = row.value.encode()
+    return Told(row.at, row.name, row.tag, "held", "stored", None, row.channel, value)
 
 
 def _tell(user: int, messages: Iterable[Told]) -> None:
@@ -250,13 +275,22 @@ def _take_held(devices: Sequence[int]) -> list[Held]:
                 WHERE id = ANY (%s) AND enabled AND mapped_channel_id IS NOT NULL
                     AND EXISTS (SELECT FROM devices_heldmessage h WHERE h.device_id = d.id)
                 ORDER BY id FOR UPDATE
+            ), taken AS (
+                DELETE FROM devices_heldmessage h USING ready WHERE h.device_id = ready.id
+                RETURNING h.id, ready.channel, ready.user_id, ready.id AS device, ready.name, h.received_at,
+                    h.tag, h.value, h.dedupe, h."array"
             )
-            DELETE FROM devices_heldmessage h USING ready WHERE h.device_id = ready.id
-            RETURNING h.id, ready.channel, ready.user_id, ready.id, ready.name, h.received_at, h.tag,
-                h.value::text, h.dedupe""",
+            SELECT id, place, channel, user_id, device, name,
+                CASE WHEN "array" THEN (e.element ->> 'at')::bigint
+                    ELSE (extract(epoch FROM received_at) * 1000000)::bigint END,
+                CASE WHEN "array" THEN e.element ->> 'tag' ELSE tag END,
+                CASE WHEN "array" THEN e.element -> 'value' ELSE value END::text,
+                dedupe, "array"
+            FROM taken, jsonb_array_elements(CASE WHEN "array" THEN value ELSE '[null]' END)
+                WITH ORDINALITY AS e (element, place)""",
             [list(devices)],
         )
-        return sorted(Held(*row) for row in cursor.fetchall())
+        return sorted((Held(*row) for row in cursor.fetchall()), key=itemgetter(0, 1))
 
 
 def store(rows: list[writer.Row]) -> None:
@@ -274,18 +308,6 @@ def _cursor(times: Sequence[int]) -> psycopg.Cursor:
         writer.make_partitions(raw, times)
         transaction.on_commit(lambda: _partitions.remember(max(times)))
     return raw.cursor()
-
-
-class Points(NamedTuple):
-    """Datapoints to store by hand, by field."""
-
-    tags: Sequence[str | None]
-    values: Sequence[bytes]  # JSON text
-    times: Sequence[int]  # microseconds since 1970 UTC
-
-    @classmethod
-    def of(cls, points: Iterable[tuple[str | None, bytes, int]]) -> "Points":
-        return cls(*(list(zip(*points, strict=True)) or [(), (), ()]))
 
 
 @transaction.atomic

@@ -1,18 +1,16 @@
-"""Datapoints in the body of POST /v2/stream/{channel}: one, or an array of them."""
+"""Datapoints as JSON, one or an array, with times of their own: one parser for REST and devices. Pure."""
 
-from typing import Any, NoReturn
-from uuid import UUID
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, NoReturn
 from zoneinfo import ZoneInfo
 
 import orjson
 
-from api.parsers import Number
 from thingscale.lib import clock, json_rules
 from thingscale.lib.errors import Refused
+from thingscale.lib.exact_json import Number
 from thingscale.lib.names import TAG_RULE, bad_tag
 from thingscale.lib.reasons import Reason
-from thingscale.streams.actions import Points
-from thingscale.streams.exactly_once import keys
 
 MAX_POINTS = 10_000  # a call
 MAX_VALUE = json_rules.MAX_BYTES  # of JSON text
@@ -22,9 +20,21 @@ _BETWEEN = b',"\\u0000",'  # a NUL character, as no value has it, between two el
 Index = int | None  # in the array; None: the body is one point
 
 
-def parse(body: Any, zone: ZoneInfo) -> Points:
-    """Raises Refused naming the first bad point: BAD_JSON_FORMAT, BAD_PARAMETER, TOO_LARGE."""
-    now = clock.now_us()
+class Points(NamedTuple):
+    """Datapoints by field."""
+
+    tags: Sequence[str | None]
+    values: Sequence[bytes]  # JSON text
+    times: Sequence[int]  # microseconds since 1970 UTC
+
+    @classmethod
+    def of(cls, points: Iterable[tuple[str | None, bytes, int]]) -> "Points":
+        return cls(*(list(zip(*points, strict=True)) or [(), (), ()]))
+
+
+def parse(body: Any, zone: ZoneInfo, now: int) -> Points:
+    """`now` is the time of those that have none, in microseconds since 1970. Raises Refused naming the first
+    bad point: BAD_JSON_FORMAT, BAD_PARAMETER, TOO_LARGE."""
     if not isinstance(body, list):
         return Points.of([_point(body, zone, now, None)])
     if len(body) > MAX_POINTS:
@@ -33,12 +43,17 @@ def parse(body: Any, zone: ZoneInfo) -> Points:
     return ordinary or Points.of(_point(item, zone, now, index) for index, item in enumerate(body))
 
 
-def fingerprint(body: Any, points: Points) -> UUID:
-    """Tells what parse() has made these points of from other bodies. Their times do not: without `at` these
-    are of the moment."""
-    items = body if isinstance(body, list) else [body]
-    times = orjson.dumps([isinstance(body, list), *(item.get("at") for item in items)])
-    return keys.fingerprint(times, orjson.dumps(points.tags), *points.values)
+def has_local_time(body: list[Any]) -> bool:
+    """Whether what a time means depends on the zone."""
+    times = {at for item in body if isinstance(item, dict) and isinstance(at := item.get("at"), str)}
+    return bool(times) and clock.all_to_us(list(times)) is None and any(map(_is_local, times))
+
+
+def _is_local(text: str) -> bool:
+    try:
+        return clock.read_time(text).moment.tzinfo is None
+    except ValueError:
+        return False
 
 
 def _ordinary(body: list[Any], zone: ZoneInfo, now: int) -> Points | None:
