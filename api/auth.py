@@ -1,4 +1,4 @@
-"""Who calls: the API token in `X-APITOKEN`."""
+"""Who calls: the API token in `X-APITOKEN`, or else in `Authorization: Bearer TOKEN`."""
 
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
@@ -13,7 +13,9 @@ class TokenAuthentication(BaseAuthentication):
     """Device tokens are refused: they travel with every device, and would read and change everything."""
 
     def authenticate(self, request: Request) -> tuple[User, Token]:
-        token = Token.objects.find(Token.Kind.API, request.headers.get(HEADER, ""))
+        scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+        sent = request.headers.get(HEADER, "") or (bearer.strip() if scheme.lower() == "bearer" else "")
+        token = Token.objects.find(Token.Kind.API, sent)
         if token is None:
             raise AuthenticationFailed
         return token.user, token

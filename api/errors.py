@@ -44,7 +44,7 @@ KINDS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str | None
     (
         (exceptions.NotAuthenticated, exceptions.AuthenticationFailed),
         "AUTH_REQUIRED",
-        "Send the API token of your account in the header X-APITOKEN.",
+        "Send the API token of your account in the header X-APITOKEN, or as Authorization: Bearer.",
     ),
     ((exceptions.NotFound, Http404, ObjectDoesNotExist), "NOT_FOUND", "There is nothing at this address."),
     (exceptions.MethodNotAllowed, "METHOD_NOT_ALLOWED", "Use one of the methods in the Allow header."),

@@ -1,7 +1,8 @@
 """Options of a call: the header `X-NAME`, or else the query parameter `name` (CONTRACT 2).
 
 Each function takes the name in upper case without its `X-`, and raises Refused BAD_PARAMETER naming the
-header. An option that is sent empty counts as not sent.
+header. A call that reads takes an option that is sent empty for one that is not sent. A call that writes
+refuses it: whoever deletes the tag "" must not lose the channel.
 """
 
 from collections.abc import Callable, Collection
@@ -12,7 +13,45 @@ from rest_framework.request import Request
 
 from thingscale.lib.clock import restore_plus
 from thingscale.lib.errors import Refused
-from thingscale.lib.names import TAG_RULE, bad_tag
+from thingscale.lib.names import may_exist
+
+WRITING = frozenset({"POST", "PUT", "DELETE"})
+OPTIONS = (
+    "ENDTIME",
+    "STARTTIME",
+    "TAGNAME",
+    "PAGELIMIT",
+    "PAGESORT",
+    "AGGREGATE",
+    "INTERVAL",
+    "WITHTAG",
+    "DEVICEID",
+    "WITHDEVICE",
+)
+
+
+def check_write(request: Request, known: Collection[str]) -> None:
+    """Refuses a call that may mean less than what it would do: with an option that is there and empty, with
+    one that the call does not know, or with a body that a DELETE would not read."""
+    for name in OPTIONS:
+        header = request.headers.get(f"X-{name}")
+        if header is not None and not header.strip():
+            raise bad(name, "is empty: give it a value, or leave it out")
+        if header is not None and request.method == "DELETE" and name not in known:
+            raise bad(name, "is no option of this call, which would delete more: leave it out")
+    if request.headers.get("Idempotency-Key", "-").strip() == "":
+        raise Refused("BAD_PARAMETER", "Idempotency-Key: is empty: give it a value, or leave it out.")
+    for parameter, values in request.query_params.lists():
+        if parameter not in {name.lower() for name in known}:
+            raise Refused(
+                "BAD_PARAMETER", f"This call has no query parameter {parameter[:64]!r}: leave it out."
+            )
+        if len(values) > 1:
+            raise bad(parameter.upper(), "is there twice: give one")
+        if not values[0]:
+            raise bad(parameter.upper(), "is empty: give it a value, or leave it out")
+    if request.method == "DELETE" and request.headers.get("Content-Length") not in {None, "", "0"}:
+        raise Refused("BAD_PARAMETER", "A DELETE has no body: say what to delete in the path and in options.")
 
 
 def text(request: Request, name: str) -> str | None:
@@ -47,10 +86,17 @@ def whole(request: Request, name: str, default: int, low: int, high: int) -> int
 
 
 def tag(request: Request) -> str | None:
-    given = text(request, "TAGNAME")
-    if given is not None and bad_tag(given):
-        raise bad("TAGNAME", f"has {TAG_RULE}")
-    return given
+    return _name(request, "TAGNAME")
+
+
+def _name(request: Request, name: str) -> str | None:
+    """White space around a header is not part of its value; a query parameter is taken exactly, so that names
+    with white space at an end, which are older than the rule against it, can be read, renamed and deleted."""
+    header = _utf8(request.headers.get(f"X-{name}", "").strip(" \t"))
+    given = header or request.query_params.get(name.lower(), "")
+    if given and not may_exist(given):
+        raise bad(name, "can't be a name: it has / + # or control characters, or is too long")
+    return given or None
 
 
 def moment(

@@ -5,10 +5,12 @@ from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from django.db.models import Model
+from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import GenericViewSet
 
+from api import options
 from api.parsers import AlwaysJSON
 from thingscale.accounts.models import User
 from thingscale.accounts.owned import OwnedQuerySet
@@ -36,11 +38,18 @@ def stream_time(moment: datetime | None, user: User) -> str | None:
 
 
 class OwnedViewSet(GenericViewSet[M], Generic[M]):
-    """`missing` answers an id that the caller has no object for."""
+    """`missing` answers an id that the caller has no object for; `write_options` are what a POST, PUT or
+    DELETE takes."""
 
     content_negotiation_class = AlwaysJSON
     http_method_names = ["get", "head", "post", "put", "delete"]
     missing: ClassVar[tuple[str, str]] = ("NOT_FOUND", "There is no such object.")
+    write_options: ClassVar[tuple[str, ...]] = ()
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if self.action and request.method in options.WRITING:
+            options.check_write(request, self.write_options)
 
     @property
     def user(self) -> User:

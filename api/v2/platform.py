@@ -13,7 +13,7 @@ from thingscale.devices.models import Command, Device, MqttSession
 from thingscale.devices.presence import connected
 from thingscale.lib.clock import without_colon
 from thingscale.lib.errors import Refused
-from thingscale.lib.names import bad_device_id
+from thingscale.lib.names import may_exist
 
 
 class PayloadField(serializers.Field[bytes, Any, Any, Any]):
@@ -42,7 +42,7 @@ class PublishViewSet(OwnedViewSet[Device]):
     missing = ("NO_DEVICE", "You have no device with this id: nothing was published.")
 
     def create(self, request: Request, device_id: str) -> Response:
-        if bad_device_id(device_id):
+        if not may_exist(device_id):
             raise Refused(*self.missing)
         device = self.find(device_id=device_id)
         try:

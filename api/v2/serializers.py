@@ -133,7 +133,7 @@ def _with_older_names(streams: Iterable[dict[str, str]], older: dict[str, str]) 
 
 
 class TagSerializer(serializers.Serializer[Any]):
-    tag = serializers.CharField()
+    tag = serializers.CharField(trim_whitespace=False, allow_blank=True)
 
     def validate_tag(self, name: str) -> str:
         if bad_tag(name):

@@ -20,7 +20,7 @@ from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device, delete_device
 from thingscale.devices.models import Device
 from thingscale.lib.errors import Refused
-from thingscale.lib.names import bad_device_id
+from thingscale.lib.names import is_blank, may_exist
 from thingscale.streams import actions
 from thingscale.streams.models import Channel, Latest, Tag
 from thingscale.streams.usage import used_storage
@@ -51,7 +51,7 @@ class DeviceViewSet(OwnedViewSet[Device]):
         return ok()
 
     def device(self, device_id: str) -> Device:
-        if bad_device_id(device_id):  # also keeps what PostgreSQL can't compare out of the query
+        if not may_exist(device_id):
             raise Refused(*self.missing)
         return self.find(device_id=device_id)
 
@@ -59,6 +59,7 @@ class DeviceViewSet(OwnedViewSet[Device]):
 class ChannelViewSet(ChannelAccess):
     """X-TAGNAME turns a change of the channel into one of that tag."""
 
+    write_options = ("TAGNAME",)
     serializer_class = ChannelSerializer
 
     def list(self, request: Request) -> Response:
@@ -96,6 +97,8 @@ class ChannelViewSet(ChannelAccess):
 
     def _tag(self, channel: Channel, name: str) -> Tag:
         found = Tag.objects.filter(channel=channel, name=name).select_related("channel").first()
+        if found is None and is_blank(name):
+            raise options.bad("TAGNAME", "is blank: name a tag, or leave the option out")
         if found is None:
             raise Refused("NO_CHANNEL", f"Channel {channel.number} has no tag {name}.")
         return found

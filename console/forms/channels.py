@@ -69,7 +69,7 @@ StreamFormSet: Any = formset_factory(
 
 
 class TagForm(forms.Form):
-    name = forms.CharField(label="Tag", max_length=MAX_TAG)
+    name = forms.CharField(label="Tag", max_length=MAX_TAG, strip=False)
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]

@@ -77,6 +77,7 @@ class NewDeviceForm(DeviceForm):
     device_id = forms.CharField(
         label="Device id",
         max_length=64,
+        strip=False,
         validators=[validate_device_id],
         widget=forms.TextInput(attrs={"class": "mono", "autocomplete": "off", "spellcheck": "false"}),
         help_text="What the device calls itself: serial number, IMSI, host name. It can't be changed.",

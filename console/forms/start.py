@@ -12,6 +12,7 @@ class DeviceIdForm(forms.Form):
     device = forms.CharField(
         label="Device id",
         max_length=64,
+        strip=False,
         validators=[validate_device_id],
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )

@@ -43,9 +43,9 @@ def test_sent_again_is_stored_once(api: Caller, channel: Channel, body: Any) -> 
 
 
 def test_another_key_is_another_request(api: Caller, channel: Channel) -> None:
-    for key in ("a", "b", "", ""):
+    for key in ("a", "b"):
         assert post(api, {"value": 1}, key) == (201, {"stored": 1})
-    assert stored() == 4
+    assert stored() == 2
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_htmx_gets_the_table_only_unless_it_restores_history(account: Account, s
 
 @pytest.mark.parametrize("device_id", STRANGE)
 def test_an_id_may_have_any_character(account: Account, signed_in: SignIn, device_id: str) -> None:
-    device = create_device(account.user, device_id)
+    device = Device.objects.create(user=account.user, device_id=device_id)  # some are older than the rules
     client = signed_in(account)
     pages = ["/devices/", *(f"/devices/{device.pk}/{part}" for part in ("", "edit/", "map/", "delete/"))]
     for page in pages:

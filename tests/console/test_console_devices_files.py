@@ -12,6 +12,9 @@ from support import Account
 
 from thingscale.devices.actions import create_device
 from thingscale.devices.models import Device
+from thingscale.lib import table
+from thingscale.streams import sheet
+from thingscale.streams.actions import import_devices
 
 SignIn = Callable[[Account], Client]
 HEAD = "device_id,description,enabled,channel,device_type,location,manufacturer"
@@ -156,3 +159,40 @@ def test_the_example_can_be_imported(account: Account, signed_in: SignIn) -> Non
     client = signed_in(account)
     example = client.get("/devices/import/example.csv").getvalue()
     assert "<dt>Devices made</dt><dd>2</dd>" in upload(client, example).text
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("8.98E+18;a", "format the column as text"),
+        ("8,98E+18;a", "format the column as text"),
+        ("-1E+5;a", "format the column as text"),
+        ("d1 ;a", "white space"),
+        ("d1\xa0;a", "white space"),
+        ("\ufeffd1;a", "white space"),
+    ],
+)
+def test_r17_what_a_spreadsheet_did_to_an_id_is_named(account: Account, line: str, part: str) -> None:
+    rows = table.read(
+        f"sep=;\r\ndevice_id;description;;\r\nd0;b;;\r\n{line};;\r\n".encode(), sheet.COLUMNS, sheet.KEY
+    )
+    report = import_devices(account.user, rows)
+    assert [(fault.line, fault.field) for fault in report.errors] == [(4, "device_id")]
+    assert part in report.errors[0].message
+    assert not Device.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("true", "false"), [("WAHR", "FALSCH"), ("VRAI", "FAUX"), ("Verdadero", "Falso"), ("ИСТИНА", "ЛОЖЬ")]
+)
+def test_r17_true_and_false_in_other_languages(account: Account, true: str, false: str) -> None:
+    rows = table.read(f"device_id;enabled\nd1;{true}\nd2;{false}\n".encode(), sheet.COLUMNS, sheet.KEY)
+    assert import_devices(account.user, rows).errors == []
+    assert dict(Device.objects.values_list("device_id", "enabled")) == {"d1": True, "d2": False}
+
+
+def test_r2_a_device_whose_name_is_older_is_changed_by_an_import(account: Account) -> None:
+    Device.objects.create(user=account.user, device_id="old ")
+    rows = table.read(b"device_id,description\nold ,changed\n", sheet.COLUMNS, sheet.KEY)
+    assert import_devices(account.user, rows).errors == []
+    assert list(Device.objects.values_list("device_id", "description")) == [("old ", "changed")]

@@ -46,6 +46,22 @@ def test_one_column_only() -> None:
     assert [row.cells["id"] for row in rows("id\na b\nc;d\n")] == ["a b", "c;d"]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_r17_the_first_line_of_a_spreadsheet_names_the_delimiter(delimiter: str, quote: str) -> None:
+    data = f"{quote}sep={delimiter}{quote}\r\nid{delimiter}text\r\n1{delimiter}a\r\n"
+    assert rows(data) == [Row(3, {"id": "1", "text": "a"})]
+
+
+def test_r17_columns_that_have_been_emptied_are_no_columns() -> None:
+    assert rows("id;text;;\n1;a;;\n;;;\n2;b\n3;c;; \n") == [
+        Row(2, {"id": "1", "text": "a"}),
+        Row(4, {"id": "2", "text": "b"}),
+        Row(5, {"id": "3", "text": "c"}),
+    ]
+    assert refusal("id;text;;\n1;a;;x\n") == (2, "This line has 4 columns, the first one 2.")
+
+
 def test_a_header_alone_has_no_rows() -> None:
     assert rows("id,n") == []
 

@@ -3,7 +3,7 @@
 import pytest
 
 from thingscale.lib import tokens
-from thingscale.lib.names import bad_device_id, bad_tag
+from thingscale.lib.names import bad_device_id, bad_tag, is_blank, may_exist
 
 
 def test_new_tokens_are_32_upper_case_hex_characters_and_differ() -> None:
@@ -44,6 +44,19 @@ def test_tags_may_have_levels_and_be_longer(tag: str) -> None:
 @pytest.mark.parametrize("tag", ["/a", "a/", "a//b", "/", "x" * 129, "a/+", "a/#"])
 def test_a_tag_has_no_empty_level(tag: str) -> None:
     assert bad_tag(tag)
+
+
+@pytest.mark.parametrize(
+    "invisible", list(" \xa0\u3000\u2003\u2028\u200b\u200d\ufeff\xad\u200e\u202e\u2066\u2800\u3164")
+)
+def test_r2_a_new_name_has_nothing_invisible_at_its_ends(invisible: str) -> None:
+    for name in (f"room{invisible}", f"{invisible}room", invisible, f"{invisible}é{invisible}"):
+        assert bad_device_id(name) == "BAD_PARAMETER"
+        assert bad_tag(name)
+        assert may_exist(name)
+    assert not bad_tag(f"a{invisible}b")
+    assert is_blank(invisible)
+    assert not is_blank(f"{invisible}a")
 
 
 def test_zero_is_a_tag_and_no_device_id() -> None:

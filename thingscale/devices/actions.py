@@ -8,9 +8,9 @@ from django.utils import timezone
 
 from thingscale import invalidation
 from thingscale.accounts.models import User
-from thingscale.devices.models import DEVICE_ID_RULE, ActivationRule, Device, MinuteCount
+from thingscale.devices.models import ActivationRule, Device, MinuteCount
 from thingscale.lib.errors import Refused
-from thingscale.lib.names import bad_device_id
+from thingscale.lib.names import DEVICE_ID_RULE, ENDS_RULE, bad_device_id
 
 
 @transaction.atomic
@@ -62,7 +62,8 @@ def create_rule(user: User, pattern: str, channel: int) -> ActivationRule:
     rules = _rules(user)
     if bad_device_id(pattern.replace("*", "x").replace("?", "x")):
         raise Refused(
-            "BAD_PARAMETER", "A pattern has 1 to 64 characters, and no / + # or control characters."
+            "BAD_PARAMETER",
+            f"A pattern has 1 to 64 characters, no / + # or control characters, and {ENDS_RULE}.",
         )
     if any(rule.pattern == pattern for rule in rules):
         raise Refused("BAD_PARAMETER", f"There is a rule for {pattern} already: delete that one first.")

@@ -10,10 +10,9 @@ from django.utils import timezone
 
 from thingscale.accounts.owned import OwnedQuerySet
 from thingscale.devices.querysets import DeviceQuerySet, MinuteCountQuerySet
-from thingscale.lib.names import MAX_TAG, bad_device_id
+from thingscale.lib.names import DEVICE_ID_RULE, MAX_TAG, bad_device_id
 
 SILENT_AFTER = timedelta(minutes=15)  # an enabled device not heard for so long is silent
-DEVICE_ID_RULE = "A device id has 1 to 64 characters, is not 0, and has no / + # or control characters."
 
 
 def validate_device_id(device_id: str) -> None:

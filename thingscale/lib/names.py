@@ -1,22 +1,56 @@
-"""Rules for device ids and tags (CONTRACT 1, 4)."""
+"""Rules for device ids and tags (CONTRACT 1, 2 and 4).
+
+A name comes into being only if it passes bad_device_id() or bad_tag(). One that is older than those rules
+passes may_exist(): it can be read, renamed and deleted exactly as it is.
+"""
 
 import re
+import unicodedata
 
 MAX_LENGTH = 64  # of a device id
 MAX_TAG = 128
-TAG_RULE = f"1 to {MAX_TAG} characters, no + # or control characters, no empty level between slashes"
+ENDS_RULE = "no white space or invisible character at either end"
+DEVICE_ID_RULE = (
+    f"A device id has 1 to {MAX_LENGTH} characters, is not 0, and has no / + # or control characters, and"
+    f" {ENDS_RULE}."
+)
+TAG_RULE = (
+    f"1 to {MAX_TAG} characters, no + # or control characters, no empty level between slashes, {ENDS_RULE}"
+)
 _UNUSABLE = re.compile(r"[/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNUSABLE_IN_TAG = re.compile(r"[+#\x00-\x1f\x7f-\x9f\ud800-\udfff]|^/|//|/$")
+_INVISIBLE_CATEGORIES = {"Zs", "Zl", "Zp", "Cc", "Cf"}  # spaces; zero-width, BOM, soft hyphen, bidi marks
+_INVISIBLE_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
 
 
 def bad_device_id(device_id: str) -> str | None:
-    """The error code for an impossible device id, or None."""
+    """The error code for an id that no new device may have, or None."""
     if device_id in {"", "0"}:
         return "DEVICE_ID_ZERO"
-    bad = len(device_id) > MAX_LENGTH or _UNUSABLE.search(device_id)
+    bad = len(device_id) > MAX_LENGTH or _UNUSABLE.search(device_id) or _has_invisible_end(device_id)
     return "BAD_PARAMETER" if bad else None
 
 
 def bad_tag(tag: str) -> bool:
-    """It may have levels, as the end of a topic has: sensor/temp/state."""
-    return not tag or len(tag) > MAX_TAG or _UNUSABLE_IN_TAG.search(tag) is not None
+    """Whether no new tag may have this name. It may have levels, as a topic has: sensor/temp/state."""
+    return not may_exist(tag) or _has_invisible_end(tag)
+
+
+def may_exist(name: str) -> bool:
+    """Whether a device or a tag can have this name at all; also keeps what PostgreSQL can't compare out of
+    queries."""
+    return 0 < len(name) <= MAX_TAG and _UNUSABLE_IN_TAG.search(name) is None
+
+
+def is_blank(name: str) -> bool:
+    return all(map(_is_invisible, name))
+
+
+def _has_invisible_end(name: str) -> bool:
+    if name.isascii():
+        return name[0] == " " or name[-1] == " "
+    return _is_invisible(name[0]) or _is_invisible(name[-1])
+
+
+def _is_invisible(character: str) -> bool:
+    return unicodedata.category(character) in _INVISIBLE_CATEGORIES or character in _INVISIBLE_LETTERS

@@ -13,6 +13,7 @@ MAX_BYTES = 5 * 2**20
 MAX_ROWS = 10_000
 _FORMULA = re.compile("'*[=+\\-@\t\r]")  # also what looks like a marked one, so that it comes back as it was
 _DELIMITERS = ",;\t"
+_SEPARATOR = re.compile(r"""("?)sep=([,;|\t])\1""", re.IGNORECASE)  # a spreadsheet's own first line
 
 
 class Row(NamedTuple):
@@ -30,16 +31,24 @@ class Unreadable(Exception):
 
 
 def read(data: bytes, columns: Sequence[str], required: str) -> list[Row]:
-    """UTF-8 with or without a byte order mark, comma, semicolon or tab, the columns' names in the first line,
-    in any order; `required` has to be among them. Raises Unreadable."""
+    """UTF-8 with or without a byte order mark; comma, semicolon or tab, or what a first line such as `sep=;`
+    says; then the columns' names in any order, `required` among them. Raises Unreadable."""
     text = _decoded(data)
-    first = text.split("\n", 1)[0]
-    delimiter = max(_DELIMITERS, key=first.count)
-    lines = _cells(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    first, _, rest = text.partition("\n")
+    skipped = 0
+    if stated := _SEPARATOR.fullmatch(first.rstrip("\r")):
+        text, skipped = rest, 1
+    delimiter = stated[2] if stated else max(_DELIMITERS, key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines = ((line + skipped, cells) for line, cells in _cells(reader))
     line, names = next(lines, (1, []))
+    while names and not names[-1].strip():
+        names.pop()
     header = _header(line, names, columns, required)
     rows: list[Row] = []
     for line, cells in lines:
+        while len(cells) > len(header) and not cells[-1].strip():
+            cells.pop()  # columns that have been emptied: spreadsheets go on writing them
         if len(cells) != len(header):
             raise Unreadable(line, f"This line has {len(cells)} columns, the first one {len(header)}.")
         if len(rows) == MAX_ROWS:

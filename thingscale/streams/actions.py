@@ -19,6 +19,7 @@ from thingscale.devices.models import Device, HeldMessage
 from thingscale.devices.writer import Minute, count_minutes
 from thingscale.lib.clock import from_us
 from thingscale.lib.errors import Refused
+from thingscale.lib.names import TAG_RULE, bad_tag, may_exist
 from thingscale.lib.points import Points as Points  # noqa: PLC0414  who stores takes it from here
 from thingscale.lib.table import Row
 from thingscale.streams import rollups, sheet, writer
@@ -126,10 +127,11 @@ def import_devices(user: User, rows: Sequence[Row], dry_run: bool = False) -> Re
     """Makes and changes devices, all or none. Columns that are not there leave a device's as they are."""
     with transaction.atomic():
         channels = dict(Channel.objects.for_user(user).values_list("number", "pk"))
-        wanted, faults = sheet.check(rows, channels)
         own = Device.objects.for_user(user)
-        asked = own.filter(device_id__in=[row.device_id for row in wanted])
-        present = {device.device_id: device for device in asked.order_by("pk").select_for_update()}
+        named = [row.cells[sheet.KEY] for row in rows if may_exist(row.cells[sheet.KEY])]
+        asked = own.filter(device_id__in=named).order_by("pk").select_for_update()
+        present = {device.device_id: device for device in asked}
+        wanted, faults = sheet.check(rows, channels, present)
         new = [row for row in wanted if row.device_id not in present]
         room = max(0, user.max_devices - own.count())
         faults += [
@@ -401,15 +403,19 @@ def _stored_by_the_release_before(cursor: psycopg.Cursor, channel: Channel, poin
 
 @transaction.atomic
 def create_tag(channel: Channel, name: str) -> None:
-    """Raises Refused: CHANNEL_INUSE."""
+    """Raises Refused: BAD_PARAMETER, CHANNEL_INUSE."""
+    if bad_tag(name):
+        raise Refused("BAD_PARAMETER", f"A tag has {TAG_RULE}.")
     if not Tag.objects.get_or_create(channel=channel, name=name)[1]:
         raise Refused("CHANNEL_INUSE", f"Channel {channel.number} has a tag {name} already.")
 
 
 @transaction.atomic
 def rename_tag(tag: Tag, name: str) -> None:
-    """Raises Refused: BAD_PARAMETER for a name that another tag of the channel has, NO_CHANNEL if it has been
-    deleted meanwhile."""
+    """Raises Refused: BAD_PARAMETER for a name that no tag may have or another tag of the channel has,
+    NO_CHANNEL if it has been deleted meanwhile."""
+    if bad_tag(name):
+        raise Refused("BAD_PARAMETER", f"A tag has {TAG_RULE}.")
     try:
         with transaction.atomic():
             found = Tag.objects.filter(pk=tag.pk).update(name=name)

@@ -1,19 +1,29 @@
 """Devices as a table: what a row to import means, and the rows of an export."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.db.models import QuerySet
 
-from thingscale.devices.models import DEVICE_ID_RULE, Device
-from thingscale.lib.names import bad_device_id
+from thingscale.devices.models import Device
+from thingscale.lib.names import DEVICE_ID_RULE, bad_device_id
 from thingscale.lib.table import Row
 
 KEY = "device_id"
 PAGE = 1000  # devices
 TEXTS = {"description": 1000, "device_type": 200, "location": 200, "manufacturer": 200}  # greatest lengths
 COLUMNS = (KEY, "description", "enabled", "channel", "device_type", "location", "manufacturer")
-_ENABLED = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+# With what spreadsheets of other languages write for TRUE and FALSE.
+_TRUE = (
+    "true|yes|1|wahr|ja|vrai|oui|verdadero|vero|verdadeiro|waar|prawda|sant|sand|sann|tosi|pravda|igaz|doğru"
+    "|истина"
+)
+_FALSE = (
+    "false|no|0|falsch|nein|faux|non|falso|onwaar|fałsz|falskt|falsk|usann|epätosi|nepravda|hamis|yanliş|ложь"
+)
+_ENABLED = dict.fromkeys(_TRUE.split("|"), True) | dict.fromkeys(_FALSE.split("|"), False)
+_SHORTENED = re.compile(r"-?[0-9]([.,][0-9]+)?[eE]\+[0-9]+")
 
 
 class Fault(NamedTuple):
@@ -36,12 +46,15 @@ class Wanted(NamedTuple):
     changes: dict[str, Any]  # by the names of the model
 
 
-def check(rows: Sequence[Row], channels: Mapping[int, int]) -> tuple[list[Wanted], list[Fault]]:
-    """`channels`: number -> primary key. What is wrong with rows, in order."""
+def check(
+    rows: Sequence[Row], channels: Mapping[int, int], existing: Collection[str] = ()
+) -> tuple[list[Wanted], list[Fault]]:
+    """`channels`: number -> primary key; `existing`: ids of devices, which may be older than the rules for
+    names. What is wrong with rows, in order."""
     wanted, faults = [], []
     lines: dict[str, int] = {}
     for line, cells in rows:
-        found = [*_key_faults(cells[KEY], lines), *_cell_faults(cells, channels)]
+        found = [*_key_faults(cells[KEY], lines, existing), *_cell_faults(cells, channels)]
         faults += [Fault(line, field, message) for field, message in found]
         lines.setdefault(cells[KEY], line)
         if not found:
@@ -49,8 +62,16 @@ def check(rows: Sequence[Row], channels: Mapping[int, int]) -> tuple[list[Wanted
     return wanted, faults
 
 
-def _key_faults(device_id: str, lines: Mapping[str, int]) -> Iterator[tuple[str, str]]:
-    if bad_device_id(device_id):
+def _key_faults(
+    device_id: str, lines: Mapping[str, int], existing: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    if _SHORTENED.fullmatch(device_id.strip()):
+        yield (
+            KEY,
+            f"A spreadsheet shortened a long number to {device_id.strip()[:32]}: format the column as text,"
+            " and enter the id again.",
+        )
+    elif bad_device_id(device_id) and device_id not in existing:
         yield KEY, DEVICE_ID_RULE
     elif device_id in lines:
         yield KEY, f"This device is in line {lines[device_id]} already."

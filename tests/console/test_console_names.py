@@ -1,0 +1,44 @@
+"""Names with white space or something invisible at an end (R2): no door beside the API's makes one."""
+
+from collections.abc import Callable
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+from support import Account
+
+from ingest import http
+from ingest.topics import target
+from thingscale.devices.actions import create_rule
+from thingscale.devices.models import ActivationRule, Device
+from thingscale.lib.errors import Refused
+from thingscale.streams.models import Tag
+
+NAMES = ["d1 ", " d1", "d1\u200b", "\ufeffd1", "d1\xad", "d1\u2003", "d1\u200f"]
+SignIn = Callable[[Account], Client]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_r2_mqtt_and_the_connector_refuse_it(name: str) -> None:
+    for rest in (f"json/{name}", f"binary/{name}/tag", f"state/{name}", name, f"json/d1/{name}"):
+        assert target(rest).refused is not None, rest
+    for device, tag in ((name, "t"), ("d1", name)):
+        headers = {b"x-deviceid": device.encode(), b"x-tagname": tag.encode()}
+        assert http.message("/post_v2/", 1, headers, b"1").refused is not None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_r2_the_console_and_commands_refuse_it(account: Account, signed_in: SignIn, name: str) -> None:
+    client = signed_in(account)
+    tag = Tag.objects.create(channel=account.channel(7), name="room")
+    answer = client.post("/devices/new/", {"device_id": name, "enabled": "on"})
+    assert "white space" in answer.text
+    answer = client.post(f"/channels/7/tags/{tag.pk}/", {"name": name})
+    assert answer.status_code in {200, 404}
+    with pytest.raises(CommandError, match="white space"):
+        call_command("create_device", account.user_id, name)
+    with pytest.raises(Refused, match="white space"):
+        create_rule(account.user, name.replace("1", "*"), account.channel(7).pk)
+    assert not Device.objects.exists()
+    assert not ActivationRule.objects.exists()
+    assert Tag.objects.get().name == "room"
