@@ -245,3 +245,31 @@ def test_a_malformed_variable_is_one_sentence(home: Path, chosen: dict[str, str]
     assert up.wait() == 1
     assert up.lines == ["DATABASE_URL must look like postgresql://user:password@host:5432/name."]
     up.close()
+
+
+def test_i4_without_any_mqtt_port(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """I4: the platform starts, takes HTTP, and nothing listens for MQTT."""
+    port = ports.free_port()
+    off = {f"THINGSCALE_MQTT{kind}_PORT": "0" for kind in ("", "_WS", "_TLS", "_WSS")}
+    chosen = off | {"THINGSCALE_HTTP_PORT": str(port), "THINGSCALE_LOG_LEVEL": "INFO"}
+    folder = Path(tempfile.mkdtemp(prefix="thingscale-up-"))
+    folder.chmod(0o711)
+    up = Up(folder / "home", chosen)
+    try:
+        up.read_until(re.escape(LAST_LINE))
+        assert "mosquitto_pub" not in up.text
+        assert (
+            "OK"
+            in subprocess.run(
+                ["sh", "-c", up.pasteable("curl -X POST")],
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=True,
+            ).stdout
+        )
+        assert "Listening on" not in (folder / "home" / "log" / "ingest.log").read_text()
+        assert up.ctrl_c() == 0
+    finally:
+        up.close()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -2,12 +2,13 @@
 
 import socket
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
 from thingscale.lib.env import BadSetting
-from thingscale.local import config, given, ports, wheels
+from thingscale.local import banner, config, given, ports, wheels
 from thingscale.local.errors import StartError
 from thingscale.local.home import Home
 from thingscale.local.servers import Servers
@@ -148,3 +149,32 @@ def test_a_missing_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(StartError, match=f"for this platform is not installed: .* set {variable} to"):
             look()
+
+
+PORTS = {
+    "THINGSCALE_MQTT_PORT": 1883,
+    "THINGSCALE_MQTT_WS_PORT": 8083,
+    "THINGSCALE_MQTT_TLS_PORT": 8883,
+    "THINGSCALE_MQTT_WSS_PORT": 8084,
+}
+
+
+@pytest.mark.parametrize("off", [{*names} for n in range(5) for names in combinations(PORTS, n)], ids=str)
+@pytest.mark.parametrize("tls", [True, False])
+def test_i4_port_0_is_off(monkeypatch: pytest.MonkeyPatch, off: set[str], tls: bool) -> None:
+    """I4: in every combination, as documented: refused by none, checked for by none, told of by none."""
+    if tls:
+        monkeypatch.setenv("THINGSCALE_TLS_CERT", "cert.pem")
+    for name in off:
+        monkeypatch.setenv(name, "0")
+    read = config.read()
+    served = list(PORTS) if tls else list(PORTS)[:2]
+    expected = {name: PORTS[name] for name in served if name not in off}
+    assert {name: port for name, port in read.listens.items() if "MQTT" in name} == expected
+    assert ("mosquitto_pub" in banner.ready(read, None)) == ("THINGSCALE_MQTT_PORT" not in off)
+
+
+def test_i4_the_http_port_can_not_be_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THINGSCALE_HTTP_PORT", "0")
+    with pytest.raises(BadSetting, match="from 1 to"):
+        config.read()

@@ -37,7 +37,7 @@ def _post(config: Config, token: str) -> str:
 
 
 def _publish(config: Config, user: str, token: str) -> list[str]:
-    if not config.gateway:
+    if not config.mqtt_port:
         return []
     login = f"-h {config.host} -p {config.mqtt_port} -u {user} -P {token}"
     return [f"""  mosquitto_pub {login} -t '{token}/json/{DEVICE}' -q 1 -m '{{"temp": 21.5}}'"""]

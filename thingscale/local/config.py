@@ -17,9 +17,9 @@ class Config:
     home: Path
     bind: str
     http_port: int
-    mqtt_port: int
+    mqtt_port: int  # 0: off
     gateway: bool  # devices connect to us, not to a broker of the user's own
-    listens: Mapping[str, int]  # variable -> port, of all that must be free
+    listens: Mapping[str, int]  # variable -> port, of all that must be free; without those that are off
 
     @property
     def host(self) -> str:
@@ -36,12 +36,14 @@ def read() -> Config:
     """Raises env.BadSetting."""
     gateway = env.text("THINGSCALE_INGEST", "gateway") != "broker"
     listens = {"THINGSCALE_HTTP_PORT": env.integer("THINGSCALE_HTTP_PORT", 8000, 1, 65535)}
+    off_with_0: dict[str, int] = {}
     if gateway:
-        listens["THINGSCALE_MQTT_PORT"] = env.integer("THINGSCALE_MQTT_PORT", 1883, 1, 65535)
-        listens["THINGSCALE_MQTT_WS_PORT"] = env.integer("THINGSCALE_MQTT_WS_PORT", 8083, 1, 65535)
+        off_with_0 |= {"THINGSCALE_MQTT_PORT": 1883, "THINGSCALE_MQTT_WS_PORT": 8083}
     if gateway and env.text("THINGSCALE_TLS_CERT"):
-        listens["THINGSCALE_MQTT_TLS_PORT"] = env.integer("THINGSCALE_MQTT_TLS_PORT", 8883, 1, 65535)
-        listens["THINGSCALE_MQTT_WSS_PORT"] = env.integer("THINGSCALE_MQTT_WSS_PORT", 8084, 1, 65535)
+        off_with_0 |= {"THINGSCALE_MQTT_TLS_PORT": 8883, "THINGSCALE_MQTT_WSS_PORT": 8084}
+    for variable, default in off_with_0.items():
+        if port := env.integer(variable, default, 0, 65535):
+            listens[variable] = port
     return Config(
         home=env.path("THINGSCALE_HOME", PROJECT / "var"),
         bind=env.text("THINGSCALE_BIND", "127.0.0.1"),

@@ -82,9 +82,11 @@ class Ingest(OurProcess):
         return manage("ingest")
 
     def ready(self) -> bool:
-        return self.running() and (
-            not self.config.gateway or ports.answers(self.config.host, self.config.mqtt_port)
-        )
+        """It listens where it is to. A gateway whose ports are all off stores what comes by other ways."""
+        listening = [
+            port for name, port in self.config.listens.items() if name.startswith("THINGSCALE_MQTT_")
+        ]
+        return self.running() and all(ports.answers(self.config.host, port) for port in listening)
 
 
 class Celery(OurProcess):
