@@ -4,7 +4,6 @@ It has a port of its own, for the inside of the network: it asks for no password
 """
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -18,6 +17,8 @@ from prometheus_client.process_collector import ProcessCollector
 from ingest.message import Status
 from ingest.service import Ingest
 from ingest.store import RemoteIngest
+from thingscale.background import watched
+from thingscale.background.watched import WatchedThread
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Page:
             ProcessCollector("thingscale_store", lambda: store, registry=self._registry)
         GCCollector(registry=self._registry)
         self._server: ThreadingHTTPServer | None = None
+        self._thread: WatchedThread | None = None
 
     def start(self) -> None:
         if not self._port:
@@ -97,10 +99,12 @@ class Page:
             log.error("No metrics on port %d: %s", self._port, error.strerror)
             return
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+        self._thread = WatchedThread("metrics", self._server.serve_forever)
+        self._thread.start()
 
     def stop(self) -> None:
-        if self._server:
+        if self._server and self._thread:
+            self._thread.stopping.set()
             self._server.shutdown()
             self._server.server_close()
 
@@ -113,6 +117,8 @@ class Page:
                 return 200, TEXT, b"OK"
             case "/readyz" if self._ingest.ready:
                 return 200, TEXT, b"OK"
+            case "/readyz" if parts := watched.failing():
+                return 503, TEXT, f"FAILING: {', '.join(parts)}".encode()
             case "/readyz":
                 return 503, TEXT, b"DATABASE_UNAVAILABLE"
         return 404, TEXT, b"There are /metrics, /healthz and /readyz."

@@ -26,6 +26,7 @@ from ingest.decode import MAX_ARRAY, MAX_ARRAY_MQTT, UTC, BadArray, decode, deco
 from ingest.message import Kind, Outcome, RawMessage, Reason, Status
 from ingest.metrics import Metrics
 from ingest.router import Router
+from thingscale.background.watched import WatchedThread
 from thingscale.lib.json_rules import BadValue
 from thingscale.streams import at_once
 from thingscale.streams.exactly_once import commit_log, redeliveries
@@ -181,7 +182,7 @@ class Pipeline(Bounded):
         self._partitions = Partitions()
         self._activity = Activity()
         self._connection: psycopg.Connection | None = None
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread = WatchedThread("writer", self._run)
 
     # Callers' side
 
@@ -208,6 +209,7 @@ class Pipeline(Bounded):
         """Stops accepting, stores what is queued, stops the thread. False if time ran out first."""
         with self._wakeup:
             self.closed = True
+            self._thread.stopping.set()
             self._wakeup.notify()
         self._thread.join(seconds)
         self._give_up.set()

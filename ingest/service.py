@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import queue
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,8 @@ from django.db import connections
 from ingest.grants import Grants
 from ingest.pipeline import Dispatch, Limits, Pipeline, run_all
 from ingest.router import Router
+from thingscale.background import watched
+from thingscale.background.watched import WatchedThread
 from thingscale.invalidation import Change, Listener
 from thingscale.lib.collecting import let_go
 from thingscale.watch import PAGES
@@ -52,7 +53,7 @@ class Ingest:
     @property
     def ready(self) -> bool:
         """Whether what is sent can be stored; known within seconds."""
-        return self._listener.connected and self.pipeline.running
+        return self._listener.connected and self.pipeline.running and not watched.failing()
 
     def stop(self, seconds: float | None = None) -> bool:
         """Stores what is queued; False if time ran out first."""
@@ -81,12 +82,12 @@ def connect() -> psycopg.Connection:
         raise
 
 
-class Activation(threading.Thread):
+class Activation(WatchedThread):
     """Asks Celery to look at new devices, apart from the writer: Valkey may be slow or away. A request that
     is lost is made good by the periodic task, at the cost of a minute."""
 
     def __init__(self) -> None:
-        super().__init__(name="activation", daemon=True)
+        super().__init__("activation", self._ask_celery)
         self._queue: queue.Queue[int] = queue.Queue(maxsize=1000)
 
     def ask(self, devices: list[int]) -> None:
@@ -94,7 +95,7 @@ class Activation(threading.Thread):
             for device in devices:
                 self._queue.put_nowait(device)
 
-    def run(self) -> None:
+    def _ask_celery(self) -> None:
         from thingscale.streams.tasks import activate_device  # with Celery, which the gateway can do without
 
         while True:

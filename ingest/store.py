@@ -19,6 +19,7 @@ from ingest.message import RawMessage, Status
 from ingest.metrics import Metrics
 from ingest.pipeline import Bounded, Done, Limits, QueueFull
 from ingest.service import connect
+from thingscale.background import watched
 from thingscale.invalidation import Change, Listener
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ class RemoteIngest:
 
     @property
     def ready(self) -> bool:
-        return self._listener.connected and self.pipeline.running
+        return self._listener.connected and self.pipeline.running and not watched.failing()
 
     async def stop(self, seconds: float) -> bool:
         drained = await self.pipeline.stop(seconds)

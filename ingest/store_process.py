@@ -17,6 +17,7 @@ from ingest.message import Outcome, Status
 from ingest.metrics import Metrics
 from ingest.pipeline import Completion, Limits, run_all
 from ingest.service import Ingest
+from thingscale.background.watched import WatchedThread
 from thingscale.lib.collecting import settle
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class StoreProcess:
         self._sending = threading.Lock()
         self._answers: list[Answer] = []
         self._ingest = Ingest(self._dispatch, limits=NO_LIMITS)
+        self._reporter = WatchedThread("status", self._report)
 
     def serve(self) -> None:
         """Until the gateway says stop. If it ends without that, so does this process, at once: what is not
@@ -57,7 +59,7 @@ class StoreProcess:
             signal.signal(number, signal.SIG_IGN)  # the gateway decides
         self._ingest.start()
         settle()
-        threading.Thread(target=self._report, name="status", daemon=True).start()
+        self._reporter.start()
         frames = Frames()
         while data := self._connection.recv(RECEIVE):
             for value in frames.feed(data):
@@ -79,10 +81,7 @@ class StoreProcess:
 
     def _report(self) -> None:
         while True:
-            try:
-                self._send([])
-            except Exception:  # else it would look as if the store were gone
-                log.exception("The store's figures were not sent")
+            self._send([])
             time.sleep(STATUS_SECONDS)
 
     def _send(self, answers: list[Answer]) -> None:

@@ -6,11 +6,12 @@ which means: forget everything.
 """
 
 import logging
-import threading
 from collections.abc import Callable
 
 import psycopg
 from django.db import connection
+
+from thingscale.background.watched import WatchedThread
 
 CHANNEL = "thingscale"
 PATROL_SECONDS = 1.0  # between looks at whether the server is still there, and whether to stop
@@ -44,16 +45,15 @@ class Listener:
     ) -> None:
         self._connect = connect
         self._on_change = on_change
-        self._stop = threading.Event()
         self.connected = False  # as of the last patrol
-        self._thread = threading.Thread(target=self._run, name="invalidation", daemon=True)
+        self._thread = WatchedThread("invalidation", self._run)
+        self._stop = self._thread.stopping
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        self._stop.set()
-        self._thread.join(timeout=5)
+        self._thread.stop(5)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -62,7 +62,8 @@ class Listener:
                     self._listen(listening)
             except psycopg.Error as error:
                 log.warning("Lost the connection for cache invalidation: %s", type(error).__name__)
-            self.connected = False
+            finally:  # also when a callback raises: begun again, it forgets everything
+                self.connected = False
             self._on_change(None)
             self._stop.wait(0.5)
 

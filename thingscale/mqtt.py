@@ -9,15 +9,15 @@ import contextlib
 import functools
 import logging
 import secrets
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import gmqtt
 from django.conf import settings
 from gmqtt.mqtt.constants import MQTTv50
-from gmqtt.mqtt.handler import MQTTError
 from gmqtt.storage import PersistentStorage
+
+from thingscale.background.watched import WatchedThread
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ async def connect(client: Any, address: Address) -> None:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await client.connect(host, port, keepalive=KEEP_ALIVE, version=MQTTv50)
             return
-        except (OSError, TimeoutError, MQTTError) as error:
+        except Exception as error:  # whatever it is: nobody else would try again
             if not said:
                 name = type(error).__name__
                 log.warning("The MQTT broker at %s:%d is away (%s); trying again", host, port, name)
@@ -100,7 +100,8 @@ class _Publisher:
     def __init__(self) -> None:
         self._address: Address = settings.MQTT5_UPSTREAM
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="publisher", daemon=True).start()
+        self._thread = WatchedThread("publisher", self._loop.run_forever)
+        self._thread.start()
         asyncio.run_coroutine_threadsafe(self._connect(), self._loop)
 
     async def _connect(self) -> None:

@@ -18,6 +18,7 @@ import redis
 from channels.layers import get_channel_layer
 from django.conf import settings
 
+from thingscale.background.watched import WatchedThread
 from thingscale.lib.clock import utc_text
 
 log = logging.getLogger(__name__)
@@ -107,14 +108,14 @@ class Pages:
         self.watched: frozenset[int] | None = None  # users by primary key; None: not known yet
         self._digests: dict[int, Digest] = {}
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._thread: WatchedThread | None = None
         self._away = False
 
     def start(self) -> None:
         """Once a process, however often it is called."""
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="pages", daemon=True)
+                self._thread = WatchedThread("pages", self._run)
                 self._thread.start()
 
     def hear(self, user: int) -> bool:

@@ -27,6 +27,7 @@ from ingest.mqtt.packets import PUBACK, PUBLISH, PUBREC, ProtocolError, Publish,
 from ingest.pipeline import Completion, QueueFull, run_all
 from ingest.service import Ingest
 from thingscale import mqtt
+from thingscale.background.watched import AGAIN_SECONDS, Part
 from thingscale.lib.clock import now_us
 from thingscale.streams.exactly_once import keys
 
@@ -64,6 +65,7 @@ class BrokerWorker:
         self._unknown: dict[str, list[Waiting]] = {}  # by token
         self._asking: set[asyncio.Task[None]] = set()
         self._flushing = False
+        self._part = Part("broker worker")
         self._connected_at = 0.0
         self._due: dict[int, bytes] = {}  # packet id -> its acknowledgement, empty until committed; in order
         self._client = self._make_client(client_id)
@@ -146,6 +148,9 @@ class BrokerWorker:
                 break
             except Error:
                 await asyncio.sleep(RETRY_SECONDS)
+            except Exception as error:  # else what waits for this token would wait for ever
+                self._part.failed(error)
+                await asyncio.sleep(AGAIN_SECONDS)
         for connection, publish, rest, target, received_at in self._unknown.pop(token):
             if connection is not self._client._connection:
                 continue  # the broker delivers it again
@@ -198,6 +203,10 @@ class BrokerWorker:
             self.ingest.pipeline.accept([message for message, _, _ in unsent], done)
         except QueueFull:
             self._loop.call_later(RETRY_SECONDS, self._flush)
+            return
+        except Exception as error:  # the same
+            self._part.failed(error)
+            self._loop.call_later(AGAIN_SECONDS, self._flush)
             return
         self._unsent = []
         self._flushing = False

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from ingest.mqtt import upstream
 from thingscale.accounts.models import User
+from thingscale.background.watched import log_failure
 from thingscale.devices import durable
 from thingscale.devices.durable import Elsewhere, Kept
 from thingscale.devices.presence import ClientKey
@@ -166,7 +167,8 @@ class DurableSessions:
     def write(self) -> None:
         """Begins to, if there is something and it is not being done already."""
         if self._changed and self._now() >= self._retry_at and (not self._writing or self._writing.done()):
-            self._writing = asyncio.get_running_loop().create_task(self._write())
+            self._writing = asyncio.get_running_loop().create_task(self._write(), name="durable sessions")
+            self._writing.add_done_callback(log_failure)
 
     async def stop(self, seconds: float) -> None:
         """Writes what is not written yet."""

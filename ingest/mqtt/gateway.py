@@ -28,6 +28,7 @@ from ingest.mqtt.publisher import Publisher
 from ingest.mqtt.session import Session
 from ingest.service import connect
 from ingest.store import RemoteIngest
+from thingscale.background.watched import keep_going, log_failure
 from thingscale.devices.presence import ClientKey, Presence
 from thingscale.invalidation import Change
 from thingscale.lib.collecting import let_go
@@ -72,7 +73,8 @@ class Gateway:
         await self._load_durable()
         self._presence.start()
         await self.publisher.start()
-        self._rounds = [self.spawn(self._sweep()), self.spawn(self._end_durable())]
+        rounds = {"sweep": self._sweep, "durable sessions": self._end_durable}
+        self._rounds = [self.spawn(keep_going(name, work)) for name, work in rounds.items()]
         await self._listen()
 
     async def stop(self) -> None:
@@ -110,6 +112,7 @@ class Gateway:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(log_failure)
         return task
 
     async def _listen(self) -> None:

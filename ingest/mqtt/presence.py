@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import psycopg
 
+from thingscale.background.watched import WatchedThread
 from thingscale.devices import presence
 from thingscale.devices.presence import ClientKey, Presence
 
@@ -24,8 +25,8 @@ class PresenceWriter:
         self._changed: set[ClientKey] = set()
         self._lock = threading.Lock()
         self._wakeup = threading.Event()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
+        self._thread = WatchedThread("presence", self._run)
+        self._stopping = self._thread.stopping
 
     def start(self) -> None:
         self._thread.start()

@@ -14,6 +14,7 @@ from django.conf import settings
 
 from ingest.mqtt.codec import FrameReader, decode, encode
 from ingest.mqtt.packets import V311, ConnAck, Connect, Disconnect, Packet, ProtocolError, Version
+from thingscale.background.watched import log_failure
 
 log = logging.getLogger(__name__)
 
@@ -221,7 +222,8 @@ class Link(asyncio.Protocol):
 
     def _reconnect(self, at_once: bool = False) -> None:
         if not self._closed and (self._retry is None or self._retry.done()):
-            self._retry = asyncio.get_running_loop().create_task(self._keep_trying(at_once))
+            self._retry = asyncio.get_running_loop().create_task(self._keep_trying(at_once), name="upstream")
+            self._retry.add_done_callback(log_failure)
 
     async def _keep_trying(self, at_once: bool) -> None:
         attempt = 0

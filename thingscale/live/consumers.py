@@ -63,7 +63,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             self._user = user
             self.sockets[user] += 1
             await self.channel_layer.group_add(watch.group(user), self.channel_name)
-            self._beat = asyncio.create_task(self._beating(user))
+            self._beat = asyncio.create_task(self._beating(user), name="live page")
 
     async def _postpone(self, error: Exception) -> None:
         log.warning("A live page has to wait: %s", type(error).__name__)
@@ -101,6 +101,9 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             await self._postpone(error)
         except StopConsumer:
             pass  # the browser has gone
+        except Exception as error:  # an open page that nobody looks after would never hear again
+            log.exception("A live page failed")
+            await self._postpone(error)
 
     async def _signed_in(self) -> int | None:
         """The user, if the session is still good."""

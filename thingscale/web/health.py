@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from django.db import Error, close_old_connections, connection
 
+from thingscale.background import watched
 from thingscale.web.request_body import Receive, Scope, Send
 
 PATHS = {"/healthz", "/readyz"}
@@ -19,12 +20,14 @@ class Health:
         self._check: asyncio.Future[bool] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """/healthz: the process answers. /readyz: and it reaches the database."""
+        """/healthz: the process answers. /readyz: and it reaches the database, and all its threads go on."""
         status, text = 200, "OK"
         if scope["method"] not in {"GET", "HEAD"}:
             status, text = 405, "This can only be read."
         elif scope["path"] == "/readyz" and not await self._database_answers():
             status, text = 503, "DATABASE_UNAVAILABLE"
+        elif scope["path"] == "/readyz" and (parts := watched.failing()):
+            status, text = 503, f"FAILING: {', '.join(parts)}"
         headers = [
             (b"content-type", b"text/plain; charset=utf-8"),
             (b"content-length", str(len(text)).encode()),
