@@ -17,11 +17,11 @@ from thingscale.local.child import Child
 from thingscale.local.errors import StartError
 from thingscale.local.home import Home
 from thingscale.local.place import Place, find_place, give_folder
+from thingscale.local.postgres_role import DATABASE, MADE, NO_SUPERUSER, ROLE, SUPERUSER, statements
 from thingscale.local.process import Program
 
-NAME = "thingscale"  # of the database and of its user
 INITDB = (
-    *("-U", NAME, "--auth", "trust", "--encoding", "UTF8"),
+    *("-U", SUPERUSER, "--auth", "trust", "--encoding", "UTF8"),
     *("--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
 )
 # Written to postgresql.conf once, where an administrator may change them.
@@ -57,9 +57,10 @@ class Postgres(Child):
     alarming = re.compile("PANIC|could not|No space left")  # the others answer somebody's statement
     attempts = 6  # backends of a killed server can hold its shared memory for a moment
 
-    def __init__(self, home: Home, fast: bool = False) -> None:
+    def __init__(self, home: Home, fast: bool = False, for_tests: bool = False) -> None:
         self.home = home
         self.fast = fast
+        self.for_tests = for_tests
 
     @cached_property
     def place(self) -> Place:
@@ -75,7 +76,7 @@ class Postgres(Child):
 
     @property
     def url(self) -> str:
-        return f"postgresql://{NAME}@/{NAME}?host={quote(str(self.sockets), safe='/')}"
+        return f"postgresql://{ROLE}@/{DATABASE}?host={quote(str(self.sockets), safe='/')}"
 
     def environment(self) -> dict[str, str]:
         return {"DATABASE_URL": self.url}
@@ -84,6 +85,8 @@ class Postgres(Child):
         if self.data.exists():
             self._check_major()
             self._wait_for_orphan()
+            if not self._has_role(self.data):
+                self._make_role(self.data)
         else:
             self._create()
         give_folder(self.sockets, self.place.account)
@@ -123,8 +126,28 @@ class Postgres(Child):
         tuning = [word for name, value in TUNABLE.items() for word in ("-c", f"{name}={value}")]
         sync = ["--no-sync"] if self.fast else []
         self._run("initdb", "-D", str(new), *INITDB, *tuning, *sync)
-        self._run("postgres", "--single", "-D", str(new), "postgres", stdin=f"CREATE DATABASE {NAME};\n")
+        self._run("postgres", "--single", "-D", str(new), "postgres", stdin=f"CREATE DATABASE {DATABASE};\n")
+        self._make_role(new)
         new.rename(self.data)
+
+    def _has_role(self, data: Path) -> bool:
+        return (data / "pg_hba.conf").read_text().startswith(MADE)
+
+    def _make_role(self, data: Path) -> None:
+        """By a single-user server, so that nobody ever connects as the superuser. The last step says that all
+        is done."""
+        for database in (DATABASE, "template1") if self.for_tests else (DATABASE,):
+            text = statements(database, self.for_tests)
+            self._run("postgres", "--single", "-D", str(data), database, stdin=text)
+        rules, changed = data / "pg_hba.conf", data / "pg_hba.conf.new"
+        changed.unlink(missing_ok=True)
+        with os.fdopen(os.open(changed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(NO_SUPERUSER + rules.read_text())
+            if account := self.place.account:
+                os.fchown(file.fileno(), account.uid, account.gid)
+            file.flush()
+            os.fsync(file.fileno())
+        changed.rename(rules)
 
     def _run(self, name: str, *arguments: str, stdin: str = "") -> None:
         account = self.place.account
@@ -137,7 +160,7 @@ class Postgres(Child):
             text=True,
             capture_output=True,
             check=False,
-            timeout=300,
+            timeout=self.time_limit,
             process_group=0,  # out of reach of the terminal's Ctrl-C
             **identity,  # type: ignore[call-overload]
         )
@@ -208,5 +231,5 @@ def _creation_error(stderr: str, folder: Path) -> StartError:
         return StartError(f"The disk is full: PostgreSQL's first files did not fit into {folder}.")
     lines = [line for line in stderr.splitlines() if re.search("error|FATAL|ERROR|PANIC", line)]
     return StartError(
-        f"PostgreSQL's data can't be created in {folder}: {(lines or ['unknown reason'])[-1].strip()}"
+        f"PostgreSQL's data can't be prepared in {folder}: {(lines or ['unknown reason'])[-1].strip()}"
     )

@@ -50,7 +50,7 @@ class Servers:
         self.home = Home(self._given or Path(str(self._temporary)) / "home")
         if self._temporary and os.geteuid() == 0:
             Path(self._temporary).chmod(0o711)  # PostgreSQL's account must pass through
-        self.postgres = Postgres(self.home, self._fast)
+        self.postgres = Postgres(self.home, self._fast, for_tests=True)
         self.valkey = Valkey(self.home)
         self.broker = Broker(self.home)
         self.home.create()
