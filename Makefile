@@ -3,6 +3,7 @@
 # make drill  the drills in their long form: kills, stops, full disks, storms, and an exact count after each
 # make bench  all benchmarks, and docs/benchmarks.md of their results; ONLY="idle pages" runs some and prints them
 # make openapi writes api/openapi-v2.yaml again
+# make audit  asks PyPI and npm for advisories about what we install, and says so if it can't
 # Python 3.11 or later and make are enough. PYTHON=... picks another interpreter for .venv. npm installs what the
 # console's pages load; where there is none, it comes as a wheel.
 
@@ -21,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_INPUT := 1
 
-.PHONY: run test drill lint lock bench openapi
+.PHONY: run test drill lint lock bench openapi audit
 
 run: $(VENV)/.installed node_modules/.installed
 	@$(BIN)/python manage.py up
@@ -43,6 +44,10 @@ lock: $(VENV)/.installed-dev
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements.in -o requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-dev.in -o requirements-dev.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-node.in -o requirements-node.txt
+
+# Ends with an error where there are advisories, and where the services could not be asked.
+audit: $(VENV)/.installed-dev node_modules/.installed-dev
+	@$(NPM); $(BIN)/python scripts/audit.py
 
 openapi: $(VENV)/.installed-dev
 	@$(BIN)/python manage.py write_openapi

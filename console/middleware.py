@@ -25,6 +25,33 @@ POLICY = "; ".join(
 )
 
 
+# Nothing of a browser's that the console has a use for, should a foreign script ever get into a page.
+PERMISSIONS = ", ".join(
+    f"{feature}=()"
+    for feature in (
+        *(
+            "accelerometer",
+            "ambient-light-sensor",
+            "bluetooth",
+            "browsing-topics",
+            "camera",
+            "display-capture",
+        ),
+        *(
+            "geolocation",
+            "gyroscope",
+            "hid",
+            "magnetometer",
+            "microphone",
+            "midi",
+            "payment",
+            "serial",
+            "usb",
+        ),
+    )
+)
+
+
 class ContentSecurityPolicy:
     """Scripts and styles from our own files only, never from within a page. A view may state its own."""
 
@@ -34,6 +61,9 @@ class ContentSecurityPolicy:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self._next(request)
         response.headers.setdefault("Content-Security-Policy", POLICY)
+        response.headers.setdefault("Permissions-Policy", PERMISSIONS)
+        if not is_api(request):  # which a setting may open to other origins
+            response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
         return response
 
 

@@ -128,6 +128,9 @@ SESSION_ENGINE = "thingscale.accounts.sessions"
 SESSION_COOKIE_AGE = 14 * 24 * 3600
 PUBLIC_URL = env.text("THINGSCALE_PUBLIC_URL").rstrip("/")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
+SECURE_HSTS_SECONDS = (
+    env.integer("THINGSCALE_HSTS_SECONDS", 365 * 24 * 3600) if PUBLIC_URL.startswith("https://") else 0
+)
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
 SIGNUP = env.flag("THINGSCALE_SIGNUP", default=True)
 PASSWORD_RESET_TIMEOUT = 3600

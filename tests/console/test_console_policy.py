@@ -1,7 +1,10 @@
 """What every page is served with, whatever it shows."""
 
 import contextlib
+import os
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -46,3 +49,51 @@ def test_a_part_of_a_page_leads_the_page_to_the_door(db: None, page: str, then: 
     assert (answer.status_code, answer.content) == (204, b"")
     assert answer.headers["HX-Redirect"] == f"/signin/?next={then}"
     assert Client().get("/start/arrived/").status_code == 302
+
+
+PAGES = ["/signin/", "/profile/", "/nowhere/", "/admin/", "/v2/docs", "/v2/device", "/streams/9/"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_s9_headers_of_every_answer(account: Account, signed_in: Any, page: str) -> None:
+    """S9: pages, errors, the operator's pages and REST."""
+    for client in (Client(), signed_in(account)):
+        headers = client.get(page).headers
+        assert "camera=()" in headers["Permissions-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Referrer-Policy"] == headers["Cross-Origin-Opener-Policy"] == "same-origin"
+        assert ("Cross-Origin-Resource-Policy" in headers) == (not page.startswith("/v2/"))
+
+
+@pytest.mark.parametrize(
+    ("public_url", "seconds", "sent"),
+    [
+        ("https://iot.example.com", None, "max-age=31536000"),
+        ("https://iot.example.com", "60", "max-age=60"),
+        ("https://iot.example.com", "0", ""),
+        ("http://iot.example.com", None, ""),
+        ("", None, ""),
+    ],
+)
+def test_s9_browsers_insist_on_tls_where_the_public_url_has_it(
+    public_url: str, seconds: str | None, sent: str
+) -> None:
+    """S9: as a process of its own reads the settings; by plain HTTP it is never said (RFC 6797 7.2)."""
+    asked = (
+        "import django; django.setup(); from django.test import Client;"
+        "answers = [Client().get('/v2/docs', secure=secure) for secure in (True, False)];"
+        "print([answer.headers.get('Strict-Transport-Security', '') for answer in answers])"
+    )
+    variables = {"THINGSCALE_PUBLIC_URL": public_url, "DJANGO_SETTINGS_MODULE": "thingscale.settings"}
+    if seconds is not None:
+        variables["THINGSCALE_HSTS_SECONDS"] = seconds
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == str([sent, ""])

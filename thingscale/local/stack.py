@@ -83,9 +83,7 @@ class Ingest(OurProcess):
 
     def ready(self) -> bool:
         """It listens where it is to. A gateway whose ports are all off stores what comes by other ways."""
-        listening = [
-            port for name, port in self.config.listens.items() if name.startswith("THINGSCALE_MQTT_")
-        ]
+        listening = [port for name, port in self.config.listens.items() if "_MQTT_" in name]
         return self.running() and all(ports.answers(self.config.host, port) for port in listening)
 
 
