@@ -126,7 +126,7 @@ def test_a_wrong_url(monkeypatch: pytest.MonkeyPatch, variable: str, value: str)
 
 
 def test_a_wrong_user_of_a_given_database(monkeypatch: pytest.MonkeyPatch, servers: dict[str, str]) -> None:
-    url = servers["DATABASE_URL"].replace("thingscale@", "stranger:hunter2@")
+    url = servers["DATABASE_URL"].replace("thingscale_app@", "stranger:hunter2@")
     monkeypatch.setenv("DATABASE_URL", url)
     with pytest.raises(StartError, match=r'^DATABASE_URL: .*role "stranger" does not exist') as caught:
         given.check({"DATABASE_URL": url})
