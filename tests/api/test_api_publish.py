@@ -12,12 +12,6 @@ from thingscale.devices.models import Command
 
 
 @pytest.fixture
-def owner(api: Caller) -> User:
-    assert api.user
-    return api.user
-
-
-@pytest.fixture
 def published(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     sent: list[bytes] = []
     monkeypatch.setattr(mqtt, "publish", lambda topic, payload, qos=0: sent.append(payload))
