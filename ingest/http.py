@@ -8,7 +8,7 @@ from typing import NamedTuple
 import orjson
 
 from ingest.decode import MAX_ARRAY
-from ingest.message import Kind, Outcome, RawMessage, Reason
+from ingest.message import Kind, Outcome, RawMessage, Reason, Status
 from ingest.pace import Pace
 from thingscale.lib.clock import now_us
 from thingscale.lib.names import bad_device_id, bad_tag
@@ -109,6 +109,8 @@ def message(path: str, user: int, headers: Headers, body: bytes) -> RawMessage:
 
 
 def answer(outcome: Outcome) -> Answer:
+    if outcome.status is Status.FAILED:
+        return TRY_AGAIN
     if outcome.reason is None:  # stored, now or before
         return _OK
     said = ANSWERS[outcome.reason]

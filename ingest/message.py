@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from thingscale.lib.reasons import Reason
 
-__all__ = ["DUPLICATE", "STORED", "Kind", "Outcome", "RawMessage", "Reason", "Status"]
+__all__ = ["DUPLICATE", "FAILED", "STORED", "Kind", "Outcome", "RawMessage", "Reason", "Status"]
 
 
 class Kind(StrEnum):
@@ -36,10 +36,12 @@ class Status(StrEnum):
     DUPLICATE = "duplicate"
     HELD = "held"
     REJECTED = "rejected"
+    FAILED = "failed"  # not stored, for a reason of the platform's own: to be sent again, nothing is recorded
 
 
 class Outcome(NamedTuple):
-    """What became of a message, committed. A duplicate has the reason why the first one is held."""
+    """What became of a message, committed unless it failed. A duplicate has the reason why the first one is
+    held."""
 
     status: Status
     reason: Reason | None = None
@@ -53,3 +55,4 @@ class Outcome(NamedTuple):
 
 STORED = Outcome(Status.STORED)
 DUPLICATE = Outcome(Status.DUPLICATE)
+FAILED = Outcome(Status.FAILED)

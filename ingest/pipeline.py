@@ -23,7 +23,7 @@ from ingest import told
 from ingest.activity import Activity
 from ingest.batch import Batch, Item
 from ingest.decode import MAX_ARRAY, MAX_ARRAY_MQTT, UTC, BadArray, decode, decode_array, is_array
-from ingest.message import Kind, Outcome, RawMessage, Reason, Status
+from ingest.message import FAILED, Kind, Outcome, RawMessage, Reason, Status
 from ingest.metrics import Metrics
 from ingest.router import Router
 from thingscale.background.watched import WatchedThread
@@ -38,10 +38,12 @@ MAX_BATCH = 5_000  # messages a transaction
 LAST_SECONDS = 5  # for the statement that a drain finds running when its time is over
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 MOST_DROPPED = 20  # partitions, each of which was empty, one after the other while a batch is on its way
+# What a payload itself can cause. All else is ours and rejects nothing, such as a broken constraint.
 POISON = (
-    *(psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded),
+    *(psycopg.DataError, psycopg.errors.ProgramLimitExceeded),
     *(ValueError, OverflowError, struct.error),  # what can't even be sent
 )
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError)  # no connection, no room, too long a wait
 NO_PARTITION = psycopg.errors.CheckViolation
 _UNSTORABLE = b"null"
 LARGE = 512  # bytes of a payload
@@ -284,16 +286,16 @@ class Pipeline(Bounded):
         while items and not self._give_up.is_set():
             try:
                 return self._commit_once(items)
-            except POISON as error:
-                if doubts >= (MOST_DROPPED if isinstance(error, NO_PARTITION) else 1):
-                    return self._commit_halves(items, error)
-                self._partitions = Partitions()  # one may have been dropped meanwhile
-                doubts += 1
-                continue
             except commit_log.Forgotten:
                 self._disconnect()  # and connect again, which reads what was announced meanwhile
                 continue
-            except psycopg.Error as error:
+            except (psycopg.Error, *POISON) as error:
+                if not isinstance(error, AWAY) or isinstance(error, POISON):
+                    if doubts >= (MOST_DROPPED if isinstance(error, NO_PARTITION) else 1):
+                        return self._commit_halves(items, error)
+                    self._partitions = Partitions()  # one may have been dropped meanwhile
+                    doubts += 1
+                    continue
                 log.warning("The database is away or busy: %s", type(error).__name__)
                 self._disconnect()
             self._give_up.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
@@ -361,7 +363,11 @@ class Pipeline(Bounded):
         }
 
     def _commit_halves(self, items: list[Item], error: Exception) -> list[Outcome] | None:
-        """Finds the poison row: the rest of the batch is stored, and it is recorded as rejected."""
+        """Finds the row at fault: the rest of the batch is stored. What its payload has caused is recorded as
+        rejected; what it has not is to be sent again."""
+        if len(items) == 1 and not isinstance(error, POISON):
+            _alarm(error)
+            return [FAILED]
         if len(items) == 1:
             log.warning("PostgreSQL refused a value: %s", type(error).__name__)
             if items[0].reason:  # not even a record of it
@@ -405,6 +411,17 @@ class Pipeline(Bounded):
         except psycopg.Error:
             log.debug("The connection was gone already")
         self._connection = None
+
+
+def _alarm(error: Exception) -> None:
+    """Names the place in the database, no value."""
+    diagnosis = error.diag if isinstance(error, psycopg.Error) else None
+    place = diagnosis and (diagnosis.constraint_name or diagnosis.column_name or diagnosis.table_name)
+    log.error(
+        "PostgreSQL refused a message for what is not its fault, so it has to come again: %s at %s",
+        type(error).__name__,
+        place or "-",
+    )
 
 
 def _share_out(submissions: list[Submission], outcomes: list[Outcome]) -> list[Completion]:

@@ -21,7 +21,7 @@ from django.db import Error
 
 from ingest import topics
 from ingest.grants import Grant
-from ingest.message import Outcome, RawMessage
+from ingest.message import Outcome, RawMessage, Status
 from ingest.mqtt.codec import decode_publish, encode_ack
 from ingest.mqtt.packets import PUBACK, PUBLISH, PUBREC, ProtocolError, Publish, Version
 from ingest.pipeline import Completion, QueueFull, run_all
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 NEVER = 0xFFFFFFFF
 RETRY_SECONDS = 0.05
+FAILED_SECONDS = 1.0
 MAX_UNKNOWN = 1_000  # messages that wait for the database to know their token
 MAX_UNSENT = 50_000  # QoS 0 has no back-pressure: beyond this it is dropped and counted
 
@@ -197,7 +198,14 @@ class BrokerWorker:
 
         def done(outcomes: list[Outcome]) -> None:
             current = self._client._connection
-            self._acknowledge(current, [publish for _, publish, on in unsent if on is current])
+            ended = [
+                (entry, outcome.status is Status.FAILED)
+                for entry, outcome in zip(unsent, outcomes, strict=True)
+                if entry[2] is current
+            ]
+            self._acknowledge(current, [publish for (_, publish, _), failed in ended if not failed])
+            if again := [entry for entry, failed in ended if failed]:
+                self._loop.call_later(FAILED_SECONDS, self._queue_again, again)
 
         try:
             self.ingest.pipeline.accept([message for message, _, _ in unsent], done)
@@ -210,6 +218,12 @@ class BrokerWorker:
             return
         self._unsent = []
         self._flushing = False
+
+    def _queue_again(self, entries: list[tuple[RawMessage, Publish, Any]]) -> None:
+        """What the platform failed to store, unless the broker delivers it again by itself."""
+        for message, publish, connection in entries:
+            if connection is self._client._connection:
+                self._queue(message, publish, connection)
 
     # Back to the broker
 

@@ -40,6 +40,8 @@ PING_SECONDS = 60.0  # of the links to the upstream broker
 LOOKUP_SECONDS = 10.0
 LAST_SECONDS = 0.1
 MAX_WILLS_WAITING = 10_000
+MAX_FAILED = 10_000  # messages that wait until storing them is tried again
+FAILED_SECONDS = 1.0
 
 
 class Gateway:
@@ -64,6 +66,7 @@ class Gateway:
         self._rounds: list[asyncio.Task[None]] = []
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookups")
         self._servers: list[asyncio.Server] = []
+        self._failed = 0
         self.draining = False
 
     # Life
@@ -297,6 +300,7 @@ class Gateway:
             "durable_sessions": len(self.durable),
             "waiting_chunks": self.handover.waiting,
             "waiting_wills": len(self._wills),
+            "failed_messages": self._failed,
         }
 
     def _relax(self) -> None:
@@ -313,6 +317,21 @@ class Gateway:
                     self.publisher.report(aim.user_id, aim.target.device_id, outcome)
             elif retain or aim.user in self._watchers:
                 self.forward(aim, message.payload, qos, retain)
+
+    def offer_again(self, chunk: Chunk) -> None:
+        """What failed. Bounded: beyond that it is for the client to send again what is not acknowledged."""
+        count = len(chunk.messages)
+        if self._failed + count > MAX_FAILED or self.draining:
+            self.ingest.pipeline.metrics.dropped += count
+            chunk.inbound.dropped(count)
+            return
+        self._failed += count
+
+        def offer() -> None:
+            self._failed -= count
+            self.handover.submit(chunk, wait=True)
+
+        self._loop.call_later(FAILED_SECONDS, offer)
 
     def forward(self, aim: Aim, payload: bytes, qos: int, retain: bool) -> None:
         self.publisher.publish(f"{aim.user_id}/{aim.rest}", payload, qos, retain)

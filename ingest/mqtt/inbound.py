@@ -175,6 +175,8 @@ class Inbound:
         """Acknowledges in the order of arrival, in one write; then tells subscribers."""
         session = self._session
         self.unacked -= len(outcomes)
+        if outcomes.count(STORED) < len(outcomes):
+            chunk, outcomes = self._without_failed(chunk, outcomes)
         acks = []
         for (_, qos, _, packet_id), outcome in zip(chunk.sent, outcomes, strict=True):
             if not packet_id:  # QoS 0, or a will
@@ -186,6 +188,16 @@ class Inbound:
         session.gateway.tell(chunk, outcomes)
         if session.held:
             self.relax()
+
+    def _without_failed(self, chunk: Chunk, outcomes: list[Outcome]) -> tuple[Chunk, list[Outcome]]:
+        """What the platform failed to store is offered again a little later, unacknowledged until then."""
+        failed, rest = Chunk(self), Chunk(self)
+        for message, sent, outcome in zip(chunk.messages, chunk.sent, outcomes, strict=True):
+            (failed if outcome.status is Status.FAILED else rest).add(message, sent)
+        if failed.messages:
+            self.unacked += len(failed.messages)
+            self._session.gateway.offer_again(failed)
+        return rest, [outcome for outcome in outcomes if outcome.status is not Status.FAILED]
 
     def relax(self) -> None:
         """Reads on, if there is room for it."""

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from django.db import connection
 from mqtt_clients import V5_PAHO, V31, V311_PAHO, Device, Raw, Start, connect_packet, gateway, json_publish
 from paho.mqtt.enums import MQTTProtocolVersion
+from stack import wait_until
 from support import Account
 
 from ingest.mqtt.packets import PUBACK, PUBREC, V5, Ack, Disconnect
@@ -135,3 +137,27 @@ def test_the_reason_of_a_large_packet_is_a_disconnect(stack: Start, account: Acc
         client.send(b"\x30\x81\x80\x10")
         assert client.receive() == Disconnect(TOO_LARGE, {})
         assert client.receive() is None
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_i7_what_the_platform_fails_to_store_is_acknowledged_once_it_is_stored(
+    stack: Start, account: Account, qos: int
+) -> None:
+    """A constraint that no payload can break: other messages of the client go on, this one waits."""
+    running = gateway(stack)
+    account.device("d1")
+    with Device(running, account) as device:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE streams_tag ADD CONSTRAINT novel CHECK (name <> 'late')")
+        try:
+            waiting = device.client.publish(device.topic("json/d1/late"), b"1", qos)
+            assert device.publish("json/d1", b"2") == 0
+            assert not waiting.is_published()
+            assert account.stored() == [("2", None)]
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("ALTER TABLE streams_tag DROP CONSTRAINT novel")
+        wait_until(waiting.is_published, 20, "the acknowledgement")
+        assert device.ended is None
+    assert sorted(account.stored()) == [("1", "late"), ("2", None)]
+    assert not account.user.rejected.exists()

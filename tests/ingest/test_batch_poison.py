@@ -1,19 +1,32 @@
 """A row that PostgreSQL refuses, and months without a partition: neither disturbs its neighbours."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
-from feeding import STORED, Feed, another_transaction, ask, message, reasons, rejected, terminate, values
+from connecting import V2, Connection
+from feeding import (
+    STORED,
+    Feed,
+    another_transaction,
+    ask,
+    held,
+    message,
+    reasons,
+    rejected,
+    terminate,
+    values,
+)
 from support import Account
 
 from ingest import pipeline
 from ingest.batch import Item
-from ingest.message import Kind, Outcome, RawMessage, Reason
+from ingest.message import FAILED, Kind, Outcome, RawMessage, Reason
 from thingscale.devices.models import RejectedMessage
 from thingscale.lib.clock import now_us, to_us
 from thingscale.streams import partitions, retention
@@ -183,3 +196,65 @@ def test_dropping_empty_partitions_loses_nothing_that_comes_meanwhile(feed: Feed
     sender.join(20)
     assert {answer.result()[0] for answer in answers} == {STORED}
     assert len(values(known)) == len(answers) > 0
+
+
+@contextmanager
+def broken(sql: str, mend: str) -> Iterator[None]:
+    """The database as a change that went wrong leaves it."""
+    ask(sql)
+    try:
+        yield
+    finally:
+        ask(mend)
+
+
+NOVEL_COLUMN = (
+    "ALTER TABLE devices_device ADD COLUMN novel int NOT NULL DEFAULT 0;"
+    " ALTER TABLE devices_device ALTER COLUMN novel DROP DEFAULT",
+    "ALTER TABLE devices_device DROP COLUMN novel",
+)
+CONSTRAINT = (
+    "ALTER TABLE streams_tag ADD CONSTRAINT novel CHECK (name <> 'kitchen')",
+    "ALTER TABLE streams_tag DROP CONSTRAINT novel",
+)
+RENAMED = (
+    "ALTER TABLE devices_rejectedmessage RENAME COLUMN reason TO why",
+    "ALTER TABLE devices_rejectedmessage RENAME COLUMN why TO reason",
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "payload", "device_id", "fields", "mended"),
+    [
+        pytest.param(NOVEL_COLUMN, "7", "new", {}, held(Reason.NEW_DEVICE_FOUND), id="first contact"),
+        pytest.param(CONSTRAINT, "7", "d1", {"tag": "kitchen"}, STORED, id="a new tag"),
+        pytest.param(RENAMED, "{", "d1", {}, rejected(Reason.BAD_JSON_FORMAT), id="a record of a rejection"),
+    ],
+)
+def test_i7_what_no_payload_has_caused_is_not_rejected_and_stops_no_neighbour(
+    feed: Feed,
+    known: Account,
+    caplog: pytest.LogCaptureFixture,
+    change: tuple[str, str],
+    payload: str,
+    device_id: str,
+    fields: dict[str, Any],
+    mended: Outcome,
+) -> None:
+    sent = message(known, payload, device_id, **fields)
+    with broken(*change):
+        assert feed(message(known, "1"), sent, message(known, "2")) == [STORED, FAILED, STORED]
+        assert values(known) == ["1", "2"]
+    assert reasons(known) == []
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert payload not in caplog.text.split(":")[-1]
+    assert feed(sent) == [mended]
+
+
+def test_i7_http_is_answered_try_again(http: Connection, account: Account) -> None:
+    headers: dict[str, str | bytes] = {"X-DEVICETOKEN": account.device_token, "X-DEVICEID": "new"}
+    with broken(*NOVEL_COLUMN):
+        reply = http.send("POST", V2, headers, b"1")
+    assert (reply.short, int(reply.headers["retry-after"]) > 0) == ((503, "TRY_AGAIN"), True)
+    assert http.send("POST", V2, headers | {"X-DEVICEID": "another"}, b"1").status == 201
+    assert reasons(account) == []
