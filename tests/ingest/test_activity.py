@@ -266,7 +266,11 @@ def test_many_users_and_outcomes_in_a_batch(account: Account, outsider: Account)
         for name in ("d1", "d2", "d3", "d4", "known", "known")
     ]
     batch = Batch(items, router)
-    batch.outcomes = [*(Outcome(status) for status in Status if status is not Status.FAILED), STORED, STORED] * 2
+    batch.outcomes = [
+        *(Outcome(status) for status in Status if status is not Status.FAILED),
+        STORED,
+        STORED,
+    ] * 2
     noted.note(batch)
     with connect() as opened:
         noted.flush(lambda: opened)
