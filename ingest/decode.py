@@ -22,6 +22,7 @@ AN_ARRAY = 'an array must look like [{"value": 21.5, "at": "2026-01-31T13:45:30Z
 LOCAL_TIMES = Points((), (), ())  # in place of an array's: to be read in the zone of its user
 UTC = ZoneInfo("UTC")
 MAX_FIELDS = 1000
+MAX_STATE = 16 * 1024  # bytes as JSON: a list of devices has each one's
 _FORM_KEYS = {"v": "value", "v2": "value2", "v3": "value3", "v4": "value4"}
 
 
@@ -78,7 +79,10 @@ def _form(payload: bytes) -> bytes:
 
 
 def _state(payload: bytes) -> bytes:
-    return _object({key: value.strip() for key, value in _pairs(payload)})
+    text = _object({key: value.strip() for key, value in _pairs(payload)})
+    if len(text) > MAX_STATE:
+        raise BadValue(Reason.TOO_LARGE, "is larger than 16 KiB as a state")
+    return text
 
 
 def _pairs(payload: bytes) -> list[tuple[str, str]]:

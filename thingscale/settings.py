@@ -51,6 +51,7 @@ INSTALLED_APPS = [
     "console",
 ]
 MIDDLEWARE = [
+    "thingscale.web.compression.Compression",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -63,6 +64,7 @@ MIDDLEWARE = [
     "console.middleware.SignedIn",
     "console.gone.GoneMeanwhile",
     "api.throttling.RateLimitHeaders",
+    "api.caching.CacheHeaders",
 ]
 ROOT_URLCONF = "thingscale.urls"
 APPEND_SLASH = False  # the REST contract takes both forms without a redirect

@@ -1,10 +1,11 @@
 """The calls of CONTRACT 3: reading only, with v1's shapes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rest_framework.response import Response
+from django.http.response import HttpResponseBase
 
+from api.arrays import array
 from api.streams import StreamReader, in_shape
 from api.v1.serializers import OlderChannelSerializer
 from api.v2 import views
@@ -21,8 +22,10 @@ class DeviceViewSet(views.DeviceViewSet):
 class ChannelViewSet(views.ChannelViewSet):
     http_method_names = ["get", "head"]
 
-    def shown(self, channels: Sequence[Channel]) -> Response:
-        return Response(views.channel_rows(OlderChannelSerializer, channels, self.user))
+    def shown(self, pages: Iterable[Sequence[Channel]]) -> HttpResponseBase:
+        return array(
+            row for page in pages for row in views.channel_rows(OlderChannelSerializer, page, self.user)
+        )
 
 
 class StreamViewSet(StreamReader):

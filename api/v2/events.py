@@ -5,12 +5,15 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import URLValidator
+from django.http.response import HttpResponseBase
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api.arrays import array
 from api.v2.serializers import Text
 from api.viewsets import MAX_INTEGER, OwnedViewSet, ok, whole
+from thingscale.accounts.owned import in_pages
 from thingscale.events.actions import create_event, delete_event, update_event
 from thingscale.events.models import Event
 from thingscale.lib.errors import Refused
@@ -86,8 +89,10 @@ class EventViewSet(OwnedViewSet[Event]):
     serializer_class = EventSerializer
     missing = ("NO_EVENT", "You have no event with this id: create it first.")
 
-    def list(self, request: Request) -> Response:
-        return Response(self.get_serializer(self.get_queryset(), many=True).data)
+    def list(self, request: Request) -> HttpResponseBase:
+        pages = in_pages(self.get_queryset(), "number", 500)
+        shape = self.get_serializer()
+        return array(shape.to_representation(event) for page in pages for event in page)
 
     def retrieve(self, request: Request, number: str) -> Response:
         return Response([self.get_serializer(self.event(number)).data])

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from django.http.response import HttpResponseBase
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api.arrays import array
 from api.viewsets import OwnedViewSet, ok
 from thingscale.accounts.models import User
 from thingscale.devices.commands import MAX_PAYLOAD, send
@@ -56,8 +58,8 @@ class PublishViewSet(OwnedViewSet[Device]):
 class SessionViewSet(OwnedViewSet[MqttSession]):
     queryset = MqttSession.objects.all()
 
-    def list(self, request: Request) -> Response:
-        return Response([_shown(session, self.user) for session in connected(self.user)])
+    def list(self, request: Request) -> HttpResponseBase:
+        return array(_shown(session, self.user) for session in connected(self.user))
 
 
 def _shown(session: MqttSession, user: User) -> dict[str, Any]:

@@ -1,20 +1,18 @@
 """/v2/stream/{channel}: beyond the contract CSV, lines of JSON, buckets of time and ETags."""
 
-import hashlib
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 from uuid import UUID
 
 import orjson
-from django.http import HttpResponse, HttpResponseNotModified, StreamingHttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
-from django.utils.http import parse_etags
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api import options
+from api.arrays import whole_if_small
 from api.parsers import ExactJSONParser
 from api.streams import Head, StreamReader, few, in_array, in_shape, json
 from api.viewsets import stream_time
@@ -28,7 +26,6 @@ from thingscale.streams.export import CSV, LINES
 from thingscale.streams.queries import Selection
 
 JSON = "application/json"
-MAX_MADE = 4 * 1024 * 1024  # bytes of an answer that is made before it is sent
 MAX_KEY = 255  # characters of an Idempotency-Key
 
 
@@ -55,7 +52,7 @@ class StreamViewSet(StreamReader):
         media_type = self.request._request.get_preferred_type([JSON, LINES, CSV]) or JSON
         parts = _written(media_type, head, selection, limit)
         if limit is not None and limit <= queries.PAGE:
-            answer = self._small(parts, media_type)
+            answer = whole_if_small(parts, media_type)
         else:
             answer = StreamingHttpResponse(parts, content_type=media_type)
         if media_type == CSV:
@@ -73,25 +70,6 @@ class StreamViewSet(StreamReader):
             for begin, leaves in buckets
         ]
         return json({**head, "aggr_type": function, "interval": interval, "result": result})
-
-    def _small(self, parts: Iterator[bytes], media_type: str) -> HttpResponseBase:
-        """With an ETag, if it turns out to be small: few datapoints may have megabytes."""
-        made, size = [], 0
-        for part in parts:
-            made.append(part)
-            size += len(part)
-            if size > MAX_MADE:
-                return StreamingHttpResponse(chain(made, parts), content_type=media_type)
-        return self._with_etag(b"".join(made), media_type)
-
-    def _with_etag(self, body: bytes, media_type: str) -> HttpResponseBase:
-        """Only of an answer small enough to be made before it is sent."""
-        etag = f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
-        known = parse_etags(self.request.headers.get("If-None-Match", ""))
-        same = "*" in known or any(each.removeprefix("W/") == etag for each in known)
-        answer = HttpResponseNotModified() if same else HttpResponse(body, content_type=media_type)
-        answer["ETag"] = etag
-        return answer
 
     def _idempotency_key(self) -> str | None:
         key = self.request.headers.get("Idempotency-Key", "")

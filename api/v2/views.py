@@ -1,13 +1,15 @@
 """The calls of CONTRACT 2."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.db.models import Max
+from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api import options
+from api.arrays import array
 from api.v2.serializers import (
     ChannelSerializer,
     DeviceSerializer,
@@ -17,6 +19,7 @@ from api.v2.serializers import (
 from api.viewsets import MAX_INTEGER, ChannelAccess, OwnedViewSet, ok, stream_time, whole
 from thingscale.accounts.actions import update_account
 from thingscale.accounts.models import User
+from thingscale.accounts.owned import in_pages
 from thingscale.devices.actions import create_device, delete_device
 from thingscale.devices.models import Device
 from thingscale.lib.errors import Refused
@@ -25,14 +28,18 @@ from thingscale.streams import actions
 from thingscale.streams.models import Channel, Latest, Tag
 from thingscale.streams.usage import used_storage
 
+DEVICES, CHANNELS = 500, 25  # read at once; labels may take 128 kB a channel
+
 
 class DeviceViewSet(OwnedViewSet[Device]):
     queryset = Device.objects.select_related("mapped_channel").order_by("device_id")
     serializer_class = DeviceSerializer
     missing = ("NO_DEVICE", "You have no device with this id: create it first.")
 
-    def list(self, request: Request) -> Response:
-        return Response(self.get_serializer(self.get_queryset(), many=True).data)
+    def list(self, request: Request) -> HttpResponseBase:
+        pages = in_pages(self.get_queryset(), "device_id", DEVICES)
+        shape = self.get_serializer()
+        return array(shape.to_representation(device) for page in pages for device in page)
 
     def retrieve(self, request: Request, device_id: str) -> Response:
         return Response([self.get_serializer(self.device(device_id)).data])
@@ -62,11 +69,11 @@ class ChannelViewSet(ChannelAccess):
     write_options = ("TAGNAME",)
     serializer_class = ChannelSerializer
 
-    def list(self, request: Request) -> Response:
-        return self.shown(list(self.get_queryset()))
+    def list(self, request: Request) -> HttpResponseBase:
+        return self.shown(in_pages(self.get_queryset(), "number", CHANNELS))
 
-    def retrieve(self, request: Request, number: str) -> Response:
-        return self.shown([self.channel(number)])
+    def retrieve(self, request: Request, number: str) -> HttpResponseBase:
+        return self.shown([[self.channel(number)]])
 
     def create(self, request: Request, number: str) -> Response:
         if tag := options.tag(request):
@@ -103,10 +110,13 @@ class ChannelViewSet(ChannelAccess):
             raise Refused("NO_CHANNEL", f"Channel {channel.number} has no tag {name}.")
         return found
 
-    def shown(self, channels: Sequence[Channel]) -> Response:
-        rows = channel_rows(ChannelSerializer, channels, self.user)
+    def shown(self, pages: Iterable[Sequence[Channel]]) -> HttpResponseBase:
         with_tags = options.flag(self.request, "WITHTAG")
-        return Response(_by_tag(channels, rows, self.user) if with_tags else rows)
+        return array(row for page in pages for row in self._rows(page, with_tags))
+
+    def _rows(self, channels: Sequence[Channel], with_tags: bool) -> Iterable[dict[str, Any]]:
+        rows = channel_rows(ChannelSerializer, channels, self.user)
+        return _by_tag(channels, rows, self.user) if with_tags else rows
 
 
 def channel_rows(
@@ -118,7 +128,7 @@ def channel_rows(
     return [serializer.to_representation(channel) for channel in channels]
 
 
-def _by_tag(channels: Sequence[Channel], rows: list[dict[str, Any]], user: User) -> list[dict[str, Any]]:
+def _by_tag(channels: Sequence[Channel], rows: list[dict[str, Any]], user: User) -> Iterator[dict[str, Any]]:
     """A row per tag. Untagged data has one with null, and so has a channel without any tag."""
     latest = Latest.objects.shown().filter(channel__in=channels).values_list("channel", "tag", "at")
     newest = {(channel, tag): at for channel, tag, at in latest}
@@ -128,11 +138,10 @@ def _by_tag(channels: Sequence[Channel], rows: list[dict[str, Any]], user: User)
     for channel, named in tags.items():
         if not named or (channel, Latest.UNTAGGED) in newest:
             named.insert(0, (None, Latest.UNTAGGED))
-    return [
-        {**row, "tag": name, "last_update": stream_time(newest.get((channel.pk, key)), user)}
-        for channel, row in zip(channels, rows, strict=True)
-        for name, key in tags[channel.pk]
-    ]
+    for each, row in zip(channels, rows, strict=True):
+        for name, key in tags[each.pk]:
+            last = stream_time(newest.get((each.pk, key)), user)
+            yield {**row, "tag": name, "last_update": last}
 
 
 class UserViewSet(OwnedViewSet[User]):
@@ -147,7 +156,8 @@ class UserViewSet(OwnedViewSet[User]):
             "avg_obj_size": round(usage / count) if count else 0,
         }
         context = {**self.get_serializer_context(), "storage": storage}
-        return Response([UserSerializer(self.user, context=context).data])
+        shown = UserSerializer(self.user, context=context).data
+        return Response([shown], headers={"Cache-Control": "private, no-store"})  # tokens are in it
 
     def update(self, request: Request) -> Response:
         update_account(self.user, self.changes(instance=self.user))

@@ -60,9 +60,15 @@ def edit(request: UserRequest, number: int) -> HttpResponse:
     shown = None if request.POST else _streams(channel)
     streams = StreamFormSet(request.POST or None, initial=shown, prefix="streams")
     if form.is_valid() and streams.is_valid():
-        actions.update_channel(channel, form.cleaned_data | {"streams": streams.labels()})
-        messages.success(request, "Saved.")
-        return redirect("channel", number)
+        try:
+            actions.update_channel(channel, form.cleaned_data | {"streams": streams.labels()})
+        except Refused as refused:
+            if refused.code == "NO_CHANNEL":
+                raise
+            form.add_error(None, refused.detail)
+        else:
+            messages.success(request, "Saved.")
+            return redirect("channel", number)
     context = {"channel": channel, "form": form, "streams": streams} | _tags(request, channel)
     return render(request, "console/channel/detail.html", SECTION | context)
 

@@ -1,5 +1,6 @@
 """Narrowing to the owner: a view gets objects only through `.for_user(user)`."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from django.db import models
@@ -13,3 +14,13 @@ M = TypeVar("M", bound=models.Model)
 class OwnedQuerySet(models.QuerySet[M]):
     def for_user(self, user: "User") -> Self:
         return self.filter(user=user)
+
+
+def in_pages(queryset: "models.QuerySet[M]", key: str, size: int) -> Iterator[list[M]]:
+    """Of a queryset in the order of `key`, which no two have. Nothing stays open between two pages: the
+    next one may be read by another thread, with another connection."""
+    page = list(queryset[:size])
+    while page:
+        yield page
+        after = {f"{key}__gt": getattr(page[-1], key)}
+        page = list(queryset.filter(**after)[:size]) if len(page) == size else []

@@ -82,7 +82,8 @@ ANSWERS: dict[Reason, Answer] = {
     Reason.TOO_LARGE: Answer(
         413,
         FORMAT,
-        "It was larger than 64 KiB, or than 256 KiB with its numbers written out: send less at a time.",
+        "It was larger than 64 KiB (a state: 16 KiB), or than 256 KiB with its numbers written out:"
+        " send less at a time.",
     ),
     Reason.UNKNOWN_TOPIC: Answer(
         400,

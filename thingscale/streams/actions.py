@@ -1,7 +1,7 @@
 """Writes of channels, of a device's mapping, and of what was held for it."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 _partitions = writer.Partitions()
 _at = itemgetter(writer.Row._fields.index("at"))
 
+MAX_LABEL_BYTES = 128 * 1024  # of all labels of a channel: keys, labels and units
 SLICE = 500  # devices: with all that may be held for them, 50,000 messages
 SLICE_BYTES = 16 * 2**20  # of what is held for them, or one device
 HELD_AT_ONCE = 10_000  # datapoints
@@ -44,6 +45,7 @@ def create_channel(user: User, number: int, **fields: Any) -> Channel:
     """Raises Refused: BAD_PARAMETER, MAX_CHANNEL_REACH, CHANNEL_INUSE."""
     if not 0 <= number <= Channel.MAX_NUMBER:
         raise Refused("BAD_PARAMETER", f"A channel is a whole number from 0 to {Channel.MAX_NUMBER}.")
+    _check_labels(fields)
     if Channel.objects.for_user(user).count() >= user.max_channels:
         raise Refused("MAX_CHANNEL_REACH", f"You have {user.max_channels} channels: delete one first.")
     try:
@@ -53,9 +55,20 @@ def create_channel(user: User, number: int, **fields: Any) -> Channel:
         raise Refused("CHANNEL_INUSE", f"There is a channel {number} already: change that one.") from None
 
 
+def _check_labels(changes: Mapping[str, Any]) -> None:
+    """They are a part of each row of a list of channels."""
+    size = sum(len(text.encode()) for label in changes.get("streams", ()) for text in label.values())
+    if size > MAX_LABEL_BYTES:
+        detail = (
+            f"streams: its texts have {size} bytes, of at most {MAX_LABEL_BYTES} a channel: shorten them."
+        )
+        raise Refused("BAD_PARAMETER", detail)
+
+
 @transaction.atomic
 def update_channel(channel: Channel, changes: dict[str, Any]) -> None:
-    """Raises Refused: NO_CHANNEL, if it has been deleted meanwhile."""
+    """Raises Refused: NO_CHANNEL, if it has been deleted meanwhile, BAD_PARAMETER."""
+    _check_labels(changes)
     for name, value in changes.items():
         setattr(channel, name, value)
     if changes and not Channel.objects.filter(pk=channel.pk).update(**changes):

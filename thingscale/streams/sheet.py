@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from django.db.models import QuerySet
 
+from thingscale.accounts.owned import in_pages
 from thingscale.devices.models import Device
 from thingscale.lib.names import DEVICE_ID_RULE, bad_device_id
 from thingscale.lib.table import Row
@@ -112,19 +114,12 @@ def _number(text: str) -> int:
 
 
 def export_rows(devices: QuerySet[Device]) -> Iterator[tuple[str, ...]]:
-    """Cells as in COLUMNS, by device id; what import_devices() takes. Nothing stays open between two
-    pages: the next one may be read by another thread, with another connection."""
-    for device in _in_pages(devices.select_related("mapped_channel").order_by(KEY)):
+    """Cells as in COLUMNS, by device id; what import_devices() takes."""
+    ordered = devices.select_related("mapped_channel").order_by(KEY)
+    for device in chain.from_iterable(in_pages(ordered, KEY, PAGE)):
         channel = device.mapped_channel
         special = {
             "enabled": str(device.enabled).lower(),
             "channel": str(channel.number) if channel else "",
         }
         yield tuple(special[name] if name in special else getattr(device, name) for name in COLUMNS)
-
-
-def _in_pages(devices: QuerySet[Device]) -> Iterator[Device]:
-    page = list(devices[:PAGE])
-    while page:
-        yield from page
-        page = list(devices.filter(device_id__gt=page[-1].device_id)[:PAGE]) if len(page) == PAGE else []
