@@ -8,7 +8,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.renderers import JSONRenderer
 
-WHOLE = 256 * 1024  # bytes; up to this an answer is made before it is sent
+WHOLE = 2**20  # bytes; up to this an answer is made before it is sent
 
 
 def array(rows: Iterable[Any]) -> HttpResponseBase:
