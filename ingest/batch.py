@@ -3,7 +3,6 @@
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from operator import itemgetter
 from typing import NamedTuple
 from uuid import UUID
 
@@ -23,7 +22,6 @@ from thingscale.streams.exactly_once.submissions import Submission
 from thingscale.streams.exactly_once.window import WINDOW
 from thingscale.watch import Told
 
-_at = itemgetter(streams.Row._fields.index("at"))
 _new = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
 
@@ -67,6 +65,7 @@ class Batch:
         self._states: dict[int, tuple[str, datetime]] = {}
         self._slow: list[int] = []  # places of the items that need a look at the database, in order
         self._late: dict[int, streams.Row] = {}  # the datapoints among those
+        self._newest_rows: dict[int, dict[str | None, streams.Row]] = {}  # of arrays, by tag
         self._route_known()
 
     @property
@@ -125,17 +124,22 @@ class Batch:
         if self._learned or self._tags:
             self._router.learn(self._generation, self._learned, self._tags)
 
-    def told(self, place: int) -> Told:
-        """What became of an item; after the commit."""
+    def told(self, place: int) -> list[Told]:
+        """What became of an item; after the commit. Of an array the newest datapoint of each tag."""
+        rows = self._newest_rows.get(place)
+        if rows is None:
+            return [self._told(place, self.items[place].raw.tag, self._row(place))]
+        return [self._told(place, tag, row) for tag, row in rows.items()]
+
+    def _told(self, place: int, tag: str | None, row: streams.Row | None) -> Told:
         raw, value, _, _, _ = self.items[place]
         status, reason, _ = self.outcomes[place]
-        row = self._row(place)
-        if row is None and status is not Status.REJECTED and self.items[place].array:
-            value = raw.payload
+        if self.items[place].array:
+            value = row.value if row else raw.payload
         return Told(
-            raw.received_at,
+            row.at if row else raw.received_at,
             raw.device_id or None,
-            raw.tag,
+            tag,
             raw.kind.value,
             status.value,
             reason.value if reason else None,
@@ -357,7 +361,10 @@ class Batch:
             for tag, value, at in zip(*array, strict=True)
         ]
         self.rows += rows
-        self._late[place] = max(rows, key=_at)
+        newest: dict[str | None, streams.Row] = {}
+        for tag, row in sorted(zip(array.tags, rows, strict=True), key=lambda each: each[1].at):
+            newest[tag or default] = row
+        self._newest_rows[place] = newest
 
     def _write_exceptions(self, cursor: psycopg.Cursor) -> None:
         if self._held:

@@ -17,7 +17,7 @@ def tell(batch: Batch) -> None:
         return
     try:
         for user, places in _places(batch.items, PAGES.watched).items():
-            messages = [batch.told(place) for place in _chosen(batch, places)]
+            messages = [told for place in _chosen(batch, places) for told in batch.told(place)]
             PAGES.tell(user, _counts(batch, places), messages)
     except Exception:  # to store it again would be worse
         log.exception("Open pages were not told of a batch")
@@ -34,14 +34,17 @@ def _places(items: Sequence[Item], users: Collection[int]) -> dict[int, list[int
 
 
 def _chosen(batch: Batch, places: list[int]) -> list[int]:
-    """The last messages, and the last datapoint of each device and tag."""
+    """The last messages and arrays, and the last datapoint of each device and tag."""
     items, outcomes, state = batch.items, batch.outcomes, Kind.STATE
     newest: dict[tuple[str, str | None], int] = {}
+    arrays: list[int] = []
     for place in places:
         raw = items[place][0]
-        if raw[3] is not state and outcomes[place] is STORED:
+        if items[place].array:
+            arrays.append(place)
+        elif raw[3] is not state and outcomes[place] is STORED:
             newest[raw[1], raw[2]] = place
-    return sorted({*newest.values(), *places[-MAX_MESSAGES:]})
+    return sorted({*newest.values(), *arrays[-MAX_MESSAGES:], *places[-MAX_MESSAGES:]})
 
 
 def _counts(batch: Batch, places: list[int]) -> Counter[str]:

@@ -156,7 +156,7 @@ class Sender:
             if number is None:
                 return
             self._packet_id = self._packet_id % 65_535 + 1
-            publish = Publish(self._topic, b'{"n":%d}' % number, self._qos, False, False, self._packet_id, {})
+            publish = Publish(self._topic, payload(number), self._qos, False, False, self._packet_id, {})
             self.flights[self._packet_id] = (number, encode(publish, self._version))
             self._write(number, self.flights[self._packet_id][1])
 
@@ -204,6 +204,12 @@ class Load:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def payload(number: int) -> bytes:
+    """Of a device: every third as an array."""
+    value = b'{"n":%d}' % number
+    return b'[{"value":%s}]' % value if number % 3 == 0 else value
+
+
 class HttpSender:
     """Posts one message after the other and keeps each answer: status, body, Retry-After, when it came.
 
@@ -236,7 +242,7 @@ class HttpSender:
         self.acked.add(number)
 
     def _body(self, number: int) -> bytes:
-        return b'{"n":%d}' % number
+        return payload(number)
 
     def _post(self, number: int) -> bool:
         """Whether it is acknowledged."""

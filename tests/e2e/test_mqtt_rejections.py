@@ -25,6 +25,9 @@ CASES: list[tuple[str, bytes, str, int]] = [
     ("json/d1", b'"caf\xe9"', "BAD_JSON_FORMAT", FORMAT),
     ("json/d1", b'{"a":' * 1000 + b"1" + b"}" * 1000, "BAD_JSON_FORMAT", FORMAT),
     ("json/d1", b"[1, 2]", "BAD_JSON_FORMAT", FORMAT),
+    ("json/d1", b"[]", "BAD_JSON_FORMAT", FORMAT),
+    ("json/d1", b'[{"value": 1}, {"value": 1, "at": "soon"}]', "BAD_JSON_FORMAT", FORMAT),
+    ("json/d1", b'[{"value": "' + b"x" * 65_535 + b'"}]', "TOO_LARGE", FORMAT),
     ("json/d1", b'"' + b"x" * 70_000 + b'"', "TOO_LARGE", FORMAT),
     ("binary/d1", b"x" * 70_000, "TOO_LARGE", FORMAT),
     ("d1", b"no pairs", "BAD_JSON_FORMAT", FORMAT),
@@ -134,7 +137,7 @@ def test_the_reason_of_a_large_packet_is_a_disconnect(stack: Start, account: Acc
     running = gateway(stack)
     with Raw(running.mqtt, V5) as client:
         client.open(connect_packet(account, "raw", V5))
-        client.send(b"\x30\x81\x80\x10")
+        client.send(b"\x30\x81\xa0\x10")
         assert client.receive() == Disconnect(TOO_LARGE, {})
         assert client.receive() is None
 

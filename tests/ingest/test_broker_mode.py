@@ -68,6 +68,20 @@ def test_each_kind_of_payload_reads_back(worker: Worker, device: Device, account
     assert sorted(wait_for(account, 5), key=str) == sorted([p[2:] for p in PAYLOADS], key=str)
 
 
+def test_an_array_is_stored_whole(worker: Worker, device: Device, account: Account) -> None:
+    account.device("d1")
+    topic = f"{account.device_token}/json/d1/t"
+    array = [{"value": {"n": n}, "at": 1_769_834_730 + n} for n in range(100)]
+    for payload in (b"[]", json.dumps(array), b'[{"value":{"n":1}},7]', b"[" + b" " * 256 * 1024 + b"]"):
+        device.publish(topic, payload)
+    device.publish(topic, b'{"n":100}')
+    assert {tag for _, tag in wait_for(account, 101)} == {"t"}
+    assert numbers(account) == list(range(101))
+    rejected = account.user.rejected.order_by("id").values_list("reason", flat=True)
+    wait_until(lambda: len(rejected.all()) == 3, 10, "the rejections")
+    assert list(rejected) == ["BAD_JSON_FORMAT", "BAD_JSON_FORMAT", "TOO_LARGE"]
+
+
 def test_a_state_is_kept(worker: Worker, device: Device, account: Account) -> None:
     kept = account.device("d1")
     device.publish(f"{account.device_token}/state/d1", b"pod_run_current=3\nx&mode= eco ")

@@ -335,3 +335,61 @@ def test_d5_what_is_not_held_does_not_say_so(http: Connection, account: Account)
     for device, expected in (("on", (200, "OK")), ("off", (403, "DEVICE_DISABLED"))):
         reply = post(http, account, device=device)
         assert (reply.short, "x-held" in reply.headers) == (expected, False)
+
+
+ARRAY = b'[{"value":1,"at":"2026-01-31T13:45:30Z"},{"value":{"t":2.50},"tag":"own"},{"value":"x"}]'
+
+
+def test_an_array_is_stored_whole_before_it_is_answered(http: Connection, account: Account) -> None:
+    account.device("d1")
+    assert post(http, account, body=ARRAY, X_TAGNAME="t").short == (200, "OK")
+    assert sorted(account.stored()) == [('"x"', "t"), ("1", "t"), ('{"t": 2.50}', "own")]
+
+
+def test_an_array_of_a_mebibyte(http: Connection, account: Account) -> None:
+    account.device("d1")
+    element = b'{"value":"%s"},' % (b"x" * 1000)
+    body = b"[" + element * 1000 + b'{"value":1}'
+    assert post(http, account, body=body.ljust(2**20 - 1) + b"]").short == (200, "OK")
+    assert len(values(account)) == 1001
+    assert post(http, account, body=body.ljust(2**20) + b"]").short == (413, "TOO_LARGE")
+    assert post(http, account, body=b'"' + b"x" * 2**16 + b'"').short == (413, "TOO_LARGE")
+    assert post(http, account, V1, body=b"v=" + b"x" * 2**16).short == (413, "TOO_LARGE")
+    assert len(values(account)) == 1001
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [(b"[]", "no datapoint"), (b'[{"value":1},7]', "[1]"), (b"[1,2]", "[0]"), (b"[", "not whole JSON")],
+)
+def test_what_else_begins_like_an_array_is_refused_and_told_what_one_looks_like(
+    http: Connection, account: Account, body: bytes, fault: str
+) -> None:
+    account.device("d1")
+    assert post(http, account, body=body).short == (400, "BAD_JSON_FORMAT")
+    told = json.loads(post(http, account, body=body, Accept="application/json").body)
+    assert told["error"] == "BAD_JSON_FORMAT"
+    assert fault in told["detail"]
+    assert '[{"value": 21.5' in told["detail"]
+    assert reasons(account) == ["BAD_JSON_FORMAT"] * 2
+    assert values(account) == []
+
+
+def test_d1_and_d5_arrays_with_a_key(http: Connection, account: Account) -> None:
+    """Held once as one message, stored whole once; another array under the key is refused."""
+    replies = [post(http, account, body=ARRAY, Idempotency_Key="1") for _ in range(2)]
+    assert [(reply.short, reply.headers["x-held"]) for reply in replies] == [
+        ((201, "NEW_DEVICE_FOUND"), "1")
+    ] * 2
+    device = Device.objects.get(user=account.user)
+    assert len(held_values(device)) == 1
+    configure_device(device, {"enabled": True, "mapped_channel": account.channel()})
+    assert post(http, account, body=ARRAY, Idempotency_Key="1").short == (200, "OK")
+    other = ARRAY.replace(b"2.50", b"2.51")
+    assert post(http, account, body=other, Idempotency_Key="1").status == 422
+    assert len(values(account)) == 3
+
+
+def test_v1_knows_no_arrays(http: Connection, account: Account) -> None:
+    account.device("d1")
+    assert post(http, account, V1, body=ARRAY).short == (400, "BAD_JSON_FORMAT")
