@@ -27,9 +27,8 @@ KEY = "thingscale:watched"
 MARK_SECONDS = 30  # how long a mark is good for; sockets renew it more often
 TICK_SECONDS = 0.25
 # Of one update to one user's pages:
-MAX_LATEST = 1_000
+MAX_NAMES = 1_000  # of channels, and of devices
 MAX_MESSAGES = 50
-MAX_BYTES = 256 * 1024  # of newest values
 PREVIEW = 200  # characters
 
 
@@ -51,49 +50,35 @@ class Digest:
 
     def __init__(self) -> None:
         self.counts = Counter({"stored": 0, "held": 0, "rejected": 0, "duplicate": 0})
-        self.latest: dict[tuple[int, str | None], Told] = {}
+        self.channels: set[int] = set()  # with new datapoints, by primary key
+        self.devices: set[str] = set()
         self.messages: deque[Told] = deque(maxlen=MAX_MESSAGES)
 
     def add(self, counts: Mapping[str, int], messages: Iterable[Told]) -> None:
-        """Messages in order; any but the last ones and the newest datapoints may be left out of them."""
+        """Messages in order; any but the last ones, and one of each device and of each channel, may be left
+        out of them."""
         self.counts.update(counts)
         for told in messages:
             self.messages.append(told)
-            if told.channel is not None:
-                self._add_newest((told.channel, told.tag), told)
-
-    def _add_newest(self, stream: tuple[int, str | None], told: Told) -> None:
-        known = self.latest.get(stream)
-        if known.at <= told.at if known else len(self.latest) < MAX_LATEST:
-            self.latest[stream] = told
+            if told.channel is not None and len(self.channels) <= MAX_NAMES:
+                self.channels.add(told.channel)
+            if told.device is not None and len(self.devices) <= MAX_NAMES:
+                self.devices.add(told.device)
 
     def update(self) -> dict[str, Any]:
-        """As the pages get it, but for channels, which are primary keys, and newest values, which are JSON
-        text, or None for those that it has no room for."""
+        """As the pages get it, but for channels, which are primary keys. More names than MAX_NAMES are None:
+        it may be any."""
         return {
             "counts": dict(self.counts),
-            "latest": self._newest(),
+            "channels": _unless_too_many(self.channels),
+            "devices": _unless_too_many(self.devices),
             "messages": [_line(told) for told in self.messages],
             "dropped": self.counts.total() - len(self.messages),
         }
 
-    def _newest(self) -> list[dict[str, Any]]:
-        room = MAX_BYTES
-        newest = []
-        for told in self.latest.values():
-            fits = len(told.value) <= room
-            room -= len(told.value) if fits else 0
-            value = told.value.decode() if fits else None
-            newest.append(
-                {
-                    "channel": told.channel,
-                    "tag": told.tag,
-                    "device": told.device,
-                    "at": utc_text(told.at),
-                    "value": value,
-                }
-            )
-        return newest
+
+def _unless_too_many(names: set[Any]) -> list[Any] | None:
+    return sorted(names) if len(names) <= MAX_NAMES else None
 
 
 def _line(told: Told) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from django.core import signing
 from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.cache import get_conditional_response
+from django.utils.http import quote_etag
 
 from console import ranges
 from console.request import UserRequest
@@ -61,8 +63,7 @@ def detail(request: UserRequest, number: int) -> HttpResponse:
         "note": note,
         "next": _cursors().sign_object(rows[ROWS - 1].key) if len(rows) > ROWS else None,
         "before": before,
-        "begins": shown.start.isoformat(),
-        "ends": "" if shown.live else shown.end.isoformat(),
+        "follows": _follows(request, shown),
     }
     return render(request, "console/stream/detail.html", context)
 
@@ -76,14 +77,20 @@ def _rows(selection: Selection, before: Key | None) -> tuple[list[Row], str]:
 
 
 def chart(request: UserRequest, number: int) -> HttpResponse:
-    """JSON for chart.js; see streams/charts.py."""
+    """JSON for chart.js; see streams/charts.py. 304 if the chart that is shown is still true."""
     channel = _channel(request, number)
     shown = _range(request, channel)
     selection = _selection(request, channel, shown)
     pixels = request.GET.get("pixels", "")
     width = int(pixels) if pixels.isdecimal() and len(pixels) < 6 else USUAL_PIXELS
+    version = quote_etag(charts.version(selection, width))
+    unchanged = get_conditional_response(request, version)
+    if unchanged is not None:
+        return unchanged
     try:
-        return HttpResponse(charts.chart(selection, width).json(), content_type="application/json")
+        answer = HttpResponse(charts.chart(selection, width).json(), content_type="application/json")
+        answer.headers["ETag"] = version
+        return answer
     except Refused as refused:
         return JsonResponse({"error": refused.code, "detail": refused.detail}, status=400)
 
@@ -110,6 +117,11 @@ def _channel(request: UserRequest, number: int) -> Any:
 
 def _range(request: UserRequest, channel: Any) -> ranges.Range:
     return ranges.read(request.GET, request.user.zone, first_at(channel.pk), channel.last_update)
+
+
+def _follows(request: UserRequest, shown: ranges.Range) -> bool:
+    """Whether a page that is loaded later shows another range: one without an end of its own."""
+    return shown.live or not request.GET.get("end", "").strip()
 
 
 def _selection(request: UserRequest, channel: Any, shown: ranges.Range) -> Selection:

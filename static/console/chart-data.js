@@ -74,43 +74,9 @@ export function nearest(times, column, index) {
   return times[index] - times[left] <= times[right] - times[index] ? left : right;
 }
 
-// [path, number] of each number inside a value, as the server names them.
-export function leaves(value) {
-  if (value === null || typeof value !== "object" || Array.isArray(value)) {
-    return typeof value === "number" ? [["value", value]] : [];
-  }
-  return Object.entries(value).flatMap(([key, inner]) => {
-    if (typeof inner === "number") return [[key, inner]];
-    if (inner === null || typeof inner !== "object" || Array.isArray(inner)) return [];
-    return leaves(inner).map(([path, number]) => [`${key}:${path}`, number]);
-  });
-}
-
-// Adds a datapoint to its series; false if it has a number of none of them. What comes late is left to the server.
-export function append(series, tag, ms, value) {
-  let known = true;
-  for (const [path, number] of leaves(value)) {
-    const target = series.find((each) => each.key === path && each.tag === tag);
-    if (!target) known = false;
-    else if (!target.t.length || ms > target.t.at(-1)) {
-      target.t.push(ms);
-      target.v.push(number);
-    }
-  }
-  return known;
-}
-
-// Drops what is before the start, but for the number from which the line comes.
-export function trim(series, start) {
-  for (const each of series) {
-    const first = each.t.findIndex((ms) => ms >= start);
-    const drop = (first < 0 ? each.t.length : first) - 1;
-    if (drop > 0) {
-      each.t.splice(0, drop);
-      each.v.splice(0, drop);
-    }
-  }
-}
+// Whether it is on or off, as true and false are: then it is drawn in steps.
+export const isSwitch = (series) => series.v.some((value) => value !== null)
+  && series.v.every((value) => value === null || value === 0 || value === 1);
 
 export function number(value) {
   if (value === null || value === undefined) return "–";

@@ -1,11 +1,13 @@
 // One uPlot chart, of the series of one unit, with its title and its legend. `uPlot` is the page's: its minified
 // form is a script, not a module.
 
-import { alone, columns, describe, few, nameOf, nearest, number } from "./chart-data.js";
+import { alone, columns, describe, few, isSwitch, nameOf, nearest, number } from "./chart-data.js";
 import { exact, ticks } from "./chart-time.js";
 
 const COLOURS = 8;
 const HINT = "Drag over a chart to zoom in, double-click to go back.";
+const STEPS = window.uPlot.paths.stepped({ align: 1 });
+const LINE = window.uPlot.paths.linear();
 const DASHES = [[], [8, 4], [2, 3]]; // once the colours are used up
 
 export class Plot {
@@ -27,6 +29,7 @@ export class Plot {
     this.readings = series.map((each, index) => this.entry(each, index));
     this.colours();
     this.uplot = new window.uPlot(this.options(), columns(series), this.place);
+    this.series.forEach((each, index) => this.switch(index, !charts.hidden.has(nameOf(each))));
     this.uplot.ctx.canvas.setAttribute("role", "img");
     this.describe();
   }
@@ -71,6 +74,7 @@ export class Plot {
       label: nameOf(this.series[place]),
       stroke: () => this.strokes[place],
       width: 1.5,
+      paths: (...drawing) => (isSwitch(this.series[place]) ? STEPS : LINE)(...drawing),
       dash: DASHES[Math.floor(index / COLOURS) % DASHES.length],
       points: {
         size: 7,
@@ -94,13 +98,18 @@ export class Plot {
     button.append(swatch, nameOf(series), reading);
     button.addEventListener("click", () => {
       const shown = button.getAttribute("aria-pressed") !== "true";
-      button.setAttribute("aria-pressed", String(shown));
-      this.uplot.setSeries(index + 1, { show: shown });
+      this.charts.hidden[shown ? "delete" : "add"](nameOf(series));
+      this.switch(index, shown);
     });
     const item = document.createElement("li");
     item.append(button);
     this.legend.append(item);
     return reading;
+  }
+
+  switch(index, shown) {
+    this.legend.children[index].firstElementChild.setAttribute("aria-pressed", String(shown));
+    if (this.uplot.series[index + 1].show !== shown) this.uplot.setSeries(index + 1, { show: shown });
   }
 
   // Colours as the page has them now: a canvas knows neither var() nor light-dark().

@@ -22,6 +22,12 @@ export function exact(ms, zone) {
   return `${p.day} ${p.month} ${p.year}, ${p.hour}:${p.minute}:${p.second}${fraction} ${p.timeZoneName}`;
 }
 
+// "09:46:10", of today
+export function clock(ms, zone) {
+  const p = parts(ms, zone);
+  return `${p.hour}:${p.minute}:${p.second}`;
+}
+
 // The text at each mark of the time axis; the day or the year below where it changes.
 export function ticks(marks, step, zone) {
   let before = "";

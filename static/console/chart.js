@@ -1,26 +1,32 @@
 // Charts of a channel. Enhances
-//   <div class="charts" data-src="/channels/7/chart.json" data-start="" data-end="" data-zone="Europe/Berlin"
-//        data-channel="7" data-live="true"></div>
-// An empty data-end is now; then, with data-live, it follows the `live:update` events of the document. `data-tag`
-// restricts those to one tag. Dragging over a chart shows that part, a double click goes back; either dispatches
-// `chart:range` with {start, end} in milliseconds since 1970 UTC.
+//   <div class="charts" data-src="/channels/7/chart.json" data-zone="Europe/Berlin" data-channel="7" data-live></div>
+// With data-live the charts show what a page that is loaded now would show: nothing is added to them here, they ask
+// the server again, which answers 304 where nothing has changed. `live:update` of the document says when to ask; in
+// case nothing is said (no socket, a lost message, a deletion), they ask every QUIET.
+// Dragging over a chart shows that part, a double click goes back; either dispatches `chart:range` with
+// {start, end} in milliseconds since 1970 UTC. `chart:refreshed` says that something has changed without it.
 
-import { append, byUnit, trim } from "./chart-data.js";
+import { byUnit } from "./chart-data.js";
 import { Plot } from "./chart-plot.js";
+import { clock } from "./chart-time.js";
 
 const MIN_ZOOM = 10; // milliseconds
-const REFETCH = 10_000; // milliseconds between answers to series that are new
+const QUIET = 10_000; // milliseconds between two requests of a chart that is told nothing
+const LEAST = 1_000; // and of one that is told much,
+const SHARE = 5; // or so many times as long as the last answer took
+const LIMIT = 60_000; // milliseconds for an answer
 
 const charts = new Set();
 
 class Charts {
   constructor(element) {
     this.element = element;
+    element.chart = this;
     this.zone = element.dataset.zone || "UTC";
+    this.follows = "live" in element.dataset;
     this.ranges = []; // zoomed into, the innermost last
     this.plots = [];
-    this.arrived = [];
-    this.fetched = 0;
+    this.hidden = new Set(); // series that are switched off, by name
     this.build();
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(element);
@@ -45,38 +51,72 @@ class Charts {
     return Math.max(Math.floor(this.body.clientWidth), 200);
   }
 
-  get follows() {
-    return this.element.dataset.live === "true" && !this.element.dataset.end && !this.ranges.length;
-  }
-
-  // What to ask for: the innermost zoom, else the range of the page, moved on if it follows the present.
-  get range() {
+  // What is asked for: the innermost zoom, else the range of the page.
+  get url() {
+    const url = new URL(this.element.dataset.src, document.baseURI);
     const zoom = this.ranges.at(-1);
-    if (zoom) return { start: new Date(zoom.start).toISOString(), end: new Date(zoom.end).toISOString() };
-    const { start = "", end = "" } = this.element.dataset;
-    return { start: this.moved ? new Date(this.start).toISOString() : start, end };
+    if (zoom) {
+      url.searchParams.set("start", new Date(zoom.start).toISOString());
+      url.searchParams.set("end", new Date(zoom.end).toISOString());
+    }
+    url.searchParams.set("pixels", this.width);
+    return url;
   }
 
+  // Something else is to be shown: at once, and whatever was on its way is not wanted any more.
   async load() {
     this.request?.abort();
+    this.kept = false;
+    this.version = null;
+    this.element.setAttribute("aria-busy", "true");
+    const request = await this.ask();
+    if (!request.signal.aborted) this.element.removeAttribute("aria-busy");
+  }
+
+  // The same once more, soon: what has come while an answer was on its way may not be in it.
+  refresh() {
+    if (!this.follows) return;
+    if (this.request || document.hidden) {
+      this.stale = true;
+      return;
+    }
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.ask(), Math.max(0, this.earliest - performance.now()));
+  }
+
+  async ask() {
+    clearTimeout(this.timer);
     const request = new AbortController();
     this.request = request;
-    this.fetched = Date.now();
+    this.stale = false;
     this.pixels = this.width;
-    const url = new URL(this.element.dataset.src, document.baseURI);
-    for (const [name, value] of Object.entries({ ...this.range, pixels: this.pixels })) {
-      if (value !== "") url.searchParams.set(name, value);
-    }
-    this.element.setAttribute("aria-busy", "true");
+    const begun = performance.now();
+    const headers = { Accept: "application/json" };
+    if (this.version) headers["If-None-Match"] = this.version;
     try {
-      const response = await fetch(url, { signal: request.signal, headers: { Accept: "application/json" } });
-      if (!response.ok) throw new Error(await reason(response));
-      this.show(await response.json());
+      const signal = AbortSignal.any([request.signal, AbortSignal.timeout(LIMIT)]);
+      const response = await fetch(this.url, { signal, headers, cache: "no-store" });
+      if (response.status === 304) this.say();
+      else if (response.ok && isJson(response)) this.take(await response.json(), response.headers.get("ETag"));
+      else await this.refuse(response);
     } catch (error) {
-      if (request.signal.aborted) return;
-      this.fail(error instanceof TypeError ? "The server can't be reached." : error.message);
+      if (request.signal.aborted) return request;
+      this.fail(error.name === "TimeoutError" ? "The server takes too long." : "The server can't be reached.");
     }
-    this.element.removeAttribute("aria-busy");
+    if (request.signal.aborted) return request;
+    this.earliest = begun + Math.max(LEAST, SHARE * (performance.now() - begun));
+    this.request = null;
+    if (this.stale) this.refresh();
+    else if (this.follows) this.timer = setTimeout(() => this.refresh(), QUIET);
+    return request;
+  }
+
+  take(answer, version) {
+    const again = this.kept;
+    this.kept = true;
+    this.version = version;
+    this.show(answer);
+    if (again) this.element.dispatchEvent(new CustomEvent("chart:refreshed", { bubbles: true }));
   }
 
   show({ start, end, series, left_out: leftOut }) {
@@ -90,17 +130,39 @@ class Charts {
     } else {
       this.plots.forEach((plot, index) => plot.use(groups[index].series));
     }
-    this.message.textContent = !series.length ? "No numbers in this range."
-      : leftOut ? `${leftOut} more series are not shown.` : "";
     this.back.hidden = !this.ranges.length;
+    this.say();
   }
 
-  fail(message) {
-    this.clear();
+  say() {
+    this.message.textContent = !this.series.length ? "No numbers in this range."
+      : this.leftOut ? `${this.leftOut} more series are not shown.` : "";
+    this.current = Date.now();
+  }
+
+  async refuse(response) {
+    if (response.status === 401) {
+      this.follows = false;
+      this.fail("You are signed out. ", signIn());
+    } else {
+      const gone = response.status === 404;
+      if (gone) this.kept = false;
+      this.fail(gone ? "This channel or tag is not there any more." : await reason(response));
+    }
+  }
+
+  // What is shown stays while it is of the range that is wanted; then it says until when it is true.
+  fail(message, action = this.again()) {
+    if (!this.kept) this.clear();
+    const begin = this.kept ? `Not up to date since ${clock(this.current, this.zone)}: ` : "No chart: ";
+    this.message.replaceChildren(`${begin}${message} `, action);
+  }
+
+  again() {
     const again = make("button", "button button-small", "Try again");
     again.type = "button";
     again.addEventListener("click", () => this.load());
-    this.message.replaceChildren(`No chart: ${message} `, again);
+    return again;
   }
 
   clear() {
@@ -136,47 +198,21 @@ class Charts {
     this.plots.forEach((plot) => plot.restyle());
   }
 
-  // Live values: taken in once a frame.
-  receive(latest) {
-    const { channel, tag } = this.element.dataset;
-    if (!this.follows || !this.series) return;
-    const mine = latest.filter((each) => String(each.channel) === channel && (!tag || each.tag === tag));
-    if (!mine.length) return;
-    if (!this.arrived.length) requestAnimationFrame(() => this.take());
-    this.arrived.push(...mine);
-  }
-
-  take() {
-    const arrived = this.arrived.splice(0);
-    if (!this.follows || !this.element.isConnected) return;
-    let known = true;
-    for (const { tag, at, value } of arrived) {
-      known = append(this.series, tag, Date.parse(at), value) && known;
-    }
-    this.move();
-    const most = Math.max(0, ...this.series.map(({ t }) => t.length));
-    const due = Date.now() - this.fetched > REFETCH;
-    if (due && (most > 4 * this.pixels || (!known && !this.leftOut))) this.load();
-    else this.plots.forEach((plot) => plot.update());
-  }
-
-  move() {
-    const last = Math.max(Date.now(), ...this.series.map(({ t }) => t.at(-1) ?? 0));
-    const by = last - this.end;
-    if (by <= 0) return;
-    this.end += by;
-    if (!this.element.dataset.start) return;
-    this.moved = true;
-    this.start += by;
-    trim(this.series, this.start);
+  // An update that names no channels may be about any.
+  hear(channels) {
+    if (!channels || channels.includes(Number(this.element.dataset.channel))) this.refresh();
   }
 
   destroy() {
+    this.follows = false;
     this.request?.abort();
+    clearTimeout(this.timer);
     this.observer.disconnect();
     this.clear();
   }
 }
+
+const isJson = (response) => (response.headers.get("Content-Type") ?? "").includes("json");
 
 async function reason(response) {
   try {
@@ -185,6 +221,12 @@ async function reason(response) {
   } catch {
     return `the server answered with status ${response.status}.`;
   }
+}
+
+function signIn() {
+  const link = make("a", "", "Sign in");
+  link.href = `/signin/?next=${encodeURIComponent(location.pathname + location.search)}`;
+  return link;
 }
 
 function make(name, className, text = "") {
@@ -214,7 +256,9 @@ export function enhance(root = document) {
 
 enhance();
 document.addEventListener("htmx:load", () => enhance());
-document.addEventListener("live:update", ({ detail }) => each((chart) => chart.receive(detail.latest ?? [])));
+document.addEventListener("live:update", ({ detail }) => each((chart) => chart.hear(detail.channels)));
+document.addEventListener("live:state", ({ detail }) => { if (detail === "connected") each((chart) => chart.refresh()); });
+document.addEventListener("visibilitychange", () => { if (!document.hidden) each((chart) => chart.refresh()); });
 const restyle = () => each((chart) => chart.redraw());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", restyle);
 new MutationObserver(restyle).observe(document.documentElement, { attributeFilter: ["data-theme"] });

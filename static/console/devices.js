@@ -14,7 +14,7 @@ const heard = (row) => {
 };
 
 document.addEventListener("live:update", ({ detail }) => {
-  const devices = new Set([...detail.latest, ...detail.messages].map((entry) => entry.device));
+  const devices = new Set(detail.devices);
   for (const row of document.querySelectorAll("[data-device]")) {
     if (devices.has(row.dataset.device)) heard(row);
   }

@@ -22,8 +22,7 @@ PAGE = """<!doctype html><html lang="en"><head><title>Charts</title><meta charse
 <script src="/static/vendor/uplot/uPlot.iife.min.js" defer></script>
 <script type="module" src="/static/console/chart.js"></script></head><body><main class="main"><h1>Charts</h1>
 <section class="charts" aria-label="Charts" data-src="/chart.json?range=24h" data-zone="%(zone)s"
- data-channel="7" data-start="%(start)s" data-end="%(end)s" data-tag=""
- data-live="%(live)s"></section></main></body></html>"""
+ data-channel="7" %(live)s></section></main></body></html>"""
 
 Json = dict[str, Any]
 
@@ -37,10 +36,10 @@ class Site:
         self.page = ""
         self.url = ""
 
-    def show(self, answer: Json | tuple[int, Json], zone: str = "UTC", **places: str) -> None:
+    def show(self, answer: Json | tuple[int, Json], zone: str = "UTC", live: bool = False) -> None:
         self.answer = answer
         self.asked.clear()
-        self.page = PAGE % {"zone": zone, "start": "", "end": "", "live": "", **places}
+        self.page = PAGE % {"zone": zone, "live": "data-live" if live else ""}
 
 
 class Handler(SimpleHTTPRequestHandler):

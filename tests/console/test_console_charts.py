@@ -1,7 +1,6 @@
 """Charts in a real browser, under the console's content security policy."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -37,7 +36,7 @@ def show(site: Site, browser: Browser) -> Iterator[Show]:
     context = browser.new_context(viewport={"width": 1000, "height": 800}, color_scheme="light")
     complaints: list[str] = []
 
-    def opened(answer: Json | tuple[int, Json], **places: str) -> Page:
+    def opened(answer: Json | tuple[int, Json], **places: Any) -> Page:
         site.show(answer, **places)
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -93,15 +92,15 @@ def drag(page: Page, first: float, last: float) -> None:
     page.mouse.up()
 
 
-def live(page: Page, *latest: Json) -> None:
+def tell(page: Page, channels: list[int] | None, times: int = 1) -> None:
+    """As live.js does when something has been stored."""
     page.evaluate(
-        "latest => document.dispatchEvent(new CustomEvent('live:update', {detail: {latest}}))", list(latest)
+        """([channels, times]) => {
+            const event = () => new CustomEvent("live:update", { detail: { channels } });
+            for (let n = 0; n < times; n += 1) document.dispatchEvent(event());
+        }""",
+        [channels, times],
     )
-
-
-def arrived(hours: float, value: Any, **changes: Any) -> Json:
-    at = datetime.fromtimestamp(START / 1000, UTC) + timedelta(hours=hours)
-    return {"channel": 7, "tag": None, "device": "d", "at": at.isoformat(), "value": value} | changes
 
 
 def colours(page: Page) -> set[str]:
@@ -150,7 +149,7 @@ def test_the_cursor_shows_the_time_in_the_users_zone_and_moves_in_all_charts(sho
 
 
 def test_dragging_zooms_in_and_a_double_click_goes_back(show: Show, site: Site) -> None:
-    page = show(chart(series(*range(11))), start="2026-10-21T16:26:40+00:00")
+    page = show(chart(series(*range(11))))
     labels(page)
     page.evaluate("document.addEventListener('chart:range', e => (window.ranges ??= []).push(e.detail))")
     expect(page.get_by_role("button", name="Zoom out")).to_be_hidden()
@@ -170,7 +169,7 @@ def test_dragging_zooms_in_and_a_double_click_goes_back(show: Show, site: Site) 
     assert inner["start"] < innermost["start"] < innermost["end"] < inner["end"]
     assert (again, whole) == (inner, {"start": START, "end": START + 10 * HOUR})
     first, zoomed, *_, last = site.asked
-    assert first == last == {"range": "24h", "start": "2026-10-21T16:26:40+00:00", "pixels": first["pixels"]}
+    assert first == last == {"range": "24h", "pixels": first["pixels"]}
     assert zoomed["start"].startswith("2026-10-21T18:5")
     assert zoomed["end"].startswith("2026-10-21T23:5")
 
@@ -217,61 +216,123 @@ def test_a_pause_is_not_bridged(show: Show) -> None:
     assert filled == [True, False, False, True]
 
 
-def test_live_values_are_added_and_the_window_moves(show: Show, site: Site) -> None:
-    page = show(chart(series(1, 2, 3), humid(4)), start="2026-10-21T16:26:40Z", live="true")
+def test_c1_a_live_chart_shows_what_a_new_page_would_show(show: Show, site: Site) -> None:
+    """Of whatever channel it is told, if it may be its own; the window is the answer's."""
+    page = show(chart(series(1, 2, 3), humid(4)), live=True)
     labels(page)
-    page.evaluate("Date.now = () => 0")
-    for hours, value in ((11, {"temp": 30, "humid": 70, "text": "x"}), (11.5, {"temp": 31.5})):
-        live(page, arrived(hours, value))
-    expect(page.locator(".chart-reading")).to_have_text(["31.5", "70"])
+    for value, channels in ((30, [7]), (31.5, [3, 7]), (32, None)):
+        site.answer = chart(series(2, 3, value), humid(70), hours=11)
+        tell(page, channels)
+        expect(page.locator(".chart-reading")).to_have_text([str(value), "70"])
     temperature, _ = labels(page)
-    assert "21 Oct 2026, 17:56:40 GMT+0 to 22 Oct 2026, 03:56:40 GMT+0" in temperature
-    assert "2 to 31.5, latest 31.5" in temperature
+    assert "21 Oct 2026, 16:26:40 GMT+0 to 22 Oct 2026, 03:26:40 GMT+0" in temperature
+    assert "2 to 32, latest 32" in temperature
+
+
+def test_c2_an_empty_chart_draws_the_first_value(show: Show, site: Site) -> None:
+    page = show(chart(), live=True)
+    expect(page.get_by_role("status")).to_have_text("No numbers in this range.")
+    site.answer = chart(series(5))
+    tell(page, [7])
+    expect(page.locator(".chart-reading")).to_have_text("5")
+    expect(page.get_by_role("status")).to_be_empty()
+
+
+def test_values_of_other_channels_ask_for_nothing(show: Show, site: Site) -> None:
+    page = show(chart(series(1, 2, 3)), live=True)
+    labels(page)
+    tell(page, [8])
+    page.wait_for_timeout(1_500)
     assert len(site.asked) == 1
 
 
-def test_live_values_of_others_change_nothing(show: Show) -> None:
-    page = show(chart(series(1, 2, 3)), start="2026-10-21T16:26:40Z", live="true")
-    before = labels(page)
-    page.evaluate("Date.now = () => 0")
-    live(page, arrived(5, {"temp": 9}, channel=8), arrived(5, {"temp": 9}, tag="cellar"))
-    live(page, arrived(1, {"temp": 9}))
-    page.wait_for_timeout(100)
-    expect(page.locator(".chart-reading")).to_have_text("3")
-    assert labels(page) == before
-
-
-def test_a_range_of_the_past_does_not_follow(show: Show) -> None:
-    page = show(chart(series(1, 2, 3)), end="2026-10-22T00:00:00Z", live="true")
-    before = labels(page)
-    live(page, arrived(5, {"temp": 9}))
-    page.wait_for_timeout(100)
-    assert labels(page) == before
-
-
-def test_many_live_values_cost_one_drawing_a_frame(show: Show) -> None:
-    page = show(chart(series(1)), live="true")
+def test_a_range_of_the_past_does_not_follow(show: Show, site: Site) -> None:
+    page = show(chart(series(1, 2, 3)))
     labels(page)
-    drawings = page.evaluate(
-        """async (start) => {
-        let count = 0;
-        const { clearRect } = CanvasRenderingContext2D.prototype;
-        CanvasRenderingContext2D.prototype.clearRect = function (...area) {
-            count += 1;
-            clearRect.apply(this, area);
+    tell(page, [7])
+    page.wait_for_timeout(1_500)
+    assert len(site.asked) == 1
+
+
+def test_c1_many_messages_cost_one_request_a_second(show: Show, site: Site) -> None:
+    page = show(chart(series(1)), live=True)
+    labels(page)
+    for number in range(30):
+        site.answer = chart(series(number))
+        tell(page, [7], 20)
+        page.wait_for_timeout(100)
+    expect(page.locator(".chart-reading")).to_have_text("29")
+    assert 3 <= len(site.asked) <= 6
+
+
+def test_c1_without_any_message_it_asks_now_and_then(show: Show, site: Site) -> None:
+    """No socket, a lost message, a deletion: nothing is said of these."""
+    page = show(chart(series(1)), live=True)
+    labels(page)
+    site.answer = chart(series(2))
+    expect(page.locator(".chart-reading")).to_have_text("2", timeout=15_000)
+
+
+def test_a_live_chart_stays_while_the_server_is_away_and_says_so(show: Show, site: Site) -> None:
+    page = show(chart(series(1, 2, 3)), live=True)
+    labels(page)
+    page.route("**/chart.json*", lambda route: route.fulfill(status=502, body="<html>"))
+    tell(page, [7])
+    expect(page.get_by_role("status")).to_contain_text("Not up to date since")
+    expect(page.locator(".chart-reading")).to_have_text("3")
+    page.unroute("**/chart.json*")
+    site.answer = chart(series(4))
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".chart-reading")).to_have_text("4")
+    expect(page.get_by_role("status")).to_be_empty()
+
+
+def test_c14_the_session_is_over(show: Show, site: Site) -> None:
+    page = show(chart(series(1, 2, 3)), live=True)
+    labels(page)
+    site.answer = (401, {"error": "SIGNED_OUT"})
+    tell(page, [7])
+    expect(page.get_by_role("status")).to_contain_text("You are signed out.")
+    expect(page.get_by_role("link", name="Sign in")).to_have_attribute("href", "/signin/?next=%2F")
+
+
+def test_a_series_that_is_switched_off_stays_off(show: Show, site: Site) -> None:
+    page = show(chart(series(1, 2, 3), humid(4)), live=True)
+    labels(page)
+    page.get_by_role("button", name="Temperature").click()
+    site.answer = chart(series(1, 2, 3, 5), humid(4), series(8, tag="cellar"))
+    tell(page, [7])
+    buttons = page.locator(".chart-legend button")
+    expect(buttons).to_have_text(["Temperature5", "Temperature · cellar8", "Humidity4"])
+    pressed = [button.get_attribute("aria-pressed") for button in buttons.all()]
+    assert pressed == ["false", "true", "true"]
+
+
+def test_r11_what_is_on_or_off_is_drawn_in_steps(show: Show) -> None:
+    page = show(chart(series(0, 1, 1, 0)))
+    labels(page)
+    found = page.evaluate("""async () => {
+        const { isSwitch } = await import("/static/console/chart-data.js");
+        return [[0, null, 1], [1, 1], [0, 2], [null], [0.5]].map((v) => isSwitch({ v }));
+    }""")
+    assert found == [True, True, False, False, False]
+    box = page.locator(".u-over").bounding_box()
+    assert box
+    # Half-way between the first two: on the lower step, where a slope would be in the middle.
+    low, middle = page.evaluate("""() => {
+        const canvas = document.querySelector("canvas"), over = document.querySelector(".u-over");
+        const ratio = canvas.width / canvas.clientWidth;
+        const x = Math.round((parseFloat(over.style.left) + over.clientWidth * 0.05) * ratio);
+        const coloured = (part) => {
+            const y = Math.round((parseFloat(over.style.top) + over.clientHeight * part) * ratio);
+            const { data } = canvas.getContext("2d").getImageData(x - 1, y - 4 * ratio, 3, 8 * ratio);
+            return data.some((value, i) => i % 4 === 0 && data[i + 3] && Math.abs(value - data[i + 2]) > 60);
         };
-        for (let n = 1; n <= 1000; n += 1) {
-            const at = new Date(start + n * 1000).toISOString();
-            const latest = [{ channel: 7, tag: null, at, value: { temp: n } }];
-            document.dispatchEvent(new CustomEvent("live:update", { detail: { latest } }));
-        }
-        await new Promise((done) => setTimeout(done, 300));
-        return count;
-    }""",
-        START,
-    )
-    expect(page.locator(".chart-reading")).to_have_text("1,000")
-    assert 0 < drawings < 5
+        const { scales } = document.querySelector(".charts").chart.plots[0].uplot;
+        const part = (value) => 1 - (value - scales.y.min) / (scales.y.max - scales.y.min);
+        return [coloured(part(0)), coloured(part(0.5))];
+    }""")
+    assert (low, middle) == (True, False)
 
 
 def test_the_colours_follow_the_theme(show: Show) -> None:
@@ -300,7 +361,7 @@ def test_it_fits_a_narrow_screen(show: Show) -> None:
     [
         (chart(), "No numbers in this range."),
         ((400, {"error": "RANGE_TOO_LARGE", "detail": "Ask for less."}), "No chart: Ask for less."),
-        ((404, {}), "No chart: status 404."),
+        ((404, {}), "No chart: This channel or tag is not there any more."),
     ],
 )
 def test_what_is_said_instead_of_a_chart(show: Show, site: Site, answer: Any, message: str) -> None:
@@ -319,16 +380,6 @@ def test_the_server_is_away(show: Show, site: Site) -> None:
     page.route("**/chart.json*", lambda route: route.fulfill(status=502, body="<html>"))
     drag(page, 0.2, 0.8)
     expect(page.get_by_role("status")).to_contain_text("the server answered with status 502.")
-
-
-def test_numbers_inside_a_value_are_named_as_the_server_names_them(show: Show) -> None:
-    page = show(chart())
-    found = page.evaluate("""async () => {
-        const { leaves } = await import("/static/console/chart-data.js");
-        const object = { a: 1, b: { c: 2, d: { e: 3 } }, f: [4], g: "5", h: true, i: null };
-        return [5, "5", null, [1], object].map(leaves);
-    }""")
-    assert found == [[["value", 5]], [], [], [], [["a", 1], ["b:c", 2], ["b:d:e", 3]]]
 
 
 @pytest.mark.parametrize(

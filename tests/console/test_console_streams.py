@@ -206,8 +206,33 @@ def test_a_tag_of_another_channel_is_not_found(account: Account, signed_in: Sign
     assert signed_in(account).get("/streams/7/?tag=kitchen").status_code == 404
 
 
-def test_a_live_range_has_no_end(account: Account, signed_in: SignIn) -> None:
+@pytest.mark.parametrize(
+    ("query", "follows"),
+    [
+        ("?range=1h", True),
+        ("", True),
+        ("?start=2026-01-01T00:00", True),
+        ("?start=2026-01-01T00:00&end=2026-01-02T00:00", False),
+    ],
+)
+def test_c1_a_range_without_an_end_follows_what_comes(
+    account: Account, signed_in: SignIn, query: str, follows: bool
+) -> None:
+    """Also where there is nothing yet, or nothing of this year."""
+    account.channel(7)
+    fill(account, ending=to_us(datetime(2025, 3, 1, 12, tzinfo=UTC)))
+    page = signed_in(account).get(f"/streams/7/{query}")
+    assert (" data-live>" in page.text) is follows
+
+
+def test_c1_a_chart_that_has_not_changed_is_not_made_again(account: Account, signed_in: SignIn) -> None:
     fill(account)
-    page = signed_in(account).get("/streams/7/?range=1h")
-    assert 'data-live="true"' in page.text
-    assert page.context["range"].width == timedelta(hours=1)
+    client = signed_in(account)
+    path = "/streams/7/chart.json?range=365d&pixels=100"
+    version = client.get(path).headers["ETag"]
+    for known in (version, f"W/{version}"):
+        assert client.get(path, headers={"If-None-Match": known}).status_code == 304
+    fill(account, 1)
+    changed = client.get(path, headers={"If-None-Match": version})
+    assert changed.status_code == 200
+    assert changed.headers["ETag"] != version

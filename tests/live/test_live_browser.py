@@ -74,7 +74,7 @@ def test_a_page_hears_updates_and_comes_back_after_a_restart(
     tab.wait("connected")
     publish(running, account, "json/d1", '{"temp": 23.5}')
     wait_until(lambda: tab.updates, 2, "an update")
-    assert tab.updates[0]["latest"][0]["value"] == {"temp": 23.5}
+    assert tab.updates[0]["messages"][0]["value"] == '{"temp": 23.5}'
     running.kill("web")
     tab.wait("waiting")
     running.ensure("web")

@@ -46,27 +46,21 @@ def test_nothing_is_sent_after_the_end() -> None:
     assert sent == [{"type": "websocket.close", "code": TRY_LATER}]
 
 
-def test_a_value_reaches_the_page_as_it_was_stored() -> None:
-    """Every digit of a number; a deleted channel's value not at all."""
+@pytest.mark.parametrize(("named_by_key", "named"), [([7, 8, 9], [0, 1]), (None, None)])
+def test_channels_are_named_by_number(named_by_key: list[int] | None, named: list[int] | None) -> None:
+    """A deleted one not at all."""
     sent: Sent = []
-    newest: dict[str, Any] = {"tag": None, "device": "d1", "at": "2026-01-31T13:45:30.123Z"}
-    values = {7: "0.10000000000000000001", 8: None, 9: "1"}
-    update = {
-        "latest": [newest | {"channel": channel, "value": value} for channel, value in values.items()],
-        "messages": [{"channel": 9}, {"channel": None}, {"channel": 7}],
-    }
+    update = {"channels": named_by_key, "messages": [{"channel": 9}, {"channel": None}, {"channel": 7}]}
     consumer = make(sent)
     consumer._numbers = {7: 0, 8: 1}
 
     async def learn(channels: set[int]) -> None:
-        assert channels == {7, 8, 9}
+        assert channels == {7, 9, *(named_by_key or ())}
 
     consumer._learn = learn  # type: ignore[method-assign]
     asyncio.run(consumer.live_update({"update": update}))
-    text = sent[0]["text"]
-    assert '"value":0.10000000000000000001' in text
-    told = json.loads(text)
-    assert [(entry["channel"], entry["value"]) for entry in told["latest"]] == [(0, 0.1), (1, None)]
+    told = json.loads(sent[0]["text"])
+    assert told["channels"] == named
     assert [line["channel"] for line in told["messages"]] == [None, None, 0]
 
 

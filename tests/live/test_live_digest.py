@@ -4,7 +4,7 @@ import tracemalloc
 from collections import Counter
 
 from thingscale.lib.clock import now_us
-from thingscale.watch import MAX_BYTES, MAX_LATEST, MAX_MESSAGES, PREVIEW, Digest, Told
+from thingscale.watch import MAX_MESSAGES, MAX_NAMES, PREVIEW, Digest, Told
 
 
 def told(value: bytes = b"1", channel: int | None = 7, status: str = "stored", **fields: object) -> Told:
@@ -18,22 +18,15 @@ def digest(*messages: Told) -> Digest:
     return made
 
 
-def test_an_update_has_counts_newest_values_and_messages() -> None:
+def test_an_update_has_counts_names_and_messages() -> None:
     update = digest(
         told(b'{"t": 23.40}', at=1_500_000),
         told(b"oops", None, "rejected", reason="BAD_JSON_FORMAT", at=2_000_000),
     ).update()
     assert update == {
         "counts": {"stored": 1, "held": 0, "rejected": 1, "duplicate": 0},
-        "latest": [
-            {
-                "channel": 7,
-                "tag": None,
-                "device": "d1",
-                "at": "1970-01-01T00:00:01.500Z",
-                "value": '{"t": 23.40}',
-            }
-        ],
+        "channels": [7],
+        "devices": ["d1"],
         "messages": [
             {
                 "at": "1970-01-01T00:00:01.500Z",
@@ -60,28 +53,24 @@ def test_an_update_has_counts_newest_values_and_messages() -> None:
     }
 
 
-def test_only_the_newest_of_a_stream_is_told_and_the_first_messages_are_dropped() -> None:
+def test_of_many_messages_the_first_are_dropped() -> None:
     update = digest(*(told(b"%d" % n, at=n) for n in range(1_000)), told(b"old", at=5)).update()
-    assert [entry["value"] for entry in update["latest"]] == ["999"]
     assert [line["value"] for line in update["messages"]][-2:] == ["999", "old"]
     assert len(update["messages"]) == MAX_MESSAGES
     assert update["dropped"] == 1_001 - MAX_MESSAGES
     assert update["counts"]["stored"] == 1_001
 
 
-def test_a_tag_is_a_stream_of_its_own() -> None:
-    update = digest(told(b"1"), told(b"2", tag="a"), told(b"3", tag="a"), told(b"4", 8)).update()
-    assert [(e["channel"], e["tag"], e["value"]) for e in update["latest"]] == [
-        (7, None, "1"),
-        (7, "a", "3"),
-        (8, None, "4"),
-    ]
+def test_each_channel_and_device_is_named_once() -> None:
+    update = digest(
+        told(), told(tag="a"), told(channel=8, device="d2"), told(channel=None, device=None)
+    ).update()
+    assert (update["channels"], update["devices"]) == ([7, 8], ["d1", "d2"])
 
 
-def test_what_has_no_room_is_told_without_its_value() -> None:
-    large = b'"%s"' % (b"x" * MAX_BYTES)
-    update = digest(told(b"1"), told(large, 8), told(b"2", 9)).update()
-    assert [entry["value"] for entry in update["latest"]] == ["1", None, "2"]
+def test_too_many_names_are_any() -> None:
+    update = digest(*(told(channel=n) for n in range(MAX_NAMES + 1))).update()
+    assert (update["channels"], update["devices"]) == (None, ["d1"])
 
 
 def test_a_preview_is_cut_and_is_always_text() -> None:
@@ -95,8 +84,8 @@ def test_memory_stays_flat() -> None:
     made = Digest()
     tracemalloc.start()
     for number in range(20_000):
-        made.add({"stored": 1}, [told(b"%d" % number, channel=number, at=now_us())])
+        made.add({"stored": 1}, [told(b"%d" % number, channel=number, device=f"d{number}", at=now_us())])
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(made.update()["latest"]) == MAX_LATEST
+    assert made.update()["channels"] is made.update()["devices"] is None
     assert size < 2**20

@@ -114,15 +114,13 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     async def live_update(self, event: dict[str, Any]) -> None:
         update = event["update"]
-        await self._learn({entry["channel"] for entry in update["latest"]})
-        for entry in update["latest"] + update["messages"]:
+        messages, channels = update["messages"], update["channels"]
+        await self._learn({entry["channel"] for entry in messages} - {None} | set(channels or ()))
+        for entry in messages:
             entry["channel"] = self._numbers.get(entry["channel"])
-        latest = [
-            entry | {"value": None if entry["value"] is None else orjson.Fragment(entry["value"])}
-            for entry in update["latest"]
-            if entry["channel"] is not None  # deleted meanwhile
-        ]
-        await self._send({"type": "update"} | update | {"latest": latest})
+        if channels is not None:  # without those deleted meanwhile
+            channels = [self._numbers[channel] for channel in channels if channel in self._numbers]
+        await self._send({"type": "update"} | update | {"channels": channels})
 
     async def _learn(self, channels: set[int]) -> None:
         missing = channels - self._numbers.keys()

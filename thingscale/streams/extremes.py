@@ -1,4 +1,8 @@
-"""The lowest and the highest number of each series in each bucket of a time range, inclusive at both ends."""
+"""The lowest and the highest number of each series in each bucket of a time range, inclusive at both ends.
+
+Buckets are `width` milliseconds wide, counted from 1970, not from the start of the range: a chart that moves
+on with the time keeps them.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,31 +15,31 @@ MAX_SERIES = 50
 
 _CHART = queries.template("chart.sql")
 _RAW = queries.template("extremes.sql")
+_EACH = queries.template("each_number.sql").substitute()
 # Twice as slow would be: to compile these queries, and to sort what is to be grouped.
 _SETTINGS = "SELECT set_config('jit', 'off', true), set_config('enable_sort', 'off', true)"
-_MILLISECOND = "round(ms)"
 _ROLLED = queries.template("extremes_rolled.sql").substitute()
-_WIDTH = "floor((ms - %(origin)s) / %(width)s)"
 
 Name = tuple[str, int]  # path, and the tag's primary key or 0
-Point = tuple[int, float]  # milliseconds since 1970 UTC, number
 
 
-class Buckets(NamedTuple):
-    """Of equal width, or, without one, a millisecond each."""
+class Point(NamedTuple):
+    """Sorted, as they came: `order` is the datapoint's id where that is known."""
 
-    origin: float  # milliseconds since 1970 UTC
-    width: float | None
+    ms: float  # since 1970 UTC
+    order: float
+    number: float
 
 
 class Extremes(NamedTuple):
     path: str
     tag: int
+    bucket: float  # its place, or the id of the only datapoint in it
     numbers: int
     low: float
-    low_at: int
+    low_at: float  # milliseconds since 1970 UTC
     high: float
-    high_at: int
+    high_at: float
 
     @property
     def name(self) -> Name:
@@ -43,31 +47,38 @@ class Extremes(NamedTuple):
 
     @property
     def points(self) -> set[Point]:
-        return {(self.low_at, self.low), (self.high_at, self.high)}
+        return {
+            Point(self.low_at, self.bucket, self.low),
+            Point(self.high_at, self.bucket, self.high),
+        }
 
 
-def read(selection: Selection, range_: Range, buckets: Buckets, named: Sequence[str]) -> list[Extremes]:
+def read_each(selection: Selection, range_: Range, named: Sequence[str]) -> list[Extremes]:
+    """Each number by itself, of as many series as read() has. Raises Refused: RANGE_TOO_LARGE."""
+    return _read(_EACH, selection, range_, named)
+
+
+def read(selection: Selection, range_: Range, width: float, named: Sequence[str]) -> list[Extremes]:
     """All buckets of MAX_SERIES series, those of the paths in `named` first; of any others a bucket or more.
     Raises Refused: RANGE_TOO_LARGE."""
-    source = _RAW.substitute(bucket=_WIDTH if buckets.width else _MILLISECOND)
-    return _read(source, selection, range_, buckets, named)
+    source = _RAW.substitute(bucket="floor(ms / %(width)s)")
+    return _read(source, selection, range_, named, width=width)
 
 
-def read_rolled(
-    selection: Selection, range_: Range, buckets: Buckets, named: Sequence[str]
-) -> list[Extremes]:
+def read_rolled(selection: Selection, range_: Range, width: float, named: Sequence[str]) -> list[Extremes]:
     """The same from rollups as far as there are any. Buckets hold whole hours."""
     hours = rollups.find(selection.channel, *range_)
     if hours is None:
-        return read(selection, range_, buckets, named)
-    found = _read(_ROLLED, selection, (hours.first, hours.until), buckets, named, stale=hours.stale)
+        return read(selection, range_, width, named)
+    whole_hours = (hours.first, hours.until)
+    found = _read(_ROLLED, selection, whole_hours, named, width=width, stale=hours.stale)
     for rest in hours.others(*range_):
-        found += read(selection, rest, buckets, named)
+        found += read(selection, rest, width, named)
     return found
 
 
 def _read(
-    source: str, selection: Selection, range_: Range, buckets: Buckets, named: Sequence[str], **more: Any
+    source: str, selection: Selection, range_: Range, named: Sequence[str], **more: Any
 ) -> list[Extremes]:
     parameters = {
         **selection.parameters,
@@ -75,7 +86,6 @@ def _read(
         "end": range_[1],
         "named": list(named),
         "series": MAX_SERIES,
-        **buckets._asdict(),
         **more,
     }
     with queries.reading() as cursor:

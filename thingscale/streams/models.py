@@ -132,3 +132,4 @@ class RolledUntil(models.Model):
     """One row: all channels' hours before this one have their rollups, or are stale."""
 
     hour = models.DateTimeField()
+    format = models.SmallIntegerField(db_default=1)  # rollups.FORMAT, when all hours were marked last

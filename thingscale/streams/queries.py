@@ -31,8 +31,10 @@ LAST: Key = ("infinity", sys.maxsize)
 
 def template(name: str) -> Template:
     folder = Path(__file__).parent / "sql"
-    selected = (folder / "selected.sql").read_text()
-    return Template((folder / name).read_text().replace("$selected", selected))
+    text = (folder / name).read_text()
+    for part in ("numbers", "selected"):  # in this order: one is inside the other
+        text = text.replace(f"${part}", (folder / f"{part}.sql").read_text())
+    return Template(text)
 
 
 _PAGE = template("read_page.sql")

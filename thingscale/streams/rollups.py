@@ -29,6 +29,7 @@ MAX_PATHS = 200  # a tag and hour
 BATCH = 200  # hours that are put together, unless they have
 BATCH_ROLLUPS = 10_000  # or took so long to read:
 BATCH_SECONDS = 5.0
+FORMAT = 2  # of what is rolled up: since 2 with true and false, and with colons inside keys marked
 PIECE = 20_000  # datapoints a statement: it is done soon, under load too, and keeps no old snapshot
 LOCK = 7_465_002  # advisory lock: while hours are marked, chosen or put, and while datapoints go
 ROLLING = 7_465_003  # advisory lock of a session: rollups are made by one process at a time
@@ -102,11 +103,11 @@ def advance() -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         _lock_out()
         known = RolledUntil.objects.first()
-        if known is None:
+        if known is None or known.format != FORMAT:
             cursor.execute(_FROM_DATAPOINTS, {"until": until})
         elif known.hour < until:
             cursor.execute(_FROM_LATEST, {"since": known.hour, "until": until})
-        RolledUntil.objects.update_or_create(pk=1, defaults={"hour": until})
+        RolledUntil.objects.update_or_create(pk=1, defaults={"hour": until, "format": FORMAT})
 
 
 def _roll_up_some() -> int:
@@ -228,7 +229,7 @@ def _lock_out() -> None:
 
 def find(channel: int, start: datetime, end: datetime) -> "Hours | None":
     """The whole hours within that have rollups."""
-    known = RolledUntil.objects.first()
+    known = RolledUntil.objects.filter(format=FORMAT).first()
     first = hour_of(start + HOUR - MICROSECOND)
     until = min(hour_of(end + MICROSECOND), known.hour) if known else first
     if first >= until:

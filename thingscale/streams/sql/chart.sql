@@ -1,6 +1,6 @@
 -- What a chart shows of `source`, see extremes.sql: of the first %(series)s pairs of path and tag, those of a
 -- named path before others, all buckets; of the rest one each, so that they can be counted.
-SELECT path, tag, count, low[1], round(low[2])::bigint, high[1], round(high[2])::bigint
+SELECT path, tag, bucket, count, low[1], low[2], high[1], high[2]
 FROM (
     SELECT
         *,

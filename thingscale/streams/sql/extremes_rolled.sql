@@ -1,6 +1,6 @@
 -- As extremes.sql, from the rollups of whole hours.
 SELECT
-    tag, path, floor((date_part('epoch', hour) * 1000 - %(origin)s) / %(width)s) AS bucket,
+    tag, path, floor(date_part('epoch', hour) * 1000 / %(width)s) AS bucket,
     sum(numbers)::bigint AS count,
     min(ARRAY[low, low_ms]) AS low,
     max(ARRAY[high, high_ms]) AS high
