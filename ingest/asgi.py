@@ -10,9 +10,9 @@ from typing import Any
 from django.conf import settings
 from django.db import Error
 
-from ingest import http
+from ingest import http, refusals
 from ingest.exposition import Page
-from ingest.grants import Grant
+from ingest.grants import Grant, whose
 from ingest.message import Outcome, RawMessage
 from ingest.pace import Pace
 from ingest.pipeline import Completion, QueueFull, run_all
@@ -36,6 +36,8 @@ class Connector:
         self._ingest = Ingest(self._dispatch)
         self._lookups = ThreadPoolExecutor(2, thread_name_prefix="grants")
         self._pace = Pace(settings.HTTP_RATE)
+        self._too_fast = refusals.too_fast()
+        self._bad_tokens = refusals.Refusals(60, 60.0)
         self._page = Page(settings.WEB_METRICS_PORT, self._ingest)
 
     def start(self) -> None:
@@ -63,8 +65,12 @@ class Connector:
             return http.METHOD_NOT_ALLOWED
         grant = await self._grant(headers.get(b"x-devicetoken", b"").decode("latin-1"))
         if isinstance(grant, http.Answer):
+            if grant is http.AUTH_REQUIRED:
+                self._note_bad_token(scope["path"], headers)
             return grant
         turn = http.take_turn(self._pace, grant.user, headers)
+        if turn.refusal and self._too_fast.due(grant.user, http.sender(headers), self._loop.time()):
+            self._record(http.too_fast(scope["path"], grant.user, headers))
         answer = turn.refusal or await self._take(scope["path"], grant.user, headers, receive)
         return answer and turn.on(answer)
 
@@ -88,6 +94,22 @@ class Connector:
             except (Error, TimeoutError):
                 return http.TRY_AGAIN
         return grant if isinstance(grant, Grant) else http.AUTH_REQUIRED
+
+    def _record(self, message: RawMessage) -> None:
+        """Of what was refused already: nobody waits for it."""
+        with contextlib.suppress(QueueFull):
+            self._ingest.pipeline.accept([message], lambda outcomes: None)
+
+    def _note_bad_token(self, path: str, headers: http.Headers) -> None:
+        token = headers.get(b"x-devicetoken", b"").decode("latin-1")
+        if self._bad_tokens.due("", token[:64], self._loop.time()):
+            with contextlib.suppress(RuntimeError):  # it is stopping
+                self._lookups.submit(self._record_bad_token, token, path, headers)
+
+    def _record_bad_token(self, token: str, path: str, headers: http.Headers) -> None:
+        with contextlib.suppress(Error):
+            if user := whose(token):
+                self._record(http.bad_token(path, user, headers))
 
     async def _store(self, message: RawMessage) -> http.Answer:
         stored: asyncio.Future[Outcome] = self._loop.create_future()

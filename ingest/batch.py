@@ -9,6 +9,7 @@ from uuid import UUID
 import orjson
 import psycopg
 
+from ingest import topics
 from ingest.decode import LOCAL_TIMES
 from ingest.message import DUPLICATE, STORED, Kind, Outcome, RawMessage, Reason, Status
 from ingest.router import DeviceKey, Route, Router, TagKey
@@ -140,7 +141,7 @@ class Batch:
             row.at if row else raw.received_at,
             raw.device_id or None,
             tag,
-            raw.kind.value,
+            self._source(raw) if status is Status.REJECTED else raw.kind.value,
             status.value,
             reason.value if reason else None,
             row.channel if row else None,
@@ -396,13 +397,19 @@ class Batch:
     def _reject(self, place: int, raw: RawMessage, reason: Reason, detail: str = "") -> None:
         self.outcomes[place] = Outcome(Status.REJECTED, reason, detail)
         excerpt = raw.payload[: RejectedMessage.EXCERPT]
-        source = raw.source or raw.kind.value
+        source = self._source(raw)
         at = from_us(raw.received_at)
         self._rejected.append(
             devices.Rejected(
                 raw.user, raw.device_id, source, reason.value, excerpt, len(raw.payload), at, detail
             )
         )
+
+    def _source(self, raw: RawMessage) -> str:
+        """Where it came in: as the connector has put it, or its topic."""
+        form = topics.FORMS[raw.kind]
+        topic = f"TOKEN/{form.rest(raw.device_id, raw.tag)}" if form else raw.kind.value
+        return (raw.source or topic)[: RejectedMessage.SOURCE]
 
     def _key(self, place: int) -> DeviceKey:
         raw = self.items[place].raw

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from django.db import close_old_connections
 
-from thingscale.accounts.models import Token
+from thingscale.accounts.models import Token, User
 from thingscale.invalidation import Change
 from thingscale.lib import tokens
 
@@ -90,6 +90,24 @@ def _load(token: str) -> Grant | None:
     live = Token.objects.live().filter(kind=Token.Kind.DEVICE, user=found.user_id)
     siblings = {bytes(token.digest): _end(token) for token in live}
     return Grant(found.user_id, found.user.user_id, _end(found), siblings)
+
+
+def key_of_user(user_id: str) -> int | None:
+    """The primary key behind U000001. Raises django.db.Error."""
+    close_old_connections()
+    try:
+        return User.objects.by_user_id(user_id).pk
+    except User.DoesNotExist:
+        return None
+
+
+def whose(token: str) -> int | None:
+    """Whose token this was or is, also one that is not for devices. Raises django.db.Error."""
+    if not tokens.well_formed(token):
+        return None
+    close_old_connections()
+    found = Token.objects.filter(digest=tokens.digest(token), user__is_active=True).first()
+    return found.user_id if found else None
 
 
 def _end(token: Token) -> float | None:

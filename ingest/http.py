@@ -93,6 +93,25 @@ def take_turn(pace: Pace, user: int, headers: Headers) -> Turn:
     return Turn(refusal, Rate("device", pace.rate, pace.left(key, now)))
 
 
+def too_fast(path: str, user: int, headers: Headers) -> RawMessage:
+    """To be recorded; its body is not read."""
+    return message(path, user, headers, b"")._replace(
+        dedupe=None, repeated=False, refused=Reason.TOO_MANY_REQUESTS
+    )
+
+
+def sender(headers: Headers) -> bytes:
+    """Who is to be recorded once; a header may be of any length."""
+    return headers.get(b"x-deviceid", b"")[:256]
+
+
+def bad_token(path: str, user: int, headers: Headers) -> RawMessage:
+    """A token of this account, but not its current device token."""
+    refused = too_fast(path, user, headers)
+    source = f"{refused.source}, with an API token or one that has ended"
+    return refused._replace(refused=Reason.AUTH_REQUIRED, source=source)
+
+
 def message(path: str, user: int, headers: Headers, body: bytes) -> RawMessage:
     """A refusal is part of the message: it is recorded like any other."""
     kind = kind_of(path)

@@ -5,6 +5,7 @@ broker, and puts it back on the way out: the broker never sees a token, and subs
 messages survive a rotation.
 """
 
+import re
 from typing import NamedTuple
 
 from ingest.message import Kind, Reason
@@ -37,6 +38,7 @@ FORMS: dict[Kind, TopicForm | None] = {
 }
 _BY_FIRST = {form.first: (kind, form) for kind, form in FORMS.items() if form and form.first}
 BROKER_FILTERS = {kind.value: form.broker_filter for kind, form in FORMS.items() if form}
+_TOKEN = re.compile(r"[0-9A-F]{32}|[0-9a-f]{32}")
 _FROM_PLATFORM = {"subscribe", "errors"}
 
 
@@ -53,6 +55,11 @@ def split(topic: str) -> tuple[str, str]:
     """The token and the rest; the rest of a topic without `/` is empty."""
     token, _, rest = topic.partition("/")
     return token, rest
+
+
+def shown(topic: str) -> str:
+    """A topic for people, whole but for its tokens."""
+    return "/".join("TOKEN" if _TOKEN.fullmatch(level) else level for level in topic.split("/"))
 
 
 def target(rest: str) -> Target:

@@ -2,7 +2,9 @@
 the same rules, the same pipeline."""
 
 import atexit
+import contextlib
 import functools
+import time
 from concurrent.futures import Future
 
 from django.conf import settings
@@ -11,11 +13,15 @@ from django.db import Error
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 
-from ingest import http
+from ingest import http, refusals
+from ingest.grants import whose
 from ingest.message import Outcome, RawMessage
 from ingest.pace import Pace
 from ingest.pipeline import QueueFull
 from ingest.service import Ingest
+
+TOO_FAST = refusals.too_fast()
+BAD_TOKENS = refusals.Refusals(60, 60.0)
 
 
 @functools.cache
@@ -47,13 +53,31 @@ def _answer(request: HttpRequest) -> http.Answer:
         grant = ingest().grants.find(request.headers.get("X-DEVICETOKEN", ""))
     except Error:
         return http.TRY_AGAIN
-    if grant is None:
-        return http.AUTH_REQUIRED
     headers = {
         name.lower().encode("latin-1"): value.encode("latin-1") for name, value in request.headers.items()
     }
+    if grant is None:
+        _note_bad_token(request.path, headers)
+        return http.AUTH_REQUIRED
     turn = http.take_turn(pace(), grant.user, headers)
+    if turn.refusal and TOO_FAST.due(grant.user, http.sender(headers), time.monotonic()):
+        _record(http.too_fast(request.path, grant.user, headers))
     return turn.on(turn.refusal or _take(request, grant.user, headers))
+
+
+def _note_bad_token(path: str, headers: http.Headers) -> None:
+    token = headers.get(b"x-devicetoken", b"").decode("latin-1")
+    if not BAD_TOKENS.due("", token[:64], time.monotonic()):
+        return
+    with contextlib.suppress(Error):
+        if user := whose(token):
+            _record(http.bad_token(path, user, headers))
+
+
+def _record(message: RawMessage) -> None:
+    """Of what was refused already: nobody waits for it."""
+    with contextlib.suppress(QueueFull):
+        ingest().pipeline.accept([message], lambda outcomes: None)
 
 
 def _take(request: HttpRequest, user: int, headers: http.Headers) -> http.Answer:

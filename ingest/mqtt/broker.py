@@ -179,7 +179,7 @@ class BrokerWorker:
             keys.of_packet(key, self._seed) if publish.qos else None,
             publish.dup,
             target.refused,
-            rest[:200] if target.refused else "",
+            f"TOKEN/{rest}"[:300] if target.refused else "",
             self._connected_at,
         )
 

@@ -13,24 +13,26 @@ from django.conf import settings
 from django.db import Error
 from django.utils import timezone
 
-from ingest import topics
-from ingest.grants import Grant, Grants
-from ingest.message import STORED, Outcome, Status
+from ingest import refusals, topics
+from ingest.grants import Grant, Grants, key_of_user
+from ingest.message import STORED, Kind, Outcome, RawMessage, Reason, Status
 from ingest.mqtt import upstream
 from ingest.mqtt.connection import Connection, WebSocketConnection
 from ingest.mqtt.durable import DurableSessions
 from ingest.mqtt.handover import RETRY_SECONDS, Handover
-from ingest.mqtt.inbound import Aim, Chunk
-from ingest.mqtt.packets import V5, ReasonCode, Version, Will
+from ingest.mqtt.inbound import MAX_SOURCE, Aim, Chunk
+from ingest.mqtt.packets import V5, Connect, ReasonCode, Version, Will
 from ingest.mqtt.presence import PresenceWriter
 from ingest.mqtt.properties import Property
 from ingest.mqtt.publisher import Publisher
 from ingest.mqtt.session import Session
+from ingest.pipeline import QueueFull
 from ingest.service import connect
 from ingest.store import RemoteIngest
 from thingscale.background.watched import keep_going, log_failure
 from thingscale.devices.presence import ClientKey, Presence
 from thingscale.invalidation import Change
+from thingscale.lib.clock import now_us
 from thingscale.lib.collecting import let_go
 
 log = logging.getLogger(__name__)
@@ -67,6 +69,7 @@ class Gateway:
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookups")
         self._servers: list[asyncio.Server] = []
         self._failed = 0
+        self._sign_ins = refusals.sign_ins()
         self.draining = False
 
     # Life
@@ -199,6 +202,22 @@ class Gateway:
             let_go(error)
             raise OSError(str(error)) from None
         return grant
+
+    def note_refused_sign_in(self, packet: Connect, grant: Grant | None) -> None:
+        """For the list of its account: whose token it was, or else whose user name."""
+        name = grant.user_id if grant else packet.username or ""
+        if self._sign_ins.due(name[:20], packet.client_id[:64], self.now()):
+            self.spawn(self._record_sign_in(packet, grant))
+
+    async def _record_sign_in(self, packet: Connect, grant: Grant | None) -> None:
+        with contextlib.suppress(Error, TimeoutError, QueueFull):
+            user = grant.user if grant else await self._in_thread(key_of_user, packet.username or "")
+            if user:
+                client = f"CONNECT as user {packet.username}, client {packet.client_id or '-'}"
+                source = "".join(c if c.isprintable() else "?" for c in client)[:MAX_SOURCE]
+                refused = Reason.SIGN_IN_REFUSED
+                message = RawMessage(user, "", None, Kind.JSON, b"", now_us(), refused=refused, source=source)
+                self.ingest.pipeline.accept([message], lambda outcomes: None)
 
     async def joined(self, session: Session) -> bool:
         """Takes over an older connection of the same client. Whether the client's session was kept."""

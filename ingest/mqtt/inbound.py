@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 MAX_UNACKED = 2_000  # messages of one client on their way to storage
 MAX_ALIASES = 32
+MAX_SOURCE = 300  # characters of a topic that is refused
 MAX_TARGETS = 1_000  # remembered topics of one client
 
 
@@ -47,6 +48,7 @@ class Aim(NamedTuple):
     user_id: str
     rest: str
     target: topics.Target
+    source: str = ""  # of what is refused: the topic for people
 
 
 class Sent(NamedTuple):
@@ -153,7 +155,7 @@ class Inbound:
             return
         dedupe = keys.of_packet(key, self.seed) if qos else None
         kind, device_id, tag, refused = aim.target
-        source = aim.rest[:200] if refused else ""
+        source = aim.source
         now, since = now_us(), self._connected_at
         raw = (aim.user, device_id, tag, kind, payload, now, dedupe, dup, refused, source, since)
         self._chunk.add(_new(RawMessage, raw), sent)
@@ -229,6 +231,7 @@ class Inbound:
             will.payload,
             now_us(),
             refused=target.refused,
+            source=aim.source,
         )
         chunk = Chunk(self)
         chunk.add(message, Sent(aim, will.qos, will.retain, 0))
@@ -239,20 +242,23 @@ class Inbound:
         token, rest = topics.split(topic)
         owner = self._session.owner(token)
         if owner is None:
-            aim = self._foreign(rest)
+            aim = self._foreign(topic, rest)
         else:
-            aim = Aim(owner.user, owner.user_id, rest, topics.target(rest))
+            target = topics.target(rest)
+            source = topics.shown(topic)[:MAX_SOURCE] if target.refused else ""
+            aim = Aim(owner.user, owner.user_id, rest, target, source)
         if len(self._aims) >= MAX_TARGETS:
             self._aims.clear()
         self._aims[topic.encode()] = aim
         return aim
 
-    def _foreign(self, rest: str) -> Aim:
+    def _foreign(self, topic: str, rest: str) -> Aim:
         """Somebody else's token, or none: recorded for the account that sent it."""
         target = topics.target(rest)
         refused = topics.Target(target.kind or Kind.JSON, target.device_id, None, Reason.AUTH_REQUIRED)
         grant = self._session.grant
-        return Aim(grant.user if grant else 0, grant.user_id if grant else "", rest, refused)
+        source = topics.shown(topic)[:MAX_SOURCE]
+        return Aim(grant.user if grant else 0, grant.user_id if grant else "", rest, refused, source)
 
     def _resolve_alias(self, publish: Publish) -> Publish:
         alias = publish.properties.pop(Property.TOPIC_ALIAS, None)

@@ -330,6 +330,7 @@ class Session:
         except (OSError, TimeoutError):
             return ReasonCode.SERVER_UNAVAILABLE
         if grant is None or packet.username != grant.user_id:
+            self.gateway.note_refused_sign_in(packet, grant)
             return ReasonCode.BAD_USER_NAME_OR_PASSWORD
         self.grant, self.token = grant, token
         return None

@@ -1,6 +1,8 @@
 """What can't be stored is answered, recorded with its reason, and told to the device."""
 
 import json
+import socket
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -164,3 +166,80 @@ def test_i7_what_the_platform_fails_to_store_is_acknowledged_once_it_is_stored(
         assert device.ended is None
     assert sorted(account.stored()) == [("1", "late"), ("2", None)]
     assert not account.user.rejected.exists()
+
+
+def refusals(account: Account) -> list[tuple[str, str]]:
+    return sorted(account.user.rejected.values_list("reason", "source"))
+
+
+def test_c12_every_refusal_is_there_with_its_reason_and_the_whole_topic(
+    stack: Start, account: Account, outsider: Account
+) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    with Device(running, account) as device:
+        for topic in (
+            "home/kitchen/temp",
+            "d1/x",
+            f"{outsider.device_token}/json/d1",
+            device.topic("json/d1/a//b"),
+        ):
+            assert device.publish_to(topic, b"1", 1) == 0
+        assert device.publish("json/d1/deep/tag", b"{") == 0
+        assert device.publish("json/d1", b"Offline") == 0
+    assert refusals(account) == sorted(
+        [
+            ("AUTH_REQUIRED", "home/kitchen/temp"),
+            ("AUTH_REQUIRED", "d1/x"),
+            ("AUTH_REQUIRED", "TOKEN/json/d1"),
+            ("UNKNOWN_TOPIC", "TOKEN/json/d1/a//b"),
+            ("BAD_JSON_FORMAT", "TOKEN/json/d1/deep/tag"),
+        ]
+    )
+    assert account.stored() == [('"Offline"', None)]
+    assert refusals(outsider) == []
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "reason"),
+    [
+        ("home/d1/lwt", b"Offline", "AUTH_REQUIRED"),
+        ("TOKEN/json/d1/lwt/", b"Offline", "UNKNOWN_TOPIC"),
+        ("TOKEN/json/d1/lwt", b"{", "BAD_JSON_FORMAT"),
+    ],
+)
+def test_c12_a_rejected_will_shows_its_topic(
+    stack: Start, account: Account, topic: str, payload: bytes, reason: str
+) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    device = Device(running, account)
+    device.client.will_set(topic.replace("TOKEN", account.device_token), payload, 1)
+    assert device.connect() == 0
+    connected: Any = device.client.socket()
+    connected.shutdown(socket.SHUT_RDWR)  # no goodbye
+    wait_until(lambda: refusals(account) == [(reason, topic)], 20, "the will")
+    device.close()
+
+
+def test_c12_a_refused_sign_in_is_listed_for_the_account_that_it_names(
+    stack: Start, account: Account, outsider: Account
+) -> None:
+    running = gateway(stack)
+    wrong = [
+        Device(running, account, "pump_1", token="0" * 32),
+        Device(running, account, "pump_1", token="1" * 32),
+        Device(running, account, "pump_2", user_id="U999999999"),
+        Device(running, account, "pump_3", token="x", user_id="nobody"),
+        *(Device(running, account, f"flood_{n}", token="2" * 32) for n in range(12)),
+    ]
+    for device in wrong:
+        assert device.connect() != 0
+        device.close()
+    wait_until(lambda: len(refusals(account)) == 10, 20, "ten an hour")
+    found = refusals(account)
+    assert {reason for reason, _ in found} == {"SIGN_IN_REFUSED"}
+    assert [source for _, source in found if "pump_1" in source] == [
+        f"CONNECT as user {account.user_id}, client pump_1"
+    ]
+    assert refusals(outsider) == []

@@ -98,12 +98,13 @@ class RejectedMessage(models.Model):
 
     KEPT = 1000  # a user
     EXCERPT = 256  # bytes of payload
+    SOURCE = 300  # characters
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="rejected", db_index=False
     )
     device_id = models.CharField(max_length=64, blank=True)
-    source = models.CharField(max_length=300)  # where it came in: the topic, TOKEN for the token, or the path
+    source = models.CharField(max_length=SOURCE)  # where it came in: the topic without its token, ...
     reason = models.CharField(max_length=40)
     payload = models.BinaryField()  # its first bytes
     size = models.PositiveIntegerField()

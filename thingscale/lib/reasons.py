@@ -20,7 +20,9 @@ class Reason(StrEnum):
     NEW_DEVICE_FOUND = "NEW_DEVICE_FOUND"
     NO_MAPPED_CH = "NO_MAPPED_CH"
     NUL_CHARACTER = "NUL_CHARACTER"
+    SIGN_IN_REFUSED = "SIGN_IN_REFUSED"
     TOO_LARGE = "TOO_LARGE"
+    TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
     UNKNOWN_TOPIC = "UNKNOWN_TOPIC"
     UNSTORABLE = "UNSTORABLE"  # PostgreSQL refused the value
 
@@ -39,7 +41,10 @@ NOT_AUTHORIZED, TOPIC_NAME, QUOTA, FORMAT = 0x87, 0x90, 0x97, 0x99  # MQTT 5, ta
 
 ANSWERS: dict[Reason, Answer] = {
     Reason.AUTH_REQUIRED: Answer(
-        401, NOT_AUTHORIZED, "Its token was wrong or old: give the device the current device token."
+        401,
+        NOT_AUTHORIZED,
+        "The token in it was missing, wrong or old: a topic begins with the current device token, as in"
+        " TOKEN/json/DEVICE; HTTP has it in X-DEVICETOKEN.",
     ),
     Reason.BAD_JSON_FORMAT: Answer(
         400,
@@ -79,11 +84,24 @@ ANSWERS: dict[Reason, Answer] = {
         " and send UTF-8.",
         code="BAD_JSON_FORMAT",
     ),
+    Reason.SIGN_IN_REFUSED: Answer(
+        401,
+        NOT_AUTHORIZED,
+        "An MQTT client could not sign in: its user name has to be the user id, its password the current"
+        " device token. One such attempt a client and ten an hour are listed.",
+        code="AUTH_REQUIRED",
+    ),
     Reason.TOO_LARGE: Answer(
         413,
         FORMAT,
         "It was larger than 64 KiB (a state: 16 KiB), or than 256 KiB with its numbers written out:"
         " send less at a time.",
+    ),
+    Reason.TOO_MANY_REQUESTS: Answer(
+        429,
+        QUOTA,
+        "The device sent faster than it may, so this was not read: let it wait as long as Retry-After says."
+        " One such message a device and minute is listed.",
     ),
     Reason.UNKNOWN_TOPIC: Answer(
         400,
