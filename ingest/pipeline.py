@@ -122,14 +122,12 @@ def prepare(raw: RawMessage) -> Item:
     if raw.refused:
         return Item(raw, _UNSTORABLE, raw.refused)
     try:
-        if raw.kind is Kind.JSON and is_array(raw.payload):
-            return Item(raw, _UNSTORABLE, None, decode_array(raw.payload, array_limit(raw), raw.received_at))
         # Its own way of making one takes twice as long.
         return tuple.__new__(Item, (raw, decode(raw.kind, raw.payload), None, None, ""))
     except BadValue as error:
+        if raw.kind is Kind.JSON and is_array(raw.payload):  # which is no value
+            return prepare_array(raw, None)
         return Item(raw, _UNSTORABLE, error.reason)
-    except BadArray as error:
-        return Item(raw, _UNSTORABLE, error.reason, detail=error.detail)
     except Exception:  # one payload must not end the process, and come again
         log.exception("A payload of %d bytes could not be read", len(raw.payload))
         return Item(raw, _UNSTORABLE, Reason.UNSTORABLE)
@@ -139,13 +137,16 @@ def array_limit(raw: RawMessage) -> int:
     return MAX_ARRAY if raw.source.startswith("http") else MAX_ARRAY_MQTT
 
 
-def in_zone(item: Item, zone: ZoneInfo) -> Item:
-    """An array with local times."""
-    raw = item.raw
+def prepare_array(raw: RawMessage, zone: ZoneInfo | None) -> Item:
+    """`zone` is that of its user, once it is known."""
     try:
-        return item._replace(array=decode_array(raw.payload, array_limit(raw), raw.received_at, zone))
+        array = decode_array(raw.payload, array_limit(raw), raw.received_at, zone)
+        return Item(raw, _UNSTORABLE, None, array)
     except BadArray as error:
         return Item(raw, _UNSTORABLE, error.reason, detail=error.detail)
+    except Exception:
+        log.exception("An array of %d bytes could not be read", len(raw.payload))
+        return Item(raw, _UNSTORABLE, Reason.UNSTORABLE)
 
 
 def run_all(completions: list[Completion]) -> None:
@@ -341,7 +342,8 @@ class Pipeline(Bounded):
         zones = {user: ZoneInfo(locale) for user, locale in rows.fetchall()}
         read = list(items)
         for place in places:
-            read[place] = in_zone(items[place], zones.get(items[place].raw.user, UTC))
+            raw = items[place].raw
+            read[place] = prepare_array(raw, zones.get(raw.user, UTC))
         return read
 
     def _write_at_once(self, connection: psycopg.Connection, batch: Batch) -> bool:

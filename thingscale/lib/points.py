@@ -15,6 +15,7 @@ from thingscale.lib.reasons import Reason
 MAX_POINTS = 10_000  # a call
 MAX_VALUE = json_rules.MAX_BYTES  # of JSON text
 VALUES = frozenset({str, int, float, bool, dict})
+_TYPES = VALUES | {Number}
 _BETWEEN = b',"\\u0000",'  # a NUL character, as no value has it, between two elements of an array
 
 Index = int | None  # in the array; None: the body is one point
@@ -80,13 +81,14 @@ def _times(texts: list[Any], zone: ZoneInfo, now: int) -> list[int]:
 
 
 def _texts(values: list[Any]) -> list[bytes] | None:
-    """JSON text of each; None if one may be nested too deep, or has what looks like a NUL character. Raises
-    TypeError for a Number."""
-    if not values or not VALUES.issuperset(map(type, values)):
+    """JSON text of each; None if one may break a rule. Raises TypeError for text that is not UTF-8."""
+    if not values or not _TYPES.issuperset(map(type, values)):
         return None
     marked = ["\0"] * (2 * len(values) - 1)
     marked[::2] = values
-    texts = orjson.dumps(marked, None, orjson.OPT_PASSTHROUGH_SUBCLASS)[1:-1].split(_BETWEEN)  # one call
+    texts = orjson.dumps(marked, _as_written, orjson.OPT_PASSTHROUGH_SUBCLASS)[1:-1].split(
+        _BETWEEN
+    )  # one call
     longest = max(map(len, texts))
     if longest > MAX_VALUE or len(texts) > len(values) or json_rules.suspicious(texts, longest):
         return None
@@ -114,11 +116,12 @@ def _bad(index: Index, field: str, rule: str) -> NoReturn:
 
 def _value(value: Any, index: Index) -> bytes:
     """JSON text that jsonb accepts."""
-    if type(value) not in {*VALUES, Number}:
+    if type(value) not in _TYPES:
         _bad(index, "value", "must be a number, a string, true, false or an object")
     try:
         json_rules.check_nesting(value)  # first, since orjson would go too deep
         text = orjson.dumps(value, _as_written, orjson.OPT_PASSTHROUGH_SUBCLASS)
+        text = memoryview(text).tobytes()  # orjson's own keeps the kilobytes that it was written into
         if len(text) > MAX_VALUE:
             raise Refused("TOO_LARGE", f"{_place(index, 'value')}: has more than {MAX_VALUE} bytes.")
         json_rules.check(text, value)
