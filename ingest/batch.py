@@ -107,9 +107,10 @@ class Batch:
     @property
     def exceptions(self) -> list[tuple[RawMessage, Outcome, int]]:
         """What was off the hot path, what became of it, and of how many datapoints it is."""
-        return [(self.items[place].raw, self.outcomes[place], self._points(place)) for place in self._slow]
+        return [(self.items[place].raw, self.outcomes[place], self.points(place)) for place in self._slow]
 
-    def _points(self, place: int) -> int:
+    def points(self, place: int) -> int:
+        """How many datapoints an item is of."""
         array = self.items[place].array
         return len(array.times) if array else 1
 
@@ -134,7 +135,7 @@ class Batch:
 
     def _told(self, place: int, tag: str | None, row: streams.Row | None) -> Told:
         raw, value, _, _, _ = self.items[place]
-        status, reason, _ = self.outcomes[place]
+        status, reason, detail = self.outcomes[place]
         if self.items[place].array:
             value = row.value if row else raw.payload
         return Told(
@@ -146,6 +147,7 @@ class Batch:
             reason.value if reason else None,
             row.channel if row else None,
             raw.payload if status is Status.REJECTED else value,
+            detail,
         )
 
     def _row(self, place: int) -> streams.Row | None:

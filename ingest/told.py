@@ -50,5 +50,5 @@ def _chosen(batch: Batch, places: list[int]) -> list[int]:
 def _counts(batch: Batch, places: list[int]) -> Counter[str]:
     others = [outcome for place in places if (outcome := batch.outcomes[place]) is not STORED]
     counts = Counter(outcome.status.value for outcome in others)
-    counts["stored"] += len(places) - len(others)
+    counts["stored"] += sum(batch.points(place) for place in places if batch.outcomes[place] is STORED)
     return counts

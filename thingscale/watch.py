@@ -43,6 +43,7 @@ class Told(NamedTuple):
     reason: str | None
     channel: int | None  # primary key, of a datapoint
     value: bytes
+    detail: str = ""  # what is wrong with its payload, beyond the reason
 
 
 class Digest:

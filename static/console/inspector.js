@@ -29,7 +29,7 @@ function makeRow(message) {
   put("channel", message.channel);
   put("summary", message.value || "(empty)");
   put("value", message.value);
-  put("more", [message.tag && `Tag ${message.tag}.`, message.kind && `From: ${message.kind}.`, reason].filter(Boolean).join(" "));
+  put("more", [message.tag && `Tag ${message.tag}.`, message.kind && `From: ${message.kind}.`, reason, message.detail].filter(Boolean).join(" "));
   row.querySelector(".badge").classList.add(`badge-${message.status}`);
   row.hidden = !matches(row, asked());
   return row;

@@ -95,7 +95,7 @@ def test_what_was_rejected_in_words(account: Account, signed_in: SignIn) -> None
     reject(account, "d1", "TOO_LARGE", b"\x00\xff\x10", 70_000)
     reject(account, "d2", "UNKNOWN_TOPIC", b"not of this device")
     text = signed_in(account).get(f"/devices/{device.pk}/").text
-    assert "It could not be read: send a JSON object" in text
+    assert "It could not be read: send a whole JSON object" in text
     assert "{&quot;temp&quot;: &lt;b&gt;" in text
     assert "00 ff 10 …" in text
     assert "68.4\xa0KB" in text

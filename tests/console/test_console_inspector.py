@@ -12,7 +12,7 @@ from django.utils import timezone
 from support import Account
 
 from console.reasons import REASONS
-from thingscale.devices.models import HeldMessage
+from thingscale.devices.models import HeldMessage, RejectedMessage
 from thingscale.streams import arrivals
 
 SignIn = Callable[[Account], Client]
@@ -105,3 +105,12 @@ def test_the_newest_datapoints_of_all_channels(account: Account, outsider: Accou
     found = arrivals.stored(account.user, 4)
     assert [(a.channel, a.value[:4]) for a in found] == [(1, "5"), (3, '{"a"'), (1, "3"), (2, "2")]
     assert len(found[1].value) == 200
+
+
+def test_what_is_wrong_with_an_array_is_said(account: Account, signed_in: SignIn) -> None:
+    device = account.device("d1")
+    reject(account, "d1")
+    RejectedMessage.objects.update(detail="[3].at: must be <before> tomorrow.")
+    client = signed_in(account)
+    for page in ("/inspector/", f"/devices/{device.pk}/"):
+        assert "[3].at: must be &lt;before&gt; tomorrow." in client.get(page).text

@@ -103,3 +103,24 @@ def test_held_messages_are_told_once_they_are_stored(pages: Recorder, feed: Feed
     configure_device(device, {"mapped_channel": account.channel(3)})
     assert pages.short == [("stored", None, True, b"1")]
     assert (pages.heard[0].device, pages.heard[0].channel) == ("d1", account.channel(3).pk)
+
+
+def test_of_an_array_the_newest_of_each_tag_is_told_and_all_its_datapoints_are_counted(
+    pages: Recorder, feed: Feed, account: Account
+) -> None:
+    pages.watched = frozenset({account.user.pk})
+    account.device("d1")
+    array = b'[{"value":2,"at":1769834732},{"value":1,"at":1769834731},{"value":3,"tag":"a","at":1769834733}]'
+    feed(message(account, array), message(account, b"[{}]"), message(account, array, "new"))
+    assert pages.short == [
+        ("stored", None, True, b"2"),
+        ("stored", None, True, b"3"),
+        ("rejected", "BAD_JSON_FORMAT", False, b"[{}]"),
+        ("held", "NEW_DEVICE_FOUND", False, array),
+    ]
+    assert [(told.tag, told.at) for told in pages.heard[:2]] == [
+        (None, 1_769_834_732_000_000),
+        ("a", 1_769_834_733_000_000),
+    ]
+    assert pages.heard[2].detail.startswith("[0].value: is missing")
+    assert pages.counts == {"stored": 3, "held": 1, "rejected": 1}

@@ -37,6 +37,7 @@ def test_an_update_has_counts_names_and_messages() -> None:
                 "reason": None,
                 "channel": 7,
                 "value": '{"t": 23.40}',
+                "detail": "",
             },
             {
                 "at": "1970-01-01T00:00:02.000Z",
@@ -47,6 +48,7 @@ def test_an_update_has_counts_names_and_messages() -> None:
                 "reason": "BAD_JSON_FORMAT",
                 "channel": None,
                 "value": "oops",
+                "detail": "",
             },
         ],
         "dropped": 0,

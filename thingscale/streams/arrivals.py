@@ -27,6 +27,7 @@ class Arrival(NamedTuple):
     channel: int | None = None  # number, of a datapoint
     kind: str = ""
     reason: str | None = None
+    detail: str = ""  # beyond the reason
 
 
 def newest(user: User, limit: int) -> list[Arrival]:
@@ -65,6 +66,7 @@ def rejected(user: User, limit: int) -> list[Arrival]:
             bytes(row.payload).decode(errors="replace")[:PREVIEW],
             kind=row.source,
             reason=row.reason,
+            detail=row.detail,
         )
         for row in RejectedMessage.objects.for_user(user).order_by("-pk")[:limit]
     ]
