@@ -27,7 +27,10 @@ OPTIONS = (
     "WITHTAG",
     "DEVICEID",
     "WITHDEVICE",
+    "SPREADSHEET",
+    "SEP",
 )
+SEPARATORS = {",": ",", ";": ";", "comma": ",", "semicolon": ";", "tab": "\t"}
 
 
 def check_write(request: Request, known: Collection[str]) -> None:
@@ -87,6 +90,10 @@ def whole(request: Request, name: str, default: int, low: int, high: int) -> int
 
 def tag(request: Request) -> str | None:
     return _name(request, "TAGNAME")
+
+
+def device_id(request: Request) -> str | None:
+    return _name(request, "DEVICEID")
 
 
 def _name(request: Request, name: str) -> str | None:

@@ -11,6 +11,7 @@ from rest_framework.request import Request
 
 from api import options
 from api.viewsets import ChannelAccess, stream_time
+from thingscale.devices.models import Device
 from thingscale.lib.clock import parse_end, parse_start
 from thingscale.lib.errors import Refused
 from thingscale.streams import export, queries
@@ -71,6 +72,11 @@ class StreamReader(ChannelAccess):
         if name := options.tag(self.request):
             tag = Tag.objects.filter(channel=channel, name=name).first()
             selection = selection._replace(tag=tag.pk) if tag else selection._replace(start="infinity")
+        if device_id := options.device_id(self.request):
+            device = Device.objects.for_user(self.user).filter(device_id=device_id).first()
+            selection = (
+                selection._replace(device=device.pk) if device else selection._replace(start="infinity")
+            )
         return selection, last
 
     def _within_range(self, selection: Selection) -> Selection:

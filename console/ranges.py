@@ -82,6 +82,10 @@ def read(parameters: QueryDict, zone: ZoneInfo, first: datetime | None, newest: 
     if (name := parameters.get("range", "")) in PRESETS:
         return ending_now(name)
     usual = ending_now(DEFAULT)
+    if name:
+        return usual._replace(
+            errors={"range": f"There is no such range: choose one of {', '.join(PRESETS)}."}
+        )
     if first is not None and first > usual.start:
         return next(each for each in map(ending_now, PRESETS) if first >= each.start)
     if newest is None or newest >= usual.start:

@@ -22,8 +22,9 @@ from thingscale.lib.errors import Refused
 from thingscale.lib.points import Points
 from thingscale.streams import actions, export, intervals, queries
 from thingscale.streams.exactly_once import keys
-from thingscale.streams.export import CSV, LINES
+from thingscale.streams.export import CSV, LINES, TYPES
 from thingscale.streams.queries import Selection
+from thingscale.streams.tables import Dialect
 
 JSON = "application/json"
 MAX_KEY = 255  # characters of an Idempotency-Key
@@ -49,12 +50,12 @@ class StreamViewSet(StreamReader):
         return Response({"stored": stored}, 201)
 
     def rows(self, head: Head, selection: Selection, limit: int | None = None) -> HttpResponseBase:
-        media_type = self.request._request.get_preferred_type([JSON, LINES, CSV]) or JSON
-        parts = _written(media_type, head, selection, limit)
+        media_type = preferred(self.request.headers.get("Accept", ""), [JSON, LINES, CSV])
+        parts = self._written(media_type, head, selection, limit)
         if limit is not None and limit <= queries.PAGE:
-            answer = whole_if_small(parts, media_type)
+            answer = whole_if_small(parts, TYPES.get(media_type, JSON))
         else:
-            answer = StreamingHttpResponse(parts, content_type=media_type)
+            answer = StreamingHttpResponse(parts, content_type=TYPES.get(media_type, JSON))
         if media_type == CSV:
             answer["Content-Disposition"] = f'attachment; filename="channel-{head["channel"]}.csv"'
         return answer
@@ -71,6 +72,20 @@ class StreamViewSet(StreamReader):
         ]
         return json({**head, "aggr_type": function, "interval": interval, "result": result})
 
+    def _written(
+        self, media_type: str, head: Head, selection: Selection, limit: int | None
+    ) -> Iterator[bytes]:
+        """The document in parts; the first datapoints are already read."""
+        with_device = options.flag(self.request, "WITHDEVICE")
+        marked = options.flag(self.request, "SPREADSHEET")
+        separator = options.SEPARATORS[options.choice(self.request, "SEP", options.SEPARATORS, "comma")]
+        if media_type == LINES:
+            return export.lines(selection, limit)
+        if media_type == CSV:
+            return export.csv(selection, limit, Dialect(separator, marked))
+        form = queries.V2_WITH_DEVICE if with_device else queries.V2
+        return in_array(head, export.read(selection, limit, form))
+
     def _idempotency_key(self) -> str | None:
         key = self.request.headers.get("Idempotency-Key", "")
         if len(key) > MAX_KEY:
@@ -86,10 +101,21 @@ def _fingerprint(body: Any, sent: Points) -> UUID:
     return keys.fingerprint(times, orjson.dumps(sent.tags), *sent.values)
 
 
-def _written(media_type: str, head: Head, selection: Selection, limit: int | None) -> Iterator[bytes]:
-    """The document in parts; the first datapoints are already read."""
-    if media_type == LINES:
-        return export.lines(selection, limit)
-    if media_type == CSV:
-        return export.csv(selection, limit)
-    return in_array(head, export.read(selection, limit, queries.V2))
+def preferred(accept: str, offered: list[str]) -> str:
+    """Which of the offered media types an Accept header wants most; the first where it wants none of them.
+    Parameters such as a charset don't matter. Between equals, the order of the header decides."""
+    wanted: dict[str, tuple[float, int]] = {}
+    for place, part in enumerate(accept.lower().split(",")):
+        media_range, *parameters = (piece.strip() for piece in part.split(";"))
+        quality = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+        try:
+            wanted.setdefault(media_range, (float(quality), -place))
+        except ValueError:
+            continue
+    best, choice = (0.0, 0), offered[0]
+    for media_type in offered:
+        ranges = (media_type, media_type.split("/")[0] + "/*", "*/*")
+        found = next((wanted[each] for each in ranges if each in wanted), (0.0, 0))
+        if found[0] > 0 and (best[0] == 0 or found > best):
+            best, choice = found, media_type
+    return choice

@@ -100,15 +100,23 @@ def download(request: UserRequest, number: int, form: str) -> HttpResponseBase:
     shown = _range(request, channel)
     selection = _selection(request, channel, shown)
     media_type, written = FILES[form]
+    if shown.errors:  # another range than the one asked for would be taken for it
+        return _refused(request, channel, "No such range", next(iter(shown.errors.values())))
     try:
         export.check_size(selection, channel.datapoints or 0)
         parts = written(selection)
     except Refused as refused:
-        context = {"section": "streams", "channel": channel, "detail": refused.detail}
-        return render(request, "console/stream/refused.html", context, status=400)
-    answer = StreamingHttpResponse(parts, content_type=media_type)
+        return _refused(request, channel, "Too much for one file", refused.detail)
+    answer = StreamingHttpResponse(parts, content_type=export.TYPES[media_type])
     answer["Content-Disposition"] = f'attachment; filename="channel-{number}.{form}"'
     return answer
+
+
+def _refused(request: UserRequest, channel: Any, title: str, detail: str) -> HttpResponse:
+    if not request.accepts("text/html"):
+        return JsonResponse({"error": "BAD_PARAMETER", "detail": detail}, status=400)
+    context = {"section": "streams", "channel": channel, "title": title, "detail": detail}
+    return render(request, "console/stream/refused.html", context, status=400)
 
 
 def _channel(request: UserRequest, number: int) -> Any:

@@ -163,7 +163,7 @@ def test_files_hold_the_range(account: Account, signed_in: SignIn) -> None:
     client = signed_in(account)
     csv = client.get("/streams/7/data.csv?range=1h")
     assert csv.headers["Content-Disposition"] == 'attachment; filename="channel-7.csv"'
-    assert [line.split(",")[4] for line in csv.getvalue().decode().split("\r\n")[:-1]] == ["n", "0", "1", "2"]
+    assert [line.split(",")[5] for line in csv.getvalue().decode().split("\r\n")[:-1]] == ["n", "0", "1", "2"]
     lines = client.get("/streams/7/data.ndjson?range=1h").getvalue().decode().splitlines()
     assert len(lines) == 3
 
@@ -236,3 +236,17 @@ def test_c1_a_chart_that_has_not_changed_is_not_made_again(account: Account, sig
     changed = client.get(path, headers={"If-None-Match": version})
     assert changed.status_code == 200
     assert changed.headers["ETag"] != version
+
+
+@pytest.mark.parametrize(
+    "query", ["start=junk", "end=2026-13-01", "range=junk", "start=2026-01-02&end=2026-01-01"]
+)
+def test_r6_a_file_of_another_range_is_not_handed_out(
+    account: Account, signed_in: SignIn, query: str
+) -> None:
+    account.channel(7)
+    for form in ("csv", "ndjson"):
+        answer = signed_in(account).get(f"/streams/7/data.{form}?{query}", headers={"Accept": "text/html"})
+        assert (answer.status_code, "No such range" in answer.text) == (400, True)
+        answer = signed_in(account).get(f"/streams/7/data.{form}?{query}", headers={"Accept": "text/csv"})
+        assert (answer.status_code, answer.json()["error"]) == (400, "BAD_PARAMETER")

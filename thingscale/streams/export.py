@@ -11,8 +11,12 @@ from django.conf import settings
 from thingscale.lib.errors import Refused
 from thingscale.streams import queries, tables
 from thingscale.streams.queries import Selection
+from thingscale.streams.tables import Dialect
 
 LINES, CSV = "application/x-ndjson", "text/csv"
+TYPES = {LINES: LINES, CSV: "text/csv; charset=utf-8; header=present"}
+FOR_SPREADSHEETS = Dialect(marked=True)
+_BYTE_ORDER_MARK = "\ufeff"  # without it, spreadsheets take UTF-8 for something else
 
 
 def check_size(selection: Selection, stored: int) -> None:
@@ -27,10 +31,13 @@ def lines(selection: Selection, limit: int | None = None) -> Iterator[bytes]:
     return _in_lines(read(selection, limit, queries.V2_LINES), "\n")
 
 
-def csv(selection: Selection, limit: int | None = None) -> Iterator[bytes]:
+def csv(
+    selection: Selection, limit: int | None = None, dialect: Dialect = FOR_SPREADSHEETS
+) -> Iterator[bytes]:
     paths = tables.columns(selection)
-    rows = read(selection, limit, tables.form(paths))
-    return _in_lines(chain([tables.line(tables.names(paths))], rows), "\r\n")
+    rows = read(selection, limit, tables.form(paths, dialect))
+    first = tables.line(tables.names(paths), dialect)
+    return _in_lines(chain([_BYTE_ORDER_MARK + first if dialect.marked else first], rows), "\r\n")
 
 
 def read(selection: Selection, limit: int | None, form: queries.Form) -> Iterator[str]:

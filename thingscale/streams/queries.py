@@ -60,11 +60,13 @@ class Form(NamedTuple):
     row: str
     value: str = "value"
     joint: str = ","  # between rows
+    device: str = "NULL::bigint"  # or the column, for rows that show which device a datapoint is of
     parameters: Mapping[str, Any] = {}
 
 
 V2 = Form(template("row_v2.sql").substitute())
-V2_LINES = V2._replace(joint="\n")
+V2_WITH_DEVICE = Form(template("row_v2_device.sql").substitute(), device="device")
+V2_LINES = V2_WITH_DEVICE._replace(joint="\n")
 V1 = Form(template("row_v1.sql").substitute(), template("value_v1.sql").substitute())
 
 
@@ -83,11 +85,18 @@ class Selection(NamedTuple):
     start: datetime | str = "-infinity"  # inclusive, as is the end
     end: datetime | str = "infinity"
     tag: int | None = None  # primary key
+    device: int | None = None  # primary key
     newest_first: bool = False
 
     @property
     def parameters(self) -> dict[str, Any]:
-        return {"channel": self.channel, "start": self.start, "end": self.end, "tag": self.tag}
+        return {
+            "channel": self.channel,
+            "start": self.start,
+            "end": self.end,
+            "tag": self.tag,
+            "device": self.device,
+        }
 
 
 def pages(
@@ -95,7 +104,7 @@ def pages(
 ) -> Iterator[str]:
     """The rows as texts, joined as the form says; nothing for a selection without rows."""
     order, beyond = ("DESC", "<") if selection.newest_first else ("ASC", ">")
-    sql = _PAGE.substitute(order=order, beyond=beyond, row=form.row, value=form.value)
+    sql = _PAGE.substitute(order=order, beyond=beyond, row=form.row, value=form.value, device=form.device)
     parameters = {**selection.parameters, **form.parameters, "joint": form.joint}
     key = after or (LAST if selection.newest_first else FIRST)
     most, large = PAGE, LARGE

@@ -169,7 +169,14 @@ def _read(channel: int, begin: datetime, end: datetime, until: datetime) -> Iter
 
 
 def _read_piece(channel: int, begin: datetime, until: datetime) -> list[Found]:
-    piece = {"channel": channel, "tag": None, "start": begin, "end": until - MICROSECOND, "paths": MAX_PATHS}
+    piece = {
+        "channel": channel,
+        "tag": None,
+        "device": None,
+        "start": begin,
+        "end": until - MICROSECOND,
+        "paths": MAX_PATHS,
+    }
     with connection.cursor() as cursor:
         cursor.execute(_ROLL_UP, piece)
         return [Found(*row) for row in cursor.fetchall()]

@@ -1,14 +1,14 @@
 -- One page of a channel's datapoints, each as text, with the key of the last one. Times are text in the
 -- session's time zone. Filled in: `value`, an expression over the value of a datapoint; `row`, which makes a
--- text of _id, tag, value and shown_at; `order`, ASC or DESC; `beyond`, > or <.
+-- text of _id, tag, device_id, value and shown_at; `device`, the column or NULL where no row shows it; `order`, ASC or DESC; `beyond`, > or <.
 -- A page ends with its row limit, or with so many large values: written out one may have megabytes, and how many
 -- can't be told without doing it. What PostgreSQL has compressed or stored apart has more than 2 kB.
 WITH page AS (
-    SELECT at, id, tag, value AS stored,
+    SELECT at, id, tag, device, value AS stored,
         count(*) FILTER (WHERE pg_column_compression(value) IS NOT NULL OR pg_column_size(value) > 2000)
             OVER (ORDER BY at $order, id $order ROWS UNBOUNDED PRECEDING) AS large
     FROM (
-        SELECT at, id, tag, value
+        SELECT at, id, tag, $device AS device, value
         FROM datapoint
         WHERE $selected
             AND (at, id) $beyond (%(after_at)s::timestamptz, %(after_id)s::bigint)
@@ -22,8 +22,9 @@ WITH page AS (
         $value AS value,
         lpad(to_hex(floor(date_part('epoch', at))::bigint), 8, '0') || lpad(to_hex(id), 16, '0') AS _id,
         (SELECT name FROM streams_tag WHERE id = page.tag) AS tag,
+        (SELECT device_id FROM devices_device WHERE id = page.device) AS device_id,
         to_char(at, 'YYYY-MM-DD"T"HH24:MI:SSTZHTZM') AS shown_at
-    FROM (SELECT at, id, tag, stored AS value FROM page WHERE large <= %(large)s) AS page
+    FROM (SELECT at, id, tag, device, stored AS value FROM page WHERE large <= %(large)s) AS page
 )
 SELECT
     count(*),
