@@ -1,6 +1,7 @@
 // The page of a device: its messages as they land, and the token in the commands. Without it: reload.
 
 const ROWS = 50;
+const FLASH_MOST = 3; // of one update: each animation costs the browser, and more can't be followed by eye
 const list = document.getElementById("messages");
 const id = list.dataset.device;
 const clock = new Intl.DateTimeFormat("sv-SE", { // which writes 2026-01-31 13:45:30
@@ -46,7 +47,9 @@ document.addEventListener("live:update", ({ detail }) => {
   list.querySelector("table").hidden = false;
   list.querySelector(".empty")?.remove();
   const body = list.querySelector("tbody");
-  for (const message of messages) body.prepend(row(message));
+  const made = messages.slice(-ROWS).map(row);
+  if (made.length > FLASH_MOST) for (const each of made) each.firstElementChild.classList.remove("flash");
+  body.prepend(...made.reverse());
   while (body.rows.length > ROWS) body.lastElementChild.remove();
 });
 

@@ -1,6 +1,8 @@
 // The list of devices: last seen as it happens, and "select all". Without it the list works by reloading.
 
-const heard = (row) => {
+const FLASH_MOST = 3; // of one update: each animation costs the browser, and more can't be followed by eye
+
+const heard = (row, flash) => {
   const seen = row.querySelector("[data-seen]");
   const time = document.createElement("time");
   time.dateTime = new Date().toISOString();
@@ -9,15 +11,15 @@ const heard = (row) => {
   time.textContent = "just now";
   seen.replaceChildren(time);
   seen.classList.remove("flash");
+  if (!flash) return;
   void seen.offsetWidth; // so that the next line starts it anew
   seen.classList.add("flash");
 };
 
 document.addEventListener("live:update", ({ detail }) => {
   const devices = new Set(detail.devices);
-  for (const row of document.querySelectorAll("[data-device]")) {
-    if (devices.has(row.dataset.device)) heard(row);
-  }
+  const rows = [...document.querySelectorAll("[data-device]")].filter((row) => devices.has(row.dataset.device));
+  for (const row of rows) heard(row, rows.length <= FLASH_MOST);
 });
 
 const boxes = () => [...document.querySelectorAll("input[name=pk]")];

@@ -1,6 +1,7 @@
 // The live tail of the Inspector: rows on top of those that the page came with, at most MOST of them.
 
 const MOST = 500;
+const FLASH_MOST = 3; // of one update: more at once can't be followed by eye, and cost the browser all its time
 
 const find = (name) => document.querySelector(`[data-inspector-${name}]`);
 const rows = find("rows");
@@ -22,7 +23,6 @@ function makeRow(message) {
   const put = (cell, text) => { row.querySelector(`[data-cell="${cell}"]`).textContent = text ?? ""; };
   const reason = reasons[message.reason] ?? message.reason;
   row.dataset.status = message.status;
-  row.className = "flash";
   put("time", clock.format(Date.parse(message.at)));
   put("status", message.status);
   put("device", message.device);
@@ -47,6 +47,7 @@ function makeGap() {
 }
 
 function show(made) {
+  if (made.length <= FLASH_MOST) for (const row of made) row.classList.add("flash");
   rows.prepend(...made.reverse());
   while (rows.children.length > MOST) rows.lastElementChild.remove();
   tidy();
