@@ -24,6 +24,7 @@ urlpatterns = [
     path("signin/", account.SignIn.as_view(), name="signin"),
     path("signin/code/", account.code, name="signin-code"),
     path("signup/", account.signup, name="signup"),
+    path("signup/<str:link>/", account.signup_confirm, name="signup-confirm"),
     path("reset/", account.reset, name="reset"),
     path("reset/<uidb64>/<token>/", account.ResetConfirm.as_view(), name="reset-confirm"),
     path("signout/", LogoutView.as_view(), name="signout"),
@@ -56,6 +57,7 @@ urlpatterns = [
     # account
     path("profile/", profile.profile, name="profile"),
     path("profile/email/", profile.email, name="profile-email"),
+    path("profile/email/<str:link>/", profile.confirm_email, name="profile-email-confirm"),
     path("profile/password/", security.password, name="profile-password"),
     path("profile/close/", profile.close, name="profile-close"),
     path("profile/tokens/<slug:kind>/rotate/", profile.rotate, name="token-rotate"),

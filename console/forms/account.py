@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from console import known_browser, origin
 from thingscale.accounts.actions import change_password, check_new_password, take_code
-from thingscale.accounts.models import User
+from thingscale.accounts.models import User, validate_email_domain
 from thingscale.accounts.passwords import normalised
 from thingscale.lib.errors import Refused
 from thingscale.streams.zones import zones
@@ -109,6 +109,22 @@ class SignUpForm(forms.Form):
         super().__init__(*args, **kwargs)
         if not self.is_bound:
             self.fields["locale"].widget.attrs["data-browser-zone"] = True
+
+
+class FirstEmailForm(forms.Form):
+    """Of a sign-up that goes on by mail."""
+
+    email = forms.EmailField(
+        label="E-mail",
+        max_length=254,
+        validators=[validate_email_domain],
+        widget=forms.EmailInput(attrs={"autofocus": True, "autocomplete": "username"}),
+        help_text="We mail you a link to go on with.",
+    )
+
+
+class FirstPasswordForm(SignUpForm):
+    email: Any = None
 
 
 class CodeForm(forms.Form):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from celery import Task
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
@@ -19,6 +20,8 @@ from console import known_browser, signing_in, throttle
 from console.context import THEMES
 from console.forms.account import (
     CodeForm,
+    FirstEmailForm,
+    FirstPasswordForm,
     NewPasswordForm,
     ResetForm,
     SignInForm,
@@ -28,9 +31,8 @@ from console.forms.account import (
     tell,
 )
 from console.request import own_path
-from thingscale.accounts import actions, second_factor
+from thingscale.accounts import actions, links, second_factor, tasks
 from thingscale.accounts.models import User
-from thingscale.accounts.tasks import ask_for_reset
 
 A_YEAR = 365 * 24 * 3600
 AN_HOUR = 3600
@@ -88,16 +90,61 @@ def signup(request: HttpRequest) -> HttpResponse:
     limit = throttle.from_here(request, "sign-up", tries=20, seconds=AN_HOUR)
     if request.POST and (seconds := throttle.wait(request, limit)):
         return throttle.refuse(request, seconds)
+    if settings.SIGNUP_VERIFY:
+        return _mail_sign_up(request)
     form = SignUpForm(request.POST or None, initial={"locale": "UTC"})
-    if form.is_valid():
-        try:
-            user = actions.create_account(**form.cleaned_data)
-        except ValidationError as error:
-            tell(form, error, "email")
-        else:
-            signing_in.sign_in(request, user)
-            return known_browser.remember(redirect("home"), user)
+    if form.is_valid() and (user := _created(form, form.cleaned_data)):
+        signing_in.sign_in(request, user)
+        return known_browser.remember(redirect("home"), user)
     return render(request, "console/account/signup.html", {"form": form})
+
+
+def _mail_sign_up(request: HttpRequest) -> HttpResponse:
+    """Answers the same whether or not there is an account."""
+    form = FirstEmailForm(request.POST or None)
+    if form.is_valid():
+        email = form.cleaned_data["email"]
+        limit = throttle.Limit("sign-up of an e-mail", known_browser.key(email), 5, AN_HOUR)
+        if seconds := throttle.wait(request, limit):
+            return throttle.refuse(request, seconds)
+        if error := mail_link(request, tasks.send_sign_up_link, email):
+            form.add_error(None, error)
+        else:
+            return render(request, "console/account/signup_sent.html", {"email": email})
+    return render(request, "console/account/signup.html", {"form": form})
+
+
+@login_not_required
+@never_cache
+@sensitive_post_parameters("password")
+def signup_confirm(request: HttpRequest, link: str) -> HttpResponse:
+    """Where the mailed link leads: the e-mail is known to be theirs."""
+    email = links.read_sign_up(link)
+    if email is None or not settings.SIGNUP:
+        messages.info(request, "This link has ended or is not complete: ask for another one.")
+        return redirect("signup")
+    form = FirstPasswordForm(request.POST or None, initial={"locale": "UTC"})
+    if form.is_valid() and (user := _created(form, form.cleaned_data | {"email": email})):
+        signing_in.sign_in(request, user)
+        return known_browser.remember(redirect("home"), user)
+    return render(request, "console/account/signup.html", {"form": form, "email": email})
+
+
+def _created(form: Any, fields: dict[str, Any]) -> User | None:
+    try:
+        return actions.create_account(**fields)
+    except ValidationError as error:
+        tell(form, error, "email" if "email" in form.fields else "password")
+        return None
+
+
+def mail_link(request: HttpRequest, task: Task[Any, Any], *arguments: object) -> str:
+    """Has the link mailed; else what keeps it from being."""
+    if not (base := _base(request)):
+        return "Links can't be mailed yet: the operator has to set THINGSCALE_PUBLIC_URL."
+    if not tasks.ask(task, *arguments, base):
+        return "Mails can't be sent just now. Try again in some minutes."
+    return ""
 
 
 @login_not_required
@@ -112,10 +159,8 @@ def reset(request: HttpRequest) -> HttpResponse:
         )
         if seconds := throttle.wait(request, *limits):
             return throttle.refuse(request, seconds)
-        if not (base := _base(request)):
-            form.add_error(None, "Links can't be mailed yet: the operator has to set THINGSCALE_PUBLIC_URL.")
-        elif not ask_for_reset(email, base):
-            form.add_error(None, "Mails can't be sent just now. Try again in some minutes.")
+        if error := mail_link(request, tasks.send_reset, email):
+            form.add_error(None, error)
         else:
             return render(request, "console/account/reset_sent.html", {"email": email})
     return render(request, "console/account/reset.html", {"form": form})

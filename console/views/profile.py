@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
 from django.core.exceptions import ValidationError
@@ -11,11 +12,12 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 
-from console import throttle
+from console import known_browser, throttle
 from console.forms.account import tell
 from console.forms.profile import CloseForm, EmailForm, ProfileForm, RotateForm
 from console.request import UserRequest
-from thingscale.accounts import actions, second_factor
+from console.views.account import mail_link
+from thingscale.accounts import actions, links, notices, second_factor, tasks
 from thingscale.accounts.models import Session, Token, User
 from thingscale.devices.models import Device
 from thingscale.devices.presence import connected
@@ -23,6 +25,7 @@ from thingscale.streams.models import Channel
 from thingscale.streams.usage import used_storage
 
 SECTION = {"section": "profile"}
+STAYS = "Until you have opened it, you sign in as before."
 NAMES = {"api": "API token", "device": "Device token"}
 WHO_USES = {"api": "REST requests", "device": "HTTP and MQTT messages of devices"}
 
@@ -69,14 +72,51 @@ def _limits(user: User) -> dict[str, Any]:
 def email(request: UserRequest) -> HttpResponse:
     form = EmailForm(request.POST or None, user=request.user, initial={"email": request.user.email})
     if form.is_valid():
+        user, new = User.objects.get(pk=request.user.pk), form.cleaned_data["email"]
         try:
-            actions.change_email(User.objects.get(pk=request.user.pk), form.cleaned_data["email"])
+            if not settings.EMAIL_HOST:
+                return _changed_email(request, user, new)
+            actions.check_email(User.objects.get(pk=user.pk), new)
         except ValidationError as error:
             tell(form, error, "email")
         else:
-            messages.success(request, f"You sign in with {form.cleaned_data['email']} from now on.")
-            return redirect("profile")
-    return render(request, "console/profile/email.html", SECTION | {"form": form})
+            if problem := mail_link(request, tasks.send_email_link, user.pk, new):
+                form.add_error(None, problem)
+            else:
+                notices.tell(user, notices.Notice.EMAIL_ASKED)
+                messages.success(request, f"A link is on its way to {new}: it changes your e-mail. {STAYS}")
+                return redirect("profile")
+    return render(
+        request, "console/profile/email.html", SECTION | {"form": form, "mail": settings.EMAIL_HOST}
+    )
+
+
+@never_cache
+def confirm_email(request: UserRequest, link: str) -> HttpResponse:
+    """Where the mailed link leads. A question first: programs that look at mails open links."""
+    user = User.objects.get(pk=request.user.pk)
+    new = links.read_email_change(link, user)
+    if new is None:
+        messages.info(request, "This link has ended, or is of another account: ask for another one.")
+        return redirect("profile-email")
+    if request.method == "POST":
+        try:
+            return _changed_email(request, user, new)
+        except ValidationError as error:
+            messages.error(request, " ".join(error.messages))
+            return redirect("profile-email")
+    texts = {
+        "title": "Change e-mail",
+        "question": f"You sign in with {new} from now on, and no longer with {user.email}.",
+        "action": "Change e-mail",
+    }
+    return render(request, "console/confirm.html", SECTION | texts | {"back": reverse("profile")})
+
+
+def _changed_email(request: UserRequest, user: User, email: str) -> HttpResponse:
+    actions.change_email(user, email)
+    messages.success(request, f"You sign in with {email} from now on.")
+    return known_browser.remember(redirect("profile"), user)
 
 
 def rotate(request: UserRequest, kind: str) -> HttpResponse:

@@ -24,6 +24,7 @@ from thingscale.accounts.models import (
     User,
     WrongCode,
 )
+from thingscale.accounts.notices import Notice, tell
 from thingscale.accounts.passwords import normalised
 from thingscale.lib import tokens
 from thingscale.lib.errors import Refused
@@ -66,9 +67,16 @@ def change_email(user: User, email: str) -> None:
     """Of the sign-in. Raises ValidationError for a taken or malformed one."""
     if User.objects.select_for_update().get(pk=user.pk).closed_at:
         raise ValidationError("This account is closed.")
+    old = user.email
+    check_email(user, email)
+    user.save(update_fields=["email"])
+    tell(user, Notice.EMAIL_CHANGED, old)
+
+
+def check_email(user: User, email: str) -> None:
+    """Raises ValidationError, as for a change."""
     user.email = User.objects.normalize_email(email)
     user.full_clean()
-    user.save(update_fields=["email"])
 
 
 @transaction.atomic
@@ -80,6 +88,8 @@ def change_account(user: User, changes: dict[str, Any]) -> None:
         rest |= {"is_staff": staff, "is_superuser": staff}
     if "email" in rest:
         rest["email"] = User.objects.normalize_email(rest["email"])
+        if old := User.objects.filter(pk=user.pk).exclude(email=rest["email"]).first():
+            tell(old, Notice.EMAIL_CHANGED)
     if rest:
         update_account(user, rest)
     if active is not None:
@@ -93,6 +103,7 @@ def change_password(user: User, password: str, keep: str | None = None) -> None:
     user.set_password(password)
     user.save(update_fields=["password"])
     end_sessions(user, keep)
+    tell(user, Notice.PASSWORD_CHANGED)
 
 
 def end_sessions(user: User, keep: str | None = None) -> int:
@@ -121,6 +132,7 @@ def close_account(user: User) -> None:
     User.objects.select_for_update().get(pk=user.pk)  # so that no token is being made meanwhile
     Token.objects.filter(user=user).delete()
     _forget_second_factor(user)
+    tell(user, Notice.CLOSED)
     user.email = f"closed-{secrets.token_hex(16)}@{CLOSED_DOMAIN}"  # nobody can have taken it
     user.email1 = user.email2 = user.organization = user.user_alias = ""
     user.is_staff = user.is_superuser = False
@@ -151,6 +163,7 @@ def rotate_token(user: User, kind: str, overlap: timedelta | None = None) -> Tok
         raise Refused("ACCOUNT_CLOSED", "This account is closed.")
     Token.objects.filter(user=user, kind=kind, expires_at=None).update(expires_at=timezone.now() + overlap)
     token = _add_token(user, kind)
+    tell(user, Notice.API_TOKEN_ROTATED if kind == Token.Kind.API else Notice.DEVICE_TOKEN_ROTATED)
     invalidation.announce("tokens", user.pk)
     return token
 
@@ -206,12 +219,18 @@ def confirm_second_factor(user: User, code: str) -> list[str]:
             raise Refused("WRONG_CODE", WRONG_CODE)
         Authenticator.objects.filter(user=user, confirmed=True).delete()
         waiting.update(confirmed=True)
-        return make_recovery_codes(user)
+        tell(user, Notice.TWO_FACTOR_ON)
+        return _make_recovery_codes(user)
 
 
 @transaction.atomic
 def make_recovery_codes(user: User) -> list[str]:
     """In place of those there were. Only hashes are kept."""
+    tell(user, Notice.RECOVERY_CODES)
+    return _make_recovery_codes(user)
+
+
+def _make_recovery_codes(user: User) -> list[str]:
     StaticDevice.objects.filter(user=user).delete()
     device = StaticDevice.objects.create(user=user, name="recovery codes")
     codes = [b32encode(secrets.token_bytes(10)).decode().lower() for _ in range(RECOVERY_CODES)]
@@ -271,6 +290,8 @@ def _seconds_to_wait(user: User, kind: WrongCode.Kind, network: str, known_brows
 
 @transaction.atomic
 def end_second_factor(user: User) -> None:
+    if Authenticator.objects.filter(user=user, confirmed=True).exists():
+        tell(user, Notice.TWO_FACTOR_OFF)
     _forget_second_factor(user)
 
 

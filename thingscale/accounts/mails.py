@@ -1,5 +1,6 @@
 """Mails to people."""
 
+from django.conf import settings
 from django.contrib.auth.tokens import default_token_generator
 from django.core.mail import send_mail
 from django.template.loader import render_to_string
@@ -7,7 +8,9 @@ from django.urls import reverse
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
+from thingscale.accounts import links
 from thingscale.accounts.models import User
+from thingscale.accounts.notices import Notice
 
 
 def send_reset(email: str, base: str) -> None:
@@ -17,6 +20,29 @@ def send_reset(email: str, base: str) -> None:
         key = [urlsafe_base64_encode(force_bytes(user.pk)), default_token_generator.make_token(user)]
         context = {"user": user, "link": base + reverse("reset-confirm", args=key)}
         send_mail("Your ThingScale password", render_to_string("mail/reset.txt", context), None, [user.email])
+
+
+def send_notice(email: str, user_id: str, notice: Notice) -> None:
+    """Raises OSError."""
+    context = {"user_id": user_id, "what": notice.value, "url": settings.PUBLIC_URL}
+    text = render_to_string("mail/notice.txt", context)
+    send_mail(f"Your ThingScale account {user_id}", text, None, [email])
+
+
+def send_email_link(user_pk: int, email: str, base: str) -> None:
+    """To the new e-mail, which it proves. Raises OSError."""
+    for user in User.objects.filter(pk=user_pk, is_active=True):
+        link = base + reverse("profile-email-confirm", args=[links.email_change(user, email)])
+        text = render_to_string("mail/email.txt", {"user": user, "email": email, "link": link})
+        send_mail("Your new e-mail at ThingScale", text, None, [email])
+
+
+def send_sign_up_link(email: str, base: str) -> None:
+    """Or, to whoever has an account, that there is one. Raises OSError."""
+    known = User.objects.filter(email__iexact=email).exists()
+    path = reverse("reset") if known else reverse("signup-confirm", args=[links.sign_up(email)])
+    text = render_to_string("mail/signup.txt", {"email": email, "known": known, "link": base + path})
+    send_mail("Your ThingScale account", text, None, [email])
 
 
 def send_test(email: str) -> None:

@@ -1,8 +1,12 @@
 """Background work on accounts."""
 
+from typing import Any
+
+from celery import Task
 from kombu.exceptions import OperationalError
 
 from thingscale.accounts import actions, mails
+from thingscale.accounts.notices import Notice
 from thingscale.celery import Upkeep, app
 
 
@@ -16,11 +20,26 @@ def send_reset(email: str, base: str) -> None:
     mails.send_reset(email, base)
 
 
-def ask_for_reset(email: str, base: str) -> bool:
-    """False while the queue is away. Who asks learns nothing of the account: not even from how long it takes,
+@app.task(name="accounts.send_notice", autoretry_for=(OSError,), retry_backoff=15, max_retries=6)
+def send_notice(email: str, user_id: str, notice: str) -> None:
+    mails.send_notice(email, user_id, Notice[notice])
+
+
+@app.task(name="accounts.send_email_link", autoretry_for=(OSError,), retry_backoff=15, max_retries=6)
+def send_email_link(user: int, email: str, base: str) -> None:
+    mails.send_email_link(user, email, base)
+
+
+@app.task(name="accounts.send_sign_up_link", autoretry_for=(OSError,), retry_backoff=15, max_retries=6)
+def send_sign_up_link(email: str, base: str) -> None:
+    mails.send_sign_up_link(email, base)
+
+
+def ask(task: Task[Any, Any], *arguments: object) -> bool:
+    """False while the queue is away. Who asks learns nothing of an account: not even from how long it takes,
     as it would from sending."""
     try:
-        send_reset.apply_async((email, base), retry=False)
+        task.apply_async(arguments, retry=False)
     except (OperationalError, OSError):
         return False
     return True

@@ -1,0 +1,32 @@
+"""Signed texts in links that are mailed: who opens one has read what went to that e-mail."""
+
+from django.core import signing
+
+from thingscale.accounts.models import User
+
+SECONDS = 24 * 3600
+_EMAIL, _SIGN_UP = "thingscale.accounts.email", "thingscale.accounts.sign-up"
+
+
+def email_change(user: User, email: str) -> str:
+    return signing.dumps([user.pk, user.email, email], salt=_EMAIL)
+
+
+def read_email_change(text: str, user: User) -> str | None:
+    """The new e-mail; None if the link is too old, of another account, or of an earlier e-mail of it."""
+    try:
+        pk, old, new = signing.loads(text, salt=_EMAIL, max_age=SECONDS)
+    except (signing.BadSignature, ValueError):
+        return None
+    return str(new) if [pk, old] == [user.pk, user.email] else None
+
+
+def sign_up(email: str) -> str:
+    return signing.dumps(email, salt=_SIGN_UP)
+
+
+def read_sign_up(text: str) -> str | None:
+    try:
+        return str(signing.loads(text, salt=_SIGN_UP, max_age=SECONDS))
+    except (signing.BadSignature, ValueError):
+        return None
