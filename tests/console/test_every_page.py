@@ -73,7 +73,7 @@ NO_PAGE = {
         "two-factor-codes",
         "two-factor-setup",
     ),
-    *("start-enable", "publish-devices"),
+    *("start-enable", "publish-devices", "signup-confirm", "profile-email-confirm"),
 }
 
 
