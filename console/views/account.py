@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from celery import Task
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
@@ -138,7 +137,7 @@ def _created(form: Any, fields: dict[str, Any]) -> User | None:
         return None
 
 
-def mail_link(request: HttpRequest, task: Task[Any, Any], *arguments: object) -> str:
+def mail_link(request: HttpRequest, task: Any, *arguments: object) -> str:
     """Has the link mailed; else what keeps it from being."""
     if not (base := _base(request)):
         return "Links can't be mailed yet: the operator has to set THINGSCALE_PUBLIC_URL."

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from celery import Task
 from kombu.exceptions import OperationalError
 
 from thingscale.accounts import actions, mails
@@ -35,7 +34,7 @@ def send_sign_up_link(email: str, base: str) -> None:
     mails.send_sign_up_link(email, base)
 
 
-def ask(task: Task[Any, Any], *arguments: object) -> bool:
+def ask(task: Any, *arguments: object) -> bool:
     """False while the queue is away. Who asks learns nothing of an account: not even from how long it takes,
     as it would from sending."""
     try:
