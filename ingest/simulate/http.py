@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections import deque
 from typing import NamedTuple
@@ -31,6 +32,7 @@ class HttpSender:
         self._token = token
         self._queue: deque[bytes] = deque()
         self._wakeup = asyncio.Event()
+        self._run = secrets.token_hex(8)
 
     @property
     def waiting(self) -> int:
@@ -56,12 +58,12 @@ class HttpSender:
         """Nothing to be said."""
 
     def _request(self, reading: Reading) -> bytes:
-        """A device has one number for each of its readings, which makes a key that never comes again."""
+        """Its key never comes again: a number for each reading, and a word that no other run has."""
         tag = f"X-TAGNAME: {reading.tag}\r\n" if reading.tag else ""
         head = (
             f"POST {PATHS[reading.kind]} HTTP/1.1\r\nHost: {self._address[0]}\r\n"
             f"X-DEVICETOKEN: {self._token}\r\nX-DEVICEID: {self._device.device_id}\r\n{tag}"
-            f"Idempotency-Key: {self._device.device_id}-{self.tally.sent}\r\n"
+            f"Idempotency-Key: {self._run}-{self.tally.sent}\r\n"
             f"Content-Length: {len(reading.payload)}\r\n\r\n"
         )
         return head.encode() + reading.payload

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
@@ -20,6 +21,7 @@ from thingscale.streams.writer import Row
 SignIn = Callable[[Account], Client]
 
 
+@transaction.atomic
 def send(device: Device, count: int, value: str = '{{"temp": {n}}}', tag: str | None = None) -> None:
     """As ingest stores it."""
     assert device.mapped_channel

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from itertools import pairwise
 from urllib.parse import parse_qs
 
@@ -11,6 +12,7 @@ from ingest.decode import decode
 from ingest.message import Kind
 from ingest.simulate import devices
 from ingest.simulate.devices import HTTP_SENSORS, MQTT_SENSORS, Reading
+from ingest.simulate.http import HttpSender
 from thingscale.lib.json_rules import number_or_text
 
 NOON = 1_800_000_000 // 86_400 * 86_400 + 43_200.0
@@ -85,3 +87,15 @@ def test_old_devices_and_states_are_url_encoded() -> None:
 def test_only_the_flapping_device_goes_away_by_itself() -> None:
     online = [devices.make("d", number, 1, over_http=False).online for number in range(len(MQTT_SENSORS))]
     assert [place for place, count in enumerate(online) if count] == [FLAPPING]
+
+
+def test_d1_another_run_of_the_same_device_has_other_keys() -> None:
+    """It counts its readings from 0 again."""
+    requests: list[bytes] = []
+    for _ in range(2):
+        sender = HttpSender(devices.make("d", 1, 1, over_http=True), ("127.0.0.1", 1), "token")
+        sender.offer()
+        sender.offer()
+        requests += sender._queue
+    keys = re.findall(rb"Idempotency-Key: (\S+)", b"".join(requests))
+    assert len(keys) == len(set(keys)) == 4
