@@ -123,6 +123,70 @@ def test_a_thread_is_free_again(leaves: bool, monkeypatch: pytest.MonkeyPatch) -
     asyncio.run(run())
 
 
+def cut(client: Client) -> bool:
+    return all(message.get("more_body", True) for message in client.sent)
+
+
+class SlowClient(Client):
+    """Takes each part, after a while."""
+
+    async def send(self, message: Any) -> None:
+        await asyncio.sleep(0.02)
+        await super().send(message)
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_b1_an_answer_has_a_minimum_rate_and_an_end(slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that always takes a little in time is not waited for without end, nor is one that reads on."""
+    monkeypatch.setattr(wsgi_threads, "PART", 100)
+    if slow:
+        monkeypatch.setattr(wsgi_threads, "PATIENCE", 0.2)
+        monkeypatch.setattr(wsgi_threads, "MIN_RATE", 1e6)
+    else:
+        monkeypatch.setattr(wsgi_threads, "STREAM_SECONDS", 0.2)
+
+    async def run() -> None:
+        answer = Answer()
+        client = SlowClient(10**9, leaves=False) if slow else Client(10**9, leaves=False)
+        application = threads(wsgi(answer))
+        await ask(application, client)
+        assert len(client.sent) > 3
+        assert cut(client)
+        assert await asyncio.to_thread(answer.closed.wait, 5)
+        assert not application._streams.taken
+
+    asyncio.run(run())
+
+
+def test_b1_slow_readers_use_up_the_places_of_their_own_account_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wsgi_threads, "WAIT_SECONDS", 0.1)
+
+    async def run() -> None:
+        application = WSGIThreads(wsgi(Answer()), lambda credential: int(credential.text), threads=2)
+
+        def request(account: int) -> dict[str, Any]:
+            return SCOPE | {"headers": [(b"x-apitoken", str(account).encode())]}
+
+        slow = [Client(1, leaves=False) for _ in range(4)]
+        tasks = [asyncio.create_task(application(request(1), each.receive, each.send)) for each in slow]
+        async with asyncio.timeout(10):
+            while application._streams.taken["account 1"] < 4:
+                await asyncio.sleep(0.01)
+            refused = Client(100, leaves=False)
+            await application(request(1), refused.receive, refused.send)
+            assert refused.sent[0]["status"] == 429
+            assert (b"retry-after", b"5") in refused.sent[0]["headers"]
+            other = Client(3, leaves=True)
+            await application(request(2), other.receive, other.send)
+            assert other.sent[0]["status"] == 200
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert not application._streams.taken
+
+    asyncio.run(run())
+
+
 def test_a_short_answer_leaves_its_thread_before_it_is_read() -> None:
     async def run() -> None:
         short, slow = Answer(iter([b"short"])), Client(0, leaves=False)
