@@ -22,7 +22,16 @@ import psycopg
 from ingest import told
 from ingest.activity import Activity
 from ingest.batch import Batch, Item
-from ingest.decode import MAX_ARRAY, MAX_ARRAY_MQTT, UTC, BadArray, decode, decode_array, is_array
+from ingest.decode import (
+    LOCAL_TIMES,
+    MAX_ARRAY,
+    MAX_ARRAY_MQTT,
+    UTC,
+    BadArray,
+    decode,
+    decode_array,
+    is_array,
+)
 from ingest.message import FAILED, Kind, Outcome, RawMessage, Reason, Status
 from ingest.metrics import Metrics
 from ingest.router import Router
@@ -46,6 +55,7 @@ POISON = (
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError)  # no connection, no room, too long a wait
 NO_PARTITION = psycopg.errors.CheckViolation
 _UNSTORABLE = b"null"
+SHORTEST = len('{"value":1},')  # element of an array
 LARGE = 512  # bytes of a payload
 UNFOLDED = 4
 _RAW = itemgetter(Item._fields.index("raw"))
@@ -113,9 +123,16 @@ class Submission:
         self.done = done
         self.size = size
         self.points = len(items)  # about as many datapoints
-        for array in filter(None, map(_ARRAY, items)):
-            self.points += len(array.times)
+        if any(map(_ARRAY, items)):
+            self.points = sum(map(_points, items))
         self.cancelled = False
+
+
+def _points(item: Item) -> int:
+    """Of an array that is not read yet, as many as there may be."""
+    if item.array is LOCAL_TIMES:
+        return len(item.raw.payload) // SHORTEST
+    return len(item.array.times) if item.array else 1
 
 
 def prepare(raw: RawMessage) -> Item:

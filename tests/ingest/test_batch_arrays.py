@@ -393,3 +393,20 @@ def test_numbers_as_printf_writes_them_are_read_at_once(account: Account) -> Non
     for number in (b"1e400", b"1e-400", b"9" * 1001):
         body = exact_json.loads(b'[{"value":23.40},{"value":%s}]' % number)
         assert points._ordinary(body, account.user.zone, now_us()) is None
+
+
+@pytest.mark.parametrize("at", ["2026-01-31T13:45:30Z", "2026-01-31 13:45"])
+def test_a_batch_is_bounded_by_its_datapoints(
+    feed: Feed, account: Account, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Arrays that wait together are not written together if that would be too much at a time."""
+    monkeypatch.setattr("ingest.pipeline.MAX_BATCH", 100)
+    account.device("d1")
+    feed(message(account, "0"))
+    before = feed.pipeline.metrics.batches
+    array = text([{"value": n, "at": at} for n in range(60)])
+    with another_transaction("LOCK TABLE streams_journal"):
+        answers = [feed.send(message(account, array)) for _ in range(4)]
+    assert [answer.result(20) for answer in answers] == [[STORED]] * 4
+    assert feed.pipeline.metrics.batches - before >= 4
+    assert len(datapoints(account)) == 241
