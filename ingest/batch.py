@@ -268,7 +268,9 @@ class Batch:
                 values[device.channel, key[1]] = self.items[place].value
         if values:
             for each in streams.stored_by_the_release_before(cursor, values, from_us(self._recent)):
-                self._submissions[stored[each]] = Submission(*stored[each], None, "")
+                key = stored[each]
+                body = self._fingerprint(self.items[asked[key]].raw)
+                self._submissions[key] = Submission(*key, body, "")
 
     def _came_before(self, place: int) -> bool:
         """In an earlier batch or in this one. Answered as it was then; with another body it is refused."""
@@ -276,7 +278,7 @@ class Batch:
         before = self._submissions.get(self._submission_key(place)) if raw.repeated else None
         if before is None:
             return False
-        if before.body is not None and before.body != self._fingerprint(raw):
+        if before.body != self._fingerprint(raw):
             self._reject(place, raw, Reason.IDEMPOTENCY_KEY_REUSED)
         else:
             reason = Reason(before.answer) if before.answer else None

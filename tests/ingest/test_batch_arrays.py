@@ -410,3 +410,16 @@ def test_a_batch_is_bounded_by_its_datapoints(
     assert [answer.result(20) for answer in answers] == [[STORED]] * 4
     assert feed.pipeline.metrics.batches - before >= 4
     assert len(datapoints(account)) == 241
+
+
+def test_what_the_release_before_has_stored_hides_no_other_body_in_the_same_batch(
+    feed: Feed, account: Account
+) -> None:
+    account.device("d1")
+    one, other = (message(account, body, dedupe=-7, repeated=True, **HTTP) for body in ("1", "2"))
+    feed(one)
+    Submitted.objects.all().delete()
+    outcomes = feed(other, one)
+    assert outcomes == [rejected(Reason.IDEMPOTENCY_KEY_REUSED), DUPLICATE]
+    Submitted.objects.all().delete()
+    assert feed(one, other) == [STORED, rejected(Reason.IDEMPOTENCY_KEY_REUSED)]

@@ -37,7 +37,7 @@ def find(raw: psycopg.Connection, *keys: submissions.Key) -> dict[submissions.Ke
 
 def test_it_is_found_by_its_account_and_key(raw: psycopg.Connection) -> None:
     one = Submission(1, -7, ONE, "3")
-    record(raw, Submission(2, 7, None, ""), one)
+    record(raw, Submission(2, 7, OTHER, ""), one)
     assert find(raw, (1, -7), (2, -7), (1, 7)) == {(1, -7): one}
 
 

@@ -27,7 +27,7 @@ Key = tuple[int, int]  # account's primary key, and a key of keys.py
 class Submission(NamedTuple):
     account: int
     key: int
-    body: UUID | None  # keys.fingerprint() of all that was sent; None: not known, and taken for the same
+    body: UUID  # keys.fingerprint() of all that was sent
     answer: str  # in the words of whoever asks
 
 
