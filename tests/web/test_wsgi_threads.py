@@ -170,7 +170,7 @@ def test_b1_slow_readers_use_up_the_places_of_their_own_account_only(monkeypatch
         slow = [Client(1, leaves=False) for _ in range(4)]
         tasks = [asyncio.create_task(application(request(1), each.receive, each.send)) for each in slow]
         async with asyncio.timeout(10):
-            while application._streams.taken["account 1"] < 4:
+            while application._streams.taken["account 1"] < 4:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             refused = Client(100, leaves=False)
             await application(request(1), refused.receive, refused.send)
