@@ -12,6 +12,7 @@ import psycopg
 from ingest import topics
 from ingest.decode import LOCAL_TIMES
 from ingest.message import DUPLICATE, STORED, Kind, Outcome, RawMessage, Reason, Status
+from ingest.quotas import Quotas
 from ingest.router import DeviceKey, Route, Router, TagKey
 from thingscale.devices import writer as devices
 from thingscale.devices.models import RejectedMessage
@@ -23,6 +24,7 @@ from thingscale.streams.exactly_once.submissions import Submission
 from thingscale.streams.exactly_once.window import WINDOW
 from thingscale.watch import Told
 
+_NOTHING: dict[str, Route] = {}  # known of an account
 _new = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
 
@@ -48,20 +50,24 @@ def held_array(array: Points, tag: str | None) -> str:
 class Batch:
     """`rows` are the datapoints, `outcomes` the answers in the order of the items. For one attempt only."""
 
-    def __init__(self, items: Sequence[Item], router: Router) -> None:
+    def __init__(self, items: Sequence[Item], router: Router, quotas: Quotas) -> None:
         self.items = items
         self.outcomes: list[Outcome] = [STORED] * len(items)
         self.rows: list[streams.Row] = []
+        self.users: set[int] = set()  # whose messages are in it
         self.first_contacts: list[int] = []  # primary keys of the devices created
         self._router = router
+        self._quotas = quotas
         self._generation = router.generation
         self._recent = WINDOW.since()  # also of a batch that does not need it: the clock is to be watched
         self._learned: dict[DeviceKey, Route] = {}
         self._tags: dict[TagKey, int] = {}
+        self._tags_by_user: dict[int, dict[TagKey, int]] = {}
         self._first_contact: set[DeviceKey] = set()
         self._held: list[tuple[devices.Held, bool]] = []  # and whether it may have been sent before
         self._submissions: dict[submissions.Key, Submission] = {}  # that came before, here or elsewhere
         self._submitted: dict[submissions.Key, Submission] = {}  # new ones
+        self._without_room: list[tuple[int, devices.Held]] = []  # places of what would be held, else
         self._rejected: list[devices.Rejected] = []
         self._states: dict[int, tuple[str, datetime]] = {}
         self._slow: list[int] = []  # places of the items that need a look at the database, in order
@@ -92,7 +98,7 @@ class Batch:
             item._replace(raw=item.raw._replace(repeated=True)) if place in places else item
             for place, item in enumerate(self.items)
         ]
-        return Batch(items, self._router)
+        return Batch(items, self._router, self._quotas)
 
     @property
     def simple(self) -> bool:
@@ -124,7 +130,7 @@ class Batch:
     def learn(self) -> None:
         """After the commit."""
         if self._learned or self._tags:
-            self._router.learn(self._generation, self._learned, self._tags)
+            self._router.learn(self._generation, self._learned, self._tags_by_user)
 
     def told(self, place: int) -> list[Told]:
         """What became of an item; after the commit. Of an array the newest datapoint of each tag."""
@@ -157,17 +163,28 @@ class Batch:
         return self._late.get(place) if slow else self.rows[place - before]
 
     def _route_known(self) -> None:
-        """The hot path: a known device, with a known tag or none, and no doubt about repetition."""
-        known, tags, rows = self._router.devices, self._router.tags, self.rows
+        """The hot path: a known device, with a known tag or none, and no doubt about repetition. Of a full
+        account nothing is ordinary."""
+        devices, tags, full, rows = (
+            self._router.devices.accounts,
+            self._router.tags.accounts,
+            self._quotas.full,
+            self.rows,
+        )
+        last = -1
+        known: dict[str, Route] = {}
         for place, (raw, value, reason, array, _) in enumerate(self.items):
             user, device_id, tag, kind, _, received_at, dedupe, repeated, _, _, _ = raw
-            route = known.get((user, device_id))
+            if user != last:
+                last, known = user, _NOTHING if user in full else devices.get(user, _NOTHING)
+                self.users.add(user)
+            route = known.get(device_id)
             if route is None or route.channel is None or reason or repeated or array or kind is Kind.STATE:
                 self._slow.append(place)
                 continue
             tag_key = None
             if tag is not None:
-                tag_key = tags.get((route.channel, tag))
+                tag_key = tags[user].get((route.channel, tag)) if user in tags else None
                 if tag_key is None:
                     self._slow.append(place)
                     continue
@@ -179,17 +196,36 @@ class Batch:
         self._find_submissions(cursor, places, found)
         storable = [place for place in places if self._place_item(place, found)]
         storable = self._without_duplicates(cursor, storable, found)
+        storable = [place for place in storable if self._within_storage(place)]
         self._append_rows(cursor, storable, found)
 
     def _reject_as_decoded(self, place: int) -> bool:
         """True if the item needs no device: it can't be read, or its device is known to be disabled."""
         raw, _, reason, _, detail = self.items[place]
-        route = self._router.devices.get(self._key(place))
-        if reason is None and route is not None and route.channel is None:
-            reason = Reason.DEVICE_DISABLED
+        route = self._router.devices.get(*self._key(place))
+        if reason is None and route is not None:
+            if route.channel is None:
+                reason = Reason.DEVICE_DISABLED
+            elif raw.user in self._quotas.full and not raw.repeated and raw.kind is not Kind.STATE:
+                reason = Reason.QUOTA_EXCEEDED
         if reason is not None:
             self._reject(place, raw, reason, detail)
         return reason is not None
+
+    def _within_storage(self, place: int) -> bool:
+        """Of a datapoint that is not stored yet. Else it is rejected."""
+        raw = self.items[place].raw
+        if raw.user in self._quotas.full:
+            self._reject_for_quota(place)
+            return False
+        return True
+
+    def _reject_for_quota(self, place: int) -> None:
+        """The same key may come again, when there is room."""
+        if self._is_submission(place):
+            self._submissions.pop(self._submission_key(place), None)
+            self._submitted.pop(self._submission_key(place), None)
+        self._reject(place, self.items[place].raw, Reason.QUOTA_EXCEEDED)
 
     def _find_devices(
         self, cursor: psycopg.Cursor, keys: set[DeviceKey]
@@ -234,11 +270,14 @@ class Batch:
         if self._key(place) in self._first_contact:
             reason = Reason.NEW_DEVICE_FOUND
         self.outcomes[place] = Outcome(Status.HELD, reason)
-        self._submit(place, reason)
         text = held_array(array, raw.tag) if array else value.decode()
         at = from_us(raw.received_at)
         held = devices.Held(device.pk, raw.tag, text, at, raw.dedupe, array is not None, len(text))
-        self._held.append((held, raw.repeated and array is None))
+        if raw.user in self._quotas.full or raw.user in self._quotas.held_full:
+            self._without_room.append((place, held))
+        else:
+            self._submit(place, reason)
+            self._held.append((held, raw.repeated and array is None))
 
     # What has a key of its own (exactly_once/submissions.py): all under the lock of its device
 
@@ -342,10 +381,20 @@ class Batch:
         for place in places:
             raw, value, _, array, _ = self.items[place]
             if array:
+                channel = self._channel(place, found)
+                if any(tag and (channel, tag) not in self._tags for tag in self._tag_names(place)):
+                    self._reject_for_quota(place)  # all or nothing
+                    continue
                 self._append_array(place, array, self._channel(place, found), found[self._key(place)].pk)
                 continue
             channel = self._channel(place, found)
-            tag_key = self._tags[channel, raw.tag] if raw.tag is not None else None
+            tag_key = None
+            if raw.tag is not None:
+                tag_key = self._tags.get((channel, raw.tag))
+                if tag_key is None:  # the account has as many as it may
+                    self._reject_for_quota(place)
+                    continue
+                self._tags_by_user.setdefault(raw.user, {})[channel, raw.tag] = tag_key
             device = found[self._key(place)].pk
             row = streams.Row(channel, raw.received_at, device, tag_key, value, raw.dedupe)
             self.rows.append(row)
@@ -372,6 +421,8 @@ class Batch:
         self._newest_rows[place] = newest
 
     def _write_exceptions(self, cursor: psycopg.Cursor) -> None:
+        if self._without_room:
+            self._reject_unheld(cursor)
         if self._held:
             devices.hold(cursor, self._held_once(cursor))
         if self._rejected:
@@ -380,6 +431,19 @@ class Batch:
             devices.set_states(cursor, self._states)
         if self._submitted:
             submissions.record(cursor, list(self._submitted.values()))
+
+    def _reject_unheld(self, cursor: psycopg.Cursor) -> None:
+        """What is sent again and held already stays held; there is no room for the rest."""
+        asked = [
+            (held.device, held.dedupe, held.value)
+            for place, held in self._without_room
+            if self.items[place].raw.repeated and held.dedupe is not None
+        ]
+        seen = devices.held_before(cursor, asked) if asked else set()
+        for place, held in self._without_room:
+            raw = self.items[place].raw
+            if not (raw.repeated and (held.device, held.dedupe) in seen):
+                self._reject(place, raw, Reason.QUOTA_EXCEEDED)
 
     def _held_once(self, cursor: psycopg.Cursor) -> list[devices.Held]:
         """Without what is sent again and held already, before or in this batch."""

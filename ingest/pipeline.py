@@ -34,8 +34,10 @@ from ingest.decode import (
 )
 from ingest.message import FAILED, Kind, Outcome, RawMessage, Reason, Status
 from ingest.metrics import Metrics
+from ingest.quotas import Quotas
 from ingest.router import Router
 from thingscale.background.watched import WatchedThread
+from thingscale.invalidation import Change
 from thingscale.lib.json_rules import BadValue
 from thingscale.streams import at_once
 from thingscale.streams.exactly_once import commit_log, redeliveries
@@ -201,6 +203,7 @@ class Pipeline(Bounded):
         self._redeliveries = redeliveries.Redeliveries(self._writer)
         self._partitions = Partitions()
         self._activity = Activity()
+        self.quotas = Quotas()
         self._connection: psycopg.Connection | None = None
         self._thread = WatchedThread("writer", self._run)
 
@@ -224,6 +227,13 @@ class Pipeline(Bounded):
             self._queue.append(submission)
             self._wakeup.notify()
         return submission
+
+    def on_change(self, change: Change | None) -> None:
+        """In the listener's thread."""
+        self.quotas.on_change(change)
+        if change is None or change[0] == "limits":
+            with self._wakeup:
+                self._wakeup.notify()
 
     def drain(self, seconds: float) -> bool:
         """Stops accepting, stores what is queued, stops the thread. False if time ran out first."""
@@ -252,6 +262,8 @@ class Pipeline(Bounded):
                 break
             if self._activity.wait_seconds == 0:
                 self._flush_activity()
+            if self.quotas.wait_seconds == 0 and not self.quotas.look(self._connected):
+                self._disconnect()
         if not self._give_up.is_set():
             self._flush_activity()
         self._disconnect(forget=True)
@@ -264,7 +276,8 @@ class Pipeline(Bounded):
         """What has queued up; waits for something, or until activity is to be flushed. None means stop."""
         with self._wakeup:
             if not self._queue and not self.closed:
-                self._wakeup.wait(self._activity.wait_seconds)
+                waits = (self._activity.wait_seconds, self.quotas.wait_seconds)
+                self._wakeup.wait(min((seconds for seconds in waits if seconds is not None), default=None))
             if not self._queue and self.closed:
                 return None
             taken: list[Submission] = []
@@ -324,10 +337,10 @@ class Pipeline(Bounded):
 
     def _commit_once(self, items: list[Item]) -> list[Outcome]:
         connection = self._connected()
-        batch = Batch(items, self._router)
+        batch = Batch(items, self._router, self.quotas)
         if local := batch.local_times:
             items = self._in_their_zones(connection, items, local)
-            batch = Batch(items, self._router)
+            batch = Batch(items, self._router, self.quotas)
         self._partitions.ensure(connection, [*map(_RECEIVED_AT, map(_RAW, items)), *batch.own_times])
         if again := batch.repeats:
             redeliveries.announce(connection, self._writer, again)
@@ -345,6 +358,7 @@ class Pipeline(Bounded):
         self._redeliveries.settled(doubtful.values())
         batch.learn()
         self._activity.note(batch)
+        self.quotas.note(batch.users)
         if batch.first_contacts:
             self._first_contact(batch.first_contacts)
         told.tell(batch)

@@ -1,15 +1,18 @@
 """(user, device id) -> where its data goes, in memory, so that a message costs no query.
 
 Entries also say no: a disabled device is answered without a query. A device whose messages are held has
-no entry, since holding has to look at it under a lock. NOTIFY removes entries (thingscale/invalidation.py).
+no entry, since holding has to look at it under a lock. NOTIFY removes entries (thingscale/invalidation.py) of
+the account that changed. When there are too many, the account with the most of them loses some.
 """
 
 import threading
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from thingscale.invalidation import Change
+from thingscale.lib.fair_cache import FairCache
 
-MAX_ENTRIES = 1_000_000
+MAX_ENTRIES = 500_000  # devices, and as many tags
 DeviceKey = tuple[int, str]  # user's primary key, device id
 TagKey = tuple[int, str]  # channel's primary key, tag
 
@@ -23,8 +26,8 @@ class Router:
     """Written by the writer thread, invalidated by the listener's."""
 
     def __init__(self) -> None:
-        self.devices: dict[DeviceKey, Route] = {}
-        self.tags: dict[TagKey, int] = {}
+        self.devices: FairCache[str, Route] = FairCache(MAX_ENTRIES)
+        self.tags: FairCache[TagKey, int] = FairCache(MAX_ENTRIES)
         self._lock = threading.Lock()
         self._generation = 0
 
@@ -33,27 +36,36 @@ class Router:
         """To be read before a query whose result is to be learned."""
         return self._generation
 
-    def learn(self, generation: int, devices: dict[DeviceKey, Route], tags: dict[TagKey, int]) -> None:
-        """Keeps what a committed transaction saw, unless something changed since the generation."""
+    def learn(
+        self,
+        generation: int,
+        devices: Mapping[DeviceKey, Route],
+        tags: Mapping[int, Mapping[TagKey, int]],
+    ) -> None:
+        """Keeps what a committed transaction saw, unless something changed since the generation. `tags`: by
+        the user's primary key."""
+        by_user: dict[int, dict[str, Route]] = {}
+        for (user, device_id), route in devices.items():
+            by_user.setdefault(user, {})[device_id] = route
         with self._lock:
             if generation != self._generation:
                 return
-            if len(self.devices) + len(self.tags) > MAX_ENTRIES:
-                self._forget_all()
-            self.devices.update(devices)
-            self.tags.update(tags)
+            for user, routes in by_user.items():
+                self.devices.update(user, routes)
+            for user, keys in tags.items():
+                self.tags.update(user, keys)
 
     def on_change(self, change: Change | None) -> None:
         with self._lock:
             self._generation += 1
             match change:
                 case ("device", user, device_id):
-                    self.devices.pop((user, device_id), None)
-                case ("tokens", _, _):
+                    self.devices.forget(user, device_id)
+                case ("tokens" | "limits", _, _):
                     pass
-                case _:
-                    self._forget_all()
-
-    def _forget_all(self) -> None:
-        self.devices.clear()
-        self.tags.clear()
+                case (_, user, _):
+                    self.devices.forget_account(user)
+                    self.tags.forget_account(user)
+                case None:
+                    self.devices.clear()
+                    self.tags.clear()

@@ -63,6 +63,7 @@ class Ingest:
 
     def _changed(self, change: Change | None) -> None:
         self.router.on_change(change)
+        self.pipeline.on_change(change)
         self.grants.on_change(change)
         self._on_change(change)
 

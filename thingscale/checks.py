@@ -12,7 +12,7 @@ SHORTEST_KEY = 32
 
 @register()
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    return [message for check in (_secret_key, _tls, _ingest_mode, _links) for message in check()]
+    return [message for check in (_secret_key, _tls, _ingest_mode, _when_full, _links) for message in check()]
 
 
 def _secret_key() -> list[CheckMessage]:
@@ -46,6 +46,12 @@ def _ingest_mode() -> list[CheckMessage]:
     if settings.INGEST_MODE in {"gateway", "broker"}:
         return []
     return [Error("THINGSCALE_INGEST must be `gateway` or `broker`.", id="thingscale.E002")]
+
+
+def _when_full() -> list[CheckMessage]:
+    if settings.WHEN_FULL in {"refuse", "drop_oldest"}:
+        return []
+    return [Error("THINGSCALE_WHEN_FULL must be `refuse` or `drop_oldest`.", id="thingscale.E003")]
 
 
 def _links() -> list[CheckMessage]:

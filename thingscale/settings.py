@@ -190,6 +190,16 @@ HTTP_RATE = env.integer("THINGSCALE_HTTP_RATE", 1)
 REST_RATE = env.integer("THINGSCALE_REST_RATE", 20, 1)
 READS_AT_ONCE = env.integer("THINGSCALE_READS_AT_ONCE", 2, 1)
 STREAMS_AT_ONCE = env.integer("THINGSCALE_STREAMS_AT_ONCE", 4, 1)
+MAX_STORAGE = env.integer("THINGSCALE_MAX_STORAGE", 5_242_880_000, 0, 2**63 - 1)
+MAX_DEVICES = env.integer("THINGSCALE_MAX_DEVICES", 10_000)
+MAX_CHANNELS = env.integer("THINGSCALE_MAX_CHANNELS", 10_000)
+MAX_TAGS = env.integer("THINGSCALE_MAX_TAGS", 10_000)
+MAX_KEYS = env.integer("THINGSCALE_MAX_KEYS", 1_000, 0, 1_000)
+MAX_EVENTS = env.integer("THINGSCALE_MAX_EVENTS", 1_000)
+MAX_RULES = env.integer("THINGSCALE_MAX_RULES", 100)
+MAX_HELD = env.integer("THINGSCALE_MAX_HELD", 100_000)
+MAX_REJECTED = env.integer("THINGSCALE_MAX_REJECTED", 1_000, 1)
+WHEN_FULL = env.text("THINGSCALE_WHEN_FULL", "refuse")
 READ_SECONDS = env.integer("THINGSCALE_READ_SECONDS", 30, 1, 86_400)
 STREAM_MAX_ROWS = env.integer("THINGSCALE_STREAM_MAX_ROWS", 1_000_000, 1)
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 5000  # a channel's page has four for each of 1000 labels
@@ -238,6 +248,7 @@ CELERY_BEAT_SCHEDULE = {
         "streams.store_left_held": 600.0,
         "streams.make_partitions": 3600.0,
         "streams.drop_expired": 3600.0,
+        "streams.drop_oldest": 60.0,
         "devices.forget_old_activity": 3600.0,
         "accounts.clear_ended": 86_400.0,
     }.items()

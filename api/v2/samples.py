@@ -42,6 +42,19 @@ USER = {
     "locale": "Asia/Tokyo",
     "user_alias": "",
     "storage": {"count": 1, "usage_bytes": 14, "maxSize": 5_242_880_000, "avg_obj_size": 14},
+    "limits": {
+        "storage": {"used": 14, "max": 5_242_880_000},
+        "devices": {"used": 1, "max": 10_000},
+        "channels": {"used": 1, "max": 10_000},
+        "tags": {"used": 0, "max": 10_000},
+        "keys": {"used": 1, "max": 1_000},
+        "events": {"used": 0, "max": 1_000},
+        "activation_rules": {"used": 0, "max": 100},
+        "held": {"used": 0, "max": 100_000},
+        "rejected": {"used": 0, "max": 1_000},
+        "rest_rate": {"max": 20},
+        "when_full": "refuse",
+    },
 }
 DATAPOINT = {
     "_id": "54d3fb250000000000000001",

@@ -166,6 +166,17 @@ USER = exactly(
     locale=STRING,
     user_alias=STRING,
     storage=exactly(count=COUNT, usage_bytes=COUNT, maxSize=COUNT, avg_obj_size=COUNT),
+    limits=exactly(
+        **{
+            name: exactly(used=COUNT, max=COUNT)
+            for name in (
+                *("storage", "devices", "channels", "tags", "keys", "events", "activation_rules"),
+                *("held", "rejected"),
+            )
+        },
+        rest_rate=exactly(max=COUNT),
+        when_full={"enum": ["refuse", "drop_oldest"]},
+    ),
 )
 
 _PAYLOAD = STRING | {"maxLength": 64 * 1024}

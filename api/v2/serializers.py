@@ -18,8 +18,6 @@ from thingscale.lib.names import TAG_RULE, bad_tag
 from thingscale.streams.models import Channel
 from thingscale.streams.zones import zones
 
-MAX_STREAMS = 1000  # labels a channel
-
 
 class Text(serializers.CharField):
     """Kept as sent; may be empty."""
@@ -100,15 +98,16 @@ class ChannelSerializer(serializers.Serializer[Channel]):
     def validate_streams(self, streams: list[dict[str, str]]) -> list[dict[str, str]]:
         if len({stream["key"] for stream in streams}) < len(streams):
             raise serializers.ValidationError("Each key may be there once.")
-        if len(streams) > MAX_STREAMS:
-            raise serializers.ValidationError(f"At most {MAX_STREAMS}.")
+        most = self.context["user"].max_keys
+        if len(streams) > most:
+            raise serializers.ValidationError(f"You can have {most} keys with a label in a channel.")
         return [dict(stream) for stream in streams]
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         older = {name: attrs.pop(name) for name in list(attrs) if name.startswith("value")}
         if older:
             current = attrs.get("streams", self.instance.streams if self.instance else [])
-            attrs["streams"] = _with_older_names(current, older)
+            attrs["streams"] = self.validate_streams(_with_older_names(current, older))
         return attrs
 
     def to_representation(self, instance: Channel) -> dict[str, Any]:
@@ -159,4 +158,5 @@ class UserSerializer(serializers.ModelSerializer[User]):
             **credentials_seen_by(self.context["request"].auth),
             **super().to_representation(instance),
             "storage": self.context["storage"],
+            "limits": self.context["limits"],
         }

@@ -26,7 +26,7 @@ from thingscale.lib.errors import Refused
 from thingscale.lib.names import is_blank, may_exist
 from thingscale.streams import actions
 from thingscale.streams.models import Channel, Latest, Tag
-from thingscale.streams.usage import used_storage
+from thingscale.streams.usage import shares, used_storage
 
 DEVICES, CHANNELS = 500, 25  # read at once; labels may take 128 kB a channel
 
@@ -148,14 +148,24 @@ class UserViewSet(OwnedViewSet[User]):
     serializer_class = UserSerializer
 
     def list(self, request: Request) -> Response:
-        count, usage = used_storage(self.user)
+        used = used_storage(self.user)
+        count = used.datapoints
         storage = {
             "count": count,
-            "usage_bytes": usage,
+            "usage_bytes": used.bytes,
             "maxSize": self.user.max_storage,
-            "avg_obj_size": round(usage / count) if count else 0,
+            "avg_obj_size": round(used.datapoint_bytes / count) if count else 0,
         }
-        context = {**self.get_serializer_context(), "storage": storage}
+        limits = {
+            name: {"used": share.used, "max": share.most}
+            for name, share in shares([self.user])[self.user.pk].items()
+        }
+        limits |= {"rest_rate": {"max": self.user.rest_rate}}
+        context = {
+            **self.get_serializer_context(),
+            "storage": storage,
+            "limits": {**limits, "when_full": self.user.when_full},
+        }
         shown = UserSerializer(self.user, context=context).data
         return Response([shown], headers={"Cache-Control": "private, no-store"})  # tokens are in it
 

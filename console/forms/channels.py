@@ -56,6 +56,13 @@ class BaseStreamFormSet(_FormSet):
             if key:
                 keys.add(key)
 
+    def require_at_most(self, most: int) -> bool:
+        """Labelled keys. Else the form says so."""
+        if len(self.labels()) <= most:
+            return True
+        self._non_form_errors.append(f"You can have {most} keys with a label or a unit: leave some out.")  # type: ignore[attr-defined]
+        return False
+
     def labels(self) -> list[dict[str, Any]]:
         """As a channel keeps them; a key without label and unit says nothing and is left out."""
         rows = [form.cleaned_data for form in self.forms if form not in self.deleted_forms]

@@ -34,11 +34,19 @@ class AccountAdmin(_UserAdmin):
     fieldsets = (
         (None, {"fields": ("email", "password_link", "two_factor")}),
         ("About", {"fields": ("user_alias", "organization", "email1", "email2", "locale")}),
-        ("Limits", {"fields": ("rest_rate", "max_devices", "max_channels", "max_storage")}),
+        (
+            "Limits",
+            {
+                "fields": (
+                    *("rest_rate", "max_storage", "when_full", "max_devices", "max_channels", "max_tags"),
+                    *("max_keys", "max_events", "max_rules", "max_held", "max_rejected"),
+                )
+            },
+        ),
         ("Rights", {"fields": ("is_active", "is_staff", "date_joined", "last_login", "closed_at")}),
     )
     readonly_fields = ("password_link", "two_factor", "date_joined", "last_login", "closed_at")
-    actions = ("sign_out", "turn_off_two_factor")
+    actions = ("sign_out", "turn_off_two_factor", "reset_limits")
 
     @admin.display(description="Password")
     def password_link(self, user: User) -> SafeString:
@@ -82,6 +90,12 @@ class AccountAdmin(_UserAdmin):
     def sign_out(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         count = sum(actions.end_sessions(user) for user in queryset)
         messages.success(request, f"{count} sessions ended.")
+
+    @admin.action(description="Set all limits to those of a new account")
+    def reset_limits(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        for user in queryset:
+            actions.reset_limits(user)
+        messages.success(request, f"{queryset.count()} accounts have the limits of a new one.")
 
     @admin.action(description="Turn off two-factor sign-in (who lost the app and the recovery codes)")
     def turn_off_two_factor(self, request: HttpRequest, queryset: QuerySet[User]) -> None:

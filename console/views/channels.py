@@ -59,7 +59,7 @@ def edit(request: UserRequest, number: int) -> HttpResponse:
     )
     shown = None if request.POST else _streams(channel)
     streams = StreamFormSet(request.POST or None, initial=shown, prefix="streams")
-    if form.is_valid() and streams.is_valid():
+    if form.is_valid() and streams.is_valid() and streams.require_at_most(request.user.max_keys):
         try:
             actions.update_channel(channel, form.cleaned_data | {"streams": streams.labels()})
         except Refused as refused:

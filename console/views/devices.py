@@ -134,8 +134,14 @@ def _number(request: UserRequest) -> int:
 
 @require_POST
 def switch(request: UserRequest, pk: int, on: bool) -> HttpResponse:
-    device = configure_device(get_device(request, pk), {"enabled": on})
-    messages.success(request, f"Device {device.device_id} is {'enabled' if on else 'disabled'}.")
+    try:
+        device = configure_device(get_device(request, pk), {"enabled": on})
+    except Refused as refused:
+        if refused.code != "QUOTA_EXCEEDED":
+            raise
+        messages.error(request, refused.detail)
+    else:
+        messages.success(request, f"Device {device.device_id} is {'enabled' if on else 'disabled'}.")
     return back(request, reverse("device", args=[pk]))
 
 

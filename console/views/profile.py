@@ -19,10 +19,8 @@ from console.request import UserRequest
 from console.views.account import mail_link
 from thingscale.accounts import actions, links, notices, second_factor, tasks
 from thingscale.accounts.models import Session, Token, User
-from thingscale.devices.models import Device
 from thingscale.devices.presence import connected
-from thingscale.streams.models import Channel
-from thingscale.streams.usage import used_storage
+from thingscale.streams.usage import shares, used_storage
 
 SECTION = {"section": "profile"}
 STAYS = "Until you have opened it, you sign in as before."
@@ -60,10 +58,9 @@ def _shown(user: User, kind: str) -> dict[str, Any]:
 
 def _limits(user: User) -> dict[str, Any]:
     """What is used, and of how much."""
-    return {
-        "storage": used_storage(user),
-        "devices": Device.objects.for_user(user).count(),
-        "channels": Channel.objects.for_user(user).count(),
+    used = shares([user])[user.pk]
+    return {"storage": used_storage(user), "shares": used} | {
+        name: used[name].used for name in ("devices", "channels")
     }
 
 

@@ -8,7 +8,6 @@ from api_calls import Caller, document, refusal
 from django.db import connections
 
 from thingscale.accounts.models import User
-from thingscale.events import actions
 from thingscale.events.models import Event
 from thingscale.streams.models import Channel
 
@@ -145,8 +144,8 @@ def test_a_body_that_is_not_the_object_expected(api: Caller, body: bytes) -> Non
     assert refusal(api.put("event/1")) == (400, "BAD_JSON_FORMAT")
 
 
-def test_one_too_many(api: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(actions, "MAX_EVENTS", 2)
+def test_one_too_many(api: Caller, owner: User) -> None:
+    User.objects.filter(pk=owner.pk).update(max_events=2)
     assert [api.post("event").status_code for _ in range(2)] == [201, 201]
     assert refusal(api.post("event")) == (400, "BAD_PARAMETER")
 

@@ -21,6 +21,19 @@ def test_one_object_in_an_array(api: Caller, owner: User) -> None:
         "locale": "Asia/Tokyo",
         "user_alias": "",
         "storage": {"count": 0, "usage_bytes": 0, "maxSize": 5_242_880_000, "avg_obj_size": 0},
+        "limits": {
+            "storage": {"used": 0, "max": 5_242_880_000},
+            "devices": {"used": 0, "max": 10_000},
+            "channels": {"used": 0, "max": 10_000},
+            "tags": {"used": 0, "max": 10_000},
+            "keys": {"used": 0, "max": 1_000},
+            "events": {"used": 0, "max": 1_000},
+            "activation_rules": {"used": 0, "max": 100},
+            "held": {"used": 0, "max": 100_000},
+            "rejected": {"used": 0, "max": 1_000},
+            "rest_rate": {"max": 1_000_000},
+            "when_full": "refuse",
+        },
     }
 
 

@@ -165,7 +165,7 @@ def test_what_is_wrong_stands_beside_the_field(
 def test_no_room_for_another(account: Account, signed_in: SignIn) -> None:
     account.user.max_devices = 0
     account.user.save()
-    assert "You have 0 devices" in signed_in(account).post("/devices/new/", {"device_id": "d1"}).text
+    assert "You can have 0 devices" in signed_in(account).post("/devices/new/", {"device_id": "d1"}).text
 
 
 def test_editing_sets_all_fields(account: Account, signed_in: SignIn) -> None:

@@ -18,6 +18,7 @@ from support import PASSWORD, Account
 from console.operator import health
 from thingscale import heartbeat, invalidation
 from thingscale.accounts.actions import begin_second_factor
+from thingscale.accounts.limits import NAMES
 from thingscale.accounts.models import Session, Token, User
 from thingscale.devices.models import RejectedMessage
 from thingscale.events.actions import create_event
@@ -37,7 +38,7 @@ def operator(account: Account, signed_in: Any) -> Client:
 def change(client: Client, user: User, **changes: Any) -> Any:
     user.refresh_from_db()
     names = ("email", "user_alias", "organization", "email1", "email2", "locale")
-    limits = ("rest_rate", "max_devices", "max_channels", "max_storage")
+    limits = sorted(NAMES)
     data = {name: getattr(user, name) for name in (*names, *limits)}
     rights = {name: "on" for name in ("is_active", "is_staff") if getattr(user, name)}
     data = {key: value for key, value in (data | rights | changes).items() if value is not None}

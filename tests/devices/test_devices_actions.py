@@ -65,6 +65,7 @@ def test_a_device_id_is_unique_within_a_user(user: User, outsider: User) -> None
 
 def test_the_quota_is_the_users_own(user: User, outsider: User) -> None:
     user.max_devices = 1
+    user.save()
     create_device(outsider, "d1")
     create_device(user, "d1")
     assert refusal(user, "d2") == "MAX_DEVICE_REACH"

@@ -18,6 +18,7 @@ from ingest.activity import Activity as Noted
 from ingest.batch import Batch
 from ingest.message import Kind, Outcome, Status
 from ingest.pipeline import prepare
+from ingest.quotas import Quotas
 from ingest.router import Route, Router
 from ingest.service import connect
 from thingscale.devices import writer
@@ -246,8 +247,8 @@ def test_it_is_bounded_while_it_can_not_be_written(
     for number in range(60):
         device = account.device(f"d{number}", 0)
         if number % 2:
-            router.devices[account.user.pk, f"d{number}"] = Route(device.pk, 1)
-        noted.note(Batch([prepare(message(account, device_id=f"d{number}"))], router))
+            router.devices.update(account.user.pk, {f"d{number}": Route(device.pk, 1)})
+        noted.note(Batch([prepare(message(account, device_id=f"d{number}"))], router, Quotas()))
         assert not noted.flush(away)
     assert caplog.text.count("OperationalError") == 1
     with connect() as opened:
@@ -259,13 +260,13 @@ def test_it_is_bounded_while_it_can_not_be_written(
 def test_many_users_and_outcomes_in_a_batch(account: Account, outsider: Account) -> None:
     noted, router = Noted(), Router()
     for owner in (account, outsider):
-        router.devices[owner.user.pk, "known"] = Route(owner.device("known").pk, 1)
+        router.devices.update(owner.user.pk, {"known": Route(owner.device("known").pk, 1)})
     items = [
         prepare(message(owner, device_id=name))
         for owner in (account, outsider)
         for name in ("d1", "d2", "d3", "d4", "known", "known")
     ]
-    batch = Batch(items, router)
+    batch = Batch(items, router, Quotas())
     batch.outcomes = [
         *(Outcome(status) for status in Status if status is not Status.FAILED),
         STORED,

@@ -68,7 +68,9 @@ def test_a_disabled_device_is_rejected_with_or_without_the_cache(feed: Feed, acc
     configure_device(device, {"enabled": False})
     for _ in range(2):
         assert feed(message(account, "1")) == [rejected(Reason.DEVICE_DISABLED)]
-    assert feed.router.devices[account.user.pk, "d1"].channel is None
+    route = feed.router.devices.get(account.user.pk, "d1")
+    assert route is not None
+    assert route.channel is None
     assert reasons(account) == ["DEVICE_DISABLED"] * 2
     assert values(account) == held_values(device) == []
 

@@ -53,7 +53,7 @@ def known(running: Running, account: Account) -> Device:
     def cached() -> bool:
         """Once the news of its mapping has come."""
         assert running(message(account, "0", tag="t")) == STORED
-        return (account.user.pk, "d1") in running.ingest.router.devices
+        return running.ingest.router.devices.get(account.user.pk, "d1") is not None
 
     wait_until(cached, what="the device to be cached")
     return device

@@ -43,6 +43,7 @@ def test_the_greatest_channel_number(user: User) -> None:
 
 def test_the_quota_is_the_users_own(user: User, outsider: User) -> None:
     user.max_channels = 1
+    user.save()
     actions.create_channel(outsider, 0)
     actions.create_channel(user, 0)
     assert refusal(user, 1) == "MAX_CHANNEL_REACH"

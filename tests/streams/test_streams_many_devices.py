@@ -196,9 +196,11 @@ def test_an_import_with_an_error_writes_nothing(user: User, outsider: User, chan
 def test_an_import_keeps_to_the_quota(user: User) -> None:
     create_device(user, "d1")
     user.max_devices = 3
+    user.save()
     assert faults(user, sheet_of("d4", "d1", "d3", "d2")) == [(5, "device_id")]
     assert faults(user, sheet_of("d1", "d3", "d2")) == []
     user.max_devices = 1
+    user.save()
     assert faults(user, sheet_of("d1", "d2")) == []
 
 

@@ -14,7 +14,7 @@ from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from thingscale import invalidation
-from thingscale.accounts import encryption
+from thingscale.accounts import encryption, limits
 from thingscale.accounts.models import (
     CLOSED_DOMAIN,
     Authenticator,
@@ -40,7 +40,7 @@ def create_account(email: str, password: str, locale: str = "UTC", staff: bool =
     """A user with both tokens. Raises ValidationError for a taken or malformed e-mail or a weak password."""
     user = User(email=User.objects.normalize_email(email), email1=email, locale=locale)
     user.is_staff = user.is_superuser = staff
-    user.rest_rate = settings.REST_RATE
+    user.set_defaults()
     check_new_password(user, password)
     user.set_password(password)
     user.full_clean()
@@ -92,8 +92,28 @@ def change_account(user: User, changes: dict[str, Any]) -> None:
             tell(old, Notice.EMAIL_CHANGED)
     if rest:
         update_account(user, rest)
+    if limits.NAMES & rest.keys():
+        invalidation.announce("limits", user.pk)
     if active is not None:
         set_active(user, active)
+
+
+@transaction.atomic
+def choose_when_full(user: User, when_full: str) -> None:
+    update_account(user, {"when_full": when_full})
+    invalidation.announce("limits", user.pk)
+
+
+@transaction.atomic
+def reset_limits(user: User) -> None:
+    """To those of a new account."""
+    update_account(user, limits.defaults())
+    invalidation.announce("limits", user.pk)
+
+
+def locked(user: User) -> User:
+    """The account as it is now; until COMMIT nobody else counts what it has, to add to it."""
+    return User.objects.select_for_update(no_key=True).get(pk=user.pk)
 
 
 @transaction.atomic

@@ -16,6 +16,7 @@ from django.utils.encoding import punycode
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from thingscale.accounts import encryption
+from thingscale.accounts.limits import Limits
 from thingscale.accounts.passwords import normalised, spellings
 from thingscale.accounts.querysets import SessionManager, TokenQuerySet, UserManager
 
@@ -40,7 +41,7 @@ def validate_email_domain(email: str) -> None:
         raise ValidationError(f"Nobody has an e-mail at {CLOSED_DOMAIN}: give one that reaches you.")
 
 
-class User(AbstractBaseUser, PermissionsMixin):
+class User(Limits, AbstractBaseUser, PermissionsMixin):
     """Owns devices, channels, events, one API token and one device token."""
 
     email = models.EmailField(unique=True, validators=[validate_email_domain])  # signs in with it
@@ -53,9 +54,6 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_active = models.BooleanField(default=True)
     date_joined = models.DateTimeField(default=timezone.now)
     rest_rate = models.PositiveIntegerField(default=20, help_text="REST requests a second")
-    max_devices = models.PositiveIntegerField(default=10_000)
-    max_channels = models.PositiveIntegerField(default=10_000)
-    max_storage = models.PositiveBigIntegerField(default=5_242_880_000)
     closed_at = models.DateTimeField(null=True, editable=False)  # its data waits to be purged
 
     USERNAME_FIELD = "email"

@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from thingscale import invalidation
+from thingscale.accounts.actions import locked
 from thingscale.accounts.models import User
 from thingscale.devices.models import ActivationRule, Device, MinuteCount
 from thingscale.lib.errors import Refused
@@ -21,8 +22,9 @@ def create_device(user: User, device_id: str, **fields: Any) -> Device:
     """
     if code := bad_device_id(device_id):
         raise Refused(code, DEVICE_ID_RULE)
+    user = locked(user)
     if Device.objects.for_user(user).count() >= user.max_devices:
-        raise Refused("MAX_DEVICE_REACH", f"You have {user.max_devices} devices: delete one first.")
+        raise Refused("MAX_DEVICE_REACH", f"You can have {user.max_devices} devices: delete one first.")
     try:
         with transaction.atomic():
             device = Device(user=user, device_id=device_id, **fields)
@@ -67,8 +69,8 @@ def create_rule(user: User, pattern: str, channel: int) -> ActivationRule:
         )
     if any(rule.pattern == pattern for rule in rules):
         raise Refused("BAD_PARAMETER", f"There is a rule for {pattern} already: delete that one first.")
-    if len(rules) >= ActivationRule.MOST:
-        raise Refused("BAD_PARAMETER", f"You have {ActivationRule.MOST} rules: delete one first.")
+    if len(rules) >= (most := locked(user).max_rules):
+        raise Refused("BAD_PARAMETER", f"You can have {most} rules: delete one first.")
     last = rules[-1].position + 1 if rules else 0
     return ActivationRule.objects.create(user=user, pattern=pattern, channel_id=channel, position=last)
 

@@ -94,9 +94,8 @@ class HeldMessage(models.Model):
 
 
 class RejectedMessage(models.Model):
-    """A message that was answered and not stored, with the reason."""
+    """A message that was answered and not stored, with the reason: an account's newest `max_rejected`."""
 
-    KEPT = 1000  # a user
     EXCERPT = 256  # bytes of payload
     SOURCE = 300  # characters
 
@@ -145,8 +144,6 @@ class Command(models.Model):
 
 class ActivationRule(models.Model):
     """New devices whose id matches the pattern are enabled and mapped (CONTRACT 7)."""
-
-    MOST = 100  # a user: each first contact is compared with all
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="activation_rules"

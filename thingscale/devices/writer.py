@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 import psycopg
 
-from thingscale.devices.models import HeldMessage, RejectedMessage
+from thingscale.devices.models import HeldMessage
 
 DeviceKey = tuple[int, str]  # user's primary key, device id
 
@@ -115,26 +115,27 @@ def hold(cursor: psycopg.Cursor, held: Sequence[Held]) -> None:
 
 
 def reject(cursor: psycopg.Cursor, rejected: Sequence[Rejected]) -> None:
-    """Keeps the newest of each user."""
-    newest = _newest(rejected, RejectedMessage.KEPT)
+    """Keeps the newest of each user, as many as the user may have."""
     cursor.execute(
         """INSERT INTO devices_rejectedmessage
             (user_id, device_id, source, reason, payload, size, received_at, detail)
         SELECT r.user_id, r.device_id, r.source, r.reason, r.payload, r.size, r.received_at, r.detail
-        FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::bytea[], %s::int[],
-            %s::timestamptz[], %s::text[]) WITH ORDINALITY
-            AS r (user_id, device_id, source, reason, payload, size, received_at, detail, place)
-        JOIN accounts_user u ON u.id = r.user_id
+        FROM (
+            SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY place DESC) AS age
+            FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::bytea[], %s::int[],
+                %s::timestamptz[], %s::text[]) WITH ORDINALITY
+                AS given (user_id, device_id, source, reason, payload, size, received_at, detail, place)
+        ) AS r JOIN accounts_user u ON u.id = r.user_id AND r.age <= u.max_rejected
         ORDER BY place""",
-        _columns(newest, 8),
+        _columns(rejected, 8),
     )
     cursor.execute(
         """DELETE FROM devices_rejectedmessage r
         USING unnest(%s::bigint[]) AS u (id)
         WHERE r.user_id = u.id AND r.id <= (
             SELECT id FROM devices_rejectedmessage WHERE user_id = u.id
-            ORDER BY id DESC OFFSET %s LIMIT 1)""",
-        [list({row.user for row in newest}), RejectedMessage.KEPT],
+            ORDER BY id DESC OFFSET (SELECT max_rejected FROM accounts_user WHERE id = u.id) LIMIT 1)""",
+        [list({row.user for row in rejected})],
     )
 
 

@@ -4,11 +4,10 @@ from typing import Any
 
 from django.db import transaction
 
+from thingscale.accounts.actions import locked
 from thingscale.accounts.models import User
 from thingscale.events.models import Event, LastNumber
 from thingscale.lib.errors import Refused
-
-MAX_EVENTS = 1000  # a user: each datapoint is compared with the events of its channel
 
 
 @transaction.atomic
@@ -16,8 +15,9 @@ def create_event(user: User, fields: dict[str, Any]) -> Event:
     """Raises Refused: BAD_PARAMETER for one event too many."""
     LastNumber.objects.get_or_create(user=user)
     last = LastNumber.objects.select_for_update().get(user=user)
-    if Event.objects.for_user(user).count() >= MAX_EVENTS:
-        raise Refused("BAD_PARAMETER", f"event: you have {MAX_EVENTS} events, delete one first.")
+    most = locked(user).max_events  # each datapoint is compared with the events of its channel
+    if Event.objects.for_user(user).count() >= most:
+        raise Refused("BAD_PARAMETER", f"event: you can have {most} events, delete one first.")
     last.number += 1
     last.save()
     return Event.objects.create(user=user, number=last.number, **fields)

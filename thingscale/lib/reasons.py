@@ -20,6 +20,7 @@ class Reason(StrEnum):
     NEW_DEVICE_FOUND = "NEW_DEVICE_FOUND"
     NO_MAPPED_CH = "NO_MAPPED_CH"
     NUL_CHARACTER = "NUL_CHARACTER"
+    QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
     SIGN_IN_REFUSED = "SIGN_IN_REFUSED"
     TOO_LARGE = "TOO_LARGE"
     TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
@@ -69,6 +70,12 @@ ANSWERS: dict[Reason, Answer] = {
     ),
     Reason.MAX_DEVICE_REACH: Answer(
         403, QUOTA, "The account has no room for another device: delete one that is no longer used."
+    ),
+    Reason.QUOTA_EXCEEDED: Answer(
+        403,
+        QUOTA,
+        "The account has no room for it: its storage is full, or it has as many tags or held messages as it"
+        " may. See Use and limits in the profile.",
     ),
     Reason.NEW_DEVICE_FOUND: Answer(
         201,

@@ -13,6 +13,7 @@ from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
 from thingscale import invalidation
+from thingscale.accounts.actions import locked
 from thingscale.accounts.models import User
 from thingscale.devices.actions import lock_devices
 from thingscale.devices.models import Device, HeldMessage
@@ -28,6 +29,7 @@ from thingscale.streams.exactly_once.submissions import Submission
 from thingscale.streams.exactly_once.window import WINDOW
 from thingscale.streams.models import Channel, DeletedChannel, DeletedTag, Tag
 from thingscale.streams.sheet import Fault, Report, Wanted
+from thingscale.streams.usage import ROOM
 from thingscale.watch import PAGES, Told
 
 log = logging.getLogger(__name__)
@@ -46,8 +48,9 @@ def create_channel(user: User, number: int, **fields: Any) -> Channel:
     if not 0 <= number <= Channel.MAX_NUMBER:
         raise Refused("BAD_PARAMETER", f"A channel is a whole number from 0 to {Channel.MAX_NUMBER}.")
     _check_labels(fields)
+    user = locked(user)
     if Channel.objects.for_user(user).count() >= user.max_channels:
-        raise Refused("MAX_CHANNEL_REACH", f"You have {user.max_channels} channels: delete one first.")
+        raise Refused("MAX_CHANNEL_REACH", f"You can have {user.max_channels} channels: delete one first.")
     try:
         with transaction.atomic():
             return Channel.objects.create(user=user, number=number, **fields)
@@ -139,6 +142,7 @@ def configure_devices(user: User, devices: QuerySet[Device], changes: dict[str, 
 def import_devices(user: User, rows: Sequence[Row], dry_run: bool = False) -> Report:
     """Makes and changes devices, all or none. Columns that are not there leave a device's as they are."""
     with transaction.atomic():
+        user = locked(user)
         channels = dict(Channel.objects.for_user(user).values_list("number", "pk"))
         own = Device.objects.for_user(user)
         named = [row.cells[sheet.KEY] for row in rows if may_exist(row.cells[sheet.KEY])]
@@ -189,8 +193,11 @@ def store_held(devices: Sequence[int]) -> None:
     more is held for them. Some at a time, since ingest may have to wait meanwhile."""
     for start in range(0, len(devices), SLICE):
         for some in _slices(devices[start : start + SLICE]):
-            with transaction.atomic():
-                _store_held(some)
+            try:
+                with transaction.atomic():
+                    _store_held(some)
+            except Refused:  # of one at least, by the limits of its account
+                _store_held_one_by_one(some)
 
 
 def _slices(devices: Sequence[int]) -> Iterable[list[int]]:
@@ -206,6 +213,16 @@ def _slices(devices: Sequence[int]) -> Iterable[list[int]]:
         total += size
     if some:
         yield some
+
+
+def _store_held_one_by_one(devices: Sequence[int]) -> None:
+    """What there is no room for stays held, for the next round of store_left_held()."""
+    for device in devices:
+        try:
+            with transaction.atomic():
+                _store_held([device])
+        except Refused as refused:
+            log.info("What is held for device %d is not stored: %s", device, refused.code)
 
 
 def store_left_held() -> None:
@@ -273,12 +290,21 @@ def _tell(user: int, messages: Iterable[Told]) -> None:
 
 
 def _tags(names: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
-    """Primary keys by channel and name. A tag comes into being with its first datapoint."""
+    """Primary keys by channel and name. A tag comes into being with its first datapoint.
+
+    Raises Refused: QUOTA_EXCEEDED, if the account can't have so many."""
     if not names:
         return {}
     raw: psycopg.Connection = connection.connection
     with raw.cursor() as cursor:
-        return writer.tag_keys(cursor, list(names))
+        found = writer.tag_keys(cursor, list(names))
+    if missing := len(names) - len(found):
+        raise Refused(
+            "QUOTA_EXCEEDED",
+            f"There is no room for {missing:,} more tag{'s' * (missing > 1)}: delete tags that are no longer"
+            " used, or ask the operator for more.",
+        )
+    return found
 
 
 def _take_held(devices: Sequence[int]) -> list[Held]:
@@ -339,6 +365,7 @@ def store_points(channel: Channel, points: Points, submission: tuple[str, UUID] 
         if before is not None:
             return before
     if points.times:
+        ROOM.check(channel.user, sum(map(len, points.values)))
         _store_points(channel, points, dedupe)
         _count_stored(channel.user_id, len(points.times))
     return len(points.times)
@@ -416,11 +443,12 @@ def _stored_by_the_release_before(cursor: psycopg.Cursor, channel: Channel, poin
 
 @transaction.atomic
 def create_tag(channel: Channel, name: str) -> None:
-    """Raises Refused: BAD_PARAMETER, CHANNEL_INUSE."""
+    """Raises Refused: BAD_PARAMETER, CHANNEL_INUSE, QUOTA_EXCEEDED."""
     if bad_tag(name):
         raise Refused("BAD_PARAMETER", f"A tag has {TAG_RULE}.")
-    if not Tag.objects.get_or_create(channel=channel, name=name)[1]:
+    if Tag.objects.filter(channel=channel, name=name).exists():
         raise Refused("CHANNEL_INUSE", f"Channel {channel.number} has a tag {name} already.")
+    _tags({(channel.pk, name)})
 
 
 @transaction.atomic

@@ -11,10 +11,15 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from thingscale import upkeep
+from thingscale.accounts.limits import WhenFull
+from thingscale.accounts.models import User
 from thingscale.streams import partitions, rollups
 from thingscale.streams.models import Channel, DeletedChannel, DeletedTag, Latest
+from thingscale.streams.usage import used_storage
 
 SLICE = 50_000  # rows a transaction
+FIRST_SPAN = timedelta(hours=1)  # in which the oldest are deleted, in every channel; then twice as much
+ROOM_PERCENT = 3  # of the storage, that is made free at a time
 LATE_WRITES = timedelta(hours=1)  # a batch on its way may still bring rows of what was just deleted
 
 _DELETE_SLICE = """
@@ -61,10 +66,10 @@ def delete_before(channel: int, before: datetime) -> int:
     return total
 
 
-def _delete_slice(channel: int, before: datetime) -> int:
+def _delete_slice(channel: int, before: datetime, rows: int = SLICE) -> int:
     upkeep.go_on()
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_DELETE_SLICE, {"channel": channel, "before": before, "rows": SLICE})
+        cursor.execute(_DELETE_SLICE, {"channel": channel, "before": before, "rows": rows})
         deleted, until = cursor.fetchone()
         if deleted:
             rollups.forget_until(channel, until)
@@ -75,6 +80,46 @@ def drop_expired() -> int:
     now = timezone.now()
     kept = Channel.objects.exclude(retention_days=None).values_list("pk", "retention_days")
     return sum(delete_before(channel, now - timedelta(days=days or 0)) for channel, days in kept)
+
+
+def drop_oldest() -> int:
+    """Of accounts that want that rather than to have new data refused, once their storage is full."""
+    return sum(
+        _make_room(user)
+        for user in User.objects.filter(when_full=WhenFull.DROP_OLDEST, closed_at=None)
+        if used_storage(user).bytes > user.max_storage
+    )
+
+
+def _make_room(user: User) -> int:
+    """Deletes what is oldest in all channels, a span of time after the other, until there is some room."""
+    target = user.max_storage * (100 - ROOM_PERCENT) // 100
+    channels = list(Channel.objects.for_user(user).values_list("pk", flat=True))
+    until, span, total = _oldest(channels), FIRST_SPAN, 0
+    while until is not None and until < timezone.now():
+        until += span
+        for channel in channels:
+            while (used := used_storage(user)).bytes > target:
+                size = max(1, used.datapoint_bytes // max(1, used.datapoints))
+                rows = min(SLICE, (used.bytes - target) // size + 1)
+                deleted = _delete_slice(channel, until, rows)
+                total += deleted
+                if not deleted:
+                    break
+            else:
+                return total
+        span *= 2
+    return total
+
+
+def _oldest(channels: Sequence[int]) -> datetime | None:
+    """The time of the oldest datapoint, by the index of each channel."""
+    with connection.cursor() as cursor:
+        found = []
+        for channel in channels:
+            cursor.execute("SELECT min(at) FROM datapoint WHERE channel = %s", [channel])
+            found.append(cursor.fetchone()[0])
+    return min((at for at in found if at is not None), default=None)
 
 
 def purge_deleted_channels() -> int:

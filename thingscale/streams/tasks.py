@@ -1,11 +1,15 @@
 """Background work on channels and on the devices mapped to them."""
 
+import logging
 from fnmatch import fnmatchcase
 
 from thingscale.celery import Upkeep, app
 from thingscale.devices.models import ActivationRule, Device
+from thingscale.lib.errors import Refused
 from thingscale.streams import actions, closing, retention, rollups
 from thingscale.streams.exactly_once import commit_log, redeliveries, submissions
+
+log = logging.getLogger(__name__)
 
 
 @app.task(name="streams.make_partitions", base=Upkeep)
@@ -20,6 +24,11 @@ def drop_expired() -> None:
     redeliveries.forget_old()
     submissions.forget_old()
     commit_log.forget_old()
+
+
+@app.task(name="streams.drop_oldest", base=Upkeep)
+def drop_oldest() -> None:
+    retention.drop_oldest()
 
 
 @app.task(name="streams.purge_deleted_channels", base=Upkeep)
@@ -65,5 +74,8 @@ def store_left_held() -> None:
 def _activate(device: Device) -> None:
     for rule in ActivationRule.objects.filter(user=device.user_id):
         if fnmatchcase(device.device_id, rule.pattern.replace("[", "[[]")):  # * and ? only
-            actions.configure_device(device, {"enabled": True, "mapped_channel_id": rule.channel_id})
+            try:
+                actions.configure_device(device, {"enabled": True, "mapped_channel_id": rule.channel_id})
+            except Refused as refused:  # by a limit of the account; the next round tries again
+                log.info("Device %d is not activated: %s", device.pk, refused.code)
             return

@@ -1,19 +1,136 @@
-"""What an account has stored."""
+"""What an account has stored, and whether there is room for more."""
 
+import threading
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from django.db.models import Sum
+import psycopg
+from django.db import connection
 
+from thingscale.accounts.limits import storage_bound
 from thingscale.accounts.models import User
-from thingscale.streams.models import Latest
+from thingscale.lib.errors import Refused
+
+_SQL = Path(__file__).parent / "sql"
+_USAGE = (_SQL / "usage_of_accounts.sql").read_text()
+_COUNTS = (_SQL / "counts_of_accounts.sql").read_text()
+GOOD_SECONDS = 5.0  # a measurement, for an account with
+NEARLY = 0.9  # less than this part of its storage in use: nearer to the end, each call measures
+MAX_MEASURED = 10_000  # accounts
 
 
-class Storage(NamedTuple):
+class Usage(NamedTuple):
     datapoints: int
-    bytes: int
+    datapoint_bytes: int
+    held: int
+    held_bytes: int
+    rejected: int
+    rejected_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        """What counts towards the storage."""
+        return self.datapoint_bytes + self.held_bytes + self.rejected_bytes
 
 
-def used_storage(user: User) -> Storage:
-    kept = Latest.objects.shown().filter(channel__user=user)
-    found = kept.aggregate(n=Sum("count"), size=Sum("bytes"))
-    return Storage(found["n"] or 0, found["size"] or 0)
+def measure(raw: psycopg.Connection, users: Sequence[int]) -> dict[int, Usage]:
+    """By the users' primary keys."""
+    rows = raw.execute(_USAGE, [list(users)]).fetchall()
+    return {user: Usage(*figures) for user, *figures in rows}
+
+
+def used_storage(user: User) -> Usage:
+    connection.ensure_connection()
+    return measure(connection.connection, [user.pk]).get(user.pk, Usage(0, 0, 0, 0, 0, 0))
+
+
+class Share(NamedTuple):
+    """What an account uses of something, and how much it may."""
+
+    used: int
+    most: int
+
+    @property
+    def percent(self) -> int:
+        return 100 * self.used // self.most if self.most else 100 * (self.used > 0)
+
+
+def shares(users: Sequence[User]) -> dict[int, dict[str, Share]]:
+    """By the users' primary keys, and by the names that `GET /v2/user` has."""
+    connection.ensure_connection()
+    raw: psycopg.Connection = connection.connection
+    keys = [user.pk for user in users]
+    used = measure(raw, keys)
+    counts = {user: figures for user, *figures in raw.execute(_COUNTS, [keys]).fetchall()}
+    return {
+        user.pk: _shares(user, used[user.pk], counts[user.pk])
+        for user in users
+        if user.pk in used and user.pk in counts
+    }
+
+
+def _shares(user: User, used: Usage, counts: Sequence[int]) -> dict[str, Share]:
+    devices, channels, tags, keys, events, rules = counts
+    return {
+        "storage": Share(used.bytes, user.max_storage),
+        "devices": Share(devices, user.max_devices),
+        "channels": Share(channels, user.max_channels),
+        "tags": Share(tags, user.max_tags),
+        "keys": Share(keys, user.max_keys),
+        "events": Share(events, user.max_events),
+        "activation_rules": Share(rules, user.max_rules),
+        "held": Share(used.held, user.max_held),
+        "rejected": Share(used.rejected, user.max_rejected),
+    }
+
+
+def full_accounts(raw: psycopg.Connection, users: Collection[int] | None) -> tuple[set[int], set[int]]:
+    """Of these, or of all: whose storage is full, and who has as many held messages as there may be."""
+    limited = "SELECT id, max_storage, when_full, max_held FROM accounts_user WHERE closed_at IS NULL"
+    if users is None:
+        accounts = raw.execute(limited).fetchall()
+    else:
+        accounts = raw.execute(f"{limited} AND id = ANY (%s)", [list(users)]).fetchall()
+    used = measure(raw, [user for user, *_ in accounts])
+    full, held_full = set(), set()
+    for user, max_storage, when_full, max_held in accounts:
+        usage = used.get(user)
+        if usage and usage.bytes >= storage_bound(max_storage, when_full):
+            full.add(user)
+        if usage and usage.held >= max_held:
+            held_full.add(user)
+    return full, held_full
+
+
+class Room:
+    """Of accounts' storage, for what does not come through ingest. Each process remembers what it measured: a
+    few calls at the same moment may together take more than there was."""
+
+    def __init__(self) -> None:
+        self._used: dict[int, tuple[int, float]] = {}  # bytes, and when they were measured
+        self._lock = threading.Lock()
+
+    def check(self, user: User, size: int) -> None:
+        """Raises Refused: QUOTA_EXCEEDED, if there is none for so many bytes."""
+        bound, now = storage_bound(user.max_storage, user.when_full), time.monotonic()
+        used, at = self._used.get(user.pk, (0, -GOOD_SECONDS))
+        if now - at >= GOOD_SECONDS or used + size > bound * NEARLY:
+            used, at = used_storage(user).bytes, now
+        if used + size > bound:
+            raise Refused("QUOTA_EXCEEDED", full_sentence(used, user.max_storage))
+        with self._lock:
+            if len(self._used) >= MAX_MEASURED:
+                self._used.clear()
+            self._used[user.pk] = used + size, at
+
+
+ROOM = Room()
+
+
+def full_sentence(used: int, most: int) -> str:
+    return (
+        f"The storage is full: {used:,} of {most:,} bytes are used. Delete channels, tags or old datapoints"
+        " (by a channel's retention), or ask the operator for more."
+    )

@@ -32,6 +32,10 @@ _JSONB = struct.Struct(">ib").pack
 _NULL = struct.pack(">i", -1)
 STORED = (SQL / "stored_before.sql").read_text()
 STORED_KEYED = (SQL / "stored_before_keyed.sql").read_text()
+TAGS_LOCK = 7_465_010  # advisory lock, with an account: until COMMIT it gets tags from one transaction only
+_LOCK_TAGS = """SELECT pg_advisory_xact_lock(%s, (user_id %% 2147483647)::int)
+    FROM (SELECT DISTINCT user_id FROM streams_channel WHERE id = ANY (%s) ORDER BY user_id) AS accounts"""
+_CREATE_TAGS = (SQL / "create_tags.sql").read_text()
 DAY = 86_400_000_000  # microseconds; no month ends within one
 
 
@@ -158,15 +162,14 @@ def stored_by_the_release_before(
 
 
 def tag_keys(cursor: psycopg.Cursor, tags: Sequence[tuple[int, str]]) -> dict[tuple[int, str], int]:
-    """Primary keys of (channel, tag); a tag comes into being with its first datapoint."""
+    """Primary keys of (channel, tag); a tag comes into being with its first datapoint. Those that the
+    account has no room for are left out: it can have max_tags."""
     found = _find_tags(cursor, sorted(set(tags)))
     missing = sorted(set(tags) - found.keys())
     if missing:  # asking first, since a conflict would use up one of the keys, which have 32 bits
-        cursor.execute(
-            """INSERT INTO streams_tag (channel_id, name) SELECT * FROM unnest(%s::bigint[], %s::text[])
-            ON CONFLICT (channel_id, name) DO NOTHING""",
-            [[channel for channel, _ in missing], [name for _, name in missing]],
-        )
+        columns = [[channel for channel, _ in missing], [name for _, name in missing]]
+        cursor.execute(_LOCK_TAGS, [TAGS_LOCK, columns[0]])
+        cursor.execute(_CREATE_TAGS, [*columns, columns[0]])
         found |= _find_tags(cursor, missing)
     return found
 

@@ -1,0 +1,78 @@
+"""Which accounts have no room for more: measured every few seconds, so that a message costs no query.
+
+An account may take in some seconds' more than it may have (decision 26).
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import psycopg
+
+from thingscale.invalidation import Change
+from thingscale.streams.usage import full_accounts
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+SHARE = 20  # the writer spends at most one part in so many of its time on this
+_QUICK = "SELECT set_config('statement_timeout', '5s', true)"
+
+
+class Quotas:
+    """For the writer thread, but for `on_change`."""
+
+    def __init__(self) -> None:
+        self.full: frozenset[int] = frozenset()  # accounts whose storage is full
+        self.held_full: frozenset[int] = frozenset()  # accounts that have as many held messages as they may
+        self._active: set[int] = set()
+        self._changed = True  # any account's limits may have: all are looked at, once
+        self._next = time.monotonic()
+        self._failing = False
+        self._lock = threading.Lock()
+
+    def note(self, users: Iterable[int]) -> None:
+        """They have sent something."""
+        self._active.update(users)
+
+    def on_change(self, change: Change | None) -> None:
+        """In the listener's thread."""
+        if change is None:
+            self._changed = True
+        elif change[0] == "limits":
+            with self._lock:
+                self._active.add(change[1])
+                self._next = time.monotonic()
+
+    @property
+    def wait_seconds(self) -> float | None:
+        """Until it is time to look; None if there is nothing to look at."""
+        if not (self._active or self.full or self.held_full):
+            return None
+        return max(0.0, self._next - time.monotonic())
+
+    def look(self, connect: Callable[[], psycopg.Connection]) -> bool:
+        """False if that failed: what was known stays, and the next time comes."""
+        started = time.monotonic()
+        everybody, self._changed = self._changed, False
+        with self._lock:
+            asked, self._active = self._active | self.full | self.held_full, set()
+        try:
+            self._measure(connect(), None if everybody else asked)
+            self._failing = False
+        except Exception as error:
+            if not self._failing:
+                log.warning("The accounts' storage was not measured: %s", type(error).__name__)
+            self._failing = True
+            self.note(asked)
+        finished = time.monotonic()
+        self._next = finished + max(LOOK_SECONDS, (finished - started) * SHARE)
+        return not self._failing
+
+    def _measure(self, connection: psycopg.Connection, users: set[int] | None) -> None:
+        with connection.transaction():
+            connection.execute(_QUICK)
+            full, held_full = full_accounts(connection, users)
+        others = (self.full - users, self.held_full - users) if users is not None else (set(), set())
+        self.full, self.held_full = frozenset(full | others[0]), frozenset(held_full | others[1])

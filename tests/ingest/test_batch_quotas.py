@@ -1,0 +1,184 @@
+"""An account whose storage, tags or held messages are at their limit: what ingest does."""
+
+from collections.abc import Callable
+
+import pytest
+from feeding import DUPLICATE, STORED, Feed, held, held_values, message, reasons, rejected, values
+from stack import wait_until
+from support import Account
+
+from ingest import quotas
+from ingest.message import Kind, Reason
+from thingscale.accounts.models import User
+from thingscale.devices.models import Device, RejectedMessage
+from thingscale.lib.clock import now_us
+from thingscale.streams.actions import configure_device, delete_channel
+from thingscale.streams.models import Tag
+from thingscale.streams.usage import used_storage
+
+FULL = rejected(Reason.QUOTA_EXCEEDED)
+
+
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quotas, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(quotas, "SHARE", 0)
+
+
+def limit(account: Account, **limits: int | str) -> None:
+    User.objects.filter(pk=account.user.pk).update(**limits)
+
+
+def settled(feed: Feed, account: Account, full: bool) -> None:
+    wait_until(lambda: (account.user.pk in feed.pipeline.quotas.full) == full, what="the measurement")
+
+
+def filled(feed: Feed, account: Account) -> None:
+    """One datapoint more than there is room for."""
+    limit(account, max_storage=10)
+    assert feed(message(account, '"0123456789"')) == [STORED]
+    settled(feed, account, True)
+
+
+def test_b3_a_full_storage_takes_nothing_and_records_why(
+    feed: Feed, account: Account, outsider: Account
+) -> None:
+    account.device("d1")
+    outsider.device("d1")
+    filled(feed, account)
+    answers = feed(
+        message(account, "1"), message(outsider, "2"), message(account, "3", tag="new"), message(account, "{")
+    )
+    assert answers == [FULL, STORED, FULL, rejected(Reason.BAD_JSON_FORMAT)]
+    assert values(account) == ['"0123456789"']
+    assert values(outsider) == ["2"]
+    assert not Tag.objects.exists()
+    assert sorted(reasons(account)) == ["BAD_JSON_FORMAT", "QUOTA_EXCEEDED", "QUOTA_EXCEEDED"]
+
+
+def test_b3_state_replaces_state_and_is_taken(feed: Feed, account: Account) -> None:
+    account.device("d1")
+    filled(feed, account)
+    assert feed(message(account, b"a=1", kind=Kind.STATE)) == [STORED]
+    assert Device.objects.get().state == {"a": 1}
+
+
+def test_b3_what_is_stored_already_is_no_new_data(feed: Feed, account: Account) -> None:
+    account.device("d1")
+    limit(account, max_storage=10)
+    assert feed(message(account, '"0123456789"', dedupe=5)) == [STORED]
+    settled(feed, account, True)
+    again = message(account, '"0123456789"', dedupe=5, repeated=True)
+    assert feed(again, message(account, "2", dedupe=6, repeated=True)) == [DUPLICATE, FULL]
+
+
+def test_b3_held_messages_count_and_a_full_storage_holds_none(feed: Feed, account: Account) -> None:
+    device = account.device("d1", None)
+    limit(account, max_storage=10)
+    text = '"0123456789"'
+    assert feed(message(account, text, dedupe=5)) == [held(Reason.NO_MAPPED_CH)]
+    settled(feed, account, True)
+    again = message(account, text, dedupe=5, repeated=True)
+    answers = feed(message(account, "1"), again, message(account, "2", "new"))
+    assert answers == [FULL, held(Reason.NO_MAPPED_CH), FULL]
+    assert held_values(device) == ["0123456789"]
+    before = used_storage(account.user)
+    assert (before.held, before.held_bytes, before.datapoint_bytes) == (1, 12, 0)
+    configure_device(device, {"mapped_channel": account.channel()})
+    after = used_storage(account.user)
+    assert (after.held, after.datapoint_bytes) == (0, 12)
+    assert values(account) == [text]  # what was acknowledged is stored, however full it is
+
+
+def test_b3_what_is_deleted_makes_room_again(feed: Feed, account: Account) -> None:
+    account.device("d1")
+    filled(feed, account)
+    delete_channel(account.channel())
+    configure_device(Device.objects.get(), {"mapped_channel": account.channel(1)})
+    feed.router.on_change(("devices", account.user.pk, ""))
+    settled(feed, account, False)
+    assert feed(message(account, "1")) == [STORED]
+    assert values(account, 1) == ["1"]
+
+
+def test_b3_a_raised_limit_makes_room_at_once(feed: Feed, account: Account) -> None:
+    account.device("d1")
+    filled(feed, account)
+    limit(account, max_storage=1_000)
+    settled(feed, account, False)
+    assert feed(message(account, "1")) == [STORED]
+
+
+def test_b3_an_account_that_drops_its_oldest_takes_a_tenth_more(feed: Feed, account: Account) -> None:
+    account.device("d1")
+    limit(account, max_storage=100, when_full="drop_oldest")
+    assert feed(message(account, f'"{"x" * 103}"')) == [STORED]
+    assert feed(message(account, '"12345678"')) == [STORED]
+    settled(feed, account, True)
+    assert feed(message(account, "1")) == [FULL]
+
+
+def test_b4_no_more_than_max_held_messages_wait(feed: Feed, account: Account) -> None:
+    account.device("d1", None)
+    limit(account, max_held=3)
+    assert feed(*(message(account, "1", f"d{n}") for n in range(1, 4)))[1].status == "held"
+    wait_until(lambda: account.user.pk in feed.pipeline.quotas.held_full, what="the measurement")
+    assert feed(message(account, "2"), message(account, "2", "other")) == [FULL, FULL]
+
+
+def test_b4_a_device_brings_no_more_tags_than_the_account_may_have(
+    feed: Feed, account: Account, outsider: Account
+) -> None:
+    account.device("d1")
+    account.device("d2", 1)
+    outsider.device("d1")
+    limit(account, max_tags=3)
+    first = feed(
+        *(message(account, str(n), tag=f"t{n}") for n in range(2)), message(account, "2", "d2", tag="x")
+    )
+    assert first == [STORED] * 3
+    answers = feed(
+        message(account, "3", tag="more"),
+        message(account, "4", tag="t1"),
+        message(account, "5", "d2", tag="t1"),
+        message(account, "6"),
+        message(outsider, "7", tag="more"),
+    )
+    assert answers == [FULL, STORED, FULL, STORED, STORED]
+    assert values(account) == ["0", "1", "4", "6"]
+    assert Tag.objects.filter(channel__user=account.user).count() == 3
+    Tag.objects.filter(name="t0").delete()
+    assert feed(message(account, "8", tag="more")) == [STORED]
+
+
+def test_b4_tags_at_once_are_taken_as_far_as_there_is_room(feed: Feed, account: Account) -> None:
+    account.device("d1")
+    limit(account, max_tags=5)
+    answers = feed(*(message(account, "1", tag=f"t{n:02}") for n in range(20)))
+    assert (answers.count(STORED), answers.count(FULL)) == (5, 15)
+
+
+def test_b4_an_account_keeps_max_rejected_messages(feed: Feed, account: Account, outsider: Account) -> None:
+    limit(account, max_rejected=3)
+    feed(*(message(account, "{", f"d{n}") for n in range(5)), *(message(outsider, "{") for _ in range(5)))
+    feed(message(account, "{", "last"))
+    kept = RejectedMessage.objects.for_user(account.user).order_by("id").values_list("device_id", flat=True)
+    assert list(kept) == ["d3", "d4", "last"]
+    assert len(reasons(outsider)) == 5
+
+
+def test_b3_an_account_is_measured_when_it_sends(
+    make_feed: Callable[..., Feed], account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that begins with a full account knows it after its first batch."""
+    account.device("d1")
+    filled(make_feed(), account)
+    monkeypatch.setattr(quotas, "LOOK_SECONDS", 60.0)
+    other = make_feed()
+    other(message(account, "1", received_at=now_us()))
+    settled(other, account, True)
+    assert other(message(account, "2")) == [FULL]
+    limit(account, max_storage=1_000)
+    other.pipeline.on_change(("limits", account.user.pk, ""))
+    settled(other, account, False)
+    assert other(message(account, "3")) == [STORED]

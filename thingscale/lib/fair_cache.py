@@ -1,0 +1,56 @@
+"""What a process remembers for its accounts, bounded in all. The account with the most entries makes room:
+however many one account brings about, it pushes out its own."""
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class FairCache(Generic[K, V]):
+    """`accounts` holds each account's entries, oldest first; it is there to be read."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.accounts: dict[int, dict[K, V]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def get(self, account: int, key: K) -> V | None:
+        entries = self.accounts.get(account)
+        return entries.get(key) if entries else None
+
+    def update(self, account: int, entries: Mapping[K, V]) -> None:
+        kept = self.accounts.setdefault(account, {})
+        before = len(kept)
+        kept.update(entries)
+        self._count += len(kept) - before
+        while self._count > self.most:
+            self._make_room()
+
+    def forget(self, account: int, key: K) -> None:
+        entries = self.accounts.get(account)
+        if entries and entries.pop(key, None) is not None:
+            self._count -= 1
+
+    def forget_account(self, account: int) -> None:
+        self._count -= len(self.accounts.pop(account, ()))
+
+    def clear(self) -> None:
+        self.accounts.clear()
+        self._count = 0
+
+    def _make_room(self) -> None:
+        """The older half of the largest account's entries, so that this is done seldom."""
+        largest = max(self.accounts, key=lambda account: len(self.accounts[account]))
+        entries = self.accounts[largest]
+        oldest = list(islice(entries, (len(entries) + 1) // 2))
+        for key in oldest:
+            del entries[key]
+        if not entries:
+            del self.accounts[largest]
+        self._count -= len(oldest)

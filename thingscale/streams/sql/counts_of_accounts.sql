@@ -1,0 +1,11 @@
+-- How many accounts have of what is limited by number; of value keys, the channel with the most labels.
+SELECT
+    u.id,
+    (SELECT count(*) FROM devices_device AS d WHERE d.user_id = u.id),
+    (SELECT count(*) FROM streams_channel AS c WHERE c.user_id = u.id),
+    (SELECT count(*) FROM streams_tag AS t JOIN streams_channel AS c ON c.id = t.channel_id WHERE c.user_id = u.id),
+    (SELECT coalesce(max(jsonb_array_length(c.streams)), 0) FROM streams_channel AS c WHERE c.user_id = u.id),
+    (SELECT count(*) FROM events_event AS e WHERE e.user_id = u.id),
+    (SELECT count(*) FROM devices_activationrule AS r WHERE r.user_id = u.id)
+FROM accounts_user AS u
+WHERE u.id = ANY (%s)

@@ -1,0 +1,29 @@
+-- What accounts use of their storage: datapoints and their bytes, held and rejected messages and theirs. Devices that
+-- can store hold nothing, or not for long: in an ordinary account hardly any device is looked at twice.
+SELECT
+    u.id,
+    datapoints.count,
+    datapoints.bytes,
+    held.count,
+    held.bytes,
+    rejected.count,
+    rejected.bytes
+FROM accounts_user AS u
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(l.count), 0)::bigint AS count, coalesce(sum(l.bytes), 0)::bigint AS bytes
+    FROM streams_channel AS c
+    JOIN streams_latest AS l ON l.channel_id = c.id
+    WHERE c.user_id = u.id AND NOT EXISTS (SELECT FROM streams_deletedtag AS d WHERE d.tag = l.tag)
+) AS datapoints
+CROSS JOIN LATERAL (
+    SELECT count(*) AS count, coalesce(sum(h.size), 0)::bigint AS bytes
+    FROM devices_device AS d
+    JOIN devices_heldmessage AS h ON h.device_id = d.id
+    WHERE d.user_id = u.id AND NOT (d.enabled AND d.mapped_channel_id IS NOT NULL)
+) AS held
+CROSS JOIN LATERAL (
+    SELECT count(*) AS count, coalesce(sum(octet_length(r.payload)), 0)::bigint AS bytes
+    FROM devices_rejectedmessage AS r
+    WHERE r.user_id = u.id
+) AS rejected
+WHERE u.id = ANY (%s)
