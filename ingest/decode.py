@@ -12,7 +12,7 @@ import orjson
 from ingest.message import Kind, Reason
 from thingscale.lib import exact_json, json_rules, points
 from thingscale.lib.errors import Refused
-from thingscale.lib.json_rules import MAX_BYTES, BadValue
+from thingscale.lib.json_rules import MAX_BYTES, BadValue, number_or_text
 from thingscale.lib.points import Points
 
 MAX_PAYLOAD = MAX_BYTES
@@ -98,7 +98,7 @@ def _pairs(payload: bytes) -> list[tuple[str, str]]:
 def _object(fields: dict[str, str]) -> bytes:
     if not fields:
         raise BadValue(Reason.BAD_JSON_FORMAT, "has no key=value pairs")
-    text = orjson.dumps({key: json_rules.number_or_text(value) for key, value in fields.items()})
+    text = orjson.dumps({key: number_or_text(value) for key, value in fields.items()})
     json_rules.check(text, fields)
     return text
 
