@@ -108,3 +108,11 @@ def test_a_device_that_posts_too_often_is_told_when_to_come_again(
     assert [post(account, "d1") for _ in range(3)] == [(200, "OK"), *[(429, "TOO_MANY_REQUESTS")] * 2]
     assert post(account, "d2") == post(outsider, "d1") == (200, "OK")
     assert len(account.stored()) == 2
+
+
+def test_an_array_counts_as_one_request(limited: None, http: Connection, account: Account) -> None:
+    account.device("d1")
+    headers: dict[str, str | bytes] = {"X-DEVICETOKEN": account.device_token, "X-DEVICEID": "d1"}
+    array = b"[" + b",".join([b'{"value":1}'] * 100) + b"]"
+    assert [http.send("POST", V2, headers, array).status for _ in range(2)] == [200, 429]
+    assert len(account.stored()) == 100
