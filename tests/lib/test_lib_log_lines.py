@@ -70,4 +70,5 @@ def test_b8_a_bad_host_is_one_short_line(
 
 
 def test_b8_the_settings_use_it() -> None:
-    assert settings.LOGGING["formatters"]["line"]["()"] == f"{LineFormatter.__module__}.LineFormatter"
+    formatters: Any = settings.LOGGING["formatters"]
+    assert formatters["line"]["()"] == f"{LineFormatter.__module__}.LineFormatter"

@@ -1,5 +1,6 @@
 """Log files of the children: bounded in size, and read for the line that matters."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -10,11 +11,19 @@ _TAIL_BYTES = 16 * 1024
 
 
 def truncate_large(log: Path) -> None:
-    """Keeps one older copy. Safe under a running child, because each appends (O_APPEND)."""
-    if log.exists() and log.stat().st_size > MAX_BYTES:
-        shutil.copyfile(log, log.with_name(log.name + ".1"))
-        with log.open("r+b") as file:
-            file.truncate(0)
+    """Keeps the newest part as one older copy, or nothing where the disk is full. Safe under a running child,
+    because each appends (O_APPEND); what it writes between the copy and the cut is lost."""
+    if size(log) <= MAX_BYTES:
+        return
+    older = log.with_name(log.name + ".1")
+    with log.open("r+b") as file:
+        try:
+            with older.open("wb") as copy:
+                file.seek(-MAX_BYTES, os.SEEK_END)
+                shutil.copyfileobj(file, copy)
+        except OSError:
+            older.unlink(missing_ok=True)
+        file.truncate(0)
 
 
 def read_from(log: Path, offset: int) -> str:

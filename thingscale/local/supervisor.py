@@ -16,7 +16,7 @@ from thingscale.local.process import Process, Program
 FIRST_DELAY, LAST_DELAY = 0.5, 10.0
 STEADY_SECONDS = 60  # a child that ran this long starts over with the first delay
 ECHO_SECONDS = 1.0  # at most one error line a child in this time
-ROTATE_SECONDS = 60.0
+ROTATE_SECONDS = 1.0  # as long a log may grow past its size, however fast its process writes
 WAITING_SECONDS = 10.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
