@@ -66,19 +66,25 @@ class Grants:
             return
         with self._lock:
             self._generation += 1
-            self._found.clear()
             self._refused.clear()
+            if change is None:
+                self._found.clear()
+            else:  # the others' are as good as before, however often one account changes its tokens
+                self._found = {
+                    token: grant for token, grant in self._found.items() if grant.user != change[1]
+                }
 
     def _keep(self, generation: int, token: str, grant: Grant | None) -> None:
         with self._lock:
             if generation != self._generation:
                 return
-            if len(self._found) + len(self._refused) >= MAX_ENTRIES:
-                self._found.clear()
-                self._refused.clear()
             if grant:
+                if len(self._found) >= MAX_ENTRIES:
+                    self._found.clear()
                 self._found[token] = grant
-            else:
+            else:  # anybody can send those: they push out no others
+                if len(self._refused) >= MAX_ENTRIES:
+                    self._refused.clear()
                 self._refused[token] = time.monotonic() + NEGATIVE_SECONDS
 
 

@@ -124,7 +124,7 @@ def test_only_changes_of_tokens_count(
 ) -> None:
     grants.find(account.device_token)
     grants.find(UNKNOWN)
-    grants.on_change(change)
+    grants.on_change(change and (change[0], account.user.pk, change[2]))
     assert (grants.known(account.device_token) is True) == forgotten
     assert (grants.known(UNKNOWN) is True) == forgotten
 
@@ -167,3 +167,17 @@ def test_while_the_database_is_away_it_knows_what_it_knew(grants: Grants, accoun
 def terminate_from_elsewhere(process: int) -> None:
     with elsewhere() as other:
         other.execute("SELECT pg_terminate_backend(%s)", [process])
+
+
+def test_b4_neither_wrong_tokens_nor_another_accounts_changes_push_out_a_grant(
+    grants: Grants, account: Account, outsider: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_ENTRIES", 5)
+    assert grants.find(account.device_token)
+    assert grants.find(outsider.device_token)
+    for number in range(20):
+        assert grants.find(f"{number:032X}") is None
+    assert len(grants._refused) <= 5
+    grants.on_change(("tokens", outsider.user.pk, ""))
+    assert isinstance(grants.known(account.device_token), module.Grant)
+    assert grants.known(outsider.device_token) is True
