@@ -12,6 +12,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 CANDIDATES := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
+WORKERS := 4  # of pytest; the tests wait more than they compute
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 
 # The machine's npm, else one from a wheel.
@@ -28,11 +29,10 @@ run: $(VENV)/.installed node_modules/.installed
 	@$(BIN)/python manage.py up
 
 test: lint node_modules/.installed-dev
-	@$(BIN)/python manage.py with_servers --fast -- python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(WORKERS)
 
 drill: $(VENV)/.installed-dev
-	@THINGSCALE_DRILL=long $(BIN)/python manage.py with_servers --fast -- \
-	    python -m pytest -v -m drill --timeout 1800 --durations 0 --log-cli-level INFO tests/drills
+	@THINGSCALE_DRILL=long $(BIN)/python -m pytest -v -m drill --timeout 1800 --durations 0 --log-cli-level INFO tests/drills
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .

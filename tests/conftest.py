@@ -18,6 +18,11 @@ MIGRATED = {"django_content_type", "auth_permission"}  # filled by migrations, a
 PBKDF2 = "django.contrib.auth.hashers.PBKDF2PasswordHasher"  # what the web process knows
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long first, so that no worker ends with one while the others have nothing to do."""
+    items.sort(key=lambda item: item.get_closest_marker("drill") is None)
+
+
 @pytest.fixture(autouse=True)
 def _quick(settings: Settings) -> None:
     """Tests are faster than a client may be, and hash many passwords."""

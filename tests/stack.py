@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from django.conf import settings
@@ -44,9 +44,11 @@ def answers(port: int) -> bool:
 
 
 class Stack:
-    """Processes `web`, `ingest` and `celery`; `environment` may be changed before `ensure`."""
+    """Processes `web`, `ingest` and `celery`; `environment` may be changed before `ensure`. `code` is another
+    release's folder, whose web process starts with `web`."""
 
-    def __init__(self, **environment: str) -> None:
+    def __init__(self, code: Path = ROOT, web: Sequence[str] = WEB, **environment: str) -> None:
+        self._code, self._web = code, web
         self.http, self.mqtt, self.ws, self.tls, self.wss = (free_port() for _ in range(5))
         self.logs = Path(tempfile.mkdtemp(prefix="thingscale-logs-"))
         self.environment = environment
@@ -64,7 +66,7 @@ class Stack:
 
     def start(self, name: str) -> None:
         command = {
-            "web": [*WEB, "--port", str(self.http)],
+            "web": [*self._web, "--port", str(self.http)],
             "ingest": ["manage.py", "ingest"],
             "celery": celery_command(self.logs)[1:],
         }[name]
@@ -83,7 +85,7 @@ class Stack:
         with (self.logs / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, *command],
-                cwd=ROOT,
+                cwd=self._code,
                 env=self._environment(),
                 stdout=log,
                 stderr=log,
@@ -95,7 +97,7 @@ class Stack:
         """A management command on the same database, its output in pipes."""
         return subprocess.Popen(
             [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
+            cwd=self._code,
             env=self._environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -16,7 +16,8 @@ from ingest.mqtt.packets import V5, V311
 
 LONG = os.environ.get("THINGSCALE_DRILL") == "long"
 ENDLESS = 2**31 - 1
-STARTS = itertools.count(0, 10_000_000)  # of the numbers of each mix
+SPAN = 10_000_000  # more numbers than a mix takes
+STARTS = itertools.count(0, SPAN)  # of the numbers of each mix
 QOS_1, QOS_2, KEYED, UNKEYED = DEVICES = ("qos-1", "qos-2", "keyed", "unkeyed")
 REST = None
 
@@ -87,7 +88,8 @@ class Mix:
 
     def numbers(self, kind: str | None, place: Place | None = None) -> list[int]:
         """What is stored, there or at another place."""
-        return (place or self._place).numbers(kind, self._start)
+        numbers = (place or self._place).numbers(kind, self._start)
+        return [number for number in numbers if number < self._start + SPAN]
 
     def deafen(self, yes: bool) -> None:
         """Everything is sent, and no answer arrives."""

@@ -1,0 +1,34 @@
+"""PostgreSQL, Valkey and a broker for the tests: in a process that the environment leads to none, and in each of
+pytest-xdist's workers, which would be in each other's way on the same ones.
+
+A plugin (`-p` in pyproject.toml): they have to be there before pytest-django reads the settings.
+"""
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+from thingscale.local.servers import ALL, Servers, not_given
+
+_servers: list[Servers] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
+    options = early_config.known_args_namespace
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        want = ALL
+    elif options.help or options.version or options.collectonly or getattr(options, "numprocesses", None):
+        want = frozenset()  # runs no test itself
+    else:
+        want = not_given(os.environ)
+    if want:
+        _servers.append(Servers(want=want, fast=True))
+        os.environ |= _servers[0].__enter__()
+    yield
+
+
+def pytest_unconfigure() -> None:
+    for servers in _servers:
+        servers.close()
