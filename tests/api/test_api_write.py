@@ -136,7 +136,7 @@ BAD_POINTS = [
     ('{"value": 1, "at": "soon"}', ".at"),
     ('{"value": 1, "at": "1999-12-31T23:59:59Z"}', ".at"),
     ('{"value": 1, "at": "0001-01-01 00:00"}', ".at"),
-    (a_point(at=now(days=2)), ".at"),
+    pytest.param(a_point(at=now(days=2)), ".at", id="the day after tomorrow"),
 ]
 
 

@@ -88,26 +88,21 @@ def give_to_postgres(home: Path) -> None:
 
 
 @contextmanager
-def private_home(folder: Path) -> Iterator[tuple[Servers, dict[str, str]]]:
-    unpack("home.tar.xz", folder)
-    give_to_postgres(folder / "home")
+def private_home(folder: Path) -> Iterator[Servers]:
     servers = Servers(folder / "home", fast=True)
-    with servers as environment:
-        yield servers, environment
+    with servers:
+        yield servers
 
 
 @contextmanager
-def restored_dump(folder: Path) -> Iterator[tuple[Servers, dict[str, str]]]:
-    """Of the home only the secret key is kept, as the operator has it in the environment."""
-    unpack("home.tar.xz", folder)
+def restored_dump(folder: Path) -> Iterator[Servers]:
     servers = Servers(fast=True)
-    with servers as environment:
+    with servers:
         sql = lzma.decompress((CAPTURED / "dump.sql.xz").read_bytes())
         psql = servers.postgres.place.install / "bin" / "psql"
         command = [str(psql), "-q", "-v", "ON_ERROR_STOP=1", servers.postgres.url]
         subprocess.run(command, input=sql, stdout=subprocess.DEVNULL, check=True, timeout=SECONDS)
-        secret = (folder / "home" / "secret_key").read_text().strip()
-        yield servers, environment | {"THINGSCALE_SECRET_KEY": secret}
+        yield servers
 
 
 @pytest.fixture(params=[private_home, restored_dump])
@@ -115,8 +110,12 @@ def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
     folder = Path(tempfile.mkdtemp(prefix="thingscale-upgrade-"))
     folder.chmod(0o755)
     unpack("code.tar.xz", folder)
+    unpack("home.tar.xz", folder)
+    give_to_postgres(folder / "home")
     expected = json.loads((CAPTURED / "expected.json").read_text())
-    with request.param(folder) as (servers, environment):
+    with request.param(folder) as servers:
+        environment = {name: text for server in servers.wanted for name, text in server.environment().items()}
+        environment["THINGSCALE_SECRET_KEY"] = (folder / "home" / "secret_key").read_text().strip()
         environment |= {"PYTHONPATH": "", "THINGSCALE_REST_RATE": "1000000"}
         old = Stack(folder / "code", OLD_WEB, **environment)
         new = Stack(**environment | {"PYTHONPATH": "tests"})
