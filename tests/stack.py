@@ -44,11 +44,13 @@ def answers(port: int) -> bool:
 
 
 class Stack:
-    """Processes `web`, `ingest` and `celery`; `environment` may be changed before `ensure`. `code` is another
-    release's folder, whose web process starts with `web`."""
+    """Processes `web`, `ingest` and `celery`; `environment`, and the release that runs, may be changed
+    before `ensure`."""
 
-    def __init__(self, code: Path = ROOT, web: Sequence[str] = WEB, **environment: str) -> None:
-        self._code, self._web = code, web
+    code: Path = ROOT
+    web: Sequence[str] = WEB
+
+    def __init__(self, **environment: str) -> None:
         self.http, self.mqtt, self.ws, self.tls, self.wss = (free_port() for _ in range(5))
         self.logs = Path(tempfile.mkdtemp(prefix="thingscale-logs-"))
         self.environment = environment
@@ -66,7 +68,7 @@ class Stack:
 
     def start(self, name: str) -> None:
         command = {
-            "web": [*self._web, "--port", str(self.http)],
+            "web": [*self.web, "--port", str(self.http)],
             "ingest": ["manage.py", "ingest"],
             "celery": celery_command(self.logs)[1:],
         }[name]
@@ -85,7 +87,7 @@ class Stack:
         with (self.logs / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, *command],
-                cwd=self._code,
+                cwd=self.code,
                 env=self._environment(),
                 stdout=log,
                 stderr=log,
@@ -97,7 +99,7 @@ class Stack:
         """A management command on the same database, its output in pipes."""
         return subprocess.Popen(
             [sys.executable, "manage.py", *arguments],
-            cwd=self._code,
+            cwd=self.code,
             env=self._environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -26,7 +26,7 @@ class Mix:
     """MQTT at QoS 1 and 2 in both versions, HTTP with and without an Idempotency-Key, REST with one: each
     kind has a device, and numbers, of its own."""
 
-    def __init__(self, place: Place, window: int = 20, http: bool = True) -> None:
+    def __init__(self, place: Place, window: int = 20, http: bool = True, arrays: bool = True) -> None:
         self._place = place
         stack, token = place.stack, place.token
         self._start = next(STARTS)
@@ -57,6 +57,9 @@ class Mix:
                 UNKEYED: HttpSender(stack.http, token, gates[UNKEYED], UNKEYED, keyed=False),
                 REST: RestSender(stack.http, place.api_token, gates[REST], REST_CHANNEL),
             }
+
+        for sender in (*self.senders, *self.posts.values()):
+            sender.arrays = arrays
 
     @property
     def senders(self) -> Sequence[Sender]:

@@ -117,7 +117,8 @@ def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
         environment = {name: text for server in servers.wanted for name, text in server.environment().items()}
         environment["THINGSCALE_SECRET_KEY"] = (folder / "home" / "secret_key").read_text().strip()
         environment |= {"PYTHONPATH": "", "THINGSCALE_REST_RATE": "1000000"}
-        old = Stack(folder / "code", OLD_WEB, **environment)
+        old = Stack(**environment)
+        old.code, old.web = folder / "code", OLD_WEB
         new = Stack(**environment | {"PYTHONPATH": "tests"})
         try:
             yield Installation(servers, old, new, expected, servers.postgres.url, old)
@@ -171,8 +172,8 @@ def check_sign_in(installation: Installation, code: str) -> None:
 
     def submit(path: str, **fields: str) -> requests.Response:
         browser.get(installation.new.url(path), timeout=SECONDS)
-        fields["csrfmiddlewaretoken"] = browser.cookies["csrftoken"]
-        return browser.post(installation.new.url(path), fields, timeout=SECONDS)
+        form = fields | {"csrfmiddlewaretoken": browser.cookies["csrftoken"] or ""}
+        return browser.post(installation.new.url(path), form, timeout=SECONDS)
 
     answer = submit("/signin/", username="admin@localhost", password=installation.secrets["password"])
     assert answer.url.endswith("/signin/code/"), answer.url
@@ -196,7 +197,8 @@ def prepare_load(installation: Installation) -> None:
 async def upgrade(installation: Installation) -> list[Mix]:
     """Messages come in all the time: by the old processes, by both at once, by the new ones."""
     old, new = installation.place(installation.old), installation.place(installation.new)
-    before, beside, after, last = Mix(old), Mix(old), Mix(new), Mix(new)
+    before, beside = Mix(old, arrays=False), Mix(old, arrays=False)
+    after, last = Mix(new), Mix(new)
     async with before.flowing(SECONDS):
         await before.moves(SECONDS)
         await asyncio.to_thread(manage, installation.new, "migrate", "--verbosity", "0")

@@ -1,4 +1,4 @@
-"""PostgreSQL, Valkey and a broker for the tests: in a process that the environment leads to none, and in each of
+"""PostgreSQL, Valkey and a broker for the tests: in a process whose environment names none, and in each of
 pytest-xdist's workers, which would be in each other's way on the same ones.
 
 A plugin (`-p` in pyproject.toml): they have to be there before pytest-django reads the settings.
