@@ -58,8 +58,10 @@ class Mix:
                 REST: RestSender(stack.http, place.api_token, gates[REST], REST_CHANNEL),
             }
 
-        for sender in (*self.senders, *self.posts.values()):
+        for sender in self.senders:
             sender.arrays = arrays
+        for poster in self.posts.values():
+            poster.arrays = arrays
 
     @property
     def senders(self) -> Sequence[Sender]:

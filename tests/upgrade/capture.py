@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -259,9 +260,9 @@ def fill_datapoints(door: Door) -> None:
     months[-1] = "2026-10-25T00:30:00Z"  # when Berlin's clocks went back
     points = [{"value": {"n": n, "temp": n / 7}, "at": at} for n, at in enumerate(months)]
     door.rest("POST", "/v2/stream/3", points, Idempotency_Key="array-1")
-    many = [{"value": n, "at": 1_700_000_000 + 10 * n, "tag": "dense"} for n in range(1000)]
-    for point in many:
-        point["at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(point["at"]))
+    start = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+    times = [(start + timedelta(seconds=10 * n)).isoformat() for n in range(1000)]
+    many = [{"value": n, "at": at, "tag": "dense"} for n, at in enumerate(times)]
     door.rest("POST", "/v2/stream/3", many)
     door.rest("POST", "/v2/stream/4", [{"value": 1}])
     door.publish("json/to-go", "1")
@@ -350,7 +351,7 @@ def rows(url: str) -> dict[str, int]:
         ]
         counts = {}
         for name in names:
-            row = connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()  # type: ignore[arg-type]
+            row = connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()
             assert row
             counts[name] = row[0]
     return counts
