@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.contrib.auth.middleware import LoginRequiredMiddleware
-from django.contrib.auth.views import redirect_to_login
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 
-from console.request import is_api, own_path
+from console.request import is_api
 
 Next = Callable[[HttpRequest], HttpResponse]
 
@@ -68,7 +66,8 @@ class ContentSecurityPolicy:
 
 
 class LoginRequired(LoginRequiredMiddleware):
-    """Where a part of a page is asked for and the session has ended, the whole page goes to the sign-in."""
+    """Where a part of a page is asked for and the session has ended, the page says so and stays, with what is
+    typed into it."""
 
     def process_view(self, request: HttpRequest, view_func: Any, *args: Any) -> Any:
         """Asks for no user where none is needed: the database may be away."""
@@ -76,11 +75,11 @@ class LoginRequired(LoginRequiredMiddleware):
         return None if open_to_all else super().process_view(request, view_func, *args)
 
     def handle_no_permission(self, request: HttpRequest, view_func: Any) -> Any:
-        if "HX-Request" not in request.headers:
+        part = "HX-Request" in request.headers
+        if not part and request.headers.get("Accept", "").split(",")[0] != "application/json":
             return super().handle_no_permission(request, view_func)
-        page = urlsplit(request.headers.get("HX-Current-URL", ""))._replace(scheme="", netloc="", fragment="")
-        place = redirect_to_login(own_path(request, page.geturl()) or "/").url
-        return HttpResponse(status=204, headers={"HX-Redirect": place})
+        detail = "You are signed out: sign in again."
+        return JsonResponse({"error": "AUTH_REQUIRED", "detail": detail}, status=401)
 
 
 class SignedIn:

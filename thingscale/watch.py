@@ -20,6 +20,7 @@ from django.conf import settings
 
 from thingscale.background.watched import WatchedThread
 from thingscale.lib.clock import utc_text
+from thingscale.lib.excerpts import excerpt
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def _unless_too_many(names: set[Any]) -> list[Any] | None:
 
 
 def _line(told: Told) -> dict[str, Any]:
-    preview = told.value[: 4 * PREVIEW].decode(errors="replace")[:PREVIEW]
+    preview = excerpt(told.value[: 4 * PREVIEW])[:PREVIEW]
     return told._asdict() | {"at": utc_text(told.at), "value": preview}
 
 

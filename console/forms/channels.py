@@ -20,6 +20,33 @@ class ChannelForm(forms.Form):
     )
 
 
+class ChangeChannelForm(ChannelForm):
+    """Asks once more before datapoints are deleted that were to be kept."""
+
+    shorter = forms.BooleanField(label="Delete them", required=False)
+
+    def __init__(self, *args: Any, kept: int | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._kept = kept
+        if not self.asks():
+            del self.fields["shorter"]
+
+    def asks(self) -> bool:
+        """Whether fewer days are wanted than now."""
+        text = self.data.get("retention_days", "") if self.is_bound else ""
+        return text.isdecimal() and 0 < int(text[:9]) < (self._kept or 10**9)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if "shorter" in self.fields and not cleaned.pop("shorter", False) and not self.errors:
+            days = cleaned["retention_days"]
+            question = (
+                f"Datapoints older than {days} day{'s' * (days != 1)} are deleted soon, for ever. Sure?"
+            )
+            self.add_error("shorter", question)
+        return cleaned
+
+
 class NewChannelForm(ChannelForm):
     number = forms.IntegerField(
         min_value=0,

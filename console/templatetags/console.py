@@ -1,5 +1,6 @@
 """Small pieces of pages."""
 
+from datetime import timedelta
 from typing import Any
 
 from django import template
@@ -11,7 +12,10 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from thingscale.streams.browse import newest_by_now
+
 register = template.Library()
+NOW = 5  # seconds
 
 
 @register.simple_tag
@@ -58,10 +62,11 @@ def moment(value: Any) -> SafeString | str:
 
 @register.filter
 def ago(value: Any) -> SafeString | str:
-    """How long ago, with the exact time as its title; `never` for None, or for what is not there."""
+    """How long ago, or how far ahead, with the exact time as its title; `never` for None, or for what is not
+    there."""
     if not value:
         return "never"
-    seconds = max(0, int((timezone.now() - value).total_seconds()))
+    seconds = int((timezone.now() - value).total_seconds())
     local = timezone.localtime(value)
     return format_html(
         '<time datetime="{}" title="{}" data-ago class="nowrap">{}</time>',
@@ -71,9 +76,29 @@ def ago(value: Any) -> SafeString | str:
     )
 
 
+@register.filter
+def newest(channel: Any) -> SafeString | str:
+    """Of a channel with totals: how long ago its newest datapoint was. Is it of the future, then also that of
+    the newest by now."""
+    shown = ago(channel.last_update)
+    if not channel.last_update or channel.last_update <= timezone.now() + timedelta(seconds=NOW):
+        return shown
+    by_now = newest_by_now(channel.pk)
+    return format_html("{}, by now {}", shown, ago(by_now) if by_now else "none")
+
+
 def in_words(seconds: int) -> str:
-    """As ago() of console.js says it."""
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit} ago"
-    return f"{seconds} s ago" if seconds >= 5 else "just now"
+    """As ago() of console.js says it. Clocks of devices differ by seconds: that is now."""
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if abs(seconds) >= max(size, NOW):
+            count = abs(seconds) // size
+            return f"{count} {unit} ago" if seconds > 0 else f"in {count} {unit}"
+    return "just now"
+
+
+@register.filter
+def counted(count: Any, noun: str) -> str:
+    """`1 datapoint`, `2,000 datapoints`. The plural is after a comma where it is not just an s."""
+    singular, _, plural = noun.partition(",")
+    count = int(count or 0)
+    return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"

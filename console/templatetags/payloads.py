@@ -2,7 +2,7 @@
 
 from django import template
 
-from console.excerpts import excerpt
+from thingscale.lib.excerpts import excerpt
 
 register = template.Library()
 SHOWN = 80

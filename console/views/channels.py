@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from console.forms.channels import (
     MOST,
-    ChannelForm,
+    ChangeChannelForm,
     ConfirmForm,
     NewChannelForm,
     StreamFormSet,
@@ -18,6 +18,7 @@ from console.forms.channels import (
 )
 from console.paging import PAGE
 from console.request import UserRequest
+from console.templatetags.console import counted
 from thingscale.lib.errors import Refused
 from thingscale.paging import page
 from thingscale.streams import actions
@@ -54,9 +55,8 @@ def create(request: UserRequest) -> HttpResponse:
 
 def edit(request: UserRequest, number: int) -> HttpResponse:
     channel = _channel(request, number)
-    form = ChannelForm(
-        request.POST or None, initial={"name": channel.name, "retention_days": channel.retention_days}
-    )
+    initial = {"name": channel.name, "retention_days": channel.retention_days}
+    form = ChangeChannelForm(request.POST or None, initial=initial, kept=channel.retention_days)
     shown = None if request.POST else _streams(channel)
     streams = StreamFormSet(request.POST or None, initial=shown, prefix="streams")
     if form.is_valid() and streams.is_valid() and streams.require_at_most(request.user.max_keys):
@@ -79,11 +79,11 @@ def delete(request: UserRequest, number: int) -> HttpResponse:
     form = ConfirmForm(request.POST or None, expected=str(number))
     if form.is_valid():
         actions.delete_channel(channel)
-        messages.success(request, f"Channel {number} and its {datapoints:,} datapoints are gone.")
+        messages.success(request, f"Channel {number} is gone, with {counted(datapoints, 'datapoint')}.")
         return redirect("channels")
     question = (
-        f"This deletes channel {number} {channel.name} with its {datapoints:,} datapoints, for ever."
-        f" {devices:,} devices lose their mapping; what they send next is held, not lost."
+        f"This deletes channel {number} {channel.name} with {counted(datapoints, 'datapoint')}, for ever."
+        f" {counted(devices, 'device loses its,devices lose their')} mapping; what comes is held, not lost."
     )
     texts = {"title": f"Delete channel {number}", "question": question, "action": "Delete channel"}
     return _confirm(request, number, form, texts)
@@ -108,9 +108,9 @@ def delete_tag(request: UserRequest, number: int, pk: int) -> HttpResponse:
     form = ConfirmForm(request.POST or None, expected=tag.name)
     if form.is_valid():
         actions.delete_tag(tag)
-        messages.success(request, f"The tag {tag.name} and its {count:,} datapoints are gone.")
+        messages.success(request, f"The tag {tag.name} is gone, with {counted(count, 'datapoint')}.")
         return redirect("channel", number)
-    question = f"This deletes the {count:,} datapoints of channel {number} tagged {tag.name}, for ever."
+    question = f"This deletes {counted(count, 'datapoint')} of channel {number} tagged {tag.name}, for ever."
     texts = {"title": f"Delete tag {tag.name}", "question": question, "action": "Delete tag"}
     return _confirm(request, number, form, texts)
 

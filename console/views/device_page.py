@@ -10,11 +10,11 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 
 from console import snippets
-from console.excerpts import excerpt
 from console.request import UserRequest
 from console.views.devices import SECTION, get_device, suggested
 from thingscale.devices.models import Command, Device, RejectedMessage
 from thingscale.devices.presence import connected
+from thingscale.lib.excerpts import excerpt
 from thingscale.streams.models import Channel
 from thingscale.streams.queries import newest_of_device
 

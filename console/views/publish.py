@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.db.models import Q
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 
 from console.forms.publish import PublishForm
 from console.paging import PAGE
@@ -20,6 +20,7 @@ from thingscale.paging import page
 
 NO_DEVICE = "no such device"
 NOT_SENT = "not sent"
+SENT = "publish"  # in the session
 FOUND = 20
 
 
@@ -33,13 +34,21 @@ class Result(NamedTuple):
 
 
 def publish(request: UserRequest) -> HttpResponse:
-    form = PublishForm(request.POST or None, initial=_initial(request))
-    results = _send(request.user, form.cleaned_data) if form.is_valid() else []
+    """What became of a command is shown once, on a page that may be loaded again without sending it again."""
+    form = PublishForm(request.POST or None)
+    if form.is_valid():
+        results = _send(request.user, form.cleaned_data)
+        typed = {name: request.POST.get(name, "") for name in form.fields}
+        request.session[SENT] = {"results": results, "typed": typed}
+        return redirect("publish")
+    sent = request.session.pop(SENT, {}) if request.method == "GET" else {}
+    if not form.is_bound:
+        form = PublishForm(initial=_initial(request) or sent.get("typed"))
     commands = Command.objects.for_user(request.user).select_related("device")
     context = {
         "section": "publish",
         "form": form,
-        "results": results,
+        "results": [Result(*result) for result in sent.get("results", ())],
         "history": page(commands, "-id", PAGE, request.GET.get("page", "")),
         "gateway": settings.INGEST_MODE == "gateway",
     }

@@ -25,12 +25,13 @@ RECENT = timedelta(minutes=10)
 
 
 def start(request: UserRequest) -> HttpResponse:
-    return _page(request, _arrived(request))
+    return _page(request, _arrived(request, _waited_for(request)))
 
 
 def panel(request: UserRequest) -> HttpResponse:
     """What the page asks for again when something has come."""
-    return render(request, "console/start/_arrived.html", _arrived(request))
+    arrived = _arrived(request, _waited_for(request))
+    return render(request, "console/start/_arrived.html", arrived)
 
 
 @require_POST
@@ -75,9 +76,14 @@ def _stored_in(request: UserRequest, device_id: str) -> int | None:
     return devices.values_list("mapped_channel__number", flat=True).first()
 
 
-def _arrived(request: UserRequest) -> dict[str, Any]:
+def _waited_for(request: UserRequest) -> str:
+    form = DeviceIdForm(request.GET if "device" in request.GET else None)
+    return form.device_id(_proposed(request))
+
+
+def _arrived(request: UserRequest, device_id: str) -> dict[str, Any]:
     since = timezone.now() - RECENT
-    found = [arrival for arrival in arrivals.newest(request.user, 1) if arrival.at > since]
+    found = [arrival for arrival in arrivals.newest_of(request.user, device_id) if arrival.at > since]
     pk = next((arrival.device_pk for arrival in found if arrival.status == "held"), None)
     if pk is None:
         return {"arrived": found}

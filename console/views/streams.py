@@ -7,6 +7,7 @@ from django.core import signing
 from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.utils.cache import get_conditional_response
 from django.utils.http import quote_etag
 
@@ -14,7 +15,7 @@ from console import ranges
 from console.request import UserRequest
 from thingscale.lib.errors import Refused
 from thingscale.streams import charts, export
-from thingscale.streams.browse import Row, first_at, table_page
+from thingscale.streams.browse import Row, first_at, newest_by_now, table_page
 from thingscale.streams.models import Channel, Tag
 from thingscale.streams.queries import LAST, Key, Selection
 
@@ -124,7 +125,10 @@ def _channel(request: UserRequest, number: int) -> Any:
 
 
 def _range(request: UserRequest, channel: Any) -> ranges.Range:
-    return ranges.read(request.GET, request.user.zone, first_at(channel.pk), channel.last_update)
+    newest = channel.last_update
+    if newest and newest > timezone.now():  # data of the future is shown when its time has come
+        newest = newest_by_now(channel.pk)
+    return ranges.read(request.GET, request.user.zone, first_at(channel.pk), newest)
 
 
 def _follows(request: UserRequest, shown: ranges.Range) -> bool:

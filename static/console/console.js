@@ -1,15 +1,19 @@
 // What every page does beside its HTML: copying, ages of times, the menu, the live mark. All pages work without it.
 
+const NOW = 5; // seconds
+
 const ago = (seconds) => {
-  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
-    if (seconds >= size) return `${Math.floor(seconds / size)} ${unit} ago`;
+  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]]) {
+    if (Math.abs(seconds) < Math.max(size, NOW)) continue;
+    const count = Math.floor(Math.abs(seconds) / size);
+    return seconds > 0 ? `${count} ${unit} ago` : `in ${count} ${unit}`;
   }
-  return seconds >= 5 ? `${seconds} s ago` : "just now";
+  return "just now";
 };
 
 const tell = () => {
   for (const time of document.querySelectorAll("time[data-ago]")) {
-    time.textContent = ago(Math.max(0, Math.floor((Date.now() - Date.parse(time.dateTime)) / 1000)));
+    time.textContent = ago(Math.trunc((Date.now() - Date.parse(time.dateTime)) / 1000));
   }
 };
 setInterval(tell, 10_000);
@@ -31,6 +35,36 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-copy]");
   if (button) copy(button);
 });
+
+// On a phone the menu is wider than the screen: the page that is shown is in sight.
+const current = document.querySelector(".nav [aria-current]");
+const menu = current?.closest("nav");
+if (menu) menu.scrollLeft = current.offsetLeft - (menu.clientWidth - current.offsetWidth) / 2;
+
+// htmx has no word for an answer that is none.
+const complain = (text, place) => {
+  const list = document.querySelector(".messages") ?? document.createElement("ul");
+  list.className = "messages";
+  list.setAttribute("aria-live", "polite");
+  const item = document.createElement("li");
+  item.className = "note note-bad";
+  item.textContent = text;
+  if (place) {
+    const link = document.createElement("a");
+    link.href = place;
+    link.textContent = "Sign in";
+    item.append(" ", link);
+  }
+  list.replaceChildren(item);
+  document.querySelector("main").prepend(list);
+};
+
+const signIn = () => `/signin/?next=${encodeURIComponent(location.pathname + location.search)}`;
+document.addEventListener("htmx:responseError", ({ detail }) => {
+  if (detail.xhr.status === 401) complain("You are signed out. What you have typed is still here: sign in in another tab, then go on.", signIn());
+  else complain(`The server answered with status ${detail.xhr.status}. Try again.`);
+});
+document.addEventListener("htmx:sendError", () => complain("The server can't be reached. Try again."));
 
 const LIVE = { connected: "live", waiting: "connecting", "signed-out": "signed out" };
 

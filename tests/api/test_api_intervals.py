@@ -162,3 +162,37 @@ def test_too_many_to_hold(
     response = api.get("stream/0", X_INTERVAL="1m", X_AGGREGATE=function, **WHOLE)
     assert refusal(response) == (400, "RANGE_TOO_LARGE")
     assert len(buckets(api, "5m", function)) == 1
+
+
+@pytest.mark.parametrize(
+    ("zone", "first", "hours"),
+    [
+        ("Australia/Lord_Howe", "2026-04-04 12:00:00", [  # half an hour back at 02:00
+            "2026-04-04T23:00:00+1100", "2026-04-05T00:00:00+1100", "2026-04-05T01:00:00+1100",
+            "2026-04-05T01:30:00+1030", "2026-04-05T02:00:00+1030", "2026-04-05T03:00:00+1030",
+        ]),
+        ("Australia/Lord_Howe", "2026-10-03 12:30:00", [  # half an hour forward at 02:00
+            "2026-10-03T23:00:00+1030", "2026-10-04T00:00:00+1030", "2026-10-04T01:00:00+1030",
+            "2026-10-04T02:30:00+1100", "2026-10-04T03:00:00+1100", "2026-10-04T04:00:00+1100",
+        ]),
+        ("Asia/Pyongyang", "2018-05-04 12:30:00", [  # half an hour forward at 23:30
+            "2018-05-04T21:00:00+0830", "2018-05-04T22:00:00+0830", "2018-05-04T23:00:00+0830",
+            "2018-05-05T00:00:00+0900", "2018-05-05T01:00:00+0900", "2018-05-05T02:00:00+0900",
+        ]),
+        ("Europe/Berlin", "2026-10-24 23:00:00", [  # an hour back at 03:00
+            "2026-10-25T01:00:00+0200", "2026-10-25T02:00:00+0200", "2026-10-25T02:00:00+0100",
+            "2026-10-25T03:00:00+0100", "2026-10-25T04:00:00+0100",
+        ]),
+    ],
+)  # fmt: skip
+def test_r10_a_bucket_begins_in_itself(
+    make_user: Callable[..., User], zone: str, first: str, hours: list[str]
+) -> None:
+    """Also where the clock is set by less than the bucket's width."""
+    api, channel = in_zone(make_user, zone)
+    begin = at(first)
+    store(channel, [(begin + timedelta(minutes=5 * n), "1") for n in range(12 * 5)])
+    found = [when for when, _ in buckets(api, "1h", "count")]
+    assert found == hours[: len(found)]
+    assert len(found) >= 5
+    assert sum(value for _, value in buckets(api, "1h", "count")) == 60

@@ -1,6 +1,7 @@
 """Pages of channels: lists, forms, what another user sees."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 from django.test import Client
 from support import Account
 
+from console.templatetags.console import counted
+from thingscale.lib.clock import now_us
 from thingscale.streams.actions import Points, store_points
 from thingscale.streams.models import Channel, Tag
 
@@ -74,7 +77,7 @@ def test_labels_and_units(account: Account, signed_in: SignIn) -> None:
     page = client.get("/channels/7/").text
     assert 'value="data:humid"' in page  # seen in the data, offered to be labelled
     row = {"streams-0-key": "temp", "streams-0-label": "Temperature", "streams-0-unit": "°C"}
-    client.post("/channels/7/", FORMSET | row | {"name": "Lab", "retention_days": "30"})
+    client.post("/channels/7/", FORMSET | row | {"name": "Lab", "retention_days": "30", "shorter": "on"})
     channel.refresh_from_db()
     assert channel.streams == [{"key": "temp", "label": "Temperature", "unit": "°C"}]
     assert (channel.name, channel.retention_days) == ("Lab", 30)
@@ -112,7 +115,7 @@ def test_keys_that_no_form_carries_are_left_out(account: Account, signed_in: Sig
 def test_deleting_needs_the_number_typed(account: Account, signed_in: SignIn) -> None:
     fill(account)
     client = signed_in(account)
-    assert "with its 1 datapoints" in client.get("/channels/7/delete/").text
+    assert "with 1 datapoint," in client.get("/channels/7/delete/").text
     assert "exactly as it stands here" in client.post("/channels/7/delete/", {"typed": "8"}).text
     client.post("/channels/7/delete/", {"typed": "7"})
     assert not Channel.objects.for_user(account.user).exists()
@@ -160,3 +163,50 @@ def test_an_outsider_finds_nothing(account: Account, outsider: Account, signed_i
 
 def test_who_is_not_signed_in_is_asked_to(account: Account) -> None:
     assert Client().get("/channels/").headers["Location"] == "/signin/?next=/channels/"
+
+
+def test_c14_a_shorter_retention_is_asked_for_twice(account: Account, signed_in: SignIn) -> None:
+    """None at all is the longest; a longer one, or none, deletes nothing and needs no question."""
+    channel = account.channel(7)
+    client = signed_in(account)
+    streams = {"streams-TOTAL_FORMS": "0", "streams-INITIAL_FORMS": "0"}
+
+    def save(days: str, **more: str) -> int | None:
+        client.post("/channels/7/", {"name": "x", "retention_days": days} | streams | more)
+        channel.refresh_from_db()
+        return channel.retention_days
+
+    asked = client.post("/channels/7/", {"name": "x", "retention_days": "1"} | streams)
+    assert "older than 1 day are deleted" in asked.text
+    assert 'name="shorter"' in asked.text
+    assert save("30") is None
+    assert save("30", shorter="on") == 30
+    assert save("30") == 30
+    assert save("7") == 30
+    assert save("400") == 400
+    assert save("") is None
+
+
+def test_c7_channels_and_charts_lead_to_each_other(account: Account, signed_in: SignIn) -> None:
+    account.channel(7)
+    client = signed_in(account)
+    for path in ("/channels/", "/channels/7/"):
+        assert 'href="/streams/7/"' in client.get(path).text
+    assert 'href="/channels/7/"' in client.get("/streams/7/").text
+
+
+def test_d10_data_of_tomorrow_is_not_just_now(account: Account, signed_in: SignIn) -> None:
+    channel = account.channel(7)
+    client = signed_in(account)
+    store_points(channel, Points.of([(None, b"1", now_us() + 23 * 3_600_000_000 + 60_000_000)]))
+    assert re.search(r"in 23 h</time>, by now none", client.get("/streams/7/").text)
+    store_points(channel, Points.of([(None, b"1", now_us() - 180_000_000)]))
+    for path in ("/channels/", "/channels/7/", "/streams/7/"):
+        assert re.search(r"in 23 h</time>, by now <time[^>]*>3 min ago", client.get(path).text), path
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 datapoints"), (1, "1 datapoint"), (2000, "2,000 datapoints")]
+)
+def test_c14_one_is_singular(count: int, text: str) -> None:
+    assert counted(count, "datapoint") == text

@@ -196,3 +196,13 @@ def test_r2_a_device_whose_name_is_older_is_changed_by_an_import(account: Accoun
     rows = table.read(b"device_id,description\nold ,changed\n", sheet.COLUMNS, sheet.KEY)
     assert import_devices(account.user, rows).errors == []
     assert list(Device.objects.values_list("device_id", "description")) == [("old ", "changed")]
+
+
+def test_c14_the_look_says_which_devices_lose_their_channel(account: Account, signed_in: SignIn) -> None:
+    for name in ("d1", "d2", "d3"):
+        account.device(name, 0)
+    account.device("d4", None)
+    client = signed_in(account)
+    look = client.post("/devices/import/", {"text": "device_id,channel\nd1,\nd2,\nd3,0\nd4,\nd5,"}).text
+    assert "no channel for 2 devices that have one now" in look
+    assert "lose their channel" not in client.post("/devices/import/", {"text": "device_id\nd1"}).text

@@ -11,9 +11,9 @@ from django.utils import timezone
 from pytest_django import Settings
 from support import Account
 
-from console.excerpts import excerpt
 from thingscale.devices.models import Activity, Command, Device, HeldMessage, MqttSession, RejectedMessage
 from thingscale.lib.clock import to_us
+from thingscale.lib.excerpts import excerpt
 from thingscale.streams.actions import store
 from thingscale.streams.models import Tag
 from thingscale.streams.writer import Row

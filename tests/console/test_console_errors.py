@@ -19,10 +19,16 @@ def is_door(answer: Any) -> bool:
 
 
 def test_nothing_at_an_address(account: Account, signed_in: Any) -> None:
-    for client in (Client(), signed_in(account)):
-        answer = client.get("/nowhere/")
-        assert (answer.status_code, is_door(answer)) == (404, True)
+    """C14: with the navigation for whoever is signed in, on each way to a 404."""
+    account.channel(7)
+    client = signed_in(account)
+    for path in ("/nowhere/", "/streams/9/", "/devices/999/", "/streams/7/?tag=gone"):
+        answer = client.get(path)
+        assert (answer.status_code, is_door(answer)) == (404, False)
+        assert 'aria-label="Main"' in answer.text
         assert "Nothing here" in answer.text
+    answer = Client().get("/nowhere/")
+    assert (answer.status_code, is_door(answer)) == (404, True)
 
 
 def test_a_form_without_its_cookie(db: None) -> None:

@@ -65,7 +65,7 @@ def test_storage_is_measured_against_what_the_account_may_have(account: Account,
     store(account)
     account.user.max_storage = 1
     account.user.save()
-    assert "1 datapoints" in signed_in(account).get("/").text
+    assert "1 datapoint<" in signed_in(account).get("/").text
 
 
 def test_a_deleted_tag_counts_no_more(account: Account, signed_in: SignIn) -> None:

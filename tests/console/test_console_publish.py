@@ -41,7 +41,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def publish(client: Client, **changes: str) -> str:
-    return client.post("/publish/", COMMAND | changes).text
+    return client.post("/publish/", COMMAND | changes, follow=True).text
 
 
 def test_nothing_sent_yet(account: Account, signed_in: SignIn) -> None:
@@ -163,3 +163,15 @@ def test_the_queries_of_a_large_account(account: Account, signed_in: SignIn) -> 
         with CaptureQueriesContext(connection) as queries:
             assert client.get(path).status_code == 200
         assert len(queries) <= MOST_QUERIES
+
+
+def test_c5_a_page_that_is_loaded_again_sends_nothing_again(
+    account: Account, signed_in: SignIn, sent: Sent
+) -> None:
+    account.device("d1")
+    client = signed_in(account)
+    answer = client.post("/publish/", COMMAND)
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/publish/")
+    assert "What became of it" in client.get("/publish/").text
+    assert "What became of it" not in client.get("/publish/").text
+    assert len(sent) == 1

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import pytest
 from arrived import MOST_QUERIES, large, new_device, reject, store
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -21,7 +21,10 @@ from support import Account
 
 from console.snippets import SNIPPETS
 from thingscale.devices.models import Device, HeldMessage
+from thingscale.lib.clock import now_us
+from thingscale.streams.actions import store as write
 from thingscale.streams.models import Channel
+from thingscale.streams.writer import Row
 
 SignIn = Callable[[Account], Client]
 AWKWARD = """it's "1" \\ $HOME `id` °C 温度"""
@@ -94,14 +97,22 @@ def test_without_mqtt_there_is_http(account: Account, signed_in: SignIn, setting
     assert "curl http" in page
 
 
-def test_waiting_then_what_came(account: Account, signed_in: SignIn) -> None:
+def test_c9_waiting_then_what_came_of_the_device_waited_for(account: Account, signed_in: SignIn) -> None:
+    """Whatever the account hears of others."""
     client = signed_in(account)
-    assert "Waiting for the first message" in client.get("/start/").text
-    reject(account, "typo")
     store(account)
-    panel = client.get("/start/arrived/").text
+    reject(account, "other")
+    new_device(account, "another")
+    assert "Waiting for the first message" in client.get("/start/?device=pump").text
+    device = account.device("pump", 7)
+    reject(account, "pump")
+    value = Row(account.channel(7).pk, now_us(), device.pk, None, b'{"temp": 22.5}', None)
+    with transaction.atomic():
+        write([value])
+    panel = client.get("/start/arrived/?device=pump").text
     assert "Waiting" not in panel
-    assert "{&quot;temp&quot;: 21.5}" in panel
+    assert "another" not in panel
+    assert "{&quot;temp&quot;: 22.5}" in panel
     assert "{oops" in panel
     assert "It could not be read" in panel
     assert 'href="/streams/7/?range=1h"' in panel
@@ -202,7 +213,7 @@ def test_the_code_does_what_the_page_says(
     client = signed_in(account)
     host = f"127.0.0.1:{running.http}"
     run(key, code(client, key, device_id, host))
-    assert "Enable" in client.get("/start/arrived/").text
+    assert "Enable" in client.get("/start/arrived/", {"device": device_id}).text
     device = Device.objects.get(user=account.user, device_id=device_id)
     client.post(f"/start/enable/{device.pk}/", {"number": "0"})
     run(key, code(client, key, device_id, host))

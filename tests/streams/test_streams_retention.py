@@ -2,6 +2,7 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -47,9 +48,40 @@ def test_counters_follow(channel: Channel) -> None:
         fill(channel, kept, tag=tag)
     retention.drop_expired()
     keys = dict(Tag.objects.values_list("name", "pk"))
-    assert totals(channel) == {Latest.UNTAGGED: 3, keys["a"]: 0, keys["b"]: 2}
+    assert totals(channel) == {Latest.UNTAGGED: 3, keys["b"]: 2}
     sizes = dict(Latest.objects.values_list("tag", "bytes"))
-    assert sizes == {Latest.UNTAGGED: 3, keys["a"]: 0, keys["b"]: 2}  # every value is one digit
+    assert sizes == {Latest.UNTAGGED: 3, keys["b"]: 2}  # every value is one digit
+
+
+def newest(channel: Channel) -> object:
+    found: Any = Channel.objects.with_totals().get(pk=channel.pk)
+    return found.last_update
+
+
+def test_d9_nothing_is_newest_where_nothing_is_left(user: User, channel: Channel) -> None:
+    """Whichever way the points went: retention, the deletion of a tag; also what an earlier release left."""
+    other = actions.create_channel(user, 1, retention_days=1)
+    for each in (channel, other):
+        fill(each, 3, timezone.now() - 60 * DAY)
+        fill(each, 2, timezone.now() - 50 * DAY, "a")
+    retention.drop_expired()
+    assert not Latest.objects.exists()
+    assert newest(channel) is newest(other) is None
+    fill(channel, 1, tag="b")
+    assert newest(channel) is not None
+    actions.delete_tag(Tag.objects.get(name="b"))
+    assert newest(channel) is None
+    Latest.objects.create(channel=other, tag=0, at=timezone.now() - 60 * DAY, value=1, count=7, bytes=7)
+    assert retention.drop_expired() == 0
+    assert newest(other) is None
+
+
+def test_d9_what_is_left_is_newest(channel: Channel) -> None:
+    fill(channel, 3, timezone.now() - 60 * DAY)
+    fill(channel, 1, timezone.now() - 2 * DAY)
+    retention.drop_expired()
+    assert totals(channel) == {Latest.UNTAGGED: 1}
+    assert newest(channel) is not None
 
 
 def test_it_goes_slice_by_slice(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:

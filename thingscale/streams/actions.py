@@ -154,11 +154,17 @@ def import_devices(user: User, rows: Sequence[Row], dry_run: bool = False) -> Re
         faults += [
             Fault(row.line, sheet.KEY, f"You can have {user.max_devices} devices.") for row in new[room:]
         ]
+        unmapped = sum(
+            present[row.device_id].mapped_channel_id is not None
+            and row.changes.get("mapped_channel_id", ...) is None
+            for row in wanted
+            if row.device_id in present
+        )
         if not faults and not dry_run:
             keys = _save_devices(user, wanted, present)
     if not faults and not dry_run:
         store_held(keys)
-    return Report(len(new), len(wanted) - len(new), sorted(faults))
+    return Report(len(new), len(wanted) - len(new), sorted(faults), unmapped)
 
 
 def _save_devices(user: User, wanted: Sequence[Wanted], present: dict[str, Device]) -> list[int]:

@@ -4,11 +4,13 @@ from datetime import datetime
 from typing import NamedTuple
 
 from django.db import connection
+from django.utils import timezone
 
 from thingscale.streams.queries import LAST, Key, Selection, reading, template
 
 CHARACTERS = 1000  # shown of a value
 _TABLE = template("table_page.sql").substitute()
+_NEWEST = template("newest_at.sql").substitute()
 
 
 class Row(NamedTuple):
@@ -29,6 +31,15 @@ def table_page(selection: Selection, rows: int, before: Key = LAST) -> list[Row]
     with reading() as cursor:
         cursor.execute(_TABLE, selection.parameters | place)
         return [Row(*row) for row in cursor.fetchall()]
+
+
+def newest_by_now(channel: int) -> datetime | None:
+    """The time of the newest datapoint that is not of the future."""
+    selection = Selection(channel, "UTC", end=timezone.now())
+    with connection.cursor() as cursor:
+        cursor.execute(_NEWEST, selection.parameters)
+        row = cursor.fetchone()
+    return row[0] if row else None
 
 
 def first_at(channel: int) -> datetime | None:

@@ -4,12 +4,12 @@ A bucket begins on a round local time. Up to an hour, each bucket of the clock i
 twice in autumn is two. Longer ones follow the calendar: a day may have 23 or 25 hours.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
 from zoneinfo import ZoneInfo
 
-from thingscale.lib.clock import resolve_local
+from thingscale.lib.clock import SECOND, resolve_local
 from thingscale.streams import queries
 from thingscale.streams.queries import Leaf, Selection
 
@@ -31,9 +31,9 @@ def _calendar(stride: str) -> str:
     return f"date_bin('{stride}', {_LOCAL}, {_MONDAY})"
 
 
+CLOCK = {"1m": 1, "5m": 5, "10m": 10, "15m": 15, "30m": 30, "1h": 60}  # minutes
 INTERVALS = {
-    **{f"{n}m": _clock(f"{n} minutes") for n in (1, 5, 10, 15, 30)},
-    "1h": _clock("1 hour"),
+    **{name: _clock(f"{minutes} minutes") for name, minutes in CLOCK.items()},
     **{f"{n}h": _calendar(f"{n} hours") for n in (2, 3, 4, 6, 8, 12)},
     "1d": _calendar("1 day"),
     "1w": _calendar("7 days"),
@@ -50,7 +50,10 @@ def aggregate(selection: Selection, function: str, interval: str) -> list[Bucket
     if found is None:
         return None
     zone = ZoneInfo(selection.zone)
-    buckets = [(_moment(begin, zone), list(part)) for begin, part in groupby(found, itemgetter(0)) if begin]
+    stride = timedelta(minutes=CLOCK.get(interval, 0))
+    buckets = [
+        (_moment(begin, zone, stride), list(part)) for begin, part in groupby(found, itemgetter(0)) if begin
+    ]
     return buckets[::-1] if selection.newest_first else buckets
 
 
@@ -62,5 +65,21 @@ def _leaves(selection: Selection, function: str, bucket: str) -> list[Leaf] | No
     return queries.aggregate(selection, function, bucket=bucket)
 
 
-def _moment(begin: datetime, zone: ZoneInfo) -> datetime:
-    return begin if begin.tzinfo else resolve_local(begin, zone, fold=0)
+def _moment(begin: datetime, zone: ZoneInfo, stride: timedelta) -> datetime:
+    """A bucket of the clock within which the clock was set by less than its stride, as on Lord Howe Island,
+    begins when it was set: the time before is in another bucket."""
+    if not begin.tzinfo:
+        return resolve_local(begin, zone, fold=0)
+    before, after = begin, begin + stride
+    offset = before.astimezone(zone).utcoffset()
+    if after.astimezone(zone).utcoffset() == offset or _is_round(before.astimezone(zone), stride):
+        return begin
+    while after - before > SECOND:
+        middle = before + (after - before) / 2
+        before, after = (middle, after) if middle.astimezone(zone).utcoffset() == offset else (before, middle)
+    return after.replace(microsecond=0)
+
+
+def _is_round(local: datetime, stride: timedelta) -> bool:
+    minutes = timedelta(hours=local.hour, minutes=local.minute, seconds=local.second)
+    return not (minutes + timedelta(microseconds=local.microsecond)) % stride

@@ -42,6 +42,13 @@ WITH slice AS (
 SELECT coalesce(sum(n), 0), (SELECT until FROM slice) FROM tally
 """
 
+_FORGET_NEWEST = """
+DELETE FROM streams_latest l
+WHERE l.channel_id = %(channel)s AND l.at < %(before)s AND l.tag NOT IN (
+    SELECT coalesce(d.tag, 0) FROM datapoint d WHERE d.channel = %(channel)s AND d.at < %(before)s
+)
+"""
+
 # There is no index by tag: all of the channel is looked at, a slice after the other.
 _DELETE_TAGS_IN_SLICE = """
 WITH slice AS (
@@ -63,7 +70,17 @@ def delete_before(channel: int, before: datetime) -> int:
     total = 0
     while deleted := _delete_slice(channel, before):
         total += deleted
+    _forget_newest(channel, before)
     return total
+
+
+def _forget_newest(channel: int, before: datetime) -> None:
+    """Newest values of which nothing is left. Locked first, so that the deletion sees what a batch on its way
+    brings, or that batch finds the row gone and makes another."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        old = Latest.objects.select_for_update().filter(channel=channel, at__lt=before).order_by("tag")
+        if list(old.values_list("tag", flat=True)):
+            cursor.execute(_FORGET_NEWEST, {"channel": channel, "before": before})
 
 
 def _delete_slice(channel: int, before: datetime, rows: int = SLICE) -> int:
@@ -105,8 +122,10 @@ def _make_room(user: User) -> int:
                 deleted = _delete_slice(channel, until, rows)
                 total += deleted
                 if not deleted:
+                    _forget_newest(channel, until)
                     break
             else:
+                _forget_newest(channel, until)
                 return total
         span *= 2
     return total

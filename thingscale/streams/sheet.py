@@ -40,6 +40,7 @@ class Report(NamedTuple):
     created: int
     updated: int
     errors: list[Fault]
+    unmapped: int = 0  # of those updated: they lose their channel
 
 
 class Wanted(NamedTuple):

@@ -1,0 +1,2 @@
+-- The time of the newest datapoint.
+SELECT at FROM datapoint WHERE $selected ORDER BY at DESC LIMIT 1
