@@ -102,7 +102,7 @@ def test_a_rotated_token_is_refused_after_the_overlap(
         page.get_by_label("How long the old token stays valid").select_option("1 hour")
         visitor.press("Rotate")
         assert send(running, account.device_token, "d1", "1") == 200
-        visitor.press("End the overlap now")
+        visitor.press("end the overlap now")
         page.get_by_role("button", name="End").click()
         expect(page.get_by_role("heading", name="Profile")).to_be_visible()
         assert send(running, account.device_token, "d1", "2") == 401

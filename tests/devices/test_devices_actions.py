@@ -50,7 +50,7 @@ def test_impossible_device_ids(user: User, device_id: str, code: str) -> None:
     assert refusal(user, device_id) == code
 
 
-@pytest.mark.parametrize("device_id", ["00", "x" * 64, "a b.c", " ", "é", "$SYS", "a:b"])
+@pytest.mark.parametrize("device_id", ["00", "x" * 64, "a b.c", "é", "$SYS", "a:b"])
 def test_possible_device_ids(user: User, device_id: str) -> None:
     create_device(user, device_id)
     assert Device.objects.get().device_id == device_id

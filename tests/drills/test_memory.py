@@ -46,8 +46,8 @@ class Contacts:
             await reader.readexactly(4)
             while True:
                 writer.write(self._publish())
+                self.sent += 1  # what was written is stored, also if we are cancelled before its PUBACK
                 await reader.readexactly(4)
-                self.sent += 1
                 await asyncio.sleep(PAUSE)
         finally:
             writer.close()

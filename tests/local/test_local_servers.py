@@ -47,6 +47,7 @@ def round_trip(port: int, version: MQTTProtocolVersion) -> bytes:
     client.on_message = lambda _client, _data, message: received.append(bytes(message.payload))
     client.connect("127.0.0.1", port, keepalive=30)
     client.loop_start()
+    until(client.is_connected)
     client.publish(f"kept/{version}", b"21.5", qos=1, retain=True).wait_for_publish(5)
     client.subscribe(f"kept/{version}", qos=1)
     until(lambda: received)

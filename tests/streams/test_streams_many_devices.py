@@ -206,7 +206,7 @@ def test_an_import_keeps_to_the_quota(user: User) -> None:
 
 def test_an_export_can_be_imported(user: User, outsider: User, channel: Channel) -> None:
     actions.create_channel(outsider, 7)
-    create_device(user, " é", description='a "b",\r\nc; \t', location="\n", mapped_channel=channel)
+    create_device(user, "é b", description='a "b",\r\nc; \t', location="\n", mapped_channel=channel)
     create_device(user, "2", enabled=False, manufacturer="=1+1", device_type="'")
     for device_id in ("=a", "'=a", "-1", "@x", "'b", "''-c"):
         create_device(user, device_id, description="\t=1", location=device_id)
