@@ -14,8 +14,8 @@ from typing import NamedTuple, cast
 import uvloop
 
 END = b"\r\n\r\n"
-LENGTH = b"\r\ncontent-length: "
-ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nOK"
+LENGTH = b"\r\nContent-Length: "
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 LIMIT_SECONDS = 300
 
 

@@ -5,7 +5,7 @@ import contextlib
 import functools
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import Error
@@ -15,8 +15,11 @@ from ingest.exposition import Page
 from ingest.grants import Grant, whose
 from ingest.message import Outcome, RawMessage
 from ingest.pace import Pace
-from ingest.pipeline import Completion, QueueFull, run_all
+from ingest.pipeline import Completion, QueueFull, Submission, run_all
 from ingest.service import Ingest
+from thingscale.web import http_response
+from thingscale.web.http_parser import Request
+from thingscale.web.http_response import Response
 from thingscale.web.timeouts import Timeouts
 
 Scope = MutableMapping[str, Any]
@@ -39,6 +42,39 @@ class Connector:
         self._too_fast = refusals.too_fast()
         self._bad_tokens = refusals.Refusals(60, 60.0)
         self._page = Page(settings.WEB_METRICS_PORT, self._ingest)
+
+    # The direct way (thingscale/web/http_protocol.py): no await, so that it needs no task
+
+    @property
+    def store_seconds(self) -> float:
+        return float(settings.HTTP_STORE_SECONDS)
+
+    @property
+    def too_slow(self) -> Response:
+        return _response(http.TOO_SLOW, as_json=False)
+
+    def admit(self, request: Request, answer: Callable[[Response], None]) -> "Exchange | Response | None":
+        """A token that only the database knows goes the other way, as does all that is not a POST to us."""
+        if request.method != "POST" or not http.kind_of(request.path):
+            return None
+        headers = request.fields
+        grant = self._ingest.grants.known(headers.get(b"x-devicetoken", b"").decode("latin-1"))
+        if grant is True:
+            return None
+        as_json = http.wants_json(headers.get(b"accept", b""))
+        if not isinstance(grant, Grant):
+            self._note_bad_token(request.path, headers)
+            return _response(http.AUTH_REQUIRED, as_json)
+        if refusal := http.refuse_body(headers):
+            return _response(refusal, as_json)
+        turn = http.take_turn(self._pace, grant.user, headers)
+        if turn.refusal:
+            if self._too_fast.due(grant.user, http.sender(headers), self._loop.time()):
+                self._record(http.too_fast(request.path, grant.user, headers))
+            return _response(turn.on(turn.refusal), as_json)
+        return Exchange(self._ingest, request, grant.user, Reply(turn, as_json, answer))
+
+    # Life
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -68,6 +104,8 @@ class Connector:
             if grant is http.AUTH_REQUIRED:
                 self._note_bad_token(scope["path"], headers)
             return grant
+        if refusal := http.refuse_body(headers):
+            return refusal
         turn = http.take_turn(self._pace, grant.user, headers)
         if turn.refusal and self._too_fast.due(grant.user, http.sender(headers), self._loop.time()):
             self._record(http.too_fast(scope["path"], grant.user, headers))
@@ -145,11 +183,64 @@ async def _read(receive: Receive) -> bytes | None:
             return body[: http.MAX_BODY + 1]
 
 
+class Reply(NamedTuple):
+    """How and where a message on the direct way is answered."""
+
+    turn: http.Turn
+    as_json: bool
+    send: Callable[[Response], None]
+
+    def response(self, answer: http.Answer) -> Response:
+        return _response(self.turn.on(answer), self.as_json)
+
+
+class Exchange:
+    """One message on the direct way."""
+
+    __slots__ = ("_given_up", "_ingest", "_reply", "_request", "_submission", "_user")
+    max_body = http.MAX_BODY
+
+    def __init__(self, ingest: Ingest, request: Request, user: int, reply: Reply) -> None:
+        self._ingest = ingest
+        self._request = request
+        self._user = user
+        self._reply = reply
+        self._submission: Submission | None = None
+        self._given_up = False
+
+    def take(self, body: bytes) -> None:
+        message = http.message(self._request.path, self._user, self._request.fields, body)
+        try:
+            self._submission = self._ingest.pipeline.accept([message], self._done)
+        except QueueFull:
+            self._reply.send(self.give_up())
+
+    def give_up(self) -> Response:
+        self._given_up = True
+        if self._submission:
+            self._submission.cancelled = True  # unless it is in a transaction already
+        return self._reply.response(http.TRY_AGAIN)
+
+    def _done(self, outcomes: list[Outcome]) -> None:
+        if not self._given_up:
+            self._reply.send(self._reply.response(http.answer(outcomes[0])))
+
+
+def _headers(answer: http.Answer, as_json: bool) -> tuple[dict[str, str], bytes]:
+    content_type, body = answer.body(as_json)
+    return {"Content-Type": content_type} | answer.headers, body
+
+
 @functools.lru_cache(1000)  # there are few, and most are the same
+def _response(answer: http.Answer, as_json: bool) -> Response:
+    headers, body = _headers(answer, as_json)
+    return http_response.response(answer.status, headers, body)
+
+
+@functools.lru_cache(1000)
 def _written(answer: http.Answer, as_json: bool) -> tuple[Message, Message]:
     """The two messages that send it."""
-    content_type, body = answer.body(as_json)
-    headers = {"Content-Type": content_type, "Content-Length": str(len(body))} | answer.headers
+    headers, body = _headers(answer, as_json)
     encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     start = {"type": "http.response.start", "status": answer.status, "headers": encoded}
     return start, {"type": "http.response.body", "body": body}

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import orjson
+import xxhash
 
 from ingest.decode import MAX_ARRAY
 from ingest.message import Kind, Outcome, RawMessage, Reason, Status
 from ingest.pace import Pace
+from thingscale.lib import content_encoding
 from thingscale.lib.clock import now_us
 from thingscale.lib.names import bad_device_id, bad_tag
 from thingscale.lib.rates import Rate
@@ -38,6 +40,8 @@ class Answer(NamedTuple):
         match self.status:
             case 405:
                 return {"Allow": "POST"}
+            case 415:
+                return {"Accept-Encoding": content_encoding.READABLE}
             case 429 | 503:
                 return {"Retry-After": str(self.retry_after)} | rate
         return rate
@@ -55,6 +59,8 @@ class Answer(NamedTuple):
 AUTH_REQUIRED = Answer(401, "AUTH_REQUIRED")
 METHOD_NOT_ALLOWED = Answer(405, "METHOD_NOT_ALLOWED")
 CLIENT_GONE = Answer(400, "BAD_JSON_FORMAT")  # where something must be answered to nobody
+LENGTH_REQUIRED = Answer(411, "LENGTH_REQUIRED")
+UNSUPPORTED_ENCODING = Answer(415, "UNSUPPORTED_ENCODING")
 TOO_SLOW = Answer(408, "REQUEST_TIMEOUT")
 TOO_LARGE = Answer(413, "TOO_LARGE")
 TRY_AGAIN = Answer(503, "TRY_AGAIN")
@@ -71,6 +77,15 @@ def wants_json(accept: bytes) -> bool:
     return b"application/json" in accept
 
 
+def refuse_body(headers: Headers) -> Answer | None:
+    """What can be said of a body before it is here."""
+    if b"content-length" not in headers and b"transfer-encoding" not in headers:
+        return LENGTH_REQUIRED
+    if not content_encoding.readable(headers.get(b"content-encoding", b"")):
+        return UNSUPPORTED_ENCODING
+    return None
+
+
 class Turn(NamedTuple):
     """A device's turn to send; to be taken before the body is read."""
 
@@ -85,9 +100,13 @@ _UNLIMITED = Turn(None, None)
 
 
 def take_turn(pace: Pace, user: int, headers: Headers) -> Turn:
+    """A device id that can't be one has no turn: it is refused with a reason, and must not be remembered."""
     if not pace.rate:
         return _UNLIMITED
-    key, now = (user, headers.get(b"x-deviceid", b"")), time.monotonic()
+    device_id, refused = _device_id(headers)
+    if refused:
+        return _UNLIMITED
+    key, now = xxhash.xxh3_64_intdigest(device_id.encode(), user), time.monotonic()
     seconds = pace.wait(key, now)
     refusal = Answer(429, "TOO_MANY_REQUESTS", math.ceil(seconds)) if seconds else None
     return Turn(refusal, Rate("device", pace.rate, pace.left(key, now)))
@@ -120,6 +139,10 @@ def message(path: str, user: int, headers: Headers, body: bytes) -> RawMessage:
     tag = None
     if kind is Kind.JSON and not refused:
         tag, refused = _tag(headers)
+    try:
+        body = _decoded(headers, body)
+    except content_encoding.BadEncoding:
+        refused = refused or Reason.BAD_JSON_FORMAT
     key = headers.get(b"idempotency-key")
     dedupe = keys.of_http(user, device_id, key) if key else None
     return RawMessage(
@@ -136,6 +159,14 @@ def answer(outcome: Outcome) -> Answer:
     told = said.code or outcome.reason is Reason.IDEMPOTENCY_KEY_REUSED  # what the code alone does not tell
     detail = _HELD if outcome.held else outcome.detail or (said.sentence if told else "")
     return Answer(said.http, said.code or outcome.reason.value, detail=detail, held=outcome.held)
+
+
+def _decoded(headers: Headers, body: bytes) -> bytes:
+    """Raises BadEncoding. One that is too large as it came stays so."""
+    encoding = headers.get(b"content-encoding", b"")
+    if len(body) > MAX_BODY or content_encoding.is_identity(encoding):
+        return body
+    return content_encoding.decode(encoding, body, MAX_BODY)
 
 
 def _device_id(headers: Headers) -> tuple[str, Reason | None]:

@@ -50,15 +50,18 @@ def _answer(request: HttpRequest) -> http.Answer:
     if request.method != "POST":
         return http.METHOD_NOT_ALLOWED
     try:
-        grant = ingest().grants.find(request.headers.get("X-DEVICETOKEN", ""))
+        grant = ingest().grants.find(request.headers.get("X-DEVICETOKEN", "").strip(" \t"))
     except Error:
         return http.TRY_AGAIN
     headers = {
-        name.lower().encode("latin-1"): value.encode("latin-1") for name, value in request.headers.items()
+        name.lower().encode("latin-1"): value.strip(" \t").encode("latin-1")
+        for name, value in request.headers.items()
     }
     if grant is None:
         _note_bad_token(request.path, headers)
         return http.AUTH_REQUIRED
+    if refusal := http.refuse_body(headers):
+        return refusal
     turn = http.take_turn(pace(), grant.user, headers)
     if turn.refusal and TOO_FAST.due(grant.user, http.sender(headers), time.monotonic()):
         _record(http.too_fast(request.path, grant.user, headers))

@@ -19,7 +19,7 @@ from thingscale.local.stack import celery_command
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 30
-WEB = ["-m", "uvicorn", "thingscale.asgi:application", "--http", "thingscale.one_write:OneWrite"]
+WEB = ["-m", "uvicorn", "thingscale.asgi:application", "--http", "thingscale.web.http_protocol:HttpProtocol"]
 
 
 def free_port() -> int:

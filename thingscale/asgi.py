@@ -5,6 +5,7 @@ Django's own ASGI handler is 8 to 15 times slower than its WSGI handler (docs/de
 """
 
 import os
+import resource
 
 import django
 
@@ -22,6 +23,7 @@ from thingscale.accounts.callers import identify  # noqa: E402
 from thingscale.lib.collecting import settle  # noqa: E402
 from thingscale.live import routing  # noqa: E402
 from thingscale.web import health, static_files  # noqa: E402
+from thingscale.web.https import HttpsListener  # noqa: E402
 from thingscale.web.wsgi_threads import WSGIThreads  # noqa: E402
 from thingscale.wsgi import application as wsgi  # noqa: E402
 
@@ -34,7 +36,7 @@ _static_files = static_files.StaticFiles()
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     match scope["type"]:
         case "lifespan":
-            await _lifespan(receive, send)
+            await _lifespan(scope, receive, send)
         case "http" if http.kind_of(scope["path"]):
             await _connector(scope, receive, send)
         case "http" if scope["path"] in health.PATHS:
@@ -49,12 +51,30 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
             await send({"type": "websocket.close", "code": 4404})
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
+async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
+    _allow_many_connections()
     _connector.start()
+    state = scope.get("state", {})
+    state["direct"] = _connector  # for http_protocol
+    https = HttpsListener(application)
+    try:
+        await https.start(state)
+    except OSError as error:
+        message = f"HTTPS can't start (THINGSCALE_HTTPS_PORT, _TLS_CERT, _TLS_KEY): {error}"
+        await _connector.stop()
+        await send({"type": "lifespan.startup.failed", "message": message})
+        return
     static_files.version()  # reads them all, once
     settle()
     await send({"type": "lifespan.startup.complete"})
     await receive()
+    await https.stop()
     await _connector.stop()
     await send({"type": "lifespan.shutdown.complete"})
+
+
+def _allow_many_connections() -> None:
+    """The usual limit of open files, 1024, is meant for programs that use select()."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

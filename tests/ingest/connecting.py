@@ -71,6 +71,8 @@ class Raw:
         self, method: str, path: str, headers: dict[str, str | bytes], events: list[dict[str, Any]]
     ) -> list[Any]:
         encoded = [(name.lower().encode(), _bytes(value)) for name, value in headers.items()]
+        length = sum(len(event.get("body", b"")) for event in events)
+        encoded.append((b"content-length", str(length).encode()))
         scope = {"type": "http", "method": method, "path": path, "headers": encoded}
         sent: list[Any] = []
         coming = iter(events)
@@ -110,7 +112,9 @@ class View:
     def send(self, method: str, path: str, headers: dict[str, str | bytes], body: bytes) -> Reply:
         given = {name: _bytes(value).decode("latin-1") for name, value in headers.items()}
         content_type = given.pop("Content-Type", "")
-        response: Any = Client().generic(method, path, body, content_type, headers=given)
+        response: Any = Client().generic(
+            method, path, body, content_type, headers=given, CONTENT_LENGTH=str(len(body))
+        )
         return Reply(response.status_code, {n.lower(): v for n, v in response.items()}, response.content)
 
     def leave_in_mid_request(self, path: str, headers: dict[str, str | bytes], body: bytes) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 from stack import Stack
+from support import Account
 
 from thingscale.web import request_body, wsgi_threads
 from thingscale.web.wsgi_threads import WSGIThreads
@@ -298,11 +299,14 @@ def test_half_sent_forms_stop_nobody(stack: Callable[..., Stack]) -> None:
 
 
 @pytest.mark.e2e
-def test_too_large_an_upload_is_answered(stack: Callable[..., Stack]) -> None:
+def test_too_large_an_upload_is_answered(stack: Callable[..., Stack], account: Account) -> None:
     running, large = stack("web"), b"x" * (request_body.MAX_BODY + 1)
-    answer = requests.post(running.url("/v2/stream/0"), data=large, timeout=30)
+    own = {"X-APITOKEN": account.api_token}
+    answer = requests.post(running.url("/v2/stream/0"), data=large, headers=own, timeout=30)
     assert (answer.status_code, answer.json()["error"]) == (413, "TOO_LARGE")
-    fits = requests.post(running.url("/v2/stream/0"), data=large[1:], timeout=30)
-    assert fits.status_code == 401
+    fits = requests.post(running.url("/v2/stream/0"), data=large[1:], headers=own, timeout=30)
+    assert fits.status_code == 404
+    stranger = requests.post(running.url("/v2/stream/0"), data=large[1:], timeout=30)
+    assert stranger.status_code == 401
     chunked = requests.post(running.url("/signin/"), data=iter([large[:100]]), timeout=30)
     assert chunked.status_code == 403

@@ -13,6 +13,7 @@ from thingscale.local.config import PROJECT, Config
 from thingscale.local.home import Home
 from thingscale.local.process import Program
 
+GRACE_SECONDS = 12  # for answers that are on their way when the web process is to stop
 QUIET_CELERY_SECONDS = 15  # alive for this long counts as ready where the log level hides its "ready"
 
 
@@ -30,7 +31,9 @@ def web_command(config: Config) -> list[str]:
         str(config.http_port),
         "--no-access-log",
         "--http",
-        "thingscale.one_write:OneWrite",
+        "thingscale.web.http_protocol:HttpProtocol",
+        "--timeout-graceful-shutdown",
+        str(GRACE_SECONDS),
         "--lifespan",
         "on",
     ]
@@ -59,6 +62,7 @@ class OurProcess(Child):
 
 class Web(OurProcess):
     name = "web"
+    stop_limit = 40.0  # it drains
 
     def command(self) -> list[str]:
         return web_command(self.config)

@@ -8,10 +8,12 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from tempfile import SpooledTemporaryFile
 from typing import Any, NamedTuple
 
+from thingscale.lib.content_encoding import READABLE, BadEncoding, Decoder, is_identity, readable
 from thingscale.web.timeouts import Timeouts
 
 MAX_BODY = 16 * 2**20  # bytes; bounds what one call can make the server hold
 IN_MEMORY = 2**20
+MAX_UNSIGNED = 64 * 1024  # bytes of a body that are taken from anybody; a larger one has to be signed for
 BODY_SECONDS = 30.0  # in all
 
 Scope = MutableMapping[str, Any]
@@ -32,36 +34,66 @@ TOO_SLOW = Refusal(
 )
 
 
+UNREADABLE = Refusal(
+    415, "UNSUPPORTED_ENCODING", f"A body may be compressed with {READABLE}, with one of them."
+)
+NOT_COMPRESSED = Refusal(400, "BAD_ENCODING", "The body is not compressed as its Content-Encoding says.")
+
+
 class ClientDisconnected(Exception):
     """The client left before the end of its body."""
 
 
 class Body:
-    def __init__(self) -> None:
+    def __init__(self, encoding: bytes = b"") -> None:
+        """`encoding`: its Content-Encoding."""
         self.file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 (closed by who asked for it)
-        self.size = 0
+        self.size = 0  # expanded
+        self.complete = False
+        self._readable = readable(encoding)
+        self._decoder = None
+        if self._readable and not is_identity(encoding):
+            self._decoder = Decoder(encoding, MAX_BODY)
+        self._received = 0
 
-    async def receive(self, receive: Receive, timeouts: Timeouts) -> Refusal | None:
-        """Raises ClientDisconnected."""
+    async def receive(self, receive: Receive, timeouts: Timeouts, limit: int | None = None) -> Refusal | None:
+        """The whole body; with a limit it stops as soon as more bytes than that have come. Raises
+        ClientDisconnected."""
+        if not self._readable:
+            return UNREADABLE
         try:
-            await timeouts.wait_for(BODY_SECONDS, self._take(receive))
+            await timeouts.wait_for(BODY_SECONDS, self._take(receive, limit))
+            if self.complete and self._decoder:
+                self._decoder.end()
         except TimeoutError:
             return TOO_SLOW
-        self.file.seek(0)
-        return TOO_LARGE if self.size > MAX_BODY else None
+        except BadEncoding:
+            return NOT_COMPRESSED
+        if self.complete:
+            self.file.seek(0)
+        return TOO_LARGE if self.size > MAX_BODY or self._received > MAX_BODY else None
 
-    async def _take(self, receive: Receive) -> None:
+    def empty(self) -> None:
+        self.file.seek(0)
+        self.file.truncate()
+        self.size = 0
+
+    async def _take(self, receive: Receive, limit: int | None) -> None:
         """Of one too large, as much again is let pass: many clients read no answer until all is sent."""
-        more = True
-        while more and self.size <= 2 * MAX_BODY:
+        while not self.complete and self._received <= 2 * MAX_BODY:
+            if limit is not None and self._received > limit:
+                return
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnected
             part = message.get("body", b"")
+            self._received += len(part)
+            if self._decoder:
+                part = self._decoder.feed(part)
             self.size += len(part)
             if self.size <= MAX_BODY:
                 self.file.write(part)
-            more = message.get("more_body", False)
+            self.complete = not message.get("more_body", False)
 
 
 async def refuse(path: str, send: Send, refusal: Refusal, retry_after: int = 0) -> None:
@@ -72,6 +104,8 @@ async def refuse(path: str, send: Send, refusal: Refusal, retry_after: int = 0) 
     headers = {"content-type": content_type, "content-length": str(len(text)), "connection": "close"}
     if retry_after:
         headers["retry-after"] = str(retry_after)
+    if refusal.status == 415:
+        headers["accept-encoding"] = READABLE
     encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": refusal.status, "headers": encoded})
     await send({"type": "http.response.body", "body": text.encode()})

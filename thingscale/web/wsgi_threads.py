@@ -18,9 +18,10 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from a2wsgi.wsgi import build_environ
 from django.conf import settings
 from django.db import close_old_connections
+from django.urls import Resolver404, resolve
 
 from thingscale.web import request_body
-from thingscale.web.callers import Callers, Credential, Identify
+from thingscale.web.callers import Callers, Credential, Identify, address, find_credential
 from thingscale.web.request_body import Body, Message, Receive, Refusal, Scope, Send
 from thingscale.web.shares import Busy, Shares
 from thingscale.web.timeouts import Timeouts
@@ -171,22 +172,26 @@ class WSGIThreads:
         self._heavy = Lane("reads", -(-threads // 2), settings.READS_AT_ONCE)
         self._lookups = Lane("callers", 2, share=1)
         self._streams = Shares(100, settings.STREAMS_AT_ONCE, waiting=500, waiting_per_account=20)
+        self._identify = identify
         self._callers = Callers(identify, self._identified, settings.SESSION_COOKIE_NAME)
         self._timeouts: Timeouts | None = None  # of the event loop, which is not there yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         timeouts = self._timeouts = self._timeouts or Timeouts()
-        body = Body()
+        headers = dict(scope["headers"])
+        body = Body(headers.get(b"content-encoding", b""))
         with body.file:
             try:
-                refusal = await body.receive(receive, timeouts)
+                refusal = await self._receive(scope, headers, body, receive, timeouts)
             except request_body.ClientDisconnected:
                 return
+            except Busy:
+                refusal = TOO_MANY
             if refusal:
                 await request_body.refuse(scope["path"], send, refusal)
                 return
             client = Client(send, timeouts)
-            watch = asyncio.create_task(client.watch(receive))
+            watch = asyncio.create_task(client.watch(receive)) if body.complete else None
             try:
                 await self._answer(scope, body, client)
             except ClientLeft:
@@ -194,13 +199,44 @@ class WSGIThreads:
             except Busy:
                 await request_body.refuse(scope["path"], send, TOO_MANY, RETRY_SECONDS)
             finally:
-                watch.cancel()
+                if watch:
+                    watch.cancel()
+
+    async def _receive(
+        self, scope: Scope, headers: dict[bytes, bytes], body: Body, receive: Receive, timeouts: Timeouts
+    ) -> Refusal | None:
+        """A large body is taken from who has signed in, and for a path that there is. Else the request is
+        answered as if it had none: by Django, which says what is wrong. Raises ClientDisconnected."""
+        if int(headers.get(b"content-length") or 0) <= request_body.MAX_UNSIGNED:
+            refusal = await body.receive(receive, timeouts, request_body.MAX_UNSIGNED)
+            if refusal or body.complete:
+                return refusal
+        if await self._may_send_much(scope):
+            return await body.receive(receive, timeouts)
+        body.empty()
+        return None
+
+    async def _may_send_much(self, scope: Scope) -> bool:
+        try:
+            resolve(scope["path"])
+        except Resolver404:
+            return False
+        credential = find_credential(scope, settings.SESSION_COOKIE_NAME)
+        if credential is None:
+            return False
+        if (await self._callers.account(scope)).startswith("account "):
+            return True
+        # It may have been unknown, or the database away, when it was looked up.
+        return await self._identified(self._identify, credential, address(scope)) is not None
 
     async def _answer(self, scope: Scope, body: Body, client: Client) -> None:
         """Raises ClientLeft; Busy before anything is sent."""
         account = await self._callers.account(scope)
-        environ: WSGIEnvironment = cast(Any, build_environ)(scope, body.file)
-        environ["CONTENT_LENGTH"] = str(body.size)
+        announced = {b"content-length", b"transfer-encoding"} & {name for name, _ in scope["headers"]}
+        kept = [header for header in scope["headers"] if header[0] != b"content-encoding"]  # it is expanded
+        environ: WSGIEnvironment = cast(Any, build_environ)({**scope, "headers": kept}, body.file)
+        if announced or body.size or scope["method"] not in {"POST", "PUT"}:  # else the API may answer 411
+            environ["CONTENT_LENGTH"] = str(body.size)
         heavy = scope["method"] in {"GET", "HEAD"} and HEAVY.match(scope["path"])
         lane = self._heavy if heavy else self._ordinary
         answer = await lane.run(account, client.left, Answer().begin, self._wsgi, environ)

@@ -1,0 +1,561 @@
+"""HTTP/1.1 on one connection: the one place where a request is taken (docs/decisions/0024-http-door.md).
+
+uvicorn's server loads it (`--http thingscale.web.http_protocol:HttpProtocol`). Requests that the connector
+takes directly have no ASGI scope and no task; all others are a Cycle of the ASGI application. Whatever a
+client does or leaves undone, every state has a time limit, and what it makes us hold is bounded.
+"""
+
+import asyncio
+import ipaddress
+import logging
+from collections import Counter
+from collections.abc import Callable
+from email.utils import formatdate
+from enum import Enum, auto
+from typing import Any, Protocol, cast
+
+from django.conf import settings
+from uvicorn.config import Config
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.server import ServerState
+
+from thingscale.web import http_response, tcp
+from thingscale.web.asgi_cycle import Cycle
+from thingscale.web.http_parser import BadRequest, BodyReader, Request, head_end, parse_head
+from thingscale.web.http_response import CLOSE, KEEP_ALIVE, Response
+from thingscale.web.request_body import BODY_SECONDS
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.25  # that a time limit may be late
+BODY_LATE_SECONDS = 2 * BODY_SECONDS  # the application answers 408 itself, after BODY_SECONDS
+HALF_CLOSED_SECONDS = 30.0  # that an answer is still made for a client that has closed its side
+LINGER_SECONDS = 2.0  # for the client to read an answer to a request that was not read whole
+CLOSE_SECONDS = 5.0
+UNREAD_SECONDS = 20.0  # an answer that is not read ...
+READ_RATE = 4096  # ... or more slowly than so many bytes a second, ends
+MAX_READ_PAST = 64 * 1024  # bytes of a refused body, so that its connection can be kept
+MAX_REMEMBERED_HEAD = 1024  # bytes; a device sends the same head with each datapoint
+MAX_REFUSED_AT_ONCE = 100  # connections that are told why; more are just closed
+BUFFERED = 64 * 1024  # bytes of a body, or of the next requests, that wait here
+NEVER = float("inf")
+
+
+class Exchange(Protocol):
+    """A request that is answered without ASGI."""
+
+    max_body: int  # of a larger one, one byte more than that is taken
+
+    def take(self, body: bytes) -> None: ...
+    def give_up(self) -> Response:
+        """The answer is late: this one is given, and no other will come."""
+
+
+class Direct(Protocol):
+    """Takes requests without ASGI. It is `direct` in the state that lifespan hands to the server."""
+
+    store_seconds: float
+    too_slow: Response  # to a body that does not come
+
+    def admit(self, request: Request, answer: Callable[[Response], None]) -> Exchange | Response | None:
+        """Before the body: who answers, or the refusal; None leaves the request to the ASGI application.
+        `answer` is to be called once, after take(), unless the exchange was given up."""
+
+
+class State(Enum):
+    HEAD = auto()  # waits for one, or for its rest
+    BODY = auto()
+    ANSWERING = auto()  # the request is here; what comes now is the next one
+    READING_PAST = auto()  # answered; the rest of the body is thrown away
+    LINGERING = auto()  # answered, our side closed; all that comes is thrown away
+    CLOSED = auto()
+
+
+class Connections:
+    """Those of this process, and the one timer that looks at their time limits."""
+
+    def __init__(self) -> None:
+        self.open: set[HttpProtocol] = set()
+        self.by_address: Counter[str] = Counter()
+        self.servers: list[ServerState] = []  # which know the WebSockets, too
+        self.date = b""
+        self.stop_at = NEVER
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def over(self, address: str) -> int:
+        """By how many connections one more from there would be too many."""
+        together = sum(len(server.connections) for server in self.servers) + 1 - settings.HTTP_CONNECTIONS
+        if together > 0:
+            self._close_longest_idle()
+        own = self.by_address[address] + 1 - settings.HTTP_CONNECTIONS_PER_ADDRESS if address else 0
+        return max(together, own, 0)
+
+    def _close_longest_idle(self) -> None:
+        """To make room for the next one: who sent nothing for longest needs its connection least."""
+        idle = [each for each in self.open if each.idle]
+        if idle:
+            min(idle, key=lambda each: each.due).close()
+
+    def add(self, connection: "HttpProtocol", address: str) -> None:
+        self.open.add(connection)
+        if address:
+            self.by_address[address] += 1
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # the first one, or of another server in the same process
+            self._loop = loop
+            self._tick()
+
+    def remove(self, connection: "HttpProtocol", address: str) -> None:
+        self.open.discard(connection)
+        if address:
+            self.by_address[address] -= 1
+            if not self.by_address[address]:
+                del self.by_address[address]
+
+    def _tick(self) -> None:
+        assert self._loop
+        if not self.open:
+            self._loop = None
+            return
+        self.date = b"Date: %s\r\n" % formatdate(usegmt=True).encode()
+        now = self._loop.time()
+        for each in [each for each in self.open if each.due <= now or each.unread_due <= now]:
+            each.on_due(now)
+        if now >= self.stop_at:
+            for each in list(self.open):
+                each.abort()
+        self._loop.call_later(TICK_SECONDS, self._tick)
+
+
+connections = Connections()
+
+
+class HttpProtocol(asyncio.Protocol):
+    __slots__ = (
+        *("_address", "_body", "_buffer", "_config", "_cycle", "_direct", "_drained", "_eof", "_exchange"),
+        *("_head", "_keep", "_loop", "_reader", "_reading_paused", "_remembered", "_request", "_searched"),
+        *("_server", "_state", "_tls", "_transport", "_app_state", "_advancing", "due", "unread_due"),
+    )
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._config = config
+        self._server = server_state
+        self._app_state = app_state
+        self._direct: Direct | None = app_state.get("direct")
+        self._loop = _loop or asyncio.get_running_loop()
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._tls = False
+        self._address = ""  # counted under it; empty: not counted
+        self._state = State.HEAD
+        self.due = NEVER  # when the state has lasted too long
+        self.unread_due = NEVER  # when the answer has been unread for too long
+        self._buffer = bytearray()
+        self._searched = 0  # bytes of it that have no end of a head
+        self._eof = False
+        self._reading_paused = False
+        self._advancing = False
+        self._drained: asyncio.Future[None] | None = None
+        self._head = b""  # of the last request, if it was a direct one
+        self._remembered: Request | None = None
+        self._request: Request | None = None
+        self._reader: BodyReader | None = None
+        self._keep = False
+        self._body = bytearray()  # of a direct request
+        self._exchange: Exchange | None = None
+        self._cycle: Cycle | None = None
+
+    # The transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._transport.set_write_buffer_limits(1, 0)  # so that we hear of every answer that is not read
+        self._tls = transport.get_extra_info("sslcontext") is not None
+        tcp.keep_alive(transport)
+        if self._server not in connections.servers:
+            connections.servers.append(self._server)
+        peer = transport.get_extra_info("peername")
+        address = counted_address(peer[0], self._config.loaded_app) if isinstance(peer, tuple) else ""
+        over = connections.over(address)
+        self._address = address
+        connections.add(self, address)
+        cast(set[Any], self._server.connections).add(self)
+        self.due = self._loop.time() + settings.HTTP_HEAD_SECONDS
+        if over > MAX_REFUSED_AT_ONCE:
+            self.abort()
+        elif over:
+            detail = "This server has as many connections as it takes: try again, or close others first."
+            self._refuse(BadRequest(503, "TOO_MANY_CONNECTIONS", detail))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._state = State.CLOSED
+        self._forget()
+        if self._cycle:
+            self._cycle.disconnect()
+        self._exchange = self._cycle = None
+        if self._drained and not self._drained.done():
+            self._drained.set_result(None)
+
+    def _forget(self) -> None:
+        self.due = self.unread_due = NEVER
+        if self in connections.open:
+            connections.remove(self, self._address)
+        cast(set[Any], self._server.connections).discard(self)
+
+    def pause_writing(self) -> None:
+        size = self._transport.get_write_buffer_size()
+        self.unread_due = self._loop.time() + UNREAD_SECONDS + size / READ_RATE
+        if self._drained is None or self._drained.done():
+            self._drained = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        self.unread_due = NEVER
+        if self._drained and not self._drained.done():
+            self._drained.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        if self._state is State.HEAD and self._head and not self._buffer and data.startswith(self._head):
+            request = self._remembered
+            assert request
+            assert self._direct
+            start, end = len(self._head), len(data)
+            exchange = self._direct.admit(request, self._answer)
+            if request.length == end - start and exchange and not isinstance(exchange, Response):
+                # The case that counts: a whole request with the same head as before
+                self._server.total_requests += 1
+                self._request, self._keep = request, True
+                self._reader = None
+                self._exchange = exchange
+                self._state = State.ANSWERING
+                self.due = self._loop.time() + self._direct.store_seconds
+                exchange.take(data[start:])
+                return
+            self._buffer += data[start:]
+            self._begin(request, self._head, exchange)
+            self._advance()
+            return
+        self._buffer += data
+        if self._state is State.HEAD and len(self._buffer) == len(data):  # until now it was idle
+            self.due = min(self.due, self._loop.time() + settings.HTTP_HEAD_SECONDS)
+        self._advance()
+
+    def eof_received(self) -> bool:
+        """True, as long as an answer is owed: some clients close their side as soon as they have asked."""
+        self._eof = True
+        if self._state is State.ANSWERING and not self._tls:  # where asyncio has no half-closed connections
+            self.due = min(self.due, self._loop.time() + HALF_CLOSED_SECONDS)
+            return True
+        self.close()
+        return False
+
+    # Requests
+
+    def _advance(self) -> None:
+        """As far as what has come goes."""
+        if self._advancing:  # an answer was given at once: the loop below goes on
+            return
+        self._advancing = True
+        try:
+            while self._step():
+                pass
+        except BadRequest as error:
+            self._refuse(error)
+        finally:
+            self._advancing = False
+        if self._state is State.ANSWERING:
+            if len(self._buffer) > BUFFERED:
+                self._pause_reading()
+        elif self._eof and self._state in {State.HEAD, State.BODY, State.READING_PAST}:
+            self.close()  # the rest will not come
+
+    def _step(self) -> bool:
+        """False if more has to come first. Raises BadRequest."""
+        match self._state:
+            case State.HEAD:
+                return self._take_head()
+            case State.BODY:
+                return self._take_body()
+            case State.READING_PAST:
+                assert self._reader
+                self._reader.feed(self._buffer)
+                if self._reader.complete:
+                    self._next_request()
+                return self._reader.complete
+            case State.LINGERING | State.CLOSED:
+                self._buffer.clear()
+        return False
+
+    def _take_head(self) -> bool:
+        while self._buffer.startswith((b"\r", b"\n")):  # some clients send an empty line behind a body
+            del self._buffer[:1]
+            self._searched = 0
+        if not self._buffer:
+            return False
+        end = head_end(self._buffer, self._searched)
+        if not end:
+            self._searched = len(self._buffer)
+            return False
+        head = bytes(self._buffer[:end])
+        del self._buffer[:end]
+        self._searched = 0
+        request = parse_head(head)
+        if request.websocket and self._config.ws_protocol_class is not None:
+            self._upgrade(request)
+            return False
+        direct = self._direct
+        self._begin(request, head, direct.admit(request, self._answer) if direct else None)
+        return True
+
+    def _begin(self, request: Request, head: bytes, admitted: Exchange | Response | None) -> None:
+        self._server.total_requests += 1
+        self._request = request
+        self._reader = BodyReader(request)
+        self._keep = request.keep_alive
+        self._state = State.ANSWERING if self._reader.complete else State.BODY
+        if admitted is None:
+            self._head, self._remembered = b"", None
+            self._start_cycle(request)
+            return
+        if len(head) <= MAX_REMEMBERED_HEAD and request.keep_alive and request.minor:
+            self._head, self._remembered = head, request
+        if isinstance(admitted, Response):
+            self._answer(admitted)
+            return
+        self._exchange = admitted
+        self.due = self._loop.time() + BODY_SECONDS
+        if request.expects_continue and not self._buffer:
+            self._transport.write(http_response.CONTINUE)
+        if self._reader.complete:
+            self._hand_over(admitted)
+
+    def _take_body(self) -> bool:
+        assert self._reader
+        part = self._reader.feed(self._buffer)
+        if self._reader.complete:
+            self._state = State.ANSWERING
+        if self._cycle:
+            if part or self._reader.complete:
+                self._cycle.feed(part, self._reader.complete)
+            if self._reader.complete:
+                self.due = NEVER
+            elif self._cycle.buffered > BUFFERED:
+                self._pause_reading()
+        elif self._exchange:
+            self._body += part
+            if self._reader.complete or len(self._body) > self._exchange.max_body:
+                self._hand_over(self._exchange)
+        return self._state is not State.BODY
+
+    def _hand_over(self, exchange: Exchange) -> None:
+        assert self._direct
+        body, self._body = bytes(self._body[: exchange.max_body + 1]), bytearray()
+        self._state = State.ANSWERING
+        self.due = self._loop.time() + self._direct.store_seconds
+        exchange.take(body)
+
+    def _start_cycle(self, request: Request) -> None:
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": f"1.{request.minor}",
+            "server": _address(self._transport.get_extra_info("sockname")),
+            "client": _address(self._transport.get_extra_info("peername")),
+            "scheme": "https" if self._tls else "http",
+            "root_path": "",
+            "method": request.method,
+            "path": request.path,
+            "raw_path": request.raw_path,
+            "query_string": request.query,
+            "headers": request.headers,
+            "state": self._app_state.copy(),
+        }
+        self.due = (
+            NEVER
+            if request.length in {None, 0} and not request.chunked
+            else (self._loop.time() + BODY_LATE_SECONDS)
+        )
+        self._cycle = Cycle(self, request, scope)
+        task = self._loop.create_task(self._cycle.run(cast(Any, self._config.loaded_app)))
+        self._server.tasks.add(task)
+        task.add_done_callback(self._server.tasks.discard)
+
+    def _upgrade(self, request: Request) -> None:
+        """From here on, the connection is uvicorn's WebSocket, which expects names in lower case."""
+        target = request.raw_path + (b"?" + request.query if request.query else b"")
+        lines = [b"%s: %s\r\n" % header for header in request.headers]
+        head = b"".join((b"GET ", target, b" HTTP/1.1\r\n", *lines, b"\r\n"))
+        rest, self._buffer = bytes(self._buffer), bytearray()
+        self._state = State.CLOSED
+        self._forget()
+        self._transport.set_write_buffer_limits()
+        factory = cast(Callable[..., asyncio.Protocol], self._config.ws_protocol_class)
+        websocket = factory(config=self._config, server_state=self._server, app_state=self._app_state)
+        websocket.connection_made(self._transport)
+        websocket.data_received(head + rest)
+        self._transport.set_protocol(websocket)
+
+    # Answers
+
+    def _answer(self, answer: Response) -> None:
+        """Of a direct request."""
+        self._exchange = None
+        if self._state not in {State.ANSWERING, State.BODY}:
+            return
+        assert self._request
+        line = b"" if self._request.minor else KEEP_ALIVE
+        if not self.keeps(True):
+            line = CLOSE
+        self._transport.write(b"".join((answer.head, connections.date, line, b"\r\n", answer.body)))
+        self.answered()
+
+    def _refuse(self, error: BadRequest) -> None:
+        """What can't be read as a request is answered, and ends the connection."""
+        if self._cycle:  # it waits for a body that will not come
+            self._cycle.disconnect()
+            if self._cycle.started:
+                self.abort()
+                return
+        path = self._request.path if self._request and self._state is State.BODY else None
+        answer = http_response.refusal(error, path)
+        self._transport.write(b"".join((answer.head, connections.date, CLOSE, b"\r\n", answer.body)))
+        self._linger()
+
+    # A cycle's side, see asgi_cycle.Connection
+
+    @property
+    def date(self) -> bytes:
+        return connections.date
+
+    def keeps(self, possible: bool) -> bool:
+        reader = self._reader
+        if reader and not reader.complete:
+            assert self._request
+            left = reader.left
+            possible &= left is not None and left <= MAX_READ_PAST and not self._request.expects_continue
+        self._keep &= possible and connections.stop_at == NEVER
+        return self._keep
+
+    def write(self, data: bytes, *, more: bool) -> None:
+        if self._state is State.CLOSED or self._state is State.LINGERING:
+            return
+        self._transport.write(data)
+        if more and self._state is State.ANSWERING and not self._eof and self.due == NEVER:
+            self.due = self._loop.time() + settings.HTTP_ANSWER_SECONDS
+
+    def want_body(self) -> None:
+        self._resume_reading()
+
+    async def drained(self) -> None:
+        if self._drained and not self._drained.done():
+            await self._drained
+
+    def answered(self) -> None:
+        self._cycle = None
+        if self._state in {State.LINGERING, State.CLOSED}:
+            return
+        complete = self._reader is None or self._reader.complete
+        if self._keep and complete:
+            self._next_request()
+        elif self._keep:
+            self._state = State.READING_PAST
+            self.due = self._loop.time() + BODY_SECONDS
+        elif complete and not self._buffer:
+            self.close()
+        else:
+            self._linger()
+        self._resume_reading()
+        if self._buffer or self._eof:
+            self._advance()
+
+    def _next_request(self) -> None:
+        self._state = State.HEAD
+        self._request = None
+        idle = settings.HTTP_HEAD_SECONDS if self._buffer else settings.HTTP_KEEP_ALIVE_SECONDS
+        self.due = self._loop.time() + idle
+
+    # The end
+
+    @property
+    def idle(self) -> bool:
+        return self._state is State.HEAD and not self._buffer and self.unread_due == NEVER
+
+    def on_due(self, now: float) -> None:
+        match self._state:
+            case _ if self.unread_due <= now:
+                self.abort()
+            case State.HEAD if self._buffer:
+                detail = f"A request's head has to come within {settings.HTTP_HEAD_SECONDS} seconds."
+                self._refuse(BadRequest(408, "REQUEST_TIMEOUT", detail))
+            case State.BODY if self._exchange and self._direct:
+                self._keep = False
+                self._answer(self._direct.too_slow)
+            case State.ANSWERING if self._exchange:
+                self._answer(self._exchange.give_up())
+            case State.HEAD | State.READING_PAST | State.LINGERING:
+                self.close()
+            case _:
+                self.abort()
+
+    def shutdown(self) -> None:
+        """The server stops: what was asked is answered, within a time; no more is asked."""
+        if connections.stop_at == NEVER:
+            connections.stop_at = self._loop.time() + settings.DRAIN_SECONDS
+        if self._state is State.HEAD:
+            self.close()
+
+    def close(self) -> None:
+        """Once what was written is read, or the time for that is over."""
+        if self._state is not State.CLOSED:
+            self._state = State.CLOSED
+            if self._cycle:
+                self._cycle.disconnect()
+            self.due = self._loop.time() + CLOSE_SECONDS if self.unread_due == NEVER else self.unread_due
+            self._transport.close()
+
+    def abort(self) -> None:
+        self.due = self.unread_due = NEVER
+        self._transport.abort()
+
+    def _linger(self) -> None:
+        """Closes our side only: to close over what the client is still sending would reset the connection,
+        and with it take our answer away."""
+        self._state = State.LINGERING
+        self._buffer.clear()
+        self._resume_reading()
+        self.due = self._loop.time() + LINGER_SECONDS
+        if self._eof:
+            self.close()
+        elif self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and not self._transport.is_closing():
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+
+def counted_address(host: str, application: object) -> str:
+    """Under which a connection is counted: an IPv6 network of 64 bits as one, which any customer gets. Empty
+    for a proxy that is trusted: it speaks for many."""
+    if isinstance(application, ProxyHeadersMiddleware) and host in application.trusted_hosts:
+        return ""
+    if ":" in host:
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return address.packed[:8].hex()
+    return host
+
+
+def _address(found: Any) -> tuple[str, int] | None:
+    return (str(found[0]), int(found[1])) if isinstance(found, tuple) else None

@@ -1,0 +1,31 @@
+"""What every listener of ours, HTTP or MQTT, asks of TCP."""
+
+import asyncio
+import socket
+
+IDLE_SECONDS = 60  # of silence, before the other side is asked whether it is still there
+PROBE_SECONDS = 15
+PROBES = 4  # without an answer: then the connection is over
+
+_OPTIONS = [
+    (socket.IPPROTO_TCP, number, value)
+    for name, value in {
+        "TCP_KEEPIDLE": IDLE_SECONDS,
+        "TCP_KEEPINTVL": PROBE_SECONDS,
+        "TCP_KEEPCNT": PROBES,
+    }.items()
+    if (number := getattr(socket, name, None)) is not None  # not every system has all of them
+]
+
+
+def keep_alive(transport: asyncio.BaseTransport) -> None:
+    """A peer that vanished without a word (a device without power, a NAT that forgot it) is noticed."""
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    try:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option in _OPTIONS:
+            connection.setsockopt(*option)
+    except OSError:
+        pass  # it has gone already, and the transport will say so

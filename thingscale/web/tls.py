@@ -1,0 +1,49 @@
+"""The certificate of all listeners with TLS, read again when its files are renewed."""
+
+import logging
+import os
+import ssl
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0  # between two looks at the files
+
+Seen = tuple[tuple[int, int, int], ...]
+
+
+class Certificate:
+    """`context` is for the listener. It hands each connection to the newest pair that could be read whole: a
+    certificate whose key is not there yet breaks no handshake, and connections that are open go on."""
+
+    def __init__(self, cert: str, key: str, protocols: list[str] | None = None) -> None:
+        """Raises OSError (also ssl.SSLError) if there is no pair to begin with."""
+        self._cert, self._key, self._protocols = cert, key, protocols
+        self._seen = self._look()
+        self._newest = self.context = self._load()
+        self.context.sni_callback = self._choose
+
+    def reload_if_renewed(self) -> None:
+        try:
+            seen = self._look()
+            if seen == self._seen:
+                return
+            self._seen = seen
+            self._newest = self._load()
+        except OSError as error:  # half of a renewal; the other half is another change
+            log.warning("The TLS certificate was changed and can't be used, the old one stays: %s", error)
+        else:
+            log.info("The TLS certificate was renewed")
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self._cert, self._key)
+        if self._protocols:
+            context.set_alpn_protocols(self._protocols)
+        return context
+
+    def _look(self) -> Seen:
+        found = [os.stat(path) for path in (self._cert, self._key)]
+        return tuple((each.st_mtime_ns, each.st_ino, each.st_size) for each in found)
+
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._newest
