@@ -51,7 +51,7 @@ class Stack:
     web: Sequence[str] = WEB
 
     def __init__(self, **environment: str) -> None:
-        self.http, self.mqtt, self.ws, self.tls, self.wss = (free_port() for _ in range(5))
+        self.http, self.https, self.mqtt, self.ws, self.tls, self.wss = (free_port() for _ in range(6))
         self.logs = Path(tempfile.mkdtemp(prefix="thingscale-logs-"))
         self.environment = environment
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -132,6 +132,7 @@ class Stack:
             "DATABASE_URL": f"postgresql://{database['USER']}@/{database['NAME']}?host={database['HOST']}",
             "THINGSCALE_SECRET_KEY": settings.SECRET_KEY,
             "THINGSCALE_HTTP_RATE": "0",
+            "THINGSCALE_HTTPS_PORT": str(self.https),
             "THINGSCALE_MQTT_PORT": str(self.mqtt),
             "THINGSCALE_MQTT_WS_PORT": str(self.ws),
             "THINGSCALE_MQTT_TLS_PORT": str(self.tls),

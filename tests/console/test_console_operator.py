@@ -13,6 +13,7 @@ from django.utils import timezone
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from doors import is_in, sign_in
 from pytest_django import Settings
+from stack import Stack
 from support import PASSWORD, Account
 
 from console.operator import health
@@ -189,7 +190,8 @@ def test_two_factor_is_turned_off_for_who_lost_it(
     assert is_in(operator)
 
 
-def test_the_health_page(operator: Client) -> None:
+def test_the_health_page(operator: Client, _stack: Stack) -> None:
+    _stack.stop()  # a gateway of other tests
     heartbeat.beat()
     page = operator.get("/admin/health/").text
     for part in health.LOOKS:

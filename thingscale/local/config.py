@@ -41,6 +41,8 @@ def read() -> Config:
         off_with_0 |= {"THINGSCALE_MQTT_PORT": 1883, "THINGSCALE_MQTT_WS_PORT": 8083}
     if gateway and env.text("THINGSCALE_TLS_CERT"):
         off_with_0 |= {"THINGSCALE_MQTT_TLS_PORT": 8883, "THINGSCALE_MQTT_WSS_PORT": 8084}
+    if env.text("THINGSCALE_TLS_CERT"):
+        off_with_0["THINGSCALE_HTTPS_PORT"] = 8443
     for variable, default in off_with_0.items():
         if port := env.integer(variable, default, 0, 65535):
             listens[variable] = port
