@@ -190,8 +190,14 @@ def test_two_factor_is_turned_off_for_who_lost_it(
     assert is_in(operator)
 
 
-def test_the_health_page(operator: Client, _stack: Stack) -> None:
-    _stack.stop()  # a gateway of other tests
+@pytest.fixture
+def no_gateway(_stack: Stack) -> None:
+    """Of tests before."""
+    _stack.stop()
+
+
+@pytest.mark.usefixtures("no_gateway")
+def test_the_health_page(operator: Client) -> None:
     heartbeat.beat()
     page = operator.get("/admin/health/").text
     for part in health.LOOKS:
