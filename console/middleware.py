@@ -1,5 +1,6 @@
 """What every page of the console is served with."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -62,6 +63,41 @@ class ContentSecurityPolicy:
         response.headers.setdefault("Permissions-Policy", PERMISSIONS)
         if not is_api(request):  # which a setting may open to other origins
             response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+        return response
+
+
+ERRORS = {
+    400: ("BAD_REQUEST", "This request can't be read: look at its host, its path and its form."),
+    403: ("FORBIDDEN", "This may only be asked for from a page of the console."),
+    404: ("NOT_FOUND", "There is nothing here: devices post to /post_v2/, apps call /v2/ (see /v2/docs)."),
+    405: ("METHOD_NOT_ALLOWED", "Use one of the methods in the Allow header."),
+    500: ("SERVER_ERROR", "The failure has been logged: tell the operator when it happened."),
+    503: ("TRY_AGAIN", "The database is away: send the request again a little later."),
+}
+
+
+class ErrorsForMachines:
+    """A page that says what went wrong is for browsers, which ask for HTML. Others get it as JSON or text."""
+
+    def __init__(self, get_response: Next) -> None:
+        self._next = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self._next(request)
+        accept = request.headers.get("Accept", "")
+        is_page = response.headers.get("Content-Type", "").startswith("text/html")
+        if response.status_code not in ERRORS or not is_page:
+            return response
+        if "text/html" in accept or "HX-Request" in request.headers:
+            return response
+        code, detail = ERRORS[response.status_code]
+        if "json" in accept or request.path.startswith(("/v1", "/v2", "/api")):
+            text, content_type = json.dumps({"error": code, "detail": detail}), "application/json"
+        else:
+            text, content_type = f"{code}: {detail}\n", "text/plain; charset=utf-8"
+        response.content = text.encode()
+        response.headers["Content-Type"] = content_type
+        response.headers["Content-Length"] = str(len(response.content))
         return response
 
 

@@ -23,6 +23,7 @@ from thingscale.accounts.callers import identify  # noqa: E402
 from thingscale.lib.collecting import settle  # noqa: E402
 from thingscale.live import routing  # noqa: E402
 from thingscale.web import health, static_files  # noqa: E402
+from thingscale.web.cors import Cors  # noqa: E402
 from thingscale.web.https import HttpsListener  # noqa: E402
 from thingscale.web.wsgi_threads import WSGIThreads  # noqa: E402
 from thingscale.wsgi import application as wsgi  # noqa: E402
@@ -31,20 +32,38 @@ _django = WSGIThreads(wsgi, identify)
 _connector = Connector()
 _health = health.Health()
 _static_files = static_files.StaticFiles()
+SHARED = ("/v1", "/v2")  # with pages of other origins, if a setting lists these
+
+
+async def http_application(scope: Scope, receive: Receive, send: Send) -> None:
+    path = scope["path"]
+    if http.kind_of(path):
+        await _connector(scope, receive, send)
+    elif path in health.PATHS:
+        await _health(scope, receive, send)
+    elif path.startswith(settings.STATIC_URL):
+        await _static_files(scope, receive, send)
+    else:
+        await _django(scope, receive, send)
+
+
+_shared_with_pages = Cors(http_application)
+
+
+def is_shared(path: str) -> bool:
+    return bool(settings.CORS_ORIGINS) and (
+        http.kind_of(path) is not None or path in SHARED or path.startswith(tuple(f"{p}/" for p in SHARED))
+    )
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     match scope["type"]:
         case "lifespan":
             await _lifespan(scope, receive, send)
-        case "http" if http.kind_of(scope["path"]):
-            await _connector(scope, receive, send)
-        case "http" if scope["path"] in health.PATHS:
-            await _health(scope, receive, send)
-        case "http" if scope["path"].startswith(settings.STATIC_URL):
-            await _static_files(scope, receive, send)
+        case "http" if is_shared(scope["path"]):
+            await _shared_with_pages(scope, receive, send)
         case "http":
-            await _django(scope, receive, send)
+            await http_application(scope, receive, send)
         case "websocket" if scope["path"] == routing.PATH:
             await routing.application(scope, receive, send)
         case "websocket":

@@ -1,5 +1,6 @@
 """System checks of the settings: an id, a sentence and a hint for each."""
 
+import re
 from typing import Any
 
 from django.conf import settings
@@ -12,7 +13,11 @@ SHORTEST_KEY = 32
 
 @register()
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    return [message for check in (_secret_key, _tls, _ingest_mode, _when_full, _links) for message in check()]
+    return [
+        message
+        for check in (_secret_key, _tls, _ingest_mode, _when_full, _links, _origins)
+        for message in check()
+    ]
 
 
 def _secret_key() -> list[CheckMessage]:
@@ -52,6 +57,20 @@ def _when_full() -> list[CheckMessage]:
     if settings.WHEN_FULL in {"refuse", "drop_oldest"}:
         return []
     return [Error("THINGSCALE_WHEN_FULL must be `refuse` or `drop_oldest`.", id="thingscale.E003")]
+
+
+def _origins() -> list[CheckMessage]:
+    origin = re.compile(r"https?://[^/\s]+|\*")
+    wrong = sorted(text for text in settings.CORS_ORIGINS if not origin.fullmatch(text))
+    if not wrong:
+        return []
+    return [
+        Error(
+            f"THINGSCALE_CORS_ORIGINS has {wrong[0]!r}, which is no origin.",
+            hint="An origin is like https://dashboard.example.com: no path, no slash at its end. * is any.",
+            id="thingscale.E004",
+        )
+    ]
 
 
 def _links() -> list[CheckMessage]:

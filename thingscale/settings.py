@@ -25,6 +25,7 @@ _use_running_servers()
 SECRET_KEY, *SECRET_KEY_FALLBACKS = env.secret_keys(THINGSCALE_HOME / "secret_key") or [""]
 DEBUG = env.flag("THINGSCALE_DEBUG")
 ALLOWED_HOSTS = env.text("THINGSCALE_ALLOWED_HOSTS", "*").split(",")
+CORS_ORIGINS = frozenset(filter(None, env.text("THINGSCALE_CORS_ORIGINS").replace(" ", "").split(",")))
 
 INSTALLED_APPS = [
     "console.operator.apps.OperatorConfig",  # django.contrib.admin
@@ -53,6 +54,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "thingscale.web.compression.Compression",
     "django.middleware.security.SecurityMiddleware",
+    "console.middleware.ErrorsForMachines",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

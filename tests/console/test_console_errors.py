@@ -13,6 +13,8 @@ from support import Account
 
 from console.views import profile
 
+BROWSER = "text/html,application/xhtml+xml,*/*;q=0.8"
+
 
 def is_door(answer: Any) -> bool:
     return 'class="door"' in answer.text and "console.css" in answer.text
@@ -22,24 +24,26 @@ def test_nothing_at_an_address(account: Account, signed_in: Any) -> None:
     """C14: with the navigation for whoever is signed in, on each way to a 404."""
     account.channel(7)
     client = signed_in(account)
+    client.defaults["HTTP_ACCEPT"] = BROWSER
     for path in ("/nowhere/", "/streams/9/", "/devices/999/", "/streams/7/?tag=gone"):
         answer = client.get(path)
         assert (answer.status_code, is_door(answer)) == (404, False)
         assert 'aria-label="Main"' in answer.text
         assert "Nothing here" in answer.text
-    answer = Client().get("/nowhere/")
+    answer = Client(headers={"accept": BROWSER}).get("/nowhere/")
     assert (answer.status_code, is_door(answer)) == (404, True)
 
 
 def test_a_form_without_its_cookie(db: None) -> None:
-    answer = Client(enforce_csrf_checks=True).post("/signin/", {"username": "a@example.com"})
+    client = Client(enforce_csrf_checks=True, headers={"accept": BROWSER})
+    answer = client.post("/signin/", {"username": "a@example.com"})
     assert (answer.status_code, is_door(answer)) == (403, True)
     assert "reload the page" in answer.text
 
 
 def test_a_host_that_is_not_ours(db: None, settings: Settings) -> None:
     settings.ALLOWED_HOSTS = ["iot.lan"]
-    answer = Client().get("/signin/", headers={"host": "evil.example"})
+    answer = Client(headers={"accept": BROWSER}).get("/signin/", headers={"host": "evil.example"})
     assert (answer.status_code, is_door(answer)) == (400, True)
 
 
@@ -47,6 +51,7 @@ def test_a_failure_is_answered_without_the_database(
     account: Account, signed_in: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = signed_in(account)
+    client.defaults["HTTP_ACCEPT"] = BROWSER
     client.raise_request_exception = False
     client.cookies["theme"] = "dark"
 
@@ -68,6 +73,7 @@ def test_without_the_database(
     account: Account, signed_in: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, path: str
 ) -> None:
     client = signed_in(account)
+    client.defaults["HTTP_ACCEPT"] = BROWSER
     client.raise_request_exception = False
 
     def fail(*args: Any, **kwargs: Any) -> Any:
@@ -93,7 +99,40 @@ def without_database(db: None) -> Iterator[Stack]:
 def test_a_web_process_without_postgresql(without_database: Stack) -> None:
     url = without_database.url
     cookies = {"sessionid": "x" * 32}
-    answer = requests.get(url("/devices/"), cookies=cookies, timeout=20)
+    answer = requests.get(url("/devices/"), headers={"Accept": BROWSER}, cookies=cookies, timeout=20)
     assert (answer.status_code, answer.headers["Retry-After"], is_door(answer)) == (503, "5", True)
     answer = requests.get(url("/v2/user"), headers={"X-APITOKEN": "F" * 32}, cookies=cookies, timeout=20)
     assert (answer.status_code, answer.json()["error"]) == (503, "TRY_AGAIN")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/api/v9/write", 404),
+        ("POST", "/post_v2/dev1", 404),
+        ("GET", "/nowhere", 404),
+        ("PUT", "/theme/", 405),
+        ("POST", "/signin/", 403),
+    ],
+)
+def test_h13_an_error_is_a_page_for_browsers_only(method: str, path: str, status: int, db: None) -> None:
+    client = Client(enforce_csrf_checks=status == 403)
+
+    def ask(**headers: str) -> Any:
+        answer = client.generic(method, path, b"1", headers=headers)
+        assert answer.status_code == status
+        return answer
+
+    if status != 405:  # a browser never asks like this
+        assert is_door(ask(accept=BROWSER))
+    assert ask(accept="application/json").json().keys() == {"error", "detail"}
+    for headers in ({}, {"accept": "*/*"}, {"accept": "text/plain"}):
+        answer = ask(**headers)
+        assert "<" not in answer.text
+        assert answer.headers["Content-Type"].split(";")[0] in {"text/plain", "application/json"}
+
+
+def test_h13_a_failure_too(db: None, settings: Settings) -> None:
+    settings.ALLOWED_HOSTS = ["iot.lan"]
+    answer = Client().get("/signin/", headers={"host": "evil.example", "accept": "*/*"})
+    assert (answer.status_code, answer.text.split(":")[0]) == (400, "BAD_REQUEST")
