@@ -115,13 +115,17 @@ def json(body: dict[str, Any]) -> HttpResponse:
 
 
 def in_shape(leaves: Sequence[Leaf]) -> Any:
-    """Numbers back at their places. Where datapoints differ in shape, the object wins over the number."""
+    """Numbers back at their places. A number at whose place other datapoints have an object is in it, as
+    `value`."""
     root: dict[str, Any] = {}
     for _, path, text in leaves:  # ordered: a path comes after the shorter one that begins it
         node = root
         for key in ("", *path[:-1]) if path else ():
             if not isinstance(node.get(key), dict):
-                node[key] = {}
+                node[key] = {"value": node[key]} if key in node else {}
             node = node[key]
-        node[path[-1] if path else ""] = orjson.Fragment(text)
+        name = path[-1] if path else ""
+        if name in node:  # a number that has moved here is in the way of an object's own `value`
+            node[""] = node[name]
+        node[name] = orjson.Fragment(text)
     return root[""]

@@ -36,10 +36,10 @@ def in_zone(make_user: Callable[..., User], zone: str) -> tuple[Caller, Channel]
         ("count", [3, 2]),
         ("first", [{"t": 1}, "text"]),
         ("last", [5, {"t": 9, "s": "x"}]),
-        ("avg", [{"t": 2}, {"t": 9}]),
-        ("sum", [{"t": 4}, {"t": 9}]),
-        ("min", [{"t": 1}, {"t": 9}]),
-        ("max", [{"t": 3}, {"t": 9}]),
+        ("avg", [{"t": 2, "value": 5}, {"t": 9}]),
+        ("sum", [{"t": 4, "value": 5}, {"t": 9}]),
+        ("min", [{"t": 1, "value": 5}, {"t": 9}]),
+        ("max", [{"t": 3, "value": 5}, {"t": 9}]),
     ],
 )
 def test_each_function(api: Caller, channel: Channel, function: str, values: list[Any]) -> None:
@@ -196,3 +196,13 @@ def test_r10_a_bucket_begins_in_itself(
     assert found == hours[: len(found)]
     assert len(found) >= 5
     assert sum(value for _, value in buckets(api, "1h", "count")) == 60
+
+
+def test_r9_bare_numbers_and_objects_have_one_shape_in_all_buckets(api: Caller, channel: Channel) -> None:
+    rows = [("00:00", "4"), ("01:00", '{"a": 1}'), ("02:00", '{"value": 1, "value2": 2}'), ("02:30", "3")]
+    store(channel, [(at(f"2026-01-31 {time}:00"), value) for time, value in rows])
+    assert [value for _, value in buckets(api, "1h", "avg")] == [
+        {"value": 4},
+        {"a": 1},
+        {"value": 2, "value2": 2},
+    ]

@@ -292,10 +292,14 @@ def test_aggregates_keep_the_shape(api: Caller, channel: Channel) -> None:
     assert aggregate(api, "max") == {"temp": 20.2, "humid": 60, "gps": {"lat": 4, "deep": {"n": 10}}, "": 1}
 
 
-def test_an_object_wins_where_shapes_differ(api: Caller, channel: Channel) -> None:
+def test_r9_no_number_is_left_out_where_shapes_differ(api: Caller, channel: Channel) -> None:
     for text in ('{"a": 1}', '{"a": {"b": 2}}', "7"):
         store(channel, [(at("2026-01-31 00:00:00"), text)])
-    assert aggregate(api, "sum") == {"a": {"b": 2}}
+    assert aggregate(api, "sum") == {"a": {"b": 2, "value": 1}, "value": 7}
+    store(channel, [(at("2026-01-31 00:00:00"), '{"value": 5, "value2": 6}')])
+    assert aggregate(api, "sum") == {"a": {"b": 2, "value": 1}, "value": 12, "value2": 6}
+    store(channel, [(at("2026-01-31 00:00:00"), '{"a": {"value": 3}}')])
+    assert aggregate(api, "max")["a"] == {"b": 2, "value": 3, "": 1}
 
 
 @pytest.mark.parametrize("rows", [[], ['"text"', '{"a": "x", "b": {"c": "y"}}']])

@@ -78,7 +78,9 @@ def test_aggregates_are_those_of_the_rows(v1: Caller, channel: Channel) -> None:
     store(channel, [(at("2026-01-31 00:00:00"), value) for value in values])
     body = document(v1.get("stream/0", X_AGGREGATE="max", **WHOLE))
     assert body["aggr_type"] == "max"
-    assert body["result"] == [{"_id": None, **NOTHING, "value": {"temp": 7}, "value2": 20, "at": None}]
+    assert body["result"] == [
+        {"_id": None, **NOTHING, "value": {"temp": 7, "value": 3}, "value2": 20, "at": None}
+    ]
     before = {"X_ENDTIME": "2026-01-30 00:00"}
     assert document(v1.get("stream/0", X_AGGREGATE="max", **before))["result"] == []
 

@@ -42,6 +42,8 @@ _OLDEST_OF_NEWEST = template("oldest_of_newest.sql").substitute()
 _COUNT = template("count_bounded.sql").substitute()
 _NEWEST_OF_DEVICE = template("newest_of_device.sql").substitute()
 _AGGREGATE = template("aggregate.sql")
+# Where bare numbers and objects meet, the bare ones are one series with those that an object has at `value`.
+_BARE_NAMED = "CASE jsonb_typeof(value) WHEN 'number' THEN jsonb_build_object('value', value) ELSE value END"
 AGGREGATES = {
     "avg": "trim_scale(avg(value::numeric))",
     "sum": "sum(value::numeric)",
@@ -149,8 +151,15 @@ def aggregate(
 ) -> list[Leaf] | None:
     """The aggregate of each path to a number inside the values, a bucket after the other; `function` of
     AGGREGATES. None: more than MAX_LEAVES."""
-    sql = _AGGREGATE.substitute(aggregate=AGGREGATES[function], value=form.value, bucket=bucket)
-    return leaves(sql, selection)
+
+    def of(value: str) -> list[Leaf] | None:
+        return leaves(
+            _AGGREGATE.substitute(aggregate=AGGREGATES[function], value=value, bucket=bucket), selection
+        )
+
+    found = of(form.value)
+    bare = [not path for _, path, _ in found or ()]
+    return of(_BARE_NAMED) if any(bare) and not all(bare) else found
 
 
 def leaves(sql: str, selection: Selection) -> list[Leaf] | None:

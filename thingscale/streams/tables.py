@@ -118,6 +118,7 @@ def _rest(paths: list[Path], dialect: Dialect) -> str:
             removed = f"CASE WHEN {through} THEN {removed} ELSE '{{}}' END"
         taken += f" #- ({removed})"
     return f"""(SELECT CASE
-        WHEN jsonb_path_exists(c, 'strict $.** ? (@.type() != "object")') THEN {_quoted("c::text", dialect)} ELSE ''
+        WHEN jsonb_path_exists(c, 'strict $.** ? (@.type() != "object")')
+        THEN {_quoted("c::text", dialect)} ELSE ''
     END FROM (SELECT CASE jsonb_typeof(value) WHEN 'object' THEN value{taken} ELSE '{{}}' END AS c
-        OFFSET 0) AS rest)"""  # noqa: E501, S608 (SQL reads worse broken up)
+        OFFSET 0) AS rest)"""  # noqa: S608 (SQL reads worse broken up)
