@@ -75,8 +75,7 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     _allow_many_connections()
     _connector.start()
     state = scope.get("state", {})
-    if not settings.CORS_ORIGINS:  # their headers are written around the ASGI application
-        state["direct"] = _connector  # for http_protocol
+    state["direct"] = _connector  # for http_protocol
     https = HttpsListener(application)
     try:
         await https.start(state)

@@ -51,7 +51,7 @@ def header(name: str, schema: Schema, description: str, **options: Any) -> OpenA
 
 
 def option(*choices: str) -> Schema:
-    return {"enum": [*choices, ""], "description": "empty: as if it was not sent"}
+    return {"type": "string", "enum": [*choices, ""], "description": "empty: as if it was not sent"}
 
 
 def example(name: str, value: Any) -> list[OpenApiExample]:
@@ -131,6 +131,10 @@ _READING = [
     header("X-PAGESORT", option("asc", "desc"), "by time"),
     header("X-AGGREGATE", option(*FUNCTIONS), "the last three only with X-INTERVAL"),
     header("X-INTERVAL", option(*INTERVALS), "aggregates in buckets of the calendar"),
+    header("X-DEVICEID", schemas.STRING, "only datapoints of that device"),
+    header("X-WITHDEVICE", option("true", "false", "1", "0"), "true: `device_id` in each row"),
+    header("X-SPREADSHEET", option("true", "false", "1", "0"), "true: CSV with formulas marked, and a BOM"),
+    header("X-SEP", option("comma", "semicolon", "tab"), "what parts the cells of CSV"),
     header("If-None-Match", schemas.STRING, "an ETag of the newest datapoints: 304 if it is still theirs"),
     header("ETag", schemas.STRING, "with `last` and up to 1000 rows", response=[200, 304]),
 ]

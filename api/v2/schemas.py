@@ -44,7 +44,16 @@ def ref(name: str) -> Schema:
 
 STRING: Schema = {"type": "string"}
 BOOLEAN: Schema = {"type": "boolean"}
-FLAG: Schema = {"enum": [*_YES[:-1], *_NO[:-1]]}
+FLAG: Schema = {
+    "anyOf": [  # apart by type: generators of clients can't make one enumeration of several types
+        BOOLEAN,
+        {
+            "type": "string",
+            "pattern": f"^({'|'.join(each for each in (*_YES, *_NO) if isinstance(each, str))})$",
+        },
+        {"type": "integer", "enum": [0, 1]},
+    ]
+}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 TIME: Schema = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}$", "example": _TIME}
 TIME_OR_NULL: Schema = TIME | {"type": ["string", "null"]}
@@ -70,7 +79,7 @@ DEVICE = fields(
     device_id=STRING,
     description=STRING,
     enabled=BOOLEAN,
-    enable={"enum": ["true", "false"]},
+    enable={"type": "string", "enum": ["true", "false"]},
     mapped_ch=NUMBER_OR_NULL,
     device_type=STRING,
     location=STRING,
@@ -121,13 +130,13 @@ POINTS: Schema = {"anyOf": [ref("Point"), array(ref("Point")) | {"maxItems": 10_
 EVENT_FIELDS = fields(
     mapped_ch=whole(0, MAX_INTEGER, null=True),
     description=text(1000),
-    notify_type={"enum": ["email", "http"]},
+    notify_type={"type": "string", "enum": ["email", "http"]},
     post_url=text(2000),
     enabled=FLAG,
     source=text(1000) | {"description": "a path into the value, steps parted by `:`"},
-    operator={"enum": ["=", "<", ">", "<=", ">=", "!="]},
+    operator={"type": "string", "enum": ["=", "<", ">", "<=", ">=", "!="]},
     threshold=text(1000),
-    repeat={"enum": ["every", "crossing"]},
+    repeat={"type": "string", "enum": ["every", "crossing"]},
     min_interval=whole(0, 366 * 86_400) | {"description": "seconds between two notifications"},
 )
 EVENT = exactly(
@@ -175,17 +184,27 @@ USER = exactly(
             )
         },
         rest_rate=exactly(max=COUNT),
-        when_full={"enum": ["refuse", "drop_oldest"]},
+        when_full={"type": "string", "enum": ["refuse", "drop_oldest"]},
     ),
 )
 
 _PAYLOAD = STRING | {"maxLength": 64 * 1024}
-PUBLISH = fields(("payload",), payload=_PAYLOAD, qos={"enum": [0, 1, "0", "1"], "default": 0})
+PUBLISH = fields(
+    ("payload",),
+    payload=_PAYLOAD,
+    qos={
+        "anyOf": [
+            {"type": "integer", "enum": [0, 1]},
+            {"type": "string", "enum": ["0", "1"]},
+        ],
+        "default": 0,
+    },
+)
 SESSION = exactly(
     client_id=STRING,
     ipaddress=STRING,
     clean_sess=BOOLEAN,
-    proto_ver={"enum": [3, 4, 5]},
+    proto_ver={"type": "integer", "enum": [3, 4, 5]},
     keepalive=COUNT,
     connected_at=TIME,
 )

@@ -163,3 +163,25 @@ def test_every_path_is_described() -> None:
         if hasattr(pattern.callback, "actions")
     )
     assert actions == len(OPERATIONS)
+
+
+def enumerations(node: Any) -> Iterator[dict[str, Any]]:
+    """Schemas with an `enum`; examples aside."""
+    if isinstance(node, dict):
+        if isinstance(node.get("enum"), list):
+            yield node
+        for name, inner in node.items():
+            if name not in {"example", "examples"}:
+                yield from enumerations(inner)
+    if isinstance(node, list):
+        for inner in node:
+            yield from enumerations(inner)
+
+
+def test_r7_an_enumeration_is_of_one_type_and_says_which() -> None:
+    """Generators of clients leave out whole calls where it is not."""
+    found = list(enumerations(DESCRIPTION))
+    assert len(found) > 10
+    types = {"string": str, "integer": int}
+    for schema in found:
+        assert all(type(each) is types[schema["type"]] for each in schema["enum"]), schema
