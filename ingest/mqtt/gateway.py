@@ -34,6 +34,7 @@ from thingscale.devices.presence import ClientKey, Presence
 from thingscale.invalidation import Change
 from thingscale.lib.clock import now_us
 from thingscale.lib.collecting import let_go
+from thingscale.web.tls import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -129,8 +130,9 @@ class Gateway:
         for port, kind in plain:
             await self._serve(port, kind, None)
         if settings.TLS_CERT:
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            context.load_cert_chain(settings.TLS_CERT, settings.TLS_KEY)
+            certificate = Certificate(settings.TLS_CERT, settings.TLS_KEY)
+            self._rounds.append(self.spawn(keep_going("certificate", certificate.follow)))
+            context = certificate.context
             await self._serve(settings.MQTT_TLS_PORT, Connection, context)
             await self._serve(settings.MQTT_WSS_PORT, WebSocketConnection, context)
 

@@ -118,6 +118,7 @@ class Cycle:
             if self._started:
                 raise RuntimeError("The answer has begun already.")
             self._started = message
+            asyncio.get_running_loop().call_soon(self._send_head)  # unless the body comes at once
             return
         if not self._started:
             raise RuntimeError(f"An answer does not begin with {message['type']}.")
@@ -133,6 +134,13 @@ class Cycle:
         if not more:
             self._end()
         await self._connection.drained()
+
+    def _send_head(self) -> None:
+        """The application still makes the body: the client may know that it comes."""
+        if isinstance(self._started, MutableMapping) and not self.disconnected:
+            head = self._head(self._started["status"], self._started.get("headers", ()), b"", more=True)
+            self._started = True
+            self._connection.write(head, more=True)
 
     def _end(self) -> None:
         self.complete = True

@@ -148,7 +148,7 @@ def _tokens(headers: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
 
 
 def _framing(
-    headers: list[tuple[bytes, bytes]], fields: Mapping[bytes, bytes], minor: int
+    headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes], minor: int
 ) -> tuple[int | None, bool]:
     """Content-Length, and whether the body is chunked. What could be read in two ways is refused: a proxy in
     front may have chosen the other one."""
@@ -165,6 +165,9 @@ def _framing(
     length = lengths.pop()
     if lengths or not _NUMBER.fullmatch(length) or len(length) > MAX_LENGTH_DIGITS:
         raise BadRequest(400, "BAD_REQUEST", "Content-Length is not one number.")
+    if fields[b"content-length"] != length:  # nobody behind us has to know that `3, 3` is 3
+        fields[b"content-length"] = length
+        headers[:] = [(name, length if name == b"content-length" else value) for name, value in headers]
     return int(length), False
 
 

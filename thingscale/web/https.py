@@ -11,7 +11,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from thingscale.web.http_protocol import HttpProtocol
-from thingscale.web.tls import LOOK_SECONDS, Certificate
+from thingscale.web.tls import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class HttpsListener:
             ssl_handshake_timeout=settings.HTTP_HEAD_SECONDS,
             ssl_shutdown_timeout=SHUTDOWN_SECONDS,
         )
-        self._renewals = asyncio.create_task(_follow(certificate))
+        self._renewals = asyncio.create_task(certificate.follow())
         log.info("Listening on %s:%d (HTTPS)", settings.BIND, settings.HTTPS_PORT)
 
     async def stop(self) -> None:
@@ -61,9 +61,3 @@ class HttpsListener:
         # As in uvicorn, nobody says when the last one has gone.
         while (self._state.connections or self._state.tasks) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-
-
-async def _follow(certificate: Certificate) -> None:
-    while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        certificate.reload_if_renewed()

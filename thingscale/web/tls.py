@@ -1,5 +1,6 @@
 """The certificate of all listeners with TLS, read again when its files are renewed."""
 
+import asyncio
 import logging
 import os
 import ssl
@@ -21,6 +22,12 @@ class Certificate:
         self._seen = self._look()
         self._newest = self.context = self._load()
         self.context.sni_callback = self._choose
+
+    async def follow(self) -> None:
+        """For ever."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self.reload_if_renewed()
 
     def reload_if_renewed(self) -> None:
         try:
