@@ -67,6 +67,7 @@ class Batch:
         self._held: list[tuple[devices.Held, bool]] = []  # and whether it may have been sent before
         self._submissions: dict[submissions.Key, Submission] = {}  # that came before, here or elsewhere
         self._submitted: dict[submissions.Key, Submission] = {}  # new ones
+        self._again: dict[submissions.Key, list[int]] = {}  # places of what came before in this batch
         self._without_room: list[tuple[int, devices.Held]] = []  # places of what would be held, else
         self._rejected: list[devices.Rejected] = []
         self._states: dict[int, tuple[str, datetime]] = {}
@@ -221,11 +222,15 @@ class Batch:
         return True
 
     def _reject_for_quota(self, place: int) -> None:
-        """The same key may come again, when there is room."""
-        if self._is_submission(place):
-            self._submissions.pop(self._submission_key(place), None)
-            self._submitted.pop(self._submission_key(place), None)
-        self._reject(place, self.items[place].raw, Reason.QUOTA_EXCEEDED)
+        """With all that repeats it in this batch. The same key may come again, when there is room."""
+        places = [place]
+        if self.items[place].raw.dedupe is not None:
+            key = self._key_of_sending(place)
+            self._submissions.pop(key, None)
+            self._submitted.pop(key, None)
+            places += self._again.pop(key, ())
+        for each in places:
+            self._reject(each, self.items[each].raw, Reason.QUOTA_EXCEEDED)
 
     def _find_devices(
         self, cursor: psycopg.Cursor, keys: set[DeviceKey]
@@ -289,7 +294,7 @@ class Batch:
         self, cursor: psycopg.Cursor, places: list[int], found: dict[DeviceKey, devices.DeviceRow]
     ) -> None:
         asked = {
-            self._submission_key(place): place
+            self._key_of_sending(place): place
             for place in places
             if self._is_submission(place) and self.items[place].raw.repeated
         }
@@ -314,7 +319,7 @@ class Batch:
     def _came_before(self, place: int) -> bool:
         """In an earlier batch or in this one. Answered as it was then; with another body it is refused."""
         raw = self.items[place].raw
-        before = self._submissions.get(self._submission_key(place)) if raw.repeated else None
+        before = self._submissions.get(self._key_of_sending(place)) if raw.repeated else None
         if before is None:
             return False
         if before.body != self._fingerprint(raw):
@@ -322,15 +327,16 @@ class Batch:
         else:
             reason = Reason(before.answer) if before.answer else None
             self.outcomes[place] = Outcome(Status.DUPLICATE, reason) if reason else DUPLICATE
+            self._again.setdefault(self._key_of_sending(place), []).append(place)
         return True
 
     def _submit(self, place: int, held: Reason | None = None) -> None:
         if self._is_submission(place):
-            key, body = self._submission_key(place), self._fingerprint(self.items[place].raw)
+            key, body = self._key_of_sending(place), self._fingerprint(self.items[place].raw)
             new = Submission(*key, body, held.value if held else "")
             self._submissions[key] = self._submitted[key] = new
 
-    def _submission_key(self, place: int) -> submissions.Key:
+    def _key_of_sending(self, place: int) -> submissions.Key:
         raw = self.items[place].raw
         assert raw.dedupe is not None
         return raw.user, raw.dedupe
@@ -363,6 +369,7 @@ class Batch:
         key = (self._channel(place, found), dedupe)
         if self.items[place].raw.repeated and key in seen:
             self.outcomes[place] = DUPLICATE
+            self._again.setdefault(self._key_of_sending(place), []).append(place)
             return True
         seen.add(key)
         return False

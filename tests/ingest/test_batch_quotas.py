@@ -182,3 +182,31 @@ def test_b3_an_account_is_measured_when_it_sends(
     other.pipeline.on_change(("limits", account.user.pk, ""))
     settled(other, account, False)
     assert other(message(account, "3")) == [STORED]
+
+
+SENT_TWICE = [
+    {"payload": "1", "dedupe": -7, "source": "http json"},
+    {"payload": '[{"value":1},{"value":2}]', "dedupe": -7, "source": "http json"},
+    {"payload": '[{"value":1}]', "dedupe": 7},
+    {"payload": "1", "dedupe": 7},
+]
+
+
+@pytest.mark.parametrize("sent", SENT_TWICE)
+@pytest.mark.parametrize("limits", [{"max_storage": 10}, {"max_tags": 0}])
+def test_what_is_refused_is_refused_where_it_comes_again_in_one_batch(
+    feed: Feed, account: Account, limits: dict[str, int], sent: dict[str, object]
+) -> None:
+    """Answered as a repetition of what is not stored, it would be lost."""
+    account.device("d1")
+    if "max_storage" in limits:
+        filled(feed, account)
+    else:
+        limit(account, **limits)
+    before = values(account)
+    twice = message(account, tag="new", repeated=True, connected_at=1.0, **sent)  # type: ignore[arg-type]
+    assert feed(twice, twice) == [FULL, FULL]
+    limit(account, max_storage=1_000_000, max_tags=10)
+    settled(feed, account, False)
+    assert feed(twice, twice) == [STORED, DUPLICATE]
+    assert len(values(account)) > len(before)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from thingscale.web import callers
 from thingscale.web.callers import Callers, Credential, address, find_credential
 from thingscale.web.shares import Busy, Shares
 
@@ -137,11 +138,37 @@ def test_b2_many_requests_of_a_new_token_look_it_up_once() -> None:
             found: int | None = identify(credential)
             return found
 
-        callers = Callers(lambda credential: 7 if credential.text == "A" else None, look_up, "sessionid")
-        found = await asyncio.gather(*[callers.account(scope(x_apitoken="A")) for _ in range(5)])
+        known = Callers(lambda credential: 7 if credential.text == "A" else None, look_up, "sessionid")
+        found = await asyncio.gather(*[known.account(scope(x_apitoken="A")) for _ in range(5)])
         assert found == ["account 7"] * 5
-        assert await callers.account(scope(x_apitoken="A")) == "account 7"
-        assert await callers.account(scope(x_apitoken="B")) == "address 10.0.0.1"
+        assert await known.account(scope(x_apitoken="A")) == "account 7"
+        assert await known.account(scope(x_apitoken="B")) == "address 10.0.0.1"
         assert asked == [("A", "address 10.0.0.1"), ("B", "address 10.0.0.1")]
+
+    run(test)
+
+
+def test_who_has_ended_a_token_has_their_share_alone_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else whoever has found it takes the account's places for as long as requests with it come."""
+
+    async def test() -> None:
+        tokens = {"A": 7}
+
+        async def look_up(identify: Any, credential: Credential, where: str) -> int | None:
+            found: int | None = identify(credential)
+            return found
+
+        clock = [0.0]
+        monkeypatch.setattr(callers, "monotonic", lambda: clock[0])
+        known = callers.Callers(lambda credential: tokens.get(credential.text), look_up, "sessionid")
+        assert await known.account(scope(x_apitoken="A")) == "account 7"
+        assert await known.account(scope(x_apitoken="B")) == "address 10.0.0.1"
+        tokens = {"B": 7}
+        for seconds in (20.0, 40.0, 59.0):
+            clock[0] = seconds
+            assert await known.account(scope(x_apitoken="A")) == "account 7"
+        clock[0] = 61.0
+        assert await known.account(scope(x_apitoken="A")) == "address 10.0.0.1"
+        assert await known.account(scope(x_apitoken="B")) == "account 7"
 
     run(test)

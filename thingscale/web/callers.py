@@ -7,11 +7,13 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from ipaddress import IPv6Address, ip_address, ip_network
+from time import monotonic
 from typing import NamedTuple
 
 from thingscale.web.request_body import Scope
 
 MAX_KNOWN = 20_000  # credentials remembered, by their hashes
+KNOWN_SECONDS = 60.0  # then it is asked again: a token that has ended takes nothing of its account's share
 
 
 class Credential(NamedTuple):
@@ -32,7 +34,7 @@ class Callers:
         self._identify = identify
         self._run = run
         self._cookie = session_cookie
-        self._known: OrderedDict[bytes, int | None] = OrderedDict()
+        self._known: OrderedDict[bytes, tuple[int | None, float]] = OrderedDict()  # and until when
         self._asked: dict[bytes, asyncio.Future[int | None]] = {}
 
     async def account(self, scope: Scope) -> str:
@@ -41,9 +43,9 @@ class Callers:
         if credential is None:
             return address(scope)
         digest = credential.digest
-        if digest in self._known:
+        pk, until = self._known.get(digest, (None, 0.0))
+        if monotonic() < until:
             self._known.move_to_end(digest)
-            pk = self._known[digest]
         else:
             pk = await self._ask(credential, digest, address(scope))
         return address(scope) if pk is None else f"account {pk}"
@@ -61,7 +63,8 @@ class Callers:
         del self._asked[digest]
         if asked.cancelled() or asked.exception():
             return
-        self._known[digest] = asked.result()
+        self._known[digest] = asked.result(), monotonic() + KNOWN_SECONDS
+        self._known.move_to_end(digest)
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
 
