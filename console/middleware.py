@@ -90,6 +90,8 @@ class ErrorsForMachines:
             return response
         if "text/html" in accept or "HX-Request" in request.headers:
             return response
+        if response.status_code == 400 and request.resolver_match:
+            return response  # a view's own page, which says what is wrong
         code, detail = ERRORS[response.status_code]
         if "json" in accept or request.path.startswith(("/v1", "/v2", "/api")):
             text, content_type = json.dumps({"error": code, "detail": detail}), "application/json"

@@ -115,12 +115,12 @@ def pages(
         place = {"rows": rows, "large": large, "after_at": key[0], "after_id": key[1]}
         with reading(selection.zone) as cursor:
             cursor.execute(sql, parameters | place)
-            count, text, *last, found = cursor.fetchone()
+            count, text, *last, large_found = cursor.fetchone()
         if count:
             yield text
-        if count == found < rows:
+        if count < rows and large_found < large:
             return
-        if count < found:  # cut: the next one need not find what it would leave out
+        if count < rows:  # cut: the next one need not find what it would leave out
             fitting = count * PAGE_BYTES // max(len(text), 1)
             large = min(max(LARGE, fitting), 2 * large, MOST_LARGE)
             most = min(max(2 * count, large), PAGE)

@@ -168,7 +168,7 @@ class WSGIThreads:
         self, wsgi: Callable[[WSGIEnvironment, StartResponse], Any], identify: Identify, threads: int = 8
     ) -> None:
         self._wsgi = wsgi
-        self._ordinary = Lane("django", threads, share=-(-threads // 2))
+        self._ordinary = Lane("django", threads, share=-(-threads * 3 // 4))
         self._heavy = Lane("reads", -(-threads // 2), settings.READS_AT_ONCE)
         self._lookups = Lane("callers", 2, share=1)
         self._streams = Shares(100, settings.STREAMS_AT_ONCE, waiting=500, waiting_per_account=20)
