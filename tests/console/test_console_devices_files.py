@@ -206,3 +206,11 @@ def test_c14_the_look_says_which_devices_lose_their_channel(account: Account, si
     look = client.post("/devices/import/", {"text": "device_id,channel\nd1,\nd2,\nd3,0\nd4,\nd5,"}).text
     assert "no channel for 2 devices that have one now" in look
     assert "lose their channel" not in client.post("/devices/import/", {"text": "device_id\nd1"}).text
+
+
+@pytest.mark.parametrize("field", ["description", "device_type", "location", "manufacturer"])
+def test_a_nul_character_is_named_with_its_line_and_field(account: Account, field: str) -> None:
+    rows = table.read(f"device_id,{field}\nd0,good\nd1,a\0b\n".encode(), sheet.COLUMNS, sheet.KEY)
+    faults = import_devices(account.user, rows).errors
+    assert faults == [sheet.Fault(3, field, "This has a NUL character.")]
+    assert not Device.objects.exists()

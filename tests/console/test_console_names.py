@@ -1,6 +1,7 @@
 """Names with white space or something invisible at an end (R2): no door beside the API's makes one."""
 
 from collections.abc import Callable
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -11,6 +12,7 @@ from ingest import http
 from ingest.topics import target
 from thingscale.devices.actions import create_rule
 from thingscale.devices.models import ActivationRule, Device
+from thingscale.lib import points
 from thingscale.lib.errors import Refused
 from thingscale.streams.models import Tag
 
@@ -42,3 +44,16 @@ def test_r2_the_console_and_commands_refuse_it(account: Account, signed_in: Sign
     assert not Device.objects.exists()
     assert not ActivationRule.objects.exists()
     assert Tag.objects.get().name == "room"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\x1fb", "a\x7fb", "a\x9fb"])
+def test_r2_a_control_character_inside_is_refused_as_well(name: str) -> None:
+    """PostgreSQL has no text with NUL, so that one that came through would stop more than its message."""
+    for rest in (f"json/{name}", f"json/d1/{name}"):
+        assert target(rest).refused is not None, rest
+    for device, tag in ((name, "t"), ("d1", name)):
+        headers = {b"x-deviceid": device.encode(), b"x-tagname": tag.encode()}
+        assert http.message("/post_v2/", 1, headers, b"1").refused is not None
+    for body in ({"value": 1, "tag": name}, [{"value": 1, "tag": name}]):
+        with pytest.raises(Refused, match="control characters"):
+            points.parse(body, ZoneInfo("UTC"), 0)
