@@ -26,7 +26,7 @@ from thingscale.web.request_body import Body, Message, Receive, Refusal, Scope, 
 from thingscale.web.shares import Busy, Shares
 from thingscale.web.timeouts import Timeouts
 
-PART = 64 * 1024  # bytes sent at once
+PART = 256 * 1024  # bytes sent at once
 # A client may let us wait so many seconds, and one more for each MIN_RATE bytes that it has taken.
 PATIENCE = 30.0
 MIN_RATE = 4096  # bytes a second
