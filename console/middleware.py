@@ -68,7 +68,6 @@ class ContentSecurityPolicy:
 
 ERRORS = {
     400: ("BAD_REQUEST", "This request can't be read: look at its host, its path and its form."),
-    403: ("FORBIDDEN", "This may only be asked for from a page of the console."),
     404: ("NOT_FOUND", "There is nothing here: devices post to /post_v2/, apps call /v2/ (see /v2/docs)."),
     405: ("METHOD_NOT_ALLOWED", "Use one of the methods in the Allow header."),
     500: ("SERVER_ERROR", "The failure has been logged: tell the operator when it happened."),

@@ -22,9 +22,15 @@ START_SECONDS = 30
 WEB = ["-m", "uvicorn", "thingscale.asgi:application", "--http", "thingscale.web.http_protocol:HttpProtocol"]
 
 
+_given_ports: set[int] = set()
+
+
 def free_port() -> int:
-    """Not one of those that a client which dials in vain can end up connected to itself on."""
-    return ports.free_port()
+    """Not one of those that a client which dials in vain can end up connected to itself on, and none twice:
+    what asked for it may listen there much later."""
+    port = ports.free_port(frozenset(_given_ports))
+    _given_ports.add(port)
+    return port
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 10, what: str = "the condition") -> None:

@@ -9,16 +9,23 @@ from collections.abc import Generator
 
 import pytest
 
+from thingscale.local import ports
 from thingscale.local.servers import ALL, Servers, not_given
 
 _servers: list[Servers] = []
+WORKERS, PORTS = (
+    8,
+    (ports.LAST - ports.FIRST) // 8,
+)  # a share of the ports for each, which are taken some time later
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
     options = early_config.known_args_namespace
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
         want = ALL
+        ports.FIRST += int(worker.removeprefix("gw")) % WORKERS * PORTS
+        ports.LAST = ports.FIRST + PORTS - 1
     elif options.help or options.version or options.collectonly or getattr(options, "numprocesses", None):
         want = frozenset()  # runs no test itself
     else:
