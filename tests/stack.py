@@ -84,7 +84,11 @@ class Stack:
         def ready() -> bool:
             if name == "celery":
                 return " ready." in self.log(name)[before:]
-            return answers(self.http if name == "web" else self.mqtt)
+            if name == "web":
+                return answers(self.http)
+            chosen = self._environment()
+            ports = [chosen[f"THINGSCALE_MQTT_{kind}PORT"] for kind in ("", "WS_")]
+            return all(answers(int(port)) for port in ports if port != "0")
 
         wait_until(lambda: ready() or process.poll() is not None, START_SECONDS, f"{name} to be ready")
         assert process.poll() is None, self.log(name)
