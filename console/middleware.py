@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
+from django.utils.cache import patch_vary_headers
 
 from console.request import is_api
 
@@ -25,30 +26,11 @@ POLICY = "; ".join(
 
 
 # Nothing of a browser's that the console has a use for, should a foreign script ever get into a page.
-PERMISSIONS = ", ".join(
-    f"{feature}=()"
-    for feature in (
-        *(
-            "accelerometer",
-            "ambient-light-sensor",
-            "bluetooth",
-            "browsing-topics",
-            "camera",
-            "display-capture",
-        ),
-        *(
-            "geolocation",
-            "gyroscope",
-            "hid",
-            "magnetometer",
-            "microphone",
-            "midi",
-            "payment",
-            "serial",
-            "usb",
-        ),
-    )
-)
+UNUSED_FEATURES = """
+    accelerometer ambient-light-sensor bluetooth browsing-topics camera display-capture
+    geolocation gyroscope hid magnetometer microphone midi payment serial usb
+"""
+PERMISSIONS = ", ".join(f"{feature}=()" for feature in UNUSED_FEATURES.split())
 
 
 class ContentSecurityPolicy:
@@ -99,6 +81,7 @@ class ErrorsForMachines:
         response.content = text.encode()
         response.headers["Content-Type"] = content_type
         response.headers["Content-Length"] = str(len(response.content))
+        patch_vary_headers(response, ["Accept"])
         return response
 
 

@@ -69,9 +69,13 @@ def edit(request: UserRequest, pk: int) -> HttpResponse:
     device = get_device(request, pk)
     form = DeviceForm(request.POST or None, user=request.user, initial=initial_of(device))
     if form.is_valid():
-        configure_device(device, form.cleaned_data)
-        messages.success(request, "Saved.")
-        return redirect("device", pk)
+        try:
+            configure_device(device, form.cleaned_data)
+        except Refused as refused:
+            form.add_error(None, refused.detail)
+        else:
+            messages.success(request, "Saved.")
+            return redirect("device", pk)
     context = SECTION | {"form": form, "device": device, "channels": suggested(request)}
     return render(request, "console/device/edit.html", context)
 

@@ -285,3 +285,21 @@ def test_no_key_is_too_large(account: Account, signed_in: SignIn) -> None:
 def test_who_is_not_signed_in_is_asked_to(account: Account) -> None:
     for path in ("", "new/", "import/", "export/", "bulk/", "1/"):
         assert Client().get(f"/devices/{path}").headers["Location"] == f"/signin/?next=/devices/{path}"
+
+
+def test_b4_a_mapping_without_room_for_its_tags_is_refused_on_the_page(
+    account: Account, signed_in: SignIn
+) -> None:
+    """Held messages bring their tags with them when the device is mapped."""
+    account.channel(3)
+    account.user.max_tags = 0
+    account.user.save()
+    device = account.device("d1", channel=None)
+    HeldMessage.objects.create(device=device, tag="attic", value=1, received_at=timezone.now())
+    fields = {"enabled": "on", "mapped_channel": "3", "description": "typed"}
+    answer = signed_in(account).post(f"/devices/{device.pk}/edit/", fields)
+    assert answer.status_code == 200
+    assert "no room for 1 more tag" in answer.text
+    assert "typed" in answer.text
+    device.refresh_from_db()
+    assert (device.mapped_channel, device.held.count()) == (None, 1)

@@ -13,10 +13,8 @@ from thingscale.local import ports
 from thingscale.local.servers import ALL, Servers, not_given
 
 _servers: list[Servers] = []
-WORKERS, PORTS = (
-    8,
-    (ports.LAST - ports.FIRST) // 8,
-)  # a share of the ports for each, which are taken some time later
+WORKERS = 8
+PORTS = (ports.LAST - ports.FIRST) // WORKERS  # for each: they are chosen some time before they are taken
 
 
 @pytest.hookimpl(wrapper=True)
