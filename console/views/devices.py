@@ -72,6 +72,8 @@ def edit(request: UserRequest, pk: int) -> HttpResponse:
         try:
             configure_device(device, form.cleaned_data)
         except Refused as refused:
+            if refused.code != "QUOTA_EXCEEDED":
+                raise
             form.add_error(None, refused.detail)
         else:
             messages.success(request, "Saved.")
