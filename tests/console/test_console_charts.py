@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from chart_page import Json, Site, serve
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from stack import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -157,9 +158,10 @@ def test_dragging_zooms_in_and_a_double_click_goes_back(show: Show, site: Site) 
     back = page.get_by_role("button", name="Zoom out")
     expect(back).to_be_visible()
     drag(page, 0.4, 0.6)
-    page.wait_for_function("window.ranges.length === 2")
+    # wait_for_function would look again by eval, which the page's policy forbids.
+    wait_until(lambda: page.evaluate("window.ranges.length === 2"))
     page.locator(".u-over").first.dblclick()
-    page.wait_for_function("window.ranges.length === 3")
+    wait_until(lambda: page.evaluate("window.ranges.length === 3"))
     back.focus()
     page.keyboard.press("Enter")
     expect(back).to_be_hidden()
@@ -352,7 +354,7 @@ def test_it_fits_a_narrow_screen(show: Show) -> None:
     page = show(chart(series(1, 2e30, 3, label="A label that goes on and on " * 5), humid(4)))
     labels(page)
     page.set_viewport_size({"width": 360, "height": 700})
-    page.wait_for_function("document.querySelector('canvas').clientWidth < 330")
+    wait_until(lambda: page.evaluate("document.querySelector('canvas').clientWidth < 330"))
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 

@@ -7,6 +7,7 @@ import pytest
 from django.test import Client
 from support import Account
 
+import console.urls  # noqa: F401  (else a module first imported here would keep what is patched below)
 from console.views import channels, devices
 from thingscale.devices.models import Device
 from thingscale.streams.models import Channel
