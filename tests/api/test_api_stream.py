@@ -350,7 +350,7 @@ def test_reading_takes_no_longer_than_the_limit(
 ) -> None:
     every_second(channel, 3)
     settings.READ_SECONDS = 1
-    for module, name in ((queries, "_PAGE"), (queries, "_AGGREGATE"), (intervals, "_COUNT")):
+    for module, name in ((queries, "_PAGE_ROWS"), (queries, "_AGGREGATE"), (intervals, "_COUNT")):
         slow = getattr(module, name).template.replace("AND at", "AND pg_sleep(60) IS NOT NULL AND at")
         monkeypatch.setattr(module, name, Template(slow))
     response = api.get("stream/0", **WHOLE, **options)

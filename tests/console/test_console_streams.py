@@ -180,8 +180,8 @@ def test_a_file_that_takes_too_long_or_has_too_many_rows(
     assert "more than 2 rows" in answer.text
     assert "/streams/7/?range=1h" in answer.text
     settings.STREAM_MAX_ROWS, settings.READ_SECONDS = 3, 1
-    slow = Template(queries._PAGE.template.replace("AND at", SLOWLY))
-    monkeypatch.setattr(queries, "_PAGE", slow)
+    slow = Template(queries._PAGE_ROWS.template.replace("AND at", SLOWLY))
+    monkeypatch.setattr(queries, "_PAGE_ROWS", slow)
     answer = client.get(path)
     assert answer.status_code == 400
     assert "Reading it took longer than 1 seconds" in answer.text

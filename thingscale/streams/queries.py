@@ -38,6 +38,8 @@ def template(name: str) -> Template:
 
 
 _PAGE = template("read_page.sql")
+_PAGE_ROWS = template("page_rows.sql")
+_PAGE_ROWS_UNTIL_LARGE = template("page_rows_until_large.sql")
 _OLDEST_OF_NEWEST = template("oldest_of_newest.sql").substitute()
 _COUNT = template("count_bounded.sql").substitute()
 _NEWEST_OF_DEVICE = template("newest_of_device.sql").substitute()
@@ -106,21 +108,31 @@ def pages(
 ) -> Iterator[str]:
     """The rows as texts, joined as the form says; nothing for a selection without rows."""
     order, beyond = ("DESC", "<") if selection.newest_first else ("ASC", ">")
-    sql = _PAGE.substitute(order=order, beyond=beyond, row=form.row, value=form.value, device=form.device)
+    page_rows = _PAGE_ROWS.substitute(order=order, beyond=beyond, device=form.device)
+    until_large = _PAGE_ROWS_UNTIL_LARGE.substitute(order=order, page_rows=page_rows)
+    shown = {"order": order, "row": form.row, "value": form.value}
+    all_are_small = _PAGE.substitute(shown, page_rows=page_rows, is_written="large = 0")
+    some_are_large = _PAGE.substitute(shown, page_rows=until_large, is_written="TRUE")
     parameters = {**selection.parameters, **form.parameters, "joint": form.joint}
     key = after or (LAST if selection.newest_first else FIRST)
-    most, large = PAGE, LARGE
+    sql, most, large = all_are_small, PAGE, LARGE
     while limit > 0:
         rows = min(limit, most)
         place = {"rows": rows, "large": large, "after_at": key[0], "after_id": key[1]}
         with reading(selection.zone) as cursor:
             cursor.execute(sql, parameters | place)
             count, text, *last, large_found = cursor.fetchone()
+            if sql is all_are_small and large_found:
+                sql, large = some_are_large, LARGE
+                cursor.execute(sql, parameters | place | {"large": large})
+                count, text, *last, large_found = cursor.fetchone()
         if count:
             yield text
         if count < rows and large_found < large:
             return
-        if count < rows:  # cut: the next one need not find what it would leave out
+        if not large_found:
+            sql, most = all_are_small, PAGE
+        elif count < rows:  # cut: the next one need not find what it would leave out
             fitting = count * PAGE_BYTES // max(len(text), 1)
             large = min(max(LARGE, fitting), 2 * large, MOST_LARGE)
             most = min(max(2 * count, large), PAGE)

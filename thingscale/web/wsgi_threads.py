@@ -250,23 +250,32 @@ class WSGIThreads:
             lane.close_later(answer)
 
     async def _stream(self, lane: Lane, account: str, answer: Answer, client: Client) -> None:
-        """Each part is made when the one before it has been read. One that fails breaks the connection: a cut
+        """Each part is made while the one before it is read. One that fails breaks the connection: a cut
         answer can't be taken for a whole one."""
         if not await self._streams.take(account, WAIT_SECONDS, client.left):
             raise ClientLeft
         ends = time.monotonic() + STREAM_SECONDS
+
+        def make() -> asyncio.Task[bytes | None]:
+            left = max(0.0, ends - time.monotonic())
+            task = asyncio.create_task(lane.run(account, client.left, answer.next_part, seconds=left))
+            # Its error is not to be reported as unseen, where the client left before it was awaited.
+            task.add_done_callback(lambda task: task.cancelled() or task.exception())
+            return task
+
+        making = make()
         try:
             await client.send(answer.head)
-            while (left := ends - time.monotonic()) > 0:
-                try:
-                    part = await lane.run(account, client.left, answer.next_part, seconds=left)
-                except Busy:
-                    raise ClientLeft from None
-                if part is None:
-                    await client.send_body(b"", more=False)
-                    return
+            while part := await making:
+                if time.monotonic() > ends:
+                    raise ClientLeft
+                making = make()
                 await client.send_body(part, more=True)
+            await client.send_body(b"", more=False)
+        except Busy:
+            raise ClientLeft from None
         finally:
+            making.cancel()
             self._streams.release(account)
 
     async def _identified(self, identify: Identify, credential: Credential, address: str) -> int | None:
