@@ -1,0 +1,168 @@
+"""The servers under test, each with what the driver has to know about it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+from model import faults
+from model.model import Delivery, Session
+from mosquitto import MOSQUITTO
+from stack import Stack, answers, free_port, wait_until
+
+from ingest.mqtt.packets import Publish
+
+
+class Server(Protocol):
+    address: tuple[str, int]
+    credentials: tuple[str | None, bytes | None]
+    one_delivery: bool  # to whom several subscriptions of one client match; else one for each
+    kill_within_messages: bool  # what is acknowledged survives it
+
+    def start(self) -> None: ...
+    def kill(self) -> None: ...
+    def stop(self) -> None: ...
+    def forget(self) -> None:
+        """All sessions and retained messages."""
+
+    def topic(self, relative: str) -> str: ...
+    def filter(self, relative: str) -> str: ...
+    def client_id(self, name: str) -> str: ...
+    def is_noise(self, topic: str) -> bool:
+        """Whether the server publishes there by itself."""
+
+    def may_refuse(self, topic: str, payload: bytes) -> bool: ...
+    def tolerates(
+        self, kind: str, session: Session, packet: Publish | None, delivery: Delivery | None
+    ) -> bool: ...
+
+
+def below(prefix: str, filter_: str) -> str:
+    if filter_.startswith("$share/"):
+        _, group, rest = filter_.split("/", 2)
+        return f"$share/{group}/{prefix}{rest}"
+    return prefix + filter_
+
+
+CONFIG = """
+listener {port} 127.0.0.1
+socket_domain ipv4
+set_tcp_nodelay true
+allow_anonymous true
+allow_duplicate_messages true
+max_queued_messages 0
+persistence true
+persistence_location {folder}/
+autosave_interval 0
+"""
+
+
+class Mosquitto:
+    """With what it does wrong: `faults.MOSQUITTO`."""
+
+    credentials = (None, None)
+    one_delivery = False
+    kill_within_messages = False
+
+    def __init__(self) -> None:
+        self.address = ("127.0.0.1", free_port())
+        self._folder = Path(tempfile.mkdtemp(prefix="thingscale-model-"))
+        self._database = self._folder / "mosquitto.db"
+        self.start()
+
+    def start(self) -> None:
+        assert MOSQUITTO
+        config = self._folder / "mosquitto.conf"
+        config.write_text(CONFIG.format(port=self.address[1], folder=self._folder))
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen([MOSQUITTO, "-c", str(config)], stdout=log, stderr=log)
+        wait_until(lambda: answers(self.address[1]), 10, "mosquitto")
+
+    def kill(self) -> None:
+        """It saves only when it is asked to: so it is asked to first."""
+        before = self._written()
+        self._process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: self._written() != before, 10, "mosquitto to save")
+        self._process.kill()
+        self._process.wait(10)
+
+    def _written(self) -> int:
+        return os.stat(self._database).st_ino if self._database.exists() else 0
+
+    def forget(self) -> None:
+        self._process.kill()
+        self._process.wait(10)
+        self._database.unlink(missing_ok=True)
+        self.start()
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait(10)
+        shutil.rmtree(self._folder)
+
+    def topic(self, relative: str) -> str:
+        return "m/" + relative
+
+    def filter(self, relative: str) -> str:
+        return below("m/", relative)
+
+    def client_id(self, name: str) -> str:
+        return name
+
+    def is_noise(self, _topic: str) -> bool:
+        return False
+
+    def may_refuse(self, _topic: str, _payload: bytes) -> bool:
+        return False
+
+    def tolerates(
+        self, kind: str, session: Session, packet: Publish | None, delivery: Delivery | None
+    ) -> bool:
+        return faults.tolerates(faults.MOSQUITTO, kind, session, packet, delivery)
+
+
+class Thingscale:
+    """The gateway, in front of servers that are running already. Each run has an account of its own."""
+
+    one_delivery = True
+    kill_within_messages = True
+
+    def __init__(self, stack: Stack, user_id: str, token: str) -> None:
+        self._stack, self._prefix = stack, token + "/"
+        self.address = ("127.0.0.1", stack.mqtt)
+        self.credentials = (user_id, token.encode())
+        self.start()
+
+    def start(self) -> None:
+        self._stack.ensure("ingest")
+
+    def kill(self) -> None:
+        self._stack.kill("ingest")
+
+    def stop(self) -> None:
+        self._stack.stop()
+
+    def topic(self, relative: str) -> str:
+        return self._prefix + relative
+
+    def filter(self, relative: str) -> str:
+        return below(self._prefix, relative)
+
+    def client_id(self, name: str) -> str:
+        return name
+
+    def is_noise(self, topic: str) -> bool:
+        """The reason why it rejects a datapoint."""
+        return topic.endswith("/errors")
+
+    def may_refuse(self, topic: str, payload: bytes) -> bool:
+        """A cleared message is not a datapoint."""
+        return not payload and "/json/" in topic
+
+    def tolerates(
+        self, _kind: str, _session: Session, _packet: Publish | None, _delivery: Delivery | None
+    ) -> bool:
+        return False
