@@ -121,7 +121,7 @@ class Driver:
 
     def _connect_observer(self) -> None:
         filter_ = steps.Filter("#", 2, False, True, 2)
-        self._connect(steps.Connect(OBSERVER, V5, True, NEVER, 0, 0, None))
+        self._connect(steps.Connect(OBSERVER, V5, False, NEVER, 0, 0, None))
         connection = self._observer.connection
         assert connection
         self._subscribe(steps.Subscribe(OBSERVER, (filter_,), 0), self._observer, connection)
@@ -328,13 +328,9 @@ class Driver:
         live = [one for one in self._clients.values() if one.connection]
         connections = [one.connection for one in live if one.connection]
         self._until(lambda: not any(one.open for one in connections), "the end of all connections", None, *connections)
-        for will in model.wills:
-            will.certain = False
         for one in live:
             model.closed(one.name, now, publish_will=True, crash=True)
-        for message in model.pending:
-            message.required &= not message.qos == 0
-            message.crossed_loss = True
+        model.crashed()
         self._drain()  # what the observer has got of it
         self._server.start()
         model.lost(OBSERVER, crash=True)

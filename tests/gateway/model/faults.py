@@ -5,7 +5,10 @@ from typing import NamedTuple
 
 from model.model import Delivery, Session
 
-from ingest.mqtt.packets import Publish, topic_matches
+from model.steps import SHORT
+
+from ingest.mqtt.packets import Publish
+from ingest.mqtt.properties import Property
 
 
 class Fault(NamedTuple):
@@ -18,15 +21,28 @@ def _always(_session: Session, _packet: Publish | None, _delivery: Delivery | No
     return True
 
 
-def _shared(session: Session, packet: Publish | None, _delivery: Delivery | None) -> bool:
-    filters = [one for one in session.subscriptions if one.startswith("$share/")]
-    return packet is not None and packet.retain and any(topic_matches(one, packet.topic) for one in filters)
+def _resumed(session: Session, _packet: Publish | None, _delivery: Delivery | None) -> bool:
+    return session.resumed
+
+
+def _clean(session: Session, _packet: Publish | None, _delivery: Delivery | None) -> bool:
+    return session.clean
+
+
+def _last_second(_session: Session, packet: Publish | None, delivery: Delivery | None) -> bool:
+    left_out = packet is not None and Property.MESSAGE_EXPIRY_INTERVAL not in packet.properties
+    return left_out and delivery is not None and delivery.message.expiry == SHORT
 
 
 MOSQUITTO: list[Fault] = [
     Fault("kept options", "SUBSCRIBE again changes QoS and identifier, not No Local and RAP.", _always),
     Fault("will kept", "It publishes no will of a durable session whose connection is taken over.", _always),
-    Fault("unexpected", "It sends retained messages for a shared subscription, too ([MQTT5 4.8.2]).", _shared),
+    Fault("delayed will", "It forgets a delayed will when Clean Start ends its session.", _always),
+    Fault("receive maximum", "It heeds no Receive Maximum for what waits in a resumed session.", _resumed),
+    Fault("not saved", "It saves no session whose last CONNECT had Clean Start.", _clean),
+    Fault("shared not saved", "It saves no shared subscription.", _always),
+    Fault("expiry", "It leaves the Message Expiry Interval out in its last second.", _last_second),
+    Fault("shared retained", "It sends retained messages for a shared subscription, too.", _always),
 ]
 
 

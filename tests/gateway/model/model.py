@@ -111,9 +111,11 @@ class Session:
     clean: bool
     expiry: int
     receive_maximum: int
+    resumed: bool = False
     connected: bool = True
     held: bool = False  # the client answers nothing, so the server may run out of its window
     closed_at: float = 0.0
+    doubtful: bool = False  # whether it has survived a crash
     will: Message | None = None
     will_delay: int = 0
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
@@ -149,6 +151,8 @@ class Model:
             return Presence.ABSENT
         if session.expiry == 0:  # a connection that is being taken over
             return Presence.EITHER if session.version == V5 else Presence.ABSENT
+        if session.doubtful:
+            return Presence.EITHER
         due = session.closed_at + session.expiry
         if session.connected or session.expiry == NEVER or now < due - EARLY:
             return Presence.PRESENT
@@ -156,6 +160,7 @@ class Model:
 
     def connected(self, new: Session, present: bool) -> None:
         old = self.sessions.get(new.client)
+        new.resumed = present
         if old and present:
             new.subscriptions, new.owed, new.recent = old.subscriptions, old.owed, old.recent
             for will in [will for will in self.wills if will.client == new.client]:  # cancelled, if not gone out
@@ -198,12 +203,24 @@ class Model:
         if session.expiry == 0:
             self._end(session)
 
+    def crashed(self) -> None:
+        for will in self.wills:
+            will.certain = False
+        for session in self.sessions.values():
+            session.doubtful |= self._tolerates("not saved", session, None, None)
+            if self._tolerates("shared not saved", session, None, None):
+                kept = {key: one for key, one in session.subscriptions.items() if not key.startswith("$share/")}
+                session.subscriptions = kept
+        for message in self.pending:
+            message.required &= message.qos > 0
+            message.crossed_loss = True
+
     def _end(self, session: Session) -> None:
         if self.sessions.get(session.client) is session:
             del self.sessions[session.client]
         for will in [will for will in self.wills if will.client == session.client]:
             self.wills.remove(will)
-            will.message.required = will.certain
+            will.message.required = will.certain and not self._tolerates("delayed will", session, None, None)
             self.pending.append(will.message)
 
     def passed(self, now: float) -> None:
@@ -226,13 +243,16 @@ class Model:
             subscription = replace(subscription, no_local=known.no_local, retain_as_published=published)
         session.subscriptions[subscription.filter] = subscription
         handling = subscription.retain_handling
-        if subscription.filter.startswith("$share/") or handling == 2 or (handling == 1 and known):
+        shared = subscription.filter.startswith("$share/")
+        if shared and not self._tolerates("shared retained", session, None, None):
+            return
+        if handling == 2 or (handling == 1 and known):
             return
         for message in self.retained.values():
             if topic_matches(subscription.filter, message.topic) and not self._expired(message, now):
                 delivery = self._owe(session, message, subscription, retain=True)
                 own = subscription.no_local and message.publisher == client
-                delivery.optional = own or bool(message.expiry and now > (message.routed_at or 0) + message.expiry - EARLY)
+                delivery.optional = own or shared or bool(message.expiry and now > (message.routed_at or 0) + message.expiry - EARLY)
 
     def unsubscribed(self, client: str, filter_: str) -> bool:
         """Whether there was one. What waits in the queue may be sent or not."""
@@ -265,6 +285,9 @@ class Model:
                 for subscription in matching:
                     self._owe(session, message, subscription)
         for members in groups.values():
+            if len(members) == 1:
+                self._owe(members[0][0], message, members[0][1])
+                continue
             claim = Claim(required=all(one.connected and not one.held for one, _ in members))
             self.claims.append(claim)
             for session, subscription in members:
@@ -315,6 +338,10 @@ class Model:
                 fitting = session.owed[-1:]
         if not fitting:
             self._differs("unexpected", session, packet, None)
+            message = Message(packet.topic, packet.payload, packet.qos, packet.retain, packet.properties, None, "")
+            session.owed.append(Delivery(message, packet.qos, True, (), state=State.SENT, packet_id=packet.packet_id))
+            if packet.qos == 0:
+                session.owed.pop()
             return
         fitting.sort(key=lambda one: (not self._matches(session, one, packet), one.optional))
         delivery = fitting[0]

@@ -44,7 +44,7 @@ class _Generator:
             if kind == "wait":
                 yield steps.Wait()
             elif kind == "kill":
-                messages = self._messages() if self._connected and self._chance(0.5) else ()
+                messages = tuple(map(self._known, self._messages())) if self._connected and self._chance(0.5) else ()
                 client = self._any(self._connected) if messages else CLIENTS[0]
                 self._connected.clear()
                 yield steps.Kill(client, messages)
@@ -73,7 +73,7 @@ class _Generator:
             case "release":
                 return steps.Release(client)
             case "begin":
-                return steps.Begin(client, self._message()._replace(qos=2))
+                return steps.Begin(client, self._known(self._message())._replace(qos=2))
             case "finish":
                 return steps.Finish(client)
             case _:
@@ -84,7 +84,7 @@ class _Generator:
         self._connected.add(client)
         will = None
         if self._chance(0.4):
-            message = self._message()._replace(alias=0)
+            message = self._known(self._message())._replace(alias=0)
             will = steps.Will(message, self._random.choice((0, 0, 0, SHORT, LONG)))
         return steps.Connect(
             client,
@@ -119,7 +119,7 @@ class _Generator:
             return step
         self._connected.discard(client)
         if kind == "publish":
-            return steps.CutPublish(client, self._message(), at)
+            return steps.CutPublish(client, self._known(self._message()), at)
         packets = ("subscribe", "unsubscribe", "disconnect", "ping", "answer")
         return steps.CutPacket(client, self._random.choice(packets), at)
 
@@ -137,6 +137,10 @@ class _Generator:
             self._random.choice((0, 0, 0, 0, SHORT, LONG)),
             self._random.choice((0, 0, 0, 1, 2)),
         )
+
+    def _known(self, message: steps.Message) -> steps.Message:
+        """Not one of several without payload, where it may be routed in a later step."""
+        return message if message.number else message._replace(number=next(self._numbers))
 
     def _filters(self, count: int) -> list[str]:
         return self._random.sample(FILTERS + SHARED, count)

@@ -50,6 +50,7 @@ def below(prefix: str, filter_: str) -> str:
 CONFIG = """
 listener {port} 127.0.0.1
 socket_domain ipv4
+user root
 set_tcp_nodelay true
 allow_anonymous true
 allow_duplicate_messages true
