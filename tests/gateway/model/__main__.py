@@ -13,6 +13,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--shorten", action="store_true", help="leave out what the divergence does not need")
+    parser.add_argument("--patience", type=float, default=10.0, help="seconds to wait for what is owed")
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
     from model.running import describe, divergence_of, shorten
@@ -31,7 +32,7 @@ def main() -> None:
         cleanup.callback(server.stop)
         started = time.monotonic()
         steps = script(options.seed, options.steps)
-        found = divergence_of(server, steps)
+        found = divergence_of(server, steps, patience=options.patience)
         seconds = time.monotonic() - started
         sys.stdout.write(f"{options.steps} steps, seed {options.seed}, {seconds:.1f} s\n")
         if found:

@@ -64,6 +64,7 @@ class Client:
 
     name: str
     alter: Alter
+    version: Version = V5
     connection: "Connection | None" = None
     outgoing: dict[int, Outgoing] = field(default_factory=dict)
     acknowledged: list[Message] = field(default_factory=list)  # since somebody looked

@@ -155,6 +155,9 @@ class Driver:
         presence = self._model.presence(step.client, step.clean, time.monotonic())
         if presence is Presence.EITHER and version == V31:  # its CONNACK does not say which
             version = V311
+        if client.outgoing and not step.clean:  # another version would send the messages again otherwise
+            version = client.version
+        client.version = version
         connection, packet, will = self._open(step, version)
         old = client.connection
         if old:

@@ -37,7 +37,7 @@ def _last_second(_session: Session, packet: Publish | None, delivery: Delivery |
 MOSQUITTO: list[Fault] = [
     Fault("kept options", "SUBSCRIBE again changes QoS and identifier, not No Local and RAP.", _always),
     Fault("will kept", "It publishes no will of a durable session whose connection is taken over.", _always),
-    Fault("delayed will", "It forgets a delayed will when Clean Start ends its session.", _always),
+    Fault("delayed will", "It publishes no delayed will when its session ends: not at all, or at its time.", _always),
     Fault("receive maximum", "It heeds no Receive Maximum for what waits in a resumed session.", _resumed),
     Fault("not saved", "It saves no session whose last CONNECT had Clean Start.", _clean),
     Fault("shared not saved", "It saves no shared subscription.", _always),

@@ -177,7 +177,9 @@ class Model:
         will, session.will = session.will, None
         if will and publish_will:
             delay = min(session.will_delay, session.expiry)
-            if delay and not crash:
+            if session.will_delay > session.expiry and self._tolerates("delayed will", session, None, None):
+                self.wills.append(PendingWill(client, will, now + session.will_delay, certain=False))
+            elif delay and not crash:
                 self.wills.append(PendingWill(client, will, now + delay))
             else:
                 keeps = taken_over and session.expiry and self._tolerates("will kept", session, None, None)
@@ -219,8 +221,11 @@ class Model:
         if self.sessions.get(session.client) is session:
             del self.sessions[session.client]
         for will in [will for will in self.wills if will.client == session.client]:
+            if self._tolerates("delayed will", session, None, None):
+                will.certain = False
+                continue
             self.wills.remove(will)
-            will.message.required = will.certain and not self._tolerates("delayed will", session, None, None)
+            will.message.required = will.certain
             self.pending.append(will.message)
 
     def passed(self, now: float) -> None:
@@ -313,11 +318,12 @@ class Model:
         return any(_same(message, packet) for message in self._routable())
 
     def fits(self, client: str, packet: Publish) -> bool:
-        """Whether it is owed already."""
+        """Whether it is owed already, for certain."""
         session = self.sessions[client]
         if packet.qos and session.in_flight(packet.packet_id):
             return True
-        return any(one.state is State.WAITING and _same(one.message, packet) for one in session.owed)
+        waiting = (one for one in session.owed if one.state is State.WAITING and not one.optional)
+        return any(_same(one.message, packet) and self._matches(session, one, packet) for one in waiting)
 
     def _routable(self) -> Iterator[Message]:
         yield from self.pending
@@ -343,8 +349,16 @@ class Model:
             if packet.qos == 0:
                 session.owed.pop()
             return
-        fitting.sort(key=lambda one: (not self._matches(session, one, packet), one.optional))
-        delivery = fitting[0]
+        # Several messages without payload, or several copies of one, may look alike.
+        delivery = min(
+            fitting,
+            key=lambda one: (
+                not self._matches(session, one, packet),
+                bool(self._overtaken(session, one)),
+                packet.retain != one.retain,
+                one.optional,
+            ),
+        )
         self._check_first(session, packet, delivery, now)
         delivery.state, delivery.packet_id, delivery.optional = State.SENT, packet.packet_id, False
         self._keep_order(session, packet, delivery)
@@ -370,8 +384,12 @@ class Model:
     def _matches(self, session: Session, delivery: Delivery, packet: Publish) -> bool:
         identifiers = tuple(sorted(packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, ())))
         wanted = delivery.identifiers if session.version == V5 else ()
-        same = (packet.qos, identifiers) == (delivery.qos, wanted)
+        same = (packet.qos, identifiers) == (delivery.qos, wanted) and self._same_properties(session, delivery, packet)
         return same and self._retain_is_right(session, delivery, packet)
+
+    def _same_properties(self, session: Session, delivery: Delivery, packet: Publish) -> bool:
+        properties = {key: value for key, value in packet.properties.items() if key not in PER_RECEIVER}
+        return session.version != V5 or properties == delivery.message.properties
 
     def _retain_is_right(self, session: Session, delivery: Delivery, packet: Publish) -> bool:
         """A session that was made by MQTT 5 may know Retain As Published; an MQTT 3 client does not."""
@@ -387,8 +405,7 @@ class Model:
         identifiers = sorted(packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, ()))
         if five and tuple(identifiers) != delivery.identifiers:
             self._differs("subscription identifiers", session, packet, delivery)
-        properties = {key: value for key, value in packet.properties.items() if key not in PER_RECEIVER}
-        if five and properties != message.properties:
+        if not self._same_properties(session, delivery, packet):
             self._differs("properties", session, packet, delivery)
         if packet.dup and not delivery.maybe_sent:
             self._differs("DUP", session, packet, delivery)
@@ -404,16 +421,19 @@ class Model:
 
     def _keep_order(self, session: Session, packet: Publish, delivery: Delivery) -> None:
         """Nothing before it that it must not overtake; what was optional there will not come any more."""
+        for one in self._overtaken(session, delivery):
+            self._differs("order", session, packet, one)
         before = session.owed[: session.owed.index(delivery)]
         for one in before:
-            if one.order != delivery.order or one.message is delivery.message:
-                continue
-            if one.lost and one.state is State.SENT and not one.optional:
-                self._differs("order", session, packet, one)
-            elif one.state is State.WAITING and not one.optional:
-                self._differs("order", session, packet, one)
-            elif one.state is State.WAITING:
+            if one.order == delivery.order and one.message is not delivery.message and one.state is State.WAITING:
                 session.owed.remove(one)
+
+    def _overtaken(self, session: Session, delivery: Delivery) -> list[Delivery]:
+        """What has to come before it."""
+        before = session.owed[: session.owed.index(delivery)]
+        alike = (one for one in before if one.order == delivery.order and one.message is not delivery.message)
+        unsent = (State.SENT, State.WAITING)
+        return [one for one in alike if not one.optional and one.state in unsent and (one.lost or one.state is State.WAITING)]
 
     def _check_window(self, session: Session, packet: Publish) -> None:
         open_ = (State.SENT, State.RECEIVED)
