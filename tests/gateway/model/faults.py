@@ -21,8 +21,8 @@ def _always(_session: Session, _packet: Publish | None, _delivery: Delivery | No
     return True
 
 
-def _resumed(session: Session, _packet: Publish | None, _delivery: Delivery | None) -> bool:
-    return session.resumed
+def _full(session: Session, _packet: Publish | None, _delivery: Delivery | None) -> bool:
+    return session.held or session.released or session.resumed or session.receive_maximum > 0
 
 
 def _clean(session: Session, _packet: Publish | None, _delivery: Delivery | None) -> bool:
@@ -38,9 +38,10 @@ MOSQUITTO: list[Fault] = [
     Fault("kept options", "SUBSCRIBE again changes QoS and identifier, not No Local and RAP.", _always),
     Fault("will kept", "It publishes no will of a durable session whose connection is taken over.", _always),
     Fault("delayed will", "It publishes no delayed will when its session ends: not at all, or at its time.", _always),
-    Fault("receive maximum", "It heeds no Receive Maximum for what waits in a resumed session.", _resumed),
+    Fault("receive maximum", "It sends more than that once messages had to wait for a place in it.", _always),
     Fault("not saved", "It saves no session whose last CONNECT had Clean Start.", _clean),
     Fault("shared not saved", "It saves no shared subscription.", _always),
+    Fault("order", "A message that finds a place in the window passes those that wait for one.", _full),
     Fault("expiry", "It leaves the Message Expiry Interval out in its last second.", _last_second),
     Fault("shared retained", "It sends retained messages for a shared subscription, too.", _always),
 ]

@@ -113,6 +113,7 @@ class Session:
     receive_maximum: int
     resumed: bool = False
     connected: bool = True
+    released: bool = False  # it was held a moment ago
     held: bool = False  # the client answers nothing, so the server may run out of its window
     closed_at: float = 0.0
     doubtful: bool = False  # whether it has survived a crash
@@ -423,8 +424,9 @@ class Model:
         """Nothing before it that it must not overtake; what was optional there will not come any more."""
         for one in self._overtaken(session, delivery):
             self._differs("order", session, packet, one)
-        before = session.owed[: session.owed.index(delivery)]
-        for one in before:
+        if self._tolerates("order", session, packet, delivery):
+            return
+        for one in session.owed[: session.owed.index(delivery)]:
             if one.order == delivery.order and one.message is not delivery.message and one.state is State.WAITING:
                 session.owed.remove(one)
 
@@ -495,6 +497,7 @@ class Model:
         self.pending = [one for one in self.pending if one.required or one.unfinished]
         self.claims.clear()
         for session in self.sessions.values():
+            session.released = session.held
             if session.connected and not session.held:  # what came at QoS 0 while it was away is not kept
                 session.owed = [one for one in session.owed if one.qos or one.claim or not one.optional]
         self.step += 1

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator
 
 from model import steps
-from model.steps import CLIENTS, FILTERS, LONG, NEVER, SHARED, SHORT, TOPICS, Step
+from model.steps import CLEARED, CLIENTS, FILTERS, LONG, NEVER, SHARED, SHORT, TOPICS, Step
 
 WEIGHTS = {
     "publish": 50.0,
@@ -128,9 +128,10 @@ class _Generator:
 
     def _message(self) -> steps.Message:
         retain = self._chance(0.3)
+        topic = self._random.choice(TOPICS)
         return steps.Message(
-            self._random.choice(TOPICS),
-            0 if retain and self._chance(0.35) else next(self._numbers),
+            topic,
+            0 if retain and topic in CLEARED and self._chance(0.4) else next(self._numbers),
             self._random.choice((0, 1, 1, 2, 2)),
             retain,
             self._random.choice((0, 0, 1, 2, 3)),

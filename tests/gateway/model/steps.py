@@ -23,8 +23,10 @@ FILTERS = (
     "+/d1",
     "+/+/t/#",
 )
-# No topic matches two of them: whose copy a client was sent could not be said.
-SHARED = ("$share/g/json/#", "$share/g/d1/subscribe", "$share/h/d2/subscribe")
+# No topic matches two of them, and none that one matches is ever cleared: whose copy a client was sent could
+# not be said.
+SHARED = ("$share/g/json/d2/#", "$share/h/d2/subscribe")
+CLEARED = ("d1/subscribe", "json/d1", "json/d1/t")
 
 NEVER = 0xFFFF_FFFF  # a session that does not expire
 SHORT = 1  # seconds: over after a Wait, and until then nobody knows
