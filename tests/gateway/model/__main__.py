@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import secrets
 import sys
 import time
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=10.0, help="seconds to wait for what is owed")
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
+    os.environ.setdefault("THINGSCALE_SECRET_KEY", secrets.token_hex(32))
     from model.running import describe, divergence_of, shorten
     from model.script import script
     from model.servers import Mosquitto, Server, Thingscale
@@ -27,7 +29,9 @@ def main() -> None:
         else:
             from private_place import private_place
 
-            place = cleanup.enter_context(private_place("d0", "d1", "d2", fast=True))
+            from thingscale.local.servers import ALL
+
+            place = cleanup.enter_context(private_place("d0", "d1", "d2", want=ALL, fast=True))
             server = Thingscale(place.stack, place.user_id, place.token)
         cleanup.callback(server.stop)
         started = time.monotonic()

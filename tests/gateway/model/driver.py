@@ -141,14 +141,19 @@ class Driver:
         if step.will:
             message, publish = self._message(step.will.message, step.client, version)
             will_properties = dict(publish.properties)
-            if version == V5 and step.will.delay:
-                will_properties[P.WILL_DELAY_INTERVAL] = step.will.delay
+            if delay := self._will_delay(step, version):
+                will_properties[P.WILL_DELAY_INTERVAL] = delay
             will = packets.Will(message.topic, message.payload, message.qos, message.retain, will_properties)
         user, password = self._server.credentials
         packet = packets.Connect(
             version, self._server.client_id(step.client), step.clean, 600, user, password, will, properties
         )
         return connection, packet, message
+
+    def _will_delay(self, step: steps.Connect, version: Version) -> int:
+        if step.will is None or version != V5:
+            return 0
+        return step.will.delay if self._server.wills_end_with_session else min(step.will.delay, step.expiry)
 
     def _connect(self, step: steps.Connect) -> None:
         client, version = self._clients[step.client], Version(step.version)
@@ -183,7 +188,7 @@ class Driver:
             step.expiry if version == V5 else forever,
             step.receive_maximum if version == V5 else 0,
             will=will,
-            will_delay=step.will.delay if step.will and version == V5 else 0,
+            will_delay=self._will_delay(step, version),
         )
         self._model.connected(session, present)
         client.connection = connection
@@ -224,6 +229,9 @@ class Driver:
         code = 0
         if connection.version == V5:
             code = 4 if step.publish_will else 0
+            shorter = step.expiry is not None and step.expiry < session.will_delay
+            if shorter and session.will and not self._server.wills_end_with_session:
+                code = 0
             if step.expiry is not None and session.expiry:
                 properties[P.SESSION_EXPIRY_INTERVAL] = step.expiry
                 session.expiry = step.expiry

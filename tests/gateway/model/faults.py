@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from model.model import Delivery, Session
+from model.model import Delivery, Session, State
 
 from model.steps import SHORT
 
@@ -25,6 +25,11 @@ def _full(session: Session, _packet: Publish | None, _delivery: Delivery | None)
     return session.held or session.released or session.resumed or session.receive_maximum > 0
 
 
+def _released(session: Session, packet: Publish | None, delivery: Delivery | None) -> bool:
+    again = packet is not None and packet.dup and session.resumed
+    return again and delivery is not None and delivery.lost and delivery.state is State.RELEASED
+
+
 def _clean(session: Session, _packet: Publish | None, _delivery: Delivery | None) -> bool:
     return session.clean
 
@@ -42,6 +47,7 @@ MOSQUITTO: list[Fault] = [
     Fault("not saved", "It saves no session whose last CONNECT had Clean Start.", _clean),
     Fault("shared not saved", "It saves no shared subscription.", _always),
     Fault("order", "A message that finds a place in the window passes those that wait for one.", _full),
+    Fault("packet identifier", "After a restart it begins a QoS 2 delivery again behind its PUBREL.", _released),
     Fault("expiry", "It leaves the Message Expiry Interval out in its last second.", _last_second),
     Fault("shared retained", "It sends retained messages for a shared subscription, too.", _always),
 ]

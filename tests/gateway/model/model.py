@@ -178,9 +178,7 @@ class Model:
         will, session.will = session.will, None
         if will and publish_will:
             delay = min(session.will_delay, session.expiry)
-            if session.will_delay > session.expiry and self._tolerates("delayed will", session, None, None):
-                self.wills.append(PendingWill(client, will, now + session.will_delay, certain=False))
-            elif delay and not crash:
+            if delay and not crash:
                 self.wills.append(PendingWill(client, will, now + delay))
             else:
                 keeps = taken_over and session.expiry and self._tolerates("will kept", session, None, None)

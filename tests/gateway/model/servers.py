@@ -21,6 +21,7 @@ class Server(Protocol):
     credentials: tuple[str | None, bytes | None]
     one_delivery: bool  # to whom several subscriptions of one client match; else one for each
     kill_within_messages: bool  # what is acknowledged survives it
+    wills_end_with_session: bool  # a delayed will is published when its session ends; else it is not tried
 
     def start(self) -> None: ...
     def kill(self) -> None: ...
@@ -66,7 +67,8 @@ class Mosquitto:
 
     credentials = (None, None)
     one_delivery = False
-    kill_within_messages = False
+    kill_within_messages = False  # it acknowledges before it saves
+    wills_end_with_session = False  # it keeps a session as long as its delayed will
 
     def __init__(self) -> None:
         self.address = ("127.0.0.1", free_port())
@@ -130,6 +132,7 @@ class Thingscale:
 
     one_delivery = True
     kill_within_messages = True
+    wills_end_with_session = True
 
     def __init__(self, stack: Stack, user_id: str, token: str) -> None:
         self._stack, self._prefix = stack, token + "/"
