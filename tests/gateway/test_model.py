@@ -1,10 +1,9 @@
-"""Random clients against a server and a small reference model: first mosquitto, to trust the model, then ours.
+"""Random clients against a server and a reference model: mosquitto first, to trust the model, then ours.
 
 A longer run: `python -m model --server thingscale --seed 7 --steps 1000000` (see model/__main__.py).
 """
 
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 from model.errors import ERRORS

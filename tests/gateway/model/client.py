@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from model.model import Message
-
 from ingest.mqtt.codec import FrameReader, decode, encode, encode_ack
 from ingest.mqtt.packets import (
     PUBACK,
@@ -26,6 +24,7 @@ from ingest.mqtt.packets import (
     Version,
 )
 from ingest.mqtt.properties import Property
+from model.model import Message
 
 SECONDS = 10.0
 LARGEST = 2**20

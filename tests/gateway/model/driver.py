@@ -7,23 +7,21 @@ What comes later and was not owed is found in a later step, as every payload is 
 import select
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import assert_never
 
+from ingest.mqtt import packets
+from ingest.mqtt.codec import encode, encode_ack
+from ingest.mqtt.packets import PUBREL, V5, V31, V311, Packet, Properties, Publish, Version
+from ingest.mqtt.properties import Property as P
 from model import steps
 from model.client import Alter, Client, Connection, Event, Holding, Outgoing
 from model.model import OBSERVER, Divergence, Message, Model, Presence, Session, Subscription
 from model.servers import Server
 from model.steps import CLIENTS, NEVER, SENTINEL, Step
 
-from ingest.mqtt import packets
-from ingest.mqtt.codec import encode, encode_ack
-from ingest.mqtt.packets import PUBREL, V5, V31, V311, Packet, Properties, Publish, Version
-from ingest.mqtt.properties import Property as P
-
 SECONDS = 10.0
 WAIT_SECONDS = steps.SHORT + 2.7  # until the model is sure, too
-STYLES: tuple[dict[P, object], ...] = (
+STYLES: tuple[Properties, ...] = (
     {},
     {P.CONTENT_TYPE: "application/json", P.USER_PROPERTY: [("b", "1"), ("a", "2"), ("b", "1")]},
     {P.RESPONSE_TOPIC: "d2/subscribe", P.CORRELATION_DATA: b"\0\xff"},
@@ -94,7 +92,9 @@ class Driver:
                 self._unsubscribe(client, connection, [self._server.filter(one) for one in filters])
             case steps.Publish(_, messages):
                 self._publish(client, connection, messages)
-                self._until(lambda: not client.outgoing or self._all_paused(client), "acknowledgements", client)
+                self._until(
+                    lambda: not client.outgoing or self._all_paused(client), "acknowledgements", client
+                )
             case steps.Begin(_, message):
                 if len(client.outgoing) < 5:
                     self._publish(client, connection, (message,), paused=True)
@@ -127,7 +127,9 @@ class Driver:
         self._subscribe(steps.Subscribe(OBSERVER, (filter_,), 0), self._observer, connection)
         self._finish_step()
 
-    def _open(self, step: steps.Connect, version: Version) -> tuple[Connection, packets.Connect, Message | None]:
+    def _open(
+        self, step: steps.Connect, version: Version
+    ) -> tuple[Connection, packets.Connect, Message | None]:
         client = self._clients[step.client]
         connection = Connection(client, self._server.address, version)
         properties: Properties = {}
@@ -225,7 +227,8 @@ class Driver:
         self._check_open()
 
     def _disconnect(self, step: steps.Disconnect, client: Client, connection: Connection) -> None:
-        session, properties = self._model.sessions[client.name], {}
+        session = self._model.sessions[client.name]
+        properties: Properties = {}
         code = 0
         if connection.version == V5:
             code = 4 if step.publish_will else 0
@@ -251,10 +254,9 @@ class Driver:
             client.outgoing[publish.packet_id] = Outgoing(message, publish)
         connection.write(data[:at])
         self._end(client, connection, publish_will=True)
-        if at < len(data) and publish.packet_id in client.outgoing:
-            if message.qos == 2:  # will be taken when it is sent again
-                message.unfinished = True
-                self._model.pending.append(message)
+        if at < len(data) and message.qos == 2 and publish.packet_id in client.outgoing:
+            message.unfinished = True  # is taken when it is sent again
+            self._model.pending.append(message)
 
     def _packet(self, kind: str, client: Client, connection: Connection) -> bytes | None:
         if kind == "answer":
@@ -274,7 +276,9 @@ class Driver:
         five = connection.version == V5
         identifier = step.identifier if five else 0
         options = [
-            packets.Subscription(self._server.filter(filter_), qos, no_local and five, published and five, handling * five)
+            packets.Subscription(
+                self._server.filter(filter_), qos, no_local and five, published and five, handling * five
+            )
             for filter_, qos, no_local, published, handling in step.filters
         ]
         number = client.packet_id()
@@ -298,7 +302,12 @@ class Driver:
             raise Divergence("UNSUBACK", f"{client.name} {filters}: {codes}")
 
     def _publish(
-        self, client: Client, connection: Connection, messages: Iterable[steps.Message], *, paused: bool = False
+        self,
+        client: Client,
+        connection: Connection,
+        messages: Iterable[steps.Message],
+        *,
+        paused: bool = False,
     ) -> None:
         data = b""
         for step in messages:
@@ -338,7 +347,9 @@ class Driver:
         model, now = self._model, time.monotonic()
         live = [one for one in self._clients.values() if one.connection]
         connections = [one.connection for one in live if one.connection]
-        self._until(lambda: not any(one.open for one in connections), "the end of all connections", None, *connections)
+        self._until(
+            lambda: not any(one.open for one in connections), "the end of all connections", None, *connections
+        )
         for one in live:
             model.closed(one.name, now, publish_will=True, crash=True)
         model.crashed()
@@ -381,9 +392,7 @@ class Driver:
     def _send_sentinel(self) -> None:
         """A message behind all that the server has been sent: when it is back, they have been routed."""
         self._sentinels += 1
-        self._sentinel = self._message(
-            steps.Message(SENTINEL, -self._sentinels, 1, True), OBSERVER, V5
-        )[0]
+        self._sentinel = self._message(steps.Message(SENTINEL, -self._sentinels, 1, True), OBSERVER, V5)[0]
         number = self._observer.packet_id()
         publish = Publish(self._sentinel.topic, self._sentinel.payload, 1, True, False, number, {})
         self._observer.outgoing[number] = Outgoing(self._sentinel, publish)
@@ -495,9 +504,3 @@ class Driver:
                 model.released(name, value)
             else:
                 model.acknowledged(name, value)
-
-
-def close_all(connections: Iterable[Connection]) -> None:
-    for connection in connections:
-        with suppress(OSError):
-            connection.socket.close()

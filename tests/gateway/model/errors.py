@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 
-from model.client import Alter
-from model.model import OBSERVER
-
 from ingest.mqtt.packets import Packet, Publish
 from ingest.mqtt.properties import Property
+from model.client import Alter
+from model.model import OBSERVER
 
 
 def too_high_qos() -> Alter:

@@ -3,12 +3,10 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from model.model import Delivery, Session, State
-
-from model.steps import SHORT
-
 from ingest.mqtt.packets import Publish
 from ingest.mqtt.properties import Property
+from model.model import Delivery, Session, State
+from model.steps import SHORT
 
 
 class Fault(NamedTuple):
@@ -42,12 +40,18 @@ def _last_second(_session: Session, packet: Publish | None, delivery: Delivery |
 MOSQUITTO: list[Fault] = [
     Fault("kept options", "SUBSCRIBE again changes QoS and identifier, not No Local and RAP.", _always),
     Fault("will kept", "It publishes no will of a durable session whose connection is taken over.", _always),
-    Fault("delayed will", "It publishes no delayed will when its session ends: not at all, or at its time.", _always),
+    Fault(
+        "delayed will",
+        "It publishes no delayed will when its session ends: not at all, or at its time.",
+        _always,
+    ),
     Fault("receive maximum", "It sends more than that once messages had to wait for a place in it.", _always),
     Fault("not saved", "It saves no session whose last CONNECT had Clean Start.", _clean),
     Fault("shared not saved", "It saves no shared subscription.", _always),
     Fault("order", "A message that finds a place in the window passes those that wait for one.", _full),
-    Fault("packet identifier", "After a restart it begins a QoS 2 delivery again behind its PUBREL.", _released),
+    Fault(
+        "packet identifier", "After a restart it begins a QoS 2 delivery again behind its PUBREL.", _released
+    ),
     Fault("expiry", "It leaves the Message Expiry Interval out in its last second.", _last_second),
     Fault("shared retained", "It sends retained messages for a shared subscription, too.", _always),
 ]

@@ -55,7 +55,7 @@ class Message:
     required: bool = False  # acknowledged, so it must be routed
     unfinished: bool = False  # may still be routed in a later step
     routed_at: float | None = None
-    crossed_loss: bool = False  # a connection was lost since, so that its first delivery we see may be another one's repetition
+    crossed_loss: bool = False  # the server was killed since, so that it may have been sent unseen
 
 
 @dataclass(eq=False)
@@ -164,14 +164,18 @@ class Model:
         new.resumed = present
         if old and present:
             new.subscriptions, new.owed, new.recent = old.subscriptions, old.owed, old.recent
-            for will in [will for will in self.wills if will.client == new.client]:  # cancelled, if not gone out
+            for will in [
+                will for will in self.wills if will.client == new.client
+            ]:  # cancelled, if not gone out
                 self.wills.remove(will)
                 self.pending.append(will.message)
         elif old:
             self._end(old)
         self.sessions[new.client] = new
 
-    def closed(self, client: str, now: float, *, publish_will: bool, crash: bool = False, taken_over: bool = False) -> None:
+    def closed(
+        self, client: str, now: float, *, publish_will: bool, crash: bool = False, taken_over: bool = False
+    ) -> None:
         """No more is sent on the connection; what it was sent may not all have been looked at."""
         session = self.sessions[client]
         session.connected, session.closed_at, session.held = False, now, False
@@ -210,7 +214,9 @@ class Model:
         for session in self.sessions.values():
             session.doubtful |= self._tolerates("not saved", session, None, None)
             if self._tolerates("shared not saved", session, None, None):
-                kept = {key: one for key, one in session.subscriptions.items() if not key.startswith("$share/")}
+                kept = {
+                    key: one for key, one in session.subscriptions.items() if not key.startswith("$share/")
+                }
                 session.subscriptions = kept
         for message in self.pending:
             message.required &= message.qos > 0
@@ -256,7 +262,11 @@ class Model:
             if topic_matches(subscription.filter, message.topic) and not self._expired(message, now):
                 delivery = self._owe(session, message, subscription, retain=True)
                 own = subscription.no_local and message.publisher == client
-                delivery.optional = own or shared or bool(message.expiry and now > (message.routed_at or 0) + message.expiry - EARLY)
+                delivery.optional = (
+                    own
+                    or shared
+                    or bool(message.expiry and now > (message.routed_at or 0) + message.expiry - EARLY)
+                )
 
     def unsubscribed(self, client: str, filter_: str) -> bool:
         """Whether there was one. What waits in the queue may be sent or not."""
@@ -298,7 +308,9 @@ class Model:
                 delivery = self._owe(session, message, subscription)
                 delivery.claim, delivery.optional = claim, True
 
-    def _owe(self, session: Session, message: Message, *matching: Subscription, retain: bool = False) -> Delivery:
+    def _owe(
+        self, session: Session, message: Message, *matching: Subscription, retain: bool = False
+    ) -> Delivery:
         delivery = Delivery(
             message,
             min(message.qos, max(one.qos for one in matching)),
@@ -336,15 +348,21 @@ class Model:
             return
         fitting = [one for one in session.owed if one.state is State.WAITING and _same(one.message, packet)]
         if client == OBSERVER and not fitting:
-            message = next((one for one in self._routable() if _same(one, packet) and one.qos == packet.qos), None)
+            message = next(
+                (one for one in self._routable() if _same(one, packet) and one.qos == packet.qos), None
+            )
             if message:
                 self._take(message, now)
                 self.route(message, now)
                 fitting = session.owed[-1:]
         if not fitting:
             self._differs("unexpected", session, packet, None)
-            message = Message(packet.topic, packet.payload, packet.qos, packet.retain, packet.properties, None, "")
-            session.owed.append(Delivery(message, packet.qos, True, (), state=State.SENT, packet_id=packet.packet_id))
+            message = Message(
+                packet.topic, packet.payload, packet.qos, packet.retain, packet.properties, None, ""
+            )
+            session.owed.append(
+                Delivery(message, packet.qos, True, (), state=State.SENT, packet_id=packet.packet_id)
+            )
             if packet.qos == 0:
                 session.owed.pop()
             return
@@ -383,7 +401,9 @@ class Model:
     def _matches(self, session: Session, delivery: Delivery, packet: Publish) -> bool:
         identifiers = tuple(sorted(packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, ())))
         wanted = delivery.identifiers if session.version == V5 else ()
-        same = (packet.qos, identifiers) == (delivery.qos, wanted) and self._same_properties(session, delivery, packet)
+        same = (packet.qos, identifiers) == (delivery.qos, wanted) and self._same_properties(
+            session, delivery, packet
+        )
         return same and self._retain_is_right(session, delivery, packet)
 
     def _same_properties(self, session: Session, delivery: Delivery, packet: Publish) -> bool:
@@ -425,7 +445,11 @@ class Model:
         if self._tolerates("order", session, packet, delivery):
             return
         for one in session.owed[: session.owed.index(delivery)]:
-            if one.order == delivery.order and one.message is not delivery.message and one.state is State.WAITING:
+            if (
+                one.order == delivery.order
+                and one.message is not delivery.message
+                and one.state is State.WAITING
+            ):
                 session.owed.remove(one)
 
     def _overtaken(self, session: Session, delivery: Delivery) -> list[Delivery]:
@@ -433,7 +457,11 @@ class Model:
         before = session.owed[: session.owed.index(delivery)]
         alike = (one for one in before if one.order == delivery.order and one.message is not delivery.message)
         unsent = (State.SENT, State.WAITING)
-        return [one for one in alike if not one.optional and one.state in unsent and (one.lost or one.state is State.WAITING)]
+        return [
+            one
+            for one in alike
+            if not one.optional and one.state in unsent and (one.lost or one.state is State.WAITING)
+        ]
 
     def _check_window(self, session: Session, packet: Publish) -> None:
         open_ = (State.SENT, State.RECEIVED)
@@ -462,8 +490,10 @@ class Model:
         """The server has sent PUBREL."""
         session = self.sessions[client]
         delivery = session.in_flight(packet_id)
-        if delivery is None or delivery.state not in (State.RECEIVED, State.RELEASED) or (
-            delivery.state is State.RELEASED and not delivery.lost
+        if (
+            delivery is None
+            or delivery.state not in (State.RECEIVED, State.RELEASED)
+            or (delivery.state is State.RELEASED and not delivery.lost)
         ):
             self._differs("PUBREL", session, None, delivery)
         if delivery:
@@ -485,7 +515,9 @@ class Model:
         missing = [f"{one.topic} {one.payload!r} is not routed" for one in self.pending if one.required]
         for session in self.sessions.values():
             if session.connected and not session.held:
-                missing += [f"{session.client} lacks {_text(one)}" for one in session.owed if not one.optional]
+                missing += [
+                    f"{session.client} lacks {_text(one)}" for one in session.owed if not one.optional
+                ]
         if any(claim.required and not claim.taken for claim in self.claims):
             missing.append("nobody has got a message of a shared subscription")
         return missing
@@ -504,9 +536,13 @@ class Model:
         at = message.routed_at
         return message.expiry is not None and at is not None and now > at + message.expiry + LATE
 
-    def _differs(self, kind: str, session: Session, packet: Publish | None, delivery: Delivery | None) -> None:
+    def _differs(
+        self, kind: str, session: Session, packet: Publish | None, delivery: Delivery | None
+    ) -> None:
         if not self._tolerates(kind, session, packet, delivery):
-            sentence = f"{session.client} (MQTT {session.version.name}) was sent {packet}, owed {_text(delivery)}"
+            sentence = (
+                f"{session.client} (MQTT {session.version.name}) was sent {packet}, owed {_text(delivery)}"
+            )
             raise Divergence(kind, sentence)
 
 

@@ -17,7 +17,9 @@ class Found(NamedTuple):
     sentence: str
 
 
-def divergence_of(server: Server, script: Sequence[Step], alter: Alter = unaltered, patience: float = SECONDS) -> Found | None:
+def divergence_of(
+    server: Server, script: Sequence[Step], alter: Alter = unaltered, patience: float = SECONDS
+) -> Found | None:
     """Of a server without sessions and retained messages."""
     driver = Driver(server, alter, patience)
     try:

@@ -1,4 +1,4 @@
-"""A random script of any length: the same seed gives the same steps, and a longer script begins like a shorter."""
+"""A random script of any length: the same seed gives the same steps, however many."""
 
 import itertools
 import random
@@ -44,7 +44,9 @@ class _Generator:
             if kind == "wait":
                 yield steps.Wait()
             elif kind == "kill":
-                messages = tuple(map(self._known, self._messages())) if self._connected and self._chance(0.5) else ()
+                messages = (
+                    tuple(map(self._known, self._messages())) if self._connected and self._chance(0.5) else ()
+                )
                 client = self._any(self._connected) if messages else CLIENTS[0]
                 self._connected.clear()
                 yield steps.Kill(client, messages)

@@ -3,17 +3,20 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from model import faults
-from model.model import Delivery, Session
 from mosquitto import MOSQUITTO
 from stack import Stack, answers, free_port, wait_until
 
-from ingest.mqtt.packets import Publish
+from ingest.mqtt.codec import encode
+from ingest.mqtt.packets import V311, Connect, Publish
+from model import faults
+from model.model import Delivery, Session
+from model.steps import SENTINEL, TOPICS
 
 
 class Server(Protocol):
@@ -65,7 +68,7 @@ autosave_interval 0
 class Mosquitto:
     """With what it does wrong: `faults.MOSQUITTO`."""
 
-    credentials = (None, None)
+    credentials: tuple[str | None, bytes | None] = (None, None)
     one_delivery = False
     kill_within_messages = False  # it acknowledges before it saves
     wills_end_with_session = False  # it keeps a session as long as its delayed will
@@ -137,7 +140,8 @@ class Thingscale:
     def __init__(self, stack: Stack, user_id: str, token: str) -> None:
         self._stack, self._prefix = stack, token + "/"
         self.address = ("127.0.0.1", stack.mqtt)
-        self.credentials = (user_id, token.encode())
+        self.credentials: tuple[str | None, bytes | None] = (user_id, token.encode())
+        self._run = 0
         self.start()
 
     def start(self) -> None:
@@ -146,6 +150,18 @@ class Thingscale:
     def kill(self) -> None:
         self._stack.kill("ingest")
 
+    def forget(self) -> None:
+        """Another run has clients and groups of its own; what is retained has to be cleared."""
+        self._run += 1
+        user, password = self.credentials
+        with socket.create_connection(self.address, 10) as connection:
+            connect = Connect(V311, f"cleaner-{self._run}", True, 60, user, password, None, {})
+            clears = [Publish(self.topic(one), b"", 1, True, False, 1, {}) for one in (*TOPICS, SENTINEL)]
+            connection.sendall(encode(connect, V311) + b"".join(encode(one, V311) for one in clears))
+            left = 4 * (1 + len(clears))  # a CONNACK and PUBACKs
+            while left and (data := connection.recv(left)):
+                left -= len(data)
+
     def stop(self) -> None:
         self._stack.stop()
 
@@ -153,10 +169,10 @@ class Thingscale:
         return self._prefix + relative
 
     def filter(self, relative: str) -> str:
-        return below(self._prefix, relative)
+        return below(self._prefix, relative.replace("$share/", f"$share/{self._run}-"))
 
     def client_id(self, name: str) -> str:
-        return name
+        return f"{name}-{self._run}"
 
     def is_noise(self, topic: str) -> bool:
         """The reason why it rejects a datapoint."""
