@@ -1,4 +1,4 @@
-"""python -m model --server mosquitto --seed 1 --steps 100000, with tests/gateway, tests and . in PYTHONPATH."""
+"""python -m model --server mosquitto --seed 1 --steps 100000; PYTHONPATH: tests/gateway, tests, and ."""
 
 import argparse
 import os

@@ -1,7 +1,7 @@
 """Runs a script against a server, and holds what it does against the model after every step.
 
-Nothing sleeps: a step ends when all that the model requires has come and every connection has answered a PING.
-What comes later and was not owed is found in a later step, as every payload is used once.
+Nothing sleeps: a step ends when all that the model requires has come and every connection has answered a
+PING. What comes later and was not owed is found in a later step, as every payload is used once.
 """
 
 import select
@@ -336,7 +336,9 @@ class Driver:
             if P.RESPONSE_TOPIC in properties:
                 properties[P.RESPONSE_TOPIC] = self._server.topic(properties[P.RESPONSE_TOPIC])
             expiry = step.expiry or None
-        message = Message(topic, payload, step.qos, step.retain, properties, expiry, publisher)
+        message = Message(
+            topic, payload, step.qos, step.retain, properties, expiry, publisher, time.monotonic()
+        )
         sent = properties | ({P.MESSAGE_EXPIRY_INTERVAL: expiry} if expiry else {})
         return message, Publish(topic, payload, step.qos, step.retain, False, 0, sent)
 
@@ -425,7 +427,7 @@ class Driver:
 
     def _acknowledge(self, client: Client) -> None:
         for message in client.acknowledged:
-            message.required, message.unfinished = message.routed_at is None, False
+            self._model.acknowledged_publish(message, time.monotonic())
         for message in client.refused:
             message.unfinished = False
             if not self._server.may_refuse(message.topic, message.payload):

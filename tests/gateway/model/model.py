@@ -52,6 +52,7 @@ class Message:
     properties: Properties
     expiry: int | None
     publisher: str
+    published_at: float
     required: bool = False  # acknowledged, so it must be routed
     unfinished: bool = False  # may still be routed in a later step
     routed_at: float | None = None
@@ -243,6 +244,9 @@ class Model:
             if not session.connected and self.presence(session.client, False, now) is Presence.ABSENT:
                 self._end(session)
 
+            for delivery in session.owed:
+                delivery.optional |= delivery.state is State.WAITING and _may_expire(delivery.message, now)
+
     # Subscriptions
 
     def subscribed(self, client: str, subscription: Subscription, now: float) -> None:
@@ -262,11 +266,7 @@ class Model:
             if topic_matches(subscription.filter, message.topic) and not self._expired(message, now):
                 delivery = self._owe(session, message, subscription, retain=True)
                 own = subscription.no_local and message.publisher == client
-                delivery.optional = (
-                    own
-                    or shared
-                    or bool(message.expiry and now > (message.routed_at or 0) + message.expiry - EARLY)
-                )
+                delivery.optional = own or shared or _may_expire(message, now)
 
     def unsubscribed(self, client: str, filter_: str) -> bool:
         """Whether there was one. What waits in the queue may be sent or not."""
@@ -327,6 +327,11 @@ class Model:
 
     def waits_for_observer(self, packet: Publish) -> bool:
         return any(_same(message, packet) for message in self._routable())
+
+    def acknowledged_publish(self, message: Message, now: float) -> None:
+        """The server has answered its PUBLISH for the last time."""
+        message.required = message.routed_at is None and not _may_expire(message, now - EARLY)
+        message.unfinished = False
 
     def fits(self, client: str, packet: Publish) -> bool:
         """Whether it is owed already, for certain."""
@@ -434,7 +439,7 @@ class Model:
         if five and (left is None) != (message.expiry is None):
             self._differs("expiry", session, packet, delivery)
         elif left is not None and message.expiry is not None:
-            age = now - (message.routed_at or now)
+            age = now - message.published_at
             if not message.expiry - age - LATE <= left <= message.expiry:
                 self._differs("expiry", session, packet, delivery)
 
@@ -544,6 +549,10 @@ class Model:
                 f"{session.client} (MQTT {session.version.name}) was sent {packet}, owed {_text(delivery)}"
             )
             raise Divergence(kind, sentence)
+
+
+def _may_expire(message: Message, now: float) -> bool:
+    return message.expiry is not None and now > message.published_at + message.expiry - EARLY
 
 
 def _same(message: Message, packet: Publish) -> bool:
