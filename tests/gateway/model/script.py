@@ -131,13 +131,14 @@ class _Generator:
     def _message(self) -> steps.Message:
         retain = self._chance(0.3)
         topic = self._random.choice(TOPICS)
+        clear = retain and topic in CLEARED and self._chance(0.4)
         return steps.Message(
             topic,
-            0 if retain and topic in CLEARED and self._chance(0.4) else next(self._numbers),
+            0 if clear else next(self._numbers),
             self._random.choice((0, 1, 1, 2, 2)),
             retain,
             self._random.choice((0, 0, 1, 2, 3)),
-            self._random.choice((0, 0, 0, 0, SHORT, LONG)),
+            0 if clear else self._random.choice((0, 0, 0, 0, SHORT, LONG)),
             self._random.choice((0, 0, 0, 1, 2)),
         )
 
