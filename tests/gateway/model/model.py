@@ -363,7 +363,7 @@ class Model:
         if not fitting:
             self._differs("unexpected", session, packet, None)
             message = Message(
-                packet.topic, packet.payload, packet.qos, packet.retain, packet.properties, None, ""
+                packet.topic, packet.payload, packet.qos, packet.retain, packet.properties, None, "", now
             )
             session.owed.append(
                 Delivery(message, packet.qos, True, (), state=State.SENT, packet_id=packet.packet_id)
@@ -534,7 +534,12 @@ class Model:
         for session in self.sessions.values():
             session.released = session.held
             if session.connected and not session.held:  # what came at QoS 0 while it was away is not kept
-                session.owed = [one for one in session.owed if one.qos or one.claim or not one.optional]
+                # Nor does the server repeat later what it did not repeat at once.
+                session.owed = [
+                    one
+                    for one in session.owed
+                    if not one.optional or (not one.lost and (one.qos or one.claim))
+                ]
         self.step += 1
 
     def _expired(self, message: Message, now: float) -> bool:
