@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -14,6 +14,8 @@ from ingest.decode import LOCAL_TIMES
 from ingest.message import DUPLICATE, STORED, Kind, Outcome, RawMessage, Reason, Status
 from ingest.quotas import Quotas
 from ingest.router import DeviceKey, Route, Router, TagKey
+from ingest.stored_packet import stored_packet
+from thingscale.devices import mqtt_store
 from thingscale.devices import writer as devices
 from thingscale.devices.models import RejectedMessage
 from thingscale.lib.clock import from_us
@@ -74,6 +76,7 @@ class Batch:
         self._slow: list[int] = []  # places of the items that need a look at the database, in order
         self._late: dict[int, streams.Row] = {}  # the datapoints among those
         self._newest_rows: dict[int, dict[str | None, streams.Row]] = {}  # of arrays, by tag
+        self._kept: list[int] = []  # places of what has to last beside its datapoint
         self._route_known()
 
     @property
@@ -104,7 +107,7 @@ class Batch:
     @property
     def simple(self) -> bool:
         """All on the hot path: only datapoints are to be written."""
-        return not self._slow
+        return not self._slow and not self._kept
 
     @property
     def ordinary(self) -> list[streams.Row]:
@@ -114,7 +117,11 @@ class Batch:
     @property
     def exceptions(self) -> list[tuple[RawMessage, Outcome, int]]:
         """What was off the hot path, what became of it, and of how many datapoints it is."""
-        return [(self.items[place].raw, self.outcomes[place], self.points(place)) for place in self._slow]
+        return [
+            (raw, self.outcomes[place], self.points(place))
+            for place in self._slow
+            if (raw := self.items[place].raw).kind is not Kind.MESSAGE
+        ]
 
     def points(self, place: int) -> int:
         """How many datapoints an item is of."""
@@ -127,6 +134,8 @@ class Batch:
             self._route_unknown(cursor)
             self._write_exceptions(cursor)
         streams.write(cursor, self.rows)
+        if self._kept:
+            self._write_kept(cursor)
 
     def learn(self) -> None:
         """After the commit."""
@@ -175,7 +184,9 @@ class Batch:
         last = -1
         known: dict[str, Route] = {}
         for place, (raw, value, reason, array, _) in enumerate(self.items):
-            user, device_id, tag, kind, _, received_at, dedupe, repeated, _, _, _ = raw
+            user, device_id, tag, kind, _, received_at, dedupe, repeated, _, _, _, kept = raw
+            if kept:
+                self._kept.append(place)
             if user != last:
                 last, known = user, _NOTHING if user in full else devices.get(user, _NOTHING)
                 self.users.add(user)
@@ -192,7 +203,8 @@ class Batch:
             rows.append(_new(streams.Row, (route.channel, received_at, route.device, tag_key, value, dedupe)))
 
     def _route_unknown(self, cursor: psycopg.Cursor) -> None:
-        places = [place for place in self._slow if not self._reject_as_decoded(place)]
+        messages = [place for place in self._slow if self.items[place].raw.kind is not Kind.MESSAGE]
+        places = [place for place in messages if not self._reject_as_decoded(place)]
         found = self._find_devices(cursor, {self._key(place) for place in places})
         self._find_submissions(cursor, places, found)
         storable = [place for place in places if self._place_item(place, found)]
@@ -438,6 +450,56 @@ class Batch:
             devices.set_states(cursor, self._states)
         if self._submitted:
             submissions.record(cursor, list(self._submitted.values()))
+
+    def _write_kept(self, cursor: psycopg.Cursor) -> None:
+        """Of what is stored or held now: what was so before has had its copies."""
+        retained: list[mqtt_store.Retain] = []
+        groups: list[mqtt_store.Copies] = []
+        last_group: dict[int, int] = {}  # by session, that of its last message
+        for place in self._kept:
+            raw, outcome = self.items[place].raw, self.outcomes[place]
+            kept = raw.kept
+            if kept is None or outcome.status not in {Status.STORED, Status.HELD}:
+                continue
+            if kept.retain:
+                at = from_us(raw.received_at)
+                ends = None if kept.expires_in is None else at + timedelta(seconds=kept.expires_in)
+                retained.append(
+                    mqtt_store.Retain(raw.user, kept.topic, raw.payload, kept.qos, kept.properties, at, ends)
+                )
+            if not kept.copies:
+                continue
+            packet = stored_packet(kept, raw.payload)
+            group = last_group.get(kept.copies[0][0], -1)
+            together = (
+                group >= 0
+                and groups[group].sessions == kept.copies
+                and all(last_group.get(session) == group for session, _, _ in kept.copies)
+            )
+            if together:
+                groups[group].packets.append(packet)
+                continue
+            last_group.update((session, len(groups)) for session, _, _ in kept.copies)
+            groups.append(mqtt_store.Copies(kept.copies, [packet]))
+        if retained:
+            mqtt_store.retain(cursor, retained)
+        if groups:
+            self._number_copies(mqtt_store.enqueue(cursor, groups))
+
+    def _number_copies(self, queued: dict[int, tuple[int, int]]) -> None:
+        """By session, the first number that it has given in this batch, and to how many."""
+        given: dict[int, int] = dict.fromkeys(queued, 0)
+        for place in self._kept:
+            kept, outcome = self.items[place].raw.kept, self.outcomes[place]
+            if kept is None or outcome.status not in {Status.STORED, Status.HELD}:
+                continue
+            numbers = []
+            for session, _, _ in kept.copies:
+                first, count = queued.get(session, (0, 0))
+                place_in_queue = given.get(session, 0)
+                given[session] = place_in_queue + 1
+                numbers.append(first + place_in_queue if place_in_queue < count else 0)
+            kept.numbers[:] = numbers
 
     def _reject_unheld(self, cursor: psycopg.Cursor) -> None:
         """What is sent again and held already stays held; there is no room for the rest."""

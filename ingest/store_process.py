@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 from django.db import connections
 
@@ -17,7 +17,9 @@ from ingest.message import Outcome, Status
 from ingest.metrics import Metrics
 from ingest.pipeline import Completion, Limits, run_all
 from ingest.service import Ingest
+from ingest.session_work import Left, SessionWork, asked_of, plain
 from thingscale.background.watched import WatchedThread
+from thingscale.devices.mqtt_store import Progress
 from thingscale.lib.collecting import settle
 
 log = logging.getLogger(__name__)
@@ -65,13 +67,24 @@ class StoreProcess:
             for value in frames.feed(data):
                 if isinstance(value, float):
                     self._stop(value)
-                self._accept(*cast(tuple[int, Columns], value))
+                self._accept(*cast(tuple[int, Columns, Any, Any, Any], value))
 
-    def _accept(self, number: int, fields: Columns) -> None:
+    def _accept(self, number: int, fields: Columns, asked: Any, progress: Any, left: Any) -> None:
+        taken = messages(fields) if fields else []
+        work = None
+        if asked or progress or left:
+            work = SessionWork(
+                asked and asked_of(asked),
+                [Progress(*each) for each in progress],
+                [Left(*each) for each in left],
+            )
+
         def done(outcomes: list[Outcome]) -> None:
-            self._answers.append(answer(number, outcomes))
+            copies = [raw.kept.numbers for raw in taken if raw.kept and raw.kept.copies]
+            found = (plain(work.found) if not work.failed else False) if work else None
+            self._answers.append(answer(number, outcomes, copies, found))
 
-        self._ingest.pipeline.accept(messages(fields), done)
+        self._ingest.pipeline.accept(taken, done, work)
 
     def _dispatch(self, completions: list[Completion]) -> None:
         """In the writer's thread."""
