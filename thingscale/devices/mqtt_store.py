@@ -14,6 +14,8 @@ from uuid import UUID
 
 import psycopg
 
+from thingscale.accounts.models import User
+from thingscale.devices import presence
 from thingscale.devices.models import ClientSession
 
 SECOND_LEVEL = "split_part(topic, '/', 2)"
@@ -256,6 +258,35 @@ def _delete_orphans(cursor: psycopg.Cursor, messages: Iterable[tuple[int]]) -> N
                 AND NOT EXISTS (SELECT FROM mqtt_queue q WHERE q.messages = m.id)""",
             [keys],
         )
+
+
+def load_sessions(cursor: psycopg.Cursor) -> list[tuple[int, int, str, str, list[Subscribed]]]:
+    """Key, account, the account's user id, client id, subscriptions."""
+    cursor.execute(
+        """SELECT s.id, s.account_id, s.client_id FROM mqtt_session s
+        JOIN accounts_user u ON u.id = s.account_id WHERE s.expiry > 0"""
+    )
+    rows = cursor.fetchall()
+    subscriptions = subscriptions_of(cursor, [key for key, _, _ in rows])
+    return [
+        (key, account, User(pk=account).user_id, client_id, subscriptions.get(key, []))
+        for key, account, client_id in rows
+    ]
+
+
+def wills_of_the_dead(cursor: psycopg.Cursor) -> list[tuple[int, int, str, int, bytes]]:
+    """Key, account, user id, expiry and will of the sessions whose clients were connected to gateways that do
+    not live any more. Those without a will are left to end."""
+    cursor.execute(presence.CONNECTED)
+    connected = set(cursor.fetchall())
+    cursor.execute("SELECT id, account_id, client_id, expiry, will FROM mqtt_session WHERE ends_at IS NULL")
+    dead = [row for row in cursor.fetchall() if (row[1], row[2]) not in connected]
+    leave(cursor, {key: (expiry, True) for key, _, _, expiry, will in dead if will is None})
+    return [
+        (key, account, User(pk=account).user_id, expiry, will)
+        for key, account, _, expiry, will in dead
+        if will
+    ]
 
 
 # Subscriptions
