@@ -10,7 +10,7 @@ from django.conf import settings
 
 from ingest.message import Copy, Kept
 from ingest.stored_packet import stored_packet
-from thingscale.devices import mqtt_store
+from thingscale.devices import durable, mqtt_store
 from thingscale.devices.mqtt_store import Open, Opened, Progress, QueuedRow, RetainedMessage, Subscribed
 
 QUEUE_ROWS = 20  # of a session, read at once; each has the messages of a batch
@@ -72,6 +72,9 @@ class SessionWork:
         asked = self.asked
         if asked is None:
             return
+        lasting = [(each.account, each.client_id) for each in asked.open if each.lasts and not each.clean]
+        if lasting:
+            durable.adopt(cursor, lasting, settings.DURABLE_SESSION_DAYS)
         opened = (
             mqtt_store.open_sessions(cursor, gateway, asked.open, settings.DURABLE_SESSIONS)
             if asked.open

@@ -158,10 +158,8 @@ class Deliveries:
 
     @property
     def has_room(self) -> bool:
-        return (
-            not self._waiting
-            or (len(self._waiting) < MAX_WAITING // 2
-            and self._bytes < MAX_WAITING_BYTES // 2)
+        return not self._waiting or (
+            len(self._waiting) < MAX_WAITING // 2 and self._bytes < MAX_WAITING_BYTES // 2
         )
 
     def _may_send(self, number: int) -> bool:

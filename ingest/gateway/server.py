@@ -33,7 +33,7 @@ from ingest.session_work import Left
 from ingest.store import RemoteIngest
 from ingest.stored_packet import read_packets, stored_will
 from thingscale.background.watched import keep_going, log_failure
-from thingscale.devices import mqtt_store
+from thingscale.devices import durable, mqtt_store
 from thingscale.devices.mqtt_store import Open, Opened, Subscribed
 from thingscale.devices.presence import ClientKey, Presence
 from thingscale.invalidation import Change
@@ -433,5 +433,6 @@ def subscribe(account: Account, subscriber: Subscriber, subscribed: Subscribed) 
 
 
 def _load_sessions() -> tuple[list[Any], list[Any]]:
-    with connect() as connection, connection.cursor() as cursor:
+    with connect() as connection, connection.transaction(), connection.cursor() as cursor:
+        durable.adopt_all(cursor, settings.DURABLE_SESSION_DAYS)
         return mqtt_store.load_sessions(cursor), mqtt_store.wills_of_the_dead(cursor)
