@@ -1,5 +1,5 @@
-"""The one ordered way from the clients to the store: what came in together in a turn of the loop, and what has
-to wait while the queue is full."""
+"""The one ordered way from the clients to the store: what came in together in a turn of the loop, and what
+has to wait while the queue is full."""
 
 import asyncio
 import logging
@@ -9,9 +9,18 @@ from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 from ingest.message import Outcome, RawMessage
-from ingest.session_work import Asked, Left, RetainedAsked, SessionWork
+from ingest.session_work import Asked, Behind, Found, RetainedAsked, SessionWork
 from ingest.store import Store
-from thingscale.devices.mqtt_store import Open, Opened, Progress, QueuedRow, RetainedMessage, Subscribed
+from thingscale.devices.mqtt_store import (
+    Left,
+    Open,
+    Opened,
+    Progress,
+    PublishedMessage,
+    QueuedRow,
+    RetainedMessage,
+    Subscribed,
+)
 
 RETRY_SECONDS = 0.02  # how often what waits for room in the queue is offered again
 GATHER_MESSAGES = 500  # that go on together, with the read that reaches this
@@ -66,6 +75,8 @@ class Admission:
         self._messages = self._bytes = 0  # of those
         self._progress: dict[int, Callable[[], Progress]] = {}
         self._left: list[Left] = []
+        self._published: list[int] = []
+        self._results: dict[int, str] = {}  # of commands
         self._questions = Questions([], [], [], [], [], [])
         self._written: list[Callable[[], None]] = []  # called once the progress of this turn is committed
         self._waiting: deque[Chunk] = deque()
@@ -126,6 +137,15 @@ class Admission:
         self._left.append(left)
         self._flush_soon()
 
+    def published(self, key: int) -> None:
+        """What an app has published is among the messages of this turn."""
+        self._published.append(key)
+        self._flush_soon()
+
+    def command_result(self, command: int, result: str) -> None:
+        self._results[command] = result
+        self._flush_soon()
+
     # What is asked about sessions: the answer is as of behind all that has been submitted before
 
     async def open(self, open: Open) -> Opened:
@@ -151,9 +171,20 @@ class Admission:
 
     async def end_those_over(self) -> list[tuple[int, int]]:
         """Sessions and their accounts."""
-        work = SessionWork(Asked(end=True), (), ())
+        found = await self._find(Asked(end=True))
+        return list(found.ended)
+
+    async def read_published(self, seen: Iterable[int]) -> list[PublishedMessage]:
+        """What is new, but these."""
+        found = await self._find(Asked(published=list(seen)))
+        return list(found.published)
+
+    async def _find(self, asked: Asked) -> Found:
+        work = SessionWork(asked, None)
         await self._wait(self._submit_work(work))
-        return list(work.found.ended) if work.found else []
+        if work.found is None:
+            raise Refused
+        return work.found
 
     async def _ask(self, questions: list[tuple[Any, Answer]], question: Any) -> Any:
         answer: Answer = self._loop.create_future()
@@ -196,12 +227,13 @@ class Admission:
             chunks = []
         progress = {each.session: each for chunk in chunks for each in chunk.submitted()}
         progress |= {session: ask() for session, ask in self._progress.items()}
-        left, self._left = self._left, []
+        behind = Behind(list(progress.values()), self._left, self._published, self._results)
+        self._left, self._published, self._results = [], [], {}
         written, self._written = self._written, []
         self._progress = {}
-        if not (chunks or progress or left):
+        if not chunks and not any(behind):
             return
-        work = SessionWork(None, list(progress.values()), left) if progress or left else None
+        work = SessionWork(None, behind) if any(behind) else None
         messages = list(chain.from_iterable([chunk.messages for chunk in chunks]))
 
         def done(outcomes: list[Outcome]) -> None:
@@ -224,8 +256,7 @@ class Admission:
                 [question for question, _ in questions.queues],
                 [question for question, _ in questions.retained],
             ),
-            (),
-            (),
+            None,
         )
 
         def done(outcomes: list[Outcome]) -> None:

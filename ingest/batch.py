@@ -473,6 +473,8 @@ class Batch:
             group = last_group.get(kept.copies[0][0], -1)
             together = (
                 group >= 0
+                and not kept.command
+                and not groups[group].command
                 and groups[group].sessions == kept.copies
                 and all(last_group.get(session) == group for session, _, _ in kept.copies)
             )
@@ -480,7 +482,7 @@ class Batch:
                 groups[group].packets.append(packet)
                 continue
             last_group.update((session, len(groups)) for session, _, _ in kept.copies)
-            groups.append(mqtt_store.Copies(kept.copies, [packet]))
+            groups.append(mqtt_store.Copies(kept.copies, [packet], kept.command))
         if retained:
             mqtt_store.retain(cursor, retained)
         if groups:

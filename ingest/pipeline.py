@@ -36,9 +36,8 @@ from ingest.message import FAILED, Kind, Outcome, RawMessage, Reason, Status
 from ingest.metrics import Metrics
 from ingest.quotas import Quotas
 from ingest.router import Router
-from ingest.session_work import SessionWork
+from ingest.session_work import SessionWork, write_behind
 from thingscale.background.watched import WatchedThread
-from thingscale.devices import mqtt_store
 from thingscale.invalidation import Change
 from thingscale.lib.json_rules import BadValue
 from thingscale.streams import at_once
@@ -294,7 +293,7 @@ class Pipeline(Bounded):
                 if count and work and work.asked:
                     break  # it has to see what came before it
                 submission = self._queue.popleft()
-                count += submission.points + (len(work.progress) + len(work.left) if work else 0)
+                count += submission.points + (work is not None)
                 taken.append(submission)
             return taken
 
@@ -369,10 +368,7 @@ class Pipeline(Bounded):
                     for work in works:
                         work.answer(cursor, self._writer)
                     batch.write(cursor)
-                    if progress := {each.session: each for work in works for each in work.progress}:
-                        mqtt_store.progress(cursor, progress)
-                    if left := [each for work in works for each in work.left]:
-                        mqtt_store.leave(cursor, {key: (expiry, settled) for key, expiry, settled in left})
+                    write_behind(cursor, works)
         except (psycopg.OperationalError, psycopg.InterfaceError):
             if not self._was_committed():
                 raise

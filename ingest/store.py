@@ -69,8 +69,8 @@ class Store(Bounded, asyncio.Protocol):
         size = self.take(messages)
         self._number += 1
         self._waiting[self._number] = done, messages, size, work
-        asked, *back = map(plain, (work.asked, work.progress, work.left) if work else (None, (), ()))
-        self._transport.write(frame((self._number, columns(messages) if messages else (), asked, *back)))
+        asked, behind = (plain(work.asked), plain(work.behind)) if work else (None, None)
+        self._transport.write(frame((self._number, columns(messages) if messages else (), asked, behind)))
 
     # asyncio's side
 

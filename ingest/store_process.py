@@ -17,9 +17,8 @@ from ingest.message import Outcome, Status
 from ingest.metrics import Metrics
 from ingest.pipeline import Completion, Limits, run_all
 from ingest.service import Ingest
-from ingest.session_work import Left, SessionWork, asked_of, plain
+from ingest.session_work import SessionWork, asked_of, behind_of, plain
 from thingscale.background.watched import WatchedThread
-from thingscale.devices.mqtt_store import Progress
 from thingscale.lib.collecting import settle
 
 log = logging.getLogger(__name__)
@@ -67,17 +66,13 @@ class StoreProcess:
             for value in frames.feed(data):
                 if isinstance(value, float):
                     self._stop(value)
-                self._accept(*cast(tuple[int, Columns, Any, Any, Any], value))
+                self._accept(*cast(tuple[int, Columns, Any, Any], value))
 
-    def _accept(self, number: int, fields: Columns, asked: Any, progress: Any, left: Any) -> None:
+    def _accept(self, number: int, fields: Columns, asked: Any, behind: Any) -> None:
         taken = messages(fields) if fields else []
         work = None
-        if asked or progress or left:
-            work = SessionWork(
-                asked and asked_of(asked),
-                [Progress(*each) for each in progress],
-                [Left(*each) for each in left],
-            )
+        if asked or behind:
+            work = SessionWork(asked and asked_of(asked), behind and behind_of(behind))
 
         def done(outcomes: list[Outcome]) -> None:
             copies = [raw.kept.numbers for raw in taken if raw.kept and raw.kept.copies]

@@ -33,4 +33,4 @@ def stored_will(will: Will, owner: Callable[[str], object]) -> tuple[bytes | Non
     properties = dict(will.properties)
     delay = properties.pop(Property.WILL_DELAY_INTERVAL, 0)
     written = write_properties(properties, PUBLISH)
-    return stored_packet(Kept(rest, will.qos, will.retain, written, (), None, []), will.payload), delay
+    return stored_packet(Kept(rest, will.qos, will.retain, written, (), None, 0, []), will.payload), delay

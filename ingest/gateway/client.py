@@ -420,6 +420,7 @@ class Client:
             self.token,
             packet.properties.get(Property.RECEIVE_MAXIMUM, 65_535),
             packet.properties.get(Property.MAXIMUM_PACKET_SIZE, 2**32),
+            self.gateway.note_command,
         )
         self._will = packet.will
         self.state = State.OPEN
@@ -620,10 +621,12 @@ class Client:
         assert self.deliveries is not None and self.subscriber is not None
         out = []
         now = time.time()
-        for _, seq, last_seq, options, identifiers, packets, at in rows:
+        for _, seq, last_seq, options, identifiers, packets, at, command in rows:
             match = Match(self.subscriber, options & 3, bool(options & 8), False, tuple(identifiers))
             for number, publish in enumerate(read_packets(packets, last_seq - seq + 1), seq):
-                out.append(self.deliveries.fill(stored_message(publish, at / 1e6 - now), match, number))
+                message = stored_message(publish, now - at / 1e6)
+                message.command = command
+                out.append(self.deliveries.fill(message, match, number))
         if not rows:
             self.deliveries.caught_up()
         return b"".join(out)

@@ -7,6 +7,7 @@ read from there (`behind`). A message without a number is gone with the connecti
 
 import time
 from collections import deque
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -28,7 +29,7 @@ FAILURE = 0x80
 class Message:
     """On its way to its subscribers, who share it. The topic is without the token."""
 
-    __slots__ = ("_encoded", "expires_at", "payload", "properties", "qos", "retain", "topic")
+    __slots__ = ("_encoded", "expires_at", "payload", "properties", "qos", "retain", "topic", "command")
 
     def __init__(
         self, topic: str, payload: bytes, qos: int, retain: bool, properties: Properties, age: float = 0.0
@@ -40,6 +41,7 @@ class Message:
         self.properties = properties
         expiry = properties.get(Property.MESSAGE_EXPIRY_INTERVAL) if properties else None
         self.expires_at = None if expiry is None else time.monotonic() + expiry - age
+        self.command = 0  # what an app has published
         self._encoded: dict[Any, bytes] | None = None
 
     @property
@@ -95,10 +97,31 @@ Waiting = tuple[Message, Match[Any], int]
 class Deliveries:
     __slots__ = (
         *("_bytes", "_done", "_done_seq", "_free", "_in_flight", "_maximum_packet", "_newest", "_received"),
-        *("_sent_before", "_token", "_version", "_waiting", "_window", "behind", "dropped"),
+        *(
+            "_sent_before",
+            "_token",
+            "_version",
+            "_commands",
+            "_note",
+            "_waiting",
+            "_window",
+            "behind",
+            "dropped",
+            "sent_seq",
+        ),
     )
 
-    def __init__(self, version: Version, token: str, receive_maximum: int, maximum_packet: int) -> None:
+    def __init__(
+        self,
+        version: Version,
+        token: str,
+        receive_maximum: int,
+        maximum_packet: int,
+        note: Callable[[int, bool], None],
+    ) -> None:
+        """`note`: of a command, that it has been sent, or acknowledged."""
+        self._note = note
+        self._commands: dict[int, int] | None = None  # by packet id
         self._version = version
         self._token = token
         self._window = min(receive_maximum, MAX_IN_FLIGHT)
@@ -114,6 +137,7 @@ class Deliveries:
         self._sent_before = 0  # up to this number what is sent may have been sent before
         self.behind = 0  # number of the first message that is to be read from the queue, or 0
         self.dropped = 0
+        self.sent_seq = 0
 
     # What is to be sent
 
@@ -128,6 +152,8 @@ class Deliveries:
             if len(data) > self._maximum_packet:
                 self.dropped += 1
                 return b""
+            if message.command:
+                self._note(message.command, False)
             return data
         if self.behind:
             if not number:
@@ -202,6 +228,11 @@ class Deliveries:
             self._finish(number)
             return b""
         self._in_flight[packet_id] = number
+        self.sent_seq = max(self.sent_seq, number)
+        if message.command:
+            self._note(message.command, False)
+            self._commands = self._commands or {}
+            self._commands[packet_id] = message.command
         return data
 
     def _packet_id(self, number: int) -> int:
@@ -232,6 +263,8 @@ class Deliveries:
         if kind not in {PUBACK, PUBREC, PUBCOMP}:
             return b"", b"", False
         del self._in_flight[packet_id]
+        if self._commands and (command := self._commands.pop(packet_id, 0)):
+            self._note(command, True)
         if self._received:
             self._received.discard(packet_id)
         self._finish(number)
@@ -261,7 +294,9 @@ class Deliveries:
         """With what the session has; its queue is to be read from `behind` on."""
         self._done_seq = opened.done_seq
         self._done = set(opened.done) or None
-        self._newest = self._sent_before = opened.next_seq - 1
+        self._newest = opened.next_seq - 1
+        self._sent_before = self._newest if opened.sent_seq is None else opened.sent_seq
+        self.sent_seq = self._sent_before
         self.behind = opened.done_seq + 1 if opened.next_seq - 1 > opened.done_seq else 0
         out = []
         for number in opened.received_seq:

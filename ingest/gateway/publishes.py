@@ -65,6 +65,7 @@ class PublishInfo(NamedTuple):
     packet_id: int  # 0: not to be acknowledged
     properties: Properties
     route: Route
+    command: int
 
 
 class Chunk:
@@ -169,9 +170,14 @@ class Publishes:
         key = body if version != V5 else keys.packet_parts(topic, publish.packet_id, publish.payload)
         self.take(owner, publish, key)
 
-    def take(self, owner: TopicOwner, publish: Publish, key: bytes = b"") -> None:
+    def take(self, owner: TopicOwner, publish: Publish, key: bytes = b"", command: int = 0) -> None:
         _, payload, qos, retain, dup, packet_id, properties = publish
-        self._take(owner, payload, qos, retain, dup, packet_id, properties, key)
+        self._take(owner, payload, qos, retain, dup, packet_id, properties, key, command)
+
+    def deliver_here(self, owner: TopicOwner, publish: Publish, command: int) -> None:
+        """To connected clients without a session that lasts."""
+        _, payload, qos, retain, _, packet_id, properties = publish
+        self._deliver(PublishInfo(owner, qos, retain, packet_id, properties, NOWHERE, command), payload, ())
 
     def _take(
         self,
@@ -183,6 +189,7 @@ class Publishes:
         packet_id: int,
         properties: Properties,
         key: bytes,
+        command: int = 0,
     ) -> None:
         if qos == 2 and self._seen(packet_id):
             return
@@ -192,10 +199,10 @@ class Publishes:
         route = NOWHERE
         if account and account.subscriptions and not refused:
             route = account.route(topic, qos, self._client.subscriber)
-        sent = _new(PublishInfo, (owner, qos, retain, packet_id, properties, route))
+        sent = _new(PublishInfo, (owner, qos, retain, packet_id, properties, route, command))
         kept = None
         if account and (retain or route.copies) and not refused:
-            kept = _kept(topic, qos, retain, properties, route)
+            kept = _kept(topic, qos, retain, properties, route, command)
         if kind is None:
             if not kept and not self._must_wait(qos):
                 self._route_at_once(sent, payload)
@@ -264,9 +271,10 @@ class Publishes:
             self.relax()
 
     def _deliver(self, sent: PublishInfo, payload: bytes, numbers: Iterable[int]) -> None:
-        owner, qos, retain, _, properties, route = sent
+        owner, qos, retain, _, properties, route, command = sent
         if owner.account and owner.account.subscriptions:
             message = Message(owner.topic, payload, qos, retain, properties)
+            message.command = command
             owner.account.deliver(message, route, tuple(numbers), self._client.subscriber)
 
     def _without_failed(self, chunk: Chunk, outcomes: list[Outcome]) -> tuple[Chunk, list[Outcome]]:
@@ -374,7 +382,7 @@ class Publishes:
         return encode_ack(PUBREC, packet_id, code, version)
 
 
-def _kept(topic: str, qos: int, retain: bool, properties: Properties, route: Route) -> Kept:
+def _kept(topic: str, qos: int, retain: bool, properties: Properties, route: Route, command: int) -> Kept:
     expiry: Any = properties.get(Property.MESSAGE_EXPIRY_INTERVAL) if properties else None
     written = write_properties(properties, PUBLISH) if properties else _NO_PROPERTIES
-    return Kept(topic, qos, retain, written, route.copies, expiry, [])
+    return Kept(topic, qos, retain, written, route.copies, expiry, command, [])

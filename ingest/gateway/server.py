@@ -29,12 +29,13 @@ from ingest.mqtt.packets import Connect, ReasonCode, Subscription, Will
 from ingest.mqtt.properties import Property
 from ingest.pipeline import QueueFull
 from ingest.service import connect
-from ingest.session_work import Left
 from ingest.store import RemoteIngest
 from ingest.stored_packet import read_packets, stored_will
+from thingscale.accounts.models import User
 from thingscale.background.watched import keep_going, log_failure
 from thingscale.devices import durable, mqtt_store
-from thingscale.devices.mqtt_store import Open, Opened, Subscribed
+from thingscale.devices.models import Command
+from thingscale.devices.mqtt_store import Left, Open, Opened, Subscribed
 from thingscale.devices.presence import ClientKey, Presence
 from thingscale.invalidation import Change
 from thingscale.lib.clock import now_us
@@ -49,6 +50,7 @@ LAST_SECONDS = 0.1
 MAX_WILLS_WAITING = 10_000
 MAX_FAILED = 10_000  # messages that wait until storing them is tried again
 FAILED_SECONDS = 1.0
+PUBLISHED_SECONDS = 120.0  # for which what apps have published is known not to be new
 
 
 class Gateway:
@@ -73,6 +75,9 @@ class Gateway:
         self._rounds: list[asyncio.Task[None]] = []
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookups")
         self._servers: list[asyncio.Server] = []
+        self._published: dict[int, float] = {}  # of apps: those seen, and when
+        self._published_due = False
+        self._publishing: asyncio.Task[None] | None = None
         self._failed = 0
         self._sign_ins = refusals.sign_ins()
         self.dropped = 0  # deliveries at QoS 0, to clients that take too little
@@ -280,7 +285,8 @@ class Gateway:
         if will and not later:
             client.publishes.leave_will(will)
         if client.row and current:
-            self.admission.leave(Left(client.row, client.expiry if client.session else 0, not later))
+            sent = client.deliveries.sent_seq if client.deliveries else None
+            self.admission.leave(Left(client.row, client.expiry if client.session else 0, not later, sent))
         if will and later:
             self._leave_will_later(client, will, delay)
 
@@ -371,6 +377,9 @@ class Gateway:
         message = Message(f"{device_id}/errors", json.dumps(told).encode(), 0, False, {})
         account.deliver(message, NOWHERE, (), None)
 
+    def note_command(self, command: int, acknowledged: bool) -> None:
+        self.admission.command_result(command, Command.ACKNOWLEDGED if acknowledged else Command.DELIVERED)
+
     def _relax(self) -> None:
         for client in list(self._clients):
             client.publishes.relax()
@@ -390,12 +399,37 @@ class Gateway:
 
         self._loop.call_later(FAILED_SECONDS, offer)
 
-    # Changes of tokens
+    def _take_published(self) -> None:
+        """What apps publish: read by one task, which begins anew if there was more meanwhile."""
+        self._published_due = True
+        if self._publishing is None or self._publishing.done():
+            self._publishing = self.spawn(self._publish())
+
+    async def _publish(self) -> None:
+        while self._published_due:
+            self._published_due = False
+            try:
+                messages = await self.admission.read_published(self._published)
+            except Refused:
+                await asyncio.sleep(SWEEP_SECONDS)
+                self._published_due = True
+                continue
+            now = self.now()
+            self._published = {key: at for key, at in self._published.items() if at > now - PUBLISHED_SECONDS}
+            for message in messages:
+                self._published[message.key] = now
+                user_id = User(pk=message.account).user_id
+                self._system.publish_for_app(self.hub.account(message.account, user_id), message)
+
+    # Changes in the database
 
     def _changed(self, change: Change | None) -> None:
-        if change is None or change[0] == "tokens":
-            with contextlib.suppress(RuntimeError):
+        """In the listener's thread."""
+        with contextlib.suppress(RuntimeError):
+            if change is None or change[0] == "tokens":
                 self._loop.call_soon_threadsafe(self._check_grants, change[1] if change else None)
+            if change is None or change[0] == "published":
+                self._loop.call_soon_threadsafe(self._take_published)
 
     def _check_grants(self, user: int | None) -> None:
         for client in list(self._clients):

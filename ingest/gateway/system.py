@@ -7,7 +7,7 @@ from ingest.gateway.hub import Account, Subscriber
 from ingest.gateway.publishes import Publishes, TopicOwner
 from ingest.grants import Grant
 from ingest.mqtt.packets import V311, Publish, Version
-from thingscale.devices.mqtt_store import Progress
+from thingscale.devices.mqtt_store import Progress, PublishedMessage
 
 if TYPE_CHECKING:
     from ingest.gateway.server import Gateway
@@ -32,6 +32,18 @@ class SystemClient:
         owner = TopicOwner(account, account.user, publish.topic, target)
         self._publishes.take(owner, publish)
         self._publishes.flush_waiting()
+
+    def publish_for_app(self, account: Account, message: PublishedMessage) -> None:
+        """Never a datapoint. Another gateway may have put it into the queues; who is connected here gets it
+        from here."""
+        owner = TopicOwner(account, account.user, message.topic, topics.Target(None))
+        publish = Publish(message.topic, message.payload, message.qos, message.retain, False, 0, {})
+        if message.claimed:
+            self._publishes.take(owner, publish, command=message.command)
+            self._publishes.flush_waiting()
+            self.gateway.admission.published(message.key)
+        else:
+            self._publishes.deliver_here(owner, publish, message.command)
 
     def owner(self, token: str) -> Grant | None:
         raise AssertionError("the topics have none")

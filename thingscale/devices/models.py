@@ -121,7 +121,9 @@ class Command(models.Model):
     """What was published to a device; see commands.py."""
 
     KEPT = 1000  # a user
-    SENT = "sent"
+    SENT = "sent"  # to the gateway
+    DELIVERED = "delivered"  # to a subscriber
+    ACKNOWLEDGED = "acknowledged"  # by one of those
 
     class By(models.TextChoices):
         API = "api"
@@ -182,6 +184,9 @@ class ClientSession(models.Model):
     next_seq = models.BigIntegerField(db_default=1)
     done_seq = models.BigIntegerField(db_default=0)
     done = ArrayField(models.BigIntegerField(), db_default=[])
+    sent_seq = models.BigIntegerField(
+        null=True
+    )  # the last one sent; null: not known, its client is connected
     received_seq = ArrayField(models.BigIntegerField(), db_default=[])  # at QoS 2, not completed
     received = ArrayField(models.IntegerField(), db_default=[])  # packet ids of its own publishes at QoS 2
     queued_bytes = models.BigIntegerField(db_default=0)
@@ -214,6 +219,7 @@ class QueuedMessages(models.Model):
 
     packets = models.BinaryField()
     at = models.DateTimeField()
+    command = models.BigIntegerField(db_default=0)  # Command, if it is one
 
     class Meta:
         db_table = "mqtt_message"
@@ -256,6 +262,30 @@ class Retained(models.Model):
 
     class Meta:
         db_table = "mqtt_retained"
+
+
+class Published(models.Model):
+    """A message of an app on its way to the gateways (commands.py): one of them puts it into the queues of
+    sessions that last, each gives it to the clients that are connected to it."""
+
+    account = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
+    )
+    topic = models.TextField()  # without the token
+    payload = models.BinaryField()
+    qos = models.SmallIntegerField()
+    retain = models.BooleanField(db_default=False)
+    command = models.BigIntegerField()
+    at = models.DateTimeField(default=timezone.now)
+    gateway = models.UUIDField(null=True)  # that puts it into the queues
+    done = models.BooleanField(db_default=False)  # it has
+
+    class Meta:
+        db_table = "mqtt_publish"
 
 
 class DurableSession(models.Model):

@@ -16,7 +16,7 @@ import psycopg
 
 from thingscale.accounts.models import User
 from thingscale.devices import presence
-from thingscale.devices.models import ClientSession
+from thingscale.devices.models import ClientSession, Command
 
 SECOND_LEVEL = "split_part(topic, '/', 2)"
 SLOT = 200  # bytes that a message takes at least, in limits
@@ -51,6 +51,7 @@ class Opened(NamedTuple):
     received_seq: Sequence[int] = ()
     received: Sequence[int] = ()
     subscriptions: Sequence[Subscribed] = ()
+    sent_seq: int | None = None  # the last number that was sent; None: any may have been
     refused: bool = False  # the account has as many as it may
 
 
@@ -59,6 +60,7 @@ class Copies(NamedTuple):
 
     sessions: tuple[tuple[int, int, tuple[int, ...]], ...]  # key, options, subscription identifiers
     packets: list[bytes]
+    command: int = 0  # Command, if it is one
 
 
 class Progress(NamedTuple):
@@ -98,16 +100,18 @@ class QueuedRow(NamedTuple):
     identifiers: Sequence[int]
     packets: bytes
     at: int  # microseconds since 1970 UTC
+    command: int
 
 
 # Sessions
 
-_FIND = """SELECT s.id, s.account_id, s.client_id, s.ends_at <= now() FROM mqtt_session s
+_FIND = """SELECT s.id, s.account_id, s.client_id, s.ends_at <= now(), s.sent_seq FROM mqtt_session s
 JOIN unnest(%s::bigint[], %s::text[]) AS k (account, client_id)
     ON s.account_id = k.account AND s.client_id = k.client_id
 ORDER BY s.id FOR UPDATE OF s"""
 _TAKE = """UPDATE mqtt_session s
-SET gateway = %s, epoch = s.epoch + 1, expiry = k.expiry, ends_at = NULL, will = k.will, will_delay = k.delay
+SET gateway = %s, epoch = s.epoch + 1, expiry = k.expiry, ends_at = NULL, will = k.will, will_delay = k.delay,
+    sent_seq = NULL
 FROM unnest(%s::bigint[], %s::bigint[], %s::bytea[], %s::bigint[]) AS k (id, expiry, will, delay)
 WHERE s.id = k.id
 RETURNING s.id, s.next_seq, s.done_seq, s.done, s.received_seq, s.received"""
@@ -125,11 +129,11 @@ def open_sessions(cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open], 
     """Each client once. `most`: rows of an account."""
     keys = [[each.account for each in opens], [each.client_id for each in opens]]
     cursor.execute(_FIND, keys)
-    found = {(account, name): (key, over) for key, account, name, over in cursor.fetchall()}
+    found = {(account, name): (key, over, sent) for key, account, name, over, sent in cursor.fetchall()}
     ended, kept, new = {}, {}, []
     for each in opens:
         client = each.account, each.client_id
-        key, over = found.get(client, (0, False))
+        key, over, _ = found.get(client, (0, False, None))
         if key and (each.clean or over or not each.lasts):
             ended[client] = key
         elif key:
@@ -144,7 +148,7 @@ def open_sessions(cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open], 
     for each in opens:
         client = each.account, each.client_id
         if client in kept:
-            answers.append(taken[kept[client][0]])
+            answers.append(taken[kept[client][0]]._replace(sent_seq=found[client][2]))
         else:
             key = made.get(client, 0)
             refused = each.lasts and not key
@@ -209,15 +213,24 @@ def subscriptions_of(cursor: psycopg.Cursor, sessions: Collection[int]) -> dict[
     return found
 
 
-def leave(cursor: psycopg.Cursor, sessions: Mapping[int, tuple[int, bool]]) -> None:
-    """The clients have gone. By key: seconds that the session lives on, and whether its will is settled."""
-    over = [key for key, (expiry, _) in sessions.items() if not expiry]
-    rest = sorted((key, expiry, settled) for key, (expiry, settled) in sessions.items() if expiry)
+class Left(NamedTuple):
+    """A client has gone."""
+
+    session: int
+    expiry: int  # seconds that the session lives on
+    will_settled: bool
+    sent_seq: int | None = None  # the last number that was sent; None: that is not known
+
+
+def leave(cursor: psycopg.Cursor, sessions: Collection[Left]) -> None:
+    over = [each.session for each in sessions if not each.expiry]
+    rest = sorted((each for each in sessions if each.expiry), key=lambda each: each.session)
     if rest:
         cursor.execute(
             """UPDATE mqtt_session s SET expiry = k.expiry, ends_at = now() + k.expiry * interval '1 s',
-                will = CASE WHEN k.settled THEN NULL ELSE will END
-            FROM unnest(%s::bigint[], %s::bigint[], %s::bool[]) AS k (id, expiry, settled)
+                will = CASE WHEN k.settled THEN NULL ELSE will END, sent_seq = k.sent_seq
+            FROM unnest(%s::bigint[], %s::bigint[], %s::bool[], %s::bigint[])
+                AS k (id, expiry, settled, sent_seq)
             WHERE s.id = k.id""",
             [list(column) for column in zip(*rest, strict=True)],
         )
@@ -281,7 +294,7 @@ def wills_of_the_dead(cursor: psycopg.Cursor) -> list[tuple[int, int, str, int, 
     connected = set(cursor.fetchall())
     cursor.execute("SELECT id, account_id, client_id, expiry, will FROM mqtt_session WHERE ends_at IS NULL")
     dead = [row for row in cursor.fetchall() if (row[1], row[2]) not in connected]
-    leave(cursor, {key: (expiry, True) for key, _, _, expiry, will in dead if will is None})
+    leave(cursor, [Left(key, expiry, True) for key, _, _, expiry, will in dead if will is None])
     return [
         (key, account, User(pk=account).user_id, expiry, will)
         for key, account, _, expiry, will in dead
@@ -343,6 +356,7 @@ def enqueue(cursor: psycopg.Cursor, batch: Sequence[Copies]) -> dict[int, tuple[
         bytes_left[key] = ClientSession.MAX_QUEUED_BYTES - size
     first = dict(next_seq)
     messages: list[bytes] = []
+    commands: list[int] = []
     rows: list[tuple[int, int, int, int, str, int, int]] = []  # the last one: place among the messages
     sizes = dict.fromkeys(next_seq, 0)
     for copies in batch:
@@ -363,11 +377,13 @@ def enqueue(cursor: psycopg.Cursor, batch: Sequence[Copies]) -> dict[int, tuple[
             taken = max(taken, count)
         if taken:
             messages.append(b"".join(copies.packets[:taken]))
+            commands.append(copies.command)
     if messages:
         cursor.execute(
-            """INSERT INTO mqtt_message (packets, at) SELECT packets, now()
-            FROM unnest(%s::bytea[]) WITH ORDINALITY AS m (packets, place) ORDER BY place RETURNING id""",
-            [messages],
+            """INSERT INTO mqtt_message (packets, command, at) SELECT packets, command, now()
+            FROM unnest(%s::bytea[], %s::bigint[]) WITH ORDINALITY AS m (packets, command, place)
+            ORDER BY place RETURNING id""",
+            [messages, commands],
             prepare=True,
         )
         ids = sorted(key for (key,) in cursor.fetchall())
@@ -445,7 +461,7 @@ def queued(
     """What each of the sessions waits for from that number on, at most so many rows of it."""
     cursor.execute(
         """SELECT q.session, q.seq, q.last_seq, q.options, q.identifiers, m.packets,
-            (extract(epoch FROM m.at) * 1000000)::bigint
+            (extract(epoch FROM m.at) * 1000000)::bigint, m.command
         FROM unnest(%s::bigint[], %s::bigint[]) AS k (session, seq)
         CROSS JOIN LATERAL (
             SELECT * FROM mqtt_queue q WHERE q.session = k.session AND q.last_seq >= k.seq
@@ -460,6 +476,55 @@ def queued(
     for row in cursor.fetchall():
         found[row[0]].append(QueuedRow(*row))
     return found
+
+
+# What apps publish
+
+
+class PublishedMessage(NamedTuple):
+    key: int
+    account: int
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    command: int
+    claimed: bool  # it is ours to put it into the queues
+
+
+def claim(cursor: psycopg.Cursor, gateway: UUID, seen: Sequence[int]) -> list[PublishedMessage]:
+    """What is new to this gateway. What another one has claimed and not done in half a minute is claimed
+    again."""
+    cursor.execute(
+        """WITH claimed AS (
+            UPDATE mqtt_publish SET gateway = %s WHERE id IN (
+                SELECT id FROM mqtt_publish
+                WHERE NOT done AND (gateway IS NULL OR at < now() - interval '30 s') AND id <> ALL (%s)
+                ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED
+            ) RETURNING id
+        )
+        SELECT p.id, account_id, topic, payload, qos, retain, command, c.id IS NOT NULL
+        FROM mqtt_publish p LEFT JOIN claimed c USING (id)
+        WHERE c.id IS NOT NULL OR (p.id <> ALL (%s) AND at > now() - interval '30 s')
+        ORDER BY p.id""",
+        [gateway, list(seen), list(seen)],
+    )
+    return [PublishedMessage(*row) for row in cursor.fetchall()]
+
+
+def published(cursor: psycopg.Cursor, keys: Sequence[int]) -> None:
+    """They are in the queues. Each gateway has a minute to see them."""
+    cursor.execute("UPDATE mqtt_publish SET done = true WHERE id = ANY (%s)", [list(keys)])
+    cursor.execute("DELETE FROM mqtt_publish WHERE done AND at < now() - interval '60 s'")
+
+
+def command_results(cursor: psycopg.Cursor, results: Mapping[int, str]) -> None:
+    keys = sorted(results)
+    cursor.execute(
+        """UPDATE devices_command c SET result = k.result FROM unnest(%s::bigint[], %s::text[]) AS k (id, result)
+        WHERE c.id = k.id AND c.result <> %s""",
+        [keys, [results[key] for key in keys], Command.ACKNOWLEDGED],
+    )
 
 
 # Retained messages
