@@ -77,10 +77,14 @@ class Batch:
         self._route_known()
 
     @property
-    def repeats(self) -> list[int]:
-        """Dedupe keys of what another process may have without knowing that it is sent again."""
+    def repeats(self) -> list[submissions.Key]:
+        """Of what another process may have without knowing that it is sent again."""
         slow = (self.items[place].raw for place in self._slow)
-        return [raw.dedupe for raw in slow if raw.repeated and raw.connected_at and raw.dedupe is not None]
+        return [
+            (raw.user, raw.dedupe)
+            for raw in slow
+            if raw.repeated and raw.connected_at and raw.dedupe is not None
+        ]
 
     @property
     def local_times(self) -> list[int]:
