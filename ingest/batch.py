@@ -58,7 +58,7 @@ class Batch:
         self.rows: list[streams.Row] = []
         self.users: set[int] = set()  # whose messages are in it
         self.first_contacts: list[int] = []  # primary keys of the devices created
-        self._router = router
+        self.router = router
         self._quotas = quotas
         self._generation = router.generation
         self._recent = WINDOW.since()  # also of a batch that does not need it: the clock is to be watched
@@ -80,10 +80,14 @@ class Batch:
         self._route_known()
 
     @property
-    def repeats(self) -> list[int]:
-        """Dedupe keys of what another process may have without knowing that it is sent again."""
+    def repeats(self) -> list[submissions.Key]:
+        """Of what another process may have without knowing that it is sent again."""
         slow = (self.items[place].raw for place in self._slow)
-        return [raw.dedupe for raw in slow if raw.repeated and raw.connected_at and raw.dedupe is not None]
+        return [
+            (raw.user, raw.dedupe)
+            for raw in slow
+            if raw.repeated and raw.connected_at and raw.dedupe is not None
+        ]
 
     @property
     def local_times(self) -> list[int]:
@@ -102,7 +106,7 @@ class Batch:
             item._replace(raw=item.raw._replace(repeated=True)) if place in places else item
             for place, item in enumerate(self.items)
         ]
-        return Batch(items, self._router, self._quotas)
+        return Batch(items, self.router, self._quotas)
 
     @property
     def simple(self) -> bool:
@@ -140,7 +144,7 @@ class Batch:
     def learn(self) -> None:
         """After the commit."""
         if self._learned or self._tags:
-            self._router.learn(self._generation, self._learned, self._tags_by_user)
+            self.router.learn(self._generation, self._learned, self._tags_by_user)
 
     def told(self, place: int) -> list[Told]:
         """What became of an item; after the commit. Of an array the newest datapoint of each tag."""
@@ -176,8 +180,8 @@ class Batch:
         """The hot path: a known device, with a known tag or none, and no doubt about repetition. Of a full
         account nothing is ordinary."""
         devices, tags, full, rows = (
-            self._router.devices.accounts,
-            self._router.tags.accounts,
+            self.router.devices.accounts,
+            self.router.tags.accounts,
             self._quotas.full,
             self.rows,
         )
@@ -215,7 +219,7 @@ class Batch:
     def _reject_as_decoded(self, place: int) -> bool:
         """True if the item needs no device: it can't be read, or its device is known to be disabled."""
         raw, _, reason, _, detail = self.items[place]
-        route = self._router.devices.get(*self._key(place))
+        route = self.router.devices.get(*self._key(place))
         if reason is None and route is not None:
             if route.channel is None:
                 reason = Reason.DEVICE_DISABLED

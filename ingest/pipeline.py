@@ -42,6 +42,7 @@ from thingscale.invalidation import Change
 from thingscale.lib.json_rules import BadValue
 from thingscale.streams import at_once
 from thingscale.streams.exactly_once import commit_log, redeliveries
+from thingscale.streams.exactly_once.submissions import Key
 from thingscale.streams.writer import Partitions
 
 log = logging.getLogger(__name__)
@@ -359,7 +360,7 @@ class Pipeline(Bounded):
         if again := batch.repeats:
             redeliveries.announce(connection, self._writer, again)
         self._sequence += 1
-        doubtful: dict[int, int | None] = {}
+        doubtful: dict[int, Key] = {}
         try:
             if works or not self._write_at_once(connection, batch):
                 with connection.transaction(), connection.cursor() as cursor:
@@ -396,20 +397,23 @@ class Pipeline(Bounded):
 
     def _write_at_once(self, connection: psycopg.Connection, batch: Batch) -> bool:
         """False, with nothing written, for a batch that this is not for."""
-        if not batch.simple or self._redeliveries.times or not at_once.fits(batch.rows):
+        if not batch.simple or not self._redeliveries.empty or not at_once.fits(batch.rows):
             return False
         return at_once.write(connection, batch.rows, self._writer, self._sequence, self._redeliveries.seen)
 
-    def _marked(self, cursor: psycopg.Cursor, items: Sequence[Item]) -> dict[int, int | None]:
-        """First in the transaction of a batch. Places and dedupe keys of what another process has got again,
-        as nothing in it says."""
-        announced = commit_log.mark(cursor, self._writer, self._sequence)
-        self._redeliveries.catch_up(cursor, announced)
-        times = self._redeliveries.times
+    def _marked(self, cursor: psycopg.Cursor, items: Sequence[Item]) -> dict[int, Key]:
+        """First in the transaction of a batch. Places and keys of what another process has got again, as
+        nothing in it says."""
+        self._redeliveries.catch_up(cursor, commit_log.mark(cursor, self._writer, self._sequence))
+        if self._redeliveries.empty:
+            return {}
+        announced = self._redeliveries.announced
         return {
-            place: raw.dedupe
-            for place, (raw, *_) in enumerate(items if times else ())
-            if raw.connected_at < times.get(raw.dedupe, -1.0) and not raw.repeated
+            place: (raw.user, raw.dedupe)
+            for place, (raw, *_) in enumerate(items)
+            if raw.dedupe is not None
+            and raw.connected_at < announced(raw.user, raw.dedupe)
+            and not raw.repeated
         }
 
     def _commit_halves(
