@@ -165,7 +165,7 @@ class SubscriptionTree(Generic[S]):
     def filters(self, subscriber: S) -> Iterator[Subscribed]:
         """Its subscriptions, in the order in which they were made."""
         for key in _keys(self._owned.get(subscriber)):
-            group, topic_filter = key if type(key) is tuple else ("", key)
+            group, topic_filter = key if isinstance(key, tuple) else ("", key)
             match = self._get(subscriber, group, topic_filter)
             subscription = Subscription(
                 topic_filter, match.qos, match.no_local, match.retain_as_published, retain_handling=0
