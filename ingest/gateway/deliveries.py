@@ -179,7 +179,7 @@ class DeliveryTotals:
         self.waiting_bytes = 0
         self.dropped = 0  # no room in the client's queue; at QoS 0: it reads too slowly
         self.expired = 0
-        self.too_large = 0  # for the client's Maximum Packet Size [MQTT-3.1.2-25]
+        self.too_large = 0  # for the client's Maximum Packet Size [MQTT-3.1.2-25], or for any packet
         self.unexpected = 0  # acknowledgements of what is not in flight
 
 
@@ -315,14 +315,8 @@ class Deliveries:
         if message.expires_at is not None and message.expires_at <= now:
             self._totals.expired += 1
             return _NOTHING
-        if self._alias_maximum:
-            data, _ = self._encode_with_alias(delivery, now)
-        else:
-            data, _ = message.encode(delivery, self.prefix, self._version, now)
-        if len(data) > self._largest:
-            self._totals.too_large += 1
-            return _NOTHING
-        return _new(Outcome, (data, (), 0))
+        encoded = self._encode(delivery, now)
+        return _new(Outcome, (encoded[0], (), 0)) if encoded else _NOTHING
 
     def _can_send(self, _delivery: Delivery) -> bool:
         return not self.congested and (self._open is None or len(self._open) < self._window)
@@ -356,13 +350,10 @@ class Deliveries:
         if message.expires_at is not None and message.expires_at <= now and not again:
             self._totals.expired += 1
             return b"", self._done(seq)
-        if self._alias_maximum:
-            head, tail = self._encode_with_alias(delivery, now)
-        else:
-            head, tail = message.encode(delivery, self.prefix, self._version, now)
-        if len(head) + 2 + len(tail) > self._largest:
-            self._totals.too_large += 1
+        encoded = self._encode(delivery, now)
+        if encoded is None:
             return b"", self._done(seq)
+        head, tail = encoded
         packet_id = self._open_id(seq)
         if self._open is None:
             self._open = {}
@@ -370,6 +361,22 @@ class Deliveries:
         if again:
             head = bytes((head[0] | _DUP,)) + head[1:]
         return head + _pack_id(packet_id) + tail, ()
+
+    def _encode(self, delivery: Delivery, now: float) -> tuple[bytes, bytes] | None:
+        """None if the client can't get it, now or ever: larger than it takes, or longer with this prefix than
+        MQTT can write. The message then counts as completed: a stored one would break each connection anew.
+        """
+        try:
+            if self._alias_maximum:
+                encoded = self._encode_with_alias(delivery, now)
+            else:
+                encoded = delivery.message.encode(delivery, self.prefix, self._version, now)
+        except ProtocolError:
+            encoded = None
+        if encoded is None or len(encoded[0]) + len(encoded[1]) + 2 * (delivery.qos > 0) > self._largest:
+            self._totals.too_large += 1
+            return None
+        return encoded
 
     def _encode_with_alias(self, delivery: Delivery, now: float) -> tuple[bytes, bytes]:
         """For a client that has asked for aliases: its first topics get one each, and keep it."""
@@ -487,6 +494,7 @@ class DurableDeliveries(Deliveries):
         seq = delivery.seq
         if not delivery.qos:
             return self._deliver_at_once(delivery, now)
+        assert seq, "a message of a durable session is stored before it is delivered"
         if seq <= self._known:
             return _NOTHING
         behind = self._known > self._taken
