@@ -23,7 +23,7 @@ from ingest.gateway.subscribing import Subscribing
 from ingest.gateway.subscriptions import Match
 from ingest.grants import Grant
 from ingest.mqtt.codec import FrameReader, decode, encode
-from ingest.mqtt.frames import Frame
+from ingest.mqtt.frames import TOO_LARGE, Frame
 from ingest.mqtt.packets import (
     CONNECT,
     PUBLISH,
@@ -256,6 +256,8 @@ class Client:
                 break
             if first >> 4 == PUBLISH and self.state is State.OPEN:
                 self.publishes.publish(first, body)
+            elif first & TOO_LARGE and self.state is State.OPEN:
+                self.publishes.too_large(first & ~TOO_LARGE, body)
             else:
                 self._handle(first, body)
         self.publishes.flush()

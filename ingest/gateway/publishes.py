@@ -38,6 +38,7 @@ MAX_UNACKED = 2_000  # messages of one client on their way to storage
 MAX_ALIASES = 32
 MAX_SOURCE = 300  # characters of a topic that is refused
 MAX_TARGETS = 1_000  # remembered topics of one client
+MAX_REMEMBERED = 256  # bytes of such a topic
 
 # first byte -> QoS, DUP: at QoS 1 or 2, not retained
 _ORDINARY: Final = {0x32: (1, False), 0x3A: (1, True), 0x34: (2, False), 0x3C: (2, True)}
@@ -73,6 +74,11 @@ class Chunk:
     """The publishes of one read, answered together."""
 
     __slots__ = ("messages", "publishes", "sent", "size")
+
+    @property
+    def account(self) -> int:
+        """Whose share of the queue it takes."""
+        return self.messages[0].user
 
     def __init__(self, publishes: "Publishes") -> None:
         self.publishes = publishes
@@ -170,6 +176,20 @@ class Publishes:
         owner = self._owners.get(topic) or self._resolve(publish.topic)
         key = body if version != V5 else keys.packet_parts(topic, publish.packet_id, publish.payload)
         self.take(owner, publish, key)
+
+    def too_large(self, first: int, head: bytes) -> None:
+        """With its topic and packet id only: recorded as refused, and acknowledged. An MQTT 5 client was told
+        how much we take."""
+        if self._client.version == V5:
+            raise ProtocolError(ReasonCode.PACKET_TOO_LARGE, "The packet is larger than Maximum Packet Size.")
+        publish = decode_publish(first, head, self._client.version)
+        owner = self._resolve(publish.topic)
+        if not owner.target.refused:
+            target = topics.Target(
+                owner.target.kind or Kind.JSON, owner.target.device_id, None, Reason.TOO_LARGE
+            )
+            owner = owner._replace(target=target, source=topics.shown(publish.topic)[:MAX_SOURCE])
+        self.take(owner, publish._replace(retain=False))
 
     def take(self, owner: TopicOwner, publish: Publish, key: bytes = b"", command: int = 0) -> None:
         _, payload, qos, retain, dup, packet_id, properties = publish
@@ -289,7 +309,8 @@ class Publishes:
 
     def relax(self) -> None:
         """Reads on, if there is room for it."""
-        if self.unacked < MAX_UNACKED // 2 and not self._client.gateway.admission.waiting:
+        user = self._client.grant.user if self._client.grant else 0
+        if self.unacked < MAX_UNACKED // 2 and not self._client.gateway.admission.holds(user):
             self._client.hold(False)
 
     def release(self, packet: Ack) -> None:
@@ -331,7 +352,8 @@ class Publishes:
             owner = TopicOwner(account, grant.user, rest, target, source)
         if len(self._owners) >= MAX_TARGETS:
             self._owners.clear()
-        self._owners[topic.encode()] = owner
+        if len(topic) <= MAX_REMEMBERED:
+            self._owners[topic.encode()] = owner
         return owner
 
     def _foreign(self, topic: str, rest: str) -> TopicOwner:
