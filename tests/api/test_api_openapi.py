@@ -1,5 +1,6 @@
 """The OpenAPI description: it is committed, it is served, and its examples are true."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from api.v2 import connector, openapi, samples
 from ingest import http
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device
+from thingscale.lib import reasons
 from thingscale.streams.actions import create_channel, create_tag
 from thingscale.web.static_files import found, version
 
@@ -94,6 +96,20 @@ def test_r7_a_call_says_which_errors_it_answers() -> None:
         assert {"403", "411", "422"} <= answers or name not in DEVICES
         for status in ("429", "503"):
             assert "Retry-After" in operation["responses"][status]["headers"], name
+
+
+def test_r7_the_connector_says_all_that_it_answers() -> None:
+    """Both the statuses and the codes, of whatever answer ingest has for a POST."""
+    of_the_door = [
+        each for each in vars(http).values() if isinstance(each, http.Answer) and each.status != 405
+    ]
+    possible = {(each.status, each.code) for each in of_the_door} | {(429, "TOO_MANY_REQUESTS")}
+    possible |= {(answer.http, answer.code or reason.value) for reason, answer in reasons.ANSWERS.items()}
+    for name in DEVICES:
+        described = OPERATIONS[name]["responses"]
+        assert {int(status) for status in described} == {status for status, _ in possible}
+        for status, code in possible:
+            assert code in json.dumps(described[str(status)]), (name, status, code)
 
 
 def test_r7_a_call_has_a_name_of_its_own() -> None:

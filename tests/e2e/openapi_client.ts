@@ -109,5 +109,11 @@ for (const [name, call] of Object.entries(calls)) {
 const missing = await api.GET("/v2/device/{device_id}", { params: { path: { device_id: "none" } } });
 const code: string | undefined = missing.error?.error;
 check(missing.response.status === 404 && code === "NO_DEVICE", "an error is parsed");
+const refused = await createClient<paths>({ baseUrl }).POST("/post_v2/", {
+  params: { header: { "X-DEVICEID": "ts1" } },
+  body: [{ value: 1 }],
+  headers: { Accept: "application/json" },
+});
+check(typeof refused.error === "object" && refused.error.error === "AUTH_REQUIRED", "JSON where it is asked for");
 const bearer = createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${apiToken}` } });
 check((await bearer.GET("/v2/user")).data?.length === 1, "a bearer token signs in");
