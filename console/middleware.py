@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -12,7 +13,7 @@ from django.utils.cache import add_never_cache_headers, patch_vary_headers
 
 from console.forms.account import SignInForm
 from console.request import is_api
-from console.unsent import Unsent
+from console.unsent import Unsent, page_before
 
 Next = Callable[[HttpRequest], HttpResponse]
 
@@ -100,15 +101,16 @@ class LoginRequired(LoginRequiredMiddleware):
     def handle_no_permission(self, request: HttpRequest, view_func: Any) -> Any:
         part = "HX-Request" in request.headers
         if not part and request.headers.get("Accept", "").split(",")[0] != "application/json":
-            if request.method == "POST" and (form := Unsent.of(request)):
-                return _sign_in_with(request, form)
+            if request.method == "POST":
+                form = Unsent.of(request)
+                return _sign_in_with(request, form) if form else redirect_to_login(page_before(request))
             return super().handle_no_permission(request, view_func)
         detail = "You are signed out: sign in again."
         return JsonResponse({"error": "AUTH_REQUIRED", "detail": detail}, status=401)
 
 
 def _sign_in_with(request: HttpRequest, unsent: Unsent) -> HttpResponse:
-    context = {"form": SignInForm(request), "next": unsent.path, "unsent": unsent.signed}
+    context = {"form": SignInForm(request), "next": unsent.page, "unsent": unsent.signed}
     response = render(request, "console/account/signin.html", context, status=401)
     add_never_cache_headers(response)
     return response

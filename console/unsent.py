@@ -7,10 +7,13 @@ signed in. After signing in it is in the session, and a page shows it; only a cl
 import re
 import time
 from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from django.core import signing
 from django.http import HttpRequest
 from django.urls import reverse
+
+from console.request import own_path
 
 FIELD = "unsent"  # of the sign-in form, and its place in the session
 SALT = "console.unsent"
@@ -26,6 +29,7 @@ NOT_TYPED = {"csrfmiddlewaretoken", "next"}
 class Unsent(NamedTuple):
     path: str
     fields: list[list[str]]  # name and value
+    page: str  # where it was typed
 
     @classmethod
     def of(cls, request: HttpRequest) -> Self | None:
@@ -43,11 +47,18 @@ class Unsent(NamedTuple):
             return None
         if sum(len(field) + len(value) for field, value in fields) > MAX_CHARACTERS:
             return None
-        return cls(request.get_full_path(), fields)
+        return cls(request.get_full_path(), fields, page_before(request))
 
     @property
     def signed(self) -> str:
         return signing.dumps(self, salt=SALT, compress=True)
+
+
+def page_before(request: HttpRequest) -> str:
+    """The page that has the form: what a form is sent to may show nothing."""
+    sent_from = urlsplit(request.headers.get("Referer", ""))
+    place = own_path(request, sent_from._replace(scheme="", netloc="", fragment="").geturl())
+    return place if place and sent_from.netloc == request.get_host() else request.get_full_path()
 
 
 def to_sign_in_with(request: HttpRequest) -> str:

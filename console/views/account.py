@@ -104,7 +104,7 @@ def unsent_send(request: UserRequest) -> HttpResponse:
 def unsent_discard(request: UserRequest) -> HttpResponse:
     form = unsent.kept(request)
     unsent.forget(request)
-    return redirect(form.path if form else "home")
+    return redirect(form.page if form else "home")
 
 
 @login_not_required

@@ -56,7 +56,7 @@ def give(client: Client, code: str, **extra: Any) -> Any:
 
 def test_c14_a_form_that_was_not_sent_waits_for_the_code_too(protected: tuple[str, list[str]]) -> None:
     client = Client()
-    carried = unsent.Unsent("/channels/new/", [["number", "5"], ["name", "typed"]]).signed
+    carried = unsent.Unsent("/channels/new/", [["number", "5"], ["name", "typed"]], "/channels/").signed
     assert sign_in(client, unsent=carried).headers["Location"] == "/signin/code/"
     assert client.get("/unsent/").headers["Location"] == "/signin/?next=/unsent/"
     assert give(client, code_of(protected[0], ahead=1)).headers["Location"] == "/unsent/"

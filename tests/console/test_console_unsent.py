@@ -67,11 +67,27 @@ def test_c14_a_form_is_shown_after_signing_in_and_sent(client: Client) -> None:
     assert client.get("/unsent/").headers["Location"] == "/"
 
 
-def test_c14_or_thrown_away(client: Client) -> None:
-    again(client, post(client, "/publish/?device=a", {"device": "d1", "payload": "on"}))
+@pytest.mark.parametrize(
+    ("before", "page"),
+    [
+        ("", "/publish/?device=a"),
+        ("http://testserver/devices/?q=a#top", "/devices/?q=a"),
+        ("http://evil.example/devices/", "/publish/?device=a"),
+        ("http://testserver//evil.example/", "/publish/?device=a"),
+    ],
+)
+def test_c14_or_thrown_away(client: Client, before: str, page: str) -> None:
+    headers = {"Referer": before} if before else {}
+    again(client, post(client, "/publish/?device=a", {"device": "d1", "payload": "on"}, headers=headers))
     assert "on" in client.get("/unsent/").text
-    assert post(client, "/unsent/discard/", {}).headers["Location"] == "/publish/?device=a"
+    assert post(client, "/unsent/discard/", {}).headers["Location"] == page
     assert client.get("/unsent/").headers["Location"] == "/"
+
+
+def test_c14_a_button_leads_back_to_its_page(client: Client) -> None:
+    """What it posts to can't be shown."""
+    answer = post(client, "/devices/1/enable/", {}, headers={"Referer": "http://testserver/devices/?q=a"})
+    assert answer.headers["Location"] == "/signin/?next=/devices/%3Fq%3Da"
 
 
 @pytest.mark.parametrize(

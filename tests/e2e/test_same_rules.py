@@ -157,8 +157,13 @@ def test_d8_the_same_bare_payloads_by_mqtt_and_http(stack: Start, account: Accou
             status = request(running.url("/post_v2/"), payload, **named)
             assert (status == 200) is (text is not None), payload[:20]
             assert decoded(payload) is (text is not None), payload[:20]
+    url = running.url("/v2/stream/0?endtime=last&pagelimit=10000")
+    asked = urllib.request.Request(url, headers={"X-APITOKEN": account.api_token})
+    with urllib.request.urlopen(asked, timeout=20) as response:
+        read_back = response.read().decode()
     found = stored_by_tag(account)
     for n, (_, text) in enumerate(BARE):
+        assert (f'"tag":"http-{n}","value":{text},"at"' in read_back) is (text is not None), text
         assert (found.get(f"mqtt-{n}"), found.get(f"http-{n}")) == (text, text)
 
 
