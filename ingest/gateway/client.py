@@ -385,6 +385,7 @@ class Client:
         self.client_id = packet.client_id or f"auto-{secrets.token_hex(8)}"
         # Who sends no client id is the same client after a reconnect, for all we can know.
         self.publishes.seed = client_seed(f"{self.key[0]}:{packet.client_id}")
+        self.publishes.settled_at = self.gateway.settled.at(self.key) if packet.client_id else 0
         longest = settings.DURABLE_SESSION_DAYS * 86_400
         if self.version == V5:
             asked = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL, 0)
@@ -451,6 +452,8 @@ class Client:
         if expiry is not None and self.grant:
             self.expiry = min(expiry, settings.DURABLE_SESSION_DAYS * 86_400)
         self.publishes.flush()
+        if self.grant and not self.publishes.unacked:
+            self.gateway.settled.note(self.key)
         self.end(with_will=packet.code == ReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
 
     # What it subscribes to

@@ -143,6 +143,7 @@ class Publishes:
             set()
         )  # QoS 2: taken, waiting for PUBREL; with those that are being committed
         self.unacked = 0
+        self.settled_at = 0  # microseconds: the client had an answer to all that it had sent until then
         self.seed = 0  # of dedupe keys: tells this client from others
 
     def forget_topics(self) -> None:
@@ -231,7 +232,21 @@ class Publishes:
             kind, device_id, tag = Kind.MESSAGE, "", None
         dedupe = keys.of_packet(key, self.seed) if qos and kind is not Kind.MESSAGE else None
         now, since = now_us(), self._connected_at
-        raw = (user, device_id, tag, kind, payload, now, dedupe, dup, refused, source, since, kept)
+        raw = (
+            user,
+            device_id,
+            tag,
+            kind,
+            payload,
+            now,
+            dedupe,
+            dup,
+            refused,
+            source,
+            since,
+            kept,
+            self.settled_at,
+        )
         self._chunk.add(_new(RawMessage, raw), sent)
 
     def _must_wait(self, qos: int) -> bool:
