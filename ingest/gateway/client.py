@@ -90,6 +90,13 @@ class State(Enum):
 
 
 class Client:
+    __slots__ = (
+        *("__weakref__", "_backlog", "_backlog_size", "_busy", "_congested", "_congested_at", "_lost"),
+        *("_outgoing", "_reader", "_will", "account", "began_at", "client_id", "connect", "connection"),
+        *("deliveries", "expiry", "gateway", "grant", "held", "publishes", "queue", "row", "seen_at"),
+        *("session", "state", "subscriber", "token", "version"),
+    )
+
     def __init__(self, gateway: "Gateway", connection: Connection) -> None:
         self.gateway = gateway
         self.connection = connection
@@ -219,6 +226,7 @@ class Client:
                 self._busy.cancel()
             self.gateway.left(self, self._will if with_will and was_open else None)
         finally:
+            self.publishes.end(self.queue)
             self.write_out()
             self.connection.close()
 

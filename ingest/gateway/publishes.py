@@ -32,6 +32,7 @@ from thingscale.lib.reasons import ANSWERS
 from thingscale.streams.exactly_once import keys
 
 if TYPE_CHECKING:
+    from ingest.gateway.queue import Queue
     from ingest.gateway.server import Gateway
 
 MAX_UNACKED = 2_000  # messages of one client on their way to storage
@@ -129,8 +130,44 @@ class Publisher(Protocol):
     def progress(self) -> Progress: ...
 
 
+class Gone:
+    """In place of a client whose connection has ended: what it has sent still counts, and holds nothing else of
+    it."""
+
+    __slots__ = ("_queue", "_received", "gateway", "grant", "held", "session", "subscriber", "version")
+
+    def __init__(self, client: Publisher, queue: "Queue | None", received: set[int]) -> None:
+        self.gateway = client.gateway
+        self.version = client.version
+        self.grant = client.grant
+        self.subscriber = client.subscriber
+        self.session = client.session
+        self.held = False
+        self._queue = queue
+        self._received = received
+
+    def owner(self, token: str) -> Grant | None:
+        known = self.gateway.grants.known(token)
+        return known if isinstance(known, Grant) and self.grant and known.user == self.grant.user else None
+
+    def progress(self) -> Progress:
+        assert self._queue is not None
+        return self._queue.progress(sorted(self._received))
+
+    def write(self, data: bytes) -> None:
+        """Nobody is to be answered."""
+
+    def hold(self, yes: bool) -> None:
+        """Nothing more comes."""
+
+
 class Publishes:
     """One per client."""
+
+    __slots__ = (
+        *("_aliases", "_chunk", "_client", "_connected_at", "_owners", "_pending", "received", "seed"),
+        *("settled_at", "unacked"),
+    )
 
     def __init__(self, client: Publisher) -> None:
         self._client = client
@@ -145,6 +182,12 @@ class Publishes:
         self.unacked = 0
         self.settled_at = 0  # microseconds: the client had an answer to all that it had sent until then
         self.seed = 0  # of dedupe keys: tells this client from others
+
+    def end(self, queue: "Queue | None") -> None:
+        """With the connection."""
+        self._client = Gone(self._client, queue, self.received)
+        self._owners.clear()
+        self._aliases.clear()
 
     def forget_topics(self) -> None:
         """Tokens changed."""
