@@ -142,16 +142,26 @@ class Broker:
     def durable(self, name: str, version: Version = V311) -> Client:
         """With a session that outlives the connection; connected."""
         client = self.client(name, version)
-        resume(client)
+        begin(client)
         return client
 
     def close(self) -> None:
         for client in self._clients:
-            if hasattr(client, "wire"):
-                client.vanish()
+            client.vanish()
 
 
-def resume(client: Client, **properties: Any) -> bool:
-    """Connects to the durable session of that client id; whether there was one."""
+def begin(client: Client, **properties: Any) -> None:
+    """Connects to the durable session of that client id, which has to be new."""
+    _connect_durable(client, False, properties)
+
+
+def resume(client: Client, **properties: Any) -> None:
+    """Connects to the durable session of that client id, which has to be there."""
+    _connect_durable(client, True, properties)
+
+
+def _connect_durable(client: Client, present: bool, properties: dict[str, Any]) -> None:
+    """MQTT 3.1 does not tell whether there was one."""
     expiry = {0x11: LASTING} if client.version == V5 else {}
-    return client.connect(clean=False, properties=expiry | properties.get("properties", {})).session_present
+    answer = client.connect(clean=False, properties=expiry | properties.get("properties", {}))
+    assert client.version < V311 or answer.session_present is present, answer

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import pytest
-from brokers import LASTING, Broker, resume
+from brokers import LASTING, Broker, begin, resume
 from client import frame, text
 from test_packets import connect_frame, empty
 from versions import ALL_VERSIONS, NEW_VERSIONS, VERSION_3, VERSION_5
@@ -20,10 +20,10 @@ from ingest.mqtt.packets import (
     Disconnect,
     PingReq,
     Publish,
+    SubAck,
     Subscribe,
     Subscription,
     Version,
-    Will,
 )
 
 WRONG_PASSWORD = b"F" * 32
@@ -51,7 +51,7 @@ def test_a_first_packet_that_is_no_connect_ends_the_connection(
 def test_a_second_connect_ends_the_connection(broker: Broker, version: Version) -> None:
     client = broker.connect("a", version)
     client.send(client.connect_packet())
-    while packet := client.receive():
+    while (packet := client.receive()) is not None:
         assert isinstance(packet, Disconnect)
         assert packet.code == 0x82
 
@@ -237,7 +237,7 @@ def test_a_refused_connect_reports_no_session(broker: Broker, version: Version) 
     client.send(client.connect_packet(clean=False))
     assert client.expect(ConnAck).session_present is False
     client.endpoint = right
-    assert resume(client)
+    resume(client)
 
 
 @ALL_VERSIONS
@@ -262,6 +262,7 @@ def test_a_client_need_not_wait_for_connack(broker: Broker, version: Version) ->
     subscribe = Subscribe(1, [Subscription(broker.topic(), 0, False, False, 0)], {})
     client.send(client.connect_packet(), subscribe, Publish(broker.topic(), b"1", 0, False, False, 0, {}))
     assert client.expect(ConnAck).code == 0
+    client.answer(SubAck)
     client.message(b"1")
 
 
@@ -302,7 +303,9 @@ def test_response_information_is_not_sent_unasked(broker: Broker, version: Versi
         assert 0x1A not in broker.client("a", version).connect(properties=properties).properties
 
 
-@pytest.mark.parametrize("client_id", ["Z", "0123456789abcdefghijklm", "ABCDEFGHIJKLMNOPQRSTUVW", "nopqrstuvwxyzXYZ"])
+@pytest.mark.parametrize(
+    "client_id", ["Z", "0123456789abcdefghijklm", "ABCDEFGHIJKLMNOPQRSTUVW", "nopqrstuvwxyzXYZ"]
+)
 @ALL_VERSIONS
 def test_client_ids_of_1_to_23_letters_and_digits(broker: Broker, version: Version, client_id: str) -> None:
     client = broker.client("a", version)
@@ -346,7 +349,7 @@ def test_a_second_connection_takes_the_session_over(broker: Broker, version: Ver
     first = broker.durable("a", version)
     first.subscribe(broker.topic())
     second = broker.client("a", version)
-    assert resume(second)
+    resume(second)
     assert first.closed() in ((0x8E,) if version == V5 else (None,))
     second.publish(broker.topic(), b"1", 1)
     second.message(b"1")
@@ -397,7 +400,7 @@ def test_a_disconnect_may_not_make_a_clean_session_durable(broker: Broker, versi
     client = broker.connect("a", version)
     client.send(Disconnect(0, {0x11: LASTING}))
     client.closed(0x82)
-    assert not resume(client)
+    begin(client)
 
 
 @VERSION_5
@@ -465,7 +468,7 @@ def test_answers_keep_to_the_maximum_packet_size(broker: Broker, version: Versio
     client.send(Ack(6, 98, 0, {}), Ack(5, 97, 0, {}))  # PUBREL and PUBREC of what there is not
     client.ping()
     client.send(client.connect_packet())
-    while client.receive():
+    while client.receive() is not None:
         pass
     assert client.wire.largest + 2 <= size
 

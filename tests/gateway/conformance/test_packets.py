@@ -186,9 +186,7 @@ def test_wrong_flags_of_a_disconnect_are_called_malformed(broker: Broker, versio
     assert client.closed() == 0x81
 
 
-@pytest.mark.parametrize(
-    "first", [0x20, 0x90, 0xB0, 0xD0], ids=["connack", "suback", "unsuback", "pingresp"]
-)
+@pytest.mark.parametrize("first", [0x20, 0x90, 0xB0, 0xD0], ids=["connack", "suback", "unsuback", "pingresp"])
 @NEW_VERSIONS
 def test_packets_that_only_a_server_sends_end_the_connection(
     broker: Broker, version: Version, first: int

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 import pytest
-from brokers import Broker, resume
+from brokers import Broker, begin, resume
 from client import frame, text
 from test_packets import empty, publish_frame
 from versions import ALL_VERSIONS, NEW_VERSIONS, VERSION_5
@@ -75,7 +75,9 @@ def test_a_publish_of_qos_3_ends_the_connection(broker: Broker, version: Version
     client.closed(0x81, 0x82, 0x9B)
 
 
-@pytest.mark.parametrize("end", ["/+", "/#", "#", "+"], ids=["plus", "hash", "in_level_hash", "in_level_plus"])
+@pytest.mark.parametrize(
+    "end", ["/+", "/#", "#", "+"], ids=["plus", "hash", "in_level_hash", "in_level_plus"]
+)
 @NEW_VERSIONS
 def test_a_publish_to_a_topic_with_wildcards_ends_the_connection(
     broker: Broker, version: Version, end: str
@@ -151,7 +153,7 @@ def test_a_qos_2_publish_is_not_lost_after_pubrec(broker: Broker, version: Versi
     client.send(Publish(topic, b"1", 2, False, False, 5, {}))
     client.ack(PUBREC, 5)
     client.vanish()
-    assert resume(client)
+    resume(client)
     client.send(Ack(PUBREL, 5, 0, {}))
     assert client.ack(PUBCOMP, 5).code == 0
     client.publish(topic, b"2", 1)
@@ -168,7 +170,7 @@ def test_a_qos_2_publish_sent_again_after_a_reconnect_is_delivered_once(
     client.send(Publish(broker.topic(), b"1", 2, False, False, 5, {}))
     client.ack(PUBREC, 5)
     client.vanish()
-    assert resume(client)
+    resume(client)
     client.send(Publish(broker.topic(), b"1", 2, False, True, 5, {}))
     client.ack(PUBREC, 5)
     client.send(Ack(PUBREL, 5, 0, {}))
@@ -244,13 +246,13 @@ def test_what_is_not_acknowledged_is_sent_again_after_a_reconnect(
     client.nothing()
     for _ in range(2):
         client.vanish()
-        assert resume(client)
+        resume(client)
         again = [client.expect(Publish) for _ in range(5)]
         assert again == [packet._replace(dup=True) for packet in first]
     for packet in again:
         client.accept(packet)
     client.disconnect()
-    assert resume(client)
+    resume(client)
     client.nothing()
 
 
@@ -264,7 +266,7 @@ def test_what_is_acknowledged_is_not_sent_again(broker: Broker, version: Version
     client.accept(packets[0])
     client.ping()
     client.vanish()
-    assert resume(client)
+    resume(client)
     assert [client.message().payload for _ in range(2)] == [b"1", b"2"]
     client.nothing()
 
@@ -280,12 +282,12 @@ def test_pubrel_is_sent_again_after_a_reconnect(broker: Broker, version: Version
     client.ack(PUBREL, packet_id)
     for _ in range(2):
         client.vanish()
-        assert resume(client)
+        resume(client)
         client.ack(PUBREL, packet_id)
         client.nothing()
     client.send(Ack(PUBCOMP, packet_id, 0, {}))
     client.disconnect()
-    assert resume(client)
+    resume(client)
     client.nothing()
 
 
@@ -301,7 +303,7 @@ def test_pubrel_follows_after_a_reconnect_though_pubrec_was_the_last_word(
     client.send(Ack(PUBREC, packet_id, 0, {}), Disconnect(0, {}))
     while client.wire.frame():
         pass
-    assert resume(client)
+    resume(client)
     client.ack(PUBREL, packet_id)
     client.send(Ack(PUBCOMP, packet_id, 0, {}))
     client.nothing()
@@ -323,7 +325,7 @@ def test_a_delivery_that_is_refused_is_done(broker: Broker, version: Version) ->
     """PUBACK or PUBREC with 0x80 and above: neither sent again nor in the window."""
     client, publisher = broker.client("a", version), broker.connect("b")
     options: dict[str, Any] = {"properties": {0x21: 1}}
-    resume(client, **options)
+    begin(client, **options)
     client.subscribe(broker.topic())
     for number, kind in ((1, PUBACK), (2, PUBREC)):
         publisher.publish(broker.topic(), b"refused", number)
@@ -331,7 +333,7 @@ def test_a_delivery_that_is_refused_is_done(broker: Broker, version: Version) ->
         publisher.publish(broker.topic(), b"next", number)
         client.message(b"next")
     client.vanish()
-    assert resume(client, **options)
+    resume(client, **options)
     client.nothing()
 
 
@@ -361,9 +363,7 @@ def test_deliveries_keep_the_order_of_the_publishes(broker: Broker, version: Ver
     for start in range(0, 90, 15):
         ids = range(start + 1, start + 16)
         for topic in topics:
-            publisher.send(
-                *[Publish(topic, b"%d" % i, qos, False, False, i if qos else 0, {}) for i in ids]
-            )
+            publisher.send(*[Publish(topic, b"%d" % i, qos, False, False, i if qos else 0, {}) for i in ids])
             for i in ids if qos else ():
                 publisher.answer(Ack, i)
                 if qos == 2:
@@ -528,9 +528,7 @@ def test_a_payload_format_is_passed_on(broker: Broker, version: Version, format_
 
 @EVERY_QOS
 @pytest.mark.parametrize("version", [V31, V311], ids=["3.1", "3.1.1"])
-def test_properties_are_nothing_to_a_subscriber_of_mqtt_3(
-    broker: Broker, version: Version, qos: int
-) -> None:
+def test_properties_are_nothing_to_a_subscriber_of_mqtt_3(broker: Broker, version: Version, qos: int) -> None:
     """Live, queued and retained; its connection goes on, and so do the publisher's and new subscriptions."""
     properties = PROPERTIES | {0x08: broker.topic(9), 0x02: 600}
     client, publisher = broker.durable("a", version), broker.connect("p", V5)
@@ -666,7 +664,7 @@ def test_a_message_above_the_maximum_packet_size_is_left_out(
     """As if it had been delivered: the window is not blocked, nothing comes again."""
     client, publisher = broker.client("a", version), broker.connect("b", version)
     properties: dict[str, Any] = {"properties": {0x27: 200, 0x21: 1}}
-    resume(client, **properties)
+    begin(client, **properties)
     if way != "retained":
         client.subscribe(broker.data("+"))
     if way == "queued":
@@ -675,13 +673,13 @@ def test_a_message_above_the_maximum_packet_size_is_left_out(
     for number, payload in enumerate((b"1", b'"%s"' % (b"x" * 300), b"3", b'"%s"' % (b"y" * 300), b"5")):
         publisher.publish(broker.data(f"n{number}"), payload, 1 + number % 2, retain=retain)
     if way == "queued":
-        assert resume(client, **properties)
+        resume(client, **properties)
     if retain:
         client.subscribe(broker.data("+"))
     assert {client.message().payload for _ in range(3)} == {b"1", b"3", b"5"}
     client.nothing()
     client.vanish()
-    assert resume(client)
+    resume(client)
     client.nothing()
 
 

@@ -32,7 +32,9 @@ class WebSocket:
         head = self._until(b"\r\n\r\n").decode().lower()
         self.accepted = head.startswith("http/1.1 101")
         lines = [line.partition(":") for line in head.splitlines()]
-        self.protocol = next((value.strip() for name, _, value in lines if name == "sec-websocket-protocol"), "")
+        self.protocol = next(
+            (value.strip() for name, _, value in lines if name == "sec-websocket-protocol"), ""
+        )
 
     def send(self, data: bytes, first: int = BINARY) -> None:
         mask = os.urandom(4)
