@@ -31,7 +31,7 @@ protocol websockets
 
 
 class Server(ABC):
-    """A running broker. Below `prefix` a client may publish and subscribe, in a topic like `forbidden` not."""
+    """A running broker. A client may publish and subscribe below `prefix`, and may not at `forbidden`."""
 
     name: str
     prefix: str

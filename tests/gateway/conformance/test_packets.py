@@ -1,4 +1,4 @@
-"""Bytes on the wire: strings, lengths, flags, packet identifiers (chapters 1 and 2 of both specifications)."""
+"""Bytes on the wire: strings, lengths, flags, packet identifiers (chapters 1 and 2)."""
 
 import pytest
 from brokers import Broker

@@ -40,7 +40,7 @@ def test_what_was_acknowledged_outlives_a_restart(broker: Broker) -> None:
         assert client.expect(Publish) == first._replace(dup=True)
         client.send(Ack(PUBCOMP, second.packet_id, 0, {}))
         client.send(Ack(PUBREC, first.packet_id, 0, {}))
-        client.ack(PUBREL, first.packet_id)
+        assert client.answer(Ack, first.packet_id).type == PUBREL
         client.send(Ack(PUBCOMP, first.packet_id, 0, {}))
         client.subscribe(broker.topic(4))
         received = [client.message() for _ in range(3)]

@@ -16,6 +16,7 @@ from ingest.mqtt.packets import (
     V311,
     Ack,
     Publish,
+    SubAck,
     Subscribe,
     Subscription,
     Version,
@@ -110,7 +111,7 @@ def test_a_subscription_to_the_same_filter_replaces_the_former(broker: Broker, v
         publisher.publish(broker.topic(), b"%d" % number, 1)
         if number == 10:
             client.send(Subscribe(99, [plain(broker.topic(), 2)], {}))
-    client.ping()
+    client.answer(SubAck)
     publisher.publish(broker.topic(), b"end", 2)
     received = client.messages_until(b"end")
     live = [packet.payload for packet in received if not packet.retain]
@@ -189,9 +190,18 @@ def test_no_local(broker: Broker, version: Version) -> None:
         client.publish(broker.topic(), b"own", qos)
     other.publish(broker.topic(), b"of another")
     client.message(b"of another")
+
+
+@VERSION_5
+def test_a_subscription_without_no_local_replaces_one_with_it(broker: Broker, version: Version) -> None:
+    client = broker.connect("a", version)
+    client.subscribe(broker.topic(), no_local=True)
     client.subscribe(broker.topic())
     client.publish(broker.topic(), b"own")
     client.message(b"own")
+    client.subscribe(broker.topic(), no_local=True)
+    client.publish(broker.topic(), b"own")
+    client.nothing()
 
 
 @VERSION_5

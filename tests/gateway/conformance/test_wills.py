@@ -170,13 +170,19 @@ def test_a_delayed_will_is_not_sent_to_who_comes_back(broker: Broker, version: V
 
 @VERSION_5
 def test_a_delayed_will_is_sent_when_its_session_ends(broker: Broker, version: Version) -> None:
-    """Before its delay is over: by a clean start, and by the session's expiry."""
+    """By a clean start, before its delay is over."""
     watching = watcher(broker)
     delayed = will(broker, properties={0x18: 600})
     client = broker.connect("a", version, will=delayed, properties={0x11: LASTING})
     client.vanish()
     client.connect()
     watching.message(b"gone")
+
+
+@VERSION_5
+def test_a_delayed_will_is_sent_when_its_session_expires(broker: Broker, version: Version) -> None:
+    watching = watcher(broker)
+    delayed = will(broker, properties={0x18: 600})
     broker.connect("b", version, will=delayed, properties={0x11: 1}).vanish()
     watching.message(b"gone")
 
@@ -201,8 +207,10 @@ def test_a_will_waits_for_a_durable_session(broker: Broker, version: Version) ->
 
 
 @ALL_VERSIONS
-def test_no_local_and_will_of_a_takeover_keep_the_new_connection(broker: Broker, version: Version) -> None:
-    """The will of the old connection also reaches the session that took over, if that is subscribed."""
+def test_the_will_of_a_session_taken_over_reaches_the_session_itself(
+    broker: Broker, version: Version
+) -> None:
+    """It is published by the old connection, and the session, which goes on, is subscribed."""
     client = broker.client("a", version)
     expiry = {0x11: LASTING} if version == V5 else {}
     client.connect(clean=False, will=will(broker), properties=expiry)
