@@ -19,6 +19,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and "_server" in item.fixturenames:
             server = item.callspec.params["_server"]
+            if server == "thingscale":  # else there would be no test database
+                item.add_marker(pytest.mark.django_db)
             case = "-".join(part for part in item.callspec.id.split("-") if part != server)
             known = KNOWN_FAILURES[server]
             if reason := known.get(f"{item.originalname}[{case}]") or known.get(item.originalname):

@@ -321,6 +321,22 @@ def test_pubrel_follows_after_a_reconnect_though_pubrec_was_the_last_word(
     client.nothing()
 
 
+@VERSION_5
+def test_a_publish_refused_with_pubrec_frees_its_packet_id(broker: Broker, version: Version) -> None:
+    """Where the server refuses none, the flow goes on to its end."""
+    client = broker.connect("a", version)
+    client.subscribe(broker.topic())
+    client.send(Publish(broker.data(), b"{", 2, False, False, 5, {}))
+    if client.ack(PUBREC, 5).code < 0x80:
+        client.send(Ack(PUBREL, 5, 0, {}))
+        client.ack(PUBCOMP, 5)
+    client.send(Publish(broker.topic(), b"new", 2, False, True, 5, {}))
+    assert client.answer(Ack, 5).code in (0, 0x10)
+    client.message(b"new", 2)
+    client.send(Ack(PUBREL, 5, 0, {}))
+    assert client.answer(Ack, 5).type == PUBCOMP
+
+
 @NEW_VERSIONS
 def test_pubrels_come_in_the_order_of_the_pubrecs(broker: Broker, version: Version) -> None:
     client, publisher = broker.connect("a", version), broker.connect("b")
