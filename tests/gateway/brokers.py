@@ -24,6 +24,7 @@ password_file {folder}/passwords
 persistence true
 persistence_location {folder}/
 set_tcp_nodelay true
+max_packet_size 2000000
 listener {port} 127.0.0.1
 listener {websocket_port} 127.0.0.1
 protocol websockets

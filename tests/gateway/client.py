@@ -42,7 +42,7 @@ Kind = TypeVar("Kind", bound=Packet)
 class Limit:
     """How long something may take that has to come. A test that is known to fail should not wait long."""
 
-    seconds = 2.0
+    seconds = 5.0
 
 
 class Endpoint(NamedTuple):

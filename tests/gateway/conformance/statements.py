@@ -1,4 +1,4 @@
-"""What a row of the conformance table is: one normative statement, by the number that its specification gives it."""
+"""A row of the conformance table: one normative statement, by the number in its specification."""
 
 from typing import Final, NamedTuple
 
@@ -14,10 +14,6 @@ class Row(NamedTuple):
 
 CLIENT: Final = "It binds clients only."
 NO_METHOD: Final = "The server supports no authentication method, so such an exchange never begins."
-ALL_SUPPORTED: Final = (
-    "It is for servers that leave something out; that ours does not is shown by "
-    "test_the_server_supports_all_that_a_server_may_leave_out."
-)
 
 
 def tested(number: str, says: str, *tests: str) -> Row:

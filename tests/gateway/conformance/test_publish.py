@@ -332,9 +332,9 @@ def test_a_publish_refused_with_pubrec_frees_its_packet_id(broker: Broker, versi
         client.ack(PUBCOMP, 5)
     client.send(Publish(broker.topic(), b"new", 2, False, True, 5, {}))
     assert client.answer(Ack, 5).code in (0, 0x10)
-    client.message(b"new", 2)
     client.send(Ack(PUBREL, 5, 0, {}))
     assert client.answer(Ack, 5).type == PUBCOMP
+    client.message(b"new", 2)
 
 
 @NEW_VERSIONS

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable, Iterator
 
 import pytest
 from brokers import Broker
@@ -13,7 +14,7 @@ from ingest.mqtt.packets import ConnAck, Packet, PingReq, PingResp, Publish, Ver
 
 BINARY, TEXT, CLOSE = 0x82, 0x81, 0x88
 UPGRADE = (
-    "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Protocol: {protocol}\r\n\r\n"
 )
@@ -22,10 +23,10 @@ UPGRADE = (
 class WebSocket:
     """As little of RFC 6455 as these tests need."""
 
-    def __init__(self, broker: Broker, protocol: str = "mqtt", path: str = "/mqtt") -> None:
+    def __init__(self, broker: Broker, protocol: str) -> None:
         address = ("127.0.0.1", broker.server.websocket_port)
         self.socket = socket.create_connection(address, Limit.seconds)
-        self.socket.sendall(UPGRADE.format(path=path, protocol=protocol).encode())
+        self.socket.sendall(UPGRADE.format(protocol=protocol).encode())
         self._data = b""
         self._frames = FrameReader(2**20)
         self._packets: list[tuple[int, bytes]] = []
@@ -54,9 +55,6 @@ class WebSocket:
             self._packets += self._frames.feed(data)
         return decode(*self._packets.pop(0), version)
 
-    def close(self) -> None:
-        self.socket.close()
-
     def _take(self, size: int) -> bytes:
         while len(self._data) < size:
             more = self._read()
@@ -82,10 +80,25 @@ class WebSocket:
             return b""
 
 
+@pytest.fixture
+def dial(broker: Broker) -> Iterator[Callable[..., WebSocket]]:
+    opened: list[WebSocket] = []
+
+    def dial(protocol: str = "mqtt") -> WebSocket:
+        opened.append(WebSocket(broker, protocol))
+        return opened[-1]
+
+    yield dial
+    for web in opened:
+        web.socket.close()
+
+
 @NEW_VERSIONS
-def test_packets_come_in_binary_frames_of_any_size(broker: Broker, version: Version) -> None:
+def test_packets_come_in_binary_frames_of_any_size(
+    broker: Broker, dial: Callable[..., WebSocket], version: Version
+) -> None:
     """A packet may be in several frames, and a frame may have several packets."""
-    web = WebSocket(broker)
+    web = dial()
     client = broker.client("a", version)
     for byte in encode(client.connect_packet(), version):
         web.send(bytes((byte,)))
@@ -94,24 +107,23 @@ def test_packets_come_in_binary_frames_of_any_size(broker: Broker, version: Vers
     web.send(publish + encode(PingReq(), version) * 3 + publish[:3])
     web.send(publish[3:] + encode(PingReq(), version))
     assert [type(web.receive(version)) for _ in range(4)] == [PingResp] * 4
-    web.close()
 
 
 @NEW_VERSIONS
-def test_a_text_frame_ends_the_connection(broker: Broker, version: Version) -> None:
-    web = WebSocket(broker)
+def test_a_text_frame_ends_the_connection(
+    broker: Broker, dial: Callable[..., WebSocket], version: Version
+) -> None:
+    web = dial()
     client = broker.client("a", version)
     web.send(encode(client.connect_packet(), version))
     assert isinstance(web.receive(version), ConnAck)
     web.send(encode(PingReq(), version), TEXT)
     while (packet := web.receive(version)) is not None:
         assert not isinstance(packet, PingResp)
-    web.close()
 
 
 @pytest.mark.parametrize("offered", ["mqtt", "mqttv3.1, mqtt", "mqtt, other"], ids=["one", "last", "first"])
-def test_the_subprotocol_is_mqtt(broker: Broker, offered: str) -> None:
-    web = WebSocket(broker, offered)
+def test_the_subprotocol_is_mqtt(dial: Callable[..., WebSocket], offered: str) -> None:
+    web = dial(offered)
     assert web.accepted
     assert web.protocol == "mqtt"
-    web.close()

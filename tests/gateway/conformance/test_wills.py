@@ -53,13 +53,6 @@ def test_a_will_is_published_after_a_protocol_error(broker: Broker, version: Ver
 
 
 @ALL_VERSIONS
-def test_a_will_is_published_when_the_keep_alive_is_over(broker: Broker, version: Version) -> None:
-    watching = watcher(broker)
-    broker.connect("a", version, keep_alive=1, will=will(broker))
-    watching.message(b"gone", 1)
-
-
-@ALL_VERSIONS
 def test_a_will_is_discarded_by_disconnect(broker: Broker, version: Version) -> None:
     watching = watcher(broker)
     client = broker.connect("a", version, will=will(broker))
@@ -145,27 +138,30 @@ def test_the_properties_of_a_will_reach_subscribers_unaltered(broker: Broker, ve
 
 @VERSION_5
 def test_a_will_waits_for_its_delay(broker: Broker, version: Version) -> None:
-    watching = watcher(broker)
-    delayed = will(broker, properties={0x18: 1})
-    client = broker.connect("a", version, will=delayed, properties={0x11: LASTING})
+    """Or for the end of its session, if that is earlier; and is not sent to who comes back in time. Its own
+    expiry counts from its publication."""
+    watching = broker.connect("w", version)
+    wills = {
+        "delayed": ({0x18: 1}, LASTING),
+        "with expiry": ({0x18: 1, 0x02: 60}, LASTING),
+        "of a session that ends": ({0x18: 600}, 1),
+        "of a client that comes back": ({0x18: 1}, LASTING),
+    }
+    clients = {}
+    for number, (name, (properties, expiry)) in enumerate(wills.items()):
+        watching.subscribe(broker.topic(number), 1)
+        left = Will(broker.topic(number), name.encode(), 1, False, properties)
+        clients[name] = broker.connect(f"a{number}", version, will=left, properties={0x11: expiry})
     started = time.monotonic()
-    client.vanish()
-    received = watching.message(b"gone")
+    for client in clients.values():
+        client.vanish()
+    resume(clients["of a client that comes back"])
+    received = {packet.payload.decode(): packet for packet in (watching.message() for _ in range(3))}
     assert time.monotonic() - started > 0.9
-    assert 0x18 not in received.properties
-    resume(client)
-
-
-@VERSION_5
-def test_a_delayed_will_is_not_sent_to_who_comes_back(broker: Broker, version: Version) -> None:
-    watching = watcher(broker)
-    delayed = will(broker, properties={0x18: 1})
-    client = broker.connect("a", version, will=delayed, properties={0x11: LASTING})
-    client.vanish()
-    resume(client)
-    later = will(broker, payload=b"later", properties={0x18: 1})
-    broker.connect("b", version, will=later, properties={0x11: LASTING}).vanish()
-    watching.message(b"later")  # due after the first one would have been
+    assert set(received) == {"delayed", "with expiry", "of a session that ends"}
+    assert received["delayed"].properties == {}
+    assert received["with expiry"].properties == {0x02: 60}
+    watching.nothing()
 
 
 @VERSION_5
@@ -177,22 +173,6 @@ def test_a_delayed_will_is_sent_when_its_session_ends(broker: Broker, version: V
     client.vanish()
     client.connect()
     watching.message(b"gone")
-
-
-@VERSION_5
-def test_a_delayed_will_is_sent_when_its_session_expires(broker: Broker, version: Version) -> None:
-    watching = watcher(broker)
-    delayed = will(broker, properties={0x18: 600})
-    broker.connect("b", version, will=delayed, properties={0x11: 1}).vanish()
-    watching.message(b"gone")
-
-
-@VERSION_5
-def test_the_expiry_of_a_will_counts_from_its_publication(broker: Broker, version: Version) -> None:
-    watching = watcher(broker)
-    properties = {0x18: 1, 0x02: 60}
-    broker.connect("a", version, will=will(broker, properties=properties), properties={0x11: 5}).vanish()
-    assert watching.message(b"gone").properties == {0x02: 60}
 
 
 @ALL_VERSIONS
