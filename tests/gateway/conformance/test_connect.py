@@ -18,6 +18,7 @@ from ingest.mqtt.packets import (
     Ack,
     ConnAck,
     Disconnect,
+    Packet,
     PingReq,
     Publish,
     SubAck,
@@ -35,16 +36,16 @@ WRONG_PASSWORD = b"F" * 32
 def test_a_first_packet_that_is_no_connect_ends_the_connection(
     broker: Broker, version: Version, name: str
 ) -> None:
-    first = {
+    packets: dict[str, Packet | bytes] = {
         "publish": Publish(broker.topic(), b"1", 0, False, False, 0, {}),
         "subscribe": Subscribe(1, [Subscription(broker.topic(), 0, False, False, 0)], {}),
         "pingreq": PingReq(),
         "disconnect": Disconnect(0, {}),
         "nothing_of_mqtt": b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-    }[name]
+    }
     client = broker.client("a", version)
     client.dial()
-    client.send(first)
+    client.send(packets[name])
     assert client.receive() is None  # no DISCONNECT before a CONNACK
 
 
@@ -440,7 +441,7 @@ def test_a_silent_client_is_disconnected_after_its_keep_alive(broker: Broker) ->
         assert own <= 1, "a server that sets a longer one needs a longer test"
     started = time.monotonic()
     while silent:
-        assert time.monotonic() - started < 3, "twice the time in which they had to end"
+        assert time.monotonic() - started < 4, "more than twice the time in which they had to end"
         lively.ping()
         for version, client in list(silent.items()):
             with contextlib.suppress(TimeoutError):

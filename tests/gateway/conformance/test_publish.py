@@ -155,11 +155,11 @@ def test_a_pubrel_sent_again_is_answered_again(broker: Broker, version: Version)
     watcher.message(b"2", 1)
 
 
-@pytest.mark.parametrize("tell", ["topic", "data"])
+@pytest.mark.parametrize("kind", ["topic", "data"])
 @NEW_VERSIONS
-def test_a_qos_2_publish_is_not_lost_after_pubrec(broker: Broker, version: Version, tell: str) -> None:
+def test_a_qos_2_publish_is_not_lost_after_pubrec(broker: Broker, version: Version, kind: str) -> None:
     """The wire breaks after PUBREC; the client comes back and only sends PUBREL. It is delivered once."""
-    topic = broker.topic() if tell == "topic" else broker.data("a")
+    topic = broker.topic() if kind == "topic" else broker.data("a")
     watcher, client = broker.connect("w"), broker.durable("a", version)
     watcher.subscribe(topic)
     client.send(Publish(topic, b"1", 2, False, False, 5, {}))
@@ -404,12 +404,12 @@ def test_deliveries_keep_the_order_of_the_publishes(broker: Broker, version: Ver
         assert payloads == list(range(1, 91))
 
 
-@pytest.mark.parametrize("tell", ["topic", "data"])
+@pytest.mark.parametrize("kind", ["topic", "data"])
 @NEW_VERSIONS
-def test_a_clear_never_overtakes_its_set(broker: Broker, version: Version, tell: str) -> None:
+def test_a_clear_never_overtakes_its_set(broker: Broker, version: Version, kind: str) -> None:
     """A retained message set and cleared at once, without waiting: nothing stays; subscribers see both."""
     client, watcher = broker.connect("a", version), broker.connect("w", version)
-    topics = [broker.topic(i) if tell == "topic" else broker.data(f"t{i}") for i in range(1, 9)]
+    topics = [broker.topic(i) if kind == "topic" else broker.data(f"t{i}") for i in range(1, 9)]
     for topic in topics:
         watcher.subscribe(topic, 1)
     for topic in topics:

@@ -159,8 +159,6 @@ def test_a_session_lasts_as_long_as_its_expiry(broker: Broker, version: Version)
     resume(clients["lengthened"])
     resume(clients["forever"])
     clients["connected"].message(b"1")
-    clients["connected"].vanish()
-    resume(clients["connected"])
     for name in ("short", "shortened", "connected"):
         clients[name].nothing()
     for name in ("lengthened", "forever"):
@@ -204,13 +202,13 @@ def test_messages_expire_and_their_time_is_counted_down(broker: Broker, version:
     resume(away)
     long, for_ever = sorted((away.message() for _ in range(2)), key=lambda packet: packet.topic)
     assert (long.payload, for_ever.payload, for_ever.properties) == (b"long", b"for ever", {})
-    assert 55 <= long.properties[0x02] <= 58
+    assert 40 <= long.properties[0x02] <= 58
     away.nothing()
     for number in (1, 2, 3):
         late.subscribe(broker.topic(number))
     kept = late.message()
     assert kept.payload == b"long"
-    assert 55 <= kept.properties[0x02] <= 58
+    assert 40 <= kept.properties[0x02] <= 58
     assert late.message().payload == b"for ever"
     late.nothing()
 
@@ -234,7 +232,9 @@ def test_a_live_message_keeps_its_expiry(broker: Broker, version: Version) -> No
     client = broker.connect("a", version)
     client.subscribe(broker.topic())
     client.publish(broker.topic(), b"1", properties={0x02: 60})
-    assert client.message(b"1").properties in ({0x02: 60}, {0x02: 59})
+    properties = client.message(b"1").properties
+    assert 40 <= properties.pop(0x02) <= 60
+    assert properties == {}
 
 
 @NEW_VERSIONS
@@ -249,12 +249,13 @@ def test_a_window_of_a_slow_subscriber_does_not_lose_messages(broker: Broker, ve
 
 @VERSION_3
 def test_qos_0_messages_need_not_wait(broker: Broker, version: Version) -> None:
-    """They may, and then they come in their order; those at QoS 1 come in any case."""
+    """They may, and then in their order, which is not that of others. Those at QoS 1 come in any case."""
     client, publisher = broker.durable("a", version), broker.connect("b")
     client.subscribe_all([Subscription(broker.topic(), 1, False, False, 0)])
     client.disconnect()
     for number in range(4):
         publisher.publish(broker.topic(), b"%d" % number, number % 2)
     resume(client)
-    payloads = [packet.payload for packet in client.messages_until(b"3")]
-    assert payloads in ([b"1"], [b"0", b"1", b"2"])
+    received = client.messages_until(b"3")
+    assert [packet.payload for packet in received if packet.qos == 1] == [b"1"]
+    assert [packet.payload for packet in received if packet.qos == 0] in ([], [b"0"], [b"0", b"2"])

@@ -128,12 +128,17 @@ def test_a_disconnect_may_ask_for_the_will(broker: Broker, version: Version) -> 
     watching.message(b"gone")
 
 
+@pytest.mark.parametrize("kind", ["topic", "data"])
 @VERSION_5
-def test_the_properties_of_a_will_reach_subscribers_unaltered(broker: Broker, version: Version) -> None:
-    watching = watcher(broker)
+def test_the_properties_of_a_will_reach_subscribers_unaltered(
+    broker: Broker, version: Version, kind: str
+) -> None:
+    topic = broker.topic() if kind == "topic" else broker.data("a")
+    watching = broker.connect("w", version)
+    watching.subscribe(topic, 1)
     properties = PROPERTIES | {0x08: broker.topic(9)}
-    broker.connect("a", version, will=will(broker, properties=properties)).vanish()
-    assert watching.message(b"gone").properties == properties
+    broker.connect("a", version, will=Will(topic, b"1", 1, False, properties)).vanish()
+    assert watching.message(b"1", 1).properties == properties
 
 
 @VERSION_5
