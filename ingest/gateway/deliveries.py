@@ -479,7 +479,7 @@ class DurableDeliveries(Deliveries):
         stored, but not their PUBCOMP. These get PUBREL at once, and count as in flight. The rest is read.
         """
         self._taken = first - 1
-        self._known = max(last, self._taken)
+        self._known = last
         self.sent_through = min(sent_through, self._known)
         self._released = frozenset(released)
         if not released:
@@ -526,8 +526,6 @@ class DurableDeliveries(Deliveries):
         written: list[bytes] = []
         done: list[int] = []
         for delivery in deliveries:
-            if delivery.seq <= self._taken:
-                continue
             if delivery.seq in self._released:
                 self._taken = delivery.seq
                 continue

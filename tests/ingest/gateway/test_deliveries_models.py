@@ -113,6 +113,7 @@ class DurableSession:
         self.operations: list[tuple[str, int]] = []  # handed to the store, not committed
         self.read: tuple[list[Delivery], bool] | None = None
         self.published: list[tuple[bytes, int]] = []
+        self.committed: list[Delivery] = []
 
     @property
     def out(self) -> DurableDeliveries:
@@ -139,8 +140,16 @@ class DurableSession:
         self.published.append((payload, qos))
         if qos:
             self.database.messages[seq] = one
-        if self.connection:
+            self.committed.append(one)
+        elif self.connection:
             self.apply(self.out.deliver(one, NOW))
+
+    def route(self, count: int) -> None:
+        """After the commit, and perhaps to another connection than there was then."""
+        now, self.committed = self.committed[:count], self.committed[count:]
+        for one in now:
+            if self.connection:
+                self.apply(self.out.deliver(one, NOW))
 
     def commit(self, count: int) -> None:
         now, self.operations = self.operations[:count], self.operations[count:]
@@ -175,6 +184,11 @@ class DurableSession:
         else:
             self.apply(outcome)
 
+    def exchange(self, count: int) -> None:
+        for _ in range(count):
+            self.client_reads(1)
+            self.server_reads(1)
+
     def begin_read(self) -> None:
         """The rows are those of now, though they come later."""
         if not self.connection or self.read:
@@ -208,6 +222,15 @@ class DurableSession:
             self.database.sent_through = self.database.next_seq - 1
         self.connection = self.read = None
         self.operations.clear()
+        self.committed.clear()
+
+    def reconnect(self) -> None:
+        self.disconnect()
+        self.connect()
+
+    def crash_and_connect(self) -> None:
+        self.crash()
+        self.connect()
 
     def connect(self) -> None:
         if self.connection:
@@ -265,8 +288,7 @@ class DurableSession:
         self.connect()
         self.congest(False)
         for _ in range(10_000):
-            assert self.connection
-            before = len(self.connection.to_client), len(self.connection.to_server), len(self.operations)
+            self.route(2)
             self.begin_read()
             reading = self.read is not None
             self.end_read(fails=False)
@@ -278,7 +300,13 @@ class DurableSession:
                 self.connect()
             elif self.out.ready:
                 self.apply(self.out.advance(NOW))
-            elif not any(before) and not reading:
+            elif not (
+                reading
+                or self.committed
+                or self.operations
+                or self.connection.to_client
+                or self.connection.to_server
+            ):
                 break
         else:
             raise AssertionError("it never comes to rest")
@@ -309,20 +337,21 @@ def check_received(client: Client, published: list[tuple[bytes, int]], *, all_of
 
 
 PUBLISHES = st.tuples(
-    st.just("publish"), st.integers(0, 2), st.integers(0, 30), st.sampled_from([0, 0, 0, 1, 5])
+    st.just("publish"), st.integers(0, 2), st.sampled_from([0, 0, 5, 30]), st.sampled_from([0, 0, 0, 1, 5])
 )
 COUNTS = st.integers(1, 6)
 STEPS = st.one_of(
     PUBLISHES,
     PUBLISHES,
-    st.tuples(st.just("client_reads"), COUNTS),
-    st.tuples(st.just("server_reads"), COUNTS),
+    st.tuples(st.just("route"), COUNTS),
+    st.tuples(st.just("route"), COUNTS),
+    st.tuples(st.sampled_from(["client_reads", "server_reads", "exchange", "exchange"]), COUNTS),
     st.tuples(st.just("commit"), COUNTS),
     st.tuples(st.just("begin_read")),
     st.tuples(st.just("end_read"), st.sampled_from([False, False, True])),
-    st.tuples(st.sampled_from(["disconnect", "crash"])),
-    st.tuples(st.just("connect")),
-    st.tuples(st.just("connect")),
+    st.tuples(
+        st.sampled_from(["reconnect", "crash_and_connect", "disconnect", "crash", "connect", "connect"])
+    ),
     st.tuples(st.just("congest"), st.booleans()),
     st.tuples(st.just("misbehave"), st.integers(0, 2), st.sampled_from([1, 2, 3, 65_534, 65_535])),
     st.tuples(st.just("repeat_receipts")),
@@ -331,7 +360,7 @@ STEPS = st.one_of(
 
 @settings(max_examples=500, deadline=None)
 @given(
-    steps=st.lists(STEPS, max_size=60),
+    steps=st.lists(STEPS, min_size=20, max_size=80),
     next_seq=st.sampled_from([1, 65_530, 65_533, 131_066]),
     receive_maximum=st.sampled_from([1, 2, 3, 65_535]),
     version=st.sampled_from([V311, V5]),
@@ -365,7 +394,7 @@ CLEAN_STEPS = st.one_of(
 
 @settings(max_examples=300, deadline=None)
 @given(
-    steps=st.lists(CLEAN_STEPS, max_size=60),
+    steps=st.lists(CLEAN_STEPS, min_size=10, max_size=60),
     receive_maximum=st.sampled_from([1, 2, 3, 65_535]),
     last_id=st.sampled_from([0, 65_533]),
     version=st.sampled_from([V311, V5]),
