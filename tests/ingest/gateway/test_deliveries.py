@@ -439,6 +439,22 @@ def test_a_message_whose_pubcomp_came_while_it_was_read_is_not_sent_again() -> N
     assert client.end_read([delivery(qos=2, seq=4)], False, NOW) == Outcome()
 
 
+@pytest.mark.parametrize("read", [True, False])
+def test_a_message_that_was_committed_before_the_resume_and_routed_after_it_comes_once(read: bool) -> None:
+    client = durable()
+    client.resume(first=1, last=2, sent_through=0)
+    rows = [delivery(qos=2, seq=seq) for seq in (1, 2)]
+    assert client.begin_read()
+    if read:
+        assert ids(client.end_read(rows, False, NOW)) == [2, 3]
+    assert client.deliver(rows[0], NOW) == Outcome()
+    assert client.behind == (not read)
+    if not read:
+        assert ids(client.end_read(rows, False, NOW)) == [2, 3]
+    assert client.deliver(rows[1], NOW) == Outcome()
+    assert not client.behind
+
+
 @pytest.mark.parametrize("ready", [True, False])
 def test_a_pubrec_before_the_repetition_gets_no_pubrel(ready: bool) -> None:
     """It would make the client forget the packet id, and take the repetition for a new message. Whether the
