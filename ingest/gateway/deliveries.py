@@ -530,6 +530,7 @@ class DurableDeliveries(Deliveries):
             if delivery.seq in self._released:
                 self._taken = delivery.seq
                 continue
+            self._known = max(delivery.seq, self._known)  # committed meanwhile; `deliver` will bring it, too
             write, skipped, _ = self._take(delivery, now)
             written.append(write)
             done += skipped

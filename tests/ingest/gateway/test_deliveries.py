@@ -455,6 +455,17 @@ def test_a_message_that_was_committed_before_the_resume_and_routed_after_it_come
     assert not client.behind
 
 
+def test_a_message_that_was_committed_while_others_were_read_comes_once() -> None:
+    """The read may bring it before it is routed."""
+    client = durable()
+    client.resume(first=1, last=1, sent_through=0)
+    client.begin_read()
+    rows = [delivery(qos=2, seq=seq) for seq in (1, 2)]
+    assert ids(client.end_read(rows, False, NOW)) == [2, 3]
+    assert client.deliver(rows[1], NOW) == Outcome()
+    assert ids(client.deliver(delivery(qos=1, seq=3), NOW)) == [4]
+
+
 @pytest.mark.parametrize("ready", [True, False])
 def test_a_pubrec_before_the_repetition_gets_no_pubrel(ready: bool) -> None:
     """It would make the client forget the packet id, and take the repetition for a new message. Whether the
