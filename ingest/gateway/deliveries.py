@@ -212,6 +212,7 @@ class Flow(Enum):
 
 _NO_LIMITS: Final = Limits()
 _NOTHING: Final = Outcome()
+_NO_SEQS: Final[frozenset[int]] = frozenset()  # each empty frozenset of its own takes 216 bytes
 _FIRST_FLOW: Final = {1: Flow.PUBACK, 2: Flow.PUBREC}
 _NAMES: Final = {PUBACK: "PUBACK", PUBREC: "PUBREC", PUBCOMP: "PUBCOMP"}
 
@@ -492,7 +493,7 @@ class DurableDeliveries(Deliveries):
         self._read_through = 0  # what was known when the read began that is under way; 0: there is none
         self._read_stopped = False  # the last read brought more than there was room for
         self._floor = 0  # nothing in flight has a lower seq
-        self._released: frozenset[int] = frozenset()  # resumed; a read may still bring them
+        self._released = _NO_SEQS  # resumed; a read may still bring them
 
     @property
     def behind(self) -> bool:
@@ -507,7 +508,7 @@ class DurableDeliveries(Deliveries):
         stored, but not their PUBCOMP. These get PUBREL at once, and count as in flight. The rest is read.
         """
         self._taken = first - 1
-        self._known = max(last, self._taken)
+        self._known = last
         self.sent_through = min(sent_through, self._known)
         self._released = frozenset(released)
         if not released:
@@ -554,11 +555,10 @@ class DurableDeliveries(Deliveries):
         written: list[bytes] = []
         done: list[int] = []
         for delivery in deliveries:
-            if delivery.seq <= self._taken:
-                continue
             if delivery.seq in self._released:
                 self._taken = delivery.seq
                 continue
+            self._known = max(delivery.seq, self._known)  # committed meanwhile; `deliver` will bring it, too
             write, skipped, _ = self._take(delivery, now)
             written.append(write)
             done += skipped
