@@ -73,10 +73,9 @@ class Message:
         expires_at: float | None = None,
         *,
         relative_response: bool = False,
-        command: int = 0,
     ) -> None:
         self.topic = topic
-        self.command = command  # what an app has published, see DeliveryTotals.note
+        self.command = 0  # what an app has published, see DeliveryTotals.note
         self.payload = payload
         self.properties = properties
         self.expires_at = expires_at

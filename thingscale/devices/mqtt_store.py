@@ -105,7 +105,8 @@ class QueuedRow(NamedTuple):
 
 # Sessions
 
-_FIND = """SELECT s.id, s.account_id, s.client_id, s.ends_at <= now() OR s.expiry = 0, s.sent_seq FROM mqtt_session s
+_FIND = """SELECT s.id, s.account_id, s.client_id, s.ends_at <= now() OR s.expiry = 0, s.sent_seq
+FROM mqtt_session s
 JOIN unnest(%s::bigint[], %s::text[]) AS k (account, client_id)
     ON s.account_id = k.account AND s.client_id = k.client_id
 ORDER BY s.id FOR UPDATE OF s"""
@@ -521,7 +522,8 @@ def published(cursor: psycopg.Cursor, keys: Sequence[int]) -> None:
 def command_results(cursor: psycopg.Cursor, results: Mapping[int, str]) -> None:
     keys = sorted(results)
     cursor.execute(
-        """UPDATE devices_command c SET result = k.result FROM unnest(%s::bigint[], %s::text[]) AS k (id, result)
+        """UPDATE devices_command c SET result = k.result
+        FROM unnest(%s::bigint[], %s::text[]) AS k (id, result)
         WHERE c.id = k.id AND c.result <> %s""",
         [keys, [results[key] for key in keys], Command.ACKNOWLEDGED],
     )
