@@ -12,7 +12,7 @@ from django.db import Error
 
 from ingest import http, refusals
 from ingest.exposition import Page
-from ingest.grants import Grant, whose
+from ingest.grants import Grant
 from ingest.message import Outcome, RawMessage
 from ingest.pace import Pace
 from ingest.pipeline import Completion, QueueFull, Submission, run_all
@@ -141,15 +141,11 @@ class Connector:
             self._ingest.pipeline.accept([message], lambda outcomes: None)
 
     def _note_bad_token(self, path: str, headers: http.Headers) -> None:
+        """For the list of its account, if it is one's."""
         token = headers.get(b"x-devicetoken", b"").decode("latin-1")
-        if self._bad_tokens.due("", token[:64], self._loop.time()):
-            with contextlib.suppress(RuntimeError):  # it is stopping
-                self._lookups.submit(self._record_bad_token, token, path, headers)
-
-    def _record_bad_token(self, token: str, path: str, headers: http.Headers) -> None:
-        with contextlib.suppress(Error):
-            if user := whose(token):
-                self._record(http.bad_token(path, user, headers))
+        user = self._ingest.grants.whose(token)
+        if user and self._bad_tokens.due(user, token, self._loop.time()):
+            self._record(http.bad_token(path, user, headers))
 
     async def _store(self, message: RawMessage) -> http.Answer:
         stored: asyncio.Future[Outcome] = self._loop.create_future()

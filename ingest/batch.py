@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -14,6 +14,8 @@ from ingest.decode import LOCAL_TIMES
 from ingest.message import DUPLICATE, STORED, Kind, Outcome, RawMessage, Reason, Status
 from ingest.quotas import Quotas
 from ingest.router import DeviceKey, Route, Router, TagKey
+from ingest.stored_packet import stored_packet
+from thingscale.devices import mqtt_store
 from thingscale.devices import writer as devices
 from thingscale.devices.models import RejectedMessage
 from thingscale.lib.clock import from_us
@@ -56,7 +58,7 @@ class Batch:
         self.rows: list[streams.Row] = []
         self.users: set[int] = set()  # whose messages are in it
         self.first_contacts: list[int] = []  # primary keys of the devices created
-        self._router = router
+        self.router = router
         self._quotas = quotas
         self._generation = router.generation
         self._recent = WINDOW.since()  # also of a batch that does not need it: the clock is to be watched
@@ -64,7 +66,7 @@ class Batch:
         self._tags: dict[TagKey, int] = {}
         self._tags_by_user: dict[int, dict[TagKey, int]] = {}
         self._first_contact: set[DeviceKey] = set()
-        self._held: list[tuple[devices.Held, bool]] = []  # and whether it may have been sent before
+        self._held: list[tuple[devices.Held, datetime | None]] = []  # and since when it may have been before
         self._submissions: dict[submissions.Key, Submission] = {}  # that came before, here or elsewhere
         self._submitted: dict[submissions.Key, Submission] = {}  # new ones
         self._again: dict[submissions.Key, list[int]] = {}  # places of what came before in this batch
@@ -74,13 +76,18 @@ class Batch:
         self._slow: list[int] = []  # places of the items that need a look at the database, in order
         self._late: dict[int, streams.Row] = {}  # the datapoints among those
         self._newest_rows: dict[int, dict[str | None, streams.Row]] = {}  # of arrays, by tag
+        self._kept: list[int] = []  # places of what has to last beside its datapoint
         self._route_known()
 
     @property
-    def repeats(self) -> list[int]:
-        """Dedupe keys of what another process may have without knowing that it is sent again."""
+    def repeats(self) -> list[submissions.Key]:
+        """Of what another process may have without knowing that it is sent again."""
         slow = (self.items[place].raw for place in self._slow)
-        return [raw.dedupe for raw in slow if raw.repeated and raw.connected_at and raw.dedupe is not None]
+        return [
+            (raw.user, raw.dedupe)
+            for raw in slow
+            if raw.repeated and raw.connected_at and raw.dedupe is not None
+        ]
 
     @property
     def local_times(self) -> list[int]:
@@ -99,12 +106,12 @@ class Batch:
             item._replace(raw=item.raw._replace(repeated=True)) if place in places else item
             for place, item in enumerate(self.items)
         ]
-        return Batch(items, self._router, self._quotas)
+        return Batch(items, self.router, self._quotas)
 
     @property
     def simple(self) -> bool:
         """All on the hot path: only datapoints are to be written."""
-        return not self._slow
+        return not self._slow and not self._kept
 
     @property
     def ordinary(self) -> list[streams.Row]:
@@ -114,7 +121,11 @@ class Batch:
     @property
     def exceptions(self) -> list[tuple[RawMessage, Outcome, int]]:
         """What was off the hot path, what became of it, and of how many datapoints it is."""
-        return [(self.items[place].raw, self.outcomes[place], self.points(place)) for place in self._slow]
+        return [
+            (raw, self.outcomes[place], self.points(place))
+            for place in self._slow
+            if (raw := self.items[place].raw).kind is not Kind.MESSAGE
+        ]
 
     def points(self, place: int) -> int:
         """How many datapoints an item is of."""
@@ -127,11 +138,13 @@ class Batch:
             self._route_unknown(cursor)
             self._write_exceptions(cursor)
         streams.write(cursor, self.rows)
+        if self._kept:
+            self._write_kept(cursor)
 
     def learn(self) -> None:
         """After the commit."""
         if self._learned or self._tags:
-            self._router.learn(self._generation, self._learned, self._tags_by_user)
+            self.router.learn(self._generation, self._learned, self._tags_by_user)
 
     def told(self, place: int) -> list[Told]:
         """What became of an item; after the commit. Of an array the newest datapoint of each tag."""
@@ -167,15 +180,17 @@ class Batch:
         """The hot path: a known device, with a known tag or none, and no doubt about repetition. Of a full
         account nothing is ordinary."""
         devices, tags, full, rows = (
-            self._router.devices.accounts,
-            self._router.tags.accounts,
+            self.router.devices.accounts,
+            self.router.tags.accounts,
             self._quotas.full,
             self.rows,
         )
         last = -1
         known: dict[str, Route] = {}
         for place, (raw, value, reason, array, _) in enumerate(self.items):
-            user, device_id, tag, kind, _, received_at, dedupe, repeated, _, _, _ = raw
+            user, device_id, tag, kind, _, received_at, dedupe, repeated, _, _, _, kept, _ = raw
+            if kept:
+                self._kept.append(place)
             if user != last:
                 last, known = user, _NOTHING if user in full else devices.get(user, _NOTHING)
                 self.users.add(user)
@@ -192,7 +207,8 @@ class Batch:
             rows.append(_new(streams.Row, (route.channel, received_at, route.device, tag_key, value, dedupe)))
 
     def _route_unknown(self, cursor: psycopg.Cursor) -> None:
-        places = [place for place in self._slow if not self._reject_as_decoded(place)]
+        messages = [place for place in self._slow if self.items[place].raw.kind is not Kind.MESSAGE]
+        places = [place for place in messages if not self._reject_as_decoded(place)]
         found = self._find_devices(cursor, {self._key(place) for place in places})
         self._find_submissions(cursor, places, found)
         storable = [place for place in places if self._place_item(place, found)]
@@ -203,7 +219,7 @@ class Batch:
     def _reject_as_decoded(self, place: int) -> bool:
         """True if the item needs no device: it can't be read, or its device is known to be disabled."""
         raw, _, reason, _, detail = self.items[place]
-        route = self._router.devices.get(*self._key(place))
+        route = self.router.devices.get(*self._key(place))
         if reason is None and route is not None:
             if route.channel is None:
                 reason = Reason.DEVICE_DISABLED
@@ -282,7 +298,8 @@ class Batch:
             self._without_room.append((place, held))
         else:
             self._submit(place, reason)
-            self._held.append((held, raw.repeated and array is None))
+            again = raw.repeated and array is None
+            self._held.append((held, from_us(self._since(place)) if again else None))
 
     # What has a key of its own (exactly_once/submissions.py): all under the lock of its device
 
@@ -300,7 +317,9 @@ class Batch:
         }
         if not asked:
             return
-        self._submissions = submissions.find(cursor, asked, self._recent)
+        self._submissions = submissions.find(
+            cursor, {key: self._since(place) for key, place in asked.items()}
+        )
         # The release before has left none, but its datapoints have the key.
         stored: dict[tuple[int, int], submissions.Key] = {}
         values: dict[tuple[int, int], bytes] = {}
@@ -315,6 +334,10 @@ class Batch:
                 key = stored[each]
                 body = self._fingerprint(self.items[asked[key]].raw)
                 self._submissions[key] = Submission(*key, body, "")
+
+    def _since(self, place: int) -> int:
+        """When the first copy of what is sent again can have come, at the earliest."""
+        return max(self._recent, self.items[place].raw.settled_at)
 
     def _came_before(self, place: int) -> bool:
         """In an earlier batch or in this one. Answered as it was then; with another body it is refused."""
@@ -355,8 +378,8 @@ class Batch:
         ]
         if not asked:
             return places
-        keys = [(channel, self.items[p].raw.dedupe or 0) for channel, p in asked]
-        seen = streams.stored_before(cursor, keys, from_us(self._recent))
+        keys = [(channel, self.items[p].raw.dedupe or 0, from_us(self._since(p))) for channel, p in asked]
+        seen = streams.stored_before(cursor, keys)
         seen |= {(row.channel, row.dedupe) for row in self.rows if row.dedupe is not None}
         return [place for place in places if not self._is_duplicate(place, found, seen)]
 
@@ -439,10 +462,62 @@ class Batch:
         if self._submitted:
             submissions.record(cursor, list(self._submitted.values()))
 
+    def _write_kept(self, cursor: psycopg.Cursor) -> None:
+        """Of what is stored or held now: what was so before has had its copies."""
+        retained: list[mqtt_store.Retain] = []
+        groups: list[mqtt_store.Copies] = []
+        last_group: dict[int, int] = {}  # by session, that of its last message
+        for place in self._kept:
+            raw, outcome = self.items[place].raw, self.outcomes[place]
+            kept = raw.kept
+            if kept is None or outcome.status not in {Status.STORED, Status.HELD}:
+                continue
+            if kept.retain:
+                at = from_us(raw.received_at)
+                ends = None if kept.expires_in is None else at + timedelta(seconds=kept.expires_in)
+                retained.append(
+                    mqtt_store.Retain(raw.user, kept.topic, raw.payload, kept.qos, kept.properties, at, ends)
+                )
+            if not kept.copies:
+                continue
+            packet = stored_packet(kept, raw.payload)
+            group = last_group.get(kept.copies[0][0], -1)
+            together = (
+                group >= 0
+                and not kept.command
+                and not groups[group].command
+                and groups[group].sessions == kept.copies
+                and all(last_group.get(session) == group for session, _, _ in kept.copies)
+            )
+            if together:
+                groups[group].packets.append(packet)
+                continue
+            last_group.update((session, len(groups)) for session, _, _ in kept.copies)
+            groups.append(mqtt_store.Copies(kept.copies, [packet], kept.command))
+        if retained:
+            mqtt_store.retain(cursor, retained)
+        if groups:
+            self._number_copies(mqtt_store.enqueue(cursor, groups))
+
+    def _number_copies(self, queued: dict[int, tuple[int, int]]) -> None:
+        """By session, the first number that it has given in this batch, and to how many."""
+        given: dict[int, int] = dict.fromkeys(queued, 0)
+        for place in self._kept:
+            kept, outcome = self.items[place].raw.kept, self.outcomes[place]
+            if kept is None or outcome.status not in {Status.STORED, Status.HELD}:
+                continue
+            numbers = []
+            for session, _, _ in kept.copies:
+                first, count = queued.get(session, (0, 0))
+                place_in_queue = given.get(session, 0)
+                given[session] = place_in_queue + 1
+                numbers.append(first + place_in_queue if place_in_queue < count else 0)
+            kept.numbers[:] = numbers
+
     def _reject_unheld(self, cursor: psycopg.Cursor) -> None:
         """What is sent again and held already stays held; there is no room for the rest."""
         asked = [
-            (held.device, held.dedupe, held.value)
+            (held.device, held.dedupe, held.value, from_us(self._since(place)))
             for place, held in self._without_room
             if self.items[place].raw.repeated and held.dedupe is not None
         ]
@@ -455,14 +530,14 @@ class Batch:
     def _held_once(self, cursor: psycopg.Cursor) -> list[devices.Held]:
         """Without what is sent again and held already, before or in this batch."""
         asked = [
-            (held.device, held.dedupe, held.value)
-            for held, again in self._held
-            if again and held.dedupe is not None
+            (held.device, held.dedupe, held.value, since)
+            for held, since in self._held
+            if since and held.dedupe is not None
         ]
         seen = set(devices.held_before(cursor, asked)) if asked else set()
         kept = []
-        for held, again in self._held:
-            if again and (held.device, held.dedupe) in seen:
+        for held, since in self._held:
+            if since and (held.device, held.dedupe) in seen:
                 continue
             kept.append(held)
             if held.dedupe is not None:

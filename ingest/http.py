@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import orjson
-import xxhash
 
 from ingest.decode import MAX_ARRAY
 from ingest.message import Kind, Outcome, RawMessage, Reason, Status
@@ -106,10 +105,10 @@ def take_turn(pace: Pace, user: int, headers: Headers) -> Turn:
     device_id, refused = _device_id(headers)
     if refused:
         return _UNLIMITED
-    key, now = xxhash.xxh3_64_intdigest(device_id.encode(), user), time.monotonic()
-    seconds = pace.wait(key, now)
+    now = time.monotonic()
+    seconds = pace.wait(user, device_id, now)
     refusal = Answer(429, "TOO_MANY_REQUESTS", math.ceil(seconds)) if seconds else None
-    return Turn(refusal, Rate("device", pace.rate, pace.left(key, now)))
+    return Turn(refusal, Rate("device", pace.rate, pace.left(user, device_id, now)))
 
 
 def too_fast(path: str, user: int, headers: Headers) -> RawMessage:

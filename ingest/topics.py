@@ -35,6 +35,7 @@ FORMS: dict[Kind, TopicForm | None] = {
     Kind.BINARY: TopicForm("binary", tagged=True),
     Kind.STATE: TopicForm("state", tagged=False),
     Kind.FORM: TopicForm("", tagged=False),
+    Kind.MESSAGE: None,
 }
 _BY_FIRST = {form.first: (kind, form) for kind, form in FORMS.items() if form and form.first}
 BROKER_FILTERS = {kind.value: form.broker_filter for kind, form in FORMS.items() if form}

@@ -10,12 +10,12 @@ from rest_framework.response import Response
 from api.arrays import array
 from api.viewsets import OwnedViewSet, ok
 from thingscale.accounts.models import User
-from thingscale.devices.commands import MAX_PAYLOAD, send
+from thingscale.devices.commands import MAX_PAYLOAD, Message, send
 from thingscale.devices.models import Command, Device, MqttSession
 from thingscale.devices.presence import connected
 from thingscale.lib.clock import without_colon
 from thingscale.lib.errors import Refused
-from thingscale.lib.names import may_exist
+from thingscale.lib.names import may_exist, valid_topic
 
 
 class PayloadField(serializers.Field[bytes, Any, Any, Any]):
@@ -33,9 +33,21 @@ class PayloadField(serializers.Field[bytes, Any, Any, Any]):
         return payload
 
 
+class TopicField(serializers.CharField):
+    """Of the account, without its token."""
+
+    def to_internal_value(self, data: Any) -> str:
+        topic = super().to_internal_value(data)
+        if not valid_topic(topic):
+            raise serializers.ValidationError("is no topic: it has 1 to 1024 characters, and no + and #")
+        return topic
+
+
 class PublishSerializer(serializers.Serializer[Any]):
     payload = PayloadField()
-    qos = serializers.ChoiceField([0, 1], default=0)
+    qos = serializers.ChoiceField([0, 1, 2], default=0)
+    retain = serializers.BooleanField(default=False)
+    topic = TopicField(default="")
 
 
 class PublishViewSet(OwnedViewSet[Device]):
@@ -50,8 +62,11 @@ class PublishViewSet(OwnedViewSet[Device]):
         try:
             message = self.changes()
         except serializers.ValidationError as error:  # the contract has one code for this call's body
-            raise Refused("BAD_JSON_FORMAT", 'Send {"payload": "text", "qos": 0 or 1}.') from error
-        send(self.user, device, message["payload"], message["qos"], Command.By.API)
+            raise Refused(
+                "BAD_JSON_FORMAT",
+                'Send {"payload": "text"}, and if you like "qos" (0, 1 or 2), "retain" (true or false) and "topic".',
+            ) from error
+        send(self.user, device, Message(**message), Command.By.API)
         return ok()
 
 

@@ -115,6 +115,10 @@ class Token(models.Model):
         ]
 
     @property
+    def ended(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= timezone.now()
+
+    @property
     def plain(self) -> str:
         return encryption.decrypt(bytes(self.ciphertext), encryption.Purpose.TOKEN)
 

@@ -13,8 +13,8 @@ from django.db import Error
 
 from ingest import store_process
 from ingest.exposition import Page
+from ingest.gateway.server import Gateway
 from ingest.mqtt.broker import BrokerWorker
-from ingest.mqtt.gateway import Gateway
 from ingest.service import Ingest
 from ingest.store import RemoteIngest
 from thingscale import secret_key

@@ -1,0 +1,160 @@
+"""What the clients of an account share: subscriptions, and each message's way to who subscribes to it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ingest.gateway.deliveries import DeliveryTotals, Message
+from ingest.gateway.subscriptions import Match, SubscriptionTree
+from ingest.message import Copy
+from ingest.mqtt.packets import Subscription
+
+if TYPE_CHECKING:
+    from ingest.gateway.client import Client
+
+
+class Subscriber:
+    """A client, or a session that lasts, whose client may be away."""
+
+    __slots__ = ("client", "client_id", "session", "subscriptions")
+
+    def __init__(self, client_id: str, session: int = 0) -> None:
+        self.client_id = client_id
+        self.session = session  # in the database; 0: it ends with the connection
+        self.client: Client | None = None
+        self.subscriptions = 0
+
+
+class Route(NamedTuple):
+    """Where a message goes beside its datapoint, decided when it is admitted: sessions that last get a copy
+    with it; of each share group one member gets it."""
+
+    copies: tuple[Copy, ...]
+    chosen: tuple[Match[Subscriber], ...]  # members of share groups that get no copy
+
+
+NOWHERE = Route((), ())
+
+
+class Account:
+    def __init__(self, user: int, user_id: str, note_command: Callable[[int, bool], None]) -> None:
+        self.user = user
+        self.user_id = user_id
+        self.tree: SubscriptionTree[Subscriber] = SubscriptionTree()
+        self.subscribers: dict[str, Subscriber] = {}  # by client id: those connected, and sessions that last
+        self.subscriptions = 0
+        self.lasting = 0  # of those, of sessions that last
+        self.totals = DeliveryTotals(note=note_command)
+
+    # Subscriptions
+
+    def subscribe(
+        self, subscriber: Subscriber, filter_: str, subscription: Subscription, identifier: int, group: str
+    ) -> bool:
+        """Whether it is a new one."""
+        new = self.tree.subscribe(subscriber, filter_, subscription, identifier, group)
+        self._count(subscriber, int(new))
+        return new
+
+    def unsubscribe(self, subscriber: Subscriber, filter_: str, group: str) -> bool:
+        was_there = self.tree.unsubscribe(subscriber, filter_, group)
+        self._count(subscriber, -int(was_there))
+        return was_there
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """It has ended."""
+        self.tree.remove(subscriber)
+        self._count(subscriber, -subscriber.subscriptions)
+        if self.subscribers.get(subscriber.client_id) is subscriber:
+            del self.subscribers[subscriber.client_id]
+
+    def _count(self, subscriber: Subscriber, more: int) -> None:
+        subscriber.subscriptions += more
+        self.subscriptions += more
+        if subscriber.session:
+            self.lasting += more
+
+    # Messages
+
+    def route(self, topic: str, qos: int, publisher: Subscriber | None) -> Route:
+        """For a message that is being admitted."""
+        copies: list[Copy] = []
+        if qos and self.lasting:
+            copies = [
+                _copy(match)
+                for match in self.tree.match(topic)
+                if match.subscriber.session
+                and match.qos
+                and not (match.no_local and match.subscriber is publisher)
+            ]
+        chosen = []
+        for group in self.tree.shared(topic):
+            match = group.choose(_connected) or group.choose(_lasting)
+            if match and match.subscriber.session and min(match.qos, qos):
+                copies.append(_copy(match))
+            elif match:
+                chosen.append(match)
+        return Route(tuple(copies), tuple(chosen)) if copies or chosen else NOWHERE
+
+    def deliver(
+        self,
+        message: Message,
+        qos: int,
+        retain: bool,
+        route: Route,
+        numbers: Sequence[int],
+        publisher: Subscriber | None,
+    ) -> None:
+        """To who is connected. `numbers`: of the copies."""
+        given = {copy[0]: number for copy, number in zip(route.copies, numbers, strict=True) if number}
+        for match in self.tree.match(message.topic):
+            subscriber = match.subscriber
+            client = subscriber.client
+            if client is None or (match.no_local and subscriber is publisher):
+                continue
+            number = 0
+            if subscriber.session and match.qos and qos:
+                number = given.pop(subscriber.session, 0)
+                if not number:
+                    continue  # there was no room for it, or it was published before the subscription
+            client.deliver(message, min(qos, match.qos), retain and match.retain_as_published, match, number)
+        shared = list(route.chosen)
+        if given:
+            shared += self._copied(message.topic, given)
+        for match in shared:
+            if client := match.subscriber.client:
+                number = given.get(match.subscriber.session, 0)
+                client.deliver(
+                    message, min(qos, match.qos), retain and match.retain_as_published, match, number
+                )
+
+    def _copied(self, topic: str, sessions: dict[int, int]) -> Iterator[Match[Subscriber]]:
+        """The members of share groups that have got a copy."""
+        for group in self.tree.shared(topic):
+            for match in group:
+                if match.subscriber.session in sessions:
+                    yield match
+                    break
+
+
+def _connected(subscriber: Subscriber) -> bool:
+    return subscriber.client is not None
+
+
+def _lasting(subscriber: Subscriber) -> bool:
+    return subscriber.session > 0
+
+
+def _copy(match: Match[Subscriber]) -> Copy:
+    return match.subscriber.session, match.qos | match.retain_as_published << 3, match.identifiers
+
+
+class Hub:
+    def __init__(self, note_command: Callable[[int, bool], None]) -> None:
+        self.accounts: dict[int, Account] = {}
+        self._note_command = note_command
+
+    def account(self, user: int, user_id: str) -> Account:
+        found = self.accounts.get(user)
+        if found is None:
+            found = self.accounts[user] = Account(user, user_id, self._note_command)
+        return found
