@@ -466,6 +466,27 @@ def test_a_message_that_was_committed_while_others_were_read_comes_once() -> Non
     assert ids(client.deliver(delivery(qos=1, seq=3), NOW)) == [4]
 
 
+def test_a_read_may_bring_what_is_done_or_was_taken_already() -> None:
+    """Where the database keeps several messages in a row of a table, it reads all of them or none."""
+    client = durable(receive_maximum=2)
+    client.resume(first=3, last=9, sent_through=9, released=[4], done=[5, 6])
+    rows = [delivery(qos=2, seq=seq) for seq in range(1, 10)]
+    client.begin_read()
+    assert ids(client.end_read(rows[:6], True, NOW)) == [4]
+    client.begin_read()
+    assert client.end_read(rows[2:], False, NOW) == Outcome()  # 7, 8 and 9 wait
+    assert (client.waiting, client.behind) == (3, False)
+    assert ids(client.acknowledge(pubcomp(5), NOW)) == [8]
+
+
+def test_a_read_of_nothing_but_what_is_done_goes_on_behind_it() -> None:
+    client = durable()
+    client.resume(first=1, last=5, sent_through=5, done=[2, 3])
+    client.begin_read()
+    assert client.end_read([delivery(qos=1, seq=seq) for seq in (2, 3)], True, NOW) == Outcome()
+    assert client.begin_read() == Read(4, 100, deliveries.READ_BYTES)
+
+
 @pytest.mark.parametrize("ready", [True, False])
 def test_a_pubrec_before_the_repetition_gets_no_pubrel(ready: bool) -> None:
     """It would make the client forget the packet id, and take the repetition for a new message. Whether the

@@ -193,14 +193,16 @@ class DurableSession:
             self.client_reads(1)
             self.server_reads(1)
 
-    def begin_read(self) -> None:
-        """The rows are those of now, though they come later."""
+    def begin_read(self, early: int = 0) -> None:
+        """The rows are those of now, though they come later; some come that were not asked for."""
         if not self.connection or self.read:
             return
         wanted = self.out.begin_read()
         if wanted:
-            rows = [row for seq, row in sorted(self.database.messages.items()) if seq >= wanted.seq]
-            self.read = rows[: wanted.messages], len(rows) > wanted.messages
+            rows = sorted(self.database.messages.items())
+            earlier = [row for seq, row in rows if seq < wanted.seq][-early:] if early else []
+            rest = [row for seq, row in rows if seq >= wanted.seq]
+            self.read = earlier + rest[: wanted.messages], len(rest) > wanted.messages
 
     def end_read(self, fails: bool) -> None:
         if not self.connection or not self.read:
@@ -272,7 +274,7 @@ class DurableSession:
             return
         out = self.out
         window = min(self.limits.receive_maximum, MAX_IN_FLIGHT)
-        resumed = len(out._released)
+        resumed = len(out._finished)
         assert out.in_flight <= max(window, resumed)
         assert out.waiting <= MAX_WAITING
         assert out._waiting_bytes == sum(one.message.size for one in out._waiting or ())
@@ -349,7 +351,7 @@ STEPS: tuple[tuple[tuple[str, ...], tuple[Sequence[Any], ...]], ...] = (  # name
     *[(("route",), (COUNTS,))] * 2,
     *[(("client_reads", "server_reads", "exchange", "exchange"), (COUNTS,))] * 3,
     (("commit",), (COUNTS,)),
-    (("begin_read",), ()),
+    (("begin_read",), ((0, 0, 1, 3),)),
     (("end_read",), (SOMETIMES,)),
     (("reconnect", "crash_and_connect", "disconnect", "crash", "connect", "connect"), ()),
     (("congest",), (SOMETIMES,)),
