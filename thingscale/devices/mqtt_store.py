@@ -229,7 +229,8 @@ def leave(cursor: psycopg.Cursor, sessions: Collection[Left]) -> None:
     if rest:
         cursor.execute(
             """UPDATE mqtt_session s SET expiry = k.expiry, ends_at = now() + k.expiry * interval '1 s',
-                will = CASE WHEN k.settled THEN NULL ELSE will END, sent_seq = k.sent_seq
+                will = CASE WHEN k.settled THEN NULL ELSE will END,
+                sent_seq = coalesce(k.sent_seq, s.next_seq - 1)
             FROM unnest(%s::bigint[], %s::bigint[], %s::bool[], %s::bigint[])
                 AS k (id, expiry, settled, sent_seq)
             WHERE s.id = k.id""",
@@ -457,20 +458,24 @@ def _arrays(lists: Iterable[Iterable[int]]) -> list[str]:
 
 
 def queued(
-    cursor: psycopg.Cursor, wanted: Sequence[tuple[int, int]], rows: int
+    cursor: psycopg.Cursor, wanted: Sequence[tuple[int, int]], size: int
 ) -> dict[int, list[QueuedRow]]:
-    """What each of the sessions waits for from that number on, at most so many rows of it."""
+    """What each of the sessions waits for from that number on, about so many bytes of it, or one row."""
     cursor.execute(
         """SELECT q.session, q.seq, q.last_seq, q.options, q.identifiers, m.packets,
             (extract(epoch FROM m.at) * 1000000)::bigint, m.command
         FROM unnest(%s::bigint[], %s::bigint[]) AS k (session, seq)
         CROSS JOIN LATERAL (
-            SELECT * FROM mqtt_queue q WHERE q.session = k.session AND q.last_seq >= k.seq
-            ORDER BY q.session, q.seq LIMIT %s
+            SELECT * FROM (
+                SELECT *, sum(size) OVER (ORDER BY seq) - size AS before FROM (
+                    SELECT * FROM mqtt_queue q WHERE q.session = k.session AND q.last_seq >= k.seq
+                    ORDER BY q.session, q.seq LIMIT 100
+                ) AS first_rows
+            ) AS summed WHERE before < %s
         ) AS q
         JOIN mqtt_message m ON m.id = q.messages
         ORDER BY q.session, q.seq""",
-        [[key for key, _ in wanted], [seq for _, seq in wanted], rows],
+        [[key for key, _ in wanted], [seq for _, seq in wanted], size],
         prepare=True,
     )
     found: dict[int, list[QueuedRow]] = {key: [] for key, _ in wanted}
