@@ -222,10 +222,7 @@ class Publishes:
         self.take(owner, publish, key)
 
     def too_large(self, first: int, head: bytes) -> None:
-        """With its topic and packet id only: recorded as refused, and acknowledged. An MQTT 5 client was told
-        how much we take."""
-        if self._client.version == V5:
-            raise ProtocolError(ReasonCode.PACKET_TOO_LARGE, "The packet is larger than Maximum Packet Size.")
+        """With its topic and packet id only: recorded as refused, and acknowledged."""
         publish = decode_publish(first, head, self._client.version)
         owner = self._resolve(publish.topic)
         if not owner.target.refused:
