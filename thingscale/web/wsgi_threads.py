@@ -235,7 +235,8 @@ class WSGIThreads:
         announced = {b"content-length", b"transfer-encoding"} & {name for name, _ in scope["headers"]}
         kept = [header for header in scope["headers"] if header[0] != b"content-encoding"]  # it is expanded
         environ: WSGIEnvironment = cast(Any, build_environ)({**scope, "headers": kept}, body.file)
-        if announced or body.size or scope["method"] not in {"POST", "PUT"}:  # else the API may answer 411
+        # Else the API answers 411 where there has to be a body.
+        if announced or body.size or scope["method"] not in {"POST", "PUT"}:
             environ["CONTENT_LENGTH"] = str(body.size)
         heavy = scope["method"] in {"GET", "HEAD"} and HEAVY.match(scope["path"])
         lane = self._heavy if heavy else self._ordinary
