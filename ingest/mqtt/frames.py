@@ -11,8 +11,8 @@ TOO_LARGE = 0x100  # beside the first byte of a PUBLISH of which only the topic 
 
 
 class FrameReader:
-    """Collects what a connection receives; `max_size` limits the Remaining Length of a packet. If `reads_over`
-    is set, a larger PUBLISH is read over: a client that can't be told what is too large, and gets no
+    """Collects what a connection receives; `max_size` limits the Remaining Length of a packet. With
+    `reads_over` a larger PUBLISH is read over: a client that can't be told what is too large, and gets no
     acknowledgement, would send it for ever, and nothing behind it."""
 
     def __init__(self, max_size: int) -> None:
