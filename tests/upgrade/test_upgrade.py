@@ -27,7 +27,7 @@ from private_place import REST_CHANNEL, Place, manage
 from stack import Stack
 
 from thingscale.local.place import ACCOUNTS
-from thingscale.local.servers import Servers
+from thingscale.local.servers import ALL, Servers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.drill, pytest.mark.timeout(300)]
 
@@ -90,14 +90,14 @@ def give_to_postgres(home: Path) -> None:
 
 @contextmanager
 def private_home(folder: Path) -> Iterator[Servers]:
-    servers = Servers(folder / "home", fast=True)
+    servers = Servers(folder / "home", ALL, fast=True)
     with servers:
         yield servers
 
 
 @contextmanager
 def restored_dump(folder: Path) -> Iterator[Servers]:
-    servers = Servers(fast=True)
+    servers = Servers(want=ALL, fast=True)
     with servers:
         sql = lzma.decompress((CAPTURED / "dump.sql.xz").read_bytes())
         psql = servers.postgres.place.install / "bin" / "psql"
@@ -120,7 +120,7 @@ def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
         environment |= {"PYTHONPATH": "", "THINGSCALE_REST_RATE": "1000000"}
         old = Stack(**environment)
         old.code, old.web = folder / "code", OLD_WEB
-        new = Stack(**environment | {"PYTHONPATH": "tests"})
+        new = Stack(**environment | {"PYTHONPATH": "tests", "MQTT_URL": "", "MQTT5_URL": ""})
         try:
             yield Installation(servers, old, new, expected, servers.postgres.url, old)
         finally:
