@@ -1,5 +1,5 @@
-"""PostgreSQL, Valkey, and a broker for broker mode, for the tests: in a process whose environment names none, and in each of
-pytest-xdist's workers, which would be in each other's way on the same ones.
+"""PostgreSQL, Valkey, and a broker for broker mode, for the tests: in a process whose environment names none,
+and in each of pytest-xdist's workers, which would be in each other's way on the same ones.
 
 A plugin (`-p` in pyproject.toml): they have to be there before pytest-django reads the settings.
 """
