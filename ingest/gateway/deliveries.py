@@ -1,308 +1,627 @@
-"""What one client is sent. Pure: methods return the bytes to write.
+"""What one connected client is sent, and what it answers: the outgoing half of a session (section 4). Pure.
 
-A message of a session that lasts has its number in the session's queue, from which its packet id follows: what
-is sent again after a crash has the same one. What there is no room for in memory stays in the queue, and is
-read from there (`behind`). A message without a number is gone with the connection.
+`Deliveries` is for a clean session, which ends with its connection; `DurableDeliveries` is for one whose
+messages the database keeps. Methods return an `Outcome`: what is to be written to the client, and what is to
+be stored. Times are Unix seconds, as `expires_at` is.
+
+In flight a message needs no memory beyond its packet id: a clean session never sends it again, and a durable
+one reads it again.
 """
 
-import time
 from collections import deque
-from collections.abc import Callable
-from itertools import count
-from typing import Any
+from collections.abc import Collection, Iterable
+from enum import Enum
+from struct import Struct
+from typing import Final, NamedTuple
 
-from ingest.gateway.subscriptions import Match
-from ingest.mqtt.codec import encode_ack
-from ingest.mqtt.packets import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, V5, Ack, Properties, Version
+from ingest.mqtt.codec_publish import encode_ack, encode_publish
+from ingest.mqtt.packets import (
+    PUBACK,
+    PUBCOMP,
+    PUBLISH,
+    PUBREC,
+    PUBREL,
+    V5,
+    Ack,
+    Properties,
+    ProtocolError,
+    Publish,
+    ReasonCode,
+    Version,
+)
 from ingest.mqtt.properties import Property, write_properties
-from ingest.mqtt.wire import write_frame, write_text
-from thingscale.devices.mqtt_store import Opened
 
-MAX_IN_FLIGHT = 1_000  # beyond which a client's own Receive Maximum plays no part
-MAX_WAITING = 1_000  # messages
-MAX_WAITING_BYTES = 2**20
-MAX_SPREAD = 5_000  # numbers between the oldest message that is not acknowledged and the newest one sent
-PACKET_IDS = 65_535
-FAILURE = 0x80
+MAX_IN_FLIGHT = 1_000  # whatever Receive Maximum the client states
+MAX_WAITING = 1_000  # messages beyond the window, of one client
+MAX_WAITING_BYTES = 1024 * 1024
+MAX_WRITE = 64 * 1024  # what one Outcome takes from the queue, give or take a message
+READ_MESSAGES = 100  # of a durable session, at once
+READ_BYTES = 256 * 1024
+MAX_TOPIC_ALIASES = 32
+MAX_ENCODINGS = 4  # of one message, kept for its further receivers
+
+_DUP: Final = 0x08
+_FAILURE: Final = 0x80
+_PACKET_IDS: Final = 65_535
+_MAX_SPREAD: Final = 65_534  # from the oldest open message of a durable session to the newest
+_OF_THE_CONNECTION: Final = frozenset(
+    (Property.TOPIC_ALIAS, Property.SUBSCRIPTION_IDENTIFIER, Property.MESSAGE_EXPIRY_INTERVAL)
+)
+
+_pack_id: Final = Struct(">H").pack
+_new: Final = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
 
 class Message:
-    """On its way to its subscribers, who share it. The topic is without the token."""
+    """One message for all its receivers, who share its encodings.
 
-    __slots__ = ("_encoded", "expires_at", "payload", "properties", "qos", "retain", "topic", "command")
+    `topic` is relative to the account; each receiver's prefix (`TOKEN/`) goes before it, and before the
+    response topic if that is relative, too (`relative_response`). `properties` are the publisher's;
+    what belongs to its connection (alias, identifiers) is left out, and the expiry interval is counted anew.
+    """
+
+    __slots__ = ("_encodings", "_size", "expires_at", "payload", "properties", "relative_response", "topic")
 
     def __init__(
-        self, topic: str, payload: bytes, qos: int, retain: bool, properties: Properties, age: float = 0.0
+        self,
+        topic: str,
+        payload: bytes,
+        properties: Properties,
+        expires_at: float | None = None,
+        *,
+        relative_response: bool = False,
     ) -> None:
         self.topic = topic
         self.payload = payload
-        self.qos = qos
-        self.retain = retain
         self.properties = properties
-        expiry = properties.get(Property.MESSAGE_EXPIRY_INTERVAL) if properties else None
-        self.expires_at = None if expiry is None else time.monotonic() + expiry - age
-        self.command = 0  # what an app has published
-        self._encoded: dict[Any, bytes] | None = None
+        self.expires_at = expires_at
+        self.relative_response = relative_response
+        self._size = 0
+        self._encodings: dict[tuple[object, ...], tuple[bytes, bytes]] | None = None
 
     @property
-    def expired(self) -> bool:
-        return self.expires_at is not None and self.expires_at <= time.monotonic()
+    def size(self) -> int:
+        """Bytes that it takes, about."""
+        if not self._size:
+            properties = write_properties(self.properties_for("", (), None), PUBLISH)
+            self._size = len(self.topic) + len(self.payload) + len(properties)
+        return self._size
 
-    def at_qos_0(self, version: Version, token: str, retain: bool, identifiers: tuple[int, ...]) -> bytes:
-        key = version, token, retain, identifiers
-        if self._encoded is None:
-            self._encoded = {}
-        data = self._encoded.get(key)
-        if data is None:
-            first = PUBLISH << 4 | retain
-            body = self._head(token) + self._tail(version, identifiers)
-            data = write_frame(first, body)
-            if self.expires_at is None:
-                self._encoded[key] = data
-        return data
+    def expired(self, now: float) -> bool:
+        return self.expires_at is not None and self.expires_at <= now
 
-    def encode(
-        self,
-        version: Version,
-        token: str,
-        qos: int,
-        retain: bool,
-        dup: bool,
-        packet_id: int,
-        match: Match[Any],
-    ) -> bytes:
-        first = PUBLISH << 4 | dup << 3 | qos << 1 | retain
-        body = self._head(token) + packet_id.to_bytes(2, "big") + self._tail(version, match.identifiers)
-        return write_frame(first, body)
+    def encode(self, delivery: "Delivery", prefix: str, version: Version, now: float) -> tuple[bytes, bytes]:
+        """A PUBLISH without DUP: what comes before its packet id, and what comes after. At QoS 0, which has
+        no packet id, the first part is all of it."""
+        _, qos, retain, identifiers, _ = delivery
+        left: int | None = None
+        if version == V5:
+            if self.expires_at is not None:
+                left = self.seconds_left(now)
+            key: tuple[object, ...] = (prefix, qos, retain, identifiers, left)
+        else:
+            key = (prefix, qos, retain)
+        if self._encodings is None:
+            self._encodings = {}
+        encoded = self._encodings.get(key)
+        if encoded is None:
+            if len(self._encodings) >= MAX_ENCODINGS:
+                self._encodings.clear()
+            properties = self.properties_for(prefix, identifiers, left) if version == V5 else {}
+            packet = Publish(prefix + self.topic, self.payload, qos, retain, False, 1, properties)
+            encoded = self._encodings[key] = _cut(encode_publish(packet, version), qos)
+        return encoded
 
-    def _head(self, token: str) -> bytes:
-        return write_text(f"{token}/{self.topic}")
-
-    def _tail(self, version: Version, identifiers: tuple[int, ...]) -> bytes:
-        if version != V5:
-            return self.payload
-        if not self.properties and not identifiers:
-            return b"\0" + self.payload
-        properties = dict(self.properties)
-        if self.expires_at is not None:
-            properties[Property.MESSAGE_EXPIRY_INTERVAL] = max(0, round(self.expires_at - time.monotonic()))
+    def properties_for(self, prefix: str, identifiers: tuple[int, ...], left: int | None) -> Properties:
+        properties = {key: value for key, value in self.properties.items() if key not in _OF_THE_CONNECTION}
+        if self.relative_response and Property.RESPONSE_TOPIC in properties:
+            properties[Property.RESPONSE_TOPIC] = prefix + properties[Property.RESPONSE_TOPIC]
+        if left is not None:
+            properties[Property.MESSAGE_EXPIRY_INTERVAL] = left
         if identifiers:
             properties[Property.SUBSCRIPTION_IDENTIFIER] = list(identifiers)
-        return write_properties(properties, PUBLISH) + self.payload
+        return properties
+
+    def seconds_left(self, now: float) -> int:
+        """The Message Expiry Interval [MQTT-3.3.2-6]: 0 only for what has expired since it was first sent."""
+        assert self.expires_at is not None
+        return max(0 if self.expired(now) else 1, round(self.expires_at - now))
 
 
-Waiting = tuple[Message, Match[Any], int]
+class Delivery(NamedTuple):
+    """A message as one client is to get it; receivers who get it alike can share this, too.
+
+    `qos` is the lower of the publish's and the subscription's, `retain` the flag that the client is to see.
+    `seq` numbers the stored messages of a durable session, in order, with gaps; it is 0 at QoS 0 and for a
+    clean session.
+    """
+
+    message: Message
+    qos: int
+    retain: bool = False
+    identifiers: tuple[int, ...] = ()
+    seq: int = 0
+
+
+class Outcome(NamedTuple):
+    """`write` goes to the client. The other two are of durable sessions: `done` are messages that can be
+    deleted; `received` is one whose PUBREC has to be committed, whereupon `receipt_stored` is called."""
+
+    write: bytes = b""
+    done: tuple[int, ...] = ()
+    received: int = 0
+
+
+class Read(NamedTuple):
+    """What a durable session needs from the database: messages from `seq` on, in order, as long as they are
+    no more than `messages` and `size` bytes (but one in any case)."""
+
+    seq: int
+    messages: int
+    size: int
+
+
+class Limits(NamedTuple):
+    """What a client's CONNECT says it takes; MQTT 3 clients have these."""
+
+    receive_maximum: int = 65_535
+    maximum_packet_size: int = 2**32  # no packet is as large
+    topic_alias_maximum: int = 0
+
+
+class DeliveryTotals:
+    """What the clients of one account share: a limit for all their queues together, and counters."""
+
+    __slots__ = ("dropped", "expired", "max_waiting_bytes", "too_large", "unexpected", "waiting_bytes")
+
+    def __init__(self, max_waiting_bytes: int = 64 * 1024 * 1024) -> None:
+        self.max_waiting_bytes = max_waiting_bytes
+        self.waiting_bytes = 0
+        self.dropped = 0  # no room in the client's queue; at QoS 0: it reads too slowly
+        self.expired = 0
+        self.too_large = 0  # for the client's Maximum Packet Size [MQTT-3.1.2-25], or for any packet
+        self.unexpected = 0  # acknowledgements of what is not in flight
+
+
+class Flow(Enum):
+    """What a message in flight waits for: an answer of the client, or that its PUBREC is stored."""
+
+    PUBACK = "PUBACK"
+    PUBREC = "PUBREC"
+    STORAGE = "storage"
+    PUBCOMP = "PUBCOMP"
+
+
+_NO_LIMITS: Final = Limits()
+_NOTHING: Final = Outcome()
+_FIRST_FLOW: Final = {1: Flow.PUBACK, 2: Flow.PUBREC}
+_NAMES: Final = {PUBACK: "PUBACK", PUBREC: "PUBREC", PUBCOMP: "PUBCOMP"}
 
 
 class Deliveries:
+    """The outgoing half of a connected client with a clean session.
+
+    The caller sets `congested` while the connection's write buffer is full: then nothing is sent but answers,
+    and what is at QoS 0 is dropped. Afterwards it calls `advance`, and again while the client is `ready`.
+    `prefix` is what the account's topics begin with for this client.
+    """
+
     __slots__ = (
-        *("_bytes", "_done", "_done_seq", "_free", "_in_flight", "_maximum_packet", "_newest", "_received"),
-        *(
-            "_sent_before",
-            "_token",
-            "_version",
-            "_commands",
-            "_note",
-            "_waiting",
-            "_window",
-            "behind",
-            "dropped",
-            "sent_seq",
-        ),
+        "_alias_maximum",
+        "_aliases",
+        "_largest",
+        "_newest",
+        "_open",
+        "_totals",
+        "_version",
+        "_waiting",
+        "_waiting_bytes",
+        "_window",
+        "congested",
+        "prefix",
     )
 
     def __init__(
-        self,
-        version: Version,
-        token: str,
-        receive_maximum: int,
-        maximum_packet: int,
-        note: Callable[[int, bool], None],
+        self, version: Version, prefix: str, totals: DeliveryTotals, limits: Limits = _NO_LIMITS
     ) -> None:
-        """`note`: of a command, that it has been sent, or acknowledged."""
-        self._note = note
-        self._commands: dict[int, int] | None = None  # by packet id
+        self.prefix = prefix
+        self.congested = False
         self._version = version
-        self._token = token
-        self._window = min(receive_maximum, MAX_IN_FLIGHT)
-        self._maximum_packet = maximum_packet
-        self._in_flight: dict[int, int] = {}  # packet id -> number in the queue, or 0
-        self._received: set[int] | None = None  # packet ids whose PUBREC has come
-        self._free = 1  # where to look for a free packet id
-        self._waiting: deque[Waiting] | None = None
-        self._bytes = 0  # of those
-        self._done_seq = 0
-        self._done: set[int] | None = None  # beyond that
-        self._newest = 0  # number that we have heard of
-        self._sent_before = 0  # up to this number what is sent may have been sent before
-        self.behind = 0  # number of the first message that is to be read from the queue, or 0
-        self.dropped = 0
-        self.sent_seq = 0
-
-    # What is to be sent
-
-    def add(self, message: Message, match: Match[Any], number: int) -> bytes:
-        if number:
-            self._newest = max(self._newest, number)
-        qos = min(message.qos, match.qos)
-        if not qos:
-            data = message.at_qos_0(
-                self._version, self._token, message.retain and match.retain_as_published, match.identifiers
-            )
-            if len(data) > self._maximum_packet:
-                self.dropped += 1
-                return b""
-            if message.command:
-                self._note(message.command, False)
-            return data
-        if self.behind:
-            if not number:
-                return self._queue(message, match, number)
-            return b""  # it comes from the queue
-        if self._waiting or not self._may_send(number):
-            return self._queue(message, match, number)
-        return self._send(message, match, number)
-
-    def fill(self, message: Message, match: Match[Any], number: int) -> bytes:
-        """From the queue, from `behind` on, in order."""
-        if not self.behind or number < self.behind:
-            return b""
-        out = b""
-        if not self._is_done(number) and number not in self._in_flight.values():
-            if self._waiting or not self._may_send(number):
-                self._queue(message, match, number)
-                if self.behind == number:
-                    return b""  # no room
-            else:
-                out = self._send(message, match, number)
-        self.behind = number + 1 if number < self._newest else 0
-        return out
-
-    def caught_up(self) -> None:
-        """There is nothing more in the queue: the rest was left out, or has expired."""
-        self.behind = 0
+        self._totals = totals
+        self._window = min(limits.receive_maximum, MAX_IN_FLIGHT)
+        self._largest = limits.maximum_packet_size
+        self._alias_maximum = min(limits.topic_alias_maximum, MAX_TOPIC_ALIASES)
+        # Made when they are needed, gone when they are empty: an idle client has none of them.
+        self._aliases: dict[str, int] | None = None
+        self._open: dict[int, Flow] | None = None  # what is in flight, by packet id
+        self._waiting: deque[Delivery] | None = None
+        self._waiting_bytes = 0
+        self._newest = 0  # the packet id last used; of a durable session the highest seq in flight
 
     @property
-    def has_room(self) -> bool:
-        return not self._waiting or (
-            len(self._waiting) < MAX_WAITING // 2 and self._bytes < MAX_WAITING_BYTES // 2
-        )
+    def in_flight(self) -> int:
+        return len(self._open) if self._open else 0
 
-    def _may_send(self, number: int) -> bool:
-        return len(self._in_flight) < self._window and number <= self._done_seq + MAX_SPREAD
+    @property
+    def waiting(self) -> int:
+        """Messages in memory that there was no room for in the window."""
+        return len(self._waiting) if self._waiting else 0
 
-    def send_waiting(self) -> bytes:
-        out = []
-        while self._waiting and self._may_send(self._waiting[0][2]):
-            message, match, number = self._waiting.popleft()
-            self._bytes -= len(message.payload) + 200
-            out.append(self._send(message, match, number))
-        return b"".join(out)
+    @property
+    def ready(self) -> bool:
+        """Whether `advance` would send something."""
+        return self._waiting is not None and self._can_send(self._waiting[0])
 
-    def _queue(self, message: Message, match: Match[Any], number: int) -> bytes:
-        """What does not fit is dropped, or stays in the session's queue."""
+    def deliver(self, delivery: Delivery, now: float) -> Outcome:
+        """Sent, put into the queue, or dropped."""
+        if not delivery.qos:
+            return self._deliver_at_once(delivery, now)
+        if self._waiting or not self._can_send(delivery):
+            if not self._wait(delivery):
+                self._totals.dropped += 1
+            return self.advance(now)
+        write, done = self._send(delivery, now)
+        return _new(Outcome, (write, done, 0))
+
+    def acknowledge(self, ack: Ack, now: float) -> Outcome:
+        """A PUBACK, PUBREC or PUBCOMP. Raises ProtocolError if the message waits for another of them."""
+        kind, packet_id, code, _ = ack
+        flow = self._open.get(packet_id) if self._open else None
+        if flow is None:
+            self._totals.unexpected += 1
+            return Outcome(self._answer_unknown(ack))
+        if (kind == PUBACK and flow is Flow.PUBACK) or (kind == PUBCOMP and flow is Flow.PUBCOMP):
+            return self._complete(packet_id, now)
+        if kind == PUBREC and flow is not Flow.PUBACK:
+            if code >= _FAILURE:  # ends it at once (section 4.3.3)
+                return self._complete(packet_id, now)
+            if flow is Flow.PUBREC:
+                return self._receive(packet_id)
+            if flow is Flow.STORAGE:
+                return _NOTHING  # sent twice; PUBREL follows when the first is stored
+            return Outcome(encode_ack(PUBREL, packet_id))
+        sentence = f"{_NAMES[kind]} of packet {packet_id}, which waits for {flow.value}."
+        raise ProtocolError(ReasonCode.PROTOCOL_ERROR, sentence)
+
+    def advance(self, now: float) -> Outcome:
+        """Sends what waits, as far as window and connection have room, about MAX_WRITE bytes at most."""
+        waiting = self._waiting
+        if not waiting or not self._can_send(waiting[0]):
+            return _NOTHING
+        written: list[bytes] = []
+        size = 0
+        done: list[int] = []
+        while waiting and size < MAX_WRITE and self._can_send(waiting[0]):
+            delivery = waiting.popleft()
+            self._release_bytes(delivery.message.size)
+            data, skipped = self._send(delivery, now)
+            written.append(data)
+            size += len(data)
+            done += skipped
+        if not waiting:
+            self._waiting = None
+        return Outcome(b"".join(written), tuple(done))
+
+    def close(self) -> None:
+        """The connection is over: the account's limit is given back what waited here."""
+        self._waiting = None
+        self._release_bytes(self._waiting_bytes)
+
+    def _deliver_at_once(self, delivery: Delivery, now: float) -> Outcome:
+        message = delivery.message
+        if self.congested:
+            self._totals.dropped += 1
+            return _NOTHING
+        if message.expires_at is not None and message.expires_at <= now:
+            self._totals.expired += 1
+            return _NOTHING
+        encoded = self._encode(delivery, now)
+        return _new(Outcome, (encoded[0], (), 0)) if encoded else _NOTHING
+
+    def _can_send(self, _delivery: Delivery) -> bool:
+        return not self.congested and (self._open is None or len(self._open) < self._window)
+
+    def _wait(self, delivery: Delivery) -> bool:
+        """Whether there was room in the queue."""
+        size = delivery.message.size
+        totals = self._totals
+        if (
+            self.waiting >= MAX_WAITING
+            or self._waiting_bytes + size > MAX_WAITING_BYTES
+            or totals.waiting_bytes + size > totals.max_waiting_bytes
+        ):
+            return False
         if self._waiting is None:
             self._waiting = deque()
-        size = len(message.payload) + 200
-        if len(self._waiting) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
-            if number:
-                self.behind = number
+        self._waiting.append(delivery)
+        self._waiting_bytes += size
+        totals.waiting_bytes += size
+        return True
+
+    def _release_bytes(self, size: int) -> None:
+        self._waiting_bytes -= size
+        self._totals.waiting_bytes -= size
+
+    def _send(self, delivery: Delivery, now: float) -> tuple[bytes, tuple[int, ...]]:
+        """The packet; or nothing and what is done with, if it has expired or the client can't take it."""
+        message, seq = delivery.message, delivery.seq
+        again = self._sent_before(seq)
+        # What may have been sent is sent again even if it has expired: the client may be in the middle of it.
+        if message.expires_at is not None and message.expires_at <= now and not again:
+            self._totals.expired += 1
+            return b"", self._done(seq)
+        encoded = self._encode(delivery, now)
+        if encoded is None:
+            return b"", self._done(seq)
+        head, tail = encoded
+        packet_id = self._open_id(seq)
+        if self._open is None:
+            self._open = {}
+        self._open[packet_id] = _FIRST_FLOW[delivery.qos]
+        if again:
+            head = bytes((head[0] | _DUP,)) + head[1:]
+        return head + _pack_id(packet_id) + tail, ()
+
+    def _encode(self, delivery: Delivery, now: float) -> tuple[bytes, bytes] | None:
+        """None if the client can't get it, now or ever: larger than it takes, or longer with this prefix than
+        MQTT can write. The message then counts as completed: a stored one would break each connection anew.
+        """
+        try:
+            if self._alias_maximum:
+                encoded = self._encode_with_alias(delivery, now)
             else:
-                self.dropped += 1
+                encoded = delivery.message.encode(delivery, self.prefix, self._version, now)
+        except ProtocolError:
+            encoded = None
+        if encoded is None or len(encoded[0]) + len(encoded[1]) + 2 * (delivery.qos > 0) > self._largest:
+            self._totals.too_large += 1
+            return None
+        return encoded
+
+    def _encode_with_alias(self, delivery: Delivery, now: float) -> tuple[bytes, bytes]:
+        """For a client that has asked for aliases: its first topics get one each, and keep it."""
+        message, qos, retain, identifiers, _ = delivery
+        if self._aliases is None:
+            self._aliases = {}
+        topic = self.prefix + message.topic
+        alias = self._aliases.get(topic, 0)
+        if not alias and len(self._aliases) == self._alias_maximum:
+            return message.encode(delivery, self.prefix, self._version, now)
+        left = None if message.expires_at is None else message.seconds_left(now)
+        properties = message.properties_for(self.prefix, identifiers, left)
+        properties[Property.TOPIC_ALIAS] = alias or len(self._aliases) + 1
+        packet = Publish("" if alias else topic, message.payload, qos, retain, False, 1, properties)
+        data = encode_publish(packet, self._version)
+        if len(data) > self._largest:  # perhaps it is not without the alias
+            return message.encode(delivery, self.prefix, self._version, now)
+        self._aliases[topic] = properties[Property.TOPIC_ALIAS]
+        return _cut(data, qos)
+
+    def _answer_unknown(self, ack: Ack) -> bytes:
+        """Who sends PUBREC waits for PUBREL; for anything else there is nothing to do."""
+        if ack.type != PUBREC or ack.code >= _FAILURE:
             return b""
-        self._waiting.append((message, match, number))
-        self._bytes += size
-        return b""
+        return encode_ack(PUBREL, ack.packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND, self._version)
 
-    def _send(self, message: Message, match: Match[Any], number: int) -> bytes:
-        if message.expired:
-            self._finish(number)
-            return b""
-        packet_id = self._packet_id(number)
-        qos = min(message.qos, match.qos)
-        dup = bool(number) and number <= self._sent_before
-        retain = message.retain and match.retain_as_published
-        data = message.encode(self._version, self._token, qos, retain, dup, packet_id, match)
-        if len(data) > self._maximum_packet:  # as if it had been completed [MQTT-3.1.2-25]
-            self.dropped += 1
-            self._finish(number)
-            return b""
-        self._in_flight[packet_id] = number
-        self.sent_seq = max(self.sent_seq, number)
-        if message.command:
-            self._note(message.command, False)
-            self._commands = self._commands or {}
-            self._commands[packet_id] = message.command
-        return data
+    def _complete(self, packet_id: int, now: float) -> Outcome:
+        done = self._done(self._seq(packet_id))
+        assert self._open is not None
+        del self._open[packet_id]
+        if not self._open:
+            self._open = None
+        if not self._waiting:
+            return _new(Outcome, (b"", done, 0))
+        write, more, _ = self.advance(now)
+        return _new(Outcome, (write, done + more, 0))
 
-    def _packet_id(self, number: int) -> int:
-        if number:
-            return number % PACKET_IDS + 1
-        for packet_id in count(self._free):
-            packet_id = (packet_id - 1) % PACKET_IDS + 1
-            if packet_id not in self._in_flight:
-                self._free = packet_id + 1
-                return packet_id
-        raise AssertionError
+    # What a durable session does otherwise
 
-    # What the client answers
+    def _open_id(self, _seq: int) -> int:
+        """The next packet id that is free. Not the lowest: an answer that comes late must not hit another."""
+        packet_id = self._newest % _PACKET_IDS + 1
+        while self._open and packet_id in self._open:
+            packet_id = packet_id % _PACKET_IDS + 1
+        self._newest = packet_id
+        return packet_id
 
-    def acknowledged(self, packet: Ack) -> tuple[bytes, bytes, bool]:
-        """What to write now, and once what has changed is stored; whether something has."""
-        kind, packet_id, code, _ = packet
-        if packet_id not in self._in_flight:
-            if kind == PUBREC and code < FAILURE:  # [MQTT-4.3.3]: it is ended all the same
-                return encode_ack(PUBREL, packet_id, 0x92, self._version), b"", False
-            return b"", b"", False
-        number = self._in_flight[packet_id]
-        if kind == PUBREC and code < FAILURE:
-            if self._received is None:
-                self._received = set()
-            self._received.add(packet_id)
-            return b"", encode_ack(PUBREL, packet_id, 0, self._version), bool(number)
-        if kind not in {PUBACK, PUBREC, PUBCOMP}:
-            return b"", b"", False
-        del self._in_flight[packet_id]
-        if self._commands and (command := self._commands.pop(packet_id, 0)):
-            self._note(command, True)
-        if self._received:
-            self._received.discard(packet_id)
-        self._finish(number)
-        return b"", b"", bool(number)
+    def _receive(self, packet_id: int) -> Outcome:
+        """PUBREC. Nothing is stored: on another connection the message would not be sent again anyway."""
+        assert self._open is not None
+        self._open[packet_id] = Flow.PUBCOMP
+        return Outcome(encode_ack(PUBREL, packet_id))
 
-    def _finish(self, number: int) -> None:
-        if not number:
-            return
-        if self._done is None:
-            self._done = set()
-        self._done.add(number)
-        while self._done_seq + 1 in self._done:
-            self._done_seq += 1
-            self._done.discard(self._done_seq)
+    def _seq(self, _packet_id: int) -> int:
+        return 0
 
-    def _is_done(self, number: int) -> bool:
-        return number <= self._done_seq or bool(self._done and number in self._done)
+    def _done(self, _seq: int) -> tuple[int, ...]:
+        return ()
 
-    # The session
+    def _sent_before(self, _seq: int) -> bool:
+        return False
 
-    def progress(self) -> tuple[int, list[int], list[int]]:
-        """All up to the first number is acknowledged, and the second list; PUBREC has come for the third."""
-        received = [self._in_flight[packet_id] for packet_id in self._received or ()]
-        return self._done_seq, sorted(self._done or ()), sorted(filter(None, received))
 
-    def resume(self, opened: Opened) -> bytes:
-        """With what the session has; its queue is to be read from `behind` on."""
-        self._done_seq = opened.done_seq
-        self._done = set(opened.done) or None
-        self._newest = opened.next_seq - 1
-        self._sent_before = self._newest if opened.sent_seq is None else opened.sent_seq
-        self.sent_seq = self._sent_before
-        self.behind = opened.done_seq + 1 if opened.next_seq - 1 > opened.done_seq else 0
-        out = []
-        for number in opened.received_seq:
-            packet_id = number % PACKET_IDS + 1
-            self._in_flight[packet_id] = number
-            self._received = self._received or set()
-            self._received.add(packet_id)
-            out.append(encode_ack(PUBREL, packet_id, 0, self._version))
-        return b"".join(out)
+class DurableDeliveries(Deliveries):
+    """The outgoing half of a connected client with a durable session.
+
+    Its messages at QoS 1 and 2 are committed with a `seq` before `deliver` gets them, in that order. The
+    packet id follows from the seq, so that a message has the same one when it is sent again, on whatever
+    connection.
+
+    What the queue has no room for stays in the database: then the session is *behind*, and stays so until it
+    has read all up to the newest seq it was told of. The caller asks `begin_read` whenever something has been
+    acknowledged, sent or resumed, reads, and hands the result to `end_read` (or calls `fail_read`).
+    """
+
+    __slots__ = ("_floor", "_known", "_read_stopped", "_read_through", "_released", "_taken", "sent_through")
+
+    def __init__(
+        self, version: Version, prefix: str, totals: DeliveryTotals, limits: Limits = _NO_LIMITS
+    ) -> None:
+        super().__init__(version, prefix, totals, limits)
+        self.sent_through = 0  # all up to here may have been sent, on this connection or one before it
+        self._taken = 0  # all up to here is done, in flight or waiting here
+        self._known = 0  # the highest seq that we were told of; above _taken: we are behind
+        self._read_through = 0  # what was known when the read began that is under way; 0: there is none
+        self._read_stopped = False  # the last read brought more than there was room for
+        self._floor = 0  # nothing in flight has a lower seq
+        self._released: frozenset[int] = frozenset()  # resumed; a read may still bring them
+
+    @property
+    def behind(self) -> bool:
+        """Whether there are messages that are only in the database."""
+        return self._known > self._taken
+
+    def resume(self, first: int, last: int, sent_through: int, released: Collection[int] = ()) -> Outcome:
+        """Once, before anything else: where the session stands, as the database has it.
+
+        `first`: all before it is done; `last`: the highest seq that was given; `sent_through`: all up to
+        there may have been sent, and is sent again with DUP; `released`: those at QoS 2 whose PUBREC is
+        stored, but not their PUBCOMP. These get PUBREL at once, and count as in flight. The rest is read.
+        """
+        self._taken = first - 1
+        self._known = max(last, self._taken)
+        self.sent_through = min(sent_through, self._known)
+        self._released = frozenset(released)
+        if not released:
+            return _NOTHING
+        self._newest = max(released)
+        self._floor = min(released)
+        self._open = {_packet_id(seq): Flow.PUBCOMP for seq in sorted(released)}
+        return Outcome(b"".join(encode_ack(PUBREL, packet_id) for packet_id in self._open))
+
+    def deliver(self, delivery: Delivery, now: float) -> Outcome:
+        """Sent, put into the queue, or left to the database. A seq that is known already changes nothing."""
+        seq = delivery.seq
+        if not delivery.qos:
+            return self._deliver_at_once(delivery, now)
+        assert seq, "a message of a durable session is stored before it is delivered"
+        if seq <= self._known:
+            return _NOTHING
+        behind = self._known > self._taken
+        self._known = seq
+        return _NOTHING if behind else self._take(delivery, now)
+
+    def begin_read(self) -> Read | None:
+        """What is to be read now: something only if we are behind, have room, and no read is under way."""
+        if self._known <= self._taken or self._read_through or self.congested:
+            return None
+        if self._read_stopped and (self._open or self._waiting):
+            return None  # until one of these has made room
+        room = READ_MESSAGES - self.waiting
+        if self._totals.waiting_bytes >= self._totals.max_waiting_bytes:
+            room = min(room, self._window - self.in_flight)  # none but what can be sent at once
+        elif room < READ_MESSAGES // 2 or self._waiting_bytes > READ_BYTES // 2:
+            return None
+        if room <= 0:
+            return None
+        self._read_through = self._known
+        return Read(self._taken + 1, room, READ_BYTES)
+
+    def end_read(self, deliveries: Iterable[Delivery], more: bool, now: float) -> Outcome:
+        """What was read, in order; `more`: the read stopped at a limit, so there may be more."""
+        through = self._read_through
+        assert through
+        self._read_through = 0
+        self._read_stopped = False
+        written: list[bytes] = []
+        done: list[int] = []
+        for delivery in deliveries:
+            if delivery.seq <= self._taken:
+                continue
+            if delivery.seq in self._released:
+                self._taken = delivery.seq
+                continue
+            write, skipped, _ = self._take(delivery, now)
+            written.append(write)
+            done += skipped
+            if self._taken < delivery.seq:
+                self._read_stopped = True
+                break
+        else:
+            if not more:  # what is missing does not exist any more
+                self._taken = max(self._taken, through)
+        return Outcome(b"".join(written), tuple(done))
+
+    def fail_read(self) -> None:
+        """The read came to nothing: `begin_read` asks for it again."""
+        self._read_through = 0
+
+    def receipt_stored(self, seq: int) -> Outcome:
+        """A PUBREC is committed."""
+        packet_id = _packet_id(seq)
+        flow = self._open.get(packet_id) if self._open else None
+        if self._open is None or flow is not Flow.STORAGE or self._seq(packet_id) != seq:
+            return _NOTHING  # of an earlier connection, or the client has given the message up
+        self._open[packet_id] = Flow.PUBCOMP
+        return Outcome(encode_ack(PUBREL, packet_id))
+
+    def _take(self, delivery: Delivery, now: float) -> Outcome:
+        """If there is room. Otherwise _taken stays where it is, and so we are behind."""
+        if self._waiting or not self._can_send(delivery):
+            if self._wait(delivery):
+                self._taken = delivery.seq
+            return self.advance(now)
+        self._taken = delivery.seq
+        write, done = self._send(delivery, now)
+        return _new(Outcome, (write, done, 0))
+
+    def _can_send(self, delivery: Delivery) -> bool:
+        if not super()._can_send(delivery):
+            return False
+        if not self._open:
+            return True
+        seq = delivery.seq
+        if seq - self._floor > _MAX_SPREAD:
+            self._floor = min(map(self._seq, self._open))
+        return max(seq, self._newest) - min(seq, self._floor) <= _MAX_SPREAD
+
+    def _open_id(self, seq: int) -> int:
+        if self._open:
+            self._newest = max(seq, self._newest)
+            self._floor = min(seq, self._floor)
+        else:
+            self._newest = self._floor = seq
+        self.sent_through = max(seq, self.sent_through)
+        return _packet_id(seq)
+
+    def _seq(self, packet_id: int) -> int:
+        """Of a message in flight. No two of them are more than _MAX_SPREAD apart."""
+        return self._newest - (_packet_id(self._newest) - packet_id) % _PACKET_IDS
+
+    def _complete(self, packet_id: int, now: float) -> Outcome:
+        self._read_stopped = False
+        return super()._complete(packet_id, now)
+
+    def _receive(self, packet_id: int) -> Outcome:
+        """PUBREC. If PUBREL were sent before this is stored, a crash would send the message again to a client
+        that has forgotten its packet id."""
+        assert self._open is not None
+        self._open[packet_id] = Flow.STORAGE
+        return Outcome(received=self._seq(packet_id))
+
+    def _done(self, seq: int) -> tuple[int, ...]:
+        return (seq,)
+
+    def _sent_before(self, seq: int) -> bool:
+        return seq <= self.sent_through
+
+    def _answer_unknown(self, ack: Ack) -> bytes:
+        """A PUBREC of a message that we are still to send again gets no PUBREL: that would make the client
+        forget that it has the message. Its PUBREC of the repetition does."""
+        next_seq = self._waiting[0].seq if self._waiting else self._taken + 1
+        return b"" if next_seq <= self.sent_through else super()._answer_unknown(ack)
+
+
+def _packet_id(seq: int) -> int:
+    return seq % _PACKET_IDS + 1
+
+
+def _cut(data: bytes, qos: int) -> tuple[bytes, bytes]:
+    """A PUBLISH around its packet id."""
+    if not qos:
+        return data, b""
+    topic = 2  # behind the first byte and the remaining length
+    while data[topic - 1] & 0x80:
+        topic += 1
+    packet_id = topic + 2 + (data[topic] << 8 | data[topic + 1])
+    return data[:packet_id], data[packet_id + 2 :]

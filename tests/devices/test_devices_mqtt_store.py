@@ -14,7 +14,7 @@ from ingest.service import connect
 from thingscale.accounts.models import User
 from thingscale.devices import mqtt_store
 from thingscale.devices.models import ClientSession, Queued, QueuedMessages, Retained, Subscription
-from thingscale.devices.mqtt_store import Copies, Open, Opened, Progress, Retain, Subscribed
+from thingscale.devices.mqtt_store import Copies, Left, Open, Opened, Progress, Retain, Subscribed
 
 GATEWAY = uuid.uuid4()
 
@@ -52,7 +52,7 @@ def test_a_session_is_there_again_with_what_it_had(cursor: psycopg.Cursor, accou
     assert (first.present, first.refused) == (False, False)
     mqtt_store.subscribe(cursor, [(first.session, Subscribed("", "a/#", 1, 7))])
     mqtt_store.enqueue(cursor, [Copies(((first.session, 1, (7,)),), packets("m1", "m2"))])
-    mqtt_store.leave(cursor, {first.session: (100, True)})
+    mqtt_store.leave(cursor, [Left(first.session, 100, True)])
     again = open_one(cursor, account)
     assert (again.session, again.present, again.next_seq, again.done_seq) == (first.session, True, 3, 0)
     assert again.subscriptions == [Subscribed("", "a/#", 1, 7)]
@@ -65,7 +65,7 @@ def test_what_ends_leaves_nothing(cursor: psycopg.Cursor, account: Account, end:
     mqtt_store.subscribe(cursor, [(first.session, Subscribed("", "a", 1, 0))])
     mqtt_store.enqueue(cursor, [Copies(((first.session, 1, ()),), packets("m1"))])
     if end == "left":
-        mqtt_store.leave(cursor, {first.session: (0, True)})
+        mqtt_store.leave(cursor, [Left(first.session, 0, True)])
     if end == "over":
         ClientSession.objects.update(ends_at=timezone.now() - timedelta(seconds=1))
     again = open_one(cursor, account, clean=end == "clean", lasts=False)
