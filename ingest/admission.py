@@ -4,9 +4,9 @@ has to wait while the queue is full."""
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
-from itertools import chain
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, islice
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ingest.message import Outcome, RawMessage
 from ingest.session_work import Asked, Behind, Found, RetainedAsked, SessionWork
@@ -28,8 +28,10 @@ GATHER_BYTES = 256 * 1024  # of payload, the same
 ASKED_SECONDS = 10.0  # that an answer about a session may take
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 Answer = asyncio.Future[Any]
+RetainedPage = tuple[Sequence[RetainedMessage], int, int]  # with the first number in the queue, and how many
 
 
 class Refused(Exception):
@@ -59,7 +61,7 @@ class Questions(NamedTuple):
     unsubscribe: list[tuple[int, str, str]]
     subscribe: list[tuple[int, Subscribed]]
     queues: list[tuple[tuple[int, int], Answer]]
-    retained: list[tuple[RetainedAsked, Answer]]
+    retained: list[tuple[list[RetainedAsked], Callable[[Sequence[RetainedPage] | None], None]]]
     written: list[Answer]  # futures that only wait for COMMIT
 
 
@@ -133,7 +135,6 @@ class Admission:
         self._flush_soon()
 
     def leave(self, left: Left) -> None:
-        self._progress.pop(left.session, None)
         self._left.append(left)
         self._flush_soon()
 
@@ -157,17 +158,24 @@ class Admission:
         answer: list[QueuedRow] = await self._ask(self._questions.queues, (session, seq))
         return answer
 
-    async def read_retained(self, asked: RetainedAsked) -> tuple[list[RetainedMessage], int, int]:
-        answer: tuple[list[RetainedMessage], int, int] = await self._ask(self._questions.retained, asked)
-        return answer
-
-    async def subscribe(self, subscriptions: list[tuple[int, Subscribed]]) -> None:
+    def subscribe(
+        self,
+        subscriptions: Iterable[tuple[int, Subscribed]],
+        retained: list[RetainedAsked],
+        answered: Callable[[Sequence[RetainedPage] | None], None],
+    ) -> None:
+        """`answered` gets what there is of the retained messages, before anything that was submitted later is
+        routed; or None, if the database can't answer."""
         self._questions.subscribe.extend(subscriptions)
-        await self._wait_until_written()
+        self._questions.retained.append((retained, answered))
+        self._flush_soon()
 
     async def unsubscribe(self, filters: list[tuple[int, str, str]]) -> None:
         self._questions.unsubscribe.extend(filters)
-        await self._wait_until_written()
+        answer: Answer = self._loop.create_future()
+        self._questions.written.append(answer)
+        self._flush_soon()
+        await self._wait(answer)
 
     async def end_those_over(self) -> list[tuple[int, int]]:
         """Sessions and their accounts."""
@@ -191,12 +199,6 @@ class Admission:
         questions.append((question, answer))
         self._flush_soon()
         return await self._wait(answer)
-
-    async def _wait_until_written(self) -> None:
-        answer: Answer = self._loop.create_future()
-        self._questions.written.append(answer)
-        self._flush_soon()
-        await self._wait(answer)
 
     async def _wait(self, answer: Answer) -> Any:
         try:
@@ -254,18 +256,20 @@ class Admission:
                 questions.unsubscribe,
                 questions.subscribe,
                 [question for question, _ in questions.queues],
-                [question for question, _ in questions.retained],
+                [each for asked, _ in questions.retained for each in asked],
             ),
             None,
         )
 
         def done(outcomes: list[Outcome]) -> None:
             found = work.found
+            pages = iter(found.retained if found else ())
+            for retained, answered in questions.retained:
+                run(answered, list(islice(pages, len(retained))) if found else None)
             pairs: list[tuple[Answer, Any]] = [(answer, None) for answer in questions.written]
             for asked, got in (
                 (questions.open, found and found.opened),
                 (questions.queues, found and found.queues),
-                (questions.retained, found and found.retained),
             ):
                 pairs += zip((answer for _, answer in asked), got or [None] * len(asked), strict=True)
             for answer, value in pairs:
@@ -305,13 +309,17 @@ class Admission:
             self._relax()
 
 
+def run(answered: Callable[[T], None], value: T) -> None:
+    try:
+        answered(value)
+    except Exception:
+        log.exception("A client failed to take its answer")
+
+
 def share_out(chunks: list[Chunk], outcomes: list[Outcome]) -> None:
     """To chunks that were submitted together."""
     start = 0
     for chunk in chunks:
         end = start + len(chunk.messages)
-        try:
-            chunk.done(outcomes[start:end])
-        except Exception:
-            log.exception("A client failed to take its answer")
+        run(chunk.done, outcomes[start:end])
         start = end

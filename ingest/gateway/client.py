@@ -15,9 +15,11 @@ from ingest import topics
 from ingest.admission import Refused
 from ingest.decode import MAX_ARRAY_MQTT
 from ingest.gateway.connection import Connection
-from ingest.gateway.deliveries import Deliveries, Message
+from ingest.gateway.deliveries import Deliveries, Delivery, DurableDeliveries, Limits, Message, Outcome
 from ingest.gateway.hub import Account, Subscriber
 from ingest.gateway.publishes import MAX_ALIASES, Publishes
+from ingest.gateway.queue import Queue
+from ingest.gateway.subscribing import Subscribing
 from ingest.gateway.subscriptions import Match
 from ingest.grants import Grant
 from ingest.mqtt.codec import FrameReader, decode, encode
@@ -37,7 +39,6 @@ from ingest.mqtt.packets import (
     PingResp,
     Properties,
     ProtocolError,
-    Publish,
     ReasonCode,
     SubAck,
     Subscribe,
@@ -47,11 +48,9 @@ from ingest.mqtt.packets import (
     Version,
     Will,
 )
-from ingest.mqtt.properties import Property, read_properties
-from ingest.mqtt.wire import Reader
-from ingest.session_work import RETAINED_ROWS, RetainedAsked
-from ingest.stored_packet import read_packets
-from thingscale.devices.mqtt_store import Progress, QueuedRow, RetainedMessage, Subscribed
+from ingest.mqtt.properties import Property
+from ingest.session_work import QUEUE_ROWS
+from thingscale.devices.mqtt_store import Opened, Progress, Subscribed
 from thingscale.devices.presence import ClientKey
 from thingscale.streams.exactly_once.keys import client_seed
 
@@ -83,18 +82,6 @@ _V3_CODES = {
 }
 
 
-def stored_message(publish: Publish, age: float) -> Message:
-    """From a queue, so many seconds after it was put there."""
-    topic, payload, qos, retain, _, _, properties = publish
-    return Message(topic, payload, qos, retain, properties, age)
-
-
-def retained_message(row: RetainedMessage) -> Message:
-    reader = Reader(row.properties)
-    properties = read_properties(reader, PUBLISH)
-    return Message(row.topic, row.payload, row.qos, True, properties, time.time() - row.at / 1e6)
-
-
 class State(Enum):
     NEW = auto()  # no CONNECT yet
     OPENING = auto()
@@ -118,6 +105,7 @@ class Client:
         self.row = 0  # the same, or that of one that is there for its will
         self.expiry = 0  # seconds that the session lives on after the connection
         self.deliveries: Deliveries | None = None
+        self.queue: Queue | None = None  # of a session that lasts
         self.publishes = Publishes(self)
         self.seen_at = self.began_at = gateway.now()
         self.held = False
@@ -126,7 +114,6 @@ class Client:
         self._backlog: list[Frame] = []
         self._backlog_size = 0
         self._busy: asyncio.Task[None] | None = None  # later frames wait for it
-        self._reading_queue = False
         self._congested = self._lost = False
         self._congested_at = 0.0
         self._outgoing: list[bytes] = []  # of this turn of the loop
@@ -166,6 +153,8 @@ class Client:
         """The client does not read what it is sent: nothing more is taken from it, or for it."""
         self._congested = yes
         self._congested_at = self.gateway.now()
+        if self.deliveries:
+            self.deliveries.congested = yes
         self._adjust_reading()
         if not yes:
             self._send_waiting()
@@ -413,23 +402,32 @@ class Client:
             log.info("A durable session of %s was refused: see THINGSCALE_DURABLE_SESSIONS", self.user_id)
             return ReasonCode.QUOTA_EXCEEDED
         self.row = opened.session
-        self.session = opened.session if self.lasts else 0
+        self.session = self.subscriber.session if self.subscriber else 0
         self.publishes.received = set(opened.received)
-        self.deliveries = Deliveries(
-            self.version,
-            self.token,
-            packet.properties.get(Property.RECEIVE_MAXIMUM, 65_535),
-            packet.properties.get(Property.MAXIMUM_PACKET_SIZE, 2**32),
-            self.gateway.note_command,
-        )
+        self._make_deliveries(packet.properties, opened)
         self._will = packet.will
         self.state = State.OPEN
         self.send(ConnAck(opened.present, 0, self._connack_properties(packet)))
         self.gateway.opened(self)
-        if opened.present:
-            self.write(self.deliveries.resume(opened))
-            self._send_waiting()
+        if self.queue:
+            self._react(self.queue.resume(opened))
+            self._read_queue()
         return None
+
+    def _make_deliveries(self, properties: Properties, opened: Opened) -> None:
+        limits = Limits(
+            properties.get(Property.RECEIVE_MAXIMUM, 65_535),
+            properties.get(Property.MAXIMUM_PACKET_SIZE, 2**32),
+            properties.get(Property.TOPIC_ALIAS_MAXIMUM, 0),
+        )
+        if self.account is None:
+            return  # anonymous clients only publish
+        totals = self.account.totals
+        if self.session:
+            deliveries = DurableDeliveries(self.version, f"{self.token}/", totals, limits)
+            self.deliveries, self.queue = deliveries, Queue(self.session, deliveries, opened)
+        else:
+            self.deliveries = Deliveries(self.version, f"{self.token}/", totals, limits)
 
     def _connack_properties(self, packet: Connect) -> Properties:
         if self.version != V5:
@@ -461,7 +459,7 @@ class Client:
         identifier = packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, [0])[0]
         not_authorized = ReasonCode.NOT_AUTHORIZED if self.version == V5 else FAILURE
         codes: list[int] = []
-        allowed: list[tuple[Subscription, Subscribed, bool]] = []
+        allowed: list[tuple[Subscription, Subscribed]] = []
         for subscription in packet.subscriptions:
             share, first, rest = topics.split_filter(subscription.filter)
             if account is None or subscriber is None or self.owner(first) is None:
@@ -472,6 +470,8 @@ class Client:
                 raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "A shared subscription can't have No Local.")
             else:
                 group = share.split("/")[1] if share else ""
+                if self.connect and self.connect.bridge:
+                    subscription = subscription._replace(no_local=True, retain_as_published=True)  # noqa: PLW2901
                 options = (
                     subscription.qos
                     | subscription.no_local << 2
@@ -480,65 +480,12 @@ class Client:
                 )
                 subscribed = Subscribed(group, rest.removeprefix("/"), options, identifier)
                 codes.append(subscription.qos)
-                # A session that lasts gets its copies from now on; a connected client what is routed from then on.
-                new = bool(subscriber.session) and self._add(account, subscriber, subscription, subscribed)
-                allowed.append((subscription, subscribed, new))
+                allowed.append((subscription, subscribed))
         if not allowed or account is None or subscriber is None:
             self.send(SubAck(packet.packet_id, codes, {}))
             return
-        try:
-            if subscriber.session:
-                await self.gateway.admission.subscribe(
-                    [(subscriber.session, subscribed) for _, subscribed, _ in allowed]
-                )
-        except Refused:
-            self.fail(ReasonCode.SERVER_UNAVAILABLE, "the database is away")
-            return
-        wanted = []
-        for subscription, subscribed, new in allowed:
-            if not subscriber.session:
-                new = self._add(account, subscriber, subscription, subscribed)
-            again = subscription.retain_handling == 1 and not new
-            if not subscribed.group and subscription.retain_handling != 2 and not again:
-                wanted.append((subscription, subscribed))
-        self.send(SubAck(packet.packet_id, codes, {}))
-        for subscription, subscribed in wanted:
-            await self._send_retained(account, subscriber, subscription, subscribed)
-
-    def _add(
-        self, account: Account, subscriber: Subscriber, subscription: Subscription, subscribed: Subscribed
-    ) -> bool:
-        group, filter_, _, identifier = subscribed
-        return account.subscribe(subscriber, filter_, subscription, identifier, group)
-
-    async def _send_retained(
-        self, account: Account, subscriber: Subscriber, subscription: Subscription, subscribed: Subscribed
-    ) -> None:
-        """Page by page. What a session that lasts gets at a QoS above 0 goes through its queue."""
-        identifiers = (subscribed.identifier,) if subscribed.identifier else ()
-        copy = None
-        if subscriber.session and subscription.qos:
-            copy = subscriber.session, subscription.qos | 1 << 3, identifiers
-        match = Match(subscriber, subscription.qos, True, False, identifiers)
-        after = ""
-        while not self.ended:
-            try:
-                rows, number, count = await self.gateway.admission.read_retained(
-                    RetainedAsked(account.user, subscribed.filter, after, copy)
-                )
-            except Refused:
-                return
-            for row in rows:
-                message = retained_message(row)
-                if copy and row.qos:
-                    if count:
-                        self.deliver(message, match, number)
-                    number, count = number + 1, count - 1
-                else:
-                    self.deliver(message, match, 0)
-            if len(rows) < RETAINED_ROWS:
-                return
-            after = rows[-1].topic
+        subscribing = Subscribing(self, account, subscriber, SubAck(packet.packet_id, codes, {}), allowed)
+        await subscribing.run()
 
     async def _unsubscribe(self, packet: Unsubscribe) -> None:
         account, subscriber = self.account, self.subscriber
@@ -567,69 +514,65 @@ class Client:
 
     # What it is sent
 
-    def deliver(self, message: Message, match: Match[Subscriber], number: int) -> None:
+    def deliver(
+        self, message: Message, qos: int, retain: bool, match: Match[Subscriber], number: int
+    ) -> None:
         """`number`: in the session's queue, or 0."""
         if self.deliveries is None or self.state is not State.OPEN:
             return  # what is in its queue is read from there
-        if self._congested and not number and not min(message.qos, match.qos):
-            self.gateway.dropped += 1
-            return
-        self.write(self.deliveries.add(message, match, number))
+        delivery = Delivery(message, qos, retain, match.identifiers, number)
+        self._react(self.deliveries.deliver(delivery, time.time()))
 
     def progress(self) -> Progress:
-        assert self.deliveries is not None
-        done_seq, done, received_seq = self.deliveries.progress()
-        return Progress(self.session, done_seq, done, received_seq, sorted(self.publishes.received))
+        assert self.queue is not None
+        return self.queue.progress(sorted(self.publishes.received))
 
     def _acknowledged(self, packet: Ack) -> None:
-        """PUBACK, PUBREC or PUBCOMP. What a session that lasts has got is remembered; at QoS 2 before PUBREL
-        goes out."""
-        if self.deliveries is None:
+        if self.deliveries:
+            self._react(self.deliveries.acknowledge(packet, time.time()))
+            self._read_queue()
+
+    def _react(self, outcome: Outcome) -> None:
+        """What a session that lasts has got is remembered; at QoS 2 before PUBREL goes out."""
+        write, done, received = outcome
+        if write:
+            self.write(write)
+        if self.queue is None:
             return
-        now, later, changed = self.deliveries.acknowledged(packet)
-        self.write(now)
-        if changed and self.session:
-            written = (lambda: self.write(later)) if later else None
-            self.gateway.admission.note(self.session, self.progress, written)
-        else:
-            self.write(later)
-        self._send_waiting()
+        if done:
+            self.queue.finish(done)
+            self.gateway.admission.note(self.session, self.progress, None)
+        if received:
+            self.queue.receive(received)
+            self.gateway.admission.note(self.session, self.progress, lambda: self._receipt_stored(received))
+
+    def _receipt_stored(self, number: int) -> None:
+        if self.queue and self.state is State.OPEN:
+            self._react(self.queue.deliveries.receipt_stored(number))
 
     def _send_waiting(self) -> None:
-        """What had to wait for the client, in memory or in its queue."""
-        if self.deliveries is None or self.state is not State.OPEN or self._congested:
-            return
-        self.write(self.deliveries.send_waiting())
-        if self.deliveries.behind and not self._reading_queue and self.deliveries.has_room:
-            self._reading_queue = True
-            self.gateway.spawn(self._read_queue())
+        while self.deliveries and self.deliveries.ready and not self.ended:
+            self._react(self.deliveries.advance(time.time()))
+        self._read_queue()
 
-    async def _read_queue(self) -> None:
-        assert self.deliveries is not None
+    def _read_queue(self) -> None:
+        """What there was no room for in memory, once there is."""
+        if self.queue and self.state is State.OPEN and (read := self.queue.deliveries.begin_read()):
+            self.gateway.spawn(self._read(read.seq))
+
+    async def _read(self, first: int) -> None:
+        queue = self.queue
+        assert queue is not None
         try:
-            while self.state is State.OPEN and self.deliveries.behind and self.deliveries.has_room:
-                rows = await self.gateway.admission.read_queue(self.session, self.deliveries.behind)
-                if self.state is not State.OPEN:
-                    return
-                self.write(self._fill(rows))
+            rows = await self.gateway.admission.read_queue(self.session, first)
         except Refused:
+            queue.deliveries.fail_read()
             self.fail(ReasonCode.SERVER_UNAVAILABLE, "the database is away")
-        finally:
-            self._reading_queue = False
-
-    def _fill(self, rows: list[QueuedRow]) -> bytes:
-        assert self.deliveries is not None and self.subscriber is not None
-        out = []
-        now = time.time()
-        for _, seq, last_seq, options, identifiers, packets, at, command in rows:
-            match = Match(self.subscriber, options & 3, bool(options & 8), False, tuple(identifiers))
-            for number, publish in enumerate(read_packets(packets, last_seq - seq + 1), seq):
-                message = stored_message(publish, now - at / 1e6)
-                message.command = command
-                out.append(self.deliveries.fill(message, match, number))
-        if not rows:
-            self.deliveries.caught_up()
-        return b"".join(out)
+            return
+        more = len(rows) == QUEUE_ROWS
+        if self.state is State.OPEN:
+            self._react(queue.deliveries.end_read(queue.stored(rows), more, time.time()))
+            self._send_waiting()
 
     # Anonymous clients: the token is in each topic
 

@@ -9,7 +9,7 @@ one reads it again.
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from enum import Enum
 from struct import Struct
 from typing import Final, NamedTuple
@@ -60,7 +60,10 @@ class Message:
     what belongs to its connection (alias, identifiers) is left out, and the expiry interval is counted anew.
     """
 
-    __slots__ = ("_encodings", "_size", "expires_at", "payload", "properties", "relative_response", "topic")
+    __slots__ = (
+        *("_encodings", "_size", "command", "expires_at", "payload", "properties", "relative_response"),
+        "topic",
+    )
 
     def __init__(
         self,
@@ -70,8 +73,10 @@ class Message:
         expires_at: float | None = None,
         *,
         relative_response: bool = False,
+        command: int = 0,
     ) -> None:
         self.topic = topic
+        self.command = command  # what an app has published, see DeliveryTotals.note
         self.payload = payload
         self.properties = properties
         self.expires_at = expires_at
@@ -172,9 +177,22 @@ class Limits(NamedTuple):
 class DeliveryTotals:
     """What the clients of one account share: a limit for all their queues together, and counters."""
 
-    __slots__ = ("dropped", "expired", "max_waiting_bytes", "too_large", "unexpected", "waiting_bytes")
+    __slots__ = (
+        "dropped",
+        "expired",
+        "max_waiting_bytes",
+        "note",
+        "too_large",
+        "unexpected",
+        "waiting_bytes",
+    )
 
-    def __init__(self, max_waiting_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(
+        self,
+        max_waiting_bytes: int = 64 * 1024 * 1024,
+        note: Callable[[int, bool], None] = lambda command, acknowledged: None,
+    ) -> None:
+        self.note = note  # what has become of a command: it was sent, or acknowledged
         self.max_waiting_bytes = max_waiting_bytes
         self.waiting_bytes = 0
         self.dropped = 0  # no room in the client's queue; at QoS 0: it reads too slowly
@@ -209,6 +227,7 @@ class Deliveries:
     __slots__ = (
         "_alias_maximum",
         "_aliases",
+        "_commands",
         "_largest",
         "_newest",
         "_open",
@@ -234,6 +253,7 @@ class Deliveries:
         # Made when they are needed, gone when they are empty: an idle client has none of them.
         self._aliases: dict[str, int] | None = None
         self._open: dict[int, Flow] | None = None  # what is in flight, by packet id
+        self._commands: dict[int, int] | None = None  # those among that, by packet id
         self._waiting: deque[Delivery] | None = None
         self._waiting_bytes = 0
         self._newest = 0  # the packet id last used; of a durable session the highest seq in flight
@@ -316,6 +336,8 @@ class Deliveries:
             self._totals.expired += 1
             return _NOTHING
         encoded = self._encode(delivery, now)
+        if encoded and message.command:
+            self._totals.note(message.command, False)
         return _new(Outcome, (encoded[0], (), 0)) if encoded else _NOTHING
 
     def _can_send(self, _delivery: Delivery) -> bool:
@@ -358,6 +380,10 @@ class Deliveries:
         if self._open is None:
             self._open = {}
         self._open[packet_id] = _FIRST_FLOW[delivery.qos]
+        if message.command:
+            self._totals.note(message.command, False)
+            self._commands = self._commands or {}
+            self._commands[packet_id] = message.command
         if again:
             head = bytes((head[0] | _DUP,)) + head[1:]
         return head + _pack_id(packet_id) + tail, ()
@@ -404,6 +430,8 @@ class Deliveries:
         return encode_ack(PUBREL, ack.packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND, self._version)
 
     def _complete(self, packet_id: int, now: float) -> Outcome:
+        if self._commands and (command := self._commands.pop(packet_id, 0)):
+            self._totals.note(command, True)
         done = self._done(self._seq(packet_id))
         assert self._open is not None
         del self._open[packet_id]

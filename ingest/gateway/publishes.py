@@ -2,7 +2,7 @@
 
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ingest import topics
@@ -42,6 +42,7 @@ MAX_TARGETS = 1_000  # remembered topics of one client
 # first byte -> QoS, DUP: at QoS 1 or 2, not retained
 _ORDINARY: Final = {0x32: (1, False), 0x3A: (1, True), 0x34: (2, False), 0x3C: (2, True)}
 _NO_PROPERTIES: Final = b"\0"
+OWN_RESPONSE: Final = "\1/"  # in place of the token of a response topic, as long as the platform has it
 _puback: Final = struct.Struct(">HH").pack
 _new: Final = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
@@ -164,7 +165,7 @@ class Publishes:
                 return
         publish = decode_publish(first, body, version)
         if publish.properties:
-            publish = self._resolve_alias(publish)
+            publish = self._own_properties(self._resolve_alias(publish))
         topic = publish.topic.encode()
         owner = self._owners.get(topic) or self._resolve(publish.topic)
         key = body if version != V5 else keys.packet_parts(topic, publish.packet_id, publish.payload)
@@ -270,12 +271,11 @@ class Publishes:
         if client.held:
             self.relax()
 
-    def _deliver(self, sent: PublishInfo, payload: bytes, numbers: Iterable[int]) -> None:
+    def _deliver(self, sent: PublishInfo, payload: bytes, numbers: Sequence[int]) -> None:
         owner, qos, retain, _, properties, route, command = sent
         if owner.account and owner.account.subscriptions:
-            message = Message(owner.topic, payload, qos, retain, properties)
-            message.command = command
-            owner.account.deliver(message, route, tuple(numbers), self._client.subscriber)
+            message = new_message(owner.topic, payload, properties, command)
+            owner.account.deliver(message, qos, retain, route, numbers, self._client.subscriber)
 
     def _without_failed(self, chunk: Chunk, outcomes: list[Outcome]) -> tuple[Chunk, list[Outcome]]:
         """What the platform failed to store is offered again a little later, unacknowledged until then."""
@@ -308,7 +308,8 @@ class Publishes:
         """The will of a client that went without goodbye, as if it had published it."""
         topic, payload, qos, retain, properties = will
         properties = {key: value for key, value in properties.items() if key != Property.WILL_DELAY_INTERVAL}
-        self.take(self._resolve(topic), Publish(topic, payload, qos, retain, False, 0, properties))
+        publish = self._own_properties(Publish(topic, payload, qos, retain, False, 0, properties))
+        self.take(self._resolve(topic), publish)
         self.flush_waiting()
 
     def flush_waiting(self) -> None:
@@ -354,6 +355,17 @@ class Publishes:
             raise ProtocolError(ReasonCode.TOPIC_ALIAS_INVALID, f"Topic alias {alias} is not known.")
         return publish._replace(topic=self._aliases[alias])
 
+    def _own_properties(self, publish: Publish) -> Publish:
+        """A response topic of the account is kept without its token."""
+        if Property.SUBSCRIPTION_IDENTIFIER in publish.properties:
+            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "A client sends no subscription identifier.")
+        response = publish.properties.get(Property.RESPONSE_TOPIC)
+        if response is not None:
+            token, rest = topics.split(response)
+            if rest and self._client.owner(token):
+                publish.properties[Property.RESPONSE_TOPIC] = OWN_RESPONSE + rest
+        return publish
+
     def _seen(self, packet_id: int) -> bool:
         """QoS 2, sent again: the first one is answered, or its answer is that of this one too."""
         if packet_id in self._pending:
@@ -380,6 +392,21 @@ class Publishes:
         else:
             self.received.add(packet_id)
         return encode_ack(PUBREC, packet_id, code, version)
+
+
+def new_message(
+    topic: str, payload: bytes, properties: Properties, command: int = 0, age: float = 0
+) -> Message:
+    """`age`: seconds since it was published."""
+    if not properties:
+        return Message(topic, payload, properties, command=command)
+    expiry = properties.get(Property.MESSAGE_EXPIRY_INTERVAL)
+    response: str | None = properties.get(Property.RESPONSE_TOPIC)
+    own = response is not None and response.startswith(OWN_RESPONSE)
+    if response is not None and own:
+        properties = properties | {Property.RESPONSE_TOPIC: response.removeprefix(OWN_RESPONSE)}
+    expires_at = None if expiry is None else time.time() + expiry - age
+    return Message(topic, payload, properties, expires_at, relative_response=own, command=command)
 
 
 def _kept(topic: str, qos: int, retain: bool, properties: Properties, route: Route, command: int) -> Kept:

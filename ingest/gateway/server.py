@@ -62,7 +62,7 @@ class Gateway:
         self.grants: Grants = self.ingest.grants
         self.allow_anonymous: bool = settings.ALLOW_ANONYMOUS
         self.admission = Admission(self.ingest.pipeline, self._relax)
-        self.hub = Hub()
+        self.hub = Hub(self.note_command)
         self._system = SystemClient(self)
         self._presence = PresenceWriter(connect)
         self._clients: set[Client] = set()
@@ -242,7 +242,8 @@ class Gateway:
         if known and not (opened.present and known.session == opened.session):
             account.remove(known)
             known = None
-        subscriber = known or Subscriber(client.client_id, opened.session if client.lasts else 0)
+        lasts = client.lasts or opened.present  # though perhaps not after this connection
+        subscriber = known or Subscriber(client.client_id, opened.session if lasts else 0)
         if known is None:
             account.subscribers[client.client_id] = subscriber
             for subscribed in opened.subscriptions:
@@ -276,6 +277,8 @@ class Gateway:
             del self._by_client[key]
             self._presence.went(*key)
         account, subscriber = client.account, client.subscriber
+        if client.deliveries:
+            client.deliveries.close()
         if account and subscriber and subscriber.client is client:
             subscriber.client = None
             if not subscriber.session or not client.expiry:
@@ -285,7 +288,7 @@ class Gateway:
         if will and not later:
             client.publishes.leave_will(will)
         if client.row and current:
-            sent = client.deliveries.sent_seq if client.deliveries else None
+            sent = client.queue.sent_seq if client.queue else None
             self.admission.leave(Left(client.row, client.expiry if client.session else 0, not later, sent))
         if will and later:
             self._leave_will_later(client, will, delay)
@@ -374,8 +377,8 @@ class Gateway:
             return
         code = outcome.reason.value if outcome.reason else "REJECTED"
         told = {"error": code} | ({"detail": outcome.detail} if outcome.detail else {})
-        message = Message(f"{device_id}/errors", json.dumps(told).encode(), 0, False, {})
-        account.deliver(message, NOWHERE, (), None)
+        message = Message(f"{device_id}/errors", json.dumps(told).encode(), {})
+        account.deliver(message, 0, False, NOWHERE, (), None)
 
     def note_command(self, command: int, acknowledged: bool) -> None:
         self.admission.command_result(command, Command.ACKNOWLEDGED if acknowledged else Command.DELIVERED)

@@ -114,6 +114,11 @@ class SubscriptionTree(Generic[S]):
         """How many subscriptions one subscriber has."""
         return len(_keys(self._owned.get(subscriber)))
 
+    def has(self, subscriber: S, topic_filter: str, group: str = "") -> bool:
+        key = (group, topic_filter) if group else topic_filter
+        owned = self._owned.get(subscriber)
+        return key in owned if isinstance(owned, dict) else owned == key
+
     def subscribe(
         self,
         subscriber: S,

@@ -105,7 +105,7 @@ class QueuedRow(NamedTuple):
 
 # Sessions
 
-_FIND = """SELECT s.id, s.account_id, s.client_id, s.ends_at <= now(), s.sent_seq FROM mqtt_session s
+_FIND = """SELECT s.id, s.account_id, s.client_id, s.ends_at <= now() OR s.expiry = 0, s.sent_seq FROM mqtt_session s
 JOIN unnest(%s::bigint[], %s::text[]) AS k (account, client_id)
     ON s.account_id = k.account AND s.client_id = k.client_id
 ORDER BY s.id FOR UPDATE OF s"""
@@ -134,7 +134,7 @@ def open_sessions(cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open], 
     for each in opens:
         client = each.account, each.client_id
         key, over, _ = found.get(client, (0, False, None))
-        if key and (each.clean or over or not each.lasts):
+        if key and (each.clean or over):
             ended[client] = key
         elif key:
             kept[client] = key, each

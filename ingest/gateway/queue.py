@@ -1,0 +1,54 @@
+"""The queue of a session that lasts, as its connected client works it off; the database has the same."""
+
+import time
+from collections.abc import Iterable, Iterator
+
+from ingest.gateway.deliveries import Delivery, DurableDeliveries, Outcome
+from ingest.gateway.publishes import new_message
+from ingest.stored_packet import read_packets
+from thingscale.devices.mqtt_store import Opened, Progress, QueuedRow
+
+
+class Queue:
+    def __init__(self, session: int, deliveries: DurableDeliveries, opened: Opened) -> None:
+        self.deliveries = deliveries
+        self._session = session
+        self._done_seq = opened.done_seq  # all up to here are acknowledged
+        self._done = set(opened.done)  # and these
+        self._received = set(opened.received_seq)  # at QoS 2; PUBREL is due
+
+    @property
+    def sent_seq(self) -> int:
+        return self.deliveries.sent_through
+
+    def resume(self, opened: Opened) -> Outcome:
+        last = opened.next_seq - 1
+        sent = last if opened.sent_seq is None else opened.sent_seq
+        return self.deliveries.resume(opened.done_seq + 1, last, sent, opened.received_seq)
+
+    def stored(self, rows: Iterable[QueuedRow]) -> Iterator[Delivery]:
+        """What was read, but for what is acknowledged."""
+        now = time.time()
+        for _, first, last, options, identifiers, packets, at, command in rows:
+            for number, publish in enumerate(read_packets(packets, last - first + 1), first):
+                if number <= self._done_seq or number in self._done:
+                    continue
+                topic, payload, qos, retain, _, _, properties = publish
+                message = new_message(topic, payload, properties, command, now - at / 1e6)
+                shown = retain and bool(options & 8)
+                yield Delivery(message, min(qos, options & 3), shown, tuple(identifiers), number)
+
+    def finish(self, numbers: Iterable[int]) -> None:
+        self._done.update(numbers)
+        self._received.difference_update(numbers)
+        while self._done_seq + 1 in self._done:
+            self._done_seq += 1
+            self._done.discard(self._done_seq)
+
+    def receive(self, number: int) -> None:
+        self._received.add(number)
+
+    def progress(self, received_packets: list[int]) -> Progress:
+        return Progress(
+            self._session, self._done_seq, sorted(self._done), sorted(self._received), received_packets
+        )
