@@ -79,7 +79,8 @@ def test_the_gateway_ends_what_is_over_with_all_that_it_has(few: Stack, account:
         wait_until(lambda: rows() == [], what="the session's end")
         for left in (Subscription, Queued, QueuedMessages):
             assert not left.objects.exists()
-        assert app.publish("d1/subscribe", b"nobody waits") == 0x10  # no matching subscribers
+        assert app.publish("d1/subscribe", b"nobody waits") == 0
+        assert not QueuedMessages.objects.exists()
     with lasting(few, account, "over", 60) as again:
         assert not again.session_present
 
@@ -117,10 +118,10 @@ def test_it_goes_on_over_the_gateways_end(
     with lasting(few, account, "c1", 600, version) as again:
         assert again.session_present
         again.payloads(len(sent))
-        assert [message.payload for message in again.messages] == sent
-        assert {message.qos for message in again.messages} == {1, 2}
+        for qos in (1, 2):  # the client hands over those of QoS 2 a round later
+            assert [message.payload for message in again.messages if message.qos == qos] == sent[qos - 1 :: 2]
         with Device(few, account, "app") as app:
-            assert app.publish("d2/x", b"live") == 0
+            assert app.publish("d2/subscribe", b"live") == 0
         again.payloads(len(sent) + 1)
         assert again.messages[-1].payload == b"live"
     wait_until(lambda: not Queued.objects.exists(), what="all to be acknowledged")

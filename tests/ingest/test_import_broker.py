@@ -7,7 +7,6 @@ from io import StringIO
 import pytest
 from broker_worker import Broker, mosquitto, rumqttd
 from django.core.management import CommandError, call_command
-from django.db import connection
 from django.utils import timezone
 from mosquitto import needs_mosquitto
 from pytest_django import Settings
@@ -15,12 +14,21 @@ from stack import free_port
 from support import Account
 
 from ingest import import_broker, old_broker
-from ingest.mqtt.packets import PUBACK, V5, V311, Ack, Publish, SubAck, Subscribe, Subscription, Version
+from ingest.mqtt import packets
+from ingest.mqtt.packets import PUBACK, V5, V311, Ack, Properties, Publish, SubAck, Subscribe, Version
 from ingest.mqtt.properties import Property
 from ingest.old_broker import Link
+from ingest.service import connect
 from ingest.stored_packet import read_packets
 from thingscale.devices import mqtt_store
-from thingscale.devices.models import ClientSession, DurableSession, Queued, QueuedMessages, Retained
+from thingscale.devices.models import (
+    ClientSession,
+    DurableSession,
+    Queued,
+    QueuedMessages,
+    Retained,
+    Subscription,
+)
 from thingscale.devices.mqtt_store import Retain
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -58,9 +66,10 @@ def publish(broker: Broker, *messages: Publish, version: Version = V311) -> None
             assert packet.type == PUBACK
 
 
-def message(topic: str, payload: bytes, qos: int = 1, retain: bool = False, **properties: object) -> Publish:
-    by_number: dict[int, object] = {Property[name.upper()]: value for name, value in properties.items()}
-    return Publish(topic, payload, qos, retain, False, 0, by_number)
+def message(
+    topic: str, payload: bytes, qos: int = 1, retain: bool = False, properties: Properties | None = None
+) -> Publish:
+    return Publish(topic, payload, qos, retain, False, 0, properties or {})
 
 
 def old_session(broker: Broker, account: Account, client_id: str = CLIENT, version: Version = V311) -> None:
@@ -68,7 +77,7 @@ def old_session(broker: Broker, account: Account, client_id: str = CLIENT, versi
     name = f"{account.user_id}:{client_id.replace('/', '%2F').replace(' ', '%20')}"
     filter_ = f"{account.user_id}/#"
     with link(broker, name, version, clean=False) as client:
-        client.send(Subscribe(1, [Subscription(filter_, 2, False, False, 0)], {}))
+        client.send(Subscribe(1, [packets.Subscription(filter_, 2, False, False, 0)], {}))
         assert isinstance(client.receive(), SubAck)
     DurableSession.objects.create(
         user=account.user,
@@ -137,9 +146,9 @@ def test_what_waits_and_what_is_retained_comes_over_once(
     assert all(qos for _, _, qos in texts())
     assert retained() == [("a", b"kept"), ("b", b"theirs")]
     assert Retained.objects.get(topic="a").account_id == account.user.pk
-    session = ClientSession.objects.get()
-    with connection.cursor() as cursor:
-        assert mqtt_store.subscriptions_of(cursor, [session.pk])[session.pk][0].filter == "#"
+    assert [row.filter for row in Subscription.objects.filter(session=ClientSession.objects.get().pk)] == [
+        "#"
+    ]
     out, err = run(broker)
     assert f"{ours}: 0 retained messages, 0 messages of 1 sessions." in out
     assert len(texts()) == 3
@@ -175,9 +184,13 @@ def test_many_retained_messages(real: Broker, account: Account) -> None:
 @needs_mosquitto
 def test_properties_of_mqtt_5_come_over(real: Broker, account: Account) -> None:
     old_session(real, account, version=V5)
-    properties = {"content_type": "text/plain", "message_expiry_interval": 600, "correlation_data": b"\1"}
+    properties: Properties = {
+        Property.CONTENT_TYPE: "text/plain",
+        Property.MESSAGE_EXPIRY_INTERVAL: 600,
+        Property.CORRELATION_DATA: b"\1",
+    }
     topic = f"{account.user_id}/d1/subscribe"
-    publish(real, message(topic, b"on", retain=True, **properties), version=V5)
+    publish(real, message(topic, b"on", 1, True, properties), version=V5)
     run(real)
     (one,) = waiting()
     assert one.properties[Property.CONTENT_TYPE] == "text/plain"
@@ -206,10 +219,8 @@ def test_what_was_taken_over_at_the_start_of_the_gateway_is_found(real: Broker, 
 @needs_mosquitto
 def test_what_is_newer_here_stays(real: Broker, account: Account) -> None:
     publish(real, *(message(f"{account.user_id}/{topic}", b"old", retain=True) for topic in "ab"))
-    with connection.cursor() as cursor:
-        mqtt_store.retain(
-            cursor.cursor, [Retain(account.user.pk, "a", b"new", 1, b"\0", timezone.now(), None)]
-        )
+    with connect() as connection, connection.cursor() as cursor:
+        mqtt_store.retain(cursor, [Retain(account.user.pk, "a", b"new", 1, b"\0", timezone.now(), None)])
     run(real)
     assert retained() == [("a", b"new"), ("b", b"old")]
 
