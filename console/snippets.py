@@ -8,6 +8,7 @@ from django.http import HttpRequest
 
 from thingscale.accounts.credentials import credentials
 from thingscale.accounts.models import User
+from thingscale.web.base_url import base_url
 
 MASK = "•" * 8
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -55,11 +56,6 @@ class Broker(NamedTuple):
 
 def offered(broker: Broker) -> list[Snippet]:
     return [snippet for snippet in SNIPPETS if broker.port or not snippet.mqtt]
-
-
-def base_url(request: HttpRequest) -> str:
-    """Without a slash at the end."""
-    return settings.PUBLIC_URL or request.build_absolute_uri("/").removesuffix("/")
 
 
 def broker(request: HttpRequest) -> Broker:

@@ -25,6 +25,7 @@ from thingscale.devices.mqtt_store import (
 RETRY_SECONDS = 0.02  # how often what waits for room in the queue is offered again
 GATHER_MESSAGES = 500  # that go on together, with the read that reaches this
 GATHER_BYTES = 256 * 1024  # of payload, the same
+SHARE = 4  # one account has at most one part in so many of the queue
 ASKED_SECONDS = 10.0  # that an answer about a session may take
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,10 @@ class Chunk(Protocol):
     messages: list[RawMessage]
     size: int
 
+    @property
+    def account(self) -> int:
+        """Whose share of the queue it takes."""
+
     def without_qos_0(self) -> "Chunk":
         """What has to wait while the store takes nothing; the rest is dropped."""
 
@@ -52,6 +57,15 @@ class Chunk(Protocol):
 
     def dropped(self, count: int) -> None: ...
     def done(self, outcomes: list[Outcome]) -> None: ...
+
+
+class Queued:
+    """Of an account."""
+
+    __slots__ = ("bytes", "messages")
+
+    def __init__(self) -> None:
+        self.messages = self.bytes = 0
 
 
 class Questions(NamedTuple):
@@ -81,11 +95,16 @@ class Admission:
         self._results: dict[int, str] = {}  # of commands
         self._questions = Questions([], [], [], [], [], [])
         self._written: list[Callable[[], None]] = []  # called once the progress of this turn is committed
-        self._waiting: deque[Chunk] = deque()
+        self._waiting: dict[int, deque[Chunk]] = {}  # by account; whose turn is next comes first
+        self._queued: dict[int, Queued] = {}  # by account: what the store has, and what this turn has brought
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
+
+    def holds(self, account: int) -> bool:
+        """Whether messages of this account wait for room."""
+        return account in self._waiting
 
     @property
     def pending(self) -> bool:
@@ -97,7 +116,7 @@ class Admission:
     def submit(self, chunk: Chunk, wait: bool = False) -> bool:
         """False if the queue is full: QoS 0 is dropped and counted, the rest waits, unacknowledged, and so
         should its client. `wait` keeps QoS 0 as well."""
-        if not self._waiting and self._gather(chunk):
+        if chunk.account not in self._waiting and self._gather(chunk):
             return True
         kept = chunk if wait else chunk.without_qos_0()
         dropped = len(chunk.messages) - len(kept.messages)
@@ -105,15 +124,18 @@ class Admission:
         chunk.dropped(dropped)
         if kept.messages:
             self._offer_later()
-            self._waiting.append(kept)
+            self._waiting.setdefault(chunk.account, deque()).append(kept)
         return not kept.messages
 
     def _gather(self, chunk: Chunk) -> bool:
         """What the clients send in one turn of the loop goes on together: with a thousand clients of one
         message each, one by one would cost more than storing them. Little of it, since the store's limits do
         not see it yet."""
-        if self._store.full:
+        if self._store.full or self._has_its_share(chunk.account):
             return False
+        queued = self._queued.setdefault(chunk.account, Queued())
+        queued.messages += len(chunk.messages)
+        queued.bytes += chunk.size
         self._gathered.append(chunk)
         self._messages += len(chunk.messages)
         self._bytes += chunk.size
@@ -122,6 +144,21 @@ class Admission:
         else:
             self._flush_soon()
         return True
+
+    def _has_its_share(self, account: int) -> bool:
+        queued = self._queued.get(account)
+        limits = self._store.limits
+        return queued is not None and (
+            queued.messages * SHARE >= limits.messages or queued.bytes * SHARE >= limits.bytes
+        )
+
+    def _release(self, chunks: list[Chunk]) -> None:
+        for chunk in chunks:
+            queued = self._queued[chunk.account]
+            queued.messages -= len(chunk.messages)
+            queued.bytes -= chunk.size
+            if not queued.messages:
+                del self._queued[chunk.account]
 
     # What is remembered of sessions, behind the messages of this turn
 
@@ -224,8 +261,10 @@ class Admission:
         chunks, self._gathered = self._gathered, []
         self._messages = self._bytes = 0
         if self._store.full and chunks:
+            self._release(chunks)
             self._offer_later()
-            self._waiting.extendleft(reversed(chunks))  # they came before what waits already
+            for chunk in reversed(chunks):  # they came before what waits already
+                self._waiting.setdefault(chunk.account, deque()).appendleft(chunk)
             chunks = []
         progress = {each.session: each for chunk in chunks for each in chunk.submitted()}
         progress |= {session: ask() for session, ask in self._progress.items()}
@@ -239,6 +278,7 @@ class Admission:
         messages = list(chain.from_iterable([chunk.messages for chunk in chunks]))
 
         def done(outcomes: list[Outcome]) -> None:
+            self._release(chunks)
             share_out(chunks, outcomes)
             for each in written:
                 each()
@@ -299,14 +339,18 @@ class Admission:
             self._loop.call_later(RETRY_SECONDS, self._offer)
 
     def _offer(self) -> None:
-        """What waited, in order, once there is room again."""
+        """What waited, once there is room again: of each account in order, the accounts in turn."""
         if self._store.nearly_empty:
-            while self._waiting and not self._store.full:
-                self._gather(self._waiting.popleft())
+            for account in list(self._waiting):
+                waiting = self._waiting.pop(account)
+                while waiting and self._gather(waiting[0]):
+                    waiting.popleft()
+                if waiting:
+                    self._waiting[account] = waiting  # at the end
+                else:
+                    self._relax()
         if self._waiting:
             self._loop.call_later(RETRY_SECONDS, self._offer)
-        else:
-            self._relax()
 
 
 def run(answered: Callable[[T], None], value: T) -> None:

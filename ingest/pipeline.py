@@ -87,20 +87,20 @@ class Bounded:
     """Counts what waits for storage."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
         self.queued = 0  # messages
         self.queued_bytes = 0
         self.closed = False  # takes nothing more, as if it were full
 
     @property
     def full(self) -> bool:
-        most = self._limits
+        most = self.limits
         return self.closed or self.queued >= most.messages or self.queued_bytes >= most.bytes
 
     @property
     def nearly_empty(self) -> bool:
         """Room enough for those who stopped at `full` to go on."""
-        most = self._limits
+        most = self.limits
         return not self.closed and self.queued < most.messages // 2 and self.queued_bytes < most.bytes // 2
 
     def take(self, messages: Sequence[RawMessage]) -> int:

@@ -224,11 +224,12 @@ REST_FRAMEWORK = {
     "UNICODE_JSON": True,
 }
 SPECTACULAR_SETTINGS = {
-    "TITLE": "ThingScale REST API",
-    "DESCRIPTION": "Devices, channels, datapoints, events. Options travel in headers or as query parameters.",
+    "TITLE": "ThingScale API",
+    "DESCRIPTION": "Devices, channels, datapoints, events. Options travel in headers or as query parameters."
+    " Devices send to the HTTP connector.",
     "VERSION": "2",
     "OAS_VERSION": "3.1.0",
-    "SERVERS": [{"url": "/v2"}],
+    "SERVERS": [{"url": "http://127.0.0.1:8000"}],  # of `make run`; what is served has its own address
     "SERVE_AUTHENTICATION": [],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from thingscale.lib.plurals import counted
 from thingscale.streams.browse import newest_by_now
 
 register = template.Library()
@@ -96,9 +97,4 @@ def in_words(seconds: int) -> str:
     return "just now"
 
 
-@register.filter
-def counted(count: Any, noun: str) -> str:
-    """`1 datapoint`, `2,000 datapoints`. The plural is after a comma where it is not just an s."""
-    singular, _, plural = noun.partition(",")
-    count = int(count or 0)
-    return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"
+register.filter(counted)

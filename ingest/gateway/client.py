@@ -23,7 +23,7 @@ from ingest.gateway.subscribing import Subscribing
 from ingest.gateway.subscriptions import Match
 from ingest.grants import Grant
 from ingest.mqtt.codec import FrameReader, decode, encode
-from ingest.mqtt.frames import Frame
+from ingest.mqtt.frames import TOO_LARGE, Frame
 from ingest.mqtt.packets import (
     CONNECT,
     PUBLISH,
@@ -90,6 +90,13 @@ class State(Enum):
 
 
 class Client:
+    __slots__ = (
+        *("__weakref__", "_backlog", "_backlog_size", "_busy", "_congested", "_congested_at", "_lost"),
+        *("_outgoing", "_reader", "_will", "account", "began_at", "client_id", "connect", "connection"),
+        *("deliveries", "expiry", "gateway", "grant", "held", "publishes", "queue", "row", "seen_at"),
+        *("session", "state", "subscriber", "token", "version"),
+    )
+
     def __init__(self, gateway: "Gateway", connection: Connection) -> None:
         self.gateway = gateway
         self.connection = connection
@@ -219,6 +226,7 @@ class Client:
                 self._busy.cancel()
             self.gateway.left(self, self._will if with_will and was_open else None)
         finally:
+            self.publishes.end(self.queue)
             self.write_out()
             self.connection.close()
 
@@ -256,6 +264,8 @@ class Client:
                 break
             if first >> 4 == PUBLISH and self.state is State.OPEN:
                 self.publishes.publish(first, body)
+            elif first & TOO_LARGE and self.state is State.OPEN:
+                self.publishes.too_large(first & ~TOO_LARGE, body)
             else:
                 self._handle(first, body)
         self.publishes.flush()
@@ -383,6 +393,7 @@ class Client:
         self.client_id = packet.client_id or f"auto-{secrets.token_hex(8)}"
         # Who sends no client id is the same client after a reconnect, for all we can know.
         self.publishes.seed = client_seed(f"{self.key[0]}:{packet.client_id}")
+        self.publishes.settled_at = self.gateway.settled.at(self.key) if packet.client_id else 0
         longest = settings.DURABLE_SESSION_DAYS * 86_400
         if self.version == V5:
             asked = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL, 0)
@@ -449,6 +460,8 @@ class Client:
         if expiry is not None and self.grant:
             self.expiry = min(expiry, settings.DURABLE_SESSION_DAYS * 86_400)
         self.publishes.flush()
+        if self.grant and not self.publishes.unacked:
+            self.gateway.settled.note(self.key)
         self.end(with_will=packet.code == ReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
 
     # What it subscribes to

@@ -32,12 +32,14 @@ from thingscale.lib.reasons import ANSWERS
 from thingscale.streams.exactly_once import keys
 
 if TYPE_CHECKING:
+    from ingest.gateway.queue import Queue
     from ingest.gateway.server import Gateway
 
 MAX_UNACKED = 2_000  # messages of one client on their way to storage
 MAX_ALIASES = 32
 MAX_SOURCE = 300  # characters of a topic that is refused
 MAX_TARGETS = 1_000  # remembered topics of one client
+MAX_REMEMBERED = 256  # bytes of such a topic
 
 # first byte -> QoS, DUP: at QoS 1 or 2, not retained
 _ORDINARY: Final = {0x32: (1, False), 0x3A: (1, True), 0x34: (2, False), 0x3C: (2, True)}
@@ -73,6 +75,11 @@ class Chunk:
     """The publishes of one read, answered together."""
 
     __slots__ = ("messages", "publishes", "sent", "size")
+
+    @property
+    def account(self) -> int:
+        """Whose share of the queue it takes."""
+        return self.messages[0].user
 
     def __init__(self, publishes: "Publishes") -> None:
         self.publishes = publishes
@@ -123,8 +130,44 @@ class Publisher(Protocol):
     def progress(self) -> Progress: ...
 
 
+class Gone:
+    """In place of a client whose connection has ended: what it has sent still counts, and holds nothing else of
+    it."""
+
+    __slots__ = ("_queue", "_received", "gateway", "grant", "held", "session", "subscriber", "version")
+
+    def __init__(self, client: Publisher, queue: "Queue | None", received: set[int]) -> None:
+        self.gateway = client.gateway
+        self.version = client.version
+        self.grant = client.grant
+        self.subscriber = client.subscriber
+        self.session = client.session
+        self.held = False
+        self._queue = queue
+        self._received = received
+
+    def owner(self, token: str) -> Grant | None:
+        known = self.gateway.grants.known(token)
+        return known if isinstance(known, Grant) and self.grant and known.user == self.grant.user else None
+
+    def progress(self) -> Progress:
+        assert self._queue is not None
+        return self._queue.progress(sorted(self._received))
+
+    def write(self, data: bytes) -> None:
+        """Nobody is to be answered."""
+
+    def hold(self, yes: bool) -> None:
+        """Nothing more comes."""
+
+
 class Publishes:
     """One per client."""
+
+    __slots__ = (
+        *("_aliases", "_chunk", "_client", "_connected_at", "_owners", "_pending", "received", "seed"),
+        *("settled_at", "unacked"),
+    )
 
     def __init__(self, client: Publisher) -> None:
         self._client = client
@@ -137,7 +180,14 @@ class Publishes:
             set()
         )  # QoS 2: taken, waiting for PUBREL; with those that are being committed
         self.unacked = 0
+        self.settled_at = 0  # microseconds: the client had an answer to all that it had sent until then
         self.seed = 0  # of dedupe keys: tells this client from others
+
+    def end(self, queue: "Queue | None") -> None:
+        """With the connection."""
+        self._client = Gone(self._client, queue, self.received)
+        self._owners.clear()
+        self._aliases.clear()
 
     def forget_topics(self) -> None:
         """Tokens changed."""
@@ -170,6 +220,20 @@ class Publishes:
         owner = self._owners.get(topic) or self._resolve(publish.topic)
         key = body if version != V5 else keys.packet_parts(topic, publish.packet_id, publish.payload)
         self.take(owner, publish, key)
+
+    def too_large(self, first: int, head: bytes) -> None:
+        """With its topic and packet id only: recorded as refused, and acknowledged. An MQTT 5 client was told
+        how much we take."""
+        if self._client.version == V5:
+            raise ProtocolError(ReasonCode.PACKET_TOO_LARGE, "The packet is larger than Maximum Packet Size.")
+        publish = decode_publish(first, head, self._client.version)
+        owner = self._resolve(publish.topic)
+        if not owner.target.refused:
+            target = topics.Target(
+                owner.target.kind or Kind.JSON, owner.target.device_id, None, Reason.TOO_LARGE
+            )
+            owner = owner._replace(target=target, source=topics.shown(publish.topic)[:MAX_SOURCE])
+        self.take(owner, publish._replace(retain=False))
 
     def take(self, owner: TopicOwner, publish: Publish, key: bytes = b"", command: int = 0) -> None:
         _, payload, qos, retain, dup, packet_id, properties = publish
@@ -211,7 +275,21 @@ class Publishes:
             kind, device_id, tag = Kind.MESSAGE, "", None
         dedupe = keys.of_packet(key, self.seed) if qos and kind is not Kind.MESSAGE else None
         now, since = now_us(), self._connected_at
-        raw = (user, device_id, tag, kind, payload, now, dedupe, dup, refused, source, since, kept)
+        raw = (
+            user,
+            device_id,
+            tag,
+            kind,
+            payload,
+            now,
+            dedupe,
+            dup,
+            refused,
+            source,
+            since,
+            kept,
+            self.settled_at,
+        )
         self._chunk.add(_new(RawMessage, raw), sent)
 
     def _must_wait(self, qos: int) -> bool:
@@ -289,7 +367,8 @@ class Publishes:
 
     def relax(self) -> None:
         """Reads on, if there is room for it."""
-        if self.unacked < MAX_UNACKED // 2 and not self._client.gateway.admission.waiting:
+        user = self._client.grant.user if self._client.grant else 0
+        if self.unacked < MAX_UNACKED // 2 and not self._client.gateway.admission.holds(user):
             self._client.hold(False)
 
     def release(self, packet: Ack) -> None:
@@ -331,7 +410,8 @@ class Publishes:
             owner = TopicOwner(account, grant.user, rest, target, source)
         if len(self._owners) >= MAX_TARGETS:
             self._owners.clear()
-        self._owners[topic.encode()] = owner
+        if len(topic) <= MAX_REMEMBERED:
+            self._owners[topic.encode()] = owner
         return owner
 
     def _foreign(self, topic: str, rest: str) -> TopicOwner:

@@ -22,6 +22,7 @@ from ingest.gateway.deliveries import Message
 from ingest.gateway.hub import NOWHERE, Account, Hub, Subscriber
 from ingest.gateway.presence import PresenceWriter
 from ingest.gateway.publishes import MAX_SOURCE, Chunk
+from ingest.gateway.settled import Settled
 from ingest.gateway.system import SystemClient
 from ingest.grants import Grant, Grants, key_of_user
 from ingest.message import Kind, Outcome, RawMessage, Reason
@@ -70,6 +71,7 @@ class Gateway:
         self._writing: list[Client] = []  # they have something to write in this turn of the loop
         self._unchecked: set[Client] = set()  # their tokens may have been revoked
         self._checking: asyncio.Task[None] | None = None
+        self.settled = Settled()
         self._wills: dict[ClientKey, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rounds: list[asyncio.Task[None]] = []

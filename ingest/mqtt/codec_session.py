@@ -65,7 +65,11 @@ def encode_connect(packet: Connect) -> bytes:
     flags |= (packet.username is not None) * _USERNAME | (packet.password is not None) * _PASSWORD
     _check_connect_flags(flags, version)
     _check_client_id(packet.client_id, packet.clean_start, version)
-    parts = [write_text(_NAMES[version]), bytes((version | BRIDGE * packet.bridge, flags)), write_u16(packet.keep_alive)]
+    parts = [
+        write_text(_NAMES[version]),
+        bytes((version | BRIDGE * packet.bridge, flags)),
+        write_u16(packet.keep_alive),
+    ]
     if version == V5:
         _check_connect_properties(packet.properties)
         parts.append(write_properties(packet.properties, CONNECT))

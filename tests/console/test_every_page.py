@@ -73,6 +73,7 @@ NO_PAGE = {
         "two-factor-codes",
         "two-factor-setup",
     ),
+    *("unsent", "unsent-send", "unsent-discard"),
     *("start-enable", "publish-devices", "signup-confirm", "profile-email-confirm"),
 }
 

@@ -46,7 +46,7 @@ def receive(connection: socket.socket, count: int) -> bytes:
 
 
 def retained(place: Place, number: int, payload: bytes) -> bytes:
-    topic = f"{place.token}/{number}/subscribe"
+    topic = f"{place.token}/d{number}/subscribe"
     return encode(Publish(topic, payload, 1, True, False, number % CHUNK + 1, {}), V311)
 
 

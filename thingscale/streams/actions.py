@@ -21,6 +21,7 @@ from thingscale.devices.writer import Minute, count_minutes
 from thingscale.lib.clock import from_us
 from thingscale.lib.errors import Refused
 from thingscale.lib.names import TAG_RULE, bad_tag, may_exist
+from thingscale.lib.plurals import counted
 from thingscale.lib.points import Points as Points  # noqa: PLC0414  who stores takes it from here
 from thingscale.lib.table import Row
 from thingscale.streams import rollups, sheet, writer
@@ -50,7 +51,9 @@ def create_channel(user: User, number: int, **fields: Any) -> Channel:
     _check_labels(fields)
     user = locked(user)
     if Channel.objects.for_user(user).count() >= user.max_channels:
-        raise Refused("MAX_CHANNEL_REACH", f"You can have {user.max_channels} channels: delete one first.")
+        raise Refused(
+            "MAX_CHANNEL_REACH", f"You can have {counted(user.max_channels, 'channel')}: delete one first."
+        )
     try:
         with transaction.atomic():
             return Channel.objects.create(user=user, number=number, **fields)
@@ -152,7 +155,8 @@ def import_devices(user: User, rows: Sequence[Row], dry_run: bool = False) -> Re
         new = [row for row in wanted if row.device_id not in present]
         room = max(0, user.max_devices - own.count())
         faults += [
-            Fault(row.line, sheet.KEY, f"You can have {user.max_devices} devices.") for row in new[room:]
+            Fault(row.line, sheet.KEY, f"You can have {counted(user.max_devices, 'device')}.")
+            for row in new[room:]
         ]
         unmapped = sum(
             present[row.device_id].mapped_channel_id is not None
@@ -417,7 +421,7 @@ def _submitted_before(channel: Channel, points: Points, key: int, body: UUID) ->
     raw: psycopg.Connection = connection.connection
     with connection.wrap_database_errors, raw.cursor() as cursor:
         submissions.lock(cursor, key)
-        found = submissions.find(cursor, [(channel.user_id, key)], WINDOW.since())
+        found = submissions.find(cursor, {(channel.user_id, key): WINDOW.since()})
         before = found.get((channel.user_id, key))
         if before is None:
             count = len(points.times)

@@ -19,6 +19,7 @@ from django.db.backends.utils import CursorWrapper
 from psycopg.errors import QueryCanceled
 
 from thingscale.lib.errors import Refused
+from thingscale.lib.plurals import counted
 
 PAGE = 1000  # rows
 LARGE = 20  # values of more than 2 kB in a page, at first: 256 KiB each written out, older ones up to 3.5 MB
@@ -269,6 +270,6 @@ def reading(zone: str = "UTC", one_snapshot: bool = False) -> Iterator[CursorWra
             transaction.set_rollback(True)
     except OperationalError as error:
         if isinstance(error.__cause__, QueryCanceled):
-            detail = f"Reading it took longer than {seconds} seconds: ask for it in parts."
+            detail = f"Reading it took longer than {counted(seconds, 'second')}: ask for it in parts."
             raise Refused("RANGE_TOO_LARGE", detail) from error
         raise
