@@ -37,7 +37,7 @@ SECONDS = 30.0
 # Tables whose rows end by themselves, or with the processes of before.
 PASSING = {"accounts_session", "devices_mqttsession", "streams_journal", "streams_repeated"}
 PASSING |= {"django_session", "streams_stalehour", "streams_deletedtag", "streams_deletedchannel"}
-PASSING |= {"devices_minutecount"}
+PASSING |= {"devices_minutecount", "devices_durablesession"}
 GROWS = ("/usage_bytes", "/avg_obj_size")  # more is counted since
 PAGES = ("/", "/channels/", "/channels/1/", "/devices/", "/streams/1/", "/inspector/", "/profile/", "/rules/")
 
@@ -157,6 +157,8 @@ def check_rows(installation: Installation, before: Mapping[str, int]) -> None:
     assert before.keys() <= now.keys()
     fewer = {name for name, count in before.items() if now[name] < count}
     assert fewer <= PASSING
+    assert now["mqtt_session"] >= before["devices_durablesession"] > 0  # they go on there
+    assert now["mqtt_subscription"] > 0
 
 
 def check_console(installation: Installation, stack: Stack) -> None:
