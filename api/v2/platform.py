@@ -63,7 +63,7 @@ class PublishViewSet(OwnedViewSet[Device]):
         except serializers.ValidationError as error:  # the contract has one code for this call's body
             raise Refused(
                 "BAD_JSON_FORMAT",
-                'Send {"payload": "text"}; also "qos" (0, 1, 2), "retain" (true, false), and "topic", if you like.',
+                'Send {"payload": "text"}, and "qos" (0, 1, 2), "retain" (true, false), "topic" if you like.',
             ) from error
         send(self.user, device, Message(**message), Command.By.API)
         return ok()
