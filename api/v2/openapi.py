@@ -311,12 +311,15 @@ extend_schema_view(
 
 extend_schema_view(
     create=call(
-        "Publish to a device, below TOKEN/DEVICE/subscribe",
+        "Publish to a device, at TOKEN/DEVICE/subscribe or another topic",
         schemas.ref("Done"),
         sample=samples.DONE,
         takes=[_DEVICE_ID],
         body=schemas.ref("Publish"),
-        bodies={"text": {"payload": "hello", "qos": 1}},
+        bodies={
+            "text": {"payload": "hello", "qos": 1},
+            "topic": {"payload": "on", "qos": 2, "retain": True, "topic": "sensor-1/errors"},
+        },
         errors=(404,),
     )
 )(platform.PublishViewSet)
