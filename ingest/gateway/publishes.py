@@ -327,8 +327,8 @@ class Publishes:
             self.relax()
 
     def _is_unheard(self, chunk: Chunk, outcomes: list[Outcome]) -> bool:
-        """In ordinary times: nobody subscribes, and nobody is to be told what is wrong. All that is not refused
-        is of one account, but for anonymous clients."""
+        """In ordinary times: nobody subscribes, and nobody is to be told what is wrong. All that is not
+        refused, but of anonymous clients, is of one account."""
         if self._client.grant is None or outcomes.count(STORED) < len(outcomes):
             return False
         account = chunk.sent[0].owner.account if chunk.sent else None
