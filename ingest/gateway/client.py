@@ -49,7 +49,6 @@ from ingest.mqtt.packets import (
     Will,
 )
 from ingest.mqtt.properties import Property
-from ingest.session_work import QUEUE_ROWS
 from thingscale.devices.mqtt_store import Opened, Progress, Subscribed
 from thingscale.devices.presence import ClientKey
 from thingscale.streams.exactly_once.keys import client_seed
@@ -65,6 +64,7 @@ FRAME_OVERHEAD = 100  # bytes that a short frame takes in memory
 MAX_CLIENT_ID = 256  # bytes: it is part of keys in the database
 MAX_SUBSCRIPTIONS = 1_000  # of one client
 MAX_FILTER = 1_024  # characters
+MAX_LEVELS = 64
 CONGESTED_SECONDS = 60.0
 SUBSCRIBE_SECONDS = 2.0  # that a SUBACK waits for a database that is away
 FAILURE = 0x80
@@ -358,6 +358,7 @@ class Client:
     async def _open(self, packet: Connect) -> None:
         self.connect = packet
         self.version = packet.version
+        self._reader.reads_over = packet.version != V5  # MQTT 5 clients are told how much we take
         code = await self._authenticate(packet)
         if not code:
             self._read_options(packet)
@@ -477,7 +478,13 @@ class Client:
             share, first, rest = topics.split_filter(subscription.filter)
             if account is None or subscriber is None or self.owner(first) is None:
                 codes.append(not_authorized)
-            elif len(subscription.filter) > MAX_FILTER or subscriber.subscriptions >= MAX_SUBSCRIPTIONS:
+            elif not rest.strip("/"):  # no topic is the token alone
+                codes.append(ReasonCode.TOPIC_FILTER_INVALID if self.version == V5 else FAILURE)
+            elif (
+                len(subscription.filter) > MAX_FILTER
+                or rest.count("/") > MAX_LEVELS
+                or subscriber.subscriptions >= MAX_SUBSCRIPTIONS
+            ):
                 codes.append(ReasonCode.QUOTA_EXCEEDED if self.version == V5 else FAILURE)
             elif share and subscription.no_local:
                 raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "A shared subscription can't have No Local.")
@@ -582,9 +589,8 @@ class Client:
             queue.deliveries.fail_read()
             self.fail(ReasonCode.SERVER_UNAVAILABLE, "the database is away")
             return
-        more = len(rows) == QUEUE_ROWS
         if self.state is State.OPEN:
-            self._react(queue.deliveries.end_read(queue.stored(rows), more, time.time()))
+            self._react(queue.deliveries.end_read(queue.stored(rows), bool(rows), time.time()))
             self._send_waiting()
 
     # Anonymous clients: the token is in each topic

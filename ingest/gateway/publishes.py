@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ingest import topics
 from ingest.gateway.deliveries import Message
-from ingest.gateway.hub import NOWHERE, Account, Route, Subscriber
+from ingest.gateway.hub import NOWHERE, Account, Route, Sending, Subscriber
 from ingest.grants import Grant
 from ingest.message import STORED, Kept, Kind, Outcome, RawMessage, Reason, Status
 from ingest.mqtt.codec import decode_publish, encode_ack
@@ -131,8 +131,8 @@ class Publisher(Protocol):
 
 
 class Gone:
-    """In place of a client whose connection has ended: what it has sent still counts, and holds nothing else of
-    it."""
+    """In place of a client whose connection has ended: what it has sent still counts, and holds nothing else
+    of it."""
 
     __slots__ = ("_queue", "_received", "gateway", "grant", "held", "session", "subscriber", "version")
 
@@ -211,7 +211,7 @@ class Publishes:
                 payload = body[start:]
                 key = body if version != V5 else keys.packet_parts(body[2:end], packet_id, payload)
                 qos, dup = flags
-                self._take(owner, payload, qos, False, dup, packet_id, {}, key)
+                self.take(owner, _new(Publish, ("", payload, qos, False, dup, packet_id, {})), key)
                 return
         publish = decode_publish(first, body, version)
         if publish.properties:
@@ -222,10 +222,7 @@ class Publishes:
         self.take(owner, publish, key)
 
     def too_large(self, first: int, head: bytes) -> None:
-        """With its topic and packet id only: recorded as refused, and acknowledged. An MQTT 5 client was told
-        how much we take."""
-        if self._client.version == V5:
-            raise ProtocolError(ReasonCode.PACKET_TOO_LARGE, "The packet is larger than Maximum Packet Size.")
+        """With its topic and packet id only: recorded as refused, and acknowledged."""
         publish = decode_publish(first, head, self._client.version)
         owner = self._resolve(publish.topic)
         if not owner.target.refused:
@@ -235,27 +232,14 @@ class Publishes:
             owner = owner._replace(target=target, source=topics.shown(publish.topic)[:MAX_SOURCE])
         self.take(owner, publish._replace(retain=False))
 
-    def take(self, owner: TopicOwner, publish: Publish, key: bytes = b"", command: int = 0) -> None:
-        _, payload, qos, retain, dup, packet_id, properties = publish
-        self._take(owner, payload, qos, retain, dup, packet_id, properties, key, command)
-
     def deliver_here(self, owner: TopicOwner, publish: Publish, command: int) -> None:
         """To connected clients without a session that lasts."""
         _, payload, qos, retain, _, packet_id, properties = publish
         self._deliver(PublishInfo(owner, qos, retain, packet_id, properties, NOWHERE, command), payload, ())
 
-    def _take(
-        self,
-        owner: TopicOwner,
-        payload: bytes,
-        qos: int,
-        retain: bool,
-        dup: bool,
-        packet_id: int,
-        properties: Properties,
-        key: bytes,
-        command: int = 0,
-    ) -> None:
+    def take(self, owner: TopicOwner, publish: Publish, key: bytes = b"", command: int = 0) -> None:
+        """`owner` has the topic; `key`: what tells the message from others, when it is sent again."""
+        _, payload, qos, retain, dup, packet_id, properties = publish
         if qos == 2 and self._seen(packet_id):
             return
         account, user, topic, (kind, device_id, tag, refused), source = owner
@@ -267,7 +251,7 @@ class Publishes:
         sent = _new(PublishInfo, (owner, qos, retain, packet_id, properties, route, command))
         kept = None
         if account and (retain or route.copies) and not refused:
-            kept = _kept(topic, qos, retain, properties, route, command)
+            kept = _kept(topic, publish, route, command)
         if kind is None:
             if not kept and not self._must_wait(qos):
                 self._route_at_once(sent, payload)
@@ -353,7 +337,7 @@ class Publishes:
         owner, qos, retain, _, properties, route, command = sent
         if owner.account and owner.account.subscriptions:
             message = new_message(owner.topic, payload, properties, command)
-            owner.account.deliver(message, qos, retain, route, numbers, self._client.subscriber)
+            owner.account.deliver(message, Sending(qos, retain, route, numbers, self._client.subscriber))
 
     def _without_failed(self, chunk: Chunk, outcomes: list[Outcome]) -> tuple[Chunk, list[Outcome]]:
         """What the platform failed to store is offered again a little later, unacknowledged until then."""
@@ -479,17 +463,22 @@ def new_message(
 ) -> Message:
     """`age`: seconds since it was published."""
     if not properties:
-        return Message(topic, payload, properties, command=command)
+        message = Message(topic, payload, properties)
+        message.command = command
+        return message
     expiry = properties.get(Property.MESSAGE_EXPIRY_INTERVAL)
     response: str | None = properties.get(Property.RESPONSE_TOPIC)
     own = response is not None and response.startswith(OWN_RESPONSE)
     if response is not None and own:
         properties = properties | {Property.RESPONSE_TOPIC: response.removeprefix(OWN_RESPONSE)}
     expires_at = None if expiry is None else time.time() + expiry - age
-    return Message(topic, payload, properties, expires_at, relative_response=own, command=command)
+    message = Message(topic, payload, properties, expires_at, relative_response=own)
+    message.command = command
+    return message
 
 
-def _kept(topic: str, qos: int, retain: bool, properties: Properties, route: Route, command: int) -> Kept:
+def _kept(topic: str, publish: Publish, route: Route, command: int) -> Kept:
+    properties = publish.properties
     expiry: Any = properties.get(Property.MESSAGE_EXPIRY_INTERVAL) if properties else None
     written = write_properties(properties, PUBLISH) if properties else _NO_PROPERTIES
-    return Kept(topic, qos, retain, written, route.copies, expiry, command, [])
+    return Kept(topic, publish.qos, publish.retain, written, route.copies, expiry, command, [])

@@ -19,7 +19,7 @@ from ingest.admission import RETRY_SECONDS, Admission, Refused
 from ingest.gateway.client import Client
 from ingest.gateway.connection import Connection, WebSocketConnection
 from ingest.gateway.deliveries import Message
-from ingest.gateway.hub import NOWHERE, Account, Hub, Subscriber
+from ingest.gateway.hub import NOWHERE, Account, Hub, Sending, Subscriber
 from ingest.gateway.presence import PresenceWriter
 from ingest.gateway.publishes import MAX_SOURCE, Chunk
 from ingest.gateway.settled import Settled
@@ -380,7 +380,7 @@ class Gateway:
         code = outcome.reason.value if outcome.reason else "REJECTED"
         told = {"error": code} | ({"detail": outcome.detail} if outcome.detail else {})
         message = Message(f"{device_id}/errors", json.dumps(told).encode(), {})
-        account.deliver(message, 0, False, NOWHERE, (), None)
+        account.deliver(message, Sending(0, False, NOWHERE, (), None))
 
     def note_command(self, command: int, acknowledged: bool) -> None:
         self.admission.command_result(command, Command.ACKNOWLEDGED if acknowledged else Command.DELIVERED)

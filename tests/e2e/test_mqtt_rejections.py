@@ -129,7 +129,7 @@ def test_a_packet_beyond_the_limit_closes_the_connection(stack: Start, account: 
         assert device.wait_end() == TOO_LARGE
         with Raw(running.mqtt) as older:
             older.open(connect_packet(account, "raw"))
-            older.send(b"\x30\xff\xff\xff\x7f")
+            older.send(b"\x30\xff\xff\xff\x7f")  # 256 MiB
             assert older.receive() is None
         assert neighbour.publish("json/d1", b"1") == 0
     assert account.stored() == [("1", None)]

@@ -1,4 +1,4 @@
-"""D2: what a client that had left in order sends later is new, though it looks like what it had sent before."""
+"""D2: what a client that had left in order sends later is new, though it looks like something from before."""
 
 import pytest
 from mqtt_clients import Raw, Start, gateway

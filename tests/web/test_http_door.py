@@ -213,8 +213,38 @@ def test_h11_a_message_without_a_length_is_411(port: int, account: Account, path
     assert code(ask(port, request("POST", path, device(account)))) == (411, "LENGTH_REQUIRED")
 
 
+REQUIRED = [
+    *("PUT /v2/device/d1", "PUT /v2/channel/1", "PUT /v2/event/1", "PUT /v2/user"),
+    *("POST /v2/stream/1", "POST /v2/publish/d1", "POST /v1/publish/d1"),
+]
+
+
+@pytest.mark.parametrize("call", REQUIRED)
+def test_h11_a_call_that_has_to_have_a_body_is_411_without_a_length(
+    port: int, account: Account, call: str
+) -> None:
+    """REST as the connector. A body that is empty and says so, or comes in chunks, has its length."""
+    account.channel(1)
+    assert ask(port, api(account, "POST", "/v2/event")).status == 201
+    method, path = call.split()
+    assert code(ask(port, api(account, method, path))) == (411, "LENGTH_REQUIRED")
+    for empty in (
+        api(account, method, path, b""),
+        api(account, method, path, Transfer_Encoding="chunked") + b"0\r\n\r\n",
+    ):
+        assert code(ask(port, empty)) == (400, "BAD_JSON_FORMAT")
+    stranger = request(method, path, {"X-APITOKEN": "0" * 32})
+    assert code(ask(port, stranger)) == (401, "AUTH_REQUIRED")
+
+
 def test_h11_where_no_body_is_needed_no_length_is(port: int, account: Account) -> None:
-    assert ask(port, api(account, "POST", "/v2/device/d2")).status == 201
+    """As the published samples send it."""
+    for call in ("POST /v2/device/d2", "POST /v2/channel/2", "POST /v2/event"):
+        method, path = call.split()
+        assert ask(port, api(account, method, path)).status == 201
+    for call in ("DELETE /v2/event/1", "DELETE /v2/device/d2"):
+        method, path = call.split()
+        assert ask(port, api(account, method, path)).status == 200
 
 
 @pytest.mark.parametrize("what", ["direct", "rest", "stream"])

@@ -139,8 +139,8 @@ def array(numbers: Iterable[int | None]) -> str:
 
 
 def stored_before(cursor: psycopg.Cursor, keys: Sequence[tuple[int, int, datetime]]) -> set[tuple[int, int]]:
-    """Which (channel, MQTT key) have a datapoint not older than that: all recent datapoints of the channels are
-    read (decision 0020)."""
+    """Which (channel, MQTT key) have a datapoint not older than that: all recent datapoints of the channels
+    are read (decision 0020)."""
     channels, dedupes, since = map(list, zip(*keys, strict=True))
     cursor.execute(STORED, {"channels": channels, "keys": dedupes, "since": since, "earliest": min(since)})
     return set(cursor.fetchall())
