@@ -25,7 +25,7 @@ def foreign_filters(other: Account) -> list[str]:
         f"$share/g/{token}/#",
         "$share/g/#",
         "$share/g/+/json/#",
-        f"{other.user_id}/#",  # as the upstream broker names it
+        f"{other.user_id}/#",  # the account itself, not its token
         f"$share/g/{other.user_id}/#",
         token.lower() + "/#",
     ]
