@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 from support import Account
 
 from thingscale.accounts.models import User
-from thingscale.devices.models import Device
+from thingscale.devices.models import ActivationRule, Device, HeldMessage
 from thingscale.lib.clock import now_us
 from thingscale.streams.actions import Points, store_points
 from thingscale.streams.limit_warnings import look
+from thingscale.streams.models import Channel, Tag
 
 SignIn = Callable[[Account], Client]
 BANNER = "Limits of your account"
@@ -135,3 +137,111 @@ def test_b3_who_chooses_to_delete_now_is_told_that_it_begins_at_once(
     page = client.get("/").text
     assert "Storage: full" in page
     assert "The oldest datapoints are deleted now. To keep them" in page
+
+
+# Every door of the console that a limit refuses something at
+
+MORE = "delete one first, or ask the operator for more."
+NO_TAGS = "you can have 0 in all channels. Delete tags that are no longer used, or ask the operator for more."
+
+
+@pytest.fixture
+def full(account: Account, outsider: Account) -> Account:
+    """Has two devices, one channel, one rule, and no room for another one of anything. A tag is held."""
+    account.channel(0)
+    device = account.device("d1", None)
+    account.device("d2", 0)
+    HeldMessage.objects.create(device=device, tag="attic", value=1, received_at=timezone.now())
+    ActivationRule.objects.create(user=account.user, pattern="x*", channel=account.channel(0))
+    User.objects.filter(pk=account.user.pk).update(
+        max_devices=2, max_channels=1, max_tags=0, max_rules=1, max_keys=1
+    )
+    return account
+
+
+def everything(account: Account) -> list[object]:
+    return [
+        sorted(Device.objects.values_list("device_id", "enabled", "mapped_channel", "description")),
+        sorted(Channel.objects.values_list("number", "name")),
+        ActivationRule.objects.count(),
+        Tag.objects.count(),
+        HeldMessage.objects.count(),
+        account.stored(),
+    ]
+
+
+DOORS: dict[str, tuple[str, dict[str, str], str]] = {
+    "new device": ("/devices/new/", {"device_id": "d3"}, f"You can have 2 devices: {MORE}"),
+    "import": (
+        "/devices/import/",
+        {"text": "device_id,description\nd1,changed\nd8,\nd9,"},
+        f"You can have 2 devices: {MORE}",
+    ),
+    "new channel": ("/channels/new/", {"number": "7", "name": "x"}, f"You can have 1 channel: {MORE}"),
+    "new rule": ("/rules/", {"pattern": "y*", "channel": "0"}, f"You can have 1 rule: {MORE}"),
+    "edit": ("/devices/{d1}/edit/", {"enabled": "on", "mapped_channel": "0"}, NO_TAGS),
+    "map": ("/devices/{d1}/map/", {"to": "existing", "channel": "0"}, NO_TAGS),
+    "map to a new one": (
+        "/devices/{d1}/map/",
+        {"to": "new", "number": "5"},
+        f"You can have 1 channel: {MORE}",
+    ),
+    "start": ("/start/enable/{d1}/", {"number": "0"}, NO_TAGS),
+    "start, new channel": ("/start/enable/{d1}/", {"number": "6"}, f"You can have 1 channel: {MORE}"),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_b3_a_page_that_is_refused_says_which_limit_and_changes_nothing(
+    full: Account, signed_in: SignIn, door: str
+) -> None:
+    path, fields, sentence = DOORS[door]
+    before = everything(full)
+    path = path.format(d1=Device.objects.get(device_id="d1").pk)
+    answer = signed_in(full).post(path, fields)
+    assert answer.status_code == 200
+    assert sentence in answer.text
+    assert everything(full) == before
+
+
+def test_b3_an_import_names_each_line_that_is_too_many(full: Account, signed_in: SignIn) -> None:
+    page = signed_in(full).post("/devices/import/", {"text": "device_id\nd1\nd7\nd8\nd9"}).text
+    assert "3 things to mend first" in page
+    assert page.count(f"You can have 2 devices: {MORE}") == 3
+
+
+def test_b3_enabling_what_brings_too_many_tags_is_refused(full: Account, signed_in: SignIn) -> None:
+    Device.objects.filter(device_id="d1").update(enabled=False, mapped_channel=full.channel(0))
+    before, device = everything(full), Device.objects.get(device_id="d1")
+    answer = signed_in(full).post(f"/devices/{device.pk}/enable/", follow=True)
+    assert NO_TAGS in answer.text
+    assert everything(full) == before
+
+
+@pytest.mark.parametrize("how", ["bulk", "import"])
+def test_b3_what_stays_held_after_many_were_changed_is_said(
+    full: Account, outsider: Account, signed_in: SignIn, how: str
+) -> None:
+    """What the others bring is stored."""
+    HeldMessage.objects.create(
+        device=(other := Device.objects.get(device_id="d2")), value=2, received_at=timezone.now()
+    )
+    Device.objects.filter(pk=other.pk).update(mapped_channel=None)
+    client = signed_in(full)
+    if how == "bulk":
+        fields: dict[str, Any] = {"action": "map", "channel": "0"}
+        fields["pk"] = list(Device.objects.values_list("pk", flat=True))
+        answer = client.post("/devices/bulk/", fields, follow=True)
+    else:
+        look = client.post("/devices/import/", {"text": "device_id,channel\nd1,0\nd2,0"})
+        carried = look.context["carried"]
+        answer = client.post("/devices/import/", {"carried": carried, "sure": "on"}, follow=True)
+    assert "What is held for 1 device is not stored: it has new tags, and you can have 0 tags" in answer.text
+    assert full.stored() == [("2", None)]
+    assert HeldMessage.objects.count() == 1
+    client = signed_in(outsider)
+    look = client.post("/devices/import/", {"text": "device_id\nx"})
+    fields = {"carried": look.context["carried"], "sure": "on"}
+    answer = client.post("/devices/import/", fields, follow=True)
+    assert "Imported: 1 device made" in answer.text
+    assert "is held for" not in answer.text

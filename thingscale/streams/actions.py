@@ -227,7 +227,7 @@ def _store_held_one_by_one(devices: Sequence[int]) -> None:
             with transaction.atomic():
                 _store_held([device])
         except Refused as refused:
-            log.info("What is held for device %d is not stored: %s", device, refused.code)
+            log.info("What is held for device %d is not stored: %s: %s", device, refused.code, refused.detail)
 
 
 def store_left_held() -> None:

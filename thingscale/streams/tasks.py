@@ -87,5 +87,5 @@ def _activate(device: Device) -> None:
             try:
                 actions.configure_device(device, {"enabled": True, "mapped_channel_id": rule.channel_id})
             except Refused as refused:  # by a limit of the account; the next round tries again
-                log.info("Device %d is not activated: %s", device.pk, refused.code)
+                log.info("Device %d is not activated: %s: %s", device.pk, refused.code, refused.detail)
             return
