@@ -80,6 +80,7 @@ class Batch:
         self._late: dict[int, streams.Row] = {}  # the datapoints among those
         self._newest_rows: dict[int, dict[str | None, streams.Row]] = {}  # of arrays, by tag
         self._kept: list[int] = []  # places of what has to last beside its datapoint
+        self._unretained: set[int] = set()  # those among them that there is no room to retain
         self._route_known()
 
     @property
@@ -483,6 +484,7 @@ class Batch:
 
     def _write_kept(self, cursor: psycopg.Cursor) -> None:
         """Of what is stored or held now: what was so before has had its copies."""
+        self._check_retained(cursor)
         retained: list[mqtt_store.Retain] = []
         groups: list[mqtt_store.Copies] = []
         last_group: dict[int, int] = {}  # by session, that of its last message
@@ -491,7 +493,7 @@ class Batch:
             kept = raw.kept
             if kept is None or outcome.status not in {Status.STORED, Status.HELD}:
                 continue
-            if kept.retain:
+            if kept.retain and place not in self._unretained:
                 at = from_us(raw.received_at)
                 ends = None if kept.expires_in is None else at + timedelta(seconds=kept.expires_in)
                 retained.append(
@@ -517,6 +519,36 @@ class Batch:
             mqtt_store.retain(cursor, retained)
         if groups:
             self._number_copies(mqtt_store.enqueue(cursor, groups))
+
+    def _check_retained(self, cursor: psycopg.Cursor) -> None:
+        """A full account can replace and clear what it has. Else a message that is nothing but retained is
+        refused; a datapoint is stored, and what is not retained of it is recorded."""
+        refused = self._quotas.retained_full | self._quotas.full
+        new = {
+            (raw.user, kept.topic): place
+            for place in self._kept
+            if (raw := self.items[place].raw).user in refused
+            and (kept := raw.kept)
+            and kept.retain
+            and raw.payload
+            and self.outcomes[place].status in {Status.STORED, Status.HELD}
+        }
+        if not new:
+            return
+        known = mqtt_store.retained_topics(cursor, new)
+        self._rejected = []  # those before are written
+        for place in self._kept:
+            raw = self.items[place].raw
+            topic = raw.user, raw.kept.topic if raw.kept else ""
+            if topic not in new or topic in known or not raw.payload:
+                continue
+            outcome = self.outcomes[place]
+            self._reject(place, raw, Reason.QUOTA_EXCEEDED, refused[raw.user])
+            if raw.kind is not Kind.MESSAGE:
+                self.outcomes[place] = outcome
+                self._unretained.add(place)
+        if self._rejected:
+            devices.reject(cursor, self._rejected)
 
     def _number_copies(self, queued: dict[int, tuple[int, int]]) -> None:
         """By session, the first number that it has given in this batch, and to how many."""
@@ -577,6 +609,8 @@ class Batch:
 
     def _source(self, raw: RawMessage) -> str:
         """Where it came in: as the connector has put it, or its topic."""
+        if raw.kept:
+            return f"TOKEN/{raw.kept.topic}"[: RejectedMessage.SOURCE]
         form = topics.FORMS[raw.kind]
         topic = f"TOKEN/{form.rest(raw.device_id, raw.tag)}" if form else raw.kind.value
         return (raw.source or topic)[: RejectedMessage.SOURCE]

@@ -94,6 +94,8 @@ def test_b4_what_is_used_is_shown(api: Caller, owner: User, channel: Channel, ou
         "activation_rules": 0,
         "held": 0,
         "rejected": 0,
+        "retained": 0,
+        "durable_sessions": 0,
     }
     (others,) = document(outsider.get("user"))
     assert others["limits"]["storage"]["used"] == others["limits"]["tags"]["used"] == 0

@@ -27,10 +27,11 @@ def cursor(transactional_db: None) -> Iterator[psycopg.Cursor]:
 
 
 def open_one(
-    cursor: psycopg.Cursor, account: Account | User, name: str = "c1", most: int = 10, **given: object
+    cursor: psycopg.Cursor, account: Account | User, name: str = "c1", most: int = 10_000, **given: object
 ) -> Opened:
     options = {"clean": False, "lasts": True, "expiry": 100} | given
-    return mqtt_store.open_sessions(cursor, GATEWAY, [Open(user(account), name, **options)], most)[0]  # type: ignore[arg-type]
+    User.objects.filter(pk=user(account)).update(max_durable_sessions=most)
+    return mqtt_store.open_sessions(cursor, GATEWAY, [Open(user(account), name, **options)])[0]  # type: ignore[arg-type]
 
 
 def user(account: Account | User) -> int:

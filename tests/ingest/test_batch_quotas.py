@@ -1,6 +1,7 @@
 """An account whose storage, tags or held messages are at their limit: what ingest does."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from feeding import DUPLICATE, STORED, Feed, held, held_values, message, reasons, rejected, values
@@ -8,9 +9,9 @@ from stack import wait_until
 from support import Account
 
 from ingest import quotas
-from ingest.message import Kind, Outcome, Reason
+from ingest.message import Kept, Kind, Outcome, Reason, Status
 from thingscale.accounts.models import User
-from thingscale.devices.models import Device, RejectedMessage
+from thingscale.devices.models import Device, RejectedMessage, Retained
 from thingscale.lib.clock import now_us
 from thingscale.streams.actions import configure_device, delete_channel
 from thingscale.streams.models import Tag
@@ -270,3 +271,34 @@ def test_b3_each_limit_that_refuses_says_which_one_it_is_and_how_much(
         "As many messages are held as may be: 1 of 1. Map the devices that they wait for, or delete those,"
         f" {MORE}"
     )
+
+
+def retained(topic: str, payload: bytes = b"1", kind: Kind = Kind.MESSAGE, **fields: Any) -> Any:
+    return lambda account: message(
+        account, payload, kept=Kept(topic, 1, True, b"\0", (), None, 0, []), kind=kind, **fields
+    )
+
+
+def test_no_more_topics_have_a_retained_message_than_there_may_be(feed: Feed, account: Account) -> None:
+    account.device("d1")
+    limit(account, max_retained=2)
+    for topic in ("a", "b"):
+        assert feed(retained(topic, device_id="")(account)) == [STORED]
+    quotas_of = feed.pipeline.quotas
+    wait_until(lambda: account.user.pk in quotas_of.retained_full, what="the look at what is retained")
+    assert feed(retained("a", b"2", device_id="")(account)) == [STORED]
+    (refused,) = feed(retained("c", device_id="")(account))
+    assert (refused.status, refused.reason) == (Status.REJECTED, Reason.QUOTA_EXCEEDED)
+    assert "As many messages are retained" in refused.detail
+    assert feed(retained("json/d1", kind=Kind.JSON)(account)) == [STORED]
+    assert [value for value, _ in account.stored()] == ["1"]
+    assert topics(account) == {"a": b"2", "b": b"1"}
+    sources = RejectedMessage.objects.filter(user=account.user).values_list("source", flat=True)
+    assert sorted(sources) == ["TOKEN/c", "TOKEN/json/d1"]
+    assert feed(retained("b", b"", device_id="")(account)) == [STORED]
+    assert topics(account) == {"a": b"2"}
+
+
+def topics(account: Account) -> dict[str, bytes]:
+    rows = Retained.objects.filter(account=account.user).values_list("topic", "payload")
+    return {topic: bytes(payload) for topic, payload in rows}

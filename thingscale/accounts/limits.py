@@ -55,6 +55,16 @@ WORDS = {
         "what devices without a channel send is refused",
         "Map the devices that they wait for, or delete those",
     ),
+    "retained": Words(
+        "Retained messages",
+        "no further topic can have one",
+        "Clear some: publish to their topics with retain and no payload",
+    ),
+    "durable_sessions": Words(
+        "Durable MQTT sessions",
+        "no further client gets one",
+        "Let clients that you no longer use connect once with a clean session, or wait until theirs end",
+    ),
 }
 DROPPING = Words(
     "Storage", "the oldest datapoints are deleted", "To keep them, delete channels or tags that you can spare"
@@ -114,6 +124,12 @@ class Limits(models.Model):
     max_held = models.PositiveIntegerField(
         default=100_000, db_default=100_000, help_text="messages that wait for their device to be mapped"
     )
+    max_retained = models.PositiveIntegerField(
+        default=100_000, db_default=100_000, help_text="topics with a retained message"
+    )
+    max_durable_sessions = models.PositiveIntegerField(
+        default=10_000, db_default=10_000, help_text="MQTT sessions that outlive their connections"
+    )
     max_rejected = models.PositiveIntegerField(
         default=1_000,
         db_default=1_000,
@@ -143,12 +159,13 @@ class Limits(models.Model):
 
 
 def defaults() -> dict[str, int | str]:
-    return {name: getattr(settings, name.upper()) for name in NAMES}
+    return {name: getattr(settings, SETTINGS.get(name, name.upper())) for name in NAMES}
 
 
 NAMES = frozenset(
     {
         *("rest_rate", "max_storage", "when_full", "max_devices", "max_channels", "max_tags", "max_keys"),
-        *("max_events", "max_rules", "max_held", "max_rejected"),
+        *("max_events", "max_rules", "max_held", "max_rejected", "max_retained", "max_durable_sessions"),
     }
 )
+SETTINGS = {"max_durable_sessions": "DURABLE_SESSIONS"}  # of another name
