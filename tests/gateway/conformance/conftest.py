@@ -48,7 +48,7 @@ def _server(request: pytest.FixtureRequest) -> Iterator[Server]:
 def broker(
     _server: Server, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Broker]:
-    if request.node.get_closest_marker("xfail"):
+    if request.node.get_closest_marker("xfail") and not request.config.option.runxfail:
         monkeypatch.setattr(Limit, "seconds", SHORT_SECONDS)
     index = request.session.items.index(request.node)
     broker = Broker(_server, f"t{index}")

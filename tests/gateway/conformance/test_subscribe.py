@@ -152,6 +152,32 @@ def test_overlapping_subscriptions(broker: Broker, version: Version) -> None:
 
 
 @VERSION_5
+def test_overlapping_subscriptions_are_one_delivery(broker: Broker, version: Version) -> None:
+    """With all their identifiers, and RETAIN as published if one of them asks for that. A client's own
+    messages come for those without No Local. (A server may deliver once for each; ours does not.)"""
+    client, publisher = broker.durable("a", version), broker.connect("b", version)
+    first, second = broker.data("+"), broker.data("a")
+    client.subscribe(first, 1, as_published=True, no_local=True, identifier=1)
+    client.subscribe(second, 2, identifier=2)
+    publisher.publish(second, b"1", 2, retain=True)
+    delivery = client.message(b"1", 2)
+    assert (delivery.retain, sorted(delivery.properties[0x0B])) == (True, [1, 2])
+    client.publish(second, b"2", 2)
+    own = client.message(b"2", 2)
+    assert own.properties == {0x0B: [2]}
+    client.disconnect()
+    publisher.publish(second, b"3", 1)
+    resume(client)
+    away = client.message(b"3", 1)
+    assert sorted(away.properties[0x0B]) == [1, 2]
+    client.subscribe(second, 2, no_local=True, handling=2)
+    client.publish(second, b"4", 2)
+    publisher.publish(second, b"5", 2)
+    client.message(b"5", 2)
+    client.nothing()
+
+
+@VERSION_5
 def test_a_subscription_identifier_goes_with_its_subscription(broker: Broker, version: Version) -> None:
     """Live, retained and queued; replaced with it; one without stays without."""
     client, publisher = broker.durable("a", version), broker.connect("b", version)
@@ -421,18 +447,19 @@ def test_a_shared_subscription_divides_the_messages(broker: Broker, version: Ver
     assert one.subscribe(f"$share/group/{broker.data('+')}", 1) == 1
     assert two.subscribe(f"$share/group/{broker.data('+')}", 0) == 0
     assert other.subscribe(f"$share/other/{broker.data('+')}", 2) == 2
+    end = f"{broker.data()}.end"
     for client in (one, two, other):
-        client.subscribe(broker.topic(), 0)
+        client.subscribe(end, 0)
     for number in range(20):
         publisher.publish(broker.data("a"), b"%d" % number, 2)
-    publisher.publish(broker.topic(), b"end")
-    first, second = one.messages_until(b"end"), two.messages_until(b"end")
+    publisher.publish(end, b'"end"')
+    first, second = one.messages_until(b'"end"'), two.messages_until(b'"end"')
     assert sorted(int(packet.payload) for packet in first + second) == list(range(20))
     assert {packet.qos for packet in first} <= {1}
     assert {packet.qos for packet in second} <= {0}
     assert first
     assert second
-    assert [int(packet.payload) for packet in other.messages_until(b"end")] == list(range(20))
+    assert [int(packet.payload) for packet in other.messages_until(b'"end"')] == list(range(20))
 
 
 @SHARING

@@ -26,6 +26,7 @@ BEYOND = {
     "test_a_shared_subscription_gets_no_retained_messages",
     "test_acknowledgements_of_unknown_packet_ids_do_no_harm",
     "test_as_many_open_publishes_as_the_server_allows",
+    "test_overlapping_subscriptions_are_one_delivery",
     "test_properties_are_nothing_to_a_subscriber_of_mqtt_3",
     "test_qos_0_messages_need_not_wait",
 }
