@@ -12,7 +12,7 @@ from pytest_django import DjangoDbBlocker
 from stack import Stack
 from support import make_account
 
-SHORT_SECONDS = 0.2  # for what is known not to come
+SHORT_SECONDS = 0.1  # for what is known not to come
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

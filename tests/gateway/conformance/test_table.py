@@ -1,6 +1,7 @@
 """The conformance table is complete, and what it names is there."""
 
 import ast
+import functools
 from collections import Counter
 from pathlib import Path
 
@@ -32,7 +33,8 @@ BEYOND = {
 }
 
 
-def names_of_tests() -> set[str]:
+@functools.cache
+def names_of_tests() -> frozenset[str]:
     names: set[str] = set()
     for path in Path(__file__).parent.glob("test_*.py"):
         if path != Path(__file__):
@@ -40,7 +42,7 @@ def names_of_tests() -> set[str]:
                 node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)
             ]
             names |= {function.name for function in functions if function.name.startswith("test_")}
-    return {name for name in names if name.startswith("test_")}
+    return frozenset(name for name in names if name.startswith("test_"))
 
 
 @TABLES
