@@ -251,7 +251,13 @@ def end_sessions(cursor: psycopg.Cursor, sessions: Collection[int]) -> None:
 
 
 def end_those_over(cursor: psycopg.Cursor, most: int) -> list[tuple[int, int]]:
-    """Keys and accounts of the sessions that were over."""
+    """Keys and accounts of the sessions that were over. Retained messages that have expired go with them."""
+    cursor.execute(
+        """DELETE FROM mqtt_retained WHERE (account_id, topic) IN (
+            SELECT account_id, topic FROM mqtt_retained WHERE expires_at <= now() LIMIT %s
+        )""",
+        [most],
+    )
     cursor.execute(
         """SELECT id, account_id FROM mqtt_session WHERE ends_at <= now() ORDER BY id LIMIT %s
         FOR UPDATE SKIP LOCKED""",
@@ -261,6 +267,16 @@ def end_those_over(cursor: psycopg.Cursor, most: int) -> list[tuple[int, int]]:
     if over:
         end_sessions(cursor, [key for key, _ in over])
     return over
+
+
+def forget_account(cursor: psycopg.Cursor, account: int, most: int) -> bool:
+    """All that the broker keeps for it, so many sessions at a time. False once there is nothing left."""
+    cursor.execute("DELETE FROM mqtt_retained WHERE account_id = %s", [account])
+    cursor.execute("DELETE FROM mqtt_publish WHERE account_id = %s", [account])
+    cursor.execute("SELECT id FROM mqtt_session WHERE account_id = %s ORDER BY id LIMIT %s", [account, most])
+    sessions = [key for (key,) in cursor.fetchall()]
+    end_sessions(cursor, sessions)
+    return bool(sessions)
 
 
 def _delete_orphans(cursor: psycopg.Cursor, messages: Iterable[tuple[int]]) -> None:
