@@ -6,7 +6,7 @@ An account may take in some seconds' more than it may have (decision 26).
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 
 import psycopg
 
@@ -24,8 +24,9 @@ class Quotas:
     """For the writer thread, but for `on_change`."""
 
     def __init__(self) -> None:
-        self.full: frozenset[int] = frozenset()  # accounts whose storage is full
-        self.held_full: frozenset[int] = frozenset()  # accounts that have as many held messages as they may
+        # Accounts, each with the sentence for what is refused:
+        self.full: dict[int, str] = {}  # whose storage is full
+        self.held_full: dict[int, str] = {}  # that have as many held messages as they may
         self._active: set[int] = set()
         self._changed = True  # any account's limits may have: all are looked at, once
         self._next = time.monotonic()
@@ -57,7 +58,7 @@ class Quotas:
         started = time.monotonic()
         everybody, self._changed = self._changed, False
         with self._lock:
-            asked, self._active = self._active | self.full | self.held_full, set()
+            asked, self._active = self._active | self.full.keys() | self.held_full.keys(), set()
         try:
             self._measure(connect(), None if everybody else asked)
             self._failing = False
@@ -74,5 +75,10 @@ class Quotas:
         with connection.transaction():
             connection.execute(_QUICK)
             full, held_full = full_accounts(connection, users)
-        others = (self.full - users, self.held_full - users) if users is not None else (set(), set())
-        self.full, self.held_full = frozenset(full | others[0]), frozenset(held_full | others[1])
+        self.full = full | _others(self.full, users)
+        self.held_full = held_full | _others(self.held_full, users)
+
+
+def _others(known: Mapping[int, str], users: Set[int] | None) -> dict[int, str]:
+    """What is known of all but these; None is everybody."""
+    return {} if users is None else {user: known[user] for user in known.keys() - users}

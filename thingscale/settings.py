@@ -259,6 +259,8 @@ CELERY_BEAT_SCHEDULE = {
         "streams.make_partitions": 3600.0,
         "streams.drop_expired": 3600.0,
         "streams.drop_oldest": 60.0,
+        "streams.look_at_limits": 60.0,
+        "streams.mail_limit_warnings": 60.0,
         "devices.forget_old_activity": 3600.0,
         "accounts.clear_ended": 86_400.0,
     }.items()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import psycopg
 from django.db import connection
 
-from thingscale.accounts.limits import storage_bound
+from thingscale.accounts.limits import MORE, WORDS, WhenFull, storage_bound
 from thingscale.accounts.models import User
 from thingscale.lib.errors import Refused
 
@@ -86,22 +86,37 @@ def _shares(user: User, used: Usage, counts: Sequence[int]) -> dict[str, Share]:
     }
 
 
-def full_accounts(raw: psycopg.Connection, users: Collection[int] | None) -> tuple[set[int], set[int]]:
-    """Of these, or of all: whose storage is full, and who has as many held messages as there may be."""
+def full_accounts(
+    raw: psycopg.Connection, users: Collection[int] | None
+) -> tuple[dict[int, str], dict[int, str]]:
+    """Of these, or of all: whose storage is full, and who has as many held messages as there may be; each
+    with the sentence that says so."""
     limited = "SELECT id, max_storage, when_full, max_held FROM accounts_user WHERE closed_at IS NULL"
     if users is None:
         accounts = raw.execute(limited).fetchall()
     else:
         accounts = raw.execute(f"{limited} AND id = ANY (%s)", [list(users)]).fetchall()
     used = measure(raw, [user for user, *_ in accounts])
-    full, held_full = set(), set()
+    full, held_full = {}, {}
     for user, max_storage, when_full, max_held in accounts:
         usage = used.get(user)
         if usage and usage.bytes >= storage_bound(max_storage, when_full):
-            full.add(user)
+            full[user] = full_sentence(usage.bytes, max_storage, when_full)
         if usage and usage.held >= max_held:
-            held_full.add(user)
+            held_full[user] = held_sentence(usage.held, max_held)
     return full, held_full
+
+
+class Most(NamedTuple):
+    """What an account may have of what messages can bring."""
+
+    devices: int
+    tags: int
+
+
+def most_of_account(cursor: psycopg.Cursor, user: int) -> Most:
+    cursor.execute("SELECT max_devices, max_tags FROM accounts_user WHERE id = %s", [user])
+    return Most(*(cursor.fetchone() or (0, 0)))  # nothing, should it have just been deleted
 
 
 class Room:
@@ -119,7 +134,7 @@ class Room:
         if now - at >= GOOD_SECONDS or used + size > bound * NEARLY:
             used, at = used_storage(user).bytes, now
         if used + size > bound:
-            raise Refused("QUOTA_EXCEEDED", full_sentence(used, user.max_storage))
+            raise Refused("QUOTA_EXCEEDED", full_sentence(used, user.max_storage, user.when_full))
         with self._lock:
             if len(self._used) >= MAX_MEASURED:
                 self._used.clear()
@@ -129,8 +144,12 @@ class Room:
 ROOM = Room()
 
 
-def full_sentence(used: int, most: int) -> str:
-    return (
-        f"The storage is full: {used:,} of {most:,} bytes are used. Delete channels, tags or old datapoints"
-        " (by a channel's retention), or ask the operator for more."
-    )
+def full_sentence(used: int, most: int, when_full: str) -> str:
+    how_much = f"The storage is full: {used:,} of {most:,} bytes are used."
+    if when_full == WhenFull.DROP_OLDEST:
+        return f"{how_much} The oldest datapoints are being deleted: send it again in a minute."
+    return f"{how_much} {WORDS['storage'].remedy}, {MORE}."
+
+
+def held_sentence(used: int, most: int) -> str:
+    return f"As many messages are held as may be: {used:,} of {most:,}. {WORDS['held'].remedy}, {MORE}."
