@@ -1,10 +1,11 @@
 """Handing over together what came in together, in order, without passing the queue's limits by much."""
 
 import asyncio
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
-from ingest.admission import GATHER_BYTES, GATHER_MESSAGES, Admission
+from ingest.admission import GATHER_BYTES, GATHER_MESSAGES, SHARE, Admission
 from ingest.gateway.hub import NOWHERE
 from ingest.gateway.publishes import Chunk, PublishInfo, TopicOwner
 from ingest.message import Kind, RawMessage
@@ -13,14 +14,17 @@ from ingest.router import Router
 from ingest.topics import Target
 from thingscale.devices.mqtt_store import Left, Progress
 
+_accounts = itertools.count(1)
 OWNER = TopicOwner(None, 1, "json/d1", Target(Kind.JSON, "d1", None))
 
 
 class Publishes:
-    """Counts what the client is told was dropped; its session has `remembered`."""
+    """Of a client with an account of its own. Counts what it is told was dropped; its session has
+    `remembered`."""
 
     def __init__(self, *remembered: Progress) -> None:
         self.unacked = 0
+        self.account = next(_accounts)
         self._remembered = remembered
 
     def submitted(self, _chunk: Chunk) -> Iterable[Progress]:
@@ -31,7 +35,7 @@ def chunk(publishes: Any, payload: bytes = b"1", qos: int = 1, messages: int = 1
     made = Chunk(publishes)
     for number in range(1, messages + 1):
         sent = PublishInfo(OWNER, qos, False, number, {}, NOWHERE, 0)
-        made.add(RawMessage(1, "d1", None, Kind.JSON, payload, 0), sent)
+        made.add(RawMessage(publishes.account, "d1", None, Kind.JSON, payload, 0), sent)
     return made
 
 
@@ -87,9 +91,10 @@ def test_nor_by_large_payloads() -> None:
 
 
 def test_qos_0_is_dropped_where_there_is_no_room() -> None:
-    queue, publishes = pipeline(messages=1), Publishes()
-    made, taken = submit(queue, *(chunk(publishes, qos=0) for _ in range(GATHER_MESSAGES + 7)))
-    assert (queue.queued, publishes.unacked, queue.metrics.dropped) == (GATHER_MESSAGES, -7, 7)
+    queue, clients = pipeline(messages=1), [Publishes() for _ in range(GATHER_MESSAGES + 7)]
+    made, taken = submit(queue, *(chunk(client, qos=0) for client in clients))
+    assert (queue.queued, queue.metrics.dropped) == (GATHER_MESSAGES, 7)
+    assert [client.unacked for client in clients] == [0] * GATHER_MESSAGES + [-1] * 7
     assert (all(taken), made.waiting) == (True, 0)
 
 
@@ -102,11 +107,43 @@ def test_what_waits_stays_in_order_when_the_pipeline_closes() -> None:
         queue.release(GATHER_MESSAGES, sent[0].size)
         queue.closed = True
         made._offer()
-        return list(made._waiting)
+        return [each for waiting in made._waiting.values() for each in waiting]
 
     waiting = asyncio.run(run())
     assert len(waiting) == 2
     assert [each.messages for each in waiting] == [each.messages for each in sent[1:]]
+
+
+def test_what_waits_is_offered_until_it_has_room() -> None:
+    """In the order of each client, and each account has its turn."""
+    queue, clients = pipeline(messages=1), [Publishes() for _ in range(3)]
+
+    async def run() -> None:
+        store: Any = queue
+        read_on = asyncio.Event()
+        made = Admission(store, lambda: None if made.waiting else read_on.set())
+        assert made.submit(chunk(clients[0]))
+        await asyncio.sleep(0)
+        for client, text in itertools.product(clients, (b"1", b"2")):
+            assert not made.submit(chunk(client, text))
+        queue.limits = queue.limits._replace(messages=10**9)
+        queue.release(1, 1)
+        async with asyncio.timeout(10):
+            await read_on.wait()
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    sent = [item.raw for submission in list(queue._queue)[1:] for item in submission.items]
+    for client in clients:
+        assert [raw.payload for raw in sent if raw.user == client.account] == [b"1", b"2"]
+
+
+def test_one_account_takes_its_share_of_the_queue_only() -> None:
+    queue, flood, quiet = pipeline(messages=1_000), Publishes(), Publishes()
+    _, taken = submit(queue, *(chunk(flood) for _ in range(1_000)), chunk(quiet))
+    assert taken.count(True) == 1_000 // SHARE + 1
+    assert taken[-1]
+    assert queue.queued == 1_000 // SHARE + 1
 
 
 def test_what_sessions_remember_goes_with_the_messages_of_the_turn() -> None:
@@ -123,7 +160,6 @@ def test_what_sessions_remember_goes_with_the_messages_of_the_turn() -> None:
         assert made.submit(chunk(Publishes(with_chunk)))
         made.note(2, progress, None)
         made.note(2, progress, None)
-        made.note(3, progress, None)
         made.leave(Left(3, 60, True))
         made.command_result(4, "delivered")
         assert asked == []
