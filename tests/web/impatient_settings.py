@@ -4,4 +4,4 @@ from thingscale.settings import *  # noqa: F403
 from thingscale.web import http_protocol
 
 http_protocol.UNREAD_SECONDS = 0.5
-http_protocol.READ_RATE = 200_000
+http_protocol.READ_RATE = 20_000
