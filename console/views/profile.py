@@ -65,8 +65,8 @@ def _shown(user: User, kind: str) -> dict[str, Any]:
 
 def _limits(user: User) -> dict[str, Any]:
     """What is used, and of how much."""
-    used = shares([user])[user.pk]
-    keep_near(user, used)  # whoever has made room comes here to see it
+    used = (measured := shares([user]))[user.pk]
+    keep_near([user], measured)  # whoever has made room comes here to see it
     return {"storage": used_storage(user), "shares": used} | {
         name: used[name].used for name in ("devices", "channels")
     }

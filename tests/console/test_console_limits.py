@@ -6,7 +6,11 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.utils import timezone
+from playwright.sync_api import Browser
+from stack import Stack
 from support import Account
+from test_every_page import AXE, SERIOUS
+from visiting import NARROW, WIDE, visit
 
 from thingscale.accounts.models import User
 from thingscale.devices.models import ActivationRule, Device, HeldMessage
@@ -89,6 +93,30 @@ def test_b3_the_banner_costs_no_query(
     near(account, max_devices=1)
     with django_assert_num_queries(2):
         assert BANNER in client.get("/profile/email/").text
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_b3_the_banner_is_readable_and_opens_by_keyboard(
+    stack: Callable[..., Stack], account: Account, browser: Browser, viewport: dict[str, int], theme: str
+) -> None:
+    """Of more than one limit it says each in a few words first."""
+    running = stack("web")
+    account.device("d1")
+    near(account, max_devices=1, max_channels=1)
+    with visit(browser, running, account, viewport, color_scheme=theme) as visitor:
+        page = visitor.go("/profile/when-full/")
+        banner = page.get_by_role("complementary", name=BANNER)
+        sentence = banner.get_by_text("What a new device sends is refused now.")
+        assert not sentence.is_visible()
+        banner.locator("summary").press("Enter")
+        sentence.wait_for()
+        page.evaluate(AXE.read_text())
+        assert page.evaluate(SERIOUS) == []
+        assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
+        banner.get_by_role("link", name="Use and limits").click()
+        page.wait_for_url("**/profile/#limits")
 
 
 # What happens when the storage is full

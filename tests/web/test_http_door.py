@@ -1,5 +1,6 @@
 """The HTTP door against the real server, by bytes on sockets: one table, row by row."""
 
+import contextlib
 import gzip
 import json
 import socket
@@ -370,6 +371,42 @@ def test_h8_connections_are_limited_by_address_and_in_all(hasty: Stack) -> None:
     finally:
         for each in opened:
             each.__exit__(None, None, None)
+
+
+@pytest.fixture
+def patient(hasty: Stack) -> Iterator[Stack]:
+    """With a connection that has been answered, and with nothing else."""
+    running = hasty.another(THINGSCALE_HTTP_KEEP_ALIVE_SECONDS="75")
+    running.start("web")
+    yield running
+    running.stop()
+
+
+def test_h6_half_a_head_ends_a_connection_that_was_answered_before(patient: Stack) -> None:
+    half = b"POST /post_v2/ HTTP/1.1\r\nHost: x\r\nX-"
+    with connected(patient.http) as later, connected(patient.http) as behind:
+        later.send(request("GET", "/healthz"))
+        assert later.answer().status == 200
+        later.send(half)
+        behind.send(request("GET", "/healthz") + half)
+        assert behind.answer().status == 200
+        for client in (later, behind):
+            assert client.answer().status == 408
+            assert client.until_closed() == b""
+
+
+def test_h8_who_was_idle_for_longest_makes_room_where_there_is_none(patient: Stack) -> None:
+    with contextlib.ExitStack() as opened:
+        clients = [opened.enter_context(connected(patient.http, f"127.0.0.{2 + n // 4}")) for n in range(12)]
+        for client in clients:
+            client.send(request("GET", "/healthz"))
+            assert client.answer().status == 200
+        with connected(patient.http, "127.0.0.9") as one_too_many:
+            assert one_too_many.answer().status == 503
+        assert clients[0].until_closed() == b""
+        with connected(patient.http, "127.0.0.9") as client:
+            client.send(request("GET", "/healthz"))
+            assert client.answer().status == 200
 
 
 def test_b5_a_device_id_that_is_none_is_not_remembered(hasty: Stack, account: Account) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from raw_http import TIMER, connection_line
 from stack import Stack, answers, wait_until
 from support import Account
 
@@ -119,12 +120,8 @@ def test_h17_no_listener_takes_a_tls_older_than_1_2(secure: Stack) -> None:
 def keep_alive_timer(server: int, client: int) -> float | None:
     """Seconds until the kernel asks whether the client is still there; None if it never will. Of the
     server's end of a connection, by the two ports."""
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, local, remote, _, _, timer, *_ = line.split()
-        if (int(local.split(":")[1], 16), int(remote.split(":")[1], 16)) == (server, client):
-            kind, ticks = timer.split(":")
-            return int(ticks, 16) / 100 if kind == "02" else None  # 02: keep-alive; always 100 a second
-    return None
+    kind, ticks = connection_line(server, client)[TIMER].split(":")
+    return int(ticks, 16) / 100 if kind == "02" else None  # 02: keep-alive; always 100 a second
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux")

@@ -7,7 +7,7 @@ not be sent is tried again, as long as it is still true.
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from smtplib import SMTPRecipientsRefused, SMTPResponseException
 
@@ -38,23 +38,27 @@ def look() -> None:
     while users := list(User.objects.filter(pk__gt=last, closed_at=None).order_by("pk")[:SLICE]):
         upkeep.go_on()
         measured = shares(users)
-        for user in users:
-            keep_near(user, measured.get(user.pk, {}))
+        keep_near(users, measured)
         _keep_levels(measured)
         last = users[-1].pk
     LimitWarning.objects.exclude(user__in=User.objects.filter(closed_at=None)).delete()
 
 
-def keep_near(user: User, used: Mapping[str, Share]) -> None:
-    """For the pages. Whoever has the account locked, as an import does, is not waited for: the next look
+def keep_near(users: Sequence[User], measured: Mapping[int, Mapping[str, Share]]) -> None:
+    """For the pages. Whoever has an account locked, as an import does, is not waited for: the next look
     keeps it."""
-    near = {name: used[name].used for name in WORDS if name in used and used[name].percent >= LEVELS[0]}
-    if near == user.near_limits:
-        return
-    user.near_limits = near
-    with transaction.atomic():
-        free = User.objects.select_for_update(no_key=True, skip_locked=True).filter(pk=user.pk)
-        User.objects.filter(pk__in=list(free.values_list("pk", flat=True))).update(near_limits=near)
+    changed = []
+    for user in users:
+        used = measured.get(user.pk, {})
+        near = {name: used[name].used for name in WORDS if name in used and used[name].percent >= LEVELS[0]}
+        if near != user.near_limits:
+            user.near_limits = near
+            changed.append(user)
+    if changed:
+        with transaction.atomic():
+            rows = User.objects.select_for_update(no_key=True, skip_locked=True)
+            free = set(rows.filter(pk__in=[user.pk for user in changed]).values_list("pk", flat=True))
+            User.objects.bulk_update([user for user in changed if user.pk in free], ["near_limits"])
 
 
 @transaction.atomic
