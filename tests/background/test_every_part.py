@@ -59,7 +59,7 @@ PARTS = {
     "thingscale/web/wsgi_threads.py create_task": "a request's: cancelled with it, its result is awaited",
     "thingscale/local/process.py ThreadPoolExecutor": BY_ITS_CALLER,
     "thingscale/local/rumqttd.py Thread": "looks whether its parent is there, and does nothing else",
-    "ingest/admission.py call_later": "test_what_waits_is_offered_until_it_has_room",
+    "ingest/admission.py call_later": "offers what waits again, in tests/ingest/test_admission.py",
     "ingest/asgi.py ThreadPoolExecutor": BY_ITS_CALLER,
     "ingest/asgi.py create_task": "a message's: its sender is answered 503 when its time is over",
     "ingest/exposition.py WatchedThread": "test_i2_the_metrics_page",
