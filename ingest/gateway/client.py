@@ -421,8 +421,8 @@ class Client:
         self.state = State.OPEN
         self.send(ConnAck(opened.present, 0, self._connack_properties(packet)))
         self.gateway.opened(self)
-        if self.queue:
-            self._react(self.queue.resume(opened))
+        if self.queue and self.subscriber:
+            self._react(self.queue.resume(opened, self.subscriber.newest))
             self._read_queue()
         return None
 

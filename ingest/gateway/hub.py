@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 class Subscriber:
     """A client, or a session that lasts, whose client may be away."""
 
-    __slots__ = ("client", "client_id", "no_local", "session", "subscriptions")
+    __slots__ = ("client", "client_id", "newest", "no_local", "session", "subscriptions")
 
     def __init__(self, client_id: str, session: int = 0) -> None:
         self.client_id = client_id
         self.session = session  # in the database; 0: it ends with the connection
         self.client: Client | None = None
         self.subscriptions = 0
+        self.newest = 0  # number of its queue's last message that was routed here
         self.no_local = False  # one of them may have it
 
 
@@ -111,21 +112,23 @@ class Account:
         given = {copy[0]: number for copy, number in zip(route.copies, numbers, strict=True) if number}
         for match in self._matches(message.topic, publisher):
             subscriber = match.subscriber
-            client = subscriber.client
-            if client is None:
-                continue
             number = 0
             if subscriber.session and match.qos and qos:
                 number = given.pop(subscriber.session, 0)
                 if not number:
                     continue  # there was no room for it, or it was published before the subscription
+                subscriber.newest = number
+            client = subscriber.client
+            if client is None:
+                continue
             client.deliver(message, min(qos, match.qos), retain and match.retain_as_published, match, number)
         shared = list(route.chosen)
         if given:
             shared += self._copied(message.topic, given)
         for match in shared:
+            number = given.get(match.subscriber.session, 0)
+            match.subscriber.newest = max(match.subscriber.newest, number)
             if client := match.subscriber.client:
-                number = given.get(match.subscriber.session, 0)
                 client.deliver(
                     message, min(qos, match.qos), retain and match.retain_as_published, match, number
                 )

@@ -21,9 +21,10 @@ class Queue:
     def sent_seq(self) -> int:
         return self.deliveries.sent_through
 
-    def resume(self, opened: Opened) -> Outcome:
-        last = opened.next_seq - 1
-        sent = last if opened.sent_seq is None else opened.sent_seq
+    def resume(self, opened: Opened, newest: int) -> Outcome:
+        """`newest`: what was routed since the session was opened in the database, and nobody could take."""
+        last = max(opened.next_seq - 1, newest)
+        sent = opened.next_seq - 1 if opened.sent_seq is None else opened.sent_seq
         return self.deliveries.resume(opened.done_seq + 1, last, sent, opened.received_seq, opened.done)
 
     def stored(self, rows: Iterable[QueuedRow]) -> Iterator[Delivery]:

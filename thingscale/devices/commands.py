@@ -37,7 +37,8 @@ def send(user: User, device: Device, message: Message, by: str) -> Command:
     command = Command(user=user, device=device, payload=payload, qos=qos, by=by)
     if settings.INGEST_MODE == "gateway":
         with transaction.atomic():
-            record(command)
+            if Device.objects.select_for_update(of=("self",), no_key=True).filter(pk=device.pk).exists():
+                record(command)  # else it was deleted meanwhile: others may listen to its topic
             Published.objects.create(
                 account=user, topic=topic, payload=payload, qos=qos, retain=retain, command=command.pk or 0
             )
