@@ -4,8 +4,8 @@
     python manage.py with_servers --only postgres,valkey -- python benchmarks/gateway.py --runs 1 --share 0.1
     python manage.py with_servers --only postgres,valkey -- python benchmarks/gateway.py --only ingest,fan_out
 
-Publishers, subscribers (a process of their own), gateway, store and PostgreSQL share the machine, so a rate is
-compared with another of the same run, and processor time of each process stands beside it. What a part leaves
+Publishers, subscribers (a process of their own), gateway, store and PostgreSQL share the machine, so a rate
+is compared with another of the same run, and processor time of each process stands beside it. What a part leaves
 in the database is gone after it.
 """
 
