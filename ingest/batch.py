@@ -66,7 +66,7 @@ class Batch:
         self._tags: dict[TagKey, int] = {}
         self._tags_by_user: dict[int, dict[TagKey, int]] = {}
         self._first_contact: set[DeviceKey] = set()
-        self._held: list[tuple[devices.Held, bool]] = []  # and whether it may have been sent before
+        self._held: list[tuple[devices.Held, datetime | None]] = []  # and since when it may have been before
         self._submissions: dict[submissions.Key, Submission] = {}  # that came before, here or elsewhere
         self._submitted: dict[submissions.Key, Submission] = {}  # new ones
         self._again: dict[submissions.Key, list[int]] = {}  # places of what came before in this batch
@@ -188,7 +188,7 @@ class Batch:
         last = -1
         known: dict[str, Route] = {}
         for place, (raw, value, reason, array, _) in enumerate(self.items):
-            user, device_id, tag, kind, _, received_at, dedupe, repeated, _, _, _, kept = raw
+            user, device_id, tag, kind, _, received_at, dedupe, repeated, _, _, _, kept, _ = raw
             if kept:
                 self._kept.append(place)
             if user != last:
@@ -298,7 +298,8 @@ class Batch:
             self._without_room.append((place, held))
         else:
             self._submit(place, reason)
-            self._held.append((held, raw.repeated and array is None))
+            again = raw.repeated and array is None
+            self._held.append((held, from_us(self._since(place)) if again else None))
 
     # What has a key of its own (exactly_once/submissions.py): all under the lock of its device
 
@@ -316,7 +317,9 @@ class Batch:
         }
         if not asked:
             return
-        self._submissions = submissions.find(cursor, asked, self._recent)
+        self._submissions = submissions.find(
+            cursor, {key: self._since(place) for key, place in asked.items()}
+        )
         # The release before has left none, but its datapoints have the key.
         stored: dict[tuple[int, int], submissions.Key] = {}
         values: dict[tuple[int, int], bytes] = {}
@@ -331,6 +334,10 @@ class Batch:
                 key = stored[each]
                 body = self._fingerprint(self.items[asked[key]].raw)
                 self._submissions[key] = Submission(*key, body, "")
+
+    def _since(self, place: int) -> int:
+        """When the first copy of what is sent again can have come, at the earliest."""
+        return max(self._recent, self.items[place].raw.settled_at)
 
     def _came_before(self, place: int) -> bool:
         """In an earlier batch or in this one. Answered as it was then; with another body it is refused."""
@@ -371,8 +378,8 @@ class Batch:
         ]
         if not asked:
             return places
-        keys = [(channel, self.items[p].raw.dedupe or 0) for channel, p in asked]
-        seen = streams.stored_before(cursor, keys, from_us(self._recent))
+        keys = [(channel, self.items[p].raw.dedupe or 0, from_us(self._since(p))) for channel, p in asked]
+        seen = streams.stored_before(cursor, keys)
         seen |= {(row.channel, row.dedupe) for row in self.rows if row.dedupe is not None}
         return [place for place in places if not self._is_duplicate(place, found, seen)]
 
@@ -510,7 +517,7 @@ class Batch:
     def _reject_unheld(self, cursor: psycopg.Cursor) -> None:
         """What is sent again and held already stays held; there is no room for the rest."""
         asked = [
-            (held.device, held.dedupe, held.value)
+            (held.device, held.dedupe, held.value, from_us(self._since(place)))
             for place, held in self._without_room
             if self.items[place].raw.repeated and held.dedupe is not None
         ]
@@ -523,14 +530,14 @@ class Batch:
     def _held_once(self, cursor: psycopg.Cursor) -> list[devices.Held]:
         """Without what is sent again and held already, before or in this batch."""
         asked = [
-            (held.device, held.dedupe, held.value)
-            for held, again in self._held
-            if again and held.dedupe is not None
+            (held.device, held.dedupe, held.value, since)
+            for held, since in self._held
+            if since and held.dedupe is not None
         ]
         seen = set(devices.held_before(cursor, asked)) if asked else set()
         kept = []
-        for held, again in self._held:
-            if again and (held.device, held.dedupe) in seen:
+        for held, since in self._held:
+            if since and (held.device, held.dedupe) in seen:
                 continue
             kept.append(held)
             if held.dedupe is not None:

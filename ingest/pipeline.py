@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import chain, repeat
 from operator import itemgetter
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -209,6 +210,7 @@ class Pipeline(Bounded):
         self._partitions = Partitions()
         self._activity = Activity()
         self.quotas = Quotas()
+        self._committed: list[Batch] = []  # of the batch that is being stored: it may take several
         self._connection: psycopg.Connection | None = None
         self._thread = WatchedThread("writer", self._run)
 
@@ -314,6 +316,7 @@ class Pipeline(Bounded):
         works = [submission.work for submission in live if submission.work]
         outcomes = self._commit(items, live, works)
         if outcomes is None:
+            self._after_commit()  # of halves of it
             self._requeue(submissions)
             return
         self._release(submissions)
@@ -322,6 +325,10 @@ class Pipeline(Bounded):
             self._dispatch(_share_out(live, outcomes))
         except Exception:  # to store it again would be worse
             log.exception("A connector failed to take its answers")
+        try:
+            self._after_commit()
+        except Exception:  # the same
+            log.exception("What follows a commit failed")
 
     def _commit(
         self, items: list[Item], live: list[Submission], works: Sequence[SessionWork] = ()
@@ -375,12 +382,18 @@ class Pipeline(Bounded):
                 raise
         self._redeliveries.settled(doubtful.values())
         batch.learn()
-        self._activity.note(batch)
-        self.quotas.note(batch.users)
-        if batch.first_contacts:
-            self._first_contact(batch.first_contacts)
-        told.tell(batch)
+        self._committed.append(batch)
         return batch.outcomes
+
+    def _after_commit(self) -> None:
+        """What nobody waits for: behind the acknowledgements."""
+        committed, self._committed = self._committed, []
+        for batch in committed:
+            self._activity.note(batch)
+            self.quotas.note(batch.users)
+            if batch.first_contacts:
+                self._first_contact(batch.first_contacts)
+            told.tell(batch)
 
     def _in_their_zones(
         self, connection: psycopg.Connection, items: Sequence[Item], places: Sequence[int]
@@ -438,7 +451,7 @@ class Pipeline(Bounded):
 
     def _was_committed(self) -> bool:
         """After a connection broke in mid-transaction: what became of it. Waits until it can be known."""
-        for delay in (0, *RETRY_SECONDS, *([RETRY_SECONDS[-1]] * 10_000)):
+        for delay in chain((0, *RETRY_SECONDS), repeat(RETRY_SECONDS[-1])):
             if self._give_up.wait(delay):
                 break
             self._disconnect()

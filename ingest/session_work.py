@@ -22,7 +22,7 @@ from thingscale.devices.mqtt_store import (
     Subscribed,
 )
 
-QUEUE_ROWS = 20  # of a session, read at once; each has the messages of a batch
+QUEUE_BYTES = 256 * 1024  # of a session, read at once; or the messages of one batch
 RETAINED_ROWS = 100  # read at once
 ENDED_AT_ONCE = 1_000
 
@@ -95,7 +95,7 @@ class SessionWork:
             mqtt_store.unsubscribe(cursor, asked.unsubscribe)
         if asked.subscribe:
             mqtt_store.subscribe(cursor, asked.subscribe)
-        queues = mqtt_store.queued(cursor, asked.queues, QUEUE_ROWS) if asked.queues else {}
+        queues = mqtt_store.queued(cursor, asked.queues, QUEUE_BYTES) if asked.queues else {}
         self.found = Found(
             opened,
             [queues[key] for key, _ in asked.queues],

@@ -64,7 +64,8 @@ class PublishViewSet(OwnedViewSet[Device]):
         except serializers.ValidationError as error:  # the contract has one code for this call's body
             raise Refused(
                 "BAD_JSON_FORMAT",
-                'Send {"payload": "text"}, and if you like "qos" (0, 1 or 2), "retain" (true or false) and "topic".',
+                'Send {"payload": "text"}, and if you like "qos" (0, 1 or 2), "retain" (true or false)'
+                ' and "topic".',
             ) from error
         send(self.user, device, Message(**message), Command.By.API)
         return ok()

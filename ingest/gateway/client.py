@@ -49,7 +49,6 @@ from ingest.mqtt.packets import (
     Will,
 )
 from ingest.mqtt.properties import Property
-from ingest.session_work import QUEUE_ROWS
 from thingscale.devices.mqtt_store import Opened, Progress, Subscribed
 from thingscale.devices.presence import ClientKey
 from thingscale.streams.exactly_once.keys import client_seed
@@ -65,6 +64,7 @@ FRAME_OVERHEAD = 100  # bytes that a short frame takes in memory
 MAX_CLIENT_ID = 256  # bytes: it is part of keys in the database
 MAX_SUBSCRIPTIONS = 1_000  # of one client
 MAX_FILTER = 1_024  # characters
+MAX_LEVELS = 64
 CONGESTED_SECONDS = 60.0
 SUBSCRIBE_SECONDS = 2.0  # that a SUBACK waits for a database that is away
 FAILURE = 0x80
@@ -90,6 +90,13 @@ class State(Enum):
 
 
 class Client:
+    __slots__ = (
+        *("__weakref__", "_backlog", "_backlog_size", "_busy", "_congested", "_congested_at", "_lost"),
+        *("_outgoing", "_reader", "_will", "account", "began_at", "client_id", "connect", "connection"),
+        *("deliveries", "expiry", "gateway", "grant", "held", "publishes", "queue", "row", "seen_at"),
+        *("session", "state", "subscriber", "token", "version"),
+    )
+
     def __init__(self, gateway: "Gateway", connection: Connection) -> None:
         self.gateway = gateway
         self.connection = connection
@@ -219,6 +226,7 @@ class Client:
                 self._busy.cancel()
             self.gateway.left(self, self._will if with_will and was_open else None)
         finally:
+            self.publishes.end(self.queue)
             self.write_out()
             self.connection.close()
 
@@ -385,6 +393,7 @@ class Client:
         self.client_id = packet.client_id or f"auto-{secrets.token_hex(8)}"
         # Who sends no client id is the same client after a reconnect, for all we can know.
         self.publishes.seed = client_seed(f"{self.key[0]}:{packet.client_id}")
+        self.publishes.settled_at = self.gateway.settled.at(self.key) if packet.client_id else 0
         longest = settings.DURABLE_SESSION_DAYS * 86_400
         if self.version == V5:
             asked = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL, 0)
@@ -451,6 +460,8 @@ class Client:
         if expiry is not None and self.grant:
             self.expiry = min(expiry, settings.DURABLE_SESSION_DAYS * 86_400)
         self.publishes.flush()
+        if self.grant and not self.publishes.unacked:
+            self.gateway.settled.note(self.key)
         self.end(with_will=packet.code == ReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
 
     # What it subscribes to
@@ -466,7 +477,13 @@ class Client:
             share, first, rest = topics.split_filter(subscription.filter)
             if account is None or subscriber is None or self.owner(first) is None:
                 codes.append(not_authorized)
-            elif len(subscription.filter) > MAX_FILTER or subscriber.subscriptions >= MAX_SUBSCRIPTIONS:
+            elif not rest.strip("/"):  # no topic is the token alone
+                codes.append(ReasonCode.TOPIC_FILTER_INVALID if self.version == V5 else FAILURE)
+            elif (
+                len(subscription.filter) > MAX_FILTER
+                or rest.count("/") > MAX_LEVELS
+                or subscriber.subscriptions >= MAX_SUBSCRIPTIONS
+            ):
                 codes.append(ReasonCode.QUOTA_EXCEEDED if self.version == V5 else FAILURE)
             elif share and subscription.no_local:
                 raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "A shared subscription can't have No Local.")
@@ -571,9 +588,8 @@ class Client:
             queue.deliveries.fail_read()
             self.fail(ReasonCode.SERVER_UNAVAILABLE, "the database is away")
             return
-        more = len(rows) == QUEUE_ROWS
         if self.state is State.OPEN:
-            self._react(queue.deliveries.end_read(queue.stored(rows), more, time.time()))
+            self._react(queue.deliveries.end_read(queue.stored(rows), bool(rows), time.time()))
             self._send_waiting()
 
     # Anonymous clients: the token is in each topic

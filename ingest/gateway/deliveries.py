@@ -73,10 +73,9 @@ class Message:
         expires_at: float | None = None,
         *,
         relative_response: bool = False,
-        command: int = 0,
     ) -> None:
         self.topic = topic
-        self.command = command  # what an app has published, see DeliveryTotals.note
+        self.command = 0  # what an app has published, see DeliveryTotals.note
         self.payload = payload
         self.properties = properties
         self.expires_at = expires_at
@@ -212,6 +211,7 @@ class Flow(Enum):
 
 _NO_LIMITS: Final = Limits()
 _NOTHING: Final = Outcome()
+_NO_SEQS: Final[frozenset[int]] = frozenset()  # each empty frozenset of its own takes 216 bytes
 _FIRST_FLOW: Final = {1: Flow.PUBACK, 2: Flow.PUBREC}
 _NAMES: Final = {PUBACK: "PUBACK", PUBREC: "PUBREC", PUBCOMP: "PUBCOMP"}
 
@@ -480,7 +480,7 @@ class DurableDeliveries(Deliveries):
     acknowledged, sent or resumed, reads, and hands the result to `end_read` (or calls `fail_read`).
     """
 
-    __slots__ = ("_floor", "_known", "_read_stopped", "_read_through", "_released", "_taken", "sent_through")
+    __slots__ = ("_finished", "_floor", "_known", "_read_stopped", "_read_through", "_taken", "sent_through")
 
     def __init__(
         self, version: Version, prefix: str, totals: DeliveryTotals, limits: Limits = _NO_LIMITS
@@ -492,24 +492,32 @@ class DurableDeliveries(Deliveries):
         self._read_through = 0  # what was known when the read began that is under way; 0: there is none
         self._read_stopped = False  # the last read brought more than there was room for
         self._floor = 0  # nothing in flight has a lower seq
-        self._released: frozenset[int] = frozenset()  # resumed; a read may still bring them
+        self._finished = _NO_SEQS  # released or done before we resumed; a read may still bring them
 
     @property
     def behind(self) -> bool:
         """Whether there are messages that are only in the database."""
         return self._known > self._taken
 
-    def resume(self, first: int, last: int, sent_through: int, released: Collection[int] = ()) -> Outcome:
+    def resume(
+        self,
+        first: int,
+        last: int,
+        sent_through: int,
+        released: Collection[int] = (),
+        done: Collection[int] = (),
+    ) -> Outcome:
         """Once, before anything else: where the session stands, as the database has it.
 
         `first`: all before it is done; `last`: the highest seq that was given; `sent_through`: all up to
         there may have been sent, and is sent again with DUP; `released`: those at QoS 2 whose PUBREC is
         stored, but not their PUBCOMP. These get PUBREL at once, and count as in flight. The rest is read.
+        `done`: what is done from `first` on, if a read may still bring it.
         """
         self._taken = first - 1
         self._known = max(last, self._taken)
         self.sent_through = min(sent_through, self._known)
-        self._released = frozenset(released)
+        self._finished = frozenset((*released, *done)) or _NO_SEQS
         if not released:
             return _NOTHING
         self._newest = max(released)
@@ -546,7 +554,8 @@ class DurableDeliveries(Deliveries):
         return Read(self._taken + 1, room, READ_BYTES)
 
     def end_read(self, deliveries: Iterable[Delivery], more: bool, now: float) -> Outcome:
-        """What was read, in order; `more`: the read stopped at a limit, so there may be more."""
+        """What was read, in order; `more`: the read stopped at a limit, so there may be more. It may begin
+        earlier than it was asked to, and with what `resume` was told is done: these are passed over."""
         through = self._read_through
         assert through
         self._read_through = 0
@@ -556,9 +565,10 @@ class DurableDeliveries(Deliveries):
         for delivery in deliveries:
             if delivery.seq <= self._taken:
                 continue
-            if delivery.seq in self._released:
+            if delivery.seq in self._finished:
                 self._taken = delivery.seq
                 continue
+            self._known = max(delivery.seq, self._known)  # committed meanwhile; `deliver` will bring it, too
             write, skipped, _ = self._take(delivery, now)
             written.append(write)
             done += skipped

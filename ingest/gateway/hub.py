@@ -35,6 +35,16 @@ class Route(NamedTuple):
 NOWHERE = Route((), ())
 
 
+class Sending(NamedTuple):
+    """How a message is to be delivered."""
+
+    qos: int
+    retain: bool
+    route: Route
+    numbers: Sequence[int]  # of the copies, in their sessions' queues
+    publisher: Subscriber | None
+
+
 class Account:
     def __init__(self, user: int, user_id: str, note_command: Callable[[int, bool], None]) -> None:
         self.user = user
@@ -95,16 +105,9 @@ class Account:
                 chosen.append(match)
         return Route(tuple(copies), tuple(chosen)) if copies or chosen else NOWHERE
 
-    def deliver(
-        self,
-        message: Message,
-        qos: int,
-        retain: bool,
-        route: Route,
-        numbers: Sequence[int],
-        publisher: Subscriber | None,
-    ) -> None:
-        """To who is connected. `numbers`: of the copies."""
+    def deliver(self, message: Message, sending: Sending) -> None:
+        """To who is connected."""
+        qos, retain, route, numbers, publisher = sending
         given = {copy[0]: number for copy, number in zip(route.copies, numbers, strict=True) if number}
         for match in self.tree.match(message.topic):
             subscriber = match.subscriber

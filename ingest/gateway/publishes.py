@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ingest import topics
 from ingest.gateway.deliveries import Message
-from ingest.gateway.hub import NOWHERE, Account, Route, Subscriber
+from ingest.gateway.hub import NOWHERE, Account, Route, Sending, Subscriber
 from ingest.grants import Grant
 from ingest.message import STORED, Kept, Kind, Outcome, RawMessage, Reason, Status
 from ingest.mqtt.codec import decode_publish, encode_ack
@@ -32,6 +32,7 @@ from thingscale.lib.reasons import ANSWERS
 from thingscale.streams.exactly_once import keys
 
 if TYPE_CHECKING:
+    from ingest.gateway.queue import Queue
     from ingest.gateway.server import Gateway
 
 MAX_UNACKED = 2_000  # messages of one client on their way to storage
@@ -129,8 +130,44 @@ class Publisher(Protocol):
     def progress(self) -> Progress: ...
 
 
+class Gone:
+    """In place of a client whose connection has ended: what it has sent still counts, and holds nothing else
+    of it."""
+
+    __slots__ = ("_queue", "_received", "gateway", "grant", "held", "session", "subscriber", "version")
+
+    def __init__(self, client: Publisher, queue: "Queue | None", received: set[int]) -> None:
+        self.gateway = client.gateway
+        self.version = client.version
+        self.grant = client.grant
+        self.subscriber = client.subscriber
+        self.session = client.session
+        self.held = False
+        self._queue = queue
+        self._received = received
+
+    def owner(self, token: str) -> Grant | None:
+        known = self.gateway.grants.known(token)
+        return known if isinstance(known, Grant) and self.grant and known.user == self.grant.user else None
+
+    def progress(self) -> Progress:
+        assert self._queue is not None
+        return self._queue.progress(sorted(self._received))
+
+    def write(self, data: bytes) -> None:
+        """Nobody is to be answered."""
+
+    def hold(self, yes: bool) -> None:
+        """Nothing more comes."""
+
+
 class Publishes:
     """One per client."""
+
+    __slots__ = (
+        *("_aliases", "_chunk", "_client", "_connected_at", "_owners", "_pending", "received", "seed"),
+        *("settled_at", "unacked"),
+    )
 
     def __init__(self, client: Publisher) -> None:
         self._client = client
@@ -143,7 +180,14 @@ class Publishes:
             set()
         )  # QoS 2: taken, waiting for PUBREL; with those that are being committed
         self.unacked = 0
+        self.settled_at = 0  # microseconds: the client had an answer to all that it had sent until then
         self.seed = 0  # of dedupe keys: tells this client from others
+
+    def end(self, queue: "Queue | None") -> None:
+        """With the connection."""
+        self._client = Gone(self._client, queue, self.received)
+        self._owners.clear()
+        self._aliases.clear()
 
     def forget_topics(self) -> None:
         """Tokens changed."""
@@ -167,7 +211,7 @@ class Publishes:
                 payload = body[start:]
                 key = body if version != V5 else keys.packet_parts(body[2:end], packet_id, payload)
                 qos, dup = flags
-                self._take(owner, payload, qos, False, dup, packet_id, {}, key)
+                self.take(owner, _new(Publish, ("", payload, qos, False, dup, packet_id, {})), key)
                 return
         publish = decode_publish(first, body, version)
         if publish.properties:
@@ -191,27 +235,14 @@ class Publishes:
             owner = owner._replace(target=target, source=topics.shown(publish.topic)[:MAX_SOURCE])
         self.take(owner, publish._replace(retain=False))
 
-    def take(self, owner: TopicOwner, publish: Publish, key: bytes = b"", command: int = 0) -> None:
-        _, payload, qos, retain, dup, packet_id, properties = publish
-        self._take(owner, payload, qos, retain, dup, packet_id, properties, key, command)
-
     def deliver_here(self, owner: TopicOwner, publish: Publish, command: int) -> None:
         """To connected clients without a session that lasts."""
         _, payload, qos, retain, _, packet_id, properties = publish
         self._deliver(PublishInfo(owner, qos, retain, packet_id, properties, NOWHERE, command), payload, ())
 
-    def _take(
-        self,
-        owner: TopicOwner,
-        payload: bytes,
-        qos: int,
-        retain: bool,
-        dup: bool,
-        packet_id: int,
-        properties: Properties,
-        key: bytes,
-        command: int = 0,
-    ) -> None:
+    def take(self, owner: TopicOwner, publish: Publish, key: bytes = b"", command: int = 0) -> None:
+        """`owner` has the topic; `key`: what tells the message from others, when it is sent again."""
+        _, payload, qos, retain, dup, packet_id, properties = publish
         if qos == 2 and self._seen(packet_id):
             return
         account, user, topic, (kind, device_id, tag, refused), source = owner
@@ -223,7 +254,7 @@ class Publishes:
         sent = _new(PublishInfo, (owner, qos, retain, packet_id, properties, route, command))
         kept = None
         if account and (retain or route.copies) and not refused:
-            kept = _kept(topic, qos, retain, properties, route, command)
+            kept = _kept(topic, publish, route, command)
         if kind is None:
             if not kept and not self._must_wait(qos):
                 self._route_at_once(sent, payload)
@@ -231,7 +262,21 @@ class Publishes:
             kind, device_id, tag = Kind.MESSAGE, "", None
         dedupe = keys.of_packet(key, self.seed) if qos and kind is not Kind.MESSAGE else None
         now, since = now_us(), self._connected_at
-        raw = (user, device_id, tag, kind, payload, now, dedupe, dup, refused, source, since, kept)
+        raw = (
+            user,
+            device_id,
+            tag,
+            kind,
+            payload,
+            now,
+            dedupe,
+            dup,
+            refused,
+            source,
+            since,
+            kept,
+            self.settled_at,
+        )
         self._chunk.add(_new(RawMessage, raw), sent)
 
     def _must_wait(self, qos: int) -> bool:
@@ -295,7 +340,7 @@ class Publishes:
         owner, qos, retain, _, properties, route, command = sent
         if owner.account and owner.account.subscriptions:
             message = new_message(owner.topic, payload, properties, command)
-            owner.account.deliver(message, qos, retain, route, numbers, self._client.subscriber)
+            owner.account.deliver(message, Sending(qos, retain, route, numbers, self._client.subscriber))
 
     def _without_failed(self, chunk: Chunk, outcomes: list[Outcome]) -> tuple[Chunk, list[Outcome]]:
         """What the platform failed to store is offered again a little later, unacknowledged until then."""
@@ -421,17 +466,22 @@ def new_message(
 ) -> Message:
     """`age`: seconds since it was published."""
     if not properties:
-        return Message(topic, payload, properties, command=command)
+        message = Message(topic, payload, properties)
+        message.command = command
+        return message
     expiry = properties.get(Property.MESSAGE_EXPIRY_INTERVAL)
     response: str | None = properties.get(Property.RESPONSE_TOPIC)
     own = response is not None and response.startswith(OWN_RESPONSE)
     if response is not None and own:
         properties = properties | {Property.RESPONSE_TOPIC: response.removeprefix(OWN_RESPONSE)}
     expires_at = None if expiry is None else time.time() + expiry - age
-    return Message(topic, payload, properties, expires_at, relative_response=own, command=command)
+    message = Message(topic, payload, properties, expires_at, relative_response=own)
+    message.command = command
+    return message
 
 
-def _kept(topic: str, qos: int, retain: bool, properties: Properties, route: Route, command: int) -> Kept:
+def _kept(topic: str, publish: Publish, route: Route, command: int) -> Kept:
+    properties = publish.properties
     expiry: Any = properties.get(Property.MESSAGE_EXPIRY_INTERVAL) if properties else None
     written = write_properties(properties, PUBLISH) if properties else _NO_PROPERTIES
-    return Kept(topic, qos, retain, written, route.copies, expiry, command, [])
+    return Kept(topic, publish.qos, publish.retain, written, route.copies, expiry, command, [])

@@ -24,15 +24,13 @@ class Queue:
     def resume(self, opened: Opened) -> Outcome:
         last = opened.next_seq - 1
         sent = last if opened.sent_seq is None else opened.sent_seq
-        return self.deliveries.resume(opened.done_seq + 1, last, sent, opened.received_seq)
+        return self.deliveries.resume(opened.done_seq + 1, last, sent, opened.received_seq, opened.done)
 
     def stored(self, rows: Iterable[QueuedRow]) -> Iterator[Delivery]:
-        """What was read, but for what is acknowledged."""
+        """What was read."""
         now = time.time()
         for _, first, last, options, identifiers, packets, at, command in rows:
             for number, publish in enumerate(read_packets(packets, last - first + 1), first):
-                if number <= self._done_seq or number in self._done:
-                    continue
                 topic, payload, qos, retain, _, _, properties = publish
                 message = new_message(topic, payload, properties, command, now - at / 1e6)
                 shown = retain and bool(options & 8)

@@ -19,9 +19,10 @@ from ingest.admission import RETRY_SECONDS, Admission, Refused
 from ingest.gateway.client import Client
 from ingest.gateway.connection import Connection, WebSocketConnection
 from ingest.gateway.deliveries import Message
-from ingest.gateway.hub import NOWHERE, Account, Hub, Subscriber
+from ingest.gateway.hub import NOWHERE, Account, Hub, Sending, Subscriber
 from ingest.gateway.presence import PresenceWriter
 from ingest.gateway.publishes import MAX_SOURCE, Chunk
+from ingest.gateway.settled import Settled
 from ingest.gateway.system import SystemClient
 from ingest.grants import Grant, Grants, key_of_user
 from ingest.message import Kind, Outcome, RawMessage, Reason
@@ -70,6 +71,7 @@ class Gateway:
         self._writing: list[Client] = []  # they have something to write in this turn of the loop
         self._unchecked: set[Client] = set()  # their tokens may have been revoked
         self._checking: asyncio.Task[None] | None = None
+        self.settled = Settled()
         self._wills: dict[ClientKey, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rounds: list[asyncio.Task[None]] = []
@@ -378,7 +380,7 @@ class Gateway:
         code = outcome.reason.value if outcome.reason else "REJECTED"
         told = {"error": code} | ({"detail": outcome.detail} if outcome.detail else {})
         message = Message(f"{device_id}/errors", json.dumps(told).encode(), {})
-        account.deliver(message, 0, False, NOWHERE, (), None)
+        account.deliver(message, Sending(0, False, NOWHERE, (), None))
 
     def note_command(self, command: int, acknowledged: bool) -> None:
         self.admission.command_result(command, Command.ACKNOWLEDGED if acknowledged else Command.DELIVERED)

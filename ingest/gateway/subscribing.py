@@ -24,8 +24,8 @@ AWAY_SECONDS = 2.0  # that a client without a session that lasts waits for a dat
 
 class Subscribing:
     """What was published before is in the retained messages, and what comes after it is routed to the client:
-    so the one is read, and the client enters the tree, between the same two batches. A session that lasts is in
-    the tree at once, since what is admitted from now on is committed behind that, with its copies."""
+    so the one is read, and the client enters the tree, between the same two batches. A session that lasts is
+    in the tree at once, since what is admitted from now on is committed behind that, with its copies."""
 
     def __init__(
         self,

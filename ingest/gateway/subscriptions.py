@@ -81,6 +81,8 @@ _Key = str | tuple[str, str]  # a filter, or a group and a filter
 class SubscriptionTree(Generic[S]):
     """The subscriptions of one account. Not thread-safe.
 
+    The caller bounds their number and the levels of a filter: to compare takes about 0.2 us a level.
+
     `match` remembers its answers, because a topic that was published to will be published to again. A changed
     exact filter forgets the answer for its own topic only. A changed wildcard filter forgets all. Each answer
     is dropped only once, so a client that subscribes in a loop finds nothing left to drop, and costs a
@@ -104,7 +106,7 @@ class SubscriptionTree(Generic[S]):
 
     @property
     def nodes(self) -> int:
-        """What wildcard filters with common first levels cost: inner nodes, about 350 bytes each.
+        """What wildcard filters with common first levels cost beyond themselves, about 250 bytes each.
 
         Ordinary filters need far fewer nodes than there are filters; long ones made for it need one a level.
         """

@@ -10,8 +10,8 @@ TOO_LARGE = 0x100  # beside the first byte of a PUBLISH of which only the topic 
 
 
 class FrameReader:
-    """Collects what a connection receives; `max_size` limits the Remaining Length of a packet. A larger PUBLISH
-    is read over: a client that got no acknowledgement would send it for ever, and nothing behind it."""
+    """Collects what a connection receives; `max_size` limits the Remaining Length of a packet. A larger
+    PUBLISH is read over: who got no acknowledgement would send it for ever, and nothing behind it."""
 
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size

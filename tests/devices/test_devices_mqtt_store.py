@@ -43,7 +43,7 @@ def packets(*names: str) -> list[bytes]:
 def waiting(cursor: psycopg.Cursor, session: int, seq: int = 0) -> list[tuple[int, int, bytes]]:
     return [
         (row.seq, row.last_seq, row.packets)
-        for row in mqtt_store.queued(cursor, [(session, seq)], 100)[session]
+        for row in mqtt_store.queued(cursor, [(session, seq)], 1000)[session]
     ]
 
 
@@ -167,3 +167,21 @@ def test_the_last_retained_message_of_a_topic_counts(cursor: psycopg.Cursor, acc
     assert not Retained.objects.exists()
     mqtt_store.retain(cursor, [Retain(user, "t", text, 1, b"\0", now, None) for text in (b"", b"4")])
     assert [bytes(row.payload) for row in Retained.objects.all()] == [b"4"]
+
+
+def test_a_read_is_bounded_in_bytes(cursor: psycopg.Cursor, account: Account) -> None:
+    session = open_one(cursor, account).session
+    for _ in range(5):
+        mqtt_store.enqueue(cursor, [Copies(((session, 1, ()),), [b"x" * 40, b"y" * 40])])
+    (rows,) = mqtt_store.queued(cursor, [(session, 3)], 100).values()
+    assert [(row.seq, row.last_seq) for row in rows] == [(3, 4), (5, 6)]
+    (rows,) = mqtt_store.queued(cursor, [(session, 4)], 1).values()
+    assert [(row.seq, row.last_seq) for row in rows] == [(3, 4)]
+
+
+def test_what_a_crash_leaves_may_have_been_sent(cursor: psycopg.Cursor, account: Account) -> None:
+    session = open_one(cursor, account).session
+    mqtt_store.enqueue(cursor, [Copies(((session, 1, ()),), packets("a", "b"))])
+    mqtt_store.wills_of_the_dead(cursor)  # as the next gateway does when it starts
+    mqtt_store.enqueue(cursor, [Copies(((session, 1, ()),), packets("c"))])
+    assert open_one(cursor, account).sent_seq == 2

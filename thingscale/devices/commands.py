@@ -28,9 +28,9 @@ class Message(NamedTuple):
 def send(user: User, device: Device, message: Message, by: str) -> Command:
     """`by`: a Command.By. What was sent and what failed is recorded.
 
-    As the gateway's message it is committed: connected subscribers get it at once, the sessions of others when
-    they come. In broker mode it returns when the broker has it (QoS 1 and 2) or it is on its way there (QoS 0),
-    and raises Refused BROKER_UNAVAILABLE.
+    As the gateway's message it is committed: connected subscribers get it at once, the sessions of others
+    when they come. In broker mode it returns when the broker has it (QoS 1 and 2) or it is on its way there
+    (QoS 0), and raises Refused BROKER_UNAVAILABLE.
     """
     payload, qos, retain, topic = message
     topic = topic or f"{device.device_id}/subscribe"

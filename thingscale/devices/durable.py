@@ -14,7 +14,8 @@ _GROUP = re.compile(r"\$share/U\d+-(.*)-[0-9a-f]{8}/")
 
 _TAKE_ALL = """DELETE FROM devices_durablesession
 RETURNING user_id, client_id, subscriptions, expires_at"""
-_TAKE = """DELETE FROM devices_durablesession d USING unnest(%s::bigint[], %s::text[]) AS k (account, client_id)
+_TAKE = """DELETE FROM devices_durablesession d
+USING unnest(%s::bigint[], %s::text[]) AS k (account, client_id)
 WHERE d.user_id = k.account AND d.client_id = k.client_id
 RETURNING d.user_id, d.client_id, d.subscriptions, d.expires_at"""
 _INSERT = """INSERT INTO mqtt_session (account_id, client_id, expiry, ends_at)

@@ -105,7 +105,8 @@ class QueuedRow(NamedTuple):
 
 # Sessions
 
-_FIND = """SELECT s.id, s.account_id, s.client_id, s.ends_at <= now() OR s.expiry = 0, s.sent_seq FROM mqtt_session s
+_FIND = """SELECT s.id, s.account_id, s.client_id, s.ends_at <= now() OR s.expiry = 0, s.sent_seq
+FROM mqtt_session s
 JOIN unnest(%s::bigint[], %s::text[]) AS k (account, client_id)
     ON s.account_id = k.account AND s.client_id = k.client_id
 ORDER BY s.id FOR UPDATE OF s"""
@@ -228,7 +229,8 @@ def leave(cursor: psycopg.Cursor, sessions: Collection[Left]) -> None:
     if rest:
         cursor.execute(
             """UPDATE mqtt_session s SET expiry = k.expiry, ends_at = now() + k.expiry * interval '1 s',
-                will = CASE WHEN k.settled THEN NULL ELSE will END, sent_seq = k.sent_seq
+                will = CASE WHEN k.settled THEN NULL ELSE will END,
+                sent_seq = coalesce(k.sent_seq, s.next_seq - 1)
             FROM unnest(%s::bigint[], %s::bigint[], %s::bool[], %s::bigint[])
                 AS k (id, expiry, settled, sent_seq)
             WHERE s.id = k.id""",
@@ -456,20 +458,24 @@ def _arrays(lists: Iterable[Iterable[int]]) -> list[str]:
 
 
 def queued(
-    cursor: psycopg.Cursor, wanted: Sequence[tuple[int, int]], rows: int
+    cursor: psycopg.Cursor, wanted: Sequence[tuple[int, int]], size: int
 ) -> dict[int, list[QueuedRow]]:
-    """What each of the sessions waits for from that number on, at most so many rows of it."""
+    """What each of the sessions waits for from that number on, about so many bytes of it, or one row."""
     cursor.execute(
         """SELECT q.session, q.seq, q.last_seq, q.options, q.identifiers, m.packets,
             (extract(epoch FROM m.at) * 1000000)::bigint, m.command
         FROM unnest(%s::bigint[], %s::bigint[]) AS k (session, seq)
         CROSS JOIN LATERAL (
-            SELECT * FROM mqtt_queue q WHERE q.session = k.session AND q.last_seq >= k.seq
-            ORDER BY q.session, q.seq LIMIT %s
+            SELECT * FROM (
+                SELECT *, sum(size) OVER (ORDER BY seq) - size AS before FROM (
+                    SELECT * FROM mqtt_queue q WHERE q.session = k.session AND q.last_seq >= k.seq
+                    ORDER BY q.session, q.seq LIMIT 100
+                ) AS first_rows
+            ) AS summed WHERE before < %s
         ) AS q
         JOIN mqtt_message m ON m.id = q.messages
         ORDER BY q.session, q.seq""",
-        [[key for key, _ in wanted], [seq for _, seq in wanted], rows],
+        [[key for key, _ in wanted], [seq for _, seq in wanted], size],
         prepare=True,
     )
     found: dict[int, list[QueuedRow]] = {key: [] for key, _ in wanted}
@@ -521,7 +527,8 @@ def published(cursor: psycopg.Cursor, keys: Sequence[int]) -> None:
 def command_results(cursor: psycopg.Cursor, results: Mapping[int, str]) -> None:
     keys = sorted(results)
     cursor.execute(
-        """UPDATE devices_command c SET result = k.result FROM unnest(%s::bigint[], %s::text[]) AS k (id, result)
+        """UPDATE devices_command c SET result = k.result
+        FROM unnest(%s::bigint[], %s::text[]) AS k (id, result)
         WHERE c.id = k.id AND c.result <> %s""",
         [keys, [results[key] for key in keys], Command.ACKNOWLEDGED],
     )

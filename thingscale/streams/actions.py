@@ -421,7 +421,7 @@ def _submitted_before(channel: Channel, points: Points, key: int, body: UUID) ->
     raw: psycopg.Connection = connection.connection
     with connection.wrap_database_errors, raw.cursor() as cursor:
         submissions.lock(cursor, key)
-        found = submissions.find(cursor, [(channel.user_id, key)], WINDOW.since())
+        found = submissions.find(cursor, {(channel.user_id, key): WINDOW.since()})
         before = found.get((channel.user_id, key))
         if before is None:
             count = len(points.times)

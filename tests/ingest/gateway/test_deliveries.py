@@ -179,9 +179,9 @@ def test_a_congested_connection_gets_answers_only() -> None:
     assert packets(client.acknowledge(pubrec(1), NOW).write) == [pubrel(1)]
     assert (totals.dropped, client.waiting, client.ready) == (1, 1, False)
     client.congested = False
-    assert client.ready
+    assert (client.waiting, client.ready) == (1, True)
     assert payloads(client.advance(NOW)) == [b"1"]
-    assert not client.ready
+    assert (client.waiting, client.ready) == (0, False)
 
 
 def test_a_long_queue_is_written_in_parts() -> None:
@@ -411,7 +411,7 @@ def test_a_durable_session_leaves_to_the_database_what_its_queue_has_no_room_for
     assert payloads(client.acknowledge(puback(3), NOW)) == [b"3"]
     assert client.begin_read() == Read(6, 3, deliveries.READ_BYTES)
     client.end_read([delivery(b"6", qos=1, seq=6)], False, NOW)
-    assert not client.behind
+    assert (client.behind, client.waiting) == (False, 2)
     assert payloads(client.acknowledge(puback(4), NOW)) == [b"4"]
     client.deliver(delivery(b"7", qos=1, seq=7), NOW)
     assert payloads(client.acknowledge(puback(5), NOW)) == [b"6"]
@@ -437,6 +437,54 @@ def test_a_message_whose_pubcomp_came_while_it_was_read_is_not_sent_again() -> N
     assert client.begin_read()
     assert client.acknowledge(pubcomp(5), NOW) == Outcome(done=(4,))
     assert client.end_read([delivery(qos=2, seq=4)], False, NOW) == Outcome()
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_a_message_that_was_committed_before_the_resume_and_routed_after_it_comes_once(read: bool) -> None:
+    client = durable()
+    client.resume(first=1, last=2, sent_through=0)
+    rows = [delivery(qos=2, seq=seq) for seq in (1, 2)]
+    assert client.begin_read()
+    if read:
+        assert ids(client.end_read(rows, False, NOW)) == [2, 3]
+    assert client.deliver(rows[0], NOW) == Outcome()
+    assert client.behind == (not read)
+    if not read:
+        assert ids(client.end_read(rows, False, NOW)) == [2, 3]
+    assert client.deliver(rows[1], NOW) == Outcome()
+    assert not client.behind
+
+
+def test_a_message_that_was_committed_while_others_were_read_comes_once() -> None:
+    """The read may bring it before it is routed."""
+    client = durable()
+    client.resume(first=1, last=1, sent_through=0)
+    client.begin_read()
+    rows = [delivery(qos=2, seq=seq) for seq in (1, 2)]
+    assert ids(client.end_read(rows, False, NOW)) == [2, 3]
+    assert client.deliver(rows[1], NOW) == Outcome()
+    assert ids(client.deliver(delivery(qos=1, seq=3), NOW)) == [4]
+
+
+def test_a_read_may_bring_what_is_done_or_was_taken_already() -> None:
+    """Where the database keeps several messages in a row of a table, it reads all of them or none."""
+    client = durable(receive_maximum=2)
+    client.resume(first=3, last=9, sent_through=9, released=[4], done=[5, 6])
+    rows = [delivery(qos=2, seq=seq) for seq in range(1, 10)]
+    client.begin_read()
+    assert ids(client.end_read(rows[:6], True, NOW)) == [4]
+    client.begin_read()
+    assert client.end_read(rows[2:], False, NOW) == Outcome()  # 7, 8 and 9 wait
+    assert (client.waiting, client.behind) == (3, False)
+    assert ids(client.acknowledge(pubcomp(5), NOW)) == [8]
+
+
+def test_a_read_of_nothing_but_what_is_done_goes_on_behind_it() -> None:
+    client = durable()
+    client.resume(first=1, last=5, sent_through=5, done=[2, 3])
+    client.begin_read()
+    assert client.end_read([delivery(qos=1, seq=seq) for seq in (2, 3)], True, NOW) == Outcome()
+    assert client.begin_read() == Read(4, 100, deliveries.READ_BYTES)
 
 
 @pytest.mark.parametrize("ready", [True, False])
@@ -479,6 +527,29 @@ def test_nothing_goes_out_that_is_too_far_from_the_oldest_in_flight() -> None:
     outcome = client.acknowledge(puback(11), NOW)
     assert outcome.done == (10,)
     assert ids(outcome) == [11, 90_000 - 65_535 + 1]
+
+
+def test_the_oldest_in_flight_may_be_one_that_was_released_before() -> None:
+    client = durable()
+    client.resume(first=5, last=70, sent_through=70, released=[5, 70])
+    client.begin_read()
+    assert client.end_read([], False, NOW) == Outcome()
+    assert client.deliver(delivery(qos=1, seq=5 + 65_535), NOW) == Outcome()
+    assert client.acknowledge(pubcomp(71), NOW) == Outcome(done=(70,))
+    outcome = client.acknowledge(pubcomp(6), NOW)
+    assert (outcome.done, ids(outcome)) == ((5,), [6])
+
+
+def test_an_older_message_follows_one_that_was_released_before() -> None:
+    client = durable()
+    client.resume(first=3, last=70_000, sent_through=70_000, released=[70_000])
+    client.begin_read()
+    rows = [delivery(qos=1, seq=3), delivery(qos=1, seq=4)]
+    assert client.end_read(rows, False, NOW) == Outcome()
+    outcome = client.acknowledge(pubcomp(70_000 - 65_535 + 1), NOW)
+    assert (outcome.done, ids(outcome)) == ((70_000,), [4, 5])
+    assert [client.acknowledge(puback(packet_id), NOW).done for packet_id in (5, 4)] == [(4,), (3,)]
+    assert client.sent_through == 70_000
 
 
 def test_a_durable_session_makes_do_without_the_memory_of_a_full_account() -> None:

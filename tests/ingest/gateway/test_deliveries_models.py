@@ -3,11 +3,13 @@
 Every limit is a few messages, so that all of them are met often.
 """
 
-from collections.abc import Iterator
+import random
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+import pytest
 from delivering import NOW, packets, puback, pubcomp, pubrec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -89,8 +91,9 @@ class Connection:
 class Database:
     """A durable session's rows. What is written here is committed."""
 
-    def __init__(self, next_seq: int) -> None:
+    def __init__(self, next_seq: int, keeps_received: bool) -> None:
         self.next_seq = next_seq
+        self.keeps_received = keeps_received  # a message until PUBCOMP, or only until PUBREC
         self.messages: dict[int, Delivery] = {}
         self.released: set[int] = set()
         self.sent_through = next_seq - 1
@@ -103,8 +106,8 @@ class Database:
 class DurableSession:
     """The caller of DurableDeliveries, with a store whose commits and reads take time."""
 
-    def __init__(self, next_seq: int, limits: Limits, version: Version, account: DeliveryTotals) -> None:
-        self.database = Database(next_seq)
+    def __init__(self, database: Database, limits: Limits, version: Version, account: DeliveryTotals) -> None:
+        self.database = database
         self.client = Client()
         self.limits = limits
         self.version = version
@@ -113,6 +116,7 @@ class DurableSession:
         self.operations: list[tuple[str, int]] = []  # handed to the store, not committed
         self.read: tuple[list[Delivery], bool] | None = None
         self.published: list[tuple[bytes, int]] = []
+        self.committed: list[Delivery] = []
 
     @property
     def out(self) -> DurableDeliveries:
@@ -139,14 +143,23 @@ class DurableSession:
         self.published.append((payload, qos))
         if qos:
             self.database.messages[seq] = one
-        if self.connection:
+            self.committed.append(one)
+        elif self.connection:
             self.apply(self.out.deliver(one, NOW))
+
+    def route(self, count: int) -> None:
+        """After the commit, and perhaps to another connection than there was then."""
+        now, self.committed = self.committed[:count], self.committed[count:]
+        for one in now:
+            if self.connection:
+                self.apply(self.out.deliver(one, NOW))
 
     def commit(self, count: int) -> None:
         now, self.operations = self.operations[:count], self.operations[count:]
         for operation, seq in now:
             if operation == "received":
-                del self.database.messages[seq]
+                if not self.database.keeps_received:
+                    del self.database.messages[seq]
                 self.database.released.add(seq)
                 if self.connection:
                     self.apply(self.out.receipt_stored(seq))
@@ -175,14 +188,21 @@ class DurableSession:
         else:
             self.apply(outcome)
 
-    def begin_read(self) -> None:
-        """The rows are those of now, though they come later."""
+    def exchange(self, count: int) -> None:
+        for _ in range(count):
+            self.client_reads(1)
+            self.server_reads(1)
+
+    def begin_read(self, early: int = 0) -> None:
+        """The rows are those of now, though they come later; some come that were not asked for."""
         if not self.connection or self.read:
             return
         wanted = self.out.begin_read()
         if wanted:
-            rows = [row for seq, row in sorted(self.database.messages.items()) if seq >= wanted.seq]
-            self.read = rows[: wanted.messages], len(rows) > wanted.messages
+            rows = sorted(self.database.messages.items())
+            earlier = [row for seq, row in rows if seq < wanted.seq][-early:] if early else []
+            rest = [row for seq, row in rows if seq >= wanted.seq]
+            self.read = earlier + rest[: wanted.messages], len(rest) > wanted.messages
 
     def end_read(self, fails: bool) -> None:
         if not self.connection or not self.read:
@@ -208,6 +228,15 @@ class DurableSession:
             self.database.sent_through = self.database.next_seq - 1
         self.connection = self.read = None
         self.operations.clear()
+        self.committed.clear()
+
+    def reconnect(self) -> None:
+        self.disconnect()
+        self.connect()
+
+    def crash_and_connect(self) -> None:
+        self.crash()
+        self.connect()
 
     def connect(self) -> None:
         if self.connection:
@@ -245,7 +274,7 @@ class DurableSession:
             return
         out = self.out
         window = min(self.limits.receive_maximum, MAX_IN_FLIGHT)
-        resumed = len(out._released)
+        resumed = len(out._finished)
         assert out.in_flight <= max(window, resumed)
         assert out.waiting <= MAX_WAITING
         assert out._waiting_bytes == sum(one.message.size for one in out._waiting or ())
@@ -264,9 +293,9 @@ class DurableSession:
         """All goes well from here on: everything arrives, without further prompting than a caller gives."""
         self.connect()
         self.congest(False)
+        idle = 0
         for _ in range(10_000):
-            assert self.connection
-            before = len(self.connection.to_client), len(self.connection.to_server), len(self.operations)
+            self.route(2)
             self.begin_read()
             reading = self.read is not None
             self.end_read(fails=False)
@@ -278,7 +307,11 @@ class DurableSession:
                 self.connect()
             elif self.out.ready:
                 self.apply(self.out.advance(NOW))
-            elif not any(before) and not reading:
+            busy = reading or bool(self.committed or self.operations)
+            if connection := self.connection:
+                busy = busy or connection.out.ready or bool(connection.to_client or connection.to_server)
+            idle = 0 if busy else idle + 1
+            if idle == 2:
                 break
         else:
             raise AssertionError("it never comes to rest")
@@ -308,40 +341,37 @@ def check_received(client: Client, published: list[tuple[bytes, int]], *, all_of
         assert first_times == [payload for payload in wanted if payload in seen]
 
 
-PUBLISHES = st.tuples(
-    st.just("publish"), st.integers(0, 2), st.integers(0, 30), st.sampled_from([0, 0, 0, 1, 5])
+QOS = (0, 1, 2)
+SIZES = (0, 0, 5, 30)
+GAPS = (0, 0, 0, 1, 5)  # of numbers: what has expired or was left out
+COUNTS = range(1, 7)
+SOMETIMES = (False, False, False, True)
+STEPS: tuple[tuple[tuple[str, ...], tuple[Sequence[Any], ...]], ...] = (  # names of methods, arguments
+    *[(("publish",), (QOS, SIZES, GAPS))] * 3,
+    *[(("route",), (COUNTS,))] * 2,
+    *[(("client_reads", "server_reads", "exchange", "exchange"), (COUNTS,))] * 3,
+    (("commit",), (COUNTS,)),
+    (("begin_read",), ((0, 0, 1, 3),)),
+    (("end_read",), (SOMETIMES,)),
+    (("reconnect", "crash_and_connect", "disconnect", "crash", "connect", "connect"), ()),
+    (("congest",), (SOMETIMES,)),
+    (("misbehave",), (range(3), (1, 2, 3, 65_534, 65_535))),
+    (("repeat_receipts",), ()),
 )
-COUNTS = st.integers(1, 6)
-STEPS = st.one_of(
-    PUBLISHES,
-    PUBLISHES,
-    st.tuples(st.just("client_reads"), COUNTS),
-    st.tuples(st.just("server_reads"), COUNTS),
-    st.tuples(st.just("commit"), COUNTS),
-    st.tuples(st.just("begin_read")),
-    st.tuples(st.just("end_read"), st.sampled_from([False, False, True])),
-    st.tuples(st.sampled_from(["disconnect", "crash"])),
-    st.tuples(st.just("connect")),
-    st.tuples(st.just("connect")),
-    st.tuples(st.just("congest"), st.booleans()),
-    st.tuples(st.just("misbehave"), st.integers(0, 2), st.sampled_from([1, 2, 3, 65_534, 65_535])),
-    st.tuples(st.just("repeat_receipts")),
+CONFIGURATIONS: tuple[Sequence[Any], ...] = (
+    (1, 65_530, 65_533, 131_066),  # the first seq
+    (1, 2, 3, 65_535),  # Receive Maximum
+    (V311, V5),
+    (40, 10_000),  # bytes that the account's queues may take
+    (False, True),  # whether the database keeps a message until PUBCOMP
 )
 
 
-@settings(max_examples=500, deadline=None)
-@given(
-    steps=st.lists(STEPS, max_size=60),
-    next_seq=st.sampled_from([1, 65_530, 65_533, 131_066]),
-    receive_maximum=st.sampled_from([1, 2, 3, 65_535]),
-    version=st.sampled_from([V311, V5]),
-    account=st.sampled_from([40, 10_000]),
-)
-def test_a_durable_session_loses_and_doubles_nothing(
-    steps: list[Any], next_seq: int, receive_maximum: int, version: Version, account: int
-) -> None:
+def run(configuration: Sequence[Any], steps: Iterable[Sequence[Any]]) -> None:
+    next_seq, receive_maximum, version, account, keeps_received = configuration
     with narrow_limits():
-        session = DurableSession(next_seq, Limits(receive_maximum), version, DeliveryTotals(account))
+        database = Database(next_seq, keeps_received)
+        session = DurableSession(database, Limits(receive_maximum), version, DeliveryTotals(account))
         session.connect()
         for name, *arguments in steps:
             getattr(session, name)(*arguments)
@@ -353,19 +383,57 @@ def test_a_durable_session_loses_and_doubles_nothing(
     )
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    st.tuples(*map(st.sampled_from, CONFIGURATIONS)),
+    st.lists(
+        st.one_of(
+            *(
+                st.tuples(st.sampled_from(names), *map(st.sampled_from, arguments))
+                for names, arguments in STEPS
+            )
+        ),
+        min_size=10,
+        max_size=60,
+    ),
+)
+def test_a_durable_session_loses_and_doubles_nothing(
+    configuration: Sequence[Any], steps: list[tuple[Any, ...]]
+) -> None:
+    run(configuration, steps)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_durable_session_loses_and_doubles_nothing_in_any_order(seed: int) -> None:
+    """Evenly random: finds orders of eight certain steps that the other test rarely comes to. That one finds
+    what it can shorten."""
+    choose = random.Random(seed).choice
+    for _ in range(50):
+        configuration = [choose(values) for values in CONFIGURATIONS]
+        steps = []
+        for _ in range(choose(range(10, 60))):
+            names, arguments = choose(STEPS)
+            steps.append((choose(names), *(choose(values) for values in arguments)))
+        try:
+            run(configuration, steps)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nconfiguration: {configuration}\nsteps: {steps}") from error
+
+
+PUBLISHES = st.tuples(st.just("publish"), *map(st.sampled_from, (QOS, SIZES, GAPS)))
 CLEAN_STEPS = st.one_of(
     PUBLISHES,
     PUBLISHES,
-    st.tuples(st.just("client"), COUNTS, st.none(), st.none()),
-    st.tuples(st.just("server"), COUNTS, st.none(), st.none()),
+    st.tuples(st.just("client"), st.sampled_from(COUNTS), st.none(), st.none()),
+    st.tuples(st.just("server"), st.sampled_from(COUNTS), st.none(), st.none()),
     st.tuples(st.just("congest"), st.booleans(), st.none(), st.none()),
     st.tuples(st.just("wrong"), st.integers(0, 2), st.integers(1, 3), st.none()),
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
-    steps=st.lists(CLEAN_STEPS, max_size=60),
+    steps=st.lists(CLEAN_STEPS, min_size=10, max_size=60),
     receive_maximum=st.sampled_from([1, 2, 3, 65_535]),
     last_id=st.sampled_from([0, 65_533]),
     version=st.sampled_from([V311, V5]),
