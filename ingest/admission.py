@@ -94,6 +94,7 @@ class Admission:
         self._published: list[int] = []
         self._results: dict[int, str] = {}  # of commands
         self._questions = Questions([], [], [], [], [], [])
+        self._asking = False  # some are on their way; those that come up meanwhile go together
         self._written: list[Callable[[], None]] = []  # called once the progress of this turn is committed
         self._waiting: dict[int, deque[Chunk]] = {}  # by account; whose turn is next comes first
         self._queued: dict[int, Queued] = {}  # by account: what the store has, and what this turn has brought
@@ -286,30 +287,39 @@ class Admission:
         self._store.accept(messages, done, work)
 
     def _flush_questions(self) -> None:
+        """All that has come up while the ones before were on their way: a statement of many costs little more
+        than one of one."""
         questions = self._questions
-        if not any(questions):
+        if self._asking or not any(questions):
             return
+        self._asking = True
         self._questions = Questions([], [], [], [], [], [])
+        # Who does not wait any more has perhaps asked again, on another connection.
+        opens = [(question, answer) for question, answer in questions.open if not answer.done()]
+        queues = [(question, answer) for question, answer in questions.queues if not answer.done()]
         work = SessionWork(
             Asked(
-                [question for question, _ in questions.open],
+                [question for question, _ in opens],
                 questions.unsubscribe,
                 questions.subscribe,
-                [question for question, _ in questions.queues],
+                [question for question, _ in queues],
                 [each for asked, _ in questions.retained for each in asked],
             ),
             None,
         )
 
         def done(outcomes: list[Outcome]) -> None:
+            self._asking = False
+            if any(self._questions):
+                self._flush_soon()
             found = work.found
             pages = iter(found.retained if found else ())
             for retained, answered in questions.retained:
                 run(answered, list(islice(pages, len(retained))) if found else None)
             pairs: list[tuple[Answer, Any]] = [(answer, None) for answer in questions.written]
             for asked, got in (
-                (questions.open, found and found.opened),
-                (questions.queues, found and found.queues),
+                (opens, found and found.opened),
+                (queues, found and found.queues),
             ):
                 pairs += zip((answer for _, answer in asked), got or [None] * len(asked), strict=True)
             for answer, value in pairs:
