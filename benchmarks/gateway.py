@@ -341,7 +341,7 @@ class Rest:
 
     def send(self) -> None:
         body = json.dumps({"payload": f"command {stamp()}", "qos": 1})
-        self._connection.request("POST", "/api/v2/publish/bench-0", body, self._headers)
+        self._connection.request("POST", "/v2/publish/bench-0", body, self._headers)
         response = self._connection.getresponse()
         answer = response.read()
         if response.status != 200:
