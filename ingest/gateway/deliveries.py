@@ -31,9 +31,9 @@ from ingest.mqtt.packets import (
 )
 from ingest.mqtt.properties import Property, write_properties
 
-MAX_IN_FLIGHT = 1_000  # whatever Receive Maximum the client states
-MAX_WAITING = 1_000  # messages beyond the window, of one client
-MAX_WAITING_BYTES = 1024 * 1024
+MAX_IN_FLIGHT = 10_000  # whatever Receive Maximum the client states
+MAX_WAITING = 10_000  # messages beyond the window, of one client
+MAX_WAITING_BYTES = 4 * 1024 * 1024
 MAX_WRITE = 64 * 1024  # what one Outcome takes from the queue, give or take a message
 READ_MESSAGES = 100  # of a durable session, at once
 READ_BYTES = 256 * 1024
