@@ -62,7 +62,7 @@ def broker(request: HttpRequest) -> Broker:
     """The gateway on the host that the browser came to; in broker mode the user's own broker."""
     host = urlsplit(base_url(request)).hostname or "localhost"
     if settings.INGEST_MODE == "broker":
-        own, port, _, _ = settings.MQTT_UPSTREAM
+        own, port, _, _ = settings.BROKER
         return Broker(host if own in LOOPBACK else own, port, tls=False)
     if settings.TLS_CERT and settings.MQTT_TLS_PORT:
         return Broker(host, settings.MQTT_TLS_PORT, tls=True)

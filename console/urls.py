@@ -61,6 +61,7 @@ urlpatterns = [
     path("profile/", profile.profile, name="profile"),
     path("profile/email/", profile.email, name="profile-email"),
     path("profile/email/<str:link>/", profile.confirm_email, name="profile-email-confirm"),
+    path("profile/when-full/", profile.when_full, name="profile-when-full"),
     path("profile/password/", security.password, name="profile-password"),
     path("profile/close/", profile.close, name="profile-close"),
     path("profile/tokens/<slug:kind>/rotate/", profile.rotate, name="token-rotate"),

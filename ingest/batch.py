@@ -15,6 +15,7 @@ from ingest.message import DUPLICATE, STORED, Kind, Outcome, RawMessage, Reason,
 from ingest.quotas import Quotas
 from ingest.router import DeviceKey, Route, Router, TagKey
 from ingest.stored_packet import stored_packet
+from thingscale.accounts.limits import no_more_than, no_room_for_tags
 from thingscale.devices import mqtt_store
 from thingscale.devices import writer as devices
 from thingscale.devices.models import RejectedMessage
@@ -24,6 +25,7 @@ from thingscale.streams import writer as streams
 from thingscale.streams.exactly_once import keys, submissions
 from thingscale.streams.exactly_once.submissions import Submission
 from thingscale.streams.exactly_once.window import WINDOW
+from thingscale.streams.usage import Most, most_of_account
 from thingscale.watch import Told
 
 _NOTHING: dict[str, Route] = {}  # known of an account
@@ -72,11 +74,13 @@ class Batch:
         self._again: dict[submissions.Key, list[int]] = {}  # places of what came before in this batch
         self._without_room: list[tuple[int, devices.Held]] = []  # places of what would be held, else
         self._rejected: list[devices.Rejected] = []
+        self._mosts: dict[int, Most] = {}  # of accounts that have too many of something
         self._states: dict[int, tuple[str, datetime]] = {}
         self._slow: list[int] = []  # places of the items that need a look at the database, in order
         self._late: dict[int, streams.Row] = {}  # the datapoints among those
         self._newest_rows: dict[int, dict[str | None, streams.Row]] = {}  # of arrays, by tag
         self._kept: list[int] = []  # places of what has to last beside its datapoint
+        self._unretained: set[int] = set()  # those among them that there is no room to retain
         self._route_known()
 
     @property
@@ -211,7 +215,7 @@ class Batch:
         places = [place for place in messages if not self._reject_as_decoded(place)]
         found = self._find_devices(cursor, {self._key(place) for place in places})
         self._find_submissions(cursor, places, found)
-        storable = [place for place in places if self._place_item(place, found)]
+        storable = [place for place in places if self._place_item(cursor, place, found)]
         storable = self._without_duplicates(cursor, storable, found)
         storable = [place for place in storable if self._within_storage(place)]
         self._append_rows(cursor, storable, found)
@@ -224,7 +228,7 @@ class Batch:
             if route.channel is None:
                 reason = Reason.DEVICE_DISABLED
             elif raw.user in self._quotas.full and not raw.repeated and raw.kind is not Kind.STATE:
-                reason = Reason.QUOTA_EXCEEDED
+                reason, detail = Reason.QUOTA_EXCEEDED, self._quotas.full[raw.user]
         if reason is not None:
             self._reject(place, raw, reason, detail)
         return reason is not None
@@ -233,11 +237,15 @@ class Batch:
         """Of a datapoint that is not stored yet. Else it is rejected."""
         raw = self.items[place].raw
         if raw.user in self._quotas.full:
-            self._reject_for_quota(place)
+            self._reject_for_quota(place, self._quotas.full[raw.user])
             return False
         return True
 
-    def _reject_for_quota(self, place: int) -> None:
+    def _reject_for_tags(self, cursor: psycopg.Cursor, place: int, missing: int) -> None:
+        raw = self.items[place].raw
+        self._reject_for_quota(place, no_room_for_tags(missing, self._most(cursor, raw.user).tags))
+
+    def _reject_for_quota(self, place: int, detail: str) -> None:
         """With all that repeats it in this batch. The same key may come again, when there is room."""
         places = [place]
         if self.items[place].raw.dedupe is not None:
@@ -246,7 +254,13 @@ class Batch:
             self._submitted.pop(key, None)
             places += self._again.pop(key, ())
         for each in places:
-            self._reject(each, self.items[each].raw, Reason.QUOTA_EXCEEDED)
+            self._reject(each, self.items[each].raw, Reason.QUOTA_EXCEEDED, detail)
+
+    def _most(self, cursor: psycopg.Cursor, user: int) -> Most:
+        """Asked only where something is refused."""
+        if user not in self._mosts:
+            self._mosts[user] = most_of_account(cursor, user)
+        return self._mosts[user]
 
     def _find_devices(
         self, cursor: psycopg.Cursor, keys: set[DeviceKey]
@@ -261,13 +275,16 @@ class Batch:
             self.first_contacts = [found[key].pk for key in self._first_contact]
         return found
 
-    def _place_item(self, place: int, found: dict[DeviceKey, devices.DeviceRow]) -> bool:
+    def _place_item(
+        self, cursor: psycopg.Cursor, place: int, found: dict[DeviceKey, devices.DeviceRow]
+    ) -> bool:
         """True if the item is to be stored as a datapoint; else it is held, rejected or a state."""
         key = self._key(place)
         raw, value, _, _, _ = self.items[place]
         device = found.get(key)
         if device is None:
-            self._reject(place, raw, Reason.MAX_DEVICE_REACH)
+            most = self._most(cursor, raw.user).devices
+            self._reject(place, raw, Reason.MAX_DEVICE_REACH, no_more_than(most, "device"))
             return False
         if not device.enabled and not device.new:
             self._learned[key] = Route(device.pk, None)
@@ -412,8 +429,11 @@ class Batch:
             raw, value, _, array, _ = self.items[place]
             if array:
                 channel = self._channel(place, found)
-                if any(tag and (channel, tag) not in self._tags for tag in self._tag_names(place)):
-                    self._reject_for_quota(place)  # all or nothing
+                missing = sum(
+                    (channel, tag) not in self._tags for tag in self._tag_names(place) if tag is not None
+                )
+                if missing:
+                    self._reject_for_tags(cursor, place, missing)  # all or nothing
                     continue
                 self._append_array(place, array, self._channel(place, found), found[self._key(place)].pk)
                 continue
@@ -422,7 +442,7 @@ class Batch:
             if raw.tag is not None:
                 tag_key = self._tags.get((channel, raw.tag))
                 if tag_key is None:  # the account has as many as it may
-                    self._reject_for_quota(place)
+                    self._reject_for_tags(cursor, place, 1)
                     continue
                 self._tags_by_user.setdefault(raw.user, {})[channel, raw.tag] = tag_key
             device = found[self._key(place)].pk
@@ -464,6 +484,7 @@ class Batch:
 
     def _write_kept(self, cursor: psycopg.Cursor) -> None:
         """Of what is stored or held now: what was so before has had its copies."""
+        self._check_retained(cursor)
         retained: list[mqtt_store.Retain] = []
         groups: list[mqtt_store.Copies] = []
         last_group: dict[int, int] = {}  # by session, that of its last message
@@ -472,7 +493,7 @@ class Batch:
             kept = raw.kept
             if kept is None or outcome.status not in {Status.STORED, Status.HELD}:
                 continue
-            if kept.retain:
+            if kept.retain and place not in self._unretained:
                 at = from_us(raw.received_at)
                 ends = None if kept.expires_in is None else at + timedelta(seconds=kept.expires_in)
                 retained.append(
@@ -498,6 +519,36 @@ class Batch:
             mqtt_store.retain(cursor, retained)
         if groups:
             self._number_copies(mqtt_store.enqueue(cursor, groups))
+
+    def _check_retained(self, cursor: psycopg.Cursor) -> None:
+        """A full account can replace and clear what it has. Else a message that is nothing but retained is
+        refused; a datapoint is stored, and what is not retained of it is recorded."""
+        refused = self._quotas.retained_full | self._quotas.full
+        new = {
+            (raw.user, kept.topic): place
+            for place in self._kept
+            if (raw := self.items[place].raw).user in refused
+            and (kept := raw.kept)
+            and kept.retain
+            and raw.payload
+            and self.outcomes[place].status in {Status.STORED, Status.HELD}
+        }
+        if not new:
+            return
+        known = mqtt_store.retained_topics(cursor, new)
+        self._rejected = []  # those before are written
+        for place in self._kept:
+            raw = self.items[place].raw
+            topic = raw.user, raw.kept.topic if raw.kept else ""
+            if topic not in new or topic in known or not raw.payload:
+                continue
+            outcome = self.outcomes[place]
+            self._reject(place, raw, Reason.QUOTA_EXCEEDED, refused[raw.user])
+            if raw.kind is not Kind.MESSAGE:
+                self.outcomes[place] = outcome
+                self._unretained.add(place)
+        if self._rejected:
+            devices.reject(cursor, self._rejected)
 
     def _number_copies(self, queued: dict[int, tuple[int, int]]) -> None:
         """By session, the first number that it has given in this batch, and to how many."""
@@ -525,7 +576,8 @@ class Batch:
         for place, held in self._without_room:
             raw = self.items[place].raw
             if not (raw.repeated and (held.device, held.dedupe) in seen):
-                self._reject(place, raw, Reason.QUOTA_EXCEEDED)
+                detail = self._quotas.full.get(raw.user) or self._quotas.held_full[raw.user]
+                self._reject(place, raw, Reason.QUOTA_EXCEEDED, detail)
 
     def _held_once(self, cursor: psycopg.Cursor) -> list[devices.Held]:
         """Without what is sent again and held already, before or in this batch."""
@@ -557,6 +609,8 @@ class Batch:
 
     def _source(self, raw: RawMessage) -> str:
         """Where it came in: as the connector has put it, or its topic."""
+        if raw.kept:
+            return f"TOKEN/{raw.kept.topic}"[: RejectedMessage.SOURCE]
         form = topics.FORMS[raw.kind]
         topic = f"TOKEN/{form.rest(raw.device_id, raw.tag)}" if form else raw.kind.value
         return (raw.source or topic)[: RejectedMessage.SOURCE]

@@ -22,6 +22,8 @@ SOURCES = {kind: f"http {kind.value}" for kind in KINDS.values()}
 Headers = Mapping[bytes, bytes]  # by lower-case name
 MAX_BODY = MAX_ARRAY  # what else may be as large is refused by decode.py, and recorded
 
+READ_AT_ONCE = 64 * 1024  # bytes of a body
+
 
 class Answer(NamedTuple):
     status: int
@@ -83,6 +85,12 @@ def refuse_body(headers: Headers) -> Answer | None:
     if not content_encoding.readable(headers.get(b"content-encoding", b"")):
         return UNSUPPORTED_ENCODING
     return None
+
+
+def takes_long(headers: Headers, body: bytes) -> bool:
+    """Whether to read it stops the event loop for more than a moment. What a compressed one expands to is not
+    known before."""
+    return len(body) > READ_AT_ONCE or not content_encoding.is_identity(headers.get(b"content-encoding", b""))
 
 
 class Turn(NamedTuple):

@@ -86,11 +86,7 @@ class SessionWork:
         lasting = [(each.account, each.client_id) for each in asked.open if each.lasts and not each.clean]
         if lasting:
             durable.adopt(cursor, lasting, settings.DURABLE_SESSION_DAYS)
-        opened = (
-            mqtt_store.open_sessions(cursor, gateway, asked.open, settings.DURABLE_SESSIONS)
-            if asked.open
-            else ()
-        )
+        opened = mqtt_store.open_sessions(cursor, gateway, asked.open) if asked.open else ()
         if asked.unsubscribe:
             mqtt_store.unsubscribe(cursor, asked.unsubscribe)
         if asked.subscribe:

@@ -95,7 +95,7 @@ class _Publisher:
     """A client on an event loop in a thread of its own, for callers that are not asynchronous."""
 
     def __init__(self) -> None:
-        self._address: Address = settings.MQTT5_UPSTREAM
+        self._address: Address = settings.BROKER5
         self._loop = asyncio.new_event_loop()
         self._thread = WatchedThread("publisher", self._loop.run_forever)
         self._thread.start()

@@ -30,6 +30,7 @@ _ERRORS = {
     403: "A limit of the account (MAX_DEVICE_REACH, MAX_CHANNEL_REACH, QUOTA_EXCEEDED), or a name in use.",
     404: "NO_DEVICE, NO_CHANNEL or NO_EVENT.",
     408: "TOO_SLOW: the body did not come in time.",
+    411: "LENGTH_REQUIRED: a body has its Content-Length.",
     413: "TOO_LARGE: send it in parts.",
     415: "UNSUPPORTED_ENCODING: the body is compressed in a way that Accept-Encoding does not name.",
     422: "IDEMPOTENCY_KEY_REUSED: the key came with another body before.",
@@ -37,7 +38,7 @@ _ERRORS = {
     503: "TRY_AGAIN or BROKER_UNAVAILABLE: a server behind the API is away.",
 }
 _ALWAYS = (401, 429, 503)
-_OF_A_BODY = (400, 408, 413, 415)
+_OF_A_BODY = (400, 408, 411, 413, 415)
 _BODY_OPTIONAL = {"device_create", "channel_create", "event_create"}
 _MAX = schemas.MAX_INTEGER
 
@@ -310,12 +311,15 @@ extend_schema_view(
 
 extend_schema_view(
     create=call(
-        "Publish to a device, below TOKEN/DEVICE/subscribe",
+        "Publish to a device, at TOKEN/DEVICE/subscribe or another topic",
         schemas.ref("Done"),
         sample=samples.DONE,
         takes=[_DEVICE_ID],
         body=schemas.ref("Publish"),
-        bodies={"text": {"payload": "hello", "qos": 1}},
+        bodies={
+            "text": {"payload": "hello", "qos": 1},
+            "topic": {"payload": "on", "qos": 2, "retain": True, "topic": "sensor-1/errors"},
+        },
         errors=(404,),
     )
 )(platform.PublishViewSet)

@@ -33,14 +33,13 @@ class PayloadField(serializers.Field[bytes, Any, Any, Any]):
         return payload
 
 
-class TopicField(serializers.CharField):
-    """Of the account, without its token."""
+class TopicField(serializers.Field[str, Any, Any, Any]):
+    """Of the account, without its token; blanks at its ends are part of it."""
 
     def to_internal_value(self, data: Any) -> str:
-        topic = super().to_internal_value(data)
-        if not valid_topic(topic):
+        if not isinstance(data, str) or not valid_topic(data):
             raise serializers.ValidationError("is no topic: it has 1 to 1024 characters, and no + and #")
-        return topic
+        return data
 
 
 class PublishSerializer(serializers.Serializer[Any]):
@@ -64,8 +63,7 @@ class PublishViewSet(OwnedViewSet[Device]):
         except serializers.ValidationError as error:  # the contract has one code for this call's body
             raise Refused(
                 "BAD_JSON_FORMAT",
-                'Send {"payload": "text"}, and if you like "qos" (0, 1 or 2), "retain" (true or false)'
-                ' and "topic".',
+                'Send {"payload": "text"}, and "qos" (0, 1, 2), "retain" (true, false), "topic" if you like.',
             ) from error
         send(self.user, device, Message(**message), Command.By.API)
         return ok()

@@ -3,6 +3,7 @@ liberal with numbers as text, for the sake of older clients."""
 
 from typing import Any
 
+from thingscale.lib.names import MAX_TOPIC
 from thingscale.streams.intervals import FUNCTIONS, INTERVALS
 
 Schema = dict[str, Any]
@@ -199,7 +200,7 @@ USER = exactly(
             name: ref("Share")
             for name in (
                 *("storage", "devices", "channels", "tags", "keys", "events", "activation_rules"),
-                *("held", "rejected"),
+                *("held", "rejected", "retained", "durable_sessions"),
             )
         },
         rest_rate=exactly(max=COUNT),
@@ -213,10 +214,18 @@ PUBLISH = fields(
     payload=_PAYLOAD,
     qos={
         "anyOf": [
-            INTEGER | {"minimum": 0, "maximum": 1},
-            {"type": "string", "pattern": "^[01]$"},
+            INTEGER | {"minimum": 0, "maximum": 2},
+            {"type": "string", "pattern": "^[012]$"},
         ],
         "description": "default: 0",  # with `default`, openapi-typescript takes it for required
+    },
+    retain=FLAG | {"description": "default: false"},
+    topic=STRING
+    | {
+        "minLength": 1,
+        "maxLength": MAX_TOPIC,
+        "pattern": r"^[^+#\u0000]+$",
+        "description": "behind TOKEN/; default: DEVICE/subscribe",
     },
 )
 SESSION = exactly(

@@ -106,7 +106,8 @@ def _send(user: User, command: dict[str, Any]) -> list[Result]:
 def _send_one(user: User, device: Device, command: dict[str, Any]) -> str:
     """Why it was not sent; empty if it was. After one failure the others would only wait in vain."""
     try:
-        send(user, device, Message(command["bytes"], command["qos"]), Command.By.CONSOLE)
+        message = Message(command["bytes"], command["qos"], command["retain"], command["topic"])
+        send(user, device, message, Command.By.CONSOLE)
     except Refused as refused:
         return refused.detail
     return ""

@@ -364,6 +364,7 @@ class Client:
     async def _open(self, packet: Connect) -> None:
         self.connect = packet
         self.version = packet.version
+        self._reader.reads_over = packet.version != V5  # MQTT 5 clients are told how much we take
         code = await self._authenticate(packet)
         if not code:
             self._read_options(packet)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ingest.gateway.deliveries import DeliveryTotals, Message
 from ingest.gateway.subscriptions import Match, SubscriptionTree
 from ingest.message import Copy
-from ingest.mqtt.packets import Subscription
+from ingest.mqtt.packets import Subscription, topic_matches
 
 if TYPE_CHECKING:
     from ingest.gateway.client import Client
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 class Subscriber:
     """A client, or a session that lasts, whose client may be away."""
 
-    __slots__ = ("client", "client_id", "session", "subscriptions")
+    __slots__ = ("client", "client_id", "no_local", "session", "subscriptions")
 
     def __init__(self, client_id: str, session: int = 0) -> None:
         self.client_id = client_id
         self.session = session  # in the database; 0: it ends with the connection
         self.client: Client | None = None
         self.subscriptions = 0
+        self.no_local = False  # one of them may have it
 
 
 class Route(NamedTuple):
@@ -62,6 +63,7 @@ class Account:
     ) -> bool:
         """Whether it is a new one."""
         new = self.tree.subscribe(subscriber, filter_, subscription, identifier, group)
+        subscriber.no_local |= subscription.no_local
         self._count(subscriber, int(new))
         return new
 
@@ -93,10 +95,8 @@ class Account:
         if qos and self.lasting:
             copies = [
                 _copy(match)
-                for match in self.tree.match(topic)
-                if match.subscriber.session
-                and match.qos
-                and not (match.no_local and match.subscriber is publisher)
+                for match in self._matches(topic, publisher)
+                if match.subscriber.session and match.qos
             ]
         chosen = []
         for group in self.tree.shared(topic):
@@ -113,10 +113,10 @@ class Account:
         given: dict[int, int] = {}
         if route.copies:
             given = {copy[0]: number for copy, number in zip(route.copies, numbers, strict=True) if number}
-        for match in self.tree.match(message.topic):
+        for match in self._matches(message.topic, publisher):
             subscriber = match.subscriber
             client = subscriber.client
-            if client is None or (match.no_local and subscriber is publisher):
+            if client is None:
                 continue
             number = 0
             if subscriber.session and match.qos and qos:
@@ -136,6 +136,14 @@ class Account:
                     message, min(qos, match.qos), retain and match.retain_as_published, match, number
                 )
 
+    def _matches(self, topic: str, publisher: Subscriber | None) -> Sequence[Match[Subscriber]]:
+        matches = self.tree.match(topic)
+        if publisher is None or not publisher.no_local:
+            return matches
+        own = _match_of_own(self.tree, publisher, topic)
+        others = [match for match in matches if match.subscriber is not publisher]
+        return [*others, own] if own else others
+
     def _copied(self, topic: str, sessions: dict[int, int]) -> Iterator[Match[Subscriber]]:
         """The members of share groups that have got a copy."""
         for group in self.tree.shared(topic):
@@ -143,6 +151,27 @@ class Account:
                 if match.subscriber.session in sessions:
                     yield match
                     break
+
+
+def _match_of_own(
+    tree: SubscriptionTree[Subscriber], publisher: Subscriber, topic: str
+) -> Match[Subscriber] | None:
+    """What a client gets of its own message: by its subscriptions without No Local. (The level in front is
+    there because none of ours has a special meaning.)"""
+    found = [
+        (subscription, identifier)
+        for group, filter_, subscription, identifier in tree.filters(publisher)
+        if not group and not subscription.no_local and topic_matches(f"_/{filter_}", f"_/{topic}")
+    ]
+    if not found:
+        return None
+    return Match(
+        publisher,
+        max(subscription.qos for subscription, _ in found),
+        any(subscription.retain_as_published for subscription, _ in found),
+        False,
+        tuple(identifier for _, identifier in found if identifier),
+    )
 
 
 def _connected(subscriber: Subscriber) -> bool:

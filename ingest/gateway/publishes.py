@@ -222,10 +222,7 @@ class Publishes:
         self.take(owner, publish, key)
 
     def too_large(self, first: int, head: bytes) -> None:
-        """With its topic and packet id only: recorded as refused, and acknowledged. An MQTT 5 client was told
-        how much we take."""
-        if self._client.version == V5:
-            raise ProtocolError(ReasonCode.PACKET_TOO_LARGE, "The packet is larger than Maximum Packet Size.")
+        """With its topic and packet id only: recorded as refused, and acknowledged."""
         publish = decode_publish(first, head, self._client.version)
         owner = self._resolve(publish.topic)
         if not owner.target.refused:
@@ -324,17 +321,29 @@ class Publishes:
             acks.append(_puback(0x4002, packet_id) if stored else self._acknowledge(qos, packet_id, outcome))
         if acks:
             client.write(b"".join(acks))
+        if not self._is_unheard(chunk, outcomes):
+            self._route(chunk, outcomes)
+        if client.held:
+            self.relax()
+
+    def _is_unheard(self, chunk: Chunk, outcomes: list[Outcome]) -> bool:
+        """In ordinary times: nobody subscribes, and nobody is to be told what is wrong. All that is not
+        refused, but of anonymous clients, is of one account."""
+        if self._client.grant is None or outcomes.count(STORED) < len(outcomes):
+            return False
+        account = chunk.sent[0].owner.account if chunk.sent else None
+        return account is None or not account.subscriptions
+
+    def _route(self, chunk: Chunk, outcomes: list[Outcome]) -> None:
         for message, sent, outcome in zip(chunk.messages, chunk.sent, outcomes, strict=True):
             account = sent[0][0]
             if account is None:
                 continue
             if outcome.status is Status.REJECTED:
                 if device_id := sent.owner.target.device_id:
-                    client.gateway.report(account, device_id, outcome)
+                    self._client.gateway.report(account, device_id, outcome)
             elif account.subscriptions and outcome.status is not Status.DUPLICATE:
                 self._deliver(sent, message.payload, message.kept.numbers if message.kept else ())
-        if client.held:
-            self.relax()
 
     def _deliver(self, sent: PublishInfo, payload: bytes, numbers: Sequence[int]) -> None:
         owner, qos, retain, _, properties, route, command = sent

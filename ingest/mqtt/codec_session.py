@@ -67,7 +67,7 @@ def encode_connect(packet: Connect) -> bytes:
     _check_client_id(packet.client_id, packet.clean_start, version)
     parts = [
         write_text(_NAMES[version]),
-        bytes((version | BRIDGE * packet.bridge, flags)),
+        bytes((version | BRIDGE * (packet.bridge and version != V5), flags)),
         write_u16(packet.keep_alive),
     ]
     if version == V5:

@@ -6,15 +6,18 @@ from ingest.mqtt.wire import malformed
 Frame = tuple[int, bytes]
 
 
+MAX_READ_OVER = 16 * 2**20
 TOO_LARGE = 0x100  # beside the first byte of a PUBLISH of which only the topic and the packet id were kept
 
 
 class FrameReader:
-    """Collects what a connection receives; `max_size` limits the Remaining Length of a packet. A larger
-    PUBLISH is read over: who got no acknowledgement would send it for ever, and nothing behind it."""
+    """Collects what a connection receives; `max_size` limits the Remaining Length of a packet. With
+    `reads_over` a larger PUBLISH is read over: a client that can't be told what is too large, and gets no
+    acknowledgement, would send it for ever, and nothing behind it."""
 
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size
+        self.reads_over = False
         self._skipped = 0  # bytes of a packet that is too large, still to come
         self._rest = bytearray()
         self._wanted = 0  # bytes from the start of _rest without which parsing it again is useless
@@ -64,7 +67,7 @@ class FrameReader:
                 length, body = _long_length(data, start)
                 if not body:
                     break
-            if length > largest and data[start] >> 4 == PUBLISH:
+            if largest < length <= MAX_READ_OVER and self.reads_over and data[start] >> 4 == PUBLISH:
                 end = _head_end(data, start, body, length)
                 if end > size:
                     self._wanted = end - start

@@ -15,6 +15,7 @@ from thingscale.accounts.models import User
 from thingscale.devices import mqtt_store
 from thingscale.devices.models import ClientSession, Queued, QueuedMessages, Retained, Subscription
 from thingscale.devices.mqtt_store import Copies, Left, Open, Opened, Progress, Retain, Subscribed
+from thingscale.streams.closing import purge_closed_accounts
 
 GATEWAY = uuid.uuid4()
 
@@ -26,10 +27,11 @@ def cursor(transactional_db: None) -> Iterator[psycopg.Cursor]:
 
 
 def open_one(
-    cursor: psycopg.Cursor, account: Account | User, name: str = "c1", most: int = 10, **given: object
+    cursor: psycopg.Cursor, account: Account | User, name: str = "c1", most: int = 10_000, **given: object
 ) -> Opened:
     options = {"clean": False, "lasts": True, "expiry": 100} | given
-    return mqtt_store.open_sessions(cursor, GATEWAY, [Open(user(account), name, **options)], most)[0]  # type: ignore[arg-type]
+    User.objects.filter(pk=user(account)).update(max_durable_sessions=most)
+    return mqtt_store.open_sessions(cursor, GATEWAY, [Open(user(account), name, **options)])[0]  # type: ignore[arg-type]
 
 
 def user(account: Account | User) -> int:
@@ -185,3 +187,23 @@ def test_what_a_crash_leaves_may_have_been_sent(cursor: psycopg.Cursor, account:
     mqtt_store.wills_of_the_dead(cursor)  # as the next gateway does when it starts
     mqtt_store.enqueue(cursor, [Copies(((session, 1, ()),), packets("c"))])
     assert open_one(cursor, account).sent_seq == 2
+
+
+def test_a_closed_account_leaves_nothing(cursor: psycopg.Cursor, account: Account, outsider: User) -> None:
+    for owner in (account, outsider):
+        session = open_one(cursor, owner).session
+        mqtt_store.subscribe(cursor, [(session, Subscribed("", "a", 1, 0))])
+        mqtt_store.enqueue(cursor, [Copies(((session, 1, ()),), packets("m"))])
+        mqtt_store.retain(cursor, [Retain(user(owner), "t", b"1", 1, b"\0", timezone.now(), None)])
+    User.objects.filter(pk=account.user.pk).update(closed_at=timezone.now())
+    purge_closed_accounts()
+    for model in (ClientSession, Subscription, Queued, QueuedMessages, Retained):
+        assert model.objects.count() == 1, model
+    assert ClientSession.objects.get().account_id == outsider.pk
+
+
+def test_what_is_retained_for_a_while_goes(cursor: psycopg.Cursor, account: Account) -> None:
+    past = timezone.now() - timedelta(seconds=1)
+    mqtt_store.retain(cursor, [Retain(account.user.pk, "t", b"1", 1, b"\0", past, past)])
+    mqtt_store.end_those_over(cursor, 10)
+    assert not Retained.objects.exists()

@@ -16,13 +16,19 @@ if TYPE_CHECKING:
 
 
 @functools.cache
+def _columns(model: type[models.Model]) -> "list[models.Field[Any, Any]]":
+    """But for what only pages show, which would have to be decoded."""
+    return [field for field in model._meta.concrete_fields if not isinstance(field, models.JSONField)]
+
+
+@functools.cache
 def _find(token: type[models.Model], user: type[models.Model]) -> str:
     """Put together once: it is asked with every REST call, and Django would spend a third of a short one on
     it."""
     columns = [
         f'{alias}."{field.column}"'
         for alias, model in (("t", token), ("u", user))
-        for field in model._meta.concrete_fields
+        for field in _columns(model)
     ]
     return f"""SELECT {", ".join(columns)} FROM accounts_token t JOIN accounts_user u ON u.id = t.user_id
         WHERE t.digest = %s AND u.is_active"""  # noqa: S608 (column names)
@@ -30,7 +36,7 @@ def _find(token: type[models.Model], user: type[models.Model]) -> str:
 
 @functools.cache
 def _names(model: type[models.Model]) -> list[str]:
-    return [field.attname for field in model._meta.concrete_fields]
+    return [field.attname for field in _columns(model)]
 
 
 class UserManager(BaseUserManager["User"]):
@@ -65,7 +71,7 @@ class TokenQuerySet(models.QuerySet[Any]):
             row = cursor.fetchone()
         if row is None:
             return None
-        end = len(Token._meta.concrete_fields)
+        end = len(_columns(Token))
         token = Token.from_db(self.db, _names(Token), row[:end])
         token.user = User.from_db(self.db, _names(User), row[end:])
         return token

@@ -121,13 +121,15 @@ SELECT %s, k.* FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::bytea[], 
     AS k (account, client_id, expiry, will, delay)
 JOIN accounts_user u ON u.id = k.account
 ON CONFLICT DO NOTHING RETURNING id, account_id, client_id"""
-_COUNT = "SELECT account_id, count(*) FROM mqtt_session WHERE account_id = ANY (%s) GROUP BY account_id"
+_ROOM = """SELECT u.id, u.max_durable_sessions
+    - (SELECT count(*) FROM mqtt_session s WHERE s.account_id = u.id AND s.expiry > 0)
+FROM accounts_user u WHERE u.id = ANY (%s)"""
 _SUBSCRIPTIONS = """SELECT session, "group", filter, options, identifier FROM mqtt_subscription
 WHERE session = ANY (%s) ORDER BY session, filter"""
 
 
-def open_sessions(cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open], most: int) -> list[Opened]:
-    """Each client once. `most`: rows of an account."""
+def open_sessions(cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open]) -> list[Opened]:
+    """Each client once."""
     keys = [[each.account for each in opens], [each.client_id for each in opens]]
     cursor.execute(_FIND, keys)
     found = {(account, name): (key, over, sent) for key, account, name, over, sent in cursor.fetchall()}
@@ -143,7 +145,7 @@ def open_sessions(cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open], 
             new.append(each)
     if ended:
         end_sessions(cursor, list(ended.values()))
-    made = _insert(cursor, gateway, new, most) if new else {}
+    made = _insert(cursor, gateway, new) if new else {}
     taken = _take(cursor, gateway, list(kept.values())) if kept else {}
     answers = []
     for each in opens:
@@ -157,16 +159,15 @@ def open_sessions(cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open], 
     return answers
 
 
-def _insert(
-    cursor: psycopg.Cursor, gateway: UUID, opens: list[Open], most: int
-) -> dict[tuple[int, str], int]:
+def _insert(cursor: psycopg.Cursor, gateway: UUID, opens: list[Open]) -> dict[tuple[int, str], int]:
     """Those that there is room for."""
-    cursor.execute(_COUNT, [list({each.account for each in opens})])
-    counts: dict[int, int] = dict(cursor.fetchall())
+    cursor.execute(_ROOM, [list({each.account for each in opens if each.expiry})])
+    room: dict[int, int] = dict(cursor.fetchall())
     fitting = []
     for each in opens:
-        counts[each.account] = counts.get(each.account, 0) + 1
-        if counts[each.account] <= most:
+        if each.expiry:  # else it is there for its will only
+            room[each.account] = room.get(each.account, 0) - 1
+        if not each.expiry or room[each.account] >= 0:
             fitting.append(each)
     if not fitting:
         return {}
@@ -251,7 +252,13 @@ def end_sessions(cursor: psycopg.Cursor, sessions: Collection[int]) -> None:
 
 
 def end_those_over(cursor: psycopg.Cursor, most: int) -> list[tuple[int, int]]:
-    """Keys and accounts of the sessions that were over."""
+    """Keys and accounts of the sessions that were over. Retained messages that have expired go with them."""
+    cursor.execute(
+        """DELETE FROM mqtt_retained WHERE (account_id, topic) IN (
+            SELECT account_id, topic FROM mqtt_retained WHERE expires_at <= now() LIMIT %s
+        )""",
+        [most],
+    )
     cursor.execute(
         """SELECT id, account_id FROM mqtt_session WHERE ends_at <= now() ORDER BY id LIMIT %s
         FOR UPDATE SKIP LOCKED""",
@@ -261,6 +268,16 @@ def end_those_over(cursor: psycopg.Cursor, most: int) -> list[tuple[int, int]]:
     if over:
         end_sessions(cursor, [key for key, _ in over])
     return over
+
+
+def forget_account(cursor: psycopg.Cursor, account: int, most: int) -> bool:
+    """All that the broker keeps for it, so many sessions at a time. False once there is nothing left."""
+    cursor.execute("DELETE FROM mqtt_retained WHERE account_id = %s", [account])
+    cursor.execute("DELETE FROM mqtt_publish WHERE account_id = %s", [account])
+    cursor.execute("SELECT id FROM mqtt_session WHERE account_id = %s ORDER BY id LIMIT %s", [account, most])
+    sessions = [key for (key,) in cursor.fetchall()]
+    end_sessions(cursor, sessions)
+    return bool(sessions)
 
 
 def _delete_orphans(cursor: psycopg.Cursor, messages: Iterable[tuple[int]]) -> None:
@@ -572,6 +589,18 @@ def retain(cursor: psycopg.Cursor, messages: Iterable[Retain]) -> None:
         )
     if kept:
         cursor.execute(_RETAIN, [list(column) for column in zip(*kept, strict=True)], prepare=True)
+
+
+def retained_topics(cursor: psycopg.Cursor, topics: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
+    """Which of them have a retained message."""
+    accounts, names = map(list, zip(*topics, strict=True))
+    cursor.execute(
+        """SELECT account_id, topic FROM mqtt_retained
+        JOIN unnest(%s::bigint[], %s::text[]) AS k (account, name)
+            ON account_id = k.account AND topic = k.name""",
+        [accounts, names],
+    )
+    return set(cursor.fetchall())
 
 
 def retained(

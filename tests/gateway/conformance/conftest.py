@@ -12,7 +12,7 @@ from pytest_django import DjangoDbBlocker
 from stack import Stack
 from support import make_account
 
-SHORT_SECONDS = 0.2  # for what is known not to come
+SHORT_SECONDS = 0.1  # for what is known not to come
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,7 +48,7 @@ def _server(request: pytest.FixtureRequest) -> Iterator[Server]:
 def broker(
     _server: Server, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Broker]:
-    if request.node.get_closest_marker("xfail"):
+    if request.node.get_closest_marker("xfail") and not request.config.option.runxfail:
         monkeypatch.setattr(Limit, "seconds", SHORT_SECONDS)
     index = request.session.items.index(request.node)
     broker = Broker(_server, f"t{index}")

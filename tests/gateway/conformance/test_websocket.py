@@ -23,13 +23,15 @@ UPGRADE = (
 class WebSocket:
     """As little of RFC 6455 as these tests need."""
 
-    def __init__(self, broker: Broker, protocol: str) -> None:
+    def __init__(self, broker: Broker) -> None:
         address = ("127.0.0.1", broker.server.websocket_port)
         self.socket = socket.create_connection(address, Limit.seconds)
-        self.socket.sendall(UPGRADE.format(protocol=protocol).encode())
         self._data = b""
         self._frames = FrameReader(2**20)
         self._packets: list[tuple[int, bytes]] = []
+
+    def upgrade(self, protocol: str) -> None:
+        self.socket.sendall(UPGRADE.format(protocol=protocol).encode())
         head = self._until(b"\r\n\r\n").decode().lower()
         self.accepted = head.startswith("http/1.1 101")
         lines = [line.partition(":") for line in head.splitlines()]
@@ -85,7 +87,8 @@ def dial(broker: Broker) -> Iterator[Callable[..., WebSocket]]:
     opened: list[WebSocket] = []
 
     def dial(protocol: str = "mqtt") -> WebSocket:
-        opened.append(WebSocket(broker, protocol))
+        opened.append(WebSocket(broker))
+        opened[-1].upgrade(protocol)
         return opened[-1]
 
     yield dial

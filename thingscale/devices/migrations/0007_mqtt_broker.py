@@ -209,6 +209,7 @@ class Migration(migrations.Migration):
             ALTER TABLE mqtt_queue SET (autovacuum_vacuum_scale_factor = 0.05);
             ALTER TABLE mqtt_message SET (autovacuum_vacuum_scale_factor = 0.05);
             CREATE INDEX retained_by_second_level ON mqtt_retained (account_id, split_part(topic, '/', 2));
+            CREATE INDEX retained_that_expire ON mqtt_retained (expires_at) WHERE expires_at IS NOT NULL;
             CREATE INDEX sessions_that_end ON mqtt_session (ends_at) WHERE ends_at IS NOT NULL""",
             migrations.RunSQL.noop,
         ),
