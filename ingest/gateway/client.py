@@ -26,6 +26,7 @@ from ingest.mqtt.codec import FrameReader, decode, encode
 from ingest.mqtt.frames import TOO_LARGE, Frame
 from ingest.mqtt.packets import (
     CONNECT,
+    PUBACK,
     PUBLISH,
     PUBREL,
     V5,
@@ -68,6 +69,9 @@ MAX_LEVELS = 64
 CONGESTED_SECONDS = 60.0
 SUBSCRIBE_SECONDS = 2.0  # that a SUBACK waits for a database that is away
 FAILURE = 0x80
+_new = tuple.__new__  # a NamedTuple's own constructor takes twice as long
+_PUBACK = 0x40  # first byte
+_NO_PROPERTIES: Properties = {}
 NOT_MQTT = "The first packet has to be a CONNECT."
 
 # MQTT 3 knows five return codes (3.1.1, section 3.2.2.3).
@@ -264,6 +268,8 @@ class Client:
                 break
             if first >> 4 == PUBLISH and self.state is State.OPEN:
                 self.publishes.publish(first, body)
+            elif first == _PUBACK and len(body) == 2 and body != b"\0\0" and self.state is State.OPEN:
+                self._acknowledged(_new(Ack, (PUBACK, body[0] << 8 | body[1], 0, _NO_PROPERTIES)))
             elif first & TOO_LARGE and self.state is State.OPEN:
                 self.publishes.too_large(first & ~TOO_LARGE, body)
             else:
@@ -540,7 +546,7 @@ class Client:
         """`number`: in the session's queue, or 0."""
         if self.deliveries is None or self.state is not State.OPEN:
             return  # what is in its queue is read from there
-        delivery = Delivery(message, qos, retain, match.identifiers, number)
+        delivery = _new(Delivery, (message, qos, retain, match.identifiers, number))
         self._react(self.deliveries.deliver(delivery, time.time()))
 
     def progress(self) -> Progress:

@@ -31,9 +31,9 @@ from ingest.mqtt.packets import (
 )
 from ingest.mqtt.properties import Property, write_properties
 
-MAX_IN_FLIGHT = 1_000  # whatever Receive Maximum the client states
-MAX_WAITING = 1_000  # messages beyond the window, of one client
-MAX_WAITING_BYTES = 1024 * 1024
+MAX_IN_FLIGHT = 10_000  # whatever Receive Maximum the client states
+MAX_WAITING = 10_000  # messages beyond the window, of one client
+MAX_WAITING_BYTES = 4 * 1024 * 1024
 MAX_WRITE = 64 * 1024  # what one Outcome takes from the queue, give or take a message
 READ_MESSAGES = 100  # of a durable session, at once
 READ_BYTES = 256 * 1024
@@ -48,7 +48,9 @@ _OF_THE_CONNECTION: Final = frozenset(
     (Property.TOPIC_ALIAS, Property.SUBSCRIPTION_IDENTIFIER, Property.MESSAGE_EXPIRY_INTERVAL)
 )
 
+_SHORT: Final = 0x80  # a Remaining Length below this is one byte
 _pack_id: Final = Struct(">H").pack
+_pack_head: Final = Struct(">BBH").pack
 _new: Final = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
 
@@ -111,10 +113,21 @@ class Message:
         if encoded is None:
             if len(self._encodings) >= MAX_ENCODINGS:
                 self._encodings.clear()
-            properties = self.properties_for(prefix, identifiers, left) if version == V5 else {}
-            packet = Publish(prefix + self.topic, self.payload, qos, retain, False, 1, properties)
-            encoded = self._encodings[key] = _cut(encode_publish(packet, version), qos)
+            encoded = self._encodings[key] = self._encode(delivery, prefix, version, left)
         return encoded
+
+    def _encode(
+        self, delivery: "Delivery", prefix: str, version: Version, left: int | None
+    ) -> tuple[bytes, bytes]:
+        _, qos, retain, identifiers, _ = delivery
+        topic = (prefix + self.topic).encode()
+        size = len(topic) + len(self.payload) + 2 * (qos > 0) + 2
+        if version != V5 and size < _SHORT:  # most are like that; the topic was checked when it came
+            head = _pack_head(0x30 | qos << 1 | retain, size, len(topic)) + topic
+            return (head, self.payload) if qos else (head + self.payload, b"")
+        properties = self.properties_for(prefix, identifiers, left) if version == V5 else {}
+        packet = Publish(prefix + self.topic, self.payload, qos, retain, False, 1, properties)
+        return _cut(encode_publish(packet, version), qos)
 
     def properties_for(self, prefix: str, identifiers: tuple[int, ...], left: int | None) -> Properties:
         properties = {key: value for key, value in self.properties.items() if key not in _OF_THE_CONNECTION}

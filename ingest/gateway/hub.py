@@ -90,6 +90,8 @@ class Account:
 
     def route(self, topic: str, qos: int, publisher: Subscriber | None) -> Route:
         """For a message that is being admitted."""
+        if not self.tree.has_shared and not (qos and self.lasting):
+            return NOWHERE
         copies: list[Copy] = []
         if qos and self.lasting:
             copies = [
@@ -109,7 +111,9 @@ class Account:
     def deliver(self, message: Message, sending: Sending) -> None:
         """To who is connected."""
         qos, retain, route, numbers, publisher = sending
-        given = {copy[0]: number for copy, number in zip(route.copies, numbers, strict=True) if number}
+        given: dict[int, int] = {}
+        if route.copies:
+            given = {copy[0]: number for copy, number in zip(route.copies, numbers, strict=True) if number}
         for match in self._matches(message.topic, publisher):
             subscriber = match.subscriber
             number = 0
@@ -122,6 +126,8 @@ class Account:
             if client is None:
                 continue
             client.deliver(message, min(qos, match.qos), retain and match.retain_as_published, match, number)
+        if not given and not route.chosen:
+            return
         shared = list(route.chosen)
         if given:
             shared += self._copied(message.topic, given)

@@ -349,7 +349,8 @@ class Publishes:
         owner, qos, retain, _, properties, route, command = sent
         if owner.account and owner.account.subscriptions:
             message = new_message(owner.topic, payload, properties, command)
-            owner.account.deliver(message, Sending(qos, retain, route, numbers, self._client.subscriber))
+            sending = _new(Sending, (qos, retain, route, numbers, self._client.subscriber))
+            owner.account.deliver(message, sending)
 
     def _without_failed(self, chunk: Chunk, outcomes: list[Outcome]) -> tuple[Chunk, list[Outcome]]:
         """What the platform failed to store is offered again a little later, unacknowledged until then."""

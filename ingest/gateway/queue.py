@@ -38,9 +38,14 @@ class Queue:
                 yield Delivery(message, min(qos, options & 3), shown, tuple(identifiers), number)
 
     def finish(self, numbers: Iterable[int]) -> None:
-        self._done.update(numbers)
-        self._received.difference_update(numbers)
-        while self._done_seq + 1 in self._done:
+        for number in numbers:
+            if number == self._done_seq + 1:  # most are
+                self._done_seq = number
+            else:
+                self._done.add(number)
+            if self._received:
+                self._received.discard(number)
+        while self._done and self._done_seq + 1 in self._done:
             self._done_seq += 1
             self._done.discard(self._done_seq)
 

@@ -188,6 +188,11 @@ class SubscriptionTree(Generic[S]):
         found = self._cache.get(topic)
         return self._find(topic) if found is None else found
 
+    @property
+    def has_shared(self) -> bool:
+        """Whether there ever was a shared subscription."""
+        return self._shared is not None
+
     def shared(self, topic: str) -> Sequence[SharedGroup[S]]:
         """The groups one member of which gets a message; each group is a shared subscription of its own.
 
