@@ -50,7 +50,7 @@ class StreamReader(ChannelAccess):
         texts = export.read(selection, limit, self.form)
         return StreamingHttpResponse(in_array(head, texts), content_type="application/json")
 
-    def aggregated(self, head: Head, selection: Selection) -> HttpResponse | None:
+    def aggregated(self, head: Head, selection: Selection) -> HttpResponseBase | None:
         """None if no aggregate is asked for."""
         function = options.choice(self.request, "AGGREGATE", queries.AGGREGATES, "")
         if not function:
@@ -95,16 +95,17 @@ class StreamReader(ChannelAccess):
         return selection._replace(start=start, end=end)
 
 
-def few(found: list[T] | None) -> list[T]:
+def few(found: T | None) -> T:
     """Raises Refused: RANGE_TOO_LARGE."""
     if found is None:
         limit = queries.MAX_LEAVES
-        raise Refused("RANGE_TOO_LARGE", f"The result has more than {limit} values: ask for it in parts.")
+        rule = f"has more than {limit} values, or {queries.MAX_LEAF_BYTES // 2**20} MiB of them"
+        raise Refused("RANGE_TOO_LARGE", f"The result {rule}: ask for it in parts.")
     return found
 
 
-def in_array(head: Head, pages: Iterator[str]) -> Iterator[bytes]:
-    yield orjson.dumps(head)[:-1] + b',"stream":['
+def in_array(head: Head, pages: Iterator[str], name: str = "stream") -> Iterator[bytes]:
+    yield orjson.dumps(head)[:-1] + f',"{name}":['.encode()
     for position, page in enumerate(pages):
         yield b"," * bool(position) + page.encode()
     yield b"]}"

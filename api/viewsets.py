@@ -73,7 +73,7 @@ class OwnedViewSet(GenericViewSet[M], Generic[M]):
     ) -> dict[str, Any]:
         """The body's fields, validated by `shape` or else the view's serializer.
 
-        Raises Refused BAD_JSON_FORMAT, ValidationError naming the field.
+        Raises Refused LENGTH_REQUIRED or BAD_JSON_FORMAT, ValidationError naming the field.
         """
         body = self.body() if required or self._body_sent() else {}
         if not isinstance(body, dict):
@@ -85,14 +85,17 @@ class OwnedViewSet(GenericViewSet[M], Generic[M]):
         return cast(dict[str, Any], serializer.validated_data)
 
     def body(self) -> Any:
-        """Parsed JSON. Raises Refused: BAD_JSON_FORMAT, TOO_LARGE."""
-        if "Content-Length" not in self.request.headers or not self._body_sent():
-            raise Refused("BAD_JSON_FORMAT", "Send JSON as the body, with its Content-Length.")
+        """Parsed JSON. Raises Refused: LENGTH_REQUIRED, BAD_JSON_FORMAT, TOO_LARGE."""
+        if not self.request.headers.get("Content-Length"):
+            raise Refused("LENGTH_REQUIRED", "Send JSON as the body, with its Content-Length.")
+        if not self._body_sent():
+            raise Refused("BAD_JSON_FORMAT", "The body is empty: send JSON.")
         return self.request.data
 
     def _body_sent(self) -> bool:
-        headers = self.request.headers
-        return headers.get("Content-Length") not in {None, "", "0"} or "Transfer-Encoding" in headers
+        """Our own server says how long a body in chunks was; another WSGI server may not."""
+        length = self.request.headers.get("Content-Length")
+        return length != "0" if length else "Transfer-Encoding" in self.request.headers
 
 
 class ChannelAccess(OwnedViewSet[Channel]):

@@ -30,7 +30,6 @@ READY_SECONDS = 120
 PARTS = {
     "postgres": "PostgreSQL",
     "valkey-server": "Valkey",
-    "rumqttd": "broker",
     "uvicorn": "web",
     "celery": "celery",
     "manage.py ingest": "ingest",

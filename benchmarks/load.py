@@ -29,6 +29,7 @@ PAYLOAD = b'{"temp":25.1,"humidity":50}'
 ACK = 4  # bytes of an acknowledgement in MQTT 3.1.1
 PUBACK, PUBREC, PUBREL, PUBCOMP = 0x40, 0x50, 0x62, 0x70
 CONNACK = b"\x20\x02\0\0"
+CONNACKS = (CONNACK, b"\x20\x02\1\0")  # the second: the session goes on
 TICK_SECONDS = 0.001
 SILENCE_SECONDS = 30
 SEND_BUFFER = 2**18  # bytes: more than a full window
@@ -37,13 +38,18 @@ SEND_BUFFER = 2**18  # bytes: more than a full window
 @dataclass(frozen=True)
 class Load:
     """`total` messages over `clients` connections with at most `window` unacknowledged each; `rate`: messages
-    a second, all connections together, 0: as fast as they are acknowledged."""
+    a second, all connections together, 0: as fast as they are acknowledged. Where `topic` has `{message}` in
+    it, each message of a connection has a topic of its own."""
 
     clients: int
     window: int
     total: int
     qos: int = 1
     rate: float = 0
+    topic: str = "json/bench-{connection}"  # without the token
+    retain: bool = False
+    clean: bool = True
+    client_id: str = "bench-{connection}"
 
     @property
     def sent(self) -> int:
@@ -81,7 +87,9 @@ class Client:
         self._count, self._window, self._qos = load.sent // load.clients, load.window, load.qos
         self._paced = load.rate > 0
         self._cycle = min(65_535, 2 * load.window)  # an id comes again long after its acknowledgement
-        self._block, self._size = packets(f"{target.token}/json/bench-{number}", load.qos, self._cycle)
+        if "{message" in load.topic:
+            self._cycle = self._count
+        self._block, self._size = packets(target, load, number, self._cycle)
         self._sent = self._answered = self._finished = 0
         self._open: deque[tuple[int, float]] = deque()  # (last message, when it was due) of each write
         self._rest = b""
@@ -89,12 +97,13 @@ class Client:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         token = target.token.encode()
-        hello = Connect(V311, f"bench-{number}", True, 0, target.user_id, token, None, {})
+        name = load.client_id.format(connection=number)
+        hello = Connect(V311, name, load.clean, 0, target.user_id, token, None, {})
         self._socket.sendall(encode(hello, V311))
 
     def wait_connected(self) -> None:
         answer = self._socket.recv(len(CONNACK), socket.MSG_WAITALL)
-        if answer != CONNACK:
+        if answer not in CONNACKS:
             raise ConnectionError(f"refused: {answer.hex()}")
         self._socket.setblocking(False)
 
@@ -163,9 +172,16 @@ class Client:
                 self._open.popleft()
 
 
-def packets(topic: str, qos: int, count: int) -> tuple[bytes, int]:
+def packets(target: Target, load: Load, connection: int, count: int) -> tuple[bytes, int]:
     """PUBLISH packets with the ids from 1, joined, and the size of one."""
-    sample = encode(Publish(topic, PAYLOAD, qos, False, False, 1, {}), V311)
+
+    def packet(number: int) -> bytes:
+        topic = f"{target.token}/{load.topic}".format(connection=connection, message=number)
+        return encode(Publish(topic, PAYLOAD, load.qos, load.retain, False, number + 1, {}), V311)
+
+    sample = packet(0)
+    if "{message" in load.topic:  # which fills it with zeros, so that all have one size
+        return b"".join(map(packet, range(count))), len(sample)
     place = len(sample) - len(PAYLOAD) - 2
     block = bytearray(sample * count)
     ids = b"".join(number.to_bytes(2, "big") for number in range(1, count + 1))

@@ -26,7 +26,7 @@ STOP_SECONDS = 120
 class Part(NamedTuple):
     name: str  # of its script
     short: str  # arguments for little work
-    servers: str | None = "postgres,valkey,broker"  # that it needs; None: it starts its own
+    servers: str | None = "postgres,valkey"  # that it needs; None: it starts its own
 
 
 PARTS = [
@@ -36,7 +36,7 @@ PARTS = [
     Part("http_connector", "--runs 1 --requests 6400"),
     Part("rest_arrays", "--runs 1 --arrays 24"),
     Part("influxdb", "--runs 1 --requests 6400 --arrays 60"),
-    Part("broker_mode", "--runs 1 --messages 20000", "postgres,valkey"),
+    Part("broker_mode", "--runs 1 --messages 20000"),
     Part("side_by_side", "--runs 1 --messages 20000 --fewer 1000"),
     Part("stored_rows", "--runs 1 --messages 20000 --rows 100000"),
     Part("idle", "--seconds 2", None),

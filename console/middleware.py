@@ -5,11 +5,15 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
 from django.utils import timezone
-from django.utils.cache import patch_vary_headers
+from django.utils.cache import add_never_cache_headers, patch_vary_headers
 
+from console.forms.account import SignInForm
 from console.request import is_api
+from console.unsent import Unsent, page_before
 
 Next = Callable[[HttpRequest], HttpResponse]
 
@@ -87,7 +91,7 @@ class ErrorsForMachines:
 
 class LoginRequired(LoginRequiredMiddleware):
     """Where a part of a page is asked for and the session has ended, the page says so and stays, with what is
-    typed into it."""
+    typed into it. A whole form is carried through the sign-in; its CSRF token says that it is ours."""
 
     def process_view(self, request: HttpRequest, view_func: Any, *args: Any) -> Any:
         """Asks for no user where none is needed: the database may be away."""
@@ -97,9 +101,19 @@ class LoginRequired(LoginRequiredMiddleware):
     def handle_no_permission(self, request: HttpRequest, view_func: Any) -> Any:
         part = "HX-Request" in request.headers
         if not part and request.headers.get("Accept", "").split(",")[0] != "application/json":
+            if request.method == "POST":
+                form = Unsent.of(request)
+                return _sign_in_with(request, form) if form else redirect_to_login(page_before(request))
             return super().handle_no_permission(request, view_func)
         detail = "You are signed out: sign in again."
         return JsonResponse({"error": "AUTH_REQUIRED", "detail": detail}, status=401)
+
+
+def _sign_in_with(request: HttpRequest, unsent: Unsent) -> HttpResponse:
+    context = {"form": SignInForm(request), "next": unsent.page, "unsent": unsent.signed}
+    response = render(request, "console/account/signin.html", context, status=401)
+    add_never_cache_headers(response)
+    return response
 
 
 class SignedIn:

@@ -8,6 +8,7 @@ from django.http import HttpRequest
 
 from thingscale.accounts.credentials import credentials
 from thingscale.accounts.models import User
+from thingscale.web.base_url import base_url
 
 MASK = "•" * 8
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -57,16 +58,11 @@ def offered(broker: Broker) -> list[Snippet]:
     return [snippet for snippet in SNIPPETS if broker.port or not snippet.mqtt]
 
 
-def base_url(request: HttpRequest) -> str:
-    """Without a slash at the end."""
-    return settings.PUBLIC_URL or request.build_absolute_uri("/").removesuffix("/")
-
-
 def broker(request: HttpRequest) -> Broker:
     """The gateway on the host that the browser came to; in broker mode the user's own broker."""
     host = urlsplit(base_url(request)).hostname or "localhost"
     if settings.INGEST_MODE == "broker":
-        own, port, _, _ = settings.MQTT_UPSTREAM
+        own, port, _, _ = settings.BROKER
         return Broker(host if own in LOOPBACK else own, port, tls=False)
     if settings.TLS_CERT and settings.MQTT_TLS_PORT:
         return Broker(host, settings.MQTT_TLS_PORT, tls=True)

@@ -23,6 +23,9 @@ from console.views import (
 urlpatterns = [
     path("signin/", account.SignIn.as_view(), name="signin"),
     path("signin/code/", account.code, name="signin-code"),
+    path("unsent/", account.unsent_form, name="unsent"),
+    path("unsent/send/", account.unsent_send, name="unsent-send"),
+    path("unsent/discard/", account.unsent_discard, name="unsent-discard"),
     path("signup/", account.signup, name="signup"),
     path("signup/<str:link>/", account.signup_confirm, name="signup-confirm"),
     path("reset/", account.reset, name="reset"),
@@ -58,6 +61,7 @@ urlpatterns = [
     path("profile/", profile.profile, name="profile"),
     path("profile/email/", profile.email, name="profile-email"),
     path("profile/email/<str:link>/", profile.confirm_email, name="profile-email-confirm"),
+    path("profile/when-full/", profile.when_full, name="profile-when-full"),
     path("profile/password/", security.password, name="profile-password"),
     path("profile/close/", profile.close, name="profile-close"),
     path("profile/tokens/<slug:kind>/rotate/", profile.rotate, name="token-rotate"),

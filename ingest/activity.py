@@ -12,15 +12,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import islice
 from operator import itemgetter
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import psycopg
 
 from ingest.batch import Batch, Item
 from ingest.message import RawMessage, Status
-from ingest.router import DeviceKey
+from ingest.router import DeviceKey, Router
 from thingscale.devices import writer
 from thingscale.lib.clock import from_us
+from thingscale.lib.fair_cache import FairCache
 from thingscale.streams.writer import Row
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 FLUSH_SECONDS = 5.0
 SHARE = 20  # the writer spends at most one part in so many of its time on this
 KEPT = 100_000  # devices, and minutes of accounts, while they can't be written
+NOBODY = 0  # no account's primary key: of devices that are not known any more
 _QUICK = """SELECT set_config('lock_timeout', '500ms', true), set_config('statement_timeout', '3s', true),
     set_config('synchronous_commit', 'off', true)"""
 
@@ -50,6 +52,17 @@ class Heard(Generic[K]):
     def rows(self) -> list[tuple[K, datetime, int]]:
         return [(key, from_us(at), self.messages[key]) for key, at in self.seen.items()]
 
+    def forget_oldest(self, account: Callable[[K], int]) -> None:
+        """Of whoever has most devices. Half as many as there may be are kept, so that this is done seldom."""
+        shares: dict[int, dict[K, int]] = {}
+        for key, at in self.seen.items():
+            shares.setdefault(account(key), {})[key] = at
+        kept: FairCache[K, int] = FairCache(KEPT // 2)
+        for user, seen in shares.items():
+            kept.update(user, seen)
+        self.seen = {key: at for seen in kept.accounts.values() for key, at in seen.items()}
+        self.messages = Counter({key: self.messages[key] for key in self.seen})
+
 
 class Activity:
     """For the writer thread only."""
@@ -70,7 +83,7 @@ class Activity:
         """After its commit."""
         try:
             self._note(batch)
-            self._forget_oldest()
+            self._forget_oldest(batch.router)
         except Exception:  # must not look as if the batch had failed: it would be stored again
             log.exception("The activity of devices could not be noted")
 
@@ -136,15 +149,18 @@ class Activity:
         self._failing = True
 
     def _forget(self) -> None:
-        for noted in self._noted():
-            noted.clear()
+        for heard in (self._known, self._named):
+            heard.seen.clear()
+            heard.messages.clear()
+        for minutes in self._minutes.values():
+            minutes.clear()
 
-    def _forget_oldest(self) -> None:
-        for noted in self._noted():
-            if len(noted) > KEPT:
-                for key in list(islice(noted, len(noted) - KEPT)):
-                    del noted[key]
-
-    def _noted(self) -> list[dict[Any, int]]:
-        known, named = self._known, self._named
-        return [known.seen, known.messages, named.seen, named.messages, *self._minutes.values()]
+    def _forget_oldest(self, router: Router) -> None:
+        if len(self._known.seen) > KEPT:
+            accounts = router.accounts_of_devices()
+            self._known.forget_oldest(lambda device: accounts.get(device, NOBODY))
+        if len(self._named.seen) > KEPT:
+            self._named.forget_oldest(itemgetter(0))
+        for minutes in self._minutes.values():  # each account has one more a minute
+            for key in list(islice(minutes, max(0, len(minutes) - KEPT))):
+                del minutes[key]

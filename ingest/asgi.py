@@ -12,7 +12,8 @@ from django.db import Error
 
 from ingest import http, refusals
 from ingest.exposition import Page
-from ingest.grants import Grant, whose
+from ingest.grants import Grant
+from ingest.large_bodies import LargeBodies
 from ingest.message import Outcome, RawMessage
 from ingest.pace import Pace
 from ingest.pipeline import Completion, QueueFull, Submission, run_all
@@ -20,6 +21,8 @@ from ingest.service import Ingest
 from thingscale.web import http_response
 from thingscale.web.http_parser import Request
 from thingscale.web.http_response import Response
+from thingscale.web.lanes import ClientLeft
+from thingscale.web.shares import Busy
 from thingscale.web.timeouts import Timeouts
 
 Scope = MutableMapping[str, Any]
@@ -36,12 +39,14 @@ class Connector:
     _timeouts: Timeouts
 
     def __init__(self) -> None:
-        self._ingest = Ingest(self._dispatch)
+        self.ingest = Ingest(self._dispatch)
         self._lookups = ThreadPoolExecutor(2, thread_name_prefix="grants")
+        self._large = LargeBodies()
         self._pace = Pace(settings.HTTP_RATE)
         self._too_fast = refusals.too_fast()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._bad_tokens = refusals.Refusals(60, 60.0)
-        self._page = Page(settings.WEB_METRICS_PORT, self._ingest)
+        self._page = Page(settings.WEB_METRICS_PORT, self.ingest)
 
     # The direct way (thingscale/web/http_protocol.py): no await, so that it needs no task
 
@@ -60,7 +65,7 @@ class Connector:
         headers = request.fields
         if settings.CORS_ORIGINS and b"origin" in headers:
             return None  # thingscale/web/cors.py completes the answer
-        grant = self._ingest.grants.known(headers.get(b"x-devicetoken", b"").decode("latin-1"))
+        grant = self.ingest.grants.known(headers.get(b"x-devicetoken", b"").decode("latin-1"))
         if grant is True:
             return None
         as_json = http.wants_json(headers.get(b"accept", b""))
@@ -74,19 +79,25 @@ class Connector:
             if self._too_fast.due(grant.user, http.sender(headers), self._loop.time()):
                 self._record(http.too_fast(request.path, grant.user, headers))
             return _response(turn.on(turn.refusal), as_json)
-        return Exchange(self._ingest, request, grant.user, Reply(turn, as_json, answer))
+        return Exchange(self, request, grant.user, Reply(turn, as_json, answer))
+
+    def take_large(self, exchange: "Exchange", body: bytes) -> None:
+        task = self._loop.create_task(exchange.take_large(self._large, body))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     # Life
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._timeouts = Timeouts()
-        self._ingest.start()
+        self.ingest.start()
         self._page.start()
 
     async def stop(self) -> None:
-        await asyncio.to_thread(self._ingest.stop)
+        await asyncio.to_thread(self.ingest.stop)
         self._lookups.shutdown(wait=False)
+        self._large.stop()
         self._page.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,13 +134,13 @@ class Connector:
             return http.TOO_SLOW
         if body is None:
             return None
-        return await self._store(http.message(path, user, headers, body))
+        return await self._store(path, user, headers, body)
 
     async def _grant(self, token: str) -> Grant | http.Answer:
-        grant: Grant | bool | None = self._ingest.grants.known(token)
+        grant: Grant | bool | None = self.ingest.grants.known(token)
         if grant is True:
             try:
-                found = self._loop.run_in_executor(self._lookups, self._ingest.grants.find, token)
+                found = self._loop.run_in_executor(self._lookups, self.ingest.grants.find, token)
                 grant = await self._timeouts.wait_for(settings.HTTP_STORE_SECONDS, found)
             except (Error, TimeoutError):
                 return http.TRY_AGAIN
@@ -138,29 +149,32 @@ class Connector:
     def _record(self, message: RawMessage) -> None:
         """Of what was refused already: nobody waits for it."""
         with contextlib.suppress(QueueFull):
-            self._ingest.pipeline.accept([message], lambda outcomes: None)
+            self.ingest.pipeline.accept([message], lambda outcomes: None)
 
     def _note_bad_token(self, path: str, headers: http.Headers) -> None:
+        """For the list of its account, if it is one's."""
         token = headers.get(b"x-devicetoken", b"").decode("latin-1")
-        if self._bad_tokens.due("", token[:64], self._loop.time()):
-            with contextlib.suppress(RuntimeError):  # it is stopping
-                self._lookups.submit(self._record_bad_token, token, path, headers)
+        user = self.ingest.grants.whose(token)
+        if user and self._bad_tokens.due(user, token, self._loop.time()):
+            self._record(http.bad_token(path, user, headers))
 
-    def _record_bad_token(self, token: str, path: str, headers: http.Headers) -> None:
-        with contextlib.suppress(Error):
-            if user := whose(token):
-                self._record(http.bad_token(path, user, headers))
-
-    async def _store(self, message: RawMessage) -> http.Answer:
+    async def _store(self, path: str, user: int, headers: http.Headers, body: bytes) -> http.Answer:
         stored: asyncio.Future[Outcome] = self._loop.create_future()
 
         def done(outcomes: list[Outcome]) -> None:
             if not stored.done():
                 stored.set_result(outcomes[0])
 
+        def accept(body: bytes) -> Submission:
+            return self.ingest.pipeline.accept([http.message(path, user, headers, body)], done)
+
         try:
-            submission = self._ingest.pipeline.accept([message], done)
-        except QueueFull:
+            if http.takes_long(headers, body):
+                never: asyncio.Future[None] = self._loop.create_future()
+                submission = await self._large.read(user, body, never, accept, settings.HTTP_STORE_SECONDS)
+            else:
+                submission = accept(body)
+        except (QueueFull, Busy):
             return http.TRY_AGAIN
         try:
             return http.answer(await self._timeouts.wait_for(settings.HTTP_STORE_SECONDS, stored))
@@ -199,26 +213,51 @@ class Reply(NamedTuple):
 class Exchange:
     """One message on the direct way."""
 
-    __slots__ = ("_given_up", "_ingest", "_reply", "_request", "_submission", "_user")
+    __slots__ = ("_connector", "_given_up", "_left", "_reply", "_request", "_submission", "_user")
     max_body = http.MAX_BODY
 
-    def __init__(self, ingest: Ingest, request: Request, user: int, reply: Reply) -> None:
-        self._ingest = ingest
+    def __init__(self, connector: Connector, request: Request, user: int, reply: Reply) -> None:
+        self._connector = connector
         self._request = request
         self._user = user
         self._reply = reply
         self._submission: Submission | None = None
         self._given_up = False
+        self._left: asyncio.Future[None] | None = None  # done when it is given up
 
     def take(self, body: bytes) -> None:
-        message = http.message(self._request.path, self._user, self._request.fields, body)
+        if http.takes_long(self._request.fields, body):
+            self._connector.take_large(self, body)
+            return
         try:
-            self._submission = self._ingest.pipeline.accept([message], self._done)
+            self._accept(body)
         except QueueFull:
             self._reply.send(self.give_up())
 
+    async def take_large(self, large: LargeBodies, body: bytes) -> None:
+        self._left = asyncio.get_running_loop().create_future()
+        if self._given_up:
+            return
+        try:
+            await large.read(self._user, body, self._left, self._accept, settings.HTTP_STORE_SECONDS)
+        except (QueueFull, Busy):
+            if not self._given_up:
+                self._reply.send(self.give_up())
+        except ClientLeft:
+            pass  # it was given up before its turn came
+
+    def _accept(self, body: bytes) -> None:
+        """Raises QueueFull. Runs in a thread where it takes long, while this exchange may be given up."""
+        message = http.message(self._request.path, self._user, self._request.fields, body)
+        submission = self._connector.ingest.pipeline.accept([message], self._done)
+        self._submission = submission
+        if self._given_up:
+            submission.cancelled = True
+
     def give_up(self) -> Response:
         self._given_up = True
+        if self._left and not self._left.done():
+            self._left.set_result(None)
         if self._submission:
             self._submission.cancelled = True  # unless it is in a transaction already
         return self._reply.response(http.TRY_AGAIN)

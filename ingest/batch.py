@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -14,6 +14,9 @@ from ingest.decode import LOCAL_TIMES
 from ingest.message import DUPLICATE, STORED, Kind, Outcome, RawMessage, Reason, Status
 from ingest.quotas import Quotas
 from ingest.router import DeviceKey, Route, Router, TagKey
+from ingest.stored_packet import stored_packet
+from thingscale.accounts.limits import no_more_than, no_room_for_tags
+from thingscale.devices import mqtt_store
 from thingscale.devices import writer as devices
 from thingscale.devices.models import RejectedMessage
 from thingscale.lib.clock import from_us
@@ -22,6 +25,7 @@ from thingscale.streams import writer as streams
 from thingscale.streams.exactly_once import keys, submissions
 from thingscale.streams.exactly_once.submissions import Submission
 from thingscale.streams.exactly_once.window import WINDOW
+from thingscale.streams.usage import Most, most_of_account
 from thingscale.watch import Told
 
 _NOTHING: dict[str, Route] = {}  # known of an account
@@ -56,7 +60,7 @@ class Batch:
         self.rows: list[streams.Row] = []
         self.users: set[int] = set()  # whose messages are in it
         self.first_contacts: list[int] = []  # primary keys of the devices created
-        self._router = router
+        self.router = router
         self._quotas = quotas
         self._generation = router.generation
         self._recent = WINDOW.since()  # also of a batch that does not need it: the clock is to be watched
@@ -64,23 +68,30 @@ class Batch:
         self._tags: dict[TagKey, int] = {}
         self._tags_by_user: dict[int, dict[TagKey, int]] = {}
         self._first_contact: set[DeviceKey] = set()
-        self._held: list[tuple[devices.Held, bool]] = []  # and whether it may have been sent before
+        self._held: list[tuple[devices.Held, datetime | None]] = []  # and since when it may have been before
         self._submissions: dict[submissions.Key, Submission] = {}  # that came before, here or elsewhere
         self._submitted: dict[submissions.Key, Submission] = {}  # new ones
         self._again: dict[submissions.Key, list[int]] = {}  # places of what came before in this batch
         self._without_room: list[tuple[int, devices.Held]] = []  # places of what would be held, else
         self._rejected: list[devices.Rejected] = []
+        self._mosts: dict[int, Most] = {}  # of accounts that have too many of something
         self._states: dict[int, tuple[str, datetime]] = {}
         self._slow: list[int] = []  # places of the items that need a look at the database, in order
         self._late: dict[int, streams.Row] = {}  # the datapoints among those
         self._newest_rows: dict[int, dict[str | None, streams.Row]] = {}  # of arrays, by tag
+        self._kept: list[int] = []  # places of what has to last beside its datapoint
+        self._unretained: set[int] = set()  # those among them that there is no room to retain
         self._route_known()
 
     @property
-    def repeats(self) -> list[int]:
-        """Dedupe keys of what another process may have without knowing that it is sent again."""
+    def repeats(self) -> list[submissions.Key]:
+        """Of what another process may have without knowing that it is sent again."""
         slow = (self.items[place].raw for place in self._slow)
-        return [raw.dedupe for raw in slow if raw.repeated and raw.connected_at and raw.dedupe is not None]
+        return [
+            (raw.user, raw.dedupe)
+            for raw in slow
+            if raw.repeated and raw.connected_at and raw.dedupe is not None
+        ]
 
     @property
     def local_times(self) -> list[int]:
@@ -99,12 +110,12 @@ class Batch:
             item._replace(raw=item.raw._replace(repeated=True)) if place in places else item
             for place, item in enumerate(self.items)
         ]
-        return Batch(items, self._router, self._quotas)
+        return Batch(items, self.router, self._quotas)
 
     @property
     def simple(self) -> bool:
         """All on the hot path: only datapoints are to be written."""
-        return not self._slow
+        return not self._slow and not self._kept
 
     @property
     def ordinary(self) -> list[streams.Row]:
@@ -114,7 +125,11 @@ class Batch:
     @property
     def exceptions(self) -> list[tuple[RawMessage, Outcome, int]]:
         """What was off the hot path, what became of it, and of how many datapoints it is."""
-        return [(self.items[place].raw, self.outcomes[place], self.points(place)) for place in self._slow]
+        return [
+            (raw, self.outcomes[place], self.points(place))
+            for place in self._slow
+            if (raw := self.items[place].raw).kind is not Kind.MESSAGE
+        ]
 
     def points(self, place: int) -> int:
         """How many datapoints an item is of."""
@@ -127,11 +142,13 @@ class Batch:
             self._route_unknown(cursor)
             self._write_exceptions(cursor)
         streams.write(cursor, self.rows)
+        if self._kept:
+            self._write_kept(cursor)
 
     def learn(self) -> None:
         """After the commit."""
         if self._learned or self._tags:
-            self._router.learn(self._generation, self._learned, self._tags_by_user)
+            self.router.learn(self._generation, self._learned, self._tags_by_user)
 
     def told(self, place: int) -> list[Told]:
         """What became of an item; after the commit. Of an array the newest datapoint of each tag."""
@@ -167,15 +184,17 @@ class Batch:
         """The hot path: a known device, with a known tag or none, and no doubt about repetition. Of a full
         account nothing is ordinary."""
         devices, tags, full, rows = (
-            self._router.devices.accounts,
-            self._router.tags.accounts,
+            self.router.devices.accounts,
+            self.router.tags.accounts,
             self._quotas.full,
             self.rows,
         )
         last = -1
         known: dict[str, Route] = {}
         for place, (raw, value, reason, array, _) in enumerate(self.items):
-            user, device_id, tag, kind, _, received_at, dedupe, repeated, _, _, _ = raw
+            user, device_id, tag, kind, _, received_at, dedupe, repeated, _, _, _, kept, _ = raw
+            if kept:
+                self._kept.append(place)
             if user != last:
                 last, known = user, _NOTHING if user in full else devices.get(user, _NOTHING)
                 self.users.add(user)
@@ -192,10 +211,11 @@ class Batch:
             rows.append(_new(streams.Row, (route.channel, received_at, route.device, tag_key, value, dedupe)))
 
     def _route_unknown(self, cursor: psycopg.Cursor) -> None:
-        places = [place for place in self._slow if not self._reject_as_decoded(place)]
+        messages = [place for place in self._slow if self.items[place].raw.kind is not Kind.MESSAGE]
+        places = [place for place in messages if not self._reject_as_decoded(place)]
         found = self._find_devices(cursor, {self._key(place) for place in places})
         self._find_submissions(cursor, places, found)
-        storable = [place for place in places if self._place_item(place, found)]
+        storable = [place for place in places if self._place_item(cursor, place, found)]
         storable = self._without_duplicates(cursor, storable, found)
         storable = [place for place in storable if self._within_storage(place)]
         self._append_rows(cursor, storable, found)
@@ -203,12 +223,12 @@ class Batch:
     def _reject_as_decoded(self, place: int) -> bool:
         """True if the item needs no device: it can't be read, or its device is known to be disabled."""
         raw, _, reason, _, detail = self.items[place]
-        route = self._router.devices.get(*self._key(place))
+        route = self.router.devices.get(*self._key(place))
         if reason is None and route is not None:
             if route.channel is None:
                 reason = Reason.DEVICE_DISABLED
             elif raw.user in self._quotas.full and not raw.repeated and raw.kind is not Kind.STATE:
-                reason = Reason.QUOTA_EXCEEDED
+                reason, detail = Reason.QUOTA_EXCEEDED, self._quotas.full[raw.user]
         if reason is not None:
             self._reject(place, raw, reason, detail)
         return reason is not None
@@ -217,11 +237,15 @@ class Batch:
         """Of a datapoint that is not stored yet. Else it is rejected."""
         raw = self.items[place].raw
         if raw.user in self._quotas.full:
-            self._reject_for_quota(place)
+            self._reject_for_quota(place, self._quotas.full[raw.user])
             return False
         return True
 
-    def _reject_for_quota(self, place: int) -> None:
+    def _reject_for_tags(self, cursor: psycopg.Cursor, place: int, missing: int) -> None:
+        raw = self.items[place].raw
+        self._reject_for_quota(place, no_room_for_tags(missing, self._most(cursor, raw.user).tags))
+
+    def _reject_for_quota(self, place: int, detail: str) -> None:
         """With all that repeats it in this batch. The same key may come again, when there is room."""
         places = [place]
         if self.items[place].raw.dedupe is not None:
@@ -230,7 +254,13 @@ class Batch:
             self._submitted.pop(key, None)
             places += self._again.pop(key, ())
         for each in places:
-            self._reject(each, self.items[each].raw, Reason.QUOTA_EXCEEDED)
+            self._reject(each, self.items[each].raw, Reason.QUOTA_EXCEEDED, detail)
+
+    def _most(self, cursor: psycopg.Cursor, user: int) -> Most:
+        """Asked only where something is refused."""
+        if user not in self._mosts:
+            self._mosts[user] = most_of_account(cursor, user)
+        return self._mosts[user]
 
     def _find_devices(
         self, cursor: psycopg.Cursor, keys: set[DeviceKey]
@@ -245,13 +275,16 @@ class Batch:
             self.first_contacts = [found[key].pk for key in self._first_contact]
         return found
 
-    def _place_item(self, place: int, found: dict[DeviceKey, devices.DeviceRow]) -> bool:
+    def _place_item(
+        self, cursor: psycopg.Cursor, place: int, found: dict[DeviceKey, devices.DeviceRow]
+    ) -> bool:
         """True if the item is to be stored as a datapoint; else it is held, rejected or a state."""
         key = self._key(place)
         raw, value, _, _, _ = self.items[place]
         device = found.get(key)
         if device is None:
-            self._reject(place, raw, Reason.MAX_DEVICE_REACH)
+            most = self._most(cursor, raw.user).devices
+            self._reject(place, raw, Reason.MAX_DEVICE_REACH, no_more_than(most, "device"))
             return False
         if not device.enabled and not device.new:
             self._learned[key] = Route(device.pk, None)
@@ -282,7 +315,8 @@ class Batch:
             self._without_room.append((place, held))
         else:
             self._submit(place, reason)
-            self._held.append((held, raw.repeated and array is None))
+            again = raw.repeated and array is None
+            self._held.append((held, from_us(self._since(place)) if again else None))
 
     # What has a key of its own (exactly_once/submissions.py): all under the lock of its device
 
@@ -300,7 +334,9 @@ class Batch:
         }
         if not asked:
             return
-        self._submissions = submissions.find(cursor, asked, self._recent)
+        self._submissions = submissions.find(
+            cursor, {key: self._since(place) for key, place in asked.items()}
+        )
         # The release before has left none, but its datapoints have the key.
         stored: dict[tuple[int, int], submissions.Key] = {}
         values: dict[tuple[int, int], bytes] = {}
@@ -315,6 +351,10 @@ class Batch:
                 key = stored[each]
                 body = self._fingerprint(self.items[asked[key]].raw)
                 self._submissions[key] = Submission(*key, body, "")
+
+    def _since(self, place: int) -> int:
+        """When the first copy of what is sent again can have come, at the earliest."""
+        return max(self._recent, self.items[place].raw.settled_at)
 
     def _came_before(self, place: int) -> bool:
         """In an earlier batch or in this one. Answered as it was then; with another body it is refused."""
@@ -355,8 +395,8 @@ class Batch:
         ]
         if not asked:
             return places
-        keys = [(channel, self.items[p].raw.dedupe or 0) for channel, p in asked]
-        seen = streams.stored_before(cursor, keys, from_us(self._recent))
+        keys = [(channel, self.items[p].raw.dedupe or 0, from_us(self._since(p))) for channel, p in asked]
+        seen = streams.stored_before(cursor, keys)
         seen |= {(row.channel, row.dedupe) for row in self.rows if row.dedupe is not None}
         return [place for place in places if not self._is_duplicate(place, found, seen)]
 
@@ -389,8 +429,11 @@ class Batch:
             raw, value, _, array, _ = self.items[place]
             if array:
                 channel = self._channel(place, found)
-                if any(tag and (channel, tag) not in self._tags for tag in self._tag_names(place)):
-                    self._reject_for_quota(place)  # all or nothing
+                missing = sum(
+                    (channel, tag) not in self._tags for tag in self._tag_names(place) if tag is not None
+                )
+                if missing:
+                    self._reject_for_tags(cursor, place, missing)  # all or nothing
                     continue
                 self._append_array(place, array, self._channel(place, found), found[self._key(place)].pk)
                 continue
@@ -399,7 +442,7 @@ class Batch:
             if raw.tag is not None:
                 tag_key = self._tags.get((channel, raw.tag))
                 if tag_key is None:  # the account has as many as it may
-                    self._reject_for_quota(place)
+                    self._reject_for_tags(cursor, place, 1)
                     continue
                 self._tags_by_user.setdefault(raw.user, {})[channel, raw.tag] = tag_key
             device = found[self._key(place)].pk
@@ -439,10 +482,93 @@ class Batch:
         if self._submitted:
             submissions.record(cursor, list(self._submitted.values()))
 
+    def _write_kept(self, cursor: psycopg.Cursor) -> None:
+        """Of what is stored or held now: what was so before has had its copies."""
+        self._check_retained(cursor)
+        retained: list[mqtt_store.Retain] = []
+        groups: list[mqtt_store.Copies] = []
+        last_group: dict[int, int] = {}  # by session, that of its last message
+        for place in self._kept:
+            raw, outcome = self.items[place].raw, self.outcomes[place]
+            kept = raw.kept
+            if kept is None or outcome.status not in {Status.STORED, Status.HELD}:
+                continue
+            if kept.retain and place not in self._unretained:
+                at = from_us(raw.received_at)
+                ends = None if kept.expires_in is None else at + timedelta(seconds=kept.expires_in)
+                retained.append(
+                    mqtt_store.Retain(raw.user, kept.topic, raw.payload, kept.qos, kept.properties, at, ends)
+                )
+            if not kept.copies:
+                continue
+            packet = stored_packet(kept, raw.payload)
+            group = last_group.get(kept.copies[0][0], -1)
+            together = (
+                group >= 0
+                and not kept.command
+                and not groups[group].command
+                and groups[group].sessions == kept.copies
+                and all(last_group.get(session) == group for session, _, _ in kept.copies)
+            )
+            if together:
+                groups[group].packets.append(packet)
+                continue
+            last_group.update((session, len(groups)) for session, _, _ in kept.copies)
+            groups.append(mqtt_store.Copies(kept.copies, [packet], kept.command))
+        if retained:
+            mqtt_store.retain(cursor, retained)
+        if groups:
+            self._number_copies(mqtt_store.enqueue(cursor, groups))
+
+    def _check_retained(self, cursor: psycopg.Cursor) -> None:
+        """A full account can replace and clear what it has. Else a message that is nothing but retained is
+        refused; a datapoint is stored, and what is not retained of it is recorded."""
+        refused = self._quotas.retained_full | self._quotas.full
+        new = {
+            (raw.user, kept.topic): place
+            for place in self._kept
+            if (raw := self.items[place].raw).user in refused
+            and (kept := raw.kept)
+            and kept.retain
+            and raw.payload
+            and self.outcomes[place].status in {Status.STORED, Status.HELD}
+        }
+        if not new:
+            return
+        known = mqtt_store.retained_topics(cursor, new)
+        self._rejected = []  # those before are written
+        for place in self._kept:
+            raw = self.items[place].raw
+            topic = raw.user, raw.kept.topic if raw.kept else ""
+            if topic not in new or topic in known or not raw.payload:
+                continue
+            outcome = self.outcomes[place]
+            self._reject(place, raw, Reason.QUOTA_EXCEEDED, refused[raw.user])
+            if raw.kind is not Kind.MESSAGE:
+                self.outcomes[place] = outcome
+                self._unretained.add(place)
+        if self._rejected:
+            devices.reject(cursor, self._rejected)
+
+    def _number_copies(self, queued: dict[int, tuple[int, int]]) -> None:
+        """By session, the first number that it has given in this batch, and to how many."""
+        given: dict[int, int] = dict.fromkeys(queued, 0)
+        for place in self._kept:
+            kept, outcome = self.items[place].raw.kept, self.outcomes[place]
+            if kept is None or outcome.status not in {Status.STORED, Status.HELD}:
+                continue
+            numbers = []
+            for session, _, _ in kept.copies:
+                first, count = queued.get(session, (0, 0))
+                place_in_queue = given.get(session, 0)
+                given[session] = place_in_queue + 1
+                numbers.append(first + place_in_queue if place_in_queue < count else 0)
+            kept.numbers[:] = numbers
+
     def _reject_unheld(self, cursor: psycopg.Cursor) -> None:
         """What is sent again and held already stays held; there is no room for the rest."""
         asked = [
-            (held.device, held.dedupe, held.value)
+            (held.device, held.dedupe, held.value, from_us(self._since(place)))
             for place, held in self._without_room
             if self.items[place].raw.repeated and held.dedupe is not None
         ]
@@ -450,19 +576,20 @@ class Batch:
         for place, held in self._without_room:
             raw = self.items[place].raw
             if not (raw.repeated and (held.device, held.dedupe) in seen):
-                self._reject(place, raw, Reason.QUOTA_EXCEEDED)
+                detail = self._quotas.full.get(raw.user) or self._quotas.held_full[raw.user]
+                self._reject(place, raw, Reason.QUOTA_EXCEEDED, detail)
 
     def _held_once(self, cursor: psycopg.Cursor) -> list[devices.Held]:
         """Without what is sent again and held already, before or in this batch."""
         asked = [
-            (held.device, held.dedupe, held.value)
-            for held, again in self._held
-            if again and held.dedupe is not None
+            (held.device, held.dedupe, held.value, since)
+            for held, since in self._held
+            if since and held.dedupe is not None
         ]
         seen = set(devices.held_before(cursor, asked)) if asked else set()
         kept = []
-        for held, again in self._held:
-            if again and (held.device, held.dedupe) in seen:
+        for held, since in self._held:
+            if since and (held.device, held.dedupe) in seen:
                 continue
             kept.append(held)
             if held.dedupe is not None:
@@ -482,6 +609,8 @@ class Batch:
 
     def _source(self, raw: RawMessage) -> str:
         """Where it came in: as the connector has put it, or its topic."""
+        if raw.kept:
+            return f"TOKEN/{raw.kept.topic}"[: RejectedMessage.SOURCE]
         form = topics.FORMS[raw.kind]
         topic = f"TOKEN/{form.rest(raw.device_id, raw.tag)}" if form else raw.kind.value
         return (raw.source or topic)[: RejectedMessage.SOURCE]

@@ -10,18 +10,21 @@ from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any
 
-from ingest.message import STORED, Kind, Outcome, RawMessage, Reason, Status
+from ingest.message import STORED, Kept, Kind, Outcome, RawMessage, Reason, Status
 
 PLAIN = 2  # marshal's version without references, to look for which would cost more than they save
 LENGTH = struct.Struct(">I")
 
 _KIND = RawMessage._fields.index("kind")
 _REFUSED = RawMessage._fields.index("refused")
+_KEPT = RawMessage._fields.index("kept")
 _KINDS = {kind.value: kind for kind in Kind}
 _NAMES = {kind: kind.value for kind in Kind}
 
 Told = tuple[str, str | None, str]  # an outcome
-Answer = tuple[int, list[Told] | None]  # number of a submission; None: all stored
+# Number of a submission; outcomes (None: all stored); numbers of the copies of each message that has some;
+# what was found for its sessions (False: it can't be).
+Answer = tuple[int, list[Told] | None, list[list[int]], Any]
 Columns = Sequence[Sequence[Any]]  # messages by field
 Figures = tuple[dict[str, int], int, int, float, int, float]  # as Metrics has them
 
@@ -56,6 +59,7 @@ def columns(messages: Sequence[RawMessage]) -> Columns:
     fields: list[tuple[Any, ...]] = list(zip(*messages, strict=True))
     fields[_KIND] = tuple(map(_NAMES.__getitem__, fields[_KIND]))
     fields[_REFUSED] = tuple([reason and reason.value for reason in fields[_REFUSED]])
+    fields[_KEPT] = tuple([kept and tuple(kept) for kept in fields[_KEPT]])
     return fields
 
 
@@ -63,13 +67,15 @@ def messages(fields: Columns) -> list[RawMessage]:
     by_field = list(fields)
     by_field[_KIND] = list(map(_KINDS.__getitem__, by_field[_KIND]))
     by_field[_REFUSED] = [reason and Reason(reason) for reason in by_field[_REFUSED]]
+    by_field[_KEPT] = [kept and Kept(*kept) for kept in by_field[_KEPT]]
     return list(map(tuple.__new__, repeat(RawMessage), zip(*by_field, strict=True)))  # its own way is slower
 
 
-def answer(number: int, outcomes: Sequence[Outcome]) -> Answer:
+def answer(number: int, outcomes: Sequence[Outcome], copies: list[list[int]], found: Any) -> Answer:
     if outcomes.count(STORED) == len(outcomes):
-        return number, None
-    return number, [(status.value, reason and reason.value, detail) for status, reason, detail in outcomes]
+        return number, None, copies, found
+    told = [(status.value, reason and reason.value, detail) for status, reason, detail in outcomes]
+    return number, told, copies, found
 
 
 def outcomes(told: list[Told] | None, count: int) -> list[Outcome]:

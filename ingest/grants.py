@@ -12,6 +12,7 @@ from thingscale.lib import tokens
 
 NEGATIVE_SECONDS = 5.0
 MAX_ENTRIES = 100_000
+_NOT_REFUSED = 0.0, None
 
 
 class Grant(NamedTuple):
@@ -36,7 +37,8 @@ class Grant(NamedTuple):
 class Grants:
     def __init__(self) -> None:
         self._found: dict[str, Grant] = {}
-        self._refused: dict[str, float] = {}  # token -> until when, monotonic
+        # token -> until when, monotonic, and whose it was or is, if anybody's
+        self._refused: dict[str, tuple[float, int | None]] = {}
         self._lock = threading.Lock()
         self._generation = 0
 
@@ -47,7 +49,7 @@ class Grants:
             return grant if grant.valid else False
         if not tokens.well_formed(token):  # nor remembered: it may be of any length
             return False
-        return self._refused.get(token, 0) < time.monotonic()
+        return self._refused.get(token, _NOT_REFUSED)[0] < time.monotonic()
 
     def find(self, token: str) -> Grant | None:
         """Asks the database, if need be. Blocks; raises django.db.Error while it is away."""
@@ -57,9 +59,15 @@ class Grants:
         if not known:
             return None
         generation = self._generation
-        grant = _load(token)
-        self._keep(generation, token, grant)
-        return grant
+        found = _load(token)
+        self._keep(generation, token, found)
+        return found if isinstance(found, Grant) else None
+
+    def whose(self, token: str) -> int | None:
+        """The primary key of the account of a token that was just refused: it has ended, or is another
+        kind's."""
+        grant = self._found.get(token)
+        return grant.user if grant else self._refused.get(token, _NOT_REFUSED)[1]
 
     def on_change(self, change: Change | None) -> None:
         if change and change[0] != "tokens":
@@ -74,25 +82,28 @@ class Grants:
                     token: grant for token, grant in self._found.items() if grant.user != change[1]
                 }
 
-    def _keep(self, generation: int, token: str, grant: Grant | None) -> None:
+    def _keep(self, generation: int, token: str, found: Grant | int | None) -> None:
         with self._lock:
             if generation != self._generation:
                 return
-            if grant:
+            if isinstance(found, Grant):
                 if len(self._found) >= MAX_ENTRIES:
                     self._found.clear()
-                self._found[token] = grant
+                self._found[token] = found
             else:  # anybody can send those: they push out no others
                 if len(self._refused) >= MAX_ENTRIES:
                     self._refused.clear()
-                self._refused[token] = time.monotonic() + NEGATIVE_SECONDS
+                self._refused[token] = time.monotonic() + NEGATIVE_SECONDS, found
 
 
-def _load(token: str) -> Grant | None:
+def _load(token: str) -> Grant | int | None:
+    """The grant; or the primary key of the user whose token it is, if it is not good for devices."""
     close_old_connections()
-    found = Token.objects.find(Token.Kind.DEVICE, token)
+    found = Token.objects.find_any(token)
     if found is None:
         return None
+    if found.kind != Token.Kind.DEVICE or found.ended:
+        return int(found.user_id)
     live = Token.objects.live().filter(kind=Token.Kind.DEVICE, user=found.user_id)
     siblings = {bytes(token.digest): _end(token) for token in live}
     return Grant(found.user_id, found.user.user_id, _end(found), siblings)
@@ -105,15 +116,6 @@ def key_of_user(user_id: str) -> int | None:
         return User.objects.by_user_id(user_id).pk
     except User.DoesNotExist:
         return None
-
-
-def whose(token: str) -> int | None:
-    """Whose token this was or is, also one that is not for devices. Raises django.db.Error."""
-    if not tokens.well_formed(token):
-        return None
-    close_old_connections()
-    found = Token.objects.filter(digest=tokens.digest(token), user__is_active=True).first()
-    return found.user_id if found else None
 
 
 def _end(token: Token) -> float | None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import orjson
-import xxhash
 
 from ingest.decode import MAX_ARRAY
 from ingest.message import Kind, Outcome, RawMessage, Reason, Status
@@ -22,6 +21,8 @@ KINDS = {"/post_v2": Kind.JSON, "/post_v1": Kind.FORM, "/post": Kind.FORM}
 SOURCES = {kind: f"http {kind.value}" for kind in KINDS.values()}
 Headers = Mapping[bytes, bytes]  # by lower-case name
 MAX_BODY = MAX_ARRAY  # what else may be as large is refused by decode.py, and recorded
+
+READ_AT_ONCE = 64 * 1024  # bytes of a body
 
 
 class Answer(NamedTuple):
@@ -86,6 +87,12 @@ def refuse_body(headers: Headers) -> Answer | None:
     return None
 
 
+def takes_long(headers: Headers, body: bytes) -> bool:
+    """Whether to read it stops the event loop for more than a moment. What a compressed one expands to is not
+    known before."""
+    return len(body) > READ_AT_ONCE or not content_encoding.is_identity(headers.get(b"content-encoding", b""))
+
+
 class Turn(NamedTuple):
     """A device's turn to send; to be taken before the body is read."""
 
@@ -106,10 +113,10 @@ def take_turn(pace: Pace, user: int, headers: Headers) -> Turn:
     device_id, refused = _device_id(headers)
     if refused:
         return _UNLIMITED
-    key, now = xxhash.xxh3_64_intdigest(device_id.encode(), user), time.monotonic()
-    seconds = pace.wait(key, now)
+    now = time.monotonic()
+    seconds = pace.wait(user, device_id, now)
     refusal = Answer(429, "TOO_MANY_REQUESTS", math.ceil(seconds)) if seconds else None
-    return Turn(refusal, Rate("device", pace.rate, pace.left(key, now)))
+    return Turn(refusal, Rate("device", pace.rate, pace.left(user, device_id, now)))
 
 
 def too_fast(path: str, user: int, headers: Headers) -> RawMessage:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from thingscale.lib.reasons import Reason
 
-__all__ = ["DUPLICATE", "FAILED", "STORED", "Kind", "Outcome", "RawMessage", "Reason", "Status"]
+__all__ = ["DUPLICATE", "FAILED", "STORED", "Kept", "Kind", "Outcome", "RawMessage", "Reason", "Status"]
 
 
 class Kind(StrEnum):
@@ -15,6 +15,23 @@ class Kind(StrEnum):
     BINARY = "binary"
     FORM = "v1"
     STATE = "state"
+    MESSAGE = "message"  # no datapoint: for subscribers only
+
+
+Copy = tuple[int, int, tuple[int, ...]]  # session's key, options of its subscription, identifiers
+
+
+class Kept(NamedTuple):
+    """What has to last of an MQTT publish beside its datapoint."""
+
+    topic: str  # without the token
+    qos: int
+    retain: bool
+    properties: bytes  # as PUBLISH has them, with their length
+    copies: tuple[Copy, ...]  # for sessions that last
+    expires_in: int | None  # seconds
+    command: int  # what an app has published, or 0
+    numbers: list[int]  # of the copies in their sessions' queues, once committed; 0: there was no room
 
 
 class RawMessage(NamedTuple):
@@ -29,6 +46,8 @@ class RawMessage(NamedTuple):
     refused: Reason | None = None  # by the connector: to be recorded only
     source: str = ""  # the topic's tail, where it is not a known one
     connected_at: float = 0.0  # monotonic; 0: no connection, and if it is `repeated`, all its copies are
+    kept: Kept | None = None
+    settled_at: int = 0  # microseconds: its sender had an answer to all that it had sent until then
 
 
 class Status(StrEnum):

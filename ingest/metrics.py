@@ -15,7 +15,7 @@ class Metrics:
         self.batch_size = 0  # of the last batch
         self.commit_seconds = 0.0  # of the last batch
         self.unauthorized = 0  # broker mode: messages with a token that is nobody's
-        self.dropped = 0  # QoS 0, while the queue was full or the upstream broker took too little
+        self.dropped = 0  # QoS 0, while the queue was full
 
     def batch(self, outcomes: Sequence[Outcome], seconds: float) -> None:
         stored = outcomes.count(STORED)

@@ -1,38 +1,56 @@
 """How often a device may POST (CONTRACT 1: once a second). Pure: the caller brings the time."""
 
 TOLERANCE = 0.5  # seconds that one message may come early, so that a device's jitter costs it nothing
-MAX_KEYS = 200_000  # remembered at once; past that the older half is forgotten
+MAX_DEVICES = 200_000  # within two gaps, in fair shares for the accounts
+
+Devices = dict[str, float]  # by their ids: when each one's next message would be on time
 
 
 class Pace:
-    """On average `rate` a second for each key; 0: no limit. Each process counts for itself."""
+    """On average `rate` a second for each device of an account; 0: no limit. Each process counts for
+    itself."""
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
         self.gap = 1 / rate if rate else 0.0
-        self._due: dict[object, float] = {}  # when each key's next message would be on time
-        self._older: dict[object, float] = {}
+        self._due: dict[int, Devices] = {}
+        self._older: dict[int, Devices] = {}
+        self._count = 0  # of the devices in `_due`
         self._turned_at = 0.0
 
-    def wait(self, key: object, now: float) -> float:
-        """Seconds until the key's next message is welcome; 0: this one is. `now` in seconds, any origin."""
+    def wait(self, account: int, device_id: str, now: float) -> float:
+        """Seconds until the device's next message is welcome; 0: this one is. `now` in seconds, of any
+        origin."""
         if not self.gap:
             return 0.0
-        self._forget(now)
-        due = self._due.get(key) or self._older.get(key, now)
+        if now - self._turned_at > 2 * self.gap + TOLERANCE:  # a device silent for two gaps needs no memory
+            self._older, self._due, self._count, self._turned_at = self._due, {}, 0, now
+        devices = self._due.get(account)
+        if devices is None:
+            devices = self._due[account] = {}
+        due = devices.get(device_id)
+        if due is None:
+            due = self._older[account].get(device_id, now) if account in self._older else now
         early = due - TOLERANCE - now
         if early > 0:
             return early
-        self._due[key] = max(due, now) + self.gap
+        if device_id not in devices:
+            if not self._has_room(devices):
+                return self.gap
+            self._count += 1
+        devices[device_id] = max(due, now) + self.gap
         return 0.0
 
-    def left(self, key: object, now: float) -> int:
-        """How many messages of the key would be welcome at once; only with a rate."""
-        due = self._due.get(key) or self._older.get(key, now)
+    def left(self, account: int, device_id: str, now: float) -> int:
+        """How many messages of the device would be welcome at once; only with a rate."""
+        devices, older = self._due.get(account, {}), self._older.get(account, {})
+        if device_id not in devices and not self._has_room(devices):
+            return 0
+        due = devices.get(device_id) or older.get(device_id, now)
         ahead = now + TOLERANCE - max(due, now)
         return int(ahead / self.gap) + 1 if ahead >= 0 else 0
 
-    def _forget(self, now: float) -> None:
-        """A key that was silent for two gaps needs no memory."""
-        if now - self._turned_at > 2 * self.gap + TOLERANCE or len(self._due) > MAX_KEYS:
-            self._older, self._due, self._turned_at = self._due, {}, now
+    def _has_room(self, devices: Devices) -> bool:
+        """For one more of the same account. An account that makes up device ids waits with those: to forget a
+        device would be to let it send more, be it its own or another account's."""
+        return self._count < MAX_DEVICES or len(devices) * len(self._due) < MAX_DEVICES

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import chain, repeat
 from operator import itemgetter
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -36,11 +37,13 @@ from ingest.message import FAILED, Kind, Outcome, RawMessage, Reason, Status
 from ingest.metrics import Metrics
 from ingest.quotas import Quotas
 from ingest.router import Router
+from ingest.session_work import SessionWork, write_behind
 from thingscale.background.watched import WatchedThread
 from thingscale.invalidation import Change
 from thingscale.lib.json_rules import BadValue
 from thingscale.streams import at_once
 from thingscale.streams.exactly_once import commit_log, redeliveries
+from thingscale.streams.exactly_once.submissions import Key
 from thingscale.streams.writer import Partitions
 
 log = logging.getLogger(__name__)
@@ -85,20 +88,20 @@ class Bounded:
     """Counts what waits for storage."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
         self.queued = 0  # messages
         self.queued_bytes = 0
         self.closed = False  # takes nothing more, as if it were full
 
     @property
     def full(self) -> bool:
-        most = self._limits
+        most = self.limits
         return self.closed or self.queued >= most.messages or self.queued_bytes >= most.bytes
 
     @property
     def nearly_empty(self) -> bool:
         """Room enough for those who stopped at `full` to go on."""
-        most = self._limits
+        most = self.limits
         return not self.closed and self.queued < most.messages // 2 and self.queued_bytes < most.bytes // 2
 
     def take(self, messages: Sequence[RawMessage]) -> int:
@@ -118,10 +121,11 @@ class Bounded:
 class Submission:
     """Messages of one caller, answered together."""
 
-    __slots__ = ("cancelled", "done", "items", "points", "size")
+    __slots__ = ("cancelled", "done", "items", "points", "size", "work")
 
-    def __init__(self, items: list[Item], done: Done, size: int) -> None:
+    def __init__(self, items: list[Item], done: Done, size: int, work: SessionWork | None) -> None:
         self.items = items
+        self.work = work
         self.done = done
         self.size = size
         self.points = len(items)  # about as many datapoints
@@ -140,6 +144,8 @@ def _points(item: Item) -> int:
 def prepare(raw: RawMessage) -> Item:
     if raw.refused:
         return Item(raw, _UNSTORABLE, raw.refused)
+    if raw.kind is Kind.MESSAGE:
+        return Item(raw, _UNSTORABLE, None)
     try:
         # Its own way of making one takes twice as long.
         return tuple.__new__(Item, (raw, decode(raw.kind, raw.payload), None, None, ""))
@@ -204,6 +210,7 @@ class Pipeline(Bounded):
         self._partitions = Partitions()
         self._activity = Activity()
         self.quotas = Quotas()
+        self._committed: list[Batch] = []  # of the batch that is being stored: it may take several
         self._connection: psycopg.Connection | None = None
         self._thread = WatchedThread("writer", self._run)
 
@@ -216,14 +223,16 @@ class Pipeline(Bounded):
     def running(self) -> bool:
         return self._thread.is_alive()
 
-    def accept(self, messages: Sequence[RawMessage], done: Done) -> Submission:
+    def accept(
+        self, messages: Sequence[RawMessage], done: Done, work: SessionWork | None = None
+    ) -> Submission:
         """Queues messages; `done` gets their outcomes, in order, once they are committed.
         Raises QueueFull, with nothing taken."""
         if self.full:
             raise QueueFull
         items = [prepare(message) for message in messages]
         with self._wakeup:
-            submission = Submission(items, done, self.take(messages))
+            submission = Submission(items, done, self.take(messages), work)
             self._queue.append(submission)
             self._wakeup.notify()
         return submission
@@ -283,8 +292,11 @@ class Pipeline(Bounded):
             taken: list[Submission] = []
             count = 0
             while self._queue and (not taken or count + self._queue[0].points <= MAX_BATCH):
+                work = self._queue[0].work
+                if count and work and work.asked:
+                    break  # it has to see what came before it
                 submission = self._queue.popleft()
-                count += submission.points
+                count += submission.points + (work is not None)
                 taken.append(submission)
             return taken
 
@@ -300,8 +312,11 @@ class Pipeline(Bounded):
     def _store(self, submissions: list[Submission]) -> None:
         started = time.monotonic()
         live = [submission for submission in submissions if not submission.cancelled]
-        outcomes = self._commit([item for submission in live for item in submission.items], live)
+        items = [item for submission in live for item in submission.items]
+        works = [submission.work for submission in live if submission.work]
+        outcomes = self._commit(items, live, works)
         if outcomes is None:
+            self._after_commit()  # of halves of it
             self._requeue(submissions)
             return
         self._release(submissions)
@@ -310,20 +325,26 @@ class Pipeline(Bounded):
             self._dispatch(_share_out(live, outcomes))
         except Exception:  # to store it again would be worse
             log.exception("A connector failed to take its answers")
+        try:
+            self._after_commit()
+        except Exception:  # the same
+            log.exception("What follows a commit failed")
 
-    def _commit(self, items: list[Item], live: list[Submission]) -> list[Outcome] | None:
+    def _commit(
+        self, items: list[Item], live: list[Submission], works: Sequence[SessionWork] = ()
+    ) -> list[Outcome] | None:
         """Outcomes of the items, once committed; None if it was given up before that."""
         attempt = doubts = 0
-        while items and not self._give_up.is_set():
+        while (items or works) and not self._give_up.is_set():
             try:
-                return self._commit_once(items)
+                return self._commit_once(items, works)
             except commit_log.Forgotten:
                 self._disconnect()  # and connect again, which reads what was announced meanwhile
                 continue
             except (psycopg.Error, *POISON) as error:
                 if not isinstance(error, AWAY) or isinstance(error, POISON):
                     if doubts >= (MOST_DROPPED if isinstance(error, NO_PARTITION) else 1):
-                        return self._commit_halves(items, error)
+                        return self._commit_halves(items, works, error)
                     self._partitions = Partitions()  # one may have been dropped meanwhile
                     doubts += 1
                     continue
@@ -333,36 +354,46 @@ class Pipeline(Bounded):
             attempt += 1
             if any(submission.cancelled for submission in live):
                 return None
-        return [] if not items else None
+        return [] if not items and not works else None
 
-    def _commit_once(self, items: list[Item]) -> list[Outcome]:
+    def _commit_once(self, items: list[Item], works: Sequence[SessionWork]) -> list[Outcome]:
         connection = self._connected()
         batch = Batch(items, self._router, self.quotas)
         if local := batch.local_times:
             items = self._in_their_zones(connection, items, local)
             batch = Batch(items, self._router, self.quotas)
-        self._partitions.ensure(connection, [*map(_RECEIVED_AT, map(_RAW, items)), *batch.own_times])
+        if items:
+            self._partitions.ensure(connection, [*map(_RECEIVED_AT, map(_RAW, items)), *batch.own_times])
         if again := batch.repeats:
             redeliveries.announce(connection, self._writer, again)
         self._sequence += 1
-        doubtful: dict[int, int | None] = {}
+        doubtful: dict[int, Key] = {}
         try:
-            if not self._write_at_once(connection, batch):
+            if works or not self._write_at_once(connection, batch):
                 with connection.transaction(), connection.cursor() as cursor:
                     if doubtful := self._marked(cursor, items):
                         batch = batch.doubting(doubtful)
+                    for work in works:
+                        work.answer(cursor, self._writer)
                     batch.write(cursor)
+                    write_behind(cursor, works)
         except (psycopg.OperationalError, psycopg.InterfaceError):
             if not self._was_committed():
                 raise
         self._redeliveries.settled(doubtful.values())
         batch.learn()
-        self._activity.note(batch)
-        self.quotas.note(batch.users)
-        if batch.first_contacts:
-            self._first_contact(batch.first_contacts)
-        told.tell(batch)
+        self._committed.append(batch)
         return batch.outcomes
+
+    def _after_commit(self) -> None:
+        """What nobody waits for: behind the acknowledgements."""
+        committed, self._committed = self._committed, []
+        for batch in committed:
+            self._activity.note(batch)
+            self.quotas.note(batch.users)
+            if batch.first_contacts:
+                self._first_contact(batch.first_contacts)
+            told.tell(batch)
 
     def _in_their_zones(
         self, connection: psycopg.Connection, items: Sequence[Item], places: Sequence[int]
@@ -379,41 +410,48 @@ class Pipeline(Bounded):
 
     def _write_at_once(self, connection: psycopg.Connection, batch: Batch) -> bool:
         """False, with nothing written, for a batch that this is not for."""
-        if not batch.simple or self._redeliveries.times or not at_once.fits(batch.rows):
+        if not batch.simple or not self._redeliveries.empty or not at_once.fits(batch.rows):
             return False
         return at_once.write(connection, batch.rows, self._writer, self._sequence, self._redeliveries.seen)
 
-    def _marked(self, cursor: psycopg.Cursor, items: Sequence[Item]) -> dict[int, int | None]:
-        """First in the transaction of a batch. Places and dedupe keys of what another process has got again,
-        as nothing in it says."""
-        announced = commit_log.mark(cursor, self._writer, self._sequence)
-        self._redeliveries.catch_up(cursor, announced)
-        times = self._redeliveries.times
+    def _marked(self, cursor: psycopg.Cursor, items: Sequence[Item]) -> dict[int, Key]:
+        """First in the transaction of a batch. Places and keys of what another process has got again, as
+        nothing in it says."""
+        self._redeliveries.catch_up(cursor, commit_log.mark(cursor, self._writer, self._sequence))
+        if self._redeliveries.empty:
+            return {}
+        announced = self._redeliveries.announced
         return {
-            place: raw.dedupe
-            for place, (raw, *_) in enumerate(items if times else ())
-            if raw.connected_at < times.get(raw.dedupe, -1.0) and not raw.repeated
+            place: (raw.user, raw.dedupe)
+            for place, (raw, *_) in enumerate(items)
+            if raw.dedupe is not None
+            and raw.connected_at < announced(raw.user, raw.dedupe)
+            and not raw.repeated
         }
 
-    def _commit_halves(self, items: list[Item], error: Exception) -> list[Outcome] | None:
+    def _commit_halves(
+        self, items: list[Item], works: Sequence[SessionWork], error: Exception
+    ) -> list[Outcome] | None:
         """Finds the row at fault: the rest of the batch is stored. What its payload has caused is recorded as
         rejected; what it has not is to be sent again."""
-        if len(items) == 1 and not isinstance(error, POISON):
+        if not items or (len(items) == 1 and not isinstance(error, POISON)):
             _alarm(error)
-            return [FAILED]
+            for work in works:
+                work.failed = True
+            return [FAILED] * len(items)
         if len(items) == 1:
             log.warning("PostgreSQL refused a value: %s", type(error).__name__)
             if items[0].reason:  # not even a record of it
                 return [Outcome(Status.REJECTED, Reason.UNSTORABLE)]
-            return self._commit([Item(items[0].raw, _UNSTORABLE, Reason.UNSTORABLE)], [])
+            return self._commit([Item(items[0].raw, _UNSTORABLE, Reason.UNSTORABLE)], [], works)
         middle = len(items) // 2
         first = self._commit(items[:middle], [])
-        second = self._commit(items[middle:], []) if first is not None else None
+        second = self._commit(items[middle:], [], works) if first is not None else None
         return first + second if first is not None and second is not None else None
 
     def _was_committed(self) -> bool:
         """After a connection broke in mid-transaction: what became of it. Waits until it can be known."""
-        for delay in (0, *RETRY_SECONDS, *([RETRY_SECONDS[-1]] * 10_000)):
+        for delay in chain((0, *RETRY_SECONDS), repeat(RETRY_SECONDS[-1])):
             if self._give_up.wait(delay):
                 break
             self._disconnect()

@@ -6,7 +6,7 @@ An account may take in some seconds' more than it may have (decision 26).
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 
 import psycopg
 
@@ -24,8 +24,10 @@ class Quotas:
     """For the writer thread, but for `on_change`."""
 
     def __init__(self) -> None:
-        self.full: frozenset[int] = frozenset()  # accounts whose storage is full
-        self.held_full: frozenset[int] = frozenset()  # accounts that have as many held messages as they may
+        # Accounts, each with the sentence for what is refused:
+        self.full: dict[int, str] = {}  # whose storage is full
+        self.held_full: dict[int, str] = {}  # that have as many held messages as they may
+        self.retained_full: dict[int, str] = {}  # the same
         self._active: set[int] = set()
         self._changed = True  # any account's limits may have: all are looked at, once
         self._next = time.monotonic()
@@ -48,7 +50,7 @@ class Quotas:
     @property
     def wait_seconds(self) -> float | None:
         """Until it is time to look; None if there is nothing to look at."""
-        if not (self._active or self.full or self.held_full):
+        if not (self._active or self.full or self.held_full or self.retained_full):
             return None
         return max(0.0, self._next - time.monotonic())
 
@@ -57,7 +59,8 @@ class Quotas:
         started = time.monotonic()
         everybody, self._changed = self._changed, False
         with self._lock:
-            asked, self._active = self._active | self.full | self.held_full, set()
+            asked = self._active | self.full.keys() | self.held_full.keys() | self.retained_full.keys()
+            self._active = set()
         try:
             self._measure(connect(), None if everybody else asked)
             self._failing = False
@@ -73,6 +76,12 @@ class Quotas:
     def _measure(self, connection: psycopg.Connection, users: set[int] | None) -> None:
         with connection.transaction():
             connection.execute(_QUICK)
-            full, held_full = full_accounts(connection, users)
-        others = (self.full - users, self.held_full - users) if users is not None else (set(), set())
-        self.full, self.held_full = frozenset(full | others[0]), frozenset(held_full | others[1])
+            full = full_accounts(connection, users)
+        self.full = full.storage | _others(self.full, users)
+        self.held_full = full.held | _others(self.held_full, users)
+        self.retained_full = full.retained | _others(self.retained_full, users)
+
+
+def _others(known: Mapping[int, str], users: Set[int] | None) -> dict[int, str]:
+    """What is known of all but these; None is everybody."""
+    return {} if users is None else {user: known[user] for user in known.keys() - users}

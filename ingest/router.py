@@ -55,6 +55,15 @@ class Router:
             for user, keys in tags.items():
                 self.tags.update(user, keys)
 
+    def accounts_of_devices(self) -> dict[int, int]:
+        """By primary keys, of the devices that are known. Takes a while."""
+        with self._lock:
+            return {
+                route.device: user
+                for user, routes in self.devices.accounts.items()
+                for route in routes.values()
+            }
+
     def on_change(self, change: Change | None) -> None:
         with self._lock:
             self._generation += 1

@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 from django.conf import settings
 
@@ -19,6 +19,7 @@ from ingest.message import RawMessage, Status
 from ingest.metrics import Metrics
 from ingest.pipeline import Bounded, Done, Limits, QueueFull
 from ingest.service import connect
+from ingest.session_work import SessionWork, found_of, plain
 from thingscale.background import watched
 from thingscale.invalidation import Change, Listener
 
@@ -38,7 +39,7 @@ class Store(Bounded, asyncio.Protocol):
         self._connection = connection
         self._frames = Frames()
         self._number = 0
-        self._waiting: dict[int, tuple[Done, int, int]] = {}  # messages, bytes
+        self._waiting: dict[int, tuple[Done, Sequence[RawMessage], int, SessionWork | None]] = {}
         self._closed = asyncio.Event()
         self._ready = False
         self._heard = 0.0
@@ -61,14 +62,15 @@ class Store(Bounded, asyncio.Protocol):
     def running(self) -> bool:
         return self._ready and self._loop.time() - self._heard < SILENT_SECONDS
 
-    def accept(self, messages: Sequence[RawMessage], done: Done) -> None:
-        """As Pipeline.accept()."""
-        if self.full:
+    def accept(self, messages: Sequence[RawMessage], done: Done, work: SessionWork | None = None) -> None:
+        """As Pipeline.accept(); but what is asked for a session is taken also while the queue is full."""
+        if self.full and (messages or not work):
             raise QueueFull
         size = self.take(messages)
         self._number += 1
-        self._waiting[self._number] = done, len(messages), size
-        self._transport.write(frame((self._number, columns(messages))))
+        self._waiting[self._number] = done, messages, size, work
+        asked, behind = (plain(work.asked), plain(work.behind)) if work else (None, None)
+        self._transport.write(frame((self._number, columns(messages) if messages else (), asked, behind)))
 
     # asyncio's side
 
@@ -77,8 +79,8 @@ class Store(Bounded, asyncio.Protocol):
         for value in self._frames.feed(data):
             answers, told, self._ready = cast(tuple[list[Answer], Figures, bool], value)
             self._learn(told)
-            for number, results in answers:
-                self._answer(number, results)
+            for each in answers:
+                self._answer(*each)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closed.set()
@@ -86,11 +88,18 @@ class Store(Bounded, asyncio.Protocol):
             log.critical("The store has ended, and so does the gateway: clients will send again")
             os._exit(1)
 
-    def _answer(self, number: int, results: list[Told] | None) -> None:
-        done, count, size = self._waiting.pop(number)
-        self.release(count, size)
+    def _answer(self, number: int, results: list[Told] | None, copies: list[list[int]], found: Any) -> None:
+        done, messages, size, work = self._waiting.pop(number)
+        self.release(len(messages), size)
+        if copies:
+            kept = [raw.kept for raw in messages if raw.kept and raw.kept.copies]
+            for each, numbers in zip(kept, copies, strict=True):
+                each.numbers[:] = numbers
+        if work:
+            work.failed = found is False
+            work.found = found_of(found) if found else None
         try:
-            done(outcomes(results, count))
+            done(outcomes(results, len(messages)))
         except Exception:
             log.exception("A session failed to take its answer")
 

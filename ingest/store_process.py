@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 from django.db import connections
 
@@ -17,6 +17,7 @@ from ingest.message import Outcome, Status
 from ingest.metrics import Metrics
 from ingest.pipeline import Completion, Limits, run_all
 from ingest.service import Ingest
+from ingest.session_work import SessionWork, asked_of, behind_of, plain
 from thingscale.background.watched import WatchedThread
 from thingscale.lib.collecting import settle
 
@@ -65,13 +66,20 @@ class StoreProcess:
             for value in frames.feed(data):
                 if isinstance(value, float):
                     self._stop(value)
-                self._accept(*cast(tuple[int, Columns], value))
+                self._accept(*cast(tuple[int, Columns, Any, Any], value))
 
-    def _accept(self, number: int, fields: Columns) -> None:
+    def _accept(self, number: int, fields: Columns, asked: Any, behind: Any) -> None:
+        taken = messages(fields) if fields else []
+        work = None
+        if asked or behind:
+            work = SessionWork(asked and asked_of(asked), behind and behind_of(behind))
+
         def done(outcomes: list[Outcome]) -> None:
-            self._answers.append(answer(number, outcomes))
+            copies = [raw.kept.numbers for raw in taken if raw.kept and raw.kept.copies]
+            found = (plain(work.found) if not work.failed else False) if work else None
+            self._answers.append(answer(number, outcomes, copies, found))
 
-        self._ingest.pipeline.accept(messages(fields), done)
+        self._ingest.pipeline.accept(taken, done, work)
 
     def _dispatch(self, completions: list[Completion]) -> None:
         """In the writer's thread."""

@@ -28,7 +28,7 @@ def _places(items: Sequence[Item], users: Collection[int]) -> dict[int, list[int
     found: dict[int, list[int]] = {}
     for place, item in enumerate(items):
         user = item[0][0]
-        if user in users:
+        if user in users and item[0][3] is not Kind.MESSAGE:
             found.setdefault(user, []).append(place)
     return found
 

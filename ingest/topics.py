@@ -1,8 +1,7 @@
 """MQTT topics of the contract (CONTRACT 4). Pure.
 
-A topic is `TOKEN/rest`. The gateway replaces the token by the user id before a topic reaches the upstream
-broker, and puts it back on the way out: the broker never sees a token, and subscriptions and retained
-messages survive a rotation.
+A topic is `TOKEN/rest`. The gateway keeps the rest, below the account, and puts the client's token before it
+on the way out: subscriptions and retained messages survive a rotation.
 """
 
 import re
@@ -35,6 +34,7 @@ FORMS: dict[Kind, TopicForm | None] = {
     Kind.BINARY: TopicForm("binary", tagged=True),
     Kind.STATE: TopicForm("state", tagged=False),
     Kind.FORM: TopicForm("", tagged=False),
+    Kind.MESSAGE: None,
 }
 _BY_FIRST = {form.first: (kind, form) for kind, form in FORMS.items() if form and form.first}
 BROKER_FILTERS = {kind.value: form.broker_filter for kind, form in FORMS.items() if form}
@@ -92,16 +92,3 @@ def split_filter(topic_filter: str) -> tuple[str, str, str]:
         share = f"$share/{group}/"
     first, slash, rest = topic_filter.partition("/")
     return share, first, slash + rest
-
-
-def sees_ingest(rest: str) -> bool:
-    """Whether a filter `TOKEN` + rest (with its leading `/`) can match a topic that the gateway answers
-    itself, so that those publishes must be forwarded to the upstream broker."""
-    levels = rest.removeprefix("/").split("/")
-    first = levels[0]
-    if first == "#" or (len(levels) == 1 and first):
-        return True
-    if first in _BY_FIRST:
-        return True
-    # `+/x` matches json/x; `dev/#` matches the parent `dev`; `+/subscribe` would match json/subscribe.
-    return first == "+" or levels[1:] == ["#"]

@@ -14,7 +14,6 @@ from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 
 from ingest import http, refusals
-from ingest.grants import whose
 from ingest.message import Outcome, RawMessage
 from ingest.pace import Pace
 from ingest.pipeline import QueueFull
@@ -69,12 +68,11 @@ def _answer(request: HttpRequest) -> http.Answer:
 
 
 def _note_bad_token(path: str, headers: http.Headers) -> None:
+    """For the list of its account, if it is one's."""
     token = headers.get(b"x-devicetoken", b"").decode("latin-1")
-    if not BAD_TOKENS.due("", token[:64], time.monotonic()):
-        return
-    with contextlib.suppress(Error):
-        if user := whose(token):
-            _record(http.bad_token(path, user, headers))
+    user = ingest().grants.whose(token)
+    if user and BAD_TOKENS.due(user, token, time.monotonic()):
+        _record(http.bad_token(path, user, headers))
 
 
 def _record(message: RawMessage) -> None:

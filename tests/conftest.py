@@ -1,4 +1,5 @@
-"""Accounts, and the whole stack on real servers. `make test` starts PostgreSQL, Valkey and a broker."""
+"""Accounts, and the whole stack on real servers. `make test` starts PostgreSQL and Valkey, and a broker for
+broker mode."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -136,9 +136,10 @@ class Stack:
         return f"http://127.0.0.1:{self.http}{path}"
 
     def _environment(self) -> dict[str, str]:
+        """The broker of the tests is for broker mode."""
         database = connection.settings_dict
         return {
-            **os.environ,
+            **{name: text for name, text in os.environ.items() if name not in {"MQTT_URL", "MQTT5_URL"}},
             "DATABASE_URL": f"postgresql://{database['USER']}@/{database['NAME']}?host={database['HOST']}",
             "THINGSCALE_SECRET_KEY": settings.SECRET_KEY,
             "THINGSCALE_HTTP_RATE": "0",

@@ -56,7 +56,7 @@ class BeatThread(Thread):
         app.set_current()
         try:
             self._service.start()
-        except Exception:
+        except BaseException:
             log.exception("The schedule failed")
         if not self._stopping:
             log.critical("Periodic tasks are not sent any more: the worker ends, to be started again")

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
 from thingscale import secret_key
+from thingscale.lib import env
 
 SHORTEST_KEY = 32
 
@@ -15,7 +16,7 @@ SHORTEST_KEY = 32
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return [
         message
-        for check in (_secret_key, _tls, _ingest_mode, _when_full, _links, _origins)
+        for check in (_secret_key, _tls, _ingest_mode, _unused_broker, _when_full, _links, _origins)
         for message in check()
     ]
 
@@ -51,6 +52,11 @@ def _ingest_mode() -> list[CheckMessage]:
     if settings.INGEST_MODE in {"gateway", "broker"}:
         return []
     return [Error("THINGSCALE_INGEST must be `gateway` or `broker`.", id="thingscale.E002")]
+
+
+def _unused_broker() -> list[CheckMessage]:
+    sentence = env.unused_broker()
+    return [Warning(sentence, id="thingscale.W004")] if sentence else []
 
 
 def _when_full() -> list[CheckMessage]:

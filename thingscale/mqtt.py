@@ -1,8 +1,5 @@
-"""The platform's way to the MQTT broker: gmqtt clients, and the one function that publishes to devices.
-
-In gateway mode topics there begin with the user id, in broker mode with the devices' own token
-(docs/decisions/0001-user-id-upstream.md).
-"""
+"""Broker mode's way to the MQTT broker: gmqtt clients, and the one function that publishes to devices. Topics
+there begin with the devices' own token."""
 
 import asyncio
 import contextlib
@@ -98,7 +95,7 @@ class _Publisher:
     """A client on an event loop in a thread of its own, for callers that are not asynchronous."""
 
     def __init__(self) -> None:
-        self._address: Address = settings.MQTT5_UPSTREAM
+        self._address: Address = settings.BROKER5
         self._loop = asyncio.new_event_loop()
         self._thread = WatchedThread("publisher", self._loop.run_forever)
         self._thread.start()
@@ -110,20 +107,20 @@ class _Publisher:
         self._client = make_client(self._address, name, persistent_storage=self._store)
         self._connecting = self._loop.create_task(connect(self._client, self._address))
 
-    def publish(self, topic: str, payload: bytes, qos: int) -> None:
-        sent = asyncio.run_coroutine_threadsafe(self._publish(topic, payload, qos), self._loop)
+    def publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> None:
+        sent = asyncio.run_coroutine_threadsafe(self._publish(topic, payload, qos, retain), self._loop)
         try:
             sent.result(PUBLISH_SECONDS + 1)
         except (TimeoutError, OSError, Unavailable):
             sent.cancel()
             raise Unavailable from None
 
-    async def _publish(self, topic: str, payload: bytes, qos: int) -> None:
+    async def _publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> None:
         async with asyncio.timeout(PUBLISH_SECONDS):
             await asyncio.shield(self._connecting)
             if not self._client.is_connected:
                 raise Unavailable  # gmqtt is reconnecting
-            self._client.publish(topic, payload, qos=qos)
+            self._client.publish(topic, payload, qos=qos, retain=retain)
             if qos:
                 await self._acknowledged(self._store.newest)
 
@@ -141,7 +138,7 @@ def _publisher() -> _Publisher:
     return _Publisher()
 
 
-def publish(topic: str, payload: bytes, qos: int = 0) -> None:
+def publish(topic: str, payload: bytes, qos: int = 0, retain: bool = False) -> None:
     """Returns when the broker has taken the message (QoS 1) or it is on its way there (QoS 0).
     Raises Unavailable."""
-    _publisher().publish(topic, payload, qos)
+    _publisher().publish(topic, payload, qos, retain)

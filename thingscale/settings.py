@@ -17,7 +17,8 @@ def _use_running_servers() -> None:
     running = THINGSCALE_HOME / "servers.json"
     if os.access(running, os.R_OK):
         for name, url in json.loads(running.read_text()).items():
-            os.environ.setdefault(name, url)
+            if "MQTT" not in name:  # an earlier version had a broker of its own
+                os.environ.setdefault(name, url)
 
 
 _use_running_servers()
@@ -115,8 +116,6 @@ CHANNEL_LAYERS = {
         },
     }
 }
-MQTT_UPSTREAM = env.broker("MQTT_URL")
-MQTT5_UPSTREAM = env.broker("MQTT5_URL", env.text("MQTT_URL"))
 
 AUTH_USER_MODEL = "accounts.User"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]
@@ -171,6 +170,8 @@ MQTT_WSS_PORT = env.integer("THINGSCALE_MQTT_WSS_PORT", 8084, 0, 65535)
 TLS_CERT = env.text("THINGSCALE_TLS_CERT")
 TLS_KEY = env.text("THINGSCALE_TLS_KEY")
 INGEST_MODE = env.text("THINGSCALE_INGEST", "gateway")
+BROKER = env.broker("MQTT_URL") if INGEST_MODE == "broker" else env.NO_BROKER
+BROKER5 = env.broker("MQTT5_URL", env.text("MQTT_URL")) if INGEST_MODE == "broker" else env.NO_BROKER
 BROKER_CLIENT_ID = env.text("THINGSCALE_BROKER_CLIENT_ID", "thingscale-ingest-1")
 BROKER_WINDOW = env.integer("THINGSCALE_BROKER_WINDOW", 10_000, 1, 65_535)
 MAX_CONNECTIONS = env.integer("THINGSCALE_MAX_CONNECTIONS", 25_000, 1)
@@ -206,6 +207,7 @@ MAX_KEYS = env.integer("THINGSCALE_MAX_KEYS", 1_000, 0, 1_000)
 MAX_EVENTS = env.integer("THINGSCALE_MAX_EVENTS", 1_000)
 MAX_RULES = env.integer("THINGSCALE_MAX_RULES", 100)
 MAX_HELD = env.integer("THINGSCALE_MAX_HELD", 100_000)
+MAX_RETAINED = env.integer("THINGSCALE_MAX_RETAINED", 100_000)
 MAX_REJECTED = env.integer("THINGSCALE_MAX_REJECTED", 1_000, 1)
 WHEN_FULL = env.text("THINGSCALE_WHEN_FULL", "refuse")
 READ_SECONDS = env.integer("THINGSCALE_READ_SECONDS", 30, 1, 86_400)
@@ -223,11 +225,12 @@ REST_FRAMEWORK = {
     "UNICODE_JSON": True,
 }
 SPECTACULAR_SETTINGS = {
-    "TITLE": "ThingScale REST API",
-    "DESCRIPTION": "Devices, channels, datapoints, events. Options travel in headers or as query parameters.",
+    "TITLE": "ThingScale API",
+    "DESCRIPTION": "Devices, channels, datapoints, events. Options travel in headers or as query parameters."
+    " Devices send to the HTTP connector.",
     "VERSION": "2",
     "OAS_VERSION": "3.1.0",
-    "SERVERS": [{"url": "/v2"}],
+    "SERVERS": [{"url": "http://127.0.0.1:8000"}],  # of `make run`; what is served has its own address
     "SERVE_AUTHENTICATION": [],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -257,6 +260,8 @@ CELERY_BEAT_SCHEDULE = {
         "streams.make_partitions": 3600.0,
         "streams.drop_expired": 3600.0,
         "streams.drop_oldest": 60.0,
+        "streams.look_at_limits": 60.0,
+        "streams.mail_limit_warnings": 60.0,
         "devices.forget_old_activity": 3600.0,
         "accounts.clear_ended": 86_400.0,
     }.items()

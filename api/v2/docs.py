@@ -10,6 +10,7 @@ from rest_framework.views import APIView
 
 from api.parsers import AlwaysJSON
 from api.v2.openapi import document
+from thingscale.web.base_url import base_url
 
 POLICY = (
     "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none';"
@@ -26,7 +27,7 @@ class OpenAPIView(APIView):
     schema = None
 
     def get(self, request: Request) -> Response:
-        return Response(document())
+        return Response(document() | {"servers": [{"url": base_url(request._request)}]})
 
 
 class Page(SpectacularSwaggerSplitView):

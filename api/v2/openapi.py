@@ -1,4 +1,5 @@
-"""The OpenAPI description of /v2, by drf-spectacular: what each call takes and answers.
+"""The OpenAPI description: of /v2 by drf-spectacular, what each call takes and answers; of the HTTP connector
+in connector.py.
 
 It stands apart from the views, which stay short. tests/api/test_api_openapi.py holds it against the API.
 """
@@ -19,39 +20,45 @@ from drf_spectacular.utils import (
     extend_schema_view,
 )
 
-from api.v2 import events, platform, samples, schemas, streams, views
+from api.v2 import connector, events, platform, samples, schemas, streams, views
 from api.v2.schemas import Schema
-from thingscale.streams.intervals import FUNCTIONS, INTERVALS
 
 JSON = "application/json"
 _ERRORS = {
     400: "BAD_PARAMETER names the header or field; BAD_JSON_FORMAT: the body is not the JSON expected.",
     401: "AUTH_REQUIRED: a missing or wrong token.",
-    403: "A limit of the account, or a name in use.",
+    403: "A limit of the account (MAX_DEVICE_REACH, MAX_CHANNEL_REACH, QUOTA_EXCEEDED), or a name in use.",
     404: "NO_DEVICE, NO_CHANNEL or NO_EVENT.",
+    408: "TOO_SLOW: the body did not come in time.",
+    411: "LENGTH_REQUIRED: a body has its Content-Length.",
     413: "TOO_LARGE: send it in parts.",
+    415: "UNSUPPORTED_ENCODING: the body is compressed in a way that Accept-Encoding does not name.",
     422: "IDEMPOTENCY_KEY_REUSED: the key came with another body before.",
     429: "TOO_MANY_REQUESTS: wait as long as Retry-After says.",
     503: "TRY_AGAIN or BROKER_UNAVAILABLE: a server behind the API is away.",
 }
 _ALWAYS = (401, 429, 503)
+_OF_A_BODY = (400, 408, 411, 413, 415)
+_BODY_OPTIONAL = {"device_create", "channel_create", "event_create"}
 _MAX = schemas.MAX_INTEGER
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = "api.auth.TokenAuthentication"
-    name = "apiToken"
+    name = ["apiToken", "bearer"]
 
-    def get_security_definition(self, auto_schema: Any) -> Schema:
-        return {"type": "apiKey", "in": "header", "name": "X-APITOKEN"}
+    def get_security_requirement(self, auto_schema: Any) -> list[dict[str, list[Any]]]:
+        return [{name: []} for name in self.name]  # either of them
+
+    def get_security_definition(self, auto_schema: Any) -> list[Schema]:
+        return [
+            {"type": "apiKey", "in": "header", "name": "X-APITOKEN", "description": "the API token"},
+            {"type": "http", "scheme": "bearer", "description": "the same API token"},
+        ]
 
 
 def header(name: str, schema: Schema, description: str, **options: Any) -> OpenApiParameter:
     return OpenApiParameter(name, schema, OpenApiParameter.HEADER, description=description, **options)
-
-
-def option(*choices: str) -> Schema:
-    return {"type": "string", "enum": [*choices, ""], "description": "empty: as if it was not sent"}
 
 
 def example(name: str, value: Any) -> list[OpenApiExample]:
@@ -88,7 +95,7 @@ def call(  # noqa: PLR0913 (what there is to say of a call)
         **(others or {}),
         **{
             (code, JSON): OpenApiResponse(schemas.ref("Error"), _ERRORS[code])
-            for code in sorted({*errors, *_ALWAYS})
+            for code in sorted({*errors, *_ALWAYS, *(() if body is None else _OF_A_BODY)})
         },
     }
     request = None
@@ -128,13 +135,13 @@ _READING = [
     header("X-STARTTIME", {"type": "string", "pattern": f"^({_LOCAL})?$"}, "start of the range"),
     _TAGNAME,
     header("X-PAGELIMIT", {"type": "integer", "minimum": 1, "maximum": 10_000}, "rows with `last`"),
-    header("X-PAGESORT", option("asc", "desc"), "by time"),
-    header("X-AGGREGATE", option(*FUNCTIONS), "the last three only with X-INTERVAL"),
-    header("X-INTERVAL", option(*INTERVALS), "aggregates in buckets of the calendar"),
+    header("X-PAGESORT", schemas.ref("SortOrder"), "by time"),
+    header("X-AGGREGATE", schemas.ref("AggregateFunction"), "the last three only with X-INTERVAL"),
+    header("X-INTERVAL", schemas.ref("Interval"), "aggregates in buckets of the calendar"),
     header("X-DEVICEID", schemas.STRING, "only datapoints of that device"),
-    header("X-WITHDEVICE", option("true", "false", "1", "0"), "true: `device_id` in each row"),
-    header("X-SPREADSHEET", option("true", "false", "1", "0"), "true: CSV with formulas marked, and a BOM"),
-    header("X-SEP", option("comma", "semicolon", "tab"), "what parts the cells of CSV"),
+    header("X-WITHDEVICE", schemas.ref("Switch"), "true: `device_id` in each row"),
+    header("X-SPREADSHEET", schemas.ref("Switch"), "true: CSV with formulas marked, and a BOM"),
+    header("X-SEP", schemas.ref("Separator"), "what parts the cells of CSV"),
     header("If-None-Match", schemas.STRING, "an ETag of the newest datapoints: 304 if it is still theirs"),
     header("ETag", schemas.STRING, "with `last` and up to 1000 rows", response=[200, 304]),
 ]
@@ -161,7 +168,7 @@ extend_schema_view(
         body=schemas.ref("DeviceFields"),
         bodies={"mapped": {"description": "roof", "mapped_ch": 0}},
         status=201,
-        errors=(400, 403, 404, 413),
+        errors=(403, 404),
     ),
     update=call(
         "Change a device",
@@ -170,18 +177,18 @@ extend_schema_view(
         takes=[_DEVICE_ID],
         body=schemas.ref("DeviceFields"),
         bodies={"map": {"enabled": True, "mapped_ch": 0}, "unmap": {"mapped_ch": None}},
-        errors=(400, 404, 413),
+        errors=(404,),
     ),
     destroy=call(
         "Delete a device; its datapoints stay",
         schemas.ref("Done"),
         sample=samples.DONE,
         takes=[_DEVICE_ID],
-        errors=(404,),
+        errors=(400, 404),
     ),
 )(views.DeviceViewSet)
 
-_WITHTAG = header("X-WITHTAG", option("true", "false", "1", "0"), "true: a row for each tag, with `tag`")
+_WITHTAG = header("X-WITHTAG", schemas.ref("Switch"), "true: a row for each tag, with `tag`")
 extend_schema_view(
     list=call(
         "All channels",
@@ -205,7 +212,7 @@ extend_schema_view(
         body=schemas.ref("ChannelFields"),
         bodies={"named": {"channel_name": "roof", "retention_days": 30}},
         status=201,
-        errors=(400, 403, 404, 413),
+        errors=(403, 404),
     ),
     update=call(
         "Change a channel, or with X-TAGNAME the name of a tag",
@@ -217,7 +224,7 @@ extend_schema_view(
             "labels": {"streams": [{"key": "temp", "label": "Temperature", "unit": "°C"}]},
             "older names": {"value1_name": "Temperature", "value1_unit": "°C"},
         },
-        errors=(400, 404, 413),
+        errors=(404,),
     ),
     destroy=call(
         "Delete a channel, or with X-TAGNAME a tag, with its datapoints",
@@ -239,7 +246,7 @@ extend_schema_view(
     ),
     create=call(
         "Store datapoints: one, or an array of up to 10,000, all or nothing",
-        schemas.exactly(stored=schemas.COUNT),
+        schemas.ref("Stored"),
         sample={"stored": 1},
         takes=[
             _CHANNEL,
@@ -256,7 +263,7 @@ extend_schema_view(
             "several": [{"value": 1}, {"value": "text"}, {"value": True, "tag": "sensor/door/open"}],
         },
         status=201,
-        errors=(400, 404, 413, 422),
+        errors=(403, 404, 422),
     ),
 )(streams.StreamViewSet)
 
@@ -271,12 +278,11 @@ extend_schema_view(
     ),
     create=call(
         "Make an event",
-        schemas.exactly(event_id=schemas.COUNT),
+        schemas.ref("EventCreated"),
         sample={"event_id": 1},
         body=schemas.ref("EventFields"),
         bodies={"threshold": samples.EVENT_BODY},
         status=201,
-        errors=(400, 413),
     ),
     update=call(
         "Change an event",
@@ -285,9 +291,11 @@ extend_schema_view(
         takes=[_EVENT],
         body=schemas.ref("EventFields"),
         bodies={"off": {"enabled": False}, "ours": {"repeat": "crossing", "min_interval": 60}},
-        errors=(400, 404, 413),
+        errors=(404,),
     ),
-    destroy=call("Delete an event", schemas.ref("Done"), sample=samples.DONE, takes=[_EVENT], errors=(404,)),
+    destroy=call(
+        "Delete an event", schemas.ref("Done"), sample=samples.DONE, takes=[_EVENT], errors=(400, 404)
+    ),
 )(events.EventViewSet)
 
 extend_schema_view(
@@ -298,19 +306,21 @@ extend_schema_view(
         sample=samples.DONE,
         body=schemas.ref("UserFields"),
         bodies={"zone": {"locale": "Europe/Berlin", "organization": "Example"}},
-        errors=(400, 413),
     ),
 )(views.UserViewSet)
 
 extend_schema_view(
     create=call(
-        "Publish to a device, below TOKEN/DEVICE/subscribe",
+        "Publish to a device, at TOKEN/DEVICE/subscribe or another topic",
         schemas.ref("Done"),
         sample=samples.DONE,
         takes=[_DEVICE_ID],
         body=schemas.ref("Publish"),
-        bodies={"text": {"payload": "hello", "qos": 1}},
-        errors=(400, 404, 413),
+        bodies={
+            "text": {"payload": "hello", "qos": 1},
+            "topic": {"payload": "on", "qos": 2, "retain": True, "topic": "sensor-1/errors"},
+        },
+        errors=(404,),
     )
 )(platform.PublishViewSet)
 extend_schema_view(list=call("Connected clients", schemas.ref("Session"), sample=samples.SESSION))(
@@ -322,12 +332,14 @@ extend_schema_view(list=call("Connected clients", schemas.ref("Session"), sample
 def document() -> dict[str, Any]:
     generator = SchemaGenerator(urlconf="api.v2.urls")  # type: ignore[no-untyped-call]
     made: dict[str, Any] = generator.get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
-    made["paths"] = {path.removesuffix("/"): item for path, item in made["paths"].items()}
-    for path in ("/device/{device_id}", "/channel/{number}", "/event"):
-        made["paths"][path]["post"]["requestBody"]["required"] = False
+    made["paths"] = {f"/v2{path.removesuffix('/')}": item for path, item in made["paths"].items()}
     for operation in (operation for item in made["paths"].values() for operation in item.values()):
         operation.pop("description", None)  # the view's docstring: it is for who reads the view
+        if "requestBody" in operation:
+            operation["requestBody"]["required"] = operation["operationId"] not in _BODY_OPTIONAL
+    made["paths"] |= connector.PATHS
     made["components"]["schemas"] = schemas.COMPONENTS
+    made["components"]["securitySchemes"] |= connector.SECURITY
     return made
 
 

@@ -10,12 +10,12 @@ from rest_framework.response import Response
 from api.arrays import array
 from api.viewsets import OwnedViewSet, ok
 from thingscale.accounts.models import User
-from thingscale.devices.commands import MAX_PAYLOAD, send
+from thingscale.devices.commands import MAX_PAYLOAD, Message, send
 from thingscale.devices.models import Command, Device, MqttSession
 from thingscale.devices.presence import connected
 from thingscale.lib.clock import without_colon
 from thingscale.lib.errors import Refused
-from thingscale.lib.names import may_exist
+from thingscale.lib.names import may_exist, valid_topic
 
 
 class PayloadField(serializers.Field[bytes, Any, Any, Any]):
@@ -33,9 +33,20 @@ class PayloadField(serializers.Field[bytes, Any, Any, Any]):
         return payload
 
 
+class TopicField(serializers.Field[str, Any, Any, Any]):
+    """Of the account, without its token; blanks at its ends are part of it."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str) or not valid_topic(data):
+            raise serializers.ValidationError("is no topic: it has 1 to 1024 characters, and no + and #")
+        return data
+
+
 class PublishSerializer(serializers.Serializer[Any]):
     payload = PayloadField()
-    qos = serializers.ChoiceField([0, 1], default=0)
+    qos = serializers.ChoiceField([0, 1, 2], default=0)
+    retain = serializers.BooleanField(default=False)
+    topic = TopicField(default="")
 
 
 class PublishViewSet(OwnedViewSet[Device]):
@@ -50,8 +61,11 @@ class PublishViewSet(OwnedViewSet[Device]):
         try:
             message = self.changes()
         except serializers.ValidationError as error:  # the contract has one code for this call's body
-            raise Refused("BAD_JSON_FORMAT", 'Send {"payload": "text", "qos": 0 or 1}.') from error
-        send(self.user, device, message["payload"], message["qos"], Command.By.API)
+            raise Refused(
+                "BAD_JSON_FORMAT",
+                'Send {"payload": "text"}, and "qos" (0, 1, 2), "retain" (true, false), "topic" if you like.',
+            ) from error
+        send(self.user, device, Message(**message), Command.By.API)
         return ok()
 
 

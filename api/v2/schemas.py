@@ -3,6 +3,9 @@ liberal with numbers as text, for the sake of older clients."""
 
 from typing import Any
 
+from thingscale.lib.names import MAX_TOPIC
+from thingscale.streams.intervals import FUNCTIONS, INTERVALS
+
 Schema = dict[str, Any]
 
 MAX_INTEGER = 2**31 - 1
@@ -42,8 +45,19 @@ def ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+def enumeration(kind: str, **members: str | int) -> Schema:
+    """To be a component, so that it has a name; generators of clients name the members as we do."""
+    return {"type": kind, "enum": list(members.values()), "x-enum-varnames": list(members)}
+
+
+def option(**members: str) -> Schema:
+    """Of a header that reads."""
+    return enumeration("string", **members, EMPTY="") | {"description": "empty: as if it was not sent"}
+
+
 STRING: Schema = {"type": "string"}
 BOOLEAN: Schema = {"type": "boolean"}
+INTEGER: Schema = {"type": "integer"}
 FLAG: Schema = {
     "anyOf": [  # apart by type: generators of clients can't make one enumeration of several types
         BOOLEAN,
@@ -51,7 +65,7 @@ FLAG: Schema = {
             "type": "string",
             "pattern": f"^({'|'.join(each for each in (*_YES, *_NO) if isinstance(each, str))})$",
         },
-        {"type": "integer", "enum": [0, 1]},
+        INTEGER | {"minimum": 0, "maximum": 1},
     ]
 }
 COUNT: Schema = {"type": "integer", "minimum": 0}
@@ -63,7 +77,7 @@ TAG: Schema = {"type": "string", "maxLength": 128, "pattern": f"^{_LEVEL}+(/{_LE
 TAG_OR_NULL: Schema = {"type": ["string", "null"]}
 
 ERROR = exactly(error=STRING, detail=STRING)
-OK = exactly(result={"const": "OK"})
+OK = exactly(result={"type": "string", "const": "OK"})
 
 DEVICE_FIELDS = fields(
     description=text(1000),
@@ -79,20 +93,25 @@ DEVICE = fields(
     device_id=STRING,
     description=STRING,
     enabled=BOOLEAN,
-    enable={"type": "string", "enum": ["true", "false"]},
+    enable=ref("TrueFalse"),
     mapped_ch=NUMBER_OR_NULL,
     device_type=STRING,
     location=STRING,
     manufacturer=STRING,
     activate_at={"type": ["string", "null"], "example": "2019-09-06T19:01:38+09:00"},
-    state={"type": "object", "description": "what the device published last, with `last_update`"},
+    state={
+        "type": "object",
+        "additionalProperties": True,
+        "description": "what the device published last, with `last_update`",
+    },
 )
 
-LABEL = fields(("key",), key=text(200) | {"minLength": 1}, label=text(200), unit=text(200))
+LABEL = exactly(key=STRING, label=STRING, unit=STRING)
+LABEL_FIELDS = fields(("key",), key=text(200) | {"minLength": 1}, label=text(200), unit=text(200))
 _OLDER = {f"value{n}_{part}": text(200) for n in range(1, 5) for part in ("name", "unit")}
 CHANNEL_FIELDS = fields(
     channel_name=text(200),
-    streams=array(LABEL) | {"maxItems": 1000},
+    streams=array(ref("LabelFields")) | {"maxItems": 1000},
     retention_days=whole(1, 36_500, null=True),
     **_OLDER,
 )
@@ -103,12 +122,13 @@ CHANNEL = fields(
     channel_name=STRING,
     tag=TAG_OR_NULL,
     last_update=TIME_OR_NULL,
-    streams=array(exactly(key=STRING, label=STRING, unit=STRING)),
+    streams=array(ref("Label")),
     retention_days=NUMBER_OR_NULL,
 )
 
-DATAPOINT = exactly(_id=STRING | {"pattern": "^[0-9a-f]{24}$"}, tag=TAG_OR_NULL, value={}, at=TIME)
-RESULT = exactly(_id={"type": "null"}, value={}, at=TIME_OR_NULL)
+DATAPOINT = exactly(_id=STRING | {"pattern": "^[0-9a-f]{24}$"}, tag=TAG_OR_NULL, value=ref("Value"), at=TIME)
+RESULT = exactly(_id={"type": "null"}, value=ref("Value"), at=TIME_OR_NULL)
+VALUE: Schema = {"anyOf": [{"type": "number"}, STRING, BOOLEAN, ref("ValueObject")]}
 STREAM = fields(
     ("channel", "channel_name", "last_update"),
     channel=COUNT,
@@ -121,7 +141,7 @@ STREAM = fields(
 )
 POINT = fields(
     ("value",),
-    value={"type": ["number", "string", "boolean", "object"]},
+    value=ref("Value"),
     tag={"anyOf": [TAG, {"type": "null"}]},
     at={"type": ["string", "null"], "description": "default: now; local time, or ISO 8601 with an offset"},
 )
@@ -130,26 +150,26 @@ POINTS: Schema = {"anyOf": [ref("Point"), array(ref("Point")) | {"maxItems": 10_
 EVENT_FIELDS = fields(
     mapped_ch=whole(0, MAX_INTEGER, null=True),
     description=text(1000),
-    notify_type={"type": "string", "enum": ["email", "http"]},
+    notify_type=ref("NotifyType"),
     post_url=text(2000),
     enabled=FLAG,
     source=text(1000) | {"description": "a path into the value, steps parted by `:`"},
-    operator={"type": "string", "enum": ["=", "<", ">", "<=", ">=", "!="]},
+    operator=ref("Operator"),
     threshold=text(1000),
-    repeat={"type": "string", "enum": ["every", "crossing"]},
+    repeat=ref("Repeat"),
     min_interval=whole(0, 366 * 86_400) | {"description": "seconds between two notifications"},
 )
 EVENT = exactly(
     event_id=COUNT,
     mapped_ch=NUMBER_OR_NULL,
     description=STRING,
-    notify_type=STRING,
+    notify_type=ref("NotifyType"),
     post_url=STRING,
     enabled=BOOLEAN,
     source=STRING,
-    operator=STRING,
+    operator=ref("Operator"),
     threshold=STRING,
-    repeat=STRING,
+    repeat=ref("Repeat"),
     min_interval=COUNT,
 )
 
@@ -177,14 +197,14 @@ USER = exactly(
     storage=exactly(count=COUNT, usage_bytes=COUNT, maxSize=COUNT, avg_obj_size=COUNT),
     limits=exactly(
         **{
-            name: exactly(used=COUNT, max=COUNT)
+            name: ref("Share")
             for name in (
                 *("storage", "devices", "channels", "tags", "keys", "events", "activation_rules"),
-                *("held", "rejected"),
+                *("held", "rejected", "retained", "durable_sessions"),
             )
         },
         rest_rate=exactly(max=COUNT),
-        when_full={"type": "string", "enum": ["refuse", "drop_oldest"]},
+        when_full=ref("WhenFull"),
     ),
 )
 
@@ -194,38 +214,83 @@ PUBLISH = fields(
     payload=_PAYLOAD,
     qos={
         "anyOf": [
-            {"type": "integer", "enum": [0, 1]},
-            {"type": "string", "enum": ["0", "1"]},
+            INTEGER | {"minimum": 0, "maximum": 2},
+            {"type": "string", "pattern": "^[012]$"},
         ],
-        "default": 0,
+        "description": "default: 0",  # with `default`, openapi-typescript takes it for required
+    },
+    retain=FLAG | {"description": "default: false"},
+    topic=STRING
+    | {
+        "minLength": 1,
+        "maxLength": MAX_TOPIC,
+        "pattern": r"^[^+#\u0000]+$",
+        "description": "behind TOKEN/; default: DEVICE/subscribe",
     },
 )
 SESSION = exactly(
     client_id=STRING,
     ipaddress=STRING,
     clean_sess=BOOLEAN,
-    proto_ver={"type": "integer", "enum": [3, 4, 5]},
+    proto_ver=ref("MqttVersion"),
     keepalive=COUNT,
     connected_at=TIME,
 )
 
+# What a device sends to the HTTP connector, and is answered where it asks for JSON
+DEVICE_MESSAGE: Schema = {"anyOf": [ref("Value"), array(ref("Point")) | {"minItems": 1, "maxItems": 10_000}]}
+DEVICE_FORM = fields(v=STRING, v2=STRING, v3=STRING, v4=STRING)
+DEVICE_ANSWER = fields(("result",), result=STRING, detail=STRING)
+DEVICE_ERROR = fields(("error",), error=STRING, detail=STRING)
+
 COMPONENTS = {
+    "AggregateFunction": option(**{name.upper(): name for name in FUNCTIONS}),
     "Channel": CHANNEL,
     "ChannelFields": CHANNEL_FIELDS,
     "Datapoint": DATAPOINT,
     "Device": DEVICE,
+    "DeviceAnswer": DEVICE_ANSWER,
+    "DeviceError": DEVICE_ERROR,
     "DeviceFields": DEVICE_FIELDS,
+    "DeviceForm": DEVICE_FORM,
+    "DeviceMessage": DEVICE_MESSAGE,
     "Done": OK,
     "Error": ERROR,
     "Event": EVENT,
+    "EventCreated": exactly(event_id=COUNT),
     "EventFields": EVENT_FIELDS,
+    "Interval": option(**{f"EVERY_{name.upper()}": name for name in INTERVALS}),
+    "Label": LABEL,
+    "LabelFields": LABEL_FIELDS,
+    "MqttVersion": enumeration("integer", MQTT_3_1=3, MQTT_3_1_1=4, MQTT_5=5),
+    "NotifyType": enumeration("string", EMAIL="email", HTTP="http"),
+    "Operator": enumeration(
+        "string",
+        EQUAL="=",
+        LESS="<",
+        GREATER=">",
+        LESS_OR_EQUAL="<=",
+        GREATER_OR_EQUAL=">=",
+        NOT_EQUAL="!=",
+    ),
     "Point": POINT,
     "Points": POINTS,
     "Publish": PUBLISH,
+    "Repeat": enumeration("string", EVERY="every", CROSSING="crossing"),
     "Result": RESULT,
+    "Separator": option(COMMA="comma", SEMICOLON="semicolon", TAB="tab"),
     "Session": SESSION,
+    "Share": exactly(used=COUNT, max=COUNT),
+    "SortOrder": option(ASC="asc", DESC="desc"),
+    "Stored": exactly(stored=COUNT),
     "Stream": STREAM,
+    "Switch": option(TRUE="true", FALSE="false", ONE="1", ZERO="0"),
     "TagFields": TAG_FIELDS,
+    "TrueFalse": enumeration("string", TRUE="true", FALSE="false"),
     "User": USER,
     "UserFields": USER_FIELDS,
+    "Value": VALUE,
+    # without additionalProperties, generators of clients take it for an object that is always empty
+    "ValueObject": {"type": "object", "additionalProperties": True},
+    "WhenFull": enumeration("string", REFUSE="refuse", DROP_OLDEST="drop_oldest"),
 }

@@ -15,6 +15,7 @@ from thingscale.devices.models import Device
 from thingscale.lib.clock import with_colon
 from thingscale.lib.errors import Refused
 from thingscale.lib.names import TAG_RULE, bad_tag
+from thingscale.lib.plurals import counted
 from thingscale.streams.models import Channel
 from thingscale.streams.zones import zones
 
@@ -100,7 +101,8 @@ class ChannelSerializer(serializers.Serializer[Channel]):
             raise serializers.ValidationError("Each key may be there once.")
         most = self.context["user"].max_keys
         if len(streams) > most:
-            raise serializers.ValidationError(f"You can have {most} keys with a label in a channel.")
+            rule = f"You can have {counted(most, 'key')} with a label in a channel."
+            raise serializers.ValidationError(rule)
         return [dict(stream) for stream in streams]
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from rest_framework.request import Request
@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from api import options
 from api.arrays import whole_if_small
 from api.parsers import ExactJSONParser
-from api.streams import Head, StreamReader, few, in_array, in_shape, json
+from api.streams import Head, StreamReader, few, in_array, in_shape
 from api.viewsets import stream_time
 from thingscale.lib import points
 from thingscale.lib.clock import now_us
@@ -60,17 +60,22 @@ class StreamViewSet(StreamReader):
             answer["Content-Disposition"] = f'attachment; filename="channel-{head["channel"]}.csv"'
         return answer
 
-    def aggregated(self, head: Head, selection: Selection) -> HttpResponse | None:
+    def aggregated(self, head: Head, selection: Selection) -> HttpResponseBase | None:
         interval = options.choice(self.request, "INTERVAL", intervals.INTERVALS, "")
         if not interval:
             return super().aggregated(head, selection)
         function = options.choice(self.request, "AGGREGATE", intervals.FUNCTIONS, "avg")
-        buckets = few(intervals.aggregate(selection, function, interval))
-        result = [
-            {"_id": None, "value": in_shape(leaves), "at": stream_time(begin, self.user)}
-            for begin, leaves in buckets
-        ]
-        return json({**head, "aggr_type": function, "interval": interval, "result": result})
+        pages = few(intervals.aggregate(selection, function, interval))
+        rows = (
+            (
+                {"_id": None, "value": in_shape(leaves), "at": stream_time(begin, self.user)}
+                for begin, leaves in page
+            )
+            for page in pages
+        )
+        texts = (b",".join(map(orjson.dumps, page)).decode() for page in rows)
+        head = {**head, "aggr_type": function, "interval": interval}
+        return whole_if_small(in_array(head, texts, "result"), JSON)
 
     def _written(
         self, media_type: str, head: Head, selection: Selection, limit: int | None

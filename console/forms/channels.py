@@ -6,6 +6,7 @@ from django import forms
 from django.forms import BaseFormSet, formset_factory
 
 from thingscale.lib.names import MAX_TAG, TAG_RULE, bad_tag
+from thingscale.lib.plurals import counted
 from thingscale.streams.models import Channel
 
 MOST = 1000  # streams of a channel with a label
@@ -87,7 +88,8 @@ class BaseStreamFormSet(_FormSet):
         """Labelled keys. Else the form says so."""
         if len(self.labels()) <= most:
             return True
-        self._non_form_errors.append(f"You can have {most} keys with a label or a unit: leave some out.")  # type: ignore[attr-defined]
+        rule = f"You can have {counted(most, 'key')} with a label or a unit: leave some out."
+        self._non_form_errors.append(rule)  # type: ignore[attr-defined]
         return False
 
     def labels(self) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from django import forms
 
 from console.forms.account import code_field, email_field, new_password_field, unlike, zone_field
 from console.forms.channels import ConfirmForm
+from thingscale.accounts.limits import WhenFull
 from thingscale.accounts.models import User
 from thingscale.accounts.passwords import UnlikeTheAccount
 
@@ -92,3 +93,25 @@ class RotateForm(forms.Form):
 
     def clean_overlap(self) -> timedelta:
         return timedelta(hours=int(self.cleaned_data["overlap"]))
+
+
+class WhenFullForm(forms.Form):
+    when_full = forms.ChoiceField(
+        label="When the storage is full", choices=WhenFull, widget=forms.RadioSelect, initial=WhenFull.REFUSE
+    )
+    sure = forms.BooleanField(
+        label="Yes, delete my oldest datapoints when the storage is full",
+        required=False,
+        help_text="Needed for the second choice only. What is deleted does not come back.",
+    )
+
+    def __init__(self, *args: Any, now: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._now = now
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        begins = cleaned.get("when_full") == WhenFull.DROP_OLDEST != self._now
+        if begins and not cleaned.get("sure"):
+            self.add_error("sure", "Datapoints will be deleted: check this if that is what you want.")
+        return cleaned

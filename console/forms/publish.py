@@ -5,10 +5,11 @@ from typing import Any
 from django import forms
 
 from thingscale.devices.commands import MAX_PAYLOAD
+from thingscale.lib.names import MAX_TOPIC, valid_topic
 
 MAX_DEVICES = 100
 FORMATS = [("text", "Text"), ("hex", "Bytes, as hex digits")]
-QOS = [(0, "0, at most once"), (1, "1, at least once")]
+QOS = [(0, "0, at most once"), (1, "1, at least once"), (2, "2, exactly once")]
 PAIRS = "Hex digits come in pairs, such as 0a ff 10."
 
 
@@ -23,13 +24,38 @@ class PublishForm(forms.Form):
     payload = forms.CharField(
         required=False,
         strip=False,
-        help_text="Sent as it is, byte for byte. Subscribers of TOKEN/DEVICE/subscribe get it.",
+        help_text="Sent as it is, byte for byte.",
         widget=forms.Textarea(attrs={"rows": 5, "class": "mono", "spellcheck": "false"}),
     )
     format = forms.ChoiceField(
         label="The payload is", choices=FORMATS, widget=forms.RadioSelect, initial="text"
     )
     qos = forms.TypedChoiceField(label="QoS", choices=QOS, coerce=int, widget=forms.RadioSelect, initial=1)
+    topic = forms.CharField(
+        required=False,
+        strip=False,
+        max_length=MAX_TOPIC,
+        help_text="What comes behind TOKEN/. Empty: each device's own, DEVICE/subscribe.",
+        widget=forms.TextInput(
+            attrs={
+                "class": "mono",
+                "autocomplete": "off",
+                "spellcheck": "false",
+                "placeholder": "DEVICE/subscribe",
+            }
+        ),
+    )
+    retain = forms.BooleanField(
+        label="Retain it",
+        required=False,
+        help_text="Whoever subscribes later gets it, too. An empty payload takes back the last one.",
+    )
+
+    def clean_topic(self) -> str:
+        topic: str = self.cleaned_data["topic"]
+        if topic and not valid_topic(topic):
+            raise forms.ValidationError("A topic to publish to has no + and no #.")
+        return topic
 
     def clean_devices(self) -> list[str]:
         lines = (line.strip() for line in self.cleaned_data["devices"].splitlines())
@@ -45,6 +71,8 @@ class PublishForm(forms.Form):
                 cleaned["bytes"] = _bytes(cleaned["payload"], cleaned["format"])
             except ValueError:
                 self.add_error("payload", PAIRS)
+        if cleaned.get("topic") and len(cleaned.get("devices", ())) > 1:
+            self.add_error("topic", "Name one device, whose history keeps it: a topic gets it once.")
         if len(cleaned.get("bytes", b"")) > MAX_PAYLOAD:
             self.add_error("payload", f"It is too long: send at most {MAX_PAYLOAD // 1024} KiB.")
         return cleaned

@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString, mark_safe
 from console.operator.forms import AccountForm, NewAccountForm, PasswordForm
 from thingscale.accounts import actions, second_factor
 from thingscale.accounts.models import User
+from thingscale.lib.plurals import counted
 
 if TYPE_CHECKING:
     _UserAdmin = UserAdmin[User]
@@ -40,6 +41,7 @@ class AccountAdmin(_UserAdmin):
                 "fields": (
                     *("rest_rate", "max_storage", "when_full", "max_devices", "max_channels", "max_tags"),
                     *("max_keys", "max_events", "max_rules", "max_held", "max_rejected"),
+                    *("max_retained", "max_durable_sessions"),
                 )
             },
         ),
@@ -89,13 +91,15 @@ class AccountAdmin(_UserAdmin):
     @admin.action(description="Sign out of all browsers")
     def sign_out(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         count = sum(actions.end_sessions(user) for user in queryset)
-        messages.success(request, f"{count} sessions ended.")
+        messages.success(request, f"{counted(count, 'session')} ended.")
 
     @admin.action(description="Set all limits to those of a new account")
     def reset_limits(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         for user in queryset:
             actions.reset_limits(user)
-        messages.success(request, f"{queryset.count()} accounts have the limits of a new one.")
+        messages.success(
+            request, f"{counted(queryset.count(), 'account has,accounts have')} the limits of a new one."
+        )
 
     @admin.action(description="Turn off two-factor sign-in (who lost the app and the recovery codes)")
     def turn_off_two_factor(self, request: HttpRequest, queryset: QuerySet[User]) -> None:

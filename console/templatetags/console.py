@@ -12,7 +12,10 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from thingscale.accounts.limits import WORDS, use_in_words
+from thingscale.lib.plurals import counted
 from thingscale.streams.browse import newest_by_now
+from thingscale.streams.limit_warnings import LEVELS
 
 register = template.Library()
 NOW = 5  # seconds
@@ -31,6 +34,29 @@ def nav(context: dict[str, Any], name: str, label: str) -> SafeString:
     current = ' aria-current="page"' if context.get("section") == name else ""
     text = '<li><a href="{}"' + current + ">{} {}</a></li>"
     return format_html(text, reverse(name), icon(name), label)
+
+
+@register.inclusion_tag("console/_limits.html", takes_context=True)
+def limit_banner(context: dict[str, Any]) -> dict[str, Any]:
+    """Of limits of the account of which at least 80 % are used, by the figures that the last look has left
+    with the account, so without a query."""
+    user = context.get("user")
+    if user is None or not user.is_authenticated:
+        return {}
+    near = {
+        name: (used, most)
+        for name in WORDS
+        if (used := user.near_limits.get(name)) is not None
+        and 100 * used >= LEVELS[0] * (most := user.most(name))
+    }
+    return {
+        "short": [
+            f"{WORDS[name].name} {'full' if used >= most else f'{100 * used // most} %'}"
+            for name, (used, most) in near.items()
+        ],
+        "sentences": [use_in_words(name, used, most, user.when_full) for name, (used, most) in near.items()],
+        "full": any(used >= most for used, most in near.values()),
+    }
 
 
 @register.simple_tag(takes_context=True)
@@ -96,9 +122,4 @@ def in_words(seconds: int) -> str:
     return "just now"
 
 
-@register.filter
-def counted(count: Any, noun: str) -> str:
-    """`1 datapoint`, `2,000 datapoints`. The plural is after a comma where it is not just an s."""
-    singular, _, plural = noun.partition(",")
-    count = int(count or 0)
-    return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"
+register.filter(counted)

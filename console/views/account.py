@@ -1,5 +1,6 @@
 """Coming in, signing up, getting back in, going out, and how the console looks."""
 
+import re
 from typing import Any
 
 from django.conf import settings
@@ -11,11 +12,12 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.request import split_domain_port
 from django.shortcuts import redirect, render
 from django.urls import reverse, reverse_lazy
+from django.utils.text import Truncator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
-from console import known_browser, signing_in, throttle
+from console import known_browser, signing_in, throttle, unsent
 from console.context import THEMES
 from console.forms.account import (
     CodeForm,
@@ -29,12 +31,13 @@ from console.forms.account import (
     takes_code,
     tell,
 )
-from console.request import own_path
+from console.request import UserRequest, own_path
 from thingscale.accounts import actions, links, second_factor, tasks
 from thingscale.accounts.models import User
 
 A_YEAR = 365 * 24 * 3600
 AN_HOUR = 3600
+MAX_SHOWN = 2000  # characters of what a field has
 ON_THIS_MACHINE = {"localhost", "127.0.0.1", "[::1]"}
 
 
@@ -56,11 +59,52 @@ class SignIn(LoginView):
 
     def form_valid(self, form: Any) -> HttpResponse:
         user: User = form.get_user()
+        then = unsent.keep(self.request) or self.get_success_url()
         if second_factor.is_on(user):
-            signing_in.ask_for_code(self.request, user, self.get_success_url())
+            signing_in.ask_for_code(self.request, user, then)
             return redirect("signin-code")
         signing_in.sign_in(self.request, user)
-        return known_browser.remember(HttpResponseRedirect(self.get_success_url()), user)
+        return known_browser.remember(HttpResponseRedirect(then), user)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(**kwargs) | {"unsent": unsent.to_sign_in_with(self.request)}
+
+
+@never_cache
+def unsent_form(request: UserRequest) -> HttpResponse:
+    """What was typed before the session was over, to be looked at."""
+    if (form := unsent.kept(request)) is None:
+        unsent.forget(request)
+        return redirect("home")
+    context = {"unsent": form, "shown": _shown(form.fields)}
+    return render(request, "console/account/unsent.html", context)
+
+
+def _shown(fields: list[list[str]]) -> list[tuple[str, str]]:
+    """Name and value for people, without what a table's rows have empty, or count."""
+    values: dict[str, list[str]] = {}
+    for name, value in fields:
+        if not name.endswith("_FORMS") and (value or "-" not in name):
+            values.setdefault(name, []).append(value)
+    return [
+        (re.sub("[_-]", " ", name).capitalize(), Truncator(", ".join(each)).chars(MAX_SHOWN))
+        for name, each in values.items()
+    ]
+
+
+@require_POST
+def unsent_send(request: UserRequest) -> HttpResponse:
+    """The browser sends this very form on, with its fields."""
+    form = unsent.kept(request)
+    unsent.forget(request)
+    return HttpResponseRedirect(form.path, preserve_request=True) if form else redirect("home")
+
+
+@require_POST
+def unsent_discard(request: UserRequest) -> HttpResponse:
+    form = unsent.kept(request)
+    unsent.forget(request)
+    return redirect(form.page if form else "home")
 
 
 @login_not_required

@@ -18,8 +18,8 @@ from console.forms.channels import (
 )
 from console.paging import PAGE
 from console.request import UserRequest
-from console.templatetags.console import counted
 from thingscale.lib.errors import Refused
+from thingscale.lib.plurals import counted
 from thingscale.paging import page
 from thingscale.streams import actions
 from thingscale.streams.leaves import keys_of

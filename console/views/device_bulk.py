@@ -7,6 +7,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 
+from console import left_held
 from console.forms.devices_bulk import ACTIONS, BulkForm
 from console.request import UserRequest
 from console.selection import Selection, selection
@@ -47,6 +48,7 @@ def _apply(request: UserRequest, chosen: Any, form: BulkForm) -> None:
         count = delete_devices(request.user, chosen)
     else:
         count = configure_devices(request.user, chosen, form.changes)
+        left_held.warn(request)
     devices = "1 device is" if count == 1 else f"{count:,} devices are"
     messages.success(request, f"{devices} {ACTIONS[form.action_name].done}.")
 

@@ -8,6 +8,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 
+from console import left_held
 from console.forms.devices_import import ImportForm
 from console.request import UserRequest
 from console.selection import selection
@@ -35,6 +36,7 @@ def import_csv(request: UserRequest) -> HttpResponse:
     if sure and not report.errors:
         made = "1 device" if report.created == 1 else f"{report.created:,} devices"
         messages.success(request, f"Imported: {made} made, {report.updated:,} changed.")
+        left_held.warn(request)
         return redirect("devices")
     carried = None if report.errors else form.pack(given)
     if carried is None and not report.errors:

@@ -106,7 +106,7 @@ def map_to(request: UserRequest, pk: int) -> HttpResponse:
         try:
             device = _map(request, device, form.cleaned_data)
         except Refused as refused:
-            form.add_error("number", refused.detail)
+            form.add_error("number" if form.cleaned_data["to"] == MapForm.NEW else "channel", refused.detail)
         else:
             messages.success(request, _mapped(device))
             return back(request, reverse("device", args=[pk]))

@@ -14,17 +14,23 @@ from django.views.decorators.cache import never_cache
 
 from console import known_browser, throttle
 from console.forms.account import tell
-from console.forms.profile import CloseForm, EmailForm, ProfileForm, RotateForm
+from console.forms.profile import CloseForm, EmailForm, ProfileForm, RotateForm, WhenFullForm
 from console.request import UserRequest
 from console.views.account import mail_link
 from thingscale.accounts import actions, links, notices, second_factor, tasks
+from thingscale.accounts.limits import WhenFull
 from thingscale.accounts.models import Session, Token, User
 from thingscale.devices.presence import connected
+from thingscale.streams.limit_warnings import keep_near
 from thingscale.streams.usage import shares, used_storage
 
 SECTION = {"section": "profile"}
 STAYS = "Until you have opened it, you sign in as before."
 NAMES = {"api": "API token", "device": "Device token"}
+WHEN_FULL_CHOSEN = {
+    WhenFull.REFUSE: "When the storage is full, new data is refused. Nothing is deleted for it any more.",
+    WhenFull.DROP_OLDEST: "When the storage is full, the oldest datapoints are deleted from now on.",
+}
 WHO_USES = {"api": "REST requests", "device": "HTTP and MQTT messages of devices"}
 
 
@@ -40,6 +46,7 @@ def profile(request: UserRequest) -> HttpResponse:
         "form": form,
         "tokens": [_shown(user, kind) for kind in NAMES],
         "limits": _limits(user),
+        "choosable": True,
         "two_factor": second_factor.is_on(user),
         "sessions": Session.objects.for_user(user).count(),
     }
@@ -58,10 +65,23 @@ def _shown(user: User, kind: str) -> dict[str, Any]:
 
 def _limits(user: User) -> dict[str, Any]:
     """What is used, and of how much."""
-    used = shares([user])[user.pk]
+    used = (measured := shares([user]))[user.pk]
+    keep_near([user], measured)  # whoever has made room comes here to see it
     return {"storage": used_storage(user), "shares": used} | {
         name: used[name].used for name in ("devices", "channels")
     }
+
+
+@never_cache
+def when_full(request: UserRequest) -> HttpResponse:
+    user = User.objects.get(pk=request.user.pk)
+    form = WhenFullForm(request.POST or None, now=user.when_full, initial={"when_full": user.when_full})
+    if form.is_valid():
+        actions.choose_when_full(user, form.cleaned_data["when_full"])
+        messages.success(request, WHEN_FULL_CHOSEN[WhenFull(form.cleaned_data["when_full"])])
+        return redirect(f"{reverse('profile')}#limits")
+    context = SECTION | {"form": form, "storage": used_storage(user), "most": user.max_storage}
+    return render(request, "console/profile/when_full.html", context)
 
 
 @never_cache

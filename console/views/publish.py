@@ -12,7 +12,7 @@ from console.forms.publish import PublishForm
 from console.paging import PAGE
 from console.request import UserRequest
 from thingscale.accounts.models import User
-from thingscale.devices.commands import send
+from thingscale.devices.commands import Message, send
 from thingscale.devices.models import Command, Device
 from thingscale.devices.presence import connected
 from thingscale.lib.errors import Refused
@@ -106,7 +106,8 @@ def _send(user: User, command: dict[str, Any]) -> list[Result]:
 def _send_one(user: User, device: Device, command: dict[str, Any]) -> str:
     """Why it was not sent; empty if it was. After one failure the others would only wait in vain."""
     try:
-        send(user, device, command["bytes"], command["qos"], Command.By.CONSOLE)
+        message = Message(command["bytes"], command["qos"], command["retain"], command["topic"])
+        send(user, device, message, Command.By.CONSOLE)
     except Refused as refused:
         return refused.detail
     return ""

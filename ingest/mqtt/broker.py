@@ -57,7 +57,7 @@ class BrokerWorker:
     def __init__(self, group: str = "ingest") -> None:
         client_id: str = settings.BROKER_CLIENT_ID
         self._loop = asyncio.get_running_loop()
-        self._address: mqtt.Address = settings.MQTT5_UPSTREAM
+        self._address: mqtt.Address = settings.BROKER5
         self._group = group
         self._seed = keys.client_seed(client_id)
         self.ingest = Ingest(self._dispatch)

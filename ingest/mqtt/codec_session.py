@@ -34,6 +34,7 @@ from ingest.mqtt.wire import (
 )
 
 _VERSIONS: Final = {("MQIsdp", 3): V31, ("MQTT", 4): V311, ("MQTT", 5): V5}
+BRIDGE: Final = 0x80  # bit of the level
 _NAMES: Final = {version: name for (name, _), version in _VERSIONS.items()}
 
 _RESERVED, _CLEAN, _WILL, _WILL_RETAIN, _PASSWORD, _USERNAME = 0x01, 0x02, 0x04, 0x20, 0x40, 0x80
@@ -50,9 +51,9 @@ _RETURN_CODES: Final = {0x84: 1, 0x85: 2, 0x86: 4, 0x87: 5, 0x8A: 5, 0x8C: 5}  #
 
 
 def decode_connect(reader: Reader) -> Connect:
-    version = _read_version(reader)
+    version, bridge = _read_version(reader)
     try:
-        return _read_connect(reader, version)
+        return _read_connect(reader, version)._replace(bridge=bridge)
     except ProtocolError as error:
         error.version = version
         raise
@@ -64,7 +65,11 @@ def encode_connect(packet: Connect) -> bytes:
     flags |= (packet.username is not None) * _USERNAME | (packet.password is not None) * _PASSWORD
     _check_connect_flags(flags, version)
     _check_client_id(packet.client_id, packet.clean_start, version)
-    parts = [write_text(_NAMES[version]), bytes((version, flags)), write_u16(packet.keep_alive)]
+    parts = [
+        write_text(_NAMES[version]),
+        bytes((version | BRIDGE * (packet.bridge and version != V5), flags)),
+        write_u16(packet.keep_alive),
+    ]
     if version == V5:
         _check_connect_properties(packet.properties)
         parts.append(write_properties(packet.properties, CONNECT))
@@ -140,13 +145,15 @@ def _read_v5(reader: Reader, version: Version, kind: int) -> Properties:
     return read_properties(reader, kind) if version == V5 else {}
 
 
-def _read_version(reader: Reader) -> Version:
+def _read_version(reader: Reader) -> tuple[Version, bool]:
+    """And whether it is a bridge, as mosquitto says it."""
     name, level = reader.text(), reader.byte()
-    version = _VERSIONS.get((name, level))
+    bridge = level in {V31 | BRIDGE, V311 | BRIDGE}
+    version = _VERSIONS.get((name, level & ~BRIDGE if bridge else level))
     if version is None:
         sentence = f"Protocol {name[:20]!r} level {level} is not supported."
         raise ProtocolError(ReasonCode.UNSUPPORTED_PROTOCOL_VERSION, sentence)
-    return version
+    return version, bridge
 
 
 def _read_connect(reader: Reader, version: Version) -> Connect:

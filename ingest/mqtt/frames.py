@@ -1,16 +1,24 @@
 """A byte stream cut into MQTT packets (section 2.1, fixed header)."""
 
-from ingest.mqtt.packets import ProtocolError, ReasonCode
+from ingest.mqtt.packets import PUBLISH, ProtocolError, ReasonCode
 from ingest.mqtt.wire import malformed
 
 Frame = tuple[int, bytes]
 
 
+MAX_READ_OVER = 16 * 2**20
+TOO_LARGE = 0x100  # beside the first byte of a PUBLISH of which only the topic and the packet id were kept
+
+
 class FrameReader:
-    """Collects what a connection receives; `max_size` limits the Remaining Length of a packet."""
+    """Collects what a connection receives; `max_size` limits the Remaining Length of a packet. With
+    `reads_over` a larger PUBLISH is read over: a client that can't be told what is too large, and gets no
+    acknowledgement, would send it for ever, and nothing behind it."""
 
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size
+        self.reads_over = False
+        self._skipped = 0  # bytes of a packet that is too large, still to come
         self._rest = bytearray()
         self._wanted = 0  # bytes from the start of _rest without which parsing it again is useless
         self.error: ProtocolError | None = None  # the frames in front of it have been returned
@@ -27,6 +35,10 @@ class FrameReader:
         """
         if self.error:
             raise self.error
+        if self._skipped:
+            skipped = min(self._skipped, len(data))
+            self._skipped -= skipped
+            data = data[skipped:]
         if self._rest:
             self._rest += data
             if len(self._rest) < self._wanted:
@@ -55,6 +67,15 @@ class FrameReader:
                 length, body = _long_length(data, start)
                 if not body:
                     break
+            if largest < length <= MAX_READ_OVER and self.reads_over and data[start] >> 4 == PUBLISH:
+                end = _head_end(data, start, body, length)
+                if end > size:
+                    self._wanted = end - start
+                    return start
+                frames.append((data[start] | TOO_LARGE, data[body:end]))
+                self._skipped = max(body + length - size, 0)
+                start = body + length - self._skipped
+                continue
             if length > largest:
                 sentence = f"A packet of {length} bytes is larger than the limit of {largest}."
                 raise ProtocolError(ReasonCode.PACKET_TOO_LARGE, sentence)
@@ -66,6 +87,16 @@ class FrameReader:
             start = end
         self._wanted = 0
         return start
+
+
+def _head_end(data: bytes, start: int, body: int, length: int) -> int:
+    """Of a PUBLISH: behind its topic and packet id, or behind what has to be there to tell."""
+    end = body + 2
+    if end <= len(data):
+        end += int.from_bytes(data[body:end], "big") + 2 * bool(data[start] & 0x06)
+    if end - body > length:
+        raise malformed("The topic of a PUBLISH is longer than the packet.")
+    return end
 
 
 def _long_length(data: bytes, start: int) -> tuple[int, int]:

@@ -117,6 +117,7 @@ class Connect(NamedTuple):
     password: bytes | None
     will: Will | None
     properties: Properties
+    bridge: bool = False  # a broker, to which what it publishes is not to come back
 
 
 class ConnAck(NamedTuple):

@@ -115,7 +115,7 @@ def test_s5_what_is_of_an_unknown_key_is_counted_and_kept(user: User, settings: 
     (AuthenticatorSecret if lost == "token" else Token).objects.all().delete()
     TOTPDevice.objects.filter(encrypted=None).delete()
     change_key(settings, "another" * 6)
-    with pytest.raises(CommandError, match=f"{count} secrets are of a key that is not in"):
+    with pytest.raises(CommandError, match=rf"^{count} secrets? (is|are) of a key that is not in"):
         call_command("reencrypt", stdout=StringIO())
     assert set(map(bytes, kept.values_list("ciphertext", flat=True))) == ciphertexts
     with pytest.raises(Undecryptable, match="THINGSCALE_SECRET_KEYS"):

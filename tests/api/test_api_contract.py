@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from api_calls import Caller, at, document, refusal, store
+from pytest_django import Settings
 
 from api.v1.urls import urlpatterns as v1
 from api.v2.urls import urlpatterns as v2
@@ -75,7 +76,7 @@ PUBLISH = Row(
     200,
     {
         "404 NO_DEVICE": Sent("publish/none", {"payload": "hello"}),
-        "400 BAD_JSON_FORMAT": Sent("publish/x", {"payload": 1, "qos": 2}),
+        "400 BAD_JSON_FORMAT": Sent("publish/x", {"payload": "hello", "qos": 3}),
         "503 BROKER_UNAVAILABLE": Sent("publish/x", {"payload": "hello"}),
     },
     "404 NO_DEVICE",
@@ -214,8 +215,11 @@ def test_success(api: Caller, call: str) -> None:
 @pytest.mark.parametrize(
     ("call", "error"), [(call, error) for call, row in ROWS.items() for error in row.errors]
 )
-def test_each_error(api: Caller, owner: User, call: str, error: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_error(
+    api: Caller, owner: User, call: str, error: str, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
     if error == "503 BROKER_UNAVAILABLE":
+        settings.INGEST_MODE = "broker"
         monkeypatch.setattr(mqtt, "publish", no_broker)
     sent = ROWS[call].errors[error]
     sent.before(owner)

@@ -141,7 +141,7 @@ def test_a_body_that_is_not_the_object_expected(api: Caller, body: bytes) -> Non
     api.post("event")
     assert refusal(api.put("event/1", body)) == (400, "BAD_JSON_FORMAT")
     assert refusal(api.post("event", body)) == (400, "BAD_JSON_FORMAT")
-    assert refusal(api.put("event/1")) == (400, "BAD_JSON_FORMAT")
+    assert refusal(api.put("event/1")) == (411, "LENGTH_REQUIRED")
 
 
 def test_one_too_many(api: Caller, owner: User) -> None:

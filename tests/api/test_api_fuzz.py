@@ -26,22 +26,27 @@ from thingscale.wsgi import application
 
 FEW = 50
 EXAMPLES = int(os.environ.get("THINGSCALE_FUZZ_EXAMPLES", FEW))
-CALLS = sorted((method.upper(), path) for path, item in document()["paths"].items() for method in item)
+CALLS = sorted(
+    (method.upper(), path)
+    for path, item in document()["paths"].items()
+    for method in item
+    if path.startswith("/v2/")
+)
 KINDS = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]
-SLOW = "/publish/{device_id}"  # through the broker
+SLOW = "/v2/publish/{device_id}"  # through the broker
 tried = 0
 
 # What a schema can't say: both bounds of a range in their order, a zone that exists, keys that are not there
 # twice, a value within its limits, an operator that fits the threshold.
 BEYOND_SCHEMAS = [
-    ("GET", "/stream/{number}"),
-    ("POST", "/stream/{number}"),
-    ("PUT", "/user"),
-    ("POST", "/channel/{number}"),
-    ("PUT", "/channel/{number}"),
-    ("POST", "/event"),
-    ("PUT", "/event/{number}"),
-    ("POST", "/publish/{device_id}"),
+    ("GET", "/v2/stream/{number}"),
+    ("POST", "/v2/stream/{number}"),
+    ("PUT", "/v2/user"),
+    ("POST", "/v2/channel/{number}"),
+    ("PUT", "/v2/channel/{number}"),
+    ("POST", "/v2/event"),
+    ("PUT", "/v2/event/{number}"),
+    ("POST", "/v2/publish/{device_id}"),
 ]
 TAKEN = ["2xx", "3xx", "401", "403", "404", "409", "429", "503"]
 CONFIG = {

@@ -1,14 +1,16 @@
 """GET /v2/stream/{channel} with X-INTERVAL: buckets of the user's calendar."""
 
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from api_calls import Caller, at, document, refusal, store
+from django.db import connection, transaction
 
 from thingscale.accounts.models import User
-from thingscale.streams import queries
+from thingscale.streams import intervals, queries
 from thingscale.streams.models import Channel
 
 WHOLE = {"X_STARTTIME": "2000-01-01 00:00", "X_ENDTIME": "2099-12-31 23:59"}
@@ -206,3 +208,98 @@ def test_r9_bare_numbers_and_objects_have_one_shape_in_all_buckets(api: Caller, 
         {"a": 1},
         {"value": 2, "value2": 2},
     ]
+
+
+@pytest.mark.parametrize("sort", ["asc", "desc"])
+def test_d7_ends_of_buckets_with_values_of_all_sizes_come_once_and_in_order(
+    api: Caller, channel: Channel, monkeypatch: pytest.MonkeyPatch, sort: str
+) -> None:
+    monkeypatch.setattr(queries, "MAX_PAGE_BYTES", 50_000)
+    texts = [f'"{n:04d}{"xyz" * (n % 7 * 3000)}"' for n in range(300)]
+    store(channel, [(at("2026-01-31 00:00:00") + timedelta(minutes=n), text) for n, text in enumerate(texts)])
+    store(channel, [(at("2026-01-31 00:00:01") + timedelta(minutes=n), '"later"') for n in range(300)])
+    found = buckets(api, "1m", "first", X_PAGESORT=sort)
+    wanted = [text.strip('"') for text in texts]
+    assert [value for _, value in found] == (wanted if sort == "asc" else wanted[::-1])
+    assert len({time for time, _ in found}) == 300
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(f"[{','.join(['1e308'] * 150)}]", id="numbers that are short until written out"),
+        pytest.param(f'"{"é" * 900}"', id="small text"),
+    ],
+)
+def test_d7_pages_of_small_values_are_bounded_too(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setattr(queries, "MAX_PAGE_BYTES", 500_000)
+    store(channel, [(at("2026-01-31 00:00:00") + timedelta(minutes=n), value) for n in range(900)])
+    selection = queries.Selection(channel.pk, "UTC")
+    sizes = [len(page.encode()) for page in queries.pages(selection)]
+    assert max(sizes) <= 500_000 < sum(sizes)
+    assert sum(page.count("_id") for page in queries.pages(selection)) == 900
+    ends = queries.ends_of_buckets(selection, intervals.INTERVALS["1m"], "ASC")
+    assert ends
+    pages = [sum(len(text.encode()) for *_, text in page) for page in queries.values_of_ends(selection, ends)]
+    assert max(pages) <= 500_000 < sum(pages)
+
+
+def test_d7_what_is_deleted_while_the_ends_are_read_is_left_out(channel: Channel) -> None:
+    store(channel, [(at("2026-01-31 00:00:00") + timedelta(minutes=n), str(n)) for n in range(3)])
+    selection = queries.Selection(channel.pk, "UTC")
+    ends = queries.ends_of_buckets(selection, intervals.INTERVALS["1m"], "DESC")
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM datapoint WHERE channel = %s AND value = '1'", [channel.pk])
+    assert ends
+    (page,) = queries.values_of_ends(selection, ends)
+    assert [text for *_, text in page] == ["0", "2"]
+
+
+@pytest.mark.parametrize("interval", ["", "1h"])
+def test_d7_an_aggregate_is_bounded_in_bytes(
+    api: Caller, channel: Channel, monkeypatch: pytest.MonkeyPatch, interval: str
+) -> None:
+    """Few numbers, but their keys are long."""
+    monkeypatch.setattr(queries, "MAX_LEAF_BYTES", 100_000)
+    store(channel, [(at("2026-01-31 00:00:00"), '{"%s": 1}' % (f"{n}" * 30_000)) for n in range(4)])
+    options = WHOLE | {"X_AGGREGATE": "max"} | ({"X_INTERVAL": interval} if interval else {})
+    assert refusal(api.get("stream/0", **options)) == (400, "RANGE_TOO_LARGE")
+    monkeypatch.setattr(queries, "MAX_LEAF_BYTES", 130_000)
+    assert len(document(api.get("stream/0", **options))["result"][0]["value"]) == 4
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("interval", ["", "1h"])
+def test_r9_an_aggregate_is_of_one_moment(
+    api: Caller, channel: Channel, monkeypatch: pytest.MonkeyPatch, interval: str
+) -> None:
+    """Bare numbers and objects in one range take two queries; what is stored between them is in neither."""
+    moment = at("2026-01-31 00:00:00")
+    before, after = ["1", '{"t": 1}'], ['{"t": 1000}', "1000"]
+    first_query = queries._leaves
+    asked = []
+
+    def put(values: list[str]) -> None:
+        with transaction.atomic():
+            store(channel, [(moment, value) for value in values])
+
+    def put_and_close() -> None:
+        put(after)
+        connection.close()
+
+    def leaves(*arguments: Any) -> Any:
+        asked.append(1)
+        found = first_query(*arguments)
+        elsewhere = threading.Thread(target=put_and_close)
+        elsewhere.start()
+        elsewhere.join()
+        return found
+
+    put(before)
+    monkeypatch.setattr(queries, "_leaves", leaves)
+    options = WHOLE | {"X_AGGREGATE": "max"} | ({"X_INTERVAL": interval} if interval else {})
+    (row,) = document(api.get("stream/0", **options))["result"]
+    assert len(asked) == 2
+    assert row["value"] == {"t": 1, "value": 1}

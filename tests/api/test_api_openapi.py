@@ -1,5 +1,6 @@
 """The OpenAPI description: it is committed, it is served, and its examples are true."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -9,11 +10,14 @@ import pytest
 import yaml
 from api_calls import Caller, at, document, refusal, store
 from django.test import Client
+from pytest_django import Settings
 
 from api.management.commands.write_openapi import FILE
-from api.v2 import openapi, samples
+from api.v2 import connector, openapi, samples
+from ingest import http
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device
+from thingscale.lib import reasons
 from thingscale.streams.actions import create_channel, create_tag
 from thingscale.web.static_files import found, version
 
@@ -23,7 +27,9 @@ OPERATIONS = {
     for path, item in DESCRIPTION["paths"].items()
     for method, operation in item.items()
 }
-NOT_HERE = {"POST /publish/{device_id}"}  # needs a broker: tests/e2e
+DEVICES = {f"POST {path}" for path in connector.PATHS}
+NOT_HERE = {"POST /v2/publish/{device_id}", *DEVICES}  # need the platform: tests/e2e/test_openapi_clients.py
+REST = OPERATIONS.keys() - DEVICES
 
 
 @pytest.fixture
@@ -44,19 +50,72 @@ def test_the_committed_file_is_up_to_date() -> None:
     assert FILE.read_text() == openapi.as_yaml(), "make openapi"
 
 
-def test_it_is_served_to_everybody(db: None) -> None:
-    response = Client().get("/v2/openapi.json")
+@pytest.mark.parametrize(
+    ("public_url", "host", "secure", "url"),
+    [
+        ("", "iot.example.com:8000", False, "http://iot.example.com:8000"),
+        ("", "[::1]:8000", False, "http://[::1]:8000"),
+        ("", "iot.example.com", True, "https://iot.example.com"),
+        ("https://things.example.com", "10.0.0.7:8000", False, "https://things.example.com"),
+    ],
+)
+def test_it_is_served_to_everybody(
+    db: None, settings: Settings, public_url: str, host: str, secure: bool, url: str
+) -> None:
+    """With an address that a program can call which has only the file, such as Postman (R7)."""
+    settings.PUBLIC_URL, settings.ALLOWED_HOSTS = public_url, ["*"]
+    response = Client().get("/v2/openapi.json", headers={"host": host}, secure=secure)
     assert (response.status_code, response["Content-Type"]) == (200, "application/json")
-    assert response.json() == DESCRIPTION
+    assert response.json() == DESCRIPTION | {"servers": [{"url": url}]}
+    assert DESCRIPTION["servers"] == [{"url": "http://127.0.0.1:8000"}]  # what `make run` says
     assert refusal(Client().post("/v2/openapi.json")) == (405, "METHOD_NOT_ALLOWED")
 
 
 def test_it_is_openapi_3_1() -> None:
     assert DESCRIPTION["openapi"] == "3.1.0"
-    assert DESCRIPTION["components"]["securitySchemes"]["apiToken"]["name"] == "X-APITOKEN"
-    for operation in OPERATIONS.values():
-        assert operation["security"] == [{"apiToken": []}]
+    schemes = DESCRIPTION["components"]["securitySchemes"]
+    assert schemes["apiToken"]["name"] == "X-APITOKEN"
+    assert schemes["bearer"]["scheme"] == "bearer"
+    assert schemes["deviceToken"]["name"] == "X-DEVICETOKEN"
+    for name, operation in OPERATIONS.items():
+        assert operation["security"] == (
+            [{"deviceToken": []}] if name in DEVICES else [{"apiToken": []}, {"bearer": []}]
+        )
         assert {"401", "429", "503"} <= operation["responses"].keys()
+
+
+def test_r7_a_call_says_which_errors_it_answers() -> None:
+    for name, operation in OPERATIONS.items():
+        answers = operation["responses"].keys()
+        if "requestBody" in operation:
+            assert {"400", "408", "413", "415"} <= answers, name
+        if name.startswith("DELETE"):
+            assert "400" in answers, name
+        if any(parameter["in"] == "path" for parameter in operation.get("parameters", [])):
+            assert "404" in answers, name
+        assert {"403", "411", "422"} <= answers or name not in DEVICES
+        for status in ("429", "503"):
+            assert "Retry-After" in operation["responses"][status]["headers"], name
+
+
+def test_r7_the_connector_says_all_that_it_answers() -> None:
+    """Both the statuses and the codes, of whatever answer ingest has for a POST."""
+    of_the_door = [
+        each for each in vars(http).values() if isinstance(each, http.Answer) and each.status != 405
+    ]
+    possible = {(each.status, each.code) for each in of_the_door} | {(429, "TOO_MANY_REQUESTS")}
+    possible |= {(answer.http, answer.code or reason.value) for reason, answer in reasons.ANSWERS.items()}
+    for name in DEVICES:
+        described = OPERATIONS[name]["responses"]
+        assert {int(status) for status in described} == {status for status, _ in possible}
+        for status, code in possible:
+            assert code in json.dumps(described[str(status)]), (name, status, code)
+
+
+def test_r7_a_call_has_a_name_of_its_own() -> None:
+    names = [operation["operationId"] for operation in OPERATIONS.values()]
+    assert len(names) == len(set(names))
+    assert all(re.fullmatch(r"[a-z]+(_[a-z0-9]+)+", name) for name in names), names
 
 
 def test_the_page_needs_nothing_from_elsewhere(db: None) -> None:
@@ -93,8 +152,8 @@ def parameters(operation: dict[str, Any]) -> Iterator[tuple[dict[str, str], dict
 
 
 def bodies(operation: dict[str, Any]) -> list[Any]:
-    content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-    return [example["value"] for example in content.get("examples", {}).values()] or [None]
+    contents = operation.get("requestBody", {}).get("content", {}).values()
+    return [each["value"] for content in contents for each in content["examples"].values()] or [None]
 
 
 CASES = [
@@ -112,7 +171,7 @@ def test_an_example_works(
     known: Caller, name: str, path: dict[str, str], headers: dict[str, str], body: Any
 ) -> None:
     method, template = name.split(" ")
-    response = known(method, template[1:].format(**path), body, **headers)
+    response = known(method, template.removeprefix("/v2/").format(**path), body, **headers)
     answers = OPERATIONS[name]["responses"]
     assert str(response.status_code) == min(answers)  # the success comes first
     content = answers[str(response.status_code)]["content"]["application/json"]
@@ -120,7 +179,7 @@ def test_an_example_works(
     answer = document(response)
     for shown in (answer, sample):
         jsonschema.Draft202012Validator(schema_of(content["schema"])).validate(shown)
-    if name != "GET /session":  # nobody is connected
+    if name != "GET /v2/session":  # nobody is connected
         assert keys(answer) == keys(sample)
 
 
@@ -162,7 +221,8 @@ def test_every_path_is_described() -> None:
         for pattern in urlpatterns
         if hasattr(pattern.callback, "actions")
     )
-    assert actions == len(OPERATIONS)
+    assert actions == len(REST)
+    assert {path.removesuffix("/") for path in connector.PATHS} == http.KINDS.keys()
 
 
 def enumerations(node: Any) -> Iterator[dict[str, Any]]:
@@ -182,6 +242,8 @@ def test_r7_an_enumeration_is_of_one_type_and_says_which() -> None:
     """Generators of clients leave out whole calls where it is not."""
     found = list(enumerations(DESCRIPTION))
     assert len(found) > 10
+    assert not list(enumerations(DESCRIPTION["paths"])), "has no name: make it a component"
     types = {"string": str, "integer": int}
     for schema in found:
         assert all(type(each) is types[schema["type"]] for each in schema["enum"]), schema
+        assert len(schema["x-enum-varnames"]) == len(schema["enum"])

@@ -4,18 +4,16 @@ from typing import Any
 
 import pytest
 from api_calls import Caller, refusal
+from pytest_django import Settings
 
 from thingscale import mqtt
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Token, User
 from thingscale.devices.actions import create_device
-from thingscale.devices.models import Command
+from thingscale.devices.models import Command, Published
 
 
-@pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    sent: list[bytes] = []
-    monkeypatch.setattr(mqtt, "publish", lambda topic, payload, qos=0: sent.append(payload))
-    return sent
+def published() -> list[bytes]:
+    return [bytes(row.payload) for row in Published.objects.order_by("id")]
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -31,28 +29,112 @@ def published(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     ],
 )
 def test_r16_a_payload_goes_out_byte_for_byte(
-    api: Caller, owner: User, published: list[bytes], version: str, body: bytes, payload: bytes
+    api: Caller, owner: User, version: str, body: bytes, payload: bytes
 ) -> None:
     create_device(owner, "d1")
     api.version = version
     assert api.post("publish/d1", body).status_code == 200
-    assert published == [payload]
+    assert published() == [payload]
     assert bytes(Command.objects.get().payload) == payload
 
 
 @pytest.mark.parametrize("payload", [5, 5.0, True, None, [], ["x"], {}, {"a": "b"}])
-def test_r16_what_is_no_string_is_refused(
-    api: Caller, owner: User, published: list[bytes], payload: Any
-) -> None:
+def test_r16_what_is_no_string_is_refused(api: Caller, owner: User, payload: Any) -> None:
     create_device(owner, "d1")
     assert refusal(api.post("publish/d1", {"payload": payload})) == (400, "BAD_JSON_FORMAT")
-    assert published == []
+    assert published() == []
 
 
 @pytest.mark.parametrize("body", [rb'{"payload": "\ud800"}', b'{"payload": "%s"}' % (b"x" * 65_537), b"{}"])
-def test_r16_what_has_no_bytes_or_too_many_is_refused(
-    api: Caller, owner: User, published: list[bytes], body: bytes
-) -> None:
+def test_r16_what_has_no_bytes_or_too_many_is_refused(api: Caller, owner: User, body: bytes) -> None:
     create_device(owner, "d1")
     assert refusal(api.post("publish/d1", body)) == (400, "BAD_JSON_FORMAT")
-    assert published == []
+    assert published() == []
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, ("d1/subscribe", 0, False)),
+        ({"qos": 0}, ("d1/subscribe", 0, False)),
+        ({"qos": 1}, ("d1/subscribe", 1, False)),
+        ({"qos": 2}, ("d1/subscribe", 2, False)),
+        ({"retain": True}, ("d1/subscribe", 0, True)),
+        ({"retain": False, "topic": "d1/errors"}, ("d1/errors", 0, False)),
+        ({"topic": "a/\u5ba4 x//c", "qos": 2, "retain": True}, ("a/\u5ba4 x//c", 2, True)),
+        ({"topic": "x" * 1024}, ("x" * 1024, 0, False)),
+        ({"topic": " d1 / x "}, (" d1 / x ", 0, False)),
+    ],
+)
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_how_and_where_it_goes_out(
+    api: Caller, owner: User, version: str, more: dict[str, Any], expected: tuple[str, int, bool]
+) -> None:
+    create_device(owner, "d1")
+    api.version = version
+    assert api.post("publish/d1", {"payload": "on"} | more).status_code == 200
+    row, command = Published.objects.get(), Command.objects.get()
+    assert (row.topic, row.qos, row.retain) == expected
+    assert (row.account_id, row.command, row.qos) == (owner.pk, command.pk, command.qos)
+    assert command.result == "sent"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"qos": 3},
+        {"qos": -1},
+        {"qos": "high"},
+        {"qos": None},
+        {"qos": [1]},
+        {"retain": "maybe"},
+        {"retain": None},
+        {"retain": 5},
+        {"topic": ""},
+        {"topic": "a/+/b"},
+        {"topic": "#"},
+        {"topic": "a\0b"},
+        {"topic": "x" * 1025},
+        {"topic": "\u5ba4" * 22_000},
+        {"topic": 5},
+        {"topic": None},
+        {"topic": ["a"]},
+    ],
+    ids=str,
+)
+def test_what_can_not_be_is_refused(api: Caller, owner: User, more: dict[str, Any]) -> None:
+    create_device(owner, "d1")
+    assert refusal(api.post("publish/d1", {"payload": "on"} | more)) == (400, "BAD_JSON_FORMAT")
+    assert published() == []
+    assert not Command.objects.exists()
+
+
+def test_an_outsider_publishes_nothing(api: Caller, owner: User, outsider: Caller) -> None:
+    create_device(owner, "d1")
+    body = {"payload": "on", "topic": "d1/subscribe", "retain": True}
+    assert refusal(outsider.post("publish/d1", body)) == (404, "NO_DEVICE")
+    assert published() == []
+
+
+def test_the_gateway_needs_no_broker(api: Caller, owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*message: Any) -> None:
+        raise mqtt.Unavailable
+
+    monkeypatch.setattr(mqtt, "publish", away)
+    create_device(owner, "d1")
+    assert api.post("publish/d1", {"payload": "on"}).status_code == 200
+
+
+def test_in_broker_mode_the_broker_gets_it(
+    api: Caller, owner: User, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.INGEST_MODE = "broker"
+    sent: list[Any] = []
+    monkeypatch.setattr(mqtt, "publish", lambda *message: sent.append(message))
+    create_device(owner, "d1")
+    assert (
+        api.post("publish/d1", {"payload": "on", "qos": 2, "retain": True, "topic": "a/b"}).status_code == 200
+    )
+    (token,) = Token.objects.live().filter(user=owner, kind=Token.Kind.DEVICE)
+    assert sent == [(f"{token.plain}/a/b", b"on", 2, True)]
+    assert published() == []

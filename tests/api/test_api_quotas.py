@@ -2,8 +2,12 @@
 
 import pytest
 from api_calls import Caller, document, refusal
+from django.utils import timezone
 
 from thingscale.accounts.models import User
+from thingscale.devices.actions import create_device
+from thingscale.devices.models import Device, HeldMessage
+from thingscale.events.models import Event
 from thingscale.streams.models import Channel, Latest, Tag
 
 
@@ -94,6 +98,61 @@ def test_b4_what_is_used_is_shown(api: Caller, owner: User, channel: Channel, ou
         "activation_rules": 0,
         "held": 0,
         "rejected": 0,
+        "retained": 0,
+        "durable_sessions": 0,
     }
     (others,) = document(outsider.get("user"))
     assert others["limits"]["storage"]["used"] == others["limits"]["tags"]["used"] == 0
+
+
+MORE = "or ask the operator for more."
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "code", "detail"),
+    [
+        ("device/d2", {}, "MAX_DEVICE_REACH", f"You can have 1 device: delete one first, {MORE}"),
+        ("channel/5", {}, "MAX_CHANNEL_REACH", f"You can have 1 channel: delete one first, {MORE}"),
+        (
+            "channel/0",
+            {"X_TAGNAME": "attic"},
+            "QUOTA_EXCEEDED",
+            "There is no room for 1 more tag: you can have 0 in all channels. Delete tags that are no longer"
+            f" used, {MORE}",
+        ),
+        ("event", {}, "BAD_PARAMETER", f"event: You can have 0 events: delete one first, {MORE}"),
+    ],
+)
+def test_b3_what_can_not_be_made_says_which_limit_is_reached(
+    api: Caller,
+    owner: User,
+    channel: Channel,
+    path: str,
+    headers: dict[str, str],
+    code: str,
+    detail: str,
+) -> None:
+    create_device(owner, "d1")
+    limit(owner, max_devices=1, max_channels=1, max_tags=0, max_events=0)
+    response = api.post(path, **headers)
+    assert refusal(response) == (400 if path == "event" else 403, code)
+    assert document(response)["detail"] == detail
+    made = (Device.objects.count(), Channel.objects.count(), Tag.objects.count(), Event.objects.count())
+    assert made == (1, 1, 0, 0)
+
+
+def test_b3_a_mapping_whose_held_messages_bring_too_many_tags_changes_nothing(
+    api: Caller, owner: User, channel: Channel, outsider: Caller
+) -> None:
+    device = create_device(owner, "d1")
+    HeldMessage.objects.create(device=device, tag="attic", value=1, received_at=timezone.now())
+    limit(owner, max_tags=0)
+    response = api.put("device/d1", {"mapped_ch": 0, "description": "changed"})
+    assert refusal(response) == (403, "QUOTA_EXCEEDED")
+    assert "you can have 0 in all channels" in document(response)["detail"]
+    device.refresh_from_db()
+    assert (device.mapped_channel, device.description, device.held.count()) == (None, "", 1)
+    assert outsider.put("device/d1", {"mapped_ch": 0}).status_code == 404
+    limit(owner, max_tags=1)
+    assert api.put("device/d1", {"mapped_ch": 0}).status_code == 200
+    assert device.held.count() == 0

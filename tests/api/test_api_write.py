@@ -171,7 +171,6 @@ def test_a_value_too_large(api: Caller, channel: Channel, text: str) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"",
         b"12.5",
         b'"x"',
         b"null",

@@ -13,7 +13,7 @@ from django.db import connections
 from stack import free_port, wait_until
 
 from ingest.exposition import Page
-from ingest.mqtt.presence import PresenceWriter
+from ingest.gateway.presence import PresenceWriter
 from ingest.service import Activation, Ingest, connect
 from thingscale import watch
 from thingscale.background import watched

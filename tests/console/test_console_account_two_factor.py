@@ -15,7 +15,7 @@ from doors import is_in, sign_in
 from pytest_django import Settings
 from support import PASSWORD, Account
 
-from console import signing_in
+from console import signing_in, unsent
 from thingscale.accounts.actions import change_password, clear_ended
 from thingscale.accounts.models import Session, WrongCode
 
@@ -52,6 +52,15 @@ def half_way(**extra: Any) -> Client:
 
 def give(client: Client, code: str, **extra: Any) -> Any:
     return client.post("/signin/code/", {"code": code}, **extra)
+
+
+def test_c14_a_form_that_was_not_sent_waits_for_the_code_too(protected: tuple[str, list[str]]) -> None:
+    client = Client()
+    carried = unsent.Unsent("/channels/new/", [["number", "5"], ["name", "typed"]], "/channels/").signed
+    assert sign_in(client, unsent=carried).headers["Location"] == "/signin/code/"
+    assert client.get("/unsent/").headers["Location"] == "/signin/?next=/unsent/"
+    assert give(client, code_of(protected[0], ahead=1)).headers["Location"] == "/unsent/"
+    assert "typed" in client.get("/unsent/").text
 
 
 def test_setting_up(account: Account, signed_in: Any) -> None:

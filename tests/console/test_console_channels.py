@@ -9,8 +9,8 @@ import pytest
 from django.test import Client
 from support import Account
 
-from console.templatetags.console import counted
 from thingscale.lib.clock import now_us
+from thingscale.lib.plurals import counted
 from thingscale.streams.actions import Points, store_points
 from thingscale.streams.models import Channel, Tag
 

@@ -196,7 +196,7 @@ def test_it_sends_to_where_devices_are_taken(account: Account, signed_in: SignIn
     path, client = f"/devices/{account.device('pump').pk}/", signed_in(account)
     settings.MQTT_PORT, settings.TLS_CERT, settings.MQTT_TLS_PORT = 1883, "a", 8883
     assert "-p 8883 --tls-use-os-certs" in client.get(path).text
-    settings.INGEST_MODE, settings.MQTT_UPSTREAM = "broker", ("own.example", 1885, "u", "secret")
+    settings.INGEST_MODE, settings.BROKER = "broker", ("own.example", 1885, "u", "secret")
     text = client.get(path).text
     assert "mosquitto_pub -h own.example -p 1885" in text
     assert "secret" not in text

@@ -9,27 +9,25 @@ from arrived import MOST_QUERIES, large
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
 from support import Account
 
 from thingscale import mqtt
 from thingscale.devices.commands import record
-from thingscale.devices.models import Command, Device
+from thingscale.devices.models import Command, Device, Published
 
 SignIn = Callable[[Account], Client]
 COMMAND = {"devices": "d1", "payload": '{"on": true}', "format": "text", "qos": "1"}
-Sent = list[tuple[str, bytes, int]]
+
+
+def sent() -> list[tuple[str, bytes, int]]:
+    """What the gateways get: (topic, payload, QoS)."""
+    return [(row.topic, bytes(row.payload), row.qos) for row in Published.objects.order_by("id")]
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
-    """What the broker gets: (topic, payload, QoS)."""
-    taken: Sent = []
-    monkeypatch.setattr(mqtt, "publish", lambda *message: taken.append(message))
-    return taken
-
-
-@pytest.fixture
-def away(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def away(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> list[str]:
+    settings.INGEST_MODE = "broker"
     tried: list[str] = []
 
     def fail(topic: str, *rest: Any) -> None:
@@ -48,12 +46,12 @@ def test_nothing_sent_yet(account: Account, signed_in: SignIn) -> None:
     assert "No command yet." in signed_in(account).get("/publish/").text
 
 
-def test_several_devices_with_a_result_each(account: Account, signed_in: SignIn, sent: Sent) -> None:
+def test_several_devices_with_a_result_each(account: Account, signed_in: SignIn) -> None:
     for name in ("d1", "d2"):
         account.device(name)
     page = publish(signed_in(account), devices="d1\r\n d2 \r\n\r\nd3\r\nd1")
-    topics = [f"{account.user_id}/{name}/subscribe" for name in ("d1", "d2")]
-    assert sent == [(topic, b'{"on": true}', 1) for topic in topics]
+    topics = ["d1/subscribe", "d2/subscribe"]
+    assert sent() == [(topic, b'{"on": true}', 1) for topic in topics]
     assert "no such device" in page
     assert "No client of its name is connected now." in page
     assert Command.objects.for_user(account.user).count() == 2
@@ -80,11 +78,11 @@ def test_an_absent_broker_is_asked_once(account: Account, signed_in: SignIn, awa
     ],
 )
 def test_the_bytes_that_are_sent(
-    account: Account, signed_in: SignIn, sent: Sent, form: str, payload: str, expected: bytes
+    account: Account, signed_in: SignIn, form: str, payload: str, expected: bytes
 ) -> None:
     account.device("d1")
     publish(signed_in(account), format=form, payload=payload, qos="0")
-    assert [(message[1], message[2]) for message in sent] == [(expected, 0)]
+    assert sent() == [("d1/subscribe", expected, 0)]
 
 
 @pytest.mark.parametrize(
@@ -94,16 +92,62 @@ def test_the_bytes_that_are_sent(
         ({"devices": "\n".join(f"d{n}" for n in range(101))}, "These are 101 devices"),
         ({"format": "hex", "payload": "0a f"}, "Hex digits come in pairs"),
         ({"payload": "x" * (64 * 1024 + 1)}, "at most 64 KiB"),
-        ({"qos": "2"}, "Select a valid choice"),
+        ({"qos": "3"}, "Select a valid choice"),
+        ({"topic": "d1/+/x"}, "has no + and no #"),
+        ({"topic": "#"}, "has no + and no #"),
+        ({"topic": "x" * 1025}, "at most 1024 characters"),
+        ({"topic": "a/b", "devices": "d1\nd2"}, "Name one device"),
     ],
 )
 def test_bad_input_keeps_what_was_typed(
-    account: Account, signed_in: SignIn, sent: Sent, changes: dict[str, str], said: str
+    account: Account, signed_in: SignIn, changes: dict[str, str], said: str
 ) -> None:
     page = publish(signed_in(account), **{"payload": "keep me"} | changes)
     assert said in page
     assert changes.get("payload", "keep me")[:1000] in page
-    assert not sent
+    assert not sent()
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+@pytest.mark.parametrize("retain", [False, True])
+@pytest.mark.parametrize("topic", ["", "d1/errors", " a/\u5ba4 "])
+def test_how_and_where_it_is_sent(
+    account: Account, signed_in: SignIn, qos: int, retain: bool, topic: str
+) -> None:
+    account.device("d1")
+    page = publish(signed_in(account), qos=str(qos), topic=topic, **({"retain": "on"} if retain else {}))
+    row = Published.objects.get()
+    assert (row.topic, row.qos, row.retain) == (topic or "d1/subscribe", qos, retain)
+    checked = re.search(r'name="retain"[^>]* checked', page)  # to be sent again, changed
+    assert bool(checked) is retain
+
+
+@pytest.mark.parametrize(
+    ("result", "shown"),
+    [
+        (Command.SENT, '<span class="badge">sent</span>'),
+        (Command.DELIVERED, '<span class="badge badge-ok">delivered</span>'),
+        (Command.ACKNOWLEDGED, '<span class="badge badge-ok">acknowledged</span>'),
+        ("BROKER_UNAVAILABLE", '<span class="badge badge-bad">BROKER_UNAVAILABLE</span>'),
+    ],
+)
+def test_what_became_of_what_was_sent_before(
+    account: Account, signed_in: SignIn, result: str, shown: str
+) -> None:
+    account.device("d1")
+    client = signed_in(account)
+    publish(client)
+    Command.objects.update(result=result)
+    assert shown in client.get("/publish/").text
+
+
+def test_no_broker_is_asked_in_gateway_mode(
+    account: Account, signed_in: SignIn, away: list[str], settings: Settings
+) -> None:
+    settings.INGEST_MODE = "gateway"
+    account.device("d1")
+    assert "BROKER_UNAVAILABLE" not in publish(signed_in(account))
+    assert (away, len(sent())) == ([], 1)
 
 
 def test_it_comes_filled_in_from_a_device_and_from_history(account: Account, signed_in: SignIn) -> None:
@@ -139,9 +183,7 @@ def test_devices_are_found(account: Account, outsider: Account, signed_in: SignI
     assert "pump-2" not in page
 
 
-def test_an_outsider_sees_and_sends_nothing(
-    account: Account, outsider: Account, signed_in: SignIn, sent: Sent
-) -> None:
+def test_an_outsider_sees_and_sends_nothing(account: Account, outsider: Account, signed_in: SignIn) -> None:
     device = account.device("d1")
     record(Command(user=account.user, device=device, payload=b"n1!", qos=0, by="api"))
     client = signed_in(outsider)
@@ -149,7 +191,7 @@ def test_an_outsider_sees_and_sends_nothing(
     assert client.get(f"/publish/?device={device.pk}").status_code == 404
     assert client.get(f"/publish/?again={Command.objects.get().pk}").status_code == 404
     assert "no such device" in publish(client)
-    assert not sent
+    assert not sent()
 
 
 def test_the_queries_of_a_large_account(account: Account, signed_in: SignIn) -> None:
@@ -165,13 +207,11 @@ def test_the_queries_of_a_large_account(account: Account, signed_in: SignIn) -> 
         assert len(queries) <= MOST_QUERIES
 
 
-def test_c5_a_page_that_is_loaded_again_sends_nothing_again(
-    account: Account, signed_in: SignIn, sent: Sent
-) -> None:
+def test_c5_a_page_that_is_loaded_again_sends_nothing_again(account: Account, signed_in: SignIn) -> None:
     account.device("d1")
     client = signed_in(account)
     answer = client.post("/publish/", COMMAND)
     assert (answer.status_code, answer.headers["Location"]) == (302, "/publish/")
     assert "What became of it" in client.get("/publish/").text
     assert "What became of it" not in client.get("/publish/").text
-    assert len(sent) == 1
+    assert len(sent()) == 1

@@ -72,9 +72,9 @@ def test_another_device_id(account: Account, signed_in: SignIn) -> None:
         ({"TLS_CERT": "a", "TLS_KEY": "b"}, "mqtts://iot.example.com:8883"),
         ({"TLS_CERT": "a", "TLS_KEY": "b", "MQTT_TLS_PORT": 0}, "mqtt://iot.example.com:1883"),
         ({"PUBLIC_URL": "https://things.example.com"}, "mqtt://things.example.com:1883"),
-        ({"INGEST_MODE": "broker", "MQTT_UPSTREAM": ("own", 1885, "u", "secret")}, "mqtt://own:1885"),
+        ({"INGEST_MODE": "broker", "BROKER": ("own", 1885, "u", "secret")}, "mqtt://own:1885"),
         (
-            {"INGEST_MODE": "broker", "MQTT_UPSTREAM": ("::1", 1885, "u", "secret")},
+            {"INGEST_MODE": "broker", "BROKER": ("::1", 1885, "u", "secret")},
             "mqtt://iot.example.com:1885",
         ),
     ],

@@ -53,6 +53,7 @@ PAGES = {
     "inspector": "/inspector/",
     "profile": "/profile/",
     "profile-email": "/profile/email/",
+    "profile-when-full": "/profile/when-full/",
     "profile-password": "/profile/password/",
     "profile-close": "/profile/close/",
     "token-rotate": "/profile/tokens/device/rotate/",
@@ -73,6 +74,7 @@ NO_PAGE = {
         "two-factor-codes",
         "two-factor-setup",
     ),
+    *("unsent", "unsent-send", "unsent-discard"),
     *("start-enable", "publish-devices", "signup-confirm", "profile-email-confirm"),
 }
 

@@ -1,67 +1,63 @@
-from datetime import UTC, datetime, timedelta
+"""Durable sessions of the release before go on, with what they subscribed to."""
 
-import psycopg
+from datetime import timedelta
+
 import pytest
-from django.db import connection
 from django.utils import timezone
-from stack import wait_until
+from support import Account
 
-from thingscale.accounts.models import User
-from thingscale.devices import durable, presence
-from thingscale.devices.durable import Elsewhere, Kept
-from thingscale.devices.models import DurableSession
+from ingest.service import connect
+from thingscale.devices import durable, mqtt_store
+from thingscale.devices.models import ClientSession, DurableSession
+from thingscale.devices.mqtt_store import Subscribed
 
-pytestmark = pytest.mark.django_db(transaction=True)
-LONGEST = datetime(2100, 1, 1, tzinfo=UTC)
-PAST = datetime(2026, 1, 2, tzinfo=UTC)
-SUBSCRIPTIONS = [["U000001/#", 1, False, False, 0]]
+DAYS = 3
 
 
-def ago(seconds: float) -> datetime:
-    return timezone.now() - timedelta(seconds=seconds)
+@pytest.fixture
+def two(transactional_db: None, account: Account) -> tuple[DurableSession, DurableSession]:
+    """One is over; the other is connected to a gateway of that release."""
+    user, old = account.user, timezone.now() - timedelta(seconds=1)
+    filters = [["U000001/#", 1, False, True, 2], ["$share/U000001-a-b-0123abcd/U000001/x", 2, True, False, 0]]
+    over = DurableSession.objects.create(user=user, client_id="over", expires_at=old)
+    return over, DurableSession.objects.create(user=user, client_id="c1", subscriptions=filters)
 
 
-def test_what_is_saved_is_loaded(user: User, outsider: User) -> None:
-    away = {(user.pk, "c1"): Kept(SUBSCRIPTIONS, PAST), (outsider.pk, "c1"): Kept([], PAST)}
-    durable.save(away | {(user.pk, "c2"): Kept([])})
-    assert durable.load(LONGEST) == away | {(user.pk, "c2"): Kept([], LONGEST)}
-    durable.save({(user.pk, "c1"): None, (user.pk, "c2"): Kept(SUBSCRIPTIONS, PAST), (user.pk, "c3"): None})
-    assert durable.load(LONGEST) == {
-        (user.pk, "c2"): Kept(SUBSCRIPTIONS, PAST),
-        (outsider.pk, "c1"): Kept([], PAST),
-    }
+def test_they_go_on_at_the_start(two: object, account: Account) -> None:
+    with connect() as connection, connection.cursor() as cursor:
+        durable.adopt_all(cursor, DAYS)
+        durable.adopt_all(cursor, DAYS)
+        (session,) = mqtt_store.load_sessions(cursor)
+    assert session[1:4] == (account.user.pk, account.user_id, "c1")
+    assert session[4] == [Subscribed("", "#", 1 | 8 | 32, 0), Subscribed("a-b", "x", 2 | 4, 0)]
+    ends_at = ClientSession.objects.get().ends_at
+    assert ends_at is not None
+    assert timedelta(days=DAYS - 1) < ends_at - timezone.now() <= timedelta(days=DAYS)
+    assert not DurableSession.objects.exists()
 
 
-def test_the_session_of_an_account_that_has_gone_is_left_out(user: User) -> None:
-    durable.save({(user.pk, "c1"): Kept([], PAST), (user.pk + 1000, "c1"): Kept([], PAST)})
-    assert list(durable.load(LONGEST)) == [(user.pk, "c1")]
+def test_one_goes_on_when_its_client_comes(two: object, account: Account) -> None:
+    with connect() as connection, connection.cursor() as cursor:
+        durable.adopt(cursor, [(account.user.pk, "c1"), (account.user.pk, "c2")], DAYS)
+        assert [each[3] for each in mqtt_store.load_sessions(cursor)] == ["c1"]
+    assert [each.client_id for each in DurableSession.objects.all()] == ["over"]
 
 
-def test_no_row_ends_later_than_is_allowed(user: User) -> None:
-    durable.save({(user.pk, "c1"): Kept([], datetime(9000, 1, 1, tzinfo=UTC))})
-    assert durable.load(LONGEST) == {(user.pk, "c1"): Kept([], LONGEST)}
-    assert DurableSession.objects.get().expires_at == LONGEST
+def test_a_session_that_is_there_already_stays(two: object, account: Account) -> None:
+    ClientSession.objects.create(account=account.user, client_id="c1", expiry=5)
+    with connect() as connection, connection.cursor() as cursor:
+        durable.adopt_all(cursor, DAYS)
+        assert mqtt_store.load_sessions(cursor)[0][4] == []
 
 
-def test_what_another_gateway_has_is_not_over(user: User, outsider: User) -> None:
-    over, moved, away = (user.pk, "over"), (user.pk, "moved"), (user.pk, "away")
-    other, absent = (outsider.pk, "over"), (user.pk, "absent")
-    durable.save({over: Kept([], ago(1)), moved: Kept([]), away: Kept([], ago(-60)), other: Kept([])})
-    found = [durable.elsewhere(key) for key in (over, moved, away, absent)]
-    assert found == [Elsewhere.NOT, Elsewhere.GOES_ON, Elsewhere.GOES_ON, Elsewhere.NOT]
-
-
-@pytest.mark.parametrize("alive", [True, False])
-def test_who_is_connected_to_another_gateway_has_no_end(user: User, alive: bool) -> None:
-    durable.save({(user.pk, "c1"): Kept([])})
-    with psycopg.connect(**connection.get_connection_params(), autocommit=True) as gateway:
-        key = presence.enter(gateway)
-        client = presence.Presence(user.pk, "c1", "127.0.0.1", False, 4, 60, timezone.now())
-        presence.update(gateway, key, [], [client])
-        if not alive:
-            gateway.close()
-            wait_until(lambda: not presence.alive().exists(), what="its lock to go")
-        assert durable.load(LONGEST) == {(user.pk, "c1"): Kept([], LONGEST)}
-        assert DurableSession.objects.get().expires_at == (None if alive else LONGEST)
-        durable.save({(user.pk, "c1"): Kept([], ago(1))})
-        assert durable.elsewhere((user.pk, "c1")) is (Elsewhere.CONNECTED if alive else Elsewhere.NOT)
+def test_wills_of_gateways_that_are_gone(transactional_db: None, account: Account) -> None:
+    will = {"account": account.user, "will": b"packet"}
+    ClientSession.objects.create(client_id="dead", expiry=0, **will)
+    ClientSession.objects.create(client_id="away", expiry=9, ends_at=timezone.now(), **will)
+    ClientSession.objects.create(account=account.user, client_id="without", expiry=9)
+    with connect() as connection, connection.cursor() as cursor:
+        wills = mqtt_store.wills_of_the_dead(cursor)
+        assert [(user_id, expiry, bytes(packet)) for _, _, user_id, expiry, packet in wills] == [
+            (account.user_id, 0, b"packet")
+        ]
+    assert ClientSession.objects.get(client_id="without").ends_at

@@ -12,7 +12,7 @@ OURS = ("ingest", "web", "celery")
 
 @pytest.fixture(scope="session")
 def _place(django_db_setup: None) -> Iterator[Place]:
-    with private_place(*DEVICES, *OTHERS, want=("postgres", "valkey", "broker")) as place:
+    with private_place(*DEVICES, *OTHERS, want=("postgres", "valkey")) as place:
         yield place
 
 

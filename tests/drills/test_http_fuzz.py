@@ -3,6 +3,7 @@ server goes on for everybody else. 20,000 of them; the long form (`make drill`) 
 """
 
 import asyncio
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from support import Account
 from thingscale.web.http_parser import BadRequest, BodyReader, head_end, parse_head
 
 pytestmark = pytest.mark.drill
+log = logging.getLogger(__name__)
 COUNT = 1_000_000 if LONG else 20_000
 AT_ONCE = 16
 SECONDS = 60  # for one answer, on a busy machine
@@ -234,6 +236,8 @@ def test_the_server_goes_on(stack: Callable[..., Stack], account: Account) -> No
     asyncio.run(drive(COUNT // 4))
     warm = resident(running.processes["web"].pid)
     asyncio.run(drive(COUNT - COUNT // 4))
-    assert resident(running.processes["web"].pid) - warm < GROWTH
+    grown = resident(running.processes["web"].pid) - warm
+    log.info("%d requests; web had %.1f MB, gained %.1f MB; %s", COUNT, warm / 2**20, grown / 2**20, statuses)
+    assert grown < GROWTH
     assert len(account.stored()) == good
     assert statuses[400] > 100, statuses

@@ -13,6 +13,25 @@ pytestmark = pytest.mark.e2e
 VERSIONS = [pytest.param(V311_PAHO, 0x80, id="3.1.1"), pytest.param(V5_PAHO, 0x87, id="5")]
 
 
+@pytest.mark.parametrize("version", [V311_PAHO, V5_PAHO])
+def test_a_token_signs_in_its_own_user_and_nobody_else(
+    stack: Start, account: Account, outsider: Account, version: MQTTProtocolVersion
+) -> None:
+    running = gateway(stack)
+    with Device(running, account, version=version):
+        pass
+    for user_id, token in (
+        (outsider.user_id, account.device_token),
+        (account.user_id, outsider.device_token),
+        (account.user_id, account.api_token),
+        (account.user_id, "0" * 32),
+        ("U000000", account.device_token),
+    ):
+        device = Device(running, account, token=token, user_id=user_id, version=version)
+        assert device.connect() != 0
+        device.close()
+
+
 def foreign_filters(other: Account) -> list[str]:
     token = other.device_token
     return [
@@ -25,7 +44,7 @@ def foreign_filters(other: Account) -> list[str]:
         f"$share/g/{token}/#",
         "$share/g/#",
         "$share/g/+/json/#",
-        f"{other.user_id}/#",  # as the upstream broker names it
+        f"{other.user_id}/#",  # the account itself, not its token
         f"$share/g/{other.user_id}/#",
         token.lower() + "/#",
     ]

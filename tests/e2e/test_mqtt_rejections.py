@@ -95,6 +95,32 @@ def test_errors_arrive_at_the_device_that_caused_them(stack: Start, account: Acc
         assert device.messages[0].topic == device.topic("d1/errors")
 
 
+def test_b3_what_a_limit_refuses_is_told_with_the_limit(
+    stack: Start, account: Account, outsider: Account
+) -> None:
+    running = gateway(stack)
+    prepare(account)
+    account.user.max_tags = 0
+    account.user.save()
+    with Device(running, account) as neighbour, Device(running, outsider) as other:
+        assert neighbour.subscribe("+/errors") == [1]
+        assert other.subscribe("+/errors") == [1]
+        assert neighbour.publish("json/d1/attic", b"1") == 0
+        assert neighbour.publish("json/one too many", b"1") == 0
+        assert [json.loads(payload) for payload in neighbour.payloads(2)] == [
+            {
+                "error": "MAX_DEVICE_REACH",
+                "detail": "You can have 2 devices: delete one first, or ask the operator for more.",
+            },
+            {
+                "error": "QUOTA_EXCEEDED",
+                "detail": "There is no room for 1 more tag: you can have 0 in all channels. Delete tags that"
+                " are no longer used, or ask the operator for more.",
+            },
+        ]
+        assert other.messages == []
+
+
 def test_bad_messages_do_not_harm_good_ones_of_the_same_segment(stack: Start, account: Account) -> None:
     running = gateway(stack)
     account.device("d1")
@@ -129,7 +155,7 @@ def test_a_packet_beyond_the_limit_closes_the_connection(stack: Start, account: 
         assert device.wait_end() == TOO_LARGE
         with Raw(running.mqtt) as older:
             older.open(connect_packet(account, "raw"))
-            older.send(b"\x30\xff\xff\xff\x7f")
+            older.send(b"\x30\xff\xff\xff\x7f")  # 256 MiB
             assert older.receive() is None
         assert neighbour.publish("json/d1", b"1") == 0
     assert account.stored() == [("1", None)]

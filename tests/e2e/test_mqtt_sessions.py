@@ -1,4 +1,4 @@
-"""Durable sessions, and retained messages, through the upstream broker."""
+"""Durable sessions, and retained messages."""
 
 import contextlib
 import time
@@ -213,7 +213,7 @@ def test_a_retained_message_arrives_on_subscribe_until_it_is_cleared(
 
 
 def test_a_client_may_change_its_version_each_time(stack: Start, account: Account) -> None:
-    """The embedded broker would take two connections of one client for each other, if they met."""
+    """And take its session over each time."""
     running = gateway(stack)
     with Device(running, account) as other, contextlib.ExitStack() as taken_over:
         for number in range(20):

@@ -14,6 +14,8 @@ from mqtt_clients import V5_PAHO, V31, V311_PAHO, Device, gateway, mosquitto
 from stack import Stack, wait_until
 from support import Account
 
+from thingscale.devices.models import Command
+
 pytestmark = pytest.mark.e2e
 PRESENCE_SECONDS = 2.0
 
@@ -56,7 +58,7 @@ def test_the_published_samples_of_curl(stack: Callable[..., Stack], account: Acc
     assert curl("/v2/device/x")[0]["description"] == "roof"
 
 
-@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("qos", [0, 1, 2])
 @pytest.mark.parametrize("version", [V31, V311_PAHO, V5_PAHO])
 def test_a_command_arrives_byte_for_byte(
     stack: Callable[..., Stack], account: Account, qos: int, version: Any
@@ -64,13 +66,80 @@ def test_a_command_arrives_byte_for_byte(
     running = gateway(stack)
     account.device("d1")
     with Device(running, account, "d1", version) as device:
-        assert device.subscribe("d1/subscribe") == [1]
+        assert device.subscribe("d1/subscribe", qos=2) == [2]
         text = ' {"on": true}\n\tgrün '
         assert call(running, account, "POST", "publish/d1", {"payload": text, "qos": qos}) == (
             200,
             {"result": "OK"},
         )
         assert device.payloads(1) == [text.encode()]
+        assert device.messages[0].qos == qos
+
+
+def test_a_retained_command_to_another_topic(stack: Callable[..., Stack], account: Account) -> None:
+    """For who has subscribed, and for who does later, until an empty one takes it back."""
+    running = gateway(stack)
+    account.device("d1")
+    message = {"payload": "on", "qos": 1, "retain": True, "topic": "pumps/north/target"}
+    with Device(running, account, "there") as there:
+        assert there.subscribe("pumps/#") == [1]
+        assert call(running, account, "POST", "publish/d1", message)[0] == 200
+        assert there.payloads(1) == [b"on"]
+        assert (there.messages[0].topic, there.messages[0].retain) == (
+            there.topic("pumps/north/target"),
+            False,
+        )
+    with Device(running, account, "later") as later:
+        assert later.subscribe("pumps/+/target") == [1]
+        assert later.payloads(1) == [b"on"]
+        assert later.messages[0].retain
+        assert call(running, account, "POST", "publish/d1", message | {"payload": ""})[0] == 200
+        assert later.payloads(2) == [b"", b"on"]
+    with Device(running, account, "too late") as late:
+        assert late.subscribe("pumps/#") == [1]
+        assert (
+            call(running, account, "POST", "publish/d1", message | {"payload": "x", "retain": False})[0]
+            == 200
+        )
+        assert late.payloads(1) == [b"x"]
+    assert account.stored() == []
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+@pytest.mark.parametrize("durable", [False, True], ids=["ordinary", "durable"])
+def test_what_became_of_a_command(
+    stack: Callable[..., Stack], account: Account, qos: int, durable: bool
+) -> None:
+    """Nobody was there; or it was delivered, at QoS 1 and 2 acknowledged."""
+    running = gateway(stack)
+    account.device("d1")
+
+    def publish() -> str:
+        assert call(running, account, "POST", "publish/d1", {"payload": "x", "qos": qos})[0] == 200
+        return "acknowledged" if qos else "delivered"
+
+    publish()
+    assert Command.objects.get().result == "sent"
+    Command.objects.all().delete()
+    with Device(running, account, "d1", clean=not durable) as device:
+        assert device.subscribe("d1/subscribe", qos=2) == [2]
+        expected = publish()
+        wait_until(lambda: Command.objects.get().result == expected, what=f"it to be {expected}")
+
+
+def test_a_command_before_a_kill_is_not_lost(stack: Callable[..., Stack], account: Account) -> None:
+    """200 is COMMIT: the gateway may be away, and find it when it comes."""
+    running = gateway(stack)
+    account.device("d1")
+    with Device(running, account, "d1", clean=False) as device:
+        device.subscribe("d1/subscribe")
+    running.kill("ingest")
+    for number in range(3):
+        message = {"payload": str(number), "qos": 1}
+        assert call(running, account, "POST", "publish/d1", message) == (200, {"result": "OK"})
+    running.ensure("ingest")
+    with Device(running, account, "d1", clean=False) as device:
+        assert device.payloads(3) == [b"0", b"1", b"2"]
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -113,7 +182,7 @@ def test_a_command_waits_for_a_durable_session(stack: Callable[..., Stack], acco
     [
         pytest.param("publish/none", {"payload": "x"}, (404, "NO_DEVICE"), id="unknown device"),
         pytest.param("publish/d1", {}, (400, "BAD_JSON_FORMAT"), id="no payload"),
-        pytest.param("publish/d1", {"payload": "x", "qos": 2}, (400, "BAD_JSON_FORMAT"), id="QoS 2"),
+        pytest.param("publish/d1", {"payload": "x", "qos": 3}, (400, "BAD_JSON_FORMAT"), id="QoS 3"),
         pytest.param("publish/d1", ["x"], (400, "BAD_JSON_FORMAT"), id="an array"),
         pytest.param("publish/d1", {"payload": {"a": 1}}, (400, "BAD_JSON_FORMAT"), id="not a string"),
     ],
@@ -139,9 +208,12 @@ def test_nobody_publishes_to_somebody_else(
         assert device.payloads(1) == [b"mine"]
 
 
-def test_without_a_broker_the_answer_says_so(stack: Callable[..., Stack], account: Account) -> None:
+def test_in_broker_mode_without_a_broker_the_answer_says_so(
+    stack: Callable[..., Stack], account: Account
+) -> None:
     account.device("d1")
-    alone = Stack(MQTT_URL="mqtt://127.0.0.1:9", MQTT5_URL="mqtt://127.0.0.1:9")
+    nowhere = "mqtt://127.0.0.1:9"
+    alone = Stack(THINGSCALE_INGEST="broker", MQTT_URL=nowhere, MQTT5_URL=nowhere)
     try:
         alone.ensure("web")
         status, document = call(alone, account, "POST", "publish/d1", {"payload": "x"})

@@ -31,6 +31,21 @@ JSON_VALUES: list[tuple[str, bool]] = [
     *((text, False) for text in ("1e309", "-1E+309", "9" * 309, "2e-324", "1e-400", "0." + "3" * 1000)),
     *(
         (text, False)
+        for text in (
+            "1e200000",
+            "-1E+200000",
+            "0E200000",
+            "1e-200000",
+            "1e309.5",
+            "nan",
+            "-NaN",
+            "1e",
+            "0x1F",
+        )
+    ),
+    *((text, True) for text in ("12e4", "-12E+4", '"1e200000"', '"NaN"', "1.7976931348623157e+308")),
+    *(
+        (text, False)
         for text in ("NaN", "Infinity", "-Infinity", "01", "+1", ".5", "'x'", '"a\tb"', '"\x00"')
     ),
     *(
@@ -44,6 +59,12 @@ BARE: list[tuple[bytes, str | None]] = [
         (text.encode(), f'"{text}"')
         for text in ("ON", "Offline", "04A1B2", "12E4", "1e309", "007", "nan", "null")
     ),
+    # No number without a sign in the exponent, however great: text, as it was sent.
+    *(
+        (text.encode(), f'"{text}"')
+        for text in ("NaN", "Infinity", "-Infinity", "-1E309", "1e200000", "-12e4", "1e309.5", "0x1F", "1e+")
+    ),
+    *((text.encode(), None) for text in ("1e+200000", "-1E-200000", "-1e+309", "1e-400", "[1e309]", "{NaN}")),
     *((text.encode(), text) for text in ("23.40", "-3", "0", "true", "false", "0.0000070", "9" * 308)),
     (b"\xef\xbb\xbfON\r\n\0", '"ON"'),
     (b" 12.50 \r\n", "12.50"),
@@ -136,8 +157,13 @@ def test_d8_the_same_bare_payloads_by_mqtt_and_http(stack: Start, account: Accou
             status = request(running.url("/post_v2/"), payload, **named)
             assert (status == 200) is (text is not None), payload[:20]
             assert decoded(payload) is (text is not None), payload[:20]
+    url = running.url("/v2/stream/0?endtime=last&pagelimit=10000")
+    asked = urllib.request.Request(url, headers={"X-APITOKEN": account.api_token})
+    with urllib.request.urlopen(asked, timeout=20) as response:
+        read_back = response.read().decode()
     found = stored_by_tag(account)
     for n, (_, text) in enumerate(BARE):
+        assert (f'"tag":"http-{n}","value":{text},"at"' in read_back) is (text is not None), text
         assert (found.get(f"mqtt-{n}"), found.get(f"http-{n}")) == (text, text)
 
 
@@ -147,6 +173,9 @@ def test_d8_the_same_bare_payloads_by_mqtt_and_http(stack: Start, account: Accou
         ("23.40", "23.40"),
         ("7e-06", "0.000007"),
         ("12E4", '"12E4"'),
+        *((text, f'"{text}"') for text in ("1e309", "-1E309", "NaN", "Infinity", "1e200000")),
+        ("1e%2B200000", None),
+        ("-1e-400", None),
         ("true", '"true"'),
         ("1e%2B309", None),
         ("9" * 400, None),

@@ -55,7 +55,7 @@ class Raw:
 
     @property
     def ingest(self) -> Ingest:
-        return self._connector._ingest
+        return self._connector.ingest
 
     def send(self, method: str, path: str, headers: dict[str, str | bytes], body: bytes) -> Reply:
         half = len(body) // 2

@@ -250,11 +250,61 @@ def test_it_is_bounded_while_it_can_not_be_written(
             router.devices.update(account.user.pk, {f"d{number}": Route(device.pk, 1)})
         noted.note(Batch([prepare(message(account, device_id=f"d{number}"))], router, Quotas()))
         assert not noted.flush(away)
+        sizes = [len(each) for heard in (noted._known, noted._named) for each in (heard.seen, heard.messages)]
+        assert max(sizes) <= 20
     assert caplog.text.count("OperationalError") == 1
     with connect() as opened:
         assert noted.flush(lambda: opened)
-    assert set(heard()) == {f"d{number}" for number in range(20, 60)}
+    found = set(heard())
+    assert found >= {f"d{number}" for number in range(42, 60)}
+    assert len(found) <= 40
     assert noted.wait_seconds is None
+
+
+def test_b4_an_account_with_many_devices_pushes_out_its_own_figures(
+    monkeypatch: pytest.MonkeyPatch, account: Account, outsider: Account
+) -> None:
+    """Known devices, new ones and made-up ones."""
+    monkeypatch.setattr(activity, "KEPT", 20)
+    noted, router = Noted(), Router()
+    for owner in (account, outsider):
+        router.devices.update(owner.user.pk, {"known": Route(owner.device("known").pk, 1)})
+        owner.device("new")
+    many = {f"d{number}": Route(10**9 + number, 1) for number in range(50)}
+    newest = Route(outsider.device("newest").pk, 1)
+    router.devices.update(outsider.user.pk, many | {"newest": newest})
+
+    def hear(owner: Account, *names: str) -> None:
+        noted.note(Batch([prepare(message(owner, device_id=name)) for name in names], router, Quotas()))
+
+    hear(account, "known", "new", "known")
+    for name in many:
+        hear(outsider, name, f"made up {name}")
+    hear(outsider, "newest", "new")
+    hear(account, "known", "new")
+    with connect() as opened:
+        assert noted.flush(lambda: opened)
+    assert heard_of(account) == {"known": 3, "new": 2}
+    assert heard_of(outsider) == {"newest": 1, "new": 1}
+    assert counts(account) == {"stored": 5}
+
+
+def test_b4_a_device_that_the_router_has_forgotten_has_a_share_too(
+    monkeypatch: pytest.MonkeyPatch, account: Account, outsider: Account
+) -> None:
+    """It was heard, and then its account has changed all of its devices."""
+    monkeypatch.setattr(activity, "KEPT", 20)
+    noted, router = Noted(), Router()
+    router.devices.update(account.user.pk, {"known": Route(account.device("known").pk, 1)})
+    noted.note(Batch([prepare(message(account, device_id="known"))], router, Quotas()))
+    router.on_change(("devices", account.user.pk, ""))
+    many = {f"d{number}": Route(10**9 + number, 1) for number in range(50)}
+    router.devices.update(outsider.user.pk, many)
+    for name in many:
+        noted.note(Batch([prepare(message(outsider, device_id=name))], router, Quotas()))
+    with connect() as opened:
+        assert noted.flush(lambda: opened)
+    assert heard_of(account) == {"known": 1}
 
 
 def test_many_users_and_outcomes_in_a_batch(account: Account, outsider: Account) -> None:

@@ -28,7 +28,7 @@ from support import Account
 from ingest.message import Outcome, RawMessage, Reason
 from ingest.service import connect
 from thingscale.streams.actions import configure_device
-from thingscale.streams.exactly_once import redeliveries
+from thingscale.streams.exactly_once import commit_log, redeliveries
 from thingscale.streams.tasks import drop_expired
 
 Feeder = Callable[..., Feed]
@@ -76,10 +76,27 @@ def busy(feed: Feed, account: Account) -> Iterator[None]:
         gate.set()
 
 
-def announce(*keys: int) -> None:
+def announce(account: Account, *keys: int) -> None:
     """As a process does that dies right after it."""
     with connect() as connection:
-        redeliveries.announce(connection, uuid.uuid4(), keys)
+        redeliveries.announce(connection, uuid.uuid4(), [(account.user.pk, key) for key in keys])
+
+
+def announce_unnamed(*keys: int) -> None:
+    """As a process of a release that does not say whose the keys are."""
+    with connect() as connection, connection.transaction(), connection.cursor() as cursor:
+        commit_log.lock_all(cursor)
+        cursor.execute(
+            """WITH r AS (INSERT INTO streams_repeated (writer, keys) VALUES (%s, %s) RETURNING id)
+            UPDATE streams_journal SET repeats = r.id FROM r""",
+            [uuid.uuid4(), list(keys)],
+        )
+
+
+def known_keys(feed: Feed, account: Account, *keys: int) -> list[int]:
+    """Those of them that the process remembers as announced."""
+    redeliveries = feed.pipeline._redeliveries
+    return [key for key in keys if redeliveries.announced(account.user.pk, key) >= 0]
 
 
 @pytest.mark.parametrize("tag", [None, "new"])
@@ -109,7 +126,7 @@ def test_what_is_still_queued_in_a_process_that_has_not_written_yet(
 
 def test_it_is_announced_before_the_other_process_begins_to_write(make_feed: Feeder, known: Account) -> None:
     feed = make_feed()  # connects with its first batch
-    announce(KEY)
+    announce(known, KEY)
     make_feed()(again(known))
     assert feed(sent(known)) == [DUPLICATE]
 
@@ -131,7 +148,7 @@ def test_it_is_announced_while_an_idle_process_has_no_row(
 
 def test_what_was_announced_and_not_stored_is_stored(both: tuple[Feed, Feed], known: Account) -> None:
     first, second = both
-    announce(KEY)
+    announce(known, KEY)
     assert first(sent(known)) == [STORED]
     assert second(again(known)) == [DUPLICATE]
     assert values(known)[2:] == ["1"]
@@ -190,19 +207,127 @@ def test_after_an_hour_it_is_forgotten(both: tuple[Feed, Feed], known: Account, 
     drop_expired()
     assert ask("SELECT count(*) FROM streams_repeated") == 0
     assert first(sent(known)) == [STORED]
-    assert first.pipeline._redeliveries.times == {}
+    assert first.pipeline._redeliveries.empty
 
 
-def test_the_oldest_of_too_many_are_forgotten(
-    both: tuple[Feed, Feed], known: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that a process remembers."""
     monkeypatch.setattr(redeliveries, "MOST", 10)
+
+
+@pytest.mark.usefixtures("few")
+def test_the_oldest_of_too_many_are_forgotten(both: tuple[Feed, Feed], known: Account) -> None:
     first, _ = both
     for start in range(0, 40, 4):
-        announce(*range(start, start + 4))
+        announce(known, *range(start, start + 4))
         first(message(known, "2"))
-        assert len(first.pipeline._redeliveries.times) <= 10
-    assert 39 in first.pipeline._redeliveries.times
+        assert len(known_keys(first, known, *range(40))) <= 10
+    assert known_keys(first, known, 0, 39) == [39]
+
+
+@pytest.mark.usefixtures("few")
+def test_what_is_announced_again_is_among_the_newest(both: tuple[Feed, Feed], known: Account) -> None:
+    first, _ = both
+    for keys in ([0], range(1, 10), [0], [10]):
+        announce(known, *keys)
+        first(message(known, "2"))
+    assert known_keys(first, known, *range(11)) == [0, 7, 8, 9, 10]
+
+
+# B4: one account's repetitions push out its own keys
+
+FLOOD = [range(100, 108), range(108, 116), range(116, 140)]  # in announcements of their own
+
+
+@pytest.mark.usefixtures("few")
+def test_b4_a_flood_of_repetitions_leaves_other_accounts_keys_in_memory(
+    both: tuple[Feed, Feed], known: Account, outsider: Account
+) -> None:
+    """Read one by one, as they are announced."""
+    first, second = both
+    assert second(again(known)) == [STORED]
+    for keys in FLOOD:
+        announce(outsider, *keys)
+        first(message(known, "2"))
+    assert known_keys(first, outsider, *FLOOD[-1]) == []  # more at once than there is room for
+    assert first(sent(known)) == [DUPLICATE]
+
+
+@pytest.mark.usefixtures("few")
+def test_b4_a_flood_of_repetitions_leaves_other_accounts_keys_to_be_read(
+    both: tuple[Feed, Feed], known: Account, outsider: Account
+) -> None:
+    """All at once, by a process that has not written meanwhile."""
+    first, second = both
+    assert second(again(known)) == [STORED]
+    for keys in FLOOD:
+        announce(outsider, *keys)
+    assert first(sent(known)) == [DUPLICATE]
+
+
+@pytest.mark.usefixtures("few")
+def test_b4_a_flood_of_repetitions_leaves_other_accounts_keys_to_a_process_that_begins(
+    make_feed: Feeder, known: Account, outsider: Account
+) -> None:
+    late, second = make_feed(), make_feed()
+    assert second(again(known)) == [STORED]
+    for keys in FLOOD:
+        announce(outsider, *keys)
+    assert late(sent(known)) == [DUPLICATE]
+
+
+@pytest.mark.usefixtures("few")
+def test_b4_what_a_release_before_announces_is_read_and_pushes_out_no_account(
+    both: tuple[Feed, Feed], known: Account, outsider: Account
+) -> None:
+    first, second = both
+    outsider.device("d1")
+    for owner in (known, outsider):
+        assert second(again(owner)) == [STORED]
+    for keys in FLOOD[:2]:
+        announce_unnamed(*keys)
+    assert first(sent(known), sent(outsider)) == [DUPLICATE, DUPLICATE]
+    newest = FLOOD[1][-1]
+    assert second(sent(known, dedupe=newest)) == [STORED]  # the process of before stored it
+    assert first(sent(known, dedupe=newest)) == [DUPLICATE]
+    assert first(sent(known, dedupe=newest)) == [STORED]  # answered for one message
+
+
+@pytest.mark.usefixtures("few")
+def test_b4_accounts_alike_have_room_for_as_many(
+    both: tuple[Feed, Feed], known: Account, outsider: Account
+) -> None:
+    first, _ = both
+    for start in range(0, 40, 2):
+        announce(known, start, start + 1)
+        announce(outsider, 100 + start, 101 + start)
+        first(message(known, "2"))
+    for owner, newest in ((known, 39), (outsider, 139)):
+        found = known_keys(first, owner, *range(200))
+        assert newest in found
+        assert 2 <= len(found) <= 8
+
+
+def test_b4_a_key_of_one_account_does_not_answer_for_anothers(
+    both: tuple[Feed, Feed], known: Account, outsider: Account
+) -> None:
+    """Another account may have the same key: by chance, or because it looked for one."""
+    first, second = both
+    outsider.device("d1")
+    first(message(outsider, "0"))
+    assert second(again(known)) == [STORED]
+    assert first(sent(outsider)) == [STORED]
+    assert first(sent(known)) == [DUPLICATE]
+
+
+def test_b4_two_accounts_repetitions_in_one_batch(
+    both: tuple[Feed, Feed], known: Account, outsider: Account
+) -> None:
+    first, second = both
+    outsider.device("d1")
+    assert second(again(known), again(outsider), again(known, dedupe=8)) == [STORED] * 3
+    assert first(sent(outsider), sent(known, dedupe=8), sent(known)) == [DUPLICATE] * 3
 
 
 def test_a_post_with_a_key_is_not_announced(both: tuple[Feed, Feed], known: Account) -> None:

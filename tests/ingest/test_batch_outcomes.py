@@ -80,7 +80,9 @@ def test_an_account_has_room_for_max_devices(feed: Feed, account: Account, outsi
     account.user.save()
     account.device("d1", None)
     sent = [message(account, "1", name) for name in ("d2", "d3", "d4", "d1")]
-    full = rejected(Reason.MAX_DEVICE_REACH)
+    full = rejected(Reason.MAX_DEVICE_REACH)._replace(
+        detail="You can have 3 devices: delete one first, or ask the operator for more."
+    )
     assert feed(*sent, message(outsider)) == [NEW, NEW, full, held(Reason.NO_MAPPED_CH), NEW]
     assert feed(message(account, "1", "d5")) == [full]
     assert Device.objects.filter(user=account.user).count() == 3

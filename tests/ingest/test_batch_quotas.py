@@ -1,6 +1,7 @@
 """An account whose storage, tags or held messages are at their limit: what ingest does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from feeding import DUPLICATE, STORED, Feed, held, held_values, message, reasons, rejected, values
@@ -8,9 +9,9 @@ from stack import wait_until
 from support import Account
 
 from ingest import quotas
-from ingest.message import Kind, Reason
+from ingest.message import Kept, Kind, Outcome, Reason, Status
 from thingscale.accounts.models import User
-from thingscale.devices.models import Device, RejectedMessage
+from thingscale.devices.models import Device, RejectedMessage, Retained
 from thingscale.lib.clock import now_us
 from thingscale.streams.actions import configure_device, delete_channel
 from thingscale.streams.models import Tag
@@ -27,6 +28,11 @@ def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def limit(account: Account, **limits: int | str) -> None:
     User.objects.filter(pk=account.user.pk).update(**limits)
+
+
+def bare(answers: Sequence[Outcome]) -> list[Outcome]:
+    """Without what they say of the figures."""
+    return [answer._replace(detail="") for answer in answers]
 
 
 def settled(feed: Feed, account: Account, full: bool) -> None:
@@ -49,7 +55,7 @@ def test_b3_a_full_storage_takes_nothing_and_records_why(
     answers = feed(
         message(account, "1"), message(outsider, "2"), message(account, "3", tag="new"), message(account, "{")
     )
-    assert answers == [FULL, STORED, FULL, rejected(Reason.BAD_JSON_FORMAT)]
+    assert bare(answers) == [FULL, STORED, FULL, rejected(Reason.BAD_JSON_FORMAT)]
     assert values(account) == ['"0123456789"']
     assert values(outsider) == ["2"]
     assert not Tag.objects.exists()
@@ -69,7 +75,7 @@ def test_b3_what_is_stored_already_is_no_new_data(feed: Feed, account: Account) 
     assert feed(message(account, '"0123456789"', dedupe=5)) == [STORED]
     settled(feed, account, True)
     again = message(account, '"0123456789"', dedupe=5, repeated=True)
-    assert feed(again, message(account, "2", dedupe=6, repeated=True)) == [DUPLICATE, FULL]
+    assert bare(feed(again, message(account, "2", dedupe=6, repeated=True))) == [DUPLICATE, FULL]
 
 
 def test_b3_held_messages_count_and_a_full_storage_holds_none(feed: Feed, account: Account) -> None:
@@ -80,7 +86,7 @@ def test_b3_held_messages_count_and_a_full_storage_holds_none(feed: Feed, accoun
     settled(feed, account, True)
     again = message(account, text, dedupe=5, repeated=True)
     answers = feed(message(account, "1"), again, message(account, "2", "new"))
-    assert answers == [FULL, held(Reason.NO_MAPPED_CH), FULL]
+    assert bare(answers) == [FULL, held(Reason.NO_MAPPED_CH), FULL]
     assert held_values(device) == ["0123456789"]
     before = used_storage(account.user)
     assert (before.held, before.held_bytes, before.datapoint_bytes) == (1, 12, 0)
@@ -115,7 +121,7 @@ def test_b3_an_account_that_drops_its_oldest_takes_a_tenth_more(feed: Feed, acco
     assert feed(message(account, f'"{"x" * 103}"')) == [STORED]
     assert feed(message(account, '"12345678"')) == [STORED]
     settled(feed, account, True)
-    assert feed(message(account, "1")) == [FULL]
+    assert bare(feed(message(account, "1"))) == [FULL]
 
 
 def test_b4_no_more_than_max_held_messages_wait(feed: Feed, account: Account) -> None:
@@ -123,7 +129,7 @@ def test_b4_no_more_than_max_held_messages_wait(feed: Feed, account: Account) ->
     limit(account, max_held=3)
     assert feed(*(message(account, "1", f"d{n}") for n in range(1, 4)))[1].status == "held"
     wait_until(lambda: account.user.pk in feed.pipeline.quotas.held_full, what="the measurement")
-    assert feed(message(account, "2"), message(account, "2", "other")) == [FULL, FULL]
+    assert bare(feed(message(account, "2"), message(account, "2", "other"))) == [FULL, FULL]
 
 
 def test_b4_a_device_brings_no_more_tags_than_the_account_may_have(
@@ -144,7 +150,7 @@ def test_b4_a_device_brings_no_more_tags_than_the_account_may_have(
         message(account, "6"),
         message(outsider, "7", tag="more"),
     )
-    assert answers == [FULL, STORED, FULL, STORED, STORED]
+    assert bare(answers) == [FULL, STORED, FULL, STORED, STORED]
     assert values(account) == ["0", "1", "4", "6"]
     assert Tag.objects.filter(channel__user=account.user).count() == 3
     Tag.objects.filter(name="t0").delete()
@@ -155,6 +161,7 @@ def test_b4_tags_at_once_are_taken_as_far_as_there_is_room(feed: Feed, account: 
     account.device("d1")
     limit(account, max_tags=5)
     answers = feed(*(message(account, "1", tag=f"t{n:02}") for n in range(20)))
+    answers = bare(answers)
     assert (answers.count(STORED), answers.count(FULL)) == (5, 15)
 
 
@@ -177,7 +184,7 @@ def test_b3_an_account_is_measured_when_it_sends(
     other = make_feed()
     other(message(account, "1", received_at=now_us()))
     settled(other, account, True)
-    assert other(message(account, "2")) == [FULL]
+    assert bare(other(message(account, "2"))) == [FULL]
     limit(account, max_storage=1_000)
     other.pipeline.on_change(("limits", account.user.pk, ""))
     settled(other, account, False)
@@ -205,8 +212,93 @@ def test_what_is_refused_is_refused_where_it_comes_again_in_one_batch(
         limit(account, **limits)
     before = values(account)
     twice = message(account, tag="new", repeated=True, connected_at=1.0, **sent)  # type: ignore[arg-type]
-    assert feed(twice, twice) == [FULL, FULL]
+    assert bare(feed(twice, twice)) == [FULL, FULL]
     limit(account, max_storage=1_000_000, max_tags=10)
     settled(feed, account, False)
     assert feed(twice, twice) == [STORED, DUPLICATE]
     assert len(values(account)) > len(before)
+
+
+def details(account: Account) -> list[str]:
+    """Of rejected messages, the newest last, as their page shows them."""
+    kept = RejectedMessage.objects.for_user(account.user).order_by("id")
+    return list(kept.values_list("detail", flat=True))
+
+
+MORE = "or ask the operator for more."
+
+
+def test_b3_what_a_full_storage_refuses_is_told_the_figures(feed: Feed, account: Account) -> None:
+    account.device("d1")
+    filled(feed, account)
+    answers = feed(message(account, "1"), message(account, "1", "new"))
+    assert {answer.detail for answer in answers} == {
+        "The storage is full: 12 of 10 bytes are used. Delete channels, tags or old datapoints (by a"
+        f" channel's retention), {MORE}"
+    }
+    assert details(account) == [answer.detail for answer in answers]
+    limit(account, when_full="drop_oldest")
+    feed.pipeline.on_change(("limits", account.user.pk, ""))
+    wait_until(
+        lambda: "being deleted: send it again in a minute" in feed(message(account, "1"))[0].detail,
+        what="the other sentence",
+    )
+
+
+def test_b3_each_limit_that_refuses_says_which_one_it_is_and_how_much(
+    feed: Feed, account: Account, outsider: Account
+) -> None:
+    """Of a message's tag, of an array's tags, of a new device, of held messages."""
+    account.device("d1")
+    account.device("d2", None)
+    outsider.device("d1")
+    limit(account, max_tags=1, max_devices=2)
+    array = '[{"value":1,"tag":"a"},{"value":2,"tag":"b"},{"value":3,"tag":"c"}]'
+    feed(message(account, "1", tag="a"), message(account, "1", tag="b"), message(account, "1", "d3"))
+    feed(message(account, array, source="http json"), message(outsider, "1", tag="b"))
+    tags = "you can have 1 in all channels. Delete tags that are no longer used, " + MORE
+    assert sorted(details(account)) == [
+        f"There is no room for 1 more tag: {tags}",
+        f"There is no room for 2 more tags: {tags}",
+        f"You can have 2 devices: delete one first, {MORE}",
+    ]
+    assert details(outsider) == []
+    limit(account, max_held=1)
+    assert feed(message(account, "1", "d2"))[0].held
+    wait_until(lambda: account.user.pk in feed.pipeline.quotas.held_full, what="the measurement")
+    (answer,) = feed(message(account, "2", "d2"))
+    assert answer.detail == (
+        "As many messages are held as may be: 1 of 1. Map the devices that they wait for, or delete those,"
+        f" {MORE}"
+    )
+
+
+def retained(topic: str, payload: bytes = b"1", kind: Kind = Kind.MESSAGE, **fields: Any) -> Any:
+    return lambda account: message(
+        account, payload, kept=Kept(topic, 1, True, b"\0", (), None, 0, []), kind=kind, **fields
+    )
+
+
+def test_no_more_topics_have_a_retained_message_than_there_may_be(feed: Feed, account: Account) -> None:
+    account.device("d1")
+    limit(account, max_retained=2)
+    for topic in ("a", "b"):
+        assert feed(retained(topic, device_id="")(account)) == [STORED]
+    quotas_of = feed.pipeline.quotas
+    wait_until(lambda: account.user.pk in quotas_of.retained_full, what="the look at what is retained")
+    assert feed(retained("a", b"2", device_id="")(account)) == [STORED]
+    (refused,) = feed(retained("c", device_id="")(account))
+    assert (refused.status, refused.reason) == (Status.REJECTED, Reason.QUOTA_EXCEEDED)
+    assert "As many messages are retained" in refused.detail
+    assert feed(retained("json/d1", kind=Kind.JSON)(account)) == [STORED]
+    assert [value for value, _ in account.stored()] == ["1"]
+    assert topics(account) == {"a": b"2", "b": b"1"}
+    sources = RejectedMessage.objects.filter(user=account.user).values_list("source", flat=True)
+    assert sorted(sources) == ["TOKEN/c", "TOKEN/json/d1"]
+    assert feed(retained("b", b"", device_id="")(account)) == [STORED]
+    assert topics(account) == {"a": b"2"}
+
+
+def topics(account: Account) -> dict[str, bytes]:
+    rows = Retained.objects.filter(account=account.user).values_list("topic", "payload")
+    return {topic: bytes(payload) for topic, payload in rows}

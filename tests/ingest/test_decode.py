@@ -213,7 +213,7 @@ def test_many_shallow_brackets_are_not_nesting() -> None:
     assert decode(Kind.JSON, payload) == payload
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.MESSAGE])  # which is not decoded
 def test_the_payload_limit(kind: Kind) -> None:
     head, tail = (b'"', b'"') if kind is Kind.JSON else (b"v=", b"")
     fits = head + b"x" * (MAX_PAYLOAD - len(head + tail)) + tail

@@ -38,14 +38,14 @@ def test_messages(sent: list[RawMessage]) -> None:
 
 @given(st.lists(OUTCOMES, min_size=1, max_size=20))
 def test_outcomes(told: list[Outcome]) -> None:
-    (value,) = Frames().feed(frame(answer(7, told)))
-    number, results = value
+    (value,) = Frames().feed(frame(answer(7, told, [], None)))
+    number, results, _, _ = value
     assert (number, outcomes(results, len(told))) == (7, told)
 
 
 def test_stored_is_the_one_that_is_compared_by_identity() -> None:
     for told in ([STORED, STORED], [STORED, DUPLICATE]):
-        assert outcomes(answer(1, told)[1], 2)[0] is STORED
+        assert outcomes(answer(1, told, [], None)[1], 2)[0] is STORED
 
 
 @given(st.lists(st.binary(max_size=300), max_size=10), st.integers(1, 50))

@@ -132,9 +132,9 @@ def test_only_changes_of_tokens_count(
 def test_what_was_read_before_a_change_is_not_kept(
     grants: Grants, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load: Callable[[str], module.Grant | None] = module._load
+    load: Callable[[str], module.Grant | int | None] = module._load
 
-    def load_slowly(token: str) -> module.Grant | None:
+    def load_slowly(token: str) -> module.Grant | int | None:
         found = load(token)
         grants.on_change(("tokens", account.user.pk, ""))
         return found
@@ -181,3 +181,24 @@ def test_b4_neither_wrong_tokens_nor_another_accounts_changes_push_out_a_grant(
     grants.on_change(("tokens", outsider.user.pk, ""))
     assert isinstance(grants.known(account.device_token), module.Grant)
     assert grants.known(outsider.device_token) is True
+
+
+def test_b4_whose_token_was_refused_is_known_without_another_query(
+    grants: Grants, account: Account, outsider: Account, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    """So that nobody's tokens need no limit that they would share with the accounts'."""
+    with django_assert_num_queries(2):
+        assert grants.find(account.api_token) is grants.find(UNKNOWN) is None
+        owners = [grants.whose(token) for token in (account.api_token, UNKNOWN, outsider.api_token, "x")]
+    assert owners == [account.user.pk, None, None, None]
+
+
+def test_b4_whose_token_has_ended_is_known_too(grants: Grants, outsider: Account, account: Account) -> None:
+    grant = grants.find(account.device_token)
+    assert grant
+    grants._found[account.device_token] = grant._replace(ends_at=1.0)
+    assert grants.known(account.device_token) is False
+    assert grants.whose(account.device_token) == account.user.pk
+    Token.objects.filter(user=outsider.user).update(expires_at=timezone.now())
+    assert grants.find(outsider.device_token) is None
+    assert grants.whose(outsider.device_token) == outsider.user.pk

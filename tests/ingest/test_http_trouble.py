@@ -91,7 +91,7 @@ def test_nobody_is_refused_for_a_token_that_can_not_be_checked(
 
 def test_with_a_full_queue_it_says_try_again_at_once(http: Connection, known: Account) -> None:
     pipeline = http.ingest.pipeline
-    pipeline._limits = pipeline._limits._replace(messages=1)
+    pipeline.limits = pipeline.limits._replace(messages=1)
     with another_transaction(LOCK):
         pipeline.accept([message(known, "1")], lambda outcomes: None)
         reply = post(http, known, b"2")

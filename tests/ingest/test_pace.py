@@ -8,8 +8,9 @@ from connecting import V2, Connection
 from pytest_django import Settings
 from support import Account
 
+from ingest import pace as module
 from ingest import views
-from ingest.pace import MAX_KEYS, Pace
+from ingest.pace import Pace
 
 
 @pytest.fixture
@@ -22,48 +23,87 @@ def limited(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     views.pace.cache_clear()
 
 
+def remembered(pace: Pace) -> int:
+    """Devices."""
+    return sum(len(devices) for each in (pace._due, pace._older) for devices in each.values())
+
+
 def test_one_a_second_with_some_jitter() -> None:
     pace = Pace(1)
     times = [100.0, 100.05, 100.6, 101.7, 102.5]
-    assert [pace.wait("d1", now) > 0 for now in times] == [False, True, False, False, False]
+    assert [pace.wait(1, "d1", now) > 0 for now in times] == [False, True, False, False, False]
 
 
 def test_a_burst_is_refused_until_its_time() -> None:
     pace = Pace(1)
-    assert pace.wait("d1", 50.0) == 0
-    wait = pace.wait("d1", 50.1)
+    assert pace.wait(1, "d1", 50.0) == 0
+    wait = pace.wait(1, "d1", 50.1)
     assert 0 < wait <= 1
-    assert pace.wait("d1", 50.1 + wait) == 0
+    assert pace.wait(1, "d1", 50.1 + wait) == 0
 
 
 def test_on_average_it_is_the_rate() -> None:
     pace = Pace(1)
-    accepted = sum(pace.wait("d1", 10 + tick / 100) == 0 for tick in range(1000))
+    accepted = sum(pace.wait(1, "d1", 10 + tick / 100) == 0 for tick in range(1000))
     assert 10 <= accepted <= 11
 
 
 def test_devices_do_not_disturb_each_other_and_silent_ones_are_forgotten() -> None:
     pace = Pace(1)
-    assert all(pace.wait(number, 5.0) == 0 for number in range(MAX_KEYS + 10))
+    assert all(pace.wait(1, str(number), 5.0) == 0 for number in range(10_000))
     for now in (8.0, 12.0):
-        pace.wait("d1", now)
-    assert len(pace._due) + len(pace._older) <= 2
+        pace.wait(1, "d1", now)
+    assert remembered(pace) <= 2
+
+
+def test_b4_the_same_device_id_is_another_accounts_device() -> None:
+    pace = Pace(1)
+    assert pace.wait(1, "d1", 5.0) == pace.wait(2, "d1", 5.0) == 0
+    assert pace.left(3, "d1", 5.0) == 1
+    assert pace.wait(1, "d1", 5.1) > 0 < pace.wait(2, "d1", 5.1)
+
+
+def test_b4_an_account_that_makes_up_device_ids_gets_no_more_and_nobody_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MAX_DEVICES", 100)
+    pace = Pace(1)
+    assert [pace.wait(owner, "d1", 5.0) for owner in (1, 2)] == [0, 0]
+    answers = [pace.wait(2, f"made up {number}", 5.0 + number / 10_000) for number in range(1_000)]
+    assert answers == [0] * 98 + [1.0] * 902
+    assert pace.left(2, "made up 999", 5.2) == 0
+    assert all(pace.wait(owner, "d1", 5.2) > 0 for owner in (1, 2))
+    assert all(pace.wait(2, f"made up {number}", 5.2) > 0 for number in range(98))
+    assert [pace.wait(1, f"d{number}", 5.2) for number in range(2, 40)] == [0] * 38  # within its share
+    assert pace.wait(3, "d1", 5.2) == 0
+    assert remembered(pace) <= 200
+    assert [pace.wait(owner, "d1", 7.6) for owner in (1, 2)] == [0, 0]  # all are forgotten in time
+
+
+def test_b4_accounts_share_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes first, and however many come."""
+    monkeypatch.setattr(module, "MAX_DEVICES", 100)
+    pace = Pace(1)
+    for account in range(1, 51):
+        welcome = sum(pace.wait(account, f"d{number}", 5.0) == 0 for number in range(200))
+        assert welcome >= 100 // account
+        assert remembered(pace) <= 100 * (1 + sum(1 / each for each in range(1, account + 1)))
 
 
 def test_zero_is_no_limit() -> None:
     pace = Pace(0)
-    assert not any(pace.wait("d1", 1.0) for _ in range(5))
+    assert not any(pace.wait(1, "d1", 1.0) for _ in range(5))
 
 
 def test_what_is_left() -> None:
     one, ten = Pace(1), Pace(10)
     for pace in (one, ten):
-        pace.wait("d1", 100.0)
-    assert [one.left("d1", now) for now in (100.0, 100.4, 100.5, 101.5)] == [0, 0, 1, 1]
-    left = ten.left("d1", 100.0)
-    assert left == sum(ten.wait("d1", 100.0) == 0 for _ in range(10))
-    assert ten.left("d1", 100.0) == 0
-    assert ten.left("other", 100.0) == left + 1
+        pace.wait(1, "d1", 100.0)
+    assert [one.left(1, "d1", now) for now in (100.0, 100.4, 100.5, 101.5)] == [0, 0, 1, 1]
+    left = ten.left(1, "d1", 100.0)
+    assert left == sum(ten.wait(1, "d1", 100.0) == 0 for _ in range(10))
+    assert ten.left(1, "d1", 100.0) == 0
+    assert ten.left(1, "other", 100.0) == left + 1
 
 
 def test_each_answer_to_a_device_says_what_is_left(

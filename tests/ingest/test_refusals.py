@@ -99,3 +99,15 @@ def test_c12_a_token_of_the_account_that_is_no_current_device_token_is_listed(
     assert source.startswith("http json, with an API token")
     assert account.api_token not in source
     assert recorded(outsider) == []
+
+
+def test_b4_tokens_that_somebody_makes_up_keep_no_account_off_its_list(
+    http: Connection, account: Account, outsider: Account
+) -> None:
+    for number in range(70):
+        assert post(http, f"{number:032X}", "d1") == 401
+    for owner in (account, outsider):
+        assert post(http, owner.api_token, "d2") == 401
+    wait_until(lambda: recorded(account) and recorded(outsider), 20, "the records")
+    for owner in (account, outsider):
+        assert [device for _, device, _ in recorded(owner)] == ["d2"]

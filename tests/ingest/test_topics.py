@@ -1,12 +1,10 @@
 """What a topic behind the token means (CONTRACT 4)."""
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from ingest.message import Kind, Reason
-from ingest.mqtt.codec import topic_matches, valid_topic_filter
-from ingest.topics import BROKER_FILTERS, FORMS, Target, sees_ingest, split, split_filter, target
+from ingest.mqtt.codec import topic_matches
+from ingest.topics import BROKER_FILTERS, FORMS, Target, split, split_filter, target
 
 LONG = "x" * 64
 
@@ -90,32 +88,6 @@ def test_refused_topics(rest: str, reason: Reason) -> None:
 )
 def test_a_filter_is_split_around_its_first_level(topic_filter: str, parts: tuple[str, str, str]) -> None:
     assert split_filter(topic_filter) == parts
-
-
-@pytest.mark.parametrize(
-    "rest", ["/#", "/+", "/json/#", "/json/+/+", "/+/d1", "/d1", "/d1/#", "/state/d1", "/json", "/json/a/b/c"]
-)
-def test_filters_that_see_ingest(rest: str) -> None:
-    assert sees_ingest(rest)
-
-
-@pytest.mark.parametrize("rest", ["/d1/subscribe", "/d1/errors", "/d1/+", "", "/", "/d1/+/#"])
-def test_filters_that_see_no_ingest(rest: str) -> None:
-    assert not sees_ingest(rest)
-
-
-_names = st.sampled_from(["json", "binary", "state", "d1", "subscribe", "errors", "t", "#", "+", "", " "])
-_filters = st.lists(_names, max_size=5).map(lambda levels: "".join(f"/{level}" for level in levels))
-_topics = st.lists(_names, min_size=1, max_size=4).map("/".join)
-
-
-@given(_filters, _topics)
-@example("/d1/#", "d1")
-def test_a_filter_said_to_see_no_ingest_matches_no_ingest_topic(rest: str, topic: str) -> None:
-    found = target(topic)
-    is_ingest = found.kind is not None and not found.refused
-    if is_ingest and valid_topic_filter("T" + rest) and topic_matches("T" + rest, "T/" + topic):
-        assert sees_ingest(rest)
 
 
 def test_i8_every_kind_of_message_has_its_topic_or_says_that_it_has_none() -> None:

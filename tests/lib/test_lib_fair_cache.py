@@ -1,5 +1,7 @@
 """What is remembered for accounts: bounded in all, and by account."""
 
+import pytest
+
 from thingscale.lib.fair_cache import FairCache
 
 
@@ -41,3 +43,24 @@ def test_b4_many_accounts_with_one_entry_each() -> None:
     for account in range(100):
         cache.update(account, {0: account})
     assert len(cache) == len(cache.accounts) == 10
+
+
+def test_b4_room_is_made_seldom_though_accounts_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at all of them: once for each entry would stop whoever remembers it."""
+    cache: FairCache[int, int] = FairCache(1_600)
+    made: list[int] = []
+    make_room = cache._make_room
+
+    def counted() -> None:
+        made.append(len(cache))
+        make_room()
+
+    monkeypatch.setattr(cache, "_make_room", counted)
+    for key in range(10):
+        for account in range(800):
+            cache.update(account, {key: key})
+    assert 0 < len(made) <= 8_000 // 50
+    assert len(cache) <= 1_600
+    sizes = [len(entries) for entries in cache.accounts.values()]
+    assert len(sizes) == 800
+    assert max(sizes) <= 3

@@ -73,7 +73,7 @@ def test_a_header_alone_has_no_rows() -> None:
         ("text,n\n", 1, "id among them"),
         ("id,colour\n", 1, "no column 'colour': use id, text, n"),
         ("id,n,N\n", 1, "n is there twice"),
-        ("id,n\n1,2\n3\n", 3, "1 columns, the first one 2"),
+        ("id,n\n1,2\n3\n", 3, "1 column, the first one 2"),
         ("id,n\n1,2,3\n", 2, "3 columns"),
         ('id,n\n1,2\n"3,4\n', 3, "CSV"),
         ('id,n\n"1"2,3\n', 2, "CSV"),

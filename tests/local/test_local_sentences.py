@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from thingscale.lib.env import BadSetting
+from thingscale.checks import check_settings
+from thingscale.lib.env import BadSetting, unused_broker
 from thingscale.local import banner, config, given, ports, wheels
 from thingscale.local.errors import StartError
 from thingscale.local.home import Home
@@ -111,10 +112,6 @@ def test_servers_that_are_right_pass(monkeypatch: pytest.MonkeyPatch, servers: d
         ("REDIS_URL", "redis://:hunter2@127.0.0.1:1/0"),
         ("REDIS_URL", "redis://:hunter2@127.0.0.1:port/0"),
         ("REDIS_URL", "unix:///nowhere/valkey.sock"),
-        ("MQTT_URL", "nonsense"),
-        ("MQTT_URL", "http://127.0.0.1:1883"),
-        ("MQTT_URL", "mqtt://user:hunter2@127.0.0.1:1"),
-        ("MQTT5_URL", "mqtt://127.0.0.1:99999"),
     ],
 )
 def test_a_wrong_url(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
@@ -123,6 +120,46 @@ def test_a_wrong_url(monkeypatch: pytest.MonkeyPatch, variable: str, value: str)
         given.check({variable: value})
     assert "hunter2" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MQTT_URL", ""),
+        ("MQTT_URL", "nonsense"),
+        ("MQTT_URL", "http://127.0.0.1:1883"),
+        ("MQTT_URL", "mqtt://user:hunter2@127.0.0.1:1"),
+        ("MQTT5_URL", "mqtt://127.0.0.1:99999"),
+    ],
+)
+def test_a_wrong_broker_of_broker_mode(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as right:
+        given_urls = {"MQTT_URL": f"mqtt://127.0.0.1:{right.getsockname()[1]}", variable: value}
+        for name, url in given_urls.items():
+            monkeypatch.setenv(name, url)
+        with pytest.raises((BadSetting, StartError), match=variable) as caught:
+            given.check(given_urls | {"THINGSCALE_INGEST": "broker"})
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["mqtt://127.0.0.1:1", "mqtt://user:hunter2@own.example", "nonsense"])
+@pytest.mark.parametrize("variable", ["MQTT_URL", "MQTT5_URL"])
+def test_a_broker_named_in_gateway_mode_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, variable: str, url: str
+) -> None:
+    """Whatever is behind it: nothing looks there."""
+    for name in ("MQTT_URL", "MQTT5_URL", "THINGSCALE_INGEST"):
+        monkeypatch.delenv(name, raising=False)
+    assert unused_broker() == ""
+    monkeypatch.setenv(variable, url)
+    given.check({variable: url})
+    assert unused_broker().startswith(f"{variable} is not used: ")
+    assert "import_broker" in unused_broker()
+    assert "hunter2" not in unused_broker()
+    assert [message.id for message in check_settings(None) if "MQTT" in message.msg] == ["thingscale.W004"]
+    monkeypatch.setenv("THINGSCALE_INGEST", "broker")
+    assert unused_broker() == ""
 
 
 def test_a_wrong_user_of_a_given_database(monkeypatch: pytest.MonkeyPatch, servers: dict[str, str]) -> None:

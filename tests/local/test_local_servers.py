@@ -1,4 +1,4 @@
-"""The three private servers, for real."""
+"""The private servers, for real, and the broker that tests of broker mode have."""
 
 import socket
 import stat
@@ -14,14 +14,14 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from thingscale.local.home import LONGEST_SOCKET_PATH
 from thingscale.local.postgres import Postgres
-from thingscale.local.servers import Servers
+from thingscale.local.servers import ALL, Servers
 
 from .helpers import until
 
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    servers = Servers()
+    servers = Servers(want=ALL)
     with servers:
         yield servers
 
@@ -260,6 +260,13 @@ def test_broker_listens_on_loopback_only(servers: Servers) -> None:
     assert all('"127.0.0.1:' in line for line in listens)
 
 
+def test_the_platform_needs_no_broker(folder: Path) -> None:
+    with Servers(folder / "home", fast=True) as env:
+        assert {"DATABASE_URL", "REDIS_URL"} <= set(env)
+        assert not [name for name in env if "MQTT" in name]
+    assert not (folder / "home" / "broker.toml").exists()
+
+
 def test_fast_switches_fsync_off() -> None:
     servers = Servers(want={"postgres"}, fast=True)
     with servers as env:
@@ -270,11 +277,11 @@ def test_fast_switches_fsync_off() -> None:
 
 
 def test_a_given_home_continues(folder: Path) -> None:
-    first = Servers(folder / "home", fast=True)
+    first = Servers(folder / "home", ALL, fast=True)
     with first:
         rows(first, "CREATE TABLE kept (n int)")
         ports = first.broker.ports
-    second = Servers(folder / "home", fast=True)
+    second = Servers(folder / "home", ALL, fast=True)
     with second:
         assert rows(second, "SELECT count(*) FROM kept") == [(0,)]
         assert second.broker.ports == ports

@@ -32,7 +32,7 @@ def record(raw: psycopg.Connection, *new: Submission) -> None:
 
 def find(raw: psycopg.Connection, *keys: submissions.Key) -> dict[submissions.Key, Submission]:
     with raw.cursor() as cursor:
-        return submissions.find(cursor, keys, now_us() - HOUR)
+        return submissions.find(cursor, dict.fromkeys(keys, now_us() - HOUR))
 
 
 def test_it_is_found_by_its_account_and_key(raw: psycopg.Connection) -> None:

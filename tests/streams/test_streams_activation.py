@@ -119,3 +119,21 @@ def test_a_rule_goes_with_its_channel(user: User, channels: list[Channel]) -> No
     activate_device(device.pk)
     activate_new_devices()
     assert target(device) is None
+
+
+def test_b3_a_device_without_room_for_its_tags_waits_and_keeps_no_other_waiting(
+    user: User, outsider: User, channels: list[Channel], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next round tries it again."""
+    rules(user, ("*", channels[0]))
+    User.objects.filter(pk=user.pk).update(max_tags=0)
+    crowded, plain = first_contact(user, "d1"), first_contact(user, "d2", [2])
+    HeldMessage.objects.create(device=crowded, tag="attic", value=1, received_at=timezone.now())
+    activate_device(crowded.pk)
+    with caplog.at_level("INFO", "thingscale.streams.tasks"):
+        activate_new_devices()
+    assert "There is no room for 1 more tag: you can have 0 in all channels." in caplog.text
+    assert (target(crowded), target(plain), crowded.held.count()) == (None, 0, 1)
+    User.objects.filter(pk=user.pk).update(max_tags=1)
+    activate_new_devices()
+    assert (target(crowded), crowded.held.count(), count(channels[0].pk)) == (0, 0, 2)

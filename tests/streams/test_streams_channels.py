@@ -139,6 +139,25 @@ def test_what_is_wrong_with_a_command_is_said(
     assert (Channel.objects.count(), Device.objects.count()) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "options", "said"),
+    [
+        ("create_channel", (1,), {}, "MAX_CHANNEL_REACH: You can have 1 channel: delete one first, or ask"),
+        ("create_device", ("d2",), {}, "MAX_DEVICE_REACH: You can have 1 device: delete one first, or ask"),
+        ("create_device", ("d2",), {"channel": 0}, "MAX_DEVICE_REACH: You can have 1 device: delete one"),
+    ],
+)
+def test_b3_a_command_says_which_limit_is_reached(
+    user: User, name: str, arguments: tuple[Any, ...], options: dict[str, Any], said: str
+) -> None:
+    run("create_channel", user.user_id, 0)
+    run("create_device", user.user_id, "d1")
+    User.objects.filter(pk=user.pk).update(max_channels=1, max_devices=1)
+    with pytest.raises(CommandError, match=said):
+        run(name, user.user_id, *arguments, **options)
+    assert (Channel.objects.count(), Device.objects.count()) == (1, 1)
+
+
 def test_a_command_can_not_map_to_anothers_channel(user: User, outsider: User) -> None:
     actions.create_channel(outsider, 5)
     with pytest.raises(CommandError, match="no channel 5"):

@@ -164,8 +164,8 @@ def test_what_was_stored_is_found_by_its_key(raw: psycopg.Connection, account: A
     in_steps(raw, [Row(channel, at, None, None, b"1", dedupe) for dedupe in (key, key + 1, None)])
     asked = [(channel, key), (channel, ~key), (channel, key + 1000), (other, key)]
     with raw.transaction(), raw.cursor() as cursor:
-        assert writer.stored_before(cursor, asked, from_us(at)) == {(channel, key)}
-        assert writer.stored_before(cursor, asked, from_us(at + 1)) == set()
+        assert writer.stored_before(cursor, [(*each, from_us(at)) for each in asked]) == {(channel, key)}
+        assert writer.stored_before(cursor, [(*each, from_us(at + 1)) for each in asked]) == set()
 
 
 def test_what_the_release_before_has_stored_is_found_by_key_and_value(

@@ -27,7 +27,7 @@ from private_place import REST_CHANNEL, Place, manage
 from stack import Stack
 
 from thingscale.local.place import ACCOUNTS
-from thingscale.local.servers import Servers
+from thingscale.local.servers import ALL, Servers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.drill, pytest.mark.timeout(300)]
 
@@ -37,7 +37,7 @@ SECONDS = 30.0
 # Tables whose rows end by themselves, or with the processes of before.
 PASSING = {"accounts_session", "devices_mqttsession", "streams_journal", "streams_repeated"}
 PASSING |= {"django_session", "streams_stalehour", "streams_deletedtag", "streams_deletedchannel"}
-PASSING |= {"devices_minutecount"}
+PASSING |= {"devices_minutecount", "devices_durablesession"}
 GROWS = ("/usage_bytes", "/avg_obj_size")  # more is counted since
 PAGES = ("/", "/channels/", "/channels/1/", "/devices/", "/streams/1/", "/inspector/", "/profile/", "/rules/")
 
@@ -90,14 +90,14 @@ def give_to_postgres(home: Path) -> None:
 
 @contextmanager
 def private_home(folder: Path) -> Iterator[Servers]:
-    servers = Servers(folder / "home", fast=True)
+    servers = Servers(folder / "home", ALL, fast=True)
     with servers:
         yield servers
 
 
 @contextmanager
 def restored_dump(folder: Path) -> Iterator[Servers]:
-    servers = Servers(fast=True)
+    servers = Servers(want=ALL, fast=True)
     with servers:
         sql = lzma.decompress((CAPTURED / "dump.sql.xz").read_bytes())
         psql = servers.postgres.place.install / "bin" / "psql"
@@ -120,7 +120,7 @@ def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
         environment |= {"PYTHONPATH": "", "THINGSCALE_REST_RATE": "1000000"}
         old = Stack(**environment)
         old.code, old.web = folder / "code", OLD_WEB
-        new = Stack(**environment | {"PYTHONPATH": "tests"})
+        new = Stack(**environment | {"PYTHONPATH": "tests", "MQTT_URL": "", "MQTT5_URL": ""})
         try:
             yield Installation(servers, old, new, expected, servers.postgres.url, old)
         finally:
@@ -157,6 +157,8 @@ def check_rows(installation: Installation, before: Mapping[str, int]) -> None:
     assert before.keys() <= now.keys()
     fewer = {name for name, count in before.items() if now[name] < count}
     assert fewer <= PASSING
+    assert now["mqtt_session"] >= before["devices_durablesession"] > 0  # they go on there
+    assert now["mqtt_subscription"] > 0
 
 
 def check_console(installation: Installation, stack: Stack) -> None:

@@ -1,8 +1,10 @@
 """The HTTP door against the real server, by bytes on sockets: one table, row by row."""
 
+import contextlib
 import gzip
 import json
 import socket
+import time
 import zlib
 from collections.abc import Callable, Iterator
 
@@ -213,8 +215,38 @@ def test_h11_a_message_without_a_length_is_411(port: int, account: Account, path
     assert code(ask(port, request("POST", path, device(account)))) == (411, "LENGTH_REQUIRED")
 
 
+REQUIRED = [
+    *("PUT /v2/device/d1", "PUT /v2/channel/1", "PUT /v2/event/1", "PUT /v2/user"),
+    *("POST /v2/stream/1", "POST /v2/publish/d1", "POST /v1/publish/d1"),
+]
+
+
+@pytest.mark.parametrize("call", REQUIRED)
+def test_h11_a_call_that_has_to_have_a_body_is_411_without_a_length(
+    port: int, account: Account, call: str
+) -> None:
+    """REST as the connector. A body that is empty and says so, or comes in chunks, has its length."""
+    account.channel(1)
+    assert ask(port, api(account, "POST", "/v2/event")).status == 201
+    method, path = call.split()
+    assert code(ask(port, api(account, method, path))) == (411, "LENGTH_REQUIRED")
+    for empty in (
+        api(account, method, path, b""),
+        api(account, method, path, Transfer_Encoding="chunked") + b"0\r\n\r\n",
+    ):
+        assert code(ask(port, empty)) == (400, "BAD_JSON_FORMAT")
+    stranger = request(method, path, {"X-APITOKEN": "0" * 32})
+    assert code(ask(port, stranger)) == (401, "AUTH_REQUIRED")
+
+
 def test_h11_where_no_body_is_needed_no_length_is(port: int, account: Account) -> None:
-    assert ask(port, api(account, "POST", "/v2/device/d2")).status == 201
+    """As the published samples send it."""
+    for call in ("POST /v2/device/d2", "POST /v2/channel/2", "POST /v2/event"):
+        method, path = call.split()
+        assert ask(port, api(account, method, path)).status == 201
+    for call in ("DELETE /v2/event/1", "DELETE /v2/device/d2"):
+        method, path = call.split()
+        assert ask(port, api(account, method, path)).status == 200
 
 
 @pytest.mark.parametrize("what", ["direct", "rest", "stream"])
@@ -340,6 +372,43 @@ def test_h8_connections_are_limited_by_address_and_in_all(hasty: Stack) -> None:
     finally:
         for each in opened:
             each.__exit__(None, None, None)
+
+
+@pytest.fixture
+def patient(hasty: Stack) -> Iterator[Stack]:
+    """With a connection that has been answered, and with nothing else."""
+    running = hasty.another(THINGSCALE_HTTP_KEEP_ALIVE_SECONDS="75")
+    running.start("web")
+    yield running
+    running.stop()
+
+
+def test_h6_half_a_head_ends_a_connection_that_was_answered_before(patient: Stack) -> None:
+    half = b"POST /post_v2/ HTTP/1.1\r\nHost: x\r\nX-"
+    with connected(patient.http) as later, connected(patient.http) as behind:
+        later.send(request("GET", "/healthz"))
+        assert later.answer().status == 200
+        later.send(half)
+        behind.send(request("GET", "/healthz") + half)
+        assert behind.answer().status == 200
+        for client in (later, behind):
+            assert client.answer().status == 408
+            assert client.until_closed() == b""
+
+
+def test_h8_who_was_idle_for_longest_makes_room_where_there_is_none(patient: Stack) -> None:
+    with contextlib.ExitStack() as opened:
+        clients = [opened.enter_context(connected(patient.http, f"127.0.0.{2 + n // 4}")) for n in range(12)]
+        for client in clients:
+            client.send(request("GET", "/healthz"))
+            assert client.answer().status == 200
+            time.sleep(0.02)  # the server's clock counts milliseconds
+        with connected(patient.http, "127.0.0.9") as one_too_many:
+            assert one_too_many.answer().status == 503
+        assert clients[0].until_closed() == b""
+        with connected(patient.http, "127.0.0.9") as client:
+            client.send(request("GET", "/healthz"))
+            assert client.answer().status == 200
 
 
 def test_b5_a_device_id_that_is_none_is_not_remembered(hasty: Stack, account: Account) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -10,8 +11,11 @@ from pathlib import Path
 
 import pytest
 import requests
-from stack import Stack, wait_until
+from raw_http import TIMER, connection_line
+from stack import Stack, answers, wait_until
 from support import Account
+
+from thingscale.web import tcp
 
 pytestmark = pytest.mark.e2e
 
@@ -36,6 +40,7 @@ def secure(account: Account, folder: Path) -> Iterator[Stack]:
     account.device("d1")
     running = Stack(THINGSCALE_TLS_CERT=str(folder / "used.crt"), THINGSCALE_TLS_KEY=str(folder / "used.key"))
     running.ensure("web", "ingest")
+    wait_until(lambda: all(map(answers, (running.https, running.tls, running.wss))), 30, "the TLS listeners")
     yield running
     running.stop()
 
@@ -82,3 +87,51 @@ def test_h17_https_serves_and_follows_its_files_under_load(
             kept.post(f"{url}/post_v2/", b"2", headers=headers, timeout=20, verify=str(trusted)).text == "OK"
         )
     assert failures == []
+
+
+VERSIONS = {"1.1": "TLSv1_1", "1.2": "TLSv1_2", "1.3": "TLSv1_3"}
+
+
+def handshake(port: int, version: str) -> str:
+    """Of a client that speaks this version only: what was agreed on, or OpenSSL's name of the alert."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    context.maximum_version = ssl.TLSVersion[VERSIONS[version]]
+    context.minimum_version = context.maximum_version
+    context.set_ciphers("ALL:@SECLEVEL=0")  # else the client's own OpenSSL refuses an old version
+    with socket.create_connection(("127.0.0.1", port), 20) as plain:
+        try:
+            with context.wrap_socket(plain) as client:
+                return str(client.version())
+        except ssl.SSLError as error:
+            return str(error.reason)
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+@pytest.mark.skipif(not ssl.HAS_TLSv1_1, reason="this OpenSSL speaks no TLS 1.1")
+def test_h17_no_listener_takes_a_tls_older_than_1_2(secure: Stack) -> None:
+    """The client is told so by an alert: RFC 8446 6.2, protocol_version."""
+    for port in (secure.https, secure.tls, secure.wss):
+        assert handshake(port, "1.1") == "TLSV1_ALERT_PROTOCOL_VERSION"
+        assert [handshake(port, version) for version in ("1.2", "1.3")] == ["TLSv1.2", "TLSv1.3"]
+
+
+def keep_alive_timer(server: int, client: int) -> float | None:
+    """Seconds until the kernel asks whether the client is still there; None if it never will. Of the
+    server's end of a connection, by the two ports."""
+    kind, ticks = connection_line(server, client)[TIMER].split(":")
+    return int(ticks, 16) / 100 if kind == "02" else None  # 02: keep-alive; always 100 a second
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux")
+def test_h6_every_listener_asks_silent_peers_whether_they_are_there(secure: Stack) -> None:
+    context = ssl._create_unverified_context()
+    for name in ("http", "https", "mqtt", "ws", "tls", "wss"):
+        port = getattr(secure, name)
+        with socket.create_connection(("127.0.0.1", port), 20) as plain, contextlib.ExitStack() as held:
+            own = plain.getsockname()[1]
+            if name in {"https", "tls", "wss"}:
+                held.enter_context(context.wrap_socket(plain))
+            wait_until(lambda port=port, own=own: keep_alive_timer(port, own), 20, f"{name}'s timer")  # type: ignore[misc]
+            assert (keep_alive_timer(port, own) or 0) <= tcp.IDLE_SECONDS + 1

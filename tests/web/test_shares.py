@@ -172,3 +172,49 @@ def test_who_has_ended_a_token_has_their_share_alone_soon(monkeypatch: pytest.Mo
         assert await known.account(scope(x_apitoken="B")) == "account 7"
 
     run(test)
+
+
+def test_b4_made_up_credentials_push_out_no_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens or cookies, which anybody can make up: the accounts' are still known, and look nothing up."""
+
+    async def test() -> None:
+        asked = []
+
+        async def look_up(identify: Any, credential: Credential, where: str) -> int | None:
+            asked.append(credential.text)
+            found: int | None = identify(credential)
+            return found
+
+        monkeypatch.setattr(callers, "MAX_KNOWN", 10)
+        known = Callers(lambda credential: 7 if credential.text in "AB" else None, look_up, "sessionid")
+        mine = scope(x_apitoken="A"), scope(cookie="sessionid=B")
+        for each in mine:
+            assert await known.account(each) == "account 7"
+        for number in range(50):
+            assert await known.account(scope(x_apitoken=f"made up {number}")) == "address 10.0.0.1"
+            assert await known.account(scope(cookie=f"sessionid=made up {number}")) == "address 10.0.0.1"
+        assert len(asked) == 102
+        for each in mine:
+            assert await known.account(each) == "account 7"
+        assert len(asked) == 102
+        await known.account(scope(x_apitoken="made up 49"))
+        assert len(asked) == 102  # the newest are remembered, too
+        await known.account(scope(x_apitoken="made up 0"))
+        assert len(asked) == 103
+
+    run(test)
+
+
+def test_b4_what_is_remembered_of_credentials_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async def look_up(identify: Any, credential: Credential, where: str) -> int | None:
+            found: int | None = identify(credential)
+            return found
+
+        monkeypatch.setattr(callers, "MAX_KNOWN", 10)
+        known = Callers(lambda credential: len(credential.text) % 2 or None, look_up, "sessionid")
+        for number in range(200):
+            await known.account(scope(x_apitoken=str(number)))
+        assert (len(known._accounts), len(known._nobodys)) == (10, 10)
+
+    run(test)

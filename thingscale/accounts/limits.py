@@ -1,9 +1,14 @@
 """How much an account may have. A new account gets the values of the settings; the operator can change each
 for an account."""
 
+from typing import NamedTuple
+
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.template.defaultfilters import filesizeformat
+
+from thingscale.lib.plurals import counted
 
 MOST_KEYS = 1_000  # of one channel: they are on one page, in one form
 SPARE_PERCENT = 10  # over its storage, for an account whose oldest datapoints are dropped once a minute
@@ -14,6 +19,82 @@ class WhenFull(models.TextChoices):
 
     REFUSE = "refuse", "Refuse new data"
     DROP_OLDEST = "drop_oldest", "Delete the oldest datapoints"
+
+
+class Words(NamedTuple):
+    """About one of the limits."""
+
+    name: str
+    full: str  # what happens once all is used
+    remedy: str
+
+
+# By the names that `GET /v2/user` has. Nothing is refused for rejected messages: the newest are kept.
+WORDS = {
+    "storage": Words(
+        "Storage",
+        "new data is refused",
+        "Delete channels, tags or old datapoints (by a channel's retention)",
+    ),
+    "devices": Words(
+        "Devices", "what a new device sends is refused", "Delete devices that are no longer used"
+    ),
+    "channels": Words("Channels", "no channel can be made", "Delete channels that are no longer used"),
+    "tags": Words("Tags", "what comes with a new tag is refused", "Delete tags that are no longer used"),
+    "keys": Words(
+        "Keys with a label in a channel",
+        "no further key of that channel gets a label",
+        "Take away labels that are no longer used",
+    ),
+    "events": Words("Events", "no event can be made", "Delete events that are no longer used"),
+    "activation_rules": Words(
+        "Activation rules", "no rule can be made", "Delete rules that are no longer used"
+    ),
+    "held": Words(
+        "Held messages",
+        "what devices without a channel send is refused",
+        "Map the devices that they wait for, or delete those",
+    ),
+    "retained": Words(
+        "Retained messages",
+        "no further topic can have one",
+        "Clear some: publish to their topics with retain and no payload",
+    ),
+    "durable_sessions": Words(
+        "Durable MQTT sessions",
+        "no further client gets one",
+        "Let clients that you no longer use connect once with a clean session, or wait until theirs end",
+    ),
+}
+DROPPING = Words(
+    "Storage", "the oldest datapoints are deleted", "To keep them, delete channels or tags that you can spare"
+)
+MORE = "or ask the operator for more"
+
+
+def use_in_words(name: str, used: int, most: int, when_full: str) -> str:
+    """How much of a limit is used, what happens when all is, and what to do."""
+    words = DROPPING if name == "storage" and when_full == WhenFull.DROP_OLDEST else WORDS[name]
+    how_much = (
+        f"{filesizeformat(used)} of {filesizeformat(most)}" if name == "storage" else f"{used:,} of {most:,}"
+    )
+    remedy = f"{words.remedy}, {MORE}."
+    if used >= most:
+        return f"{words.name}: full, {how_much} used. {words.full[0].upper()}{words.full[1:]} now. {remedy}"
+    percent = 100 * used // most
+    return f"{words.name}: {percent} % used, {how_much}. Once full, {words.full}. {remedy}"
+
+
+def no_more_than(most: int, noun: str) -> str:
+    """To whoever wants one more of what there are as many of as there may be."""
+    return f"You can have {counted(most, noun)}: delete one first, {MORE}."
+
+
+def no_room_for_tags(wanted: int, most: int) -> str:
+    return (
+        f"There is no room for {counted(wanted, 'more tag')}: you can have {most:,} in all channels."
+        f" Delete tags that are no longer used, {MORE}."
+    )
 
 
 def storage_bound(max_storage: int, when_full: str) -> int:
@@ -43,6 +124,12 @@ class Limits(models.Model):
     max_held = models.PositiveIntegerField(
         default=100_000, db_default=100_000, help_text="messages that wait for their device to be mapped"
     )
+    max_retained = models.PositiveIntegerField(
+        default=100_000, db_default=100_000, help_text="topics with a retained message"
+    )
+    max_durable_sessions = models.PositiveIntegerField(
+        default=10_000, db_default=10_000, help_text="MQTT sessions that outlive their connections"
+    )
     max_rejected = models.PositiveIntegerField(
         default=1_000,
         db_default=1_000,
@@ -60,6 +147,11 @@ class Limits(models.Model):
     class Meta:
         abstract = True
 
+    def most(self, name: str) -> int:
+        """By the names of WORDS."""
+        most: int = getattr(self, "max_rules" if name == "activation_rules" else f"max_{name}")
+        return most
+
     def set_defaults(self) -> None:
         """The limits of a new account."""
         for name, value in defaults().items():
@@ -67,12 +159,13 @@ class Limits(models.Model):
 
 
 def defaults() -> dict[str, int | str]:
-    return {name: getattr(settings, name.upper()) for name in NAMES}
+    return {name: getattr(settings, SETTINGS.get(name, name.upper())) for name in NAMES}
 
 
 NAMES = frozenset(
     {
         *("rest_rate", "max_storage", "when_full", "max_devices", "max_channels", "max_tags", "max_keys"),
-        *("max_events", "max_rules", "max_held", "max_rejected"),
+        *("max_events", "max_rules", "max_held", "max_rejected", "max_retained", "max_durable_sessions"),
     }
 )
+SETTINGS = {"max_durable_sessions": "DURABLE_SESSIONS"}  # of another name

@@ -29,6 +29,14 @@ def send_notice(email: str, user_id: str, notice: Notice) -> None:
     send_mail(f"Your ThingScale account {user_id}", text, None, [email])
 
 
+def send_limit_warning(user: User, name: str, percent: int, sentence: str) -> None:
+    """Raises OSError."""
+    link = f"{settings.PUBLIC_URL}{reverse('profile')}#limits" if settings.PUBLIC_URL else ""
+    text = render_to_string("mail/limit.txt", {"user": user, "sentence": sentence, "link": link})
+    how_full = "full" if percent >= 100 else f"{percent} % used"
+    send_mail(f"Your ThingScale account {user.user_id}: {name}, {how_full}", text, None, [user.email])
+
+
 def send_email_link(user_pk: int, email: str, base: str) -> None:
     """To the new e-mail, which it proves. Raises OSError."""
     for user in User.objects.filter(pk=user_pk, is_active=True):

@@ -55,6 +55,9 @@ class User(Limits, AbstractBaseUser, PermissionsMixin):
     date_joined = models.DateTimeField(default=timezone.now)
     rest_rate = models.PositiveIntegerField(default=20, help_text="REST requests a second")
     closed_at = models.DateTimeField(null=True, editable=False)  # its data waits to be purged
+    # Limits of which much is used, and how much was when last measured: {"tags": 9800}. It is here, and in no
+    # table of its own, so that no page costs a query more for it.
+    near_limits = models.JSONField(default=dict, db_default={}, editable=False)
 
     USERNAME_FIELD = "email"
     objects: ClassVar[UserManager] = UserManager()
@@ -115,6 +118,10 @@ class Token(models.Model):
         ]
 
     @property
+    def ended(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= timezone.now()
+
+    @property
     def plain(self) -> str:
         return encryption.decrypt(bytes(self.ciphertext), encryption.Purpose.TOKEN)
 
@@ -164,6 +171,32 @@ class WrongCode(models.Model):
 
     class Meta:
         indexes = [models.Index(fields=["user", "at"], name="accounts_wrong_codes")]
+
+
+class LimitWarning(models.Model):
+    """That much of a limit is used, and what the account was told of it by mail. There is no constraint in
+    the database: a process of an earlier version deletes accounts, and knows nothing of this."""
+
+    user = models.ForeignKey(
+        User, on_delete=models.CASCADE, related_name="limit_warnings", db_constraint=False
+    )
+    limit = models.CharField(max_length=20)  # as in limits.WORDS
+    level = models.PositiveSmallIntegerField()  # percent that were reached, and not clearly left since
+    mailed = models.PositiveSmallIntegerField(default=0)  # level that a mail went out for; 0 for none
+    tries = models.PositiveSmallIntegerField(default=0)  # to send the mail that is due
+    next_try_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "limit"], name="one_warning_a_limit"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["next_try_at"],
+                condition=models.Q(level__gt=models.F("mailed")),
+                name="limit_warnings_to_mail",
+            )
+        ]
 
 
 class Session(AbstractBaseSession):

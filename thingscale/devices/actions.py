@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from thingscale import invalidation
 from thingscale.accounts.actions import locked
+from thingscale.accounts.limits import no_more_than
 from thingscale.accounts.models import User
 from thingscale.devices.models import ActivationRule, Device, MinuteCount
 from thingscale.lib.errors import Refused
@@ -24,7 +25,7 @@ def create_device(user: User, device_id: str, **fields: Any) -> Device:
         raise Refused(code, DEVICE_ID_RULE)
     user = locked(user)
     if Device.objects.for_user(user).count() >= user.max_devices:
-        raise Refused("MAX_DEVICE_REACH", f"You can have {user.max_devices} devices: delete one first.")
+        raise Refused("MAX_DEVICE_REACH", no_more_than(user.max_devices, "device"))
     try:
         with transaction.atomic():
             device = Device(user=user, device_id=device_id, **fields)
@@ -70,7 +71,7 @@ def create_rule(user: User, pattern: str, channel: int) -> ActivationRule:
     if any(rule.pattern == pattern for rule in rules):
         raise Refused("BAD_PARAMETER", f"There is a rule for {pattern} already: delete that one first.")
     if len(rules) >= (most := locked(user).max_rules):
-        raise Refused("BAD_PARAMETER", f"You can have {most} rules: delete one first.")
+        raise Refused("BAD_PARAMETER", no_more_than(most, "rule"))
     last = rules[-1].position + 1 if rules else 0
     return ActivationRule.objects.create(user=user, pattern=pattern, channel_id=channel, position=last)
 

@@ -1,13 +1,15 @@
-"""Publishing to a device, and the record of it."""
+"""Publishing to devices, and the record of it."""
 
 import logging
+from typing import NamedTuple
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
 from thingscale import mqtt
 from thingscale.accounts.models import Token, User
-from thingscale.devices.models import Command, Device
+from thingscale.devices.models import Command, Device, Published
+from thingscale.invalidation import announce
 from thingscale.lib.errors import Refused
 
 log = logging.getLogger(__name__)
@@ -16,15 +18,35 @@ MAX_PAYLOAD = 64 * 1024
 UNAVAILABLE = "BROKER_UNAVAILABLE"
 
 
-def send(user: User, device: Device, payload: bytes, qos: int, by: str) -> Command:
-    """Returns when the broker has it (QoS 1) or it is on its way there (QoS 0); `by`: a Command.By.
+class Message(NamedTuple):
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+    topic: str = ""  # without the token; empty: the device's own
 
-    Raises Refused BROKER_UNAVAILABLE. What was sent and what failed is recorded either way.
+
+def send(user: User, device: Device, message: Message, by: str) -> Command:
+    """`by`: a Command.By. What was sent and what failed is recorded.
+
+    As the gateway's message it is committed: connected subscribers get it at once, the sessions of others
+    when they come. In broker mode it returns when the broker has it (QoS 1 and 2) or it is on its way there
+    (QoS 0), and raises Refused BROKER_UNAVAILABLE.
     """
+    payload, qos, retain, topic = message
+    topic = topic or f"{device.device_id}/subscribe"
     command = Command(user=user, device=device, payload=payload, qos=qos, by=by)
+    if settings.INGEST_MODE == "gateway":
+        with transaction.atomic():
+            if Device.objects.select_for_update(of=("self",), no_key=True).filter(pk=device.pk).exists():
+                record(command)  # else it was deleted meanwhile: others may listen to its topic
+            Published.objects.create(
+                account=user, topic=topic, payload=payload, qos=qos, retain=retain, command=command.pk or 0
+            )
+            announce("published", user.pk)
+        return command
     try:
-        for topic in _topics(user, device):
-            mqtt.publish(topic, payload, qos)
+        for token in Token.objects.live().filter(user=user, kind=Token.Kind.DEVICE):  # each of a rotation
+            mqtt.publish(f"{token.plain}/{topic}", payload, qos, retain)
     except mqtt.Unavailable:
         command.result = UNAVAILABLE
         record(command)
@@ -50,11 +72,3 @@ def _drop_oldest(user: int) -> None:
                 SELECT id FROM devices_command WHERE user_id = %s ORDER BY id DESC OFFSET %s LIMIT 1)""",
             [user, user, Command.KEPT],
         )
-
-
-def _topics(user: User, device: Device) -> list[str]:
-    """In broker mode each valid token of a rotation has its own."""
-    if settings.INGEST_MODE == "gateway":
-        return [f"{user.user_id}/{device.device_id}/subscribe"]
-    tokens = Token.objects.live().filter(user=user, kind=Token.Kind.DEVICE)
-    return [f"{token.plain}/{device.device_id}/subscribe" for token in tokens]

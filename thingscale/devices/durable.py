@@ -1,84 +1,61 @@
-"""Rows of durable MQTT sessions (decisions 0008, 0023). Each gateway keeps them in memory too."""
+"""Durable sessions as the release before had them, with its embedded broker: they go on here with what they
+subscribed to (mqtt_store.py)."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from enum import Enum, auto
-from typing import Any, NamedTuple
+from typing import Any
 
-import orjson
-from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, Q
-from django.utils import timezone
+import psycopg
 
-from thingscale.devices import presence
-from thingscale.devices.models import DurableSession
-from thingscale.devices.presence import ClientKey
+from thingscale.devices.mqtt_store import Subscribed
 
+_GROUP = re.compile(r"\$share/U\d+-(.*)-[0-9a-f]{8}/")
 
-class Kept(NamedTuple):
-    """`ends_at`: while its client is away."""
-
-    subscriptions: list[list[Any]]  # fields of ingest.mqtt.packets.Subscription
-    ends_at: datetime | None = None
-
-    @property
-    def over(self) -> bool:
-        return self.ends_at is not None and self.ends_at <= timezone.now()
+_TAKE_ALL = """DELETE FROM devices_durablesession
+RETURNING user_id, client_id, subscriptions, expires_at"""
+_TAKE = """DELETE FROM devices_durablesession d
+USING unnest(%s::bigint[], %s::text[]) AS k (account, client_id)
+WHERE d.user_id = k.account AND d.client_id = k.client_id
+RETURNING d.user_id, d.client_id, d.subscriptions, d.expires_at"""
+_INSERT = """INSERT INTO mqtt_session (account_id, client_id, expiry, ends_at)
+SELECT u.id, %s, greatest(1, extract(epoch FROM ends_at - now())::bigint), ends_at
+FROM accounts_user u, coalesce(%s::timestamptz, now() + %s * interval '1 day') AS ends_at
+WHERE u.id = %s AND ends_at > now()
+ON CONFLICT DO NOTHING RETURNING id"""
 
 
-class Elsewhere(Enum):
-    NOT = auto()
-    CONNECTED = auto()  # its client, with this session or without; or that has just gone from here
-    GOES_ON = auto()
+def adopt_all(cursor: psycopg.Cursor, days: int) -> None:
+    """What is connected to a gateway of that release may come to us later."""
+    cursor.execute(_TAKE_ALL)
+    _adopt(cursor, cursor.fetchall(), days)
 
 
-@transaction.atomic
-def save(sessions: Mapping[ClientKey, Kept | None]) -> None:
-    """None: there is no such session any more. Those of users who have gone are left out."""
-    kept = sorted((key, session) for key, session in sessions.items() if session)
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL statement_timeout = '5s'")  # clients wait for it
-        cursor.execute(
-            """DELETE FROM devices_durablesession
-            WHERE (user_id, client_id) IN (SELECT * FROM unnest(%s::bigint[], %s::text[]))""",
-            _columns(key for key, session in sessions.items() if not session),
-        )
-        cursor.execute(
-            """INSERT INTO devices_durablesession (user_id, client_id, subscriptions, expires_at)
-            SELECT k.* FROM unnest(%s::bigint[], %s::text[], %s::jsonb[], %s::timestamptz[])
-                AS k (user_id, client_id, subscriptions, expires_at)
-            JOIN accounts_user u ON u.id = k.user_id
-            ON CONFLICT (user_id, client_id) DO UPDATE SET
-                subscriptions = excluded.subscriptions, expires_at = excluded.expires_at""",
-            [
-                *_columns(key for key, _ in kept),
-                [orjson.dumps(session.subscriptions).decode() for _, session in kept],
-                [session.ends_at for _, session in kept],
-            ],
-        )
+def adopt(cursor: psycopg.Cursor, clients: Iterable[tuple[int, str]], days: int) -> None:
+    """Of these accounts and client ids."""
+    accounts, names = zip(*clients, strict=True)
+    cursor.execute(_TAKE, [list(accounts), list(names)])
+    _adopt(cursor, cursor.fetchall(), days)
 
 
-def load(ends_at: datetime) -> dict[ClientKey, Kept]:
-    """All of them, and none ends later. Those without an end have clients connected to another gateway, or to
-    one that was killed: the latter get this one, and in memory both do."""
-    connected = presence.alive().filter(user=OuterRef("user"), client_id=OuterRef("client_id"))
-    too_late = Q(expires_at__gt=ends_at) | Q(~Exists(connected), expires_at=None)
-    DurableSession.objects.filter(too_late).update(expires_at=ends_at)
-    rows = DurableSession.objects.values_list("user", "client_id", "subscriptions", "expires_at")
-    return {(user, name): Kept(kept, end or ends_at) for user, name, kept, end in rows.iterator()}
+def _adopt(
+    cursor: psycopg.Cursor, sessions: Sequence[tuple[int, str, list[list[Any]], datetime | None]], days: int
+) -> None:
+    for account, client_id, subscriptions, ends_at in sessions:
+        cursor.execute(_INSERT, [client_id, ends_at, days, account])
+        row = cursor.fetchone()
+        if row and subscriptions:
+            cursor.executemany(
+                """INSERT INTO mqtt_subscription (session, "group", filter, options, identifier)
+                VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
+                [(row[0], *translated(fields)) for fields in subscriptions],
+            )
 
 
-def elsewhere(key: ClientKey) -> Elsewhere:
-    """What other gateways have of a session that is over here."""
-    user, client_id = key
-    going_on = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
-    if DurableSession.objects.filter(going_on, user=user, client_id=client_id).exists():
-        return Elsewhere.GOES_ON
-    if presence.alive().filter(user=user, client_id=client_id).exists():
-        return Elsewhere.CONNECTED
-    return Elsewhere.NOT
-
-
-def _columns(keys: Iterable[ClientKey]) -> list[list[Any]]:
-    users_and_names = list(keys)
-    return [[user for user, _ in users_and_names], [client_id for _, client_id in users_and_names]]
+def translated(fields: Sequence[Any]) -> Subscribed:
+    """That release's broker had the user id in front of each filter, and in the names of share groups."""
+    filter_, qos, no_local, retain_as_published, retain_handling = fields
+    group = _GROUP.match(filter_)
+    relative = (filter_[group.end() :] if group else filter_).partition("/")[2]
+    options = qos | no_local << 2 | retain_as_published << 3 | retain_handling << 4
+    return Subscribed(group[1] if group else "", relative, options, 0)

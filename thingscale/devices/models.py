@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
@@ -120,7 +121,9 @@ class Command(models.Model):
     """What was published to a device; see commands.py."""
 
     KEPT = 1000  # a user
-    SENT = "sent"
+    SENT = "sent"  # to the gateway
+    DELIVERED = "delivered"  # to a subscriber
+    ACKNOWLEDGED = "acknowledged"  # by one of those
 
     class By(models.TextChoices):
         API = "api"
@@ -158,8 +161,135 @@ class ActivationRule(models.Model):
         ordering = ["position", "id"]
 
 
+class ClientSession(models.Model):
+    """An MQTT session that outlives its connection, or has a will that outlives its gateway (mqtt_store.py).
+    Its messages are numbered: `next_seq` is the next one's. All up to `done_seq` are acknowledged, and so are
+    those in `done`."""
+
+    MAX_QUEUED = 10_000  # messages
+    MAX_QUEUED_BYTES = 64 * 2**20
+
+    account = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
+    )
+    client_id = models.TextField()
+    gateway = models.UUIDField(null=True)  # the writer it is connected to
+    epoch = models.BigIntegerField(db_default=0)  # how often it was opened
+    expiry = models.BigIntegerField()  # seconds that it lives on
+    ends_at = models.DateTimeField(null=True)  # while its client is away
+    next_seq = models.BigIntegerField(db_default=1)
+    done_seq = models.BigIntegerField(db_default=0)
+    done = ArrayField(models.BigIntegerField(), db_default=[])
+    sent_seq = models.BigIntegerField(
+        null=True
+    )  # the last one sent; null: not known, its client is connected
+    received_seq = ArrayField(models.BigIntegerField(), db_default=[])  # at QoS 2, not completed
+    received = ArrayField(models.IntegerField(), db_default=[])  # packet ids of its own publishes at QoS 2
+    queued_bytes = models.BigIntegerField(db_default=0)
+    dropped = models.BigIntegerField(db_default=0)  # messages that its queue had no room for
+    will = models.BinaryField(null=True)  # a PUBLISH packet of MQTT 5
+    will_delay = models.BigIntegerField(db_default=0)  # seconds
+
+    class Meta:
+        db_table = "mqtt_session"
+        constraints = [models.UniqueConstraint(fields=["account", "client_id"], name="one_session_a_client")]
+
+
+class Subscription(models.Model):
+    """Of a session that lasts; the filter is without the token."""
+
+    pk = models.CompositePrimaryKey("session", "group", "filter")
+    session = models.BigIntegerField()
+    group = models.TextField(blank=True)  # of a shared subscription
+    filter = models.TextField(db_collation="C")
+    options = models.SmallIntegerField()  # as SUBSCRIBE has them
+    identifier = models.BigIntegerField()
+
+    class Meta:
+        db_table = "mqtt_subscription"
+
+
+class QueuedMessages(models.Model):
+    """Messages of one batch that the same sessions wait for: PUBLISH packets of MQTT 5, one after the other,
+    topics without the token."""
+
+    packets = models.BinaryField()
+    at = models.DateTimeField()
+    command = models.BigIntegerField(db_default=0)  # Command, if it is one
+
+    class Meta:
+        db_table = "mqtt_message"
+
+
+class Queued(models.Model):
+    """That a session waits for these messages."""
+
+    pk = models.CompositePrimaryKey("session", "seq")
+    session = models.BigIntegerField()
+    seq = models.BigIntegerField()  # of the first one
+    last_seq = models.BigIntegerField()
+    options = models.SmallIntegerField()  # of the subscription, as SUBSCRIBE has them
+    identifiers = ArrayField(models.BigIntegerField(), db_default=[])
+    messages = models.BigIntegerField()  # QueuedMessages
+    size = models.BigIntegerField()  # bytes
+
+    class Meta:
+        db_table = "mqtt_queue"
+        indexes = [models.Index(fields=["messages"], name="queues_of_messages")]
+
+
+class Retained(models.Model):
+    """The last retained message of a topic, which is without the token."""
+
+    pk = models.CompositePrimaryKey("account", "topic")
+    account = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
+    )
+    topic = models.TextField(db_collation="C")  # so that those under a level are in a row
+    payload = models.BinaryField()
+    qos = models.SmallIntegerField()
+    properties = models.BinaryField()  # as PUBLISH has them
+    at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "mqtt_retained"
+
+
+class Published(models.Model):
+    """A message of an app on its way to the gateways (commands.py): one of them puts it into the queues of
+    sessions that last, each gives it to the clients that are connected to it."""
+
+    account = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
+    )
+    topic = models.TextField()  # without the token
+    payload = models.BinaryField()
+    qos = models.SmallIntegerField()
+    retain = models.BooleanField(db_default=False)
+    command = models.BigIntegerField()
+    at = models.DateTimeField(default=timezone.now)
+    gateway = models.UUIDField(null=True)  # that puts it into the queues
+    done = models.BooleanField(db_default=False)  # it has
+
+    class Meta:
+        db_table = "mqtt_publish"
+
+
 class DurableSession(models.Model):
-    """An MQTT session that outlives its connections, with what it subscribed to."""
+    """As ClientSession, of the release before: taken over when it is opened."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     client_id = models.TextField()

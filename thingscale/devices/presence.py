@@ -22,6 +22,10 @@ _ALIVE = """SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND c
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
 
+CONNECTED = f"""SELECT user_id, client_id FROM devices_mqttsession
+WHERE gateway IN ({_ALIVE % LOCK})"""  # noqa: S608  both are ours
+
+
 class Presence(NamedTuple):
     user: int
     client_id: str

@@ -149,13 +149,17 @@ def set_states(cursor: psycopg.Cursor, states: dict[int, tuple[str, datetime]]) 
     )
 
 
-def held_before(cursor: psycopg.Cursor, keys: Sequence[tuple[int, int, str]]) -> set[tuple[int, int]]:
-    """Which (device, dedupe key, JSON text of the value) are already held."""
+def held_before(
+    cursor: psycopg.Cursor, keys: Sequence[tuple[int, int, str, datetime]]
+) -> set[tuple[int, int]]:
+    """Which (device, dedupe key, JSON text of the value) are already held, since then."""
     cursor.execute(
         """SELECT h.device_id, h.dedupe FROM devices_heldmessage h
-        JOIN unnest(%s::bigint[], %s::bigint[], %s::text[]) AS k (device, dedupe, value)
-            ON h.device_id = k.device AND h.dedupe = k.dedupe AND h.value = k.value::jsonb""",
-        _columns(keys, 3),
+        JOIN unnest(%s::bigint[], %s::bigint[], %s::text[], %s::timestamptz[])
+            AS k (device, dedupe, value, since)
+            ON h.device_id = k.device AND h.dedupe = k.dedupe AND h.value = k.value::jsonb
+                AND h.received_at >= k.since""",
+        _columns(keys, 4),
     )
     return {(device, dedupe) for device, dedupe in cursor.fetchall()}
 

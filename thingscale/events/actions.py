@@ -5,6 +5,7 @@ from typing import Any
 from django.db import transaction
 
 from thingscale.accounts.actions import locked
+from thingscale.accounts.limits import no_more_than
 from thingscale.accounts.models import User
 from thingscale.events.models import Event, LastNumber
 from thingscale.lib.errors import Refused
@@ -17,7 +18,7 @@ def create_event(user: User, fields: dict[str, Any]) -> Event:
     last = LastNumber.objects.select_for_update().get(user=user)
     most = locked(user).max_events  # each datapoint is compared with the events of its channel
     if Event.objects.for_user(user).count() >= most:
-        raise Refused("BAD_PARAMETER", f"event: you can have {most} events, delete one first.")
+        raise Refused("BAD_PARAMETER", f"event: {no_more_than(most, 'event')}")
     last.number += 1
     last.save()
     return Event.objects.create(user=user, number=last.number, **fields)

@@ -13,6 +13,10 @@ from psycopg.conninfo import conninfo_to_dict
 KNOWN_TO_ALL = "insecure: set THINGSCALE_SECRET_KEY"  # earlier versions started with it
 
 
+Broker = tuple[str, int, str | None, str | None]
+NO_BROKER: Broker = ("", 0, None, None)
+
+
 class BadSetting(Exception):
     """An environment variable that can't be used. The text names it and never shows a password."""
 
@@ -78,17 +82,32 @@ def database_of(valkey_url: str) -> int:
     return int(found[1] or found[2]) if found else 0
 
 
-def broker(name: str, default: str = "") -> tuple[str, int, str | None, str | None]:
+def broker(name: str, default: str = "") -> Broker:
     """Host, port, user name and password of an `mqtt://` URL."""
+    return broker_of(text(name, default), name)
+
+
+def broker_of(given: str, name: str) -> Broker:
     bad = BadSetting(f"{name} must look like mqtt://host:1883.")
     try:
-        url = urlsplit(text(name) or default or "mqtt://127.0.0.1:1884")
+        url = urlsplit(given)
         port = 1883 if url.port is None else url.port
     except ValueError:
         raise bad from None
     if url.scheme != "mqtt" or not url.hostname or not port:
         raise bad
     return url.hostname, port, _unquoted(url.username), _unquoted(url.password)
+
+
+def unused_broker() -> str:
+    """A sentence, where a broker is named that is not used."""
+    named = [name for name in ("MQTT_URL", "MQTT5_URL") if text(name)]
+    if not named or text("THINGSCALE_INGEST") == "broker":
+        return ""
+    return (
+        f"{named[0]} is not used: the gateway is the broker for its devices, and an own broker is for "
+        "THINGSCALE_INGEST=broker; `manage.py import_broker` takes over what it keeps, then unset it."
+    )
 
 
 class Mail(NamedTuple):

@@ -2,6 +2,7 @@
 however many one account brings about, it pushes out its own."""
 
 from collections.abc import Mapping
+from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -29,7 +30,7 @@ class FairCache(Generic[K, V]):
         before = len(kept)
         kept.update(entries)
         self._count += len(kept) - before
-        while self._count > self.most:
+        if self._count > self.most:
             self._make_room()
 
     def forget(self, account: int, key: K) -> None:
@@ -45,12 +46,18 @@ class FairCache(Generic[K, V]):
         self._count = 0
 
     def _make_room(self) -> None:
-        """The older half of the largest account's entries, so that this is done seldom."""
-        largest = max(self.accounts, key=lambda account: len(self.accounts[account]))
-        entries = self.accounts[largest]
-        oldest = list(islice(entries, (len(entries) + 1) // 2))
-        for key in oldest:
-            del entries[key]
-        if not entries:
-            del self.accounts[largest]
-        self._count -= len(oldest)
+        """The older half of the largest account's entries, then of the next, until a sixteenth is free, so
+        that this is done seldom."""
+        sizes = [(-len(entries), account) for account, entries in self.accounts.items()]
+        heapify(sizes)
+        while self._count > self.most - self.most // 16:
+            _, largest = heappop(sizes)
+            entries = self.accounts[largest]
+            oldest = list(islice(entries, (len(entries) + 1) // 2))
+            for key in oldest:
+                del entries[key]
+            self._count -= len(oldest)
+            if entries:
+                heappush(sizes, (-len(entries), largest))
+            else:
+                del self.accounts[largest]

@@ -9,6 +9,7 @@ import unicodedata
 
 MAX_LENGTH = 64  # of a device id
 MAX_TAG = 128
+MAX_TOPIC = 1024
 ENDS_RULE = "no white space or invisible character at either end"
 DEVICE_ID_RULE = (
     f"A device id has 1 to {MAX_LENGTH} characters, is not 0, and has no / + # or control characters, and"
@@ -40,6 +41,11 @@ def may_exist(name: str) -> bool:
     """Whether a device or a tag can have this name at all; also keeps what PostgreSQL can't compare out of
     queries."""
     return 0 < len(name) <= MAX_TAG and _UNUSABLE_IN_TAG.search(name) is None
+
+
+def valid_topic(topic: str) -> bool:
+    """Of an MQTT message, without the token."""
+    return 0 < len(topic) <= MAX_TOPIC and re.search(r"[+#\x00\ud800-\udfff]", topic) is None
 
 
 def is_blank(name: str) -> bool:

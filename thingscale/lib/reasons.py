@@ -68,14 +68,11 @@ ANSWERS: dict[Reason, Answer] = {
     Reason.IDEMPOTENCY_KEY_REUSED: Answer(
         422, FORMAT, "Its Idempotency-Key had come with another body: give each message a key of its own."
     ),
-    Reason.MAX_DEVICE_REACH: Answer(
-        403, QUOTA, "The account has no room for another device: delete one that is no longer used."
-    ),
+    Reason.MAX_DEVICE_REACH: Answer(403, QUOTA, "The account has no room for another device."),
     Reason.QUOTA_EXCEEDED: Answer(
         403,
         QUOTA,
-        "The account has no room for it: its storage is full, or it has as many tags or held messages as it"
-        " may. See Use and limits in the profile.",
+        "The account has no room for it: see Use and limits in the profile.",
     ),
     Reason.NEW_DEVICE_FOUND: Answer(
         201,

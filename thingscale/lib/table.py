@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from thingscale.lib.plurals import counted
+
 MAX_BYTES = 5 * 2**20
 MAX_ROWS = 10_000
 _FORMULA = re.compile("'*[=+\\-@\t\r]")  # also what looks like a marked one, so that it comes back as it was
@@ -50,7 +52,9 @@ def read(data: bytes, columns: Sequence[str], required: str) -> list[Row]:
         while len(cells) > len(header) and not cells[-1].strip():
             cells.pop()  # columns that have been emptied: spreadsheets go on writing them
         if len(cells) != len(header):
-            raise Unreadable(line, f"This line has {len(cells)} columns, the first one {len(header)}.")
+            raise Unreadable(
+                line, f"This line has {counted(len(cells), 'column')}, the first one {len(header)}."
+            )
         if len(rows) == MAX_ROWS:
             raise Unreadable(line, f"A file has at most {MAX_ROWS} rows: send it in parts.")
         rows.append(Row(line, dict(zip(header, map(_unmarked, cells), strict=True))))

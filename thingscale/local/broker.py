@@ -1,4 +1,4 @@
-"""The private MQTT broker behind the gateway: subscriptions, retained messages, sessions; all in memory."""
+"""An MQTT broker, all in memory: what tests and benchmarks of broker mode have in place of the user's own."""
 
 import os
 import sys

@@ -16,6 +16,8 @@ def check(environment: Mapping[str, str]) -> None:
     for variable, look in LOOKS.items():
         if environment.get(variable):
             look(variable, environment[variable])
+    if environment.get("THINGSCALE_INGEST") == "broker":
+        check_broker(environment)
 
 
 def check_database(variable: str, url: str) -> None:
@@ -44,17 +46,20 @@ def check_redis(variable: str, url: str) -> None:
         client.close()
 
 
-def check_mqtt(variable: str, _url: str) -> None:
-    host, port, _, _ = env.broker(variable)
-    if not ports.answers(host, port):
-        raise StartError(f"{variable}: no MQTT broker answers on {host} port {port}.")
+def check_broker(environment: Mapping[str, str]) -> None:
+    """Of broker mode; in gateway mode there is none."""
+    if not environment.get("MQTT_URL"):
+        raise env.BadSetting("THINGSCALE_INGEST=broker needs MQTT_URL, such as mqtt://host:1883.")
+    for variable in ("MQTT_URL", "MQTT5_URL"):
+        if environment.get(variable):
+            host, port, _, _ = env.broker(variable)
+            if not ports.answers(host, port):
+                raise StartError(f"{variable}: no MQTT broker answers on {host} port {port}.")
 
 
 LOOKS: dict[str, Callable[[str, str], None]] = {
     "DATABASE_URL": check_database,
     "REDIS_URL": check_redis,
-    "MQTT_URL": check_mqtt,
-    "MQTT5_URL": check_mqtt,
 }
 
 

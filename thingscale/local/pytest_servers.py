@@ -1,5 +1,5 @@
-"""PostgreSQL, Valkey and a broker for the tests: in a process whose environment names none, and in each of
-pytest-xdist's workers, which would be in each other's way on the same ones.
+"""PostgreSQL, Valkey, and a broker for broker mode, for the tests: in a process whose environment names none,
+and in each of pytest-xdist's workers, which would be in each other's way on the same ones.
 
 A plugin (`-p` in pyproject.toml): they have to be there before pytest-django reads the settings.
 """
@@ -27,7 +27,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     elif options.help or options.version or options.collectonly or getattr(options, "numprocesses", None):
         want = frozenset()  # runs no test itself
     else:
-        want = not_given(os.environ)
+        want = not_given(os.environ, ALL)
     if want:
         _servers.append(Servers(want=want, fast=True))
         os.environ |= _servers[0].__enter__()

@@ -10,11 +10,15 @@ from pathlib import Path
 from types import FrameType
 
 from thingscale.local.process import Process, Program
-from thingscale.local.servers import ALL, Servers, not_given
+from thingscale.local.servers import ALL, PLATFORM, Servers, not_given
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", default=",".join(sorted(ALL)), help="comma-separated; default: %(default)s")
+    parser.add_argument(
+        "--only",
+        default=",".join(sorted(PLATFORM)),
+        help=f"comma-separated, of {', '.join(sorted(ALL))}; default: %(default)s",
+    )
     parser.add_argument("--fast", action="store_true", help="in memory and without fsync, for unit tests")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- COMMAND [ARGUMENT ...]")
 
@@ -26,7 +30,7 @@ def run(only: str, fast: bool, command: Sequence[str]) -> int:
     if not words or not names <= ALL:
         sys.stderr.write(f"usage: with_servers [--fast] [--only {','.join(sorted(ALL))}] -- COMMAND ...\n")
         return 2
-    with _terminate_as_exit(), Servers(want=names & not_given(os.environ), fast=fast) as env:
+    with _terminate_as_exit(), Servers(want=not_given(os.environ, names), fast=fast) as env:
         return _run_command(words, dict(os.environ) | env)
 
 

@@ -1,4 +1,5 @@
-"""Private PostgreSQL, Valkey and MQTT broker for the length of a `with`: for tests and benchmarks."""
+"""Private PostgreSQL and Valkey for the length of a `with`, and a broker for broker mode: for tests and
+benchmarks."""
 
 import os
 import shutil
@@ -15,13 +16,14 @@ from thingscale.local.valkey import Valkey
 
 VARIABLES = {"postgres": "DATABASE_URL", "valkey": "REDIS_URL", "broker": "MQTT_URL"}
 ALL = frozenset(VARIABLES)
+PLATFORM = ALL - {"broker"}  # what the platform itself can't do without
 MEMORY = Path("/dev/shm")  # noqa: S108
 MEMORY_NEEDED = 2 * 2**30
 
 
-def not_given(environment: Mapping[str, str]) -> frozenset[str]:
-    """The servers that the environment doesn't name."""
-    return frozenset(name for name, variable in VARIABLES.items() if not environment.get(variable))
+def not_given(environment: Mapping[str, str], servers: Iterable[str] = PLATFORM) -> frozenset[str]:
+    """Of these servers, those that the environment doesn't name."""
+    return frozenset(name for name in servers if not environment.get(VARIABLES[name]))
 
 
 def memory_folder() -> str | None:
@@ -39,7 +41,7 @@ class Servers:
     stopped, killed (as by kill -9) and started again meanwhile: `servers.postgres.stop()`.
     """
 
-    def __init__(self, home: Path | None = None, want: Iterable[str] = ALL, fast: bool = False) -> None:
+    def __init__(self, home: Path | None = None, want: Iterable[str] = PLATFORM, fast: bool = False) -> None:
         self._given = home
         self._fast = fast
         self.want = frozenset(want)

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 
 import psycopg
 
-from thingscale.lib.env import BadSetting
+from thingscale.lib.env import BadSetting, unused_broker
 from thingscale.local import banner, config, given
-from thingscale.local.broker import Broker
 from thingscale.local.errors import StartError
 from thingscale.local.first_start import FirstAccount, Setup
 from thingscale.local.home import Home
@@ -42,6 +41,8 @@ def run() -> int:
         given.check(os.environ)
     except (StartError, BadSetting, OSError) as error:
         return _fail(error)
+    if sentence := unused_broker():
+        say(sentence)
     supervisor = Supervisor(say)
     with supervisor.signals():
         return _supervise(Platform(settings, home, supervisor), supervisor)
@@ -88,17 +89,15 @@ class Platform:
         found: dict[str, str] = {}
         wanted = not_given(os.environ)
         postgres = Postgres(self.home)
-        for server in (postgres, Valkey(self.home), Broker(self.home)):
+        for server in (postgres, Valkey(self.home)):
             if server.name in wanted:
                 self._start(server)
                 found |= server.environment()
         self.home.remember_servers(found)
-        if "broker" not in wanted:
-            found["MQTT5_URL"] = os.environ.get("MQTT5_URL") or os.environ["MQTT_URL"]
         self.home.secret_keys()  # so that there is one
         return config.child_environment(self.config, found)
 
-    def _start(self, child: Postgres | Valkey | Broker | Web | Ingest | Celery) -> None:
+    def _start(self, child: Postgres | Valkey | Web | Ingest | Celery) -> None:
         say(f"starting {child.name}")
         if isinstance(child, Postgres) and child.place.note:
             say(child.place.note)

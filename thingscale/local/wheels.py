@@ -29,6 +29,7 @@ def valkey_server() -> Path:
 
 
 def check_broker() -> None:
+    """Of the development requirements."""
     folder = _folder("iotcore", "MQTT broker", "MQTT_URL")
     if not any(folder.glob("iotcore*.so")):
         raise _missing("MQTT broker", "MQTT_URL")

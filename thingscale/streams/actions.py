@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from thingscale import invalidation
 from thingscale.accounts.actions import locked
+from thingscale.accounts.limits import no_more_than, no_room_for_tags
 from thingscale.accounts.models import User
 from thingscale.devices.actions import lock_devices
 from thingscale.devices.models import Device, HeldMessage
@@ -50,7 +51,7 @@ def create_channel(user: User, number: int, **fields: Any) -> Channel:
     _check_labels(fields)
     user = locked(user)
     if Channel.objects.for_user(user).count() >= user.max_channels:
-        raise Refused("MAX_CHANNEL_REACH", f"You can have {user.max_channels} channels: delete one first.")
+        raise Refused("MAX_CHANNEL_REACH", no_more_than(user.max_channels, "channel"))
     try:
         with transaction.atomic():
             return Channel.objects.create(user=user, number=number, **fields)
@@ -151,9 +152,7 @@ def import_devices(user: User, rows: Sequence[Row], dry_run: bool = False) -> Re
         wanted, faults = sheet.check(rows, channels, present)
         new = [row for row in wanted if row.device_id not in present]
         room = max(0, user.max_devices - own.count())
-        faults += [
-            Fault(row.line, sheet.KEY, f"You can have {user.max_devices} devices.") for row in new[room:]
-        ]
+        faults += [Fault(row.line, sheet.KEY, no_more_than(user.max_devices, "device")) for row in new[room:]]
         unmapped = sum(
             present[row.device_id].mapped_channel_id is not None
             and row.changes.get("mapped_channel_id", ...) is None
@@ -228,7 +227,7 @@ def _store_held_one_by_one(devices: Sequence[int]) -> None:
             with transaction.atomic():
                 _store_held([device])
         except Refused as refused:
-            log.info("What is held for device %d is not stored: %s", device, refused.code)
+            log.info("What is held for device %d is not stored: %s: %s", device, refused.code, refused.detail)
 
 
 def store_left_held() -> None:
@@ -305,11 +304,9 @@ def _tags(names: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
     with raw.cursor() as cursor:
         found = writer.tag_keys(cursor, list(names))
     if missing := len(names) - len(found):
-        raise Refused(
-            "QUOTA_EXCEEDED",
-            f"There is no room for {missing:,} more tag{'s' * (missing > 1)}: delete tags that are no longer"
-            " used, or ask the operator for more.",
-        )
+        channel = next(channel for channel, name in names if (channel, name) not in found)
+        most = Channel.objects.values_list("user__max_tags", flat=True).get(pk=channel)
+        raise Refused("QUOTA_EXCEEDED", no_room_for_tags(missing, most))
     return found
 
 
@@ -417,7 +414,7 @@ def _submitted_before(channel: Channel, points: Points, key: int, body: UUID) ->
     raw: psycopg.Connection = connection.connection
     with connection.wrap_database_errors, raw.cursor() as cursor:
         submissions.lock(cursor, key)
-        found = submissions.find(cursor, [(channel.user_id, key)], WINDOW.since())
+        found = submissions.find(cursor, {(channel.user_id, key): WINDOW.since()})
         before = found.get((channel.user_id, key))
         if before is None:
             count = len(points.times)

@@ -1,9 +1,11 @@
 """Removing what a closed account leaves, a little at a time."""
 
+from django.db import connection, transaction
 from django.utils import timezone
 
 from thingscale import upkeep
 from thingscale.accounts.models import User
+from thingscale.devices import mqtt_store
 from thingscale.devices.models import Device
 from thingscale.streams.actions import delete_channel
 from thingscale.streams.models import Channel
@@ -18,10 +20,17 @@ def purge_closed_accounts() -> None:
     for user in User.objects.exclude(closed_at=None):
         for channel in Channel.objects.for_user(user):
             delete_channel(channel)
-        while _delete_devices(user):
+        while _delete_devices(user) or _delete_mqtt(user):
             pass
         if user.closed_at and user.closed_at < timezone.now() - LATE_WRITES:
             user.delete()
+
+
+@transaction.atomic
+def _delete_mqtt(user: User) -> bool:
+    upkeep.go_on()
+    with connection.connection.cursor() as cursor:
+        return mqtt_store.forget_account(cursor, user.pk, SLICE)
 
 
 def _delete_devices(user: User) -> int:

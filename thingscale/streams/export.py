@@ -9,6 +9,7 @@ from itertools import chain
 from django.conf import settings
 
 from thingscale.lib.errors import Refused
+from thingscale.lib.plurals import counted
 from thingscale.streams import queries, tables
 from thingscale.streams.queries import Selection
 from thingscale.streams.tables import Dialect
@@ -23,7 +24,9 @@ def check_size(selection: Selection, stored: int) -> None:
     """`stored`, the channel's total, answers most requests without counting. Raises Refused."""
     limit = settings.STREAM_MAX_ROWS
     if stored > limit and queries.has_more_than(selection, limit):
-        raise Refused("RANGE_TOO_LARGE", f"The range has more than {limit} rows: ask for it in parts.")
+        raise Refused(
+            "RANGE_TOO_LARGE", f"The range has more than {counted(limit, 'row')}: ask for it in parts."
+        )
 
 
 def lines(selection: Selection, limit: int | None = None) -> Iterator[bytes]:

@@ -4,6 +4,7 @@ A bucket begins on a round local time. Up to an hour, each bucket of the clock i
 twice in autumn is two. Longer ones follow the calendar: a day may have 23 or 25 hours.
 """
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
@@ -17,7 +18,6 @@ _LOCAL = "(at AT TIME ZONE %(zone)s)"
 _MONDAY = "TIMESTAMP '2000-01-03'"
 _ENDS = {"first": "ASC", "last": "DESC"}
 _COUNT = queries.template("count_by_interval.sql")
-_END = queries.template("end_of_interval.sql")
 FUNCTIONS = (*queries.AGGREGATES, "count", *_ENDS)
 
 
@@ -43,26 +43,32 @@ INTERVALS = {
 Bucket = tuple[datetime, list[Leaf]]
 
 
-def aggregate(selection: Selection, function: str, interval: str) -> list[Bucket] | None:
-    """For each bucket with datapoints its beginning and its leaves, in the selection's order; `function` of
-    FUNCTIONS, `interval` of INTERVALS. None: too many to hold."""
-    found = _leaves(selection, function, INTERVALS[interval])
+def aggregate(selection: Selection, function: str, interval: str) -> Iterator[list[Bucket]] | None:
+    """For each bucket with datapoints its beginning and its leaves, in the selection's order, in pages of
+    bounded size; `function` of FUNCTIONS, `interval` of INTERVALS. None: too many to hold."""
+    bucket = INTERVALS[interval]
+    if function in _ENDS:
+        ends = queries.ends_of_buckets(selection, bucket, _ENDS[function])
+        if ends is None:
+            return None
+        pages = queries.values_of_ends(selection, ends[::-1] if selection.newest_first else ends)
+        return (_buckets(page, selection.zone, interval) for page in pages)
+    if function == "count":
+        found = queries.leaves(_COUNT.substitute(bucket=bucket), selection)
+    else:
+        found = queries.aggregate(selection, function, bucket=bucket)
     if found is None:
         return None
-    zone = ZoneInfo(selection.zone)
+    buckets = _buckets(found, selection.zone, interval)
+    return iter([buckets[::-1] if selection.newest_first else buckets])
+
+
+def _buckets(leaves: list[Leaf], zone_name: str, interval: str) -> list[Bucket]:
+    zone = ZoneInfo(zone_name)
     stride = timedelta(minutes=CLOCK.get(interval, 0))
-    buckets = [
-        (_moment(begin, zone, stride), list(part)) for begin, part in groupby(found, itemgetter(0)) if begin
+    return [
+        (_moment(begin, zone, stride), list(part)) for begin, part in groupby(leaves, itemgetter(0)) if begin
     ]
-    return buckets[::-1] if selection.newest_first else buckets
-
-
-def _leaves(selection: Selection, function: str, bucket: str) -> list[Leaf] | None:
-    if function == "count":
-        return queries.leaves(_COUNT.substitute(bucket=bucket), selection)
-    if function in _ENDS:
-        return queries.leaves(_END.substitute(bucket=bucket, order=_ENDS[function]), selection)
-    return queries.aggregate(selection, function, bucket=bucket)
 
 
 def _moment(begin: datetime, zone: ZoneInfo, stride: timedelta) -> datetime:

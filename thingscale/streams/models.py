@@ -82,9 +82,10 @@ class Journal(models.Model):
 
 
 class Repeated(models.Model):
-    """Dedupe keys of messages that were sent again; see exactly_once/redeliveries.py."""
+    """Dedupe keys of one account's messages that were sent again; see exactly_once/redeliveries.py."""
 
     writer = models.UUIDField()
+    account = models.BigIntegerField(null=True)  # user's primary key; null: the release before did not tell
     at = models.DateTimeField(db_default=Now())
     keys = ArrayField(models.BigIntegerField())
 

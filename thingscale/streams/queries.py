@@ -6,7 +6,7 @@ datapoint that arrives meanwhile may or may not be in the answer; one that was t
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -19,11 +19,13 @@ from django.db.backends.utils import CursorWrapper
 from psycopg.errors import QueryCanceled
 
 from thingscale.lib.errors import Refused
+from thingscale.lib.plurals import counted
 
 PAGE = 1000  # rows
 LARGE = 20  # values of more than 2 kB in a page, at first: 256 KiB each written out, older ones up to 3.5 MB
 MOST_LARGE = 100  # once those before were small
 PAGE_BYTES = 4 * 1024 * 1024  # of text that a page is to have, where its values are large
+MAX_PAGE_BYTES = 2 * PAGE_BYTES  # of text that one has, if it is not a single value that has more
 Key = tuple[str, int]  # a row's time, as PostgreSQL's text, and id
 FIRST: Key = ("-infinity", 0)
 LAST: Key = ("infinity", sys.maxsize)
@@ -38,12 +40,16 @@ def template(name: str) -> Template:
 
 
 _PAGE = template("read_page.sql")
+_PAGE_THAT_FITS = template("page_that_fits.sql")
 _PAGE_ROWS = template("page_rows.sql")
 _PAGE_ROWS_UNTIL_LARGE = template("page_rows_until_large.sql")
 _OLDEST_OF_NEWEST = template("oldest_of_newest.sql").substitute()
 _COUNT = template("count_bounded.sql").substitute()
 _NEWEST_OF_DEVICE = template("newest_of_device.sql").substitute()
 _AGGREGATE = template("aggregate.sql")
+_LEAVES_THAT_FIT = template("leaves_that_fit.sql")
+_END_OF_INTERVAL = template("end_of_interval.sql")
+_VALUES_OF_KEYS = template("values_of_keys.sql").substitute()
 # Where bare numbers and objects meet, the bare ones are one series with those that an object has at `value`.
 _BARE_NAMED = "CASE jsonb_typeof(value) WHEN 'number' THEN jsonb_build_object('value', value) ELSE value END"
 AGGREGATES = {
@@ -55,6 +61,7 @@ AGGREGATES = {
 _SET_LIMITS = "SELECT set_config('TimeZone', %s, true), set_config('statement_timeout', %s, true)"
 NO_BUCKET = "NULL::timestamptz"
 MAX_LEAVES = 100_000  # of an aggregate, over all buckets: what is held in memory
+MAX_LEAF_BYTES = 32 * 1024 * 1024  # of their paths and texts: a key may have 64 kB
 Leaf = tuple[datetime | None, list[str], str]  # bucket, path inside the value, JSON text
 
 
@@ -81,6 +88,15 @@ class Glimpse(NamedTuple):
     tag: str | None
     value: str
     length: int
+
+
+class End(NamedTuple):
+    """The first or the last datapoint of a bucket; `large`: its value may have more than 2 kB."""
+
+    bucket: datetime
+    at: str
+    id: int
+    large: bool
 
 
 class Selection(NamedTuple):
@@ -111,9 +127,11 @@ def pages(
     page_rows = _PAGE_ROWS.substitute(order=order, beyond=beyond, device=form.device)
     until_large = _PAGE_ROWS_UNTIL_LARGE.substitute(order=order, page_rows=page_rows)
     shown = {"order": order, "row": form.row, "value": form.value}
-    all_are_small = _PAGE.substitute(shown, page_rows=page_rows, is_written="large = 0")
-    some_are_large = _PAGE.substitute(shown, page_rows=until_large, is_written="TRUE")
-    parameters = {**selection.parameters, **form.parameters, "joint": form.joint}
+    page = _PAGE.substitute(shown, page_rows=page_rows, is_written="large = 0")
+    all_are_small = _PAGE_THAT_FITS.substitute(page=page)
+    page = _PAGE.substitute(shown, page_rows=until_large, is_written="TRUE")
+    some_are_large = _PAGE_THAT_FITS.substitute(page=page)
+    parameters = {**selection.parameters, **form.parameters, "joint": form.joint, "bytes": MAX_PAGE_BYTES}
     key = after or (LAST if selection.newest_first else FIRST)
     sql, most, large = all_are_small, PAGE, LARGE
     while limit > 0:
@@ -121,23 +139,27 @@ def pages(
         place = {"rows": rows, "large": large, "after_at": key[0], "after_id": key[1]}
         with reading(selection.zone) as cursor:
             cursor.execute(sql, parameters | place)
-            count, text, *last, large_found = cursor.fetchone()
+            count, text, *last, large_found, length = cursor.fetchone()
             if sql is all_are_small and large_found:
                 sql, large = some_are_large, LARGE
                 cursor.execute(sql, parameters | place | {"large": large})
-                count, text, *last, large_found = cursor.fetchone()
+                count, text, *last, large_found, length = cursor.fetchone()
+            while text is None:
+                rows = max(1, min(count // 2, count * MAX_PAGE_BYTES // length))
+                cursor.execute(sql, parameters | place | {"large": large, "rows": rows})
+                count, text, *last, large_found, length = cursor.fetchone()
+        fitting = max(1, count * MAX_PAGE_BYTES // max(length, 1))
         if count:
             yield text
         if count < rows and large_found < large:
             return
         if not large_found:
-            sql, most = all_are_small, PAGE
+            sql, most = all_are_small, min(fitting, PAGE)
         elif count < rows:  # cut: the next one need not find what it would leave out
-            fitting = count * PAGE_BYTES // max(len(text), 1)
-            large = min(max(LARGE, fitting), 2 * large, MOST_LARGE)
+            large = min(max(LARGE, count * PAGE_BYTES // max(length, 1)), 2 * large, MOST_LARGE)
             most = min(max(2 * count, large), PAGE)
         else:
-            most = min(2 * most, PAGE)
+            most = min(2 * most, fitting, PAGE)
         key = (last[0], last[1])
         limit -= count
 
@@ -162,24 +184,66 @@ def aggregate(
     selection: Selection, function: str, form: Form = V2, bucket: str = NO_BUCKET
 ) -> list[Leaf] | None:
     """The aggregate of each path to a number inside the values, a bucket after the other; `function` of
-    AGGREGATES. None: more than MAX_LEAVES."""
+    AGGREGATES. None: more than can be held."""
+    with reading(one_snapshot=True) as cursor:
 
-    def of(value: str) -> list[Leaf] | None:
-        return leaves(
-            _AGGREGATE.substitute(aggregate=AGGREGATES[function], value=value, bucket=bucket), selection
-        )
+        def of(value: str) -> list[Leaf] | None:
+            parts = {"aggregate": AGGREGATES[function], "value": value, "bucket": bucket}
+            return _leaves(cursor, _AGGREGATE.substitute(parts), selection)
 
-    found = of(form.value)
-    bare = [not path for _, path, _ in found or ()]
-    return of(_BARE_NAMED) if any(bare) and not all(bare) else found
+        found = of(form.value)
+        bare = [not path for _, path, _ in found or ()]
+        return of(_BARE_NAMED) if any(bare) and not all(bare) else found
 
 
 def leaves(sql: str, selection: Selection) -> list[Leaf] | None:
+    """None: more than can be held."""
+    with reading() as cursor:
+        return _leaves(cursor, sql, selection)
+
+
+def _leaves(cursor: CursorWrapper, sql: str, selection: Selection) -> list[Leaf] | None:
+    parameters = {**selection.parameters, "zone": selection.zone, "rows": MAX_LEAVES + 1}
+    cursor.execute(_LEAVES_THAT_FIT.substitute(leaves=sql), parameters | {"bytes": MAX_LEAF_BYTES})
+    found: list[Leaf] = cursor.fetchall()
+    too_many = len(found) > MAX_LEAVES or (found and found[0][2] is None)
+    return None if too_many else found
+
+
+def ends_of_buckets(selection: Selection, bucket: str, order: str) -> list[End] | None:
+    """The first (ASC) or the last (DESC) datapoint of each bucket. None: more than MAX_LEAVES."""
     parameters = {**selection.parameters, "zone": selection.zone, "rows": MAX_LEAVES + 1}
     with reading() as cursor:
-        cursor.execute(sql, parameters)
-        found: list[Leaf] = cursor.fetchall()
+        cursor.execute(_END_OF_INTERVAL.substitute(bucket=bucket, order=order), parameters)
+        found = [End(*row) for row in cursor.fetchall()]
     return found if len(found) <= MAX_LEAVES else None
+
+
+def values_of_ends(selection: Selection, ends: Sequence[End]) -> Iterator[list[Leaf]]:
+    """Their whole values, in pages of bounded size. What has been deleted meanwhile is left out."""
+    page: list[End] = []
+    large = 0
+    for end in ends:
+        if len(page) == PAGE or (end.large and large == LARGE):
+            yield from _values(selection.channel, page)
+            page, large = [], 0
+        page.append(end)
+        large += end.large
+    if page:
+        yield from _values(selection.channel, page)
+
+
+def _values(channel: int, ends: Sequence[End]) -> Iterator[list[Leaf]]:
+    keys: dict[str, Any] = {"ats": [end.at for end in ends], "ids": [end.id for end in ends]}
+    with reading() as cursor:
+        cursor.execute(_VALUES_OF_KEYS, keys | {"channel": channel, "bytes": MAX_PAGE_BYTES})
+        found = cursor.fetchall()
+    if found and found[0][1] is None:
+        half = len(ends) // 2
+        yield from _values(channel, ends[:half])
+        yield from _values(channel, ends[half:])
+    elif found:
+        yield [(ends[nth - 1].bucket, [], text) for nth, text in found]
 
 
 def newest_of_device(channel: int, device: int, rows: int, look_at: int, characters: int) -> list[Glimpse]:
@@ -191,17 +255,21 @@ def newest_of_device(channel: int, device: int, rows: int, look_at: int, charact
 
 
 @contextmanager
-def reading(zone: str = "UTC") -> Iterator[CursorWrapper]:
+def reading(zone: str = "UTC", one_snapshot: bool = False) -> Iterator[CursorWrapper]:
     """A transaction in the time zone, with a limit for each query in it. Rolling back gives the session its
-    own again, also where this one is nested in another. Raises Refused: RANGE_TOO_LARGE."""
+    own again, also where this one is nested in another. `one_snapshot`: its queries see one state of the
+    data; what it is nested in has its own rule for that. Raises Refused: RANGE_TOO_LARGE."""
     seconds = settings.READ_SECONDS
+    outermost = not connection.in_atomic_block
     try:
         with transaction.atomic(), connection.cursor() as cursor:
+            if one_snapshot and outermost:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             cursor.execute(_SET_LIMITS, [zone, f"{seconds}s"])
             yield cursor
             transaction.set_rollback(True)
     except OperationalError as error:
         if isinstance(error.__cause__, QueryCanceled):
-            detail = f"Reading it took longer than {seconds} seconds: ask for it in parts."
+            detail = f"Reading it took longer than {counted(seconds, 'second')}: ask for it in parts."
             raise Refused("RANGE_TOO_LARGE", detail) from error
         raise

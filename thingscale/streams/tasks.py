@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from thingscale.celery import Upkeep, app
 from thingscale.devices.models import ActivationRule, Device
 from thingscale.lib.errors import Refused
-from thingscale.streams import actions, closing, retention, rollups
+from thingscale.streams import actions, closing, limit_warnings, retention, rollups
 from thingscale.streams.exactly_once import commit_log, redeliveries, submissions
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,16 @@ def drop_expired() -> None:
 @app.task(name="streams.drop_oldest", base=Upkeep)
 def drop_oldest() -> None:
     retention.drop_oldest()
+
+
+@app.task(name="streams.look_at_limits", base=Upkeep)
+def look_at_limits() -> None:
+    limit_warnings.look()
+
+
+@app.task(name="streams.mail_limit_warnings")
+def mail_limit_warnings() -> None:
+    limit_warnings.mail()
 
 
 @app.task(name="streams.purge_deleted_channels", base=Upkeep)
@@ -77,5 +87,5 @@ def _activate(device: Device) -> None:
             try:
                 actions.configure_device(device, {"enabled": True, "mapped_channel_id": rule.channel_id})
             except Refused as refused:  # by a limit of the account; the next round tries again
-                log.info("Device %d is not activated: %s", device.pk, refused.code)
+                log.info("Device %d is not activated: %s: %s", device.pk, refused.code, refused.detail)
             return

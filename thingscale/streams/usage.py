@@ -9,7 +9,7 @@ from typing import NamedTuple
 import psycopg
 from django.db import connection
 
-from thingscale.accounts.limits import storage_bound
+from thingscale.accounts.limits import MORE, WORDS, WhenFull, storage_bound
 from thingscale.accounts.models import User
 from thingscale.lib.errors import Refused
 
@@ -28,11 +28,13 @@ class Usage(NamedTuple):
     held_bytes: int
     rejected: int
     rejected_bytes: int
+    retained: int
+    retained_bytes: int
 
     @property
     def bytes(self) -> int:
         """What counts towards the storage."""
-        return self.datapoint_bytes + self.held_bytes + self.rejected_bytes
+        return self.datapoint_bytes + self.held_bytes + self.rejected_bytes + self.retained_bytes
 
 
 def measure(raw: psycopg.Connection, users: Sequence[int]) -> dict[int, Usage]:
@@ -43,7 +45,7 @@ def measure(raw: psycopg.Connection, users: Sequence[int]) -> dict[int, Usage]:
 
 def used_storage(user: User) -> Usage:
     connection.ensure_connection()
-    return measure(connection.connection, [user.pk]).get(user.pk, Usage(0, 0, 0, 0, 0, 0))
+    return measure(connection.connection, [user.pk]).get(user.pk, Usage(0, 0, 0, 0, 0, 0, 0, 0))
 
 
 class Share(NamedTuple):
@@ -72,7 +74,7 @@ def shares(users: Sequence[User]) -> dict[int, dict[str, Share]]:
 
 
 def _shares(user: User, used: Usage, counts: Sequence[int]) -> dict[str, Share]:
-    devices, channels, tags, keys, events, rules = counts
+    devices, channels, tags, keys, events, rules, sessions = counts
     return {
         "storage": Share(used.bytes, user.max_storage),
         "devices": Share(devices, user.max_devices),
@@ -82,26 +84,51 @@ def _shares(user: User, used: Usage, counts: Sequence[int]) -> dict[str, Share]:
         "events": Share(events, user.max_events),
         "activation_rules": Share(rules, user.max_rules),
         "held": Share(used.held, user.max_held),
+        "retained": Share(used.retained, user.max_retained),
+        "durable_sessions": Share(sessions, user.max_durable_sessions),
         "rejected": Share(used.rejected, user.max_rejected),
     }
 
 
-def full_accounts(raw: psycopg.Connection, users: Collection[int] | None) -> tuple[set[int], set[int]]:
-    """Of these, or of all: whose storage is full, and who has as many held messages as there may be."""
-    limited = "SELECT id, max_storage, when_full, max_held FROM accounts_user WHERE closed_at IS NULL"
+class Full(NamedTuple):
+    """Accounts, each with the sentence that says so."""
+
+    storage: dict[int, str]
+    held: dict[int, str]  # who has as many held messages as there may be
+    retained: dict[int, str]  # the same
+
+
+def full_accounts(raw: psycopg.Connection, users: Collection[int] | None) -> Full:
+    """Of these, or of all."""
+    limited = """SELECT id, max_storage, when_full, max_held, max_retained FROM accounts_user
+        WHERE closed_at IS NULL"""
     if users is None:
         accounts = raw.execute(limited).fetchall()
     else:
         accounts = raw.execute(f"{limited} AND id = ANY (%s)", [list(users)]).fetchall()
     used = measure(raw, [user for user, *_ in accounts])
-    full, held_full = set(), set()
-    for user, max_storage, when_full, max_held in accounts:
+    full = Full({}, {}, {})
+    for user, max_storage, when_full, max_held, max_retained in accounts:
         usage = used.get(user)
         if usage and usage.bytes >= storage_bound(max_storage, when_full):
-            full.add(user)
+            full.storage[user] = full_sentence(usage.bytes, max_storage, when_full)
         if usage and usage.held >= max_held:
-            held_full.add(user)
-    return full, held_full
+            full.held[user] = held_sentence(usage.held, max_held)
+        if usage and usage.retained >= max_retained:
+            full.retained[user] = retained_sentence(usage.retained, max_retained)
+    return full
+
+
+class Most(NamedTuple):
+    """What an account may have of what messages can bring."""
+
+    devices: int
+    tags: int
+
+
+def most_of_account(cursor: psycopg.Cursor, user: int) -> Most:
+    cursor.execute("SELECT max_devices, max_tags FROM accounts_user WHERE id = %s", [user])
+    return Most(*(cursor.fetchone() or (0, 0)))  # nothing, should it have just been deleted
 
 
 class Room:
@@ -119,7 +146,7 @@ class Room:
         if now - at >= GOOD_SECONDS or used + size > bound * NEARLY:
             used, at = used_storage(user).bytes, now
         if used + size > bound:
-            raise Refused("QUOTA_EXCEEDED", full_sentence(used, user.max_storage))
+            raise Refused("QUOTA_EXCEEDED", full_sentence(used, user.max_storage, user.when_full))
         with self._lock:
             if len(self._used) >= MAX_MEASURED:
                 self._used.clear()
@@ -129,8 +156,18 @@ class Room:
 ROOM = Room()
 
 
-def full_sentence(used: int, most: int) -> str:
+def full_sentence(used: int, most: int, when_full: str) -> str:
+    how_much = f"The storage is full: {used:,} of {most:,} bytes are used."
+    if when_full == WhenFull.DROP_OLDEST:
+        return f"{how_much} The oldest datapoints are being deleted: send it again in a minute."
+    return f"{how_much} {WORDS['storage'].remedy}, {MORE}."
+
+
+def held_sentence(used: int, most: int) -> str:
+    return f"As many messages are held as may be: {used:,} of {most:,}. {WORDS['held'].remedy}, {MORE}."
+
+
+def retained_sentence(used: int, most: int) -> str:
     return (
-        f"The storage is full: {used:,} of {most:,} bytes are used. Delete channels, tags or old datapoints"
-        " (by a channel's retention), or ask the operator for more."
+        f"As many messages are retained as may be: {used:,} of {most:,}. {WORDS['retained'].remedy}, {MORE}."
     )

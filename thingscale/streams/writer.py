@@ -138,13 +138,11 @@ def array(numbers: Iterable[int | None]) -> str:
     return f"{{{orjson.dumps(list(numbers))[1:-1].decode()}}}"
 
 
-def stored_before(
-    cursor: psycopg.Cursor, keys: Sequence[tuple[int, int]], since: datetime
-) -> set[tuple[int, int]]:
-    """Which (channel, MQTT key) have a datapoint not older than `since`: all recent datapoints of the
-    channels are read (decision 0020)."""
-    channels, dedupes = zip(*keys, strict=True)
-    cursor.execute(STORED, {"channels": list(channels), "keys": list(dedupes), "since": since})
+def stored_before(cursor: psycopg.Cursor, keys: Sequence[tuple[int, int, datetime]]) -> set[tuple[int, int]]:
+    """Which (channel, MQTT key) have a datapoint not older than that: all recent datapoints of the channels
+    are read (decision 0020)."""
+    channels, dedupes, since = map(list, zip(*keys, strict=True))
+    cursor.execute(STORED, {"channels": channels, "keys": dedupes, "since": since, "earliest": min(since)})
     return set(cursor.fetchall())
 
 

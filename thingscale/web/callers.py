@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from thingscale.web.request_body import Scope
 
-MAX_KNOWN = 20_000  # credentials remembered, by their hashes
+MAX_KNOWN = 20_000  # credentials of accounts remembered, by their hashes, and as many that are nobody's
 KNOWN_SECONDS = 60.0  # then it is asked again: a token that has ended takes nothing of its account's share
 
 
@@ -34,7 +34,8 @@ class Callers:
         self._identify = identify
         self._run = run
         self._cookie = session_cookie
-        self._known: OrderedDict[bytes, tuple[int | None, float]] = OrderedDict()  # and until when
+        self._accounts: OrderedDict[bytes, tuple[int | None, float]] = OrderedDict()  # and until when
+        self._nobodys: OrderedDict[bytes, tuple[int | None, float]] = OrderedDict()  # anybody makes these up
         self._asked: dict[bytes, asyncio.Future[int | None]] = {}
 
     async def account(self, scope: Scope) -> str:
@@ -43,9 +44,10 @@ class Callers:
         if credential is None:
             return address(scope)
         digest = credential.digest
-        pk, until = self._known.get(digest, (None, 0.0))
+        known = self._accounts if digest in self._accounts else self._nobodys
+        pk, until = known.get(digest, (None, 0.0))
         if monotonic() < until:
-            self._known.move_to_end(digest)
+            known.move_to_end(digest)
         else:
             pk = await self._ask(credential, digest, address(scope))
         return address(scope) if pk is None else f"account {pk}"
@@ -63,10 +65,15 @@ class Callers:
         del self._asked[digest]
         if asked.cancelled() or asked.exception():
             return
-        self._known[digest] = asked.result(), monotonic() + KNOWN_SECONDS
-        self._known.move_to_end(digest)
-        if len(self._known) > MAX_KNOWN:
-            self._known.popitem(last=False)
+        pk = asked.result()
+        known, other = self._accounts, self._nobodys
+        if pk is None:
+            known, other = other, known
+        other.pop(digest, None)
+        known[digest] = pk, monotonic() + KNOWN_SECONDS
+        known.move_to_end(digest)
+        if len(known) > MAX_KNOWN:
+            known.popitem(last=False)
 
 
 def find_credential(scope: Scope, session_cookie: str) -> Credential | None:

@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 MAX_HEAD = 64 * 1024  # bytes, the request line with them
 MAX_HEADERS = 100
 MAX_TARGET = 16 * 1024  # bytes; proxies and browsers send half of that at most
+MAX_NAMES = 1000  # of headers, remembered
 MAX_CHUNK_LINE = 1024  # bytes: a size, and extensions that nobody uses
 MAX_LENGTH_DIGITS = 20
 
@@ -128,7 +129,9 @@ def _header(line: bytes) -> tuple[bytes, bytes]:
         if not colon or not _NAME.fullmatch(name):
             raise BadRequest(400, "BAD_REQUEST", "A header is not a name, a colon and a value.")
         known = name.lower()
-        if len(_known_names) < 1000 and len(name) < 64:
+        if len(name) < 64:
+            if len(_known_names) >= MAX_NAMES:  # of a client that makes them up: the usual ones come again
+                _known_names.clear()
             _known_names[name] = known
     elif not colon:
         raise BadRequest(400, "BAD_REQUEST", "A header is not a name, a colon and a value.")

@@ -117,14 +117,18 @@ class Connections:
         if not self.open:
             self._loop = None
             return
+        self._loop.call_later(TICK_SECONDS, self._tick)  # first: without it no limit holds any more
         self.date = b"Date: %s\r\n" % formatdate(usegmt=True).encode()
         now = self._loop.time()
         for each in [each for each in self.open if each.due <= now or each.unread_due <= now]:
-            each.on_due(now)
+            try:
+                each.on_due(now)
+            except Exception:  # the others' limits hold none the less
+                log.exception("A connection failed")
+                each.abort()
         if now >= self.stop_at:
             for each in list(self.open):
                 each.abort()
-        self._loop.call_later(TICK_SECONDS, self._tick)
 
 
 connections = Connections()

@@ -10,6 +10,7 @@ from django.conf import settings
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from thingscale.background.watched import keep_going
 from thingscale.web.http_protocol import HttpProtocol
 from thingscale.web.tls import Certificate
 
@@ -45,7 +46,7 @@ class HttpsListener:
             ssl_handshake_timeout=settings.HTTP_HEAD_SECONDS,
             ssl_shutdown_timeout=SHUTDOWN_SECONDS,
         )
-        self._renewals = asyncio.create_task(certificate.follow())
+        self._renewals = asyncio.create_task(keep_going("certificate", certificate.follow))
         log.info("Listening on %s:%d (HTTPS)", settings.BIND, settings.HTTPS_PORT)
 
     async def stop(self) -> None:

@@ -12,6 +12,25 @@ LOOK_SECONDS = 5.0  # between two looks at the files
 Seen = tuple[tuple[int, int, int], ...]
 
 
+class TellingObject(ssl.SSLObject):
+    """Says why a handshake failed. asyncio ends the connection without sending the alert that OpenSSL has
+    written. So it is told to go on, which sends the alert, and hears of the failure when the client answers;
+    the handshake's time limit ends what does not."""
+
+    _failure: ssl.SSLError | None = None
+
+    def do_handshake(self) -> None:
+        if self._failure:
+            raise self._failure
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            self._failure = error
+            raise ssl.SSLWantReadError from None
+
+
 class Certificate:
     """`context` is for the listener. It hands each connection to the newest pair that could be read whole: a
     certificate whose key is not there yet breaks no handshake, and connections that are open go on."""
@@ -43,6 +62,8 @@ class Certificate:
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.sslobject_class = TellingObject
+        context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996; whatever the system's OpenSSL would take
         context.load_cert_chain(self._cert, self._key)
         if self._protocols:
             context.set_alpn_protocols(self._protocols)

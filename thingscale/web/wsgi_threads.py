@@ -11,8 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from a2wsgi.wsgi import build_environ
@@ -22,6 +21,7 @@ from django.urls import Resolver404, resolve
 
 from thingscale.web import request_body
 from thingscale.web.callers import Callers, Credential, Identify, address, find_credential
+from thingscale.web.lanes import ClientLeft, Lane
 from thingscale.web.request_body import Body, Message, Receive, Refusal, Scope, Send
 from thingscale.web.shares import Busy, Shares
 from thingscale.web.timeouts import Timeouts
@@ -31,9 +31,8 @@ PART = 256 * 1024  # bytes sent at once
 PATIENCE = 30.0
 MIN_RATE = 4096  # bytes a second
 STREAM_SECONDS = 3600.0  # that an answer may take in all
-WAIT_SECONDS = 5.0  # for a thread
+WAIT_SECONDS = 5.0  # for a place to stream from
 RETRY_SECONDS = 5
-T = TypeVar("T")
 
 HEAVY = re.compile(r"/v[12]/stream/|/streams/\d|/devices/export/")  # what reads many rows
 TOO_MANY = Refusal(
@@ -41,37 +40,6 @@ TOO_MANY = Refusal(
     "TOO_MANY_REQUESTS",
     "Too many of your requests are being answered at once: wait for some of them, then send this again.",
 )
-
-
-class ClientLeft(Exception):
-    """Or reads too slowly."""
-
-
-class Lane:
-    """Threads, of which an account has `share` at most at once."""
-
-    def __init__(self, name: str, threads: int, share: int) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self._shares = Shares(threads, share, waiting=1000, waiting_per_account=100)
-
-    async def run(
-        self,
-        account: str,
-        left: "asyncio.Future[None]",
-        function: Callable[..., T],
-        *arguments: Any,
-        seconds: float = WAIT_SECONDS,
-    ) -> T:
-        """Raises Busy, ClientLeft."""
-        if not await self._shares.take(account, seconds, left):
-            raise ClientLeft
-        work = asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
-        # Not when this task ends, which may be cancelled, but when the thread is free again.
-        work.add_done_callback(lambda _: self._shares.release(account))
-        return await asyncio.shield(work)
-
-    def close_later(self, answer: "Answer") -> None:
-        self._threads.submit(answer.close)
 
 
 class Client:
@@ -235,7 +203,8 @@ class WSGIThreads:
         announced = {b"content-length", b"transfer-encoding"} & {name for name, _ in scope["headers"]}
         kept = [header for header in scope["headers"] if header[0] != b"content-encoding"]  # it is expanded
         environ: WSGIEnvironment = cast(Any, build_environ)({**scope, "headers": kept}, body.file)
-        if announced or body.size or scope["method"] not in {"POST", "PUT"}:  # else the API may answer 411
+        # Else the API answers 411 where there has to be a body.
+        if announced or body.size or scope["method"] not in {"POST", "PUT"}:
             environ["CONTENT_LENGTH"] = str(body.size)
         heavy = scope["method"] in {"GET", "HEAD"} and HEAVY.match(scope["path"])
         lane = self._heavy if heavy else self._ordinary
@@ -247,7 +216,7 @@ class WSGIThreads:
         try:
             await self._stream(lane, account, answer, client)
         finally:
-            lane.close_later(answer)
+            lane.run_later(answer.close)
 
     async def _stream(self, lane: Lane, account: str, answer: Answer, client: Client) -> None:
         """Each part is made while the one before it is read. One that fails breaks the connection: a cut

@@ -1,4 +1,5 @@
 import asyncio
+import logging
 import resource
 import signal
 import sys
@@ -13,12 +14,15 @@ from django.db import Error
 
 from ingest import store_process
 from ingest.exposition import Page
+from ingest.gateway.server import Gateway
 from ingest.mqtt.broker import BrokerWorker
-from ingest.mqtt.gateway import Gateway
 from ingest.service import Ingest
 from ingest.store import RemoteIngest
 from thingscale import secret_key
+from thingscale.lib import env
 from thingscale.lib.collecting import settle
+
+log = logging.getLogger(__name__)
 
 
 class Service(Protocol):
@@ -38,6 +42,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         secret_key.require()
+        if sentence := env.unused_broker():
+            log.warning("%s", sentence)
         raise_open_files()
         try:
             if settings.INGEST_MODE == "broker":

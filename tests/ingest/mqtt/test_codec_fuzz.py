@@ -126,6 +126,7 @@ def connects(version: Version) -> SearchStrategy[Connect]:
         st.none() | blob,
         st.none() | wills,
         some(REQUESTS, version) | with_method(REQUESTS) if version == V5 else just({}),
+        st.booleans() if version != V5 else just(False),
     ).filter(lambda packet: version == V5 or packet.username is not None or packet.password is None)
 
 

@@ -6,7 +6,7 @@ it is not the same request (decision 0025). Whoever looks holds a lock until COM
 key wait for: the device's, or lock().
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -36,15 +36,19 @@ def lock(cursor: psycopg.Cursor, key: int) -> None:
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key])
 
 
-def find(cursor: psycopg.Cursor, keys: Collection[Key], since: int) -> dict[Key, Submission]:
+def find(cursor: psycopg.Cursor, keys: Mapping[Key, int]) -> dict[Key, Submission]:
     """Those that arrived at that time (microseconds since 1970) or later."""
-    ordered = sorted(set(keys))
+    ordered = sorted(keys)
     cursor.execute(
         """SELECT s.account, s.key, s.body, s.answer
-        FROM unnest(%s::bigint[], %s::bigint[]) AS k (account, key)
+        FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[]) AS k (account, key, since)
         JOIN streams_submitted AS s ON s.account = k.account AND s.key = k.key
-        WHERE s.arrived_at >= %s""",
-        [[account for account, _ in ordered], [key for _, key in ordered], from_us(since)],
+        WHERE s.arrived_at >= k.since""",
+        [
+            [account for account, _ in ordered],
+            [key for _, key in ordered],
+            [from_us(keys[each]) for each in ordered],
+        ],
     )
     return {row[:2]: Submission(*row) for row in cursor.fetchall()}
 

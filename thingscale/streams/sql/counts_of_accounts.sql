@@ -6,6 +6,7 @@ SELECT
     (SELECT count(*) FROM streams_tag AS t JOIN streams_channel AS c ON c.id = t.channel_id WHERE c.user_id = u.id),
     (SELECT coalesce(max(jsonb_array_length(c.streams)), 0) FROM streams_channel AS c WHERE c.user_id = u.id),
     (SELECT count(*) FROM events_event AS e WHERE e.user_id = u.id),
-    (SELECT count(*) FROM devices_activationrule AS r WHERE r.user_id = u.id)
+    (SELECT count(*) FROM devices_activationrule AS r WHERE r.user_id = u.id),
+    (SELECT count(*) FROM mqtt_session AS s WHERE s.account_id = u.id AND s.expiry > 0)
 FROM accounts_user AS u
 WHERE u.id = ANY (%s)

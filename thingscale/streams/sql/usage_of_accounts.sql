@@ -1,4 +1,4 @@
--- What accounts use of their storage: datapoints and their bytes, held and rejected messages and theirs. Devices that
+-- What accounts use of their storage: datapoints and their bytes, held, rejected and retained messages and theirs. Devices that
 -- can store hold nothing, or not for long: in an ordinary account hardly any device is looked at twice.
 SELECT
     u.id,
@@ -7,7 +7,9 @@ SELECT
     held.count,
     held.bytes,
     rejected.count,
-    rejected.bytes
+    rejected.bytes,
+    retained.count,
+    retained.bytes
 FROM accounts_user AS u
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(l.count), 0)::bigint AS count, coalesce(sum(l.bytes), 0)::bigint AS bytes
@@ -26,4 +28,9 @@ CROSS JOIN LATERAL (
     FROM devices_rejectedmessage AS r
     WHERE r.user_id = u.id
 ) AS rejected
+CROSS JOIN LATERAL (
+    SELECT count(*) AS count, coalesce(sum(octet_length(m.payload) + octet_length(m.topic)), 0)::bigint AS bytes
+    FROM mqtt_retained AS m
+    WHERE m.account_id = u.id
+) AS retained
 WHERE u.id = ANY (%s)

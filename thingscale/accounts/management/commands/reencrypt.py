@@ -4,6 +4,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from thingscale.accounts.actions import reencrypt
+from thingscale.lib.plurals import counted
 
 
 class Command(BaseCommand):
@@ -14,11 +15,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         renewed, unreadable = reencrypt()
-        self.stdout.write(f"{renewed} secrets are encrypted anew.")
+        self.stdout.write(f"{counted(renewed, 'secret is,secrets are')} encrypted anew.")
         if unreadable:
             raise CommandError(
-                f"{unreadable} secrets are of a key that is not in THINGSCALE_SECRET_KEYS:"
-                " add it and repeat this."
+                f"{counted(unreadable, 'secret is,secrets are')} of a key that is not in"
+                " THINGSCALE_SECRET_KEYS: add it and repeat this."
             )
         if settings.SECRET_KEY_FALLBACKS:
             self.stdout.write(

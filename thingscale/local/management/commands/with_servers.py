@@ -8,7 +8,7 @@ from thingscale.local.errors import StartError
 
 
 class Command(BaseCommand):
-    help = "Runs a command with private PostgreSQL, Valkey and MQTT broker, all gone afterwards."
+    help = "Runs a command with private PostgreSQL and Valkey, all gone afterwards."
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:

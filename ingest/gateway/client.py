@@ -1,0 +1,618 @@
+"""One client's MQTT connection, from CONNECT to its end."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Coroutine
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+
+from ingest import topics
+from ingest.admission import Refused
+from ingest.decode import MAX_ARRAY_MQTT
+from ingest.gateway.connection import Connection
+from ingest.gateway.deliveries import Deliveries, Delivery, DurableDeliveries, Limits, Message, Outcome
+from ingest.gateway.hub import Account, Subscriber
+from ingest.gateway.publishes import MAX_ALIASES, Publishes
+from ingest.gateway.queue import Queue
+from ingest.gateway.subscribing import Subscribing
+from ingest.gateway.subscriptions import Match
+from ingest.grants import Grant
+from ingest.mqtt.codec import FrameReader, decode, encode
+from ingest.mqtt.frames import TOO_LARGE, Frame
+from ingest.mqtt.packets import (
+    CONNECT,
+    PUBACK,
+    PUBLISH,
+    PUBREL,
+    V5,
+    V311,
+    Ack,
+    ConnAck,
+    Connect,
+    Disconnect,
+    Packet,
+    PingReq,
+    PingResp,
+    Properties,
+    ProtocolError,
+    ReasonCode,
+    SubAck,
+    Subscribe,
+    Subscription,
+    UnsubAck,
+    Unsubscribe,
+    Version,
+    Will,
+)
+from ingest.mqtt.properties import Property
+from thingscale.devices.mqtt_store import Opened, Progress, Subscribed
+from thingscale.devices.presence import ClientKey
+from thingscale.streams.exactly_once.keys import client_seed
+
+if TYPE_CHECKING:
+    from ingest.gateway.server import Gateway
+
+log = logging.getLogger(__name__)
+
+MAX_PACKET = MAX_ARRAY_MQTT + 4096  # room for the topic; a value of 70 kB is answered, not cut off
+MAX_BACKLOG = 64 * 1024  # bytes that wait for their turn before reading pauses
+FRAME_OVERHEAD = 100  # bytes that a short frame takes in memory
+MAX_CLIENT_ID = 256  # bytes: it is part of keys in the database
+MAX_SUBSCRIPTIONS = 1_000  # of one client
+MAX_FILTER = 1_024  # characters
+MAX_LEVELS = 64
+CONGESTED_SECONDS = 60.0
+SUBSCRIBE_SECONDS = 2.0  # that a SUBACK waits for a database that is away
+FAILURE = 0x80
+_new = tuple.__new__  # a NamedTuple's own constructor takes twice as long
+_PUBACK = 0x40  # first byte
+_NO_PROPERTIES: Properties = {}
+NOT_MQTT = "The first packet has to be a CONNECT."
+
+# MQTT 3 knows five return codes (3.1.1, section 3.2.2.3).
+_V3_CODES = {
+    ReasonCode.UNSUPPORTED_PROTOCOL_VERSION: 1,
+    ReasonCode.CLIENT_IDENTIFIER_NOT_VALID: 2,
+    ReasonCode.SERVER_UNAVAILABLE: 3,
+    ReasonCode.SERVER_BUSY: 3,
+    ReasonCode.BAD_USER_NAME_OR_PASSWORD: 4,
+    ReasonCode.NOT_AUTHORIZED: 5,
+    ReasonCode.BAD_AUTHENTICATION_METHOD: 5,
+}
+
+
+class State(Enum):
+    NEW = auto()  # no CONNECT yet
+    OPENING = auto()
+    OPEN = auto()
+    ENDED = auto()
+
+
+class Client:
+    __slots__ = (
+        *("__weakref__", "_backlog", "_backlog_size", "_busy", "_congested", "_congested_at", "_lost"),
+        *("_outgoing", "_reader", "_will", "account", "began_at", "client_id", "connect", "connection"),
+        *("deliveries", "expiry", "gateway", "grant", "held", "publishes", "queue", "row", "seen_at"),
+        *("session", "state", "subscriber", "token", "version"),
+    )
+
+    def __init__(self, gateway: "Gateway", connection: Connection) -> None:
+        self.gateway = gateway
+        self.connection = connection
+        self.state = State.NEW
+        self.version: Version = V311
+        self.connect: Connect | None = None
+        self.grant: Grant | None = None  # None with an open client: anonymous
+        self.token = ""
+        self.client_id = ""
+        self.account: Account | None = None
+        self.subscriber: Subscriber | None = None
+        self.session = 0  # key of a session that outlives the connection
+        self.row = 0  # the same, or that of one that is there for its will
+        self.expiry = 0  # seconds that the session lives on after the connection
+        self.deliveries: Deliveries | None = None
+        self.queue: Queue | None = None  # of a session that lasts
+        self.publishes = Publishes(self)
+        self.seen_at = self.began_at = gateway.now()
+        self.held = False
+        self._will: Will | None = None
+        self._reader = FrameReader(MAX_PACKET)
+        self._backlog: list[Frame] = []
+        self._backlog_size = 0
+        self._busy: asyncio.Task[None] | None = None  # later frames wait for it
+        self._congested = self._lost = False
+        self._congested_at = 0.0
+        self._outgoing: list[bytes] = []  # of this turn of the loop
+
+    @property
+    def key(self) -> ClientKey:
+        """0: anonymous."""
+        return (self.grant.user if self.grant else 0), self.client_id
+
+    @property
+    def user_id(self) -> str:
+        return self.grant.user_id if self.grant else "anonymous"
+
+    @property
+    def ended(self) -> bool:
+        return self.state is State.ENDED
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the session outlives the connection."""
+        return self.expiry > 0 and self.grant is not None
+
+    # What the connection tells
+
+    def receive(self, data: bytes) -> None:
+        self.seen_at = self.gateway.now()
+        try:
+            if self.state is State.NEW and not self._reader.buffered and data[0] >> 4 != CONNECT:
+                raise ProtocolError(ReasonCode.PROTOCOL_ERROR, NOT_MQTT)  # its length may mean anything
+            self._take(self._reader.feed(data))
+            if self._reader.error:
+                raise self._reader.error
+        except ProtocolError as error:
+            self._refuse(error)
+
+    def congested(self, yes: bool) -> None:
+        """The client does not read what it is sent: nothing more is taken from it, or for it."""
+        self._congested = yes
+        self._congested_at = self.gateway.now()
+        if self.deliveries:
+            self.deliveries.congested = yes
+        self._adjust_reading()
+        if not yes:
+            self._send_waiting()
+
+    def lost(self) -> None:
+        """What the client has sent before still counts."""
+        self._lost = True
+        if not self._busy:
+            self.end(with_will=True)
+
+    # What the gateway and the other halves of the client call
+
+    def owner(self, token: str) -> Grant | None:
+        """The grant behind a topic's token, if this client may use it."""
+        if self.grant and (token == self.token or self.grant.covers(token)):
+            return self.grant
+        known = self.gateway.grants.known(token)  # anonymous, or a rotation is just on its way to us
+        if not isinstance(known, Grant) or (self.grant and self.grant.user != known.user):
+            return None
+        return known
+
+    def write(self, data: bytes) -> None:
+        """In order, with all of this turn of the loop."""
+        if not data:
+            return
+        if not self._outgoing:
+            self.gateway.write_soon(self)
+        self._outgoing.append(data)
+
+    def write_out(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if outgoing:
+            self.connection.write(b"".join(outgoing))
+
+    def send(self, packet: Packet) -> None:
+        self.write(encode(packet, self.version))
+
+    def hold(self, yes: bool) -> None:
+        """Back-pressure: too much of this client is on its way to storage."""
+        if yes is not self.held:
+            self.held = yes
+            self.seen_at = self.gateway.now()  # keep-alive counts from when we listen again
+            self._adjust_reading()
+
+    def fail(self, reason: ReasonCode, sentence: str) -> None:
+        """Ends the connection; MQTT 5 clients are told why."""
+        if self.ended:
+            return
+        log.debug("Closing a connection of %s: %s", self.user_id, sentence)
+        if self.state is State.OPEN and self.version == V5:
+            with contextlib.suppress(ProtocolError):
+                self.send(Disconnect(reason, {}))
+        self.end(with_will=True)
+
+    def end(self, with_will: bool) -> None:
+        if self.ended:
+            return
+        was_open = self.state is State.OPEN
+        self.state = State.ENDED
+        try:
+            if self._busy:
+                self._busy.cancel()
+            self.gateway.left(self, self._will if with_will and was_open else None)
+        finally:
+            self.publishes.end(self.queue)
+            self.write_out()
+            self.connection.close()
+
+    def check(self, now: float) -> None:
+        """Once a second: keep-alive, the token's end, no CONNECT in time, a client that never reads."""
+        if self.connect is None or self.state is not State.OPEN:
+            if now - self.began_at > settings.CONNECT_SECONDS:
+                self.end(with_will=False)
+            return
+        keep_alive = self.connect.keep_alive
+        if keep_alive and not self._paused and now - self.seen_at > keep_alive * 1.5:
+            self.fail(ReasonCode.KEEP_ALIVE_TIMEOUT, "keep-alive ran out")
+        elif self.grant and not self.grant.valid:
+            self.fail(ReasonCode.NOT_AUTHORIZED, "the token has ended")
+        elif self.grant and len(self.grant.siblings) > 1:
+            self.publishes.forget_topics()  # one of them ends some time
+        elif self._congested and now - self._congested_at > CONGESTED_SECONDS:
+            self.connection.abort()
+
+    def regrant(self, grant: Grant | None) -> None:
+        """The user's tokens have changed."""
+        self.publishes.forget_topics()
+        if grant is None:
+            self.fail(ReasonCode.NOT_AUTHORIZED, "the token was revoked")
+        self.grant = grant or self.grant
+
+    # Frames
+
+    def _take(self, frames: list[Frame]) -> None:
+        for place, (first, body) in enumerate(frames):
+            if self.ended:
+                break  # what came before it still counts
+            if self._busy or (self.grant is None and self._must_ask(first, body)):
+                self._put_off(frames[place:])
+                break
+            if first >> 4 == PUBLISH and self.state is State.OPEN:
+                self.publishes.publish(first, body)
+            elif first == _PUBACK and len(body) == 2 and body != b"\0\0" and self.state is State.OPEN:
+                self._acknowledged(_new(Ack, (PUBACK, body[0] << 8 | body[1], 0, _NO_PROPERTIES)))
+            elif first & TOO_LARGE and self.state is State.OPEN:
+                self.publishes.too_large(first & ~TOO_LARGE, body)
+            else:
+                self._handle(first, body)
+        self.publishes.flush()
+
+    def _handle(self, first: int, body: bytes) -> None:
+        if self.state is not State.OPEN and (first >> 4 != CONNECT or self.state is not State.NEW):
+            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, NOT_MQTT)
+        packet = decode(first, body, self.version)
+        match packet:
+            case Connect() if self.state is State.NEW:
+                self.state = State.OPENING
+                self._do(self._open(packet))
+            case PingReq():
+                self.send(PingResp())
+            case Ack(type=type_) if type_ == PUBREL:
+                self.publishes.flush()
+                self.publishes.release(packet)
+            case Ack():
+                self._acknowledged(packet)
+            case Subscribe():
+                self._do(self._subscribe(packet))
+            case Unsubscribe():
+                self._do(self._unsubscribe(packet))
+            case Disconnect():
+                self._goodbye(packet)
+            case _:
+                raise ProtocolError(
+                    ReasonCode.PROTOCOL_ERROR, f"A client does not send {type(packet).__name__}."
+                )
+
+    def _put_off(self, frames: list[Frame]) -> None:
+        self._backlog.extend(frames)
+        self._backlog_size += sum(len(body) + FRAME_OVERHEAD for _, body in frames)
+        self._adjust_reading()
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs what has to wait for something; frames behind it keep their turn. Reading does not pause at
+        once: uvloop loses what a TLS client sends before it closes, if reading is paused just then."""
+        self.publishes.flush()
+        self._busy = self.gateway.spawn(work)
+        self._busy.add_done_callback(self._go_on)
+
+    def _go_on(self, task: asyncio.Task[None]) -> None:
+        self._busy = None
+        if self.ended or task.cancelled():
+            return
+        error = task.exception()
+        if error:
+            log.error("A connection failed", exc_info=error)
+            self.end(with_will=True)
+            return
+        backlog, self._backlog, self._backlog_size = self._backlog, [], 0
+        try:
+            self._take(backlog)
+        except ProtocolError as broken:
+            self._refuse(broken)
+        if self._lost and not self._busy:
+            self.end(with_will=True)
+        self._adjust_reading()
+
+    @property
+    def _paused(self) -> bool:
+        backlogged = self._backlog_size > MAX_BACKLOG
+        return self.held or self._congested or backlogged or self.gateway.draining
+
+    def _adjust_reading(self) -> None:
+        if self._paused:
+            self.connection.pause()
+        else:
+            self.seen_at = self.gateway.now()  # what it sent meanwhile is still to be read
+            self.connection.resume()
+
+    def _refuse(self, error: ProtocolError) -> None:
+        """What was in order before the bad packet still counts."""
+        with contextlib.suppress(ProtocolError):
+            self.publishes.flush()
+        if self.state is not State.NEW:
+            self.fail(error.reason, str(error))
+            return
+        version = error.version
+        if error.reason == ReasonCode.UNSUPPORTED_PROTOCOL_VERSION:
+            version = V311  # in the form that the most clients read [MQTT-3.1.2-2]
+        code = error.reason if version == V5 else _V3_CODES.get(error.reason)
+        if version and code is not None:
+            self.write(encode(ConnAck(False, code, {}), version))
+        self.end(with_will=False)
+
+    # Opening and closing
+
+    async def _open(self, packet: Connect) -> None:
+        self.connect = packet
+        self.version = packet.version
+        self._reader.reads_over = packet.version != V5  # MQTT 5 clients are told how much we take
+        code = await self._authenticate(packet)
+        if not code:
+            self._read_options(packet)
+            code = await self._join(packet)
+        if self.ended:
+            return
+        if code:
+            self.send(ConnAck(False, code if self.version == V5 else _V3_CODES.get(code, 3), {}))
+            self.end(with_will=False)
+
+    async def _authenticate(self, packet: Connect) -> ReasonCode | None:
+        """The reason to refuse, or None."""
+        if len(packet.client_id.encode()) > MAX_CLIENT_ID:
+            return ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
+        if Property.AUTHENTICATION_METHOD in packet.properties:
+            return ReasonCode.BAD_AUTHENTICATION_METHOD
+        if packet.username is None and packet.password is None:
+            return None if self.gateway.allow_anonymous else ReasonCode.NOT_AUTHORIZED
+        try:
+            token = (packet.password or b"").decode()
+            grant = await self.gateway.find_grant(token)
+        except UnicodeDecodeError:
+            grant = None
+        except (OSError, TimeoutError):
+            return ReasonCode.SERVER_UNAVAILABLE
+        if grant is None or packet.username != grant.user_id:
+            self.gateway.note_refused_sign_in(packet, grant)
+            return ReasonCode.BAD_USER_NAME_OR_PASSWORD
+        self.grant, self.token = grant, token
+        return None
+
+    def _read_options(self, packet: Connect) -> None:
+        self.client_id = packet.client_id or f"auto-{secrets.token_hex(8)}"
+        # Who sends no client id is the same client after a reconnect, for all we can know.
+        self.publishes.seed = client_seed(f"{self.key[0]}:{packet.client_id}")
+        self.publishes.settled_at = self.gateway.settled.at(self.key) if packet.client_id else 0
+        longest = settings.DURABLE_SESSION_DAYS * 86_400
+        if self.version == V5:
+            asked = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL, 0)
+        else:
+            asked = 0 if packet.clean_start else longest
+        self.expiry = min(asked, longest) if self.grant else 0
+
+    async def _join(self, packet: Connect) -> ReasonCode | None:
+        """Takes over an older connection of the same client. The reason to refuse, or None."""
+        try:
+            opened = await self.gateway.join(self)
+        except Refused:
+            return ReasonCode.SERVER_UNAVAILABLE
+        if self.ended:
+            return None
+        if opened.refused:
+            log.info("A durable session of %s was refused: see THINGSCALE_DURABLE_SESSIONS", self.user_id)
+            return ReasonCode.QUOTA_EXCEEDED
+        self.row = opened.session
+        self.session = self.subscriber.session if self.subscriber else 0
+        self.publishes.received = set(opened.received)
+        self._make_deliveries(packet.properties, opened)
+        self._will = packet.will
+        self.state = State.OPEN
+        self.send(ConnAck(opened.present, 0, self._connack_properties(packet)))
+        self.gateway.opened(self)
+        if self.queue and self.subscriber:
+            self._react(self.queue.resume(opened, self.subscriber.newest))
+            self._read_queue()
+        return None
+
+    def _make_deliveries(self, properties: Properties, opened: Opened) -> None:
+        limits = Limits(
+            properties.get(Property.RECEIVE_MAXIMUM, 65_535),
+            properties.get(Property.MAXIMUM_PACKET_SIZE, 2**32),
+            properties.get(Property.TOPIC_ALIAS_MAXIMUM, 0),
+        )
+        if self.account is None:
+            return  # anonymous clients only publish
+        totals = self.account.totals
+        if self.session:
+            deliveries = DurableDeliveries(self.version, f"{self.token}/", totals, limits)
+            self.deliveries, self.queue = deliveries, Queue(self.session, deliveries, opened)
+        else:
+            self.deliveries = Deliveries(self.version, f"{self.token}/", totals, limits)
+
+    def _connack_properties(self, packet: Connect) -> Properties:
+        if self.version != V5:
+            return {}
+        properties: Properties = {
+            Property.MAXIMUM_PACKET_SIZE: MAX_PACKET,
+            Property.TOPIC_ALIAS_MAXIMUM: MAX_ALIASES,
+        }
+        if packet.properties.get(Property.SESSION_EXPIRY_INTERVAL, 0) != self.expiry:
+            properties[Property.SESSION_EXPIRY_INTERVAL] = self.expiry
+        if not packet.client_id:
+            properties[Property.ASSIGNED_CLIENT_IDENTIFIER] = self.client_id
+        return properties
+
+    def _goodbye(self, packet: Disconnect) -> None:
+        expiry = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL)
+        if expiry and self.connect and not self.connect.properties.get(Property.SESSION_EXPIRY_INTERVAL):
+            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "No session expiry was asked for at the start.")
+        if expiry is not None and self.grant:
+            self.expiry = min(expiry, settings.DURABLE_SESSION_DAYS * 86_400)
+        self.publishes.flush()
+        if self.grant and not self.publishes.unacked:
+            self.gateway.settled.note(self.key)
+        self.end(with_will=packet.code == ReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
+
+    # What it subscribes to
+
+    async def _subscribe(self, packet: Subscribe) -> None:
+        """Own topics only; the others get a failure code, and the connection stays up."""
+        account, subscriber = self.account, self.subscriber
+        identifier = packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, [0])[0]
+        not_authorized = ReasonCode.NOT_AUTHORIZED if self.version == V5 else FAILURE
+        codes: list[int] = []
+        allowed: list[tuple[Subscription, Subscribed]] = []
+        for subscription in packet.subscriptions:
+            share, first, rest = topics.split_filter(subscription.filter)
+            if account is None or subscriber is None or self.owner(first) is None:
+                codes.append(not_authorized)
+            elif not rest.strip("/"):  # no topic is the token alone
+                codes.append(ReasonCode.TOPIC_FILTER_INVALID if self.version == V5 else FAILURE)
+            elif (
+                len(subscription.filter) > MAX_FILTER
+                or rest.count("/") > MAX_LEVELS
+                or subscriber.subscriptions >= MAX_SUBSCRIPTIONS
+            ):
+                codes.append(ReasonCode.QUOTA_EXCEEDED if self.version == V5 else FAILURE)
+            elif share and subscription.no_local:
+                raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "A shared subscription can't have No Local.")
+            else:
+                group = share.split("/")[1] if share else ""
+                if self.connect and self.connect.bridge:
+                    subscription = subscription._replace(no_local=True, retain_as_published=True)  # noqa: PLW2901
+                options = (
+                    subscription.qos
+                    | subscription.no_local << 2
+                    | subscription.retain_as_published << 3
+                    | subscription.retain_handling << 4
+                )
+                subscribed = Subscribed(group, rest.removeprefix("/"), options, identifier)
+                codes.append(subscription.qos)
+                allowed.append((subscription, subscribed))
+        if not allowed or account is None or subscriber is None:
+            self.send(SubAck(packet.packet_id, codes, {}))
+            return
+        subscribing = Subscribing(self, account, subscriber, SubAck(packet.packet_id, codes, {}), allowed)
+        await subscribing.run()
+
+    async def _unsubscribe(self, packet: Unsubscribe) -> None:
+        account, subscriber = self.account, self.subscriber
+        codes: list[int] = []
+        gone: list[tuple[int, str, str]] = []
+        for filter_ in packet.filters:
+            share, first, rest = topics.split_filter(filter_)
+            group = share.split("/")[1] if share else ""
+            relative = rest.removeprefix("/")
+            there = (
+                account is not None
+                and subscriber is not None
+                and self.owner(first) is not None
+                and account.unsubscribe(subscriber, relative, group)
+            )
+            codes.append(0 if there else ReasonCode.NO_SUBSCRIPTION_EXISTED)
+            if there and subscriber and subscriber.session:
+                gone.append((subscriber.session, group, relative))
+        if gone:
+            try:
+                await self.gateway.admission.unsubscribe(gone)
+            except Refused:
+                self.fail(ReasonCode.SERVER_UNAVAILABLE, "the database is away")
+                return
+        self.send(UnsubAck(packet.packet_id, codes, {}))
+
+    # What it is sent
+
+    def deliver(
+        self, message: Message, qos: int, retain: bool, match: Match[Subscriber], number: int
+    ) -> None:
+        """`number`: in the session's queue, or 0."""
+        if self.deliveries is None or self.state is not State.OPEN:
+            return  # what is in its queue is read from there
+        delivery = _new(Delivery, (message, qos, retain, match.identifiers, number))
+        self._react(self.deliveries.deliver(delivery, time.time()))
+
+    def progress(self) -> Progress:
+        assert self.queue is not None
+        return self.queue.progress(sorted(self.publishes.received))
+
+    def _acknowledged(self, packet: Ack) -> None:
+        if self.deliveries:
+            self._react(self.deliveries.acknowledge(packet, time.time()))
+            self._read_queue()
+
+    def _react(self, outcome: Outcome) -> None:
+        """What a session that lasts has got is remembered; at QoS 2 before PUBREL goes out."""
+        write, done, received = outcome
+        if write:
+            self.write(write)
+        if self.queue is None:
+            return
+        if done:
+            self.queue.finish(done)
+            self.gateway.admission.note(self.session, self.progress, None)
+        if received:
+            self.queue.receive(received)
+            self.gateway.admission.note(self.session, self.progress, lambda: self._receipt_stored(received))
+
+    def _receipt_stored(self, number: int) -> None:
+        if self.queue and self.state is State.OPEN:
+            self._react(self.queue.deliveries.receipt_stored(number))
+
+    def _send_waiting(self) -> None:
+        while self.deliveries and self.deliveries.ready and not self.ended:
+            self._react(self.deliveries.advance(time.time()))
+        self._read_queue()
+
+    def _read_queue(self) -> None:
+        """What there was no room for in memory, once there is."""
+        if self.queue and self.state is State.OPEN and (read := self.queue.deliveries.begin_read()):
+            self.gateway.spawn(self._read(read.seq))
+
+    async def _read(self, first: int) -> None:
+        queue = self.queue
+        assert queue is not None
+        try:
+            rows = await self.gateway.admission.read_queue(self.session, first)
+        except Refused:
+            queue.deliveries.fail_read()
+            self.fail(ReasonCode.SERVER_UNAVAILABLE, "the database is away")
+            return
+        if self.state is State.OPEN:
+            self._react(queue.deliveries.end_read(queue.stored(rows), bool(rows), time.time()))
+            self._send_waiting()
+
+    # Anonymous clients: the token is in each topic
+
+    def _must_ask(self, first: int, body: bytes) -> bool:
+        """Whether a publish has to wait until the database has said whose token that is."""
+        if self.state is not State.OPEN or first >> 4 != PUBLISH:
+            return False
+        token = body[2 : 2 + int.from_bytes(body[:2], "big")].split(b"/", 1)[0].decode("utf-8", "replace")
+        if self.gateway.grants.known(token) is not True:
+            return False
+        self._do(self._ask(token))
+        return True
+
+    async def _ask(self, token: str) -> None:
+        try:
+            await self.gateway.find_grant(token)
+        except (OSError, TimeoutError):
+            self.fail(ReasonCode.SERVER_UNAVAILABLE, "the database is away")

@@ -1,0 +1,201 @@
+"""What the clients of an account share: subscriptions, and each message's way to who subscribes to it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ingest.gateway.deliveries import DeliveryTotals, Message
+from ingest.gateway.subscriptions import Match, SubscriptionTree
+from ingest.message import Copy
+from ingest.mqtt.packets import Subscription, topic_matches
+
+if TYPE_CHECKING:
+    from ingest.gateway.client import Client
+
+
+class Subscriber:
+    """A client, or a session that lasts, whose client may be away."""
+
+    __slots__ = ("client", "client_id", "newest", "no_local", "session", "subscriptions")
+
+    def __init__(self, client_id: str, session: int = 0) -> None:
+        self.client_id = client_id
+        self.session = session  # in the database; 0: it ends with the connection
+        self.client: Client | None = None
+        self.subscriptions = 0
+        self.newest = 0  # number of its queue's last message that was routed here
+        self.no_local = False  # one of them may have it
+
+
+class Route(NamedTuple):
+    """Where a message goes beside its datapoint, decided when it is admitted: sessions that last get a copy
+    with it; of each share group one member gets it."""
+
+    copies: tuple[Copy, ...]
+    chosen: tuple[Match[Subscriber], ...]  # members of share groups that get no copy
+
+
+NOWHERE = Route((), ())
+
+
+class Sending(NamedTuple):
+    """How a message is to be delivered."""
+
+    qos: int
+    retain: bool
+    route: Route
+    numbers: Sequence[int]  # of the copies, in their sessions' queues
+    publisher: Subscriber | None
+
+
+class Account:
+    def __init__(self, user: int, user_id: str, note_command: Callable[[int, bool], None]) -> None:
+        self.user = user
+        self.user_id = user_id
+        self.tree: SubscriptionTree[Subscriber] = SubscriptionTree()
+        self.subscribers: dict[str, Subscriber] = {}  # by client id: those connected, and sessions that last
+        self.subscriptions = 0
+        self.lasting = 0  # of those, of sessions that last
+        self.totals = DeliveryTotals(note=note_command)
+
+    # Subscriptions
+
+    def subscribe(
+        self, subscriber: Subscriber, filter_: str, subscription: Subscription, identifier: int, group: str
+    ) -> bool:
+        """Whether it is a new one."""
+        new = self.tree.subscribe(subscriber, filter_, subscription, identifier, group)
+        subscriber.no_local |= subscription.no_local
+        self._count(subscriber, int(new))
+        return new
+
+    def unsubscribe(self, subscriber: Subscriber, filter_: str, group: str) -> bool:
+        was_there = self.tree.unsubscribe(subscriber, filter_, group)
+        self._count(subscriber, -int(was_there))
+        return was_there
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """It has ended."""
+        self.tree.remove(subscriber)
+        self._count(subscriber, -subscriber.subscriptions)
+        if self.subscribers.get(subscriber.client_id) is subscriber:
+            del self.subscribers[subscriber.client_id]
+
+    def _count(self, subscriber: Subscriber, more: int) -> None:
+        subscriber.subscriptions += more
+        self.subscriptions += more
+        if subscriber.session:
+            self.lasting += more
+
+    # Messages
+
+    def route(self, topic: str, qos: int, publisher: Subscriber | None) -> Route:
+        """For a message that is being admitted."""
+        if not self.tree.has_shared and not (qos and self.lasting):
+            return NOWHERE
+        copies: list[Copy] = []
+        if qos and self.lasting:
+            copies = [
+                _copy(match)
+                for match in self._matches(topic, publisher)
+                if match.subscriber.session and match.qos
+            ]
+        chosen = []
+        for group in self.tree.shared(topic):
+            match = group.choose(_connected) or group.choose(_lasting)
+            if match and match.subscriber.session and min(match.qos, qos):
+                copies.append(_copy(match))
+            elif match:
+                chosen.append(match)
+        return Route(tuple(copies), tuple(chosen)) if copies or chosen else NOWHERE
+
+    def deliver(self, message: Message, sending: Sending) -> None:
+        """To who is connected."""
+        qos, retain, route, numbers, publisher = sending
+        given: dict[int, int] = {}
+        if route.copies:
+            given = {copy[0]: number for copy, number in zip(route.copies, numbers, strict=True) if number}
+        for match in self._matches(message.topic, publisher):
+            subscriber = match.subscriber
+            number = 0
+            if subscriber.session and match.qos and qos:
+                number = given.pop(subscriber.session, 0)
+                if not number:
+                    continue  # there was no room for it, or it was published before the subscription
+                subscriber.newest = number
+            client = subscriber.client
+            if client is None:
+                continue
+            client.deliver(message, min(qos, match.qos), retain and match.retain_as_published, match, number)
+        if not given and not route.chosen:
+            return
+        shared = list(route.chosen)
+        if given:
+            shared += self._copied(message.topic, given)
+        for match in shared:
+            number = given.get(match.subscriber.session, 0)
+            match.subscriber.newest = max(match.subscriber.newest, number)
+            if client := match.subscriber.client:
+                client.deliver(
+                    message, min(qos, match.qos), retain and match.retain_as_published, match, number
+                )
+
+    def _matches(self, topic: str, publisher: Subscriber | None) -> Sequence[Match[Subscriber]]:
+        matches = self.tree.match(topic)
+        if publisher is None or not publisher.no_local:
+            return matches
+        own = _match_of_own(self.tree, publisher, topic)
+        others = [match for match in matches if match.subscriber is not publisher]
+        return [*others, own] if own else others
+
+    def _copied(self, topic: str, sessions: dict[int, int]) -> Iterator[Match[Subscriber]]:
+        """The members of share groups that have got a copy."""
+        for group in self.tree.shared(topic):
+            for match in group:
+                if match.subscriber.session in sessions:
+                    yield match
+                    break
+
+
+def _match_of_own(
+    tree: SubscriptionTree[Subscriber], publisher: Subscriber, topic: str
+) -> Match[Subscriber] | None:
+    """What a client gets of its own message: by its subscriptions without No Local. (The level in front is
+    there because none of ours has a special meaning.)"""
+    found = [
+        (subscription, identifier)
+        for group, filter_, subscription, identifier in tree.filters(publisher)
+        if not group and not subscription.no_local and topic_matches(f"_/{filter_}", f"_/{topic}")
+    ]
+    if not found:
+        return None
+    return Match(
+        publisher,
+        max(subscription.qos for subscription, _ in found),
+        any(subscription.retain_as_published for subscription, _ in found),
+        False,
+        tuple(identifier for _, identifier in found if identifier),
+    )
+
+
+def _connected(subscriber: Subscriber) -> bool:
+    return subscriber.client is not None
+
+
+def _lasting(subscriber: Subscriber) -> bool:
+    return subscriber.session > 0
+
+
+def _copy(match: Match[Subscriber]) -> Copy:
+    return match.subscriber.session, match.qos | match.retain_as_published << 3, match.identifiers
+
+
+class Hub:
+    def __init__(self, note_command: Callable[[int, bool], None]) -> None:
+        self.accounts: dict[int, Account] = {}
+        self._note_command = note_command
+
+    def account(self, user: int, user_id: str) -> Account:
+        found = self.accounts.get(user)
+        if found is None:
+            found = self.accounts[user] = Account(user, user_id, self._note_command)
+        return found

@@ -1,0 +1,497 @@
+"""What a client publishes: admitted in order, acknowledged once it is committed, then routed."""
+
+import struct
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from ingest import topics
+from ingest.gateway.deliveries import Message
+from ingest.gateway.hub import NOWHERE, Account, Route, Sending, Subscriber
+from ingest.grants import Grant
+from ingest.message import STORED, Kept, Kind, Outcome, RawMessage, Reason, Status
+from ingest.mqtt.codec import decode_publish, encode_ack
+from ingest.mqtt.packets import (
+    PUBACK,
+    PUBCOMP,
+    PUBLISH,
+    PUBREC,
+    V5,
+    Ack,
+    Properties,
+    ProtocolError,
+    Publish,
+    ReasonCode,
+    Version,
+    Will,
+)
+from ingest.mqtt.properties import Property, write_properties
+from thingscale.devices.mqtt_store import Progress
+from thingscale.lib.clock import now_us
+from thingscale.lib.reasons import ANSWERS
+from thingscale.streams.exactly_once import keys
+
+if TYPE_CHECKING:
+    from ingest.gateway.queue import Queue
+    from ingest.gateway.server import Gateway
+
+MAX_UNACKED = 2_000  # messages of one client on their way to storage
+MAX_ALIASES = 32
+MAX_SOURCE = 300  # characters of a topic that is refused
+MAX_TARGETS = 1_000  # remembered topics of one client
+MAX_REMEMBERED = 256  # bytes of such a topic
+
+# first byte -> QoS, DUP: at QoS 1 or 2, not retained
+_ORDINARY: Final = {0x32: (1, False), 0x3A: (1, True), 0x34: (2, False), 0x3C: (2, True)}
+_NO_PROPERTIES: Final = b"\0"
+OWN_RESPONSE: Final = "\1/"  # in place of the token of a response topic, as long as the platform has it
+_puback: Final = struct.Struct(">HH").pack
+_new: Final = tuple.__new__  # a NamedTuple's own constructor takes twice as long
+
+
+class TopicOwner(NamedTuple):
+    """A topic understood: whose it is, its part behind the token, and what it means."""
+
+    account: Account | None  # None: of somebody unknown
+    user: int
+    topic: str
+    target: topics.Target
+    source: str = ""  # of what is refused: the topic for people
+
+
+class PublishInfo(NamedTuple):
+    """How a message came, beside what is stored of it."""
+
+    owner: TopicOwner
+    qos: int
+    retain: bool
+    packet_id: int  # 0: not to be acknowledged
+    properties: Properties
+    route: Route
+    command: int
+
+
+class Chunk:
+    """The publishes of one read, answered together."""
+
+    __slots__ = ("messages", "publishes", "sent", "size")
+
+    @property
+    def account(self) -> int:
+        """Whose share of the queue it takes."""
+        return self.messages[0].user
+
+    def __init__(self, publishes: "Publishes") -> None:
+        self.publishes = publishes
+        self.messages: list[RawMessage] = []
+        self.sent: list[PublishInfo] = []
+        self.size = 0  # bytes of payload
+
+    def add(self, message: RawMessage, sent: PublishInfo) -> None:
+        self.messages.append(message)
+        self.sent.append(sent)
+        self.size += len(message.payload)
+
+    def without_qos_0(self) -> "Chunk":
+        kept = Chunk(self.publishes)
+        for message, sent in zip(self.messages, self.sent, strict=True):
+            if sent.qos:
+                kept.add(message, sent)
+        return kept
+
+    def submitted(self) -> Iterable[Progress]:
+        return self.publishes.submitted(self)
+
+    def dropped(self, count: int) -> None:
+        self.publishes.unacked -= count
+
+    def done(self, outcomes: list[Outcome]) -> None:
+        self.publishes.committed(self, outcomes)
+
+
+class Publisher(Protocol):
+    """Whose publishes these are."""
+
+    @property
+    def gateway(self) -> "Gateway": ...
+    @property
+    def version(self) -> Version: ...
+    @property
+    def grant(self) -> Grant | None: ...
+    @property
+    def subscriber(self) -> Subscriber | None: ...
+    @property
+    def session(self) -> int: ...
+    @property
+    def held(self) -> bool: ...
+    def owner(self, token: str) -> Grant | None: ...
+    def write(self, data: bytes) -> None: ...
+    def hold(self, yes: bool) -> None: ...
+    def progress(self) -> Progress: ...
+
+
+class Gone:
+    """In place of a client whose connection has ended: what it has sent still counts, and holds nothing else
+    of it."""
+
+    __slots__ = ("_queue", "_received", "gateway", "grant", "held", "session", "subscriber", "version")
+
+    def __init__(self, client: Publisher, queue: "Queue | None", received: set[int]) -> None:
+        self.gateway = client.gateway
+        self.version = client.version
+        self.grant = client.grant
+        self.subscriber = client.subscriber
+        self.session = client.session
+        self.held = False
+        self._queue = queue
+        self._received = received
+
+    def owner(self, token: str) -> Grant | None:
+        known = self.gateway.grants.known(token)
+        return known if isinstance(known, Grant) and self.grant and known.user == self.grant.user else None
+
+    def progress(self) -> Progress:
+        assert self._queue is not None
+        return self._queue.progress(sorted(self._received))
+
+    def write(self, data: bytes) -> None:
+        """Nobody is to be answered."""
+
+    def hold(self, yes: bool) -> None:
+        """Nothing more comes."""
+
+
+class Publishes:
+    """One per client."""
+
+    __slots__ = (
+        *("_aliases", "_chunk", "_client", "_connected_at", "_owners", "_pending", "received", "seed"),
+        *("settled_at", "unacked"),
+    )
+
+    def __init__(self, client: Publisher) -> None:
+        self._client = client
+        self._connected_at = time.monotonic()
+        self._chunk = Chunk(self)
+        self._owners: dict[bytes, TopicOwner] = {}
+        self._aliases: dict[int, str] = {}
+        self._pending: set[int] = set()  # QoS 2: on their way to storage
+        self.received: set[int] = (
+            set()
+        )  # QoS 2: taken, waiting for PUBREL; with those that are being committed
+        self.unacked = 0
+        self.settled_at = 0  # microseconds: the client had an answer to all that it had sent until then
+        self.seed = 0  # of dedupe keys: tells this client from others
+
+    def end(self, queue: "Queue | None") -> None:
+        """With the connection."""
+        self._client = Gone(self._client, queue, self.received)
+        self._owners.clear()
+        self._aliases.clear()
+
+    def forget_topics(self) -> None:
+        """Tokens changed."""
+        self._owners.clear()
+
+    def publish(self, first: int, body: bytes) -> None:
+        """What is ordinary, and to a topic that the client has used before, needs no complete decoding."""
+        version = self._client.version
+        end = 2 + (body[0] << 8 | body[1]) if len(body) > 1 else 2
+        start = end + (2 if version != V5 else 3)  # behind the packet id and, in MQTT 5, "no properties"
+        owner, flags = self._owners.get(body[2:end]), _ORDINARY.get(first)
+        if (
+            owner
+            and flags
+            and owner.target.kind
+            and len(body) >= start
+            and (version != V5 or not body[end + 2])
+        ):
+            packet_id = body[end] << 8 | body[end + 1]
+            if packet_id:
+                payload = body[start:]
+                key = body if version != V5 else keys.packet_parts(body[2:end], packet_id, payload)
+                qos, dup = flags
+                self.take(owner, _new(Publish, ("", payload, qos, False, dup, packet_id, {})), key)
+                return
+        publish = decode_publish(first, body, version)
+        if publish.properties:
+            publish = self._own_properties(self._resolve_alias(publish))
+        topic = publish.topic.encode()
+        owner = self._owners.get(topic) or self._resolve(publish.topic)
+        key = body if version != V5 else keys.packet_parts(topic, publish.packet_id, publish.payload)
+        self.take(owner, publish, key)
+
+    def too_large(self, first: int, head: bytes) -> None:
+        """With its topic and packet id only: recorded as refused, and acknowledged."""
+        publish = decode_publish(first, head, self._client.version)
+        owner = self._resolve(publish.topic)
+        if not owner.target.refused:
+            target = topics.Target(
+                owner.target.kind or Kind.JSON, owner.target.device_id, None, Reason.TOO_LARGE
+            )
+            owner = owner._replace(target=target, source=topics.shown(publish.topic)[:MAX_SOURCE])
+        self.take(owner, publish._replace(retain=False))
+
+    def deliver_here(self, owner: TopicOwner, publish: Publish, command: int) -> None:
+        """To connected clients without a session that lasts."""
+        _, payload, qos, retain, _, packet_id, properties = publish
+        self._deliver(PublishInfo(owner, qos, retain, packet_id, properties, NOWHERE, command), payload, ())
+
+    def take(self, owner: TopicOwner, publish: Publish, key: bytes = b"", command: int = 0) -> None:
+        """`owner` has the topic; `key`: what tells the message from others, when it is sent again."""
+        _, payload, qos, retain, dup, packet_id, properties = publish
+        if qos == 2 and self._seen(packet_id):
+            return
+        account, user, topic, (kind, device_id, tag, refused), source = owner
+        if retain and not payload and not refused:
+            kind = None  # which clears what is retained, and is no datapoint
+        route = NOWHERE
+        if account and account.subscriptions and not refused:
+            route = account.route(topic, qos, self._client.subscriber)
+        sent = _new(PublishInfo, (owner, qos, retain, packet_id, properties, route, command))
+        kept = None
+        if account and (retain or route.copies) and not refused:
+            kept = _kept(topic, publish, route, command)
+        if kind is None:
+            if not kept and not self._must_wait(qos):
+                self._route_at_once(sent, payload)
+                return
+            kind, device_id, tag = Kind.MESSAGE, "", None
+        dedupe = keys.of_packet(key, self.seed) if qos and kind is not Kind.MESSAGE else None
+        now, since = now_us(), self._connected_at
+        raw = (
+            user,
+            device_id,
+            tag,
+            kind,
+            payload,
+            now,
+            dedupe,
+            dup,
+            refused,
+            source,
+            since,
+            kept,
+            self.settled_at,
+        )
+        self._chunk.add(_new(RawMessage, raw), sent)
+
+    def _must_wait(self, qos: int) -> bool:
+        """What has nothing to keep still comes behind what was sent before it. A session that lasts remembers
+        the packet id at QoS 2."""
+        return bool(self.unacked or self._chunk.messages or (qos == 2 and self._client.session))
+
+    def _route_at_once(self, sent: PublishInfo, payload: bytes) -> None:
+        if sent.packet_id:
+            self._client.write(self._acknowledge(sent.qos, sent.packet_id, STORED))
+        self._deliver(sent, payload, ())
+
+    def flush(self) -> None:
+        """At the end of a read: everything of it in one submission."""
+        chunk = self._chunk
+        if not chunk.messages:
+            return
+        self._chunk = Chunk(self)
+        self.unacked += len(chunk.messages)
+        if not self._client.gateway.admission.submit(chunk) or self.unacked >= MAX_UNACKED:
+            self._client.hold(True)
+
+    def submitted(self, chunk: Chunk) -> Iterable[Progress]:
+        """The packet ids of a session that lasts are committed with the messages."""
+        if not self._client.session or not self._pending:
+            return ()
+        ids = [sent.packet_id for sent in chunk.sent if sent.qos == 2]
+        if not ids:
+            return ()
+        self.received.update(ids)
+        return (self._client.progress(),)
+
+    def committed(self, chunk: Chunk, outcomes: list[Outcome]) -> None:
+        """Acknowledges in the order of arrival, in one write; then routes."""
+        client = self._client
+        self.unacked -= len(outcomes)
+        if outcomes.count(STORED) < len(outcomes):
+            chunk, outcomes = self._without_failed(chunk, outcomes)
+        acks = []
+        for sent, outcome in zip(chunk.sent, outcomes, strict=True):
+            qos, packet_id = sent[1], sent[3]
+            if not packet_id:  # QoS 0, or a will
+                continue
+            stored = outcome is STORED and qos == 1
+            acks.append(_puback(0x4002, packet_id) if stored else self._acknowledge(qos, packet_id, outcome))
+        if acks:
+            client.write(b"".join(acks))
+        if not self._is_unheard(chunk, outcomes):
+            self._route(chunk, outcomes)
+        if client.held:
+            self.relax()
+
+    def _is_unheard(self, chunk: Chunk, outcomes: list[Outcome]) -> bool:
+        """In ordinary times: nobody subscribes, and nobody is to be told what is wrong. All that is not
+        refused, but of anonymous clients, is of one account."""
+        if self._client.grant is None or outcomes.count(STORED) < len(outcomes):
+            return False
+        account = chunk.sent[0].owner.account if chunk.sent else None
+        return account is None or not account.subscriptions
+
+    def _route(self, chunk: Chunk, outcomes: list[Outcome]) -> None:
+        for message, sent, outcome in zip(chunk.messages, chunk.sent, outcomes, strict=True):
+            account = sent[0][0]
+            if account is None:
+                continue
+            if outcome.status is Status.REJECTED:
+                if device_id := sent.owner.target.device_id:
+                    self._client.gateway.report(account, device_id, outcome)
+            elif account.subscriptions and outcome.status is not Status.DUPLICATE:
+                self._deliver(sent, message.payload, message.kept.numbers if message.kept else ())
+
+    def _deliver(self, sent: PublishInfo, payload: bytes, numbers: Sequence[int]) -> None:
+        owner, qos, retain, _, properties, route, command = sent
+        if owner.account and owner.account.subscriptions:
+            message = new_message(owner.topic, payload, properties, command)
+            sending = _new(Sending, (qos, retain, route, numbers, self._client.subscriber))
+            owner.account.deliver(message, sending)
+
+    def _without_failed(self, chunk: Chunk, outcomes: list[Outcome]) -> tuple[Chunk, list[Outcome]]:
+        """What the platform failed to store is offered again a little later, unacknowledged until then."""
+        failed, rest = Chunk(self), Chunk(self)
+        for message, sent, outcome in zip(chunk.messages, chunk.sent, outcomes, strict=True):
+            (failed if outcome.status is Status.FAILED else rest).add(message, sent)
+        if failed.messages:
+            self.unacked += len(failed.messages)
+            self._client.gateway.offer_again(failed)
+        return rest, [outcome for outcome in outcomes if outcome.status is not Status.FAILED]
+
+    def relax(self) -> None:
+        """Reads on, if there is room for it."""
+        user = self._client.grant.user if self._client.grant else 0
+        if self.unacked < MAX_UNACKED // 2 and not self._client.gateway.admission.holds(user):
+            self._client.hold(False)
+
+    def release(self, packet: Ack) -> None:
+        """PUBREL. A session that lasts forgets the packet id before PUBCOMP goes out."""
+        client, packet_id = self._client, packet.packet_id
+        known = packet_id in self.received
+        self.received.discard(packet_id)
+        code = 0 if known else ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
+        answer = encode_ack(PUBCOMP, packet_id, code, client.version)
+        if known and client.session:
+            client.gateway.admission.note(client.session, client.progress, lambda: client.write(answer))
+        else:
+            client.write(answer)
+
+    def leave_will(self, will: Will) -> None:
+        """The will of a client that went without goodbye, as if it had published it."""
+        topic, payload, qos, retain, properties = will
+        properties = {key: value for key, value in properties.items() if key != Property.WILL_DELAY_INTERVAL}
+        publish = self._own_properties(Publish(topic, payload, qos, retain, False, 0, properties))
+        self.take(self._resolve(topic), publish)
+        self.flush_waiting()
+
+    def flush_waiting(self) -> None:
+        """Of who does not send it again: also while the queue is full."""
+        chunk, self._chunk = self._chunk, Chunk(self)
+        if chunk.messages:
+            self.unacked += len(chunk.messages)
+            self._client.gateway.admission.submit(chunk, wait=True)
+
+    def _resolve(self, topic: str) -> TopicOwner:
+        token, rest = topics.split(topic)
+        grant = self._client.owner(token)
+        if grant is None:
+            owner = self._foreign(topic, rest)
+        else:
+            target = topics.target(rest)
+            source = topics.shown(topic)[:MAX_SOURCE] if target.refused else ""
+            account = self._client.gateway.hub.account(grant.user, grant.user_id)
+            owner = TopicOwner(account, grant.user, rest, target, source)
+        if len(self._owners) >= MAX_TARGETS:
+            self._owners.clear()
+        if len(topic) <= MAX_REMEMBERED:
+            self._owners[topic.encode()] = owner
+        return owner
+
+    def _foreign(self, topic: str, rest: str) -> TopicOwner:
+        """Somebody else's token, or none: recorded for the account that sent it."""
+        target = topics.target(rest)
+        refused = topics.Target(target.kind or Kind.JSON, target.device_id, None, Reason.AUTH_REQUIRED)
+        grant = self._client.grant
+        source = topics.shown(topic)[:MAX_SOURCE]
+        return TopicOwner(None, grant.user if grant else 0, rest, refused, source)
+
+    def _resolve_alias(self, publish: Publish) -> Publish:
+        alias = publish.properties.pop(Property.TOPIC_ALIAS, None)
+        if alias is None:
+            return publish
+        if alias > MAX_ALIASES:
+            raise ProtocolError(ReasonCode.TOPIC_ALIAS_INVALID, f"Topic aliases go up to {MAX_ALIASES}.")
+        if publish.topic:
+            self._aliases[alias] = publish.topic
+            return publish
+        if alias not in self._aliases:
+            raise ProtocolError(ReasonCode.TOPIC_ALIAS_INVALID, f"Topic alias {alias} is not known.")
+        return publish._replace(topic=self._aliases[alias])
+
+    def _own_properties(self, publish: Publish) -> Publish:
+        """A response topic of the account is kept without its token."""
+        if Property.SUBSCRIPTION_IDENTIFIER in publish.properties:
+            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "A client sends no subscription identifier.")
+        response = publish.properties.get(Property.RESPONSE_TOPIC)
+        if response is not None:
+            token, rest = topics.split(response)
+            if rest and self._client.owner(token):
+                publish.properties[Property.RESPONSE_TOPIC] = OWN_RESPONSE + rest
+        return publish
+
+    def _seen(self, packet_id: int) -> bool:
+        """QoS 2, sent again: the first one is answered, or its answer is that of this one too."""
+        if packet_id in self._pending:
+            return True
+        if packet_id in self.received:
+            self._client.write(encode_ack(PUBREC, packet_id, 0, self._client.version))
+            return True
+        if packet_id:  # a will has none
+            self._pending.add(packet_id)
+        return False
+
+    def _acknowledge(self, qos: int, packet_id: int, outcome: Outcome) -> bytes:
+        code = 0
+        if outcome.status is Status.REJECTED and outcome.reason:
+            code = ANSWERS[outcome.reason].mqtt
+        version = self._client.version
+        if qos == 1:
+            return encode_ack(PUBACK, packet_id, code, version)
+        self._pending.discard(packet_id)
+        if code and version == V5:  # a failure ends the exchange
+            self.received.discard(packet_id)
+            if self._client.session:
+                self._client.gateway.admission.note(self._client.session, self._client.progress, None)
+        else:
+            self.received.add(packet_id)
+        return encode_ack(PUBREC, packet_id, code, version)
+
+
+def new_message(
+    topic: str, payload: bytes, properties: Properties, command: int = 0, age: float = 0
+) -> Message:
+    """`age`: seconds since it was published."""
+    if not properties:
+        message = Message(topic, payload, properties)
+        message.command = command
+        return message
+    expiry = properties.get(Property.MESSAGE_EXPIRY_INTERVAL)
+    response: str | None = properties.get(Property.RESPONSE_TOPIC)
+    own = response is not None and response.startswith(OWN_RESPONSE)
+    if response is not None and own:
+        properties = properties | {Property.RESPONSE_TOPIC: response.removeprefix(OWN_RESPONSE)}
+    expires_at = None if expiry is None else time.time() + expiry - age
+    message = Message(topic, payload, properties, expires_at, relative_response=own)
+    message.command = command
+    return message
+
+
+def _kept(topic: str, publish: Publish, route: Route, command: int) -> Kept:
+    properties = publish.properties
+    expiry: Any = properties.get(Property.MESSAGE_EXPIRY_INTERVAL) if properties else None
+    written = write_properties(properties, PUBLISH) if properties else _NO_PROPERTIES
+    return Kept(topic, publish.qos, publish.retain, written, route.copies, expiry, command, [])

@@ -1,0 +1,477 @@
+"""The device gateway: listeners, the clients, and what they share."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from django.conf import settings
+from django.db import Error
+from django.utils import timezone
+
+from ingest import refusals
+from ingest.admission import RETRY_SECONDS, Admission, Refused
+from ingest.gateway.client import Client
+from ingest.gateway.connection import Connection, WebSocketConnection
+from ingest.gateway.deliveries import Message
+from ingest.gateway.hub import NOWHERE, Account, Hub, Sending, Subscriber
+from ingest.gateway.presence import PresenceWriter
+from ingest.gateway.publishes import MAX_SOURCE, Chunk
+from ingest.gateway.settled import Settled
+from ingest.gateway.system import SystemClient
+from ingest.grants import Grant, Grants, key_of_user
+from ingest.message import Kind, Outcome, RawMessage, Reason
+from ingest.mqtt.packets import Connect, ReasonCode, Subscription, Will
+from ingest.mqtt.properties import Property
+from ingest.pipeline import QueueFull
+from ingest.service import connect
+from ingest.store import RemoteIngest
+from ingest.stored_packet import read_packets, stored_will
+from thingscale.accounts.models import User
+from thingscale.background.watched import keep_going, log_failure
+from thingscale.devices import durable, mqtt_store
+from thingscale.devices.models import Command
+from thingscale.devices.mqtt_store import Left, Open, Opened, Subscribed
+from thingscale.devices.presence import ClientKey, Presence
+from thingscale.invalidation import Change
+from thingscale.lib.clock import now_us
+from thingscale.lib.collecting import let_go
+from thingscale.web.tls import Certificate
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 1.0
+LOOKUP_SECONDS = 10.0
+LAST_SECONDS = 0.1
+MAX_WILLS_WAITING = 10_000
+MAX_FAILED = 10_000  # messages that wait until storing them is tried again
+FAILED_SECONDS = 1.0
+PUBLISHED_SECONDS = 120.0  # for which what apps have published is known not to be new
+
+
+class Gateway:
+    def __init__(self, store: socket.socket) -> None:
+        """`store`: the connection to the store's process."""
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
+        self.ingest = RemoteIngest(store, self._changed)
+        self.grants: Grants = self.ingest.grants
+        self.allow_anonymous: bool = settings.ALLOW_ANONYMOUS
+        self.admission = Admission(self.ingest.pipeline, self._relax)
+        self.hub = Hub(self.note_command)
+        self._system = SystemClient(self)
+        self._presence = PresenceWriter(connect)
+        self._clients: set[Client] = set()
+        self._by_client: dict[ClientKey, Client] = {}
+        self._writing: list[Client] = []  # they have something to write in this turn of the loop
+        self._unchecked: set[Client] = set()  # their tokens may have been revoked
+        self._checking: asyncio.Task[None] | None = None
+        self.settled = Settled()
+        self._wills: dict[ClientKey, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._rounds: list[asyncio.Task[None]] = []
+        self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookups")
+        self._servers: list[asyncio.Server] = []
+        self._published: dict[int, float] = {}  # of apps: those seen, and when
+        self._published_due = False
+        self._publishing: asyncio.Task[None] | None = None
+        self._failed = 0
+        self._sign_ins = refusals.sign_ins()
+        self.dropped = 0  # deliveries at QoS 0, to clients that take too little
+        self.draining = False
+
+    # Life
+
+    async def start(self) -> None:
+        await self.ingest.start()
+        self._presence.start()
+        await self._load_sessions()
+        rounds = {"sweep": self._sweep, "sessions": self._end_sessions}
+        self._rounds = [self.spawn(keep_going(name, work)) for name, work in rounds.items()]
+        await self._listen()
+
+    async def stop(self) -> None:
+        """Takes no more, stores what was taken, answers it, and closes."""
+        self.draining = True
+        for server in self._servers:
+            server.close()
+        for client in list(self._clients):
+            client.hold(True)
+        deadline = self.now() + settings.DRAIN_SECONDS
+        await self._drain(deadline)
+        for client in list(self._clients):
+            client.fail(ReasonCode.SERVER_SHUTTING_DOWN, "shutting down")  # and its will is due
+        for timer, fire in list(self._wills.values()):
+            timer.cancel()
+            fire()
+        self.admission.flush()
+        drained = await self.ingest.stop(max(deadline - self.now(), 1.0))
+        for task in self._rounds:
+            task.cancel()
+        await asyncio.sleep(LAST_SECONDS)  # what tells subscribers is on its way
+        await asyncio.to_thread(self._presence.stop)
+        for task in self._tasks:
+            task.cancel()
+        self._lookups.shutdown(wait=False, cancel_futures=True)
+        log.info("Stopped; %s", "all that was accepted is stored" if drained else "the store was away")
+
+    async def _drain(self, deadline: float) -> None:
+        """Until what the clients sent is stored and answered, or time is up."""
+        # The writer's thread sets no event.
+        while self.admission.pending and self.now() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(RETRY_SECONDS)
+        await asyncio.sleep(0)  # the last answers are written
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(log_failure)
+        return task
+
+    async def _listen(self) -> None:
+        plain: list[tuple[int, type[Connection]]] = [
+            (settings.MQTT_PORT, Connection),
+            (settings.MQTT_WS_PORT, WebSocketConnection),
+        ]
+        for port, kind in plain:
+            await self._serve(port, kind, None)
+        if settings.TLS_CERT:
+            certificate = Certificate(settings.TLS_CERT, settings.TLS_KEY)
+            self._rounds.append(self.spawn(keep_going("certificate", certificate.follow)))
+            context = certificate.context
+            await self._serve(settings.MQTT_TLS_PORT, Connection, context)
+            await self._serve(settings.MQTT_WSS_PORT, WebSocketConnection, context)
+
+    async def _serve(self, port: int, kind: type[Connection], context: ssl.SSLContext | None) -> None:
+        if not port:
+            return
+        server = await self._loop.create_server(
+            lambda: kind(self._new_client),
+            settings.BIND,
+            port,
+            ssl=context,
+            backlog=4096,
+            ssl_handshake_timeout=settings.CONNECT_SECONDS if context else None,
+        )
+        self._servers.append(server)
+        log.info("Listening on %s:%d (%s%s)", settings.BIND, port, kind.__name__, ", TLS" if context else "")
+
+    def _new_client(self, connection: Connection) -> Client | None:
+        if self.draining or len(self._clients) >= settings.MAX_CONNECTIONS:
+            return None
+        client = Client(self, connection)
+        self._clients.add(client)
+        return client
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = self.now()
+            for client in list(self._clients):
+                try:
+                    client.check(now)
+                except Exception:
+                    log.exception("A connection failed")  # and only that one
+                    client.end(with_will=True)
+
+    # Clients coming and going
+
+    async def find_grant(self, token: str) -> Grant | None:
+        """Raises OSError or TimeoutError while the database is away."""
+        known = self.grants.known(token)
+        if not isinstance(known, bool):
+            return known
+        if not known:
+            return None
+        try:
+            grant: Grant | None = await self._in_thread(self.grants.find, token)
+        except Error as error:
+            let_go(error)
+            raise OSError(str(error)) from None
+        return grant
+
+    def note_refused_sign_in(self, packet: Connect, grant: Grant | None) -> None:
+        """For the list of its account: whose token it was, or else whose user name."""
+        name = grant.user_id if grant else packet.username or ""
+        if self._sign_ins.due(name[:20], packet.client_id[:64], self.now()):
+            self.spawn(self._record_sign_in(packet, grant))
+
+    async def _record_sign_in(self, packet: Connect, grant: Grant | None) -> None:
+        with contextlib.suppress(Error, TimeoutError, QueueFull):
+            user = grant.user if grant else await self._in_thread(key_of_user, packet.username or "")
+            if user:
+                client = f"CONNECT as user {packet.username}, client {packet.client_id or '-'}"
+                source = "".join(c if c.isprintable() else "?" for c in client)[:MAX_SOURCE]
+                refused = Reason.SIGN_IN_REFUSED
+                message = RawMessage(user, "", None, Kind.JSON, b"", now_us(), refused=refused, source=source)
+                self.ingest.pipeline.accept([message], lambda outcomes: None)
+
+    async def join(self, client: Client) -> Opened:
+        """Takes over an older connection of the same client, and its session if there is one that goes on.
+        Raises Refused."""
+        packet, key = client.connect, client.key
+        assert packet is not None
+        older = self._by_client.get(key)
+        self._by_client[key] = client
+        if older:
+            older.fail(ReasonCode.SESSION_TAKEN_OVER, "the client connected again")
+        self._cancel_will(key, packet.clean_start)
+        if client.grant is None:
+            return Opened(0, False, 0)
+        account = self.hub.account(client.grant.user, client.grant.user_id)
+        known = account.subscribers.get(client.client_id)
+        opened = Opened(0, False, 0)
+        if client.lasts or packet.will or (known and known.session):
+            will, delay = stored_will(packet.will, client.owner) if packet.will else (None, 0)
+            lasts = client.lasts or will is not None
+            question = Open(
+                account.user, client.client_id, packet.clean_start, lasts, client.expiry, will, delay
+            )
+            opened = await self.admission.open(question)
+            if client.ended:  # meanwhile
+                if opened.session and self._by_client.get(key) in {None, client}:
+                    self.admission.leave(Left(opened.session, client.expiry, True))
+                return opened
+        if opened.refused:
+            return opened
+        known = account.subscribers.get(client.client_id)
+        if known and not (opened.present and known.session == opened.session):
+            account.remove(known)
+            known = None
+        lasts = client.lasts or opened.present  # though perhaps not after this connection
+        subscriber = known or Subscriber(client.client_id, opened.session if lasts else 0)
+        if known is None:
+            account.subscribers[client.client_id] = subscriber
+            for subscribed in opened.subscriptions:
+                subscribe(account, subscriber, subscribed)
+        subscriber.client = client
+        client.account, client.subscriber = account, subscriber
+        return opened
+
+    def opened(self, client: Client) -> None:
+        """After CONNACK: apps may know."""
+        if client.grant and client.connect:
+            packet = client.connect
+            self._presence.came(
+                Presence(
+                    client.grant.user,
+                    client.client_id,
+                    client.connection.peer,
+                    packet.clean_start,
+                    packet.version,
+                    packet.keep_alive,
+                    timezone.now(),
+                )
+            )
+
+    def left(self, client: Client, will: Will | None) -> None:
+        """`will`: if it is to be published."""
+        self._clients.discard(client)
+        key = client.key
+        current = self._by_client.get(key) is client
+        if current:
+            del self._by_client[key]
+            self._presence.went(*key)
+        account, subscriber = client.account, client.subscriber
+        if client.deliveries:
+            client.deliveries.close()
+        if account and subscriber and subscriber.client is client:
+            subscriber.client = None
+            if not subscriber.session or not client.expiry:
+                account.remove(subscriber)
+        delay = min(will.properties.get(Property.WILL_DELAY_INTERVAL, 0), client.expiry) if will else 0
+        later = delay and not self.draining and len(self._wills) < MAX_WILLS_WAITING
+        if will and not later:
+            client.publishes.leave_will(will)
+        if client.row and current:
+            sent = client.queue.sent_seq if client.queue else None
+            self.admission.leave(Left(client.row, client.expiry if client.session else 0, not later, sent))
+        if will and later:
+            self._leave_will_later(client, will, delay)
+
+    def _leave_will_later(self, client: Client, will: Will, delay: int) -> None:
+        key = client.key
+
+        def fire() -> None:
+            self._wills.pop(key, None)
+            client.publishes.leave_will(will)
+
+        self._wills[key] = (self._loop.call_later(delay, fire), fire)
+
+    def _cancel_will(self, key: ClientKey, clean_start: bool) -> None:
+        """The client is back: its session goes on, so its will is not due; unless it starts afresh."""
+        timer, fire = self._wills.pop(key, (None, None))
+        if timer and fire:
+            timer.cancel()
+            if clean_start:
+                fire()
+
+    def write_soon(self, client: Client) -> None:
+        if not self._writing:
+            self._loop.call_soon(self._write)
+        self._writing.append(client)
+
+    def _write(self) -> None:
+        writing, self._writing = self._writing, []
+        for client in writing:
+            client.write_out()
+
+    # Sessions that last
+
+    async def _load_sessions(self) -> None:
+        """Those of clients that are away, and the wills of those that a gateway had which was killed."""
+        while True:
+            try:
+                sessions, wills = await self._in_thread(_load_sessions)
+                break
+            except (Error, TimeoutError) as error:
+                log.warning("The sessions of clients can't be read: %s", type(error).__name__)
+                await asyncio.sleep(SWEEP_SECONDS)
+        for session, user, user_id, client_id, subscriptions in sessions:
+            account = self.hub.account(user, user_id)
+            subscriber = account.subscribers[client_id] = Subscriber(client_id, session)
+            for subscribed in subscriptions:
+                subscribe(account, subscriber, subscribed)
+        for session, user, user_id, expiry, packet in wills:
+            (publish,) = read_packets(packet, 1)
+            self._system.publish(self.hub.account(user, user_id), publish)
+            self.admission.leave(Left(session, expiry, True))
+
+    async def _end_sessions(self) -> None:
+        while True:
+            await asyncio.sleep(settings.DURABLE_END_SECONDS)
+            try:
+                ended = await self.admission.end_those_over()
+            except Refused:
+                log.warning("Sessions that are over stay: the database is away")
+                continue
+            for session, user in ended:
+                account = self.hub.accounts.get(user)
+                for subscriber in list(account.subscribers.values()) if account else ():
+                    if account and subscriber.session == session:
+                        account.remove(subscriber)
+
+    # Messages
+
+    def gauges(self) -> dict[str, int]:
+        return {
+            "connections": len(self._clients),
+            "durable_sessions": sum(
+                1
+                for account in self.hub.accounts.values()
+                for each in account.subscribers.values()
+                if each.session
+            ),
+            "waiting_chunks": self.admission.waiting,
+            "waiting_wills": len(self._wills),
+            "failed_messages": self._failed,
+        }
+
+    def report(self, account: Account, device_id: str, outcome: Outcome) -> None:
+        """Why a message was rejected, to whoever listens on `TOKEN/DEVICE_ID/errors`."""
+        if not account.subscriptions:
+            return
+        code = outcome.reason.value if outcome.reason else "REJECTED"
+        told = {"error": code} | ({"detail": outcome.detail} if outcome.detail else {})
+        message = Message(f"{device_id}/errors", json.dumps(told).encode(), {})
+        account.deliver(message, Sending(0, False, NOWHERE, (), None))
+
+    def note_command(self, command: int, acknowledged: bool) -> None:
+        self.admission.command_result(command, Command.ACKNOWLEDGED if acknowledged else Command.DELIVERED)
+
+    def _relax(self) -> None:
+        for client in list(self._clients):
+            client.publishes.relax()
+
+    def offer_again(self, chunk: Chunk) -> None:
+        """What failed. Bounded: beyond that it is for the client to send again what is not acknowledged."""
+        count = len(chunk.messages)
+        if self._failed + count > MAX_FAILED or self.draining:
+            self.ingest.pipeline.metrics.dropped += count
+            chunk.dropped(count)
+            return
+        self._failed += count
+
+        def offer() -> None:
+            self._failed -= count
+            self.admission.submit(chunk, wait=True)
+
+        self._loop.call_later(FAILED_SECONDS, offer)
+
+    def _take_published(self) -> None:
+        """What apps publish: read by one task, which begins anew if there was more meanwhile."""
+        self._published_due = True
+        if self._publishing is None or self._publishing.done():
+            self._publishing = self.spawn(self._publish())
+
+    async def _publish(self) -> None:
+        while self._published_due:
+            self._published_due = False
+            try:
+                messages = await self.admission.read_published(self._published)
+            except Refused:
+                await asyncio.sleep(SWEEP_SECONDS)
+                self._published_due = True
+                continue
+            now = self.now()
+            self._published = {key: at for key, at in self._published.items() if at > now - PUBLISHED_SECONDS}
+            for message in messages:
+                self._published[message.key] = now
+                user_id = User(pk=message.account).user_id
+                self._system.publish_for_app(self.hub.account(message.account, user_id), message)
+
+    # Changes in the database
+
+    def _changed(self, change: Change | None) -> None:
+        """In the listener's thread."""
+        with contextlib.suppress(RuntimeError):
+            if change is None or change[0] == "tokens":
+                self._loop.call_soon_threadsafe(self._check_grants, change[1] if change else None)
+            if change is None or change[0] == "published":
+                self._loop.call_soon_threadsafe(self._take_published)
+
+    def _check_grants(self, user: int | None) -> None:
+        for client in list(self._clients):
+            if client.grant and user in {None, client.grant.user}:
+                self._unchecked.add(client)
+            elif client.grant is None:
+                client.publishes.forget_topics()
+        if self._unchecked and (self._checking is None or self._checking.done()):
+            self._checking = self.spawn(self._check())
+
+    async def _check(self) -> None:
+        """Until it is known: a token that has been revoked must not live on. One task for all: while the
+        database is away, we are told again and again that there may be changes."""
+        while self._unchecked:
+            client = self._unchecked.pop()  # first, so that a change meanwhile is not overlooked
+            try:
+                if not client.ended:
+                    client.regrant(await self.find_grant(client.token))
+            except (OSError, TimeoutError):
+                self._unchecked.add(client)
+                await asyncio.sleep(SWEEP_SECONDS)
+            except Exception:
+                log.exception("A connection failed")
+                client.end(with_will=True)
+
+    async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        async with asyncio.timeout(LOOKUP_SECONDS):
+            return await self._loop.run_in_executor(self._lookups, work, *arguments)
+
+
+def subscribe(account: Account, subscriber: Subscriber, subscribed: Subscribed) -> None:
+    group, filter_, options, identifier = subscribed
+    subscription = Subscription(filter_, options & 3, bool(options & 4), bool(options & 8), options >> 4)
+    account.subscribe(subscriber, filter_, subscription, identifier, group)
+
+
+def _load_sessions() -> tuple[list[Any], list[Any]]:
+    with connect() as connection, connection.transaction(), connection.cursor() as cursor:
+        durable.adopt_all(cursor, settings.DURABLE_SESSION_DAYS)
+        return mqtt_store.load_sessions(cursor), mqtt_store.wills_of_the_dead(cursor)

@@ -1,0 +1,58 @@
+"""The platform as a publisher: wills of clients whose gateway was killed, and what apps publish."""
+
+from typing import TYPE_CHECKING
+
+from ingest import topics
+from ingest.gateway.hub import Account, Subscriber
+from ingest.gateway.publishes import Publishes, TopicOwner
+from ingest.grants import Grant
+from ingest.mqtt.packets import V311, Publish, Version
+from thingscale.devices.mqtt_store import Progress, PublishedMessage
+
+if TYPE_CHECKING:
+    from ingest.gateway.server import Gateway
+
+
+class SystemClient:
+    """What Publishes needs of a client."""
+
+    version: Version = V311
+    session = 0
+    subscriber: Subscriber | None = None
+    grant: Grant | None = None
+    held = False
+
+    def __init__(self, gateway: "Gateway") -> None:
+        self.gateway = gateway
+        self._publishes = Publishes(self)
+
+    def publish(self, account: Account, publish: Publish) -> None:
+        """The topic is without the token."""
+        target = topics.target(publish.topic)
+        owner = TopicOwner(account, account.user, publish.topic, target)
+        self._publishes.take(owner, publish)
+        self._publishes.flush_waiting()
+
+    def publish_for_app(self, account: Account, message: PublishedMessage) -> None:
+        """Never a datapoint. Another gateway may have put it into the queues; who is connected here gets it
+        from here."""
+        owner = TopicOwner(account, account.user, message.topic, topics.Target(None))
+        publish = Publish(message.topic, message.payload, message.qos, message.retain, False, 0, {})
+        if message.claimed:
+            self._publishes.take(owner, publish, command=message.command)
+            self._publishes.flush_waiting()
+            self.gateway.admission.published(message.key)
+        else:
+            self._publishes.deliver_here(owner, publish, message.command)
+
+    def owner(self, token: str) -> Grant | None:
+        raise AssertionError("the topics have none")
+
+    def progress(self) -> Progress:
+        raise AssertionError("it has no session")
+
+    def write(self, data: bytes) -> None:
+        """Nobody is to be answered."""
+
+    def hold(self, yes: bool) -> None:
+        """What comes is bounded by who hands it over."""

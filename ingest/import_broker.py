@@ -1,0 +1,143 @@
+"""Takes over what a broker keeps that the gateway of an earlier release stood in front of."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import psycopg
+from django.conf import settings
+from django.utils import timezone
+
+from ingest.message import Copy, Kept
+from ingest.mqtt.packets import PUBLISH, ProtocolError, Publish
+from ingest.mqtt.properties import Property, write_properties
+from ingest.old_broker import Away, OldBroker
+from ingest.stored_packet import stored_packet
+from thingscale.accounts.models import User
+from thingscale.devices import durable, mqtt_store
+from thingscale.devices.models import ClientSession, DurableSession, Retained
+from thingscale.devices.mqtt_store import Copies, Retain
+from thingscale.lib.names import valid_topic
+
+AS_SENT = 2 | 1 << 3  # options of a subscription: at their QoS, retain as published
+
+
+class Imported(NamedTuple):
+    """Of one account, in all."""
+
+    retained: int
+    sessions: int
+    messages: int
+    left: Sequence[str]  # client ids whose messages stay there
+
+
+def import_account(connection: psycopg.Connection, broker: OldBroker, user: User) -> Imported:
+    """Raises Away. What has been taken until then stays taken."""
+    try:
+        retained = sum(_retain(connection, user, messages) for messages in broker.retained(user.user_id))
+        sessions, messages, left = 0, 0, []
+        for client_id in _clients(user):
+            count = _drain(connection, broker, user, client_id)
+            if count is None:
+                left.append(client_id)
+            else:
+                sessions, messages = sessions + 1, messages + count
+    except (OSError, ProtocolError) as error:
+        raise Away(f"The broker broke off: {error}.") from None
+    return Imported(retained, sessions, messages, left)
+
+
+def _retain(connection: psycopg.Connection, user: User, messages: Sequence[Publish]) -> int:
+    """But those whose topics have one here: it is newer."""
+    relative = {_relative(user, message.topic): message for message in messages}
+    known = set(
+        Retained.objects.filter(account=user, topic__in=list(relative)).values_list("topic", flat=True)
+    )
+    now = timezone.now()
+    rows = []
+    for topic, message in relative.items():
+        if valid_topic(topic) and topic not in known and message.payload:
+            expiry = message.properties.get(Property.MESSAGE_EXPIRY_INTERVAL)
+            ends = None if expiry is None else _after(now, expiry)
+            rows.append(Retain(user.pk, topic, message.payload, message.qos, _properties(message), now, ends))
+    with connection.transaction(), connection.cursor() as cursor:
+        mqtt_store.retain(cursor, rows)
+    return len(rows)
+
+
+def _after(now: datetime, seconds: int) -> datetime:
+    return now + timedelta(seconds=min(seconds, 2**31))
+
+
+def _clients(user: User) -> list[str]:
+    """Those of the release before, also where a gateway has taken their rows over."""
+    before = DurableSession.objects.for_user(user).values_list("client_id", flat=True)
+    now = ClientSession.objects.filter(account=user, expiry__gt=0).values_list("client_id", flat=True)
+    return sorted({*before, *now})
+
+
+def _drain(connection: psycopg.Connection, broker: OldBroker, user: User, client_id: str) -> int | None:
+    """How many messages have come. None: they have to stay there for now."""
+    with connection.transaction(), connection.cursor() as cursor:
+        durable.adopt(cursor, [(user.pk, client_id)], settings.DURABLE_SESSION_DAYS)
+        session = _away(cursor, user, client_id)
+    count = 0
+    with broker.session(user.user_id, client_id) as link:
+        if link.present and session:
+            for batch in link.batches():
+                packets = list(_packets(user, batch))
+                if packets and not _enqueue(connection, user, client_id, packets):
+                    return None
+                count += len(packets)
+        elif link.present and _is_connected(user, client_id):
+            return None
+    broker.end_session(user.user_id, client_id)
+    return count
+
+
+def _away(cursor: psycopg.Cursor, user: User, client_id: str) -> int:
+    """The key of the session, if its client is not connected: it would not see what comes by another way.
+    Nobody opens it before the end of the transaction."""
+    cursor.execute(
+        """SELECT id FROM mqtt_session WHERE account_id = %s AND client_id = %s AND ends_at > now()
+        FOR UPDATE""",
+        [user.pk, client_id],
+    )
+    row = cursor.fetchone()
+    return row[0] if row else 0
+
+
+def _is_connected(user: User, client_id: str) -> bool:
+    return ClientSession.objects.filter(account=user, client_id=client_id, ends_at=None).exists()
+
+
+def _enqueue(connection: psycopg.Connection, user: User, client_id: str, packets: list[bytes]) -> bool:
+    """All of them, committed; or none, if the session has no room for them or its client has come."""
+    taken = 0
+    with connection.transaction(), connection.cursor() as cursor:
+        if session := _away(cursor, user, client_id):
+            copy: Copy = session, AS_SENT, ()
+            _, taken = mqtt_store.enqueue(cursor, [Copies((copy,), packets)])[session]
+        if taken < len(packets):
+            raise psycopg.Rollback
+    return taken == len(packets)
+
+
+def _packets(user: User, messages: Sequence[Publish]) -> Iterator[bytes]:
+    """What has no QoS waits for nobody."""
+    for message in messages:
+        topic = _relative(user, message.topic)
+        if message.qos and valid_topic(topic):
+            kept = Kept(topic, message.qos, message.retain, _properties(message), (), None, 0, [])
+            yield stored_packet(kept, message.payload)
+
+
+def _relative(user: User, topic: str) -> str:
+    """Without the user id; empty for what is not the account's."""
+    first, _, rest = topic.partition("/")
+    return rest if first == user.user_id else ""
+
+
+def _properties(message: Publish) -> bytes:
+    ours = {Property.SUBSCRIPTION_IDENTIFIER, Property.TOPIC_ALIAS}  # the connection's
+    return write_properties({k: v for k, v in message.properties.items() if k not in ours}, PUBLISH)

@@ -1,0 +1,177 @@
+"""What the gateway asks of the database for its clients' sessions, beside what they publish. It goes with a
+submission, in the same transaction and order."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import psycopg
+from django.conf import settings
+
+from ingest.message import Copy, Kept
+from ingest.stored_packet import stored_packet
+from thingscale.devices import durable, mqtt_store
+from thingscale.devices.mqtt_store import (
+    Left,
+    Open,
+    Opened,
+    Progress,
+    PublishedMessage,
+    QueuedRow,
+    RetainedMessage,
+    Subscribed,
+)
+
+QUEUE_BYTES = 256 * 1024  # of a session, read at once; or the messages of one batch
+RETAINED_ROWS = 100  # read at once
+ENDED_AT_ONCE = 1_000
+
+
+class RetainedAsked(NamedTuple):
+    """What a new subscription is to get. A session that lasts gets it into its queue, at a QoS above 0."""
+
+    account: int
+    filter: str
+    after: str  # topic, or empty
+    copy: Copy | None
+
+
+class Asked(NamedTuple):
+    """Done before the messages of the batch, in this order."""
+
+    open: Sequence[Open] = ()
+    unsubscribe: Sequence[tuple[int, str, str]] = ()  # session, group, filter
+    subscribe: Sequence[tuple[int, Subscribed]] = ()  # session
+    queues: Sequence[tuple[int, int]] = ()  # session, first number
+    retained: Sequence["RetainedAsked"] = ()
+    published: Sequence[int] | None = None  # what apps publish, but these that are known
+    end: bool = False  # the sessions that are over
+
+
+class Found(NamedTuple):
+    """Each in the order in which it was asked for."""
+
+    opened: Sequence[Opened] = ()
+    queues: Sequence[Sequence[QueuedRow]] = ()
+    retained: Sequence[tuple[Sequence[RetainedMessage], int, int]] = ()  # first number in the queue, how many
+    published: Sequence[PublishedMessage] = ()
+    ended: Sequence[tuple[int, int]] = ()  # session, account
+
+
+class Behind(NamedTuple):
+    """Done behind the messages of the batch."""
+
+    progress: Sequence[Progress] = ()
+    left: Sequence[Left] = ()
+    published: Sequence[int] = ()  # what apps have published is in the queues
+    results: Mapping[int, str] = {}  # of commands
+
+
+class SessionWork:
+    """Of one submission. The writer fills in what it has found."""
+
+    __slots__ = ("asked", "behind", "failed", "found")
+
+    def __init__(self, asked: Asked | None, behind: Behind | None) -> None:
+        self.asked = asked
+        self.behind = behind
+        self.found: Found | None = None
+        self.failed = False
+
+    def answer(self, cursor: psycopg.Cursor, gateway: UUID) -> None:
+        """Raises psycopg.Error."""
+        asked = self.asked
+        if asked is None:
+            return
+        lasting = [(each.account, each.client_id) for each in asked.open if each.lasts and not each.clean]
+        if lasting:
+            durable.adopt(cursor, lasting, settings.DURABLE_SESSION_DAYS)
+        opened = mqtt_store.open_sessions(cursor, gateway, asked.open) if asked.open else ()
+        if asked.unsubscribe:
+            mqtt_store.unsubscribe(cursor, asked.unsubscribe)
+        if asked.subscribe:
+            mqtt_store.subscribe(cursor, asked.subscribe)
+        queues = mqtt_store.queued(cursor, asked.queues, QUEUE_BYTES) if asked.queues else {}
+        self.found = Found(
+            opened,
+            [queues[key] for key, _ in asked.queues],
+            [_read_retained(cursor, each) for each in asked.retained],
+            mqtt_store.claim(cursor, gateway, asked.published) if asked.published is not None else (),
+            mqtt_store.end_those_over(cursor, ENDED_AT_ONCE) if asked.end else (),
+        )
+
+
+def _read_retained(cursor: psycopg.Cursor, asked: RetainedAsked) -> tuple[list[RetainedMessage], int, int]:
+    account, topic_filter, after, copy = asked
+    rows = mqtt_store.retained(cursor, account, topic_filter, after, RETAINED_ROWS)
+    if copy is None:
+        return rows, 0, 0
+    kept = [Kept(row.topic, row.qos, True, row.properties, (), None, 0, []) for row in rows if row.qos]
+    packets = [
+        stored_packet(each, row.payload) for each, row in zip(kept, filter(_has_qos, rows), strict=True)
+    ]
+    if not packets:
+        return rows, 0, 0
+    first, count = mqtt_store.enqueue(cursor, [mqtt_store.Copies((copy,), packets)]).get(copy[0], (0, 0))
+    return rows, first, count
+
+
+def _has_qos(row: RetainedMessage) -> bool:
+    return row.qos > 0
+
+
+def write_behind(cursor: psycopg.Cursor, works: Sequence[SessionWork]) -> None:
+    """Of all the submissions of a batch."""
+    all_behind = [work.behind for work in works if work.behind]
+    if progress := {each.session: each for behind in all_behind for each in behind.progress}:
+        mqtt_store.progress(cursor, progress)
+    if left := [each for behind in all_behind for each in behind.left]:
+        mqtt_store.leave(cursor, left)
+    if published := [key for behind in all_behind for key in behind.published]:
+        mqtt_store.published(cursor, published)
+    if results := {key: result for behind in all_behind for key, result in behind.results.items()}:
+        mqtt_store.command_results(cursor, results)
+
+
+# As plain values, for the way between the two processes (exchange.py)
+
+
+def plain(value: Any) -> Any:
+    """Named tuples as tuples, at any depth."""
+    if isinstance(value, tuple | list):
+        return tuple([plain(each) for each in value])
+    return value
+
+
+def asked_of(fields: Any) -> Asked:
+    opens, unsubscribe, subscribe, queues, retained, published, end = fields
+    return Asked(
+        [Open(*each) for each in opens],
+        unsubscribe,
+        [(session, Subscribed(*each)) for session, each in subscribe],
+        queues,
+        [RetainedAsked(*each) for each in retained],
+        published,
+        end,
+    )
+
+
+def behind_of(fields: Any) -> Behind:
+    progress, left, published, results = fields
+    return Behind([Progress(*each) for each in progress], [Left(*each) for each in left], published, results)
+
+
+def found_of(fields: Any) -> Found:
+    opened, queues, retained, published, ended = fields
+    return Found(
+        [_opened(*each) for each in opened],
+        [[QueuedRow(*row) for row in rows] for rows in queues],
+        [([RetainedMessage(*row) for row in rows], first, count) for rows, first, count in retained],
+        [PublishedMessage(*each) for each in published],
+        ended,
+    )
+
+
+def _opened(*fields: Any) -> Opened:
+    opened = Opened(*fields)
+    return opened._replace(subscriptions=[Subscribed(*each) for each in opened.subscriptions])

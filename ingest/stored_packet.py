@@ -1,0 +1,36 @@
+"""How messages are kept in the queues of sessions: as PUBLISH packets of MQTT 5, topics without the token."""
+
+from collections.abc import Callable, Iterator
+
+from ingest import topics
+from ingest.message import Kept
+from ingest.mqtt.codec import FrameReader, decode_publish
+from ingest.mqtt.packets import PUBLISH, V5, Publish, Will
+from ingest.mqtt.properties import Property, write_properties
+from ingest.mqtt.wire import write_frame, write_text
+
+MAX_PACKET = 2**28
+
+
+def stored_packet(kept: Kept, payload: bytes) -> bytes:
+    """A PUBLISH packet of MQTT 5; its packet id has no meaning."""
+    head = write_text(kept.topic) + (b"\0\1" if kept.qos else b"") + kept.properties
+    return write_frame(PUBLISH << 4 | kept.qos << 1 | kept.retain, head + payload)
+
+
+def read_packets(packets: bytes, count: int) -> Iterator[Publish]:
+    """The first so many."""
+    for first, body in FrameReader(MAX_PACKET).feed(packets)[:count]:
+        yield decode_publish(first, body, V5)
+
+
+def stored_will(will: Will, owner: Callable[[str], object]) -> tuple[bytes | None, int]:
+    """The packet, and the will's delay in seconds. None for a topic that is not the account's (`owner` of its
+    token): that will is refused when it is published."""
+    token, rest = topics.split(will.topic)
+    if owner(token) is None:
+        return None, 0
+    properties = dict(will.properties)
+    delay = properties.pop(Property.WILL_DELAY_INTERVAL, 0)
+    written = write_properties(properties, PUBLISH)
+    return stored_packet(Kept(rest, will.qos, will.retain, written, (), None, 0, []), will.payload), delay

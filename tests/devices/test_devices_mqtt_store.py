@@ -1,0 +1,209 @@
+"""Sessions that last, their queues, and retained messages, as the writer keeps them."""
+
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+
+import psycopg
+import pytest
+from django.utils import timezone
+from support import Account
+
+from ingest.mqtt.packets import topic_matches
+from ingest.service import connect
+from thingscale.accounts.models import User
+from thingscale.devices import mqtt_store
+from thingscale.devices.models import ClientSession, Queued, QueuedMessages, Retained, Subscription
+from thingscale.devices.mqtt_store import Copies, Left, Open, Opened, Progress, Retain, Subscribed
+from thingscale.streams.closing import purge_closed_accounts
+
+GATEWAY = uuid.uuid4()
+
+
+@pytest.fixture
+def cursor(transactional_db: None) -> Iterator[psycopg.Cursor]:
+    with connect() as connection, connection.cursor() as cursor:
+        yield cursor
+
+
+def open_one(
+    cursor: psycopg.Cursor, account: Account | User, name: str = "c1", most: int = 10_000, **given: object
+) -> Opened:
+    options = {"clean": False, "lasts": True, "expiry": 100} | given
+    User.objects.filter(pk=user(account)).update(max_durable_sessions=most)
+    return mqtt_store.open_sessions(cursor, GATEWAY, [Open(user(account), name, **options)])[0]  # type: ignore[arg-type]
+
+
+def user(account: Account | User) -> int:
+    return account.pk if isinstance(account, User) else account.user.pk
+
+
+def packets(*names: str) -> list[bytes]:
+    return [name.encode() for name in names]
+
+
+def waiting(cursor: psycopg.Cursor, session: int, seq: int = 0) -> list[tuple[int, int, bytes]]:
+    return [
+        (row.seq, row.last_seq, row.packets)
+        for row in mqtt_store.queued(cursor, [(session, seq)], 1000)[session]
+    ]
+
+
+def test_a_session_is_there_again_with_what_it_had(cursor: psycopg.Cursor, account: Account) -> None:
+    first = open_one(cursor, account)
+    assert (first.present, first.refused) == (False, False)
+    mqtt_store.subscribe(cursor, [(first.session, Subscribed("", "a/#", 1, 7))])
+    mqtt_store.enqueue(cursor, [Copies(((first.session, 1, (7,)),), packets("m1", "m2"))])
+    mqtt_store.leave(cursor, [Left(first.session, 100, True)])
+    again = open_one(cursor, account)
+    assert (again.session, again.present, again.next_seq, again.done_seq) == (first.session, True, 3, 0)
+    assert again.subscriptions == [Subscribed("", "a/#", 1, 7)]
+    assert waiting(cursor, again.session) == [(1, 2, b"m1m2")]
+
+
+@pytest.mark.parametrize("end", ["clean", "over", "left"])
+def test_what_ends_leaves_nothing(cursor: psycopg.Cursor, account: Account, end: str) -> None:
+    first = open_one(cursor, account)
+    mqtt_store.subscribe(cursor, [(first.session, Subscribed("", "a", 1, 0))])
+    mqtt_store.enqueue(cursor, [Copies(((first.session, 1, ()),), packets("m1"))])
+    if end == "left":
+        mqtt_store.leave(cursor, [Left(first.session, 0, True)])
+    if end == "over":
+        ClientSession.objects.update(ends_at=timezone.now() - timedelta(seconds=1))
+    again = open_one(cursor, account, clean=end == "clean", lasts=False)
+    assert (again.session, again.present) == (0, False)
+    assert again.ended == (0 if end == "left" else first.session)
+    for model in (ClientSession, Subscription, Queued, QueuedMessages):
+        assert not model.objects.exists()
+
+
+def test_an_account_has_its_share_of_sessions(
+    cursor: psycopg.Cursor, account: Account, outsider: User
+) -> None:
+    assert not open_one(cursor, account, "c1", most=1).refused
+    assert open_one(cursor, account, "c2", most=1).refused
+    assert not open_one(cursor, outsider, "c2", most=1).refused
+    assert open_one(cursor, account, "c1", most=1).present
+
+
+def test_numbers_and_messages_of_several_sessions(cursor: psycopg.Cursor, account: Account) -> None:
+    one, two = (open_one(cursor, account, name).session for name in ("c1", "c2"))
+    both = ((one, 1, ()), (two, 2, (5,)))
+    batch = [
+        Copies(both, packets("a", "b")),
+        Copies(((two, 2, ()),), packets("c")),
+        Copies(both, packets("d")),
+    ]
+    assert mqtt_store.enqueue(cursor, batch) == {one: (1, 3), two: (1, 4)}
+    assert waiting(cursor, one) == [(1, 2, b"ab"), (3, 3, b"d")]
+    assert waiting(cursor, two) == [(1, 2, b"ab"), (3, 3, b"c"), (4, 4, b"d")]
+    assert waiting(cursor, two, 2) == [(1, 2, b"ab"), (3, 3, b"c"), (4, 4, b"d")]
+    assert mqtt_store.enqueue(cursor, [Copies(both, packets("e"))]) == {one: (4, 1), two: (5, 1)}
+
+
+def test_what_all_have_acknowledged_is_gone(cursor: psycopg.Cursor, account: Account) -> None:
+    one, two = (open_one(cursor, account, name).session for name in ("c1", "c2"))
+    mqtt_store.enqueue(cursor, [Copies(((one, 1, ()), (two, 1, ())), packets("a", "b"))])
+    mqtt_store.progress(cursor, {one: Progress(one, 1, [], [], [9])})
+    assert waiting(cursor, one) == [(1, 2, b"ab")]
+    mqtt_store.progress(cursor, {one: Progress(one, 2, [], [], [])})
+    assert waiting(cursor, one) == []
+    assert QueuedMessages.objects.count() == 1
+    mqtt_store.progress(cursor, {two: Progress(two, 0, [2], [1], [3, 4])})
+    again = open_one(cursor, account, "c2")
+    assert (again.done_seq, again.done, again.received_seq, again.received) == (0, [2], [1], [3, 4])
+    mqtt_store.progress(cursor, {two: Progress(two, 2, [], [], [])})
+    assert not QueuedMessages.objects.exists()
+    assert set(ClientSession.objects.values_list("queued_bytes", flat=True)) == {0}
+
+
+def test_a_full_queue_leaves_out_and_counts(
+    cursor: psycopg.Cursor, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ClientSession, "MAX_QUEUED", 3)
+    one, two = (open_one(cursor, account, name).session for name in ("c1", "c2"))
+    mqtt_store.enqueue(cursor, [Copies(((one, 1, ()),), packets("a", "b"))])
+    found = mqtt_store.enqueue(cursor, [Copies(((one, 1, ()), (two, 1, ())), packets("c", "d"))])
+    assert found == {one: (3, 1), two: (1, 2)}
+    assert waiting(cursor, one)[1] == (3, 3, b"cd")  # of which the first one is its
+    monkeypatch.setattr(ClientSession, "MAX_QUEUED", 100)
+    monkeypatch.setattr(ClientSession, "MAX_QUEUED_BYTES", 5)
+    assert mqtt_store.enqueue(cursor, [Copies(((two, 1, ()),), packets("1234", "5"))]) == {two: (3, 0)}
+    assert list(ClientSession.objects.order_by("pk").values_list("dropped", flat=True)) == [1, 2]
+
+
+def test_retained_messages(cursor: psycopg.Cursor, account: Account, outsider: User) -> None:
+    now = timezone.now()
+    topics = ["a", "a/b", "a/b/c", "a0", "a-b/b", "x/b", "é/b/'%", "a/.+"]
+    for user in (account.user.pk, outsider.pk):
+        mqtt_store.retain(cursor, [Retain(user, topic, b"1", 1, b"\0", now, None) for topic in topics])
+    past = now - timedelta(seconds=1)
+    mqtt_store.retain(cursor, [Retain(account.user.pk, "a/old", b"1", 1, b"\0", past, past)])
+    for filter_ in [
+        "#",
+        "a",
+        "a/#",
+        "a/b",
+        "+/b",
+        "+/b/#",
+        "a/+",
+        "+",
+        "+/+/+",
+        "é/#",
+        "a/.+",
+        "nothing",
+        "a/b/#",
+    ]:
+        found = mqtt_store.retained(cursor, account.user.pk, filter_, "", 100)
+        assert [row.topic for row in found] == sorted(t for t in topics if topic_matches(filter_, t)), filter_
+    first = mqtt_store.retained(cursor, account.user.pk, "#", "", 3)
+    rest = mqtt_store.retained(cursor, account.user.pk, "#", first[-1].topic, 100)
+    assert [row.topic for row in [*first, *rest]] == sorted(topics)
+
+
+def test_the_last_retained_message_of_a_topic_counts(cursor: psycopg.Cursor, account: Account) -> None:
+    now, user = timezone.now(), account.user.pk
+    mqtt_store.retain(cursor, [Retain(user, "t", text, 1, b"\0", now, None) for text in (b"1", b"2")])
+    assert [bytes(row.payload) for row in Retained.objects.all()] == [b"2"]
+    mqtt_store.retain(cursor, [Retain(user, "t", text, 1, b"\0", now, None) for text in (b"3", b"")])
+    assert not Retained.objects.exists()
+    mqtt_store.retain(cursor, [Retain(user, "t", text, 1, b"\0", now, None) for text in (b"", b"4")])
+    assert [bytes(row.payload) for row in Retained.objects.all()] == [b"4"]
+
+
+def test_a_read_is_bounded_in_bytes(cursor: psycopg.Cursor, account: Account) -> None:
+    session = open_one(cursor, account).session
+    for _ in range(5):
+        mqtt_store.enqueue(cursor, [Copies(((session, 1, ()),), [b"x" * 40, b"y" * 40])])
+    (rows,) = mqtt_store.queued(cursor, [(session, 3)], 100).values()
+    assert [(row.seq, row.last_seq) for row in rows] == [(3, 4), (5, 6)]
+    (rows,) = mqtt_store.queued(cursor, [(session, 4)], 1).values()
+    assert [(row.seq, row.last_seq) for row in rows] == [(3, 4)]
+
+
+def test_what_a_crash_leaves_may_have_been_sent(cursor: psycopg.Cursor, account: Account) -> None:
+    session = open_one(cursor, account).session
+    mqtt_store.enqueue(cursor, [Copies(((session, 1, ()),), packets("a", "b"))])
+    mqtt_store.wills_of_the_dead(cursor)  # as the next gateway does when it starts
+    mqtt_store.enqueue(cursor, [Copies(((session, 1, ()),), packets("c"))])
+    assert open_one(cursor, account).sent_seq == 2
+
+
+def test_a_closed_account_leaves_nothing(cursor: psycopg.Cursor, account: Account, outsider: User) -> None:
+    for owner in (account, outsider):
+        session = open_one(cursor, owner).session
+        mqtt_store.subscribe(cursor, [(session, Subscribed("", "a", 1, 0))])
+        mqtt_store.enqueue(cursor, [Copies(((session, 1, ()),), packets("m"))])
+        mqtt_store.retain(cursor, [Retain(user(owner), "t", b"1", 1, b"\0", timezone.now(), None)])
+    User.objects.filter(pk=account.user.pk).update(closed_at=timezone.now())
+    purge_closed_accounts()
+    for model in (ClientSession, Subscription, Queued, QueuedMessages, Retained):
+        assert model.objects.count() == 1, model
+    assert ClientSession.objects.get().account_id == outsider.pk
+
+
+def test_what_is_retained_for_a_while_goes(cursor: psycopg.Cursor, account: Account) -> None:
+    past = timezone.now() - timedelta(seconds=1)
+    mqtt_store.retain(cursor, [Retain(account.user.pk, "t", b"1", 1, b"\0", past, past)])
+    mqtt_store.end_those_over(cursor, 10)
+    assert not Retained.objects.exists()

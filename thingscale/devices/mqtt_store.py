@@ -1,0 +1,635 @@
+"""What the MQTT broker keeps in PostgreSQL: sessions that last, their subscriptions and queues, and retained
+messages. Functions for the writer's transaction (ingest/transaction.py); each takes what a whole batch has of
+its kind, and locks sessions in the order of their keys.
+
+A queue's messages are numbered by session, without gaps. Those of one batch that the same sessions wait for
+are one row of mqtt_message, with a row of mqtt_queue for each session.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import psycopg
+
+from thingscale.accounts.models import User
+from thingscale.devices import presence
+from thingscale.devices.models import ClientSession, Command
+
+SECOND_LEVEL = "split_part(topic, '/', 2)"
+SLOT = 200  # bytes that a message takes at least, in limits
+
+
+class Open(NamedTuple):
+    """A client's CONNECT."""
+
+    account: int
+    client_id: str
+    clean: bool  # what there is ends
+    lasts: bool  # it gets a row
+    expiry: int  # seconds
+    will: bytes | None = None
+    will_delay: int = 0
+
+
+class Subscribed(NamedTuple):
+    group: str
+    filter: str
+    options: int
+    identifier: int
+
+
+class Opened(NamedTuple):
+    session: int  # 0: it has no row
+    present: bool
+    ended: int  # the session that it took the place of, or 0
+    next_seq: int = 1
+    done_seq: int = 0
+    done: Sequence[int] = ()
+    received_seq: Sequence[int] = ()
+    received: Sequence[int] = ()
+    subscriptions: Sequence[Subscribed] = ()
+    sent_seq: int | None = None  # the last number that was sent; None: any may have been
+    refused: bool = False  # the account has as many as it may
+
+
+class Copies(NamedTuple):
+    """Packets in a row, for these sessions."""
+
+    sessions: tuple[tuple[int, int, tuple[int, ...]], ...]  # key, options, subscription identifiers
+    packets: list[bytes]
+    command: int = 0  # Command, if it is one
+
+
+class Progress(NamedTuple):
+    """What a session's client has acknowledged, and what it has sent at QoS 2, as of now."""
+
+    session: int
+    done_seq: int
+    done: list[int]
+    received_seq: list[int]
+    received: list[int]
+
+
+class Retain(NamedTuple):
+    account: int
+    topic: str
+    payload: bytes  # none: there is none any more
+    qos: int
+    properties: bytes
+    at: datetime
+    expires_at: datetime | None
+
+
+class RetainedMessage(NamedTuple):
+    topic: str
+    payload: bytes
+    qos: int
+    properties: bytes
+    at: int  # microseconds since 1970 UTC
+    expires_at: int | None
+
+
+class QueuedRow(NamedTuple):
+    session: int
+    seq: int
+    last_seq: int
+    options: int
+    identifiers: Sequence[int]
+    packets: bytes
+    at: int  # microseconds since 1970 UTC
+    command: int
+
+
+# Sessions
+
+_FIND = """SELECT s.id, s.account_id, s.client_id, s.ends_at <= now() OR s.expiry = 0, s.sent_seq
+FROM mqtt_session s
+JOIN unnest(%s::bigint[], %s::text[]) AS k (account, client_id)
+    ON s.account_id = k.account AND s.client_id = k.client_id
+ORDER BY s.id FOR UPDATE OF s"""
+_TAKE = """UPDATE mqtt_session s
+SET gateway = %s, epoch = s.epoch + 1, expiry = k.expiry, ends_at = NULL, will = k.will, will_delay = k.delay,
+    sent_seq = NULL
+FROM unnest(%s::bigint[], %s::bigint[], %s::bytea[], %s::bigint[]) AS k (id, expiry, will, delay)
+WHERE s.id = k.id
+RETURNING s.id, s.next_seq, s.done_seq, s.done, s.received_seq, s.received"""
+_INSERT = """INSERT INTO mqtt_session (gateway, account_id, client_id, expiry, will, will_delay)
+SELECT %s, k.* FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::bytea[], %s::bigint[])
+    AS k (account, client_id, expiry, will, delay)
+JOIN accounts_user u ON u.id = k.account
+ON CONFLICT DO NOTHING RETURNING id, account_id, client_id"""
+_ROOM = """SELECT u.id, u.max_durable_sessions
+    - (SELECT count(*) FROM mqtt_session s WHERE s.account_id = u.id AND s.expiry > 0)
+FROM accounts_user u WHERE u.id = ANY (%s)"""
+_SUBSCRIPTIONS = """SELECT session, "group", filter, options, identifier FROM mqtt_subscription
+WHERE session = ANY (%s) ORDER BY session, filter"""
+
+
+def open_sessions(cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open]) -> list[Opened]:
+    """Each client once."""
+    keys = [[each.account for each in opens], [each.client_id for each in opens]]
+    cursor.execute(_FIND, keys)
+    found = {(account, name): (key, over, sent) for key, account, name, over, sent in cursor.fetchall()}
+    ended, kept, new = {}, {}, []
+    for each in opens:
+        client = each.account, each.client_id
+        key, over, _ = found.get(client, (0, False, None))
+        if key and (each.clean or over):
+            ended[client] = key
+        elif key:
+            kept[client] = key, each
+        if each.lasts and client not in kept:
+            new.append(each)
+    if ended:
+        end_sessions(cursor, list(ended.values()))
+    made = _insert(cursor, gateway, new) if new else {}
+    taken = _take(cursor, gateway, list(kept.values())) if kept else {}
+    answers = []
+    for each in opens:
+        client = each.account, each.client_id
+        if client in kept:
+            answers.append(taken[kept[client][0]]._replace(sent_seq=found[client][2]))
+        else:
+            key = made.get(client, 0)
+            refused = each.lasts and not key
+            answers.append(Opened(key, present=False, ended=ended.get(client, 0), refused=refused))
+    return answers
+
+
+def _insert(cursor: psycopg.Cursor, gateway: UUID, opens: list[Open]) -> dict[tuple[int, str], int]:
+    """Those that there is room for."""
+    cursor.execute(_ROOM, [list({each.account for each in opens if each.expiry})])
+    room: dict[int, int] = dict(cursor.fetchall())
+    fitting = []
+    for each in opens:
+        if each.expiry:  # else it is there for its will only
+            room[each.account] = room.get(each.account, 0) - 1
+        if not each.expiry or room[each.account] >= 0:
+            fitting.append(each)
+    if not fitting:
+        return {}
+    cursor.execute(
+        _INSERT,
+        [
+            gateway,
+            [each.account for each in fitting],
+            [each.client_id for each in fitting],
+            [each.expiry for each in fitting],
+            [each.will for each in fitting],
+            [each.will_delay for each in fitting],
+        ],
+    )
+    return {(account, name): key for key, account, name in cursor.fetchall()}
+
+
+def _take(cursor: psycopg.Cursor, gateway: UUID, sessions: list[tuple[int, Open]]) -> dict[int, Opened]:
+    keys = [key for key, _ in sessions]
+    cursor.execute(
+        _TAKE,
+        [
+            gateway,
+            keys,
+            [each.expiry for _, each in sessions],
+            [each.will for _, each in sessions],
+            [each.will_delay for _, each in sessions],
+        ],
+    )
+    rows = cursor.fetchall()
+    subscriptions = subscriptions_of(cursor, keys)
+    return {
+        key: Opened(
+            key, True, 0, next_seq, done_seq, done, received_seq, received, subscriptions.get(key, ())
+        )
+        for key, next_seq, done_seq, done, received_seq, received in rows
+    }
+
+
+def subscriptions_of(cursor: psycopg.Cursor, sessions: Collection[int]) -> dict[int, list[Subscribed]]:
+    cursor.execute(_SUBSCRIPTIONS, [list(sessions)])
+    found: dict[int, list[Subscribed]] = {}
+    for key, *fields in cursor.fetchall():
+        found.setdefault(key, []).append(Subscribed(*fields))
+    return found
+
+
+class Left(NamedTuple):
+    """A client has gone."""
+
+    session: int
+    expiry: int  # seconds that the session lives on
+    will_settled: bool
+    sent_seq: int | None = None  # the last number that was sent; None: that is not known
+
+
+def leave(cursor: psycopg.Cursor, sessions: Collection[Left]) -> None:
+    over = [each.session for each in sessions if not each.expiry]
+    rest = sorted((each for each in sessions if each.expiry), key=lambda each: each.session)
+    if rest:
+        cursor.execute(
+            """UPDATE mqtt_session s SET expiry = k.expiry, ends_at = now() + k.expiry * interval '1 s',
+                will = CASE WHEN k.settled THEN NULL ELSE will END,
+                sent_seq = coalesce(k.sent_seq, s.next_seq - 1)
+            FROM unnest(%s::bigint[], %s::bigint[], %s::bool[], %s::bigint[])
+                AS k (id, expiry, settled, sent_seq)
+            WHERE s.id = k.id""",
+            [list(column) for column in zip(*rest, strict=True)],
+        )
+    if over:
+        end_sessions(cursor, over)
+
+
+def end_sessions(cursor: psycopg.Cursor, sessions: Collection[int]) -> None:
+    """With all that they have, locked in the order of their keys."""
+    keys = sorted(sessions)
+    cursor.execute("SELECT FROM mqtt_session WHERE id = ANY (%s) ORDER BY id FOR UPDATE", [keys])
+    cursor.execute("DELETE FROM mqtt_queue WHERE session = ANY (%s) RETURNING messages", [keys])
+    _delete_orphans(cursor, cursor.fetchall())
+    cursor.execute("DELETE FROM mqtt_subscription WHERE session = ANY (%s)", [keys])
+    cursor.execute("DELETE FROM mqtt_session WHERE id = ANY (%s)", [keys])
+
+
+def end_those_over(cursor: psycopg.Cursor, most: int) -> list[tuple[int, int]]:
+    """Keys and accounts of the sessions that were over. Retained messages that have expired go with them."""
+    cursor.execute(
+        """DELETE FROM mqtt_retained WHERE (account_id, topic) IN (
+            SELECT account_id, topic FROM mqtt_retained WHERE expires_at <= now() LIMIT %s
+        )""",
+        [most],
+    )
+    cursor.execute(
+        """SELECT id, account_id FROM mqtt_session WHERE ends_at <= now() ORDER BY id LIMIT %s
+        FOR UPDATE SKIP LOCKED""",
+        [most],
+    )
+    over = cursor.fetchall()
+    if over:
+        end_sessions(cursor, [key for key, _ in over])
+    return over
+
+
+def forget_account(cursor: psycopg.Cursor, account: int, most: int) -> bool:
+    """All that the broker keeps for it, so many sessions at a time. False once there is nothing left."""
+    cursor.execute("DELETE FROM mqtt_retained WHERE account_id = %s", [account])
+    cursor.execute("DELETE FROM mqtt_publish WHERE account_id = %s", [account])
+    cursor.execute("SELECT id FROM mqtt_session WHERE account_id = %s ORDER BY id LIMIT %s", [account, most])
+    sessions = [key for (key,) in cursor.fetchall()]
+    end_sessions(cursor, sessions)
+    return bool(sessions)
+
+
+def _delete_orphans(cursor: psycopg.Cursor, messages: Iterable[tuple[int]]) -> None:
+    """Of these messages, which no session waits for. In a statement of its own: it has to see what the one
+    before it has deleted."""
+    keys = sorted({key for (key,) in messages})
+    if keys:
+        cursor.execute(
+            """DELETE FROM mqtt_message m WHERE id = ANY (%s)
+                AND NOT EXISTS (SELECT FROM mqtt_queue q WHERE q.messages = m.id)""",
+            [keys],
+        )
+
+
+def load_sessions(cursor: psycopg.Cursor) -> list[tuple[int, int, str, str, list[Subscribed]]]:
+    """Key, account, the account's user id, client id, subscriptions."""
+    cursor.execute(
+        """SELECT s.id, s.account_id, s.client_id FROM mqtt_session s
+        JOIN accounts_user u ON u.id = s.account_id WHERE s.expiry > 0"""
+    )
+    rows = cursor.fetchall()
+    subscriptions = subscriptions_of(cursor, [key for key, _, _ in rows])
+    return [
+        (key, account, User(pk=account).user_id, client_id, subscriptions.get(key, []))
+        for key, account, client_id in rows
+    ]
+
+
+def wills_of_the_dead(cursor: psycopg.Cursor) -> list[tuple[int, int, str, int, bytes]]:
+    """Key, account, user id, expiry and will of the sessions whose clients were connected to gateways that do
+    not live any more. Those without a will are left to end."""
+    cursor.execute(presence.CONNECTED)
+    connected = set(cursor.fetchall())
+    cursor.execute("SELECT id, account_id, client_id, expiry, will FROM mqtt_session WHERE ends_at IS NULL")
+    dead = [row for row in cursor.fetchall() if (row[1], row[2]) not in connected]
+    leave(cursor, [Left(key, expiry, True) for key, _, _, expiry, will in dead if will is None])
+    return [
+        (key, account, User(pk=account).user_id, expiry, will)
+        for key, account, _, expiry, will in dead
+        if will
+    ]
+
+
+# Subscriptions
+
+
+def subscribe(cursor: psycopg.Cursor, subscriptions: Sequence[tuple[int, Subscribed]]) -> None:
+    """By session. The last one of a filter counts."""
+    last = {(key, each.group, each.filter): each for key, each in subscriptions}
+    rows = sorted((key, *each) for (key, _, _), each in last.items())
+    cursor.execute(
+        """INSERT INTO mqtt_subscription (session, "group", filter, options, identifier)
+        SELECT k.* FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::smallint[], %s::bigint[])
+            AS k (session, "group", filter, options, identifier)
+        JOIN mqtt_session s ON s.id = k.session
+        ON CONFLICT (session, "group", filter)
+            DO UPDATE SET options = excluded.options, identifier = excluded.identifier""",
+        [list(column) for column in zip(*rows, strict=True)],
+    )
+
+
+def unsubscribe(cursor: psycopg.Cursor, filters: Sequence[tuple[int, str, str]]) -> None:
+    """Session, group, filter."""
+    cursor.execute(
+        """DELETE FROM mqtt_subscription s USING unnest(%s::bigint[], %s::text[], %s::text[])
+            AS k (session, "group", filter)
+        WHERE s.session = k.session AND s."group" = k."group" AND s.filter = k.filter""",
+        [list(column) for column in zip(*filters, strict=True)],
+    )
+
+
+# Queues
+
+
+def enqueue(cursor: psycopg.Cursor, batch: Sequence[Copies]) -> dict[int, tuple[int, int]]:
+    """By session, the first number that its messages of this batch got, and how many there was room for: the
+    last ones were left out. A session that is gone is not in the answer."""
+    counts: dict[int, int] = {}
+    for copies in batch:
+        for key, _, _ in copies.sessions:
+            counts[key] = counts.get(key, 0) + len(copies.packets)
+    keys = sorted(counts)
+    cursor.execute(
+        """SELECT id, next_seq, next_seq - 1 - done_seq, queued_bytes FROM mqtt_session
+        WHERE id = ANY (%s) ORDER BY id FOR UPDATE""",
+        [keys],
+        prepare=True,
+    )
+    next_seq: dict[int, int] = {}
+    room: dict[int, int] = {}
+    bytes_left: dict[int, int] = {}
+    for key, following, waiting, size in cursor.fetchall():
+        next_seq[key] = following
+        room[key] = max(ClientSession.MAX_QUEUED - waiting, 0)
+        bytes_left[key] = ClientSession.MAX_QUEUED_BYTES - size
+    first = dict(next_seq)
+    messages: list[bytes] = []
+    commands: list[int] = []
+    rows: list[tuple[int, int, int, int, str, int, int]] = []  # the last one: place among the messages
+    sizes = dict.fromkeys(next_seq, 0)
+    for copies in batch:
+        size = sum(map(len, copies.packets))
+        taken = 0
+        for key, options, identifiers in copies.sessions:
+            count = min(len(copies.packets), room.get(key, 0))
+            if not count or bytes_left[key] < size:
+                room[key] = 0  # what comes after it would overtake it
+                continue
+            seq = next_seq[key]
+            texts = f"{{{','.join(map(str, identifiers))}}}"
+            rows.append((key, seq, seq + count - 1, options, texts, size, len(messages)))
+            next_seq[key] += count
+            room[key] -= count
+            bytes_left[key] -= size
+            sizes[key] += size
+            taken = max(taken, count)
+        if taken:
+            messages.append(b"".join(copies.packets[:taken]))
+            commands.append(copies.command)
+    if messages:
+        cursor.execute(
+            """INSERT INTO mqtt_message (packets, command, at) SELECT packets, command, now()
+            FROM unnest(%s::bytea[], %s::bigint[]) WITH ORDINALITY AS m (packets, command, place)
+            ORDER BY place RETURNING id""",
+            [messages, commands],
+            prepare=True,
+        )
+        ids = sorted(key for (key,) in cursor.fetchall())
+        cursor.execute(
+            """INSERT INTO mqtt_queue (session, seq, last_seq, options, identifiers, size, messages)
+            SELECT session, seq, last_seq, options, identifiers::bigint[], size, messages
+            FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::smallint[], %s::text[], %s::bigint[],
+                %s::bigint[]) AS q (session, seq, last_seq, options, identifiers, size, messages)""",
+            [
+                *([row[column] for row in rows] for column in range(6)),
+                [ids[row[6]] for row in rows],
+            ],
+            prepare=True,
+        )
+    cursor.execute(
+        """UPDATE mqtt_session s SET next_seq = k.next_seq, queued_bytes = s.queued_bytes + k.bytes,
+            dropped = s.dropped + k.dropped
+        FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+            AS k (id, next_seq, bytes, dropped)
+        WHERE s.id = k.id""",
+        [
+            list(first),
+            [next_seq[key] for key in first],
+            [sizes[key] for key in first],
+            [counts[key] - (next_seq[key] - first[key]) for key in first],
+        ],
+        prepare=True,
+    )
+    return {key: (first[key], next_seq[key] - first[key]) for key in first}
+
+
+def progress(cursor: psycopg.Cursor, sessions: Mapping[int, Progress]) -> None:
+    """What has been acknowledged needs no place any more."""
+    rows = [sessions[key] for key in sorted(sessions)]
+    keys = [row.session for row in rows]
+    cursor.execute(
+        "SELECT FROM mqtt_session WHERE id = ANY (%s) ORDER BY id FOR UPDATE", [keys], prepare=True
+    )
+    cursor.execute(
+        """DELETE FROM mqtt_queue q USING unnest(%s::bigint[], %s::bigint[]) AS k (session, done_seq)
+        WHERE q.session = k.session AND q.last_seq <= k.done_seq RETURNING q.messages, q.session, q.size""",
+        [keys, [row.done_seq for row in rows]],
+        prepare=True,
+    )
+    deleted = cursor.fetchall()
+    _delete_orphans(cursor, ((messages,) for messages, _, _ in deleted))
+    freed = dict.fromkeys(keys, 0)
+    for _, key, size in deleted:
+        freed[key] += size
+    cursor.execute(
+        """UPDATE mqtt_session s SET done_seq = k.done_seq, done = k.done::bigint[],
+            received_seq = k.received_seq::bigint[], received = k.received::int[],
+            queued_bytes = s.queued_bytes - k.freed
+        FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::bigint[])
+            AS k (id, done_seq, done, received_seq, received, freed)
+        WHERE s.id = k.id""",
+        [
+            keys,
+            [row.done_seq for row in rows],
+            *map(_arrays, zip(*(row[2:] for row in rows), strict=True)),
+            [freed[key] for key in keys],
+        ],
+        prepare=True,
+    )
+
+
+def _arrays(lists: Iterable[Iterable[int]]) -> list[str]:
+    """As PostgreSQL writes them, which can't take arrays of different lengths as one."""
+    return [f"{{{','.join(map(str, each))}}}" for each in lists]
+
+
+def queued(
+    cursor: psycopg.Cursor, wanted: Sequence[tuple[int, int]], size: int
+) -> dict[int, list[QueuedRow]]:
+    """What each of the sessions waits for from that number on, about so many bytes of it, or one row."""
+    cursor.execute(
+        """SELECT q.session, q.seq, q.last_seq, q.options, q.identifiers, m.packets,
+            (extract(epoch FROM m.at) * 1000000)::bigint, m.command
+        FROM unnest(%s::bigint[], %s::bigint[]) AS k (session, seq)
+        CROSS JOIN LATERAL (
+            SELECT * FROM (
+                SELECT *, sum(size) OVER (ORDER BY seq) - size AS before FROM (
+                    SELECT * FROM mqtt_queue q WHERE q.session = k.session AND q.last_seq >= k.seq
+                    ORDER BY q.session, q.seq LIMIT 100
+                ) AS first_rows
+            ) AS summed WHERE before < %s
+        ) AS q
+        JOIN mqtt_message m ON m.id = q.messages
+        ORDER BY q.session, q.seq""",
+        [[key for key, _ in wanted], [seq for _, seq in wanted], size],
+        prepare=True,
+    )
+    found: dict[int, list[QueuedRow]] = {key: [] for key, _ in wanted}
+    for row in cursor.fetchall():
+        found[row[0]].append(QueuedRow(*row))
+    return found
+
+
+# What apps publish
+
+
+class PublishedMessage(NamedTuple):
+    key: int
+    account: int
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    command: int
+    claimed: bool  # it is ours to put it into the queues
+
+
+def claim(cursor: psycopg.Cursor, gateway: UUID, seen: Sequence[int]) -> list[PublishedMessage]:
+    """What is new to this gateway. What another one has claimed and not done in half a minute is claimed
+    again."""
+    cursor.execute(
+        """WITH claimed AS (
+            UPDATE mqtt_publish SET gateway = %s WHERE id IN (
+                SELECT id FROM mqtt_publish
+                WHERE NOT done AND (gateway IS NULL OR at < now() - interval '30 s') AND id <> ALL (%s)
+                ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED
+            ) RETURNING id
+        )
+        SELECT p.id, account_id, topic, payload, qos, retain, command, c.id IS NOT NULL
+        FROM mqtt_publish p LEFT JOIN claimed c USING (id)
+        WHERE c.id IS NOT NULL OR (p.id <> ALL (%s) AND at > now() - interval '30 s')
+        ORDER BY p.id""",
+        [gateway, list(seen), list(seen)],
+    )
+    return [PublishedMessage(*row) for row in cursor.fetchall()]
+
+
+def published(cursor: psycopg.Cursor, keys: Sequence[int]) -> None:
+    """They are in the queues. Each gateway has a minute to see them."""
+    cursor.execute("UPDATE mqtt_publish SET done = true WHERE id = ANY (%s)", [list(keys)])
+    cursor.execute("DELETE FROM mqtt_publish WHERE done AND at < now() - interval '60 s'")
+
+
+def command_results(cursor: psycopg.Cursor, results: Mapping[int, str]) -> None:
+    keys = sorted(results)
+    cursor.execute(
+        """UPDATE devices_command c SET result = k.result
+        FROM unnest(%s::bigint[], %s::text[]) AS k (id, result)
+        WHERE c.id = k.id AND c.result <> %s""",
+        [keys, [results[key] for key in keys], Command.ACKNOWLEDGED],
+    )
+
+
+# Retained messages
+
+
+def pattern(levels: Sequence[str]) -> str:
+    """Of a topic filter, as a regular expression of PostgreSQL."""
+    *parents, last = levels
+    parts = ["[^/]*" if level == "+" else _quoted(level) for level in parents]
+    if last != "#":
+        parts.append("[^/]*" if last == "+" else _quoted(last))
+        return f"^{'/'.join(parts)}$"
+    return f"^{'/'.join(parts)}(/.*)?$" if parts else "^.*$"
+
+
+def _quoted(text: str) -> str:
+    return re.sub(r"([^\w])", r"\\\1", text)
+
+
+_RETAIN = """INSERT INTO mqtt_retained (account_id, topic, payload, qos, properties, at, expires_at)
+SELECT * FROM unnest(%s::bigint[], %s::text[], %s::bytea[], %s::smallint[], %s::bytea[], %s::timestamptz[],
+    %s::timestamptz[])
+ON CONFLICT (account_id, topic) DO UPDATE SET payload = excluded.payload, qos = excluded.qos,
+    properties = excluded.properties, at = excluded.at, expires_at = excluded.expires_at"""
+
+
+def retain(cursor: psycopg.Cursor, messages: Iterable[Retain]) -> None:
+    """In the order in which they came; the last one of a topic counts."""
+    last = {(each.account, each.topic): each for each in messages}
+    rows = [last[key] for key in sorted(last)]
+    kept = [row for row in rows if row.payload]
+    cleared = [row for row in rows if not row.payload]
+    if cleared:
+        cursor.execute(
+            """DELETE FROM mqtt_retained r USING unnest(%s::bigint[], %s::text[]) AS k (account, topic)
+            WHERE r.account_id = k.account AND r.topic = k.topic""",
+            [[row.account for row in cleared], [row.topic for row in cleared]],
+        )
+    if kept:
+        cursor.execute(_RETAIN, [list(column) for column in zip(*kept, strict=True)], prepare=True)
+
+
+def retained_topics(cursor: psycopg.Cursor, topics: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
+    """Which of them have a retained message."""
+    accounts, names = map(list, zip(*topics, strict=True))
+    cursor.execute(
+        """SELECT account_id, topic FROM mqtt_retained
+        JOIN unnest(%s::bigint[], %s::text[]) AS k (account, name)
+            ON account_id = k.account AND topic = k.name""",
+        [accounts, names],
+    )
+    return set(cursor.fetchall())
+
+
+def retained(
+    cursor: psycopg.Cursor, account: int, topic_filter: str, after: str, rows: int
+) -> list[RetainedMessage]:
+    """Those whose topics match, in the order of their topics, from that topic on."""
+    levels = topic_filter.split("/")
+    conditions, parameters = (
+        ["account_id = %s", "topic > %s", "(expires_at > now()) IS NOT FALSE"],
+        [account, after],
+    )
+    if "+" not in levels and levels[-1] != "#":
+        conditions, parameters = [*conditions, "topic = %s"], [*parameters, topic_filter]
+    else:
+        fixed = levels[: next(n for n, level in enumerate(levels) if level in {"+", "#"})]
+        if fixed:
+            prefix = "/".join(fixed)
+            conditions.append("topic >= %s AND topic < %s")
+            parameters += [prefix, prefix + "0"]  # which comes after the slash
+        if len(levels) > 1 and levels[1] not in {"+", "#"}:
+            conditions.append(f"{SECOND_LEVEL} = %s")
+            parameters.append(levels[1])
+        conditions.append("topic ~ %s")
+        parameters.append(pattern(levels))
+    cursor.execute(
+        f"""SELECT topic, payload, qos, properties, (extract(epoch FROM at) * 1000000)::bigint,
+            (extract(epoch FROM expires_at) * 1000000)::bigint
+        FROM mqtt_retained
+        WHERE {" AND ".join(conditions)} ORDER BY topic LIMIT %s""",  # noqa: S608  the conditions are ours
+        [*parameters, rows],
+    )
+    return [RetainedMessage(*row) for row in cursor.fetchall()]
