@@ -508,6 +508,7 @@ class Batch:
                 and not kept.command
                 and not groups[group].command
                 and groups[group].sessions == kept.copies
+                and len({session for session, _, _ in kept.copies}) == len(kept.copies)
                 and all(last_group.get(session) == group for session, _, _ in kept.copies)
             )
             if together:

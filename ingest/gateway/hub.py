@@ -1,6 +1,6 @@
 """What the clients of an account share: subscriptions, and each message's way to who subscribes to it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ingest.gateway.deliveries import DeliveryTotals, Message
@@ -31,10 +31,11 @@ class Route(NamedTuple):
     with it; of each share group one member gets it."""
 
     copies: tuple[Copy, ...]
-    chosen: tuple[Match[Subscriber], ...]  # members of share groups that get no copy
+    chosen: tuple[Match[Subscriber], ...]  # members of share groups
+    queued: int  # of those, the first ones, whose copies are the last ones
 
 
-NOWHERE = Route((), ())
+NOWHERE = Route((), (), 0)
 
 
 class Sending(NamedTuple):
@@ -99,45 +100,42 @@ class Account:
                 for match in self._matches(topic, publisher)
                 if match.subscriber.session and match.qos
             ]
-        chosen = []
+        queued, live = [], []
         for group in self.tree.shared(topic):
             match = group.choose(_connected) or group.choose(_lasting)
             if match and match.subscriber.session and min(match.qos, qos):
-                copies.append(_copy(match))
+                queued.append(match)
             elif match:
-                chosen.append(match)
-        return Route(tuple(copies), tuple(chosen)) if copies or chosen else NOWHERE
+                live.append(match)
+        copies += map(_copy, queued)
+        return Route(tuple(copies), (*queued, *live), len(queued)) if copies or live else NOWHERE
 
     def deliver(self, message: Message, sending: Sending) -> None:
         """To who is connected."""
-        qos, retain, route, numbers, publisher = sending
-        given: dict[int, int] = {}
-        if route.copies:
-            given = {copy[0]: number for copy, number in zip(route.copies, numbers, strict=True) if number}
+        qos, _, route, numbers, publisher = sending
+        own = len(route.copies) - route.queued
+        given = {copy[0]: number for copy, number in zip(route.copies[:own], numbers[:own], strict=True)}
         for match in self._matches(message.topic, publisher):
-            subscriber = match.subscriber
             number = 0
-            if subscriber.session and match.qos and qos:
-                number = given.pop(subscriber.session, 0)
+            if match.subscriber.session and match.qos and qos:
+                number = given.get(match.subscriber.session, 0)
                 if not number:
                     continue  # there was no room for it, or it was published before the subscription
-                subscriber.newest = number
-            client = subscriber.client
-            if client is None:
-                continue
-            client.deliver(message, min(qos, match.qos), retain and match.retain_as_published, match, number)
-        if not given and not route.chosen:
-            return
-        shared = list(route.chosen)
-        if given:
-            shared += self._copied(message.topic, given)
-        for match in shared:
-            number = given.get(match.subscriber.session, 0)
-            match.subscriber.newest = max(match.subscriber.newest, number)
-            if client := match.subscriber.client:
-                client.deliver(
-                    message, min(qos, match.qos), retain and match.retain_as_published, match, number
-                )
+            self._deliver_one(message, sending, match, number)
+        for match, number in zip(route.chosen, numbers[own:], strict=False):
+            if number:
+                self._deliver_one(message, sending, match, number)
+        for match in route.chosen[route.queued :]:
+            self._deliver_one(message, sending, match, 0)
+
+    def _deliver_one(self, message: Message, sending: Sending, match: Match[Subscriber], number: int) -> None:
+        """`number`: in the queue of a session that lasts, which is to be known also where its client is away."""
+        subscriber = match.subscriber
+        if number:
+            subscriber.newest = number
+        if client := subscriber.client:
+            qos, retain = min(sending.qos, match.qos), sending.retain and match.retain_as_published
+            client.deliver(message, qos, retain, match, number)
 
     def _matches(self, topic: str, publisher: Subscriber | None) -> Sequence[Match[Subscriber]]:
         matches = self.tree.match(topic)
@@ -146,14 +144,6 @@ class Account:
         own = _match_of_own(self.tree, publisher, topic)
         others = [match for match in matches if match.subscriber is not publisher]
         return [*others, own] if own else others
-
-    def _copied(self, topic: str, sessions: dict[int, int]) -> Iterator[Match[Subscriber]]:
-        """The members of share groups that have got a copy."""
-        for group in self.tree.shared(topic):
-            for match in group:
-                if match.subscriber.session in sessions:
-                    yield match
-                    break
 
 
 def _match_of_own(

@@ -25,9 +25,7 @@ EXPIRY = 0x11  # the property's number in MQTT 5
 @pytest.fixture(scope="module")
 def _few(django_db_setup: None) -> Iterator[Stack]:
     """A gateway that keeps few sessions, not for long, and looks often for those that are over."""
-    made = hasty_stack(
-        THINGSCALE_DURABLE_SESSIONS=str(MAX_SESSIONS), THINGSCALE_DURABLE_SESSION_DAYS=str(DAYS)
-    )
+    made = hasty_stack(THINGSCALE_DURABLE_SESSION_DAYS=str(DAYS))
     made.environment |= certificate(made.logs)
     yield made
     made.stop()

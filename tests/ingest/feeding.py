@@ -134,7 +134,8 @@ def database_away() -> Iterator[None]:
         other.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
         try:
             other.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> %s",
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = %s AND pid <> %s AND backend_type = 'client backend'",
                 [name, own],
             )
             yield

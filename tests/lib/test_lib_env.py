@@ -98,7 +98,8 @@ def test_a_broker_url(given: Callable[[str], None]) -> None:
 def test_a_broker_that_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NAME", raising=False)
     assert env.broker("NAME", "mqtt://other:1") == ("other", 1, None, None)
-    assert env.broker("NAME")[:2] == ("127.0.0.1", 1884)
+    with pytest.raises(env.BadSetting):
+        env.broker("NAME")
 
 
 @pytest.mark.parametrize(
