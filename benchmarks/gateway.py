@@ -355,7 +355,9 @@ def retained(user: User, options: Options) -> None:
     total = options.of(RETAINED)
     topic = "site-{connection:02}-{message:05}/subscribe"
     load = Load(CLIENTS, WINDOW, total, topic=topic, retain=True, client_id="p-{connection}")
-    made, again, few, everything = [], [], [], []
+    made: list[Delivered] = []
+    again: list[Delivered] = []
+    few, everything = [], []
     for _ in range(options.runs):
         with gateway(user) as ours, listeners() as screens:
             for found in (made, again):
