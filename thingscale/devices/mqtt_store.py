@@ -603,6 +603,19 @@ def retained_topics(cursor: psycopg.Cursor, topics: Iterable[tuple[int, str]]) -
     return set(cursor.fetchall())
 
 
+def retaining(cursor: psycopg.Cursor, accounts: Collection[int]) -> set[int]:
+    """Those of these accounts that have retained messages: most clients subscribe where there are none."""
+    if not accounts:
+        return set()
+    cursor.execute(
+        """SELECT k.account FROM unnest(%s::bigint[]) AS k (account)
+        WHERE EXISTS (SELECT FROM mqtt_retained r WHERE r.account_id = k.account)""",
+        [sorted(accounts)],
+        prepare=True,
+    )
+    return {account for (account,) in cursor.fetchall()}
+
+
 def retained(
     cursor: psycopg.Cursor, account: int, topic_filter: str, after: str, rows: int
 ) -> list[RetainedMessage]:
