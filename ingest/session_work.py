@@ -92,13 +92,17 @@ class SessionWork:
         if asked.subscribe:
             mqtt_store.subscribe(cursor, asked.subscribe)
         queues = mqtt_store.queued(cursor, asked.queues, QUEUE_BYTES) if asked.queues else {}
+        retaining = mqtt_store.retaining(cursor, {each.account for each in asked.retained})
         self.found = Found(
             opened,
             [queues[key] for key, _ in asked.queues],
-            [_read_retained(cursor, each) for each in asked.retained],
+            [_read_retained(cursor, each) if each.account in retaining else _NONE for each in asked.retained],
             mqtt_store.claim(cursor, gateway, asked.published) if asked.published is not None else (),
             mqtt_store.end_those_over(cursor, ENDED_AT_ONCE) if asked.end else (),
         )
+
+
+_NONE: tuple[list[RetainedMessage], int, int] = ([], 0, 0)
 
 
 def _read_retained(cursor: psycopg.Cursor, asked: RetainedAsked) -> tuple[list[RetainedMessage], int, int]:

@@ -121,8 +121,8 @@ class RemoteIngest:
         self._listener = Listener(connect, self._changed)
 
     async def start(self) -> None:
-        self._listener.start()
         await self.pipeline.start()
+        self._listener.start()  # what it tells may be for the store
 
     @property
     def ready(self) -> bool:

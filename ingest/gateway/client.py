@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import sys
 import time
 from collections.abc import Coroutine
 from enum import Enum, auto
@@ -362,7 +363,7 @@ class Client:
     # Opening and closing
 
     async def _open(self, packet: Connect) -> None:
-        self.connect = packet
+        self.connect = packet._replace(username=None, password=None)  # which need not stay in memory
         self.version = packet.version
         self._reader.reads_over = packet.version != V5  # MQTT 5 clients are told how much we take
         code = await self._authenticate(packet)
@@ -393,7 +394,7 @@ class Client:
         if grant is None or packet.username != grant.user_id:
             self.gateway.note_refused_sign_in(packet, grant)
             return ReasonCode.BAD_USER_NAME_OR_PASSWORD
-        self.grant, self.token = grant, token
+        self.grant, self.token = grant, sys.intern(token)  # the same for many
         return None
 
     def _read_options(self, packet: Connect) -> None:
@@ -421,7 +422,7 @@ class Client:
             return ReasonCode.QUOTA_EXCEEDED
         self.row = opened.session
         self.session = self.subscriber.session if self.subscriber else 0
-        self.publishes.received = set(opened.received)
+        self.publishes.received = set(opened.received) or None
         self._make_deliveries(packet.properties, opened)
         self._will = packet.will
         self.state = State.OPEN
@@ -442,10 +443,10 @@ class Client:
             return  # anonymous clients only publish
         totals = self.account.totals
         if self.session:
-            deliveries = DurableDeliveries(self.version, f"{self.token}/", totals, limits)
+            deliveries = DurableDeliveries(self.version, sys.intern(f"{self.token}/"), totals, limits)
             self.deliveries, self.queue = deliveries, Queue(self.session, deliveries, opened)
         else:
-            self.deliveries = Deliveries(self.version, f"{self.token}/", totals, limits)
+            self.deliveries = Deliveries(self.version, sys.intern(f"{self.token}/"), totals, limits)
 
     def _connack_properties(self, packet: Connect) -> Properties:
         if self.version != V5:
@@ -551,7 +552,7 @@ class Client:
 
     def progress(self) -> Progress:
         assert self.queue is not None
-        return self.queue.progress(sorted(self.publishes.received))
+        return self.queue.progress(sorted(self.publishes.received or ()))
 
     def _acknowledged(self, packet: Ack) -> None:
         if self.deliveries:

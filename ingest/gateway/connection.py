@@ -30,6 +30,8 @@ class Receiver(Protocol):
 class Connection(asyncio.Protocol):
     """TCP. `new_session` is called when the client has connected; None means: no room, close."""
 
+    __slots__ = ("_closing", "_new_session", "_session", "_transport", "peer")
+
     def __init__(self, new_session: Callable[["Connection"], Receiver | None]) -> None:
         self._new_session = new_session
         self._session: Receiver | None = None

@@ -175,16 +175,17 @@ class Publishes:
         self._chunk = Chunk(self)
         self._owners: dict[bytes, TopicOwner] = {}
         self._aliases: dict[int, str] = {}
-        self._pending: set[int] = set()  # QoS 2: on their way to storage
-        self.received: set[int] = (
-            set()
-        )  # QoS 2: taken, waiting for PUBREL; with those that are being committed
+        # QoS 2: on their way to storage; and taken, waiting for PUBREL, with those that are being committed.
+        # Sets that are made when they are needed: an empty one takes 216 bytes.
+        self._pending: set[int] | None = None
+        self.received: set[int] | None = None
         self.unacked = 0
         self.settled_at = 0  # microseconds: the client had an answer to all that it had sent until then
         self.seed = 0  # of dedupe keys: tells this client from others
 
     def end(self, queue: "Queue | None") -> None:
         """With the connection."""
+        self.received = self.received or set()
         self._client = Gone(self._client, queue, self.received)
         self._owners.clear()
         self._aliases.clear()
@@ -303,7 +304,7 @@ class Publishes:
         ids = [sent.packet_id for sent in chunk.sent if sent.qos == 2]
         if not ids:
             return ()
-        self.received.update(ids)
+        self._receive(ids)
         return (self._client.progress(),)
 
     def committed(self, chunk: Chunk, outcomes: list[Outcome]) -> None:
@@ -371,8 +372,7 @@ class Publishes:
     def release(self, packet: Ack) -> None:
         """PUBREL. A session that lasts forgets the packet id before PUBCOMP goes out."""
         client, packet_id = self._client, packet.packet_id
-        known = packet_id in self.received
-        self.received.discard(packet_id)
+        known = self._forget(packet_id)
         code = 0 if known else ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
         answer = encode_ack(PUBCOMP, packet_id, code, client.version)
         if known and client.session:
@@ -445,14 +445,28 @@ class Publishes:
 
     def _seen(self, packet_id: int) -> bool:
         """QoS 2, sent again: the first one is answered, or its answer is that of this one too."""
-        if packet_id in self._pending:
+        if self._pending and packet_id in self._pending:
             return True
-        if packet_id in self.received:
+        if self.received and packet_id in self.received:
             self._client.write(encode_ack(PUBREC, packet_id, 0, self._client.version))
             return True
         if packet_id:  # a will has none
+            if self._pending is None:
+                self._pending = set()
             self._pending.add(packet_id)
         return False
+
+    def _receive(self, packet_ids: Iterable[int]) -> None:
+        if self.received is None:
+            self.received = set()
+        self.received.update(packet_ids)
+
+    def _forget(self, packet_id: int) -> bool:
+        """Whether it was there."""
+        known = self.received is not None and packet_id in self.received
+        if known and self.received is not None:
+            self.received.discard(packet_id)
+        return known
 
     def _acknowledge(self, qos: int, packet_id: int, outcome: Outcome) -> bytes:
         code = 0
@@ -461,13 +475,14 @@ class Publishes:
         version = self._client.version
         if qos == 1:
             return encode_ack(PUBACK, packet_id, code, version)
-        self._pending.discard(packet_id)
+        if self._pending:
+            self._pending.discard(packet_id)
         if code and version == V5:  # a failure ends the exchange
-            self.received.discard(packet_id)
+            self._forget(packet_id)
             if self._client.session:
                 self._client.gateway.admission.note(self._client.session, self._client.progress, None)
         else:
-            self.received.add(packet_id)
+            self._receive((packet_id,))
         return encode_ack(PUBREC, packet_id, code, version)
 
 

@@ -406,6 +406,8 @@ class Gateway:
 
     def _take_published(self) -> None:
         """What apps publish: read by one task, which begins anew if there was more meanwhile."""
+        if self.draining:
+            return  # another gateway takes it, or the next one
         self._published_due = True
         if self._publishing is None or self._publishing.done():
             self._publishing = self.spawn(self._publish())

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 AWAY_SECONDS = 2.0  # that a client without a session that lasts waits for a database that is away
 
+ROOM_SECONDS = 0.01  # how often a client is looked at that still has to take what was read
+
 
 class Subscribing:
     """What was published before is in the retained messages, and what comes after it is routed to the client:
@@ -110,6 +112,10 @@ class Subscribing:
         for (subscription, asked), page in zip(self._wanted, pages, strict=True):
             rows = page[0]
             while len(rows) == RETAINED_ROWS and not self._client.ended:
+                deliveries = self._client.deliveries
+                if deliveries and (deliveries.congested or deliveries.waiting > RETAINED_ROWS):
+                    await asyncio.sleep(ROOM_SECONDS)  # else what there is no room for would be dropped
+                    continue
                 following = asked._replace(after=rows[-1].topic)
                 rows = await self._read(subscription, following)
 

@@ -15,6 +15,8 @@ class FrameReader:
     `reads_over` a larger PUBLISH is read over: a client that can't be told what is too large, and gets no
     acknowledgement, would send it for ever, and nothing behind it."""
 
+    __slots__ = ("_max_size", "_rest", "_skipped", "_wanted", "error", "reads_over")
+
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size
         self.reads_over = False

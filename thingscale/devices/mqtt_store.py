@@ -603,13 +603,27 @@ def retained_topics(cursor: psycopg.Cursor, topics: Iterable[tuple[int, str]]) -
     return set(cursor.fetchall())
 
 
+def retaining(cursor: psycopg.Cursor, accounts: Collection[int]) -> set[int]:
+    """Those of these accounts that have retained messages: most clients subscribe where there are none."""
+    if not accounts:
+        return set()
+    cursor.execute(
+        """SELECT k.account FROM unnest(%s::bigint[]) AS k (account)
+        WHERE EXISTS (SELECT FROM mqtt_retained r WHERE r.account_id = k.account)""",
+        [sorted(accounts)],
+        prepare=True,
+    )
+    return {account for (account,) in cursor.fetchall()}
+
+
 def retained(
     cursor: psycopg.Cursor, account: int, topic_filter: str, after: str, rows: int
 ) -> list[RetainedMessage]:
     """Those whose topics match, in the order of their topics, from that topic on."""
     levels = topic_filter.split("/")
     conditions, parameters = (
-        ["account_id = %s", "topic > %s", "(expires_at > now()) IS NOT FALSE"],
+        # Not as one that the planner can't estimate: it would sort all that the account has for each page.
+        ["account_id = %s", "topic > %s", "(expires_at IS NULL OR expires_at > now())"],
         [account, after],
     )
     if "+" not in levels and levels[-1] != "#":
@@ -623,8 +637,9 @@ def retained(
         if len(levels) > 1 and levels[1] not in {"+", "#"}:
             conditions.append(f"{SECOND_LEVEL} = %s")
             parameters.append(levels[1])
-        conditions.append("topic ~ %s")
-        parameters.append(pattern(levels))
+        if levels != ["#"]:
+            conditions.append("topic ~ %s")
+            parameters.append(pattern(levels))
     cursor.execute(
         f"""SELECT topic, payload, qos, properties, (extract(epoch FROM at) * 1000000)::bigint,
             (extract(epoch FROM expires_at) * 1000000)::bigint
