@@ -129,7 +129,7 @@ class Account:
             self._deliver_one(message, sending, match, 0)
 
     def _deliver_one(self, message: Message, sending: Sending, match: Match[Subscriber], number: int) -> None:
-        """`number`: in the queue of a session that lasts, which is to be known also where its client is away."""
+        """`number`: in the queue of a session that lasts, to be known also while its client is away."""
         subscriber = match.subscriber
         if number:
             subscriber.newest = number

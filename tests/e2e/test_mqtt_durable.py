@@ -12,6 +12,7 @@ from stack import Stack, answers, hasty_stack, wait_until
 from support import Account
 
 from ingest.mqtt.packets import V5, Disconnect, ReasonCode
+from thingscale.accounts.models import User
 from thingscale.devices.models import ClientSession, Queued, QueuedMessages, Subscription
 
 pytestmark = pytest.mark.e2e
@@ -148,6 +149,7 @@ def test_what_is_not_acknowledged_comes_again_after_a_kill(few: Stack, account: 
 def test_one_session_too_many_is_refused(
     few: Stack, account: Account, outsider: Account, version: MQTTProtocolVersion, code: int
 ) -> None:
+    User.objects.filter(pk=account.user.pk).update(max_durable_sessions=MAX_SESSIONS)
     for number in range(MAX_SESSIONS):
         lasting(few, account, f"c{number}", 60, version).__enter__().close()
     refused = lasting(few, account, "one more", 60, version)
@@ -167,6 +169,7 @@ def test_one_session_too_many_is_refused(
 
 
 def test_the_limit_counts_after_a_restart_too(few: Stack, account: Account) -> None:
+    User.objects.filter(pk=account.user.pk).update(max_durable_sessions=MAX_SESSIONS)
     for number in range(MAX_SESSIONS):
         lasting(few, account, f"c{number}", 60).__enter__().close()
     restart(few, signal.SIGKILL)
