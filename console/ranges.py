@@ -10,6 +10,7 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from thingscale.lib.clock import parse_sharp_end, parse_start, restore_plus
+from thingscale.lib.plurals import counted
 
 PRESETS = {
     "15m": ("15 min", timedelta(minutes=15)),
@@ -44,8 +45,7 @@ class Range(NamedTuple):
         seconds = round(self.width.total_seconds())
         for size, word in ((86_400, "day"), (3600, "hour"), (60, "minute")):
             if seconds >= size:
-                count = round(seconds / size)
-                return f"{count} {word}{'s' * (count > 1)}"
+                return counted(round(seconds / size), word)
         return "1 minute"
 
     def shifted(self, widths: int) -> "Range":

@@ -18,6 +18,7 @@ from ingest.message import Outcome, RawMessage
 from ingest.pace import Pace
 from ingest.pipeline import Completion, QueueFull, Submission, run_all
 from ingest.service import Ingest
+from thingscale.background.watched import log_failure
 from thingscale.web import http_response
 from thingscale.web.http_parser import Request
 from thingscale.web.http_response import Response
@@ -85,6 +86,7 @@ class Connector:
         task = self._loop.create_task(exchange.take_large(self._large, body))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(log_failure)
 
     # Life
 

@@ -1,4 +1,4 @@
-"""Bodies that take long to read, in a thread: an array of 1 MiB would stop the event loop for 40 ms.
+"""Bodies that take long to read, in a thread: the event loop would stand still over an array of 1 MiB.
 
 One at a time: two would share the interpreter's lock. Accounts take turns. What waits is bounded, in all and
 for each account.

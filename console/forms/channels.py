@@ -41,9 +41,7 @@ class ChangeChannelForm(ChannelForm):
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if "shorter" in self.fields and not cleaned.pop("shorter", False) and not self.errors:
             days = cleaned["retention_days"]
-            question = (
-                f"Datapoints older than {days} day{'s' * (days != 1)} are deleted soon, for ever. Sure?"
-            )
+            question = f"Datapoints older than {counted(days, 'day')} are deleted soon, for ever. Sure?"
             self.add_error("shorter", question)
         return cleaned
 

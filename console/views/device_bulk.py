@@ -14,6 +14,7 @@ from console.selection import Selection, selection
 from console.views.devices import SECTION, suggested
 from thingscale.devices.actions import delete_devices
 from thingscale.devices.models import Device
+from thingscale.lib.plurals import counted
 from thingscale.streams.actions import configure_devices
 
 
@@ -49,7 +50,7 @@ def _apply(request: UserRequest, chosen: Any, form: BulkForm) -> None:
     else:
         count = configure_devices(request.user, chosen, form.changes)
         left_held.warn(request)
-    devices = "1 device is" if count == 1 else f"{count:,} devices are"
+    devices = counted(count, "device is,devices are")
     messages.success(request, f"{devices} {ACTIONS[form.action_name].done}.")
 
 
@@ -59,7 +60,7 @@ def _ask(request: UserRequest, form: BulkForm, count: int, wanted: Selection) ->
     form = BulkForm(_confirming(request), user=request.user, count=count)
     if not request.POST.get("confirmed"):
         form.errors.pop("typed", None)  # nothing could be typed yet
-    devices = "1 device" if count == 1 else f"{count:,} devices"
+    devices = counted(count, "device")
     context = {
         "form": form,
         "title": f"{action.verb}: {devices}",

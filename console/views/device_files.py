@@ -14,6 +14,7 @@ from console.request import UserRequest
 from console.selection import selection
 from console.views.devices import SECTION
 from thingscale.lib import table
+from thingscale.lib.plurals import counted
 from thingscale.streams import sheet
 from thingscale.streams.actions import import_devices
 from thingscale.streams.sheet import Fault, Report
@@ -34,7 +35,7 @@ def import_csv(request: UserRequest) -> HttpResponse:
     given, sure = form.cleaned_data["table"], form.cleaned_data["sure"]
     report = _report(request, given, dry_run=not sure)
     if sure and not report.errors:
-        made = "1 device" if report.created == 1 else f"{report.created:,} devices"
+        made = counted(report.created, "device")
         messages.success(request, f"Imported: {made} made, {report.updated:,} changed.")
         left_held.warn(request)
         return redirect("devices")

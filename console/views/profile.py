@@ -21,6 +21,7 @@ from thingscale.accounts import actions, links, notices, second_factor, tasks
 from thingscale.accounts.limits import WhenFull
 from thingscale.accounts.models import Session, Token, User
 from thingscale.devices.presence import connected
+from thingscale.lib.plurals import counted
 from thingscale.streams.limit_warnings import keep_near
 from thingscale.streams.usage import shares, used_storage
 
@@ -161,7 +162,7 @@ def end_overlap(request: UserRequest, kind: str) -> HttpResponse:
     name = _name(kind)
     if request.method == "POST":
         count = actions.revoke_rotated_tokens(request.user, kind)
-        messages.success(request, f"Ended: {count} older {name}{'' if count == 1 else 's'}.")
+        messages.success(request, f"Ended: {counted(count, f'older {name}')}.")
         return redirect("profile")
     question = (
         f"Every older {name} ends at once, and only the current one is left."

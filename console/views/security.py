@@ -18,6 +18,7 @@ from console.request import UserRequest
 from thingscale.accounts import actions, second_factor
 from thingscale.accounts.models import Session, User
 from thingscale.lib.errors import Refused
+from thingscale.lib.plurals import counted
 
 SECTION = {"section": "profile"}
 
@@ -62,7 +63,7 @@ def end_session(request: UserRequest, name: str) -> HttpResponse:
 @require_POST
 def end_other_sessions(request: UserRequest) -> HttpResponse:
     count = actions.end_sessions(request.user, keep=request.session.session_key)
-    messages.success(request, f"Signed out: {count} other browser{'' if count == 1 else 's'}.")
+    messages.success(request, f"Signed out: {counted(count, 'other browser')}.")
     return redirect("sessions")
 
 

@@ -135,17 +135,21 @@ def test_i2_the_ingest_of_a_process_is_not_ready_meanwhile() -> None:
     fails.broken = False
     ingest = Ingest(on_change=fails)
     ingest.start()
-    page = Page(0, ingest)
-    wait_until(lambda: ingest.ready, 20)
-    fails.broken = True
-    announce("devices", 1)
-    wait_until(lambda: not ingest.ready)
-    assert page.answer("/readyz") == (503, "text/plain; charset=utf-8", b"FAILING: invalidation")
-    assert readyz() == (503, b"FAILING: invalidation")
-    fails.broken = False
-    wait_until(lambda: ingest.ready, 20)
-    assert page.answer("/readyz")[0] == 200
-    ingest.stop(5)
+    try:
+        page = Page(0, ingest)
+        wait_until(lambda: ingest.ready, 20)
+        fails.broken = True
+        announce("devices", 1)
+        wait_until(lambda: "invalidation" in watched.failing())
+        assert not ingest.ready
+        assert page.answer("/readyz") == (503, "text/plain; charset=utf-8", b"FAILING: invalidation")
+        assert readyz() == (503, b"FAILING: invalidation")
+        fails.broken = False
+        wait_until(lambda: ingest.ready, 20)
+        assert page.answer("/readyz")[0] == 200
+    finally:
+        fails.broken = False
+        ingest.stop(5)
 
 
 def readyz() -> tuple[int, bytes]:

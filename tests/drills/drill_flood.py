@@ -114,11 +114,15 @@ class Flood(threading.Thread):
 def connect(place: Place, name: str) -> socket.socket:
     """After CONNACK."""
     connection = socket.create_connection(("127.0.0.1", place.stack.mqtt), 10)
-    connection.sendall(
-        encode(Connect(V311, name, True, 0, place.user_id, place.token.encode(), None, {}), V311)
-    )
-    assert connection.recv(CONNACK_BYTES, socket.MSG_WAITALL) == b"\x20\x02\x00\x00"
-    connection.setblocking(False)
+    try:
+        connection.sendall(
+            encode(Connect(V311, name, True, 0, place.user_id, place.token.encode(), None, {}), V311)
+        )
+        assert connection.recv(CONNACK_BYTES, socket.MSG_WAITALL) == b"\x20\x02\x00\x00"
+        connection.setblocking(False)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -81,7 +81,7 @@ def test_kill_9_of_the_worker(
         worker.start()
     wait_for_acks(devices, 4500)
     wait_until(lambda: len(account.stored()) >= 4500, 20, "the rest")
-    assert worker.stop() == 0
+    assert worker.stop() == 0, worker.log()
     assert numbers(account) == list(range(4500))
 
 
@@ -90,13 +90,13 @@ def test_the_broker_keeps_what_comes_while_the_worker_is_away(
 ) -> None:
     account.device("d1")
     worker = make_worker()
-    assert worker.stop() == 0
+    assert worker.stop() == 0, worker.log()
     publish(devices, account.device_token, range(1200))
     wait_for_acks(devices, 1200)
     assert account.stored() == []
     worker.start()
     wait_until(lambda: len(account.stored()) >= 1200, 15, "what was kept")
-    assert worker.stop() == 0
+    assert worker.stop() == 0, worker.log()
     assert numbers(account) == list(range(1200))
 
 
@@ -129,7 +129,7 @@ def test_the_broker_is_not_acknowledged_before_the_commit(
     place.servers.postgres.start()
     worker.start()
     wait_until(lambda: len(place.numbers("d1")) >= 2000, 15, "all of it")
-    assert worker.stop() == 0
+    assert worker.stop() == 0, worker.log()
     assert sorted(place.numbers("d1")) == list(range(2000))
 
 
@@ -142,7 +142,7 @@ def test_it_catches_up_by_itself_and_in_order_once_postgres_is_back(
     wait_for_acks(devices, 1500)
     place.servers.postgres.start()
     wait_until(lambda: len(place.numbers("d2")) >= 1500, 10, "all of it")
-    assert worker.stop() == 0
+    assert worker.stop() == 0, worker.log()
     stored = place.numbers("d2")
     for number in (0, 1):  # each device's in its order
         assert [n for n in stored if n % 2 == number] == list(range(number, 1500, 2))

@@ -28,6 +28,7 @@ from thingscale.accounts.notices import Notice, tell
 from thingscale.accounts.passwords import normalised
 from thingscale.lib import tokens
 from thingscale.lib.errors import Refused
+from thingscale.lib.plurals import counted
 
 RECOVERY_CODES = 10
 CODES_A_DAY = {WrongCode.Kind.APP: 50, WrongCode.Kind.RECOVERY: 1000}  # wrong ones, of an account
@@ -277,7 +278,7 @@ def take_code(user: User, code: str, network: str, known_browser: bool) -> None:
         minutes = -(-seconds // 60)
         raise Refused(
             "WAIT",
-            f"There were too many wrong codes. Wait {minutes} minute{'s' * (minutes > 1)}, use a browser that"
+            f"There were too many wrong codes. Wait {counted(minutes, 'minute')}, use a browser that"
             " was signed in before, or type a recovery code.",
         )
     if not right:

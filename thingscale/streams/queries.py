@@ -34,7 +34,7 @@ LAST: Key = ("infinity", sys.maxsize)
 def template(name: str) -> Template:
     folder = Path(__file__).parent / "sql"
     text = (folder / name).read_text()
-    for part in ("numbers", "selected"):  # in this order: one is inside the other
+    for part in ("numbers", "selected", "is_large"):  # in this order: one is inside the other
         text = text.replace(f"${part}", (folder / f"{part}.sql").read_text())
     return Template(text)
 

@@ -1,7 +1,7 @@
--- The datapoints of a page. A large value may have megabytes when it is written out, and how many can't be told
--- without doing it. What PostgreSQL has compressed or stored apart has more than 2 kB.
-SELECT at, id, tag, $device AS device, value,
-    (pg_column_compression(value) IS NOT NULL OR pg_column_size(value) > 2000)::int AS large
+-- The datapoints of a page. Filled in: `device`, the column or NULL; `order`, ASC or DESC; `beyond`, > or <.
+SELECT at, id, tag, $device AS device, value, (
+    $is_large
+)::int AS large
 FROM datapoint
 WHERE $selected
     AND (at, id) $beyond (%(after_at)s::timestamptz, %(after_id)s::bigint)

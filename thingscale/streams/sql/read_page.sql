@@ -1,9 +1,9 @@
 -- One page of a channel's datapoints, each as text, with the key of the last one. Times are text in the
 -- session's time zone. Filled in: `value`, an expression over the value of a datapoint; `row`, which makes a
 -- text of _id, tag, device_id, value and shown_at; `device`, the column or NULL where no row shows it; `order`,
--- ASC or DESC; `beyond`, > or <; `page_rows`, which
--- is page_rows.sql or page_rows_until_large.sql. `large` is how many large values there are up to a row, or for
--- the former, which costs less, only whether it has one: then its text is not made, and the page is of no use.
+-- ASC or DESC; `page_rows`, which is page_rows.sql or page_rows_until_large.sql; `is_written`, whether a row's text
+-- is made. By the latter file `large` is how many large values there are up to a row. By the former, which costs
+-- less, it is 1 for a row that has one: its text is not made, and the page is of no use.
 -- The last column is the highest `large`.
 WITH page AS (
     SELECT
