@@ -43,6 +43,7 @@ class Chunk(Protocol):
 
     messages: list[RawMessage]
     size: int
+    weight: int  # how many messages it is, for the share of its account: copies for queues take as long
 
     @property
     def account(self) -> int:
@@ -135,10 +136,10 @@ class Admission:
         if self._store.full or self._has_its_share(chunk.account):
             return False
         queued = self._queued.setdefault(chunk.account, Queued())
-        queued.messages += len(chunk.messages)
+        queued.messages += chunk.weight
         queued.bytes += chunk.size
         self._gathered.append(chunk)
-        self._messages += len(chunk.messages)
+        self._messages += chunk.weight
         self._bytes += chunk.size
         if self._messages >= GATHER_MESSAGES or self._bytes >= GATHER_BYTES:
             self.flush()
@@ -156,7 +157,7 @@ class Admission:
     def _release(self, chunks: list[Chunk]) -> None:
         for chunk in chunks:
             queued = self._queued[chunk.account]
-            queued.messages -= len(chunk.messages)
+            queued.messages -= chunk.weight
             queued.bytes -= chunk.size
             if not queued.messages:
                 del self._queued[chunk.account]

@@ -23,6 +23,7 @@ class Grant(NamedTuple):
     user_id: str  # "U000001"
     ends_at: float | None
     siblings: dict[bytes, float | None]
+    max_connections: int
 
     @property
     def valid(self) -> bool:
@@ -70,7 +71,7 @@ class Grants:
         return grant.user if grant else self._refused.get(token, _NOT_REFUSED)[1]
 
     def on_change(self, change: Change | None) -> None:
-        if change and change[0] != "tokens":
+        if change and change[0] not in {"tokens", "limits"}:
             return
         with self._lock:
             self._generation += 1
@@ -106,7 +107,7 @@ def _load(token: str) -> Grant | int | None:
         return int(found.user_id)
     live = Token.objects.live().filter(kind=Token.Kind.DEVICE, user=found.user_id)
     siblings = {bytes(token.digest): _end(token) for token in live}
-    return Grant(found.user_id, found.user.user_id, _end(found), siblings)
+    return Grant(found.user_id, found.user.user_id, _end(found), siblings, found.user.max_connections)
 
 
 def key_of_user(user_id: str) -> int | None:

@@ -53,6 +53,7 @@ USER = {
         "held": {"used": 0, "max": 100_000},
         "rejected": {"used": 0, "max": 1_000},
         "retained": {"used": 0, "max": 100_000},
+        "connections": {"used": 0, "max": 10_000},
         "durable_sessions": {"used": 0, "max": 10_000},
         "rest_rate": {"max": 20},
         "when_full": "refuse",

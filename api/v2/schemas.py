@@ -200,7 +200,7 @@ USER = exactly(
             name: ref("Share")
             for name in (
                 *("storage", "devices", "channels", "tags", "keys", "events", "activation_rules"),
-                *("held", "rejected", "retained", "durable_sessions"),
+                *("held", "rejected", "retained", "connections", "durable_sessions"),
             )
         },
         rest_rate=exactly(max=COUNT),

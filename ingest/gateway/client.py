@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 import sys
 import time
@@ -22,6 +23,7 @@ from ingest.gateway.publishes import MAX_ALIASES, Publishes
 from ingest.gateway.queue import Queue
 from ingest.gateway.subscribing import Subscribing, Unread, Wanted
 from ingest.gateway.subscriptions import Match
+from ingest.gateway.turns import SLICE_SECONDS, Share, now
 from ingest.grants import Grant
 from ingest.mqtt.codec import FrameReader, decode, encode
 from ingest.mqtt.frames import TOO_LARGE, Frame
@@ -63,6 +65,9 @@ log = logging.getLogger(__name__)
 MAX_PACKET = MAX_ARRAY_MQTT + 4096  # room for the topic; a value of 70 kB is answered, not cut off
 MAX_BACKLOG = 64 * 1024  # bytes that wait for their turn before reading pauses
 FRAME_OVERHEAD = 100  # bytes that a short frame takes in memory
+WRITE_BYTES = 64 * 1024  # that are gathered in one turn of the loop
+SMALL_WRITE = 4 * 1024  # which the connection takes at once, or has what it did not take before
+LARGE = 1_000  # bytes of a packet that may take long
 MAX_CLIENT_ID = 256  # bytes: it is part of keys in the database
 MAX_SUBSCRIPTIONS = 1_000  # of one client
 MAX_FILTER = 1_024  # characters
@@ -97,9 +102,10 @@ class State(Enum):
 class Client:
     __slots__ = (
         *("__weakref__", "_backlog", "_backlog_size", "_busy", "_congested", "_congested_at", "_lost"),
-        *("_outgoing", "_reader", "_will", "account", "began_at", "client_id", "connect", "connection"),
-        *("deliveries", "expiry", "gateway", "grant", "held", "publishes", "queue", "row", "seen_at"),
-        *("session", "state", "subscriber", "token", "unread", "version"),
+        *("_outgoing", "_outgoing_size", "_reader", "_untaken", "_waits", "_will", "account", "began_at"),
+        *("client_id", "connect", "connection", "deliveries", "expiry", "gateway", "grant", "held"),
+        *("publishes", "queue", "row", "seen_at", "session", "share", "state", "subscriber", "token"),
+        *("unread", "version"),
     )
 
     def __init__(self, gateway: "Gateway", connection: Connection) -> None:
@@ -113,6 +119,7 @@ class Client:
         self.client_id = ""
         self.account: Account | None = None
         self.subscriber: Subscriber | None = None
+        self.share: Share | None = None  # of the event loop's time; None: before CONNECT
         self.session = 0  # key of a session that outlives the connection
         self.row = 0  # the same, or that of one that is there for its will
         self.expiry = 0  # seconds that the session lives on after the connection
@@ -127,9 +134,11 @@ class Client:
         self._backlog: list[Frame] = []
         self._backlog_size = 0
         self._busy: asyncio.Task[None] | None = None  # later frames wait for it
+        self._waits = False  # for a turn
         self._congested = self._lost = False
         self._congested_at = 0.0
         self._outgoing: list[bytes] = []  # of this turn of the loop
+        self._outgoing_size = self._untaken = 0
 
     @property
     def key(self) -> ClientKey:
@@ -170,12 +179,12 @@ class Client:
             self.deliveries.congested = yes
         self._adjust_reading()
         if not yes:
-            self._send_waiting()
+            self.send_waiting()
 
     def lost(self) -> None:
         """What the client has sent before still counts."""
         self._lost = True
-        if not self._busy:
+        if not self._busy and not self._backlog:
             self.end(with_will=True)
 
     # What the gateway and the other halves of the client call
@@ -196,11 +205,32 @@ class Client:
         if not self._outgoing:
             self.gateway.write_soon(self)
         self._outgoing.append(data)
+        self._outgoing_size += len(data)
+        if self._outgoing_size >= WRITE_BYTES:  # it may be more than the connection takes
+            self.write_out()
 
     def write_out(self) -> None:
         outgoing, self._outgoing = self._outgoing, []
+        self._outgoing_size = 0
         if outgoing:
-            self.connection.write(b"".join(outgoing))
+            data = b"".join(outgoing)
+            self.connection.write(data)
+            if len(data) > SMALL_WRITE or self._untaken:
+                self.gateway.measure_soon(self)
+
+    @property
+    def untaken(self) -> int:
+        """Bytes that it was sent and has not taken, when they were last measured."""
+        return self._untaken
+
+    def measure(self) -> None:
+        """For the limit of its account."""
+        untaken = 0 if self.ended else self.connection.untaken
+        if self.account:
+            self.account.totals.untaken_bytes += untaken - self._untaken
+            self._untaken = untaken
+        if self.deliveries:
+            self.deliveries.slow = untaken > 0
 
     def send(self, packet: Packet) -> None:
         self.write(encode(packet, self.version))
@@ -234,6 +264,7 @@ class Client:
         finally:
             self.publishes.end(self.queue)
             self.write_out()
+            self.measure()
             self.connection.close()
 
     def check(self, now: float) -> None:
@@ -261,11 +292,31 @@ class Client:
 
     # Frames
 
-    def _take(self, frames: list[Frame]) -> None:
+    def _take(self, frames: list[Frame], deadline: float = 0.0) -> None:
+        """As many as there is time for in this turn of the loop. `deadline`: it is our turn, until then."""
+        share = self.share
+        if share is None:
+            self._take_until(frames, math.inf)
+        elif deadline:
+            self._take_until(frames, deadline)
+        elif frames and (self._backlog or share.over):
+            self._put_off(frames)
+        else:
+            used, started = share.used, now()
+            try:
+                self._take_until(frames, started + SLICE_SECONDS - used)
+            finally:
+                share.use(used + now() - started)
+
+    def _take_until(self, frames: list[Frame], deadline: float) -> None:
         for place, (first, body) in enumerate(frames):
             if self.ended:
                 break  # what came before it still counts
-            if self._busy or (self.grant is None and self._must_ask(first, body)):
+            if (
+                self._busy
+                or (self.grant is None and self._must_ask(first, body))
+                or (place and (not place % 8 or len(body) > LARGE) and now() >= deadline)
+            ):
                 self._put_off(frames[place:])
                 break
             if first >> 4 == PUBLISH and self.state is State.OPEN:
@@ -308,6 +359,28 @@ class Client:
         self._backlog.extend(frames)
         self._backlog_size += sum(len(body) + FRAME_OVERHEAD for _, body in frames)
         self._adjust_reading()
+        self._wait_for_turn()
+
+    def _wait_for_turn(self) -> None:
+        if self.share and not self._busy and not self._waits:
+            self._waits = True
+            self.share.wait(self._take_turn)
+
+    def _take_turn(self, deadline: float) -> bool:
+        self._waits = False
+        if not self.ended and not self._busy:  # else what it is busy with goes on with them
+            self._take_backlog(deadline)
+        return True
+
+    def _take_backlog(self, deadline: float = 0.0) -> None:
+        backlog, self._backlog, self._backlog_size = self._backlog, [], 0
+        try:
+            self._take(backlog, deadline)
+        except ProtocolError as broken:
+            self._refuse(broken)
+        if self._lost and not self._busy and not self._backlog:
+            self.end(with_will=True)
+        self._adjust_reading()
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs what has to wait for something; frames behind it keep their turn. Reading does not pause at
@@ -325,14 +398,10 @@ class Client:
             log.error("A connection failed", exc_info=error)
             self.end(with_will=True)
             return
-        backlog, self._backlog, self._backlog_size = self._backlog, [], 0
-        try:
-            self._take(backlog)
-        except ProtocolError as broken:
-            self._refuse(broken)
-        if self._lost and not self._busy:
-            self.end(with_will=True)
-        self._adjust_reading()
+        if self._backlog and self.share and self.share.over:
+            self._wait_for_turn()
+        else:
+            self._take_backlog()
 
     @property
     def _paused(self) -> bool:
@@ -419,10 +488,11 @@ class Client:
         if self.ended:
             return None
         if opened.refused:
-            log.info("A durable session of %s was refused: see THINGSCALE_DURABLE_SESSIONS", self.user_id)
+            log.info("A client of %s was refused: the account has as many as it may", self.user_id)
             return ReasonCode.QUOTA_EXCEEDED
         self.row = opened.session
         self.session = self.subscriber.session if self.subscriber else 0
+        self.share = self.account.share if self.account else self.gateway.hub.anonymous
         self.publishes.received = set(opened.received) or None
         self._make_deliveries(packet.properties, opened)
         self._will = packet.will
@@ -478,12 +548,15 @@ class Client:
     async def _subscribe(self, packet: Subscribe) -> None:
         """Own topics only; the others get a failure code, and the connection stays up."""
         account, subscriber = self.account, self.subscriber
+        used, started = self.share.used if self.share else 0.0, now()
         identifier = packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, [0])[0]
         not_authorized = ReasonCode.NOT_AUTHORIZED if self.version == V5 else FAILURE
         codes: list[int] = []
         allowed: list[tuple[Subscription, Subscribed]] = []
+        new: set[tuple[str, str]] = set()
         for subscription in packet.subscriptions:
             share, first, rest = topics.split_filter(subscription.filter)
+            group, filter_ = share.split("/")[1] if share else "", rest.removeprefix("/")
             if account is None or subscriber is None or self.owner(first) is None:
                 codes.append(not_authorized)
             elif not rest.strip("/"):  # no topic is the token alone
@@ -491,13 +564,20 @@ class Client:
             elif (
                 len(subscription.filter) > MAX_FILTER
                 or rest.count("/") > MAX_LEVELS
-                or subscriber.subscriptions >= MAX_SUBSCRIPTIONS
+                or not (
+                    account.tree.has(subscriber, filter_, group)
+                    or (
+                        subscriber.subscriptions + len(new) < MAX_SUBSCRIPTIONS
+                        and account.has_room_for_subscriptions(len(new))
+                    )
+                )
             ):
                 codes.append(ReasonCode.QUOTA_EXCEEDED if self.version == V5 else FAILURE)
             elif share and subscription.no_local:
                 raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "A shared subscription can't have No Local.")
             else:
-                group = share.split("/")[1] if share else ""
+                if not account.tree.has(subscriber, filter_, group):
+                    new.add((group, filter_))
                 if self.connect and self.connect.bridge:
                     subscription = subscription._replace(no_local=True, retain_as_published=True)  # noqa: PLW2901
                 options = (
@@ -506,9 +586,11 @@ class Client:
                     | subscription.retain_as_published << 3
                     | subscription.retain_handling << 4
                 )
-                subscribed = Subscribed(group, rest.removeprefix("/"), options, identifier)
+                subscribed = Subscribed(group, filter_, options, identifier)
                 codes.append(subscription.qos)
                 allowed.append((subscription, subscribed))
+        if self.share:
+            self.share.use(used + now() - started)
         if not allowed or account is None or subscriber is None:
             self.send(SubAck(packet.packet_id, codes, {}))
             return
@@ -585,7 +667,7 @@ class Client:
         if self.queue and self.state is State.OPEN:
             self._react(self.queue.deliveries.receipt_stored(number))
 
-    def _send_waiting(self) -> None:
+    def send_waiting(self) -> None:
         while self.deliveries and self.deliveries.ready and not self.ended:
             self._react(self.deliveries.advance(time.time()))
         self._read_on()
@@ -608,7 +690,7 @@ class Client:
             return
         if self.state is State.OPEN:
             self._react(queue.deliveries.end_read(queue.stored(rows), bool(rows), time.time()))
-            self._send_waiting()
+            self.send_waiting()
 
     # Anonymous clients: the token is in each topic
 

@@ -73,6 +73,11 @@ class Connection(asyncio.Protocol):
         if self._transport and not self._closing:
             self._transport.write(data)
 
+    @property
+    def untaken(self) -> int:
+        """Bytes that were written, and that the system has not taken yet."""
+        return self._transport.get_write_buffer_size() if self._transport else 0
+
     def close(self) -> None:
         """Sends what is buffered, then closes, whether the client reads it or not. What the client is still
         sending is read and dropped: closing over it would reset the connection, and lose our last packet."""

@@ -187,15 +187,18 @@ class Limits(NamedTuple):
 
 
 class DeliveryTotals:
-    """What the clients of one account share: a limit for all their queues together, and counters."""
+    """What the clients of one account share: a limit for all their queues together, the same for what they
+    were sent and have not taken, and counters."""
 
     __slots__ = (
+        "delayed",
         "dropped",
         "expired",
         "max_waiting_bytes",
         "note",
         "too_large",
         "unexpected",
+        "untaken_bytes",
         "waiting_bytes",
     )
 
@@ -207,10 +210,24 @@ class DeliveryTotals:
         self.note = note  # what has become of a command: it was sent, or acknowledged
         self.max_waiting_bytes = max_waiting_bytes
         self.waiting_bytes = 0
+        self.untaken_bytes = 0  # that the clients' connections have
+        self.delayed = False  # something was not sent or read, since there was too much of that
         self.dropped = 0  # no room in the client's queue; at QoS 0: it reads too slowly
         self.expired = 0
         self.too_large = 0  # for the client's Maximum Packet Size [MQTT-3.1.2-25], or for any packet
         self.unexpected = 0  # acknowledgements of what is not in flight
+
+    @property
+    def full(self) -> bool:
+        """Slow clients are sent nothing more until some have taken something, or were cut off."""
+        return self.untaken_bytes >= self.max_waiting_bytes
+
+    def delay(self) -> bool:
+        """Whether something has to wait for that."""
+        if self.untaken_bytes < self.max_waiting_bytes:
+            return False
+        self.delayed = True
+        return True
 
 
 class Flow(Enum):
@@ -233,7 +250,8 @@ class Deliveries:
     """The outgoing half of a connected client with a clean session.
 
     The caller sets `congested` while the connection's write buffer is full: then nothing is sent but answers,
-    and what is at QoS 0 is dropped. Afterwards it calls `advance`, and again while the client is `ready`.
+    and what is at QoS 0 is dropped. Afterwards it calls `advance`, and again while the client is `ready`. It
+    sets `slow` while there is anything in that buffer: the same holds then if the account has too much of it.
     `prefix` is what the account's topics begin with for this client.
     """
 
@@ -251,6 +269,7 @@ class Deliveries:
         "_window",
         "congested",
         "prefix",
+        "slow",
     )
 
     def __init__(
@@ -258,6 +277,7 @@ class Deliveries:
     ) -> None:
         self.prefix = prefix
         self.congested = False
+        self.slow = False
         self._version = version
         self._totals = totals
         self._window = min(limits.receive_maximum, MAX_IN_FLIGHT)
@@ -342,7 +362,7 @@ class Deliveries:
 
     def _deliver_at_once(self, delivery: Delivery, now: float) -> Outcome:
         message = delivery.message
-        if self.congested:
+        if self.congested or (self.slow and self._totals.full):
             self._totals.dropped += 1
             return _NOTHING
         if message.expires_at is not None and message.expires_at <= now:
@@ -354,7 +374,11 @@ class Deliveries:
         return _new(Outcome, (encoded[0], (), 0)) if encoded else _NOTHING
 
     def _can_send(self, _delivery: Delivery) -> bool:
-        return not self.congested and (self._open is None or len(self._open) < self._window)
+        return (
+            not self.congested
+            and (self._open is None or len(self._open) < self._window)
+            and not (self.slow and self._totals.delay())
+        )
 
     def _wait(self, delivery: Delivery) -> bool:
         """Whether there was room in the queue."""
@@ -553,6 +577,8 @@ class DurableDeliveries(Deliveries):
     def begin_read(self) -> Read | None:
         """What is to be read now: something only if we are behind, have room, and no read is under way."""
         if self._known <= self._taken or self._read_through or self.congested:
+            return None
+        if self.slow and self._totals.delay():
             return None
         if self._read_stopped and (self._open or self._waiting):
             return None  # until one of these has made room

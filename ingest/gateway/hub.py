@@ -1,15 +1,24 @@
 """What the clients of an account share: subscriptions, and each message's way to who subscribes to it."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from django.conf import settings
+
 from ingest.gateway.deliveries import DeliveryTotals, Message
 from ingest.gateway.subscriptions import Match, SubscriptionTree
+from ingest.gateway.turns import Share, Turns, now
 from ingest.message import Copy
 from ingest.mqtt.packets import Subscription, topic_matches
 
 if TYPE_CHECKING:
     from ingest.gateway.client import Client
+
+
+NODE_BYTES = 250  # of a level that filters with wildcards have in common
+MAX_SUBSCRIPTION_BYTES = 64 * 2**20  # of an account, in memory
+STEP = 64  # deliveries between two looks at the clock
 
 
 class Subscriber:
@@ -49,14 +58,19 @@ class Sending(NamedTuple):
 
 
 class Account:
-    def __init__(self, user: int, user_id: str, note_command: Callable[[int, bool], None]) -> None:
+    def __init__(
+        self, user: int, user_id: str, note_command: Callable[[int, bool], None], share: Share
+    ) -> None:
         self.user = user
         self.user_id = user_id
+        self.share = share
         self.tree: SubscriptionTree[Subscriber] = SubscriptionTree()
         self.subscribers: dict[str, Subscriber] = {}  # by client id: those connected, and sessions that last
         self.subscriptions = 0
         self.lasting = 0  # of those, of sessions that last
-        self.totals = DeliveryTotals(note=note_command)
+        self.subscription_bytes = 0  # of the filters
+        self.connections = 0
+        self.totals = DeliveryTotals(settings.UNREAD_BYTES, note_command)
 
     # Subscriptions
 
@@ -66,22 +80,31 @@ class Account:
         """Whether it is a new one."""
         new = self.tree.subscribe(subscriber, filter_, subscription, identifier, group)
         subscriber.no_local |= subscription.no_local
-        self._count(subscriber, int(new))
+        if new:
+            self._count(subscriber, 1, len(filter_) + len(group))
         return new
+
+    def has_room_for_subscriptions(self, new: int) -> bool:
+        """For one more than so many new ones."""
+        size = self.subscription_bytes + self.tree.nodes * NODE_BYTES
+        return self.subscriptions + new < settings.SUBSCRIPTIONS and size < MAX_SUBSCRIPTION_BYTES
 
     def unsubscribe(self, subscriber: Subscriber, filter_: str, group: str) -> bool:
         was_there = self.tree.unsubscribe(subscriber, filter_, group)
-        self._count(subscriber, -int(was_there))
+        if was_there:
+            self._count(subscriber, -1, -len(filter_) - len(group))
         return was_there
 
     def remove(self, subscriber: Subscriber) -> None:
         """It has ended."""
+        size = sum(len(each.filter) + len(each.group) for each in self.tree.filters(subscriber))
         self.tree.remove(subscriber)
-        self._count(subscriber, -subscriber.subscriptions)
+        self._count(subscriber, -subscriber.subscriptions, -size)
         if self.subscribers.get(subscriber.client_id) is subscriber:
             del self.subscribers[subscriber.client_id]
 
-    def _count(self, subscriber: Subscriber, more: int) -> None:
+    def _count(self, subscriber: Subscriber, more: int, size: int) -> None:
+        self.subscription_bytes += size
         subscriber.subscriptions += more
         self.subscriptions += more
         if subscriber.session:
@@ -111,8 +134,24 @@ class Account:
         return Route(tuple(copies), (*queued, *live), len(queued)) if copies or live else NOWHERE
 
     def deliver(self, message: Message, sending: Sending) -> None:
-        """To who is connected."""
+        """To who is connected; behind what waits for a turn of this account."""
+        share = self.share
+        if share.over:
+            share.wait(Fanout(self, message, sending))
+            return
+        used, started = share.used, now()
+        targets = self.targets(message, sending)
+        if len(targets) > STEP:
+            share.wait(Fanout(self, message, sending, targets))
+        else:
+            for match, number in targets:
+                self.deliver_one(message, sending, match, number)
+        share.use(used + now() - started)
+
+    def targets(self, message: Message, sending: Sending) -> "list[Target]":
+        """Who gets it, each with its number in the queue of a session that lasts."""
         qos, _, route, numbers, publisher = sending
+        targets: list[Target] = []
         own = len(route.copies) - route.queued
         given = {copy[0]: number for copy, number in zip(route.copies[:own], numbers[:own], strict=True)}
         for match in self._matches(message.topic, publisher):
@@ -121,14 +160,14 @@ class Account:
                 number = given.get(match.subscriber.session, 0)
                 if not number:
                     continue  # there was no room for it, or it was published before the subscription
-            self._deliver_one(message, sending, match, number)
-        for match, number in zip(route.chosen, numbers[own:], strict=False):
-            if number:
-                self._deliver_one(message, sending, match, number)
-        for match in route.chosen[route.queued :]:
-            self._deliver_one(message, sending, match, 0)
+            targets.append((match, number))
+        if route.chosen:
+            queued = zip(route.chosen, numbers[own:], strict=False)
+            targets += [(match, number) for match, number in queued if number]
+            targets += [(match, 0) for match in route.chosen[route.queued :]]
+        return targets
 
-    def _deliver_one(self, message: Message, sending: Sending, match: Match[Subscriber], number: int) -> None:
+    def deliver_one(self, message: Message, sending: Sending, match: Match[Subscriber], number: int) -> None:
         """`number`: in the queue of a session that lasts, to be known also while its client is away."""
         subscriber = match.subscriber
         if number:
@@ -179,13 +218,45 @@ def _copy(match: Match[Subscriber]) -> Copy:
     return match.subscriber.session, match.qos | match.retain_as_published << 3, match.identifiers
 
 
+Target = tuple[Match[Subscriber], int]
+
+
+class Fanout:
+    """A message on its way to its subscribers, as far as it has come."""
+
+    __slots__ = ("_account", "_message", "_place", "_sending", "_targets")
+
+    def __init__(
+        self, account: Account, message: Message, sending: Sending, targets: list[Target] | None = None
+    ) -> None:
+        self._account = account
+        self._message = message
+        self._sending = sending
+        self._targets = targets
+        self._place = 0
+
+    def __call__(self, deadline: float) -> bool:
+        if self._targets is None:
+            self._targets = self._account.targets(self._message, self._sending)
+        while self._place < len(self._targets):
+            step = self._targets[self._place : self._place + STEP]
+            self._place += STEP
+            for match, number in step:
+                self._account.deliver_one(self._message, self._sending, match, number)
+            if now() >= deadline:
+                break
+        return self._place >= len(self._targets)
+
+
 class Hub:
-    def __init__(self, note_command: Callable[[int, bool], None]) -> None:
+    def __init__(self, note_command: Callable[[int, bool], None], loop: asyncio.AbstractEventLoop) -> None:
         self.accounts: dict[int, Account] = {}
+        self.turns = Turns(loop)
+        self.anonymous = self.turns.share()
         self._note_command = note_command
 
     def account(self, user: int, user_id: str) -> Account:
         found = self.accounts.get(user)
         if found is None:
-            found = self.accounts[user] = Account(user, user_id, self._note_command)
+            found = self.accounts[user] = Account(user, user_id, self._note_command, self.turns.share())
         return found

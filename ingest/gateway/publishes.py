@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ingest.gateway.server import Gateway
 
 MAX_UNACKED = 2_000  # messages of one client on their way to storage
+MAX_WEIGHT = 5_000  # messages, and copies of them, that go on together
 MAX_ALIASES = 32
 MAX_SOURCE = 300  # characters of a topic that is refused
 MAX_TARGETS = 1_000  # remembered topics of one client
@@ -74,7 +75,7 @@ class PublishInfo(NamedTuple):
 class Chunk:
     """The publishes of one read, answered together."""
 
-    __slots__ = ("messages", "publishes", "sent", "size", "will_of")
+    __slots__ = ("messages", "publishes", "sent", "size", "weight", "will_of")
 
     @property
     def account(self) -> int:
@@ -86,12 +87,14 @@ class Chunk:
         self.messages: list[RawMessage] = []
         self.sent: list[PublishInfo] = []
         self.size = 0  # bytes of payload
+        self.weight = 0  # messages, and copies for the queues of sessions
         self.will_of = 0  # the session whose will it is
 
     def add(self, message: RawMessage, sent: PublishInfo) -> None:
         self.messages.append(message)
         self.sent.append(sent)
         self.size += len(message.payload)
+        self.weight += 1 + len(sent.route.copies)
 
     def without_qos_0(self) -> "Chunk":
         kept = Chunk(self.publishes)
@@ -277,6 +280,8 @@ class Publishes:
             self.settled_at,
         )
         self._chunk.add(_new(RawMessage, raw), sent)
+        if self._chunk.weight > MAX_WEIGHT:
+            self.flush()
 
     def _must_wait(self, qos: int) -> bool:
         """What has nothing to keep still comes behind what was sent before it. A session that lasts remembers

@@ -64,12 +64,13 @@ class Gateway:
         self.grants: Grants = self.ingest.grants
         self.allow_anonymous: bool = settings.ALLOW_ANONYMOUS
         self.admission = Admission(self.ingest.pipeline, self._relax)
-        self.hub = Hub(self.note_command)
+        self.hub = Hub(self.note_command, self._loop)
         self._system = SystemClient(self)
         self._presence = PresenceWriter(connect)
         self._clients: set[Client] = set()
         self._by_client: dict[ClientKey, Client] = {}
         self._writing: list[Client] = []  # they have something to write in this turn of the loop
+        self._measuring: list[Client] = []
         self._unchecked: set[Client] = set()  # their tokens may have been revoked
         self._checking: asyncio.Task[None] | None = None
         self.settled = Settled()
@@ -92,7 +93,7 @@ class Gateway:
         await self.ingest.start()
         self._presence.start()
         await self._load_sessions()
-        rounds = {"sweep": self._sweep, "sessions": self._end_sessions}
+        rounds = {"sweep": self._sweep, "relief": self._relieve_all, "sessions": self._end_sessions}
         self._rounds = [self.spawn(keep_going(name, work)) for name, work in rounds.items()]
         await self._listen()
 
@@ -124,7 +125,7 @@ class Gateway:
     async def _drain(self, deadline: float) -> None:
         """Until what the clients sent is stored and answered, or time is up."""
         # The writer's thread sets no event.
-        while self.admission.pending and self.now() < deadline:  # noqa: ASYNC110
+        while (self.admission.pending or self.hub.turns.waiting) and self.now() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(RETRY_SECONDS)
         await asyncio.sleep(0)  # the last answers are written
 
@@ -181,6 +182,32 @@ class Gateway:
                     log.exception("A connection failed")  # and only that one
                     client.end(with_will=True)
 
+    async def _relieve_all(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            for account in list(self.hub.accounts.values()):
+                self._relieve(account)
+
+    def _relieve(self, account: Account) -> None:
+        """Where the clients of an account do not take what they are sent, those that have the most of it are
+        cut off; the others are sent what had to wait."""
+        totals = account.totals
+        if not totals.full and not totals.delayed:
+            return
+        clients = [each.client for each in account.subscribers.values() if each.client]
+        for client in clients:
+            client.measure()
+        for client in sorted(clients, key=lambda each: each.untaken, reverse=True) if totals.full else ():
+            if totals.untaken_bytes <= totals.max_waiting_bytes // 2 or not client.untaken:
+                break
+            log.info("A client of %s was cut off: it reads too slowly", account.user_id)
+            client.connection.abort()
+            client.end(with_will=True)
+        if not totals.full:
+            totals.delayed = False
+            for client in clients:
+                client.send_waiting()
+
     # Clients coming and going
 
     async def find_grant(self, token: str) -> Grant | None:
@@ -219,13 +246,18 @@ class Gateway:
         packet, key = client.connect, client.key
         assert packet is not None
         older = self._by_client.get(key)
+        if client.grant:
+            account = self.hub.account(client.grant.user, client.grant.user_id)
+            if account.connections >= client.grant.max_connections and not older:
+                return Opened(0, False, 0, refused=True)
+            client.account = account
+            account.connections += 1
         self._by_client[key] = client
         if older:
             older.fail(ReasonCode.SESSION_TAKEN_OVER, "the client connected again")
         self._cancel_will(key, packet.clean_start)
         if client.grant is None:
             return Opened(0, False, 0)
-        account = self.hub.account(client.grant.user, client.grant.user_id)
         known = account.subscribers.get(client.client_id)
         opened = Opened(0, False, 0)
         if client.lasts or packet.will or (known and known.session):
@@ -252,7 +284,7 @@ class Gateway:
             for subscribed in opened.subscriptions:
                 subscribe(account, subscriber, subscribed)
         subscriber.client = client
-        client.account, client.subscriber = account, subscriber
+        client.subscriber = subscriber
         return opened
 
     def opened(self, client: Client) -> None:
@@ -280,6 +312,8 @@ class Gateway:
             del self._by_client[key]
             self._presence.went(*key)
         account, subscriber = client.account, client.subscriber
+        if account:
+            account.connections -= 1
         if client.deliveries:
             client.deliveries.close()
         if account and subscriber and subscriber.client is client:
@@ -322,6 +356,17 @@ class Gateway:
         writing, self._writing = self._writing, []
         for client in writing:
             client.write_out()
+
+    def measure_soon(self, client: Client) -> None:
+        """Once the connection has taken what it can, in this turn of the loop."""
+        if not self._measuring:
+            self._loop.call_soon(self._measure)
+        self._measuring.append(client)
+
+    def _measure(self) -> None:
+        measuring, self._measuring = self._measuring, []
+        for client in measuring:
+            client.measure()
 
     # Sessions that last
 

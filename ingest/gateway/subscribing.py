@@ -74,7 +74,7 @@ class Subscribing:
             self._enter_tree()
         rows = [(session, subscribed) for _, subscribed in self._subscriptions] if session else []
         self._client.gateway.admission.subscribe(
-            rows, [wanted.asked for wanted in self._wanted], self._answered
+            rows, [wanted.asked for wanted in self._wanted], self._answered_in_order
         )
         done, _ = await asyncio.wait({self._answer}, timeout=ASKED_SECONDS if session else AWAY_SECONDS)
         if (not done or self._answer.result() is None) and session:
@@ -94,6 +94,10 @@ class Subscribing:
             self._acknowledged = True
             self._enter_tree()
             self._client.send(self._suback)
+
+    def _answered_in_order(self, pages: Sequence[RetainedPage] | None) -> None:
+        """Behind the messages from before that are still to be delivered."""
+        self._account.share.in_order(partial(self._answered, pages))
 
     def _answered(self, pages: Sequence[RetainedPage] | None) -> None:
         if pages is not None or not self._subscriber.session:
@@ -125,7 +129,7 @@ class Unread:
             return
         wanted = next(iter(self._wanted.values()))
         self._asked = True
-        self._client.gateway.admission.subscribe((), [wanted.asked], partial(self._answered, wanted))
+        self._client.gateway.admission.subscribe((), [wanted.asked], partial(self._answered_in_order, wanted))
 
     @property
     def _has_room(self) -> bool:
@@ -137,6 +141,9 @@ class Unread:
             and not deliveries.congested
             and deliveries.waiting <= RETAINED_ROWS
         )
+
+    def _answered_in_order(self, wanted: Wanted, pages: Sequence[RetainedPage] | None) -> None:
+        self._account.share.in_order(partial(self._answered, wanted, pages))
 
     def _answered(self, wanted: Wanted, pages: Sequence[RetainedPage] | None) -> None:
         self._asked = False

@@ -99,6 +99,7 @@ def test_b4_what_is_used_is_shown(api: Caller, owner: User, channel: Channel, ou
         "held": 0,
         "rejected": 0,
         "retained": 0,
+        "connections": 0,
         "durable_sessions": 0,
     }
     (others,) = document(outsider.get("user"))

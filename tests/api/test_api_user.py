@@ -32,6 +32,7 @@ def test_one_object_in_an_array(api: Caller, owner: User) -> None:
             "held": {"used": 0, "max": 100_000},
             "rejected": {"used": 0, "max": 1_000},
             "retained": {"used": 0, "max": 100_000},
+            "connections": {"used": 0, "max": 10_000},
             "durable_sessions": {"used": 0, "max": 10_000},
             "rest_rate": {"max": 1_000_000},
             "when_full": "refuse",

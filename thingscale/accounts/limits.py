@@ -60,6 +60,11 @@ WORDS = {
         "no further topic can have one",
         "Clear some: publish to their topics with retain and no payload",
     ),
+    "connections": Words(
+        "MQTT connections",
+        "no further client can connect",
+        "Disconnect clients that you can spare",
+    ),
     "durable_sessions": Words(
         "Durable MQTT sessions",
         "no further client gets one",
@@ -127,6 +132,9 @@ class Limits(models.Model):
     max_retained = models.PositiveIntegerField(
         default=100_000, db_default=100_000, help_text="topics with a retained message"
     )
+    max_connections = models.PositiveIntegerField(
+        default=10_000, db_default=10_000, help_text="MQTT clients that are connected to one gateway"
+    )
     max_durable_sessions = models.PositiveIntegerField(
         default=10_000, db_default=10_000, help_text="MQTT sessions that outlive their connections"
     )
@@ -166,6 +174,7 @@ NAMES = frozenset(
     {
         *("rest_rate", "max_storage", "when_full", "max_devices", "max_channels", "max_tags", "max_keys"),
         *("max_events", "max_rules", "max_held", "max_rejected", "max_retained", "max_durable_sessions"),
+        "max_connections",
     }
 )
-SETTINGS = {"max_durable_sessions": "DURABLE_SESSIONS"}  # of another name
+SETTINGS = {"max_durable_sessions": "DURABLE_SESSIONS", "max_connections": "ACCOUNT_CONNECTIONS"}  # of others

@@ -74,7 +74,7 @@ def shares(users: Sequence[User]) -> dict[int, dict[str, Share]]:
 
 
 def _shares(user: User, used: Usage, counts: Sequence[int]) -> dict[str, Share]:
-    devices, channels, tags, keys, events, rules, sessions = counts
+    devices, channels, tags, keys, events, rules, sessions, connections = counts
     return {
         "storage": Share(used.bytes, user.max_storage),
         "devices": Share(devices, user.max_devices),
@@ -85,6 +85,7 @@ def _shares(user: User, used: Usage, counts: Sequence[int]) -> dict[str, Share]:
         "activation_rules": Share(rules, user.max_rules),
         "held": Share(used.held, user.max_held),
         "retained": Share(used.retained, user.max_retained),
+        "connections": Share(connections, user.max_connections),
         "durable_sessions": Share(sessions, user.max_durable_sessions),
         "rejected": Share(used.rejected, user.max_rejected),
     }

@@ -7,6 +7,14 @@ SELECT
     (SELECT coalesce(max(jsonb_array_length(c.streams)), 0) FROM streams_channel AS c WHERE c.user_id = u.id),
     (SELECT count(*) FROM events_event AS e WHERE e.user_id = u.id),
     (SELECT count(*) FROM devices_activationrule AS r WHERE r.user_id = u.id),
-    (SELECT count(*) FROM mqtt_session AS s WHERE s.account_id = u.id AND s.expiry > 0)
+    (SELECT count(*) FROM mqtt_session AS s WHERE s.account_id = u.id AND s.expiry > 0),
+    (
+        SELECT count(*) FROM devices_mqttsession AS m
+        WHERE m.user_id = u.id AND m.gateway IN (
+            SELECT l.objid::bigint FROM pg_locks AS l
+            WHERE l.locktype = 'advisory' AND l.classid = 7465
+                AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+        )
+    )
 FROM accounts_user AS u
 WHERE u.id = ANY (%s)
