@@ -160,6 +160,12 @@ class Model:
             return Presence.PRESENT
         return Presence.EITHER if now < due + LATE else Presence.ABSENT
 
+    def starts_afresh(self, client: str, now: float) -> None:
+        """Its CONNECT has Clean Start: its session ends, so that a will need not wait any longer."""
+        for will in self.wills:
+            if will.client == client:
+                will.due = min(will.due, now)
+
     def connected(self, new: Session, present: bool) -> None:
         old = self.sessions.get(new.client)
         new.resumed = present
@@ -527,9 +533,12 @@ class Model:
             missing.append("nobody has got a message of a shared subscription")
         return missing
 
-    def ended_step(self) -> None:
+    def drop_unrouted(self) -> None:
         """What was not routed by now is not, unless its publisher can go on with it."""
         self.pending = [one for one in self.pending if one.required or one.unfinished]
+
+    def ended_step(self) -> None:
+        self.drop_unrouted()
         self.claims.clear()
         for session in self.sessions.values():
             session.released = session.held
