@@ -20,11 +20,13 @@ from thingscale.devices.mqtt_store import (
     QueuedRow,
     RetainedMessage,
     Subscribed,
+    WaitingWill,
 )
 
 QUEUE_BYTES = 256 * 1024  # of a session, read at once; or the messages of one batch
 RETAINED_ROWS = 100  # read at once
 ENDED_AT_ONCE = 1_000
+NO_WILLS: tuple[Sequence[WaitingWill], float | None] = ((), None)
 
 
 class RetainedAsked(NamedTuple):
@@ -46,6 +48,7 @@ class Asked(NamedTuple):
     retained: Sequence["RetainedAsked"] = ()
     published: Sequence[int] | None = None  # what apps publish, but these that are known
     end: bool = False  # the sessions that are over
+    wills: Sequence[int] | None = None  # those that are due, and of these sessions, which end
 
 
 class Found(NamedTuple):
@@ -56,6 +59,8 @@ class Found(NamedTuple):
     retained: Sequence[tuple[Sequence[RetainedMessage], int, int]] = ()  # first number in the queue, how many
     published: Sequence[PublishedMessage] = ()
     ended: Sequence[tuple[int, int]] = ()  # session, account
+    wills: Sequence[WaitingWill] = ()
+    next_will: float | None = None  # seconds until it is due; None: there is none
 
 
 class Behind(NamedTuple):
@@ -65,6 +70,7 @@ class Behind(NamedTuple):
     left: Sequence[Left] = ()
     published: Sequence[int] = ()  # what apps have published is in the queues
     results: Mapping[int, str] = {}  # of commands
+    wills: Sequence[int] = ()  # of these sessions: published
 
 
 class SessionWork:
@@ -93,12 +99,15 @@ class SessionWork:
             mqtt_store.subscribe(cursor, asked.subscribe)
         queues = mqtt_store.queued(cursor, asked.queues, QUEUE_BYTES) if asked.queues else {}
         retaining = mqtt_store.retaining(cursor, {each.account for each in asked.retained})
+        wills, next_will = NO_WILLS if asked.wills is None else mqtt_store.claim_wills(cursor, asked.wills)
         self.found = Found(
             opened,
             [queues[key] for key, _ in asked.queues],
             [_read_retained(cursor, each) if each.account in retaining else _NONE for each in asked.retained],
             mqtt_store.claim(cursor, gateway, asked.published) if asked.published is not None else (),
             mqtt_store.end_those_over(cursor, ENDED_AT_ONCE) if asked.end else (),
+            wills,
+            next_will,
         )
 
 
@@ -135,6 +144,8 @@ def write_behind(cursor: psycopg.Cursor, works: Sequence[SessionWork]) -> None:
         mqtt_store.published(cursor, published)
     if results := {key: result for behind in all_behind for key, result in behind.results.items()}:
         mqtt_store.command_results(cursor, results)
+    if wills := [session for behind in all_behind for session in behind.wills]:
+        mqtt_store.wills_published(cursor, wills)
 
 
 # As plain values, for the way between the two processes (exchange.py)
@@ -148,7 +159,7 @@ def plain(value: Any) -> Any:
 
 
 def asked_of(fields: Any) -> Asked:
-    opens, unsubscribe, subscribe, queues, retained, published, end = fields
+    opens, unsubscribe, subscribe, queues, retained, published, end, wills = fields
     return Asked(
         [Open(*each) for each in opens],
         unsubscribe,
@@ -157,22 +168,25 @@ def asked_of(fields: Any) -> Asked:
         [RetainedAsked(*each) for each in retained],
         published,
         end,
+        wills,
     )
 
 
 def behind_of(fields: Any) -> Behind:
-    progress, left, published, results = fields
-    return Behind([Progress(*each) for each in progress], [Left(*each) for each in left], published, results)
+    progress, left, *others = fields
+    return Behind([Progress(*each) for each in progress], [Left(*each) for each in left], *others)
 
 
 def found_of(fields: Any) -> Found:
-    opened, queues, retained, published, ended = fields
+    opened, queues, retained, published, ended, wills, next_will = fields
     return Found(
         [_opened(*each) for each in opened],
         [[QueuedRow(*row) for row in rows] for rows in queues],
         [([RetainedMessage(*row) for row in rows], first, count) for rows, first, count in retained],
         [PublishedMessage(*each) for each in published],
         ended,
+        [WaitingWill(*each) for each in wills],
+        next_will,
     )
 
 

@@ -184,9 +184,68 @@ def test_a_read_is_bounded_in_bytes(cursor: psycopg.Cursor, account: Account) ->
 def test_what_a_crash_leaves_may_have_been_sent(cursor: psycopg.Cursor, account: Account) -> None:
     session = open_one(cursor, account).session
     mqtt_store.enqueue(cursor, [Copies(((session, 1, ()),), packets("a", "b"))])
-    mqtt_store.wills_of_the_dead(cursor)  # as the next gateway does when it starts
+    mqtt_store.leave_for_the_dead(cursor)  # as the next gateway does when it starts
     mqtt_store.enqueue(cursor, [Copies(((session, 1, ()),), packets("c"))])
     assert open_one(cursor, account).sent_seq == 2
+
+
+def test_a_will_waits_for_its_delay_or_the_end_of_its_session(
+    cursor: psycopg.Cursor, account: Account
+) -> None:
+    for name, delay, expiry in [("due", 0, 100), ("ended", 9, 0), ("delayed", 50, 100), ("ends", 80, 60)]:
+        opened = open_one(cursor, account, name, will=name.encode(), will_delay=delay)
+        mqtt_store.leave(cursor, [Left(opened.session, expiry, False)])
+    wills, following = mqtt_store.claim_wills(cursor, [])
+    assert {(will.client_id, will.packet) for will in wills} == {("due", b"due"), ("ended", b"ended")}
+    assert following is not None
+    assert 20 < following <= 30  # until these can be claimed again, if nothing has become of them
+    mqtt_store.end_those_over(cursor, 10)
+    assert ClientSession.objects.count() == 4
+    mqtt_store.wills_published(cursor, [will.session for will in wills])
+    assert mqtt_store.claim_wills(cursor, [])[0] == []
+    mqtt_store.end_those_over(cursor, 10)
+    ends = dict(ClientSession.objects.values_list("client_id", "will_at"))
+    assert ends.pop("due") is None
+    now = timezone.now()
+    for name, seconds in [("delayed", 50), ("ends", 60)]:
+        at = ends.pop(name)
+        assert at is not None
+        assert timedelta(seconds=seconds - 20) < at - now <= timedelta(seconds=seconds)
+    assert not ends
+
+
+def test_a_will_goes_out_when_its_session_ends_and_not_when_its_client_is_back(
+    cursor: psycopg.Cursor, account: Account
+) -> None:
+    sessions = {}
+    for name in ("back", "ends", "waits"):
+        sessions[name] = open_one(cursor, account, name, will=b"w", will_delay=50).session
+        mqtt_store.leave(cursor, [Left(sessions[name], 100, False)])
+    open_one(cursor, account, "back", will=b"new")
+    wills, _ = mqtt_store.claim_wills(cursor, [sessions["back"], sessions["ends"]])
+    assert [will.client_id for will in wills] == ["ends"]
+    mqtt_store.wills_published(cursor, [sessions["back"], sessions["ends"]])
+    kept = ClientSession.objects.exclude(will=None).values_list("client_id", "will")
+    assert {name: bytes(will) for name, will in kept} == {"back": b"new", "waits": b"w"}
+
+
+def test_clients_of_gateways_that_are_gone_have_left(cursor: psycopg.Cursor, account: Account) -> None:
+    """Their wills wait for their delay; what is without a will and not to last is not kept."""
+    for name, expiry, will, delay in [
+        ("clean", 0, b"packet", 7),
+        ("lasts", 9, b"packet", 7),
+        ("without", 9, None, 0),
+        ("nothing", 0, None, 0),
+    ]:
+        open_one(cursor, account, name, expiry=expiry, will=will, will_delay=delay)
+    mqtt_store.leave_for_the_dead(cursor)
+    assert {each.client_id: each.will_waits for each in mqtt_store.load_sessions(cursor)} == {
+        "lasts": True,
+        "without": False,
+    }
+    assert ClientSession.objects.filter(ends_at=None).count() == 0
+    assert not ClientSession.objects.filter(client_id="nothing").exists()
+    assert [will.client_id for will in mqtt_store.claim_wills(cursor, [])[0]] == ["clean"]
 
 
 def test_a_closed_account_leaves_nothing(cursor: psycopg.Cursor, account: Account, outsider: User) -> None:

@@ -14,12 +14,12 @@ from uuid import UUID
 
 import psycopg
 
-from thingscale.accounts.models import User
 from thingscale.devices import presence
 from thingscale.devices.models import ClientSession, Command
 
 SECOND_LEVEL = "split_part(topic, '/', 2)"
 SLOT = 200  # bytes that a message takes at least, in limits
+WILLS_AT_ONCE = 1_000
 
 
 class Open(NamedTuple):
@@ -112,7 +112,7 @@ JOIN unnest(%s::bigint[], %s::text[]) AS k (account, client_id)
 ORDER BY s.id FOR UPDATE OF s"""
 _TAKE = """UPDATE mqtt_session s
 SET gateway = %s, epoch = s.epoch + 1, expiry = k.expiry, ends_at = NULL, will = k.will, will_delay = k.delay,
-    sent_seq = NULL
+    will_at = NULL, sent_seq = NULL
 FROM unnest(%s::bigint[], %s::bigint[], %s::bytea[], %s::bigint[]) AS k (id, expiry, will, delay)
 WHERE s.id = k.id
 RETURNING s.id, s.next_seq, s.done_seq, s.done, s.received_seq, s.received"""
@@ -220,17 +220,23 @@ class Left(NamedTuple):
 
     session: int
     expiry: int  # seconds that the session lives on
-    will_settled: bool
+    will_settled: bool  # else it is due after its delay, or at the session's end
     sent_seq: int | None = None  # the last number that was sent; None: that is not known
+
+    @property
+    def ends(self) -> bool:
+        return not self.expiry and self.will_settled
 
 
 def leave(cursor: psycopg.Cursor, sessions: Collection[Left]) -> None:
-    over = [each.session for each in sessions if not each.expiry]
-    rest = sorted((each for each in sessions if each.expiry), key=lambda each: each.session)
+    over = [each.session for each in sessions if each.ends]
+    rest = sorted((each for each in sessions if not each.ends), key=lambda each: each.session)
     if rest:
         cursor.execute(
             """UPDATE mqtt_session s SET expiry = k.expiry, ends_at = now() + k.expiry * interval '1 s',
                 will = CASE WHEN k.settled THEN NULL ELSE will END,
+                will_at = CASE WHEN NOT k.settled AND will IS NOT NULL
+                    THEN now() + least(will_delay, k.expiry) * interval '1 s' END,
                 sent_seq = coalesce(k.sent_seq, s.next_seq - 1)
             FROM unnest(%s::bigint[], %s::bigint[], %s::bool[], %s::bigint[])
                 AS k (id, expiry, settled, sent_seq)
@@ -252,7 +258,8 @@ def end_sessions(cursor: psycopg.Cursor, sessions: Collection[int]) -> None:
 
 
 def end_those_over(cursor: psycopg.Cursor, most: int) -> list[tuple[int, int]]:
-    """Keys and accounts of the sessions that were over. Retained messages that have expired go with them."""
+    """Keys and accounts of the sessions that were over, but of those whose will is still to be published.
+    Retained messages that have expired go with them."""
     cursor.execute(
         """DELETE FROM mqtt_retained WHERE (account_id, topic) IN (
             SELECT account_id, topic FROM mqtt_retained WHERE expires_at <= now() LIMIT %s
@@ -260,8 +267,8 @@ def end_those_over(cursor: psycopg.Cursor, most: int) -> list[tuple[int, int]]:
         [most],
     )
     cursor.execute(
-        """SELECT id, account_id FROM mqtt_session WHERE ends_at <= now() ORDER BY id LIMIT %s
-        FOR UPDATE SKIP LOCKED""",
+        """SELECT id, account_id FROM mqtt_session WHERE ends_at <= now() AND will_at IS NULL
+        ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED""",
         [most],
     )
     over = cursor.fetchall()
@@ -292,33 +299,74 @@ def _delete_orphans(cursor: psycopg.Cursor, messages: Iterable[tuple[int]]) -> N
         )
 
 
-def load_sessions(cursor: psycopg.Cursor) -> list[tuple[int, int, str, str, list[Subscribed]]]:
-    """Key, account, the account's user id, client id, subscriptions."""
+class StoredSession(NamedTuple):
+    key: int
+    account: int
+    client_id: str
+    subscriptions: Sequence[Subscribed]
+    will_waits: bool
+
+
+def load_sessions(cursor: psycopg.Cursor) -> list[StoredSession]:
+    """Those that last."""
     cursor.execute(
-        """SELECT s.id, s.account_id, s.client_id FROM mqtt_session s
+        """SELECT s.id, s.account_id, s.client_id, s.will_at IS NOT NULL FROM mqtt_session s
         JOIN accounts_user u ON u.id = s.account_id WHERE s.expiry > 0"""
     )
     rows = cursor.fetchall()
-    subscriptions = subscriptions_of(cursor, [key for key, _, _ in rows])
+    subscriptions = subscriptions_of(cursor, [key for key, _, _, _ in rows])
     return [
-        (key, account, User(pk=account).user_id, client_id, subscriptions.get(key, []))
-        for key, account, client_id in rows
+        StoredSession(key, account, client_id, subscriptions.get(key, []), will_waits)
+        for key, account, client_id, will_waits in rows
     ]
 
 
-def wills_of_the_dead(cursor: psycopg.Cursor) -> list[tuple[int, int, str, int, bytes]]:
-    """Key, account, user id, expiry and will of the sessions whose clients were connected to gateways that do
-    not live any more. Those without a will are left to end."""
+def leave_for_the_dead(cursor: psycopg.Cursor) -> None:
+    """Clients that were connected to gateways that do not live any more have left: now, for all we know."""
     cursor.execute(presence.CONNECTED)
     connected = set(cursor.fetchall())
-    cursor.execute("SELECT id, account_id, client_id, expiry, will FROM mqtt_session WHERE ends_at IS NULL")
+    cursor.execute(
+        "SELECT id, account_id, client_id, expiry, will IS NULL FROM mqtt_session WHERE ends_at IS NULL"
+    )
     dead = [row for row in cursor.fetchall() if (row[1], row[2]) not in connected]
-    leave(cursor, [Left(key, expiry, True) for key, _, _, expiry, will in dead if will is None])
-    return [
-        (key, account, User(pk=account).user_id, expiry, will)
-        for key, account, _, expiry, will in dead
-        if will
-    ]
+    leave(cursor, [Left(key, expiry, without_will) for key, _, _, expiry, without_will in dead])
+
+
+# Wills that wait: for their delay, or that a gateway starts after one that was killed
+
+
+class WaitingWill(NamedTuple):
+    session: int
+    account: int
+    client_id: str
+    packet: bytes  # a PUBLISH of MQTT 5
+
+
+def claim_wills(cursor: psycopg.Cursor, ending: Collection[int]) -> tuple[list[WaitingWill], float | None]:
+    """Those that are due, and of the sessions that are `ending`; and in how many seconds the next one is due.
+    What one gateway has claimed and not published in half a minute can be claimed again."""
+    cursor.execute(
+        """UPDATE mqtt_session SET will_at = now() + interval '30 s' WHERE id IN (
+            SELECT id FROM mqtt_session
+            WHERE will_at <= now() OR (will_at IS NOT NULL AND id = ANY (%s))
+            ORDER BY will_at LIMIT %s FOR UPDATE SKIP LOCKED
+        ) RETURNING id, account_id, client_id, will""",
+        [list(ending), WILLS_AT_ONCE],
+    )
+    claimed = [WaitingWill(*row) for row in cursor.fetchall()]
+    cursor.execute("SELECT extract(epoch FROM min(will_at) - now())::float FROM mqtt_session")
+    (seconds,) = cursor.fetchone() or (None,)
+    return claimed, seconds
+
+
+def wills_published(cursor: psycopg.Cursor, sessions: Collection[int]) -> None:
+    keys = sorted(sessions)
+    cursor.execute("SELECT FROM mqtt_session WHERE id = ANY (%s) ORDER BY id FOR UPDATE", [keys])
+    cursor.execute(
+        """UPDATE mqtt_session SET will = NULL, will_at = NULL
+        WHERE id = ANY (%s) AND will_at IS NOT NULL""",  # else its client is back, with another one
+        [keys],
+    )
 
 
 # Subscriptions

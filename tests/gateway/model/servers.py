@@ -24,6 +24,7 @@ class Server(Protocol):
     credentials: tuple[str | None, bytes | None]
     one_delivery: bool  # to whom several subscriptions of one client match; else one for each
     kill_within_messages: bool  # what is acknowledged survives it
+    wills_survive: bool  # with their delay
     wills_end_with_session: bool  # a delayed will is published when its session ends; else it is not tried
 
     def start(self) -> None: ...
@@ -71,6 +72,7 @@ class Mosquitto:
     credentials: tuple[str | None, bytes | None] = (None, None)
     one_delivery = False
     kill_within_messages = False  # it acknowledges before it saves
+    wills_survive = False
     wills_end_with_session = False  # it keeps a session as long as its delayed will
 
     def __init__(self) -> None:
@@ -135,6 +137,7 @@ class Thingscale:
 
     one_delivery = True
     kill_within_messages = True
+    wills_survive = True
     wills_end_with_session = True
 
     def __init__(self, stack: Stack, user_id: str, token: str) -> None:
