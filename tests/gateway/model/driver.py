@@ -211,7 +211,8 @@ class Driver:
                 continue
             if outgoing.message.qos == 1:
                 outgoing.message.unfinished = False
-                again.append(outgoing.message)
+                if outgoing.message not in self._model.pending:
+                    again.append(outgoing.message)
             connection.send(outgoing.packet._replace(dup=True))
         self._model.pending += again
         self._until(lambda: not client.outgoing, "acknowledgements of what was sent again", client)

@@ -15,8 +15,8 @@ from stack import Stack, answers, free_port, wait_until
 from ingest.mqtt.codec import encode
 from ingest.mqtt.packets import V311, Connect, Publish
 from model import faults
-from model.model import Delivery, Session
-from model.steps import SENTINEL, TOPICS
+from model.model import OBSERVER, Delivery, Session
+from model.steps import CLIENTS, SENTINEL, TOPICS
 
 
 class Server(Protocol):
@@ -154,14 +154,20 @@ class Thingscale:
         self._stack.kill("ingest")
 
     def forget(self) -> None:
-        """Another run has clients and groups of its own; what is retained has to be cleared."""
+        """Ends the sessions, and with them wills that wait; then clears what is retained. Another run has
+        clients and groups of its own all the same."""
+        for name in (OBSERVER, *CLIENTS):
+            self._connect_clean(self.client_id(name))
         self._run += 1
+        clears = [Publish(self.topic(one), b"", 1, True, False, 1, {}) for one in (*TOPICS, SENTINEL)]
+        self._connect_clean(f"cleaner-{self._run}", *clears)
+
+    def _connect_clean(self, client_id: str, *publishes: Publish) -> None:
         user, password = self.credentials
+        connect = Connect(V311, client_id, True, 60, user, password, None, {})
         with socket.create_connection(self.address, 10) as connection:
-            connect = Connect(V311, f"cleaner-{self._run}", True, 60, user, password, None, {})
-            clears = [Publish(self.topic(one), b"", 1, True, False, 1, {}) for one in (*TOPICS, SENTINEL)]
-            connection.sendall(encode(connect, V311) + b"".join(encode(one, V311) for one in clears))
-            left = 4 * (1 + len(clears))  # a CONNACK and PUBACKs
+            connection.sendall(b"".join(encode(one, V311) for one in (connect, *publishes)))
+            left = 4 * (1 + len(publishes))  # a CONNACK and PUBACKs
             while left and (data := connection.recv(left)):
                 left -= len(data)
 
