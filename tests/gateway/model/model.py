@@ -460,7 +460,7 @@ class Model:
             self._differs("properties", session, packet, delivery)
         if packet.dup and not delivery.maybe_sent:
             self._differs("DUP", session, packet, delivery)
-        if self._expired(message, now):
+        if self._expired(message, now) and not packet.dup:  # else it may have been on its way before that
             self._differs("expired", session, packet, delivery)
         left = packet.properties.get(Property.MESSAGE_EXPIRY_INTERVAL)
         if five and (left is None) != (message.expiry is None):

@@ -166,7 +166,7 @@ class Thingscale:
         user, password = self.credentials
         connect = Connect(V311, client_id, True, 60, user, password, None, {})
         with socket.create_connection(self.address, 10) as connection:
-            connection.sendall(b"".join(encode(one, V311) for one in (connect, *publishes)))
+            connection.sendall(encode(connect, V311) + b"".join(encode(one, V311) for one in publishes))
             left = 4 * (1 + len(publishes))  # a CONNACK and PUBACKs
             while left and (data := connection.recv(left)):
                 left -= len(data)
