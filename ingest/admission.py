@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ingest.message import Outcome, RawMessage
-from ingest.session_work import Asked, Behind, Found, RetainedAsked, SessionWork
+from ingest.session_work import Asked, Behind, Found, RetainedAsked, RetainedPage, SessionWork
 from ingest.store import Store
 from thingscale.devices.mqtt_store import (
     Left,
@@ -18,7 +18,6 @@ from thingscale.devices.mqtt_store import (
     Progress,
     PublishedMessage,
     QueuedRow,
-    RetainedMessage,
     Subscribed,
     WaitingWill,
 )
@@ -27,13 +26,13 @@ RETRY_SECONDS = 0.02  # how often what waits for room in the queue is offered ag
 GATHER_MESSAGES = 500  # that go on together, with the read that reaches this
 GATHER_BYTES = 256 * 1024  # of payload, the same
 SHARE = 4  # one account has at most one part in so many of the queue
+QUEUES = 100  # read at once: each answer may have 256 kB
 ASKED_SECONDS = 10.0  # that an answer about a session may take
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Answer = asyncio.Future[Any]
-RetainedPage = tuple[Sequence[RetainedMessage], int, int]  # with the first number in the queue, and how many
 
 
 class Refused(Exception):
@@ -94,6 +93,7 @@ class Admission:
         self._progress: dict[int, Callable[[], Progress]] = {}
         self._left: list[Left] = []
         self._published: list[int] = []
+        self._wills: list[int] = []
         self._results: dict[int, str] = {}  # of commands
         self._wills: list[int] = []  # published: their sessions
         self._questions = Questions([], [], [], [], [], [])
@@ -177,6 +177,11 @@ class Admission:
 
     def leave(self, left: Left) -> None:
         self._left.append(left)
+        self._flush_soon()
+
+    def will_published(self, session: int) -> None:
+        """It is among the messages of this turn."""
+        self._wills.append(session)
         self._flush_soon()
 
     def published(self, key: int) -> None:
@@ -307,10 +312,11 @@ class Admission:
         if self._asking or not any(questions):
             return
         self._asking = True
-        self._questions = Questions([], [], [], [], [], [])
         # Who does not wait any more has perhaps asked again, on another connection.
         opens = [(question, answer) for question, answer in questions.open if not answer.done()]
         queues = [(question, answer) for question, answer in questions.queues if not answer.done()]
+        self._questions = Questions([], [], [], queues[QUEUES:], [], [])
+        del queues[QUEUES:]
         work = SessionWork(
             Asked(
                 [question for question, _ in opens],

@@ -1,7 +1,9 @@
 """What the gateway asks of the database for its clients' sessions, beside what they publish. It goes with a
 submission, in the same transaction and order."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -25,6 +27,8 @@ from thingscale.devices.mqtt_store import (
 
 QUEUE_BYTES = 256 * 1024  # of a session, read at once; or the messages of one batch
 RETAINED_ROWS = 100  # read at once
+RETAINED_BYTES = 256 * 1024  # the same; but one message in any case
+RETAINED_BYTES_IN_ALL = 1024 * 1024  # by one submission: what finds no room is asked for again
 ENDED_AT_ONCE = 1_000
 NO_WILLS: tuple[Sequence[WaitingWill], float | None] = ((), None)
 
@@ -36,6 +40,13 @@ class RetainedAsked(NamedTuple):
     filter: str
     after: str  # topic, or empty
     copy: Copy | None
+
+
+class RetainedPage(NamedTuple):
+    rows: Sequence[RetainedMessage] = ()
+    first: int = 0  # number in the queue
+    queued: int = 0  # how many there was room for in the queue, of those above QoS 0
+    more: bool = False  # behind these
 
 
 class Asked(NamedTuple):
@@ -56,7 +67,7 @@ class Found(NamedTuple):
 
     opened: Sequence[Opened] = ()
     queues: Sequence[Sequence[QueuedRow]] = ()
-    retained: Sequence[tuple[Sequence[RetainedMessage], int, int]] = ()  # first number in the queue, how many
+    retained: Sequence[RetainedPage] = ()
     published: Sequence[PublishedMessage] = ()
     ended: Sequence[tuple[int, int]] = ()  # session, account
     wills: Sequence[WaitingWill] = ()
@@ -103,7 +114,7 @@ class SessionWork:
         self.found = Found(
             opened,
             [queues[key] for key, _ in asked.queues],
-            [_read_retained(cursor, each) if each.account in retaining else _NONE for each in asked.retained],
+            _read_retained(cursor, asked.retained),
             mqtt_store.claim(cursor, gateway, asked.published) if asked.published is not None else (),
             mqtt_store.end_those_over(cursor, ENDED_AT_ONCE) if asked.end else (),
             wills,
@@ -111,26 +122,43 @@ class SessionWork:
         )
 
 
-_NONE: tuple[list[RetainedMessage], int, int] = ([], 0, 0)
+def _read_retained(cursor: psycopg.Cursor, asked: Sequence[RetainedAsked]) -> list[RetainedPage]:
+    retaining = mqtt_store.retaining(cursor, {each.account for each in asked})
+    room = RETAINED_BYTES_IN_ALL
+    pages = []
+    for each in asked:
+        if each.account not in retaining:
+            page = RetainedPage()
+        elif room <= 0:
+            page = RetainedPage(more=True)
+        else:
+            page = _read_page(cursor, each)
+            room -= sum(map(_size, page.rows))
+        pages.append(page)
+    return pages
 
 
-def _read_retained(cursor: psycopg.Cursor, asked: RetainedAsked) -> tuple[list[RetainedMessage], int, int]:
+def _read_page(cursor: psycopg.Cursor, asked: RetainedAsked) -> RetainedPage:
     account, topic_filter, after, copy = asked
     rows = mqtt_store.retained(cursor, account, topic_filter, after, RETAINED_ROWS)
-    if copy is None:
-        return rows, 0, 0
-    kept = [Kept(row.topic, row.qos, True, row.properties, (), None, 0, []) for row in rows if row.qos]
+    ends = list(accumulate(map(_size, rows)))
+    fitting = max(bisect_right(ends, RETAINED_BYTES), 1)
+    more = len(rows) == RETAINED_ROWS or len(rows) > fitting
+    rows = rows[:fitting]
     packets = [
-        stored_packet(each, row.payload) for each, row in zip(kept, filter(_has_qos, rows), strict=True)
+        stored_packet(Kept(row.topic, row.qos, True, row.properties, (), None, 0, []), row.payload)
+        for row in rows
+        if copy and row.qos
     ]
-    if not packets:
-        return rows, 0, 0
-    first, count = mqtt_store.enqueue(cursor, [mqtt_store.Copies((copy,), packets)]).get(copy[0], (0, 0))
-    return rows, first, count
+    if not copy or not packets:
+        return RetainedPage(rows, more=more)
+    found = mqtt_store.enqueue(cursor, [mqtt_store.Copies((copy,), packets)])
+    first, count = found.get(copy[0], (0, 0))
+    return RetainedPage(rows, first, count, more)
 
 
-def _has_qos(row: RetainedMessage) -> bool:
-    return row.qos > 0
+def _size(row: RetainedMessage) -> int:
+    return len(row.topic) + len(row.payload) + len(row.properties)
 
 
 def write_behind(cursor: psycopg.Cursor, works: Sequence[SessionWork]) -> None:
@@ -140,6 +168,8 @@ def write_behind(cursor: psycopg.Cursor, works: Sequence[SessionWork]) -> None:
         mqtt_store.progress(cursor, progress)
     if left := [each for behind in all_behind for each in behind.left]:
         mqtt_store.leave(cursor, left)
+    if wills := [key for behind in all_behind for key in behind.wills]:
+        mqtt_store.wills_published(cursor, wills)
     if published := [key for behind in all_behind for key in behind.published]:
         mqtt_store.published(cursor, published)
     if results := {key: result for behind in all_behind for key, result in behind.results.items()}:
@@ -182,7 +212,10 @@ def found_of(fields: Any) -> Found:
     return Found(
         [_opened(*each) for each in opened],
         [[QueuedRow(*row) for row in rows] for rows in queues],
-        [([RetainedMessage(*row) for row in rows], first, count) for rows, first, count in retained],
+        [
+            RetainedPage([RetainedMessage(*row) for row in rows], first, count, more)
+            for rows, first, count, more in retained
+        ],
         [PublishedMessage(*each) for each in published],
         ended,
         [WaitingWill(*each) for each in wills],

@@ -20,7 +20,7 @@ from ingest.gateway.deliveries import Deliveries, Delivery, DurableDeliveries, L
 from ingest.gateway.hub import Account, Subscriber
 from ingest.gateway.publishes import MAX_ALIASES, Publishes
 from ingest.gateway.queue import Queue
-from ingest.gateway.subscribing import Subscribing
+from ingest.gateway.subscribing import Subscribing, Unread, Wanted
 from ingest.gateway.subscriptions import Match
 from ingest.grants import Grant
 from ingest.mqtt.codec import FrameReader, decode, encode
@@ -99,7 +99,7 @@ class Client:
         *("__weakref__", "_backlog", "_backlog_size", "_busy", "_congested", "_congested_at", "_lost"),
         *("_outgoing", "_reader", "_will", "account", "began_at", "client_id", "connect", "connection"),
         *("deliveries", "expiry", "gateway", "grant", "held", "publishes", "queue", "row", "seen_at"),
-        *("session", "state", "subscriber", "token", "version"),
+        *("session", "state", "subscriber", "token", "unread", "version"),
     )
 
     def __init__(self, gateway: "Gateway", connection: Connection) -> None:
@@ -118,6 +118,7 @@ class Client:
         self.expiry = 0  # seconds that the session lives on after the connection
         self.deliveries: Deliveries | None = None
         self.queue: Queue | None = None  # of a session that lasts
+        self.unread: Unread | None = None
         self.publishes = Publishes(self)
         self.seen_at = self.began_at = gateway.now()
         self.held = False
@@ -430,7 +431,7 @@ class Client:
         self.gateway.opened(self)
         if self.queue and self.subscriber:
             self._react(self.queue.resume(opened, self.subscriber.newest))
-            self._read_queue()
+            self._read_on()
         return None
 
     def _make_deliveries(self, properties: Properties, opened: Opened) -> None:
@@ -550,6 +551,13 @@ class Client:
         delivery = _new(Delivery, (message, qos, retain, match.identifiers, number))
         self._react(self.deliveries.deliver(delivery, time.time()))
 
+    def read_retained(self, wanted: Wanted) -> None:
+        """Once there is room for it."""
+        if self.account and self.unread is None:
+            self.unread = Unread(self, self.account)
+        if self.unread:
+            self.unread.add(wanted)
+
     def progress(self) -> Progress:
         assert self.queue is not None
         return self.queue.progress(sorted(self.publishes.received or ()))
@@ -557,7 +565,7 @@ class Client:
     def _acknowledged(self, packet: Ack) -> None:
         if self.deliveries:
             self._react(self.deliveries.acknowledge(packet, time.time()))
-            self._read_queue()
+            self._read_on()
 
     def _react(self, outcome: Outcome) -> None:
         """What a session that lasts has got is remembered; at QoS 2 before PUBREL goes out."""
@@ -580,14 +588,16 @@ class Client:
     def _send_waiting(self) -> None:
         while self.deliveries and self.deliveries.ready and not self.ended:
             self._react(self.deliveries.advance(time.time()))
-        self._read_queue()
+        self._read_on()
 
-    def _read_queue(self) -> None:
+    def _read_on(self) -> None:
         """What there was no room for in memory, once there is."""
         if self.queue and self.state is State.OPEN and (read := self.queue.deliveries.begin_read()):
-            self.gateway.spawn(self._read(read.seq))
+            self.gateway.spawn(self._read_queue(read.seq))
+        if self.unread:
+            self.unread.read_on()
 
-    async def _read(self, first: int) -> None:
+    async def _read_queue(self, first: int) -> None:
         queue = self.queue
         assert queue is not None
         try:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 from django.conf import settings
 from django.db import Error
 from django.utils import timezone
@@ -368,7 +369,7 @@ class Gateway:
             try:
                 sessions: list[StoredSession] = await self._in_thread(_load_sessions)
                 break
-            except (Error, TimeoutError) as error:
+            except (psycopg.Error, TimeoutError) as error:
                 log.warning("The sessions of clients can't be read: %s", type(error).__name__)
                 await asyncio.sleep(SWEEP_SECONDS)
         for key, user, client_id, subscriptions, will_waits in sessions:
@@ -382,8 +383,10 @@ class Gateway:
         while True:
             await asyncio.sleep(settings.DURABLE_END_SECONDS)
             try:
+                for overdue in await self._in_thread(_wills_overdue):
+                    self._publish_will(*overdue)
                 ended = await self.admission.end_those_over()
-            except Refused:
+            except (psycopg.Error, TimeoutError, Refused):
                 log.warning("Sessions that are over stay: the database is away")
                 continue
             for session, user in ended:

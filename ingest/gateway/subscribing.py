@@ -3,17 +3,19 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from itertools import repeat
+from typing import TYPE_CHECKING, NamedTuple
 
-from ingest.admission import ASKED_SECONDS, RetainedPage
-from ingest.gateway.deliveries import Message
+from ingest.admission import ASKED_SECONDS
+from ingest.gateway.deliveries import DurableDeliveries, Message
 from ingest.gateway.hub import Account, Subscriber
 from ingest.gateway.publishes import new_message
 from ingest.gateway.subscriptions import Match
 from ingest.mqtt.packets import PUBLISH, ReasonCode, SubAck, Subscription
 from ingest.mqtt.properties import read_properties
 from ingest.mqtt.wire import Reader
-from ingest.session_work import RETAINED_ROWS, RetainedAsked
+from ingest.session_work import RETAINED_ROWS, RetainedAsked, RetainedPage
 from thingscale.devices.mqtt_store import RetainedMessage, Subscribed
 
 if TYPE_CHECKING:
@@ -21,7 +23,15 @@ if TYPE_CHECKING:
 
 AWAY_SECONDS = 2.0  # that a client without a session that lasts waits for a database that is away
 
-ROOM_SECONDS = 0.01  # how often a client is looked at that still has to take what was read
+
+class Wanted(NamedTuple):
+    """The retained messages that one new subscription is to get."""
+
+    match: Match[Subscriber]
+    asked: RetainedAsked
+
+    def behind(self, page: RetainedPage) -> "Wanted":
+        return self._replace(asked=self.asked._replace(after=page.rows[-1].topic)) if page.rows else self
 
 
 class Subscribing:
@@ -42,16 +52,17 @@ class Subscribing:
         self._subscriber = subscriber
         self._suback = suback
         self._subscriptions = subscriptions
-        self._wanted: list[tuple[Subscription, RetainedAsked]] = []
+        self._wanted: list[Wanted] = []
         for subscription, subscribed in subscriptions:
             group, filter_, _, identifier = subscribed
             new = not account.tree.has(subscriber, filter_, group)
             if not group and subscription.retain_handling != 2 and (new or subscription.retain_handling == 0):
+                identifiers = (identifier,) if identifier else ()
                 copy = None
                 if subscriber.session and subscription.qos:
-                    identifiers = (identifier,) if identifier else ()
                     copy = subscriber.session, subscription.qos | 1 << 3, identifiers
-                self._wanted.append((subscription, RetainedAsked(account.user, filter_, "", copy)))
+                match = Match(subscriber, subscription.qos, True, False, identifiers)
+                self._wanted.append(Wanted(match, RetainedAsked(account.user, filter_, "", copy)))
         self._in_tree = self._acknowledged = False
         self._answer: asyncio.Future[Sequence[RetainedPage] | None] = (
             asyncio.get_running_loop().create_future()
@@ -62,14 +73,14 @@ class Subscribing:
         if session:
             self._enter_tree()
         rows = [(session, subscribed) for _, subscribed in self._subscriptions] if session else []
-        self._client.gateway.admission.subscribe(rows, [asked for _, asked in self._wanted], self._answered)
+        self._client.gateway.admission.subscribe(
+            rows, [wanted.asked for wanted in self._wanted], self._answered
+        )
         done, _ = await asyncio.wait({self._answer}, timeout=ASKED_SECONDS if session else AWAY_SECONDS)
         if (not done or self._answer.result() is None) and session:
             self._client.fail(ReasonCode.SERVER_UNAVAILABLE, "the database is away")
         elif not done:
             self._acknowledge()
-        else:
-            await self._read_on()
 
     def _enter_tree(self) -> None:
         if self._in_tree:
@@ -87,52 +98,77 @@ class Subscribing:
     def _answered(self, pages: Sequence[RetainedPage] | None) -> None:
         if pages is not None or not self._subscriber.session:
             self._acknowledge()
-        for (subscription, asked), page in zip(self._wanted, pages or (), strict=pages is not None):
-            self._deliver(subscription, asked, page)
+        for wanted, page in zip(self._wanted, pages or repeat(RetainedPage(more=True)), strict=False):
+            deliver_retained(self._client, wanted, page)
+            if page.more:
+                self._client.read_retained(wanted.behind(page))
         if not self._answer.done():
             self._answer.set_result(pages)
 
-    def _deliver(self, subscription: Subscription, asked: RetainedAsked, page: RetainedPage) -> None:
-        """What a session that lasts gets at a QoS above 0 is in its queue, as far as there was room."""
-        rows, number, count = page
-        identifier = next(each.identifier for _, each in self._subscriptions if each.filter == asked.filter)
-        match = Match(self._subscriber, subscription.qos, True, False, (identifier,) if identifier else ())
-        for row in rows:
-            qos = min(row.qos, subscription.qos)
-            if not asked.copy or not row.qos:
-                self._client.deliver(retained_message(row), qos, True, match, 0)
-                continue
-            if count:
-                self._client.deliver(retained_message(row), qos, True, match, number)
-            number, count = number + 1, max(count - 1, 0)
 
-    async def _read_on(self) -> None:
-        """The pages behind the first ones, each as of when it is read."""
-        pages = self._answer.result() or ()
-        for (subscription, asked), page in zip(self._wanted, pages, strict=True):
-            rows = page[0]
-            while len(rows) == RETAINED_ROWS and not self._client.ended:
-                deliveries = self._client.deliveries
-                if deliveries and (deliveries.congested or deliveries.waiting > RETAINED_ROWS):
-                    await asyncio.sleep(ROOM_SECONDS)  # else what there is no room for would be dropped
-                    continue
-                following = asked._replace(after=rows[-1].topic)
-                rows = await self._read(subscription, following)
+class Unread:
+    """The retained messages behind the first pages of a client's new subscriptions. A page is read when the
+    client has room for it, since what there is no room for would be dropped, and it is as of then."""
 
-    async def _read(self, subscription: Subscription, asked: RetainedAsked) -> Sequence[RetainedMessage]:
-        read: asyncio.Future[Sequence[RetainedMessage]] = asyncio.get_running_loop().create_future()
+    def __init__(self, client: "Client", account: Account) -> None:
+        self._client = client
+        self._account = account
+        self._wanted: dict[str, Wanted] = {}  # by filter; who subscribes anew gets all anew
+        self._asked = False
 
-        def answered(pages: Sequence[RetainedPage] | None) -> None:
-            if pages:
-                self._deliver(subscription, asked, pages[0])
-            if not read.done():
-                read.set_result(pages[0][0] if pages else ())
+    def add(self, wanted: Wanted) -> None:
+        self._wanted[wanted.asked.filter] = wanted
+        self.read_on()
 
-        self._client.gateway.admission.subscribe((), [asked], answered)
-        done, _ = await asyncio.wait({read}, timeout=ASKED_SECONDS)
-        return read.result() if done else ()
+    def read_on(self) -> None:
+        if self._asked or not self._wanted or self._client.ended or not self._has_room:
+            return
+        wanted = next(iter(self._wanted.values()))
+        self._asked = True
+        self._client.gateway.admission.subscribe((), [wanted.asked], partial(self._answered, wanted))
+
+    @property
+    def _has_room(self) -> bool:
+        deliveries = self._client.deliveries
+        behind = isinstance(deliveries, DurableDeliveries) and deliveries.behind
+        return (
+            deliveries is not None
+            and not behind
+            and not deliveries.congested
+            and deliveries.waiting <= RETAINED_ROWS
+        )
+
+    def _answered(self, wanted: Wanted, pages: Sequence[RetainedPage] | None) -> None:
+        self._asked = False
+        if pages is None:
+            asyncio.get_running_loop().call_later(AWAY_SECONDS, self.read_on)
+            return
+        filter_ = wanted.asked.filter
+        subscribed = self._account.tree.has(wanted.match.subscriber, filter_, "")
+        latest = self._wanted.get(filter_) is wanted
+        if latest:
+            del self._wanted[filter_]
+        if wanted.asked.copy or (latest and subscribed):  # a copy is in the queue now
+            deliver_retained(self._client, wanted, pages[0])
+        if pages[0].more and latest and subscribed:
+            self._wanted[filter_] = wanted.behind(pages[0])
+        self.read_on()
 
 
-def retained_message(row: RetainedMessage) -> Message:
+def deliver_retained(client: "Client", wanted: Wanted, page: RetainedPage) -> None:
+    """What a session that lasts gets at a QoS above 0 is in its queue, as far as there was room."""
+    rows, number, count, _ = page
+    match, asked = wanted
+    for row in rows:
+        qos = min(row.qos, match.qos)
+        if not asked.copy or not row.qos:
+            client.deliver(_message(row), qos, True, match, 0)
+            continue
+        if count:
+            client.deliver(_message(row), qos, True, match, number)
+        number, count = number + 1, max(count - 1, 0)
+
+
+def _message(row: RetainedMessage) -> Message:
     properties = read_properties(Reader(row.properties), PUBLISH)
     return new_message(row.topic, row.payload, properties, age=time.time() - row.at / 1e6)

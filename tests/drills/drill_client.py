@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from email.message import Message
 from http.client import HTTPException
+from typing import Any
 
 from ingest.mqtt.codec import FrameReader, decode, encode, encode_ack
 from ingest.mqtt.packets import (
@@ -17,6 +18,7 @@ from ingest.mqtt.packets import (
     PUBCOMP,
     PUBREC,
     PUBREL,
+    V5,
     V311,
     Ack,
     ConnAck,
@@ -25,9 +27,21 @@ from ingest.mqtt.packets import (
     Publish,
     ReasonCode,
     Version,
+    Will,
 )
+from ingest.mqtt.properties import Property
 
 RECONNECT_SECONDS = 0.02
+LASTING_SECONDS = 3600
+
+
+def connect_packet(
+    version: Version, name: str, user_id: str, token: str, durable: bool, will: Will | None = None
+) -> Connect:
+    lasting: dict[int, Any] = (
+        {Property.SESSION_EXPIRY_INTERVAL: LASTING_SECONDS} if durable and version == V5 else {}
+    )
+    return Connect(version, name, not durable, 0, user_id, token.encode(), will, lasting)
 
 
 class Gate:
@@ -71,7 +85,10 @@ class Sender:
         qos: int = 1,
         window: int = 100,
         device: str = "d1",
+        topic: str = "",
+        durable: bool = False,
     ) -> None:
+        """`topic`: without the token, in place of the device's."""
         self.acked: set[int] = set()
         self.repeated = self.connections = 0
         self.flights: dict[int, tuple[int, bytes]] = {}  # packet id -> number, PUBLISH (later PUBREL)
@@ -80,8 +97,8 @@ class Sender:
         self.arrays = True
         self._tried: set[int] = set()
         self._port, self._gate, self._version, self._qos = port, gate, version, qos
-        self._topic = f"{token}/json/{device}"
-        self._connect = Connect(version, name, True, 0, user_id, token.encode(), None, {})
+        self._topic = f"{token}/{topic or f'json/{device}'}"
+        self._connect = connect_packet(version, name, user_id, token, durable)
         self._packet_id = 0
         self._writer: asyncio.StreamWriter | None = None  # once the server has taken us
 
@@ -157,11 +174,12 @@ class Sender:
             if number is None:
                 return
             self._packet_id = self._packet_id % 65_535 + 1
-            publish = Publish(
-                self._topic, payload(number, self.arrays), self._qos, False, False, self._packet_id, {}
-            )
-            self.flights[self._packet_id] = (number, encode(publish, self._version))
+            packet = self._publish(number)._replace(qos=self._qos, packet_id=self._packet_id)
+            self.flights[self._packet_id] = (number, encode(packet, self._version))
             self._write(number, self.flights[self._packet_id][1])
+
+    def _publish(self, number: int) -> Publish:
+        return Publish(self._topic, payload(number, self.arrays), 0, False, False, 0, {})
 
     def _write(self, number: int, data: bytes) -> None:
         assert self._writer

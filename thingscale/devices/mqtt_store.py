@@ -13,6 +13,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import psycopg
+from django.conf import settings
 
 from thingscale.devices import presence
 from thingscale.devices.models import ClientSession, Command
@@ -367,6 +368,33 @@ def wills_published(cursor: psycopg.Cursor, sessions: Collection[int]) -> None:
         WHERE id = ANY (%s) AND will_at IS NOT NULL""",  # else its client is back, with another one
         [keys],
     )
+
+
+def wills_overdue(cursor: psycopg.Cursor) -> list[tuple[int, int, str, bytes]]:
+    """Key, account, user id and will of sessions whose clients have been away for longer than the will's
+    delay: their gateway was killed meanwhile. Whoever asks has the time of another delay to publish them."""
+    cursor.execute(
+        """UPDATE mqtt_session SET will_delay = will_delay + %(grace)s
+        WHERE will IS NOT NULL AND ends_at IS NOT NULL
+            AND ends_at + (will_delay - expiry + %(grace)s) * interval '1 s' <= now()
+        RETURNING id, account_id, will""",
+        {"grace": settings.WILL_GRACE_SECONDS},
+    )
+    return [(key, account, User(pk=account).user_id, will) for key, account, will in cursor.fetchall()]
+
+
+def wills_published(cursor: psycopg.Cursor, sessions: Collection[int]) -> None:
+    """Of clients that are away: who has come back meanwhile has another will. A session that was only there
+    for its will ends."""
+    cursor.execute(
+        """UPDATE mqtt_session SET will = NULL
+        WHERE id IN (
+            SELECT id FROM mqtt_session WHERE id = ANY (%s) AND ends_at IS NOT NULL ORDER BY id FOR UPDATE
+        ) RETURNING id, expiry""",
+        [list(sessions)],
+    )
+    if over := [key for key, expiry in cursor.fetchall() if not expiry]:
+        end_sessions(cursor, over)
 
 
 # Subscriptions
