@@ -93,7 +93,6 @@ class Admission:
         self._progress: dict[int, Callable[[], Progress]] = {}
         self._left: list[Left] = []
         self._published: list[int] = []
-        self._wills: list[int] = []
         self._results: dict[int, str] = {}  # of commands
         self._wills: list[int] = []  # published: their sessions
         self._questions = Questions([], [], [], [], [], [])
@@ -180,18 +179,13 @@ class Admission:
         self._flush_soon()
 
     def will_published(self, session: int) -> None:
-        """It is among the messages of this turn."""
+        """At once, since there was nothing to keep. One that is a message of this turn is in its chunk."""
         self._wills.append(session)
         self._flush_soon()
 
     def published(self, key: int) -> None:
         """What an app has published is among the messages of this turn."""
         self._published.append(key)
-        self._flush_soon()
-
-    def will_published(self, session: int) -> None:
-        """At once, with nothing to keep. A will that is a message of this turn is in its chunk."""
-        self._wills.append(session)
         self._flush_soon()
 
     def command_result(self, command: int, result: str) -> None:

@@ -81,7 +81,7 @@ class Behind(NamedTuple):
     left: Sequence[Left] = ()
     published: Sequence[int] = ()  # what apps have published is in the queues
     results: Mapping[int, str] = {}  # of commands
-    wills: Sequence[int] = ()  # of these sessions: published
+    wills: Sequence[int] = ()  # sessions whose wills are published
 
 
 class SessionWork:
@@ -109,7 +109,6 @@ class SessionWork:
         if asked.subscribe:
             mqtt_store.subscribe(cursor, asked.subscribe)
         queues = mqtt_store.queued(cursor, asked.queues, QUEUE_BYTES) if asked.queues else {}
-        retaining = mqtt_store.retaining(cursor, {each.account for each in asked.retained})
         wills, next_will = NO_WILLS if asked.wills is None else mqtt_store.claim_wills(cursor, asked.wills)
         self.found = Found(
             opened,
@@ -174,8 +173,6 @@ def write_behind(cursor: psycopg.Cursor, works: Sequence[SessionWork]) -> None:
         mqtt_store.published(cursor, published)
     if results := {key: result for behind in all_behind for key, result in behind.results.items()}:
         mqtt_store.command_results(cursor, results)
-    if wills := [session for behind in all_behind for session in behind.wills]:
-        mqtt_store.wills_published(cursor, wills)
 
 
 # As plain values, for the way between the two processes (exchange.py)

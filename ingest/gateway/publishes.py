@@ -86,7 +86,7 @@ class Chunk:
         self.messages: list[RawMessage] = []
         self.sent: list[PublishInfo] = []
         self.size = 0  # bytes of payload
-        self.will_of = 0  # session whose waiting will it is
+        self.will_of = 0  # the session whose will it is
 
     def add(self, message: RawMessage, sent: PublishInfo) -> None:
         self.messages.append(message)
@@ -299,10 +299,7 @@ class Publishes:
             self._client.hold(True)
 
     def submitted(self, chunk: Chunk) -> Iterable[Progress]:
-        """The packet ids of a session that lasts are committed with the messages, and that a will is
-        published with the will."""
-        if chunk.will_of:
-            self._client.gateway.admission.will_published(chunk.will_of)
+        """The packet ids of a session that lasts are committed with the messages."""
         if not self._client.session or not self._pending:
             return ()
         ids = [sent.packet_id for sent in chunk.sent if sent.qos == 2]
@@ -393,17 +390,14 @@ class Publishes:
         self.flush_waiting(session)
 
     def flush_waiting(self, will_of: int = 0) -> None:
-        """Of who does not send it again: also while the queue is full. `will_of`: it is the will that waited
-        of this session, which need not wait any longer once it is committed."""
+        """Of who does not send it again: also while the queue is full. `will_of`: the session whose will it
+        is, which keeps it until it is committed."""
         chunk, self._chunk = self._chunk, Chunk(self)
-        chunk.will_of = will_of
-        if will_of and not chunk.messages:  # it was routed at once
-            self._client.gateway.admission.will_published(will_of)
         if chunk.messages:
             chunk.will_of = will_of
             self.unacked += len(chunk.messages)
             self._client.gateway.admission.submit(chunk, wait=True)
-        elif will_of:
+        elif will_of:  # it was routed at once
             self._client.gateway.admission.will_published(will_of)
 
     def _resolve(self, topic: str) -> TopicOwner:

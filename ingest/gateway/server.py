@@ -37,7 +37,7 @@ from thingscale.accounts.models import User
 from thingscale.background.watched import keep_going, log_failure
 from thingscale.devices import durable, mqtt_store
 from thingscale.devices.models import Command
-from thingscale.devices.mqtt_store import Left, Open, Opened, StoredSession, Subscribed
+from thingscale.devices.mqtt_store import Left, Open, Opened, StoredSession, Subscribed, WaitingWill
 from thingscale.devices.presence import ClientKey, Presence
 from thingscale.invalidation import Change
 from thingscale.lib.clock import now_us
@@ -238,7 +238,7 @@ class Gateway:
             opened = await self.admission.open(question)
             if client.ended:  # meanwhile
                 if opened.session and self._by_client.get(key) in {None, client}:
-                    self.admission.leave(Left(opened.session, client.expiry, True))
+                    self.admission.leave(Left(opened.session, client.expiry, None))
                 return opened
         if opened.refused:
             return opened
@@ -288,14 +288,15 @@ class Gateway:
             if not subscriber.session or not client.expiry:
                 account.remove(subscriber)
         delay = self._will_delay(client, will) if will else 0
-        if will and not delay:
-            client.publishes.leave_will(will)
         if client.row:
+            will_in = (delay or mqtt_store.CLAIM_SECONDS) if will else None
             sent = client.queue.sent_seq if client.queue else None
-            self.admission.leave(Left(client.row, client.expiry if client.session else 0, not delay, sent))
-            if delay and subscriber:
-                subscriber.will_waits = True
-                self._look_for_wills(delay)
+            self.admission.leave(Left(client.row, client.expiry if client.session else 0, will_in, sent))
+        if will and not delay:
+            client.publishes.leave_will(will, client.row)
+        elif will and subscriber:
+            subscriber.will_waits = True
+            self._look_for_wills(delay)
 
     def _will_delay(self, client: Client, will: Will) -> int:
         """Seconds that it waits in the database, for the client to come back. It waits for nothing if the
@@ -341,15 +342,22 @@ class Gateway:
             while next_one is not None and next_one <= 0:
                 wills, next_one = await self.admission.claim_wills(ending)
                 for will in wills:
-                    account = self.hub.account(will.account, User(pk=will.account).user_id)
-                    subscriber = account.subscribers.get(will.client_id)
-                    SystemClient(self, subscriber).publish_will(account, will)
-                    if subscriber:
-                        subscriber.will_waits = False
+                    self._publish_will(will)
                 self.admission.flush()
                 ending = ()
             if next_one is not None:
                 self._look_for_wills(next_one)
+
+    def _publish_will(self, will: WaitingWill) -> None:
+        account = self.hub.account(will.account, User(pk=will.account).user_id)
+        subscriber = account.subscribers.get(will.client_id)
+        if subscriber:
+            subscriber.will_waits = False
+        try:
+            SystemClient(self, subscriber).publish_will(account, will)
+        except Exception:
+            log.exception("A will failed")  # and only that one
+            self.admission.will_published(will.session)
 
     def write_soon(self, client: Client) -> None:
         if not self._writing:
@@ -383,10 +391,9 @@ class Gateway:
         while True:
             await asyncio.sleep(settings.DURABLE_END_SECONDS)
             try:
-                for overdue in await self._in_thread(_wills_overdue):
-                    self._publish_will(*overdue)
+                await self._publish_wills([])  # also those of another gateway, which may be gone
                 ended = await self.admission.end_those_over()
-            except (psycopg.Error, TimeoutError, Refused):
+            except Refused:
                 log.warning("Sessions that are over stay: the database is away")
                 continue
             for session, user in ended:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 from uuid import UUID
 
 import psycopg
-from django.conf import settings
 
 from thingscale.devices import presence
 from thingscale.devices.models import ClientSession, Command
@@ -21,6 +20,7 @@ from thingscale.devices.models import ClientSession, Command
 SECOND_LEVEL = "split_part(topic, '/', 2)"
 SLOT = 200  # bytes that a message takes at least, in limits
 WILLS_AT_ONCE = 1_000
+CLAIM_SECONDS = 30  # for which nobody else publishes a will
 
 
 class Open(NamedTuple):
@@ -221,12 +221,12 @@ class Left(NamedTuple):
 
     session: int
     expiry: int  # seconds that the session lives on
-    will_settled: bool  # else it is due after its delay, or at the session's end
+    will_in: int | None  # seconds after which its will is to be published, if it still has it; None: never
     sent_seq: int | None = None  # the last number that was sent; None: that is not known
 
     @property
     def ends(self) -> bool:
-        return not self.expiry and self.will_settled
+        return not self.expiry and self.will_in is None
 
 
 def leave(cursor: psycopg.Cursor, sessions: Collection[Left]) -> None:
@@ -235,12 +235,11 @@ def leave(cursor: psycopg.Cursor, sessions: Collection[Left]) -> None:
     if rest:
         cursor.execute(
             """UPDATE mqtt_session s SET expiry = k.expiry, ends_at = now() + k.expiry * interval '1 s',
-                will = CASE WHEN k.settled THEN NULL ELSE will END,
-                will_at = CASE WHEN NOT k.settled AND will IS NOT NULL
-                    THEN now() + least(will_delay, k.expiry) * interval '1 s' END,
+                will = CASE WHEN k.will_in IS NOT NULL THEN will END,
+                will_at = CASE WHEN will IS NOT NULL THEN now() + k.will_in * interval '1 s' END,
                 sent_seq = coalesce(k.sent_seq, s.next_seq - 1)
-            FROM unnest(%s::bigint[], %s::bigint[], %s::bool[], %s::bigint[])
-                AS k (id, expiry, settled, sent_seq)
+            FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+                AS k (id, expiry, will_in, sent_seq)
             WHERE s.id = k.id""",
             [list(column) for column in zip(*rest, strict=True)],
         )
@@ -327,10 +326,12 @@ def leave_for_the_dead(cursor: psycopg.Cursor) -> None:
     cursor.execute(presence.CONNECTED)
     connected = set(cursor.fetchall())
     cursor.execute(
-        "SELECT id, account_id, client_id, expiry, will IS NULL FROM mqtt_session WHERE ends_at IS NULL"
+        """SELECT id, expiry, CASE WHEN will IS NOT NULL THEN least(will_delay, expiry) END,
+            account_id, client_id
+        FROM mqtt_session WHERE ends_at IS NULL"""
     )
-    dead = [row for row in cursor.fetchall() if (row[1], row[2]) not in connected]
-    leave(cursor, [Left(key, expiry, without_will) for key, _, _, expiry, without_will in dead])
+    dead = [row[:3] for row in cursor.fetchall() if row[3:] not in connected]
+    leave(cursor, [Left(key, expiry, will_in) for key, expiry, will_in in dead])
 
 
 # Wills that wait: for their delay, or that a gateway starts after one that was killed
@@ -345,14 +346,14 @@ class WaitingWill(NamedTuple):
 
 def claim_wills(cursor: psycopg.Cursor, ending: Collection[int]) -> tuple[list[WaitingWill], float | None]:
     """Those that are due, and of the sessions that are `ending`; and in how many seconds the next one is due.
-    What one gateway has claimed and not published in half a minute can be claimed again."""
+    What one gateway has claimed, and not published in time, can be claimed again."""
     cursor.execute(
-        """UPDATE mqtt_session SET will_at = now() + interval '30 s' WHERE id IN (
+        """UPDATE mqtt_session SET will_at = now() + %s * interval '1 s' WHERE id IN (
             SELECT id FROM mqtt_session
             WHERE will_at <= now() OR (will_at IS NOT NULL AND id = ANY (%s))
             ORDER BY will_at LIMIT %s FOR UPDATE SKIP LOCKED
         ) RETURNING id, account_id, client_id, will""",
-        [list(ending), WILLS_AT_ONCE],
+        [CLAIM_SECONDS, list(ending), WILLS_AT_ONCE],
     )
     claimed = [WaitingWill(*row) for row in cursor.fetchall()]
     cursor.execute("SELECT extract(epoch FROM min(will_at) - now())::float FROM mqtt_session")
@@ -361,35 +362,12 @@ def claim_wills(cursor: psycopg.Cursor, ending: Collection[int]) -> tuple[list[W
 
 
 def wills_published(cursor: psycopg.Cursor, sessions: Collection[int]) -> None:
-    keys = sorted(sessions)
-    cursor.execute("SELECT FROM mqtt_session WHERE id = ANY (%s) ORDER BY id FOR UPDATE", [keys])
-    cursor.execute(
-        """UPDATE mqtt_session SET will = NULL, will_at = NULL
-        WHERE id = ANY (%s) AND will_at IS NOT NULL""",  # else its client is back, with another one
-        [keys],
-    )
-
-
-def wills_overdue(cursor: psycopg.Cursor) -> list[tuple[int, int, str, bytes]]:
-    """Key, account, user id and will of sessions whose clients have been away for longer than the will's
-    delay: their gateway was killed meanwhile. Whoever asks has the time of another delay to publish them."""
-    cursor.execute(
-        """UPDATE mqtt_session SET will_delay = will_delay + %(grace)s
-        WHERE will IS NOT NULL AND ends_at IS NOT NULL
-            AND ends_at + (will_delay - expiry + %(grace)s) * interval '1 s' <= now()
-        RETURNING id, account_id, will""",
-        {"grace": settings.WILL_GRACE_SECONDS},
-    )
-    return [(key, account, User(pk=account).user_id, will) for key, account, will in cursor.fetchall()]
-
-
-def wills_published(cursor: psycopg.Cursor, sessions: Collection[int]) -> None:
     """Of clients that are away: who has come back meanwhile has another will. A session that was only there
     for its will ends."""
     cursor.execute(
-        """UPDATE mqtt_session SET will = NULL
+        """UPDATE mqtt_session SET will = NULL, will_at = NULL
         WHERE id IN (
-            SELECT id FROM mqtt_session WHERE id = ANY (%s) AND ends_at IS NOT NULL ORDER BY id FOR UPDATE
+            SELECT id FROM mqtt_session WHERE id = ANY (%s) AND will_at IS NOT NULL ORDER BY id FOR UPDATE
         ) RETURNING id, expiry""",
         [list(sessions)],
     )
