@@ -174,6 +174,12 @@ def plain(value: Any) -> Any:
     return value
 
 
+def plain_behind(behind: Behind) -> Any:
+    """There may be a hundred packet ids in each progress, so not at any depth."""
+    progress, left, published, results = behind
+    return tuple(map(tuple, progress)), tuple(map(tuple, left)), tuple(published), dict(results)
+
+
 def asked_of(fields: Any) -> Asked:
     opens, unsubscribe, subscribe, queues, retained, published, end = fields
     return Asked(
