@@ -26,6 +26,7 @@ from ingest.mqtt.packets import (
     Will,
 )
 from ingest.mqtt.properties import Property, write_properties
+from ingest.stored_packet import OWN_RESPONSE, own_response
 from thingscale.devices.mqtt_store import Progress
 from thingscale.lib.clock import now_us
 from thingscale.lib.reasons import ANSWERS
@@ -44,7 +45,6 @@ MAX_REMEMBERED = 256  # bytes of such a topic
 # first byte -> QoS, DUP: at QoS 1 or 2, not retained
 _ORDINARY: Final = {0x32: (1, False), 0x3A: (1, True), 0x34: (2, False), 0x3C: (2, True)}
 _NO_PROPERTIES: Final = b"\0"
-OWN_RESPONSE: Final = "\1/"  # in place of the token of a response topic, as long as the platform has it
 _ack: Final = struct.Struct(">HH").pack
 _new: Final = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
@@ -74,7 +74,7 @@ class PublishInfo(NamedTuple):
 class Chunk:
     """The publishes of one read, answered together."""
 
-    __slots__ = ("messages", "publishes", "sent", "size")
+    __slots__ = ("messages", "publishes", "sent", "size", "will_of")
 
     @property
     def account(self) -> int:
@@ -86,6 +86,7 @@ class Chunk:
         self.messages: list[RawMessage] = []
         self.sent: list[PublishInfo] = []
         self.size = 0  # bytes of payload
+        self.will_of = 0  # the session whose will it is
 
     def add(self, message: RawMessage, sent: PublishInfo) -> None:
         self.messages.append(message)
@@ -399,20 +400,24 @@ class Publishes:
         else:
             client.write(answers)
 
-    def leave_will(self, will: Will) -> None:
+    def leave_will(self, will: Will, session: int) -> None:
         """The will of a client that went without goodbye, as if it had published it."""
         topic, payload, qos, retain, properties = will
         properties = {key: value for key, value in properties.items() if key != Property.WILL_DELAY_INTERVAL}
         publish = self._own_properties(Publish(topic, payload, qos, retain, False, 0, properties))
         self.take(self._resolve(topic), publish)
-        self.flush_waiting()
+        self.flush_waiting(session)
 
-    def flush_waiting(self) -> None:
-        """Of who does not send it again: also while the queue is full."""
+    def flush_waiting(self, will_of: int = 0) -> None:
+        """Of who does not send it again: also while the queue is full. `will_of`: the session whose will it
+        is, which keeps it until it is committed."""
         chunk, self._chunk = self._chunk, Chunk(self)
         if chunk.messages:
+            chunk.will_of = will_of
             self.unacked += len(chunk.messages)
             self._client.gateway.admission.submit(chunk, wait=True)
+        elif will_of:  # it was routed at once
+            self._client.gateway.admission.will_published(will_of)
 
     def _resolve(self, topic: str) -> TopicOwner:
         token, rest = topics.split(topic)
@@ -457,9 +462,7 @@ class Publishes:
             raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "A client sends no subscription identifier.")
         response = publish.properties.get(Property.RESPONSE_TOPIC)
         if response is not None:
-            token, rest = topics.split(response)
-            if rest and self._client.owner(token):
-                publish.properties[Property.RESPONSE_TOPIC] = OWN_RESPONSE + rest
+            publish.properties[Property.RESPONSE_TOPIC] = own_response(response, self._client.owner)
         return publish
 
     def _seen(self, packet_id: int) -> bool:
