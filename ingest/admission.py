@@ -19,6 +19,7 @@ from thingscale.devices.mqtt_store import (
     PublishedMessage,
     QueuedRow,
     Subscribed,
+    WaitingWill,
 )
 
 RETRY_SECONDS = 0.02  # how often what waits for room in the queue is offered again
@@ -44,6 +45,7 @@ class Chunk(Protocol):
     messages: list[RawMessage]
     size: int
     weight: int  # how many messages it is, for the share of its account: copies for queues take as long
+    will_of: int  # session whose will is its message; 0: none
 
     @property
     def account(self) -> int:
@@ -92,8 +94,8 @@ class Admission:
         self._progress: dict[int, Callable[[], Progress]] = {}
         self._left: list[Left] = []
         self._published: list[int] = []
-        self._wills: list[int] = []
         self._results: dict[int, str] = {}  # of commands
+        self._wills: list[int] = []  # published: their sessions
         self._questions = Questions([], [], [], [], [], [])
         self._asking = False  # some are on their way; those that come up meanwhile go together
         self._written: list[Callable[[], None]] = []  # called once the progress of this turn is committed
@@ -178,7 +180,7 @@ class Admission:
         self._flush_soon()
 
     def will_published(self, session: int) -> None:
-        """It is among the messages of this turn."""
+        """At once, since there was nothing to keep. One that is a message of this turn is in its chunk."""
         self._wills.append(session)
         self._flush_soon()
 
@@ -225,6 +227,11 @@ class Admission:
         """Sessions and their accounts."""
         found = await self._find(Asked(end=True))
         return list(found.ended)
+
+    async def claim_wills(self, ending: Sequence[int]) -> tuple[Sequence[WaitingWill], float | None]:
+        """Those that are due, and of the sessions that are `ending`; and the seconds until the next is."""
+        found = await self._find(Asked(wills=ending))
+        return found.wills, found.next_will
 
     async def read_published(self, seen: Iterable[int]) -> list[PublishedMessage]:
         """What is new, but these."""
@@ -275,7 +282,8 @@ class Admission:
             chunks = []
         progress = {each.session: each for chunk in chunks for each in chunk.submitted()}
         progress |= {session: ask() for session, ask in self._progress.items()}
-        behind = Behind(list(progress.values()), self._left, self._published, self._results, self._wills)
+        wills = self._wills + [chunk.will_of for chunk in chunks if chunk.will_of]
+        behind = Behind(list(progress.values()), self._left, self._published, self._results, wills)
         self._left, self._published, self._results, self._wills = [], [], {}, []
         written, self._written = self._written, []
         self._progress = {}

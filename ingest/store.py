@@ -19,7 +19,7 @@ from ingest.message import RawMessage, Status
 from ingest.metrics import Metrics
 from ingest.pipeline import Bounded, Done, Limits, QueueFull
 from ingest.service import connect
-from ingest.session_work import SessionWork, found_of, plain
+from ingest.session_work import SessionWork, found_of, plain, plain_behind
 from thingscale.background import watched
 from thingscale.invalidation import Change, Listener
 
@@ -69,7 +69,8 @@ class Store(Bounded, asyncio.Protocol):
         size = self.take(messages)
         self._number += 1
         self._waiting[self._number] = done, messages, size, work
-        asked, behind = (plain(work.asked), plain(work.behind)) if work else (None, None)
+        asked = plain(work.asked) if work and work.asked else None
+        behind = plain_behind(work.behind) if work and work.behind else None
         self._transport.write(frame((self._number, columns(messages) if messages else (), asked, behind)))
 
     # asyncio's side

@@ -3,6 +3,7 @@
 import struct
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ingest import topics
@@ -17,7 +18,6 @@ from ingest.mqtt.packets import (
     PUBLISH,
     PUBREC,
     V5,
-    Ack,
     Properties,
     ProtocolError,
     Publish,
@@ -26,6 +26,7 @@ from ingest.mqtt.packets import (
     Will,
 )
 from ingest.mqtt.properties import Property, write_properties
+from ingest.stored_packet import OWN_RESPONSE, own_response
 from thingscale.devices.mqtt_store import Progress
 from thingscale.lib.clock import now_us
 from thingscale.lib.reasons import ANSWERS
@@ -45,8 +46,7 @@ MAX_REMEMBERED = 256  # bytes of such a topic
 # first byte -> QoS, DUP: at QoS 1 or 2, not retained
 _ORDINARY: Final = {0x32: (1, False), 0x3A: (1, True), 0x34: (2, False), 0x3C: (2, True)}
 _NO_PROPERTIES: Final = b"\0"
-OWN_RESPONSE: Final = "\1/"  # in place of the token of a response topic, as long as the platform has it
-_puback: Final = struct.Struct(">HH").pack
+_ack: Final = struct.Struct(">HH").pack
 _new: Final = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
 
@@ -169,8 +169,8 @@ class Publishes:
     """One per client."""
 
     __slots__ = (
-        *("_aliases", "_chunk", "_client", "_connected_at", "_owners", "_pending", "received", "seed"),
-        *("settled_at", "unacked"),
+        *("_aliases", "_chunk", "_client", "_completed", "_connected_at", "_forgotten", "_owners"),
+        *("_pending", "received", "seed", "settled_at", "unacked"),
     )
 
     def __init__(self, client: Publisher) -> None:
@@ -183,6 +183,8 @@ class Publishes:
         # Sets that are made when they are needed: an empty one takes 216 bytes.
         self._pending: set[int] | None = None
         self.received: set[int] | None = None
+        self._completed: list[bytes] | None = None  # PUBCOMPs of this read
+        self._forgotten = False  # some of their packet ids were known
         self.unacked = 0
         self.settled_at = 0  # microseconds: the client had an answer to all that it had sent until then
         self.seed = 0  # of dedupe keys: tells this client from others
@@ -295,6 +297,8 @@ class Publishes:
 
     def flush(self) -> None:
         """At the end of a read: everything of it in one submission."""
+        if self._completed:
+            self._write_completed()
         chunk = self._chunk
         if not chunk.messages:
             return
@@ -304,16 +308,13 @@ class Publishes:
             self._client.hold(True)
 
     def submitted(self, chunk: Chunk) -> Iterable[Progress]:
-        """The packet ids of a session that lasts are committed with the messages, and that a will is
-        published with the will."""
-        if chunk.will_of:
-            self._client.gateway.admission.will_published(chunk.will_of)
+        """The packet ids of a session that lasts are committed with the messages."""
         if not self._client.session or not self._pending:
             return ()
         ids = [sent.packet_id for sent in chunk.sent if sent.qos == 2]
         if not ids:
             return ()
-        self._receive(ids)
+        self._remember(ids)
         return (self._client.progress(),)
 
     def committed(self, chunk: Chunk, outcomes: list[Outcome]) -> None:
@@ -323,12 +324,20 @@ class Publishes:
         if outcomes.count(STORED) < len(outcomes):
             chunk, outcomes = self._without_failed(chunk, outcomes)
         acks = []
+        received = []
         for sent, outcome in zip(chunk.sent, outcomes, strict=True):
             qos, packet_id = sent[1], sent[3]
             if not packet_id:  # QoS 0, or a will
                 continue
-            stored = outcome is STORED and qos == 1
-            acks.append(_puback(0x4002, packet_id) if stored else self._acknowledge(qos, packet_id, outcome))
+            if outcome is not STORED:
+                acks.append(self._acknowledge(qos, packet_id, outcome))
+            elif qos == 1:
+                acks.append(_ack(0x4002, packet_id))
+            else:
+                received.append(packet_id)
+                acks.append(_ack(0x5002, packet_id))
+        if received:
+            self._receive(received)
         if acks:
             client.write(b"".join(acks))
         if not self._is_unheard(chunk, outcomes):
@@ -378,16 +387,23 @@ class Publishes:
         if self.unacked < MAX_UNACKED // 2 and not self._client.gateway.admission.holds(user):
             self._client.hold(False)
 
-    def release(self, packet: Ack) -> None:
-        """PUBREL. A session that lasts forgets the packet id before PUBCOMP goes out."""
-        client, packet_id = self._client, packet.packet_id
+    def release(self, packet_id: int) -> None:
+        """PUBREL."""
         known = self._forget(packet_id)
         code = 0 if known else ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
-        answer = encode_ack(PUBCOMP, packet_id, code, client.version)
-        if known and client.session:
-            client.gateway.admission.note(client.session, client.progress, lambda: client.write(answer))
+        if self._completed is None:
+            self._completed = []
+        self._completed.append(encode_ack(PUBCOMP, packet_id, code, self._client.version))
+        self._forgotten |= known
+
+    def _write_completed(self) -> None:
+        """PUBCOMPs. A session that lasts forgets the packet ids before they go out."""
+        client, answers = self._client, b"".join(self._completed or ())
+        forgotten, self._forgotten, self._completed = self._forgotten, False, None
+        if forgotten and client.session:
+            client.gateway.admission.note(client.session, client.progress, partial(client.write, answers))
         else:
-            client.write(answer)
+            client.write(answers)
 
     def leave_will(self, will: Will, session: int) -> None:
         """The will of a client that went without goodbye, as if it had published it."""
@@ -399,14 +415,14 @@ class Publishes:
 
     def flush_waiting(self, will_of: int = 0) -> None:
         """Of who does not send it again: also while the queue is full. `will_of`: the session whose will it
-        is, which keeps it until then."""
+        is, which keeps it until it is committed."""
         chunk, self._chunk = self._chunk, Chunk(self)
-        chunk.will_of = will_of
-        if will_of and not chunk.messages:  # it was routed at once
-            self._client.gateway.admission.will_published(will_of)
         if chunk.messages:
+            chunk.will_of = will_of
             self.unacked += len(chunk.messages)
             self._client.gateway.admission.submit(chunk, wait=True)
+        elif will_of:  # it was routed at once
+            self._client.gateway.admission.will_published(will_of)
 
     def _resolve(self, topic: str) -> TopicOwner:
         token, rest = topics.split(topic)
@@ -451,9 +467,7 @@ class Publishes:
             raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "A client sends no subscription identifier.")
         response = publish.properties.get(Property.RESPONSE_TOPIC)
         if response is not None:
-            token, rest = topics.split(response)
-            if rest and self._client.owner(token):
-                publish.properties[Property.RESPONSE_TOPIC] = OWN_RESPONSE + rest
+            publish.properties[Property.RESPONSE_TOPIC] = own_response(response, self._client.owner)
         return publish
 
     def _seen(self, packet_id: int) -> bool:
@@ -469,7 +483,13 @@ class Publishes:
             self._pending.add(packet_id)
         return False
 
-    def _receive(self, packet_ids: Iterable[int]) -> None:
+    def _receive(self, packet_ids: Sequence[int]) -> None:
+        """Committed."""
+        self._remember(packet_ids)
+        if self._pending:
+            self._pending.difference_update(packet_ids)
+
+    def _remember(self, packet_ids: Sequence[int]) -> None:
         if self.received is None:
             self.received = set()
         self.received.update(packet_ids)
@@ -488,9 +508,9 @@ class Publishes:
         version = self._client.version
         if qos == 1:
             return encode_ack(PUBACK, packet_id, code, version)
-        if self._pending:
-            self._pending.discard(packet_id)
         if code and version == V5:  # a failure ends the exchange
+            if self._pending:
+                self._pending.discard(packet_id)
             self._forget(packet_id)
             if self._client.session:
                 self._client.gateway.admission.note(self._client.session, self._client.progress, None)
