@@ -65,7 +65,9 @@ def _initial(request: UserRequest) -> dict[str, Any]:
     """Of a device's page, or of a command that was sent before."""
     if pk := _key(request, "again"):
         command = get_object_or_404(Command.objects.for_user(request.user).select_related("device"), pk=pk)
-        return {"devices": command.device.device_id, "qos": command.qos} | _typed(bytes(command.payload))
+        typed = _typed(bytes(command.payload))
+        more = {"qos": command.qos, "retain": command.retain, "topic": command.topic}
+        return {"devices": command.device.device_id} | more | typed
     if pk := _key(request, "device"):
         return {"devices": get_object_or_404(Device.objects.for_user(request.user), pk=pk).device_id}
     return {}

@@ -256,6 +256,9 @@ class Client:
             return
         was_open = self.state is State.OPEN
         self.state = State.ENDED
+        reused_at, named = self.publishes.reused_at, self.connect and self.connect.client_id
+        if reused_at and self.grant and named and reused_at > self.gateway.settled.at(self.key):
+            self.gateway.settled.note(self.key, reused_at)
         try:
             if self._busy:
                 self._busy.cancel()

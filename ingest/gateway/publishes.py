@@ -46,6 +46,7 @@ MAX_REMEMBERED = 256  # bytes of such a topic
 # first byte -> QoS, DUP: at QoS 1 or 2, not retained
 _ORDINARY: Final = {0x32: (1, False), 0x3A: (1, True), 0x34: (2, False), 0x3C: (2, True)}
 _NO_PROPERTIES: Final = b"\0"
+_SEVERAL: Final = -1
 _ack: Final = struct.Struct(">HH").pack
 _new: Final = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
@@ -169,8 +170,8 @@ class Publishes:
     """One per client."""
 
     __slots__ = (
-        *("_aliases", "_chunk", "_client", "_completed", "_connected_at", "_forgotten", "_owners"),
-        *("_pending", "received", "seed", "settled_at", "unacked"),
+        *("_aliases", "_chunk", "_client", "_completed", "_connected_at", "_forgotten", "_last_key"),
+        *("_lone_id", "_owners", "_pending", "received", "reused_at", "seed", "settled_at", "unacked"),
     )
 
     def __init__(self, client: Publisher) -> None:
@@ -188,6 +189,8 @@ class Publishes:
         self.unacked = 0
         self.settled_at = 0  # microseconds: the client had an answer to all that it had sent until then
         self.seed = 0  # of dedupe keys: tells this client from others
+        self.reused_at = 0  # the same as settled_at, as far as this connection has told
+        self._lone_id = self._last_key = 0  # the only packet id so far (or _SEVERAL), and its last message
 
     def end(self, queue: "Queue | None") -> None:
         """With the connection."""
@@ -266,6 +269,8 @@ class Publishes:
             kind, device_id, tag = Kind.MESSAGE, "", None
         dedupe = keys.of_packet(key, self.seed) if qos and kind is not Kind.MESSAGE else None
         now, since = now_us(), self._connected_at
+        if dedupe and self._lone_id >= 0:
+            self._note_use(packet_id, dedupe, dup, now)
         raw = (
             user,
             device_id,
@@ -284,6 +289,17 @@ class Publishes:
         self._chunk.add(_new(RawMessage, raw), sent)
         if self._chunk.weight > MAX_WEIGHT:
             self.flush()
+
+    def _note_use(self, packet_id: int, key: int, dup: bool, now: int) -> None:
+        """A client that has only one packet id, and takes it for another message, has the answer to what it
+        sent before. (Who counts takes one again after 65,535 messages, which is too late to matter.)"""
+        if not self._lone_id:
+            self._lone_id = packet_id
+        elif packet_id != self._lone_id:
+            self._lone_id = _SEVERAL
+        elif not dup and key != self._last_key and not self.unacked and not self._chunk.messages:
+            self.settled_at = self.reused_at = now - 1
+        self._last_key = key
 
     def _must_wait(self, qos: int) -> bool:
         """What has nothing to keep still comes behind what was sent before it. A session that lasts remembers

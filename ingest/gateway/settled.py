@@ -15,8 +15,11 @@ class Settled:
     def __init__(self) -> None:
         self._at: FairCache[str, tuple[int, int]] = FairCache(MAX_CLIENTS)  # by both clocks, microseconds
 
-    def note(self, client: ClientKey) -> None:
-        self._at.update(client[0], {client[1]: (now_us(), _steady_us())})
+    def note(self, client: ClientKey, at: int = 0) -> None:
+        """`at`: until then, else until now."""
+        now = now_us()
+        since = now - at if at else 0
+        self._at.update(client[0], {client[1]: (now - since, _steady_us() - since)})
 
     def at(self, client: ClientKey) -> int:
         """Microseconds since 1970; 0: not known. A clock that was set since then tells nothing: a datapoint

@@ -162,6 +162,39 @@ def test_it_comes_filled_in_from_a_device_and_from_history(account: Account, sig
     assert re.search(r'value="hex"[^>]* checked', again)
 
 
+def test_history_has_topic_and_retain_and_fills_them_in_again(
+    account: Account, outsider: Account, signed_in: SignIn
+) -> None:
+    device = account.device("d1")
+    client = signed_in(account)
+    publish(client, qos="2", retain="on", topic="json/other/<tag>")
+    publish(client, qos="0")
+    special, own = Command.objects.order_by("pk")
+    assert (special.topic, special.retain, special.qos) == ("json/other/<tag>", True, 2)
+    assert (own.topic, own.retain, own.qos) == ("", False, 0)
+    page = client.get("/publish/").text
+    assert "json/other/&lt;tag&gt;</td>" in page
+    assert "d1/subscribe</td>" in page
+    assert page.count(">retained</span>") == 1
+    again = client.get(f"/publish/?again={special.pk}").text
+    assert 'value="json/other/&lt;tag&gt;"' in again
+    assert re.search(r'name="retain"[^>]* checked', again)
+    assert not re.search(r'name="retain"[^>]* checked', client.get(f"/publish/?again={own.pk}").text)
+    of_device = client.get(f"/devices/{device.pk}/").text
+    assert "to <code>json/other/&lt;tag&gt;</code>, QoS 2, retained, by console" in of_device
+    assert "other" not in signed_in(outsider).get("/publish/").text
+
+
+@pytest.mark.parametrize("result", [Command.SENT, Command.DELIVERED, Command.ACKNOWLEDGED])
+def test_what_became_of_a_command_is_good_news_on_the_devices_page_too(
+    account: Account, signed_in: SignIn, result: str
+) -> None:
+    device = account.device("d1")
+    record(Command(user=account.user, device=device, payload=b"1", qos=1, by="console", result=result))
+    page = signed_in(account).get(f"/devices/{device.pk}/").text
+    assert f'<span class="badge badge-ok">{result}</span>' in page
+
+
 def test_history_is_paged(account: Account, signed_in: SignIn) -> None:
     device = account.device("d1")
     for number in range(51):

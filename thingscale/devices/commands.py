@@ -33,8 +33,8 @@ def send(user: User, device: Device, message: Message, by: str) -> Command:
     (QoS 0), and raises Refused BROKER_UNAVAILABLE.
     """
     payload, qos, retain, topic = message
+    command = Command(user=user, device=device, payload=payload, qos=qos, retain=retain, topic=topic, by=by)
     topic = topic or f"{device.device_id}/subscribe"
-    command = Command(user=user, device=device, payload=payload, qos=qos, by=by)
     if settings.INGEST_MODE == "gateway":
         with transaction.atomic():
             if Device.objects.select_for_update(of=("self",), no_key=True).filter(pk=device.pk).exists():

@@ -135,6 +135,10 @@ class Command(models.Model):
     device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="commands")
     payload = models.BinaryField()
     qos = models.PositiveSmallIntegerField()
+    retain = models.BooleanField(db_default=False, default=False)
+    topic = models.TextField(
+        blank=True, db_default="", default=""
+    )  # without the token; empty: the device's own
     sent_at = models.DateTimeField(default=timezone.now)
     result = models.CharField(max_length=40, default=SENT)  # or the error's code
     by = models.CharField(max_length=7, choices=By)
