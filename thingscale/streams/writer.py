@@ -1,5 +1,9 @@
 """Datapoints into PostgreSQL: binary COPY, newest values, totals and stale rollups, in the caller's
-transaction."""
+transaction.
+
+BEGIN, the commit log's mark, COPY, newest values and COMMIT are six round trips, which for a few datapoints
+cost several times what storing them does. Those go in one statement, which is a transaction by itself.
+"""
 
 import struct
 from collections import Counter
@@ -9,6 +13,7 @@ from itertools import repeat
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
+from uuid import UUID
 
 import orjson
 import psycopg
@@ -37,6 +42,10 @@ _LOCK_TAGS = """SELECT pg_advisory_xact_lock(%s, (user_id %% 2147483647)::int)
     FROM (SELECT DISTINCT user_id FROM streams_channel WHERE id = ANY (%s) ORDER BY user_id) AS accounts"""
 _CREATE_TAGS = (SQL / "create_tags.sql").read_text()
 DAY = 86_400_000_000  # microseconds; no month ends within one
+MAX_ROWS_AT_ONCE = 200  # in one statement; beside more, COPY costs little, and holds them not all as text
+MAX_BYTES_AT_ONCE = 256 * 1024
+_STORE_AT_ONCE = (SQL / "store_at_once.sql").read_text()
+_value = itemgetter(4)
 
 
 class Row(NamedTuple):
@@ -77,6 +86,30 @@ def write(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
     _copy(cursor, ordered)
     _upsert(cursor, ordered)
     stale.mark_late(cursor, ordered)
+
+
+def fits_one_statement(rows: Sequence[Row]) -> bool:
+    small = 0 < len(rows) <= MAX_ROWS_AT_ONCE and sum(map(len, map(_value, rows))) <= MAX_BYTES_AT_ONCE
+    return small and not stale.any_late(rows)
+
+
+def write_at_once(
+    connection: psycopg.Connection, rows: Sequence[Row], writer: UUID, batch: int, seen: int
+) -> bool:
+    """In one statement what commit_log.mark() and write() do in a transaction. False, with nothing stored
+    and the batch not marked, if there is an announcement that this writer has not seen, or no journal row of
+    it."""
+    ordered = sorted(rows, key=itemgetter(0, 1))
+    channels, times, devices, tags, values, dedupes = zip(*ordered, strict=True)
+    arrays = [
+        *(array(channels), array(times), array(devices), array(dedupes)),
+        *(array(tag or 0 for tag in tags), array(map(len, values))),
+        (b"[%s]" % b",".join(values)).decode(),
+    ]
+    row = connection.execute(
+        _STORE_AT_ONCE, [seen, batch, writer, batch, *arrays, seen], prepare=True
+    ).fetchone()
+    return row is not None and int(row[0]) <= seen
 
 
 def write_series(cursor: psycopg.Cursor, channel: int, times: Sequence[int], values: Sequence[bytes]) -> None:
