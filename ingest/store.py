@@ -9,11 +9,11 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import cast
 
 from django.conf import settings
 
-from ingest.exchange import Answer, Figures, Frames, Told, columns, frame, outcomes
+from ingest.exchange import Answer, Figures, Frames, Report, columns, frame, outcomes
 from ingest.grants import Grants
 from ingest.message import RawMessage, Status
 from ingest.metrics import Metrics
@@ -70,17 +70,31 @@ class Store(Bounded, asyncio.Protocol):
         self._number += 1
         self._waiting[self._number] = done, messages, size, work
         asked, behind = (plain(work.asked), plain(work.behind)) if work else (None, None)
-        self._transport.write(frame((self._number, columns(messages) if messages else (), asked, behind)))
+        self._transport.write(frame((self._number, columns(messages), asked, behind)))
 
     # asyncio's side
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
         for value in self._frames.feed(data):
-            answers, told, self._ready = cast(tuple[list[Answer], Figures, bool], value)
-            self._learn(told)
-            for each in answers:
-                self._answer(*each)
+            if isinstance(value, tuple):
+                figures, self._ready = cast(Report, value)
+                self._learn(figures)
+                continue
+            for number, told, copies, found in cast(list[Answer], value):
+                done, messages, size, work = self._waiting.pop(number)
+                self.release(len(messages), size)
+                if copies:
+                    kept = [raw.kept for raw in messages if raw.kept and raw.kept.copies]
+                    for each, numbers in zip(kept, copies, strict=True):
+                        each.numbers[:] = numbers
+                if work:
+                    work.failed = found is False
+                    work.found = found_of(found) if found else None
+                try:
+                    done(outcomes(told, len(messages)))
+                except Exception:
+                    log.exception("A session failed to take its answer")
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closed.set()
@@ -88,24 +102,9 @@ class Store(Bounded, asyncio.Protocol):
             log.critical("The store has ended, and so does the gateway: clients will send again")
             os._exit(1)
 
-    def _answer(self, number: int, results: list[Told] | None, copies: list[list[int]], found: Any) -> None:
-        done, messages, size, work = self._waiting.pop(number)
-        self.release(len(messages), size)
-        if copies:
-            kept = [raw.kept for raw in messages if raw.kept and raw.kept.copies]
-            for each, numbers in zip(kept, copies, strict=True):
-                each.numbers[:] = numbers
-        if work:
-            work.failed = found is False
-            work.found = found_of(found) if found else None
-        try:
-            done(outcomes(results, len(messages)))
-        except Exception:
-            log.exception("A session failed to take its answer")
-
-    def _learn(self, told: Figures) -> None:
+    def _learn(self, figures: Figures) -> None:
         metrics = self.metrics
-        counts, metrics.batches, metrics.messages, total, metrics.batch_size, metrics.commit_seconds = told
+        counts, metrics.batches, metrics.messages, total, metrics.batch_size, metrics.commit_seconds = figures
         metrics.commit_seconds_total = total
         for status, count in counts.items():
             metrics.outcomes[Status(status)] = count

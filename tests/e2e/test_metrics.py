@@ -48,10 +48,10 @@ def test_messages_are_counted_by_what_became_of_them(watched: tuple[Stack, int],
     with Device(stack, account) as device:
         for payload in (b"1", b"2", b"3", b"{no json"):
             device.publish("json/d1", payload, qos=1)
+        wait_until(lambda: figures(port)["thingscale_batch_messages_total"] == 4, what="the store's report")
         found = figures(port)
     assert found["thingscale_messages_total:stored"] == 3
     assert found["thingscale_messages_total:rejected"] == 1
-    assert found["thingscale_batch_messages_total"] == 4
     assert found["thingscale_connections"] == 1
     assert found["thingscale_queue_messages"] == 0
     assert found["process_resident_memory_bytes"] > 2**20
