@@ -91,6 +91,7 @@ class Admission:
         self._progress: dict[int, Callable[[], Progress]] = {}
         self._left: list[Left] = []
         self._published: list[int] = []
+        self._wills: list[int] = []
         self._results: dict[int, str] = {}  # of commands
         self._questions = Questions([], [], [], [], [], [])
         self._asking = False  # some are on their way; those that come up meanwhile go together
@@ -173,6 +174,11 @@ class Admission:
 
     def leave(self, left: Left) -> None:
         self._left.append(left)
+        self._flush_soon()
+
+    def will_published(self, session: int) -> None:
+        """It is among the messages of this turn."""
+        self._wills.append(session)
         self._flush_soon()
 
     def published(self, key: int) -> None:
@@ -268,8 +274,8 @@ class Admission:
             chunks = []
         progress = {each.session: each for chunk in chunks for each in chunk.submitted()}
         progress |= {session: ask() for session, ask in self._progress.items()}
-        behind = Behind(list(progress.values()), self._left, self._published, self._results)
-        self._left, self._published, self._results = [], [], {}
+        behind = Behind(list(progress.values()), self._left, self._published, self._results, self._wills)
+        self._left, self._published, self._results, self._wills = [], [], {}, []
         written, self._written = self._written, []
         self._progress = {}
         if not chunks and not any(behind):

@@ -76,6 +76,7 @@ class Behind(NamedTuple):
     left: Sequence[Left] = ()
     published: Sequence[int] = ()  # what apps have published is in the queues
     results: Mapping[int, str] = {}  # of commands
+    wills: Sequence[int] = ()  # sessions whose wills are among the messages
 
 
 class SessionWork:
@@ -158,6 +159,8 @@ def write_behind(cursor: psycopg.Cursor, works: Sequence[SessionWork]) -> None:
         mqtt_store.progress(cursor, progress)
     if left := [each for behind in all_behind for each in behind.left]:
         mqtt_store.leave(cursor, left)
+    if wills := [key for behind in all_behind for key in behind.wills]:
+        mqtt_store.wills_published(cursor, wills)
     if published := [key for behind in all_behind for key in behind.published]:
         mqtt_store.published(cursor, published)
     if results := {key: result for behind in all_behind for key, result in behind.results.items()}:
@@ -188,8 +191,10 @@ def asked_of(fields: Any) -> Asked:
 
 
 def behind_of(fields: Any) -> Behind:
-    progress, left, published, results = fields
-    return Behind([Progress(*each) for each in progress], [Left(*each) for each in left], published, results)
+    progress, left, published, results, wills = fields
+    return Behind(
+        [Progress(*each) for each in progress], [Left(*each) for each in left], published, results, wills
+    )
 
 
 def found_of(fields: Any) -> Found:

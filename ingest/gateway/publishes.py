@@ -74,7 +74,7 @@ class PublishInfo(NamedTuple):
 class Chunk:
     """The publishes of one read, answered together."""
 
-    __slots__ = ("messages", "publishes", "sent", "size")
+    __slots__ = ("messages", "publishes", "sent", "size", "will_of")
 
     @property
     def account(self) -> int:
@@ -86,6 +86,7 @@ class Chunk:
         self.messages: list[RawMessage] = []
         self.sent: list[PublishInfo] = []
         self.size = 0  # bytes of payload
+        self.will_of = 0  # the session whose will it is
 
     def add(self, message: RawMessage, sent: PublishInfo) -> None:
         self.messages.append(message)
@@ -298,7 +299,10 @@ class Publishes:
             self._client.hold(True)
 
     def submitted(self, chunk: Chunk) -> Iterable[Progress]:
-        """The packet ids of a session that lasts are committed with the messages."""
+        """The packet ids of a session that lasts are committed with the messages, and that a will is
+        published with the will."""
+        if chunk.will_of:
+            self._client.gateway.admission.will_published(chunk.will_of)
         if not self._client.session or not self._pending:
             return ()
         ids = [sent.packet_id for sent in chunk.sent if sent.qos == 2]
@@ -380,17 +384,21 @@ class Publishes:
         else:
             client.write(answer)
 
-    def leave_will(self, will: Will) -> None:
+    def leave_will(self, will: Will, session: int) -> None:
         """The will of a client that went without goodbye, as if it had published it."""
         topic, payload, qos, retain, properties = will
         properties = {key: value for key, value in properties.items() if key != Property.WILL_DELAY_INTERVAL}
         publish = self._own_properties(Publish(topic, payload, qos, retain, False, 0, properties))
         self.take(self._resolve(topic), publish)
-        self.flush_waiting()
+        self.flush_waiting(session)
 
-    def flush_waiting(self) -> None:
-        """Of who does not send it again: also while the queue is full."""
+    def flush_waiting(self, will_of: int = 0) -> None:
+        """Of who does not send it again: also while the queue is full. `will_of`: the session whose will it
+        is, which keeps it until then."""
         chunk, self._chunk = self._chunk, Chunk(self)
+        chunk.will_of = will_of
+        if will_of and not chunk.messages:  # it was routed at once
+            self._client.gateway.admission.will_published(will_of)
         if chunk.messages:
             self.unacked += len(chunk.messages)
             self._client.gateway.admission.submit(chunk, wait=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 from django.conf import settings
 from django.db import Error
 from django.utils import timezone
@@ -287,11 +288,11 @@ class Gateway:
                 account.remove(subscriber)
         delay = min(will.properties.get(Property.WILL_DELAY_INTERVAL, 0), client.expiry) if will else 0
         later = delay and not self.draining and len(self._wills) < MAX_WILLS_WAITING
-        if will and not later:
-            client.publishes.leave_will(will)
-        if client.row and current:
+        if client.row and (current or not client.session):  # a row for its will alone is nobody else's
             sent = client.queue.sent_seq if client.queue else None
-            self.admission.leave(Left(client.row, client.expiry if client.session else 0, not later, sent))
+            self.admission.leave(Left(client.row, client.expiry if client.session else 0, not will, sent))
+        if will and not later:
+            client.publishes.leave_will(will, client.row)
         if will and later:
             self._leave_will_later(client, will, delay)
 
@@ -300,7 +301,7 @@ class Gateway:
 
         def fire() -> None:
             self._wills.pop(key, None)
-            client.publishes.leave_will(will)
+            client.publishes.leave_will(will, client.row)
 
         self._wills[key] = (self._loop.call_later(delay, fire), fire)
 
@@ -330,7 +331,7 @@ class Gateway:
             try:
                 sessions, wills = await self._in_thread(_load_sessions)
                 break
-            except (Error, TimeoutError) as error:
+            except (psycopg.Error, TimeoutError) as error:
                 log.warning("The sessions of clients can't be read: %s", type(error).__name__)
                 await asyncio.sleep(SWEEP_SECONDS)
         for session, user, user_id, client_id, subscriptions in sessions:
@@ -339,16 +340,21 @@ class Gateway:
             for subscribed in subscriptions:
                 subscribe(account, subscriber, subscribed)
         for session, user, user_id, expiry, packet in wills:
-            (publish,) = read_packets(packet, 1)
-            self._system.publish(self.hub.account(user, user_id), publish)
-            self.admission.leave(Left(session, expiry, True))
+            self.admission.leave(Left(session, expiry, False))
+            self._publish_will(session, user, user_id, packet)
+
+    def _publish_will(self, session: int, user: int, user_id: str, packet: bytes) -> None:
+        (publish,) = read_packets(packet, 1)
+        self._system.publish_will(self.hub.account(user, user_id), publish, session)
 
     async def _end_sessions(self) -> None:
         while True:
             await asyncio.sleep(settings.DURABLE_END_SECONDS)
             try:
+                for overdue in await self._in_thread(_wills_overdue):
+                    self._publish_will(*overdue)
                 ended = await self.admission.end_those_over()
-            except Refused:
+            except (psycopg.Error, TimeoutError, Refused):
                 log.warning("Sessions that are over stay: the database is away")
                 continue
             for session, user in ended:
@@ -477,3 +483,8 @@ def _load_sessions() -> tuple[list[Any], list[Any]]:
     with connect() as connection, connection.transaction(), connection.cursor() as cursor:
         durable.adopt_all(cursor, settings.DURABLE_SESSION_DAYS)
         return mqtt_store.load_sessions(cursor), mqtt_store.wills_of_the_dead(cursor)
+
+
+def _wills_overdue() -> list[Any]:
+    with connect() as connection, connection.transaction(), connection.cursor() as cursor:
+        return mqtt_store.wills_overdue(cursor)

@@ -26,12 +26,12 @@ class SystemClient:
         self.gateway = gateway
         self._publishes = Publishes(self)
 
-    def publish(self, account: Account, publish: Publish) -> None:
+    def publish_will(self, account: Account, publish: Publish, session: int) -> None:
         """The topic is without the token."""
         target = topics.target(publish.topic)
         owner = TopicOwner(account, account.user, publish.topic, target)
         self._publishes.take(owner, publish)
-        self._publishes.flush_waiting()
+        self._publishes.flush_waiting(session)
 
     def publish_for_app(self, account: Account, message: PublishedMessage) -> None:
         """Never a datapoint. Another gateway may have put it into the queues; who is connected here gets it

@@ -16,17 +16,15 @@ from drill_platform import Subscriber, check_health
 from private_place import Place
 from stack import wait_until
 
-from thingscale.local.child import Child
-
 log = logging.getLogger(__name__)
 pytestmark = [pytest.mark.e2e, pytest.mark.drill]
 
 KILLS = 100 if LONG else 8
 AWAY_SECONDS = 2.0  # at most, between a kill and the next start
 OURS = ("ingest", "web", "celery")
-SERVERS = ("broker", "valkey")
+VALKEY = "valkey"
 BACKEND = "a PostgreSQL backend"
-VICTIMS = (*OURS, *SERVERS, BACKEND)
+VICTIMS = (*OURS, VALKEY, BACKEND)
 
 
 def victims(chance: random.Random) -> list[str]:
@@ -41,10 +39,9 @@ def kill(place: Place, victim: str) -> Callable[[], None]:
     if victim in OURS:
         place.stack.kill(victim)
         return lambda: place.stack.start(victim)
-    if victim in SERVERS:
-        server: Child = getattr(place.servers, victim)
-        server.kill()
-        return server.start
+    if victim == VALKEY:
+        place.servers.valkey.kill()
+        return place.servers.valkey.start
     os.kill(backend(place), signal.SIGKILL)  # PostgreSQL ends the others too, and recovers
     return lambda: wait_until(place.servers.postgres.ready, 30, "PostgreSQL's recovery")
 

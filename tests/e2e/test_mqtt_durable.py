@@ -250,3 +250,34 @@ def test_a_filter_that_is_too_long_is_refused(few: Stack, account: Account) -> N
     with Device(few, account) as device:
         assert device.subscribe("x" * 1024) == [0x80]
         assert device.subscribe("x" * 500) == [1]
+
+
+@pytest.mark.parametrize("expiry", [60, 2], ids=["of a session that goes on", "of one that is over with it"])
+def test_a_delayed_will_outlives_its_gateway(few: Stack, account: Account, expiry: int) -> None:
+    """Killed while it waited, it is published by the next one, once."""
+    account.device("d1")
+    with lasting(few, account, "gone", expiry).will("json/d1", b'"gone"', qos=1, delay=3) as device:
+        device.vanish()
+    seconds_left()
+    restart(few, signal.SIGKILL)
+    assert account.stored() == []
+    wait_until(account.stored, what="the will")
+    wait_until(lambda: not ClientSession.objects.filter(will__isnull=False), what="the end of the will")
+    restart(few, signal.SIGKILL)
+    with lasting(few, account, "other", 0) as other:
+        assert other.publish("json/d1", b"1") == 0
+    assert account.stored() == [('"gone"', None), ("1", None)]
+
+
+def test_a_will_is_published_once_whatever_becomes_of_its_client(few: Stack, account: Account) -> None:
+    """Taken over by a connection without a will, which then leaves."""
+    account.device("d1")
+    older = Device(few, account, "same").will("json/d1", b'"taken over"', qos=1)
+    with older, Device(few, account, "same") as newer:
+        older.wait_end()
+        assert newer.publish("json/d1", b"1") == 0
+    wait_until(lambda: not ClientSession.objects.exists(), what="the end of its row")
+    restart(few, signal.SIGKILL)
+    with Device(few, account, "other") as other:
+        assert other.publish("json/d1", b"2") == 0
+    assert account.stored() == [('"taken over"', None), ("1", None), ("2", None)]

@@ -3,11 +3,13 @@
 import asyncio
 import itertools
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 from ingest.admission import GATHER_BYTES, GATHER_MESSAGES, SHARE, Admission
 from ingest.gateway.hub import NOWHERE
 from ingest.gateway.publishes import Chunk, PublishInfo, TopicOwner
+from ingest.gateway.publishes import Publishes as ClientPublishes
 from ingest.message import Kind, RawMessage
 from ingest.pipeline import Limits, Pipeline
 from ingest.router import Router
@@ -178,3 +180,30 @@ def test_what_sessions_remember_goes_with_the_messages_of_the_turn() -> None:
         {4: "delivered"},
     )
     assert len(asked) == 1
+
+
+def test_a_session_keeps_its_will_until_that_is_on_its_way() -> None:
+    """While the queue is full the will waits, and a gateway that is killed leaves it to the next one."""
+    queue = pipeline(messages=1)
+
+    async def run() -> None:
+        made = admission(queue)
+        client: Any = SimpleNamespace(gateway=SimpleNamespace(admission=made), session=0)
+        will = chunk(Publishes())
+        will.publishes, will.will_of = ClientPublishes(client), 7
+        assert made.submit(chunk(Publishes()))
+        await asyncio.sleep(0)
+        assert not made.submit(will, wait=True)
+        await asyncio.sleep(0)
+        assert len(queue._queue) == 1
+        queue.limits = queue.limits._replace(messages=10**9)
+        queue.release(1, 1)
+        made._offer()
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    _, submission = queue._queue
+    assert len(submission.items) == 1
+    assert submission.work
+    assert submission.work.behind
+    assert submission.work.behind.wills == [7]

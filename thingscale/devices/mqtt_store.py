@@ -13,6 +13,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import psycopg
+from django.conf import settings
 
 from thingscale.accounts.models import User
 from thingscale.devices import presence
@@ -220,17 +221,18 @@ class Left(NamedTuple):
 
     session: int
     expiry: int  # seconds that the session lives on
-    will_settled: bool
+    will_settled: bool  # there is none; else it stays until it is published
     sent_seq: int | None = None  # the last number that was sent; None: that is not known
 
 
 def leave(cursor: psycopg.Cursor, sessions: Collection[Left]) -> None:
-    over = [each.session for each in sessions if not each.expiry]
-    rest = sorted((each for each in sessions if each.expiry), key=lambda each: each.session)
+    over = [each.session for each in sessions if not each.expiry and each.will_settled]
+    rest = sorted(each for each in sessions if each.expiry or not each.will_settled)
     if rest:
         cursor.execute(
             """UPDATE mqtt_session s SET expiry = k.expiry, ends_at = now() + k.expiry * interval '1 s',
                 will = CASE WHEN k.settled THEN NULL ELSE will END,
+                will_delay = least(s.will_delay, k.expiry),
                 sent_seq = coalesce(k.sent_seq, s.next_seq - 1)
             FROM unnest(%s::bigint[], %s::bigint[], %s::bool[], %s::bigint[])
                 AS k (id, expiry, settled, sent_seq)
@@ -260,9 +262,10 @@ def end_those_over(cursor: psycopg.Cursor, most: int) -> list[tuple[int, int]]:
         [most],
     )
     cursor.execute(
-        """SELECT id, account_id FROM mqtt_session WHERE ends_at <= now() ORDER BY id LIMIT %s
-        FOR UPDATE SKIP LOCKED""",
-        [most],
+        """SELECT id, account_id FROM mqtt_session
+        WHERE ends_at <= now() AND (will IS NULL OR ends_at <= now() - %s * interval '1 s')
+        ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED""",
+        [4 * settings.WILL_GRACE_SECONDS, most],
     )
     over = cursor.fetchall()
     if over:
@@ -308,7 +311,8 @@ def load_sessions(cursor: psycopg.Cursor) -> list[tuple[int, int, str, str, list
 
 def wills_of_the_dead(cursor: psycopg.Cursor) -> list[tuple[int, int, str, int, bytes]]:
     """Key, account, user id, expiry and will of the sessions whose clients were connected to gateways that do
-    not live any more. Those without a will are left to end."""
+    not live any more. Those without a will are left to end; so should the caller do with the others, and call
+    `wills_published` once their wills are."""
     cursor.execute(presence.CONNECTED)
     connected = set(cursor.fetchall())
     cursor.execute("SELECT id, account_id, client_id, expiry, will FROM mqtt_session WHERE ends_at IS NULL")
@@ -319,6 +323,33 @@ def wills_of_the_dead(cursor: psycopg.Cursor) -> list[tuple[int, int, str, int, 
         for key, account, _, expiry, will in dead
         if will
     ]
+
+
+def wills_overdue(cursor: psycopg.Cursor) -> list[tuple[int, int, str, bytes]]:
+    """Key, account, user id and will of sessions whose clients have been away for longer than the will's
+    delay: their gateway was killed meanwhile. Whoever asks has the time of another delay to publish them."""
+    cursor.execute(
+        """UPDATE mqtt_session SET will_delay = will_delay + %(grace)s
+        WHERE will IS NOT NULL AND ends_at IS NOT NULL
+            AND ends_at + (will_delay - expiry + %(grace)s) * interval '1 s' <= now()
+        RETURNING id, account_id, will""",
+        {"grace": settings.WILL_GRACE_SECONDS},
+    )
+    return [(key, account, User(pk=account).user_id, will) for key, account, will in cursor.fetchall()]
+
+
+def wills_published(cursor: psycopg.Cursor, sessions: Collection[int]) -> None:
+    """Of clients that are away: who has come back meanwhile has another will. A session that was only there
+    for its will ends."""
+    cursor.execute(
+        """UPDATE mqtt_session SET will = NULL
+        WHERE id IN (
+            SELECT id FROM mqtt_session WHERE id = ANY (%s) AND ends_at IS NOT NULL ORDER BY id FOR UPDATE
+        ) RETURNING id, expiry""",
+        [list(sessions)],
+    )
+    if over := [key for key, expiry in cursor.fetchall() if not expiry]:
+        end_sessions(cursor, over)
 
 
 # Subscriptions
