@@ -75,7 +75,7 @@ def main() -> None:
     user = prepare()
     channels = list(Channel.objects.filter(user=user, number__lt=CHANNELS).values_list("pk", flat=True))
     with connect() as connection:
-        writer.Partitions().ensure(connection, [now_us()])
+        writer.Partitions().ensure(connection, [now_us()], now_us())
         ours = Writer(connection)
         for size in SIZES:
             batches = [rows(channels, size) for _ in range(options.batches)]

@@ -40,6 +40,7 @@ from ingest.router import Router
 from ingest.session_work import SessionWork, write_behind
 from thingscale.background.watched import WatchedThread
 from thingscale.invalidation import Change
+from thingscale.lib.clock import now_us
 from thingscale.lib.json_rules import BadValue
 from thingscale.streams import writer
 from thingscale.streams.exactly_once import commit_log, redeliveries
@@ -85,38 +86,12 @@ class Limits(NamedTuple):
     bytes: int
 
 
-class Bounded:
-    """Counts what waits for storage."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.queued = 0  # messages
-        self.queued_bytes = 0
-        self.closed = False  # takes nothing more, as if it were full
-
-    @property
-    def full(self) -> bool:
-        most = self.limits
-        return self.closed or self.queued >= most.messages or self.queued_bytes >= most.bytes
-
-    @property
-    def nearly_empty(self) -> bool:
-        """Room enough for those who stopped at `full` to go on."""
-        most = self.limits
-        return not self.closed and self.queued < most.messages // 2 and self.queued_bytes < most.bytes // 2
-
-    def take(self, messages: Sequence[RawMessage]) -> int:
-        """Returns their size."""
-        size = sum(map(len, map(_PAYLOAD, messages)))
-        if size > LARGE * len(messages):  # small datapoints of arrays take several times their text
-            size += sum(UNFOLDED * len(raw.payload) for raw in messages if is_array(raw.payload))
-        self.queued += len(messages)
-        self.queued_bytes += size
-        return size
-
-    def release(self, messages: int, size: int) -> None:
-        self.queued -= messages
-        self.queued_bytes -= size
+def queue_size(messages: Sequence[RawMessage]) -> int:
+    """Bytes that they take while they wait for storage."""
+    size = sum(map(len, map(_PAYLOAD, messages)))
+    if size > LARGE * len(messages):  # small datapoints of arrays take several times their text
+        size += sum(UNFOLDED * len(raw.payload) for raw in messages if is_array(raw.payload))
+    return size
 
 
 class Submission:
@@ -183,7 +158,7 @@ def run_all(completions: list[Completion]) -> None:
             log.exception("A connector failed to take its answer")
 
 
-class Pipeline(Bounded):
+class Pipeline:
     """`connect` opens the writer's psycopg connection (autocommit); `dispatch` carries answers to the
     caller's thread; `first_contact` is told the primary keys of devices just created."""
 
@@ -196,7 +171,10 @@ class Pipeline(Bounded):
         dispatch: Dispatch = run_all,
         first_contact: Callable[[list[int]], None] = lambda devices: None,
     ) -> None:
-        super().__init__(limits)
+        self.limits = limits
+        self.queued = 0  # messages
+        self.queued_bytes = 0
+        self.closed = False  # takes nothing more, as if it were full
         self.metrics = Metrics()
         self._connect = connect
         self._router = router
@@ -224,6 +202,11 @@ class Pipeline(Bounded):
     def running(self) -> bool:
         return self._thread.is_alive()
 
+    @property
+    def full(self) -> bool:
+        most = self.limits
+        return self.closed or self.queued >= most.messages or self.queued_bytes >= most.bytes
+
     def accept(
         self, messages: Sequence[RawMessage], done: Done, work: SessionWork | None = None
     ) -> Submission:
@@ -232,8 +215,10 @@ class Pipeline(Bounded):
         if self.full:
             raise QueueFull
         items = [prepare(message) for message in messages]
+        submission = Submission(items, done, queue_size(messages), work)
         with self._wakeup:
-            submission = Submission(items, done, self.take(messages), work)
+            self.queued += len(items)
+            self.queued_bytes += submission.size
             self._queue.append(submission)
             self._wakeup.notify()
         return submission
@@ -373,11 +358,12 @@ class Pipeline(Bounded):
             if again := batch.repeats:
                 redeliveries.announce(connection, self._writer, again)
             times += batch.own_times
+        now = now_us()
         if times:
-            self._partitions.ensure(connection, times)
+            self._partitions.ensure(connection, times, now)
         self._sequence += 1
         small = batch.simple and not works and not self._redeliveries.known
-        small = small and writer.fits_one_statement(batch.rows)
+        small = small and writer.fits_one_statement(batch.rows, now)
         doubtful: dict[int, Key] = {}
         try:
             if not small or not writer.write_at_once(

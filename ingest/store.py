@@ -11,13 +11,11 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from django.conf import settings
-
 from ingest.exchange import Answer, Figures, Frames, Report, columns, frame, outcomes
 from ingest.grants import Grants
 from ingest.message import RawMessage, Status
 from ingest.metrics import Metrics
-from ingest.pipeline import Bounded, Done, Limits, QueueFull
+from ingest.pipeline import Done
 from ingest.service import connect
 from ingest.session_work import SessionWork, found_of, plain
 from thingscale.background import watched
@@ -29,17 +27,17 @@ LAST_SECONDS = 10  # for the end of a process that was told to stop
 SILENT_SECONDS = 10.0  # without a word, after which the store is not ready
 
 
-class Store(Bounded, asyncio.Protocol):
-    """What the pipeline is in other processes: `accept`, and a limit to what waits."""
+class Store(asyncio.Protocol):
+    """What the pipeline is in other processes; but how much may wait is for who hands over (admission.py)."""
 
     def __init__(self, connection: socket.socket) -> None:
-        super().__init__(Limits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES))
         self.metrics = Metrics()
         self._loop = asyncio.get_running_loop()
         self._connection = connection
         self._frames = Frames()
         self._number = 0
-        self._waiting: dict[int, tuple[Done, Sequence[RawMessage], int, SessionWork | None]] = {}
+        self._waiting: dict[int, tuple[Done, Sequence[RawMessage], SessionWork | None]] = {}
+        self._stopping = False
         self._closed = asyncio.Event()
         self._ready = False
         self._heard = 0.0
@@ -49,26 +47,22 @@ class Store(Bounded, asyncio.Protocol):
 
     async def stop(self, seconds: float) -> bool:
         """Stores what was accepted; False if time ran out first."""
-        self.closed = True
+        self._stopping = True
         self._transport.write(frame(float(seconds)))
         try:
             async with asyncio.timeout(seconds + LAST_SECONDS):
                 await self._closed.wait()
         except TimeoutError:
             self._transport.abort()
-        return not self.queued
+        return not self._waiting
 
     @property
     def running(self) -> bool:
         return self._ready and self._loop.time() - self._heard < SILENT_SECONDS
 
     def accept(self, messages: Sequence[RawMessage], done: Done, work: SessionWork | None = None) -> None:
-        """As Pipeline.accept(); but what is asked for a session is taken also while the queue is full."""
-        if self.full and (messages or not work):
-            raise QueueFull
-        size = self.take(messages)
         self._number += 1
-        self._waiting[self._number] = done, messages, size, work
+        self._waiting[self._number] = done, messages, work
         asked, behind = (plain(work.asked), plain(work.behind)) if work else (None, None)
         self._transport.write(frame((self._number, columns(messages), asked, behind)))
 
@@ -82,8 +76,7 @@ class Store(Bounded, asyncio.Protocol):
                 self._learn(figures)
                 continue
             for number, told, copies, found in cast(list[Answer], value):
-                done, messages, size, work = self._waiting.pop(number)
-                self.release(len(messages), size)
+                done, messages, work = self._waiting.pop(number)
                 if copies:
                     kept = [raw.kept for raw in messages if raw.kept and raw.kept.copies]
                     for each, numbers in zip(kept, copies, strict=True):
@@ -98,7 +91,7 @@ class Store(Bounded, asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closed.set()
-        if not self.closed:
+        if not self._stopping:
             log.critical("The store has ended, and so does the gateway: clients will send again")
             os._exit(1)
 

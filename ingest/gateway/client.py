@@ -97,7 +97,7 @@ class State(Enum):
 class Client:
     __slots__ = (
         *("__weakref__", "_backlog", "_backlog_size", "_busy", "_congested", "_congested_at", "_lost"),
-        *("_outgoing", "_reader", "_will", "account", "began_at", "client_id", "connect", "connection"),
+        *("_reader", "_will", "account", "began_at", "client_id", "connect", "connection"),
         *("deliveries", "expiry", "gateway", "grant", "held", "publishes", "queue", "row", "seen_at"),
         *("session", "state", "subscriber", "token", "unread", "version"),
     )
@@ -129,7 +129,6 @@ class Client:
         self._busy: asyncio.Task[None] | None = None  # later frames wait for it
         self._congested = self._lost = False
         self._congested_at = 0.0
-        self._outgoing: list[bytes] = []  # of this turn of the loop
 
     @property
     def key(self) -> ClientKey:
@@ -190,17 +189,8 @@ class Client:
         return known
 
     def write(self, data: bytes) -> None:
-        """In order, with all of this turn of the loop."""
-        if not data:
-            return
-        if not self._outgoing:
-            self.gateway.write_soon(self)
-        self._outgoing.append(data)
-
-    def write_out(self) -> None:
-        outgoing, self._outgoing = self._outgoing, []
-        if outgoing:
-            self.connection.write(b"".join(outgoing))
+        if data:
+            self.connection.write(data)
 
     def send(self, packet: Packet) -> None:
         self.write(encode(packet, self.version))
@@ -233,7 +223,6 @@ class Client:
             self.gateway.left(self, self._will if with_will and was_open else None)
         finally:
             self.publishes.end(self.queue)
-            self.write_out()
             self.connection.close()
 
     def check(self, now: float) -> None:
@@ -263,7 +252,7 @@ class Client:
 
     def _take(self, frames: list[Frame]) -> None:
         for place, (first, body) in enumerate(frames):
-            if self.ended:
+            if self.state is State.ENDED:
                 break  # what came before it still counts
             if self._busy or (self.grant is None and self._must_ask(first, body)):
                 self._put_off(frames[place:])

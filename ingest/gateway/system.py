@@ -31,7 +31,7 @@ class SystemClient:
         target = topics.target(publish.topic)
         owner = TopicOwner(account, account.user, publish.topic, target)
         self._publishes.take(owner, publish)
-        self._publishes.flush_waiting(session)
+        self._publishes.flush(wait=True, will_of=session)
 
     def publish_for_app(self, account: Account, message: PublishedMessage) -> None:
         """Never a datapoint. Another gateway may have put it into the queues; who is connected here gets it
@@ -40,7 +40,7 @@ class SystemClient:
         publish = Publish(message.topic, message.payload, message.qos, message.retain, False, 0, {})
         if message.claimed:
             self._publishes.take(owner, publish, command=message.command)
-            self._publishes.flush_waiting()
+            self._publishes.flush(wait=True)
             self.gateway.admission.published(message.key)
         else:
             self._publishes.deliver_here(owner, publish, message.command)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def raw() -> Iterator[psycopg.Connection]:
     with connect() as connection:
-        writer.Partitions().ensure(connection, [now_us()])
+        writer.Partitions().ensure(connection, [now_us()], now_us())
         yield connection
 
 
@@ -39,7 +39,7 @@ def in_steps(raw: psycopg.Connection, rows: Sequence[Row]) -> None:
 
 
 def in_one_statement(raw: psycopg.Connection, rows: Sequence[Row]) -> None:
-    assert writer.fits_one_statement(rows)
+    assert writer.fits_one_statement(rows, now_us())
     own = uuid4()
     commit_log.enter(raw, own)
     assert writer.write_at_once(raw, rows, own, 1, 0)
@@ -100,27 +100,26 @@ def test_a_series_is_written_as_its_rows(raw: psycopg.Connection, account: Accou
     assert totals[0] == totals[1]
 
 
-def test_a_month_is_remembered_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_month_is_remembered_until_it_is_over() -> None:
     """After that its partition may be dropped."""
-    known, last_year = writer.Partitions(), now_us() - 366 * writer.DAY
-    known.remember(last_year)
-    assert not known.cover([last_year])
-    monkeypatch.setattr(writer, "now_us", lambda: last_year)
-    known.remember(last_year)
-    assert known.cover([last_year])
-    monkeypatch.undo()
-    assert not known.cover([last_year])
+    known, now = writer.Partitions(), now_us()
+    last_year = now - 366 * writer.DAY
+    known.remember(last_year, now)
+    assert not known.cover([last_year], now)
+    known.remember(last_year, last_year)
+    assert known.cover([last_year], last_year)
+    assert not known.cover([last_year], now)
 
 
 def test_what_fits_into_one_statement() -> None:
-    row = Row(1, now_us(), 1, None, b"1", None)
-    assert writer.fits_one_statement([row] * writer.MAX_ROWS_AT_ONCE)
-    assert not writer.fits_one_statement([])
-    assert not writer.fits_one_statement([row] * (writer.MAX_ROWS_AT_ONCE + 1))
-    assert not writer.fits_one_statement([row, row._replace(value=b"1" * writer.MAX_BYTES_AT_ONCE)])
-    assert not writer.fits_one_statement(
-        [row, row._replace(at=row.at - stale.LATE - 1)]
-    )  # the hour is to be marked
+    now = now_us()
+    row = Row(1, now, 1, None, b"1", None)
+    late = row._replace(at=now - stale.LATE - 1)  # the hour is to be marked
+    assert writer.fits_one_statement([row] * writer.MAX_ROWS_AT_ONCE, now)
+    assert not writer.fits_one_statement([], now)
+    assert not writer.fits_one_statement([row] * (writer.MAX_ROWS_AT_ONCE + 1), now)
+    assert not writer.fits_one_statement([row, row._replace(value=b"1" * writer.MAX_BYTES_AT_ONCE)], now)
+    assert not writer.fits_one_statement([row, late], now)
 
 
 def test_nothing_at_once_while_an_announcement_is_unread(raw: psycopg.Connection, account: Account) -> None:

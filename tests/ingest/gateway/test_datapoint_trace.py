@@ -17,9 +17,9 @@ from support import Account
 
 from ingest.mqtt.packets import V5, V311, Version
 
-MAX_FUNCTIONS = 79
-MAX_FILES = 19
-MAX_CHANGES = 65  # of file, from one call to the next
+MAX_FUNCTIONS = 50
+MAX_FILES = 15
+MAX_CHANGES = 30  # of file, from one call to the next
 TRIES = 5
 CONNECTION = "ingest/gateway/connection.py"
 
