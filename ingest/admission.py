@@ -20,6 +20,7 @@ from thingscale.devices.mqtt_store import (
     PublishedMessage,
     QueuedRow,
     Subscribed,
+    WaitingWill,
 )
 
 RETRY_SECONDS = 0.02  # how often what waits for room in the queue is offered again
@@ -53,6 +54,7 @@ class Chunk(Protocol):
     messages: list[RawMessage]
     account: int  # whose share of the queue it takes
     size: int
+    will_of: int  # session whose will is its message; 0: none
     remembers: bool  # whether to ask at `submitted`
 
     @property
@@ -93,8 +95,8 @@ class Admission:
         self._progress: dict[int, Callable[[], Progress]] = {}
         self._left: list[Left] = []
         self._published: list[int] = []
-        self._wills: list[int] = []
         self._results: dict[int, str] = {}  # of commands
+        self._wills: list[int] = []  # published: their sessions
         self._questions = Questions([], [], [], [], [], [])
         self._asking = False  # some are on their way; those that come up meanwhile go together
         self._written: list[Callable[[], None]] = []  # called once the progress of this turn is committed
@@ -166,7 +168,7 @@ class Admission:
         self._flush_soon()
 
     def will_published(self, session: int) -> None:
-        """It is among the messages of this turn."""
+        """At once, since there was nothing to keep. One that is a message of this turn is in its chunk."""
         self._wills.append(session)
         self._flush_soon()
 
@@ -214,6 +216,11 @@ class Admission:
         found = await self._find(Asked(end=True))
         return list(found.ended)
 
+    async def claim_wills(self, ending: Sequence[int]) -> tuple[Sequence[WaitingWill], float | None]:
+        """Those that are due, and of the sessions that are `ending`; and the seconds until the next is."""
+        found = await self._find(Asked(wills=ending))
+        return found.wills, found.next_will
+
     async def read_published(self, seen: Iterable[int]) -> list[PublishedMessage]:
         """What is new, but these."""
         found = await self._find(Asked(published=list(seen)))
@@ -254,7 +261,8 @@ class Admission:
         remembering = [chunk for chunk in chunks if chunk.remembers]
         progress = {each.session: each for chunk in remembering for each in chunk.publishes.submitted(chunk)}
         progress |= {session: ask() for session, ask in self._progress.items()}
-        behind = Behind(list(progress.values()), self._left, self._published, self._results, self._wills)
+        wills = self._wills + [chunk.will_of for chunk in chunks if chunk.will_of]
+        behind = Behind(list(progress.values()), self._left, self._published, self._results, wills)
         self._left, self._published, self._results, self._wills = [], [], {}, []
         written, self._written = self._written, []
         self._progress = {}

@@ -22,6 +22,7 @@ from thingscale.devices.mqtt_store import (
     QueuedRow,
     RetainedMessage,
     Subscribed,
+    WaitingWill,
 )
 
 QUEUE_BYTES = 256 * 1024  # of a session, read at once; or the messages of one batch
@@ -29,6 +30,7 @@ RETAINED_ROWS = 100  # read at once
 RETAINED_BYTES = 256 * 1024  # the same; but one message in any case
 RETAINED_BYTES_IN_ALL = 1024 * 1024  # by one submission: what finds no room is asked for again
 ENDED_AT_ONCE = 1_000
+NO_WILLS: tuple[Sequence[WaitingWill], float | None] = ((), None)
 
 
 class RetainedAsked(NamedTuple):
@@ -57,6 +59,7 @@ class Asked(NamedTuple):
     retained: Sequence["RetainedAsked"] = ()
     published: Sequence[int] | None = None  # what apps publish, but these that are known
     end: bool = False  # the sessions that are over
+    wills: Sequence[int] | None = None  # those that are due, and of these sessions, which end
 
 
 class Found(NamedTuple):
@@ -67,6 +70,8 @@ class Found(NamedTuple):
     retained: Sequence[RetainedPage] = ()
     published: Sequence[PublishedMessage] = ()
     ended: Sequence[tuple[int, int]] = ()  # session, account
+    wills: Sequence[WaitingWill] = ()
+    next_will: float | None = None  # seconds until it is due; None: there is none
 
 
 class Behind(NamedTuple):
@@ -76,7 +81,7 @@ class Behind(NamedTuple):
     left: Sequence[Left] = ()
     published: Sequence[int] = ()  # what apps have published is in the queues
     results: Mapping[int, str] = {}  # of commands
-    wills: Sequence[int] = ()  # sessions whose wills are among the messages
+    wills: Sequence[int] = ()  # sessions whose wills are published
 
 
 class SessionWork:
@@ -104,12 +109,15 @@ class SessionWork:
         if asked.subscribe:
             mqtt_store.subscribe(cursor, asked.subscribe)
         queues = mqtt_store.queued(cursor, asked.queues, QUEUE_BYTES) if asked.queues else {}
+        wills, next_will = NO_WILLS if asked.wills is None else mqtt_store.claim_wills(cursor, asked.wills)
         self.found = Found(
             opened,
             [queues[key] for key, _ in asked.queues],
             _read_retained(cursor, asked.retained),
             mqtt_store.claim(cursor, gateway, asked.published) if asked.published is not None else (),
             mqtt_store.end_those_over(cursor, ENDED_AT_ONCE) if asked.end else (),
+            wills,
+            next_will,
         )
 
 
@@ -178,7 +186,7 @@ def plain(value: Any) -> Any:
 
 
 def asked_of(fields: Any) -> Asked:
-    opens, unsubscribe, subscribe, queues, retained, published, end = fields
+    opens, unsubscribe, subscribe, queues, retained, published, end, wills = fields
     return Asked(
         [Open(*each) for each in opens],
         unsubscribe,
@@ -187,18 +195,17 @@ def asked_of(fields: Any) -> Asked:
         [RetainedAsked(*each) for each in retained],
         published,
         end,
+        wills,
     )
 
 
 def behind_of(fields: Any) -> Behind:
-    progress, left, published, results, wills = fields
-    return Behind(
-        [Progress(*each) for each in progress], [Left(*each) for each in left], published, results, wills
-    )
+    progress, left, *others = fields
+    return Behind([Progress(*each) for each in progress], [Left(*each) for each in left], *others)
 
 
 def found_of(fields: Any) -> Found:
-    opened, queues, retained, published, ended = fields
+    opened, queues, retained, published, ended, wills, next_will = fields
     return Found(
         [_opened(*each) for each in opened],
         [[QueuedRow(*row) for row in rows] for rows in queues],
@@ -208,6 +215,8 @@ def found_of(fields: Any) -> Found:
         ],
         [PublishedMessage(*each) for each in published],
         ended,
+        [WaitingWill(*each) for each in wills],
+        next_will,
     )
 
 

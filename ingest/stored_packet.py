@@ -10,6 +10,7 @@ from ingest.mqtt.properties import Property, write_properties
 from ingest.mqtt.wire import write_frame, write_text
 
 MAX_PACKET = 2**28
+OWN_RESPONSE = "\1/"  # in place of the token of a response topic, as long as the platform has it
 
 
 def stored_packet(kept: Kept, payload: bytes) -> bytes:
@@ -24,6 +25,12 @@ def read_packets(packets: bytes, count: int) -> Iterator[Publish]:
         yield decode_publish(first, body, V5)
 
 
+def own_response(topic: str, owner: Callable[[str], object]) -> str:
+    """A response topic of the account (`owner` of its token) is kept without the token."""
+    token, rest = topics.split(topic)
+    return OWN_RESPONSE + rest if rest and owner(token) else topic
+
+
 def stored_will(will: Will, owner: Callable[[str], object]) -> tuple[bytes | None, int]:
     """The packet, and the will's delay in seconds. None for a topic that is not the account's (`owner` of its
     token): that will is refused when it is published."""
@@ -32,5 +39,7 @@ def stored_will(will: Will, owner: Callable[[str], object]) -> tuple[bytes | Non
         return None, 0
     properties = dict(will.properties)
     delay = properties.pop(Property.WILL_DELAY_INTERVAL, 0)
+    if Property.RESPONSE_TOPIC in properties:
+        properties[Property.RESPONSE_TOPIC] = own_response(properties[Property.RESPONSE_TOPIC], owner)
     written = write_properties(properties, PUBLISH)
     return stored_packet(Kept(rest, will.qos, will.retain, written, (), None, 0, []), will.payload), delay

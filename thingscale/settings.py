@@ -178,7 +178,6 @@ MAX_CONNECTIONS = env.integer("THINGSCALE_MAX_CONNECTIONS", 25_000, 1)
 DURABLE_SESSIONS = env.integer("THINGSCALE_DURABLE_SESSIONS", 10_000)
 DURABLE_SESSION_DAYS = env.integer("THINGSCALE_DURABLE_SESSION_DAYS", 30, 1, 36_500)
 DURABLE_END_SECONDS = 60.0  # between two looks for those that are over
-WILL_GRACE_SECONDS = 30  # beyond its delay, until another gateway than the client's publishes a will
 CONNECT_SECONDS = env.integer("THINGSCALE_CONNECT_SECONDS", 10, 1)
 QUEUE_MESSAGES = env.integer("THINGSCALE_QUEUE_MESSAGES", 50_000, 1)
 QUEUE_BYTES = env.integer("THINGSCALE_QUEUE_BYTES", 64 * 2**20, 2**20)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Subscriber:
     """A client, or a session that lasts, whose client may be away."""
 
-    __slots__ = ("client", "client_id", "newest", "no_local", "session", "subscriptions")
+    __slots__ = ("client", "client_id", "newest", "no_local", "session", "subscriptions", "will_waits")
 
     def __init__(self, client_id: str, session: int = 0) -> None:
         self.client_id = client_id
@@ -24,6 +24,7 @@ class Subscriber:
         self.subscriptions = 0
         self.newest = 0  # number of its queue's last message that was routed here
         self.no_local = False  # one of them may have it
+        self.will_waits = False  # its client is away, and its will may still be published
 
 
 class Route(NamedTuple):

@@ -28,6 +28,7 @@ from ingest.mqtt.packets import (
 )
 from ingest.mqtt.properties import Property, write_properties
 from ingest.pipeline import queue_size
+from ingest.stored_packet import OWN_RESPONSE, own_response
 from thingscale.devices.mqtt_store import Progress
 from thingscale.lib.clock import now_us
 from thingscale.lib.reasons import ANSWERS
@@ -46,7 +47,6 @@ MAX_REMEMBERED = 256  # bytes of such a topic
 # first byte -> QoS, DUP: at QoS 1 or 2, not retained
 _ORDINARY: Final = {0x32: (1, False), 0x3A: (1, True), 0x34: (2, False), 0x3C: (2, True)}
 _NO_PROPERTIES: Final = b"\0"
-OWN_RESPONSE: Final = "\1/"  # in place of the token of a response topic, as long as the platform has it
 _puback: Final = struct.Struct(">HH").pack
 _new: Final = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
@@ -291,13 +291,13 @@ class Publishes:
 
     def flush(self, wait: bool = False, will_of: int = 0) -> None:
         """At the end of a read: everything of it in one submission. `wait`: it goes also while the queue is
-        full, since nobody sends it again. `will_of`: the session whose will it is, which keeps it until
-        then."""
+        full, since nobody sends it again. `will_of`: the session whose will it is, which keeps it until it is
+        committed."""
         if not self._messages:
             if will_of:  # it was routed at once
                 self._client.gateway.admission.will_published(will_of)
             return
-        remembers = bool(will_of or (self._pending and self._client.session))
+        remembers = bool(self._pending and self._client.session)
         chunk = Chunk(self, self._messages, self._sent, remembers, will_of)
         self._messages, self._sent = [], []
         self.unacked += len(chunk.messages)
@@ -305,10 +305,7 @@ class Publishes:
             self._client.hold(True)
 
     def submitted(self, chunk: Chunk) -> Iterable[Progress]:
-        """The packet ids of a session that lasts are committed with the messages, and that a will is
-        published with the will."""
-        if chunk.will_of:
-            self._client.gateway.admission.will_published(chunk.will_of)
+        """The packet ids of a session that lasts are committed with the messages."""
         if not self._client.session or not self._pending:
             return ()
         ids = [sent.packet_id for sent in chunk.sent if sent.qos == 2]
@@ -437,9 +434,7 @@ class Publishes:
             raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "A client sends no subscription identifier.")
         response = publish.properties.get(Property.RESPONSE_TOPIC)
         if response is not None:
-            token, rest = topics.split(response)
-            if rest and self._client.owner(token):
-                publish.properties[Property.RESPONSE_TOPIC] = OWN_RESPONSE + rest
+            publish.properties[Property.RESPONSE_TOPIC] = own_response(response, self._client.owner)
         return publish
 
     def _seen(self, packet_id: int) -> bool:

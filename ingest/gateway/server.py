@@ -6,7 +6,7 @@ import json
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import Error
 from django.utils import timezone
 
-from ingest import refusals
+from ingest import refusals, topics
 from ingest.admission import RETRY_SECONDS, Admission, Refused
 from ingest.gateway.client import Client
 from ingest.gateway.connection import Connection, WebSocketConnection
@@ -32,12 +32,12 @@ from ingest.mqtt.properties import Property
 from ingest.pipeline import Limits
 from ingest.service import connect
 from ingest.store import RemoteIngest
-from ingest.stored_packet import read_packets, stored_will
+from ingest.stored_packet import stored_will
 from thingscale.accounts.models import User
 from thingscale.background.watched import keep_going, log_failure
 from thingscale.devices import durable, mqtt_store
 from thingscale.devices.models import Command
-from thingscale.devices.mqtt_store import Left, Open, Opened, Subscribed
+from thingscale.devices.mqtt_store import Left, Open, Opened, StoredSession, Subscribed, WaitingWill
 from thingscale.devices.presence import ClientKey, Presence
 from thingscale.invalidation import Change
 from thingscale.lib.clock import now_us
@@ -49,7 +49,6 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 1.0
 LOOKUP_SECONDS = 10.0
 LAST_SECONDS = 0.1
-MAX_WILLS_WAITING = 10_000
 MAX_FAILED = 10_000  # messages that wait until storing them is tried again
 FAILED_SECONDS = 1.0
 PUBLISHED_SECONDS = 120.0  # for which what apps have published is known not to be new
@@ -73,7 +72,8 @@ class Gateway:
         self._unchecked: set[Client] = set()  # their tokens may have been revoked
         self._checking: asyncio.Task[None] | None = None
         self.settled = Settled()
-        self._wills: dict[ClientKey, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
+        self._wills_due: asyncio.TimerHandle | None = None  # when the next one may be, of all that wait
+        self._claiming_wills = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rounds: list[asyncio.Task[None]] = []
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookups")
@@ -92,6 +92,7 @@ class Gateway:
         await self.ingest.start()
         self._presence.start()
         await self._load_sessions()
+        await self._publish_wills_due()
         rounds = {"sweep": self._sweep, "sessions": self._end_sessions}
         self._rounds = [self.spawn(keep_going(name, work)) for name, work in rounds.items()]
         await self._listen()
@@ -107,9 +108,6 @@ class Gateway:
         await self._drain(deadline)
         for client in list(self._clients):
             client.fail(ReasonCode.SERVER_SHUTTING_DOWN, "shutting down")  # and its will is due
-        for timer, fire in list(self._wills.values()):
-            timer.cancel()
-            fire()
         self.admission.flush()
         drained = await self.ingest.stop(max(deadline - self.now(), 1.0))
         for task in self._rounds:
@@ -222,12 +220,15 @@ class Gateway:
         self._by_client[key] = client
         if older:
             older.fail(ReasonCode.SESSION_TAKEN_OVER, "the client connected again")
-        self._cancel_will(key, packet.clean_start)
+        opened = Opened(0, False, 0)
         if client.grant is None:
-            return Opened(0, False, 0)
+            return opened
         account = self.hub.account(client.grant.user, client.grant.user_id)
         known = account.subscribers.get(client.client_id)
-        opened = Opened(0, False, 0)
+        if known and known.will_waits:  # else it is not sent any more
+            await self._publish_wills([known.session] if packet.clean_start else [])
+            if client.ended:  # meanwhile
+                return opened
         if client.lasts or packet.will or (known and known.session):
             will, delay = stored_will(packet.will, client.owner) if packet.will else (None, 0)
             lasts = client.lasts or will is not None
@@ -237,7 +238,7 @@ class Gateway:
             opened = await self.admission.open(question)
             if client.ended:  # meanwhile
                 if opened.session and self._by_client.get(key) in {None, client}:
-                    self.admission.leave(Left(opened.session, client.expiry, True))
+                    self.admission.leave(Left(opened.session, client.expiry, None))
                 return opened
         if opened.refused:
             return opened
@@ -251,7 +252,7 @@ class Gateway:
             account.subscribers[client.client_id] = subscriber
             for subscribed in opened.subscriptions:
                 subscribe(account, subscriber, subscribed)
-        subscriber.client = client
+        subscriber.client, subscriber.will_waits = client, False
         client.account, client.subscriber = account, subscriber
         return opened
 
@@ -286,65 +287,103 @@ class Gateway:
             subscriber.client = None
             if not subscriber.session or not client.expiry:
                 account.remove(subscriber)
-        delay = min(will.properties.get(Property.WILL_DELAY_INTERVAL, 0), client.expiry) if will else 0
-        later = delay and not self.draining and len(self._wills) < MAX_WILLS_WAITING
-        if client.row and (current or not client.session):  # a row for its will alone is nobody else's
+        delay = self._will_delay(client, will) if will else 0
+        if client.row:
+            will_in = (delay or mqtt_store.CLAIM_SECONDS) if will else None
             sent = client.queue.sent_seq if client.queue else None
-            self.admission.leave(Left(client.row, client.expiry if client.session else 0, not will, sent))
-        if will and not later:
+            self.admission.leave(Left(client.row, client.expiry if client.session else 0, will_in, sent))
+        if will and not delay:
             client.publishes.leave_will(will, client.row)
-        if will and later:
-            self._leave_will_later(client, will, delay)
+        elif will and subscriber:
+            subscriber.will_waits = True
+            self._look_for_wills(delay)
 
-    def _leave_will_later(self, client: Client, will: Will, delay: int) -> None:
-        key = client.key
+    def _will_delay(self, client: Client, will: Will) -> int:
+        """Seconds that it waits in the database, for the client to come back. It waits for nothing if the
+        session ends now, by a clean start; nor if it goes to a topic of somebody else, to be refused."""
+        successor = self._by_client.get(client.key)
+        ends = successor and successor.connect and successor.connect.clean_start
+        if ends or not client.row or client.owner(topics.split(will.topic)[0]) is None:
+            return 0
+        delay: int = will.properties.get(Property.WILL_DELAY_INTERVAL, 0)
+        return min(delay, client.expiry)
 
-        def fire() -> None:
-            self._wills.pop(key, None)
-            client.publishes.leave_will(will, client.row)
+    # Wills that wait
 
-        self._wills[key] = (self._loop.call_later(delay, fire), fire)
+    def _look_for_wills(self, seconds: float) -> None:
+        """In so many seconds, or earlier if something else is due."""
+        at = self.now() + seconds
+        if self._wills_due and self._wills_due.when() > at:
+            self._wills_due.cancel()
+            self._wills_due = None
+        if self._wills_due is None:
+            self._wills_due = self._loop.call_at(at, self._wills_may_be_due)
 
-    def _cancel_will(self, key: ClientKey, clean_start: bool) -> None:
-        """The client is back: its session goes on, so its will is not due; unless it starts afresh."""
-        timer, fire = self._wills.pop(key, (None, None))
-        if timer and fire:
-            timer.cancel()
-            if clean_start:
-                fire()
+    def _wills_may_be_due(self) -> None:
+        self._wills_due = None
+        if not self.draining:  # else the next gateway finds them
+            self.spawn(self._publish_wills_due())
+
+    async def _publish_wills_due(self) -> None:
+        """However long the database is away."""
+        while True:
+            try:
+                await self._publish_wills([])
+                break
+            except Refused:
+                log.warning("Wills that are due wait: the database is away")
+                await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _publish_wills(self, ending: Sequence[int]) -> None:
+        """Those that are due, and of the sessions that are `ending`. One call after the other: what is
+        claimed is on its way to storage before anybody claims again. Raises Refused."""
+        async with self._claiming_wills:
+            next_one: float | None = 0.0
+            while next_one is not None and next_one <= 0:
+                wills, next_one = await self.admission.claim_wills(ending)
+                for will in wills:
+                    self._publish_will(will)
+                self.admission.flush()
+                ending = ()
+            if next_one is not None:
+                self._look_for_wills(next_one)
+
+    def _publish_will(self, will: WaitingWill) -> None:
+        account = self.hub.account(will.account, User(pk=will.account).user_id)
+        subscriber = account.subscribers.get(will.client_id)
+        if subscriber:
+            subscriber.will_waits = False
+        try:
+            SystemClient(self, subscriber).publish_will(account, will)
+        except Exception:
+            log.exception("A will failed")  # and only that one
+            self.admission.will_published(will.session)
 
     # Sessions that last
 
     async def _load_sessions(self) -> None:
-        """Those of clients that are away, and the wills of those that a gateway had which was killed."""
+        """Those of clients that are away, also because their gateway was killed."""
         while True:
             try:
-                sessions, wills = await self._in_thread(_load_sessions)
+                sessions: list[StoredSession] = await self._in_thread(_load_sessions)
                 break
             except (psycopg.Error, TimeoutError) as error:
                 log.warning("The sessions of clients can't be read: %s", type(error).__name__)
                 await asyncio.sleep(SWEEP_SECONDS)
-        for session, user, user_id, client_id, subscriptions in sessions:
-            account = self.hub.account(user, user_id)
-            subscriber = account.subscribers[client_id] = Subscriber(client_id, session)
+        for key, user, client_id, subscriptions, will_waits in sessions:
+            account = self.hub.account(user, User(pk=user).user_id)
+            subscriber = account.subscribers[client_id] = Subscriber(client_id, key)
+            subscriber.will_waits = will_waits
             for subscribed in subscriptions:
                 subscribe(account, subscriber, subscribed)
-        for session, user, user_id, expiry, packet in wills:
-            self.admission.leave(Left(session, expiry, False))
-            self._publish_will(session, user, user_id, packet)
-
-    def _publish_will(self, session: int, user: int, user_id: str, packet: bytes) -> None:
-        (publish,) = read_packets(packet, 1)
-        self._system.publish_will(self.hub.account(user, user_id), publish, session)
 
     async def _end_sessions(self) -> None:
         while True:
             await asyncio.sleep(settings.DURABLE_END_SECONDS)
             try:
-                for overdue in await self._in_thread(_wills_overdue):
-                    self._publish_will(*overdue)
+                await self._publish_wills([])  # also those of another gateway, which may be gone
                 ended = await self.admission.end_those_over()
-            except (psycopg.Error, TimeoutError, Refused):
+            except Refused:
                 log.warning("Sessions that are over stay: the database is away")
                 continue
             for session, user in ended:
@@ -367,7 +406,11 @@ class Gateway:
             "queue_messages": self.admission.queued,
             "queue_bytes": self.admission.queued_bytes,
             "waiting_chunks": self.admission.waiting,
-            "waiting_wills": len(self._wills),
+            "waiting_wills": sum(
+                each.will_waits
+                for account in self.hub.accounts.values()
+                for each in account.subscribers.values()
+            ),
             "failed_messages": self._failed,
         }
 
@@ -471,12 +514,8 @@ def subscribe(account: Account, subscriber: Subscriber, subscribed: Subscribed) 
     account.subscribe(subscriber, filter_, subscription, identifier, group)
 
 
-def _load_sessions() -> tuple[list[Any], list[Any]]:
+def _load_sessions() -> list[StoredSession]:
     with connect() as connection, connection.transaction(), connection.cursor() as cursor:
         durable.adopt_all(cursor, settings.DURABLE_SESSION_DAYS)
-        return mqtt_store.load_sessions(cursor), mqtt_store.wills_of_the_dead(cursor)
-
-
-def _wills_overdue() -> list[Any]:
-    with connect() as connection, connection.transaction(), connection.cursor() as cursor:
-        return mqtt_store.wills_overdue(cursor)
+        mqtt_store.leave_for_the_dead(cursor)
+        return mqtt_store.load_sessions(cursor)

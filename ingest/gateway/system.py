@@ -1,4 +1,4 @@
-"""The platform as a publisher: wills of clients whose gateway was killed, and what apps publish."""
+"""The platform as a publisher: wills of clients that are away, and what apps publish."""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +7,8 @@ from ingest.gateway.hub import Account, Subscriber
 from ingest.gateway.publishes import Publishes, TopicOwner
 from ingest.grants import Grant
 from ingest.mqtt.packets import V311, Publish, Version
-from thingscale.devices.mqtt_store import Progress, PublishedMessage
+from ingest.stored_packet import read_packets
+from thingscale.devices.mqtt_store import Progress, PublishedMessage, WaitingWill
 
 if TYPE_CHECKING:
     from ingest.gateway.server import Gateway
@@ -18,20 +19,20 @@ class SystemClient:
 
     version: Version = V311
     session = 0
-    subscriber: Subscriber | None = None
     grant: Grant | None = None
     held = False
 
-    def __init__(self, gateway: "Gateway") -> None:
+    def __init__(self, gateway: "Gateway", subscriber: Subscriber | None = None) -> None:
+        """`subscriber`: in whose name it publishes."""
         self.gateway = gateway
+        self.subscriber = subscriber
         self._publishes = Publishes(self)
 
-    def publish_will(self, account: Account, publish: Publish, session: int) -> None:
-        """The topic is without the token."""
-        target = topics.target(publish.topic)
-        owner = TopicOwner(account, account.user, publish.topic, target)
+    def publish_will(self, account: Account, will: WaitingWill) -> None:
+        (publish,) = read_packets(will.packet, 1)
+        owner = TopicOwner(account, account.user, publish.topic, topics.target(publish.topic))
         self._publishes.take(owner, publish)
-        self._publishes.flush(wait=True, will_of=session)
+        self._publishes.flush(wait=True, will_of=will.session)
 
     def publish_for_app(self, account: Account, message: PublishedMessage) -> None:
         """Never a datapoint. Another gateway may have put it into the queues; who is connected here gets it

@@ -28,8 +28,8 @@ def test_they_go_on_at_the_start(two: object, account: Account) -> None:
         durable.adopt_all(cursor, DAYS)
         durable.adopt_all(cursor, DAYS)
         (session,) = mqtt_store.load_sessions(cursor)
-    assert session[1:4] == (account.user.pk, account.user_id, "c1")
-    assert session[4] == [Subscribed("", "#", 1 | 8 | 32, 0), Subscribed("a-b", "x", 2 | 4, 0)]
+    assert session[1:3] == (account.user.pk, "c1")
+    assert session.subscriptions == [Subscribed("", "#", 1 | 8 | 32, 0), Subscribed("a-b", "x", 2 | 4, 0)]
     ends_at = ClientSession.objects.get().ends_at
     assert ends_at is not None
     assert timedelta(days=DAYS - 1) < ends_at - timezone.now() <= timedelta(days=DAYS)
@@ -39,7 +39,7 @@ def test_they_go_on_at_the_start(two: object, account: Account) -> None:
 def test_one_goes_on_when_its_client_comes(two: object, account: Account) -> None:
     with connect() as connection, connection.cursor() as cursor:
         durable.adopt(cursor, [(account.user.pk, "c1"), (account.user.pk, "c2")], DAYS)
-        assert [each[3] for each in mqtt_store.load_sessions(cursor)] == ["c1"]
+        assert [each.client_id for each in mqtt_store.load_sessions(cursor)] == ["c1"]
     assert [each.client_id for each in DurableSession.objects.all()] == ["over"]
 
 
@@ -47,17 +47,4 @@ def test_a_session_that_is_there_already_stays(two: object, account: Account) ->
     ClientSession.objects.create(account=account.user, client_id="c1", expiry=5)
     with connect() as connection, connection.cursor() as cursor:
         durable.adopt_all(cursor, DAYS)
-        assert mqtt_store.load_sessions(cursor)[0][4] == []
-
-
-def test_wills_of_gateways_that_are_gone(transactional_db: None, account: Account) -> None:
-    will = {"account": account.user, "will": b"packet"}
-    ClientSession.objects.create(client_id="dead", expiry=0, **will)
-    ClientSession.objects.create(client_id="away", expiry=9, ends_at=timezone.now(), **will)
-    ClientSession.objects.create(account=account.user, client_id="without", expiry=9)
-    with connect() as connection, connection.cursor() as cursor:
-        wills = mqtt_store.wills_of_the_dead(cursor)
-        assert [(user_id, expiry, bytes(packet)) for _, _, user_id, expiry, packet in wills] == [
-            (account.user_id, 0, b"packet")
-        ]
-    assert ClientSession.objects.get(client_id="without").ends_at
+        assert mqtt_store.load_sessions(cursor)[0].subscriptions == []

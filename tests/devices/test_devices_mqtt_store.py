@@ -54,7 +54,7 @@ def test_a_session_is_there_again_with_what_it_had(cursor: psycopg.Cursor, accou
     assert (first.present, first.refused) == (False, False)
     mqtt_store.subscribe(cursor, [(first.session, Subscribed("", "a/#", 1, 7))])
     mqtt_store.enqueue(cursor, [Copies(((first.session, 1, (7,)),), packets("m1", "m2"))])
-    mqtt_store.leave(cursor, [Left(first.session, 100, True)])
+    mqtt_store.leave(cursor, [Left(first.session, 100, None)])
     again = open_one(cursor, account)
     assert (again.session, again.present, again.next_seq, again.done_seq) == (first.session, True, 3, 0)
     assert again.subscriptions == [Subscribed("", "a/#", 1, 7)]
@@ -67,7 +67,7 @@ def test_what_ends_leaves_nothing(cursor: psycopg.Cursor, account: Account, end:
     mqtt_store.subscribe(cursor, [(first.session, Subscribed("", "a", 1, 0))])
     mqtt_store.enqueue(cursor, [Copies(((first.session, 1, ()),), packets("m1"))])
     if end == "left":
-        mqtt_store.leave(cursor, [Left(first.session, 0, True)])
+        mqtt_store.leave(cursor, [Left(first.session, 0, None)])
     if end == "over":
         ClientSession.objects.update(ends_at=timezone.now() - timedelta(seconds=1))
     again = open_one(cursor, account, clean=end == "clean", lasts=False)
@@ -184,9 +184,65 @@ def test_a_read_is_bounded_in_bytes(cursor: psycopg.Cursor, account: Account) ->
 def test_what_a_crash_leaves_may_have_been_sent(cursor: psycopg.Cursor, account: Account) -> None:
     session = open_one(cursor, account).session
     mqtt_store.enqueue(cursor, [Copies(((session, 1, ()),), packets("a", "b"))])
-    mqtt_store.wills_of_the_dead(cursor)  # as the next gateway does when it starts
+    mqtt_store.leave_for_the_dead(cursor)  # as the next gateway does when it starts
     mqtt_store.enqueue(cursor, [Copies(((session, 1, ()),), packets("c"))])
     assert open_one(cursor, account).sent_seq == 2
+
+
+def test_a_will_is_kept_until_it_is_published(cursor: psycopg.Cursor, account: Account) -> None:
+    for name, expiry, will_in in [("due", 100, 0), ("ended", 0, 0), ("waits", 100, 50)]:
+        opened = open_one(cursor, account, name, will=name.encode())
+        mqtt_store.leave(cursor, [Left(opened.session, expiry, will_in)])
+    wills, following = mqtt_store.claim_wills(cursor, [])
+    assert {(will.client_id, will.packet) for will in wills} == {("due", b"due"), ("ended", b"ended")}
+    assert following is not None
+    assert 20 < following <= mqtt_store.CLAIM_SECONDS  # then these may be claimed again
+    mqtt_store.end_those_over(cursor, 10)
+    assert ClientSession.objects.count() == 3
+    mqtt_store.wills_published(cursor, [will.session for will in wills])
+    wills, following = mqtt_store.claim_wills(cursor, [])
+    assert not wills
+    assert following is not None
+    assert 40 < following <= 50
+    assert dict(ClientSession.objects.values_list("client_id", "will_at"))["due"] is None
+    assert not ClientSession.objects.filter(client_id="ended").exists()
+
+
+def test_a_will_goes_out_when_its_session_ends_and_not_when_its_client_is_back(
+    cursor: psycopg.Cursor, account: Account
+) -> None:
+    sessions = {}
+    for name in ("back", "ends", "waits"):
+        sessions[name] = open_one(cursor, account, name, will=b"w", will_delay=50).session
+        mqtt_store.leave(cursor, [Left(sessions[name], 100, 50)])
+    open_one(cursor, account, "back", will=b"new")
+    wills, _ = mqtt_store.claim_wills(cursor, [sessions["back"], sessions["ends"]])
+    assert [will.client_id for will in wills] == ["ends"]
+    mqtt_store.wills_published(cursor, [sessions["back"], sessions["ends"]])
+    kept = ClientSession.objects.exclude(will=None).values_list("client_id", "will")
+    assert {name: bytes(will or b"") for name, will in kept} == {"back": b"new", "waits": b"w"}
+
+
+def test_clients_of_gateways_that_are_gone_have_left(cursor: psycopg.Cursor, account: Account) -> None:
+    """Their wills wait for their delay, or the session's end; what has no will, and is not to last, ends."""
+    for name, expiry, will, delay in [
+        ("clean", 0, b"packet", 7),
+        ("lasts", 9, b"packet", 7),
+        ("without", 9, None, 0),
+        ("nothing", 0, None, 0),
+    ]:
+        open_one(cursor, account, name, expiry=expiry, will=will, will_delay=delay)
+    mqtt_store.leave_for_the_dead(cursor)
+    assert {each.client_id: each.will_waits for each in mqtt_store.load_sessions(cursor)} == {
+        "lasts": True,
+        "without": False,
+    }
+    assert ClientSession.objects.filter(ends_at=None).count() == 0
+    assert not ClientSession.objects.filter(client_id="nothing").exists()
+    wills, following = mqtt_store.claim_wills(cursor, [])
+    assert [will.client_id for will in wills] == ["clean"]
+    assert following is not None
+    assert 2 < following <= 7
 
 
 def test_a_closed_account_leaves_nothing(cursor: psycopg.Cursor, account: Account, outsider: User) -> None:

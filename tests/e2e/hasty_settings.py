@@ -10,7 +10,6 @@ from thingscale.settings import *  # noqa: F403
 CELERY_BEAT_SCHEDULE = {"heartbeat": {"task": "heartbeat", "schedule": 0.2}}
 CELERY_BEAT_SCHEDULER = os.environ.get("SCHEDULER", "celery.beat:PersistentScheduler")
 DURABLE_END_SECONDS = 0.2
-WILL_GRACE_SECONDS = 1
 celery.UPKEEP_AGAIN = 0.2
 log = logging.getLogger(__name__)
 

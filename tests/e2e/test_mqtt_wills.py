@@ -2,12 +2,18 @@
 
 import signal
 import time
+from typing import Any
 
 import pytest
-from mqtt_clients import V5_PAHO, V31, V311_PAHO, Device, Start, gateway
+from django.utils import timezone
+from mqtt_clients import V5_PAHO, V31, V311_PAHO, Device, Raw, Start, connect_packet, gateway
 from paho.mqtt.enums import MQTTProtocolVersion
 from stack import wait_until
 from support import Account
+
+from ingest.mqtt.packets import V5, Publish, SubAck, Subscribe, Subscription, Will
+from ingest.mqtt.properties import Property
+from thingscale.devices.models import ClientSession, Queued
 
 pytestmark = pytest.mark.e2e
 VERSIONS = [
@@ -145,3 +151,91 @@ def test_a_gateway_that_is_stopped_leaves_the_wills_of_its_clients(stack: Start,
         running.kill("ingest", signal.SIGTERM)
         device.wait_end()
     assert account.stored() == [("1", None), ('"stopped"', None)]
+
+
+def test_a_delayed_will_keeps_its_delay_over_a_kill(stack: Start, account: Account) -> None:
+    """Whether its client was connected then or away; and it is not sent to who comes back in time."""
+    running = gateway(stack)
+    account.device("d1")
+
+    def device(client_id: str, delay: int) -> Device:
+        made = Device(running, account, client_id, V5_PAHO, clean=False, expiry=600)
+        return made.will("json/d1", f'"{client_id}"'.encode(), qos=1, delay=delay)
+
+    away, connected = device("away", 2), device("connected", 2)
+    back, late = device("back", 2), device("late", 600)
+    with away, connected, back, late:
+        away.vanish()
+        running.kill("ingest")
+        for each in (connected, back, late):
+            each.wait_end()
+    assert account.stored() == []
+    running.ensure("ingest")
+    with device("back", 600):
+        assert account.stored() == []
+        wait_until(lambda: len(account.stored()) == 2, what="the wills that are due")
+    assert sorted(account.stored()) == [('"away"', None), ('"connected"', None)]
+    with Device(running, account, "late", V5_PAHO):  # a clean start ends the session
+        wait_until(lambda: len(account.stored()) == 3, what="the will of the session that ended")
+    assert account.stored()[2] == ('"late"', None)
+
+
+def test_a_delayed_will_keeps_its_delay_when_the_gateway_is_stopped(stack: Start, account: Account) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    device = Device(running, account, "d1", V5_PAHO, clean=False, expiry=600)
+    with device.will("json/d1", b'"will"', qos=1, delay=600):
+        running.kill("ingest", signal.SIGTERM)
+        device.wait_end()
+    running.ensure("ingest")
+    with Device(running, account, "d1", V5_PAHO, clean=False, expiry=600) as back:
+        assert back.session_present
+        assert back.publish("json/d1", b"1") == 0
+    assert account.stored() == [("1", None)]
+
+
+@pytest.mark.parametrize("second", ["clean", "lasting"])
+def test_the_will_of_a_connection_that_was_taken_over_is_not_sent_again_after_a_kill(
+    stack: Start, account: Account, second: str
+) -> None:
+    running = gateway(stack)
+    account.device("d1")
+    older = Device(running, account, "same").will("json/d1", b'"will"', qos=1)
+    with older, Device(running, account, "same", clean=second == "clean") as newer:
+        older.wait_end()
+        wait_until(lambda: account.stored() == [('"will"', None)], what="the will")
+        running.kill("ingest")
+        newer.wait_end()
+    running.ensure("ingest")
+    with Device(running, account, "other") as device:
+        assert device.publish("json/d1", b"1") == 0
+    assert account.stored() == [('"will"', None), ("1", None)]
+
+
+def test_a_will_that_waits_is_its_clients(stack: Start, account: Account) -> None:
+    """No Local holds for it; and a response topic of the account is kept without the token."""
+    running = gateway(stack)
+    topic, response = (f"{account.device_token}/{name}/subscribe" for name in ("d1", "d2"))
+    lasting: dict[int, Any] = {Property.SESSION_EXPIRY_INTERVAL: 600}
+    properties: dict[int, Any] = {Property.RESPONSE_TOPIC: response, Property.WILL_DELAY_INTERVAL: 600}
+    will = Will(topic, b"gone", 1, False, properties)
+    for name, no_local in [("watcher", False), ("willing", True)]:
+        with Raw(running.mqtt, V5) as device:
+            connect = connect_packet(account, name, V5, clean=False, properties=lasting)
+            device.open(connect._replace(will=will if name == "willing" else None))
+            device.send(Subscribe(1, [Subscription(topic, 1, no_local, False, 0)], {}))
+            assert isinstance(device.receive(), SubAck)
+    waiting = ClientSession.objects.exclude(will_at=None)
+    wait_until(waiting.exists, what="the client to have left")
+    assert account.device_token.encode() not in bytes(waiting.get().will or b"")
+    waiting.update(will_at=timezone.now())
+    running.kill("ingest")
+    running.ensure("ingest")
+    wait_until(lambda: not waiting.exists(), what="the will to be published")
+    for name, count in [("watcher", 1), ("willing", 0)]:
+        assert Queued.objects.filter(session=ClientSession.objects.get(client_id=name).pk).count() == count
+    with Raw(running.mqtt, V5) as device:
+        device.open(connect_packet(account, "watcher", V5, clean=False, properties=lasting))
+        received = device.receive()
+        assert isinstance(received, Publish)
+        assert received.properties == {Property.RESPONSE_TOPIC: response}

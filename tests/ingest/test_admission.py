@@ -189,7 +189,7 @@ def test_what_sessions_remember_goes_with_the_messages_of_the_turn() -> None:
         assert made.submit(chunk(Publishes(with_chunk)))
         made.note(2, progress, None)
         made.note(2, progress, None)
-        made.leave(Left(3, 60, True))
+        made.leave(Left(3, 60, None))
         made.command_result(4, "delivered")
         assert asked == []
         await asyncio.sleep(0)
@@ -203,7 +203,7 @@ def test_what_sessions_remember_goes_with_the_messages_of_the_turn() -> None:
     assert behind
     assert (behind.progress, behind.left, behind.results) == (
         [with_chunk, alone],
-        [Left(3, 60, True)],
+        [Left(3, 60, None)],
         {4: "delivered"},
     )
     assert len(asked) == 1

@@ -193,10 +193,14 @@ class ClientSession(models.Model):
     dropped = models.BigIntegerField(db_default=0)  # messages that its queue had no room for
     will = models.BinaryField(null=True)  # a PUBLISH packet of MQTT 5
     will_delay = models.BigIntegerField(db_default=0)  # seconds
+    will_at = models.DateTimeField(null=True)  # when it is due, while its client is away
 
     class Meta:
         db_table = "mqtt_session"
         constraints = [models.UniqueConstraint(fields=["account", "client_id"], name="one_session_a_client")]
+        indexes = [
+            models.Index(fields=["will_at"], name="mqtt_wills", condition=models.Q(will_at__isnull=False))
+        ]
 
 
 class Subscription(models.Model):

@@ -13,14 +13,14 @@ from typing import NamedTuple
 from uuid import UUID
 
 import psycopg
-from django.conf import settings
 
-from thingscale.accounts.models import User
 from thingscale.devices import presence
 from thingscale.devices.models import ClientSession, Command
 
 SECOND_LEVEL = "split_part(topic, '/', 2)"
 SLOT = 200  # bytes that a message takes at least, in limits
+WILLS_AT_ONCE = 1_000
+CLAIM_SECONDS = 30  # for which nobody else publishes a will
 
 
 class Open(NamedTuple):
@@ -113,7 +113,7 @@ JOIN unnest(%s::bigint[], %s::text[]) AS k (account, client_id)
 ORDER BY s.id FOR UPDATE OF s"""
 _TAKE = """UPDATE mqtt_session s
 SET gateway = %s, epoch = s.epoch + 1, expiry = k.expiry, ends_at = NULL, will = k.will, will_delay = k.delay,
-    sent_seq = NULL
+    will_at = NULL, sent_seq = NULL
 FROM unnest(%s::bigint[], %s::bigint[], %s::bytea[], %s::bigint[]) AS k (id, expiry, will, delay)
 WHERE s.id = k.id
 RETURNING s.id, s.next_seq, s.done_seq, s.done, s.received_seq, s.received"""
@@ -221,21 +221,25 @@ class Left(NamedTuple):
 
     session: int
     expiry: int  # seconds that the session lives on
-    will_settled: bool  # there is none; else it stays until it is published
+    will_in: int | None  # seconds after which its will is to be published, if it still has it; None: never
     sent_seq: int | None = None  # the last number that was sent; None: that is not known
+
+    @property
+    def ends(self) -> bool:
+        return not self.expiry and self.will_in is None
 
 
 def leave(cursor: psycopg.Cursor, sessions: Collection[Left]) -> None:
-    over = [each.session for each in sessions if not each.expiry and each.will_settled]
-    rest = sorted(each for each in sessions if each.expiry or not each.will_settled)
+    over = [each.session for each in sessions if each.ends]
+    rest = sorted((each for each in sessions if not each.ends), key=lambda each: each.session)
     if rest:
         cursor.execute(
             """UPDATE mqtt_session s SET expiry = k.expiry, ends_at = now() + k.expiry * interval '1 s',
-                will = CASE WHEN k.settled THEN NULL ELSE will END,
-                will_delay = least(s.will_delay, k.expiry),
+                will = CASE WHEN k.will_in IS NOT NULL THEN will END,
+                will_at = CASE WHEN will IS NOT NULL THEN now() + k.will_in * interval '1 s' END,
                 sent_seq = coalesce(k.sent_seq, s.next_seq - 1)
-            FROM unnest(%s::bigint[], %s::bigint[], %s::bool[], %s::bigint[])
-                AS k (id, expiry, settled, sent_seq)
+            FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+                AS k (id, expiry, will_in, sent_seq)
             WHERE s.id = k.id""",
             [list(column) for column in zip(*rest, strict=True)],
         )
@@ -254,7 +258,8 @@ def end_sessions(cursor: psycopg.Cursor, sessions: Collection[int]) -> None:
 
 
 def end_those_over(cursor: psycopg.Cursor, most: int) -> list[tuple[int, int]]:
-    """Keys and accounts of the sessions that were over. Retained messages that have expired go with them."""
+    """Keys and accounts of the sessions that were over, but of those whose will is still to be published.
+    Retained messages that have expired go with them."""
     cursor.execute(
         """DELETE FROM mqtt_retained WHERE (account_id, topic) IN (
             SELECT account_id, topic FROM mqtt_retained WHERE expires_at <= now() LIMIT %s
@@ -262,10 +267,9 @@ def end_those_over(cursor: psycopg.Cursor, most: int) -> list[tuple[int, int]]:
         [most],
     )
     cursor.execute(
-        """SELECT id, account_id FROM mqtt_session
-        WHERE ends_at <= now() AND (will IS NULL OR ends_at <= now() - %s * interval '1 s')
+        """SELECT id, account_id FROM mqtt_session WHERE ends_at <= now() AND will_at IS NULL
         ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED""",
-        [4 * settings.WILL_GRACE_SECONDS, most],
+        [most],
     )
     over = cursor.fetchall()
     if over:
@@ -295,56 +299,75 @@ def _delete_orphans(cursor: psycopg.Cursor, messages: Iterable[tuple[int]]) -> N
         )
 
 
-def load_sessions(cursor: psycopg.Cursor) -> list[tuple[int, int, str, str, list[Subscribed]]]:
-    """Key, account, the account's user id, client id, subscriptions."""
+class StoredSession(NamedTuple):
+    key: int
+    account: int
+    client_id: str
+    subscriptions: Sequence[Subscribed]
+    will_waits: bool
+
+
+def load_sessions(cursor: psycopg.Cursor) -> list[StoredSession]:
+    """Those that last."""
     cursor.execute(
-        """SELECT s.id, s.account_id, s.client_id FROM mqtt_session s
+        """SELECT s.id, s.account_id, s.client_id, s.will_at IS NOT NULL FROM mqtt_session s
         JOIN accounts_user u ON u.id = s.account_id WHERE s.expiry > 0"""
     )
     rows = cursor.fetchall()
-    subscriptions = subscriptions_of(cursor, [key for key, _, _ in rows])
+    subscriptions = subscriptions_of(cursor, [key for key, _, _, _ in rows])
     return [
-        (key, account, User(pk=account).user_id, client_id, subscriptions.get(key, []))
-        for key, account, client_id in rows
+        StoredSession(key, account, client_id, subscriptions.get(key, []), will_waits)
+        for key, account, client_id, will_waits in rows
     ]
 
 
-def wills_of_the_dead(cursor: psycopg.Cursor) -> list[tuple[int, int, str, int, bytes]]:
-    """Key, account, user id, expiry and will of the sessions whose clients were connected to gateways that do
-    not live any more. Those without a will are left to end; so should the caller do with the others, and call
-    `wills_published` once their wills are."""
+def leave_for_the_dead(cursor: psycopg.Cursor) -> None:
+    """Clients that were connected to gateways that do not live any more have left: now, for all we know."""
     cursor.execute(presence.CONNECTED)
     connected = set(cursor.fetchall())
-    cursor.execute("SELECT id, account_id, client_id, expiry, will FROM mqtt_session WHERE ends_at IS NULL")
-    dead = [row for row in cursor.fetchall() if (row[1], row[2]) not in connected]
-    leave(cursor, [Left(key, expiry, True) for key, _, _, expiry, will in dead if will is None])
-    return [
-        (key, account, User(pk=account).user_id, expiry, will)
-        for key, account, _, expiry, will in dead
-        if will
-    ]
-
-
-def wills_overdue(cursor: psycopg.Cursor) -> list[tuple[int, int, str, bytes]]:
-    """Key, account, user id and will of sessions whose clients have been away for longer than the will's
-    delay: their gateway was killed meanwhile. Whoever asks has the time of another delay to publish them."""
     cursor.execute(
-        """UPDATE mqtt_session SET will_delay = will_delay + %(grace)s
-        WHERE will IS NOT NULL AND ends_at IS NOT NULL
-            AND ends_at + (will_delay - expiry + %(grace)s) * interval '1 s' <= now()
-        RETURNING id, account_id, will""",
-        {"grace": settings.WILL_GRACE_SECONDS},
+        """SELECT id, expiry, CASE WHEN will IS NOT NULL THEN least(will_delay, expiry) END,
+            account_id, client_id
+        FROM mqtt_session WHERE ends_at IS NULL"""
     )
-    return [(key, account, User(pk=account).user_id, will) for key, account, will in cursor.fetchall()]
+    dead = [row[:3] for row in cursor.fetchall() if row[3:] not in connected]
+    leave(cursor, [Left(key, expiry, will_in) for key, expiry, will_in in dead])
+
+
+# Wills that wait: for their delay, or that a gateway starts after one that was killed
+
+
+class WaitingWill(NamedTuple):
+    session: int
+    account: int
+    client_id: str
+    packet: bytes  # a PUBLISH of MQTT 5
+
+
+def claim_wills(cursor: psycopg.Cursor, ending: Collection[int]) -> tuple[list[WaitingWill], float | None]:
+    """Those that are due, and of the sessions that are `ending`; and in how many seconds the next one is due.
+    What one gateway has claimed, and not published in time, can be claimed again."""
+    cursor.execute(
+        """UPDATE mqtt_session SET will_at = now() + %s * interval '1 s' WHERE id IN (
+            SELECT id FROM mqtt_session
+            WHERE will_at <= now() OR (will_at IS NOT NULL AND id = ANY (%s))
+            ORDER BY will_at LIMIT %s FOR UPDATE SKIP LOCKED
+        ) RETURNING id, account_id, client_id, will""",
+        [CLAIM_SECONDS, list(ending), WILLS_AT_ONCE],
+    )
+    claimed = [WaitingWill(*row) for row in cursor.fetchall()]
+    cursor.execute("SELECT extract(epoch FROM min(will_at) - now())::float FROM mqtt_session")
+    (seconds,) = cursor.fetchone() or (None,)
+    return claimed, seconds
 
 
 def wills_published(cursor: psycopg.Cursor, sessions: Collection[int]) -> None:
     """Of clients that are away: who has come back meanwhile has another will. A session that was only there
     for its will ends."""
     cursor.execute(
-        """UPDATE mqtt_session SET will = NULL
+        """UPDATE mqtt_session SET will = NULL, will_at = NULL
         WHERE id IN (
-            SELECT id FROM mqtt_session WHERE id = ANY (%s) AND ends_at IS NOT NULL ORDER BY id FOR UPDATE
+            SELECT id FROM mqtt_session WHERE id = ANY (%s) AND will_at IS NOT NULL ORDER BY id FOR UPDATE
         ) RETURNING id, expiry""",
         [list(sessions)],
     )

@@ -37,12 +37,12 @@ class Driver:
     def __init__(self, server: Server, alter: Alter = unaltered, patience: float = SECONDS) -> None:
         """`patience`: seconds for anything that the server has to do."""
         self._server, self._patience = server, patience
-        self._model = Model(server.one_delivery, server.tolerates)
+        self._model = Model(server.one_delivery, server.wills_survive, server.tolerates)
         self._clients = {name: Client(name, alter) for name in (OBSERVER, *CLIENTS)}
         self._observer = self._clients[OBSERVER]
         self._poll = select.poll()
         self._by_fileno: dict[int, Connection] = {}
-        self._sentinels = 0
+        self._own_messages = 0
 
     def run(self, script: Iterable[Step]) -> None:
         """Raises Divergence; `step` then is the number of the step."""
@@ -169,6 +169,8 @@ class Driver:
         old = client.connection
         if old:
             self._model.closed(step.client, time.monotonic(), publish_will=True, taken_over=True)
+        if step.clean:
+            self._model.starts_afresh(step.client, time.monotonic())
         connection.send(packet)
         self._register(connection)
         self._until(lambda: connection.connack, "CONNACK", client, connection)
@@ -201,16 +203,24 @@ class Driver:
 
     def _send_again(self, client: Client, connection: Connection) -> None:
         """Section 4.4."""
+        again: list[Message] = []  # that may be routed once more
         for number, outgoing in client.outgoing.items():
             outgoing.paused = False
             if outgoing.received:
                 connection.write(encode_ack(PUBREL, number))
                 continue
-            if outgoing.message.qos == 1:  # may be routed once more
+            if outgoing.message.qos == 1:
                 outgoing.message.unfinished = False
-                self._model.pending.append(outgoing.message)
+                if outgoing.message not in self._model.pending:
+                    again.append(outgoing.message)
             connection.send(outgoing.packet._replace(dup=True))
+        self._model.pending += again
         self._until(lambda: not client.outgoing, "acknowledgements of what was sent again", client)
+        if again:  # else a copy of the first time would wait for the observer to get the second one
+            self._acknowledge(client)
+            self._send_sentinel()
+            self._until(self._seen_sentinel, "the sentinel", None)
+            self._model.drop_unrouted()
 
     def _forget_outgoing(self, client: Client) -> None:
         for outgoing in client.outgoing.values():
@@ -357,10 +367,13 @@ class Driver:
         model.crashed()
         self._drain()  # what the observer has got of it
         self._server.start()
+        model.restarted(now, time.monotonic())
         model.lost(OBSERVER, crash=True)
         observer, self._observer.connection = self._observer.connection, None
         assert observer
         self._connect(steps.Connect(OBSERVER, V5, False, NEVER, 0, 0, None))
+        for topic in model.unknown_retained(time.monotonic()):
+            self._send_own(topic)
         self._send_sentinel()
         self._until(self._seen_sentinel, "the sentinel", None)
         for one in live:
@@ -393,14 +406,20 @@ class Driver:
 
     def _send_sentinel(self) -> None:
         """A message behind all that the server has been sent: when it is back, they have been routed."""
-        self._sentinels += 1
-        self._sentinel = self._message(steps.Message(SENTINEL, -self._sentinels, 1, True), OBSERVER, V5)[0]
+        self._sentinel = self._send_own(self._server.topic(SENTINEL))
+
+    def _send_own(self, topic: str) -> Message:
+        """A message of the observer's, which is retained."""
+        self._own_messages += 1
+        payload = b'{"n": %d}' % -self._own_messages
+        message = Message(topic, payload, 1, True, {}, None, OBSERVER, time.monotonic())
         number = self._observer.packet_id()
-        publish = Publish(self._sentinel.topic, self._sentinel.payload, 1, True, False, number, {})
-        self._observer.outgoing[number] = Outgoing(self._sentinel, publish)
-        self._model.pending.append(self._sentinel)
+        publish = Publish(topic, payload, 1, True, False, number, {})
+        self._observer.outgoing[number] = Outgoing(message, publish)
+        self._model.pending.append(message)
         assert self._observer.connection
         self._observer.connection.send(publish)
+        return message
 
     def _seen_sentinel(self) -> bool:
         return self._sentinel.routed_at is not None

@@ -64,6 +64,7 @@ class PendingWill:
     client: str
     message: Message
     due: float
+    latest: float  # that it is due: after a kill the server may count from its start
     certain: bool = True
 
 
@@ -117,6 +118,7 @@ class Session:
     released: bool = False  # it was held a moment ago
     held: bool = False  # the client answers nothing, so the server may run out of its window
     closed_at: float = 0.0
+    closed_by: float = 0.0  # at the latest, as the server knows
     doubtful: bool = False  # whether it has survived a crash
     will: Message | None = None
     will_delay: int = 0
@@ -134,15 +136,17 @@ Tolerates = Callable[[str, Session, Publish | None, Delivery | None], bool]
 
 
 class Model:
-    def __init__(self, one_delivery: bool, tolerates: Tolerates) -> None:
-        """`one_delivery`: of overlapping subscriptions, the other choice is one for each."""
+    def __init__(self, one_delivery: bool, wills_survive: bool, tolerates: Tolerates) -> None:
+        """`one_delivery`: of overlapping subscriptions, the other choice is one for each. `wills_survive` a
+        kill, and keep their delay; the other choice is that they may be lost, or published at once."""
         self.sessions: dict[str, Session] = {}
         self.retained: dict[str, Message] = {}
         self.pending: list[Message] = []  # published, not routed yet
         self.wills: list[PendingWill] = []
         self.claims: list[Claim] = []
         self.step = 0
-        self._one_delivery, self._tolerates = one_delivery, tolerates
+        self._one_delivery, self._wills_survive = one_delivery, wills_survive
+        self._tolerates = tolerates
 
     # Sessions
 
@@ -155,10 +159,16 @@ class Model:
             return Presence.EITHER if session.version == V5 else Presence.ABSENT
         if session.doubtful:
             return Presence.EITHER
-        due = session.closed_at + session.expiry
-        if session.connected or session.expiry == NEVER or now < due - EARLY:
+        expiry = session.expiry
+        if session.connected or expiry == NEVER or now < session.closed_at + expiry - EARLY:
             return Presence.PRESENT
-        return Presence.EITHER if now < due + LATE else Presence.ABSENT
+        return Presence.EITHER if now < session.closed_by + expiry + LATE else Presence.ABSENT
+
+    def starts_afresh(self, client: str, now: float) -> None:
+        """Its CONNECT has Clean Start: its session ends, so that a will need not wait any longer."""
+        for will in self.wills:
+            if will.client == client:
+                will.due = min(will.due, now)
 
     def connected(self, new: Session, present: bool) -> None:
         old = self.sessions.get(new.client)
@@ -179,15 +189,16 @@ class Model:
     ) -> None:
         """No more is sent on the connection; what it was sent may not all have been looked at."""
         session = self.sessions[client]
-        session.connected, session.closed_at, session.held = False, now, False
+        session.connected, session.held = False, False
+        session.closed_at = session.closed_by = now
         will, session.will = session.will, None
         if will and publish_will:
             delay = min(session.will_delay, session.expiry)
-            if delay and not crash:
-                self.wills.append(PendingWill(client, will, now + delay))
+            if delay and (self._wills_survive or not crash):
+                self.wills.append(PendingWill(client, will, now + delay, now + delay))
             else:
                 keeps = taken_over and session.expiry and self._tolerates("will kept", session, None, None)
-                will.required = not crash and not keeps
+                will.required = not keeps and (self._wills_survive or not crash)
                 self.pending.append(will)
         for delivery in session.owed:
             if delivery.claim:
@@ -211,7 +222,7 @@ class Model:
 
     def crashed(self) -> None:
         for will in self.wills:
-            will.certain = False
+            will.certain &= self._wills_survive
         for session in self.sessions.values():
             session.doubtful |= self._tolerates("not saved", session, None, None)
             if self._tolerates("shared not saved", session, None, None):
@@ -222,6 +233,22 @@ class Model:
         for message in self.pending:
             message.required &= message.qos > 0
             message.crossed_loss = True
+
+    def restarted(self, killed_at: float, now: float) -> None:
+        for will in self.wills:
+            will.latest += now - killed_at
+        for session in self.sessions.values():
+            if session.closed_at == killed_at:
+                session.closed_by = now
+
+    def unknown_retained(self, now: float) -> set[str]:
+        """After a kill, topics where something at QoS 0 may be retained that was routed while the observer
+        was away."""
+        due = [will for will in self.wills if now > will.due - EARLY]
+        for will in due:
+            will.certain &= will.message.qos > 0
+        unseen = (*self.pending, *(will.message for will in due))
+        return {one.topic for one in unseen if one.retain and one.qos == 0}
 
     def _end(self, session: Session) -> None:
         if self.sessions.get(session.client) is session:
@@ -236,7 +263,7 @@ class Model:
 
     def passed(self, now: float) -> None:
         """Time: wills that are due, sessions that are over."""
-        for will in [will for will in self.wills if now > will.due + LATE]:
+        for will in [will for will in self.wills if now > will.latest + LATE]:
             self.wills.remove(will)
             will.message.required = will.certain
             self.pending.append(will.message)
@@ -433,7 +460,7 @@ class Model:
             self._differs("properties", session, packet, delivery)
         if packet.dup and not delivery.maybe_sent:
             self._differs("DUP", session, packet, delivery)
-        if self._expired(message, now):
+        if self._expired(message, now) and not packet.dup:  # else it may have been on its way before that
             self._differs("expired", session, packet, delivery)
         left = packet.properties.get(Property.MESSAGE_EXPIRY_INTERVAL)
         if five and (left is None) != (message.expiry is None):
@@ -527,9 +554,12 @@ class Model:
             missing.append("nobody has got a message of a shared subscription")
         return missing
 
-    def ended_step(self) -> None:
+    def drop_unrouted(self) -> None:
         """What was not routed by now is not, unless its publisher can go on with it."""
         self.pending = [one for one in self.pending if one.required or one.unfinished]
+
+    def ended_step(self) -> None:
+        self.drop_unrouted()
         self.claims.clear()
         for session in self.sessions.values():
             session.released = session.held

@@ -15,8 +15,8 @@ from stack import Stack, answers, free_port, wait_until
 from ingest.mqtt.codec import encode
 from ingest.mqtt.packets import V311, Connect, Publish
 from model import faults
-from model.model import Delivery, Session
-from model.steps import SENTINEL, TOPICS
+from model.model import OBSERVER, Delivery, Session
+from model.steps import CLIENTS, SENTINEL, TOPICS
 
 
 class Server(Protocol):
@@ -24,6 +24,7 @@ class Server(Protocol):
     credentials: tuple[str | None, bytes | None]
     one_delivery: bool  # to whom several subscriptions of one client match; else one for each
     kill_within_messages: bool  # what is acknowledged survives it
+    wills_survive: bool  # with their delay
     wills_end_with_session: bool  # a delayed will is published when its session ends; else it is not tried
 
     def start(self) -> None: ...
@@ -71,6 +72,7 @@ class Mosquitto:
     credentials: tuple[str | None, bytes | None] = (None, None)
     one_delivery = False
     kill_within_messages = False  # it acknowledges before it saves
+    wills_survive = False
     wills_end_with_session = False  # it keeps a session as long as its delayed will
 
     def __init__(self) -> None:
@@ -135,6 +137,7 @@ class Thingscale:
 
     one_delivery = True
     kill_within_messages = True
+    wills_survive = True
     wills_end_with_session = True
 
     def __init__(self, stack: Stack, user_id: str, token: str) -> None:
@@ -151,14 +154,20 @@ class Thingscale:
         self._stack.kill("ingest")
 
     def forget(self) -> None:
-        """Another run has clients and groups of its own; what is retained has to be cleared."""
+        """Ends the sessions, and with them wills that wait; then clears what is retained. Another run has
+        clients and groups of its own all the same."""
+        for name in (OBSERVER, *CLIENTS):
+            self._connect_clean(self.client_id(name))
         self._run += 1
+        clears = [Publish(self.topic(one), b"", 1, True, False, 1, {}) for one in (*TOPICS, SENTINEL)]
+        self._connect_clean(f"cleaner-{self._run}", *clears)
+
+    def _connect_clean(self, client_id: str, *publishes: Publish) -> None:
         user, password = self.credentials
+        connect = Connect(V311, client_id, True, 60, user, password, None, {})
         with socket.create_connection(self.address, 10) as connection:
-            connect = Connect(V311, f"cleaner-{self._run}", True, 60, user, password, None, {})
-            clears = [Publish(self.topic(one), b"", 1, True, False, 1, {}) for one in (*TOPICS, SENTINEL)]
-            connection.sendall(encode(connect, V311) + b"".join(encode(one, V311) for one in clears))
-            left = 4 * (1 + len(clears))  # a CONNACK and PUBACKs
+            connection.sendall(encode(connect, V311) + b"".join(encode(one, V311) for one in publishes))
+            left = 4 * (1 + len(publishes))  # a CONNACK and PUBACKs
             while left and (data := connection.recv(left)):
                 left -= len(data)
 
