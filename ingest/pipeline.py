@@ -202,6 +202,9 @@ class Pipeline:
     def running(self) -> bool:
         return self._thread.is_alive()
 
+    def gauges(self) -> dict[str, int]:
+        return {"queue_messages": self.queued, "queue_bytes": self.queued_bytes}
+
     @property
     def full(self) -> bool:
         most = self.limits

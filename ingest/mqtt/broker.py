@@ -90,12 +90,8 @@ class BrokerWorker:
         await asyncio.wait({self._connecting}, timeout=mqtt.CONNECT_SECONDS)
 
     def gauges(self) -> dict[str, int]:
-        return {
-            "queue_messages": self.ingest.pipeline.queued,
-            "queue_bytes": self.ingest.pipeline.queued_bytes,
-            "unacknowledged": len(self._due),
-            "unknown_tokens": len(self._unknown),
-        }
+        own = {"unacknowledged": len(self._due), "unknown_tokens": len(self._unknown)}
+        return self.ingest.pipeline.gauges() | own
 
     async def stop(self) -> None:
         """What is not acknowledged stays with the broker."""

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from stack import Stack, answers, free_port, wait_until
 from support import Account
 
+from ingest.asgi import Connector
 from ingest.exposition import Page
 from ingest.service import Ingest
 
@@ -69,6 +70,12 @@ def test_no_store_where_it_is_no_process() -> None:
     body = Page(0, Ingest()).answer("/metrics")[2].decode()
     assert "\nprocess_resident_memory_bytes " in body
     assert "store_process" not in body
+
+
+def test_the_web_process_says_what_waits_there() -> None:
+    body = Connector()._page.answer("/metrics")[2].decode()
+    assert "\nthingscale_queue_messages 0.0\n" in body
+    assert "\nthingscale_queue_bytes 0.0\n" in body
 
 
 def test_alive_ready_and_nothing_else(watched: tuple[Stack, int]) -> None:
