@@ -185,6 +185,12 @@ def plain(value: Any) -> Any:
     return value
 
 
+def plain_behind(behind: Behind) -> Any:
+    """There may be a hundred packet ids in each progress, so not at any depth."""
+    progress, left, *others = behind
+    return tuple(map(tuple, progress)), tuple(map(tuple, left)), *others
+
+
 def asked_of(fields: Any) -> Asked:
     opens, unsubscribe, subscribe, queues, retained, published, end, wills = fields
     return Asked(

@@ -17,7 +17,7 @@ from ingest.message import RawMessage, Status
 from ingest.metrics import Metrics
 from ingest.pipeline import Done
 from ingest.service import connect
-from ingest.session_work import SessionWork, found_of, plain
+from ingest.session_work import SessionWork, found_of, plain, plain_behind
 from thingscale.background import watched
 from thingscale.invalidation import Change, Listener
 
@@ -63,7 +63,8 @@ class Store(asyncio.Protocol):
     def accept(self, messages: Sequence[RawMessage], done: Done, work: SessionWork | None = None) -> None:
         self._number += 1
         self._waiting[self._number] = done, messages, work
-        asked, behind = (plain(work.asked), plain(work.behind)) if work else (None, None)
+        asked = plain(work.asked) if work and work.asked else None
+        behind = plain_behind(work.behind) if work and work.behind else None
         self._transport.write(frame((self._number, columns(messages), asked, behind)))
 
     # asyncio's side

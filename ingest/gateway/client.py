@@ -27,7 +27,6 @@ from ingest.mqtt.codec import FrameReader, decode, encode
 from ingest.mqtt.frames import TOO_LARGE, Frame
 from ingest.mqtt.packets import (
     CONNECT,
-    PUBACK,
     PUBLISH,
     PUBREL,
     V5,
@@ -71,7 +70,7 @@ CONGESTED_SECONDS = 60.0
 SUBSCRIBE_SECONDS = 2.0  # that a SUBACK waits for a database that is away
 FAILURE = 0x80
 _new = tuple.__new__  # a NamedTuple's own constructor takes twice as long
-_PUBACK = 0x40  # first byte
+_ANSWERS = frozenset((0x40, 0x50, 0x62, 0x70))  # first bytes of PUBACK, PUBREC, PUBREL and PUBCOMP
 _NO_PROPERTIES: Properties = {}
 NOT_MQTT = "The first packet has to be a CONNECT."
 
@@ -251,21 +250,32 @@ class Client:
     # Frames
 
     def _take(self, frames: list[Frame]) -> None:
+        """What comes most is not decoded as a packet."""
         for place, (first, body) in enumerate(frames):
             if self.state is State.ENDED:
                 break  # what came before it still counts
             if self._busy or (self.grant is None and self._must_ask(first, body)):
                 self._put_off(frames[place:])
                 break
-            if first >> 4 == PUBLISH and self.state is State.OPEN:
+            if self.state is not State.OPEN:
+                self._handle(first, body)
+            elif first >> 4 == PUBLISH:
                 self.publishes.publish(first, body)
-            elif first == _PUBACK and len(body) == 2 and body != b"\0\0" and self.state is State.OPEN:
-                self._acknowledged(_new(Ack, (PUBACK, body[0] << 8 | body[1], 0, _NO_PROPERTIES)))
-            elif first & TOO_LARGE and self.state is State.OPEN:
+            elif first in _ANSWERS and len(body) == 2 and body != b"\0\0":
+                self._take_answer(_new(Ack, (first >> 4, body[0] << 8 | body[1], 0, _NO_PROPERTIES)))
+            elif first & TOO_LARGE:
                 self.publishes.too_large(first & ~TOO_LARGE, body)
             else:
                 self._handle(first, body)
         self.publishes.flush()
+        if self.queue or self.unread:
+            self._read_on()  # there may be room now
+
+    def _take_answer(self, packet: Ack) -> None:
+        if packet.type == PUBREL:
+            self.publishes.release(packet.packet_id)
+        elif self.deliveries:
+            self._react(self.deliveries.acknowledge(packet, time.time()))
 
     def _handle(self, first: int, body: bytes) -> None:
         if self.state is not State.OPEN and (first >> 4 != CONNECT or self.state is not State.NEW):
@@ -277,11 +287,8 @@ class Client:
                 self._do(self._open(packet))
             case PingReq():
                 self.send(PingResp())
-            case Ack(type=type_) if type_ == PUBREL:
-                self.publishes.flush()
-                self.publishes.release(packet)
             case Ack():
-                self._acknowledged(packet)
+                self._take_answer(packet)
             case Subscribe():
                 self._do(self._subscribe(packet))
             case Unsubscribe():
@@ -550,11 +557,6 @@ class Client:
     def progress(self) -> Progress:
         assert self.queue is not None
         return self.queue.progress(sorted(self.publishes.received or ()))
-
-    def _acknowledged(self, packet: Ack) -> None:
-        if self.deliveries:
-            self._react(self.deliveries.acknowledge(packet, time.time()))
-            self._read_on()
 
     def _react(self, outcome: Outcome) -> None:
         """What a session that lasts has got is remembered; at QoS 2 before PUBREL goes out."""

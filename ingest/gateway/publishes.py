@@ -3,6 +3,7 @@
 import struct
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -18,7 +19,6 @@ from ingest.mqtt.packets import (
     PUBLISH,
     PUBREC,
     V5,
-    Ack,
     Properties,
     ProtocolError,
     Publish,
@@ -47,7 +47,7 @@ MAX_REMEMBERED = 256  # bytes of such a topic
 # first byte -> QoS, DUP: at QoS 1 or 2, not retained
 _ORDINARY: Final = {0x32: (1, False), 0x3A: (1, True), 0x34: (2, False), 0x3C: (2, True)}
 _NO_PROPERTIES: Final = b"\0"
-_puback: Final = struct.Struct(">HH").pack
+_ack: Final = struct.Struct(">HH").pack
 _new: Final = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
 
@@ -158,8 +158,8 @@ class Publishes:
     """One per client."""
 
     __slots__ = (
-        *("_aliases", "_client", "_connected_at", "_messages", "_owners", "_pending", "_sent", "received"),
-        *("seed", "settled_at", "unacked"),
+        *("_aliases", "_client", "_completed", "_connected_at", "_forgotten", "_messages", "_owners"),
+        *("_pending", "_sent", "received", "seed", "settled_at", "unacked"),
     )
 
     def __init__(self, client: Publisher) -> None:
@@ -173,6 +173,8 @@ class Publishes:
         # Sets that are made when they are needed: an empty one takes 216 bytes.
         self._pending: set[int] | None = None
         self.received: set[int] | None = None
+        self._completed: list[bytes] | None = None  # PUBCOMPs of this read
+        self._forgotten = False  # some of their packet ids were known
         self.unacked = 0
         self.settled_at = 0  # microseconds: the client had an answer to all that it had sent until then
         self.seed = 0  # of dedupe keys: tells this client from others
@@ -293,6 +295,8 @@ class Publishes:
         """At the end of a read: everything of it in one submission. `wait`: it goes also while the queue is
         full, since nobody sends it again. `will_of`: the session whose will it is, which keeps it until it is
         committed."""
+        if self._completed:
+            self._write_completed()
         if not self._messages:
             if will_of:  # it was routed at once
                 self._client.gateway.admission.will_published(will_of)
@@ -311,7 +315,7 @@ class Publishes:
         ids = [sent.packet_id for sent in chunk.sent if sent.qos == 2]
         if not ids:
             return ()
-        self._receive(ids)
+        self._remember(ids)
         return (self._client.progress(),)
 
     def committed(self, chunk: Chunk, outcomes: list[Outcome]) -> None:
@@ -322,12 +326,20 @@ class Publishes:
         if not all_stored:
             chunk, outcomes = self._without_failed(chunk, outcomes)
         acks = []
+        received = []
         for sent, outcome in zip(chunk.sent, outcomes, strict=True):
             qos, packet_id = sent[1], sent[3]
             if not packet_id:  # QoS 0, or a will
                 continue
-            stored = outcome is STORED and qos == 1
-            acks.append(_puback(0x4002, packet_id) if stored else self._acknowledge(qos, packet_id, outcome))
+            if outcome is not STORED:
+                acks.append(self._acknowledge(qos, packet_id, outcome))
+            elif qos == 1:
+                acks.append(_ack(0x4002, packet_id))
+            else:
+                received.append(packet_id)
+                acks.append(_ack(0x5002, packet_id))
+        if received:
+            self._receive(received)
         if acks:
             client.write(b"".join(acks))
         # Of clients that have signed in, all that is not refused is of one account. In ordinary times nobody
@@ -372,16 +384,23 @@ class Publishes:
         if self.unacked < MAX_UNACKED // 2 and not self._client.gateway.admission.holds(user):
             self._client.hold(False)
 
-    def release(self, packet: Ack) -> None:
-        """PUBREL. A session that lasts forgets the packet id before PUBCOMP goes out."""
-        client, packet_id = self._client, packet.packet_id
+    def release(self, packet_id: int) -> None:
+        """PUBREL."""
         known = self._forget(packet_id)
         code = 0 if known else ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
-        answer = encode_ack(PUBCOMP, packet_id, code, client.version)
-        if known and client.session:
-            client.gateway.admission.note(client.session, client.progress, lambda: client.write(answer))
+        if self._completed is None:
+            self._completed = []
+        self._completed.append(encode_ack(PUBCOMP, packet_id, code, self._client.version))
+        self._forgotten |= known
+
+    def _write_completed(self) -> None:
+        """PUBCOMPs. A session that lasts forgets the packet ids before they go out."""
+        client, answers = self._client, b"".join(self._completed or ())
+        forgotten, self._forgotten, self._completed = self._forgotten, False, None
+        if forgotten and client.session:
+            client.gateway.admission.note(client.session, client.progress, partial(client.write, answers))
         else:
-            client.write(answer)
+            client.write(answers)
 
     def leave_will(self, will: Will, session: int) -> None:
         """The will of a client that went without goodbye, as if it had published it."""
@@ -450,7 +469,13 @@ class Publishes:
             self._pending.add(packet_id)
         return False
 
-    def _receive(self, packet_ids: Iterable[int]) -> None:
+    def _receive(self, packet_ids: Sequence[int]) -> None:
+        """Committed."""
+        self._remember(packet_ids)
+        if self._pending:
+            self._pending.difference_update(packet_ids)
+
+    def _remember(self, packet_ids: Sequence[int]) -> None:
         if self.received is None:
             self.received = set()
         self.received.update(packet_ids)
@@ -469,9 +494,9 @@ class Publishes:
         version = self._client.version
         if qos == 1:
             return encode_ack(PUBACK, packet_id, code, version)
-        if self._pending:
-            self._pending.discard(packet_id)
         if code and version == V5:  # a failure ends the exchange
+            if self._pending:
+                self._pending.discard(packet_id)
             self._forget(packet_id)
             if self._client.session:
                 self._client.gateway.admission.note(self._client.session, self._client.progress, None)

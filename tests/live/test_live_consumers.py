@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from channels import consumer
 from channels.exceptions import StopConsumer
 from redis.exceptions import ConnectionError
 
@@ -37,13 +38,35 @@ def test_nothing_is_sent_after_the_end() -> None:
     sent: Sent = []
 
     async def end_twice() -> None:
-        consumer = make(sent)
-        await consumer._postpone(ConnectionError())
-        await consumer._end(4401)
-        await consumer._send({"type": "ready"})
+        page = make(sent)
+        await page._postpone(ConnectionError())
+        await page._end(4401)
+        await page._send({"type": "ready"})
 
     asyncio.run(end_twice())
     assert sent == [{"type": "websocket.close", "code": TRY_LATER}]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionError(), RuntimeError("called while another coroutine is already waiting")],
+)
+def test_a_page_that_is_opened_while_valkey_comes_back_is_asked_to_try_later(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    class Layer:
+        async def new_channel(self) -> str:
+            raise error
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    monkeypatch.setattr(consumer, "get_channel_layer", lambda alias: Layer())
+    sent: Sent = []
+    page = make(sent)
+    asyncio.run(page({"type": "websocket", "path": "/ws/live/"}, receive, page.base_send))
+    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
+    assert sent[-1]["code"] == TRY_LATER
 
 
 @pytest.mark.parametrize(("named_by_key", "named"), [([7, 8, 9], [0, 1]), (None, None)])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from django.conf import settings
 from raw_http import TIMER, connection_line
 from stack import Stack, answers, wait_until
 from support import Account
@@ -115,6 +116,17 @@ def test_h17_no_listener_takes_a_tls_older_than_1_2(secure: Stack) -> None:
     for port in (secure.https, secure.tls, secure.wss):
         assert handshake(port, "1.1") == "TLSV1_ALERT_PROTOCOL_VERSION"
         assert [handshake(port, version) for version in ("1.2", "1.3")] == ["TLSv1.2", "TLSv1.3"]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"\x10\x00nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"CONNECT a:1 HTTP/1.1\r\n\r\n", bytes(20)],
+)
+def test_who_speaks_no_tls_is_not_kept_until_the_handshakes_limit(secure: Stack, sent: bytes) -> None:
+    for port in (secure.https, secure.tls, secure.wss):
+        with socket.create_connection(("127.0.0.1", port), settings.CONNECT_SECONDS / 2) as client:
+            client.sendall(sent)
+            assert client.recv(1000) == b""
 
 
 def keep_alive_timer(server: int, client: int) -> float | None:

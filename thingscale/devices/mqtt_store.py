@@ -488,39 +488,32 @@ def enqueue(cursor: psycopg.Cursor, batch: Sequence[Copies]) -> dict[int, tuple[
     return {key: (first[key], next_seq[key] - first[key]) for key in first}
 
 
+_PROGRESS = """WITH k AS (
+    SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[])
+        AS k (session, done_seq, done, received_seq, received)
+), deleted AS (
+    DELETE FROM mqtt_queue q USING k WHERE q.session = k.session
+        AND q.seq <= k.done_seq  -- follows from the next, and is in the index
+        AND q.last_seq <= k.done_seq
+    RETURNING q.session, q.size, q.messages
+), updated AS (
+    UPDATE mqtt_session s SET done_seq = k.done_seq, done = k.done::bigint[],
+        received_seq = k.received_seq::bigint[], received = k.received::int[],
+        queued_bytes = s.queued_bytes
+            - coalesce((SELECT sum(size) FROM deleted d WHERE d.session = k.session), 0)
+    FROM k WHERE s.id = k.session
+)
+SELECT messages FROM deleted"""
+
+
 def progress(cursor: psycopg.Cursor, sessions: Mapping[int, Progress]) -> None:
     """What has been acknowledged needs no place any more."""
-    rows = [sessions[key] for key in sorted(sessions)]
-    keys = [row.session for row in rows]
+    keys, done_seq, *lists = zip(*(sessions[key] for key in sorted(sessions)), strict=True)
     cursor.execute(
-        "SELECT FROM mqtt_session WHERE id = ANY (%s) ORDER BY id FOR UPDATE", [keys], prepare=True
+        "SELECT FROM mqtt_session WHERE id = ANY (%s) ORDER BY id FOR UPDATE", [list(keys)], prepare=True
     )
-    cursor.execute(
-        """DELETE FROM mqtt_queue q USING unnest(%s::bigint[], %s::bigint[]) AS k (session, done_seq)
-        WHERE q.session = k.session AND q.last_seq <= k.done_seq RETURNING q.messages, q.session, q.size""",
-        [keys, [row.done_seq for row in rows]],
-        prepare=True,
-    )
-    deleted = cursor.fetchall()
-    _delete_orphans(cursor, ((messages,) for messages, _, _ in deleted))
-    freed = dict.fromkeys(keys, 0)
-    for _, key, size in deleted:
-        freed[key] += size
-    cursor.execute(
-        """UPDATE mqtt_session s SET done_seq = k.done_seq, done = k.done::bigint[],
-            received_seq = k.received_seq::bigint[], received = k.received::int[],
-            queued_bytes = s.queued_bytes - k.freed
-        FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::bigint[])
-            AS k (id, done_seq, done, received_seq, received, freed)
-        WHERE s.id = k.id""",
-        [
-            keys,
-            [row.done_seq for row in rows],
-            *map(_arrays, zip(*(row[2:] for row in rows), strict=True)),
-            [freed[key] for key in keys],
-        ],
-        prepare=True,
-    )
+    cursor.execute(_PROGRESS, [list(keys), list(done_seq), *map(_arrays, lists)], prepare=True)
+    _delete_orphans(cursor, cursor.fetchall())
 
 
 def _arrays(lists: Iterable[Iterable[int]]) -> list[str]:

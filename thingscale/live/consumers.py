@@ -28,7 +28,8 @@ SEND_SECONDS = 5.0  # then the browser is too slow
 MAX_SOCKETS = 20  # of a user, in this process
 
 SIGNED_OUT, TOO_MANY, TRY_LATER = 4401, 4429, 1013
-AWAY = (RedisError, Error)  # Valkey or PostgreSQL
+# Valkey or PostgreSQL. RuntimeError: as Valkey comes back, channels_redis lets two pages read one connection.
+AWAY = (RedisError, Error, RuntimeError)
 
 
 class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]

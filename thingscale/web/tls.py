@@ -9,13 +9,15 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0  # between two looks at the files
 
+NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST"}  # OpenSSL's reasons
+
 Seen = tuple[tuple[int, int, int], ...]
 
 
 class TellingObject(ssl.SSLObject):
     """Says why a handshake failed. asyncio ends the connection without sending the alert that OpenSSL has
     written. So it is told to go on, which sends the alert, and hears of the failure when the client answers;
-    the handshake's time limit ends what does not."""
+    the handshake's time limit ends what does not. Who speaks no TLS gets no alert: that ends at once."""
 
     _failure: ssl.SSLError | None = None
 
@@ -27,6 +29,8 @@ class TellingObject(ssl.SSLObject):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
+            if error.reason in NO_TLS:
+                raise
             self._failure = error
             raise ssl.SSLWantReadError from None
 
