@@ -48,7 +48,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         await self.accept()
         try:
             await super().__call__(scope, receive, send)
-        except (*AWAY, RuntimeError) as error:  # as Valkey returns, channels_redis lets two pages read at once
+        except (*AWAY, RuntimeError) as error:  # channels_redis lets two pages read at once as Valkey returns
             await self._postpone(error)
         finally:
             await self._leave()
