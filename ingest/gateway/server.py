@@ -90,8 +90,8 @@ class Gateway:
 
     async def start(self) -> None:
         await self.ingest.start()
+        await self._load_sessions()  # before others can tell that this gateway lives
         self._presence.start()
-        await self._load_sessions()
         await self._publish_wills_due()
         rounds = {"sweep": self._sweep, "sessions": self._end_sessions}
         self._rounds = [self.spawn(keep_going(name, work)) for name, work in rounds.items()]
