@@ -374,7 +374,7 @@ class Driver:
         self._connect(steps.Connect(OBSERVER, V5, False, NEVER, 0, 0, None))
         self._send_sentinel()
         self._until(self._seen_sentinel, "the sentinel", None)
-        known = [self._send_own(topic) for topic in model.observer_is_back(time.monotonic())]
+        known = [self._send_own(topic) for topic in sorted(model.observer_is_back(time.monotonic()))]
         self._until(lambda: all(one.routed_at for one in known), "own messages", None)
         for one in live:
             if one is not self._observer:
