@@ -96,7 +96,7 @@ class State(Enum):
 class Client:
     __slots__ = (
         *("__weakref__", "_backlog", "_backlog_size", "_busy", "_congested", "_congested_at", "_lost"),
-        *("_outgoing", "_reader", "_will", "account", "began_at", "client_id", "connect", "connection"),
+        *("_reader", "_will", "account", "began_at", "client_id", "connect", "connection"),
         *("deliveries", "expiry", "gateway", "grant", "held", "publishes", "queue", "row", "seen_at"),
         *("session", "state", "subscriber", "token", "unread", "version"),
     )
@@ -128,7 +128,6 @@ class Client:
         self._busy: asyncio.Task[None] | None = None  # later frames wait for it
         self._congested = self._lost = False
         self._congested_at = 0.0
-        self._outgoing: list[bytes] = []  # of this turn of the loop
 
     @property
     def key(self) -> ClientKey:
@@ -189,17 +188,8 @@ class Client:
         return known
 
     def write(self, data: bytes) -> None:
-        """In order, with all of this turn of the loop."""
-        if not data:
-            return
-        if not self._outgoing:
-            self.gateway.write_soon(self)
-        self._outgoing.append(data)
-
-    def write_out(self) -> None:
-        outgoing, self._outgoing = self._outgoing, []
-        if outgoing:
-            self.connection.write(b"".join(outgoing))
+        if data:
+            self.connection.write(data)
 
     def send(self, packet: Packet) -> None:
         self.write(encode(packet, self.version))
@@ -232,7 +222,6 @@ class Client:
             self.gateway.left(self, self._will if with_will and was_open else None)
         finally:
             self.publishes.end(self.queue)
-            self.write_out()
             self.connection.close()
 
     def check(self, now: float) -> None:
