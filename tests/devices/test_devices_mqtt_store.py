@@ -223,6 +223,14 @@ def test_a_will_goes_out_when_its_session_ends_and_not_when_its_client_is_back(
     assert {name: bytes(will or b"") for name, will in kept} == {"back": b"new", "waits": b"w"}
 
 
+def test_a_session_is_not_over_before_its_will_is_published(cursor: psycopg.Cursor, account: Account) -> None:
+    session = open_one(cursor, account, will=b"w").session
+    mqtt_store.leave(cursor, [Left(session, 100, 100)])
+    ClientSession.objects.update(ends_at=timezone.now() - timedelta(seconds=1))
+    mqtt_store.end_those_over(cursor, 10)
+    assert open_one(cursor, account).session == session
+
+
 def test_clients_of_gateways_that_are_gone_have_left(cursor: psycopg.Cursor, account: Account) -> None:
     """Their wills wait for their delay, or the session's end; what has no will, and is not to last, ends."""
     for name, expiry, will, delay in [
