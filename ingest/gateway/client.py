@@ -23,7 +23,7 @@ from ingest.gateway.publishes import MAX_ALIASES, Publishes
 from ingest.gateway.queue import Queue
 from ingest.gateway.subscribing import Subscribing, Unread, Wanted
 from ingest.gateway.subscriptions import Match
-from ingest.gateway.turns import SLICE_SECONDS, Share, now
+from ingest.gateway.turns import SLICE_SECONDS, WINDOW_SECONDS, Share, now
 from ingest.grants import Grant
 from ingest.mqtt.codec import FrameReader, decode, encode
 from ingest.mqtt.frames import TOO_LARGE, Frame
@@ -64,8 +64,6 @@ log = logging.getLogger(__name__)
 MAX_PACKET = MAX_ARRAY_MQTT + 4096  # room for the topic; a value of 70 kB is answered, not cut off
 MAX_BACKLOG = 64 * 1024  # bytes that wait for their turn before reading pauses
 FRAME_OVERHEAD = 100  # bytes that a short frame takes in memory
-WRITE_BYTES = 64 * 1024  # that are gathered in one turn of the loop
-SMALL_WRITE = 4 * 1024  # which the connection takes at once, or has what it did not take before
 LARGE = 1_000  # bytes of a packet that may take long
 MAX_CLIENT_ID = 256  # bytes: it is part of keys in the database
 MAX_SUBSCRIPTIONS = 1_000  # of one client
@@ -101,10 +99,9 @@ class State(Enum):
 class Client:
     __slots__ = (
         *("__weakref__", "_backlog", "_backlog_size", "_busy", "_congested", "_congested_at", "_lost"),
-        *("_outgoing", "_outgoing_size", "_reader", "_untaken", "_waits", "_will", "account", "began_at"),
-        *("client_id", "connect", "connection", "deliveries", "expiry", "gateway", "grant", "held"),
-        *("publishes", "queue", "row", "seen_at", "session", "share", "state", "subscriber", "token"),
-        *("unread", "version"),
+        *("_reader", "_untaken", "_waits", "_will", "account", "began_at", "client_id", "connect"),
+        *("connection", "deliveries", "expiry", "gateway", "grant", "held", "publishes", "queue", "row"),
+        *("seen_at", "session", "share", "state", "subscriber", "token", "unread", "version"),
     )
 
     def __init__(self, gateway: "Gateway", connection: Connection) -> None:
@@ -136,8 +133,7 @@ class Client:
         self._waits = False  # for a turn
         self._congested = self._lost = False
         self._congested_at = 0.0
-        self._outgoing: list[bytes] = []  # of this turn of the loop
-        self._outgoing_size = self._untaken = 0
+        self._untaken = 0
 
     @property
     def key(self) -> ClientKey:
@@ -198,24 +194,8 @@ class Client:
         return known
 
     def write(self, data: bytes) -> None:
-        """In order, with all of this turn of the loop."""
-        if not data:
-            return
-        if not self._outgoing:
-            self.gateway.write_soon(self)
-        self._outgoing.append(data)
-        self._outgoing_size += len(data)
-        if self._outgoing_size >= WRITE_BYTES:  # it may be more than the connection takes
-            self.write_out()
-
-    def write_out(self) -> None:
-        outgoing, self._outgoing = self._outgoing, []
-        self._outgoing_size = 0
-        if outgoing:
-            data = b"".join(outgoing)
+        if data:
             self.connection.write(data)
-            if len(data) > SMALL_WRITE or self._untaken:
-                self.gateway.measure_soon(self)
 
     @property
     def untaken(self) -> int:
@@ -265,7 +245,6 @@ class Client:
             self.gateway.left(self, self._will if with_will and was_open else None)
         finally:
             self.publishes.end(self.queue)
-            self.write_out()
             self.measure()
             self.connection.close()
 
@@ -295,23 +274,22 @@ class Client:
     # Frames
 
     def _take(self, frames: list[Frame], deadline: float = 0.0) -> None:
-        """As many as there is time for in this turn of the loop. `deadline`: it is our turn, until then."""
-        share = self.share
+        """As many as the account has time for; `deadline`: it is our turn, until then. What comes most is not
+        decoded as a packet."""
+        share, started = self.share, now()
+        used = 0.0
         if share is None:
-            self._take_until(frames, math.inf)
-        elif deadline:
-            self._take_until(frames, deadline)
-        elif frames and (self._backlog or share.over):
-            self._put_off(frames)
-        else:
-            used, started = share.used, now()
-            try:
-                self._take_until(frames, started + SLICE_SECONDS - used)
-            finally:
-                share.use(used + now() - started)
-
-    def _take_until(self, frames: list[Frame], deadline: float) -> None:
-        """What comes most is not decoded as a packet."""
+            deadline = math.inf
+        elif not deadline:
+            if started >= share.renews_at:  # as in Share.over, without a call for each read
+                windows = 1 + (started - share.renews_at) // WINDOW_SECONDS
+                share.used = max(0.0, share.used - windows * SLICE_SECONDS)
+                share.renews_at = started + WINDOW_SECONDS
+            if frames and (self._backlog or share.works or share.used >= SLICE_SECONDS):
+                self._put_off(frames)
+                return
+            used = share.used
+            deadline = started + SLICE_SECONDS - used
         for place, (first, body) in enumerate(frames):
             if self.state is State.ENDED:
                 break  # what came before it still counts
@@ -335,6 +313,8 @@ class Client:
         self.publishes.flush()
         if self.queue or self.unread:
             self._read_on()  # there may be room now
+        if share:
+            share.used = max(share.used, used + now() - started)
 
     def _take_answer(self, packet: Ack) -> None:
         if packet.type == PUBREL:
@@ -408,7 +388,7 @@ class Client:
             log.error("A connection failed", exc_info=error)
             self.end(with_will=True)
             return
-        if self._backlog and self.share and self.share.over:
+        if self._backlog and self.share:  # else those that were busy for long would all go on at once
             self._wait_for_turn()
         else:
             self._take_backlog()
@@ -600,7 +580,7 @@ class Client:
                 codes.append(subscription.qos)
                 allowed.append((subscription, subscribed))
         if self.share:
-            self.share.use(used + now() - started)
+            self.share.used = max(self.share.used, used + now() - started)
         if not allowed or account is None or subscriber is None:
             self.send(SubAck(packet.packet_id, codes, {}))
             return

@@ -15,6 +15,8 @@ from websockets.typing import Subprotocol
 from thingscale.web import tcp
 
 WRITE_LIMIT = 256 * 1024  # bytes not yet taken by the client before the session stops serving it
+WRITE_BYTES = 64 * 1024  # that are gathered in one turn of the loop
+SMALL_WRITE = 4 * 1024  # the client's limits see less than this once a second
 MAX_FRAME = 512 * 1024
 CLOSE_SECONDS = 2.0  # for the client to take what it was sent last
 
@@ -24,19 +26,28 @@ class Receiver(Protocol):
 
     def receive(self, data: bytes) -> None: ...
     def congested(self, yes: bool) -> None: ...
+    def measure(self) -> None:
+        """Large writes are with the system, as far as that takes them."""
+
     def lost(self) -> None: ...
 
 
 class Connection(asyncio.Protocol):
     """TCP. `new_session` is called when the client has connected; None means: no room, close."""
 
-    __slots__ = ("_closing", "_new_session", "_session", "_transport", "peer")
+    __slots__ = (
+        *("_closing", "_measuring", "_new_session", "_outgoing", "_outgoing_size", "_session", "_transport"),
+        "peer",
+    )
 
     def __init__(self, new_session: Callable[["Connection"], Receiver | None]) -> None:
         self._new_session = new_session
         self._session: Receiver | None = None
         self._transport: asyncio.Transport | None = None
         self._closing = False
+        self._outgoing: list[bytes] = []  # of this turn of the loop
+        self._outgoing_size = 0
+        self._measuring = False  # soon
         self.peer = ""
 
     # asyncio's side
@@ -70,8 +81,32 @@ class Connection(asyncio.Protocol):
     # the session's side; all of it is harmless after the end
 
     def write(self, data: bytes) -> None:
-        if self._transport and not self._closing:
+        """In order, with all of this turn of the loop: a system call for each would cost more."""
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self.write_out)
+        self._outgoing.append(data)
+        self._outgoing_size += len(data)
+        if self._outgoing_size >= WRITE_BYTES:  # more than the client takes, perhaps
+            self.write_out()
+
+    def write_out(self) -> None:
+        outgoing, self._outgoing, self._outgoing_size = self._outgoing, [], 0
+        if outgoing and self._transport and not self._closing:
+            data = b"".join(outgoing)
             self._transport.write(data)
+            if len(data) > SMALL_WRITE:
+                self._measure_soon()
+
+    def _measure_soon(self) -> None:
+        """A turn later, when the system has taken what it can."""
+        if not self._measuring:
+            self._measuring = True
+            asyncio.get_running_loop().call_soon(self._measure)
+
+    def _measure(self) -> None:
+        self._measuring = False
+        if self._session:
+            self._session.measure()
 
     @property
     def untaken(self) -> int:
@@ -81,6 +116,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Sends what is buffered, then closes, whether the client reads it or not. What the client is still
         sending is read and dropped: closing over it would reset the connection, and lose our last packet."""
+        self.write_out()
         transport = self._transport
         if transport is None or self._closing:
             return
@@ -130,12 +166,15 @@ class WebSocketConnection(Connection):
                 self._frame(event)
         self._flush()
 
-    def write(self, data: bytes) -> None:
-        if self._socket.state is State.OPEN:
-            self._socket.send_binary(data)
+    def write_out(self) -> None:
+        outgoing, self._outgoing, self._outgoing_size = self._outgoing, [], 0
+        if outgoing and self._socket.state is State.OPEN:
+            self._socket.send_binary(b"".join(outgoing))
             self._flush()
+            self._measure_soon()
 
     def close(self) -> None:
+        self.write_out()
         if self._socket.state is State.OPEN:
             self._socket.send_close(1000)
             self._flush()
@@ -150,10 +189,10 @@ class WebSocketConnection(Connection):
 
     def _flush(self) -> None:
         for data in self._socket.data_to_send():
-            if data:
-                super().write(data)
-            else:  # the protocol's way to say: close
+            if not data:  # the protocol's way to say: close
                 super().close()
+            elif self._transport and not self._closing:
+                self._transport.write(data)
         if self._socket.close_expected() and self._socket.state is State.CLOSED:
             super().close()
 

@@ -136,18 +136,18 @@ class Account:
 
     def deliver(self, message: Message, sending: Sending) -> None:
         """To who is connected; behind what waits for a turn of this account."""
-        share = self.share
-        if share.over:
+        share, started = self.share, now()
+        if share.over(started):
             share.wait(Fanout(self, message, sending))
             return
-        used, started = share.used, now()
+        used = share.used
         targets = self.targets(message, sending)
         if len(targets) > STEP:
             share.wait(Fanout(self, message, sending, targets))
         else:
             for match, number in targets:
                 self.deliver_one(message, sending, match, number)
-        share.use(used + now() - started)
+        share.used = max(share.used, used + now() - started)
 
     def targets(self, message: Message, sending: Sending) -> "list[Target]":
         """Who gets it, each with its number in the queue of a session that lasts."""

@@ -4,6 +4,7 @@ import struct
 import time
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ingest import topics
@@ -26,6 +27,7 @@ from ingest.mqtt.packets import (
     Will,
 )
 from ingest.mqtt.properties import Property, write_properties
+from ingest.pipeline import queue_size
 from ingest.stored_packet import OWN_RESPONSE, own_response
 from thingscale.devices.mqtt_store import Progress
 from thingscale.lib.clock import now_us
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from ingest.gateway.server import Gateway
 
 MAX_UNACKED = 2_000  # messages of one client on their way to storage
-MAX_WEIGHT = 5_000  # messages, and copies of them, that go on together
+MAX_COPIES = 5_000  # for the queues of sessions, that go on together
 MAX_ALIASES = 32
 MAX_SOURCE = 300  # characters of a topic that is refused
 MAX_TARGETS = 1_000  # remembered topics of one client
@@ -76,42 +78,33 @@ class PublishInfo(NamedTuple):
 class Chunk:
     """The publishes of one read, answered together."""
 
-    __slots__ = ("messages", "publishes", "sent", "size", "weight", "will_of")
+    __slots__ = ("account", "messages", "publishes", "remembers", "sent", "size", "weight", "will_of")
 
-    @property
-    def account(self) -> int:
-        """Whose share of the queue it takes."""
-        return self.messages[0].user
-
-    def __init__(self, publishes: "Publishes") -> None:
+    def __init__(
+        self,
+        publishes: "Publishes",
+        messages: list[RawMessage],
+        sent: list[PublishInfo],
+        remembers: bool = False,
+        will_of: int = 0,
+    ) -> None:
         self.publishes = publishes
-        self.messages: list[RawMessage] = []
-        self.sent: list[PublishInfo] = []
-        self.size = 0  # bytes of payload
-        self.weight = 0  # messages, and copies for the queues of sessions
-        self.will_of = 0  # the session whose will it is
+        self.messages = messages
+        self.sent = sent
+        self.remembers = remembers  # something is to be committed with it
+        self.will_of = will_of  # the session whose will it is
+        self.account = messages[0].user if messages else 0  # whose share of the queue it takes
+        self.size = queue_size(messages)
+        self.weight = len(messages)  # and copies for the queues of sessions
 
-    def add(self, message: RawMessage, sent: PublishInfo) -> None:
-        self.messages.append(message)
-        self.sent.append(sent)
-        self.size += len(message.payload)
-        self.weight += 1 + len(sent.route.copies)
+    def only(self, chosen: list[bool]) -> "Chunk":
+        messages, sent = list(compress(self.messages, chosen)), list(compress(self.sent, chosen))
+        chunk = Chunk(self.publishes, messages, sent, self.remembers)
+        chunk.weight += sum(len(each.route.copies) for each in sent)
+        return chunk
 
     def without_qos_0(self) -> "Chunk":
-        kept = Chunk(self.publishes)
-        for message, sent in zip(self.messages, self.sent, strict=True):
-            if sent.qos:
-                kept.add(message, sent)
-        return kept
-
-    def submitted(self) -> Iterable[Progress]:
-        return self.publishes.submitted(self)
-
-    def dropped(self, count: int) -> None:
-        self.publishes.unacked -= count
-
-    def done(self, outcomes: list[Outcome]) -> None:
-        self.publishes.committed(self, outcomes)
+        return self.only([sent.qos > 0 for sent in self.sent])
 
 
 class Publisher(Protocol):
@@ -170,14 +163,17 @@ class Publishes:
     """One per client."""
 
     __slots__ = (
-        *("_aliases", "_chunk", "_client", "_completed", "_connected_at", "_forgotten", "_last_key"),
-        *("_lone_id", "_owners", "_pending", "received", "reused_at", "seed", "settled_at", "unacked"),
+        *("_aliases", "_client", "_completed", "_connected_at", "_copies", "_forgotten", "_last_key"),
+        *("_lone_id", "_messages", "_owners", "_pending", "_sent", "received", "reused_at", "seed"),
+        *("settled_at", "unacked"),
     )
 
     def __init__(self, client: Publisher) -> None:
         self._client = client
         self._connected_at = time.monotonic()
-        self._chunk = Chunk(self)
+        self._messages: list[RawMessage] = []  # of this read
+        self._sent: list[PublishInfo] = []  # how each of them came
+        self._copies = 0  # of them, for the queues of sessions
         self._owners: dict[bytes, TopicOwner] = {}
         self._aliases: dict[int, str] = {}
         # QoS 2: on their way to storage; and taken, waiting for PUBREL, with those that are being committed.
@@ -219,17 +215,25 @@ class Publishes:
             packet_id = body[end] << 8 | body[end + 1]
             if packet_id:
                 payload = body[start:]
-                key = body if version != V5 else keys.packet_parts(body[2:end], packet_id, payload)
+                if version != V5:
+                    dedupe = keys.of_packet(body, self.seed)
+                else:
+                    dedupe = keys.of_packet_5(body[2:end], packet_id, payload, self.seed)
                 qos, dup = flags
-                self.take(owner, _new(Publish, ("", payload, qos, False, dup, packet_id, {})), key)
+                self.take(owner, _new(Publish, ("", payload, qos, False, dup, packet_id, {})), dedupe)
                 return
         publish = decode_publish(first, body, version)
         if publish.properties:
             publish = self._own_properties(self._resolve_alias(publish))
         topic = publish.topic.encode()
         owner = self._owners.get(topic) or self._resolve(publish.topic)
-        key = body if version != V5 else keys.packet_parts(topic, publish.packet_id, publish.payload)
-        self.take(owner, publish, key)
+        if not publish.qos:
+            self.take(owner, publish)
+        elif version != V5:
+            self.take(owner, publish, keys.of_packet(body, self.seed))
+        else:
+            dedupe = keys.of_packet_5(topic, publish.packet_id, publish.payload, self.seed)
+            self.take(owner, publish, dedupe)
 
     def too_large(self, first: int, head: bytes) -> None:
         """With its topic and packet id only: recorded as refused, and acknowledged."""
@@ -247,8 +251,8 @@ class Publishes:
         _, payload, qos, retain, _, packet_id, properties = publish
         self._deliver(PublishInfo(owner, qos, retain, packet_id, properties, NOWHERE, command), payload, ())
 
-    def take(self, owner: TopicOwner, publish: Publish, key: bytes = b"", command: int = 0) -> None:
-        """`owner` has the topic; `key`: what tells the message from others, when it is sent again."""
+    def take(self, owner: TopicOwner, publish: Publish, dedupe: int | None = None, command: int = 0) -> None:
+        """`owner` has the topic; `dedupe` tells the message from others, when it is sent again."""
         _, payload, qos, retain, dup, packet_id, properties = publish
         if qos == 2 and self._seen(packet_id):
             return
@@ -266,10 +270,9 @@ class Publishes:
             if not kept and not self._must_wait(qos):
                 self._route_at_once(sent, payload)
                 return
-            kind, device_id, tag = Kind.MESSAGE, "", None
-        dedupe = keys.of_packet(key, self.seed) if qos and kind is not Kind.MESSAGE else None
+            kind, device_id, tag, dedupe = Kind.MESSAGE, "", None, None
         now, since = now_us(), self._connected_at
-        if dedupe and self._lone_id >= 0:
+        if dedupe and self._lone_id >= 0:  # most clients count
             self._note_use(packet_id, dedupe, dup, now)
         raw = (
             user,
@@ -286,9 +289,12 @@ class Publishes:
             kept,
             self.settled_at,
         )
-        self._chunk.add(_new(RawMessage, raw), sent)
-        if self._chunk.weight > MAX_WEIGHT:
-            self.flush()
+        self._messages.append(_new(RawMessage, raw))
+        self._sent.append(sent)
+        if route.copies:
+            self._copies += len(route.copies)
+            if self._copies > MAX_COPIES:
+                self.flush()
 
     def _note_use(self, packet_id: int, key: int, dup: bool, now: int) -> None:
         """A client that has only one packet id, and takes it for another message, has the answer to what it
@@ -297,30 +303,36 @@ class Publishes:
             self._lone_id = packet_id
         elif packet_id != self._lone_id:
             self._lone_id = _SEVERAL
-        elif not dup and key != self._last_key and not self.unacked and not self._chunk.messages:
+        elif not dup and key != self._last_key and not self.unacked and not self._messages:
             self.settled_at = self.reused_at = now - 1
         self._last_key = key
 
     def _must_wait(self, qos: int) -> bool:
         """What has nothing to keep still comes behind what was sent before it. A session that lasts remembers
         the packet id at QoS 2."""
-        return bool(self.unacked or self._chunk.messages or (qos == 2 and self._client.session))
+        return bool(self.unacked or self._messages or (qos == 2 and self._client.session))
 
     def _route_at_once(self, sent: PublishInfo, payload: bytes) -> None:
         if sent.packet_id:
             self._client.write(self._acknowledge(sent.qos, sent.packet_id, STORED))
         self._deliver(sent, payload, ())
 
-    def flush(self) -> None:
-        """At the end of a read: everything of it in one submission."""
+    def flush(self, wait: bool = False, will_of: int = 0) -> None:
+        """At the end of a read: everything of it in one submission. `wait`: it goes also while the queue is
+        full, since nobody sends it again. `will_of`: the session whose will it is, which keeps it until it is
+        committed."""
         if self._completed:
             self._write_completed()
-        chunk = self._chunk
-        if not chunk.messages:
+        if not self._messages:
+            if will_of:  # it was routed at once
+                self._client.gateway.admission.will_published(will_of)
             return
-        self._chunk = Chunk(self)
+        remembers = bool(self._pending and self._client.session)
+        chunk = Chunk(self, self._messages, self._sent, remembers, will_of)
+        chunk.weight += self._copies
+        self._messages, self._sent, self._copies = [], [], 0
         self.unacked += len(chunk.messages)
-        if not self._client.gateway.admission.submit(chunk) or self.unacked >= MAX_UNACKED:
+        if not self._client.gateway.admission.submit(chunk, wait) or self.unacked >= MAX_UNACKED:
             self._client.hold(True)
 
     def submitted(self, chunk: Chunk) -> Iterable[Progress]:
@@ -337,7 +349,8 @@ class Publishes:
         """Acknowledges in the order of arrival, in one write; then routes."""
         client = self._client
         self.unacked -= len(outcomes)
-        if outcomes.count(STORED) < len(outcomes):
+        all_stored = outcomes.count(STORED) == len(outcomes)
+        if not all_stored:
             chunk, outcomes = self._without_failed(chunk, outcomes)
         acks = []
         received = []
@@ -356,18 +369,13 @@ class Publishes:
             self._receive(received)
         if acks:
             client.write(b"".join(acks))
-        if not self._is_unheard(chunk, outcomes):
+        # Of clients that have signed in, all that is not refused is of one account. In ordinary times nobody
+        # subscribes there, and nobody is to be told what is wrong.
+        account = chunk.sent[0].owner.account if chunk.sent else None
+        if client.grant is None or not all_stored or (account and account.subscriptions):
             self._route(chunk, outcomes)
         if client.held:
             self.relax()
-
-    def _is_unheard(self, chunk: Chunk, outcomes: list[Outcome]) -> bool:
-        """In ordinary times: nobody subscribes, and nobody is to be told what is wrong. All that is not
-        refused, but of anonymous clients, is of one account."""
-        if self._client.grant is None or outcomes.count(STORED) < len(outcomes):
-            return False
-        account = chunk.sent[0].owner.account if chunk.sent else None
-        return account is None or not account.subscriptions
 
     def _route(self, chunk: Chunk, outcomes: list[Outcome]) -> None:
         for message, sent, outcome in zip(chunk.messages, chunk.sent, outcomes, strict=True):
@@ -389,13 +397,13 @@ class Publishes:
 
     def _without_failed(self, chunk: Chunk, outcomes: list[Outcome]) -> tuple[Chunk, list[Outcome]]:
         """What the platform failed to store is offered again a little later, unacknowledged until then."""
-        failed, rest = Chunk(self), Chunk(self)
-        for message, sent, outcome in zip(chunk.messages, chunk.sent, outcomes, strict=True):
-            (failed if outcome.status is Status.FAILED else rest).add(message, sent)
-        if failed.messages:
-            self.unacked += len(failed.messages)
-            self._client.gateway.offer_again(failed)
-        return rest, [outcome for outcome in outcomes if outcome.status is not Status.FAILED]
+        failed = [outcome.status is Status.FAILED for outcome in outcomes]
+        if not any(failed):
+            return chunk, outcomes
+        self.unacked += sum(failed)
+        self._client.gateway.offer_again(chunk.only(failed))
+        answered = [not each for each in failed]
+        return chunk.only(answered), list(compress(outcomes, answered))
 
     def relax(self) -> None:
         """Reads on, if there is room for it."""
@@ -427,18 +435,7 @@ class Publishes:
         properties = {key: value for key, value in properties.items() if key != Property.WILL_DELAY_INTERVAL}
         publish = self._own_properties(Publish(topic, payload, qos, retain, False, 0, properties))
         self.take(self._resolve(topic), publish)
-        self.flush_waiting(session)
-
-    def flush_waiting(self, will_of: int = 0) -> None:
-        """Of who does not send it again: also while the queue is full. `will_of`: the session whose will it
-        is, which keeps it until it is committed."""
-        chunk, self._chunk = self._chunk, Chunk(self)
-        if chunk.messages:
-            chunk.will_of = will_of
-            self.unacked += len(chunk.messages)
-            self._client.gateway.admission.submit(chunk, wait=True)
-        elif will_of:  # it was routed at once
-            self._client.gateway.admission.will_published(will_of)
+        self.flush(wait=True, will_of=session)
 
     def _resolve(self, topic: str) -> TopicOwner:
         token, rest = topics.split(topic)

@@ -6,7 +6,7 @@ import json
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -29,7 +29,7 @@ from ingest.grants import Grant, Grants, key_of_user
 from ingest.message import Kind, Outcome, RawMessage, Reason
 from ingest.mqtt.packets import Connect, ReasonCode, Subscription, Will
 from ingest.mqtt.properties import Property
-from ingest.pipeline import QueueFull
+from ingest.pipeline import Limits
 from ingest.service import connect
 from ingest.store import RemoteIngest
 from ingest.stored_packet import stored_will
@@ -62,19 +62,19 @@ class Gateway:
         self.ingest = RemoteIngest(store, self._changed)
         self.grants: Grants = self.ingest.grants
         self.allow_anonymous: bool = settings.ALLOW_ANONYMOUS
-        self.admission = Admission(self.ingest.pipeline, self._relax)
+        limits = Limits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES)
+        self.admission = Admission(self.ingest.pipeline, limits, self._relax)
         self.hub = Hub(self.note_command, self._loop)
         self._system = SystemClient(self)
         self._presence = PresenceWriter(connect)
         self._clients: set[Client] = set()
         self._by_client: dict[ClientKey, Client] = {}
-        self._writing: list[Client] = []  # they have something to write in this turn of the loop
-        self._measuring: list[Client] = []
         self._unchecked: set[Client] = set()  # their tokens may have been revoked
         self._checking: asyncio.Task[None] | None = None
         self.settled = Settled()
         self._wills_due: asyncio.TimerHandle | None = None  # when the next one may be, of all that wait
         self._claiming_wills = asyncio.Lock()
+        self._ending: set[int] = set()  # sessions whose wills need not wait for their time
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rounds: list[asyncio.Task[None]] = []
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookups")
@@ -91,8 +91,8 @@ class Gateway:
 
     async def start(self) -> None:
         await self.ingest.start()
+        await self._load_sessions()  # before others can tell that this gateway lives
         self._presence.start()
-        await self._load_sessions()
         await self._publish_wills_due()
         rounds = {"sweep": self._sweep, "relief": self._relieve_all, "sessions": self._end_sessions}
         self._rounds = [self.spawn(keep_going(name, work)) for name, work in rounds.items()]
@@ -190,11 +190,13 @@ class Gateway:
         """Where the clients of an account do not take what they are sent, those that have the most of it are
         cut off; the others are sent what had to wait."""
         totals = account.totals
-        if not totals.full and not totals.delayed:
+        if not account.subscriptions:
             return
         clients = [each.client for each in account.subscribers.values() if each.client]
         for client in clients:
             client.measure()
+        if not totals.full and not totals.delayed:
+            return
         for client in sorted(clients, key=lambda each: each.untaken, reverse=True) if totals.full else ():
             if totals.untaken_bytes <= totals.max_waiting_bytes // 2 or not client.untaken:
                 break
@@ -229,9 +231,9 @@ class Gateway:
             self.spawn(self._record_sign_in(packet, grant))
 
     async def _record_sign_in(self, packet: Connect, grant: Grant | None) -> None:
-        with contextlib.suppress(Error, TimeoutError, QueueFull):
+        with contextlib.suppress(Error, TimeoutError):
             user = grant.user if grant else await self._in_thread(key_of_user, packet.username or "")
-            if user:
+            if user and not self.admission.holds(user):
                 client = f"CONNECT as user {packet.username}, client {packet.client_id or '-'}"
                 source = "".join(c if c.isprintable() else "?" for c in client)[:MAX_SOURCE]
                 refused = Reason.SIGN_IN_REFUSED
@@ -257,8 +259,8 @@ class Gateway:
         if client.grant is None:
             return opened
         known = account.subscribers.get(client.client_id)
-        if known and known.will_waits:  # else it is not sent any more
-            await self._publish_wills([known.session] if packet.clean_start else [])
+        if known and known.will_waits and packet.clean_start:
+            await self._publish_wills(known.session)
             if client.ended:  # meanwhile
                 return opened
         if client.lasts or packet.will or (known and known.session):
@@ -362,23 +364,29 @@ class Gateway:
         """However long the database is away."""
         while True:
             try:
-                await self._publish_wills([])
+                await self._publish_wills()
                 break
             except Refused:
                 log.warning("Wills that are due wait: the database is away")
                 await asyncio.sleep(SWEEP_SECONDS)
 
-    async def _publish_wills(self, ending: Sequence[int]) -> None:
-        """Those that are due, and of the sessions that are `ending`. One call after the other: what is
-        claimed is on its way to storage before anybody claims again. Raises Refused."""
+    async def _publish_wills(self, ending: int = 0) -> None:
+        """Those that are due, and of the session that is `ending`, together with others that wait for the
+        same. One claim after the other: what is claimed is on its way to storage before the next one.
+        Raises Refused."""
+        if ending:
+            self._ending.add(ending)
         async with self._claiming_wills:
+            if ending and ending not in self._ending:
+                return  # it went with another one
             next_one: float | None = 0.0
             while next_one is not None and next_one <= 0:
-                wills, next_one = await self.admission.claim_wills(ending)
+                sessions = list(self._ending)
+                wills, next_one = await self.admission.claim_wills(sessions)
+                self._ending.difference_update(sessions)
                 for will in wills:
                     self._publish_will(will)
                 self.admission.flush()
-                ending = ()
             if next_one is not None:
                 self._look_for_wills(next_one)
 
@@ -392,27 +400,6 @@ class Gateway:
         except Exception:
             log.exception("A will failed")  # and only that one
             self.admission.will_published(will.session)
-
-    def write_soon(self, client: Client) -> None:
-        if not self._writing:
-            self._loop.call_soon(self._write)
-        self._writing.append(client)
-
-    def _write(self) -> None:
-        writing, self._writing = self._writing, []
-        for client in writing:
-            client.write_out()
-
-    def measure_soon(self, client: Client) -> None:
-        """Once the connection has taken what it can, in this turn of the loop."""
-        if not self._measuring:
-            self._loop.call_soon(self._measure)
-        self._measuring.append(client)
-
-    def _measure(self) -> None:
-        measuring, self._measuring = self._measuring, []
-        for client in measuring:
-            client.measure()
 
     # Sessions that last
 
@@ -436,7 +423,7 @@ class Gateway:
         while True:
             await asyncio.sleep(settings.DURABLE_END_SECONDS)
             try:
-                await self._publish_wills([])  # also those of another gateway, which may be gone
+                await self._publish_wills()  # also those of another gateway, which may be gone
                 ended = await self.admission.end_those_over()
             except Refused:
                 log.warning("Sessions that are over stay: the database is away")
@@ -458,6 +445,8 @@ class Gateway:
                 for each in account.subscribers.values()
                 if each.session
             ),
+            "queue_messages": self.admission.queued,
+            "queue_bytes": self.admission.queued_bytes,
             "waiting_chunks": self.admission.waiting,
             "waiting_wills": sum(
                 each.will_waits
@@ -488,7 +477,7 @@ class Gateway:
         count = len(chunk.messages)
         if self._failed + count > MAX_FAILED or self.draining:
             self.ingest.pipeline.metrics.dropped += count
-            chunk.dropped(count)
+            chunk.publishes.unacked -= count
             return
         self._failed += count
 

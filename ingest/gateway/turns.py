@@ -1,6 +1,6 @@
-"""The event loop's time in fair shares. Who has used up a slice in one turn of the loop goes on behind the
-others: what the clients of one account send, and what is delivered for it, delays those of another by a slice
-at a time, however much it is."""
+"""The event loop's time in fair shares. An account has a slice of each short window; who has used that up
+goes on in turn with the others, a slice at a time. So what its clients send, and what is delivered to them,
+delays the clients of others by a slice at a time, however much it is."""
 
 import asyncio
 import logging
@@ -8,7 +8,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-SLICE_SECONDS = 0.005  # of an account, in one turn of the loop
+SLICE_SECONDS = 0.005  # of an account, at a time
+WINDOW_SECONDS = 0.01  # in which it has a slice before it has to wait for a turn
 
 Work = Callable[[float], bool]  # it is given the time by which to stop, and says whether it is done
 now = time.perf_counter
@@ -18,8 +19,6 @@ log = logging.getLogger(__name__)
 class Turns:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._call_soon = loop.call_soon
-        self._due = False
-        self._used: list[Share] = []  # in this turn of the loop
         self._waiting: deque[Share] = deque()  # whose turn is next comes first
 
     @property
@@ -29,52 +28,45 @@ class Turns:
     def share(self) -> "Share":
         return Share(self)
 
-    def _next(self) -> None:
-        self._due = False
-        for share in self._used:
-            share.used = 0.0
-        self._used.clear()
-        if self._waiting:
-            share = self._waiting.popleft()
-            share.work()
-            if share.works:
-                self._waiting.append(share)
-            self._soon()
+    def join(self, share: "Share") -> None:
+        """It has something to do."""
+        if not self._waiting:
+            self._call_soon(self._next)
+        self._waiting.append(share)
 
-    def _soon(self) -> None:
-        if not self._due:
-            self._due = True
+    def _next(self) -> None:
+        share = self._waiting[0]  # and there until it is done, so that nobody who joins makes a second round
+        share.work()
+        self._waiting.popleft()
+        if share.works:
+            self._waiting.append(share)
+        if self._waiting:
             self._call_soon(self._next)
 
 
 class Share:
     """An account's."""
 
-    __slots__ = ("_turns", "used", "works")
+    __slots__ = ("_turns", "renews_at", "used", "works")
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
-        self.used = 0.0  # seconds, in this turn of the loop
+        self.used = 0.0  # seconds, in this window
+        self.renews_at = 0.0  # when the next one may begin
         self.works: deque[Work] = deque()  # that wait for a turn
 
-    @property
-    def over(self) -> bool:
-        """Whether there is no time left in this turn, so that further work has to wait."""
+    def over(self, at: float) -> bool:
+        """Whether no time is left, so that further work has to wait. What took longer than a slice counts for
+        the next windows, too."""
+        if at >= self.renews_at:
+            windows = 1 + (at - self.renews_at) // WINDOW_SECONDS
+            self.used, self.renews_at = max(0.0, self.used - windows * SLICE_SECONDS), at + WINDOW_SECONDS
         return self.used >= SLICE_SECONDS or bool(self.works)
-
-    def use(self, seconds: float) -> None:
-        """So much is used in all."""
-        if seconds > self.used:
-            if not self.used:
-                self._turns._used.append(self)
-                self._turns._soon()
-            self.used = seconds
 
     def wait(self, work: Work) -> None:
         """Behind what waits already."""
         if not self.works:
-            self._turns._waiting.append(self)
-            self._turns._soon()
+            self._turns.join(self)
         self.works.append(work)
 
     def in_order(self, work: Callable[[], None]) -> None:
@@ -101,4 +93,4 @@ class Share:
                 done = True
             if done:
                 self.works.popleft()
-        self.use(now() - started)
+        self.used += now() - started

@@ -12,7 +12,7 @@ from support import Account
 from ingest.mqtt.packets import topic_matches
 from ingest.service import connect
 from thingscale.accounts.models import User
-from thingscale.devices import mqtt_store
+from thingscale.devices import mqtt_store, presence
 from thingscale.devices.models import ClientSession, Queued, QueuedMessages, Retained, Subscription
 from thingscale.devices.mqtt_store import Copies, Left, Open, Opened, Progress, Retain, Subscribed
 from thingscale.streams.closing import purge_closed_accounts
@@ -223,6 +223,14 @@ def test_a_will_goes_out_when_its_session_ends_and_not_when_its_client_is_back(
     assert {name: bytes(will or b"") for name, will in kept} == {"back": b"new", "waits": b"w"}
 
 
+def test_a_session_is_not_over_before_its_will_is_published(cursor: psycopg.Cursor, account: Account) -> None:
+    session = open_one(cursor, account, will=b"w").session
+    mqtt_store.leave(cursor, [Left(session, 100, 100)])
+    ClientSession.objects.update(ends_at=timezone.now() - timedelta(seconds=1))
+    mqtt_store.end_those_over(cursor, 10)
+    assert open_one(cursor, account).session == session
+
+
 def test_clients_of_gateways_that_are_gone_have_left(cursor: psycopg.Cursor, account: Account) -> None:
     """Their wills wait for their delay, or the session's end; what has no will, and is not to last, ends."""
     for name, expiry, will, delay in [
@@ -243,6 +251,25 @@ def test_clients_of_gateways_that_are_gone_have_left(cursor: psycopg.Cursor, acc
     assert [will.client_id for will in wills] == ["clean"]
     assert following is not None
     assert 2 < following <= 7
+
+
+def test_what_a_gateway_has_claimed_and_not_published_is_given_back_when_it_is_killed(
+    cursor: psycopg.Cursor, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By claim_wills, or because it was about to publish it when the client left; not what waits."""
+    monkeypatch.setattr(presence, "LOCK", presence.LOCK + 1)  # a gateway of other tests may live
+    cases = [("claimed", 9, 0, 0), ("leaving", 9, 0, mqtt_store.CLAIM_SECONDS), ("ended", 0, 5, 0)]
+    for name, expiry, delay, will_in in [*cases, ("waits", 90, 80, 80), ("session waits", 70, 80, 70)]:
+        opened = open_one(cursor, account, name, expiry=expiry, will=b"w", will_delay=delay)
+        mqtt_store.leave(cursor, [Left(opened.session, expiry, will_in)])
+    assert {will.client_id for will in mqtt_store.claim_wills(cursor, [])[0]} == {"claimed", "ended"}
+    mqtt_store.leave_for_the_dead(cursor)
+    wills, _ = mqtt_store.claim_wills(cursor, [])
+    assert {will.client_id for will in wills} == {"claimed", "leaving", "ended"}
+    with connect() as other, connect() as connection:
+        presence.enter(other)
+        mqtt_store.leave_for_the_dead(connection.cursor())
+    assert not mqtt_store.claim_wills(cursor, [])[0], "another one is about to publish them"
 
 
 def test_a_closed_account_leaves_nothing(cursor: psycopg.Cursor, account: Account, outsider: User) -> None:
