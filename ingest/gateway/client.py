@@ -574,13 +574,16 @@ class Client:
         write, done, received = outcome
         if write:
             self.write(write)
-        if self.queue is None:
+        queue = self.queue
+        if queue is None:
             return
         if done:
-            self.queue.finish(done)
-            self.gateway.admission.note(self.session, self.progress, None)
+            queue.finish(done)
+            if not queue.changed:
+                queue.changed = True
+                self.gateway.admission.note(self.session, self.progress, None)
         if received:
-            self.queue.receive(received)
+            queue.receive(received)
             self.gateway.admission.note(self.session, self.progress, lambda: self._receipt_stored(received))
 
     def _receipt_stored(self, number: int) -> None:

@@ -617,13 +617,14 @@ class DurableDeliveries(Deliveries):
         return _new(Outcome, (write, done, 0))
 
     def _can_send(self, delivery: Delivery) -> bool:
-        if not super()._can_send(delivery):
+        open_ = self._open
+        if self.congested or (open_ and len(open_) >= self._window):
             return False
-        if not self._open:
+        if not open_:
             return True
         seq = delivery.seq
         if seq - self._floor > _MAX_SPREAD:
-            self._floor = min(map(self._seq, self._open))
+            self._floor = min(map(self._seq, open_))
         return max(seq, self._newest) - min(seq, self._floor) <= _MAX_SPREAD
 
     def _open_id(self, seq: int) -> int:

@@ -32,11 +32,12 @@ class Route(NamedTuple):
     with it; of each share group one member gets it."""
 
     copies: tuple[Copy, ...]
+    sessions: tuple[int, ...]  # of the copies, but for those of share groups, which are the last ones
     chosen: tuple[Match[Subscriber], ...]  # members of share groups
-    queued: int  # of those, the first ones, whose copies are the last ones
+    queued: int  # of those, the first ones, which get copies
 
 
-NOWHERE = Route((), (), 0)
+NOWHERE = Route((), (), (), 0)
 
 
 class Sending(NamedTuple):
@@ -58,6 +59,8 @@ class Account:
         self.subscriptions = 0
         self.lasting = 0  # of those, of sessions that last
         self.totals = DeliveryTotals(note=note_command)
+        self._last_matches: Sequence[Match[Subscriber]] = ()
+        self._last_route = NOWHERE  # for these: mostly the next message has the same topic
 
     # Subscriptions
 
@@ -83,6 +86,7 @@ class Account:
             del self.subscribers[subscriber.client_id]
 
     def _count(self, subscriber: Subscriber, more: int) -> None:
+        self._last_matches, self._last_route = (), NOWHERE
         subscriber.subscriptions += more
         self.subscriptions += more
         if subscriber.session:
@@ -94,13 +98,20 @@ class Account:
         """For a message that is being admitted."""
         if not self.tree.has_shared and not (qos and self.lasting):
             return NOWHERE
-        copies: list[Copy] = []
-        if qos and self.lasting:
-            copies = [
-                _copy(match)
-                for match in self._matches(topic, publisher)
-                if match.subscriber.session and match.qos
-            ]
+        route = self._route_to_sessions(topic, publisher) if qos and self.lasting else NOWHERE
+        return self._choose(route, topic, qos) if self.tree.has_shared else route
+
+    def _route_to_sessions(self, topic: str, publisher: Subscriber | None) -> Route:
+        matches = self._matches(topic, publisher)
+        if matches is not self._last_matches:
+            copies = tuple([_copy(match) for match in matches if match.subscriber.session and match.qos])
+            sessions = tuple([session for session, _, _ in copies])
+            self._last_matches = matches
+            self._last_route = Route(copies, sessions, (), 0) if copies else NOWHERE
+        return self._last_route
+
+    def _choose(self, route: Route, topic: str, qos: int) -> Route:
+        """With a member of each share group."""
         queued, live = [], []
         for group in self.tree.shared(topic):
             match = group.choose(_connected) or group.choose(_lasting)
@@ -108,22 +119,25 @@ class Account:
                 queued.append(match)
             elif match:
                 live.append(match)
-        copies += map(_copy, queued)
-        return Route(tuple(copies), (*queued, *live), len(queued)) if copies or live else NOWHERE
+        if not queued and not live:
+            return route
+        copies = (*route.copies, *map(_copy, queued))
+        return Route(copies, route.sessions, (*queued, *live), len(queued))
 
     def deliver(self, message: Message, sending: Sending) -> None:
         """To who is connected."""
         qos, _, route, numbers, publisher = sending
-        own = len(route.copies) - route.queued
-        given = {copy[0]: number for copy, number in zip(route.copies[:own], numbers[:own], strict=True)}
+        given = dict(zip(route.sessions, numbers, strict=False))
         for match in self._matches(message.topic, publisher):
-            number = 0
-            if match.subscriber.session and match.qos and qos:
-                number = given.get(match.subscriber.session, 0)
+            session, number = match.subscriber.session, 0
+            if session and match.qos and qos:
+                number = given.get(session, 0)
                 if not number:
                     continue  # there was no room for it, or it was published before the subscription
             self._deliver_one(message, sending, match, number)
-        for match, number in zip(route.chosen, numbers[own:], strict=False):
+        if not route.chosen:
+            return
+        for match, number in zip(route.chosen, numbers[len(route.sessions) :], strict=False):
             if number:
                 self._deliver_one(message, sending, match, number)
         for match in route.chosen[route.queued :]:

@@ -537,4 +537,5 @@ def _kept(topic: str, publish: Publish, route: Route, command: int) -> Kept:
     properties = publish.properties
     expiry: Any = properties.get(Property.MESSAGE_EXPIRY_INTERVAL) if properties else None
     written = write_properties(properties, PUBLISH) if properties else _NO_PROPERTIES
-    return Kept(topic, publish.qos, publish.retain, written, route.copies, expiry, command, [])
+    numbers: list[int] = []
+    return _new(Kept, (topic, publish.qos, publish.retain, written, route.copies, expiry, command, numbers))
