@@ -12,8 +12,6 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from thingscale.web import tcp
-
 WRITE_LIMIT = 256 * 1024  # bytes not yet taken by the client before the session stops serving it
 MAX_FRAME = 512 * 1024
 CLOSE_SECONDS = 2.0  # for the client to take what it was sent last
@@ -44,7 +42,6 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self._transport.set_write_buffer_limits(WRITE_LIMIT)
-        tcp.keep_alive(transport)
         self.peer = _host(transport.get_extra_info("peername"))
         self._session = self._new_session(self)
         if self._session is None:

@@ -167,15 +167,17 @@ class Publishes:
 
     __slots__ = (
         *("_aliases", "_chunk", "_client", "_completed", "_connected_at", "_forgotten", "_owners"),
-        *("_pending", "received", "seed", "settled_at", "unacked"),
+        *("_pending", "_seed", "_settled_at", "received", "unacked"),
     )
 
-    def __init__(self, client: Publisher) -> None:
+    def __init__(
+        self, client: Publisher, connected_at: float | None = None, seed: int = 0, settled_at: int = 0
+    ) -> None:
         self._client = client
-        self._connected_at = time.monotonic()
-        self._chunk = Chunk(self)
+        self._connected_at = time.monotonic() if connected_at is None else connected_at
+        self._chunk: Chunk | None = None  # of this read
         self._owners: dict[bytes, TopicOwner] = {}
-        self._aliases: dict[int, str] = {}
+        self._aliases: dict[int, str] | None = None
         # QoS 2: on their way to storage; and taken, waiting for PUBREL, with those that are being committed.
         # Sets that are made when they are needed: an empty one takes 216 bytes.
         self._pending: set[int] | None = None
@@ -183,15 +185,15 @@ class Publishes:
         self._completed: list[bytes] | None = None  # PUBCOMPs of this read
         self._forgotten = False  # some of their packet ids were known
         self.unacked = 0
-        self.settled_at = 0  # microseconds: the client had an answer to all that it had sent until then
-        self.seed = 0  # of dedupe keys: tells this client from others
+        self._settled_at = settled_at  # microseconds: it had an answer to all that it had sent until then
+        self._seed = seed  # of dedupe keys: tells this client from others
 
     def end(self, queue: "Queue | None") -> None:
         """With the connection."""
         self.received = self.received or set()
         self._client = Gone(self._client, queue, self.received)
         self._owners.clear()
-        self._aliases.clear()
+        self._aliases = None
 
     def forget_topics(self) -> None:
         """Tokens changed."""
@@ -261,7 +263,7 @@ class Publishes:
                 self._route_at_once(sent, payload)
                 return
             kind, device_id, tag = Kind.MESSAGE, "", None
-        dedupe = keys.of_packet(key, self.seed) if qos and kind is not Kind.MESSAGE else None
+        dedupe = keys.of_packet(key, self._seed) if qos and kind is not Kind.MESSAGE else None
         now, since = now_us(), self._connected_at
         raw = (
             user,
@@ -276,14 +278,16 @@ class Publishes:
             source,
             since,
             kept,
-            self.settled_at,
+            self._settled_at,
         )
+        if self._chunk is None:
+            self._chunk = Chunk(self)
         self._chunk.add(_new(RawMessage, raw), sent)
 
     def _must_wait(self, qos: int) -> bool:
         """What has nothing to keep still comes behind what was sent before it. A session that lasts remembers
         the packet id at QoS 2."""
-        return bool(self.unacked or self._chunk.messages or (qos == 2 and self._client.session))
+        return bool(self.unacked or self._chunk or (qos == 2 and self._client.session))
 
     def _route_at_once(self, sent: PublishInfo, payload: bytes) -> None:
         if sent.packet_id:
@@ -294,10 +298,9 @@ class Publishes:
         """At the end of a read: everything of it in one submission."""
         if self._completed:
             self._write_completed()
-        chunk = self._chunk
-        if not chunk.messages:
+        chunk, self._chunk = self._chunk, None
+        if chunk is None:
             return
-        self._chunk = Chunk(self)
         self.unacked += len(chunk.messages)
         if not self._client.gateway.admission.submit(chunk) or self.unacked >= MAX_UNACKED:
             self._client.hold(True)
@@ -411,8 +414,8 @@ class Publishes:
     def flush_waiting(self, will_of: int = 0) -> None:
         """Of who does not send it again: also while the queue is full. `will_of`: the session whose will it
         is, which keeps it until it is committed."""
-        chunk, self._chunk = self._chunk, Chunk(self)
-        if chunk.messages:
+        chunk, self._chunk = self._chunk, None
+        if chunk:
             chunk.will_of = will_of
             self.unacked += len(chunk.messages)
             self._client.gateway.admission.submit(chunk, wait=True)
@@ -449,6 +452,8 @@ class Publishes:
             return publish
         if alias > MAX_ALIASES:
             raise ProtocolError(ReasonCode.TOPIC_ALIAS_INVALID, f"Topic aliases go up to {MAX_ALIASES}.")
+        if self._aliases is None:
+            self._aliases = {}
         if publish.topic:
             self._aliases[alias] = publish.topic
             return publish

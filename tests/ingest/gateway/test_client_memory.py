@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from ingest.gateway.client import Client
-from ingest.gateway.publishes import MAX_REMEMBERED, Publishes
-from ingest.message import STORED
+from ingest.gateway.publishes import MAX_REMEMBERED, Chunk, Publishes
 
 
 class Gateway:
@@ -53,12 +52,12 @@ def test_b6_a_client_that_has_ended_is_gone_at_once(without_collector: None) -> 
 
 def test_b6_what_is_on_its_way_holds_no_client(without_collector: None) -> None:
     client = new_client()
-    publishes = client.publishes
+    publishes = client.start_publishing()
     seen = weakref.ref(client)
     client.end(with_will=False)
     del client
     assert seen() is None
-    publishes.committed(publishes._chunk, [STORED][:0])
+    publishes.committed(Chunk(publishes), [])
 
 
 def test_b6_long_topics_are_not_remembered() -> None:
