@@ -7,16 +7,26 @@ import secrets
 import sys
 import time
 from collections.abc import Coroutine
+from datetime import timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.utils import timezone
 
 from ingest import topics
 from ingest.admission import Refused
 from ingest.decode import MAX_ARRAY_MQTT
 from ingest.gateway.connection import Connection
-from ingest.gateway.deliveries import Deliveries, Delivery, DurableDeliveries, Limits, Message, Outcome
+from ingest.gateway.deliveries import (
+    NO_LIMITS,
+    Deliveries,
+    Delivery,
+    DurableDeliveries,
+    Limits,
+    Message,
+    Outcome,
+)
 from ingest.gateway.hub import Account, Subscriber
 from ingest.gateway.publishes import MAX_ALIASES, Publishes
 from ingest.gateway.queue import Queue
@@ -51,7 +61,7 @@ from ingest.mqtt.packets import (
 )
 from ingest.mqtt.properties import Property
 from thingscale.devices.mqtt_store import Opened, Progress, Subscribed
-from thingscale.devices.presence import ClientKey
+from thingscale.devices.presence import ClientKey, Presence
 from thingscale.streams.exactly_once.keys import client_seed
 
 if TYPE_CHECKING:
@@ -96,10 +106,10 @@ class State(Enum):
 class Client:
     __slots__ = (
         *("__weakref__", "_asked_to_last", "_backlog", "_backlog_size", "_bridge", "_busy", "_congested"),
-        *("_congested_at", "_keep_alive", "_lost", "_named", "_outgoing", "_reader", "_will", "account"),
-        *("began_at", "clean_start", "client_id", "connection", "deliveries", "expiry", "gateway", "grant"),
-        *("held", "publishes", "queue", "row", "seen_at", "session", "state", "subscriber", "token"),
-        *("unread", "version"),
+        *("_congested_at", "_keep_alive", "_limits", "_lost", "_named", "_outgoing", "_reader", "_will"),
+        *("account", "began_at", "clean_start", "client_id", "connection", "deliveries", "expiry", "gateway"),
+        *("grant", "held", "publishes", "queue", "row", "seen_at", "session", "state", "subscriber"),
+        *("token", "unread", "version"),
     )
 
     def __init__(self, gateway: "Gateway", connection: Connection) -> None:
@@ -119,7 +129,8 @@ class Client:
         self.session = 0  # key of a session that outlives the connection
         self.row = 0  # the same, or that of one that is there for its will
         self.expiry = 0  # seconds that the session lives on after the connection
-        self.deliveries: Deliveries | None = None
+        self._limits = NO_LIMITS
+        self.deliveries: Deliveries | None = None  # what does not subscribe has none
         self.queue: Queue | None = None  # of a session that lasts
         self.unread: Unread | None = None
         self.publishes: Publishes | None = None  # what only listens has none
@@ -143,6 +154,13 @@ class Client:
     @property
     def user_id(self) -> str:
         return self.grant.user_id if self.grant else "anonymous"
+
+    @property
+    def presence(self) -> Presence:
+        connected_at = timezone.now() - timedelta(seconds=time.monotonic() - self.began_at)
+        user, client_id = self.key
+        ip = self.connection.peer
+        return Presence(user, client_id, ip, self.clean_start, self.version, self._keep_alive, connected_at)
 
     @property
     def ended(self) -> bool:
@@ -458,30 +476,30 @@ class Client:
         self.session = self.subscriber.session if self.subscriber else 0
         if opened.received:
             self.start_publishing().received = set(opened.received)
-        self._make_deliveries(packet.properties, opened)
+        self._read_limits(packet.properties)
+        if self.session and self.account:
+            self._make_queue(self.account, opened)
         self._will = packet.will
         self.state = State.OPEN
         self.send(ConnAck(opened.present, 0, self._connack_properties(packet)))
-        self.gateway.opened(self, packet)
+        self.gateway.opened(self)
         if self.queue and self.subscriber:
             self._react(self.queue.resume(opened, self.subscriber.newest))
             self._read_on()
         return None
 
-    def _make_deliveries(self, properties: Properties, opened: Opened) -> None:
-        limits = Limits(
-            properties.get(Property.RECEIVE_MAXIMUM, 65_535),
-            properties.get(Property.MAXIMUM_PACKET_SIZE, 2**32),
-            properties.get(Property.TOPIC_ALIAS_MAXIMUM, 0),
-        )
-        if self.account is None:
-            return  # anonymous clients only publish
-        totals = self.account.totals
-        if self.session:
-            deliveries = DurableDeliveries(self.version, sys.intern(f"{self.token}/"), totals, limits)
-            self.deliveries, self.queue = deliveries, Queue(self.session, deliveries, opened)
-        else:
-            self.deliveries = Deliveries(self.version, sys.intern(f"{self.token}/"), totals, limits)
+    def _read_limits(self, properties: Properties) -> None:
+        if properties:
+            self._limits = Limits(
+                properties.get(Property.RECEIVE_MAXIMUM, 65_535),
+                properties.get(Property.MAXIMUM_PACKET_SIZE, 2**32),
+                properties.get(Property.TOPIC_ALIAS_MAXIMUM, 0),
+            )
+
+    def _make_queue(self, account: Account, opened: Opened) -> None:
+        prefix = sys.intern(f"{self.token}/")
+        deliveries = DurableDeliveries(self.version, prefix, account.totals, self._limits)
+        self.deliveries, self.queue = deliveries, Queue(self.session, deliveries, opened)
 
     def _connack_properties(self, packet: Connect) -> Properties:
         if self.version != V5:
@@ -546,6 +564,10 @@ class Client:
         if not allowed or account is None or subscriber is None:
             self.send(SubAck(packet.packet_id, codes, {}))
             return
+        if self.deliveries is None:
+            prefix = sys.intern(f"{self.token}/")
+            self.deliveries = Deliveries(self.version, prefix, account.totals, self._limits)
+            self.deliveries.congested = self._congested
         subscribing = Subscribing(self, account, subscriber, SubAck(packet.packet_id, codes, {}), allowed)
         await subscribing.run()
 

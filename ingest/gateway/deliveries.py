@@ -222,7 +222,7 @@ class Flow(Enum):
     PUBCOMP = "PUBCOMP"
 
 
-_NO_LIMITS: Final = Limits()
+NO_LIMITS: Final = Limits()
 _NOTHING: Final = Outcome()
 _NO_SEQS: Final[frozenset[int]] = frozenset()  # each empty frozenset of its own takes 216 bytes
 _FIRST_FLOW: Final = {1: Flow.PUBACK, 2: Flow.PUBREC}
@@ -254,7 +254,7 @@ class Deliveries:
     )
 
     def __init__(
-        self, version: Version, prefix: str, totals: DeliveryTotals, limits: Limits = _NO_LIMITS
+        self, version: Version, prefix: str, totals: DeliveryTotals, limits: Limits = NO_LIMITS
     ) -> None:
         self.prefix = prefix
         self.congested = False
@@ -496,7 +496,7 @@ class DurableDeliveries(Deliveries):
     __slots__ = ("_finished", "_floor", "_known", "_read_stopped", "_read_through", "_taken", "sent_through")
 
     def __init__(
-        self, version: Version, prefix: str, totals: DeliveryTotals, limits: Limits = _NO_LIMITS
+        self, version: Version, prefix: str, totals: DeliveryTotals, limits: Limits = NO_LIMITS
     ) -> None:
         super().__init__(version, prefix, totals, limits)
         self.sent_through = 0  # all up to here may have been sent, on this connection or one before it

@@ -13,11 +13,10 @@ from typing import Any
 import psycopg
 from django.conf import settings
 from django.db import Error
-from django.utils import timezone
 
 from ingest import refusals, topics
 from ingest.admission import RETRY_SECONDS, Admission, Refused
-from ingest.gateway.client import Client
+from ingest.gateway.client import Client, State
 from ingest.gateway.connection import Connection, WebSocketConnection
 from ingest.gateway.deliveries import Message
 from ingest.gateway.hub import NOWHERE, Account, Hub, Sending, Subscriber
@@ -66,7 +65,7 @@ class Gateway:
         self.admission = Admission(self.ingest.pipeline, self._relax)
         self.hub = Hub(self.note_command)
         self._system = SystemClient(self)
-        self._presence = PresenceWriter(connect)
+        self._presence = PresenceWriter(connect, lambda: list(self._by_client), self._find_presence)
         self._clients: set[Client] = set()
         self._by_client: dict[ClientKey, Client] = {}
         self._writing: list[Client] = []  # they have something to write in this turn of the loop
@@ -260,20 +259,15 @@ class Gateway:
         client.account, client.subscriber = account, subscriber
         return opened
 
-    def opened(self, client: Client, packet: Connect) -> None:
+    def opened(self, client: Client) -> None:
         """After CONNACK: apps may know."""
         if client.grant:
-            self._presence.came(
-                Presence(
-                    client.grant.user,
-                    client.client_id,
-                    client.connection.peer,
-                    packet.clean_start,
-                    packet.version,
-                    packet.keep_alive,
-                    timezone.now(),
-                )
-            )
+            self._presence.note(client.key)
+
+    def _find_presence(self, key: ClientKey) -> Presence | None:
+        """In the writer's thread."""
+        client = self._by_client.get(key)
+        return client.presence if client and client.state is State.OPEN and client.grant else None
 
     def left(self, client: Client, will: Will | None) -> None:
         """`will`: if it is to be published."""
@@ -282,7 +276,7 @@ class Gateway:
         current = self._by_client.get(key) is client
         if current:
             del self._by_client[key]
-            self._presence.went(*key)
+            self._presence.note(key)
         account, subscriber = client.account, client.subscriber
         if client.deliveries:
             client.deliveries.close()
