@@ -40,6 +40,8 @@ def start() -> tuple[socket.socket, int]:
     ours.close()  # so that the end of the gateway is seen
     try:
         StoreProcess(theirs).serve()
+    except ConnectionResetError:
+        log.warning("The gateway was killed")
     except Exception:
         log.exception("The store failed")
     os._exit(1)

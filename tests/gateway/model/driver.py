@@ -372,7 +372,7 @@ class Driver:
         observer, self._observer.connection = self._observer.connection, None
         assert observer
         self._connect(steps.Connect(OBSERVER, V5, False, NEVER, 0, 0, None))
-        for topic in model.unknown_retained(time.monotonic()):
+        for topic in model.observer_is_back(time.monotonic()):
             self._send_own(topic)
         self._send_sentinel()
         self._until(self._seen_sentinel, "the sentinel", None)

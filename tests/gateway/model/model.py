@@ -193,6 +193,7 @@ class Model:
         session.closed_at = session.closed_by = now
         will, session.will = session.will, None
         if will and publish_will:
+            will.published_at = now
             delay = min(session.will_delay, session.expiry)
             if delay and (self._wills_survive or not crash):
                 self.wills.append(PendingWill(client, will, now + delay, now + delay))
@@ -241,14 +242,20 @@ class Model:
             if session.closed_at == killed_at:
                 session.closed_by = now
 
-    def unknown_retained(self, now: float) -> set[str]:
-        """After a kill, topics where something at QoS 0 may be retained that was routed while the observer
-        was away."""
+    def observer_is_back(self, now: float) -> set[str]:
+        """After a kill: what is at QoS 0, or expires soon, may have been routed unseen. Returns topics where
+        something may have been retained so."""
         due = [will for will in self.wills if now > will.due - EARLY]
+        unseen = {
+            one
+            for one in (*self.pending, *(will.message for will in due))
+            if one.qos == 0 or _may_expire(one, now)
+        }
         for will in due:
-            will.certain &= will.message.qos > 0
-        unseen = (*self.pending, *(will.message for will in due))
-        return {one.topic for one in unseen if one.retain and one.qos == 0}
+            will.certain &= will.message not in unseen
+        for message in self.pending:
+            message.required &= message not in unseen
+        return {one.topic for one in unseen if one.retain}
 
     def _end(self, session: Session) -> None:
         if self.sessions.get(session.client) is session:

@@ -17,6 +17,7 @@ from ingest.mqtt.packets import V311, Connect, Publish
 from model import faults
 from model.model import OBSERVER, Delivery, Session
 from model.steps import CLIENTS, SENTINEL, TOPICS
+from thingscale.local import ports
 
 
 class Server(Protocol):
@@ -142,16 +143,18 @@ class Thingscale:
 
     def __init__(self, stack: Stack, user_id: str, token: str) -> None:
         self._stack, self._prefix = stack, token + "/"
-        self.address = ("127.0.0.1", stack.mqtt)
         self.credentials: tuple[str | None, bytes | None] = (user_id, token.encode())
         self._run = 0
         self.start()
 
     def start(self) -> None:
         self._stack.ensure("ingest")
+        self.address = ("127.0.0.1", self._stack.mqtt)
 
     def kill(self) -> None:
+        """It comes back on other ports: somebody else may take these meanwhile."""
         self._stack.kill("ingest")
+        self._stack.mqtt, self._stack.ws = ports.free_port(), ports.free_port()
 
     def forget(self) -> None:
         """Ends the sessions, and with them wills that wait; then clears what is retained. Another run has
