@@ -3,8 +3,8 @@
     make bench                                        (or, shorter:)
     python manage.py with_servers -- python benchmarks/batches.py --runs 1
 
-One writer, as in the gateway, commits one batch after the other. MOST in thingscale/streams/at_once.py says
-which are stored in one statement.
+One writer, as in the gateway, commits one batch after the other. MAX_ROWS_AT_ONCE in
+thingscale/streams/writer.py says which are stored in one statement.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from load import PAYLOAD
 
 from ingest.service import connect
 from thingscale.lib.clock import now_us
-from thingscale.streams import at_once, writer
+from thingscale.streams import writer
 from thingscale.streams.exactly_once import commit_log
 from thingscale.streams.models import Channel
 
@@ -43,7 +43,7 @@ class Writer:
 
     def in_one_statement(self, rows: list[writer.Row]) -> None:
         self._number += 1
-        at_once.write(self._connection, rows, self._own, self._number, 0)
+        writer.write_at_once(self._connection, rows, self._own, self._number, 0)
 
 
 def rows(channels: list[int], size: int) -> list[writer.Row]:
@@ -75,7 +75,7 @@ def main() -> None:
     user = prepare()
     channels = list(Channel.objects.filter(user=user, number__lt=CHANNELS).values_list("pk", flat=True))
     with connect() as connection:
-        writer.Partitions().ensure(connection, [now_us()])
+        writer.Partitions().ensure(connection, [now_us()], now_us())
         ours = Writer(connection)
         for size in SIZES:
             batches = [rows(channels, size) for _ in range(options.batches)]

@@ -6,9 +6,10 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, islice
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 from ingest.message import Outcome, RawMessage
+from ingest.pipeline import Limits
 from ingest.session_work import Asked, Behind, Found, RetainedAsked, RetainedPage, SessionWork
 from ingest.store import Store
 from thingscale.devices.mqtt_store import (
@@ -30,7 +31,6 @@ QUEUES = 100  # read at once: each answer may have 256 kB
 ASKED_SECONDS = 10.0  # that an answer about a session may take
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 Answer = asyncio.Future[Any]
 
@@ -39,34 +39,30 @@ class Refused(Exception):
     """The database can't answer, or not in time."""
 
 
+class Submitter(Protocol):
+    unacked: int
+
+    def submitted(self, chunk: Any) -> Iterable[Progress]:
+        """It is on its way: what the client's session has to remember with it."""
+
+    def committed(self, chunk: Any, outcomes: list[Outcome]) -> None: ...
+
+
 class Chunk(Protocol):
     """Messages of one client."""
 
     messages: list[RawMessage]
+    account: int  # whose share of the queue it takes
     size: int
     will_of: int  # session whose will is its message; 0: none
+    remembers: bool  # whether to ask at `submitted`
 
     @property
-    def account(self) -> int:
-        """Whose share of the queue it takes."""
+    def publishes(self) -> Submitter:
+        """Who is told what becomes of it."""
 
     def without_qos_0(self) -> "Chunk":
         """What has to wait while the store takes nothing; the rest is dropped."""
-
-    def submitted(self) -> Iterable[Progress]:
-        """It is on its way: what the client's session has to remember with it."""
-
-    def dropped(self, count: int) -> None: ...
-    def done(self, outcomes: list[Outcome]) -> None: ...
-
-
-class Queued:
-    """Of an account."""
-
-    __slots__ = ("bytes", "messages")
-
-    def __init__(self) -> None:
-        self.messages = self.bytes = 0
 
 
 class Questions(NamedTuple):
@@ -81,15 +77,21 @@ class Questions(NamedTuple):
 
 
 class Admission:
-    """`relax` is called when clients may be read again."""
+    """`limits`: of what was taken from clients and is not stored yet. `relax` is called when clients may be
+    read again."""
 
-    def __init__(self, store: Store, relax: Callable[[], None]) -> None:
+    def __init__(self, store: Store, limits: Limits, relax: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._store = store
+        self.limits = limits
         self._relax = relax
+        self.queued = 0  # messages, of all accounts
+        self.queued_bytes = 0
+        self._queued: dict[int, int] = {}  # messages, by account
+        self._queued_bytes: dict[int, int] = {}
         self._due = False  # a flush is
         self._gathered: list[Chunk] = []  # in this turn of the loop
-        self._messages = self._bytes = 0  # of those
+        self._gathered_messages = self._gathered_bytes = 0
         self._progress: dict[int, Callable[[], Progress]] = {}
         self._left: list[Left] = []
         self._published: list[int] = []
@@ -99,7 +101,6 @@ class Admission:
         self._asking = False  # some are on their way; those that come up meanwhile go together
         self._written: list[Callable[[], None]] = []  # called once the progress of this turn is committed
         self._waiting: dict[int, deque[Chunk]] = {}  # by account; whose turn is next comes first
-        self._queued: dict[int, Queued] = {}  # by account: what the store has, and what this turn has brought
 
     @property
     def waiting(self) -> int:
@@ -112,7 +113,7 @@ class Admission:
     @property
     def pending(self) -> bool:
         """Whether something taken from a client is not stored yet."""
-        return bool(self._gathered or self._waiting or self._store.queued)
+        return bool(self.queued or self._waiting)
 
     # Messages
 
@@ -124,7 +125,7 @@ class Admission:
         kept = chunk if wait else chunk.without_qos_0()
         dropped = len(chunk.messages) - len(kept.messages)
         self._store.metrics.dropped += dropped
-        chunk.dropped(dropped)
+        chunk.publishes.unacked -= dropped
         if kept.messages:
             self._offer_later()
             self._waiting.setdefault(chunk.account, deque()).append(kept)
@@ -132,36 +133,24 @@ class Admission:
 
     def _gather(self, chunk: Chunk) -> bool:
         """What the clients send in one turn of the loop goes on together: with a thousand clients of one
-        message each, one by one would cost more than storing them. Little of it, since the store's limits do
-        not see it yet."""
-        if self._store.full or self._has_its_share(chunk.account):
+        message each, one by one would cost more than storing them. A lot of it goes at once, for the store to
+        begin. False if there is no room, for anybody or for this account."""
+        limits, account, count, size = self.limits, chunk.account, len(chunk.messages), chunk.size
+        messages, bytes_ = self._queued.get(account, 0), self._queued_bytes.get(account, 0)
+        full = self.queued >= limits.messages or self.queued_bytes >= limits.bytes
+        if full or messages * SHARE >= limits.messages or bytes_ * SHARE >= limits.bytes:
             return False
-        queued = self._queued.setdefault(chunk.account, Queued())
-        queued.messages += len(chunk.messages)
-        queued.bytes += chunk.size
+        self._queued[account], self._queued_bytes[account] = messages + count, bytes_ + size
+        self.queued += count
+        self.queued_bytes += size
         self._gathered.append(chunk)
-        self._messages += len(chunk.messages)
-        self._bytes += chunk.size
-        if self._messages >= GATHER_MESSAGES or self._bytes >= GATHER_BYTES:
+        self._gathered_messages += count
+        self._gathered_bytes += size
+        if self._gathered_messages >= GATHER_MESSAGES or self._gathered_bytes >= GATHER_BYTES:
             self.flush()
         else:
             self._flush_soon()
         return True
-
-    def _has_its_share(self, account: int) -> bool:
-        queued = self._queued.get(account)
-        limits = self._store.limits
-        return queued is not None and (
-            queued.messages * SHARE >= limits.messages or queued.bytes * SHARE >= limits.bytes
-        )
-
-    def _release(self, chunks: list[Chunk]) -> None:
-        for chunk in chunks:
-            queued = self._queued[chunk.account]
-            queued.messages -= len(chunk.messages)
-            queued.bytes -= chunk.size
-            if not queued.messages:
-                del self._queued[chunk.account]
 
     # What is remembered of sessions, behind the messages of this turn
 
@@ -267,44 +256,50 @@ class Admission:
     def flush(self) -> None:
         """Hands over what this turn of the loop has brought so far."""
         self._due = False
-        self._flush_messages()
-        self._flush_questions()
-
-    def _flush_messages(self) -> None:
         chunks, self._gathered = self._gathered, []
-        self._messages = self._bytes = 0
-        if self._store.full and chunks:
-            self._release(chunks)
-            self._offer_later()
-            for chunk in reversed(chunks):  # they came before what waits already
-                self._waiting.setdefault(chunk.account, deque()).appendleft(chunk)
-            chunks = []
-        progress = {each.session: each for chunk in chunks for each in chunk.submitted()}
+        self._gathered_messages = self._gathered_bytes = 0
+        remembering = [chunk for chunk in chunks if chunk.remembers]
+        progress = {each.session: each for chunk in remembering for each in chunk.publishes.submitted(chunk)}
         progress |= {session: ask() for session, ask in self._progress.items()}
         wills = self._wills + [chunk.will_of for chunk in chunks if chunk.will_of]
         behind = Behind(list(progress.values()), self._left, self._published, self._results, wills)
         self._left, self._published, self._results, self._wills = [], [], {}, []
         written, self._written = self._written, []
         self._progress = {}
-        if not chunks and not any(behind):
-            return
-        work = SessionWork(None, behind) if any(behind) else None
-        messages = list(chain.from_iterable([chunk.messages for chunk in chunks]))
 
         def done(outcomes: list[Outcome]) -> None:
-            self._release(chunks)
-            share_out(chunks, outcomes)
+            start = 0
+            for chunk in chunks:
+                end = start + len(chunk.messages)
+                self._release(chunk)
+                try:
+                    chunk.publishes.committed(chunk, outcomes[start:end])
+                except Exception:
+                    log.exception("A client failed to take its answer")
+                start = end
             for each in written:
                 each()
 
-        self._store.accept(messages, done, work)
+        if chunks or any(behind):
+            messages = list(chain.from_iterable([chunk.messages for chunk in chunks]))
+            self._store.accept(messages, done, SessionWork(None, behind) if any(behind) else None)
+        if not self._asking and any(self._questions):
+            self._flush_questions()
+
+    def _release(self, chunk: Chunk) -> None:
+        account, count = chunk.account, len(chunk.messages)
+        self.queued -= count
+        self.queued_bytes -= chunk.size
+        if self._queued[account] == count:
+            del self._queued[account], self._queued_bytes[account]
+        else:
+            self._queued[account] -= count
+            self._queued_bytes[account] -= chunk.size
 
     def _flush_questions(self) -> None:
         """All that has come up while the ones before were on their way: a statement of many costs little more
         than one of one."""
         questions = self._questions
-        if self._asking or not any(questions):
-            return
         self._asking = True
         # Who does not wait any more has perhaps asked again, on another connection.
         opens = [(question, answer) for question, answer in questions.open if not answer.done()]
@@ -329,7 +324,10 @@ class Admission:
             found = work.found
             pages = iter(found.retained if found else ())
             for retained, answered in questions.retained:
-                run(answered, list(islice(pages, len(retained))) if found else None)
+                try:
+                    answered(list(islice(pages, len(retained))) if found else None)
+                except Exception:
+                    log.exception("A client failed to take its answer")
             pairs: list[tuple[Answer, Any]] = [(answer, None) for answer in questions.written]
             for asked, got in (
                 (opens, found and found.opened),
@@ -364,7 +362,8 @@ class Admission:
 
     def _offer(self) -> None:
         """What waited, once there is room again: of each account in order, the accounts in turn."""
-        if self._store.nearly_empty:
+        limits = self.limits
+        if self.queued < limits.messages // 2 and self.queued_bytes < limits.bytes // 2:
             for account in list(self._waiting):
                 waiting = self._waiting.pop(account)
                 while waiting and self._gather(waiting[0]):
@@ -375,19 +374,3 @@ class Admission:
                     self._relax()
         if self._waiting:
             self._loop.call_later(RETRY_SECONDS, self._offer)
-
-
-def run(answered: Callable[[T], None], value: T) -> None:
-    try:
-        answered(value)
-    except Exception:
-        log.exception("A client failed to take its answer")
-
-
-def share_out(chunks: list[Chunk], outcomes: list[Outcome]) -> None:
-    """To chunks that were submitted together."""
-    start = 0
-    for chunk in chunks:
-        end = start + len(chunk.messages)
-        run(chunk.done, outcomes[start:end])
-        start = end

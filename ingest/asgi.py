@@ -47,7 +47,7 @@ class Connector:
         self._too_fast = refusals.too_fast()
         self._tasks: set[asyncio.Task[None]] = set()
         self._bad_tokens = refusals.Refusals(60, 60.0)
-        self._page = Page(settings.WEB_METRICS_PORT, self.ingest)
+        self._page = Page(settings.WEB_METRICS_PORT, self.ingest, self.ingest.pipeline.gauges)
 
     # The direct way (thingscale/web/http_protocol.py): no await, so that it needs no task
 

@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import NamedTuple
 from uuid import UUID
 
@@ -64,7 +65,6 @@ class Batch:
         self.router = router
         self._quotas = quotas
         self._generation = router.generation
-        self._recent = WINDOW.since()  # also of a batch that does not need it: the clock is to be watched
         self._learned: dict[DeviceKey, Route] = {}
         self._tags: dict[TagKey, int] = {}
         self._tags_by_user: dict[int, dict[TagKey, int]] = {}
@@ -83,6 +83,12 @@ class Batch:
         self._kept: list[int] = []  # places of what has to last beside its datapoint
         self._unretained: set[int] = set()  # those among them that there is no room to retain
         self._route_known()
+        self.simple = not self._slow and not self._kept  # only datapoints are to be written
+
+    @cached_property
+    def _recent(self) -> int:
+        """Since when what was stored may be what is sent again."""
+        return WINDOW.since()
 
     @property
     def repeats(self) -> list[submissions.Key]:
@@ -112,11 +118,6 @@ class Batch:
             for place, item in enumerate(self.items)
         ]
         return Batch(items, self.router, self._quotas)
-
-    @property
-    def simple(self) -> bool:
-        """All on the hot path: only datapoints are to be written."""
-        return not self._slow and not self._kept
 
     @property
     def ordinary(self) -> list[streams.Row]:

@@ -6,7 +6,7 @@ program, so that is enough.
 
 import marshal
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import repeat
 from typing import Any
 
@@ -27,6 +27,7 @@ Told = tuple[str, str | None, str]  # an outcome
 Answer = tuple[int, list[Told] | None, list[list[int]], Any]
 Columns = Sequence[Sequence[Any]]  # messages by field
 Figures = tuple[dict[str, int], int, int, float, int, float]  # as Metrics has them
+Report = tuple[Figures, bool]  # and whether the store is ready
 
 
 def frame(value: Any) -> bytes:
@@ -41,21 +42,25 @@ class Frames:
     def __init__(self) -> None:
         self._rest = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[Any]:
+    def feed(self, data: bytes) -> list[Any]:
         self._rest += data
+        values = []
         start = 0
         while len(self._rest) - start >= LENGTH.size:
             (length,) = LENGTH.unpack_from(self._rest, start)
             end = start + LENGTH.size + length
             if end > len(self._rest):
                 break
-            yield marshal.loads(self._rest[start + LENGTH.size : end])  # noqa: S302  from our own process
+            values.append(marshal.loads(self._rest[start + LENGTH.size : end]))  # noqa: S302  from ourselves
             start = end
         del self._rest[:start]
+        return values
 
 
 def columns(messages: Sequence[RawMessage]) -> Columns:
     """By field, since nothing that runs message by message is as fast."""
+    if not messages:
+        return ()
     fields: list[tuple[Any, ...]] = list(zip(*messages, strict=True))
     fields[_KIND] = tuple(map(_NAMES.__getitem__, fields[_KIND]))
     fields[_REFUSED] = tuple([reason and reason.value for reason in fields[_REFUSED]])
@@ -64,6 +69,8 @@ def columns(messages: Sequence[RawMessage]) -> Columns:
 
 
 def messages(fields: Columns) -> list[RawMessage]:
+    if not fields:
+        return []
     by_field = list(fields)
     by_field[_KIND] = list(map(_KINDS.__getitem__, by_field[_KIND]))
     by_field[_REFUSED] = [reason and Reason(reason) for reason in by_field[_REFUSED]]

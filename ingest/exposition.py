@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 Gauges = Callable[[], dict[str, int]]
 TEXT = "text/plain; charset=utf-8"
 READ_SECONDS = 5
+HELP = {"queue_messages": "Messages taken and not yet stored", "queue_bytes": "Payload bytes of those"}
 
 
 class Figures:
@@ -37,7 +38,7 @@ class Figures:
 
     def collect(self) -> Iterator[Metric]:
         yield self._messages()
-        figures, pipeline = self._pipeline.metrics, self._pipeline
+        figures = self._pipeline.metrics
         yield _counter("dropped", "QoS 0 messages dropped: queue full, or broker slow", figures.dropped)
         yield _counter(
             "unauthorized", "Messages with a token that is nobody's (broker mode)", figures.unauthorized
@@ -49,11 +50,9 @@ class Figures:
         )
         yield _gauge("last_batch_size", "Messages of the last transaction", figures.batch_size)
         yield _gauge("last_commit_seconds", "Time that the last transaction took", figures.commit_seconds)
-        yield _gauge("queue_messages", "Messages taken and not yet stored", pipeline.queued)
-        yield _gauge("queue_bytes", "Payload bytes of those", pipeline.queued_bytes)
         yield _gauge("ready", "1 while the database is there", int(self._ingest.ready))
         for name, value in self._gauges().items():
-            yield _gauge(name, name.replace("_", " ").capitalize(), value)
+            yield _gauge(name, HELP.get(name, name.replace("_", " ").capitalize()), value)
 
     def _messages(self) -> Metric:
         family = CounterMetricFamily(

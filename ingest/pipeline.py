@@ -40,10 +40,12 @@ from ingest.router import Router
 from ingest.session_work import SessionWork, write_behind
 from thingscale.background.watched import WatchedThread
 from thingscale.invalidation import Change
+from thingscale.lib.clock import now_us
 from thingscale.lib.json_rules import BadValue
-from thingscale.streams import at_once
+from thingscale.streams import writer
 from thingscale.streams.exactly_once import commit_log, redeliveries
 from thingscale.streams.exactly_once.submissions import Key
+from thingscale.streams.exactly_once.window import WINDOW
 from thingscale.streams.writer import Partitions
 
 log = logging.getLogger(__name__)
@@ -84,38 +86,12 @@ class Limits(NamedTuple):
     bytes: int
 
 
-class Bounded:
-    """Counts what waits for storage."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.queued = 0  # messages
-        self.queued_bytes = 0
-        self.closed = False  # takes nothing more, as if it were full
-
-    @property
-    def full(self) -> bool:
-        most = self.limits
-        return self.closed or self.queued >= most.messages or self.queued_bytes >= most.bytes
-
-    @property
-    def nearly_empty(self) -> bool:
-        """Room enough for those who stopped at `full` to go on."""
-        most = self.limits
-        return not self.closed and self.queued < most.messages // 2 and self.queued_bytes < most.bytes // 2
-
-    def take(self, messages: Sequence[RawMessage]) -> int:
-        """Returns their size."""
-        size = sum(map(len, map(_PAYLOAD, messages)))
-        if size > LARGE * len(messages):  # small datapoints of arrays take several times their text
-            size += sum(UNFOLDED * len(raw.payload) for raw in messages if is_array(raw.payload))
-        self.queued += len(messages)
-        self.queued_bytes += size
-        return size
-
-    def release(self, messages: int, size: int) -> None:
-        self.queued -= messages
-        self.queued_bytes -= size
+def queue_size(messages: Sequence[RawMessage]) -> int:
+    """Bytes that they take while they wait for storage."""
+    size = sum(map(len, map(_PAYLOAD, messages)))
+    if size > LARGE * len(messages):  # small datapoints of arrays take several times their text
+        size += sum(UNFOLDED * len(raw.payload) for raw in messages if is_array(raw.payload))
+    return size
 
 
 class Submission:
@@ -182,7 +158,7 @@ def run_all(completions: list[Completion]) -> None:
             log.exception("A connector failed to take its answer")
 
 
-class Pipeline(Bounded):
+class Pipeline:
     """`connect` opens the writer's psycopg connection (autocommit); `dispatch` carries answers to the
     caller's thread; `first_contact` is told the primary keys of devices just created."""
 
@@ -195,7 +171,10 @@ class Pipeline(Bounded):
         dispatch: Dispatch = run_all,
         first_contact: Callable[[list[int]], None] = lambda devices: None,
     ) -> None:
-        super().__init__(limits)
+        self.limits = limits
+        self.queued = 0  # messages
+        self.queued_bytes = 0
+        self.closed = False  # takes nothing more, as if it were full
         self.metrics = Metrics()
         self._connect = connect
         self._router = router
@@ -223,6 +202,14 @@ class Pipeline(Bounded):
     def running(self) -> bool:
         return self._thread.is_alive()
 
+    def gauges(self) -> dict[str, int]:
+        return {"queue_messages": self.queued, "queue_bytes": self.queued_bytes}
+
+    @property
+    def full(self) -> bool:
+        most = self.limits
+        return self.closed or self.queued >= most.messages or self.queued_bytes >= most.bytes
+
     def accept(
         self, messages: Sequence[RawMessage], done: Done, work: SessionWork | None = None
     ) -> Submission:
@@ -231,8 +218,10 @@ class Pipeline(Bounded):
         if self.full:
             raise QueueFull
         items = [prepare(message) for message in messages]
+        submission = Submission(items, done, queue_size(messages), work)
         with self._wakeup:
-            submission = Submission(items, done, self.take(messages), work)
+            self.queued += len(items)
+            self.queued_bytes += submission.size
             self._queue.append(submission)
             self._wakeup.notify()
         return submission
@@ -304,11 +293,6 @@ class Pipeline(Bounded):
         with self._wakeup:
             self._queue.extendleft(reversed(submissions))
 
-    def _release(self, submissions: list[Submission]) -> None:
-        with self._wakeup:
-            for submission in submissions:
-                self.release(len(submission.items), submission.size)
-
     def _store(self, submissions: list[Submission]) -> None:
         started = time.monotonic()
         live = [submission for submission in submissions if not submission.cancelled]
@@ -319,12 +303,22 @@ class Pipeline(Bounded):
             self._after_commit()  # of halves of it
             self._requeue(submissions)
             return
-        self._release(submissions)
-        self.metrics.batch(outcomes, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        with self._wakeup:
+            for submission in submissions:
+                self.queued -= len(submission.items)
+                self.queued_bytes -= submission.size
+        completions: list[Completion] = []
+        start = 0
+        for submission in live:
+            end = start + len(submission.items)
+            completions.append((submission.done, outcomes[start:end]))
+            start = end
         try:
-            self._dispatch(_share_out(live, outcomes))
+            self._dispatch(completions)
         except Exception:  # to store it again would be worse
             log.exception("A connector failed to take its answers")
+        self.metrics.batch(outcomes, seconds)
         try:
             self._after_commit()
         except Exception:  # the same
@@ -359,17 +353,25 @@ class Pipeline(Bounded):
     def _commit_once(self, items: list[Item], works: Sequence[SessionWork]) -> list[Outcome]:
         connection = self._connected()
         batch = Batch(items, self._router, self.quotas)
-        if local := batch.local_times:
-            items = self._in_their_zones(connection, items, local)
-            batch = Batch(items, self._router, self.quotas)
-        if items:
-            self._partitions.ensure(connection, [*map(_RECEIVED_AT, map(_RAW, items)), *batch.own_times])
-        if again := batch.repeats:
-            redeliveries.announce(connection, self._writer, again)
+        times = list(map(_RECEIVED_AT, map(_RAW, items)))
+        if not batch.simple:
+            if local := batch.local_times:
+                items = self._in_their_zones(connection, items, local)
+                batch = Batch(items, self._router, self.quotas)
+            if again := batch.repeats:
+                redeliveries.announce(connection, self._writer, again)
+            times += batch.own_times
+        now = now_us()
+        if times:
+            self._partitions.ensure(connection, times, now)
         self._sequence += 1
+        small = batch.simple and not works and not self._redeliveries.known
+        small = small and writer.fits_one_statement(batch.rows, now)
         doubtful: dict[int, Key] = {}
         try:
-            if works or not self._write_at_once(connection, batch):
+            if not small or not writer.write_at_once(
+                connection, batch.rows, self._writer, self._sequence, self._redeliveries.seen
+            ):
                 with connection.transaction(), connection.cursor() as cursor:
                     if doubtful := self._marked(cursor, items):
                         batch = batch.doubting(doubtful)
@@ -380,14 +382,16 @@ class Pipeline(Bounded):
         except (psycopg.OperationalError, psycopg.InterfaceError):
             if not self._was_committed():
                 raise
-        self._redeliveries.settled(doubtful.values())
-        batch.learn()
+        if not batch.simple:
+            self._redeliveries.settled(doubtful.values())
+            batch.learn()
         self._committed.append(batch)
         return batch.outcomes
 
     def _after_commit(self) -> None:
         """What nobody waits for: behind the acknowledgements."""
         committed, self._committed = self._committed, []
+        WINDOW.since()  # a step of the clock is to be seen, though nobody may ask for a while
         for batch in committed:
             self._activity.note(batch)
             self.quotas.note(batch.users)
@@ -408,17 +412,11 @@ class Pipeline(Bounded):
             read[place] = prepare_array(raw, zones.get(raw.user, UTC))
         return read
 
-    def _write_at_once(self, connection: psycopg.Connection, batch: Batch) -> bool:
-        """False, with nothing written, for a batch that this is not for."""
-        if not batch.simple or not self._redeliveries.empty or not at_once.fits(batch.rows):
-            return False
-        return at_once.write(connection, batch.rows, self._writer, self._sequence, self._redeliveries.seen)
-
     def _marked(self, cursor: psycopg.Cursor, items: Sequence[Item]) -> dict[int, Key]:
         """First in the transaction of a batch. Places and keys of what another process has got again, as
         nothing in it says."""
         self._redeliveries.catch_up(cursor, commit_log.mark(cursor, self._writer, self._sequence))
-        if self._redeliveries.empty:
+        if not self._redeliveries.known:
             return {}
         announced = self._redeliveries.announced
         return {
@@ -493,12 +491,3 @@ def _alarm(error: Exception) -> None:
         type(error).__name__,
         place or "-",
     )
-
-
-def _share_out(submissions: list[Submission], outcomes: list[Outcome]) -> list[Completion]:
-    completions, start = [], 0
-    for submission in submissions:
-        end = start + len(submission.items)
-        completions.append((submission.done, outcomes[start:end]))
-        start = end
-    return completions

@@ -29,12 +29,7 @@ class Router:
         self.devices: FairCache[str, Route] = FairCache(MAX_ENTRIES)
         self.tags: FairCache[TagKey, int] = FairCache(MAX_ENTRIES)
         self._lock = threading.Lock()
-        self._generation = 0
-
-    @property
-    def generation(self) -> int:
-        """To be read before a query whose result is to be learned."""
-        return self._generation
+        self.generation = 0  # of changes: to be read before a query whose result is to be learned
 
     def learn(
         self,
@@ -48,7 +43,7 @@ class Router:
         for (user, device_id), route in devices.items():
             by_user.setdefault(user, {})[device_id] = route
         with self._lock:
-            if generation != self._generation:
+            if generation != self.generation:
                 return
             for user, routes in by_user.items():
                 self.devices.update(user, routes)
@@ -66,7 +61,7 @@ class Router:
 
     def on_change(self, change: Change | None) -> None:
         with self._lock:
-            self._generation += 1
+            self.generation += 1
             match change:
                 case ("device", user, device_id):
                     self.devices.forget(user, device_id)

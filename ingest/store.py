@@ -9,15 +9,13 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import cast
 
-from django.conf import settings
-
-from ingest.exchange import Answer, Figures, Frames, Told, columns, frame, outcomes
+from ingest.exchange import Answer, Figures, Frames, Report, columns, frame, outcomes
 from ingest.grants import Grants
 from ingest.message import RawMessage, Status
 from ingest.metrics import Metrics
-from ingest.pipeline import Bounded, Done, Limits, QueueFull
+from ingest.pipeline import Done
 from ingest.service import connect
 from ingest.session_work import SessionWork, found_of, plain, plain_behind
 from thingscale.background import watched
@@ -29,17 +27,17 @@ LAST_SECONDS = 10  # for the end of a process that was told to stop
 SILENT_SECONDS = 10.0  # without a word, after which the store is not ready
 
 
-class Store(Bounded, asyncio.Protocol):
-    """What the pipeline is in other processes: `accept`, and a limit to what waits."""
+class Store(asyncio.Protocol):
+    """What the pipeline is in other processes; but how much may wait is for who hands over (admission.py)."""
 
     def __init__(self, connection: socket.socket) -> None:
-        super().__init__(Limits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES))
         self.metrics = Metrics()
         self._loop = asyncio.get_running_loop()
         self._connection = connection
         self._frames = Frames()
         self._number = 0
-        self._waiting: dict[int, tuple[Done, Sequence[RawMessage], int, SessionWork | None]] = {}
+        self._waiting: dict[int, tuple[Done, Sequence[RawMessage], SessionWork | None]] = {}
+        self._stopping = False
         self._closed = asyncio.Event()
         self._ready = False
         self._heard = 0.0
@@ -49,64 +47,58 @@ class Store(Bounded, asyncio.Protocol):
 
     async def stop(self, seconds: float) -> bool:
         """Stores what was accepted; False if time ran out first."""
-        self.closed = True
+        self._stopping = True
         self._transport.write(frame(float(seconds)))
         try:
             async with asyncio.timeout(seconds + LAST_SECONDS):
                 await self._closed.wait()
         except TimeoutError:
             self._transport.abort()
-        return not self.queued
+        return not self._waiting
 
     @property
     def running(self) -> bool:
         return self._ready and self._loop.time() - self._heard < SILENT_SECONDS
 
     def accept(self, messages: Sequence[RawMessage], done: Done, work: SessionWork | None = None) -> None:
-        """As Pipeline.accept(); but what is asked for a session is taken also while the queue is full."""
-        if self.full and (messages or not work):
-            raise QueueFull
-        size = self.take(messages)
         self._number += 1
-        self._waiting[self._number] = done, messages, size, work
+        self._waiting[self._number] = done, messages, work
         asked = plain(work.asked) if work and work.asked else None
         behind = plain_behind(work.behind) if work and work.behind else None
-        self._transport.write(frame((self._number, columns(messages) if messages else (), asked, behind)))
+        self._transport.write(frame((self._number, columns(messages), asked, behind)))
 
     # asyncio's side
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
         for value in self._frames.feed(data):
-            answers, told, self._ready = cast(tuple[list[Answer], Figures, bool], value)
-            self._learn(told)
-            for each in answers:
-                self._answer(*each)
+            if isinstance(value, tuple):
+                figures, self._ready = cast(Report, value)
+                self._learn(figures)
+                continue
+            for number, told, copies, found in cast(list[Answer], value):
+                done, messages, work = self._waiting.pop(number)
+                if copies:
+                    kept = [raw.kept for raw in messages if raw.kept and raw.kept.copies]
+                    for each, numbers in zip(kept, copies, strict=True):
+                        each.numbers[:] = numbers
+                if work:
+                    work.failed = found is False
+                    work.found = found_of(found) if found else None
+                try:
+                    done(outcomes(told, len(messages)))
+                except Exception:
+                    log.exception("A session failed to take its answer")
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closed.set()
-        if not self.closed:
+        if not self._stopping:
             log.critical("The store has ended, and so does the gateway: clients will send again")
             os._exit(1)
 
-    def _answer(self, number: int, results: list[Told] | None, copies: list[list[int]], found: Any) -> None:
-        done, messages, size, work = self._waiting.pop(number)
-        self.release(len(messages), size)
-        if copies:
-            kept = [raw.kept for raw in messages if raw.kept and raw.kept.copies]
-            for each, numbers in zip(kept, copies, strict=True):
-                each.numbers[:] = numbers
-        if work:
-            work.failed = found is False
-            work.found = found_of(found) if found else None
-        try:
-            done(outcomes(results, len(messages)))
-        except Exception:
-            log.exception("A session failed to take its answer")
-
-    def _learn(self, told: Figures) -> None:
+    def _learn(self, figures: Figures) -> None:
         metrics = self.metrics
-        counts, metrics.batches, metrics.messages, total, metrics.batch_size, metrics.commit_seconds = told
+        counts, metrics.batches, metrics.messages, total, metrics.batch_size, metrics.commit_seconds = figures
         metrics.commit_seconds_total = total
         for status, count in counts.items():
             metrics.outcomes[Status(status)] = count

@@ -8,14 +8,15 @@ import signal
 import socket
 import threading
 import time
+from functools import partial
 from typing import Any, NoReturn, cast
 
 from django.db import connections
 
 from ingest.exchange import Answer, Columns, Figures, Frames, answer, frame, messages
-from ingest.message import Outcome, Status
+from ingest.message import Outcome, RawMessage, Status
 from ingest.metrics import Metrics
-from ingest.pipeline import Completion, Limits, run_all
+from ingest.pipeline import Completion, Limits
 from ingest.service import Ingest
 from ingest.session_work import SessionWork, asked_of, behind_of, plain
 from thingscale.background.watched import WatchedThread
@@ -58,8 +59,8 @@ class StoreProcess:
     def serve(self) -> None:
         """Until the gateway says stop. If it ends without that, so does this process, at once: what is not
         acknowledged will be sent again, to another gateway."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # the gateway decides
+        for interrupt in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(interrupt, signal.SIG_IGN)  # the gateway decides
         self._ingest.start()
         settle()
         self._reporter.start()
@@ -68,34 +69,33 @@ class StoreProcess:
             for value in frames.feed(data):
                 if isinstance(value, float):
                     self._stop(value)
-                self._accept(*cast(tuple[int, Columns, Any, Any], value))
+                number, fields, asked, behind = cast(tuple[int, Columns, Any, Any], value)
+                taken = messages(fields)
+                work = None
+                if asked or behind:
+                    work = SessionWork(asked and asked_of(asked), behind and behind_of(behind))
+                self._ingest.pipeline.accept(taken, partial(self._answer, number, taken, work), work)
 
-    def _accept(self, number: int, fields: Columns, asked: Any, behind: Any) -> None:
-        taken = messages(fields) if fields else []
-        work = None
-        if asked or behind:
-            work = SessionWork(asked and asked_of(asked), behind and behind_of(behind))
-
-        def done(outcomes: list[Outcome]) -> None:
-            copies = [raw.kept.numbers for raw in taken if raw.kept and raw.kept.copies]
-            found = (plain(work.found) if not work.failed else False) if work else None
-            self._answers.append(answer(number, outcomes, copies, found))
-
-        self._ingest.pipeline.accept(taken, done, work)
+    def _answer(
+        self, number: int, taken: list[RawMessage], work: SessionWork | None, outcomes: list[Outcome]
+    ) -> None:
+        copies = [raw.kept.numbers for raw in taken if raw.kept and raw.kept.copies]
+        found = (plain(work.found) if not work.failed else False) if work else None
+        self._answers.append(answer(number, outcomes, copies, found))
 
     def _dispatch(self, completions: list[Completion]) -> None:
         """In the writer's thread."""
-        run_all(completions)
+        for done, outcomes in completions:
+            done(outcomes)
         answers, self._answers = self._answers, []
-        self._send(answers)
+        self._send(frame(answers))
 
     def _report(self) -> None:
         while True:
-            self._send([])
+            self._send(frame((figures(self._ingest.pipeline.metrics), self._ingest.ready)))
             time.sleep(STATUS_SECONDS)
 
-    def _send(self, answers: list[Answer]) -> None:
-        data = frame((answers, figures(self._ingest.pipeline.metrics), self._ingest.ready))
+    def _send(self, data: bytes) -> None:
         with self._sending, contextlib.suppress(OSError):  # the gateway is gone: see serve()
             self._connection.sendall(data)
 

@@ -106,10 +106,10 @@ class State(Enum):
 class Client:
     __slots__ = (
         *("__weakref__", "_asked_to_last", "_backlog", "_backlog_size", "_bridge", "_busy", "_congested"),
-        *("_congested_at", "_keep_alive", "_limits", "_lost", "_named", "_outgoing", "_reader", "_will"),
-        *("account", "began_at", "clean_start", "client_id", "connection", "deliveries", "expiry", "gateway"),
-        *("grant", "held", "publishes", "queue", "row", "seen_at", "session", "state", "subscriber"),
-        *("token", "unread", "version"),
+        *("_congested_at", "_keep_alive", "_limits", "_lost", "_named", "_reader", "_will", "account"),
+        *("began_at", "clean_start", "client_id", "connection", "deliveries", "expiry", "gateway", "grant"),
+        *("held", "publishes", "queue", "row", "seen_at", "session", "state", "subscriber", "token"),
+        *("unread", "version"),
     )
 
     def __init__(self, gateway: "Gateway", connection: Connection) -> None:
@@ -144,7 +144,6 @@ class Client:
         self._busy: asyncio.Task[None] | None = None  # later frames wait for it
         self._congested = self._lost = False
         self._congested_at = 0.0
-        self._outgoing: list[bytes] | None = None  # of this turn of the loop
 
     @property
     def key(self) -> ClientKey:
@@ -219,18 +218,8 @@ class Client:
         return self.publishes
 
     def write(self, data: bytes) -> None:
-        """In order, with all of this turn of the loop."""
-        if not data:
-            return
-        if self._outgoing is None:
-            self._outgoing = []
-            self.gateway.write_soon(self)
-        self._outgoing.append(data)
-
-    def write_out(self) -> None:
-        outgoing, self._outgoing = self._outgoing, None
-        if outgoing:
-            self.connection.write(b"".join(outgoing))
+        if data:
+            self.connection.write(data)
 
     def send(self, packet: Packet) -> None:
         self.write(encode(packet, self.version))
@@ -264,7 +253,6 @@ class Client:
         finally:
             if self.publishes:
                 self.publishes.end(self.queue)
-            self.write_out()
             self.connection.close()
 
     def check(self, now: float) -> None:

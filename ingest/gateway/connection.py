@@ -28,13 +28,14 @@ class Receiver(Protocol):
 class Connection(asyncio.Protocol):
     """TCP. `new_session` is called when the client has connected; None means: no room, close."""
 
-    __slots__ = ("_closing", "_new_session", "_session", "_transport", "peer")
+    __slots__ = ("_closing", "_new_session", "_outgoing", "_session", "_transport", "peer")
 
     def __init__(self, new_session: Callable[["Connection"], Receiver | None]) -> None:
         self._new_session = new_session
         self._session: Receiver | None = None
         self._transport: asyncio.Transport | None = None
         self._closing = False
+        self._outgoing: list[bytes] | None = None  # of this turn of the loop
         self.peer = ""
 
     # asyncio's side
@@ -67,12 +68,21 @@ class Connection(asyncio.Protocol):
     # the session's side; all of it is harmless after the end
 
     def write(self, data: bytes) -> None:
-        if self._transport and not self._closing:
-            self._transport.write(data)
+        """In order, with all of this turn of the loop: a system call for each would cost more."""
+        if self._outgoing is None:
+            self._outgoing = []
+            asyncio.get_running_loop().call_soon(self.write_out)
+        self._outgoing.append(data)
+
+    def write_out(self) -> None:
+        outgoing, self._outgoing = self._outgoing, None
+        if outgoing and self._transport and not self._closing:
+            self._transport.write(b"".join(outgoing))
 
     def close(self) -> None:
         """Sends what is buffered, then closes, whether the client reads it or not. What the client is still
         sending is read and dropped: closing over it would reset the connection, and lose our last packet."""
+        self.write_out()
         transport = self._transport
         if transport is None or self._closing:
             return
@@ -122,12 +132,14 @@ class WebSocketConnection(Connection):
                 self._frame(event)
         self._flush()
 
-    def write(self, data: bytes) -> None:
-        if self._socket.state is State.OPEN:
-            self._socket.send_binary(data)
+    def write_out(self) -> None:
+        outgoing, self._outgoing = self._outgoing, None
+        if outgoing and self._socket.state is State.OPEN:
+            self._socket.send_binary(b"".join(outgoing))
             self._flush()
 
     def close(self) -> None:
+        self.write_out()
         if self._socket.state is State.OPEN:
             self._socket.send_close(1000)
             self._flush()
@@ -142,10 +154,10 @@ class WebSocketConnection(Connection):
 
     def _flush(self) -> None:
         for data in self._socket.data_to_send():
-            if data:
-                super().write(data)
-            else:  # the protocol's way to say: close
+            if not data:  # the protocol's way to say: close
                 super().close()
+            elif self._transport and not self._closing:
+                self._transport.write(data)
         if self._socket.close_expected() and self._socket.state is State.CLOSED:
             super().close()
 

@@ -4,6 +4,7 @@ import struct
 import time
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ingest import topics
@@ -26,6 +27,7 @@ from ingest.mqtt.packets import (
     Will,
 )
 from ingest.mqtt.properties import Property, write_properties
+from ingest.pipeline import queue_size
 from ingest.stored_packet import OWN_RESPONSE, own_response
 from thingscale.devices.mqtt_store import Progress
 from thingscale.lib.clock import now_us
@@ -74,40 +76,30 @@ class PublishInfo(NamedTuple):
 class Chunk:
     """The publishes of one read, answered together."""
 
-    __slots__ = ("messages", "publishes", "sent", "size", "will_of")
+    __slots__ = ("account", "messages", "publishes", "remembers", "sent", "size", "will_of")
 
-    @property
-    def account(self) -> int:
-        """Whose share of the queue it takes."""
-        return self.messages[0].user
-
-    def __init__(self, publishes: "Publishes") -> None:
+    def __init__(
+        self,
+        publishes: "Publishes",
+        messages: list[RawMessage],
+        sent: list[PublishInfo],
+        remembers: bool = False,
+        will_of: int = 0,
+    ) -> None:
         self.publishes = publishes
-        self.messages: list[RawMessage] = []
-        self.sent: list[PublishInfo] = []
-        self.size = 0  # bytes of payload
-        self.will_of = 0  # the session whose will it is
+        self.messages = messages
+        self.sent = sent
+        self.remembers = remembers  # something is to be committed with it
+        self.will_of = will_of  # the session whose will it is
+        self.account = messages[0].user if messages else 0  # whose share of the queue it takes
+        self.size = queue_size(messages)
 
-    def add(self, message: RawMessage, sent: PublishInfo) -> None:
-        self.messages.append(message)
-        self.sent.append(sent)
-        self.size += len(message.payload)
+    def only(self, chosen: list[bool]) -> "Chunk":
+        messages, sent = list(compress(self.messages, chosen)), list(compress(self.sent, chosen))
+        return Chunk(self.publishes, messages, sent, self.remembers)
 
     def without_qos_0(self) -> "Chunk":
-        kept = Chunk(self.publishes)
-        for message, sent in zip(self.messages, self.sent, strict=True):
-            if sent.qos:
-                kept.add(message, sent)
-        return kept
-
-    def submitted(self) -> Iterable[Progress]:
-        return self.publishes.submitted(self)
-
-    def dropped(self, count: int) -> None:
-        self.publishes.unacked -= count
-
-    def done(self, outcomes: list[Outcome]) -> None:
-        self.publishes.committed(self, outcomes)
+        return self.only([sent.qos > 0 for sent in self.sent])
 
 
 class Publisher(Protocol):
@@ -166,8 +158,8 @@ class Publishes:
     """One per client."""
 
     __slots__ = (
-        *("_aliases", "_chunk", "_client", "_completed", "_connected_at", "_forgotten", "_owners"),
-        *("_pending", "_seed", "_settled_at", "received", "unacked"),
+        *("_aliases", "_client", "_completed", "_connected_at", "_forgotten", "_messages", "_owners"),
+        *("_pending", "_seed", "_sent", "_settled_at", "received", "unacked"),
     )
 
     def __init__(
@@ -175,7 +167,8 @@ class Publishes:
     ) -> None:
         self._client = client
         self._connected_at = time.monotonic() if connected_at is None else connected_at
-        self._chunk: Chunk | None = None  # of this read
+        self._messages: list[RawMessage] = []  # of this read
+        self._sent: list[PublishInfo] = []  # how each of them came
         self._owners: dict[bytes, TopicOwner] = {}
         self._aliases: dict[int, str] | None = None
         # QoS 2: on their way to storage; and taken, waiting for PUBREL, with those that are being committed.
@@ -215,17 +208,25 @@ class Publishes:
             packet_id = body[end] << 8 | body[end + 1]
             if packet_id:
                 payload = body[start:]
-                key = body if version != V5 else keys.packet_parts(body[2:end], packet_id, payload)
+                if version != V5:
+                    dedupe = keys.of_packet(body, self._seed)
+                else:
+                    dedupe = keys.of_packet_5(body[2:end], packet_id, payload, self._seed)
                 qos, dup = flags
-                self.take(owner, _new(Publish, ("", payload, qos, False, dup, packet_id, {})), key)
+                self.take(owner, _new(Publish, ("", payload, qos, False, dup, packet_id, {})), dedupe)
                 return
         publish = decode_publish(first, body, version)
         if publish.properties:
             publish = self._own_properties(self._resolve_alias(publish))
         topic = publish.topic.encode()
         owner = self._owners.get(topic) or self._resolve(publish.topic)
-        key = body if version != V5 else keys.packet_parts(topic, publish.packet_id, publish.payload)
-        self.take(owner, publish, key)
+        if not publish.qos:
+            self.take(owner, publish)
+        elif version != V5:
+            self.take(owner, publish, keys.of_packet(body, self._seed))
+        else:
+            dedupe = keys.of_packet_5(topic, publish.packet_id, publish.payload, self._seed)
+            self.take(owner, publish, dedupe)
 
     def too_large(self, first: int, head: bytes) -> None:
         """With its topic and packet id only: recorded as refused, and acknowledged."""
@@ -243,8 +244,8 @@ class Publishes:
         _, payload, qos, retain, _, packet_id, properties = publish
         self._deliver(PublishInfo(owner, qos, retain, packet_id, properties, NOWHERE, command), payload, ())
 
-    def take(self, owner: TopicOwner, publish: Publish, key: bytes = b"", command: int = 0) -> None:
-        """`owner` has the topic; `key`: what tells the message from others, when it is sent again."""
+    def take(self, owner: TopicOwner, publish: Publish, dedupe: int | None = None, command: int = 0) -> None:
+        """`owner` has the topic; `dedupe` tells the message from others, when it is sent again."""
         _, payload, qos, retain, dup, packet_id, properties = publish
         if qos == 2 and self._seen(packet_id):
             return
@@ -262,8 +263,7 @@ class Publishes:
             if not kept and not self._must_wait(qos):
                 self._route_at_once(sent, payload)
                 return
-            kind, device_id, tag = Kind.MESSAGE, "", None
-        dedupe = keys.of_packet(key, self._seed) if qos and kind is not Kind.MESSAGE else None
+            kind, device_id, tag, dedupe = Kind.MESSAGE, "", None, None
         now, since = now_us(), self._connected_at
         raw = (
             user,
@@ -280,29 +280,34 @@ class Publishes:
             kept,
             self._settled_at,
         )
-        if self._chunk is None:
-            self._chunk = Chunk(self)
-        self._chunk.add(_new(RawMessage, raw), sent)
+        self._messages.append(_new(RawMessage, raw))
+        self._sent.append(sent)
 
     def _must_wait(self, qos: int) -> bool:
         """What has nothing to keep still comes behind what was sent before it. A session that lasts remembers
         the packet id at QoS 2."""
-        return bool(self.unacked or self._chunk or (qos == 2 and self._client.session))
+        return bool(self.unacked or self._messages or (qos == 2 and self._client.session))
 
     def _route_at_once(self, sent: PublishInfo, payload: bytes) -> None:
         if sent.packet_id:
             self._client.write(self._acknowledge(sent.qos, sent.packet_id, STORED))
         self._deliver(sent, payload, ())
 
-    def flush(self) -> None:
-        """At the end of a read: everything of it in one submission."""
+    def flush(self, wait: bool = False, will_of: int = 0) -> None:
+        """At the end of a read: everything of it in one submission. `wait`: it goes also while the queue is
+        full, since nobody sends it again. `will_of`: the session whose will it is, which keeps it until it is
+        committed."""
         if self._completed:
             self._write_completed()
-        chunk, self._chunk = self._chunk, None
-        if chunk is None:
+        if not self._messages:
+            if will_of:  # it was routed at once
+                self._client.gateway.admission.will_published(will_of)
             return
+        remembers = bool(self._pending and self._client.session)
+        chunk = Chunk(self, self._messages, self._sent, remembers, will_of)
+        self._messages, self._sent = [], []
         self.unacked += len(chunk.messages)
-        if not self._client.gateway.admission.submit(chunk) or self.unacked >= MAX_UNACKED:
+        if not self._client.gateway.admission.submit(chunk, wait) or self.unacked >= MAX_UNACKED:
             self._client.hold(True)
 
     def submitted(self, chunk: Chunk) -> Iterable[Progress]:
@@ -319,7 +324,8 @@ class Publishes:
         """Acknowledges in the order of arrival, in one write; then routes."""
         client = self._client
         self.unacked -= len(outcomes)
-        if outcomes.count(STORED) < len(outcomes):
+        all_stored = outcomes.count(STORED) == len(outcomes)
+        if not all_stored:
             chunk, outcomes = self._without_failed(chunk, outcomes)
         acks = []
         received = []
@@ -338,18 +344,13 @@ class Publishes:
             self._receive(received)
         if acks:
             client.write(b"".join(acks))
-        if not self._is_unheard(chunk, outcomes):
+        # Of clients that have signed in, all that is not refused is of one account. In ordinary times nobody
+        # subscribes there, and nobody is to be told what is wrong.
+        account = chunk.sent[0].owner.account if chunk.sent else None
+        if client.grant is None or not all_stored or (account and account.subscriptions):
             self._route(chunk, outcomes)
         if client.held:
             self.relax()
-
-    def _is_unheard(self, chunk: Chunk, outcomes: list[Outcome]) -> bool:
-        """In ordinary times: nobody subscribes, and nobody is to be told what is wrong. All that is not
-        refused, but of anonymous clients, is of one account."""
-        if self._client.grant is None or outcomes.count(STORED) < len(outcomes):
-            return False
-        account = chunk.sent[0].owner.account if chunk.sent else None
-        return account is None or not account.subscriptions
 
     def _route(self, chunk: Chunk, outcomes: list[Outcome]) -> None:
         for message, sent, outcome in zip(chunk.messages, chunk.sent, outcomes, strict=True):
@@ -371,13 +372,13 @@ class Publishes:
 
     def _without_failed(self, chunk: Chunk, outcomes: list[Outcome]) -> tuple[Chunk, list[Outcome]]:
         """What the platform failed to store is offered again a little later, unacknowledged until then."""
-        failed, rest = Chunk(self), Chunk(self)
-        for message, sent, outcome in zip(chunk.messages, chunk.sent, outcomes, strict=True):
-            (failed if outcome.status is Status.FAILED else rest).add(message, sent)
-        if failed.messages:
-            self.unacked += len(failed.messages)
-            self._client.gateway.offer_again(failed)
-        return rest, [outcome for outcome in outcomes if outcome.status is not Status.FAILED]
+        failed = [outcome.status is Status.FAILED for outcome in outcomes]
+        if not any(failed):
+            return chunk, outcomes
+        self.unacked += sum(failed)
+        self._client.gateway.offer_again(chunk.only(failed))
+        answered = [not each for each in failed]
+        return chunk.only(answered), list(compress(outcomes, answered))
 
     def relax(self) -> None:
         """Reads on, if there is room for it."""
@@ -409,18 +410,7 @@ class Publishes:
         properties = {key: value for key, value in properties.items() if key != Property.WILL_DELAY_INTERVAL}
         publish = self._own_properties(Publish(topic, payload, qos, retain, False, 0, properties))
         self.take(self._resolve(topic), publish)
-        self.flush_waiting(session)
-
-    def flush_waiting(self, will_of: int = 0) -> None:
-        """Of who does not send it again: also while the queue is full. `will_of`: the session whose will it
-        is, which keeps it until it is committed."""
-        chunk, self._chunk = self._chunk, None
-        if chunk:
-            chunk.will_of = will_of
-            self.unacked += len(chunk.messages)
-            self._client.gateway.admission.submit(chunk, wait=True)
-        elif will_of:  # it was routed at once
-            self._client.gateway.admission.will_published(will_of)
+        self.flush(wait=True, will_of=session)
 
     def _resolve(self, topic: str) -> TopicOwner:
         token, rest = topics.split(topic)

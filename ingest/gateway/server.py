@@ -28,7 +28,7 @@ from ingest.grants import Grant, Grants, key_of_user
 from ingest.message import Kind, Outcome, RawMessage, Reason
 from ingest.mqtt.packets import Connect, ReasonCode, Subscription, Will
 from ingest.mqtt.properties import Property
-from ingest.pipeline import QueueFull
+from ingest.pipeline import Limits
 from ingest.service import connect
 from ingest.store import RemoteIngest
 from ingest.stored_packet import stored_will
@@ -62,13 +62,13 @@ class Gateway:
         self.ingest = RemoteIngest(store, self._changed)
         self.grants: Grants = self.ingest.grants
         self.allow_anonymous: bool = settings.ALLOW_ANONYMOUS
-        self.admission = Admission(self.ingest.pipeline, self._relax)
+        limits = Limits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES)
+        self.admission = Admission(self.ingest.pipeline, limits, self._relax)
         self.hub = Hub(self.note_command)
         self._system = SystemClient(self)
         self._presence = PresenceWriter(connect, lambda: list(self._by_client), self._find_presence)
         self._clients: set[Client] = set()
         self._by_client: dict[ClientKey, Client] = {}
-        self._writing: list[Client] = []  # they have something to write in this turn of the loop
         self._unchecked: set[Client] = set()  # their tokens may have been revoked
         self._checking: asyncio.Task[None] | None = None
         self.settled = Settled()
@@ -90,8 +90,8 @@ class Gateway:
 
     async def start(self) -> None:
         await self.ingest.start()
+        await self._load_sessions()  # before others can tell that this gateway lives
         self._presence.start()
-        await self._load_sessions()
         await self._publish_wills_due()
         rounds = {"sweep": self._sweep, "sessions": self._end_sessions}
         self._rounds = [self.spawn(keep_going(name, work)) for name, work in rounds.items()]
@@ -206,9 +206,9 @@ class Gateway:
             self.spawn(self._record_sign_in(packet, grant))
 
     async def _record_sign_in(self, packet: Connect, grant: Grant | None) -> None:
-        with contextlib.suppress(Error, TimeoutError, QueueFull):
+        with contextlib.suppress(Error, TimeoutError):
             user = grant.user if grant else await self._in_thread(key_of_user, packet.username or "")
-            if user:
+            if user and not self.admission.holds(user):
                 client = f"CONNECT as user {packet.username}, client {packet.client_id or '-'}"
                 source = "".join(c if c.isprintable() else "?" for c in client)[:MAX_SOURCE]
                 refused = Reason.SIGN_IN_REFUSED
@@ -356,16 +356,6 @@ class Gateway:
             log.exception("A will failed")  # and only that one
             self.admission.will_published(will.session)
 
-    def write_soon(self, client: Client) -> None:
-        if not self._writing:
-            self._loop.call_soon(self._write)
-        self._writing.append(client)
-
-    def _write(self) -> None:
-        writing, self._writing = self._writing, []
-        for client in writing:
-            client.write_out()
-
     # Sessions that last
 
     async def _load_sessions(self) -> None:
@@ -410,6 +400,8 @@ class Gateway:
                 for each in account.subscribers.values()
                 if each.session
             ),
+            "queue_messages": self.admission.queued,
+            "queue_bytes": self.admission.queued_bytes,
             "waiting_chunks": self.admission.waiting,
             "waiting_wills": sum(
                 each.will_waits
@@ -441,7 +433,7 @@ class Gateway:
         count = len(chunk.messages)
         if self._failed + count > MAX_FAILED or self.draining:
             self.ingest.pipeline.metrics.dropped += count
-            chunk.dropped(count)
+            chunk.publishes.unacked -= count
             return
         self._failed += count
 

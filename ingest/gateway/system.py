@@ -32,7 +32,7 @@ class SystemClient:
         (publish,) = read_packets(will.packet, 1)
         owner = TopicOwner(account, account.user, publish.topic, topics.target(publish.topic))
         self._publishes.take(owner, publish)
-        self._publishes.flush_waiting(will.session)
+        self._publishes.flush(wait=True, will_of=will.session)
 
     def publish_for_app(self, account: Account, message: PublishedMessage) -> None:
         """Never a datapoint. Another gateway may have put it into the queues; who is connected here gets it
@@ -41,7 +41,7 @@ class SystemClient:
         publish = Publish(message.topic, message.payload, message.qos, message.retain, False, 0, {})
         if message.claimed:
             self._publishes.take(owner, publish, command=message.command)
-            self._publishes.flush_waiting()
+            self._publishes.flush(wait=True)
             self.gateway.admission.published(message.key)
         else:
             self._publishes.deliver_here(owner, publish, message.command)

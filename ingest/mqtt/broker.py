@@ -90,7 +90,8 @@ class BrokerWorker:
         await asyncio.wait({self._connecting}, timeout=mqtt.CONNECT_SECONDS)
 
     def gauges(self) -> dict[str, int]:
-        return {"unacknowledged": len(self._due), "unknown_tokens": len(self._unknown)}
+        own = {"unacknowledged": len(self._due), "unknown_tokens": len(self._unknown)}
+        return self.ingest.pipeline.gauges() | own
 
     async def stop(self) -> None:
         """What is not acknowledged stays with the broker."""
@@ -168,7 +169,7 @@ class BrokerWorker:
         self, grant: Grant, publish: Publish, rest: str, target: topics.Target, received_at: int
     ) -> RawMessage:
         assert target.kind is not None
-        key = keys.packet_parts(publish.topic.encode(), publish.packet_id, publish.payload)
+        topic = publish.topic.encode()
         return RawMessage(
             grant.user,
             target.device_id,
@@ -176,7 +177,7 @@ class BrokerWorker:
             target.kind,
             publish.payload,
             received_at,
-            keys.of_packet(key, self._seed) if publish.qos else None,
+            keys.of_packet_5(topic, publish.packet_id, publish.payload, self._seed) if publish.qos else None,
             publish.dup,
             target.refused,
             f"TOKEN/{rest}"[:300] if target.refused else "",

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from stack import Stack, answers, free_port, wait_until
 from support import Account
 
+from ingest.asgi import Connector
 from ingest.exposition import Page
 from ingest.service import Ingest
 
@@ -48,10 +49,10 @@ def test_messages_are_counted_by_what_became_of_them(watched: tuple[Stack, int],
     with Device(stack, account) as device:
         for payload in (b"1", b"2", b"3", b"{no json"):
             device.publish("json/d1", payload, qos=1)
+        wait_until(lambda: figures(port)["thingscale_batch_messages_total"] == 4, what="the store's report")
         found = figures(port)
     assert found["thingscale_messages_total:stored"] == 3
     assert found["thingscale_messages_total:rejected"] == 1
-    assert found["thingscale_batch_messages_total"] == 4
     assert found["thingscale_connections"] == 1
     assert found["thingscale_queue_messages"] == 0
     assert found["process_resident_memory_bytes"] > 2**20
@@ -69,6 +70,12 @@ def test_no_store_where_it_is_no_process() -> None:
     body = Page(0, Ingest()).answer("/metrics")[2].decode()
     assert "\nprocess_resident_memory_bytes " in body
     assert "store_process" not in body
+
+
+def test_the_web_process_says_what_waits_there() -> None:
+    body = Connector()._page.answer("/metrics")[2].decode()
+    assert "\nthingscale_queue_messages 0.0\n" in body
+    assert "\nthingscale_queue_bytes 0.0\n" in body
 
 
 def test_alive_ready_and_nothing_else(watched: tuple[Stack, int]) -> None:

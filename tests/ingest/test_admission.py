@@ -2,17 +2,18 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ingest.admission import GATHER_BYTES, GATHER_MESSAGES, SHARE, Admission
 from ingest.gateway.hub import NOWHERE
 from ingest.gateway.publishes import Chunk, PublishInfo, TopicOwner
 from ingest.gateway.publishes import Publishes as ClientPublishes
-from ingest.message import Kind, RawMessage
-from ingest.pipeline import Limits, Pipeline
-from ingest.router import Router
+from ingest.message import STORED, Kind, Outcome, RawMessage
+from ingest.metrics import Metrics
+from ingest.pipeline import Limits
+from ingest.session_work import SessionWork
 from ingest.topics import Target
 from thingscale.devices.mqtt_store import Left, Progress
 
@@ -32,31 +33,53 @@ class Publishes:
     def submitted(self, _chunk: Chunk) -> Iterable[Progress]:
         return self._remembered
 
+    def committed(self, _chunk: Chunk, _outcomes: list[Outcome]) -> None: ...
+
 
 def chunk(publishes: Any, payload: bytes = b"1", qos: int = 1, messages: int = 1) -> Chunk:
-    made = Chunk(publishes)
-    for number in range(1, messages + 1):
-        sent = PublishInfo(OWNER, qos, False, number, {}, NOWHERE, 0)
-        made.add(RawMessage(publishes.account, "d1", None, Kind.JSON, payload, 0), sent)
-    return made
+    raw = RawMessage(publishes.account, "d1", None, Kind.JSON, payload, 0)
+    sent = [PublishInfo(OWNER, qos, False, number + 1, {}, NOWHERE, 0) for number in range(messages)]
+    return Chunk(publishes, [raw] * messages, sent, remembers=True)
 
 
-def pipeline(messages: int = 10**9, size: int = 10**9) -> Pipeline:
-    """Its writer does not run: all that is accepted stays queued."""
-    return Pipeline(lambda: None, Router(), limits=Limits(messages, size))  # type: ignore[arg-type, return-value]
+class Submission(NamedTuple):
+    messages: Sequence[RawMessage]
+    done: Callable[[list[Outcome]], None]
+    work: SessionWork | None
 
 
-def admission(queue: Pipeline) -> Admission:
-    """The store of the gateway is in another process; it takes the same, and has the same limits."""
-    store: Any = queue
-    return Admission(store, lambda: None)
+class Store:
+    """Keeps what it accepts until it is told to answer."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+        self.accepted: list[Submission] = []
+
+    def accept(
+        self,
+        messages: Sequence[RawMessage],
+        done: Callable[[list[Outcome]], None],
+        work: SessionWork | None = None,
+    ) -> None:
+        self.accepted.append(Submission(messages, done, work))
+
+    def answer(self, submission: Submission) -> None:
+        submission.done([STORED] * len(submission.messages))
 
 
-def submit(queue: Pipeline, *chunks: Chunk) -> tuple[Admission, list[bool]]:
+def admission(
+    store: Any, messages: int = 10**9, size: int = 10**9, relax: Callable[[], None] = lambda: None
+) -> Admission:
+    return Admission(store, Limits(messages, size), relax)
+
+
+def submit(
+    *chunks: Chunk, store: Store | None = None, messages: int = 10**9, size: int = 10**9
+) -> tuple[Admission, list[bool]]:
     """In one turn of the loop."""
 
     async def run() -> tuple[Admission, list[bool]]:
-        made = admission(queue)
+        made = admission(store or Store(), messages, size)
         taken = [made.submit(each) for each in chunks]
         await asyncio.sleep(0)
         return made, taken
@@ -65,91 +88,95 @@ def submit(queue: Pipeline, *chunks: Chunk) -> tuple[Admission, list[bool]]:
 
 
 def test_one_turn_is_one_submission() -> None:
-    queue = pipeline()
-    _, taken = submit(queue, *(chunk(Publishes()) for _ in range(100)))
+    store = Store()
+    _, taken = submit(*(chunk(Publishes()) for _ in range(100)), store=store)
     assert all(taken)
-    assert (len(queue._queue), queue.queued) == (1, 100)
+    assert [len(each.messages) for each in store.accepted] == [100]
+
+
+def test_a_lot_does_not_wait_for_the_end_of_the_turn() -> None:
+    store = Store()
+    submit(*(chunk(Publishes()) for _ in range(GATHER_MESSAGES + 1)), store=store)
+    assert [len(each.messages) for each in store.accepted] == [GATHER_MESSAGES, 1]
 
 
 def test_the_queue_is_not_overfilled_by_many_small_reads() -> None:
-    queue = pipeline(messages=1000)
-    made, taken = submit(queue, *(chunk(Publishes()) for _ in range(5000)))
-    assert queue.queued == 1000
+    made, taken = submit(*(chunk(Publishes()) for _ in range(5000)), messages=1000)
+    assert made.queued == 1000
     assert taken.count(True) == 1000
     assert made.waiting == 4000
 
 
 def test_nor_by_large_ones() -> None:
-    queue = pipeline(messages=1000)
-    submit(queue, *(chunk(Publishes(), messages=2000) for _ in range(50)))
-    assert queue.queued == 2000
+    made, _ = submit(*(chunk(Publishes(), messages=2000) for _ in range(50)), messages=1000)
+    assert made.queued == 2000
 
 
 def test_nor_by_large_payloads() -> None:
-    queue = pipeline(size=2 * GATHER_BYTES)
     payload = b'"%s"' % (b"x" * 60_000)
-    submit(queue, *(chunk(Publishes(), payload) for _ in range(200)))
-    assert queue.queued_bytes < 3 * GATHER_BYTES + len(payload)
+    made, _ = submit(*(chunk(Publishes(), payload) for _ in range(200)), size=2 * GATHER_BYTES)
+    assert made.queued_bytes < 2 * GATHER_BYTES + len(payload)
 
 
 def test_qos_0_is_dropped_where_there_is_no_room() -> None:
-    queue, clients = pipeline(messages=1), [Publishes() for _ in range(GATHER_MESSAGES + 7)]
-    made, taken = submit(queue, *(chunk(client, qos=0) for client in clients))
-    assert (queue.queued, queue.metrics.dropped) == (GATHER_MESSAGES, 7)
-    assert [client.unacked for client in clients] == [0] * GATHER_MESSAGES + [-1] * 7
+    store, clients = Store(), [Publishes() for _ in range(107)]
+    made, taken = submit(*(chunk(client, qos=0) for client in clients), store=store, messages=100)
+    assert (made.queued, store.metrics.dropped) == (100, 7)
+    assert [client.unacked for client in clients] == [0] * 100 + [-1] * 7
     assert (all(taken), made.waiting) == (True, 0)
 
 
-def test_what_waits_stays_in_order_when_the_pipeline_closes() -> None:
-    queue, sent = pipeline(messages=1), [chunk(Publishes(), messages=GATHER_MESSAGES) for _ in range(3)]
+def test_what_is_answered_makes_room() -> None:
+    store = Store()
 
-    async def run() -> list[Any]:
-        made = admission(queue)
-        assert [made.submit(each) for each in sent] == [True, False, False]
-        queue.release(GATHER_MESSAGES, sent[0].size)
-        queue.closed = True
+    async def run() -> None:
+        made, client = admission(store, messages=8), Publishes()
+        assert [made.submit(chunk(client)) for _ in range(3)] == [True, True, False]  # it has its share
+        assert made.holds(client.account)
+        await asyncio.sleep(0)
+        store.answer(store.accepted[0])
+        assert (made.queued, made.queued_bytes, made.pending) == (0, 0, True)
         made._offer()
-        return [each for waiting in made._waiting.values() for each in waiting]
+        assert (made.queued, made.holds(client.account)) == (1, False)
+        await asyncio.sleep(0)
+        store.answer(store.accepted[1])
+        assert not made.pending
 
-    waiting = asyncio.run(run())
-    assert len(waiting) == 2
-    assert [each.messages for each in waiting] == [each.messages for each in sent[1:]]
+    asyncio.run(run())
 
 
 def test_what_waits_is_offered_until_it_has_room() -> None:
     """In the order of each client, and each account has its turn."""
-    queue, clients = pipeline(messages=1), [Publishes() for _ in range(3)]
+    store, clients = Store(), [Publishes() for _ in range(3)]
 
     async def run() -> None:
-        store: Any = queue
         read_on = asyncio.Event()
-        made = Admission(store, lambda: None if made.waiting else read_on.set())
+        made = admission(store, 1, relax=lambda: None if made.waiting else read_on.set())
         assert made.submit(chunk(clients[0]))
         await asyncio.sleep(0)
         for client, text in itertools.product(clients, (b"1", b"2")):
             assert not made.submit(chunk(client, text))
-        queue.limits = queue.limits._replace(messages=10**9)
-        queue.release(1, 1)
+        made.limits = made.limits._replace(messages=10**9)
         async with asyncio.timeout(10):
             await read_on.wait()
         await asyncio.sleep(0)
 
     asyncio.run(run())
-    sent = [item.raw for submission in list(queue._queue)[1:] for item in submission.items]
+    sent = [raw for submission in store.accepted[1:] for raw in submission.messages]
     for client in clients:
         assert [raw.payload for raw in sent if raw.user == client.account] == [b"1", b"2"]
 
 
 def test_one_account_takes_its_share_of_the_queue_only() -> None:
-    queue, flood, quiet = pipeline(messages=1_000), Publishes(), Publishes()
-    _, taken = submit(queue, *(chunk(flood) for _ in range(1_000)), chunk(quiet))
+    flood, quiet = Publishes(), Publishes()
+    made, taken = submit(*(chunk(flood) for _ in range(1_000)), chunk(quiet), messages=1_000)
     assert taken.count(True) == 1_000 // SHARE + 1
     assert taken[-1]
-    assert queue.queued == 1_000 // SHARE + 1
+    assert made.queued == 1_000 // SHARE + 1
 
 
 def test_what_sessions_remember_goes_with_the_messages_of_the_turn() -> None:
-    queue = pipeline()
+    store = Store()
     with_chunk, alone = Progress(1, 5, [], [], []), Progress(2, 7, [9], [], [])
     asked: list[str] = []
 
@@ -158,7 +185,7 @@ def test_what_sessions_remember_goes_with_the_messages_of_the_turn() -> None:
         return alone
 
     async def run() -> None:
-        made = admission(queue)
+        made = admission(store)
         assert made.submit(chunk(Publishes(with_chunk)))
         made.note(2, progress, None)
         made.note(2, progress, None)
@@ -168,8 +195,8 @@ def test_what_sessions_remember_goes_with_the_messages_of_the_turn() -> None:
         await asyncio.sleep(0)
 
     asyncio.run(run())
-    (submission,) = queue._queue
-    assert len(submission.items) == 1
+    (submission,) = store.accepted
+    assert len(submission.messages) == 1
     assert submission.work
     assert submission.work.asked is None
     behind = submission.work.behind
@@ -184,10 +211,10 @@ def test_what_sessions_remember_goes_with_the_messages_of_the_turn() -> None:
 
 def test_a_session_keeps_its_will_until_that_is_on_its_way() -> None:
     """While the queue is full the will waits, and a gateway that is killed leaves it to the next one."""
-    queue = pipeline(messages=1)
+    store = Store()
 
     async def run() -> None:
-        made = admission(queue)
+        made = admission(store, 1)
         client: Any = SimpleNamespace(gateway=SimpleNamespace(admission=made), session=0)
         will = chunk(Publishes())
         will.publishes, will.will_of = ClientPublishes(client), 7
@@ -195,15 +222,14 @@ def test_a_session_keeps_its_will_until_that_is_on_its_way() -> None:
         await asyncio.sleep(0)
         assert not made.submit(will, wait=True)
         await asyncio.sleep(0)
-        assert len(queue._queue) == 1
-        queue.limits = queue.limits._replace(messages=10**9)
-        queue.release(1, 1)
+        assert len(store.accepted) == 1
+        made.limits = made.limits._replace(messages=10**9)
         made._offer()
         await asyncio.sleep(0)
 
     asyncio.run(run())
-    _, submission = queue._queue
-    assert len(submission.items) == 1
+    _, submission = store.accepted
+    assert len(submission.messages) == 1
     assert submission.work
     assert submission.work.behind
     assert submission.work.behind.wills == [7]

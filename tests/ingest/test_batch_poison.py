@@ -152,8 +152,10 @@ def test_also_when_that_happens_several_times(
     """Each batch that has to be sent again can meet the next drop, also one with a row to refuse."""
     ensure, drops = Partitions.ensure, iter(range(5))
 
-    def ensure_and_drop(self: Partitions, connection: psycopg.Connection, times: Sequence[int]) -> None:
-        ensure(self, connection, times)
+    def ensure_and_drop(
+        self: Partitions, connection: psycopg.Connection, times: Sequence[int], now: int
+    ) -> None:
+        ensure(self, connection, times, now)
         if next(drops, None) is not None:
             connection.execute("DROP TABLE datapoint_2003_07")
 

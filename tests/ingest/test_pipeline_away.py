@@ -45,7 +45,7 @@ def test_it_fills_up_says_so_and_catches_up(make_feed: Callable[..., Feed], know
         assert feed.pipeline.queued == 25
         assert not any(answer.done() for answer in answers)
     assert [answer.result(10) for answer in answers] == [[STORED]] * 25
-    wait_until(lambda: feed.pipeline.nearly_empty, what="room in the queue")
+    wait_until(lambda: not feed.pipeline.queued, what="room in the queue")
     assert feed(message(known, "25")) == [STORED]
     assert values(known) == [str(number) for number in range(26)]
 
@@ -56,7 +56,7 @@ def test_the_queue_is_bounded_in_bytes_too(make_feed: Callable[..., Feed], known
         answer = feed.send(message(known, '"' + "x" * 600 + '"'), message(known, '"' + "y" * 600 + '"'))
         with pytest.raises(QueueFull):
             feed.send(message(known, "1"))
-        assert not feed.pipeline.nearly_empty
+        assert feed.pipeline.full
     assert answer.result(10) == [STORED, STORED]
 
 

@@ -64,3 +64,18 @@ def test_b4_room_is_made_seldom_though_accounts_are_many(monkeypatch: pytest.Mon
     sizes = [len(entries) for entries in cache.accounts.values()]
     assert len(sizes) == 800
     assert max(sizes) <= 3
+
+
+def test_an_account_without_entries_is_not_there() -> None:
+    """Who asks whether there is anything looks at `accounts`, which stays the same mapping."""
+    cache: FairCache[str, int] = FairCache(10)
+    accounts = cache.accounts
+    cache.update(1, {"a": 1, "b": 2})
+    cache.forget(1, "a")
+    assert accounts == {1: {"b": 2}}
+    cache.forget(1, "b")
+    assert (accounts, len(cache)) == ({}, 0)
+    cache.update(1, {"a": 1})
+    cache.clear()
+    assert (accounts, len(cache)) == ({}, 0)
+    assert cache.accounts is accounts

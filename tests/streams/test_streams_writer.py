@@ -13,8 +13,7 @@ from support import Account
 
 from ingest.service import connect
 from thingscale.lib.clock import from_us, now_us, to_us
-from thingscale.streams import at_once, stale, writer
-from thingscale.streams.at_once import MOST, MOST_BYTES
+from thingscale.streams import stale, writer
 from thingscale.streams.exactly_once import commit_log
 from thingscale.streams.models import Journal, Latest
 from thingscale.streams.writer import Row
@@ -30,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def raw() -> Iterator[psycopg.Connection]:
     with connect() as connection:
-        writer.Partitions().ensure(connection, [now_us()])
+        writer.Partitions().ensure(connection, [now_us()], now_us())
         yield connection
 
 
@@ -40,10 +39,10 @@ def in_steps(raw: psycopg.Connection, rows: Sequence[Row]) -> None:
 
 
 def in_one_statement(raw: psycopg.Connection, rows: Sequence[Row]) -> None:
-    assert at_once.fits(rows)
+    assert writer.fits_one_statement(rows, now_us())
     own = uuid4()
     commit_log.enter(raw, own)
-    assert at_once.write(raw, rows, own, 1, 0)
+    assert writer.write_at_once(raw, rows, own, 1, 0)
 
 
 both_ways = pytest.mark.parametrize("write", [in_steps, in_one_statement])
@@ -101,39 +100,40 @@ def test_a_series_is_written_as_its_rows(raw: psycopg.Connection, account: Accou
     assert totals[0] == totals[1]
 
 
-def test_a_month_is_remembered_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_month_is_remembered_until_it_is_over() -> None:
     """After that its partition may be dropped."""
-    known, last_year = writer.Partitions(), now_us() - 366 * writer.DAY
-    known.remember(last_year)
-    assert not known.cover([last_year])
-    monkeypatch.setattr(writer, "now_us", lambda: last_year)
-    known.remember(last_year)
-    assert known.cover([last_year])
-    monkeypatch.undo()
-    assert not known.cover([last_year])
+    known, now = writer.Partitions(), now_us()
+    last_year = now - 366 * writer.DAY
+    known.remember(last_year, now)
+    assert not known.cover([last_year], now)
+    known.remember(last_year, last_year)
+    assert known.cover([last_year], last_year)
+    assert not known.cover([last_year], now)
 
 
 def test_what_fits_into_one_statement() -> None:
-    row = Row(1, now_us(), 1, None, b"1", None)
-    assert at_once.fits([row] * MOST)
-    assert not at_once.fits([])
-    assert not at_once.fits([row] * (MOST + 1))
-    assert not at_once.fits([row, row._replace(value=b"1" * MOST_BYTES)])
-    assert not at_once.fits([row, row._replace(at=row.at - stale.LATE - 1)])  # the hour is to be marked
+    now = now_us()
+    row = Row(1, now, 1, None, b"1", None)
+    late = row._replace(at=now - stale.LATE - 1)  # the hour is to be marked
+    assert writer.fits_one_statement([row] * writer.MAX_ROWS_AT_ONCE, now)
+    assert not writer.fits_one_statement([], now)
+    assert not writer.fits_one_statement([row] * (writer.MAX_ROWS_AT_ONCE + 1), now)
+    assert not writer.fits_one_statement([row, row._replace(value=b"1" * writer.MAX_BYTES_AT_ONCE)], now)
+    assert not writer.fits_one_statement([row, late], now)
 
 
 def test_nothing_at_once_while_an_announcement_is_unread(raw: psycopg.Connection, account: Account) -> None:
     own, rows = uuid4(), [Row(account.channel().pk, now_us(), 1, None, b"1", None)]
     commit_log.enter(raw, own)
-    assert at_once.write(raw, rows, own, 1, 0)
+    assert writer.write_at_once(raw, rows, own, 1, 0)
     raw.execute("UPDATE streams_journal SET repeats = 5 WHERE writer = %s", [own])
-    assert not at_once.write(raw, rows, own, 2, 4)
+    assert not writer.write_at_once(raw, rows, own, 2, 4)
     assert [commit_log.committed(raw, own, batch) for batch in (1, 2)] == [True, False]
-    assert not at_once.write(raw, rows, own, 2, 5)  # given up
+    assert not writer.write_at_once(raw, rows, own, 2, 5)  # given up
     assert Latest.objects.get().count == 1
-    assert at_once.write(raw, rows, own, 3, 5)
+    assert writer.write_at_once(raw, rows, own, 3, 5)
     assert commit_log.committed(raw, own, 3)
-    assert not at_once.write(raw, rows, own, 2, 5)  # too late
+    assert not writer.write_at_once(raw, rows, own, 2, 5)  # too late
     assert Latest.objects.get().count == 2
 
 
@@ -143,7 +143,7 @@ def test_an_announcement_that_a_statement_waits_for(raw: psycopg.Connection, acc
     with ThreadPoolExecutor(1) as thread, connect() as other:
         with other.transaction():
             other.execute("UPDATE streams_journal SET repeats = 5 WHERE writer = %s", [own])
-            written = thread.submit(at_once.write, raw, rows, own, 1, 4)
+            written = thread.submit(writer.write_at_once, raw, rows, own, 1, 4)
             wait_until(lambda: other.execute(WAITS, [raw.info.backend_pid]).fetchone() == (True,))
         assert not written.result(10)
     assert not Latest.objects.exists()
@@ -153,7 +153,7 @@ def test_an_announcement_that_a_statement_waits_for(raw: psycopg.Connection, acc
 def test_nothing_at_once_without_a_journal_row(raw: psycopg.Connection, account: Account) -> None:
     """It may have been deleted meanwhile: what was announced since has to be read."""
     rows = [Row(account.channel().pk, now_us(), 1, None, b"1", None)]
-    assert not at_once.write(raw, rows, uuid4(), 1, 0)
+    assert not writer.write_at_once(raw, rows, uuid4(), 1, 0)
     assert not Latest.objects.exists()
     assert not Journal.objects.exists()
 

@@ -332,6 +332,18 @@ def leave_for_the_dead(cursor: psycopg.Cursor) -> None:
     )
     dead = [row[:3] for row in cursor.fetchall() if row[3:] not in connected]
     leave(cursor, [Left(key, expiry, will_in) for key, expiry, will_in in dead])
+    if not presence.gateways(cursor):
+        _give_back_wills(cursor)
+
+
+def _give_back_wills(cursor: psycopg.Cursor) -> None:
+    """What gateways had claimed, none of which lives any more. Else a client that comes back meanwhile would
+    leave another will in its place."""
+    cursor.execute(
+        """UPDATE mqtt_session SET will_at = now()
+        WHERE will_at >= ends_at + (least(will_delay, expiry) - expiry + %s) * interval '1 s'""",
+        [CLAIM_SECONDS],
+    )
 
 
 # Wills that wait: for their delay, or that a gateway starts after one that was killed

@@ -4,7 +4,7 @@ under the lock's key, so the rows of one that died are known to be stale the mom
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 from django.db import connection as django_connection
@@ -53,8 +53,13 @@ def totals() -> tuple[int, int]:
 
 def _gateways() -> list[int]:
     with django_connection.cursor() as cursor:
-        cursor.execute(_ALIVE, [LOCK])
-        return [key for (key,) in cursor.fetchall()]
+        return gateways(cursor)
+
+
+def gateways(cursor: Any) -> list[int]:
+    """Those that live."""
+    cursor.execute(_ALIVE, [LOCK])
+    return [key for (key,) in cursor.fetchall()]
 
 
 def enter(connection: psycopg.Connection) -> int:

@@ -11,7 +11,7 @@ V = TypeVar("V")
 
 
 class FairCache(Generic[K, V]):
-    """`accounts` holds each account's entries, oldest first; it is there to be read."""
+    """`accounts` holds the entries of each account that has some, oldest first; it is there to be read."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -37,6 +37,8 @@ class FairCache(Generic[K, V]):
         entries = self.accounts.get(account)
         if entries and entries.pop(key, None) is not None:
             self._count -= 1
+            if not entries:
+                del self.accounts[account]
 
     def forget_account(self, account: int) -> None:
         self._count -= len(self.accounts.pop(account, ()))

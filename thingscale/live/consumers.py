@@ -28,8 +28,7 @@ SEND_SECONDS = 5.0  # then the browser is too slow
 MAX_SOCKETS = 20  # of a user, in this process
 
 SIGNED_OUT, TOO_MANY, TRY_LATER = 4401, 4429, 1013
-# Valkey or PostgreSQL. RuntimeError: as Valkey comes back, channels_redis lets two pages read one connection.
-AWAY = (RedisError, Error, RuntimeError)
+AWAY = (RedisError, Error)  # Valkey or PostgreSQL
 
 
 class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
@@ -49,7 +48,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         await self.accept()
         try:
             await super().__call__(scope, receive, send)
-        except AWAY as error:
+        except (*AWAY, RuntimeError) as error:  # channels_redis lets two pages read at once as Valkey returns
             await self._postpone(error)
         finally:
             await self._leave()

@@ -19,7 +19,7 @@ from thingscale.accounts.models import User
 from thingscale.devices.actions import lock_devices
 from thingscale.devices.models import Device, HeldMessage
 from thingscale.devices.writer import Minute, count_minutes
-from thingscale.lib.clock import from_us
+from thingscale.lib.clock import from_us, now_us
 from thingscale.lib.errors import Refused
 from thingscale.lib.names import TAG_RULE, bad_tag, may_exist
 from thingscale.lib.points import Points as Points  # noqa: PLC0414  who stores takes it from here
@@ -347,10 +347,11 @@ def _cursor(times: Sequence[int]) -> psycopg.Cursor:
     """To store datapoints of these times with."""
     connection.ensure_connection()
     raw: psycopg.Connection = connection.connection
-    if not _partitions.cover(times):
+    now = now_us()
+    if not _partitions.cover(times, now):
         raw.execute("LOCK TABLE ONLY datapoint IN ACCESS SHARE MODE")  # until COMMIT none is dropped
         writer.make_partitions(raw, times)
-        transaction.on_commit(lambda: _partitions.remember(max(times)))
+        transaction.on_commit(lambda: _partitions.remember(max(times), now))
     return raw.cursor()
 
 

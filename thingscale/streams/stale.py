@@ -22,16 +22,10 @@ _MARK_AGAIN = (_SQL / "mark_stale_again.sql").read_text()
 _at = itemgetter(1)
 
 
-def any_late(rows: Sequence[tuple[int, int, *tuple[object, ...]]]) -> bool:
-    """Of (channel, time in microseconds since 1970, ...)."""
-    oldest: int = min(map(_at, rows))
-    return oldest < now_us() - LATE
-
-
 def mark_late(cursor: psycopg.Cursor, rows: Sequence[tuple[int, int, *tuple[object, ...]]]) -> None:
-    """Rows as any_late() takes them."""
-    if any_late(rows):
-        late = now_us() - LATE
+    """Of (channel, time in microseconds since 1970, ...)."""
+    late = now_us() - LATE
+    if min(map(_at, rows)) < late:  # seldom
         mark(cursor, {(row[0], row[1] // HOUR * HOUR) for row in rows if row[1] < late})
 
 

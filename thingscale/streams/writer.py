@@ -1,5 +1,9 @@
 """Datapoints into PostgreSQL: binary COPY, newest values, totals and stale rollups, in the caller's
-transaction."""
+transaction.
+
+BEGIN, the commit log's mark, COPY, newest values and COMMIT are six round trips, which for a few datapoints
+cost several times what storing them does. Those go in one statement, which is a transaction by itself.
+"""
 
 import struct
 from collections import Counter
@@ -9,11 +13,12 @@ from itertools import repeat
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
+from uuid import UUID
 
 import orjson
 import psycopg
 
-from thingscale.lib.clock import POSTGRES_EPOCH, from_us, now_us
+from thingscale.lib.clock import POSTGRES_EPOCH, from_us
 from thingscale.streams import partitions, stale
 
 COPY = "COPY datapoint (channel, at, device, dedupe, tag, value) FROM STDIN (FORMAT BINARY)"
@@ -37,6 +42,11 @@ _LOCK_TAGS = """SELECT pg_advisory_xact_lock(%s, (user_id %% 2147483647)::int)
     FROM (SELECT DISTINCT user_id FROM streams_channel WHERE id = ANY (%s) ORDER BY user_id) AS accounts"""
 _CREATE_TAGS = (SQL / "create_tags.sql").read_text()
 DAY = 86_400_000_000  # microseconds; no month ends within one
+MAX_ROWS_AT_ONCE = 200  # in one statement; beside more, COPY costs little, and holds them not all as text
+MAX_BYTES_AT_ONCE = 256 * 1024
+_STORE_AT_ONCE = (SQL / "store_at_once.sql").read_text()
+_at = itemgetter(1)
+_value = itemgetter(4)
 
 
 class Row(NamedTuple):
@@ -77,6 +87,32 @@ def write(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
     _copy(cursor, ordered)
     _upsert(cursor, ordered)
     stale.mark_late(cursor, ordered)
+
+
+def fits_one_statement(rows: Sequence[Row], now: int) -> bool:
+    if not 0 < len(rows) <= MAX_ROWS_AT_ONCE or sum(map(len, map(_value, rows))) > MAX_BYTES_AT_ONCE:
+        return False
+    oldest: int = min(map(_at, rows))
+    return oldest >= now - stale.LATE  # the hours of late ones are to be marked
+
+
+def write_at_once(
+    connection: psycopg.Connection, rows: Sequence[Row], writer: UUID, batch: int, seen: int
+) -> bool:
+    """In one statement what commit_log.mark() and write() do in a transaction. False, with nothing stored
+    and the batch not marked, if there is an announcement that this writer has not seen, or no journal row of
+    it."""
+    ordered = sorted(rows, key=itemgetter(0, 1))
+    channels, times, devices, tags, values, dedupes = zip(*ordered, strict=True)
+    arrays = [
+        *(array(channels), array(times), array(devices), array(dedupes)),
+        *(array(tag or 0 for tag in tags), array(map(len, values))),
+        (b"[%s]" % b",".join(values)).decode(),
+    ]
+    row = connection.execute(
+        _STORE_AT_ONCE, [seen, batch, writer, batch, *arrays, seen], prepare=True
+    ).fetchone()
+    return row is not None and int(row[0]) <= seen
 
 
 def write_series(cursor: psycopg.Cursor, channel: int, times: Sequence[int], values: Sequence[bytes]) -> None:
@@ -184,26 +220,26 @@ def _find_tags(cursor: psycopg.Cursor, tags: Sequence[tuple[int, str]]) -> dict[
 
 class Partitions:
     """Remembers the newest month that has a partition, so that writing asks PostgreSQL only for others. Past
-    ones are not remembered: they are dropped when they are empty."""
+    ones are not remembered: they are dropped when they are empty. Times and `now` are microseconds since 1970
+    UTC."""
 
     def __init__(self) -> None:
         self._known = 0, 0  # microseconds: beginning and end
 
-    def ensure(self, connection: psycopg.Connection, times: Sequence[int]) -> None:
-        """Makes what datapoints of these times (microseconds since 1970) need; to be called before the
-        transaction that stores them."""
-        if not self.cover(times):
+    def ensure(self, connection: psycopg.Connection, times: Sequence[int], now: int) -> None:
+        """Makes what datapoints of these times need; to be called before the transaction that stores them."""
+        if not self.cover(times, now):
             make_partitions(connection, times)
-            self.remember(max(times))
+            self.remember(max(times), now)
 
-    def cover(self, times: Sequence[int]) -> bool:
+    def cover(self, times: Sequence[int], now: int) -> bool:
         first, end = self._known
-        return first <= min(times) and max(times) < end and now_us() < end
+        return first <= min(times) and max(times) < end and now < end
 
-    def remember(self, time: int) -> None:
+    def remember(self, time: int, now: int) -> None:
         """Once the partition of this time is committed."""
         month = partitions.month_of(from_us(time))
-        if month < partitions.month_of(from_us(now_us())):
+        if month < partitions.month_of(from_us(now)):
             return
         year, number = partitions.following(month)
         begin, end = datetime(*month, 1, tzinfo=UTC), datetime(year, number, 1, tzinfo=UTC)

@@ -10,6 +10,7 @@ import pytest
 
 from ingest.gateway.client import Client
 from ingest.gateway.publishes import MAX_REMEMBERED, Chunk, Publishes
+from ingest.message import STORED
 
 
 class Gateway:
@@ -23,7 +24,6 @@ class Gateway:
         return 0.0
 
     def left(self, client: object, will: object) -> None: ...
-    def write_soon(self, client: object) -> None: ...
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_b6_what_is_on_its_way_holds_no_client(without_collector: None) -> None:
     client.end(with_will=False)
     del client
     assert seen() is None
-    publishes.committed(Chunk(publishes), [])
+    publishes.committed(Chunk(publishes, [], []), [STORED][:0])
 
 
 def test_b6_long_topics_are_not_remembered() -> None:

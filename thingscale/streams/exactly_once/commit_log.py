@@ -43,8 +43,8 @@ def mark(cursor: psycopg.Cursor, writer: UUID, batch: int) -> int:
 
 
 def committed(connection: psycopg.Connection, writer: UUID, batch: int) -> bool:
-    """If not, then it won't be any more: the statement of at_once.py may still be on its way to the row, and
-    stores nothing where it finds its number there, negative, or a later one."""
+    """If not, then it won't be any more: the statement of write_at_once() may still be on its way to the row,
+    and stores nothing where it finds its number there, negative, or a later one."""
     row = connection.execute(
         "UPDATE streams_journal SET batch = CASE WHEN batch >= %s THEN batch ELSE -%s END"
         " WHERE writer = %s RETURNING batch",

@@ -20,10 +20,10 @@ def of_packet(packet: bytes, seed: int) -> int:
     return xxhash.xxh3_64_intdigest(packet, seed) >> 1
 
 
-def packet_parts(topic: bytes, packet_id: int, payload: bytes) -> bytes:
-    """For of_packet(), where the packet's own bytes may differ when it is sent again: a topic alias and other
-    properties of MQTT 5 may change."""
-    return b"%s\0%d\0%s" % (topic, packet_id, payload)
+def of_packet_5(topic: bytes, packet_id: int, payload: bytes, seed: int) -> int:
+    """The same in MQTT 5, where the packet's own bytes may differ when it is sent again: a topic alias and
+    other properties may change."""
+    return xxhash.xxh3_64_intdigest(b"%s\0%d\0%s" % (topic, packet_id, payload), seed) >> 1
 
 
 def of_http(user: int, device_id: str, key: bytes) -> int:

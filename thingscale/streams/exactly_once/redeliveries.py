@@ -71,6 +71,9 @@ class Redeliveries:
         self._began = time.monotonic()
         self._times: FairCache[int, float] = FairCache(MOST)
         self._newest = 0.0
+        self.known = (
+            self._times.accounts
+        )  # when which key was announced, by account; in ordinary times nothing
 
     def enter(self, connection: psycopg.Connection) -> None:
         """On each new connection: from now on others announce to us; what they have announced is read."""
@@ -85,7 +88,9 @@ class Redeliveries:
             self._read(cursor)
 
     def catch_up(self, cursor: psycopg.Cursor, told: int) -> None:
-        """Reads until that announcement, if it is a new one."""
+        """Reads until that announcement, if it is a new one. What is too old to matter is forgotten."""
+        if self.known and self._newest < time.monotonic() - settings.DEDUPE_SECONDS:
+            self._times.clear()
         if told > self.seen:
             self._read(cursor)
             self.seen = max(self.seen, told)
@@ -100,19 +105,11 @@ class Redeliveries:
             self._times.update(account, dict.fromkeys(keys, self._newest))
             self.seen = number
 
-    @property
-    def empty(self) -> bool:
-        """In ordinary times."""
-        if self._times and self._newest < time.monotonic() - settings.DEDUPE_SECONDS:
-            self._times.clear()
-        return not self._times
-
     def announced(self, account: int, key: int) -> float:
         """When; -1 if it was not. What came here on a connection that began before that may be the same
         message."""
-        accounts = self._times.accounts
-        at = accounts.get(account, _NONE).get(key, -1.0)
-        return max(at, accounts[UNNAMED].get(key, -1.0)) if UNNAMED in accounts else at
+        at = self.known.get(account, _NONE).get(key, -1.0)
+        return max(at, self.known[UNNAMED].get(key, -1.0)) if UNNAMED in self.known else at
 
     def settled(self, keys: Iterable[Key]) -> None:
         """Their messages were here, and are committed: the next of such a key is another one."""
