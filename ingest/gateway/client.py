@@ -302,7 +302,8 @@ class Client:
                 (self.publishes or self.start_publishing()).too_large(first & ~TOO_LARGE, body)
             else:
                 self._handle(first, body)
-        self._flush()
+        if self.publishes:
+            self.publishes.flush()
         if self.queue or self.unread:
             self._read_on()  # there may be room now
 
