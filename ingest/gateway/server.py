@@ -6,7 +6,7 @@ import json
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -74,6 +74,7 @@ class Gateway:
         self.settled = Settled()
         self._wills_due: asyncio.TimerHandle | None = None  # when the next one may be, of all that wait
         self._claiming_wills = asyncio.Lock()
+        self._ending: set[int] = set()  # sessions whose wills need not wait for their time
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rounds: list[asyncio.Task[None]] = []
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookups")
@@ -228,8 +229,8 @@ class Gateway:
             return opened
         account = self.hub.account(client.grant.user, client.grant.user_id)
         known = account.subscribers.get(client.client_id)
-        if known and known.will_waits:  # else it is not sent any more
-            await self._publish_wills([known.session] if packet.clean_start else [])
+        if known and known.will_waits and packet.clean_start:
+            await self._publish_wills(known.session)
             if client.ended:  # meanwhile
                 return opened
         if client.lasts or packet.will or (known and known.session):
@@ -325,23 +326,29 @@ class Gateway:
         """However long the database is away."""
         while True:
             try:
-                await self._publish_wills([])
+                await self._publish_wills()
                 break
             except Refused:
                 log.warning("Wills that are due wait: the database is away")
                 await asyncio.sleep(SWEEP_SECONDS)
 
-    async def _publish_wills(self, ending: Sequence[int]) -> None:
-        """Those that are due, and of the sessions that are `ending`. One call after the other: what is
-        claimed is on its way to storage before anybody claims again. Raises Refused."""
+    async def _publish_wills(self, ending: int = 0) -> None:
+        """Those that are due, and of the session that is `ending`, together with others that wait for the
+        same. One claim after the other: what is claimed is on its way to storage before the next one.
+        Raises Refused."""
+        if ending:
+            self._ending.add(ending)
         async with self._claiming_wills:
+            if ending and ending not in self._ending:
+                return  # it went with another one
             next_one: float | None = 0.0
             while next_one is not None and next_one <= 0:
-                wills, next_one = await self.admission.claim_wills(ending)
+                sessions = list(self._ending)
+                wills, next_one = await self.admission.claim_wills(sessions)
+                self._ending.difference_update(sessions)
                 for will in wills:
                     self._publish_will(will)
                 self.admission.flush()
-                ending = ()
             if next_one is not None:
                 self._look_for_wills(next_one)
 
@@ -378,7 +385,7 @@ class Gateway:
         while True:
             await asyncio.sleep(settings.DURABLE_END_SECONDS)
             try:
-                await self._publish_wills([])  # also those of another gateway, which may be gone
+                await self._publish_wills()  # also those of another gateway, which may be gone
                 ended = await self.admission.end_those_over()
             except Refused:
                 log.warning("Sessions that are over stay: the database is away")

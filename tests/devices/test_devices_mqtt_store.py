@@ -223,6 +223,14 @@ def test_a_will_goes_out_when_its_session_ends_and_not_when_its_client_is_back(
     assert {name: bytes(will or b"") for name, will in kept} == {"back": b"new", "waits": b"w"}
 
 
+def test_a_session_is_not_over_before_its_will_is_published(cursor: psycopg.Cursor, account: Account) -> None:
+    session = open_one(cursor, account, will=b"w").session
+    mqtt_store.leave(cursor, [Left(session, 100, 100)])
+    ClientSession.objects.update(ends_at=timezone.now() - timedelta(seconds=1))
+    mqtt_store.end_those_over(cursor, 10)
+    assert open_one(cursor, account).session == session
+
+
 def test_clients_of_gateways_that_are_gone_have_left(cursor: psycopg.Cursor, account: Account) -> None:
     """Their wills wait for their delay, or the session's end; what has no will, and is not to last, ends."""
     for name, expiry, will, delay in [
@@ -246,9 +254,10 @@ def test_clients_of_gateways_that_are_gone_have_left(cursor: psycopg.Cursor, acc
 
 
 def test_what_a_gateway_has_claimed_and_not_published_is_given_back_when_it_is_killed(
-    cursor: psycopg.Cursor, account: Account
+    cursor: psycopg.Cursor, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By claim_wills, or because it was about to publish it when the client left; not what waits."""
+    monkeypatch.setattr(presence, "LOCK", presence.LOCK + 1)  # a gateway of other tests may live
     cases = [("claimed", 9, 0, 0), ("leaving", 9, 0, mqtt_store.CLAIM_SECONDS), ("ended", 0, 5, 0)]
     for name, expiry, delay, will_in in [*cases, ("waits", 90, 80, 80), ("session waits", 70, 80, 70)]:
         opened = open_one(cursor, account, name, expiry=expiry, will=b"w", will_delay=delay)

@@ -106,7 +106,9 @@ class QueuedRow(NamedTuple):
 
 # Sessions
 
-_FIND = """SELECT s.id, s.account_id, s.client_id, s.ends_at <= now() OR s.expiry = 0, s.sent_seq
+# A session is not over before its will is published.
+_FIND = """SELECT s.id, s.account_id, s.client_id,
+    (s.ends_at <= now() AND s.will_at IS NULL) OR s.expiry = 0, s.sent_seq
 FROM mqtt_session s
 JOIN unnest(%s::bigint[], %s::text[]) AS k (account, client_id)
     ON s.account_id = k.account AND s.client_id = k.client_id
@@ -363,9 +365,9 @@ def claim_wills(cursor: psycopg.Cursor, ending: Collection[int]) -> tuple[list[W
         """UPDATE mqtt_session SET will_at = now() + %s * interval '1 s' WHERE id IN (
             SELECT id FROM mqtt_session
             WHERE will_at <= now() OR (will_at IS NOT NULL AND id = ANY (%s))
-            ORDER BY will_at LIMIT %s FOR UPDATE SKIP LOCKED
+            ORDER BY id <> ALL (%s), will_at LIMIT %s FOR UPDATE SKIP LOCKED
         ) RETURNING id, account_id, client_id, will""",
-        [CLAIM_SECONDS, list(ending), WILLS_AT_ONCE],
+        [CLAIM_SECONDS, list(ending), list(ending), WILLS_AT_ONCE + len(ending)],
     )
     claimed = [WaitingWill(*row) for row in cursor.fetchall()]
     cursor.execute("SELECT extract(epoch FROM min(will_at) - now())::float FROM mqtt_session")

@@ -372,10 +372,10 @@ class Driver:
         observer, self._observer.connection = self._observer.connection, None
         assert observer
         self._connect(steps.Connect(OBSERVER, V5, False, NEVER, 0, 0, None))
-        for topic in model.observer_is_back(time.monotonic()):
-            self._send_own(topic)
         self._send_sentinel()
         self._until(self._seen_sentinel, "the sentinel", None)
+        known = [self._send_own(topic) for topic in sorted(model.observer_is_back(time.monotonic()))]
+        self._until(lambda: all(one.routed_at for one in known), "own messages", None)
         for one in live:
             if one is not self._observer:
                 self._leave(one, crash=True)

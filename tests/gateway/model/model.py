@@ -144,6 +144,7 @@ class Model:
         self.pending: list[Message] = []  # published, not routed yet
         self.wills: list[PendingWill] = []
         self.claims: list[Claim] = []
+        self._crossing: list[Message] = []  # not routed when the server was killed
         self.step = 0
         self._one_delivery, self._wills_survive = one_delivery, wills_survive
         self._tolerates = tolerates
@@ -234,6 +235,7 @@ class Model:
         for message in self.pending:
             message.required &= message.qos > 0
             message.crossed_loss = True
+        self._crossing = [*self.pending, *(will.message for will in self.wills)]
 
     def restarted(self, killed_at: float, now: float) -> None:
         for will in self.wills:
@@ -243,8 +245,8 @@ class Model:
                 session.closed_by = now
 
     def observer_is_back(self, now: float) -> set[str]:
-        """After a kill: what is at QoS 0, or expires soon, may have been routed unseen. Returns topics where
-        something may have been retained so."""
+        """After a kill: what is at QoS 0, or expires soon, may have been routed unseen, or have passed what
+        waited for the observer. Returns topics of which so nobody knows what is retained."""
         due = [will for will in self.wills if now > will.due - EARLY]
         unseen = {
             one
@@ -255,7 +257,8 @@ class Model:
             will.certain &= will.message not in unseen
         for message in self.pending:
             message.required &= message not in unseen
-        return {one.topic for one in unseen if one.retain}
+        passed = {one for one in self._crossing if one.qos == 0 and one.routed_at is not None}
+        return {one.topic for one in unseen | passed if one.retain}
 
     def _end(self, session: Session) -> None:
         if self.sessions.get(session.client) is session:
