@@ -433,7 +433,7 @@ def memory(user: User, options: Options) -> None:
     clients = options.of(IDLE)
     for name, topic_filter, most in (
         ("no subscription", "", 2.5),
-        ("an exact subscription", "dev-{number}/subscribe", 2.5),
+        ("an exact subscription", "dev-{number}/subscribe", 4),
         ("a wildcard subscription", "dev-{number}/#", 4),
     ):
         with gateway(user) as ours, listeners() as idle:

@@ -12,7 +12,7 @@ import psycopg
 
 from ingest import topics
 from ingest.decode import LOCAL_TIMES
-from ingest.message import DUPLICATE, STORED, Kind, Outcome, RawMessage, Reason, Status
+from ingest.message import DUPLICATE, STORED, Copy, Kind, Outcome, RawMessage, Reason, Status
 from ingest.quotas import Quotas
 from ingest.router import DeviceKey, Route, Router, TagKey
 from ingest.stored_packet import stored_packet
@@ -30,6 +30,7 @@ from thingscale.streams.usage import Most, most_of_account
 from thingscale.watch import Told
 
 _NOTHING: dict[str, Route] = {}  # known of an account
+_KEPT = frozenset((Status.STORED, Status.HELD))
 _new = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
 
@@ -489,10 +490,11 @@ class Batch:
         retained: list[mqtt_store.Retain] = []
         groups: list[mqtt_store.Copies] = []
         last_group: dict[int, int] = {}  # by session, that of its last message
+        same: tuple[Copy, ...] = ()  # copies that a message can have to be in the last group, too
         for place in self._kept:
             raw, outcome = self.items[place].raw, self.outcomes[place]
             kept = raw.kept
-            if kept is None or outcome.status not in {Status.STORED, Status.HELD}:
+            if kept is None or outcome.status not in _KEPT:
                 continue
             if kept.retain and place not in self._unretained:
                 at = from_us(raw.received_at)
@@ -500,23 +502,28 @@ class Batch:
                 retained.append(
                     mqtt_store.Retain(raw.user, kept.topic, raw.payload, kept.qos, kept.properties, at, ends)
                 )
-            if not kept.copies:
+            copies = kept.copies
+            if not copies:
                 continue
             packet = stored_packet(kept, raw.payload)
-            group = last_group.get(kept.copies[0][0], -1)
-            together = (
-                group >= 0
-                and not kept.command
+            if copies == same and not kept.command:
+                groups[-1].packets.append(packet)
+                continue
+            group = last_group.get(copies[0][0], -1)
+            sessions = {session for session, _, _ in copies}
+            joinable = not kept.command and len(sessions) == len(copies)
+            if (
+                joinable
+                and group >= 0
                 and not groups[group].command
-                and groups[group].sessions == kept.copies
-                and len({session for session, _, _ in kept.copies}) == len(kept.copies)
-                and all(last_group.get(session) == group for session, _, _ in kept.copies)
-            )
-            if together:
+                and groups[group].sessions == copies
+                and all(last_group.get(session) == group for session in sessions)
+            ):
                 groups[group].packets.append(packet)
                 continue
-            last_group.update((session, len(groups)) for session, _, _ in kept.copies)
-            groups.append(mqtt_store.Copies(kept.copies, [packet], kept.command))
+            last_group.update((session, len(groups)) for session in sessions)
+            groups.append(mqtt_store.Copies(copies, [packet], kept.command))
+            same = copies if joinable else ()
         if retained:
             mqtt_store.retain(cursor, retained)
         if groups:
@@ -557,7 +564,7 @@ class Batch:
         given: dict[int, int] = dict.fromkeys(queued, 0)
         for place in self._kept:
             kept, outcome = self.items[place].raw.kept, self.outcomes[place]
-            if kept is None or outcome.status not in {Status.STORED, Status.HELD}:
+            if kept is None or outcome.status not in _KEPT:
                 continue
             numbers = []
             for session, _, _ in kept.copies:

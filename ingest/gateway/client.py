@@ -8,16 +8,26 @@ import secrets
 import sys
 import time
 from collections.abc import Coroutine
+from datetime import timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.utils import timezone
 
 from ingest import topics
 from ingest.admission import Refused
 from ingest.decode import MAX_ARRAY_MQTT
 from ingest.gateway.connection import Connection
-from ingest.gateway.deliveries import Deliveries, Delivery, DurableDeliveries, Limits, Message, Outcome
+from ingest.gateway.deliveries import (
+    NO_LIMITS,
+    Deliveries,
+    Delivery,
+    DurableDeliveries,
+    Limits,
+    Message,
+    Outcome,
+)
 from ingest.gateway.hub import Account, Subscriber
 from ingest.gateway.publishes import MAX_ALIASES, Publishes
 from ingest.gateway.queue import Queue
@@ -53,7 +63,7 @@ from ingest.mqtt.packets import (
 )
 from ingest.mqtt.properties import Property
 from thingscale.devices.mqtt_store import Opened, Progress, Subscribed
-from thingscale.devices.presence import ClientKey
+from thingscale.devices.presence import ClientKey, Presence
 from thingscale.streams.exactly_once.keys import client_seed
 
 if TYPE_CHECKING:
@@ -98,10 +108,11 @@ class State(Enum):
 
 class Client:
     __slots__ = (
-        *("__weakref__", "_backlog", "_backlog_size", "_busy", "_congested", "_congested_at", "_lost"),
-        *("_reader", "_untaken", "_waits", "_will", "account", "began_at", "client_id", "connect"),
-        *("connection", "deliveries", "expiry", "gateway", "grant", "held", "publishes", "queue", "row"),
-        *("seen_at", "session", "share", "state", "subscriber", "token", "unread", "version"),
+        *("__weakref__", "_asked_to_last", "_backlog", "_backlog_size", "_bridge", "_busy", "_congested"),
+        *("_congested_at", "_keep_alive", "_limits", "_lost", "_named", "_reader", "_untaken", "_waits"),
+        *("_will", "account", "began_at", "clean_start", "client_id", "connection", "deliveries", "expiry"),
+        *("gateway", "grant", "held", "publishes", "queue", "row", "seen_at", "session", "share", "state"),
+        *("subscriber", "token", "unread", "version"),
     )
 
     def __init__(self, gateway: "Gateway", connection: Connection) -> None:
@@ -109,25 +120,30 @@ class Client:
         self.connection = connection
         self.state = State.NEW
         self.version: Version = V311
-        self.connect: Connect | None = None
         self.grant: Grant | None = None  # None with an open client: anonymous
         self.token = ""
         self.client_id = ""
+        self.clean_start = True
+        self._named = False  # by itself
+        self._keep_alive = 0  # seconds
+        self._bridge = self._asked_to_last = False
         self.account: Account | None = None
         self.subscriber: Subscriber | None = None
         self.share: Share | None = None  # of the event loop's time; None: before CONNECT
         self.session = 0  # key of a session that outlives the connection
         self.row = 0  # the same, or that of one that is there for its will
         self.expiry = 0  # seconds that the session lives on after the connection
-        self.deliveries: Deliveries | None = None
+        self._limits = NO_LIMITS
+        self.deliveries: Deliveries | None = None  # what does not subscribe has none
         self.queue: Queue | None = None  # of a session that lasts
         self.unread: Unread | None = None
-        self.publishes = Publishes(self)
-        self.seen_at = self.began_at = gateway.now()
+        self.publishes: Publishes | None = None  # what only listens has none
+        self.seen_at = gateway.now()
+        self.began_at = time.monotonic()
         self.held = False
         self._will: Will | None = None
         self._reader = FrameReader(MAX_PACKET)
-        self._backlog: list[Frame] = []
+        self._backlog: list[Frame] | None = None
         self._backlog_size = 0
         self._busy: asyncio.Task[None] | None = None  # later frames wait for it
         self._waits = False  # for a turn
@@ -143,6 +159,13 @@ class Client:
     @property
     def user_id(self) -> str:
         return self.grant.user_id if self.grant else "anonymous"
+
+    @property
+    def presence(self) -> Presence:
+        connected_at = timezone.now() - timedelta(seconds=time.monotonic() - self.began_at)
+        user, client_id = self.key
+        ip = self.connection.peer
+        return Presence(user, client_id, ip, self.clean_start, self.version, self._keep_alive, connected_at)
 
     @property
     def ended(self) -> bool:
@@ -193,6 +216,13 @@ class Client:
             return None
         return known
 
+    def start_publishing(self) -> Publishes:
+        """Who sends no client id is the same client after a reconnect, for all we can know."""
+        settled_at = self.gateway.settled.at(self.key) if self._named else 0
+        seed = client_seed(f"{self.key[0]}:{self.client_id if self._named else ''}")
+        self.publishes = Publishes(self, self.began_at, seed, settled_at)
+        return self.publishes
+
     def write(self, data: bytes) -> None:
         if data:
             self.connection.write(data)
@@ -236,37 +266,42 @@ class Client:
             return
         was_open = self.state is State.OPEN
         self.state = State.ENDED
-        reused_at, named = self.publishes.reused_at, self.connect and self.connect.client_id
-        if reused_at and self.grant and named and reused_at > self.gateway.settled.at(self.key):
+        reused_at = self.publishes.reused_at if self.publishes and self._named and self.grant else 0
+        if reused_at and reused_at > self.gateway.settled.at(self.key):
             self.gateway.settled.note(self.key, reused_at)
         try:
             if self._busy:
                 self._busy.cancel()
             self.gateway.left(self, self._will if with_will and was_open else None)
         finally:
-            self.publishes.end(self.queue)
+            if self.publishes:
+                self.publishes.end(self.queue)
             self.measure()
             self.connection.close()
 
     def check(self, now: float) -> None:
         """Once a second: keep-alive, the token's end, no CONNECT in time, a client that never reads."""
-        if self.connect is None or self.state is not State.OPEN:
-            if now - self.began_at > settings.CONNECT_SECONDS:
+        if self.state is not State.OPEN:
+            if time.monotonic() - self.began_at > settings.CONNECT_SECONDS:
                 self.end(with_will=False)
             return
-        keep_alive = self.connect.keep_alive
+        keep_alive = self._keep_alive
         if keep_alive and not self._paused and now - self.seen_at > keep_alive * 1.5:
             self.fail(ReasonCode.KEEP_ALIVE_TIMEOUT, "keep-alive ran out")
         elif self.grant and not self.grant.valid:
             self.fail(ReasonCode.NOT_AUTHORIZED, "the token has ended")
         elif self.grant and len(self.grant.siblings) > 1:
-            self.publishes.forget_topics()  # one of them ends some time
+            self.forget_topics()  # one of them ends some time
         elif self._congested and now - self._congested_at > CONGESTED_SECONDS:
             self.connection.abort()
 
+    def forget_topics(self) -> None:
+        if self.publishes:
+            self.publishes.forget_topics()
+
     def regrant(self, grant: Grant | None) -> None:
         """The user's tokens have changed."""
-        self.publishes.forget_topics()
+        self.forget_topics()
         if grant is None:
             self.fail(ReasonCode.NOT_AUTHORIZED, "the token was revoked")
         self.grant = grant or self.grant
@@ -303,22 +338,28 @@ class Client:
             if self.state is not State.OPEN:
                 self._handle(first, body)
             elif first >> 4 == PUBLISH:
-                self.publishes.publish(first, body)
+                (self.publishes or self.start_publishing()).publish(first, body)
             elif first in _ANSWERS and len(body) == 2 and body != b"\0\0":
                 self._take_answer(_new(Ack, (first >> 4, body[0] << 8 | body[1], 0, _NO_PROPERTIES)))
             elif first & TOO_LARGE:
-                self.publishes.too_large(first & ~TOO_LARGE, body)
+                (self.publishes or self.start_publishing()).too_large(first & ~TOO_LARGE, body)
             else:
                 self._handle(first, body)
-        self.publishes.flush()
+        if self.publishes:
+            self.publishes.flush()
         if self.queue or self.unread:
             self._read_on()  # there may be room now
         if share:
             share.used = max(share.used, used + now() - started)
 
+    def _flush(self) -> None:
+        """What it has published, in this read, goes on its way."""
+        if self.publishes:
+            self.publishes.flush()
+
     def _take_answer(self, packet: Ack) -> None:
         if packet.type == PUBREL:
-            self.publishes.release(packet.packet_id)
+            (self.publishes or self.start_publishing()).release(packet.packet_id)
         elif self.deliveries:
             self._react(self.deliveries.acknowledge(packet, time.time()))
 
@@ -346,6 +387,8 @@ class Client:
                 )
 
     def _put_off(self, frames: list[Frame]) -> None:
+        if self._backlog is None:
+            self._backlog = []
         self._backlog.extend(frames)
         self._backlog_size += sum(len(body) + FRAME_OVERHEAD for _, body in frames)
         self._adjust_reading()
@@ -363,9 +406,9 @@ class Client:
         return True
 
     def _take_backlog(self, deadline: float = 0.0) -> None:
-        backlog, self._backlog, self._backlog_size = self._backlog, [], 0
+        backlog, self._backlog, self._backlog_size = self._backlog, None, 0
         try:
-            self._take(backlog, deadline)
+            self._take(backlog or [], deadline)
         except ProtocolError as broken:
             self._refuse(broken)
         if self._lost and not self._busy and not self._backlog:
@@ -375,7 +418,7 @@ class Client:
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs what has to wait for something; frames behind it keep their turn. Reading does not pause at
         once: uvloop loses what a TLS client sends before it closes, if reading is paused just then."""
-        self.publishes.flush()
+        self._flush()
         self._busy = self.gateway.spawn(work)
         self._busy.add_done_callback(self._go_on)
 
@@ -408,7 +451,7 @@ class Client:
     def _refuse(self, error: ProtocolError) -> None:
         """What was in order before the bad packet still counts."""
         with contextlib.suppress(ProtocolError):
-            self.publishes.flush()
+            self._flush()
         if self.state is not State.NEW:
             self.fail(error.reason, str(error))
             return
@@ -423,7 +466,6 @@ class Client:
     # Opening and closing
 
     async def _open(self, packet: Connect) -> None:
-        self.connect = packet._replace(username=None, password=None)  # which need not stay in memory
         self.version = packet.version
         self._reader.reads_over = packet.version != V5  # MQTT 5 clients are told how much we take
         code = await self._authenticate(packet)
@@ -459,9 +501,11 @@ class Client:
 
     def _read_options(self, packet: Connect) -> None:
         self.client_id = packet.client_id or f"auto-{secrets.token_hex(8)}"
-        # Who sends no client id is the same client after a reconnect, for all we can know.
-        self.publishes.seed = client_seed(f"{self.key[0]}:{packet.client_id}")
-        self.publishes.settled_at = self.gateway.settled.at(self.key) if packet.client_id else 0
+        self._named = bool(packet.client_id)
+        self.clean_start = packet.clean_start
+        self._keep_alive = packet.keep_alive
+        self._bridge = packet.bridge
+        self._asked_to_last = bool(packet.properties.get(Property.SESSION_EXPIRY_INTERVAL))
         longest = settings.DURABLE_SESSION_DAYS * 86_400
         if self.version == V5:
             asked = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL, 0)
@@ -472,7 +516,7 @@ class Client:
     async def _join(self, packet: Connect) -> ReasonCode | None:
         """Takes over an older connection of the same client. The reason to refuse, or None."""
         try:
-            opened = await self.gateway.join(self)
+            opened = await self.gateway.join(self, packet)
         except Refused:
             return ReasonCode.SERVER_UNAVAILABLE
         if self.ended:
@@ -483,8 +527,11 @@ class Client:
         self.row = opened.session
         self.session = self.subscriber.session if self.subscriber else 0
         self.share = self.account.share if self.account else self.gateway.hub.anonymous
-        self.publishes.received = set(opened.received) or None
-        self._make_deliveries(packet.properties, opened)
+        if opened.received:
+            self.start_publishing().received = set(opened.received)
+        self._read_limits(packet.properties)
+        if self.session and self.account:
+            self._make_queue(self.account, opened)
         self._will = packet.will
         self.state = State.OPEN
         self.send(ConnAck(opened.present, 0, self._connack_properties(packet)))
@@ -494,20 +541,18 @@ class Client:
             self._read_on()
         return None
 
-    def _make_deliveries(self, properties: Properties, opened: Opened) -> None:
-        limits = Limits(
-            properties.get(Property.RECEIVE_MAXIMUM, 65_535),
-            properties.get(Property.MAXIMUM_PACKET_SIZE, 2**32),
-            properties.get(Property.TOPIC_ALIAS_MAXIMUM, 0),
-        )
-        if self.account is None:
-            return  # anonymous clients only publish
-        totals = self.account.totals
-        if self.session:
-            deliveries = DurableDeliveries(self.version, sys.intern(f"{self.token}/"), totals, limits)
-            self.deliveries, self.queue = deliveries, Queue(self.session, deliveries, opened)
-        else:
-            self.deliveries = Deliveries(self.version, sys.intern(f"{self.token}/"), totals, limits)
+    def _read_limits(self, properties: Properties) -> None:
+        if properties:
+            self._limits = Limits(
+                properties.get(Property.RECEIVE_MAXIMUM, 65_535),
+                properties.get(Property.MAXIMUM_PACKET_SIZE, 2**32),
+                properties.get(Property.TOPIC_ALIAS_MAXIMUM, 0),
+            )
+
+    def _make_queue(self, account: Account, opened: Opened) -> None:
+        prefix = sys.intern(f"{self.token}/")
+        deliveries = DurableDeliveries(self.version, prefix, account.totals, self._limits)
+        self.deliveries, self.queue = deliveries, Queue(self.session, deliveries, opened)
 
     def _connack_properties(self, packet: Connect) -> Properties:
         if self.version != V5:
@@ -524,12 +569,12 @@ class Client:
 
     def _goodbye(self, packet: Disconnect) -> None:
         expiry = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL)
-        if expiry and self.connect and not self.connect.properties.get(Property.SESSION_EXPIRY_INTERVAL):
+        if expiry and not self._asked_to_last:
             raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "No session expiry was asked for at the start.")
         if expiry is not None and self.grant:
             self.expiry = min(expiry, settings.DURABLE_SESSION_DAYS * 86_400)
-        self.publishes.flush()
-        if self.grant and not self.publishes.unacked:
+        self._flush()
+        if self.grant and not (self.publishes and self.publishes.unacked):
             self.gateway.settled.note(self.key)
         self.end(with_will=packet.code == ReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
 
@@ -568,7 +613,7 @@ class Client:
             else:
                 if not account.tree.has(subscriber, filter_, group):
                     new.add((group, filter_))
-                if self.connect and self.connect.bridge:
+                if self._bridge:
                     subscription = subscription._replace(no_local=True, retain_as_published=True)  # noqa: PLW2901
                 options = (
                     subscription.qos
@@ -584,6 +629,10 @@ class Client:
         if not allowed or account is None or subscriber is None:
             self.send(SubAck(packet.packet_id, codes, {}))
             return
+        if self.deliveries is None:
+            prefix = sys.intern(f"{self.token}/")
+            self.deliveries = Deliveries(self.version, prefix, account.totals, self._limits)
+            self.deliveries.congested = self._congested
         subscribing = Subscribing(self, account, subscriber, SubAck(packet.packet_id, codes, {}), allowed)
         await subscribing.run()
 
@@ -632,20 +681,24 @@ class Client:
 
     def progress(self) -> Progress:
         assert self.queue is not None
-        return self.queue.progress(sorted(self.publishes.received or ()))
+        received = self.publishes.received if self.publishes else None
+        return self.queue.progress(sorted(received or ()))
 
     def _react(self, outcome: Outcome) -> None:
         """What a session that lasts has got is remembered; at QoS 2 before PUBREL goes out."""
         write, done, received = outcome
         if write:
             self.write(write)
-        if self.queue is None:
+        queue = self.queue
+        if queue is None:
             return
         if done:
-            self.queue.finish(done)
-            self.gateway.admission.note(self.session, self.progress, None)
+            queue.finish(done)
+            if not queue.changed:
+                queue.changed = True
+                self.gateway.admission.note(self.session, self.progress, None)
         if received:
-            self.queue.receive(received)
+            queue.receive(received)
             self.gateway.admission.note(self.session, self.progress, lambda: self._receipt_stored(received))
 
     def _receipt_stored(self, number: int) -> None:

@@ -12,8 +12,6 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from thingscale.web import tcp
-
 WRITE_LIMIT = 256 * 1024  # bytes not yet taken by the client before the session stops serving it
 WRITE_BYTES = 64 * 1024  # that are gathered in one turn of the loop
 SMALL_WRITE = 4 * 1024  # the client's limits see less than this once a second
@@ -45,7 +43,7 @@ class Connection(asyncio.Protocol):
         self._session: Receiver | None = None
         self._transport: asyncio.Transport | None = None
         self._closing = False
-        self._outgoing: list[bytes] = []  # of this turn of the loop
+        self._outgoing: list[bytes] | None = None  # of this turn of the loop
         self._outgoing_size = 0
         self._measuring = False  # soon
         self.peer = ""
@@ -55,7 +53,6 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self._transport.set_write_buffer_limits(WRITE_LIMIT)
-        tcp.keep_alive(transport)
         self.peer = _host(transport.get_extra_info("peername"))
         self._session = self._new_session(self)
         if self._session is None:
@@ -82,7 +79,8 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """In order, with all of this turn of the loop: a system call for each would cost more."""
-        if not self._outgoing:
+        if self._outgoing is None:
+            self._outgoing = []
             asyncio.get_running_loop().call_soon(self.write_out)
         self._outgoing.append(data)
         self._outgoing_size += len(data)
@@ -90,7 +88,7 @@ class Connection(asyncio.Protocol):
             self.write_out()
 
     def write_out(self) -> None:
-        outgoing, self._outgoing, self._outgoing_size = self._outgoing, [], 0
+        outgoing, self._outgoing, self._outgoing_size = self._outgoing, None, 0
         if outgoing and self._transport and not self._closing:
             data = b"".join(outgoing)
             self._transport.write(data)
@@ -167,7 +165,7 @@ class WebSocketConnection(Connection):
         self._flush()
 
     def write_out(self) -> None:
-        outgoing, self._outgoing, self._outgoing_size = self._outgoing, [], 0
+        outgoing, self._outgoing, self._outgoing_size = self._outgoing, None, 0
         if outgoing and self._socket.state is State.OPEN:
             self._socket.send_binary(b"".join(outgoing))
             self._flush()

@@ -239,7 +239,7 @@ class Flow(Enum):
     PUBCOMP = "PUBCOMP"
 
 
-_NO_LIMITS: Final = Limits()
+NO_LIMITS: Final = Limits()
 _NOTHING: Final = Outcome()
 _NO_SEQS: Final[frozenset[int]] = frozenset()  # each empty frozenset of its own takes 216 bytes
 _FIRST_FLOW: Final = {1: Flow.PUBACK, 2: Flow.PUBREC}
@@ -273,7 +273,7 @@ class Deliveries:
     )
 
     def __init__(
-        self, version: Version, prefix: str, totals: DeliveryTotals, limits: Limits = _NO_LIMITS
+        self, version: Version, prefix: str, totals: DeliveryTotals, limits: Limits = NO_LIMITS
     ) -> None:
         self.prefix = prefix
         self.congested = False
@@ -520,7 +520,7 @@ class DurableDeliveries(Deliveries):
     __slots__ = ("_finished", "_floor", "_known", "_read_stopped", "_read_through", "_taken", "sent_through")
 
     def __init__(
-        self, version: Version, prefix: str, totals: DeliveryTotals, limits: Limits = _NO_LIMITS
+        self, version: Version, prefix: str, totals: DeliveryTotals, limits: Limits = NO_LIMITS
     ) -> None:
         super().__init__(version, prefix, totals, limits)
         self.sent_through = 0  # all up to here may have been sent, on this connection or one before it
@@ -643,13 +643,14 @@ class DurableDeliveries(Deliveries):
         return _new(Outcome, (write, done, 0))
 
     def _can_send(self, delivery: Delivery) -> bool:
-        if not super()._can_send(delivery):
+        open_ = self._open
+        if self.congested or (open_ and len(open_) >= self._window):
             return False
-        if not self._open:
+        if not open_:
             return True
         seq = delivery.seq
         if seq - self._floor > _MAX_SPREAD:
-            self._floor = min(map(self._seq, self._open))
+            self._floor = min(map(self._seq, open_))
         return max(seq, self._newest) - min(seq, self._floor) <= _MAX_SPREAD
 
     def _open_id(self, seq: int) -> int:

@@ -41,11 +41,12 @@ class Route(NamedTuple):
     with it; of each share group one member gets it."""
 
     copies: tuple[Copy, ...]
+    sessions: tuple[int, ...]  # of the copies, but for those of share groups, which are the last ones
     chosen: tuple[Match[Subscriber], ...]  # members of share groups
-    queued: int  # of those, the first ones, whose copies are the last ones
+    queued: int  # of those, the first ones, which get copies
 
 
-NOWHERE = Route((), (), 0)
+NOWHERE = Route((), (), (), 0)
 
 
 class Sending(NamedTuple):
@@ -72,6 +73,8 @@ class Account:
         self.subscription_bytes = 0  # of the filters
         self.connections = 0
         self.totals = DeliveryTotals(settings.UNREAD_BYTES, note_command)
+        self._last_matches: Sequence[Match[Subscriber]] = ()
+        self._last_route = NOWHERE  # for these: mostly the next message has the same topic
 
     # Subscriptions
 
@@ -105,6 +108,7 @@ class Account:
             del self.subscribers[subscriber.client_id]
 
     def _count(self, subscriber: Subscriber, more: int, size: int) -> None:
+        self._last_matches, self._last_route = (), NOWHERE
         self.subscription_bytes += size
         subscriber.subscriptions += more
         self.subscriptions += more
@@ -117,13 +121,20 @@ class Account:
         """For a message that is being admitted."""
         if not self.tree.has_shared and not (qos and self.lasting):
             return NOWHERE
-        copies: list[Copy] = []
-        if qos and self.lasting:
-            copies = [
-                _copy(match)
-                for match in self._matches(topic, publisher)
-                if match.subscriber.session and match.qos
-            ]
+        route = self._route_to_sessions(topic, publisher) if qos and self.lasting else NOWHERE
+        return self._choose(route, topic, qos) if self.tree.has_shared else route
+
+    def _route_to_sessions(self, topic: str, publisher: Subscriber | None) -> Route:
+        matches = self._matches(topic, publisher)
+        if matches is not self._last_matches:
+            copies = tuple([_copy(match) for match in matches if match.subscriber.session and match.qos])
+            sessions = tuple([session for session, _, _ in copies])
+            self._last_matches = matches
+            self._last_route = Route(copies, sessions, (), 0) if copies else NOWHERE
+        return self._last_route
+
+    def _choose(self, route: Route, topic: str, qos: int) -> Route:
+        """With a member of each share group."""
         queued, live = [], []
         for group in self.tree.shared(topic):
             match = group.choose(_connected) or group.choose(_lasting)
@@ -131,8 +142,10 @@ class Account:
                 queued.append(match)
             elif match:
                 live.append(match)
-        copies += map(_copy, queued)
-        return Route(tuple(copies), (*queued, *live), len(queued)) if copies or live else NOWHERE
+        if not queued and not live:
+            return route
+        copies = (*route.copies, *map(_copy, queued))
+        return Route(copies, route.sessions, (*queued, *live), len(queued))
 
     def deliver(self, message: Message, sending: Sending) -> None:
         """To who is connected; behind what waits for a turn of this account."""
@@ -153,17 +166,16 @@ class Account:
         """Who gets it, each with its number in the queue of a session that lasts."""
         qos, _, route, numbers, publisher = sending
         targets: list[Target] = []
-        own = len(route.copies) - route.queued
-        given = {copy[0]: number for copy, number in zip(route.copies[:own], numbers[:own], strict=True)}
+        given = dict(zip(route.sessions, numbers, strict=False))
         for match in self._matches(message.topic, publisher):
-            number = 0
-            if match.subscriber.session and match.qos and qos:
-                number = given.get(match.subscriber.session, 0)
+            session, number = match.subscriber.session, 0
+            if session and match.qos and qos:
+                number = given.get(session, 0)
                 if not number:
                     continue  # there was no room for it, or it was published before the subscription
             targets.append((match, number))
         if route.chosen:
-            queued = zip(route.chosen, numbers[own:], strict=False)
+            queued = zip(route.chosen, numbers[len(route.sessions) :], strict=False)
             targets += [(match, number) for match, number in queued if number]
             targets += [(match, 0) for match in route.chosen[route.queued :]]
         return targets

@@ -1,8 +1,9 @@
-"""Tells the database who is connected: a thread that writes what changed, a moment later and together."""
+"""Tells the database who is connected: a thread that writes what changed, a moment later and together. What
+it writes of a client it asks when it does, so that nothing is kept of each."""
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import psycopg
 
@@ -17,11 +18,18 @@ GATHER_SECONDS = 0.1
 
 
 class PresenceWriter:
-    """`came` and `went` may be called from any thread and never wait."""
+    """`note` may be called from any thread and never waits. `everybody` and `find` tell who is connected as
+    of now, and are called in the writer's thread."""
 
-    def __init__(self, connect: Callable[[], psycopg.Connection]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], psycopg.Connection],
+        everybody: Callable[[], Iterable[ClientKey]],
+        find: Callable[[ClientKey], Presence | None],
+    ) -> None:
         self._connect = connect
-        self._current: dict[ClientKey, Presence] = {}
+        self._everybody = everybody
+        self._find = find
         self._changed: set[ClientKey] = set()
         self._lock = threading.Lock()
         self._wakeup = threading.Event()
@@ -36,19 +44,10 @@ class PresenceWriter:
         self._wakeup.set()
         self._thread.join(5)
 
-    def came(self, client: Presence) -> None:
-        self._note((client.user, client.client_id), client)
-
-    def went(self, user: int, client_id: str) -> None:
-        self._note((user, client_id), None)
-
-    def _note(self, key: ClientKey, client: Presence | None) -> None:
+    def note(self, client: ClientKey) -> None:
+        """It has come, or gone."""
         with self._lock:
-            if client:
-                self._current[key] = client
-            else:
-                self._current.pop(key, None)
-            self._changed.add(key)
+            self._changed.add(client)
         self._wakeup.set()
 
     def _run(self) -> None:
@@ -63,8 +62,9 @@ class PresenceWriter:
 
     def _write(self, connection: psycopg.Connection) -> None:
         gateway = presence.enter(connection)
+        everybody = set(self._everybody())
         with self._lock:
-            self._changed = set(self._current)
+            self._changed |= everybody
         while not self._stopping.is_set():
             gone, come = self._take()
             if gone or come:
@@ -78,5 +78,6 @@ class PresenceWriter:
         self._wakeup.clear()
         with self._lock:
             changed, self._changed = self._changed, set()
-            come = [self._current[key] for key in changed if key in self._current]
-            return [key for key in changed if key not in self._current], come
+        found = {key: self._find(key) for key in changed}
+        come = [client for client in found.values() if client]
+        return [key for key, client in found.items() if client is None], come

@@ -164,18 +164,20 @@ class Publishes:
 
     __slots__ = (
         *("_aliases", "_client", "_completed", "_connected_at", "_copies", "_forgotten", "_last_key"),
-        *("_lone_id", "_messages", "_owners", "_pending", "_sent", "received", "reused_at", "seed"),
-        *("settled_at", "unacked"),
+        *("_lone_id", "_messages", "_owners", "_pending", "_seed", "_sent", "_settled_at", "received"),
+        *("reused_at", "unacked"),
     )
 
-    def __init__(self, client: Publisher) -> None:
+    def __init__(
+        self, client: Publisher, connected_at: float | None = None, seed: int = 0, settled_at: int = 0
+    ) -> None:
         self._client = client
-        self._connected_at = time.monotonic()
+        self._connected_at = time.monotonic() if connected_at is None else connected_at
         self._messages: list[RawMessage] = []  # of this read
         self._sent: list[PublishInfo] = []  # how each of them came
         self._copies = 0  # of them, for the queues of sessions
         self._owners: dict[bytes, TopicOwner] = {}
-        self._aliases: dict[int, str] = {}
+        self._aliases: dict[int, str] | None = None
         # QoS 2: on their way to storage; and taken, waiting for PUBREL, with those that are being committed.
         # Sets that are made when they are needed: an empty one takes 216 bytes.
         self._pending: set[int] | None = None
@@ -183,9 +185,9 @@ class Publishes:
         self._completed: list[bytes] | None = None  # PUBCOMPs of this read
         self._forgotten = False  # some of their packet ids were known
         self.unacked = 0
-        self.settled_at = 0  # microseconds: the client had an answer to all that it had sent until then
-        self.seed = 0  # of dedupe keys: tells this client from others
-        self.reused_at = 0  # the same as settled_at, as far as this connection has told
+        self._settled_at = settled_at  # microseconds: it had an answer to all that it had sent until then
+        self._seed = seed  # of dedupe keys: tells this client from others
+        self.reused_at = 0  # the same, as far as this connection has told
         self._lone_id = self._last_key = 0  # the only packet id so far (or _SEVERAL), and its last message
 
     def end(self, queue: "Queue | None") -> None:
@@ -193,7 +195,7 @@ class Publishes:
         self.received = self.received or set()
         self._client = Gone(self._client, queue, self.received)
         self._owners.clear()
-        self._aliases.clear()
+        self._aliases = None
 
     def forget_topics(self) -> None:
         """Tokens changed."""
@@ -216,9 +218,9 @@ class Publishes:
             if packet_id:
                 payload = body[start:]
                 if version != V5:
-                    dedupe = keys.of_packet(body, self.seed)
+                    dedupe = keys.of_packet(body, self._seed)
                 else:
-                    dedupe = keys.of_packet_5(body[2:end], packet_id, payload, self.seed)
+                    dedupe = keys.of_packet_5(body[2:end], packet_id, payload, self._seed)
                 qos, dup = flags
                 self.take(owner, _new(Publish, ("", payload, qos, False, dup, packet_id, {})), dedupe)
                 return
@@ -230,9 +232,9 @@ class Publishes:
         if not publish.qos:
             self.take(owner, publish)
         elif version != V5:
-            self.take(owner, publish, keys.of_packet(body, self.seed))
+            self.take(owner, publish, keys.of_packet(body, self._seed))
         else:
-            dedupe = keys.of_packet_5(topic, publish.packet_id, publish.payload, self.seed)
+            dedupe = keys.of_packet_5(topic, publish.packet_id, publish.payload, self._seed)
             self.take(owner, publish, dedupe)
 
     def too_large(self, first: int, head: bytes) -> None:
@@ -287,7 +289,7 @@ class Publishes:
             source,
             since,
             kept,
-            self.settled_at,
+            self._settled_at,
         )
         self._messages.append(_new(RawMessage, raw))
         self._sent.append(sent)
@@ -304,7 +306,7 @@ class Publishes:
         elif packet_id != self._lone_id:
             self._lone_id = _SEVERAL
         elif not dup and key != self._last_key and not self.unacked and not self._messages:
-            self.settled_at = self.reused_at = now - 1
+            self._settled_at = self.reused_at = now - 1
         self._last_key = key
 
     def _must_wait(self, qos: int) -> bool:
@@ -467,6 +469,8 @@ class Publishes:
             return publish
         if alias > MAX_ALIASES:
             raise ProtocolError(ReasonCode.TOPIC_ALIAS_INVALID, f"Topic aliases go up to {MAX_ALIASES}.")
+        if self._aliases is None:
+            self._aliases = {}
         if publish.topic:
             self._aliases[alias] = publish.topic
             return publish
@@ -555,4 +559,5 @@ def _kept(topic: str, publish: Publish, route: Route, command: int) -> Kept:
     properties = publish.properties
     expiry: Any = properties.get(Property.MESSAGE_EXPIRY_INTERVAL) if properties else None
     written = write_properties(properties, PUBLISH) if properties else _NO_PROPERTIES
-    return Kept(topic, publish.qos, publish.retain, written, route.copies, expiry, command, [])
+    numbers: list[int] = []
+    return _new(Kept, (topic, publish.qos, publish.retain, written, route.copies, expiry, command, numbers))

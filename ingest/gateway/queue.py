@@ -16,6 +16,7 @@ class Queue:
         self._done_seq = opened.done_seq  # all up to here are acknowledged
         self._done = set(opened.done)  # and these
         self._received = set(opened.received_seq)  # at QoS 2; PUBREL is due
+        self.changed = False  # since `progress` was asked for
 
     @property
     def sent_seq(self) -> int:
@@ -53,6 +54,7 @@ class Queue:
         self._received.add(number)
 
     def progress(self, received_packets: list[int]) -> Progress:
+        self.changed = False
         return Progress(
             self._session, self._done_seq, sorted(self._done), sorted(self._received), received_packets
         )

@@ -13,11 +13,10 @@ from typing import Any
 import psycopg
 from django.conf import settings
 from django.db import Error
-from django.utils import timezone
 
 from ingest import refusals, topics
 from ingest.admission import RETRY_SECONDS, Admission, Refused
-from ingest.gateway.client import Client
+from ingest.gateway.client import Client, State
 from ingest.gateway.connection import Connection, WebSocketConnection
 from ingest.gateway.deliveries import Message
 from ingest.gateway.hub import NOWHERE, Account, Hub, Sending, Subscriber
@@ -42,6 +41,7 @@ from thingscale.devices.presence import ClientKey, Presence
 from thingscale.invalidation import Change
 from thingscale.lib.clock import now_us
 from thingscale.lib.collecting import let_go
+from thingscale.web import tcp
 from thingscale.web.tls import Certificate
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Gateway:
         self.admission = Admission(self.ingest.pipeline, limits, self._relax)
         self.hub = Hub(self.note_command, self._loop)
         self._system = SystemClient(self)
-        self._presence = PresenceWriter(connect)
+        self._presence = PresenceWriter(connect, lambda: list(self._by_client), self._find_presence)
         self._clients: set[Client] = set()
         self._by_client: dict[ClientKey, Client] = {}
         self._unchecked: set[Client] = set()  # their tokens may have been revoked
@@ -151,14 +151,18 @@ class Gateway:
     async def _serve(self, port: int, kind: type[Connection], context: ssl.SSLContext | None) -> None:
         if not port:
             return
+        new_client = self._new_client  # one for all
         server = await self._loop.create_server(
-            lambda: kind(self._new_client),
+            lambda: kind(new_client),
             settings.BIND,
             port,
             ssl=context,
             backlog=4096,
+            start_serving=False,
             ssl_handshake_timeout=settings.CONNECT_SECONDS if context else None,
         )
+        tcp.keep_accepted_alive(server)
+        await server.start_serving()
         self._servers.append(server)
         log.info("Listening on %s:%d (%s%s)", settings.BIND, port, kind.__name__, ", TLS" if context else "")
 
@@ -240,11 +244,10 @@ class Gateway:
                 message = RawMessage(user, "", None, Kind.JSON, b"", now_us(), refused=refused, source=source)
                 self.ingest.pipeline.accept([message], lambda outcomes: None)
 
-    async def join(self, client: Client) -> Opened:
+    async def join(self, client: Client, packet: Connect) -> Opened:
         """Takes over an older connection of the same client, and its session if there is one that goes on.
         Raises Refused."""
-        packet, key = client.connect, client.key
-        assert packet is not None
+        key = client.key
         older = self._by_client.get(key)
         if client.grant:
             account = self.hub.account(client.grant.user, client.grant.user_id)
@@ -292,19 +295,13 @@ class Gateway:
 
     def opened(self, client: Client) -> None:
         """After CONNACK: apps may know."""
-        if client.grant and client.connect:
-            packet = client.connect
-            self._presence.came(
-                Presence(
-                    client.grant.user,
-                    client.client_id,
-                    client.connection.peer,
-                    packet.clean_start,
-                    packet.version,
-                    packet.keep_alive,
-                    timezone.now(),
-                )
-            )
+        if client.grant:
+            self._presence.note(client.key)
+
+    def _find_presence(self, key: ClientKey) -> Presence | None:
+        """In the writer's thread."""
+        client = self._by_client.get(key)
+        return client.presence if client and client.state is State.OPEN and client.grant else None
 
     def left(self, client: Client, will: Will | None) -> None:
         """`will`: if it is to be published."""
@@ -313,7 +310,7 @@ class Gateway:
         current = self._by_client.get(key) is client
         if current:
             del self._by_client[key]
-            self._presence.went(*key)
+            self._presence.note(key)
         account, subscriber = client.account, client.subscriber
         if account:
             account.connections -= 1
@@ -329,7 +326,7 @@ class Gateway:
             sent = client.queue.sent_seq if client.queue else None
             self.admission.leave(Left(client.row, client.expiry if client.session else 0, will_in, sent))
         if will and not delay:
-            client.publishes.leave_will(will, client.row)
+            (client.publishes or client.start_publishing()).leave_will(will, client.row)
         elif will and subscriber:
             subscriber.will_waits = True
             self._look_for_wills(delay)
@@ -338,7 +335,7 @@ class Gateway:
         """Seconds that it waits in the database, for the client to come back. It waits for nothing if the
         session ends now, by a clean start; nor if it goes to a topic of somebody else, to be refused."""
         successor = self._by_client.get(client.key)
-        ends = successor and successor.connect and successor.connect.clean_start
+        ends = successor and successor.clean_start
         if ends or not client.row or client.owner(topics.split(will.topic)[0]) is None:
             return 0
         delay: int = will.properties.get(Property.WILL_DELAY_INTERVAL, 0)
@@ -470,7 +467,8 @@ class Gateway:
 
     def _relax(self) -> None:
         for client in list(self._clients):
-            client.publishes.relax()
+            if client.publishes:
+                client.publishes.relax()
 
     def offer_again(self, chunk: Chunk) -> None:
         """What failed. Bounded: beyond that it is for the client to send again what is not acknowledged."""
@@ -526,7 +524,7 @@ class Gateway:
             if client.grant and user in {None, client.grant.user}:
                 self._unchecked.add(client)
             elif client.grant is None:
-                client.publishes.forget_topics()
+                client.forget_topics()
         if self._unchecked and (self._checking is None or self._checking.done()):
             self._checking = self.spawn(self._check())
 

@@ -21,13 +21,13 @@ class FrameReader:
         self._max_size = max_size
         self.reads_over = False
         self._skipped = 0  # bytes of a packet that is too large, still to come
-        self._rest = bytearray()
+        self._rest: bytearray | None = None  # of a packet that is not complete
         self._wanted = 0  # bytes from the start of _rest without which parsing it again is useless
         self.error: ProtocolError | None = None  # the frames in front of it have been returned
 
     @property
     def buffered(self) -> int:
-        return len(self._rest)
+        return len(self._rest) if self._rest else 0
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes, as (first byte, body).
@@ -51,12 +51,11 @@ class FrameReader:
             used = self._cut(data, frames)
         except ProtocolError as error:
             self.error = error
-            self._rest.clear()
+            self._rest = None
             if not frames:
                 raise
             return frames
-        if self._rest or used < len(data):
-            self._rest[:] = data[used:]
+        self._rest = bytearray(data[used:]) if used < len(data) else None
         return frames
 
     def _cut(self, data: bytes, frames: list[Frame]) -> int:

@@ -190,11 +190,12 @@ def test_i2_presence(monkeypatch: pytest.MonkeyPatch) -> None:
 
     fails = Fails(presence.update)
     monkeypatch.setattr(presence, "update", fails)
-    writer = PresenceWriter(connect)
-    writer.came(Presence(1, "c", "", True, 4, 60, datetime.now(UTC)))
+    present = Presence(1, "c", "", True, 4, 60, datetime.now(UTC))
+    writer = PresenceWriter(connect, lambda: [(1, "c")], lambda _: present)
+    writer.note((1, "c"))
     writer.start()
     wait_until(lambda: "presence" in watched.failing() and fails.calls > 1, 20)
-    writer.went(1, "c")  # there is no such user
+    writer.note((1, "c"))  # there is no such user
     fails.broken = False
     wait_until(lambda: "presence" not in watched.failing(), 20)
     writer.stop()

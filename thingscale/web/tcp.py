@@ -1,7 +1,9 @@
 """What every listener of ours, HTTP or MQTT, asks of TCP."""
 
 import asyncio
+import contextlib
 import socket
+from typing import Any
 
 IDLE_SECONDS = 60  # of silence, before the other side is asked whether it is still there
 PROBE_SECONDS = 15
@@ -23,9 +25,17 @@ def keep_alive(transport: asyncio.BaseTransport) -> None:
     connection = transport.get_extra_info("socket")
     if connection is None or connection.family not in {socket.AF_INET, socket.AF_INET6}:
         return
-    try:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option in _OPTIONS:
-            connection.setsockopt(*option)
-    except OSError:
-        pass  # it has gone already, and the transport will say so
+    with contextlib.suppress(OSError):  # it has gone already, and the transport will say so
+        _set(connection)
+
+
+def keep_accepted_alive(server: asyncio.Server) -> None:
+    """The same for all that it accepts: connections inherit it from the socket that listens."""
+    for listening in server.sockets:
+        _set(listening)
+
+
+def _set(connection: Any) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option in _OPTIONS:
+        connection.setsockopt(*option)

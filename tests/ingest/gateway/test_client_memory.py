@@ -52,7 +52,7 @@ def test_b6_a_client_that_has_ended_is_gone_at_once(without_collector: None) -> 
 
 def test_b6_what_is_on_its_way_holds_no_client(without_collector: None) -> None:
     client = new_client()
-    publishes = client.publishes
+    publishes = client.start_publishing()
     seen = weakref.ref(client)
     client.end(with_will=False)
     del client
