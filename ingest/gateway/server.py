@@ -80,6 +80,7 @@ class Gateway:
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookups")
         self._servers: list[asyncio.Server] = []
         self._published: dict[int, float] = {}  # of apps: those seen, and when
+        self._knows_sessions = False
         self._published_due = False
         self._publishing: asyncio.Task[None] | None = None
         self._failed = 0
@@ -92,6 +93,8 @@ class Gateway:
     async def start(self) -> None:
         await self.ingest.start()
         await self._load_sessions()  # before others can tell that this gateway lives
+        self._knows_sessions = True
+        self._take_published()
         self._presence.start()
         await self._publish_wills_due()
         rounds = {"sweep": self._sweep, "relief": self._relieve_all, "sessions": self._end_sessions}
@@ -487,8 +490,8 @@ class Gateway:
 
     def _take_published(self) -> None:
         """What apps publish: read by one task, which begins anew if there was more meanwhile."""
-        if self.draining:
-            return  # another gateway takes it, or the next one
+        if self.draining or not self._knows_sessions:
+            return  # another gateway takes it, or the next one; or this one once it knows for whom it is
         self._published_due = True
         if self._publishing is None or self._publishing.done():
             self._publishing = self.spawn(self._publish())

@@ -4,14 +4,17 @@ import json
 import re
 import shutil
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
+from django.db import connection
 from mqtt_clients import V5_PAHO, V31, V311_PAHO, Device, gateway, mosquitto
-from stack import Stack, wait_until
+from stack import Stack, answers, wait_until
 from support import Account
 
 from thingscale.devices.models import Command
@@ -140,6 +143,29 @@ def test_a_command_before_a_kill_is_not_lost(stack: Callable[..., Stack], accoun
     running.ensure("ingest")
     with Device(running, account, "d1", clean=False) as device:
         assert device.payloads(3) == [b"0", b"1", b"2"]
+
+
+def test_a_command_is_not_taken_before_the_sessions_are_known(
+    stack: Callable[..., Stack], account: Account
+) -> None:
+    """A gateway that starts hears at once that there may be some."""
+    running = gateway(stack)
+    account.device("d1")
+    with Device(running, account, "d1", clean=False) as device:
+        device.subscribe("d1/subscribe")
+    running.kill("ingest")
+    message = {"payload": "1", "qos": 1}
+    assert call(running, account, "POST", "publish/d1", message) == (200, {"result": "OK"})
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'mqtt_session'::regclass"
+    with psycopg.connect(**connection.get_connection_params()) as other:
+        other.execute("LOCK TABLE mqtt_session IN ACCESS EXCLUSIVE MODE")
+        running.launch("ingest", ["manage.py", "ingest"])
+        wait_until(lambda: other.execute(waiting).fetchone() != (0,), 20, "the gateway to ask for sessions")
+        time.sleep(0.5)  # it may ask for what was published meanwhile, and should not
+    running.ensure("ingest")
+    wait_until(lambda: answers(running.mqtt), 20, "the gateway")
+    with Device(running, account, "d1", clean=False) as device:
+        assert device.payloads(1) == [b"1"]
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
