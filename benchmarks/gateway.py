@@ -275,7 +275,7 @@ def publish_beside(target: Target, load: Load) -> None:
 
 
 def commands(user: User, options: Options) -> None:
-    User.objects.filter(pk=user.pk).update(rest_rate=1_000_000)
+    User.objects.filter(pk=user.pk).update(rest_rate=1_000_000, max_connections=2 * IDLE)
     seconds = max(10 * options.share, 3)
     load = Load(CLIENTS, WINDOW, int((seconds + 2) * BESIDE), rate=BESIDE)
     ways: dict[str, list[list[float]]] = {"a client at QoS 1": [], "REST": []}

@@ -320,11 +320,11 @@ class Client:
                 windows = 1 + (started - share.renews_at) // WINDOW_SECONDS
                 share.used = max(0.0, share.used - windows * SLICE_SECONDS)
                 share.renews_at = started + WINDOW_SECONDS
-            if frames and (self._backlog or share.works or share.used >= SLICE_SECONDS):
+            used, contested = share.used, share.turns.contested
+            if frames and (self._backlog or share.works or (contested and used >= SLICE_SECONDS)):
                 self._put_off(frames)
                 return
-            used = share.used
-            deadline = started + SLICE_SECONDS - used
+            deadline = started + SLICE_SECONDS - used if contested else math.inf
         for place, (first, body) in enumerate(frames):
             if self.state is State.ENDED:
                 break  # what came before it still counts

@@ -266,7 +266,19 @@ class Hub:
         self.accounts: dict[int, Account] = {}
         self.turns = Turns(loop)
         self.anonymous = self.turns.share()
+        self._connected = 0  # accounts that have connections
         self._note_command = note_command
+
+    def joined(self, account: Account) -> None:
+        """One of its clients."""
+        account.connections += 1
+        self._connected += account.connections == 1
+        self.turns.contested = settings.ALLOW_ANONYMOUS or self._connected > 1
+
+    def left(self, account: Account) -> None:
+        account.connections -= 1
+        self._connected -= account.connections == 0
+        self.turns.contested = settings.ALLOW_ANONYMOUS or self._connected > 1
 
     def account(self, user: int, user_id: str) -> Account:
         found = self.accounts.get(user)

@@ -257,7 +257,7 @@ class Gateway:
             if account.connections >= client.grant.max_connections and not older:
                 return Opened(0, False, 0, refused=True)
             client.account = account
-            account.connections += 1
+            self.hub.joined(account)
         self._by_client[key] = client
         if older:
             older.fail(ReasonCode.SESSION_TAKEN_OVER, "the client connected again")
@@ -316,7 +316,7 @@ class Gateway:
             self._presence.note(key)
         account, subscriber = client.account, client.subscriber
         if account:
-            account.connections -= 1
+            self.hub.left(account)
         if client.deliveries:
             client.deliveries.close()
         if account and subscriber and subscriber.client is client:

@@ -20,6 +20,7 @@ class Turns:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._call_soon = loop.call_soon
         self._waiting: deque[Share] = deque()  # whose turn is next comes first
+        self.contested = False  # there is more than one account, so that nobody may take more than a slice
 
     @property
     def waiting(self) -> bool:
@@ -47,10 +48,10 @@ class Turns:
 class Share:
     """An account's."""
 
-    __slots__ = ("_turns", "renews_at", "used", "works")
+    __slots__ = ("renews_at", "turns", "used", "works")
 
     def __init__(self, turns: Turns) -> None:
-        self._turns = turns
+        self.turns = turns
         self.used = 0.0  # seconds, in this window
         self.renews_at = 0.0  # when the next one may begin
         self.works: deque[Work] = deque()  # that wait for a turn
@@ -66,7 +67,7 @@ class Share:
     def wait(self, work: Work) -> None:
         """Behind what waits already."""
         if not self.works:
-            self._turns.join(self)
+            self.turns.join(self)
         self.works.append(work)
 
     def in_order(self, work: Callable[[], None]) -> None:
