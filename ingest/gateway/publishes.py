@@ -96,7 +96,7 @@ class Chunk:
 
     def only(self, chosen: list[bool]) -> "Chunk":
         messages, sent = list(compress(self.messages, chosen)), list(compress(self.sent, chosen))
-        return Chunk(self.publishes, messages, sent, self.remembers)
+        return Chunk(self.publishes, messages, sent, self.remembers, self.will_of)
 
     def without_qos_0(self) -> "Chunk":
         return self.only([sent.qos > 0 for sent in self.sent])
