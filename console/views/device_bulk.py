@@ -57,7 +57,9 @@ def _apply(request: UserRequest, chosen: Any, form: BulkForm) -> None:
 def _ask(request: UserRequest, form: BulkForm, count: int, wanted: Selection) -> HttpResponse:
     """The form again: for what is wrong with it, or for the last word."""
     action = ACTIONS[form.action_name]
-    form = BulkForm(_confirming(request), user=request.user, count=count)
+    confirming = request.POST.copy()
+    confirming["confirmed"] = "on"
+    form = BulkForm(confirming, user=request.user, count=count)
     if not request.POST.get("confirmed"):
         form.errors.pop("typed", None)  # nothing could be typed yet
     devices = counted(count, "device")
@@ -75,12 +77,6 @@ def _ask(request: UserRequest, form: BulkForm, count: int, wanted: Selection) ->
         "back": _address(wanted),
     }
     return render(request, "console/device/bulk.html", SECTION | context)
-
-
-def _confirming(request: UserRequest) -> Any:
-    data = request.POST.copy()
-    data["confirmed"] = "on"
-    return data
 
 
 def _to_list(wanted: Selection) -> HttpResponse:

@@ -42,7 +42,8 @@ def import_csv(request: UserRequest) -> HttpResponse:
     carried = None if report.errors else form.pack(given)
     if carried is None and not report.errors:
         report = report._replace(errors=[Fault(1, "", "The table is too large: import it in parts.")])
-    return _page(request, _again(request, given), report, carried)
+    text = given.decode("utf-8-sig", errors="replace") if len(given) <= EDITABLE else ""
+    return _page(request, ImportForm(user=request.user, initial={"text": text}), report, carried)
 
 
 def _report(request: UserRequest, given: bytes, dry_run: bool) -> Report:
@@ -53,11 +54,6 @@ def _report(request: UserRequest, given: bytes, dry_run: bool) -> Report:
     if not rows:
         return Report(0, 0, [Fault(1, "", "There is no device in it: a line each, below the first one.")])
     return import_devices(request.user, rows, dry_run=dry_run)
-
-
-def _again(request: UserRequest, given: bytes) -> ImportForm:
-    text = given.decode("utf-8-sig", errors="replace") if len(given) <= EDITABLE else ""
-    return ImportForm(user=request.user, initial={"text": text})
 
 
 def _page(

@@ -80,7 +80,6 @@ MAX_SUBSCRIPTIONS = 1_000  # of one client
 MAX_FILTER = 1_024  # characters
 MAX_LEVELS = 64
 CONGESTED_SECONDS = 60.0
-SUBSCRIBE_SECONDS = 2.0  # that a SUBACK waits for a database that is away
 FAILURE = 0x80
 _new = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 _ANSWERS = frozenset((0x40, 0x50, 0x62, 0x70))  # first bytes of PUBACK, PUBREC, PUBREL and PUBCOMP

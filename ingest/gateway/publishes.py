@@ -99,7 +99,7 @@ class Chunk:
 
     def only(self, chosen: list[bool]) -> "Chunk":
         messages, sent = list(compress(self.messages, chosen)), list(compress(self.sent, chosen))
-        chunk = Chunk(self.publishes, messages, sent, self.remembers)
+        chunk = Chunk(self.publishes, messages, sent, self.remembers, self.will_of)
         chunk.weight += sum(len(each.route.copies) for each in sent)
         return chunk
 

@@ -376,19 +376,22 @@ class Gateway:
         Raises Refused."""
         if ending:
             self._ending.add(ending)
-        async with self._claiming_wills:
-            if ending and ending not in self._ending:
-                return  # it went with another one
-            next_one: float | None = 0.0
-            while next_one is not None and next_one <= 0:
-                sessions = list(self._ending)
-                wills, next_one = await self.admission.claim_wills(sessions)
-                self._ending.difference_update(sessions)
-                for will in wills:
-                    self._publish_will(will)
-                self.admission.flush()
-            if next_one is not None:
-                self._look_for_wills(next_one)
+        try:
+            async with self._claiming_wills:
+                if ending and ending not in self._ending:
+                    return  # it went with another one
+                next_one: float | None = 0.0
+                while next_one is not None and next_one <= 0:
+                    sessions = list(self._ending)
+                    wills, next_one = await self.admission.claim_wills(sessions)
+                    self._ending.difference_update(sessions)
+                    for will in wills:
+                        self._publish_will(will)
+                    self.admission.flush()
+                if next_one is not None:
+                    self._look_for_wills(next_one)
+        finally:
+            self._ending.discard(ending)  # of a client that is refused nothing ends
 
     def _publish_will(self, will: WaitingWill) -> None:
         account = self.hub.account(will.account, User(pk=will.account).user_id)

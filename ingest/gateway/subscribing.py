@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ingest.gateway.client import Client
 
 AWAY_SECONDS = 2.0  # that a client without a session that lasts waits for a database that is away
+RETRY_SECONDS = 2.0  # until what the database could not answer is asked again
 
 
 class Wanted(NamedTuple):
@@ -148,7 +149,7 @@ class Unread:
     def _answered(self, wanted: Wanted, pages: Sequence[RetainedPage] | None) -> None:
         self._asked = False
         if pages is None:
-            asyncio.get_running_loop().call_later(AWAY_SECONDS, self.read_on)
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self.read_on)
             return
         filter_ = wanted.asked.filter
         subscribed = self._account.tree.has(wanted.match.subscriber, filter_, "")

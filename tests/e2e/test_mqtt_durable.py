@@ -14,6 +14,7 @@ from support import Account
 from ingest.mqtt.packets import V5, Disconnect, ReasonCode
 from thingscale.accounts.models import User
 from thingscale.devices.models import ClientSession, Queued, QueuedMessages, Subscription
+from thingscale.streams.models import Latest
 
 pytestmark = pytest.mark.e2e
 VERSIONS = [pytest.param(V311_PAHO, id="3.1.1"), pytest.param(V5_PAHO, id="5")]
@@ -259,8 +260,11 @@ def test_a_delayed_will_outlives_its_gateway(few: Stack, account: Account, expir
     with lasting(few, account, "gone", expiry).will("json/d1", b'"gone"', qos=1, delay=3) as device:
         device.vanish()
     seconds_left()
+    due = ClientSession.objects.get().will_at
+    assert due is not None
     restart(few, signal.SIGKILL)
     wait_until(account.stored, what="the will")
+    assert Latest.objects.get().at >= due
     wait_until(lambda: not ClientSession.objects.filter(will__isnull=False), what="the end of the will")
     restart(few, signal.SIGKILL)
     with lasting(few, account, "other", 0) as other:

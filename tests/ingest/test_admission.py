@@ -233,3 +233,10 @@ def test_a_session_keeps_its_will_until_that_is_on_its_way() -> None:
     assert submission.work
     assert submission.work.behind
     assert submission.work.behind.wills == [7]
+
+
+def test_what_is_left_of_a_chunk_is_still_its_sessions_will() -> None:
+    """Where storing it failed, it is offered again, and the session keeps it until then."""
+    will = chunk(Publishes())
+    will.will_of = 7
+    assert will.only([True]).will_of == 7

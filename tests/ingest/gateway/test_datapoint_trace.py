@@ -20,7 +20,7 @@ from ingest.mqtt.packets import V5, V311, Version
 MAX_FUNCTIONS = 50
 MAX_FILES = 15
 MAX_CHANGES = 30  # of file, from one call to the next
-TRIES = 5
+TRIES = 20
 CONNECTION = "ingest/gateway/connection.py"
 
 

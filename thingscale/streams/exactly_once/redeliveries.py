@@ -71,9 +71,8 @@ class Redeliveries:
         self._began = time.monotonic()
         self._times: FairCache[int, float] = FairCache(MOST)
         self._newest = 0.0
-        self.known = (
-            self._times.accounts
-        )  # when which key was announced, by account; in ordinary times nothing
+        # When which key was announced, by account; in ordinary times nothing.
+        self.known = self._times.accounts
 
     def enter(self, connection: psycopg.Connection) -> None:
         """On each new connection: from now on others announce to us; what they have announced is read."""
