@@ -17,8 +17,8 @@ from typing import Generic, TypeVar
 import psycopg
 
 from ingest.batch import Batch, Item
+from ingest.device_cache import DeviceCache, DeviceKey
 from ingest.message import RawMessage, Status
-from ingest.router import DeviceKey, Router
 from thingscale.devices import writer
 from thingscale.lib.clock import from_us
 from thingscale.lib.fair_cache import FairCache
@@ -83,7 +83,7 @@ class Activity:
         """After its commit."""
         try:
             self._note(batch)
-            self._forget_oldest(batch.router)
+            self._forget_oldest(batch.device_cache)
         except Exception:  # must not look as if the batch had failed: it would be stored again
             log.exception("The activity of devices could not be noted")
 
@@ -155,9 +155,9 @@ class Activity:
         for minutes in self._minutes.values():
             minutes.clear()
 
-    def _forget_oldest(self, router: Router) -> None:
+    def _forget_oldest(self, device_cache: DeviceCache) -> None:
         if len(self._known.seen) > KEPT:
-            accounts = router.accounts_of_devices()
+            accounts = device_cache.accounts_of_devices()
             self._known.forget_oldest(lambda device: accounts.get(device, NOBODY))
         if len(self._named.seen) > KEPT:
             self._named.forget_oldest(itemgetter(0))

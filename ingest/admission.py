@@ -9,9 +9,9 @@ from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol
 
 from ingest.message import Outcome, RawMessage
-from ingest.pipeline import Limits
 from ingest.session_work import Asked, Behind, Found, RetainedAsked, RetainedPage, SessionWork
-from ingest.store import Store
+from ingest.store_client import StoreClient
+from ingest.writer import Limits
 from thingscale.devices.mqtt_store import (
     Left,
     Open,
@@ -81,7 +81,7 @@ class Admission:
     """`limits`: of what was taken from clients and is not stored yet. `relax` is called when clients may be
     read again."""
 
-    def __init__(self, store: Store, limits: Limits, relax: Callable[[], None]) -> None:
+    def __init__(self, store: StoreClient, limits: Limits, relax: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._store = store
         self.limits = limits
@@ -212,7 +212,7 @@ class Admission:
         self._flush_soon()
         await self._wait(answer)
 
-    async def end_those_over(self) -> list[tuple[int, int]]:
+    async def expire_sessions(self) -> list[tuple[int, int]]:
         """Sessions and their accounts."""
         found = await self._find(Asked(end=True))
         return list(found.ended)

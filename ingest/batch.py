@@ -12,9 +12,9 @@ import psycopg
 
 from ingest import topics
 from ingest.decode import LOCAL_TIMES
+from ingest.device_cache import DeviceCache, DeviceKey, Route, TagKey
 from ingest.message import DUPLICATE, STORED, Copy, Kind, Outcome, RawMessage, Reason, Status
 from ingest.quotas import Quotas
-from ingest.router import DeviceKey, Route, Router, TagKey
 from ingest.stored_packet import stored_packet
 from thingscale.accounts.limits import no_more_than, no_room_for_tags
 from thingscale.devices import mqtt_store
@@ -56,15 +56,15 @@ def held_array(array: Points, tag: str | None) -> str:
 class Batch:
     """`rows` are the datapoints, `outcomes` the answers in the order of the items. For one attempt only."""
 
-    def __init__(self, items: Sequence[Item], router: Router, quotas: Quotas) -> None:
+    def __init__(self, items: Sequence[Item], device_cache: DeviceCache, quotas: Quotas) -> None:
         self.items = items
         self.outcomes: list[Outcome] = [STORED] * len(items)
         self.rows: list[streams.Row] = []
         self.users: set[int] = set()  # whose messages are in it
         self.first_contacts: list[int] = []  # primary keys of the devices created
-        self.router = router
+        self.device_cache = device_cache
         self._quotas = quotas
-        self._generation = router.generation
+        self._generation = device_cache.generation
         self._learned: dict[DeviceKey, Route] = {}
         self._tags: dict[TagKey, int] = {}
         self._tags_by_user: dict[int, dict[TagKey, int]] = {}
@@ -111,13 +111,13 @@ class Batch:
         arrays = [array for place in self._slow if (array := self.items[place].array)]
         return [at for array in arrays for at in array.times]
 
-    def doubting(self, places: Collection[int]) -> "Batch":
+    def with_possible_duplicates(self, places: Collection[int]) -> "Batch":
         """The same, of which these may be stored already."""
         items = [
             item._replace(raw=item.raw._replace(repeated=True)) if place in places else item
             for place, item in enumerate(self.items)
         ]
-        return Batch(items, self.router, self._quotas)
+        return Batch(items, self.device_cache, self._quotas)
 
     @property
     def ordinary(self) -> list[streams.Row]:
@@ -150,7 +150,7 @@ class Batch:
     def learn(self) -> None:
         """After the commit."""
         if self._learned or self._tags:
-            self.router.learn(self._generation, self._learned, self._tags_by_user)
+            self.device_cache.store(self._generation, self._learned, self._tags_by_user)
 
     def told(self, place: int) -> list[Told]:
         """What became of an item; after the commit. Of an array the newest datapoint of each tag."""
@@ -186,8 +186,8 @@ class Batch:
         """The hot path: a known device, with a known tag or none, and no doubt about repetition. Of a full
         account nothing is ordinary."""
         devices, tags, full, rows = (
-            self.router.devices.accounts,
-            self.router.tags.accounts,
+            self.device_cache.devices.accounts,
+            self.device_cache.tags.accounts,
             self._quotas.full,
             self.rows,
         )
@@ -225,7 +225,7 @@ class Batch:
     def _reject_as_decoded(self, place: int) -> bool:
         """True if the item needs no device: it can't be read, or its device is known to be disabled."""
         raw, _, reason, _, detail = self.items[place]
-        route = self.router.devices.get(*self._key(place))
+        route = self.device_cache.devices.get(*self._key(place))
         if reason is None and route is not None:
             if route.channel is None:
                 reason = Reason.DEVICE_DISABLED

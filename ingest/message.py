@@ -1,4 +1,4 @@
-"""What every connector hands to the pipeline, and what it gets back."""
+"""What every connector hands to the writer, and what it gets back."""
 
 from enum import StrEnum
 from typing import NamedTuple

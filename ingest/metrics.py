@@ -1,4 +1,4 @@
-"""Counters of one pipeline, for the metrics page (exposition.py)."""
+"""Counters of one writer, for the metrics page (metrics_server.py)."""
 
 from collections import Counter
 from collections.abc import Sequence

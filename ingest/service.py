@@ -1,4 +1,4 @@
-"""The pipeline with what it needs, once a process."""
+"""The writer with what it needs, once a process."""
 
 import contextlib
 import logging
@@ -10,9 +10,9 @@ import psycopg
 from django.conf import settings
 from django.db import connections
 
-from ingest.grants import Grants
-from ingest.pipeline import Dispatch, Limits, Pipeline, run_all
-from ingest.router import Router
+from ingest.device_cache import DeviceCache
+from ingest.device_tokens import DeviceTokens
+from ingest.writer import Dispatch, Limits, Writer, run_all
 from thingscale.background import watched
 from thingscale.background.watched import WatchedThread
 from thingscale.invalidation import Change, Listener
@@ -31,13 +31,13 @@ class Ingest:
         on_change: Callable[[Change | None], None] = lambda change: None,
         limits: Limits | None = None,
     ) -> None:
-        self.router = Router()
-        self.grants = Grants()
+        self.device_cache = DeviceCache()
+        self.device_tokens = DeviceTokens()
         self._on_change = on_change
         self._activation = Activation()
-        self.pipeline = Pipeline(
+        self.writer = Writer(
             connect,
-            self.router,
+            self.device_cache,
             limits=limits or Limits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES),
             dispatch=dispatch,
             first_contact=self._activation.ask,
@@ -48,23 +48,23 @@ class Ingest:
         self._listener.start()
         self._activation.start()
         PAGES.start()
-        self.pipeline.start()
+        self.writer.start()
 
     @property
     def ready(self) -> bool:
         """Whether what is sent can be stored; known within seconds."""
-        return self._listener.connected and self.pipeline.running and not watched.failing()
+        return self._listener.connected and self.writer.running and not watched.failing()
 
     def stop(self, seconds: float | None = None) -> bool:
         """Stores what is queued; False if time ran out first."""
-        drained = self.pipeline.drain(settings.DRAIN_SECONDS if seconds is None else seconds)
+        drained = self.writer.drain(settings.DRAIN_SECONDS if seconds is None else seconds)
         self._listener.stop()
         return drained
 
     def _changed(self, change: Change | None) -> None:
-        self.router.on_change(change)
-        self.pipeline.on_change(change)
-        self.grants.on_change(change)
+        self.device_cache.on_change(change)
+        self.writer.on_change(change)
+        self.device_tokens.on_change(change)
         self._on_change(change)
 
 

@@ -117,7 +117,7 @@ class SessionWork:
             [queues[key] for key, _ in asked.queues],
             _read_retained(cursor, asked.retained),
             mqtt_store.claim(cursor, gateway, asked.published) if asked.published is not None else (),
-            mqtt_store.end_those_over(cursor, ENDED_AT_ONCE) if asked.end else (),
+            mqtt_store.expire_sessions(cursor, ENDED_AT_ONCE) if asked.end else (),
             wills,
             next_will,
         )

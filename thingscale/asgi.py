@@ -17,8 +17,8 @@ django.setup()
 
 from django.conf import settings  # noqa: E402
 
-from ingest import http  # noqa: E402
-from ingest.asgi import Connector, Receive, Scope, Send  # noqa: E402
+from ingest.connectors import http  # noqa: E402
+from ingest.connectors.http_asgi import HttpConnector, Receive, Scope, Send  # noqa: E402
 from thingscale.accounts.callers import identify  # noqa: E402
 from thingscale.lib.collecting import settle  # noqa: E402
 from thingscale.live import routing  # noqa: E402
@@ -29,7 +29,7 @@ from thingscale.web.wsgi_threads import WSGIThreads  # noqa: E402
 from thingscale.wsgi import application as wsgi  # noqa: E402
 
 _django = WSGIThreads(wsgi, identify)
-_connector = Connector()
+_connector = HttpConnector()
 _health = health.Health()
 _static_files = static_files.StaticFiles()
 SHARED = ("/v1", "/v2")  # with pages of other origins, if a setting lists these

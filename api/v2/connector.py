@@ -1,6 +1,6 @@
 """The HTTP connector in the OpenAPI description: the calls of devices, with the device token.
 
-ingest/http.py has its rules; tests/api/test_api_openapi.py holds the paths against it.
+ingest/connectors/http.py has its rules; tests/api/test_api_openapi.py holds the paths against it.
 """
 
 from typing import Any

@@ -18,6 +18,7 @@ from django.utils import timezone
 from ingest import topics
 from ingest.admission import Refused
 from ingest.decode import MAX_ARRAY_MQTT
+from ingest.device_tokens import TokenOwner
 from ingest.gateway.connection import Connection
 from ingest.gateway.deliveries import (
     NO_LIMITS,
@@ -34,7 +35,6 @@ from ingest.gateway.queue import Queue
 from ingest.gateway.subscribing import Subscribing, Unread, Wanted
 from ingest.gateway.subscriptions import Match
 from ingest.gateway.turns import SLICE_SECONDS, WINDOW_SECONDS, Share, now
-from ingest.grants import Grant
 from ingest.mqtt.codec import FrameReader, decode, encode
 from ingest.mqtt.frames import TOO_LARGE, Frame
 from ingest.mqtt.packets import (
@@ -110,8 +110,8 @@ class Client:
         *("__weakref__", "_asked_to_last", "_backlog", "_backlog_size", "_bridge", "_busy", "_congested"),
         *("_congested_at", "_keep_alive", "_limits", "_lost", "_named", "_reader", "_untaken", "_waits"),
         *("_will", "account", "began_at", "clean_start", "client_id", "connection", "deliveries", "expiry"),
-        *("gateway", "grant", "held", "publishes", "queue", "row", "seen_at", "session", "share", "state"),
-        *("subscriber", "token", "unread", "version"),
+        *("gateway", "publishes", "queue", "reading_paused", "row", "seen_at", "session", "share", "state"),
+        *("subscriber", "token", "token_owner", "unread", "version"),
     )
 
     def __init__(self, gateway: "Gateway", connection: Connection) -> None:
@@ -119,7 +119,7 @@ class Client:
         self.connection = connection
         self.state = State.NEW
         self.version: Version = V311
-        self.grant: Grant | None = None  # None with an open client: anonymous
+        self.token_owner: TokenOwner | None = None  # None with an open client: anonymous
         self.token = ""
         self.client_id = ""
         self.clean_start = True
@@ -139,7 +139,7 @@ class Client:
         self.publishes: Publishes | None = None  # what only listens has none
         self.seen_at = gateway.now()
         self.began_at = time.monotonic()
-        self.held = False
+        self.reading_paused = False
         self._will: Will | None = None
         self._reader = FrameReader(MAX_PACKET)
         self._backlog: list[Frame] | None = None
@@ -153,11 +153,11 @@ class Client:
     @property
     def key(self) -> ClientKey:
         """0: anonymous."""
-        return (self.grant.user if self.grant else 0), self.client_id
+        return (self.token_owner.user if self.token_owner else 0), self.client_id
 
     @property
     def user_id(self) -> str:
-        return self.grant.user_id if self.grant else "anonymous"
+        return self.token_owner.user_id if self.token_owner else "anonymous"
 
     @property
     def presence(self) -> Presence:
@@ -173,7 +173,7 @@ class Client:
     @property
     def lasts(self) -> bool:
         """Whether the session outlives the connection."""
-        return self.expiry > 0 and self.grant is not None
+        return self.expiry > 0 and self.token_owner is not None
 
     # What the connection tells
 
@@ -206,12 +206,12 @@ class Client:
 
     # What the gateway and the other halves of the client call
 
-    def owner(self, token: str) -> Grant | None:
-        """The grant behind a topic's token, if this client may use it."""
-        if self.grant and (token == self.token or self.grant.covers(token)):
-            return self.grant
-        known = self.gateway.grants.known(token)  # anonymous, or a rotation is just on its way to us
-        if not isinstance(known, Grant) or (self.grant and self.grant.user != known.user):
+    def owner(self, token: str) -> TokenOwner | None:
+        """The owner of a topic's token, if this client may use it."""
+        if self.token_owner and (token == self.token or self.token_owner.covers(token)):
+            return self.token_owner
+        known = self.gateway.device_tokens.cached(token)  # anonymous, or a rotation is on its way to us
+        if not isinstance(known, TokenOwner) or (self.token_owner and self.token_owner.user != known.user):
             return None
         return known
 
@@ -243,10 +243,10 @@ class Client:
     def send(self, packet: Packet) -> None:
         self.write(encode(packet, self.version))
 
-    def hold(self, yes: bool) -> None:
+    def pause_reading(self, yes: bool) -> None:
         """Back-pressure: too much of this client is on its way to storage."""
-        if yes is not self.held:
-            self.held = yes
+        if yes is not self.reading_paused:
+            self.reading_paused = yes
             self.seen_at = self.gateway.now()  # keep-alive counts from when we listen again
             self._adjust_reading()
 
@@ -265,13 +265,13 @@ class Client:
             return
         was_open = self.state is State.OPEN
         self.state = State.ENDED
-        reused_at = self.publishes.reused_at if self.publishes and self._named and self.grant else 0
+        reused_at = self.publishes.reused_at if self.publishes and self._named and self.token_owner else 0
         if reused_at and reused_at > self.gateway.settled.at(self.key):
             self.gateway.settled.note(self.key, reused_at)
         try:
             if self._busy:
                 self._busy.cancel()
-            self.gateway.left(self, self._will if with_will and was_open else None)
+            self.gateway.disconnected(self, self._will if with_will and was_open else None)
         finally:
             if self.publishes:
                 self.publishes.end(self.queue)
@@ -287,9 +287,9 @@ class Client:
         keep_alive = self._keep_alive
         if keep_alive and not self._paused and now - self.seen_at > keep_alive * 1.5:
             self.fail(ReasonCode.KEEP_ALIVE_TIMEOUT, "keep-alive ran out")
-        elif self.grant and not self.grant.valid:
+        elif self.token_owner and not self.token_owner.valid:
             self.fail(ReasonCode.NOT_AUTHORIZED, "the token has ended")
-        elif self.grant and len(self.grant.siblings) > 1:
+        elif self.token_owner and len(self.token_owner.siblings) > 1:
             self.forget_topics()  # one of them ends some time
         elif self._congested and now - self._congested_at > CONGESTED_SECONDS:
             self.connection.abort()
@@ -298,12 +298,12 @@ class Client:
         if self.publishes:
             self.publishes.forget_topics()
 
-    def regrant(self, grant: Grant | None) -> None:
+    def refresh_token(self, token_owner: TokenOwner | None) -> None:
         """The user's tokens have changed."""
         self.forget_topics()
-        if grant is None:
+        if token_owner is None:
             self.fail(ReasonCode.NOT_AUTHORIZED, "the token was revoked")
-        self.grant = grant or self.grant
+        self.token_owner = token_owner or self.token_owner
 
     # Frames
 
@@ -329,7 +329,7 @@ class Client:
                 break  # what came before it still counts
             if (
                 self._busy
-                or (self.grant is None and self._must_ask(first, body))
+                or (self.token_owner is None and self._must_ask(first, body))
                 or (place and (not place % 8 or len(body) > LARGE) and now() >= deadline)
             ):
                 self._put_off(frames[place:])
@@ -438,7 +438,7 @@ class Client:
     @property
     def _paused(self) -> bool:
         backlogged = self._backlog_size > MAX_BACKLOG
-        return self.held or self._congested or backlogged or self.gateway.draining
+        return self.reading_paused or self._congested or backlogged or self.gateway.draining
 
     def _adjust_reading(self) -> None:
         if self._paused:
@@ -487,15 +487,15 @@ class Client:
             return None if self.gateway.allow_anonymous else ReasonCode.NOT_AUTHORIZED
         try:
             token = (packet.password or b"").decode()
-            grant = await self.gateway.find_grant(token)
+            token_owner = await self.gateway.find_token_owner(token)
         except UnicodeDecodeError:
-            grant = None
+            token_owner = None
         except (OSError, TimeoutError):
             return ReasonCode.SERVER_UNAVAILABLE
-        if grant is None or packet.username != grant.user_id:
-            self.gateway.note_refused_sign_in(packet, grant)
+        if token_owner is None or packet.username != token_owner.user_id:
+            self.gateway.note_refused_sign_in(packet, token_owner)
             return ReasonCode.BAD_USER_NAME_OR_PASSWORD
-        self.grant, self.token = grant, sys.intern(token)  # the same for many
+        self.token_owner, self.token = token_owner, sys.intern(token)  # the same for many
         return None
 
     def _read_options(self, packet: Connect) -> None:
@@ -510,12 +510,12 @@ class Client:
             asked = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL, 0)
         else:
             asked = 0 if packet.clean_start else longest
-        self.expiry = min(asked, longest) if self.grant else 0
+        self.expiry = min(asked, longest) if self.token_owner else 0
 
     async def _join(self, packet: Connect) -> ReasonCode | None:
         """Takes over an older connection of the same client. The reason to refuse, or None."""
         try:
-            opened = await self.gateway.join(self, packet)
+            opened = await self.gateway.register(self, packet)
         except Refused:
             return ReasonCode.SERVER_UNAVAILABLE
         if self.ended:
@@ -534,7 +534,7 @@ class Client:
         self._will = packet.will
         self.state = State.OPEN
         self.send(ConnAck(opened.present, 0, self._connack_properties(packet)))
-        self.gateway.opened(self)
+        self.gateway.connected(self)
         if self.queue and self.subscriber:
             self._react(self.queue.resume(opened, self.subscriber.newest))
             self._read_on()
@@ -570,10 +570,10 @@ class Client:
         expiry = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL)
         if expiry and not self._asked_to_last:
             raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "No session expiry was asked for at the start.")
-        if expiry is not None and self.grant:
+        if expiry is not None and self.token_owner:
             self.expiry = min(expiry, settings.DURABLE_SESSION_DAYS * 86_400)
         self._flush()
-        if self.grant and not (self.publishes and self.publishes.unacked):
+        if self.token_owner and not (self.publishes and self.publishes.unacked):
             self.gateway.settled.note(self.key)
         self.end(with_will=packet.code == ReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
 
@@ -736,13 +736,13 @@ class Client:
         if self.state is not State.OPEN or first >> 4 != PUBLISH:
             return False
         token = body[2 : 2 + int.from_bytes(body[:2], "big")].split(b"/", 1)[0].decode("utf-8", "replace")
-        if self.gateway.grants.known(token) is not True:
+        if self.gateway.device_tokens.cached(token):
             return False
         self._do(self._ask(token))
         return True
 
     async def _ask(self, token: str) -> None:
         try:
-            await self.gateway.find_grant(token)
+            await self.gateway.find_token_owner(token)
         except (OSError, TimeoutError):
             self.fail(ReasonCode.SERVER_UNAVAILABLE, "the database is away")

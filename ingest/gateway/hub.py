@@ -269,13 +269,13 @@ class Hub:
         self._connected = 0  # accounts that have connections
         self._note_command = note_command
 
-    def joined(self, account: Account) -> None:
+    def connected(self, account: Account) -> None:
         """One of its clients."""
         account.connections += 1
         self._connected += account.connections == 1
         self.turns.contested = settings.ALLOW_ANONYMOUS or self._connected > 1
 
-    def left(self, account: Account) -> None:
+    def disconnected(self, account: Account) -> None:
         account.connections -= 1
         self._connected -= account.connections == 0
         self.turns.contested = settings.ALLOW_ANONYMOUS or self._connected > 1

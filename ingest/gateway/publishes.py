@@ -8,9 +8,9 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ingest import topics
+from ingest.device_tokens import TokenOwner
 from ingest.gateway.deliveries import Message
 from ingest.gateway.hub import NOWHERE, Account, Route, Sending, Subscriber
-from ingest.grants import Grant
 from ingest.message import STORED, Kept, Kind, Outcome, RawMessage, Reason, Status
 from ingest.mqtt.codec import decode_publish, encode_ack
 from ingest.mqtt.packets import (
@@ -27,8 +27,8 @@ from ingest.mqtt.packets import (
     Will,
 )
 from ingest.mqtt.properties import Property, write_properties
-from ingest.pipeline import queue_size
 from ingest.stored_packet import OWN_RESPONSE, own_response
+from ingest.writer import queue_size
 from thingscale.devices.mqtt_store import Progress
 from thingscale.lib.clock import now_us
 from thingscale.lib.reasons import ANSWERS
@@ -115,16 +115,16 @@ class Publisher(Protocol):
     @property
     def version(self) -> Version: ...
     @property
-    def grant(self) -> Grant | None: ...
+    def token_owner(self) -> TokenOwner | None: ...
     @property
     def subscriber(self) -> Subscriber | None: ...
     @property
     def session(self) -> int: ...
     @property
-    def held(self) -> bool: ...
-    def owner(self, token: str) -> Grant | None: ...
+    def reading_paused(self) -> bool: ...
+    def owner(self, token: str) -> TokenOwner | None: ...
     def write(self, data: bytes) -> None: ...
-    def hold(self, yes: bool) -> None: ...
+    def pause_reading(self, yes: bool) -> None: ...
     def progress(self) -> Progress: ...
 
 
@@ -132,21 +132,26 @@ class Gone:
     """In place of a client whose connection has ended: what it has sent still counts, and holds nothing else
     of it."""
 
-    __slots__ = ("_queue", "_received", "gateway", "grant", "held", "session", "subscriber", "version")
+    __slots__ = (
+        *("_queue", "_received", "gateway", "reading_paused", "session", "subscriber", "token_owner"),
+        "version",
+    )
 
     def __init__(self, client: Publisher, queue: "Queue | None", received: set[int]) -> None:
         self.gateway = client.gateway
         self.version = client.version
-        self.grant = client.grant
+        self.token_owner = client.token_owner
         self.subscriber = client.subscriber
         self.session = client.session
-        self.held = False
+        self.reading_paused = False
         self._queue = queue
         self._received = received
 
-    def owner(self, token: str) -> Grant | None:
-        known = self.gateway.grants.known(token)
-        return known if isinstance(known, Grant) and self.grant and known.user == self.grant.user else None
+    def owner(self, token: str) -> TokenOwner | None:
+        known = self.gateway.device_tokens.cached(token)
+        if not isinstance(known, TokenOwner) or not self.token_owner or known.user != self.token_owner.user:
+            return None
+        return known
 
     def progress(self) -> Progress:
         assert self._queue is not None
@@ -155,7 +160,7 @@ class Gone:
     def write(self, data: bytes) -> None:
         """Nobody is to be answered."""
 
-    def hold(self, yes: bool) -> None:
+    def pause_reading(self, yes: bool) -> None:
         """Nothing more comes."""
 
 
@@ -335,7 +340,7 @@ class Publishes:
         self._messages, self._sent, self._copies = [], [], 0
         self.unacked += len(chunk.messages)
         if not self._client.gateway.admission.submit(chunk, wait) or self.unacked >= MAX_UNACKED:
-            self._client.hold(True)
+            self._client.pause_reading(True)
 
     def submitted(self, chunk: Chunk) -> Iterable[Progress]:
         """The packet ids of a session that lasts are committed with the messages."""
@@ -374,9 +379,9 @@ class Publishes:
         # Of clients that have signed in, all that is not refused is of one account. In ordinary times nobody
         # subscribes there, and nobody is to be told what is wrong.
         account = chunk.sent[0].owner.account if chunk.sent else None
-        if client.grant is None or not all_stored or (account and account.subscriptions):
+        if client.token_owner is None or not all_stored or (account and account.subscriptions):
             self._route(chunk, outcomes)
-        if client.held:
+        if client.reading_paused:
             self.relax()
 
     def _route(self, chunk: Chunk, outcomes: list[Outcome]) -> None:
@@ -409,9 +414,9 @@ class Publishes:
 
     def relax(self) -> None:
         """Reads on, if there is room for it."""
-        user = self._client.grant.user if self._client.grant else 0
+        user = self._client.token_owner.user if self._client.token_owner else 0
         if self.unacked < MAX_UNACKED // 2 and not self._client.gateway.admission.holds(user):
-            self._client.hold(False)
+            self._client.pause_reading(False)
 
     def release(self, packet_id: int) -> None:
         """PUBREL."""
@@ -441,14 +446,14 @@ class Publishes:
 
     def _resolve(self, topic: str) -> TopicOwner:
         token, rest = topics.split(topic)
-        grant = self._client.owner(token)
-        if grant is None:
+        token_owner = self._client.owner(token)
+        if token_owner is None:
             owner = self._foreign(topic, rest)
         else:
             target = topics.target(rest)
             source = topics.shown(topic)[:MAX_SOURCE] if target.refused else ""
-            account = self._client.gateway.hub.account(grant.user, grant.user_id)
-            owner = TopicOwner(account, grant.user, rest, target, source)
+            account = self._client.gateway.hub.account(token_owner.user, token_owner.user_id)
+            owner = TopicOwner(account, token_owner.user, rest, target, source)
         if len(self._owners) >= MAX_TARGETS:
             self._owners.clear()
         if len(topic) <= MAX_REMEMBERED:
@@ -459,9 +464,9 @@ class Publishes:
         """Somebody else's token, or none: recorded for the account that sent it."""
         target = topics.target(rest)
         refused = topics.Target(target.kind or Kind.JSON, target.device_id, None, Reason.AUTH_REQUIRED)
-        grant = self._client.grant
+        token_owner = self._client.token_owner
         source = topics.shown(topic)[:MAX_SOURCE]
-        return TopicOwner(None, grant.user if grant else 0, rest, refused, source)
+        return TopicOwner(None, token_owner.user if token_owner else 0, rest, refused, source)
 
     def _resolve_alias(self, publish: Publish) -> Publish:
         alias = publish.properties.pop(Property.TOPIC_ALIAS, None)

@@ -16,6 +16,7 @@ from django.db import Error
 
 from ingest import refusals, topics
 from ingest.admission import RETRY_SECONDS, Admission, Refused
+from ingest.device_tokens import DeviceTokens, TokenOwner, key_of_user
 from ingest.gateway.client import Client, State
 from ingest.gateway.connection import Connection, WebSocketConnection
 from ingest.gateway.deliveries import Message
@@ -24,14 +25,13 @@ from ingest.gateway.presence import PresenceWriter
 from ingest.gateway.publishes import MAX_SOURCE, Chunk
 from ingest.gateway.settled import Settled
 from ingest.gateway.system import SystemClient
-from ingest.grants import Grant, Grants, key_of_user
 from ingest.message import Kind, Outcome, RawMessage, Reason
 from ingest.mqtt.packets import Connect, ReasonCode, Subscription, Will
 from ingest.mqtt.properties import Property
-from ingest.pipeline import Limits
 from ingest.service import connect
-from ingest.store import RemoteIngest
+from ingest.store_client import RemoteIngest
 from ingest.stored_packet import stored_will
+from ingest.writer import Limits
 from thingscale.accounts.models import User
 from thingscale.background.watched import keep_going, log_failure
 from thingscale.devices import durable, mqtt_store
@@ -60,10 +60,10 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
         self.ingest = RemoteIngest(store, self._changed)
-        self.grants: Grants = self.ingest.grants
+        self.device_tokens: DeviceTokens = self.ingest.device_tokens
         self.allow_anonymous: bool = settings.ALLOW_ANONYMOUS
         limits = Limits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES)
-        self.admission = Admission(self.ingest.pipeline, limits, self._relax)
+        self.admission = Admission(self.ingest.writer, limits, self._relax)
         self.hub = Hub(self.note_command, self._loop)
         self._system = SystemClient(self)
         self._presence = PresenceWriter(connect, lambda: list(self._by_client), self._find_presence)
@@ -107,7 +107,7 @@ class Gateway:
         for server in self._servers:
             server.close()
         for client in list(self._clients):
-            client.hold(True)
+            client.pause_reading(True)
         deadline = self.now() + settings.DRAIN_SECONDS
         await self._drain(deadline)
         for client in list(self._clients):
@@ -217,52 +217,50 @@ class Gateway:
 
     # Clients coming and going
 
-    async def find_grant(self, token: str) -> Grant | None:
+    async def find_token_owner(self, token: str) -> TokenOwner | None:
         """Raises OSError or TimeoutError while the database is away."""
-        known = self.grants.known(token)
-        if not isinstance(known, bool):
-            return known
-        if not known:
-            return None
+        cached = self.device_tokens.cached(token)
+        if cached:
+            return cached if isinstance(cached, TokenOwner) else None
         try:
-            grant: Grant | None = await self._in_thread(self.grants.find, token)
+            token_owner: TokenOwner | None = await self._in_thread(self.device_tokens.find, token)
         except Error as error:
             let_go(error)
             raise OSError(str(error)) from None
-        return grant
+        return token_owner
 
-    def note_refused_sign_in(self, packet: Connect, grant: Grant | None) -> None:
+    def note_refused_sign_in(self, packet: Connect, owner: TokenOwner | None) -> None:
         """For the list of its account: whose token it was, or else whose user name."""
-        name = grant.user_id if grant else packet.username or ""
+        name = owner.user_id if owner else packet.username or ""
         if self._sign_ins.due(name[:20], packet.client_id[:64], self.now()):
-            self.spawn(self._record_sign_in(packet, grant))
+            self.spawn(self._record_sign_in(packet, owner))
 
-    async def _record_sign_in(self, packet: Connect, grant: Grant | None) -> None:
+    async def _record_sign_in(self, packet: Connect, owner: TokenOwner | None) -> None:
         with contextlib.suppress(Error, TimeoutError):
-            user = grant.user if grant else await self._in_thread(key_of_user, packet.username or "")
+            user = owner.user if owner else await self._in_thread(key_of_user, packet.username or "")
             if user and not self.admission.holds(user):
                 client = f"CONNECT as user {packet.username}, client {packet.client_id or '-'}"
                 source = "".join(c if c.isprintable() else "?" for c in client)[:MAX_SOURCE]
                 refused = Reason.SIGN_IN_REFUSED
                 message = RawMessage(user, "", None, Kind.JSON, b"", now_us(), refused=refused, source=source)
-                self.ingest.pipeline.accept([message], lambda outcomes: None)
+                self.ingest.writer.accept([message], lambda outcomes: None)
 
-    async def join(self, client: Client, packet: Connect) -> Opened:
+    async def register(self, client: Client, packet: Connect) -> Opened:
         """Takes over an older connection of the same client, and its session if there is one that goes on.
         Raises Refused."""
         key = client.key
         older = self._by_client.get(key)
-        if client.grant:
-            account = self.hub.account(client.grant.user, client.grant.user_id)
-            if account.connections >= client.grant.max_connections and not older:
+        if client.token_owner:
+            account = self.hub.account(client.token_owner.user, client.token_owner.user_id)
+            if account.connections >= client.token_owner.max_connections and not older:
                 return Opened(0, False, 0, refused=True)
             client.account = account
-            self.hub.joined(account)
+            self.hub.connected(account)
         self._by_client[key] = client
         if older:
             older.fail(ReasonCode.SESSION_TAKEN_OVER, "the client connected again")
         opened = Opened(0, False, 0)
-        if client.grant is None:
+        if client.token_owner is None:
             return opened
         known = account.subscribers.get(client.client_id)
         if known and known.will_waits and packet.clean_start:
@@ -296,17 +294,17 @@ class Gateway:
         client.subscriber = subscriber
         return opened
 
-    def opened(self, client: Client) -> None:
+    def connected(self, client: Client) -> None:
         """After CONNACK: apps may know."""
-        if client.grant:
+        if client.token_owner:
             self._presence.note(client.key)
 
     def _find_presence(self, key: ClientKey) -> Presence | None:
         """In the writer's thread."""
         client = self._by_client.get(key)
-        return client.presence if client and client.state is State.OPEN and client.grant else None
+        return client.presence if client and client.state is State.OPEN and client.token_owner else None
 
-    def left(self, client: Client, will: Will | None) -> None:
+    def disconnected(self, client: Client, will: Will | None) -> None:
         """`will`: if it is to be published."""
         self._clients.discard(client)
         key = client.key
@@ -316,7 +314,7 @@ class Gateway:
             self._presence.note(key)
         account, subscriber = client.account, client.subscriber
         if account:
-            self.hub.left(account)
+            self.hub.disconnected(account)
         if client.deliveries:
             client.deliveries.close()
         if account and subscriber and subscriber.client is client:
@@ -427,7 +425,7 @@ class Gateway:
             await asyncio.sleep(settings.DURABLE_END_SECONDS)
             try:
                 await self._publish_wills()  # also those of another gateway, which may be gone
-                ended = await self.admission.end_those_over()
+                ended = await self.admission.expire_sessions()
             except Refused:
                 log.warning("Sessions that are over stay: the database is away")
                 continue
@@ -480,7 +478,7 @@ class Gateway:
         """What failed. Bounded: beyond that it is for the client to send again what is not acknowledged."""
         count = len(chunk.messages)
         if self._failed + count > MAX_FAILED or self.draining:
-            self.ingest.pipeline.metrics.dropped += count
+            self.ingest.writer.metrics.dropped += count
             chunk.publishes.unacked -= count
             return
         self._failed += count
@@ -521,15 +519,15 @@ class Gateway:
         """In the listener's thread."""
         with contextlib.suppress(RuntimeError):
             if change is None or change[0] == "tokens":
-                self._loop.call_soon_threadsafe(self._check_grants, change[1] if change else None)
+                self._loop.call_soon_threadsafe(self._check_tokens, change[1] if change else None)
             if change is None or change[0] == "published":
                 self._loop.call_soon_threadsafe(self._take_published)
 
-    def _check_grants(self, user: int | None) -> None:
+    def _check_tokens(self, user: int | None) -> None:
         for client in list(self._clients):
-            if client.grant and user in {None, client.grant.user}:
+            if client.token_owner and user in {None, client.token_owner.user}:
                 self._unchecked.add(client)
-            elif client.grant is None:
+            elif client.token_owner is None:
                 client.forget_topics()
         if self._unchecked and (self._checking is None or self._checking.done()):
             self._checking = self.spawn(self._check())
@@ -541,7 +539,7 @@ class Gateway:
             client = self._unchecked.pop()  # first, so that a change meanwhile is not overlooked
             try:
                 if not client.ended:
-                    client.regrant(await self.find_grant(client.token))
+                    client.refresh_token(await self.find_token_owner(client.token))
             except (OSError, TimeoutError):
                 self._unchecked.add(client)
                 await asyncio.sleep(SWEEP_SECONDS)

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from ingest import topics
+from ingest.device_tokens import TokenOwner
 from ingest.gateway.hub import Account, Subscriber
 from ingest.gateway.publishes import Publishes, TopicOwner
-from ingest.grants import Grant
 from ingest.mqtt.packets import V311, Publish, Version
 from ingest.stored_packet import read_packets
 from thingscale.devices.mqtt_store import Progress, PublishedMessage, WaitingWill
@@ -19,8 +19,8 @@ class SystemClient:
 
     version: Version = V311
     session = 0
-    grant: Grant | None = None
-    held = False
+    token_owner: TokenOwner | None = None
+    reading_paused = False
 
     def __init__(self, gateway: "Gateway", subscriber: Subscriber | None = None) -> None:
         """`subscriber`: in whose name it publishes."""
@@ -46,7 +46,7 @@ class SystemClient:
         else:
             self._publishes.deliver_here(owner, publish, message.command)
 
-    def owner(self, token: str) -> Grant | None:
+    def owner(self, token: str) -> TokenOwner | None:
         raise AssertionError("the topics have none")
 
     def progress(self) -> Progress:
@@ -55,5 +55,5 @@ class SystemClient:
     def write(self, data: bytes) -> None:
         """Nobody is to be answered."""
 
-    def hold(self, yes: bool) -> None:
+    def pause_reading(self, yes: bool) -> None:
         """What comes is bounded by who hands it over."""

@@ -14,7 +14,7 @@ from pytest_django import Settings
 
 from api.management.commands.write_openapi import FILE
 from api.v2 import connector, openapi, samples
-from ingest import http
+from ingest.connectors import http
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device
 from thingscale.lib import reasons

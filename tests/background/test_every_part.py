@@ -21,8 +21,8 @@ import pytest
 from stack import ROOT, free_port, wait_until
 from test_watched import Fails, goes_unwell_and_well_again
 
-from ingest import store_process
-from ingest.store_process import StoreProcess
+from ingest import store_server
+from ingest.store_server import StoreServer
 from thingscale import watch
 from thingscale.background import watched
 from thingscale.celery import BeatThread
@@ -60,12 +60,12 @@ PARTS = {
     "thingscale/local/process.py ThreadPoolExecutor": BY_ITS_CALLER,
     "thingscale/local/rumqttd.py Thread": "looks whether its parent is there, and does nothing else",
     "ingest/admission.py call_later": "offers what waits again, in tests/ingest/test_admission.py",
-    "ingest/asgi.py ThreadPoolExecutor": BY_ITS_CALLER,
-    "ingest/asgi.py create_task": "a message's: its sender is answered 503 when its time is over",
-    "ingest/exposition.py WatchedThread": "test_i2_the_metrics_page",
-    "ingest/pipeline.py WatchedThread": "test_i2_the_writer",
+    "ingest/connectors/http_asgi.py ThreadPoolExecutor": BY_ITS_CALLER,
+    "ingest/connectors/http_asgi.py create_task": "of a message: its sender is answered 503 once it is late",
+    "ingest/metrics_server.py WatchedThread": "test_i2_the_metrics_page",
+    "ingest/writer.py WatchedThread": "test_i2_the_writer",
     "ingest/service.py WatchedThread": "test_i2_activation",
-    "ingest/store_process.py WatchedThread": "test_i2_the_store_goes_on_saying_how_it_is",
+    "ingest/store_server.py WatchedThread": "test_i2_the_store_goes_on_saying_how_it_is",
 }
 
 
@@ -74,7 +74,7 @@ def begun() -> Iterator[str]:
     for folder in ("thingscale", "api", "console", "ingest"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             name = str(path.relative_to(ROOT))
-            if name.startswith(("ingest/mqtt/", "ingest/simulate/", "ingest/gateway/")):
+            if name.startswith(("ingest/connectors/broker", "ingest/simulate/", "ingest/gateway/")):
                 continue
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call):
@@ -183,11 +183,11 @@ def test_i2_time_limits_of_connections_go_on(
 
 
 def test_i2_the_store_goes_on_saying_how_it_is(monkeypatch: pytest.MonkeyPatch, db: None) -> None:
-    monkeypatch.setattr(store_process, "STATUS_SECONDS", 0.01)
+    monkeypatch.setattr(store_server, "STATUS_SECONDS", 0.01)
     ours, theirs = socket.socketpair()
-    store = StoreProcess(theirs)
-    fails = Fails(store_process.figures)
-    monkeypatch.setattr(store_process, "figures", fails)
+    store = StoreServer(theirs)
+    fails = Fails(store_server.figures)
+    monkeypatch.setattr(store_server, "figures", fails)
     store._reporter.start()
     with ours, theirs:
         goes_unwell_and_well_again("status", fails)

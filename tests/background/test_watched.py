@@ -12,8 +12,8 @@ import pytest
 from django.db import connections
 from stack import free_port, wait_until
 
-from ingest.exposition import Page
 from ingest.gateway.presence import PresenceWriter
+from ingest.metrics_server import MetricsServer
 from ingest.service import Activation, Ingest, connect
 from thingscale import watch
 from thingscale.background import watched
@@ -136,7 +136,7 @@ def test_i2_the_ingest_of_a_process_is_not_ready_meanwhile() -> None:
     ingest = Ingest(on_change=fails)
     ingest.start()
     try:
-        page = Page(0, ingest)
+        page = MetricsServer(0, ingest)
         wait_until(lambda: ingest.ready, 20)
         fails.broken = True
         announce("devices", 1)
@@ -173,13 +173,13 @@ def readyz() -> tuple[int, bytes]:
 @pytest.mark.django_db(transaction=True)
 def test_i2_the_writer(monkeypatch: pytest.MonkeyPatch) -> None:
     ingest = Ingest()
-    activity = ingest.pipeline._activity
+    activity = ingest.writer._activity
     fails = Fails(activity.flush)
     monkeypatch.setattr(activity, "flush", fails)
     monkeypatch.setattr(type(activity), "wait_seconds", 0.0)
     ingest.start()
     goes_unwell_and_well_again("writer", fails)
-    assert ingest.pipeline.running
+    assert ingest.writer.running
     monkeypatch.undo()
     assert ingest.stop(5)
 
@@ -238,7 +238,7 @@ def test_i2_the_metrics_page(monkeypatch: pytest.MonkeyPatch, db: None) -> None:
 
     fails = Fails(ThreadingHTTPServer.serve_forever)
     monkeypatch.setattr(ThreadingHTTPServer, "serve_forever", lambda server: fails(server, 0.1))
-    page = Page(free_port(), Ingest())
+    page = MetricsServer(free_port(), Ingest())
     page.start()
     goes_unwell_and_well_again("metrics", fails)
     page.stop()

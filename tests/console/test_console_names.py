@@ -8,7 +8,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from support import Account
 
-from ingest import http
+from ingest.connectors import http
 from ingest.topics import target
 from thingscale.devices.actions import create_rule
 from thingscale.devices.models import ActivationRule, Device

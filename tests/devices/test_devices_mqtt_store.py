@@ -197,7 +197,7 @@ def test_a_will_is_kept_until_it_is_published(cursor: psycopg.Cursor, account: A
     assert {(will.client_id, will.packet) for will in wills} == {("due", b"due"), ("ended", b"ended")}
     assert following is not None
     assert 20 < following <= mqtt_store.CLAIM_SECONDS  # then these may be claimed again
-    mqtt_store.end_those_over(cursor, 10)
+    mqtt_store.expire_sessions(cursor, 10)
     assert ClientSession.objects.count() == 3
     mqtt_store.wills_published(cursor, [will.session for will in wills])
     wills, following = mqtt_store.claim_wills(cursor, [])
@@ -227,7 +227,7 @@ def test_a_session_is_not_over_before_its_will_is_published(cursor: psycopg.Curs
     session = open_one(cursor, account, will=b"w").session
     mqtt_store.leave(cursor, [Left(session, 100, 100)])
     ClientSession.objects.update(ends_at=timezone.now() - timedelta(seconds=1))
-    mqtt_store.end_those_over(cursor, 10)
+    mqtt_store.expire_sessions(cursor, 10)
     assert open_one(cursor, account).session == session
 
 
@@ -288,5 +288,5 @@ def test_a_closed_account_leaves_nothing(cursor: psycopg.Cursor, account: Accoun
 def test_what_is_retained_for_a_while_goes(cursor: psycopg.Cursor, account: Account) -> None:
     past = timezone.now() - timedelta(seconds=1)
     mqtt_store.retain(cursor, [Retain(account.user.pk, "t", b"1", 1, b"\0", past, past)])
-    mqtt_store.end_those_over(cursor, 10)
+    mqtt_store.expire_sessions(cursor, 10)
     assert not Retained.objects.exists()

@@ -9,8 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from stack import Stack, answers, free_port, wait_until
 from support import Account
 
-from ingest.asgi import Connector
-from ingest.exposition import Page
+from ingest.connectors.http_asgi import HttpConnector
+from ingest.metrics_server import MetricsServer
 from ingest.service import Ingest
 
 
@@ -67,13 +67,13 @@ def test_the_store_has_figures_of_its_own(watched: tuple[Stack, int]) -> None:
 
 def test_no_store_where_it_is_no_process() -> None:
     """In broker mode, and in the HTTP connector."""
-    body = Page(0, Ingest()).answer("/metrics")[2].decode()
+    body = MetricsServer(0, Ingest()).answer("/metrics")[2].decode()
     assert "\nprocess_resident_memory_bytes " in body
     assert "store_process" not in body
 
 
 def test_the_web_process_says_what_waits_there() -> None:
-    body = Connector()._page.answer("/metrics")[2].decode()
+    body = HttpConnector()._page.answer("/metrics")[2].decode()
     assert "\nthingscale_queue_messages 0.0\n" in body
     assert "\nthingscale_queue_bytes 0.0\n" in body
 

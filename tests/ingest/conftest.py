@@ -1,4 +1,4 @@
-"""Pipelines on the test database, stopped after each test."""
+"""Writers on the test database, stopped after each test."""
 
 from collections.abc import Callable, Iterator
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Protocol
 from django.db import connections
 from django.test import Client
 
-from ingest import views
-from ingest.asgi import Connector
+from ingest.connectors import http_view
+from ingest.connectors.http_asgi import HttpConnector
 from ingest.service import Ingest
 
 V1, V2, OLDEST = "/post_v1/", "/post_v2/", "/post/"
@@ -51,7 +51,7 @@ class Raw:
 
     def __init__(self, runner: asyncio.Runner) -> None:
         self._runner = runner
-        self._connector = Connector()
+        self._connector = HttpConnector()
 
     @property
     def ingest(self) -> Ingest:
@@ -107,7 +107,7 @@ class View:
 
     @property
     def ingest(self) -> Ingest:
-        return views.ingest()
+        return http_view.ingest()
 
     def send(self, method: str, path: str, headers: dict[str, str | bytes], body: bytes) -> Reply:
         given = {name: _bytes(value).decode("latin-1") for name, value in headers.items()}
@@ -146,7 +146,7 @@ def raw() -> Iterator[Raw]:
 @contextmanager
 def view() -> Iterator[View]:
     yield View()
-    service = views.ingest()
+    service = http_view.ingest()
     service.stop()
     atexit.unregister(service.stop)
-    views.ingest.cache_clear()
+    http_view.ingest.cache_clear()

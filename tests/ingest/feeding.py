@@ -1,4 +1,4 @@
-"""Messages into a pipeline of our own, and what is in the tables afterwards."""
+"""Messages into a writer of our own, and what is in the tables afterwards."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -9,10 +9,10 @@ import psycopg
 from django.db import connection
 from support import Account
 
+from ingest.device_cache import DeviceCache
 from ingest.message import Kind, Outcome, RawMessage, Reason, Status
-from ingest.pipeline import Limits, Pipeline, Submission
-from ingest.router import Router
 from ingest.service import connect
+from ingest.writer import Limits, Submission, Writer
 from thingscale.devices.models import Device, RejectedMessage
 from thingscale.lib.clock import now_us
 
@@ -39,20 +39,20 @@ def message(
 
 
 class Feed:
-    """A pipeline with its router. Calling it sends messages as one submission and waits for the answers."""
+    """A writer with its device cache. A call sends messages as one submission and waits for the answers."""
 
     def __init__(self, messages: int, size: int) -> None:
-        self.router = Router()
+        self.device_cache = DeviceCache()
         self.first_contacts: list[int] = []
         self.process = 0  # of PostgreSQL, behind the writer's newest connection
         self.greeting = ""  # SQL to begin a connection with
-        self.pipeline = Pipeline(
+        self.writer = Writer(
             self._connect,
-            self.router,
+            self.device_cache,
             limits=Limits(messages, size),
             first_contact=self.first_contacts.extend,
         )
-        self.pipeline.start()
+        self.writer.start()
 
     def __call__(self, *messages: RawMessage) -> list[Outcome]:
         return self.send(*messages).result(SECONDS)
@@ -62,10 +62,10 @@ class Feed:
 
     def submit(self, *messages: RawMessage) -> tuple[Future[list[Outcome]], Submission]:
         answer: Future[list[Outcome]] = Future()
-        return answer, self.pipeline.accept(messages, answer.set_result)
+        return answer, self.writer.accept(messages, answer.set_result)
 
     def stop(self) -> bool:
-        return self.pipeline.drain(SECONDS)
+        return self.writer.drain(SECONDS)
 
     def _connect(self) -> psycopg.Connection:
         opened = connect()

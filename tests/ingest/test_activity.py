@@ -16,11 +16,11 @@ from support import Account
 from ingest import activity
 from ingest.activity import Activity as Noted
 from ingest.batch import Batch
+from ingest.device_cache import DeviceCache, Route
 from ingest.message import Kind, Outcome, Status
-from ingest.pipeline import prepare
 from ingest.quotas import Quotas
-from ingest.router import Route, Router
 from ingest.service import connect
+from ingest.writer import prepare
 from thingscale.devices import writer
 from thingscale.devices.actions import delete_device
 from thingscale.devices.models import Activity, Device, MinuteCount
@@ -34,7 +34,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the first flush, the next only when the pipeline stops."""
+    """After the first flush, the next only when the writer stops."""
     monkeypatch.setattr(activity, "FLUSH_SECONDS", 1000.0)
 
 
@@ -226,7 +226,7 @@ def test_a_failure_after_the_commit_stores_nothing_twice(
     def broken(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(feed.pipeline._activity, "_note", broken)
+    monkeypatch.setattr(feed.writer._activity, "_note", broken)
     assert feed(message(account)) == [STORED]
     assert feed(message(account)) == [STORED]
     feed.stop()
@@ -243,7 +243,7 @@ def test_it_is_bounded_while_it_can_not_be_written(
     def away() -> psycopg.Connection:
         raise psycopg.OperationalError
 
-    router = Router()
+    router = DeviceCache()
     for number in range(60):
         device = account.device(f"d{number}", 0)
         if number % 2:
@@ -266,7 +266,7 @@ def test_b4_an_account_with_many_devices_pushes_out_its_own_figures(
 ) -> None:
     """Known devices, new ones and made-up ones."""
     monkeypatch.setattr(activity, "KEPT", 20)
-    noted, router = Noted(), Router()
+    noted, router = Noted(), DeviceCache()
     for owner in (account, outsider):
         router.devices.update(owner.user.pk, {"known": Route(owner.device("known").pk, 1)})
         owner.device("new")
@@ -294,7 +294,7 @@ def test_b4_a_device_that_the_router_has_forgotten_has_a_share_too(
 ) -> None:
     """It was heard, and then its account has changed all of its devices."""
     monkeypatch.setattr(activity, "KEPT", 20)
-    noted, router = Noted(), Router()
+    noted, router = Noted(), DeviceCache()
     router.devices.update(account.user.pk, {"known": Route(account.device("known").pk, 1)})
     noted.note(Batch([prepare(message(account, device_id="known"))], router, Quotas()))
     router.on_change(("devices", account.user.pk, ""))
@@ -308,7 +308,7 @@ def test_b4_a_device_that_the_router_has_forgotten_has_a_share_too(
 
 
 def test_many_users_and_outcomes_in_a_batch(account: Account, outsider: Account) -> None:
-    noted, router = Noted(), Router()
+    noted, router = Noted(), DeviceCache()
     for owner in (account, outsider):
         router.devices.update(owner.user.pk, {"known": Route(owner.device("known").pk, 1)})
     items = [

@@ -12,9 +12,9 @@ from ingest.gateway.publishes import Chunk, PublishInfo, TopicOwner
 from ingest.gateway.publishes import Publishes as ClientPublishes
 from ingest.message import STORED, Kind, Outcome, RawMessage
 from ingest.metrics import Metrics
-from ingest.pipeline import Limits
 from ingest.session_work import SessionWork
 from ingest.topics import Target
+from ingest.writer import Limits
 from thingscale.devices.mqtt_store import Left, Progress
 
 _accounts = itertools.count(1)

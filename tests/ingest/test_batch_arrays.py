@@ -320,7 +320,7 @@ def test_a_value_that_postgresql_refuses_rejects_its_array_only(
             array = array._replace(values=[*array.values[:-1], b'"\\u0000"'])
         return array
 
-    monkeypatch.setattr("ingest.pipeline.decode_array", spoil)
+    monkeypatch.setattr("ingest.writer.decode_array", spoil)
     poison = message(account, text([{"value": 1}, {"value": "poison"}]), dedupe=9)
     outcomes = feed(message(account, "5"), poison, message(account, text(THREE)), message(account, "6"))
     assert outcomes == [STORED, rejected(Reason.UNSTORABLE), STORED, STORED]
@@ -400,15 +400,15 @@ def test_a_batch_is_bounded_by_its_datapoints(
     feed: Feed, account: Account, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
     """Arrays that wait together are not written together if that would be too much at a time."""
-    monkeypatch.setattr("ingest.pipeline.MAX_BATCH", 100)
+    monkeypatch.setattr("ingest.writer.MAX_BATCH", 100)
     account.device("d1")
     feed(message(account, "0"))
-    before = feed.pipeline.metrics.batches
+    before = feed.writer.metrics.batches
     array = text([{"value": n, "at": at} for n in range(60)])
     with another_transaction("LOCK TABLE streams_journal"):
         answers = [feed.send(message(account, array)) for _ in range(4)]
     assert [answer.result(20) for answer in answers] == [[STORED]] * 4
-    assert feed.pipeline.metrics.batches - before >= 4
+    assert feed.writer.metrics.batches - before >= 4
     assert len(datapoints(account)) == 241
 
 

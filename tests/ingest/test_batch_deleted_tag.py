@@ -25,7 +25,7 @@ def test_a_batch_that_knows_the_old_key(feed: Feed, account: Account) -> None:
     assert feed(message(account, tag="a")) == [STORED]  # the router has not heard of it yet
     assert (stored(account), seen(account)) == (2, 0)
     assert not Latest.objects.shown().exists()
-    feed.router.on_change(None)
+    feed.device_cache.on_change(None)
     assert feed(message(account, tag="a")) == [STORED]
     assert (stored(account), seen(account)) == (3, 1)
     assert retention.purge_deleted_tags() == 2

@@ -68,7 +68,7 @@ def busy(feed: Feed, account: Account) -> Iterator[None]:
         reached.set()
         gate.wait(SECONDS)
 
-    feed.pipeline.accept([message(account, "busy", "other")], hold)
+    feed.writer.accept([message(account, "busy", "other")], hold)
     assert reached.wait(SECONDS)
     try:
         yield
@@ -95,7 +95,7 @@ def announce_unnamed(*keys: int) -> None:
 
 def known_keys(feed: Feed, account: Account, *keys: int) -> list[int]:
     """Those of them that the process remembers as announced."""
-    redeliveries = feed.pipeline._redeliveries
+    redeliveries = feed.writer._redeliveries
     return [key for key in keys if redeliveries.announced(account.user.pk, key) >= 0]
 
 
@@ -207,7 +207,7 @@ def test_after_an_hour_it_is_forgotten(both: tuple[Feed, Feed], known: Account, 
     drop_expired()
     assert ask("SELECT count(*) FROM streams_repeated") == 0
     assert first(sent(known)) == [STORED]
-    assert not first.pipeline._redeliveries.known
+    assert not first.writer._redeliveries.known
 
 
 @pytest.fixture

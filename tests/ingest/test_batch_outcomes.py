@@ -1,4 +1,4 @@
-"""What becomes of a message: stored, held, rejected, a state; through a pipeline into the real tables."""
+"""What becomes of a message: stored, held, rejected, a state; through a writer into the real tables."""
 
 from collections.abc import Callable
 
@@ -68,7 +68,7 @@ def test_a_disabled_device_is_rejected_with_or_without_the_cache(feed: Feed, acc
     configure_device(device, {"enabled": False})
     for _ in range(2):
         assert feed(message(account, "1")) == [rejected(Reason.DEVICE_DISABLED)]
-    route = feed.router.devices.get(account.user.pk, "d1")
+    route = feed.device_cache.devices.get(account.user.pk, "d1")
     assert route is not None
     assert route.channel is None
     assert reasons(account) == ["DEVICE_DISABLED"] * 2

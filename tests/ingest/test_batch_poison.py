@@ -24,7 +24,7 @@ from feeding import (
 )
 from support import Account
 
-from ingest import pipeline
+from ingest import writer
 from ingest.batch import Item
 from ingest.message import FAILED, Kind, Outcome, RawMessage, Reason
 from thingscale.devices.models import RejectedMessage
@@ -45,7 +45,7 @@ def known(account: Account) -> Account:
 @pytest.fixture
 def credulous(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if decode() let everything pass."""
-    monkeypatch.setattr(pipeline, "prepare", lambda raw: Item(raw, raw.payload, None))
+    monkeypatch.setattr(writer, "prepare", lambda raw: Item(raw, raw.payload, None))
 
 
 def month(year: int, number: int, day: int = 1, hour: int = 0) -> int:
@@ -131,7 +131,7 @@ def test_a_month_that_has_one_waits_for_nobody_who_makes_another(feed: Feed, kno
 def believe(feed: Feed, begin: int) -> None:
     """That there are partitions from this moment on. The writer remembers no past month, and the present one
     is needed."""
-    feed.pipeline._partitions._known = begin, 2**62
+    feed.writer._partitions._known = begin, 2**62
 
 
 def test_a_partition_that_was_just_dropped_is_made_again(feed: Feed, known: Account) -> None:

@@ -36,7 +36,7 @@ def bare(answers: Sequence[Outcome]) -> list[Outcome]:
 
 
 def settled(feed: Feed, account: Account, full: bool) -> None:
-    wait_until(lambda: (account.user.pk in feed.pipeline.quotas.full) == full, what="the measurement")
+    wait_until(lambda: (account.user.pk in feed.writer.quotas.full) == full, what="the measurement")
 
 
 def filled(feed: Feed, account: Account) -> None:
@@ -101,7 +101,7 @@ def test_b3_what_is_deleted_makes_room_again(feed: Feed, account: Account) -> No
     filled(feed, account)
     delete_channel(account.channel())
     configure_device(Device.objects.get(), {"mapped_channel": account.channel(1)})
-    feed.router.on_change(("devices", account.user.pk, ""))
+    feed.device_cache.on_change(("devices", account.user.pk, ""))
     settled(feed, account, False)
     assert feed(message(account, "1")) == [STORED]
     assert values(account, 1) == ["1"]
@@ -128,7 +128,7 @@ def test_b4_no_more_than_max_held_messages_wait(feed: Feed, account: Account) ->
     account.device("d1", None)
     limit(account, max_held=3)
     assert feed(*(message(account, "1", f"d{n}") for n in range(1, 4)))[1].status == "held"
-    wait_until(lambda: account.user.pk in feed.pipeline.quotas.held_full, what="the measurement")
+    wait_until(lambda: account.user.pk in feed.writer.quotas.held_full, what="the measurement")
     assert bare(feed(message(account, "2"), message(account, "2", "other"))) == [FULL, FULL]
 
 
@@ -186,7 +186,7 @@ def test_b3_an_account_is_measured_when_it_sends(
     settled(other, account, True)
     assert bare(other(message(account, "2"))) == [FULL]
     limit(account, max_storage=1_000)
-    other.pipeline.on_change(("limits", account.user.pk, ""))
+    other.writer.on_change(("limits", account.user.pk, ""))
     settled(other, account, False)
     assert other(message(account, "3")) == [STORED]
 
@@ -238,7 +238,7 @@ def test_b3_what_a_full_storage_refuses_is_told_the_figures(feed: Feed, account:
     }
     assert details(account) == [answer.detail for answer in answers]
     limit(account, when_full="drop_oldest")
-    feed.pipeline.on_change(("limits", account.user.pk, ""))
+    feed.writer.on_change(("limits", account.user.pk, ""))
     wait_until(
         lambda: "being deleted: send it again in a minute" in feed(message(account, "1"))[0].detail,
         what="the other sentence",
@@ -265,7 +265,7 @@ def test_b3_each_limit_that_refuses_says_which_one_it_is_and_how_much(
     assert details(outsider) == []
     limit(account, max_held=1)
     assert feed(message(account, "1", "d2"))[0].held
-    wait_until(lambda: account.user.pk in feed.pipeline.quotas.held_full, what="the measurement")
+    wait_until(lambda: account.user.pk in feed.writer.quotas.held_full, what="the measurement")
     (answer,) = feed(message(account, "2", "d2"))
     assert answer.detail == (
         "As many messages are held as may be: 1 of 1. Map the devices that they wait for, or delete those,"
@@ -284,7 +284,7 @@ def test_no_more_topics_have_a_retained_message_than_there_may_be(feed: Feed, ac
     limit(account, max_retained=2)
     for topic in ("a", "b"):
         assert feed(retained(topic, device_id="")(account)) == [STORED]
-    quotas_of = feed.pipeline.quotas
+    quotas_of = feed.writer.quotas
     wait_until(lambda: account.user.pk in quotas_of.retained_full, what="the look at what is retained")
     assert feed(retained("a", b"2", device_id="")(account)) == [STORED]
     (refused,) = feed(retained("c", device_id="")(account))

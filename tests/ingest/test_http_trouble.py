@@ -90,15 +90,15 @@ def test_nobody_is_refused_for_a_token_that_can_not_be_checked(
 
 
 def test_with_a_full_queue_it_says_try_again_at_once(http: Connection, known: Account) -> None:
-    pipeline = http.ingest.pipeline
-    pipeline.limits = pipeline.limits._replace(messages=1)
+    writer = http.ingest.writer
+    writer.limits = writer.limits._replace(messages=1)
     with another_transaction(LOCK):
-        pipeline.accept([message(known, "1")], lambda outcomes: None)
+        writer.accept([message(known, "1")], lambda outcomes: None)
         reply = post(http, known, b"2")
         assert_try_again(reply)
         assert post(http, known, b"2", accept="application/json").body == b'{"error":"TRY_AGAIN"}'
-        assert pipeline.full
-    wait_until(lambda: not pipeline.full, what="the first to be stored")
+        assert writer.full
+    wait_until(lambda: not writer.full, what="the first to be stored")
     assert post(http, known, b"3").short == (200, "OK")
     assert values(known) == ["0", "1", "3"]
 

@@ -8,7 +8,8 @@ from pytest_django import Settings
 from stack import wait_until
 from support import Account
 
-from ingest import topics, views
+from ingest import topics
+from ingest.connectors import http_view
 from ingest.refusals import MAX_ACCOUNTS, Refusals
 from thingscale.devices.models import RejectedMessage
 
@@ -18,8 +19,8 @@ TOKEN = "0123456789ABCDEF" * 2
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """The view's are the process's."""
-    monkeypatch.setattr(views, "TOO_FAST", Refusals(30, 60.0))
-    monkeypatch.setattr(views, "BAD_TOKENS", Refusals(60, 60.0))
+    monkeypatch.setattr(http_view, "TOO_FAST", Refusals(30, 60.0))
+    monkeypatch.setattr(http_view, "BAD_TOKENS", Refusals(60, 60.0))
 
 
 def test_each_sender_once_and_so_many_of_an_account() -> None:
@@ -68,9 +69,9 @@ def recorded(account: Account) -> list[tuple[str, str, str]]:
 def once_a_second(settings: Settings) -> Iterator[None]:
     """For each device; before the connector starts."""
     settings.HTTP_RATE = 1
-    views.pace.cache_clear()
+    http_view.pace.cache_clear()
     yield
-    views.pace.cache_clear()
+    http_view.pace.cache_clear()
 
 
 @pytest.mark.usefixtures("once_a_second")

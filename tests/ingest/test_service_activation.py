@@ -36,7 +36,7 @@ def ingest(account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ingest
 
 def send(ingest: Ingest, *sent: RawMessage) -> list[Outcome]:
     answers: list[Outcome] = []
-    ingest.pipeline.accept(sent, answers.extend)
+    ingest.writer.accept(sent, answers.extend)
     wait_until(lambda: answers, SECONDS, "the answer")
     return answers
 

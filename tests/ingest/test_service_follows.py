@@ -33,7 +33,7 @@ class Running:
 
     def __call__(self, sent: RawMessage) -> Outcome:
         answers: list[Outcome] = []
-        self.ingest.pipeline.accept([sent], answers.extend)
+        self.ingest.writer.accept([sent], answers.extend)
         wait_until(lambda: answers, SECONDS, "the answer")
         return answers[0]
 
@@ -53,7 +53,7 @@ def known(running: Running, account: Account) -> Device:
     def cached() -> bool:
         """Once the news of its mapping has come."""
         assert running(message(account, "0", tag="t")) == STORED
-        return running.ingest.router.devices.get(account.user.pk, "d1") is not None
+        return running.ingest.device_cache.devices.get(account.user.pk, "d1") is not None
 
     wait_until(cached, what="the device to be cached")
     return device
@@ -96,7 +96,7 @@ def test_a_change_is_followed(
     outcome: Outcome,
 ) -> None:
     change(known, account)
-    wait_until(lambda: not running.ingest.router.devices, FOLLOWS, "the cache to be cleared")
+    wait_until(lambda: not running.ingest.device_cache.devices, FOLLOWS, "the cache to be cleared")
     assert running(message(account, "1")) == outcome
 
 
@@ -135,15 +135,17 @@ def test_tags_are_followed(
     running: Running, known: Device, account: Account, forget: Callable[[Tag], None]
 ) -> None:
     forget(Tag.objects.get())
-    wait_until(lambda: not running.ingest.router.tags, FOLLOWS, "the tag to be forgotten")
+    wait_until(lambda: not running.ingest.device_cache.tags, FOLLOWS, "the tag to be forgotten")
     assert running(message(account, "1", tag="t")) == STORED
     assert account.stored()[-1] == ("1", "t")
 
 
 def test_a_rotation_is_followed(running: Running, account: Account) -> None:
-    assert running.ingest.grants.find(account.device_token)
+    assert running.ingest.device_tokens.find(account.device_token)
     rotate_token(account.user, Token.Kind.DEVICE, timedelta(0))
-    wait_until(lambda: not running.ingest.grants.find(account.device_token), FOLLOWS, "the old token's end")
+    wait_until(
+        lambda: not running.ingest.device_tokens.find(account.device_token), FOLLOWS, "the old token's end"
+    )
 
 
 def test_after_its_connection_was_lost_it_forgets_and_follows_again(
@@ -152,19 +154,19 @@ def test_after_its_connection_was_lost_it_forgets_and_follows_again(
     running.changes.clear()
     cut_listeners()
     wait_until(lambda: None in running.changes, what="the caches to be forgotten")
-    assert not running.ingest.router.devices
+    assert not running.ingest.device_cache.devices
     wait_until(lambda: running.changes.count(None) >= 2, what="the listener to be back")
     assert running(message(account, "1")) == STORED
     unmap(known, account)
-    wait_until(lambda: not running.ingest.router.devices, FOLLOWS, "the cache to be cleared")
+    wait_until(lambda: not running.ingest.device_cache.devices, FOLLOWS, "the cache to be cleared")
 
 
 def test_what_it_does_not_understand_it_survives(running: Running, known: Device, account: Account) -> None:
     ask("SELECT pg_notify(%s, %s)", CHANNEL, "not ours")
-    wait_until(lambda: not running.ingest.router.devices, FOLLOWS, "the caches to be forgotten")
+    wait_until(lambda: not running.ingest.device_cache.devices, FOLLOWS, "the caches to be forgotten")
     assert running(message(account, "1")) == STORED
     unmap(known, account)
-    wait_until(lambda: not running.ingest.router.devices, FOLLOWS, "the cache to be cleared")
+    wait_until(lambda: not running.ingest.device_cache.devices, FOLLOWS, "the cache to be cleared")
 
 
 def test_many_changes_in_one_transaction_all_arrive(running: Running, account: Account) -> None:

@@ -5,7 +5,7 @@ import http
 import pytest
 
 from console.reasons import REASONS
-from ingest.http import answer
+from ingest.connectors.http import answer
 from ingest.message import Outcome, Status
 from ingest.mqtt.codec import decode, encode_ack
 from ingest.mqtt.packets import PUBACK, V5

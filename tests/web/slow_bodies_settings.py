@@ -4,7 +4,7 @@ import os
 import time
 from functools import wraps
 
-from ingest import http
+from ingest.connectors import http
 from ingest.message import RawMessage
 from thingscale.settings import *  # noqa: F403
 

@@ -13,8 +13,8 @@ from raw_http import connected, request
 from stack import Stack
 from support import Account
 
-from ingest import large_bodies
-from ingest.large_bodies import LargeBodies
+from ingest.connectors import large_bodies
+from ingest.connectors.large_bodies import LargeBodies
 from thingscale.web.lanes import ClientLeft
 from thingscale.web.shares import Busy
 

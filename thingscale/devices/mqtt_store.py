@@ -259,7 +259,7 @@ def end_sessions(cursor: psycopg.Cursor, sessions: Collection[int]) -> None:
     cursor.execute("DELETE FROM mqtt_session WHERE id = ANY (%s)", [keys])
 
 
-def end_those_over(cursor: psycopg.Cursor, most: int) -> list[tuple[int, int]]:
+def expire_sessions(cursor: psycopg.Cursor, most: int) -> list[tuple[int, int]]:
     """Keys and accounts of the sessions that were over, but of those whose will is still to be published.
     Retained messages that have expired go with them."""
     cursor.execute(

@@ -12,12 +12,12 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
-from ingest import store_process
-from ingest.exposition import Page
+from ingest import store_server
+from ingest.connectors.broker import BrokerWorker
 from ingest.gateway.server import Gateway
-from ingest.mqtt.broker import BrokerWorker
+from ingest.metrics_server import MetricsServer
 from ingest.service import Ingest
-from ingest.store import RemoteIngest
+from ingest.store_client import RemoteIngest
 from thingscale import secret_key
 from thingscale.lib import env
 from thingscale.lib.collecting import settle
@@ -49,7 +49,7 @@ class Command(BaseCommand):
             if settings.INGEST_MODE == "broker":
                 uvloop.run(serve(BrokerWorker))
             else:
-                connection, store = store_process.start()
+                connection, store = store_server.start()
                 uvloop.run(serve(partial(Gateway, connection), store))
         except OSError as error:
             raise CommandError(f"Can't listen: {error.strerror or error}.") from None
@@ -68,7 +68,7 @@ def raise_open_files() -> None:
 async def serve(make: Callable[[], Service], store: int | None = None) -> None:
     """Until SIGTERM or SIGINT; a second one ends at once. `store`: the id of its process."""
     service = make()
-    page = Page(settings.METRICS_PORT, service.ingest, service.gauges, store)
+    page = MetricsServer(settings.METRICS_PORT, service.ingest, service.gauges, store)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -17,13 +17,13 @@ class Gateway:
     """As far as a client needs one that ends."""
 
     draining = False
-    grants = SimpleNamespace(known=lambda token: False)
+    device_tokens = SimpleNamespace(known=lambda token: False)
     hub = SimpleNamespace(account=lambda user, user_id: None)
 
     def now(self) -> float:
         return 0.0
 
-    def left(self, client: object, will: object) -> None: ...
+    def disconnected(self, client: object, will: object) -> None: ...
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ class Broken:
     def check(self, now: float) -> None:
         raise ZeroDivisionError
 
-    def regrant(self, grant: object) -> None:
+    def refresh_token(self, grant: object) -> None:
         raise ZeroDivisionError
 
     def end(self, with_will: bool) -> None:
@@ -27,10 +27,10 @@ class Broken:
 
 @pytest.fixture
 def gateway(monkeypatch: pytest.MonkeyPatch) -> Any:
-    async def find_grant(self: Gateway, token: str) -> None:
+    async def find_token_owner(self: Gateway, token: str) -> None:
         return None
 
-    monkeypatch.setattr(Gateway, "find_grant", find_grant)
+    monkeypatch.setattr(Gateway, "find_token_owner", find_token_owner)
     return Gateway.__new__(Gateway)  # without its servers and its store
 
 

@@ -110,7 +110,7 @@ class Redeliveries:
         at = self.known.get(account, _NONE).get(key, -1.0)
         return max(at, self.known[UNNAMED].get(key, -1.0)) if UNNAMED in self.known else at
 
-    def settled(self, keys: Iterable[Key]) -> None:
+    def confirmed(self, keys: Iterable[Key]) -> None:
         """Their messages were here, and are committed: the next of such a key is another one."""
         for account, key in keys:
             self._times.forget(account, key)

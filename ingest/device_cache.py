@@ -22,7 +22,7 @@ class Route(NamedTuple):
     channel: int | None  # None: disabled
 
 
-class Router:
+class DeviceCache:
     """Written by the writer thread, invalidated by the listener's."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Router:
         self._lock = threading.Lock()
         self.generation = 0  # of changes: to be read before a query whose result is to be learned
 
-    def learn(
+    def store(
         self,
         generation: int,
         devices: Mapping[DeviceKey, Route],

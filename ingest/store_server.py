@@ -1,4 +1,4 @@
-"""The store's process: the pipeline, at the other end of a socket pair from the gateway (store.py)."""
+"""The store's process: the writer, at the other end of a socket pair from the gateway (store_client.py)."""
 
 import contextlib
 import gc
@@ -13,12 +13,12 @@ from typing import Any, NoReturn, cast
 
 from django.db import connections
 
-from ingest.exchange import Answer, Columns, Figures, Frames, answer, frame, messages
 from ingest.message import Outcome, RawMessage, Status
 from ingest.metrics import Metrics
-from ingest.pipeline import Completion, Limits
 from ingest.service import Ingest
 from ingest.session_work import SessionWork, asked_of, behind_of, plain
+from ingest.store_protocol import Answer, Columns, Figures, Frames, answer, frame, messages
+from ingest.writer import Completion, Limits
 from thingscale.background.watched import WatchedThread
 from thingscale.lib.collecting import settle
 
@@ -40,7 +40,7 @@ def start() -> tuple[socket.socket, int]:
         return ours, process
     ours.close()  # so that the end of the gateway is seen
     try:
-        StoreProcess(theirs).serve()
+        StoreServer(theirs).serve()
     except ConnectionResetError:
         log.warning("The gateway was killed")
     except Exception:
@@ -48,7 +48,7 @@ def start() -> tuple[socket.socket, int]:
     os._exit(1)
 
 
-class StoreProcess:
+class StoreServer:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._sending = threading.Lock()
@@ -74,7 +74,7 @@ class StoreProcess:
                 work = None
                 if asked or behind:
                     work = SessionWork(asked and asked_of(asked), behind and behind_of(behind))
-                self._ingest.pipeline.accept(taken, partial(self._answer, number, taken, work), work)
+                self._ingest.writer.accept(taken, partial(self._answer, number, taken, work), work)
 
     def _answer(
         self, number: int, taken: list[RawMessage], work: SessionWork | None, outcomes: list[Outcome]
@@ -92,7 +92,7 @@ class StoreProcess:
 
     def _report(self) -> None:
         while True:
-            self._send(frame((figures(self._ingest.pipeline.metrics), self._ingest.ready)))
+            self._send(frame((figures(self._ingest.writer.metrics), self._ingest.ready)))
             time.sleep(STATUS_SECONDS)
 
     def _send(self, data: bytes) -> None:

@@ -20,12 +20,12 @@ from django.conf import settings
 from django.db import Error
 
 from ingest import topics
-from ingest.grants import Grant
+from ingest.device_tokens import Denied, TokenOwner
 from ingest.message import Outcome, RawMessage, Status
 from ingest.mqtt.codec import decode_publish, encode_ack
 from ingest.mqtt.packets import PUBACK, PUBLISH, PUBREC, ProtocolError, Publish, Version
-from ingest.pipeline import Completion, QueueFull, run_all
 from ingest.service import Ingest
+from ingest.writer import Completion, QueueFull, run_all
 from thingscale import mqtt
 from thingscale.background.watched import AGAIN_SECONDS, Part
 from thingscale.lib.clock import now_us
@@ -61,7 +61,7 @@ class BrokerWorker:
         self._group = group
         self._seed = keys.client_seed(client_id)
         self.ingest = Ingest(self._dispatch)
-        self._lookups = ThreadPoolExecutor(2, thread_name_prefix="grants")
+        self._lookups = ThreadPoolExecutor(2, thread_name_prefix="tokens")
         self._unsent: list[tuple[RawMessage, Publish, Any]] = []  # and the connection it came on
         self._unknown: dict[str, list[Waiting]] = {}  # by token
         self._asking: set[asyncio.Task[None]] = set()
@@ -91,7 +91,7 @@ class BrokerWorker:
 
     def gauges(self) -> dict[str, int]:
         own = {"unacknowledged": len(self._due), "unknown_tokens": len(self._unknown)}
-        return self.ingest.pipeline.gauges() | own
+        return self.ingest.writer.gauges() | own
 
     async def stop(self) -> None:
         """What is not acknowledged stays with the broker."""
@@ -109,7 +109,7 @@ class BrokerWorker:
             connected.subscribe(f"$share/{self._group}-{name}/{filter_}", qos=2)
         log.info("Subscribed at %s:%d", *self._address[:2])
 
-    # From the broker to the pipeline
+    # From the broker to the writer
 
     def _on_publish(self, first: int, body: bytes) -> None:
         version = Version(self._client._connection_state.protocol_version)
@@ -122,19 +122,19 @@ class BrokerWorker:
             self._due[publish.packet_id] = b""
         token, rest = topics.split(publish.topic)
         target = topics.target(rest)
-        grant = self.ingest.grants.known(token)
-        if target.kind is None or grant is False:
-            self.ingest.pipeline.metrics.unauthorized += grant is False
+        owner = self.ingest.device_tokens.cached(token)
+        if target.kind is None or owner is Denied.TOKEN:
+            self.ingest.writer.metrics.unauthorized += owner is Denied.TOKEN
             self._ignore(publish)
-        elif isinstance(grant, Grant):
-            message = self._message(grant, publish, rest, target, now_us())
+        elif isinstance(owner, TokenOwner):
+            message = self._message(owner, publish, rest, target, now_us())
             self._queue(message, publish, self._client._connection)
         else:
             self._wait(token, Waiting(self._client._connection, publish, rest, target, now_us()))
 
     def _wait(self, token: str, message: Waiting) -> None:
         if not message.publish.qos and sum(map(len, self._unknown.values())) >= MAX_UNKNOWN:
-            self.ingest.pipeline.metrics.dropped += 1
+            self.ingest.writer.metrics.dropped += 1
             return
         self._unknown.setdefault(token, []).append(message)
         if len(self._unknown[token]) == 1:
@@ -146,7 +146,7 @@ class BrokerWorker:
         """Waits while the database is away. What waited keeps its order, and its time of arrival."""
         while True:
             try:
-                grant = await self._loop.run_in_executor(self._lookups, self.ingest.grants.find, token)
+                owner = await self._loop.run_in_executor(self._lookups, self.ingest.device_tokens.find, token)
                 break
             except Error:
                 await asyncio.sleep(RETRY_SECONDS)
@@ -156,8 +156,8 @@ class BrokerWorker:
         for connection, publish, rest, target, received_at in self._unknown.pop(token):
             if connection is not self._client._connection:
                 continue  # the broker delivers it again
-            if grant:
-                self._queue(self._message(grant, publish, rest, target, received_at), publish, connection)
+            if owner:
+                self._queue(self._message(owner, publish, rest, target, received_at), publish, connection)
             else:
                 self._ignore(publish)
 
@@ -166,12 +166,12 @@ class BrokerWorker:
         self._acknowledge(self._client._connection, [publish])
 
     def _message(
-        self, grant: Grant, publish: Publish, rest: str, target: topics.Target, received_at: int
+        self, owner: TokenOwner, publish: Publish, rest: str, target: topics.Target, received_at: int
     ) -> RawMessage:
         assert target.kind is not None
         topic = publish.topic.encode()
         return RawMessage(
-            grant.user,
+            owner.user,
             target.device_id,
             target.tag,
             target.kind,
@@ -186,7 +186,7 @@ class BrokerWorker:
 
     def _queue(self, message: RawMessage, publish: Publish, connection: Any) -> None:
         if not publish.qos and len(self._unsent) >= MAX_UNSENT:
-            self.ingest.pipeline.metrics.dropped += 1
+            self.ingest.writer.metrics.dropped += 1
             return
         self._unsent.append((message, publish, connection))
         if not self._flushing:
@@ -209,7 +209,7 @@ class BrokerWorker:
                 self._loop.call_later(FAILED_SECONDS, self._queue_again, again)
 
         try:
-            self.ingest.pipeline.accept([message for message, _, _ in unsent], done)
+            self.ingest.writer.accept([message for message, _, _ in unsent], done)
         except QueueFull:
             self._loop.call_later(RETRY_SECONDS, self._flush)
             return

@@ -1,5 +1,5 @@
 """The HTTP connector as a Django view, for WSGI-only hosting and the test client:
-the same rules, the same pipeline."""
+the same rules, the same writer."""
 
 import atexit
 import contextlib
@@ -13,11 +13,12 @@ from django.db import Error
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 
-from ingest import http, refusals
+from ingest import refusals
+from ingest.connectors import http
 from ingest.message import Outcome, RawMessage
-from ingest.pace import Pace
-from ingest.pipeline import QueueFull
 from ingest.service import Ingest
+from ingest.writer import QueueFull
+from thingscale.lib.rate_limiter import RateLimiter
 
 TOO_FAST = refusals.too_fast()
 BAD_TOKENS = refusals.Refusals(60, 60.0)
@@ -33,8 +34,8 @@ def ingest() -> Ingest:
 
 
 @functools.cache
-def pace() -> Pace:
-    return Pace(settings.HTTP_RATE)
+def pace() -> RateLimiter:
+    return RateLimiter(settings.HTTP_RATE)
 
 
 @csrf_exempt
@@ -49,28 +50,28 @@ def _answer(request: HttpRequest) -> http.Answer:
     if request.method != "POST":
         return http.METHOD_NOT_ALLOWED
     try:
-        grant = ingest().grants.find(request.headers.get("X-DEVICETOKEN", "").strip(" \t"))
+        token_owner = ingest().device_tokens.find(request.headers.get("X-DEVICETOKEN", "").strip(" \t"))
     except Error:
         return http.TRY_AGAIN
     headers = {
         name.lower().encode("latin-1"): value.strip(" \t").encode("latin-1")
         for name, value in request.headers.items()
     }
-    if grant is None:
+    if token_owner is None:
         _note_bad_token(request.path, headers)
         return http.AUTH_REQUIRED
     if refusal := http.refuse_body(headers):
         return refusal
-    turn = http.take_turn(pace(), grant.user, headers)
-    if turn.refusal and TOO_FAST.due(grant.user, http.sender(headers), time.monotonic()):
-        _record(http.too_fast(request.path, grant.user, headers))
-    return turn.on(turn.refusal or _take(request, grant.user, headers))
+    turn = http.check_rate(pace(), token_owner.user, headers)
+    if turn.refusal and TOO_FAST.due(token_owner.user, http.sender(headers), time.monotonic()):
+        _record(http.too_fast(request.path, token_owner.user, headers))
+    return turn.on(turn.refusal or _take(request, token_owner.user, headers))
 
 
 def _note_bad_token(path: str, headers: http.Headers) -> None:
     """For the list of its account, if it is one's."""
     token = headers.get(b"x-devicetoken", b"").decode("latin-1")
-    user = ingest().grants.whose(token)
+    user = ingest().device_tokens.whose(token)
     if user and BAD_TOKENS.due(user, token, time.monotonic()):
         _record(http.bad_token(path, user, headers))
 
@@ -78,7 +79,7 @@ def _note_bad_token(path: str, headers: http.Headers) -> None:
 def _record(message: RawMessage) -> None:
     """Of what was refused already: nobody waits for it."""
     with contextlib.suppress(QueueFull):
-        ingest().pipeline.accept([message], lambda outcomes: None)
+        ingest().writer.accept([message], lambda outcomes: None)
 
 
 def _take(request: HttpRequest, user: int, headers: http.Headers) -> http.Answer:
@@ -89,7 +90,7 @@ def _take(request: HttpRequest, user: int, headers: http.Headers) -> http.Answer
 
 
 def _read(request: HttpRequest) -> bytes | None:
-    """The body, cut one byte past the limit, which the pipeline answers; None if the client has gone. WSGI
+    """The body, cut one byte past the limit, which the writer answers; None if the client has gone. WSGI
     servers then end the body early, and half a number is a number too."""
     try:
         body = request.read(http.MAX_BODY + 1)
@@ -102,7 +103,7 @@ def _read(request: HttpRequest) -> bytes | None:
 def _store(message: RawMessage) -> http.Answer:
     stored: Future[Outcome] = Future()
     try:
-        submission = ingest().pipeline.accept([message], lambda outcomes: stored.set_result(outcomes[0]))
+        submission = ingest().writer.accept([message], lambda outcomes: stored.set_result(outcomes[0]))
     except QueueFull:
         return http.TRY_AGAIN
     try:

@@ -33,10 +33,10 @@ from ingest.decode import (
     decode_array,
     is_array,
 )
+from ingest.device_cache import DeviceCache
 from ingest.message import FAILED, Kind, Outcome, RawMessage, Reason, Status
 from ingest.metrics import Metrics
 from ingest.quotas import Quotas
-from ingest.router import Router
 from ingest.session_work import SessionWork, write_behind
 from thingscale.background.watched import WatchedThread
 from thingscale.invalidation import Change
@@ -158,14 +158,14 @@ def run_all(completions: list[Completion]) -> None:
             log.exception("A connector failed to take its answer")
 
 
-class Pipeline:
+class Writer:
     """`connect` opens the writer's psycopg connection (autocommit); `dispatch` carries answers to the
     caller's thread; `first_contact` is told the primary keys of devices just created."""
 
     def __init__(
         self,
         connect: Callable[[], psycopg.Connection],
-        router: Router,
+        device_cache: DeviceCache,
         *,
         limits: Limits,
         dispatch: Dispatch = run_all,
@@ -177,7 +177,7 @@ class Pipeline:
         self.closed = False  # takes nothing more, as if it were full
         self.metrics = Metrics()
         self._connect = connect
-        self._router = router
+        self._device_cache = device_cache
         self._dispatch = dispatch
         self._first_contact = first_contact
         self._queue: deque[Submission] = deque()
@@ -352,12 +352,12 @@ class Pipeline:
 
     def _commit_once(self, items: list[Item], works: Sequence[SessionWork]) -> list[Outcome]:
         connection = self._connected()
-        batch = Batch(items, self._router, self.quotas)
+        batch = Batch(items, self._device_cache, self.quotas)
         times = list(map(_RECEIVED_AT, map(_RAW, items)))
         if not batch.simple:
             if local := batch.local_times:
                 items = self._in_their_zones(connection, items, local)
-                batch = Batch(items, self._router, self.quotas)
+                batch = Batch(items, self._device_cache, self.quotas)
             if again := batch.repeats:
                 redeliveries.announce(connection, self._writer, again)
             times += batch.own_times
@@ -374,7 +374,7 @@ class Pipeline:
             ):
                 with connection.transaction(), connection.cursor() as cursor:
                     if doubtful := self._marked(cursor, items):
-                        batch = batch.doubting(doubtful)
+                        batch = batch.with_possible_duplicates(doubtful)
                     for work in works:
                         work.answer(cursor, self._writer)
                     batch.write(cursor)
@@ -383,7 +383,7 @@ class Pipeline:
             if not self._was_committed():
                 raise
         if not batch.simple:
-            self._redeliveries.settled(doubtful.values())
+            self._redeliveries.confirmed(doubtful.values())
             batch.learn()
         self._committed.append(batch)
         return batch.outcomes

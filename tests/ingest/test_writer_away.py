@@ -18,9 +18,9 @@ from feeding import (
 from stack import wait_until
 from support import Account
 
-from ingest import pipeline
+from ingest import writer
 from ingest.message import Reason
-from ingest.pipeline import QueueFull
+from ingest.writer import QueueFull
 
 LOCK = "SELECT FROM streams_latest FOR UPDATE"
 
@@ -39,13 +39,13 @@ def test_it_fills_up_says_so_and_catches_up(make_feed: Callable[..., Feed], know
     feed = make_feed(messages=25)
     with database_away():
         answers = [feed.send(message(known, str(number))) for number in range(25)]
-        assert feed.pipeline.full
+        assert feed.writer.full
         with pytest.raises(QueueFull):
             feed.send(message(known, "too much"))
-        assert feed.pipeline.queued == 25
+        assert feed.writer.queued == 25
         assert not any(answer.done() for answer in answers)
     assert [answer.result(10) for answer in answers] == [[STORED]] * 25
-    wait_until(lambda: not feed.pipeline.queued, what="room in the queue")
+    wait_until(lambda: not feed.writer.queued, what="room in the queue")
     assert feed(message(known, "25")) == [STORED]
     assert values(known) == [str(number) for number in range(26)]
 
@@ -56,13 +56,13 @@ def test_the_queue_is_bounded_in_bytes_too(make_feed: Callable[..., Feed], known
         answer = feed.send(message(known, '"' + "x" * 600 + '"'), message(known, '"' + "y" * 600 + '"'))
         with pytest.raises(QueueFull):
             feed.send(message(known, "1"))
-        assert feed.pipeline.full
+        assert feed.writer.full
     assert answer.result(10) == [STORED, STORED]
 
 
 def test_a_drain_stores_everything(feed: Feed, known: Account) -> None:
     answers = [feed.send(*(message(known, "1") for _ in range(10))) for _ in range(100)]
-    assert feed.pipeline.drain(20)
+    assert feed.writer.drain(20)
     assert all(answer.done() for answer in answers)
     assert len(values(known)) == 1000
     with pytest.raises(QueueFull):
@@ -73,7 +73,7 @@ def test_a_drain_with_the_store_away_returns_in_time(feed: Feed, known: Account)
     with database_away():
         answer = feed.send(message(known, "1"))
         began = time.monotonic()
-        assert not feed.pipeline.drain(0.3)
+        assert not feed.writer.drain(0.3)
         assert time.monotonic() - began < 3
     assert not answer.done()
     assert values(known) == []
@@ -82,12 +82,12 @@ def test_a_drain_with_the_store_away_returns_in_time(feed: Feed, known: Account)
 def test_a_drain_while_a_batch_waits_says_that_it_is_not_stored(
     feed: Feed, known: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "LAST_SECONDS", 0.1)
+    monkeypatch.setattr(writer, "LAST_SECONDS", 0.1)
     feed(message(known, "1"))
     with another_transaction(LOCK):
         answer = feed.send(message(known, "2"))
         wait_until(waiting, what="the writer to wait")
-        assert not feed.pipeline.drain(0.1)
+        assert not feed.writer.drain(0.1)
     assert answer.result(10) == [STORED]
 
 
@@ -103,7 +103,7 @@ def test_cancelled_submissions_are_not_stored(feed: Feed, known: Account) -> Non
     assert last.result(10) == [STORED, rejected(Reason.BAD_JSON_FORMAT)]
     assert not gone.done()
     assert values(known) == ["1", "2", "4"]
-    assert feed.pipeline.queued == 0
+    assert feed.writer.queued == 0
 
 
 def test_cancelled_while_the_store_is_away_it_is_not_stored_either(feed: Feed, known: Account) -> None:
@@ -115,7 +115,7 @@ def test_cancelled_while_the_store_is_away_it_is_not_stored_either(feed: Feed, k
     assert kept.result(10) == [STORED]
     assert not gone.done()
     assert values(known) == ["2"]
-    assert feed.pipeline.queued == 0
+    assert feed.writer.queued == 0
 
 
 def test_one_batch_is_bounded(feed: Feed, known: Account) -> None:
@@ -126,8 +126,8 @@ def test_one_batch_is_bounded(feed: Feed, known: Account) -> None:
         answers = [feed.send(*(message(known, "2") for _ in range(3000))) for _ in range(3)]
     for answer in (first, *answers):
         answer.result(20)
-    assert feed.pipeline.metrics.batch_size == 3000
-    assert feed.pipeline.metrics.outcomes[STORED.status] == 9002
+    assert feed.writer.metrics.batch_size == 3000
+    assert feed.writer.metrics.outcomes[STORED.status] == 9002
 
 
 def test_many_threads_feed_one_writer(feed: Feed, known: Account) -> None:
@@ -141,4 +141,4 @@ def test_many_threads_feed_one_writer(feed: Feed, known: Account) -> None:
     for thread in threads:
         thread.join(30)
     assert sorted(values(known)) == sorted(str(number) for number in range(50) for _ in range(8))
-    assert feed.pipeline.metrics.batches < 400
+    assert feed.writer.metrics.batches < 400

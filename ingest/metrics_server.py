@@ -16,7 +16,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from ingest.message import Status
 from ingest.service import Ingest
-from ingest.store import RemoteIngest
+from ingest.store_client import RemoteIngest
 from thingscale.background import watched
 from thingscale.background.watched import WatchedThread
 
@@ -28,17 +28,17 @@ READ_SECONDS = 5
 HELP = {"queue_messages": "Messages taken and not yet stored", "queue_bytes": "Payload bytes of those"}
 
 
-class Figures:
+class Collector:
     """A collector, as prometheus_client asks for. Counters begin at 0 with the process."""
 
     def __init__(self, ingest: Ingest | RemoteIngest, gauges: Gauges) -> None:
         self._ingest = ingest
-        self._pipeline = ingest.pipeline
+        self._writer = ingest.writer
         self._gauges = gauges
 
     def collect(self) -> Iterator[Metric]:
         yield self._messages()
-        figures = self._pipeline.metrics
+        figures = self._writer.metrics
         yield _counter("dropped", "QoS 0 messages dropped: queue full, or broker slow", figures.dropped)
         yield _counter(
             "unauthorized", "Messages with a token that is nobody's (broker mode)", figures.unauthorized
@@ -59,7 +59,7 @@ class Figures:
             "thingscale_messages", "Messages committed, by what became of them", labels=["status"]
         )
         for status in Status:
-            family.add_metric([status.value], self._pipeline.metrics.outcomes[status])
+            family.add_metric([status.value], self._writer.metrics.outcomes[status])
         return family
 
 
@@ -71,7 +71,7 @@ def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(f"thingscale_{name}", text, value=value)
 
 
-class Page:
+class MetricsServer:
     """Port 0: none. A port that is taken is said once and does not stop the process. `store`: the id of the
     store's process, where it has one."""
 
@@ -81,7 +81,7 @@ class Page:
         self._port = port
         self._ingest = ingest
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(Figures(ingest, gauges))
+        self._registry.register(Collector(ingest, gauges))
         ProcessCollector(registry=self._registry)
         if store is not None:
             ProcessCollector("thingscale_store", lambda: store, registry=self._registry)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from enum import Enum, auto
 from typing import NamedTuple
 
 from django.db import close_old_connections
@@ -15,7 +16,7 @@ MAX_ENTRIES = 100_000
 _NOT_REFUSED = 0.0, None
 
 
-class Grant(NamedTuple):
+class TokenOwner(NamedTuple):
     """`ends_at`: Unix time, while a rotated token is in its overlap; None: no end.
     `siblings`: hashes of the user's valid device tokens, this one included, with their ends."""
 
@@ -35,40 +36,43 @@ class Grant(NamedTuple):
         return digest in self.siblings and _lasts(self.siblings[digest])
 
 
-class Grants:
+class Denied(Enum):
+    TOKEN = auto()
+
+
+class DeviceTokens:
     def __init__(self) -> None:
-        self._found: dict[str, Grant] = {}
+        self._found: dict[str, TokenOwner] = {}
         # token -> until when, monotonic, and whose it was or is, if anybody's
         self._refused: dict[str, tuple[float, int | None]] = {}
         self._lock = threading.Lock()
         self._generation = 0
 
-    def known(self, token: str) -> Grant | bool:
-        """The grant; False if the token is known to be bad; True if only `find` can tell."""
-        grant = self._found.get(token)
-        if grant is not None:
-            return grant if grant.valid else False
+    def cached(self, token: str) -> TokenOwner | Denied | None:
+        """Without asking the database. None: only `find` can tell."""
+        owner = self._found.get(token)
+        if owner is not None:
+            return owner if owner.valid else Denied.TOKEN
         if not tokens.well_formed(token):  # nor remembered: it may be of any length
-            return False
-        return self._refused.get(token, _NOT_REFUSED)[0] < time.monotonic()
+            return Denied.TOKEN
+        refused_until, _ = self._refused.get(token, _NOT_REFUSED)
+        return Denied.TOKEN if refused_until >= time.monotonic() else None
 
-    def find(self, token: str) -> Grant | None:
+    def find(self, token: str) -> TokenOwner | None:
         """Asks the database, if need be. Blocks; raises django.db.Error while it is away."""
-        known = self.known(token)
-        if not isinstance(known, bool):
-            return known
-        if not known:
-            return None
+        cached = self.cached(token)
+        if cached:
+            return cached if isinstance(cached, TokenOwner) else None
         generation = self._generation
         found = _load(token)
         self._keep(generation, token, found)
-        return found if isinstance(found, Grant) else None
+        return found if isinstance(found, TokenOwner) else None
 
     def whose(self, token: str) -> int | None:
         """The primary key of the account of a token that was just refused: it has ended, or is another
         kind's."""
-        grant = self._found.get(token)
-        return grant.user if grant else self._refused.get(token, _NOT_REFUSED)[1]
+        owner = self._found.get(token)
+        return owner.user if owner else self._refused.get(token, _NOT_REFUSED)[1]
 
     def on_change(self, change: Change | None) -> None:
         if change and change[0] not in {"tokens", "limits"}:
@@ -80,14 +84,14 @@ class Grants:
                 self._found.clear()
             else:  # the others' are as good as before, however often one account changes its tokens
                 self._found = {
-                    token: grant for token, grant in self._found.items() if grant.user != change[1]
+                    token: owner for token, owner in self._found.items() if owner.user != change[1]
                 }
 
-    def _keep(self, generation: int, token: str, found: Grant | int | None) -> None:
+    def _keep(self, generation: int, token: str, found: TokenOwner | int | None) -> None:
         with self._lock:
             if generation != self._generation:
                 return
-            if isinstance(found, Grant):
+            if isinstance(found, TokenOwner):
                 if len(self._found) >= MAX_ENTRIES:
                     self._found.clear()
                 self._found[token] = found
@@ -97,8 +101,8 @@ class Grants:
                 self._refused[token] = time.monotonic() + NEGATIVE_SECONDS, found
 
 
-def _load(token: str) -> Grant | int | None:
-    """The grant; or the primary key of the user whose token it is, if it is not good for devices."""
+def _load(token: str) -> TokenOwner | int | None:
+    """The owner; or the primary key of the user whose token it is, if it is not good for devices."""
     close_old_connections()
     found = Token.objects.find_any(token)
     if found is None:
@@ -107,7 +111,7 @@ def _load(token: str) -> Grant | int | None:
         return int(found.user_id)
     live = Token.objects.live().filter(kind=Token.Kind.DEVICE, user=found.user_id)
     siblings = {bytes(token.digest): _end(token) for token in live}
-    return Grant(found.user_id, found.user.user_id, _end(found), siblings, found.user.max_connections)
+    return TokenOwner(found.user_id, found.user.user_id, _end(found), siblings, found.user.max_connections)
 
 
 def key_of_user(user_id: str) -> int | None:

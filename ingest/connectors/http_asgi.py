@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.db import Error
 
-from ingest import http, refusals
-from ingest.exposition import Page
-from ingest.grants import Grant
-from ingest.large_bodies import LargeBodies
+from ingest import refusals
+from ingest.connectors import http
+from ingest.connectors.large_bodies import LargeBodies
+from ingest.device_tokens import TokenOwner
 from ingest.message import Outcome, RawMessage
-from ingest.pace import Pace
-from ingest.pipeline import Completion, QueueFull, Submission, run_all
+from ingest.metrics_server import MetricsServer
 from ingest.service import Ingest
+from ingest.writer import Completion, QueueFull, Submission, run_all
 from thingscale.background.watched import log_failure
+from thingscale.lib.rate_limiter import RateLimiter
 from thingscale.web import http_response
 from thingscale.web.http_parser import Request
 from thingscale.web.http_response import Response
@@ -33,7 +34,7 @@ Send = Callable[[Message], Awaitable[None]]
 BODY_SECONDS = 30
 
 
-class Connector:
+class HttpConnector:
     """To be started, once, in the event loop that calls it."""
 
     _loop: asyncio.AbstractEventLoop
@@ -41,13 +42,13 @@ class Connector:
 
     def __init__(self) -> None:
         self.ingest = Ingest(self._dispatch)
-        self._lookups = ThreadPoolExecutor(2, thread_name_prefix="grants")
+        self._lookups = ThreadPoolExecutor(2, thread_name_prefix="tokens")
         self._large = LargeBodies()
-        self._pace = Pace(settings.HTTP_RATE)
+        self._rate_limiter = RateLimiter(settings.HTTP_RATE)
         self._too_fast = refusals.too_fast()
         self._tasks: set[asyncio.Task[None]] = set()
         self._bad_tokens = refusals.Refusals(60, 60.0)
-        self._page = Page(settings.WEB_METRICS_PORT, self.ingest, self.ingest.pipeline.gauges)
+        self._page = MetricsServer(settings.WEB_METRICS_PORT, self.ingest, self.ingest.writer.gauges)
 
     # The direct way (thingscale/web/http_protocol.py): no await, so that it needs no task
 
@@ -66,21 +67,21 @@ class Connector:
         headers = request.fields
         if settings.CORS_ORIGINS and b"origin" in headers:
             return None  # thingscale/web/cors.py completes the answer
-        grant = self.ingest.grants.known(headers.get(b"x-devicetoken", b"").decode("latin-1"))
-        if grant is True:
+        token_owner = self.ingest.device_tokens.cached(headers.get(b"x-devicetoken", b"").decode("latin-1"))
+        if token_owner is None:
             return None
         as_json = http.wants_json(headers.get(b"accept", b""))
-        if not isinstance(grant, Grant):
+        if not isinstance(token_owner, TokenOwner):
             self._note_bad_token(request.path, headers)
             return _response(http.AUTH_REQUIRED, as_json)
         if refusal := http.refuse_body(headers):
             return _response(refusal, as_json)
-        turn = http.take_turn(self._pace, grant.user, headers)
+        turn = http.check_rate(self._rate_limiter, token_owner.user, headers)
         if turn.refusal:
-            if self._too_fast.due(grant.user, http.sender(headers), self._loop.time()):
-                self._record(http.too_fast(request.path, grant.user, headers))
+            if self._too_fast.due(token_owner.user, http.sender(headers), self._loop.time()):
+                self._record(http.too_fast(request.path, token_owner.user, headers))
             return _response(turn.on(turn.refusal), as_json)
-        return Exchange(self, request, grant.user, Reply(turn, as_json, answer))
+        return Exchange(self, request, token_owner.user, Reply(turn, as_json, answer))
 
     def take_large(self, exchange: "Exchange", body: bytes) -> None:
         task = self._loop.create_task(exchange.take_large(self._large, body))
@@ -114,17 +115,17 @@ class Connector:
         """None if the client has gone."""
         if scope["method"] != "POST":
             return http.METHOD_NOT_ALLOWED
-        grant = await self._grant(headers.get(b"x-devicetoken", b"").decode("latin-1"))
-        if isinstance(grant, http.Answer):
-            if grant is http.AUTH_REQUIRED:
+        token_owner = await self._find_token_owner(headers.get(b"x-devicetoken", b"").decode("latin-1"))
+        if isinstance(token_owner, http.Answer):
+            if token_owner is http.AUTH_REQUIRED:
                 self._note_bad_token(scope["path"], headers)
-            return grant
+            return token_owner
         if refusal := http.refuse_body(headers):
             return refusal
-        turn = http.take_turn(self._pace, grant.user, headers)
-        if turn.refusal and self._too_fast.due(grant.user, http.sender(headers), self._loop.time()):
-            self._record(http.too_fast(scope["path"], grant.user, headers))
-        answer = turn.refusal or await self._take(scope["path"], grant.user, headers, receive)
+        turn = http.check_rate(self._rate_limiter, token_owner.user, headers)
+        if turn.refusal and self._too_fast.due(token_owner.user, http.sender(headers), self._loop.time()):
+            self._record(http.too_fast(scope["path"], token_owner.user, headers))
+        answer = turn.refusal or await self._take(scope["path"], token_owner.user, headers, receive)
         return answer and turn.on(answer)
 
     async def _take(
@@ -138,25 +139,25 @@ class Connector:
             return None
         return await self._store(path, user, headers, body)
 
-    async def _grant(self, token: str) -> Grant | http.Answer:
-        grant: Grant | bool | None = self.ingest.grants.known(token)
-        if grant is True:
+    async def _find_token_owner(self, token: str) -> TokenOwner | http.Answer:
+        token_owner = self.ingest.device_tokens.cached(token)
+        if token_owner is None:
             try:
-                found = self._loop.run_in_executor(self._lookups, self.ingest.grants.find, token)
-                grant = await self._timeouts.wait_for(settings.HTTP_STORE_SECONDS, found)
+                found = self._loop.run_in_executor(self._lookups, self.ingest.device_tokens.find, token)
+                token_owner = await self._timeouts.wait_for(settings.HTTP_STORE_SECONDS, found)
             except (Error, TimeoutError):
                 return http.TRY_AGAIN
-        return grant if isinstance(grant, Grant) else http.AUTH_REQUIRED
+        return token_owner if isinstance(token_owner, TokenOwner) else http.AUTH_REQUIRED
 
     def _record(self, message: RawMessage) -> None:
         """Of what was refused already: nobody waits for it."""
         with contextlib.suppress(QueueFull):
-            self.ingest.pipeline.accept([message], lambda outcomes: None)
+            self.ingest.writer.accept([message], lambda outcomes: None)
 
     def _note_bad_token(self, path: str, headers: http.Headers) -> None:
         """For the list of its account, if it is one's."""
         token = headers.get(b"x-devicetoken", b"").decode("latin-1")
-        user = self.ingest.grants.whose(token)
+        user = self.ingest.device_tokens.whose(token)
         if user and self._bad_tokens.due(user, token, self._loop.time()):
             self._record(http.bad_token(path, user, headers))
 
@@ -168,7 +169,7 @@ class Connector:
                 stored.set_result(outcomes[0])
 
         def accept(body: bytes) -> Submission:
-            return self.ingest.pipeline.accept([http.message(path, user, headers, body)], done)
+            return self.ingest.writer.accept([http.message(path, user, headers, body)], done)
 
         try:
             if http.takes_long(headers, body):
@@ -190,7 +191,7 @@ class Connector:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The body, cut one byte past the limit, which the pipeline answers; None if the client has gone."""
+    """The body, cut one byte past the limit, which the writer answers; None if the client has gone."""
     body = b""
     while True:
         event = await receive()
@@ -204,7 +205,7 @@ async def _read(receive: Receive) -> bytes | None:
 class Reply(NamedTuple):
     """How and where a message on the direct way is answered."""
 
-    turn: http.Turn
+    turn: http.RateDecision
     as_json: bool
     send: Callable[[Response], None]
 
@@ -218,7 +219,7 @@ class Exchange:
     __slots__ = ("_connector", "_given_up", "_left", "_reply", "_request", "_submission", "_user")
     max_body = http.MAX_BODY
 
-    def __init__(self, connector: Connector, request: Request, user: int, reply: Reply) -> None:
+    def __init__(self, connector: HttpConnector, request: Request, user: int, reply: Reply) -> None:
         self._connector = connector
         self._request = request
         self._user = user
@@ -251,7 +252,7 @@ class Exchange:
     def _accept(self, body: bytes) -> None:
         """Raises QueueFull. Runs in a thread where it takes long, while this exchange may be given up."""
         message = http.message(self._request.path, self._user, self._request.fields, body)
-        submission = self._connector.ingest.pipeline.accept([message], self._done)
+        submission = self._connector.ingest.writer.accept([message], self._done)
         self._submission = submission
         if self._given_up:
             submission.cancelled = True

@@ -2,25 +2,25 @@
 
 import pytest
 
-from ingest.router import Route, Router
+from ingest.device_cache import DeviceCache, Route
 from thingscale.invalidation import Change
 
 DEVICE, OTHER, TAG = (1, "d1"), (1, "d:2"), (7, "t")
 
 
-def devices(router: Router) -> dict[tuple[int, str], Route]:
+def devices(router: DeviceCache) -> dict[tuple[int, str], Route]:
     found = router.devices.accounts.items()
     return {(user, name): route for user, routes in found for name, route in routes.items()}
 
 
 @pytest.fixture
-def known() -> Router:
-    found = Router()
-    found.learn(found.generation, {DEVICE: Route(5, 7), OTHER: Route(6, None)}, {1: {TAG: 9}})
+def known() -> DeviceCache:
+    found = DeviceCache()
+    found.store(found.generation, {DEVICE: Route(5, 7), OTHER: Route(6, None)}, {1: {TAG: 9}})
     return found
 
 
-def test_it_keeps_what_it_learns(known: Router) -> None:
+def test_it_keeps_what_it_learns(known: DeviceCache) -> None:
     assert devices(known) == {DEVICE: Route(5, 7), OTHER: Route(6, None)}
     assert known.tags.get(1, TAG) == 9
 
@@ -37,14 +37,16 @@ def test_it_keeps_what_it_learns(known: Router) -> None:
         pytest.param(("something new", 1, ""), set(), id="a word of a later version"),
     ],
 )
-def test_a_change_removes_what_it_names(known: Router, change: Change, left: set[tuple[int, str]]) -> None:
+def test_a_change_removes_what_it_names(
+    known: DeviceCache, change: Change, left: set[tuple[int, str]]
+) -> None:
     known.on_change(change)
     assert set(devices(known)) == left
     assert bool(len(known.tags)) == bool(left)
 
 
 @pytest.mark.parametrize("noun", ["devices", "something new"])
-def test_b4_one_accounts_changes_leave_the_others_entries(known: Router, noun: str) -> None:
+def test_b4_one_accounts_changes_leave_the_others_entries(known: DeviceCache, noun: str) -> None:
     """The kind: what one account does, here deleting tags or channels in a loop, must not cost the others
     their entries."""
     known.on_change((noun, 2, ""))
@@ -52,25 +54,25 @@ def test_b4_one_accounts_changes_leave_the_others_entries(known: Router, noun: s
     assert known.tags.get(1, TAG) == 9
 
 
-def test_a_gap_in_the_news_removes_everything(known: Router) -> None:
+def test_a_gap_in_the_news_removes_everything(known: DeviceCache) -> None:
     known.on_change(None)
     assert not devices(known)
     assert not len(known.tags)
 
 
 @pytest.mark.parametrize("change", [None, ("device", 1, "elsewhere"), ("devices", 3, "")])
-def test_what_was_read_before_a_change_is_not_learned(known: Router, change: Change | None) -> None:
+def test_what_was_read_before_a_change_is_not_learned(known: DeviceCache, change: Change | None) -> None:
     before = known.generation
     known.on_change(change)
-    known.learn(before, {(1, "late"): Route(8, 7)}, {1: {(7, "late"): 10}})
+    known.store(before, {(1, "late"): Route(8, 7)}, {1: {(7, "late"): 10}})
     assert (1, "late") not in devices(known)
     assert known.tags.get(1, (7, "late")) is None
 
 
-def test_b4_a_flood_of_devices_and_tags_pushes_out_its_own_accounts_entries(known: Router) -> None:
+def test_b4_a_flood_of_devices_and_tags_pushes_out_its_own_accounts_entries(known: DeviceCache) -> None:
     known.devices.most = known.tags.most = 10
     for number in range(100):
-        known.learn(known.generation, {(2, f"n{number}"): Route(number, 8)}, {2: {(8, f"t{number}"): number}})
+        known.store(known.generation, {(2, f"n{number}"): Route(number, 8)}, {2: {(8, f"t{number}"): number}})
         assert len(known.devices) <= 10
         assert len(known.tags) <= 10
     assert set(devices(known)) >= {DEVICE, OTHER, (2, "n99")}

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.exchange import Frames, answer, columns, frame, messages, outcomes
 from ingest.message import DUPLICATE, STORED, Kind, Outcome, RawMessage, Reason, Status
+from ingest.store_protocol import Frames, answer, columns, frame, messages, outcomes
 
 SIGNED = st.integers(-(2**63), 2**63 - 1)
 MESSAGES = st.builds(

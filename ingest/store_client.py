@@ -11,13 +11,13 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from ingest.exchange import Answer, Figures, Frames, Report, columns, frame, outcomes
-from ingest.grants import Grants
+from ingest.device_tokens import DeviceTokens
 from ingest.message import RawMessage, Status
 from ingest.metrics import Metrics
-from ingest.pipeline import Done
 from ingest.service import connect
 from ingest.session_work import SessionWork, found_of, plain, plain_behind
+from ingest.store_protocol import Answer, Figures, Frames, Report, columns, frame, outcomes
+from ingest.writer import Done
 from thingscale.background import watched
 from thingscale.invalidation import Change, Listener
 
@@ -27,8 +27,8 @@ LAST_SECONDS = 10  # for the end of a process that was told to stop
 SILENT_SECONDS = 10.0  # without a word, after which the store is not ready
 
 
-class Store(asyncio.Protocol):
-    """What the pipeline is in other processes; but how much may wait is for who hands over (admission.py)."""
+class StoreClient(asyncio.Protocol):
+    """What the writer is in other processes; how much may wait is up to admission.py, which hands it over."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.metrics = Metrics()
@@ -105,27 +105,27 @@ class Store(asyncio.Protocol):
 
 
 class RemoteIngest:
-    """As service.Ingest, with the pipeline elsewhere."""
+    """As service.Ingest, with the writer in another process."""
 
     def __init__(self, connection: socket.socket, on_change: Callable[[Change | None], None]) -> None:
-        self.grants = Grants()
-        self.pipeline = Store(connection)
+        self.device_tokens = DeviceTokens()
+        self.writer = StoreClient(connection)
         self._on_change = on_change
         self._listener = Listener(connect, self._changed)
 
     async def start(self) -> None:
-        await self.pipeline.start()
+        await self.writer.start()
         self._listener.start()  # what it tells may be for the store
 
     @property
     def ready(self) -> bool:
-        return self._listener.connected and self.pipeline.running and not watched.failing()
+        return self._listener.connected and self.writer.running and not watched.failing()
 
     async def stop(self, seconds: float) -> bool:
-        drained = await self.pipeline.stop(seconds)
+        drained = await self.writer.stop(seconds)
         await asyncio.to_thread(self._listener.stop)
         return drained
 
     def _changed(self, change: Change | None) -> None:
-        self.grants.on_change(change)
+        self.device_tokens.on_change(change)
         self._on_change(change)

@@ -28,7 +28,7 @@ from stack import wait_until
 from support import Account
 
 from ingest.message import Outcome, RawMessage, Reason
-from ingest.pipeline import Completion
+from ingest.writer import Completion
 from thingscale.devices.models import Device
 from thingscale.streams.actions import configure_device
 from thingscale.streams.models import Latest
@@ -146,7 +146,7 @@ def waits(process: int) -> bool:
 
 def cut_off(feed: Feed) -> None:
     """The writer's connection breaks, and its server process does not hear of it."""
-    opened = feed.pipeline._connection
+    opened = feed.writer._connection
     assert opened
     with socket.socket(fileno=os.dup(opened.fileno())) as ours:
         ours.shutdown(socket.SHUT_RD)
@@ -164,7 +164,7 @@ def test_a_first_contact_whose_connection_breaks_is_asked_about_once(feed: Feed,
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known devices", "new devices"])
-def test_two_pipelines_on_the_same_devices(
+def test_two_writers_on_the_same_devices(
     make_feed: Callable[..., Feed], account: Account, caplog: pytest.LogCaptureFixture, known: bool
 ) -> None:
     """Tags, states, repeated and undecodable messages among them, in opposite orders."""
@@ -223,7 +223,7 @@ def test_an_answer_that_can_not_be_delivered_is_not_stored_again(
         raise RuntimeError("the connector's loop is gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr(feed.pipeline, "_dispatch", broken)
+        patched.setattr(feed.writer, "_dispatch", broken)
         feed.send(message(account, "1"))
         feed.stop()
     assert values(account) == ["1"]
@@ -236,6 +236,6 @@ def test_a_caller_that_fails_on_its_answer_harms_no_other(feed: Feed, account: A
     def broken(outcomes: list[Outcome]) -> None:
         raise ValueError("no")
 
-    feed.pipeline.accept([message(account, "1")], broken)
+    feed.writer.accept([message(account, "1")], broken)
     assert feed(message(account, "2")) == [STORED]
     assert values(account) == ["1", "2"]

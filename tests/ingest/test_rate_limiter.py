@@ -8,34 +8,34 @@ from connecting import V2, Connection
 from pytest_django import Settings
 from support import Account
 
-from ingest import pace as module
-from ingest import views
-from ingest.pace import Pace
+from ingest.connectors import http_view
+from thingscale.lib import rate_limiter as module
+from thingscale.lib.rate_limiter import RateLimiter
 
 
 @pytest.fixture
 def limited(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """To one a second, and the second does not pass, however long a test takes."""
     settings.HTTP_RATE = 1
-    monkeypatch.setattr("ingest.http.time", SimpleNamespace(monotonic=lambda: 100.0))
-    views.pace.cache_clear()
+    monkeypatch.setattr("ingest.connectors.http.time", SimpleNamespace(monotonic=lambda: 100.0))
+    http_view.pace.cache_clear()
     yield
-    views.pace.cache_clear()
+    http_view.pace.cache_clear()
 
 
-def remembered(pace: Pace) -> int:
+def remembered(pace: RateLimiter) -> int:
     """Devices."""
     return sum(len(devices) for each in (pace._due, pace._older) for devices in each.values())
 
 
 def test_one_a_second_with_some_jitter() -> None:
-    pace = Pace(1)
+    pace = RateLimiter(1)
     times = [100.0, 100.05, 100.6, 101.7, 102.5]
     assert [pace.wait(1, "d1", now) > 0 for now in times] == [False, True, False, False, False]
 
 
 def test_a_burst_is_refused_until_its_time() -> None:
-    pace = Pace(1)
+    pace = RateLimiter(1)
     assert pace.wait(1, "d1", 50.0) == 0
     wait = pace.wait(1, "d1", 50.1)
     assert 0 < wait <= 1
@@ -43,13 +43,13 @@ def test_a_burst_is_refused_until_its_time() -> None:
 
 
 def test_on_average_it_is_the_rate() -> None:
-    pace = Pace(1)
+    pace = RateLimiter(1)
     accepted = sum(pace.wait(1, "d1", 10 + tick / 100) == 0 for tick in range(1000))
     assert 10 <= accepted <= 11
 
 
 def test_devices_do_not_disturb_each_other_and_silent_ones_are_forgotten() -> None:
-    pace = Pace(1)
+    pace = RateLimiter(1)
     assert all(pace.wait(1, str(number), 5.0) == 0 for number in range(10_000))
     for now in (8.0, 12.0):
         pace.wait(1, "d1", now)
@@ -57,7 +57,7 @@ def test_devices_do_not_disturb_each_other_and_silent_ones_are_forgotten() -> No
 
 
 def test_b4_the_same_device_id_is_another_accounts_device() -> None:
-    pace = Pace(1)
+    pace = RateLimiter(1)
     assert pace.wait(1, "d1", 5.0) == pace.wait(2, "d1", 5.0) == 0
     assert pace.left(3, "d1", 5.0) == 1
     assert pace.wait(1, "d1", 5.1) > 0 < pace.wait(2, "d1", 5.1)
@@ -67,7 +67,7 @@ def test_b4_an_account_that_makes_up_device_ids_gets_no_more_and_nobody_is_forgo
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "MAX_DEVICES", 100)
-    pace = Pace(1)
+    pace = RateLimiter(1)
     assert [pace.wait(owner, "d1", 5.0) for owner in (1, 2)] == [0, 0]
     answers = [pace.wait(2, f"made up {number}", 5.0 + number / 10_000) for number in range(1_000)]
     assert answers == [0] * 98 + [1.0] * 902
@@ -83,7 +83,7 @@ def test_b4_an_account_that_makes_up_device_ids_gets_no_more_and_nobody_is_forgo
 def test_b4_accounts_share_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever comes first, and however many come."""
     monkeypatch.setattr(module, "MAX_DEVICES", 100)
-    pace = Pace(1)
+    pace = RateLimiter(1)
     for account in range(1, 51):
         welcome = sum(pace.wait(account, f"d{number}", 5.0) == 0 for number in range(200))
         assert welcome >= 100 // account
@@ -91,12 +91,12 @@ def test_b4_accounts_share_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_zero_is_no_limit() -> None:
-    pace = Pace(0)
+    pace = RateLimiter(0)
     assert not any(pace.wait(1, "d1", 1.0) for _ in range(5))
 
 
 def test_what_is_left() -> None:
-    one, ten = Pace(1), Pace(10)
+    one, ten = RateLimiter(1), RateLimiter(10)
     for pace in (one, ten):
         pace.wait(1, "d1", 100.0)
     assert [one.left(1, "d1", now) for now in (100.0, 100.4, 100.5, 101.5)] == [0, 0, 1, 1]

@@ -9,10 +9,10 @@ import orjson
 
 from ingest.decode import MAX_ARRAY
 from ingest.message import Kind, Outcome, RawMessage, Reason, Status
-from ingest.pace import Pace
 from thingscale.lib import content_encoding
 from thingscale.lib.clock import now_us
 from thingscale.lib.names import bad_device_id, bad_tag
+from thingscale.lib.rate_limiter import RateLimiter
 from thingscale.lib.rates import Rate
 from thingscale.lib.reasons import ANSWERS
 from thingscale.streams.exactly_once import keys
@@ -93,7 +93,7 @@ def takes_long(headers: Headers, body: bytes) -> bool:
     return len(body) > READ_AT_ONCE or not content_encoding.is_identity(headers.get(b"content-encoding", b""))
 
 
-class Turn(NamedTuple):
+class RateDecision(NamedTuple):
     """A device's turn to send; to be taken before the body is read."""
 
     refusal: Answer | None  # 429: it has just sent something
@@ -103,10 +103,10 @@ class Turn(NamedTuple):
         return answer._replace(rate=self.rate) if self.rate else answer
 
 
-_UNLIMITED = Turn(None, None)
+_UNLIMITED = RateDecision(None, None)
 
 
-def take_turn(pace: Pace, user: int, headers: Headers) -> Turn:
+def check_rate(pace: RateLimiter, user: int, headers: Headers) -> RateDecision:
     """A device id that can't be one has no turn: it is refused with a reason, and must not be remembered."""
     if not pace.rate:
         return _UNLIMITED
@@ -116,7 +116,7 @@ def take_turn(pace: Pace, user: int, headers: Headers) -> Turn:
     now = time.monotonic()
     seconds = pace.wait(user, device_id, now)
     refusal = Answer(429, "TOO_MANY_REQUESTS", math.ceil(seconds)) if seconds else None
-    return Turn(refusal, Rate("device", pace.rate, pace.left(user, device_id, now)))
+    return RateDecision(refusal, Rate("device", pace.rate, pace.left(user, device_id, now)))
 
 
 def too_fast(path: str, user: int, headers: Headers) -> RawMessage:

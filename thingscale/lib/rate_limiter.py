@@ -6,7 +6,7 @@ MAX_DEVICES = 200_000  # within two gaps, in fair shares for the accounts
 Devices = dict[str, float]  # by their ids: when each one's next message would be on time
 
 
-class Pace:
+class RateLimiter:
     """On average `rate` a second for each device of an account; 0: no limit. Each process counts for
     itself."""
 
