@@ -214,7 +214,7 @@ class Admission:
 
     async def expire_sessions(self) -> list[tuple[int, int]]:
         """Sessions and their accounts."""
-        found = await self._find(Asked(end=True))
+        found = await self._find(Asked(expire=True))
         return list(found.ended)
 
     async def claim_wills(self, ending: Sequence[int]) -> tuple[Sequence[WaitingWill], float | None]:

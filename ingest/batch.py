@@ -1,26 +1,36 @@
 """One batch of messages in one transaction: route, hold, reject, store."""
 
+import logging
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import orjson
 import psycopg
 
 from ingest import topics
-from ingest.decode import LOCAL_TIMES
+from ingest.decode import (
+    LOCAL_TIMES,
+    MAX_ARRAY,
+    MAX_ARRAY_MQTT,
+    UTC,
+    BadArray,
+    decode,
+    decode_array,
+    is_array,
+)
 from ingest.device_cache import DeviceCache, DeviceKey, Route, TagKey
-from ingest.message import DUPLICATE, STORED, Copy, Kind, Outcome, RawMessage, Reason, Status
+from ingest.message import DUPLICATE, STORED, Kind, Outcome, RawMessage, Reason, Status
 from ingest.quotas import Quotas
-from ingest.stored_packet import stored_packet
 from thingscale.accounts.limits import no_more_than, no_room_for_tags
-from thingscale.devices import mqtt_store
 from thingscale.devices import writer as devices
 from thingscale.devices.models import RejectedMessage
 from thingscale.lib.clock import from_us
+from thingscale.lib.json_rules import BadValue
 from thingscale.lib.points import Points
 from thingscale.streams import writer as streams
 from thingscale.streams.exactly_once import keys, submissions
@@ -29,8 +39,10 @@ from thingscale.streams.exactly_once.window import WINDOW
 from thingscale.streams.usage import Most, most_of_account
 from thingscale.watch import Told
 
+log = logging.getLogger(__name__)
+
+UNSTORABLE = b"null"  # in place of a value
 _NOTHING: dict[str, Route] = {}  # known of an account
-_KEPT = frozenset((Status.STORED, Status.HELD))
 _new = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
 
@@ -42,6 +54,50 @@ class Item(NamedTuple):
     reason: Reason | None
     array: Points | None = None  # in place of the value
     detail: str = ""  # of the reason
+
+
+def prepare(raw: RawMessage) -> Item:
+    if raw.refused:
+        return Item(raw, UNSTORABLE, raw.refused)
+    if raw.kind is Kind.MESSAGE:
+        return Item(raw, UNSTORABLE, None)
+    try:
+        # Its own way of making one takes twice as long.
+        return tuple.__new__(Item, (raw, decode(raw.kind, raw.payload), None, None, ""))
+    except BadValue as error:
+        if raw.kind is Kind.JSON and is_array(raw.payload):  # which is no value
+            return prepare_array(raw, None)
+        return Item(raw, UNSTORABLE, error.reason)
+    except Exception:  # one payload must not end the process, and come again
+        log.exception("A payload of %d bytes could not be read", len(raw.payload))
+        return Item(raw, UNSTORABLE, Reason.UNSTORABLE)
+
+
+def prepare_array(raw: RawMessage, zone: ZoneInfo | None) -> Item:
+    """`zone` is that of its user, once it is known."""
+    try:
+        most = MAX_ARRAY if raw.source.startswith("http") else MAX_ARRAY_MQTT
+        array = decode_array(raw.payload, most, raw.received_at, zone)
+        return Item(raw, UNSTORABLE, None, array)
+    except BadArray as error:
+        return Item(raw, UNSTORABLE, error.reason, detail=error.detail)
+    except Exception:
+        log.exception("An array of %d bytes could not be read", len(raw.payload))
+        return Item(raw, UNSTORABLE, Reason.UNSTORABLE)
+
+
+def read_local_times(
+    connection: psycopg.Connection, items: Sequence[Item], places: Sequence[int]
+) -> list[Item]:
+    """Arrays with local times, which only the database can tell the zone of."""
+    users = {items[place].raw.user for place in places}
+    rows = connection.execute("SELECT id, locale FROM accounts_user WHERE id = ANY (%s)", [list(users)])
+    zones = {user: ZoneInfo(locale) for user, locale in rows.fetchall()}
+    read = list(items)
+    for place in places:
+        raw = items[place].raw
+        read[place] = prepare_array(raw, zones.get(raw.user, UTC))
+    return read
 
 
 def held_array(array: Points, tag: str | None) -> str:
@@ -63,7 +119,7 @@ class Batch:
         self.users: set[int] = set()  # whose messages are in it
         self.first_contacts: list[int] = []  # primary keys of the devices created
         self.device_cache = device_cache
-        self._quotas = quotas
+        self.quotas = quotas
         self._generation = device_cache.generation
         self._learned: dict[DeviceKey, Route] = {}
         self._tags: dict[TagKey, int] = {}
@@ -74,21 +130,25 @@ class Batch:
         self._submitted: dict[submissions.Key, Submission] = {}  # new ones
         self._again: dict[submissions.Key, list[int]] = {}  # places of what came before in this batch
         self._without_room: list[tuple[int, devices.Held]] = []  # places of what would be held, else
-        self._rejected: list[devices.Rejected] = []
+        self.rejected: list[devices.Rejected] = []
         self._mosts: dict[int, Most] = {}  # of accounts that have too many of something
         self._states: dict[int, tuple[str, datetime]] = {}
         self._slow: list[int] = []  # places of the items that need a look at the database, in order
         self._late: dict[int, streams.Row] = {}  # the datapoints among those
         self._newest_rows: dict[int, dict[str | None, streams.Row]] = {}  # of arrays, by tag
-        self._kept: list[int] = []  # places of what has to last beside its datapoint
-        self._unretained: set[int] = set()  # those among them that there is no room to retain
+        self.kept: list[int] = []  # places of what has to last beside its datapoint
         self._route_known()
-        self.simple = not self._slow and not self._kept  # only datapoints are to be written
+        self.simple = not self._slow and not self.kept  # only datapoints are to be written
 
     @cached_property
     def _recent(self) -> int:
         """Since when what was stored may be what is sent again."""
         return WINDOW.since()
+
+    @property
+    def has_exceptions(self) -> bool:
+        """Whether something in it needs a look at the database."""
+        return bool(self._slow)
 
     @property
     def repeats(self) -> list[submissions.Key]:
@@ -117,7 +177,7 @@ class Batch:
             item._replace(raw=item.raw._replace(repeated=True)) if place in places else item
             for place, item in enumerate(self.items)
         ]
-        return Batch(items, self.device_cache, self._quotas)
+        return Batch(items, self.device_cache, self.quotas)
 
     @property
     def ordinary(self) -> list[streams.Row]:
@@ -137,15 +197,6 @@ class Batch:
         """How many datapoints an item is of."""
         array = self.items[place].array
         return len(array.times) if array else 1
-
-    def write(self, cursor: psycopg.Cursor) -> None:
-        """Everything of the batch, within the caller's transaction."""
-        if self._slow:
-            self._route_unknown(cursor)
-            self._write_exceptions(cursor)
-        streams.write(cursor, self.rows)
-        if self._kept:
-            self._write_kept(cursor)
 
     def learn(self) -> None:
         """After the commit."""
@@ -188,7 +239,7 @@ class Batch:
         devices, tags, full, rows = (
             self.device_cache.devices.accounts,
             self.device_cache.tags.accounts,
-            self._quotas.full,
+            self.quotas.full,
             self.rows,
         )
         last = -1
@@ -196,7 +247,7 @@ class Batch:
         for place, (raw, value, reason, array, _) in enumerate(self.items):
             user, device_id, tag, kind, _, received_at, dedupe, repeated, _, _, _, kept, _ = raw
             if kept:
-                self._kept.append(place)
+                self.kept.append(place)
             if user != last:
                 last, known = user, _NOTHING if user in full else devices.get(user, _NOTHING)
                 self.users.add(user)
@@ -212,7 +263,8 @@ class Batch:
                     continue
             rows.append(_new(streams.Row, (route.channel, received_at, route.device, tag_key, value, dedupe)))
 
-    def _route_unknown(self, cursor: psycopg.Cursor) -> None:
+    def route_unknown(self, cursor: psycopg.Cursor) -> None:
+        """What needs a look at the database."""
         messages = [place for place in self._slow if self.items[place].raw.kind is not Kind.MESSAGE]
         places = [place for place in messages if not self._reject_as_decoded(place)]
         found = self._find_devices(cursor, {self._key(place) for place in places})
@@ -229,17 +281,17 @@ class Batch:
         if reason is None and route is not None:
             if route.channel is None:
                 reason = Reason.DEVICE_DISABLED
-            elif raw.user in self._quotas.full and not raw.repeated and raw.kind is not Kind.STATE:
-                reason, detail = Reason.QUOTA_EXCEEDED, self._quotas.full[raw.user]
+            elif raw.user in self.quotas.full and not raw.repeated and raw.kind is not Kind.STATE:
+                reason, detail = Reason.QUOTA_EXCEEDED, self.quotas.full[raw.user]
         if reason is not None:
-            self._reject(place, raw, reason, detail)
+            self.reject(place, raw, reason, detail)
         return reason is not None
 
     def _within_storage(self, place: int) -> bool:
         """Of a datapoint that is not stored yet. Else it is rejected."""
         raw = self.items[place].raw
-        if raw.user in self._quotas.full:
-            self._reject_for_quota(place, self._quotas.full[raw.user])
+        if raw.user in self.quotas.full:
+            self._reject_for_quota(place, self.quotas.full[raw.user])
             return False
         return True
 
@@ -256,7 +308,7 @@ class Batch:
             self._submitted.pop(key, None)
             places += self._again.pop(key, ())
         for each in places:
-            self._reject(each, self.items[each].raw, Reason.QUOTA_EXCEEDED, detail)
+            self.reject(each, self.items[each].raw, Reason.QUOTA_EXCEEDED, detail)
 
     def _most(self, cursor: psycopg.Cursor, user: int) -> Most:
         """Asked only where something is refused."""
@@ -286,11 +338,11 @@ class Batch:
         device = found.get(key)
         if device is None:
             most = self._most(cursor, raw.user).devices
-            self._reject(place, raw, Reason.MAX_DEVICE_REACH, no_more_than(most, "device"))
+            self.reject(place, raw, Reason.MAX_DEVICE_REACH, no_more_than(most, "device"))
             return False
         if not device.enabled and not device.new:
             self._learned[key] = Route(device.pk, None)
-            self._reject(place, raw, Reason.DEVICE_DISABLED)
+            self.reject(place, raw, Reason.DEVICE_DISABLED)
             return False
         if self._is_submission(place) and self._came_before(place):
             return False
@@ -313,7 +365,7 @@ class Batch:
         text = held_array(array, raw.tag) if array else value.decode()
         at = from_us(raw.received_at)
         held = devices.Held(device.pk, raw.tag, text, at, raw.dedupe, array is not None, len(text))
-        if raw.user in self._quotas.full or raw.user in self._quotas.held_full:
+        if raw.user in self.quotas.full or raw.user in self.quotas.held_full:
             self._without_room.append((place, held))
         else:
             self._submit(place, reason)
@@ -365,7 +417,7 @@ class Batch:
         if before is None:
             return False
         if before.body != self._fingerprint(raw):
-            self._reject(place, raw, Reason.IDEMPOTENCY_KEY_REUSED)
+            self.reject(place, raw, Reason.IDEMPOTENCY_KEY_REUSED)
         else:
             reason = Reason(before.answer) if before.answer else None
             self.outcomes[place] = Outcome(Status.DUPLICATE, reason) if reason else DUPLICATE
@@ -472,107 +524,16 @@ class Batch:
             newest[tag or default] = row
         self._newest_rows[place] = newest
 
-    def _write_exceptions(self, cursor: psycopg.Cursor) -> None:
+    def write_exceptions(self, cursor: psycopg.Cursor) -> None:
+        """What is no datapoint."""
         if self._without_room:
             self._reject_unheld(cursor)
         if self._held:
             devices.hold(cursor, self._held_once(cursor))
-        if self._rejected:
-            devices.reject(cursor, self._rejected)
         if self._states:
             devices.set_states(cursor, self._states)
         if self._submitted:
             submissions.record(cursor, list(self._submitted.values()))
-
-    def _write_kept(self, cursor: psycopg.Cursor) -> None:
-        """Of what is stored or held now: what was so before has had its copies."""
-        self._check_retained(cursor)
-        retained: list[mqtt_store.Retain] = []
-        groups: list[mqtt_store.Copies] = []
-        last_group: dict[int, int] = {}  # by session, that of its last message
-        same: tuple[Copy, ...] = ()  # copies that a message can have to be in the last group, too
-        for place in self._kept:
-            raw, outcome = self.items[place].raw, self.outcomes[place]
-            kept = raw.kept
-            if kept is None or outcome.status not in _KEPT:
-                continue
-            if kept.retain and place not in self._unretained:
-                at = from_us(raw.received_at)
-                ends = None if kept.expires_in is None else at + timedelta(seconds=kept.expires_in)
-                retained.append(
-                    mqtt_store.Retain(raw.user, kept.topic, raw.payload, kept.qos, kept.properties, at, ends)
-                )
-            copies = kept.copies
-            if not copies:
-                continue
-            packet = stored_packet(kept, raw.payload)
-            if copies == same and not kept.command:
-                groups[-1].packets.append(packet)
-                continue
-            group = last_group.get(copies[0][0], -1)
-            sessions = {session for session, _, _ in copies}
-            joinable = not kept.command and len(sessions) == len(copies)
-            if (
-                joinable
-                and group >= 0
-                and not groups[group].command
-                and groups[group].sessions == copies
-                and all(last_group.get(session) == group for session in sessions)
-            ):
-                groups[group].packets.append(packet)
-                continue
-            last_group.update((session, len(groups)) for session in sessions)
-            groups.append(mqtt_store.Copies(copies, [packet], kept.command))
-            same = copies if joinable else ()
-        if retained:
-            mqtt_store.retain(cursor, retained)
-        if groups:
-            self._number_copies(mqtt_store.enqueue(cursor, groups))
-
-    def _check_retained(self, cursor: psycopg.Cursor) -> None:
-        """A full account can replace and clear what it has. Else a message that is nothing but retained is
-        refused; a datapoint is stored, and what is not retained of it is recorded."""
-        refused = self._quotas.retained_full | self._quotas.full
-        new = {
-            (raw.user, kept.topic): place
-            for place in self._kept
-            if (raw := self.items[place].raw).user in refused
-            and (kept := raw.kept)
-            and kept.retain
-            and raw.payload
-            and self.outcomes[place].status in {Status.STORED, Status.HELD}
-        }
-        if not new:
-            return
-        known = mqtt_store.retained_topics(cursor, new)
-        self._rejected = []  # those before are written
-        for place in self._kept:
-            raw = self.items[place].raw
-            topic = raw.user, raw.kept.topic if raw.kept else ""
-            if topic not in new or topic in known or not raw.payload:
-                continue
-            outcome = self.outcomes[place]
-            self._reject(place, raw, Reason.QUOTA_EXCEEDED, refused[raw.user])
-            if raw.kind is not Kind.MESSAGE:
-                self.outcomes[place] = outcome
-                self._unretained.add(place)
-        if self._rejected:
-            devices.reject(cursor, self._rejected)
-
-    def _number_copies(self, queued: dict[int, tuple[int, int]]) -> None:
-        """By session, the first number that it has given in this batch, and to how many."""
-        given: dict[int, int] = dict.fromkeys(queued, 0)
-        for place in self._kept:
-            kept, outcome = self.items[place].raw.kept, self.outcomes[place]
-            if kept is None or outcome.status not in _KEPT:
-                continue
-            numbers = []
-            for session, _, _ in kept.copies:
-                first, count = queued.get(session, (0, 0))
-                place_in_queue = given.get(session, 0)
-                given[session] = place_in_queue + 1
-                numbers.append(first + place_in_queue if place_in_queue < count else 0)
-            kept.numbers[:] = numbers
 
     def _reject_unheld(self, cursor: psycopg.Cursor) -> None:
         """What is sent again and held already stays held; there is no room for the rest."""
@@ -585,8 +546,8 @@ class Batch:
         for place, held in self._without_room:
             raw = self.items[place].raw
             if not (raw.repeated and (held.device, held.dedupe) in seen):
-                detail = self._quotas.full.get(raw.user) or self._quotas.held_full[raw.user]
-                self._reject(place, raw, Reason.QUOTA_EXCEEDED, detail)
+                detail = self.quotas.full.get(raw.user) or self.quotas.held_full[raw.user]
+                self.reject(place, raw, Reason.QUOTA_EXCEEDED, detail)
 
     def _held_once(self, cursor: psycopg.Cursor) -> list[devices.Held]:
         """Without what is sent again and held already, before or in this batch."""
@@ -605,12 +566,12 @@ class Batch:
                 seen.add((held.device, held.dedupe))
         return kept
 
-    def _reject(self, place: int, raw: RawMessage, reason: Reason, detail: str = "") -> None:
+    def reject(self, place: int, raw: RawMessage, reason: Reason, detail: str = "") -> None:
         self.outcomes[place] = Outcome(Status.REJECTED, reason, detail)
         excerpt = raw.payload[: RejectedMessage.EXCERPT]
         source = self._source(raw)
         at = from_us(raw.received_at)
-        self._rejected.append(
+        self.rejected.append(
             devices.Rejected(
                 raw.user, raw.device_id, source, reason.value, excerpt, len(raw.payload), at, detail
             )

@@ -15,8 +15,19 @@ from ingest.device_tokens import DeviceTokens
 from ingest.message import RawMessage, Status
 from ingest.metrics import Metrics
 from ingest.service import connect
-from ingest.session_work import SessionWork, found_of, plain, plain_behind
-from ingest.store_protocol import Answer, Figures, Frames, Report, columns, frame, outcomes
+from ingest.session_work import SessionWork
+from ingest.store_protocol import (
+    Answer,
+    Figures,
+    Frames,
+    Report,
+    columns,
+    found_of,
+    frame,
+    outcomes,
+    plain,
+    plain_behind,
+)
 from ingest.writer import Done
 from thingscale.background import watched
 from thingscale.invalidation import Change, Listener

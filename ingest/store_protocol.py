@@ -11,6 +11,18 @@ from itertools import repeat
 from typing import Any
 
 from ingest.message import STORED, Kept, Kind, Outcome, RawMessage, Reason, Status
+from ingest.session_work import Asked, Behind, Found, RetainedAsked, RetainedPage
+from thingscale.devices.mqtt_store import (
+    Left,
+    Open,
+    Opened,
+    Progress,
+    PublishedMessage,
+    QueuedRow,
+    RetainedMessage,
+    Subscribed,
+    WaitingWill,
+)
 
 PLAIN = 2  # marshal's version without references, to look for which would cost more than they save
 LENGTH = struct.Struct(">I")
@@ -97,3 +109,59 @@ def _outcome(status: str, reason: str | None, detail: str) -> Outcome:
     if reason is None and status == Status.STORED and not detail:
         return STORED
     return Outcome(Status(status), Reason(reason) if reason else None, detail)
+
+
+# What is asked and found for sessions, as plain values
+
+
+def plain(value: Any) -> Any:
+    """Named tuples as tuples, at any depth."""
+    if isinstance(value, tuple | list):
+        return tuple([plain(each) for each in value])
+    return value
+
+
+def plain_behind(behind: Behind) -> Any:
+    """There may be a hundred packet ids in each progress, so not at any depth."""
+    progress, left, *others = behind
+    return tuple(map(tuple, progress)), tuple(map(tuple, left)), *others
+
+
+def asked_of(fields: Any) -> Asked:
+    opens, unsubscribe, subscribe, queues, retained, published, expire, wills = fields
+    return Asked(
+        [Open(*each) for each in opens],
+        unsubscribe,
+        [(session, Subscribed(*each)) for session, each in subscribe],
+        queues,
+        [RetainedAsked(*each) for each in retained],
+        published,
+        expire,
+        wills,
+    )
+
+
+def behind_of(fields: Any) -> Behind:
+    progress, left, *others = fields
+    return Behind([Progress(*each) for each in progress], [Left(*each) for each in left], *others)
+
+
+def found_of(fields: Any) -> Found:
+    opened, queues, retained, published, ended, wills, next_will = fields
+    return Found(
+        [_opened(*each) for each in opened],
+        [[QueuedRow(*row) for row in rows] for rows in queues],
+        [
+            RetainedPage([RetainedMessage(*row) for row in rows], first, count, more)
+            for rows, first, count, more in retained
+        ],
+        [PublishedMessage(*each) for each in published],
+        ended,
+        [WaitingWill(*each) for each in wills],
+        next_will,
+    )
+
+
+def _opened(*fields: Any) -> Opened:
+    opened = Opened(*fields)
+    return opened._replace(subscriptions=[Subscribed(*each) for each in opened.subscriptions])

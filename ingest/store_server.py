@@ -16,8 +16,19 @@ from django.db import connections
 from ingest.message import Outcome, RawMessage, Status
 from ingest.metrics import Metrics
 from ingest.service import Ingest
-from ingest.session_work import SessionWork, asked_of, behind_of, plain
-from ingest.store_protocol import Answer, Columns, Figures, Frames, answer, frame, messages
+from ingest.session_work import SessionWork
+from ingest.store_protocol import (
+    Answer,
+    Columns,
+    Figures,
+    Frames,
+    answer,
+    asked_of,
+    behind_of,
+    frame,
+    messages,
+    plain,
+)
 from ingest.writer import Completion, Limits
 from thingscale.background.watched import WatchedThread
 from thingscale.lib.collecting import settle

@@ -16,36 +16,28 @@ from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from operator import itemgetter
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 import psycopg
 
-from ingest import told
+from ingest import transaction
 from ingest.activity import Activity
-from ingest.batch import Batch, Item
+from ingest.after_commit import AfterCommit
+from ingest.batch import UNSTORABLE, Batch, Item, prepare, read_local_times
 from ingest.decode import (
     LOCAL_TIMES,
-    MAX_ARRAY,
-    MAX_ARRAY_MQTT,
-    UTC,
-    BadArray,
-    decode,
-    decode_array,
     is_array,
 )
 from ingest.device_cache import DeviceCache
-from ingest.message import FAILED, Kind, Outcome, RawMessage, Reason, Status
+from ingest.message import FAILED, Outcome, RawMessage, Reason, Status
 from ingest.metrics import Metrics
 from ingest.quotas import Quotas
-from ingest.session_work import SessionWork, write_behind
+from ingest.session_work import SessionWork
 from thingscale.background.watched import WatchedThread
 from thingscale.invalidation import Change
 from thingscale.lib.clock import now_us
-from thingscale.lib.json_rules import BadValue
 from thingscale.streams import writer
 from thingscale.streams.exactly_once import commit_log, redeliveries
 from thingscale.streams.exactly_once.submissions import Key
-from thingscale.streams.exactly_once.window import WINDOW
 from thingscale.streams.writer import Partitions
 
 log = logging.getLogger(__name__)
@@ -61,7 +53,6 @@ POISON = (
 )
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError)  # no connection, no room, too long a wait
 NO_PARTITION = psycopg.errors.CheckViolation
-_UNSTORABLE = b"null"
 SHORTEST = len('{"value":1},')  # element of an array
 LARGE = 512  # bytes of a payload
 UNFOLDED = 4
@@ -117,39 +108,6 @@ def _points(item: Item) -> int:
     return len(item.array.times) if item.array else 1
 
 
-def prepare(raw: RawMessage) -> Item:
-    if raw.refused:
-        return Item(raw, _UNSTORABLE, raw.refused)
-    if raw.kind is Kind.MESSAGE:
-        return Item(raw, _UNSTORABLE, None)
-    try:
-        # Its own way of making one takes twice as long.
-        return tuple.__new__(Item, (raw, decode(raw.kind, raw.payload), None, None, ""))
-    except BadValue as error:
-        if raw.kind is Kind.JSON and is_array(raw.payload):  # which is no value
-            return prepare_array(raw, None)
-        return Item(raw, _UNSTORABLE, error.reason)
-    except Exception:  # one payload must not end the process, and come again
-        log.exception("A payload of %d bytes could not be read", len(raw.payload))
-        return Item(raw, _UNSTORABLE, Reason.UNSTORABLE)
-
-
-def array_limit(raw: RawMessage) -> int:
-    return MAX_ARRAY if raw.source.startswith("http") else MAX_ARRAY_MQTT
-
-
-def prepare_array(raw: RawMessage, zone: ZoneInfo | None) -> Item:
-    """`zone` is that of its user, once it is known."""
-    try:
-        array = decode_array(raw.payload, array_limit(raw), raw.received_at, zone)
-        return Item(raw, _UNSTORABLE, None, array)
-    except BadArray as error:
-        return Item(raw, _UNSTORABLE, error.reason, detail=error.detail)
-    except Exception:
-        log.exception("An array of %d bytes could not be read", len(raw.payload))
-        return Item(raw, _UNSTORABLE, Reason.UNSTORABLE)
-
-
 def run_all(completions: list[Completion]) -> None:
     for done, outcomes in completions:
         try:
@@ -179,7 +137,6 @@ class Writer:
         self._connect = connect
         self._device_cache = device_cache
         self._dispatch = dispatch
-        self._first_contact = first_contact
         self._queue: deque[Submission] = deque()
         self._wakeup = threading.Condition()
         self._give_up = threading.Event()
@@ -189,6 +146,7 @@ class Writer:
         self._partitions = Partitions()
         self._activity = Activity()
         self.quotas = Quotas()
+        self._after_commit = AfterCommit(self._activity, self.quotas, first_contact)
         self._committed: list[Batch] = []  # of the batch that is being stored: it may take several
         self._connection: psycopg.Connection | None = None
         self._thread = WatchedThread("writer", self._run)
@@ -300,7 +258,7 @@ class Writer:
         works = [submission.work for submission in live if submission.work]
         outcomes = self._commit(items, live, works)
         if outcomes is None:
-            self._after_commit()  # of halves of it
+            self._run_after_commit()  # of halves of it
             self._requeue(submissions)
             return
         seconds = time.monotonic() - started
@@ -319,10 +277,11 @@ class Writer:
         except Exception:  # to store it again would be worse
             log.exception("A connector failed to take its answers")
         self.metrics.batch(outcomes, seconds)
-        try:
-            self._after_commit()
-        except Exception:  # the same
-            log.exception("What follows a commit failed")
+        self._run_after_commit()
+
+    def _run_after_commit(self) -> None:
+        committed, self._committed = self._committed, []
+        self._after_commit.run(committed)
 
     def _commit(
         self, items: list[Item], live: list[Submission], works: Sequence[SessionWork] = ()
@@ -356,7 +315,7 @@ class Writer:
         times = list(map(_RECEIVED_AT, map(_RAW, items)))
         if not batch.simple:
             if local := batch.local_times:
-                items = self._in_their_zones(connection, items, local)
+                items = read_local_times(connection, items, local)
                 batch = Batch(items, self._device_cache, self.quotas)
             if again := batch.repeats:
                 redeliveries.announce(connection, self._writer, again)
@@ -375,10 +334,7 @@ class Writer:
                 with connection.transaction(), connection.cursor() as cursor:
                     if doubtful := self._marked(cursor, items):
                         batch = batch.with_possible_duplicates(doubtful)
-                    for work in works:
-                        work.answer(cursor, self._writer)
-                    batch.write(cursor)
-                    write_behind(cursor, works)
+                    transaction.write(cursor, batch, works, self._writer)
         except (psycopg.OperationalError, psycopg.InterfaceError):
             if not self._was_committed():
                 raise
@@ -387,30 +343,6 @@ class Writer:
             batch.learn()
         self._committed.append(batch)
         return batch.outcomes
-
-    def _after_commit(self) -> None:
-        """What nobody waits for: behind the acknowledgements."""
-        committed, self._committed = self._committed, []
-        WINDOW.since()  # a step of the clock is to be seen, though nobody may ask for a while
-        for batch in committed:
-            self._activity.note(batch)
-            self.quotas.note(batch.users)
-            if batch.first_contacts:
-                self._first_contact(batch.first_contacts)
-            told.tell(batch)
-
-    def _in_their_zones(
-        self, connection: psycopg.Connection, items: Sequence[Item], places: Sequence[int]
-    ) -> list[Item]:
-        """Arrays with local times, which only the database can tell the zone of."""
-        users = {items[place].raw.user for place in places}
-        rows = connection.execute("SELECT id, locale FROM accounts_user WHERE id = ANY (%s)", [list(users)])
-        zones = {user: ZoneInfo(locale) for user, locale in rows.fetchall()}
-        read = list(items)
-        for place in places:
-            raw = items[place].raw
-            read[place] = prepare_array(raw, zones.get(raw.user, UTC))
-        return read
 
     def _marked(self, cursor: psycopg.Cursor, items: Sequence[Item]) -> dict[int, Key]:
         """First in the transaction of a batch. Places and keys of what another process has got again, as
@@ -441,7 +373,7 @@ class Writer:
             log.warning("PostgreSQL refused a value: %s", type(error).__name__)
             if items[0].reason:  # not even a record of it
                 return [Outcome(Status.REJECTED, Reason.UNSTORABLE)]
-            return self._commit([Item(items[0].raw, _UNSTORABLE, Reason.UNSTORABLE)], [], works)
+            return self._commit([Item(items[0].raw, UNSTORABLE, Reason.UNSTORABLE)], [], works)
         middle = len(items) // 2
         first = self._commit(items[:middle], [])
         second = self._commit(items[middle:], [], works) if first is not None else None

@@ -15,12 +15,11 @@ from support import Account
 
 from ingest import activity
 from ingest.activity import Activity as Noted
-from ingest.batch import Batch
+from ingest.batch import Batch, prepare
 from ingest.device_cache import DeviceCache, Route
 from ingest.message import Kind, Outcome, Status
 from ingest.quotas import Quotas
 from ingest.service import connect
-from ingest.writer import prepare
 from thingscale.devices import writer
 from thingscale.devices.actions import delete_device
 from thingscale.devices.models import Activity, Device, MinuteCount

@@ -5,7 +5,7 @@ from feeding import Feed, message
 from recorder import Recorder
 from support import Account
 
-from ingest import told
+from ingest import after_commit
 from ingest.batch import Batch
 from ingest.message import Kind
 from thingscale.streams import actions
@@ -16,7 +16,7 @@ from thingscale.watch import MAX_MESSAGES
 @pytest.fixture
 def pages(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
-    monkeypatch.setattr(told, "PAGES", recorder)
+    monkeypatch.setattr(after_commit, "PAGES", recorder)
     monkeypatch.setattr(actions, "PAGES", recorder)
     return recorder
 

@@ -1,25 +1,52 @@
-"""What open pages hear of a batch: little, however many messages of their user are in it."""
+"""What follows a commit, behind the acknowledgements: nobody waits for it, and no part of it may look as if
+the batch had failed, which would store it again."""
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
+from ingest.activity import Activity
 from ingest.batch import Batch, Item
 from ingest.message import STORED, Kind
+from ingest.quotas import Quotas
+from thingscale.streams.exactly_once.window import WINDOW
 from thingscale.watch import MAX_MESSAGES, PAGES
 
 log = logging.getLogger(__name__)
 
 
-def tell(batch: Batch) -> None:
-    """After the commit. Costs nothing when nobody looks, and fails nobody."""
+class AfterCommit:
+    """`first_contact` gets the primary keys of the devices that the batch has created."""
+
+    def __init__(
+        self, activity: Activity, quotas: Quotas, first_contact: Callable[[list[int]], None]
+    ) -> None:
+        self._activity = activity
+        self._quotas = quotas
+        self._first_contact = first_contact
+
+    def run(self, batches: Sequence[Batch]) -> None:
+        try:
+            WINDOW.since()  # a step of the clock is to be seen, though nobody may ask for a while
+            for batch in batches:
+                self._activity.note(batch)
+                self._quotas.note(batch.users)
+                if batch.first_contacts:
+                    self._first_contact(batch.first_contacts)
+                tell_pages(batch)
+        except Exception:
+            log.exception("What follows a commit failed")
+
+
+def tell_pages(batch: Batch) -> None:
+    """Little, however many messages of their user are in it; it costs nothing when nobody looks."""
     if not PAGES.watched:
         return
     try:
         for user, places in _places(batch.items, PAGES.watched).items():
             messages = [told for place in _chosen(batch, places) for told in batch.told(place)]
             PAGES.tell(user, _counts(batch, places), messages)
-    except Exception:  # to store it again would be worse
+    except Exception:
         log.exception("Open pages were not told of a batch")
 
 

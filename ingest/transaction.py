@@ -1,0 +1,219 @@
+"""What the one transaction of a batch writes, in this order: what sessions have asked for, the messages, and
+what sessions have to remember behind them."""
+
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from datetime import timedelta
+from itertools import accumulate, zip_longest
+from uuid import UUID
+
+import psycopg
+from django.conf import settings
+
+from ingest.batch import Batch
+from ingest.message import Copy, Kept, Kind, Reason, Status
+from ingest.session_work import RETAINED_ROWS, Found, RetainedAsked, RetainedPage, SessionWork
+from ingest.stored_packet import stored_packet
+from thingscale.devices import durable, mqtt_store
+from thingscale.devices import writer as devices
+from thingscale.devices.mqtt_store import RetainedMessage
+from thingscale.lib.clock import from_us
+from thingscale.streams import writer as streams
+
+QUEUE_BYTES = 256 * 1024  # of a session, read at once; or the messages of one batch
+RETAINED_BYTES = 256 * 1024  # of a RetainedPage, but one message in any case
+RETAINED_BYTES_IN_ALL = 1024 * 1024  # by one submission: what finds no room is asked for again
+RETAINED_SECONDS = 0.05  # the same; but one filter of each account in any case
+EXPIRED_AT_ONCE = 1_000  # sessions
+_LASTS = frozenset((Status.STORED, Status.HELD))
+
+
+def write(cursor: psycopg.Cursor, batch: Batch, works: Sequence[SessionWork], gateway: UUID) -> None:
+    """Raises psycopg.Error."""
+    for work in works:
+        if work.asked:
+            answer_session(cursor, work, gateway)
+    if batch.has_exceptions:
+        batch.route_unknown(cursor)
+        batch.write_exceptions(cursor)
+    streams.write(cursor, batch.rows)
+    if batch.kept:
+        write_kept(cursor, batch)
+    if batch.rejected:
+        devices.reject(cursor, batch.rejected)
+    write_behind(cursor, works)
+
+
+def answer_session(cursor: psycopg.Cursor, work: SessionWork, gateway: UUID) -> None:
+    asked = work.asked
+    assert asked
+    lasting = [(each.account, each.client_id) for each in asked.open if each.lasts and not each.clean]
+    if lasting:
+        durable.adopt(cursor, lasting, settings.DURABLE_SESSION_DAYS)
+    opened = mqtt_store.open_sessions(cursor, gateway, asked.open) if asked.open else ()
+    if asked.unsubscribe:
+        mqtt_store.unsubscribe(cursor, asked.unsubscribe)
+    if asked.subscribe:
+        mqtt_store.subscribe(cursor, asked.subscribe)
+    queues = mqtt_store.queued(cursor, asked.queues, QUEUE_BYTES) if asked.queues else {}
+    found = Found(
+        opened,
+        [queues[session] for session, _ in asked.queues],
+        read_retained(cursor, asked.retained),
+        mqtt_store.claim(cursor, gateway, asked.published) if asked.published is not None else (),
+        mqtt_store.expire_sessions(cursor, EXPIRED_AT_ONCE) if asked.expire else (),
+    )
+    if asked.wills is not None:
+        wills, next_will = mqtt_store.claim_wills(cursor, asked.wills)
+        found = found._replace(wills=wills, next_will=next_will)
+    work.found = found
+
+
+def read_retained(cursor: psycopg.Cursor, asked: Sequence[RetainedAsked]) -> list[RetainedPage]:
+    """Each account has its turn: with very many retained messages a filter may take long."""
+    retaining = mqtt_store.retaining(cursor, {each.account for each in asked})
+    of_account: dict[int, list[int]] = {}
+    for place, each in enumerate(asked):
+        if each.account in retaining:
+            of_account.setdefault(each.account, []).append(place)
+    pages = [RetainedPage(more=each.account in retaining) for each in asked]
+    room, deadline = RETAINED_BYTES_IN_ALL, time.monotonic() + RETAINED_SECONDS
+    for turn, places in enumerate(zip_longest(*of_account.values())):
+        for place in places:
+            if place is None or room <= 0 or (turn and time.monotonic() >= deadline):
+                continue
+            pages[place] = _read_retained_page(cursor, asked[place])
+            room -= sum(map(_size, pages[place].rows))
+    return pages
+
+
+def _read_retained_page(cursor: psycopg.Cursor, asked: RetainedAsked) -> RetainedPage:
+    account, topic_filter, after, copy = asked
+    rows = mqtt_store.retained(cursor, account, topic_filter, after, RETAINED_ROWS)
+    ends = list(accumulate(map(_size, rows)))
+    fitting = max(bisect_right(ends, RETAINED_BYTES), 1)
+    more = len(rows) == RETAINED_ROWS or len(rows) > fitting
+    rows = rows[:fitting]
+    packets = [
+        stored_packet(Kept(row.topic, row.qos, True, row.properties, (), None, 0, []), row.payload)
+        for row in rows
+        if copy and row.qos
+    ]
+    if not copy or not packets:
+        return RetainedPage(rows, more=more)
+    found = mqtt_store.enqueue(cursor, [mqtt_store.Copies((copy,), packets)])
+    first, count = found.get(copy[0], (0, 0))
+    return RetainedPage(rows, first, count, more)
+
+
+def _size(row: RetainedMessage) -> int:
+    return len(row.topic) + len(row.payload) + len(row.properties)
+
+
+def write_kept(cursor: psycopg.Cursor, batch: Batch) -> None:
+    """Retained messages, and copies for the queues of sessions, of what is stored or held now: what was so
+    before has had its copies."""
+    unretained = _refuse_retained(cursor, batch)
+    retained: list[mqtt_store.Retain] = []
+    groups: list[mqtt_store.Copies] = []
+    last_group: dict[int, int] = {}  # by session, that of its last message
+    same: tuple[Copy, ...] = ()  # copies that a message can have to be in the last group, too
+    for place in batch.kept:
+        raw, outcome = batch.items[place].raw, batch.outcomes[place]
+        kept = raw.kept
+        if kept is None or outcome.status not in _LASTS:
+            continue
+        if kept.retain and place not in unretained:
+            at = from_us(raw.received_at)
+            ends = None if kept.expires_in is None else at + timedelta(seconds=kept.expires_in)
+            retained.append(
+                mqtt_store.Retain(raw.user, kept.topic, raw.payload, kept.qos, kept.properties, at, ends)
+            )
+        copies = kept.copies
+        if not copies:
+            continue
+        packet = stored_packet(kept, raw.payload)
+        if copies == same and not kept.command:
+            groups[-1].packets.append(packet)
+            continue
+        group = last_group.get(copies[0][0], -1)
+        sessions = {session for session, _, _ in copies}
+        joinable = not kept.command and len(sessions) == len(copies)
+        if (
+            joinable
+            and group >= 0
+            and not groups[group].command
+            and groups[group].sessions == copies
+            and all(last_group.get(session) == group for session in sessions)
+        ):
+            groups[group].packets.append(packet)
+            continue
+        last_group.update((session, len(groups)) for session in sessions)
+        groups.append(mqtt_store.Copies(copies, [packet], kept.command))
+        same = copies if joinable else ()
+    if retained:
+        mqtt_store.retain(cursor, retained)
+    if groups:
+        _number_copies(batch, mqtt_store.enqueue(cursor, groups))
+
+
+def _refuse_retained(cursor: psycopg.Cursor, batch: Batch) -> set[int]:
+    """Places of what is not retained. A full account can replace and clear what it has. Else a message that
+    is nothing but retained is refused; a datapoint is stored, and what is not retained of it is recorded."""
+    refused = batch.quotas.retained_full | batch.quotas.full
+    new = {
+        (raw.user, kept.topic): place
+        for place in batch.kept
+        if (raw := batch.items[place].raw).user in refused
+        and (kept := raw.kept)
+        and kept.retain
+        and raw.payload
+        and batch.outcomes[place].status in _LASTS
+    }
+    unretained: set[int] = set()
+    if not new:
+        return unretained
+    known = mqtt_store.retained_topics(cursor, new)
+    for place in batch.kept:
+        raw = batch.items[place].raw
+        topic = raw.user, raw.kept.topic if raw.kept else ""
+        if topic not in new or topic in known or not raw.payload:
+            continue
+        outcome = batch.outcomes[place]
+        batch.reject(place, raw, Reason.QUOTA_EXCEEDED, refused[raw.user])
+        if raw.kind is not Kind.MESSAGE:
+            batch.outcomes[place] = outcome
+            unretained.add(place)
+    return unretained
+
+
+def _number_copies(batch: Batch, queued: dict[int, tuple[int, int]]) -> None:
+    """By session, the first number that it has given in this batch, and to how many."""
+    given: dict[int, int] = dict.fromkeys(queued, 0)
+    for place in batch.kept:
+        kept, outcome = batch.items[place].raw.kept, batch.outcomes[place]
+        if kept is None or outcome.status not in _LASTS:
+            continue
+        numbers = []
+        for session, _, _ in kept.copies:
+            first, count = queued.get(session, (0, 0))
+            place_in_queue = given.get(session, 0)
+            given[session] = place_in_queue + 1
+            numbers.append(first + place_in_queue if place_in_queue < count else 0)
+        kept.numbers[:] = numbers
+
+
+def write_behind(cursor: psycopg.Cursor, works: Sequence[SessionWork]) -> None:
+    """Of all the submissions of a batch."""
+    all_behind = [work.behind for work in works if work.behind]
+    if progress := {each.session: each for behind in all_behind for each in behind.progress}:
+        mqtt_store.progress(cursor, progress)
+    if left := [each for behind in all_behind for each in behind.left]:
+        mqtt_store.leave(cursor, left)
+    if wills := [key for behind in all_behind for key in behind.wills]:
+        mqtt_store.wills_published(cursor, wills)
+    if published := [key for behind in all_behind for key in behind.published]:
+        mqtt_store.published(cursor, published)
+    if results := {key: result for behind in all_behind for key, result in behind.results.items()}:
+        mqtt_store.command_results(cursor, results)
