@@ -320,7 +320,7 @@ def test_a_value_that_postgresql_refuses_rejects_its_array_only(
             array = array._replace(values=[*array.values[:-1], b'"\\u0000"'])
         return array
 
-    monkeypatch.setattr("ingest.writer.decode_array", spoil)
+    monkeypatch.setattr("ingest.batch.decode_array", spoil)
     poison = message(account, text([{"value": 1}, {"value": "poison"}]), dedupe=9)
     outcomes = feed(message(account, "5"), poison, message(account, text(THREE)), message(account, "6"))
     assert outcomes == [STORED, rejected(Reason.UNSTORABLE), STORED, STORED]

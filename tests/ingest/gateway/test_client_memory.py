@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ingest.device_tokens import Denied
 from ingest.gateway.client import Client
 from ingest.gateway.publishes import MAX_REMEMBERED, Chunk, Publishes
 from ingest.message import STORED
@@ -17,7 +18,7 @@ class Gateway:
     """As far as a client needs one that ends."""
 
     draining = False
-    device_tokens = SimpleNamespace(known=lambda token: False)
+    device_tokens = SimpleNamespace(cached=lambda token: Denied.TOKEN)
     hub = SimpleNamespace(account=lambda user, user_id: None)
 
     def now(self) -> float:
