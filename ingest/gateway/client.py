@@ -30,7 +30,7 @@ from ingest.gateway.deliveries import (
     Outcome,
 )
 from ingest.gateway.hub import Account, Subscriber
-from ingest.gateway.publishes import MAX_ALIASES, Publishes
+from ingest.gateway.publishes import MAX_ALIASES, QOS_1, Publishes
 from ingest.gateway.queue import Queue
 from ingest.gateway.subscribing import Subscribing, Unread, Wanted
 from ingest.gateway.subscriptions import Match
@@ -75,6 +75,7 @@ MAX_PACKET = MAX_ARRAY_MQTT + 4096  # room for the topic; a value of 70 kB is an
 MAX_BACKLOG = 64 * 1024  # bytes that wait for their turn before reading pauses
 FRAME_OVERHEAD = 100  # bytes that a short frame takes in memory
 LARGE = 1_000  # bytes of a packet that may take long
+STEP = 8  # packets between two looks at the clock
 MAX_CLIENT_ID = 256  # bytes: it is part of keys in the database
 MAX_SUBSCRIPTIONS = 1_000  # of one client
 MAX_FILTER = 1_024  # characters
@@ -226,6 +227,9 @@ class Client:
         if data:
             self.connection.write(data)
 
+    def acknowledge(self, data: bytes) -> None:
+        self.connection.write_alone(data)
+
     @property
     def untaken(self) -> int:
         """Bytes that it was sent and has not taken, when they were last measured."""
@@ -324,16 +328,24 @@ class Client:
                 self._put_off(frames)
                 return
             deadline = started + SLICE_SECONDS - used if contested else math.inf
-        for place, (first, body) in enumerate(frames):
-            if self.state is State.ENDED:
-                break  # what came before it still counts
+        place, end = 0, len(frames)
+        while place < end and self.state is not State.ENDED:  # what came before that still counts
+            first, body = frames[place]
             if (
                 self._busy
                 or (self.token_owner is None and self._must_ask(first, body))
-                or (place and (not place % 8 or len(body) > LARGE) and now() >= deadline)
+                or (place and (not place % STEP or len(body) > LARGE) and now() >= deadline)
             ):
                 self._put_off(frames[place:])
                 break
+            if first == QOS_1 and self.publishes and self.publishes.counts:
+                before, place = (
+                    place,
+                    self.publishes.take_plain(frames, place, min(place - place % STEP + STEP, end)),
+                )
+                if place > before:
+                    continue
+            place += 1
             if self.state is not State.OPEN:
                 self._handle(first, body)
             elif first >> 4 == PUBLISH:

@@ -87,6 +87,13 @@ class Connection(asyncio.Protocol):
         if self._outgoing_size >= WRITE_BYTES:  # more than the client takes, perhaps
             self.write_out()
 
+    def write_alone(self, data: bytes) -> None:
+        """The same, of what is mostly all of its turn, and so need not wait for its end."""
+        if self._outgoing is not None or len(data) > SMALL_WRITE:
+            self.write(data)
+        elif self._transport and not self._closing:
+            self._transport.write(data)
+
     def write_out(self) -> None:
         outgoing, self._outgoing, self._outgoing_size = self._outgoing, None, 0
         if outgoing and self._transport and not self._closing:
@@ -163,6 +170,9 @@ class WebSocketConnection(Connection):
             elif isinstance(event, Frame):
                 self._frame(event)
         self._flush()
+
+    def write_alone(self, data: bytes) -> None:
+        self.write(data)
 
     def write_out(self) -> None:
         outgoing, self._outgoing, self._outgoing_size = self._outgoing, None, 0

@@ -13,6 +13,7 @@ from ingest.gateway.deliveries import Message
 from ingest.gateway.hub import NOWHERE, Account, Route, Sending, Subscriber
 from ingest.message import STORED, Kept, Kind, Outcome, RawMessage, Reason, Status
 from ingest.mqtt.codec import decode_publish, encode_ack
+from ingest.mqtt.frames import Frame
 from ingest.mqtt.packets import (
     PUBACK,
     PUBCOMP,
@@ -44,9 +45,12 @@ MAX_ALIASES = 32
 MAX_SOURCE = 300  # characters of a topic that is refused
 MAX_TARGETS = 1_000  # remembered topics of one client
 MAX_REMEMBERED = 256  # bytes of such a topic
+MAX_PLAIN = 1_000  # bytes of a packet that goes the shortest way
 
 # first byte -> QoS, DUP: at QoS 1 or 2, not retained
 _ORDINARY: Final = {0x32: (1, False), 0x3A: (1, True), 0x34: (2, False), 0x3C: (2, True)}
+QOS_1: Final = 0x32  # first byte: not retained, not sent again
+_NONE: Final[Properties] = {}
 _NO_PROPERTIES: Final = b"\0"
 _SEVERAL: Final = -1
 _ack: Final = struct.Struct(">HH").pack
@@ -124,6 +128,7 @@ class Publisher(Protocol):
     def reading_paused(self) -> bool: ...
     def owner(self, token: str) -> TokenOwner | None: ...
     def write(self, data: bytes) -> None: ...
+    def acknowledge(self, data: bytes) -> None: ...
     def pause_reading(self, yes: bool) -> None: ...
     def progress(self) -> Progress: ...
 
@@ -159,6 +164,8 @@ class Gone:
 
     def write(self, data: bytes) -> None:
         """Nobody is to be answered."""
+
+    acknowledge = write
 
     def pause_reading(self, yes: bool) -> None:
         """Nothing more comes."""
@@ -205,6 +212,56 @@ class Publishes:
     def forget_topics(self) -> None:
         """Tokens changed."""
         self._owners.clear()
+
+    def take_plain(self, frames: list[Frame], place: int, end: int) -> int:
+        """The shortest way, for what most devices send: at QoS 1, not retained, not sent again, to a topic
+        that the client has used before, and for storage only. Returns the place of the first frame that is
+        anything else."""
+        since, settled_at, seed, version_5 = (
+            self._connected_at,
+            self._settled_at,
+            self._seed,
+            self._client.version == V5,
+        )
+        find, add, add_sent, new = self._owners.get, self._messages.append, self._sent.append, _new
+        while place < end:
+            first, body = frames[place]
+            if first != QOS_1 or not 5 <= len(body) <= MAX_PLAIN:
+                break
+            topic_end = 2 + (body[0] << 8 | body[1])
+            owner = find(body[2:topic_end])
+            if owner is None or len(body) < topic_end + 3 or (version_5 and body[topic_end + 2]):
+                break  # a topic that is new, a packet that is cut short, properties
+            account, user, _, (kind, device_id, tag, refused), source = owner
+            packet_id = body[topic_end] << 8 | body[topic_end + 1]
+            if kind is None or refused or not packet_id or account is None or account.subscriptions:
+                break
+            if version_5:
+                payload = body[topic_end + 3 :]
+                dedupe = keys.of_packet_5(body[2:topic_end], packet_id, payload, seed)
+            else:
+                payload = body[topic_end + 2 :]
+                dedupe = keys.of_packet(body, seed)
+            now = now_us()
+            raw = (
+                user,
+                device_id,
+                tag,
+                kind,
+                payload,
+                now,
+                dedupe,
+                False,
+                None,
+                source,
+                since,
+                None,
+                settled_at,
+            )
+            add(new(RawMessage, raw))
+            add_sent(new(PublishInfo, (owner, 1, False, packet_id, _NONE, NOWHERE, 0)))
+            place += 1
+        return place
 
     def publish(self, first: int, body: bytes) -> None:
         """What is ordinary, and to a topic that the client has used before, needs no complete decoding."""
@@ -303,6 +360,11 @@ class Publishes:
             if self._copies > MAX_COPIES:
                 self.flush()
 
+    @property
+    def counts(self) -> bool:
+        """Whether the client has used several packet ids, as most do."""
+        return self._lone_id == _SEVERAL
+
     def _note_use(self, packet_id: int, key: int, dup: bool, now: int) -> None:
         """A client that has only one packet id, and takes it for another message, has the answer to what it
         sent before. (Who counts takes one again after 65,535 messages, which is too late to matter.)"""
@@ -375,7 +437,7 @@ class Publishes:
         if received:
             self._receive(received)
         if acks:
-            client.write(b"".join(acks))
+            client.acknowledge(b"".join(acks))
         # Of clients that have signed in, all that is not refused is of one account. In ordinary times nobody
         # subscribes there, and nobody is to be told what is wrong.
         account = chunk.sent[0].owner.account if chunk.sent else None

@@ -15,14 +15,14 @@ from django.conf import settings
 from django.db import Error
 
 from ingest import refusals, topics
-from ingest.admission import RETRY_SECONDS, Admission, Refused
+from ingest.admission import ASKED_SECONDS, RETRY_SECONDS, Admission, Refused
 from ingest.device_tokens import DeviceTokens, TokenOwner, key_of_user
 from ingest.gateway.client import Client, State
 from ingest.gateway.connection import Connection, WebSocketConnection
 from ingest.gateway.deliveries import Message
 from ingest.gateway.hub import NOWHERE, Account, Hub, Sending, Subscriber
 from ingest.gateway.presence import PresenceWriter
-from ingest.gateway.publishes import MAX_SOURCE, Chunk
+from ingest.gateway.publishes import MAX_SOURCE, Chunk, Publishes
 from ingest.gateway.settled import Settled
 from ingest.gateway.system import SystemClient
 from ingest.message import Kind, Outcome, RawMessage, Reason
@@ -75,6 +75,8 @@ class Gateway:
         self._wills_due: asyncio.TimerHandle | None = None  # when the next one may be, of all that wait
         self._claiming_wills = asyncio.Lock()
         self._ending: set[int] = set()  # sessions whose wills need not wait for their time
+        self._publishing_wills: dict[int, SystemClient] = {}  # by session: on their way to storage
+        self._unanswered: dict[ClientKey, Publishes] = {}  # of sessions whose connection is over
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rounds: list[asyncio.Task[None]] = []
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookups")
@@ -180,6 +182,8 @@ class Gateway:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = self.now()
+            self._unanswered = {key: each for key, each in self._unanswered.items() if each.unacked}
+            self._publishing_wills = {key: each for key, each in self._publishing_wills.items() if each.waits}
             for client in list(self._clients):
                 try:
                     client.check(now)
@@ -262,6 +266,10 @@ class Gateway:
         opened = Opened(0, False, 0)
         if client.token_owner is None:
             return opened
+        if key in self._unanswered:
+            await self._wait_for_answers(self._unanswered[key])
+            if client.ended:  # meanwhile
+                return opened
         known = account.subscribers.get(client.client_id)
         if known and known.will_waits and packet.clean_start:
             await self._publish_wills(known.session)
@@ -294,6 +302,15 @@ class Gateway:
         client.subscriber = subscriber
         return opened
 
+    async def _wait_for_answers(self, publishes: Publishes) -> None:
+        """What the connection before has sent, and a full queue has kept from storage, is to be remembered in
+        the session first: the client may send it again. Raises Refused."""
+        deadline = self.now() + ASKED_SECONDS
+        while publishes.unacked:
+            if self.now() >= deadline:
+                raise Refused
+            await asyncio.sleep(RETRY_SECONDS)
+
     def connected(self, client: Client) -> None:
         """After CONNACK: apps may know."""
         if client.token_owner:
@@ -322,6 +339,8 @@ class Gateway:
             if not subscriber.session or not client.expiry:
                 account.remove(subscriber)
         delay = self._will_delay(client, will) if will else 0
+        if client.session and client.publishes and client.publishes.unacked:
+            self._unanswered[key] = client.publishes
         if client.row:
             will_in = (delay or mqtt_store.CLAIM_SECONDS) if will else None
             sent = client.queue.sent_seq if client.queue else None
@@ -396,8 +415,12 @@ class Gateway:
         subscriber = account.subscribers.get(will.client_id)
         if subscriber:
             subscriber.will_waits = False
+        before = self._publishing_wills.get(will.session)
+        if before and before.waits:
+            return  # claimed again, since the queue is full for longer than a claim lasts
+        publisher = self._publishing_wills[will.session] = SystemClient(self, subscriber)
         try:
-            SystemClient(self, subscriber).publish_will(account, will)
+            publisher.publish_will(account, will)
         except Exception:
             log.exception("A will failed")  # and only that one
             self.admission.will_published(will.session)

@@ -28,6 +28,11 @@ class SystemClient:
         self.subscriber = subscriber
         self._publishes = Publishes(self)
 
+    @property
+    def waits(self) -> bool:
+        """Whether something of it is on its way to storage."""
+        return self._publishes.unacked > 0
+
     def publish_will(self, account: Account, will: WaitingWill) -> None:
         (publish,) = read_packets(will.packet, 1)
         owner = TopicOwner(account, account.user, publish.topic, topics.target(publish.topic))
@@ -54,6 +59,8 @@ class SystemClient:
 
     def write(self, data: bytes) -> None:
         """Nobody is to be answered."""
+
+    acknowledge = write
 
     def pause_reading(self, yes: bool) -> None:
         """What comes is bounded by who hands it over."""

@@ -1,0 +1,72 @@
+"""A client that connects again while what it has sent before still waits for storage."""
+
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import psycopg
+import pytest
+from client import Client, Endpoint
+from django.db import connection
+from stack import Stack, free_port, wait_until
+from support import Account
+
+from ingest.mqtt.packets import PUBCOMP, PUBREC, PUBREL, V5, V311, Ack, ConnAck, Publish, Version
+
+pytestmark = pytest.mark.e2e
+SENT = [b"%d" % number for number in range(1, 7)]
+
+
+@pytest.fixture
+def ended() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.mark.parametrize("version", [V311, V5], ids=["3.1.1", "5"])
+def test_what_a_full_queue_kept_back_is_known_to_the_next_connection(
+    transactional_db: None, account: Account, ended: ExitStack, version: Version
+) -> None:
+    """At QoS 2, where nothing but the session's packet ids tells it from a new message: delivered once,
+    although the client sends it again."""
+    metrics = free_port()
+    running = Stack(THINGSCALE_QUEUE_MESSAGES="4", THINGSCALE_METRICS_PORT=str(metrics))
+    ended.callback(running.stop)
+    running.ensure("ingest")
+    endpoint = Endpoint(running.mqtt, account.user_id, account.device_token.encode())
+    topic = f"{account.device_token}/d/subscribe"
+    ear, sender, again = (Client(endpoint, name, version) for name in ("ear", "sender", "sender"))
+    for client in (ear, sender, again):
+        ended.callback(client.vanish)
+        client.connect(clean=False, properties={0x11: 600} if version == V5 else None)
+        if client is ear:
+            ear.subscribe(topic, 2)
+        if client is sender:
+            break
+    messages = [
+        Publish(topic, payload, 2, False, False, number, {}) for number, payload in enumerate(SENT, 1)
+    ]
+
+    def waiting() -> bool:
+        page = urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=5).read().decode()
+        return "thingscale_waiting_chunks 1" in page
+
+    parameters = connection.get_connection_params()
+    with psycopg.connect(**parameters) as other:
+        other.execute("LOCK TABLE mqtt_message IN ACCESS EXCLUSIVE MODE")
+        sender.send(messages[0])
+        sender.send(*messages[1:])
+        wait_until(waiting, 10, "the queue to be full")
+        again.dial()
+        properties = {0x11: 600} if version == V5 else None
+        again.send(again.connect_packet(clean=False, properties=properties))
+        sender.closed()
+    answer = again.expect(ConnAck)
+    assert (answer.code, answer.session_present) == (0, True)
+    again.send(*(message._replace(dup=True) for message in messages))
+    for number in range(1, 7):
+        assert again.answer(Ack, number).type == PUBREC
+        again.send(Ack(PUBREL, number, 0, {}))
+        assert again.answer(Ack, number).type == PUBCOMP
+    assert again.publish(topic, b"last") == 0
+    assert [packet.payload for packet in ear.messages_until(b"last")] == SENT
