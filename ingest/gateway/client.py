@@ -30,7 +30,7 @@ from ingest.gateway.deliveries import (
     Outcome,
 )
 from ingest.gateway.hub import Account, Subscriber
-from ingest.gateway.publishes import MAX_ALIASES, QOS_1, Publishes
+from ingest.gateway.publishes import MAX_ALIASES, PLAIN, Publishes
 from ingest.gateway.queue import Queue
 from ingest.gateway.subscribing import Subscribing, Unread, Wanted
 from ingest.gateway.subscriptions import Match
@@ -338,7 +338,7 @@ class Client:
             ):
                 self._put_off(frames[place:])
                 break
-            if first == QOS_1 and self.publishes and self.publishes.counts:
+            if first in PLAIN and self.publishes and self.publishes.counts:
                 before, place = (
                     place,
                     self.publishes.take_plain(frames, place, min(place - place % STEP + STEP, end)),

@@ -49,7 +49,7 @@ MAX_PLAIN = 1_000  # bytes of a packet that goes the shortest way
 
 # first byte -> QoS, DUP: at QoS 1 or 2, not retained
 _ORDINARY: Final = {0x32: (1, False), 0x3A: (1, True), 0x34: (2, False), 0x3C: (2, True)}
-QOS_1: Final = 0x32  # first byte: not retained, not sent again
+PLAIN: Final = {0x32: 1, 0x34: 2}  # QoS by first byte: not retained, not sent again
 _NONE: Final[Properties] = {}
 _NO_PROPERTIES: Final = b"\0"
 _SEVERAL: Final = -1
@@ -214,9 +214,9 @@ class Publishes:
         self._owners.clear()
 
     def take_plain(self, frames: list[Frame], place: int, end: int) -> int:
-        """The shortest way, for what most devices send: at QoS 1, not retained, not sent again, to a topic
-        that the client has used before, and for storage only. Returns the place of the first frame that is
-        anything else."""
+        """The shortest way, for what most devices send: at QoS 1 or 2, not retained, not sent again, to a
+        topic that the client has used before, and for storage only. Returns the place of the first frame that
+        is anything else."""
         since, settled_at, seed, version_5 = (
             self._connected_at,
             self._settled_at,
@@ -226,7 +226,8 @@ class Publishes:
         find, add, add_sent, new = self._owners.get, self._messages.append, self._sent.append, _new
         while place < end:
             first, body = frames[place]
-            if first != QOS_1 or not 5 <= len(body) <= MAX_PLAIN:
+            qos = PLAIN.get(first)
+            if not qos or not 5 <= len(body) <= MAX_PLAIN:
                 break
             topic_end = 2 + (body[0] << 8 | body[1])
             owner = find(body[2:topic_end])
@@ -236,6 +237,12 @@ class Publishes:
             packet_id = body[topic_end] << 8 | body[topic_end + 1]
             if kind is None or refused or not packet_id or account is None or account.subscriptions:
                 break
+            if qos == 2:
+                if self._pending is None:
+                    self._pending = set()
+                if packet_id in self._pending or (self.received and packet_id in self.received):
+                    break  # sent again, though it does not say so
+                self._pending.add(packet_id)
             if version_5:
                 payload = body[topic_end + 3 :]
                 dedupe = keys.of_packet_5(body[2:topic_end], packet_id, payload, seed)
@@ -259,7 +266,7 @@ class Publishes:
                 settled_at,
             )
             add(new(RawMessage, raw))
-            add_sent(new(PublishInfo, (owner, 1, False, packet_id, _NONE, NOWHERE, 0)))
+            add_sent(new(PublishInfo, (owner, qos, False, packet_id, _NONE, NOWHERE, 0)))
             place += 1
         return place
 
