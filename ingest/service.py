@@ -5,6 +5,7 @@ import logging
 import queue
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from django.conf import settings
@@ -23,13 +24,15 @@ log = logging.getLogger(__name__)
 
 
 class Ingest:
-    """`on_change` also hears of each change, in the listener's thread."""
+    """`on_change` also hears of each change, in the listener's thread. `writer`: what it is known as in the
+    database."""
 
     def __init__(
         self,
         dispatch: Dispatch = run_all,
         on_change: Callable[[Change | None], None] = lambda change: None,
         limits: Limits | None = None,
+        writer: UUID | None = None,
     ) -> None:
         self.device_cache = DeviceCache()
         self.device_tokens = DeviceTokens()
@@ -41,6 +44,7 @@ class Ingest:
             limits=limits or Limits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES),
             dispatch=dispatch,
             first_contact=self._activation.ask,
+            key=writer,
         )
         self._listener = Listener(connect, self._changed)
 

@@ -9,7 +9,8 @@ import socket
 import threading
 import time
 from functools import partial
-from typing import Any, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn, cast
+from uuid import UUID, uuid4
 
 from django.db import connections
 
@@ -40,18 +41,25 @@ STATUS_SECONDS = 1.0
 NO_LIMITS = Limits(1 << 62, 1 << 62)  # the gateway sends no more than may wait
 
 
-def start() -> tuple[socket.socket, int]:
-    """The gateway's end, and the id of the new process. To be called before there are threads: that begins
-    as a copy of this one, and shares its memory."""
+class StartedStore(NamedTuple):
+    connection: socket.socket  # the gateway's end
+    process: int
+    gateway: UUID  # what both are known as in the database
+
+
+def start() -> StartedStore:
+    """To be called before there are threads: the new process begins as a copy of this one, and shares its
+    memory."""
     connections.close_all()
     gc.freeze()  # else the collector would touch what is shared, and so double it
     ours, theirs = socket.socketpair()
+    gateway = uuid4()
     if process := os.fork():
         theirs.close()
-        return ours, process
+        return StartedStore(ours, process, gateway)
     ours.close()  # so that the end of the gateway is seen
     try:
-        StoreServer(theirs).serve()
+        StoreServer(theirs, gateway).serve()
     except ConnectionResetError:
         log.warning("The gateway was killed")
     except Exception:
@@ -60,11 +68,11 @@ def start() -> tuple[socket.socket, int]:
 
 
 class StoreServer:
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, gateway: UUID) -> None:
         self._connection = connection
         self._sending = threading.Lock()
         self._answers: list[Answer] = []
-        self._ingest = Ingest(self._dispatch, limits=NO_LIMITS)
+        self._ingest = Ingest(self._dispatch, limits=NO_LIMITS, writer=gateway)
         self._reporter = WatchedThread("status", self._report)
 
     def serve(self) -> None:

@@ -42,7 +42,7 @@ def write(cursor: psycopg.Cursor, batch: Batch, works: Sequence[SessionWork], ga
         write_kept(cursor, batch)
     if batch.rejected:
         devices.reject(cursor, batch.rejected)
-    write_behind(cursor, works)
+    write_behind(cursor, works, gateway)
 
 
 def answer_session(cursor: psycopg.Cursor, work: SessionWork, gateway: UUID) -> None:
@@ -204,13 +204,13 @@ def _number_copies(batch: Batch, queued: dict[int, tuple[int, int]]) -> None:
         kept.numbers[:] = numbers
 
 
-def write_behind(cursor: psycopg.Cursor, works: Sequence[SessionWork]) -> None:
+def write_behind(cursor: psycopg.Cursor, works: Sequence[SessionWork], gateway: UUID) -> None:
     """Of all the submissions of a batch."""
     all_behind = [work.behind for work in works if work.behind]
     if progress := {each.session: each for behind in all_behind for each in behind.progress}:
-        mqtt_store.progress(cursor, progress)
+        mqtt_store.progress(cursor, gateway, progress)
     if left := [each for behind in all_behind for each in behind.left]:
-        mqtt_store.leave(cursor, left)
+        mqtt_store.leave(cursor, left, gateway)
     if wills := [key for behind in all_behind for key in behind.wills]:
         mqtt_store.wills_published(cursor, wills)
     if published := [key for behind in all_behind for key in behind.published]:

@@ -118,9 +118,10 @@ def run_all(completions: list[Completion]) -> None:
 
 class Writer:
     """`connect` opens the writer's psycopg connection (autocommit); `dispatch` carries answers to the
-    caller's thread; `first_contact` is told the primary keys of devices just created."""
+    caller's thread; `first_contact` is told the primary keys of devices just created; `key` is what it is
+    known as in the database."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (what differs between the processes)
         self,
         connect: Callable[[], psycopg.Connection],
         device_cache: DeviceCache,
@@ -128,6 +129,7 @@ class Writer:
         limits: Limits,
         dispatch: Dispatch = run_all,
         first_contact: Callable[[list[int]], None] = lambda devices: None,
+        key: uuid.UUID | None = None,
     ) -> None:
         self.limits = limits
         self.queued = 0  # messages
@@ -140,7 +142,7 @@ class Writer:
         self._queue: deque[Submission] = deque()
         self._wakeup = threading.Condition()
         self._give_up = threading.Event()
-        self._writer = uuid.uuid4()
+        self._writer = key or uuid.uuid4()
         self._sequence = 0
         self._redeliveries = redeliveries.Redeliveries(self._writer)
         self._partitions = Partitions()

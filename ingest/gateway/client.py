@@ -716,6 +716,12 @@ class Client:
         if self.queue and self.state is State.OPEN:
             self._react(self.queue.deliveries.receipt_stored(number))
 
+    def catch_up(self, newest: int) -> None:
+        """Another gateway may have put messages into the queue, up to this number."""
+        if self.queue and self.state is State.OPEN:
+            self.queue.deliveries.know(newest)
+            self._read_on()
+
     def send_waiting(self) -> None:
         while self.deliveries and self.deliveries.ready and not self.ended:
             self._react(self.deliveries.advance(time.time()))

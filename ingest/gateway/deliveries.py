@@ -570,9 +570,14 @@ class DurableDeliveries(Deliveries):
         assert seq, "a message of a durable session is stored before it is delivered"
         if seq <= self._known:
             return _NOTHING
-        behind = self._known > self._taken
+        # Those in between came from another gateway.
+        behind = self._known > self._taken or seq > self._known + 1
         self._known = seq
         return _NOTHING if behind else self._take(delivery, now)
+
+    def know(self, seq: int) -> None:
+        """There are messages up to this one."""
+        self._known = max(seq, self._known)
 
     def begin_read(self) -> Read | None:
         """What is to be read now: something only if we are behind, have room, and no read is under way."""

@@ -19,15 +19,19 @@ GATHER_SECONDS = 0.1
 
 class PresenceWriter:
     """`note` may be called from any thread and never waits. `everybody` and `find` tell who is connected as
-    of now, and are called in the writer's thread."""
+    of now, and are called in the writer's thread. `entered` is set once others see that we live."""
 
     def __init__(
         self,
         connect: Callable[[], psycopg.Connection],
+        gateway: int,
         everybody: Callable[[], Iterable[ClientKey]],
         find: Callable[[ClientKey], Presence | None],
     ) -> None:
         self._connect = connect
+        self._gateway = gateway
+        self.entered = threading.Event()
+        self.alone = True  # as of some seconds ago
         self._everybody = everybody
         self._find = find
         self._changed: set[ClientKey] = set()
@@ -61,16 +65,17 @@ class PresenceWriter:
                 self._stopping.wait(1)
 
     def _write(self, connection: psycopg.Connection) -> None:
-        gateway = presence.enter(connection)
+        presence.enter(connection, self._gateway)
+        self.entered.set()
         everybody = set(self._everybody())
         with self._lock:
             self._changed |= everybody
         while not self._stopping.is_set():
             gone, come = self._take()
             if gone or come:
-                presence.update(connection, gateway, gone, come)
+                presence.update(connection, self._gateway, gone, come)
             else:
-                connection.execute("SELECT 1")  # notices a dead server
+                self.alone = set(presence.gateways(connection.cursor())) <= {self._gateway}
             self._wakeup.wait(IDLE_SECONDS)
             self._stopping.wait(GATHER_SECONDS)
 

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from django.conf import settings
@@ -34,11 +35,11 @@ from ingest.stored_packet import stored_will
 from ingest.writer import Limits
 from thingscale.accounts.models import User
 from thingscale.background.watched import keep_going, log_failure
-from thingscale.devices import durable, mqtt_store
+from thingscale.devices import durable, mqtt_store, presence
 from thingscale.devices.models import Command
 from thingscale.devices.mqtt_store import Left, Open, Opened, StoredSession, Subscribed, WaitingWill
 from thingscale.devices.presence import ClientKey, Presence
-from thingscale.invalidation import Change
+from thingscale.invalidation import Change, announce
 from thingscale.lib.clock import now_us
 from thingscale.lib.collecting import let_go
 from thingscale.web import tcp
@@ -51,12 +52,17 @@ LOOKUP_SECONDS = 10.0
 LAST_SECONDS = 0.1
 MAX_FAILED = 10_000  # messages that wait until storing them is tried again
 FAILED_SECONDS = 1.0
+TAKE_OVER_SECONDS = 2.0  # for another gateway to let go of a client
+PEER_SECONDS = 0.05  # between two looks whether it has
+FOLLOW_SECONDS = 1.0
 PUBLISHED_SECONDS = 120.0  # for which what apps have published is known not to be new
 
 
 class Gateway:
-    def __init__(self, store: socket.socket) -> None:
-        """`store`: the connection to the store's process."""
+    def __init__(self, store: socket.socket, gateway: UUID) -> None:
+        """`store`: the connection to the store's process; `gateway`: what both are known as."""
+        self.gateway = gateway
+        self._key = presence.key_of(gateway)
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
         self.ingest = RemoteIngest(store, self._changed)
@@ -66,7 +72,9 @@ class Gateway:
         self.admission = Admission(self.ingest.writer, limits, self._relax)
         self.hub = Hub(self.note_command, self._loop)
         self._system = SystemClient(self)
-        self._presence = PresenceWriter(connect, lambda: list(self._by_client), self._find_presence)
+        self._presence = PresenceWriter(
+            connect, self._key, lambda: list(self._by_client), self._find_presence
+        )
         self._clients: set[Client] = set()
         self._by_client: dict[ClientKey, Client] = {}
         self._unchecked: set[Client] = set()  # their tokens may have been revoked
@@ -98,8 +106,14 @@ class Gateway:
         self._knows_sessions = True
         self._take_published()
         self._presence.start()
+        await asyncio.to_thread(self._presence.entered.wait, LOOKUP_SECONDS)  # no other takes ours for dead
         await self._publish_wills_due()
-        rounds = {"sweep": self._sweep, "relief": self._relieve_all, "sessions": self._end_sessions}
+        rounds = {
+            "sweep": self._sweep,
+            "relief": self._relieve_all,
+            "sessions": self._end_sessions,
+            "peers": self._follow_peers,
+        }
         self._rounds = [self.spawn(keep_going(name, work)) for name, work in rounds.items()]
         await self._listen()
 
@@ -281,7 +295,7 @@ class Gateway:
             question = Open(
                 account.user, client.client_id, packet.clean_start, lasts, client.expiry, will, delay
             )
-            opened = await self.admission.open(question)
+            opened = await self._open_session(question)
             if client.ended:  # meanwhile
                 if opened.session and self._by_client.get(key) in {None, client}:
                     self.admission.leave(Left(opened.session, client.expiry, None))
@@ -289,17 +303,35 @@ class Gateway:
         if opened.refused:
             return opened
         known = account.subscribers.get(client.client_id)
-        if known and not (opened.present and known.session == opened.session):
+        newest = known.newest if known and known.session == opened.session else 0
+        if known and not (opened.present and known.session == opened.session and not opened.moved):
             account.remove(known)
             known = None
         lasts = client.lasts or opened.present  # though perhaps not after this connection
         subscriber = known or Subscriber(client.client_id, opened.session if lasts else 0)
+        subscriber.newest = max(subscriber.newest, newest)
         if known is None:
             account.subscribers[client.client_id] = subscriber
             for subscribed in opened.subscriptions:
                 subscribe(account, subscriber, subscribed)
         subscriber.client, subscriber.will_waits = client, False
         client.subscriber = subscriber
+        return opened
+
+    async def _open_session(self, question: Open) -> Opened:
+        """Once the gateway that the client was connected to has let go of it, unless that takes too long.
+        Raises Refused."""
+        deadline = self.now() + TAKE_OVER_SECONDS
+        while (opened := await self.admission.open(question)).elsewhere:
+            if self.now() >= deadline:
+                log.warning("Another gateway has not let go of a client in time")
+                question = question._replace(force=True)
+            else:
+                with contextlib.suppress(Error, TimeoutError):
+                    await self._in_thread(
+                        announce, presence.TAKE_OVER, question.account, f"{self._key} {question.client_id}"
+                    )
+                await asyncio.sleep(PEER_SECONDS)
         return opened
 
     async def _wait_for_answers(self, publishes: Publishes) -> None:
@@ -543,8 +575,52 @@ class Gateway:
         with contextlib.suppress(RuntimeError):
             if change is None or change[0] == "tokens":
                 self._loop.call_soon_threadsafe(self._check_tokens, change[1] if change else None)
+            if change and change[0] == presence.TAKE_OVER:
+                self._loop.call_soon_threadsafe(self._take_over, change[1], change[2])
             if change is None or change[0] == "published":
                 self._loop.call_soon_threadsafe(self._take_published)
+
+    def _take_over(self, user: int, told: str) -> None:
+        """A client has connected to some gateway: if it was not this one, it is not here any more."""
+        key, _, client_id = told.partition(" ")
+        client = self._by_client.get((user, client_id))
+        if client and key != str(self._key):
+            client.fail(ReasonCode.SESSION_TAKEN_OVER, "the client connected to another gateway")
+
+    async def _follow_peers(self) -> None:
+        """What other gateways have put into the queues of clients that are connected here; and what those had
+        that do not live any more, or that were taken over while we could not hear of it."""
+        alone = True
+        missed: set[int] = set()
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            if alone and self._presence.alone:
+                continue
+            alone = self._presence.alone
+            try:
+                newest, left = await self._in_thread(_look_at_peers, self.gateway)
+            except (psycopg.Error, TimeoutError) as error:
+                log.warning("Other gateways can't be seen: %s", type(error).__name__)
+                continue
+            if left:
+                self._look_for_wills(0)
+            connected = [
+                each
+                for account in self.hub.accounts.values()
+                for each in account.subscribers.values()
+                if each.session and each.client
+            ]
+            gone = set()  # twice in a row: what has just come was perhaps not there yet
+            for subscriber in connected:
+                if not subscriber.client:
+                    continue
+                if subscriber.session in newest:
+                    subscriber.client.catch_up(newest[subscriber.session])
+                elif subscriber.session in missed:
+                    subscriber.client.fail(ReasonCode.SESSION_TAKEN_OVER, "another gateway has its session")
+                else:
+                    gone.add(subscriber.session)
+            missed = gone
 
     def _check_tokens(self, user: int | None) -> None:
         for client in list(self._clients):
@@ -586,3 +662,11 @@ def _load_sessions() -> list[StoredSession]:
         durable.adopt_all(cursor, settings.DURABLE_SESSION_DAYS)
         mqtt_store.leave_for_the_dead(cursor)
         return mqtt_store.load_sessions(cursor)
+
+
+def _look_at_peers(gateway: UUID) -> tuple[dict[int, int], bool]:
+    """The newest numbers in the queues of our clients; and whether there were clients of a dead gateway."""
+    with connect() as connection, connection.cursor() as cursor:
+        with connection.transaction():
+            left = mqtt_store.leave_for_the_dead(cursor)
+        return dict(mqtt_store.newest_numbers(cursor, gateway)), left

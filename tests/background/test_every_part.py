@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from stack import ROOT, free_port, wait_until
@@ -185,7 +186,7 @@ def test_i2_time_limits_of_connections_go_on(
 def test_i2_the_store_goes_on_saying_how_it_is(monkeypatch: pytest.MonkeyPatch, db: None) -> None:
     monkeypatch.setattr(store_server, "STATUS_SECONDS", 0.01)
     ours, theirs = socket.socketpair()
-    store = StoreServer(theirs)
+    store = StoreServer(theirs, uuid4())
     fails = Fails(store_server.figures)
     monkeypatch.setattr(store_server, "figures", fails)
     store._reporter.start()

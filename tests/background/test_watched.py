@@ -191,7 +191,7 @@ def test_i2_presence(monkeypatch: pytest.MonkeyPatch) -> None:
     fails = Fails(presence.update)
     monkeypatch.setattr(presence, "update", fails)
     present = Presence(1, "c", "", True, 4, 60, datetime.now(UTC))
-    writer = PresenceWriter(connect, lambda: [(1, "c")], lambda _: present)
+    writer = PresenceWriter(connect, 1, lambda: [(1, "c")], lambda _: present)
     writer.note((1, "c"))
     writer.start()
     wait_until(lambda: "presence" in watched.failing() and fails.calls > 1, 20)

@@ -104,15 +104,15 @@ def test_numbers_and_messages_of_several_sessions(cursor: psycopg.Cursor, accoun
 def test_what_all_have_acknowledged_is_gone(cursor: psycopg.Cursor, account: Account) -> None:
     one, two = (open_one(cursor, account, name).session for name in ("c1", "c2"))
     mqtt_store.enqueue(cursor, [Copies(((one, 1, ()), (two, 1, ())), packets("a", "b"))])
-    mqtt_store.progress(cursor, {one: Progress(one, 1, [], [], [9])})
+    mqtt_store.progress(cursor, GATEWAY, {one: Progress(one, 1, [], [], [9])})
     assert waiting(cursor, one) == [(1, 2, b"ab")]
-    mqtt_store.progress(cursor, {one: Progress(one, 2, [], [], [])})
+    mqtt_store.progress(cursor, GATEWAY, {one: Progress(one, 2, [], [], [])})
     assert waiting(cursor, one) == []
     assert QueuedMessages.objects.count() == 1
-    mqtt_store.progress(cursor, {two: Progress(two, 0, [2], [1], [3, 4])})
+    mqtt_store.progress(cursor, GATEWAY, {two: Progress(two, 0, [2], [1], [3, 4])})
     again = open_one(cursor, account, "c2")
     assert (again.done_seq, again.done, again.received_seq, again.received) == (0, [2], [1], [3, 4])
-    mqtt_store.progress(cursor, {two: Progress(two, 2, [], [], [])})
+    mqtt_store.progress(cursor, GATEWAY, {two: Progress(two, 2, [], [], [])})
     assert not QueuedMessages.objects.exists()
     assert set(ClientSession.objects.values_list("queued_bytes", flat=True)) == {0}
 
@@ -267,7 +267,7 @@ def test_what_a_gateway_has_claimed_and_not_published_is_given_back_when_it_is_k
     wills, _ = mqtt_store.claim_wills(cursor, [])
     assert {will.client_id for will in wills} == {"claimed", "leaving", "ended"}
     with connect() as other, connect() as connection:
-        presence.enter(other)
+        presence.enter(other, 1)
         mqtt_store.leave_for_the_dead(connection.cursor())
     assert not mqtt_store.claim_wills(cursor, [])[0], "another one is about to publish them"
 

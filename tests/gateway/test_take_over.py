@@ -36,29 +36,28 @@ def test_what_a_full_queue_kept_back_is_known_to_the_next_connection(
     endpoint = Endpoint(running.mqtt, account.user_id, account.device_token.encode())
     topic = f"{account.device_token}/d/subscribe"
     ear, sender, again = (Client(endpoint, name, version) for name in ("ear", "sender", "sender"))
+    properties = {0x11: 600} if version == V5 else None
     for client in (ear, sender, again):
         ended.callback(client.vanish)
-        client.connect(clean=False, properties={0x11: 600} if version == V5 else None)
-        if client is ear:
-            ear.subscribe(topic, 2)
-        if client is sender:
-            break
+    ear.connect(clean=False, properties=properties)
+    ear.subscribe(topic, 2)
+    sender.connect(clean=False, properties=properties)
     messages = [
         Publish(topic, payload, 2, False, False, number, {}) for number, payload in enumerate(SENT, 1)
     ]
 
-    def waiting() -> bool:
-        page = urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=5).read().decode()
-        return "thingscale_waiting_chunks 1" in page
+    def shows(figure: str) -> bool:
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=5) as page:
+            return f"thingscale_{figure}\n" in page.read().decode()
 
     parameters = connection.get_connection_params()
     with psycopg.connect(**parameters) as other:
         other.execute("LOCK TABLE mqtt_message IN ACCESS EXCLUSIVE MODE")
         sender.send(messages[0])
+        wait_until(lambda: shows("queue_messages 2.0"), 10, "the queue to be full")  # it has a copy
         sender.send(*messages[1:])
-        wait_until(waiting, 10, "the queue to be full")
+        wait_until(lambda: shows("waiting_chunks 1.0"), 10, "the rest to wait")
         again.dial()
-        properties = {0x11: 600} if version == V5 else None
         again.send(again.connect_packet(clean=False, properties=properties))
         sender.closed()
     answer = again.expect(ConnAck)

@@ -33,6 +33,7 @@ class Open(NamedTuple):
     expiry: int  # seconds
     will: bytes | None = None
     will_delay: int = 0
+    force: bool = False  # also if another gateway that lives has not let go of it
 
 
 class Subscribed(NamedTuple):
@@ -54,6 +55,8 @@ class Opened(NamedTuple):
     subscriptions: Sequence[Subscribed] = ()
     sent_seq: int | None = None  # the last number that was sent; None: any may have been
     refused: bool = False  # the account has as many as it may
+    elsewhere: bool = False  # another gateway has not let go of it yet: nothing was done
+    moved: bool = False  # another gateway had it before
 
 
 class Copies(NamedTuple):
@@ -108,7 +111,8 @@ class QueuedRow(NamedTuple):
 
 # A session is not over before its will is published.
 _FIND = """SELECT s.id, s.account_id, s.client_id,
-    (s.ends_at <= now() AND s.will_at IS NULL) OR s.expiry = 0, s.sent_seq
+    (s.ends_at <= now() AND s.will_at IS NULL) OR s.expiry = 0, s.sent_seq,
+    s.gateway <> %s, s.ends_at IS NULL
 FROM mqtt_session s
 JOIN unnest(%s::bigint[], %s::text[]) AS k (account, client_id)
     ON s.account_id = k.account AND s.client_id = k.client_id
@@ -127,6 +131,7 @@ ON CONFLICT DO NOTHING RETURNING id, account_id, client_id"""
 _ROOM = """SELECT u.id, u.max_durable_sessions
     - (SELECT count(*) FROM mqtt_session s WHERE s.account_id = u.id AND s.expiry > 0)
 FROM accounts_user u WHERE u.id = ANY (%s)"""
+_HELD = f"SELECT id FROM mqtt_session WHERE id = ANY (%s) AND {presence.LIVES}"  # noqa: S608  it is ours
 _SUBSCRIPTIONS = """SELECT session, "group", filter, options, identifier FROM mqtt_subscription
 WHERE session = ANY (%s) ORDER BY session, filter"""
 
@@ -134,12 +139,23 @@ WHERE session = ANY (%s) ORDER BY session, filter"""
 def open_sessions(cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open]) -> list[Opened]:
     """Each client once."""
     keys = [[each.account for each in opens], [each.client_id for each in opens]]
-    cursor.execute(_FIND, keys)
-    found = {(account, name): (key, over, sent) for key, account, name, over, sent in cursor.fetchall()}
+    cursor.execute(_FIND, [gateway, *keys])
+    found = {}
+    connected = []  # to other gateways
+    moved = set()
+    for key, account, name, over, sent, elsewhere, is_connected in cursor.fetchall():
+        found[account, name] = key, over, sent
+        if elsewhere:
+            moved.add(key)
+        if elsewhere and is_connected:
+            connected.append(key)
+    held = _held_by_the_living(cursor, connected) if connected else set()
     ended, kept, new = {}, {}, []
     for each in opens:
         client = each.account, each.client_id
         key, over, _ = found.get(client, (0, False, None))
+        if key in held and not each.force:
+            continue
         if key and (each.clean or over):
             ended[client] = key
         elif key:
@@ -153,13 +169,38 @@ def open_sessions(cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open]) 
     answers = []
     for each in opens:
         client = each.account, each.client_id
-        if client in kept:
-            answers.append(taken[kept[client][0]]._replace(sent_seq=found[client][2]))
+        if client in found and found[client][0] in held and not each.force:
+            answers.append(Opened(0, present=False, ended=0, elsewhere=True))
+        elif client in kept:
+            key, _, sent = found[client]
+            answers.append(taken[key]._replace(sent_seq=sent, moved=key in moved))
         else:
             key = made.get(client, 0)
             refused = each.lasts and not key
             answers.append(Opened(key, present=False, ended=ended.get(client, 0), refused=refused))
     return answers
+
+
+def _held_by_the_living(cursor: psycopg.Cursor, sessions: list[int]) -> set[int]:
+    cursor.execute(_HELD, [sessions])
+    return {key for (key,) in cursor.fetchall()}
+
+
+def not_of(cursor: psycopg.Cursor, gateway: UUID, sessions: Collection[int]) -> set[int]:
+    """Which of these sessions another gateway has taken over, or nobody has any more."""
+    cursor.execute(
+        "SELECT id FROM mqtt_session WHERE id = ANY (%s) AND gateway = %s", [list(sessions), gateway]
+    )
+    return set(sessions) - {key for (key,) in cursor.fetchall()}
+
+
+def newest_numbers(cursor: psycopg.Cursor, gateway: UUID) -> list[tuple[int, int]]:
+    """Of the queues of the clients that are connected to it."""
+    cursor.execute(
+        "SELECT id, next_seq - 1 FROM mqtt_session WHERE gateway = %s AND ends_at IS NULL AND expiry > 0",
+        [gateway],
+    )
+    return cursor.fetchall()
 
 
 def _insert(cursor: psycopg.Cursor, gateway: UUID, opens: list[Open]) -> dict[tuple[int, str], int]:
@@ -231,7 +272,11 @@ class Left(NamedTuple):
         return not self.expiry and self.will_in is None
 
 
-def leave(cursor: psycopg.Cursor, sessions: Collection[Left]) -> None:
+def leave(cursor: psycopg.Cursor, sessions: Collection[Left], gateway: UUID | None = None) -> None:
+    """`gateway`: only if they are still its own."""
+    if gateway:
+        taken_over = not_of(cursor, gateway, [each.session for each in sessions])
+        sessions = [each for each in sessions if each.session not in taken_over]
     over = [each.session for each in sessions if each.ends]
     rest = sorted((each for each in sessions if not each.ends), key=lambda each: each.session)
     if rest:
@@ -323,19 +368,19 @@ def load_sessions(cursor: psycopg.Cursor) -> list[StoredSession]:
     ]
 
 
-def leave_for_the_dead(cursor: psycopg.Cursor) -> None:
-    """Clients that were connected to gateways that do not live any more have left: now, for all we know."""
-    cursor.execute(presence.CONNECTED)
-    connected = set(cursor.fetchall())
+def leave_for_the_dead(cursor: psycopg.Cursor) -> bool:
+    """Clients that were connected to gateways that do not live any more have left: now, for all we know.
+    Whether there were some."""
     cursor.execute(
-        """SELECT id, expiry, CASE WHEN will IS NOT NULL THEN least(will_delay, expiry) END,
-            account_id, client_id
-        FROM mqtt_session WHERE ends_at IS NULL"""
+        f"""SELECT id, expiry, CASE WHEN will IS NOT NULL THEN least(will_delay, expiry) END
+        FROM mqtt_session WHERE ends_at IS NULL AND (gateway IS NULL OR NOT {presence.LIVES})
+        ORDER BY id FOR UPDATE SKIP LOCKED"""  # noqa: S608  it is ours
     )
-    dead = [row[:3] for row in cursor.fetchall() if row[3:] not in connected]
-    leave(cursor, [Left(key, expiry, will_in) for key, expiry, will_in in dead])
+    left = [Left(*row) for row in cursor.fetchall()]
+    leave(cursor, left)
     if not presence.gateways(cursor):
         _give_back_wills(cursor)
+    return bool(left)
 
 
 def _give_back_wills(cursor: psycopg.Cursor) -> None:
@@ -520,12 +565,18 @@ _PROGRESS = """WITH k AS (
 SELECT messages FROM deleted"""
 
 
-def progress(cursor: psycopg.Cursor, sessions: Mapping[int, Progress]) -> None:
-    """What has been acknowledged needs no place any more."""
-    keys, done_seq, *lists = zip(*(sessions[key] for key in sorted(sessions)), strict=True)
+def progress(cursor: psycopg.Cursor, gateway: UUID, sessions: Mapping[int, Progress]) -> None:
+    """What has been acknowledged needs no place any more. A session that another gateway has taken over knows
+    better."""
     cursor.execute(
-        "SELECT FROM mqtt_session WHERE id = ANY (%s) ORDER BY id FOR UPDATE", [list(keys)], prepare=True
+        "SELECT id FROM mqtt_session WHERE id = ANY (%s) AND gateway = %s ORDER BY id FOR UPDATE",
+        [list(sessions), gateway],
+        prepare=True,
     )
+    own = [sessions[key] for (key,) in cursor.fetchall()]
+    if not own:
+        return
+    keys, done_seq, *lists = zip(*own, strict=True)
     cursor.execute(_PROGRESS, [list(keys), list(done_seq), *map(_arrays, lists)], prepare=True)
     _delete_orphans(cursor, cursor.fetchall())
 

@@ -1,10 +1,10 @@
 """Which clients are connected. Each gateway process holds an advisory lock while it lives and has rows
 under the lock's key, so the rows of one that died are known to be stale the moment it is gone."""
 
-import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import psycopg
 from django.db import connection as django_connection
@@ -13,8 +13,10 @@ from django.db.models import QuerySet
 from thingscale.accounts.models import User
 from thingscale.accounts.owned import OwnedQuerySet
 from thingscale.devices.models import MqttSession
+from thingscale.invalidation import CHANNEL
 
 LOCK = 7_465  # first key of the advisory locks
+TAKE_OVER = "take-over"  # told to all gateways, with the key of the one to which a client is connected now
 
 ClientKey = tuple[int, str]  # user's primary key, client id
 
@@ -22,8 +24,15 @@ _ALIVE = """SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND c
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
 
-CONNECTED = f"""SELECT user_id, client_id FROM devices_mqttsession
-WHERE gateway IN ({_ALIVE % LOCK})"""  # noqa: S608  both are ours
+# Whether the gateway of a row of mqtt_session lives: the same as key_of().
+LIVES = f"""(('x' || right(gateway::text, 8))::bit(32) & x'7fffffff')::int IN ({_ALIVE % LOCK})"""
+
+# Who is connected to two gateways: the later one of the two connections stays.
+_TWICE = """SELECT m.user_id, m.client_id, CASE WHEN m.id > o.id THEN m.gateway ELSE o.gateway END
+FROM devices_mqttsession m
+JOIN unnest(%s::bigint[], %s::text[]) AS g (user_id, client_id) USING (user_id, client_id)
+JOIN devices_mqttsession o ON o.user_id = m.user_id AND o.client_id = m.client_id AND o.gateway <> m.gateway
+WHERE m.gateway = %s AND o.gateway = ANY (%s)"""
 
 
 class Presence(NamedTuple):
@@ -62,13 +71,16 @@ def gateways(cursor: Any) -> list[int]:
     return [key for (key,) in cursor.fetchall()]
 
 
-def enter(connection: psycopg.Connection) -> int:
-    """Takes a lock for as long as the connection lives, clears what dead gateways left; returns the key."""
-    key = secrets.randbelow(2**31)
+def key_of(gateway: UUID) -> int:
+    """Of the lock by which others see that it lives."""
+    return gateway.int & 0x7FFFFFFF
+
+
+def enter(connection: psycopg.Connection, key: int) -> None:
+    """Takes a lock for as long as the connection lives, and clears what dead gateways left."""
     connection.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK, key])
     alive = [key for (key,) in connection.execute(_ALIVE, [LOCK]).fetchall()]
     connection.execute("DELETE FROM devices_mqttsession WHERE gateway <> ALL (%s)", [alive])
-    return key
 
 
 def update(
@@ -91,3 +103,13 @@ def update(
             JOIN accounts_user u ON u.id = p.user_id""",
             [gateway, *columns],
         )
+    if not come:
+        return
+    others = [key for key in gateways(connection.cursor()) if key != gateway]
+    if others:
+        # Behind the commit: of two gateways at the same moment at least one sees the other's row.
+        clients = [[row.user for row in come], [row.client_id for row in come]]
+        for user, client_id, winner in connection.execute(_TWICE, [*clients, gateway, others]).fetchall():
+            connection.execute(
+                "SELECT pg_notify(%s, %s)", [CHANNEL, f"{TAKE_OVER}:{user}:{winner} {client_id}"]
+            )

@@ -49,8 +49,8 @@ class Command(BaseCommand):
             if settings.INGEST_MODE == "broker":
                 uvloop.run(serve(BrokerWorker))
             else:
-                connection, store = store_server.start()
-                uvloop.run(serve(partial(Gateway, connection), store))
+                store = store_server.start()
+                uvloop.run(serve(partial(Gateway, store.connection, store.gateway), store.process))
         except OSError as error:
             raise CommandError(f"Can't listen: {error.strerror or error}.") from None
         except Error as error:
