@@ -8,12 +8,10 @@ import secrets
 import sys
 import time
 from collections.abc import Coroutine
-from datetime import timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.utils import timezone
 
 from ingest import topics
 from ingest.admission import Refused
@@ -162,10 +160,9 @@ class Client:
 
     @property
     def presence(self) -> Presence:
-        connected_at = timezone.now() - timedelta(seconds=time.monotonic() - self.began_at)
         user, client_id = self.key
         ip = self.connection.peer
-        return Presence(user, client_id, ip, self.clean_start, self.version, self._keep_alive, connected_at)
+        return Presence(user, client_id, ip, self.clean_start, self.version, self._keep_alive, self.began_at)
 
     @property
     def ended(self) -> bool:

@@ -3,35 +3,46 @@ it writes of a client it asks when it does, so that nothing is kept of each."""
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
+from uuid import UUID
 
 import psycopg
 
 from thingscale.background.watched import WatchedThread
-from thingscale.devices import presence
+from thingscale.devices import mqtt_store, presence
 from thingscale.devices.presence import ClientKey, Presence
 
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 5.0
+FOLLOW_SECONDS = 1.0  # between two looks at what other gateways have done
 GATHER_SECONDS = 0.1
+
+# The newest numbers in the queues of our clients, if there are other gateways; and whether clients of dead ones
+# have left.
+Seen = Callable[[dict[int, int] | None, bool], None]
 
 
 class PresenceWriter:
     """`note` may be called from any thread and never waits. `everybody` and `find` tell who is connected as
-    of now, and are called in the writer's thread. `entered` is set once others see that we live."""
+    of now, and are called in the writer's thread. `entered` is set once others see that we live; `seen` tells
+    what other gateways have done."""
 
     def __init__(
         self,
         connect: Callable[[], psycopg.Connection],
-        gateway: int,
+        gateway: UUID,
         everybody: Callable[[], Iterable[ClientKey]],
         find: Callable[[ClientKey], Presence | None],
+        seen: Seen = lambda newest, left: None,
     ) -> None:
         self._connect = connect
         self._gateway = gateway
+        self._key = presence.key_of(gateway)
+        self._seen = seen
         self.entered = threading.Event()
-        self.alone = True  # as of some seconds ago
+        self.clock_offset = 0.0
         self._everybody = everybody
         self._find = find
         self._changed: set[ClientKey] = set()
@@ -65,19 +76,32 @@ class PresenceWriter:
                 self._stopping.wait(1)
 
     def _write(self, connection: psycopg.Connection) -> None:
-        presence.enter(connection, self._gateway)
+        presence.enter(connection, self._key)
+        self.clock_offset = presence.clock_offset(connection)
         self.entered.set()
         everybody = set(self._everybody())
         with self._lock:
             self._changed |= everybody
+        look_at = 0.0
         while not self._stopping.is_set():
             gone, come = self._take()
             if gone or come:
-                presence.update(connection, self._gateway, gone, come)
-            else:
-                self.alone = set(presence.gateways(connection.cursor())) <= {self._gateway}
-            self._wakeup.wait(IDLE_SECONDS)
+                presence.update(connection, self._key, self.clock_offset, gone, come)
+            if time.monotonic() >= look_at:
+                alone = self._look_at_others(connection)  # and notices a dead server
+                look_at = time.monotonic() + (IDLE_SECONDS if alone else FOLLOW_SECONDS)
+            self._wakeup.wait(max(look_at - time.monotonic(), 0))
             self._stopping.wait(GATHER_SECONDS)
+
+    def _look_at_others(self, connection: psycopg.Connection) -> bool:
+        """Whether there is no other gateway."""
+        with connection.transaction(), connection.cursor() as cursor:
+            alone = set(presence.gateways(cursor)) <= {self._key}
+            left = mqtt_store.leave_for_the_dead(cursor)
+            newest = None if alone else dict(mqtt_store.newest_numbers(cursor, self._gateway))
+        if left or newest is not None:
+            self._seen(newest, left)
+        return alone
 
     def _take(self) -> tuple[list[ClientKey], list[Presence]]:
         self._wakeup.clear()

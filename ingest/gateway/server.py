@@ -38,7 +38,7 @@ from thingscale.background.watched import keep_going, log_failure
 from thingscale.devices import durable, mqtt_store, presence
 from thingscale.devices.models import Command
 from thingscale.devices.mqtt_store import Left, Open, Opened, StoredSession, Subscribed, WaitingWill
-from thingscale.devices.presence import ClientKey, Presence
+from thingscale.devices.presence import ClientKey, Presence, TakeOver
 from thingscale.invalidation import Change, announce
 from thingscale.lib.clock import now_us
 from thingscale.lib.collecting import let_go
@@ -54,7 +54,6 @@ MAX_FAILED = 10_000  # messages that wait until storing them is tried again
 FAILED_SECONDS = 1.0
 TAKE_OVER_SECONDS = 2.0  # for another gateway to let go of a client
 PEER_SECONDS = 0.05  # between two looks whether it has
-FOLLOW_SECONDS = 1.0
 PUBLISHED_SECONDS = 120.0  # for which what apps have published is known not to be new
 
 
@@ -72,8 +71,13 @@ class Gateway:
         self.admission = Admission(self.ingest.writer, limits, self._relax)
         self.hub = Hub(self.note_command, self._loop)
         self._system = SystemClient(self)
+        self._missing: set[int] = set()  # connected sessions that seem to be another gateway's
         self._presence = PresenceWriter(
-            connect, self._key, lambda: list(self._by_client), self._find_presence
+            connect,
+            gateway,
+            lambda: list(self._by_client),
+            self._find_presence,
+            lambda newest, left: self._call_soon(self._peers_seen, newest, left),
         )
         self._clients: set[Client] = set()
         self._by_client: dict[ClientKey, Client] = {}
@@ -112,7 +116,6 @@ class Gateway:
             "sweep": self._sweep,
             "relief": self._relieve_all,
             "sessions": self._end_sessions,
-            "peers": self._follow_peers,
         }
         self._rounds = [self.spawn(keep_going(name, work)) for name, work in rounds.items()]
         await self._listen()
@@ -295,7 +298,7 @@ class Gateway:
             question = Open(
                 account.user, client.client_id, packet.clean_start, lasts, client.expiry, will, delay
             )
-            opened = await self._open_session(question)
+            opened = await self._open_session(client, question)
             if client.ended:  # meanwhile
                 if opened.session and self._by_client.get(key) in {None, client}:
                     self.admission.leave(Left(opened.session, client.expiry, None))
@@ -318,7 +321,7 @@ class Gateway:
         client.subscriber = subscriber
         return opened
 
-    async def _open_session(self, question: Open) -> Opened:
+    async def _open_session(self, client: Client, question: Open) -> Opened:
         """Once the gateway that the client was connected to has let go of it, unless that takes too long.
         Raises Refused."""
         deadline = self.now() + TAKE_OVER_SECONDS
@@ -328,9 +331,8 @@ class Gateway:
                 question = question._replace(force=True)
             else:
                 with contextlib.suppress(Error, TimeoutError):
-                    await self._in_thread(
-                        announce, presence.TAKE_OVER, question.account, f"{self._key} {question.client_id}"
-                    )
+                    told = TakeOver(self._key, self._connected_at(client), client.client_id)
+                    await self._in_thread(announce, presence.TAKE_OVER, question.account, told.text)
                 await asyncio.sleep(PEER_SECONDS)
         return opened
 
@@ -570,57 +572,52 @@ class Gateway:
 
     # Changes in the database
 
+    def _call_soon(self, work: Callable[..., Any], *arguments: Any) -> None:
+        """From another thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(work, *arguments)
+
     def _changed(self, change: Change | None) -> None:
         """In the listener's thread."""
         with contextlib.suppress(RuntimeError):
             if change is None or change[0] == "tokens":
                 self._loop.call_soon_threadsafe(self._check_tokens, change[1] if change else None)
             if change and change[0] == presence.TAKE_OVER:
-                self._loop.call_soon_threadsafe(self._take_over, change[1], change[2])
+                told = TakeOver.of(change[2])
+                self._loop.call_soon_threadsafe(self._take_over, change[1], told)
             if change is None or change[0] == "published":
                 self._loop.call_soon_threadsafe(self._take_published)
 
-    def _take_over(self, user: int, told: str) -> None:
-        """A client has connected to some gateway: if it was not this one, it is not here any more."""
-        key, _, client_id = told.partition(" ")
-        client = self._by_client.get((user, client_id))
-        if client and key != str(self._key):
+    def _take_over(self, user: int, told: TakeOver) -> None:
+        """A client has connected to a gateway. If it was connected to this one before, it is no more."""
+        client = self._by_client.get((user, told.client_id))
+        if client and told.gateway != self._key and self._connected_at(client) < told.at:
             client.fail(ReasonCode.SESSION_TAKEN_OVER, "the client connected to another gateway")
 
-    async def _follow_peers(self) -> None:
-        """What other gateways have put into the queues of clients that are connected here; and what those had
-        that do not live any more, or that were taken over while we could not hear of it."""
-        alone = True
-        missed: set[int] = set()
-        while True:
-            await asyncio.sleep(FOLLOW_SECONDS)
-            if alone and self._presence.alone:
-                continue
-            alone = self._presence.alone
-            try:
-                newest, left = await self._in_thread(_look_at_peers, self.gateway)
-            except (psycopg.Error, TimeoutError) as error:
-                log.warning("Other gateways can't be seen: %s", type(error).__name__)
-                continue
-            if left:
-                self._look_for_wills(0)
-            connected = [
-                each
-                for account in self.hub.accounts.values()
-                for each in account.subscribers.values()
-                if each.session and each.client
-            ]
-            gone = set()  # twice in a row: what has just come was perhaps not there yet
-            for subscriber in connected:
-                if not subscriber.client:
+    def _connected_at(self, client: Client) -> float:
+        """By the database's clock, to the microsecond, as it is in its row."""
+        return round(client.began_at + self._presence.clock_offset, 6)
+
+    def _peers_seen(self, newest: dict[int, int] | None, left: bool) -> None:
+        """`newest`: numbers in the queues of sessions that are connected here; other gateways put messages
+        into them, too. Who is not among them twice in a row was taken over while we could not hear of it."""
+        if left:
+            self._look_for_wills(0)
+        if newest is None:
+            return
+        missing = set()
+        for account in list(self.hub.accounts.values()):
+            for subscriber in list(account.subscribers.values()):
+                client = subscriber.client
+                if not client or not subscriber.session:
                     continue
                 if subscriber.session in newest:
-                    subscriber.client.catch_up(newest[subscriber.session])
-                elif subscriber.session in missed:
-                    subscriber.client.fail(ReasonCode.SESSION_TAKEN_OVER, "another gateway has its session")
+                    client.catch_up(newest[subscriber.session])
+                elif subscriber.session in self._missing:
+                    client.fail(ReasonCode.SESSION_TAKEN_OVER, "another gateway has its session")
                 else:
-                    gone.add(subscriber.session)
-            missed = gone
+                    missing.add(subscriber.session)
+        self._missing = missing
 
     def _check_tokens(self, user: int | None) -> None:
         for client in list(self._clients):
@@ -662,11 +659,3 @@ def _load_sessions() -> list[StoredSession]:
         durable.adopt_all(cursor, settings.DURABLE_SESSION_DAYS)
         mqtt_store.leave_for_the_dead(cursor)
         return mqtt_store.load_sessions(cursor)
-
-
-def _look_at_peers(gateway: UUID) -> tuple[dict[int, int], bool]:
-    """The newest numbers in the queues of our clients; and whether there were clients of a dead gateway."""
-    with connect() as connection, connection.cursor() as cursor:
-        with connection.transaction():
-            left = mqtt_store.leave_for_the_dead(cursor)
-        return dict(mqtt_store.newest_numbers(cursor, gateway)), left

@@ -5,8 +5,8 @@ import gc
 import logging
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connections
@@ -190,8 +190,8 @@ def test_i2_presence(monkeypatch: pytest.MonkeyPatch) -> None:
 
     fails = Fails(presence.update)
     monkeypatch.setattr(presence, "update", fails)
-    present = Presence(1, "c", "", True, 4, 60, datetime.now(UTC))
-    writer = PresenceWriter(connect, 1, lambda: [(1, "c")], lambda _: present)
+    present = Presence(1, "c", "", True, 4, 60, 0.0)
+    writer = PresenceWriter(connect, uuid4(), lambda: [(1, "c")], lambda _: present)
     writer.note((1, "c"))
     writer.start()
     wait_until(lambda: "presence" in watched.failing() and fails.calls > 1, 20)

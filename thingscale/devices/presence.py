@@ -1,8 +1,8 @@
 """Which clients are connected. Each gateway process holds an advisory lock while it lives and has rows
 under the lock's key, so the rows of one that died are known to be stale the moment it is gone."""
 
+import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from thingscale.devices.models import MqttSession
 from thingscale.invalidation import CHANNEL
 
 LOCK = 7_465  # first key of the advisory locks
-TAKE_OVER = "take-over"  # told to all gateways, with the key of the one to which a client is connected now
+TAKE_OVER = "take-over"  # noun of a change, see TakeOver
 
 ClientKey = tuple[int, str]  # user's primary key, client id
 
@@ -28,11 +28,30 @@ _ALIVE = """SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND c
 LIVES = f"""(('x' || right(gateway::text, 8))::bit(32) & x'7fffffff')::int IN ({_ALIVE % LOCK})"""
 
 # Who is connected to two gateways: the later one of the two connections stays.
-_TWICE = """SELECT m.user_id, m.client_id, CASE WHEN m.id > o.id THEN m.gateway ELSE o.gateway END
+_TWICE = """SELECT m.user_id, m.client_id, CASE WHEN m.connected_at > o.connected_at
+        OR (m.connected_at = o.connected_at AND m.gateway > o.gateway) THEN m.gateway ELSE o.gateway END,
+    extract(epoch FROM greatest(m.connected_at, o.connected_at))::float8
 FROM devices_mqttsession m
 JOIN unnest(%s::bigint[], %s::text[]) AS g (user_id, client_id) USING (user_id, client_id)
 JOIN devices_mqttsession o ON o.user_id = m.user_id AND o.client_id = m.client_id AND o.gateway <> m.gateway
 WHERE m.gateway = %s AND o.gateway = ANY (%s)"""
+
+
+class TakeOver(NamedTuple):
+    """Told to all gateways: a client has connected to this one, at that time of the database's clock."""
+
+    gateway: int
+    at: float
+    client_id: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.gateway} {self.at!r} {self.client_id}"
+
+    @classmethod
+    def of(cls, text: str) -> "TakeOver":
+        gateway, at, client_id = text.split(" ", 2)
+        return cls(int(gateway), float(at), client_id)
 
 
 class Presence(NamedTuple):
@@ -42,7 +61,7 @@ class Presence(NamedTuple):
     clean_sess: bool
     proto_ver: int
     keepalive: int
-    connected_at: datetime
+    began_at: float  # as time.monotonic() has it
 
 
 def connected(user: User) -> QuerySet[MqttSession]:
@@ -83,9 +102,25 @@ def enter(connection: psycopg.Connection, key: int) -> None:
     connection.execute("DELETE FROM devices_mqttsession WHERE gateway <> ALL (%s)", [alive])
 
 
+def clock_offset(connection: psycopg.Connection) -> float:
+    """From this process's monotonic clock to the database's, by which all gateways tell who came last."""
+    found = []
+    for _ in range(20):  # the quickest answer tells best
+        asked = time.monotonic()
+        ((now,),) = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchall()
+        answered = time.monotonic()
+        found.append((answered - asked, now - (asked + answered) / 2))
+    return float(min(found)[1])
+
+
 def update(
-    connection: psycopg.Connection, gateway: int, gone: Sequence[ClientKey], come: Sequence[Presence]
+    connection: psycopg.Connection,
+    gateway: int,
+    offset: float,
+    gone: Sequence[ClientKey],
+    come: Sequence[Presence],
 ) -> None:
+    """`offset`: see clock_offset()."""
     leaving = [*gone, *((row.user, row.client_id) for row in come)]
     with connection.transaction():
         connection.execute(
@@ -98,10 +133,12 @@ def update(
         connection.execute(
             """INSERT INTO devices_mqttsession (gateway, user_id, client_id, ipaddress, clean_sess, proto_ver,
                 keepalive, connected_at)
-            SELECT %s, p.* FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::bool[], %s::int[], %s::int[],
-                %s::timestamptz[]) AS p (user_id, client_id, ipaddress, clean_sess, proto_ver, keepalive, at)
+            SELECT %s, user_id, client_id, ipaddress, clean_sess, proto_ver, keepalive,
+                to_timestamp(began_at + %s)
+            FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::bool[], %s::int[], %s::int[], %s::float8[])
+                AS p (user_id, client_id, ipaddress, clean_sess, proto_ver, keepalive, began_at)
             JOIN accounts_user u ON u.id = p.user_id""",
-            [gateway, *columns],
+            [gateway, offset, *columns],
         )
     if not come:
         return
@@ -109,7 +146,6 @@ def update(
     if others:
         # Behind the commit: of two gateways at the same moment at least one sees the other's row.
         clients = [[row.user for row in come], [row.client_id for row in come]]
-        for user, client_id, winner in connection.execute(_TWICE, [*clients, gateway, others]).fetchall():
-            connection.execute(
-                "SELECT pg_notify(%s, %s)", [CHANNEL, f"{TAKE_OVER}:{user}:{winner} {client_id}"]
-            )
+        for user, client_id, winner, at in connection.execute(_TWICE, [*clients, gateway, others]).fetchall():
+            told = TakeOver(winner, at, client_id)
+            connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, f"{TAKE_OVER}:{user}:{told.text}"])

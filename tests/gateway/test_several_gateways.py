@@ -1,0 +1,189 @@
+"""Two gateways on one database: a client is connected to one of them, and its session goes with it."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from typing import NamedTuple
+
+import pytest
+from client import Client, Endpoint
+from stack import Stack, wait_until
+from support import Account
+
+from ingest.mqtt.packets import PUBCOMP, PUBREC, PUBREL, V5, V31, V311, Ack, Publish, Version, Will
+from thingscale.devices.commands import Message, send
+from thingscale.devices.models import ClientSession, Command, MqttSession
+
+pytestmark = pytest.mark.e2e
+TAKEN_OVER = 0x8E
+EXPIRY, WILL_DELAY = 0x11, 0x18
+LASTS = {EXPIRY: 600}
+
+
+class Pair(NamedTuple):
+    a: Stack
+    b: Stack
+    ended: ExitStack
+    account: Account
+
+    def client(self, at: Stack, name: str, version: Version = V5) -> Client:
+        endpoint = Endpoint(at.mqtt, self.account.user_id, self.account.device_token.encode())
+        client = Client(endpoint, name, version)
+        self.ended.callback(client.vanish)
+        return client
+
+    def lasting(self, at: Stack, name: str, version: Version = V5, *, will: Will | None = None) -> Client:
+        client = self.client(at, name, version)
+        client.connect(clean=False, properties=LASTS if version == V5 else None, will=will)
+        return client
+
+    def topic(self, rest: str) -> str:
+        return f"{self.account.device_token}/{rest}"
+
+
+@pytest.fixture
+def pair(stack: Callable[..., Stack], account: Account) -> Iterator[Pair]:
+    with ExitStack() as ended:
+        first, second = stack("ingest"), Stack()
+        ended.callback(second.stop)
+        second.ensure("ingest")
+        yield Pair(first, second, ended, account)
+
+
+def turned(pair: Pair) -> Pair:
+    return pair._replace(a=pair.b, b=pair.a)
+
+
+@pytest.mark.parametrize("version", [V31, V311, V5], ids=["3.1", "3.1.1", "5"])
+def test_who_connects_to_another_gateway_is_cut_off_at_the_first(pair: Pair, version: Version) -> None:
+    for here in (pair, turned(pair)):
+        first = here.client(here.a, "c", version)
+        first.connect()
+        second = here.client(here.b, "c", version)
+        second.connect()
+        first.closed(*([TAKEN_OVER] if version == V5 else []))
+        second.ping()
+        second.disconnect()
+
+
+def test_of_many_at_the_same_moment_one_each_stays(pair: Pair) -> None:
+    names = [f"c-{number}" for number in range(20)]
+    pairs = [(pair.client(pair.a, name), pair.client(pair.b, name)) for name in names]
+    for both in pairs:
+        for client in both:
+            client.dial()
+    for both in pairs:
+        for client in both:
+            client.send(client.connect_packet())
+    ends: set[Client] = set()
+
+    def one_each_is_over() -> bool:
+        for both in pairs:
+            for client in both:
+                with suppress(TimeoutError):
+                    while client not in ends:
+                        if client.receive(0.01) is None:
+                            ends.add(client)
+        return all(ends & set(both) for both in pairs)
+
+    wait_until(one_each_is_over, 10, "one of each to be closed")
+    wait_until(lambda: MqttSession.objects.count() == len(names), 10, "the others to be listed")
+    left = [client for both in pairs for client in both if client not in ends]
+    for client in left:
+        client.ping()
+    assert sorted(client.client_id for client in left) == sorted(names)
+
+
+@pytest.mark.parametrize("version", [V311, V5], ids=["3.1.1", "5"])
+def test_a_session_goes_with_its_client(pair: Pair, version: Version) -> None:
+    """Subscriptions, queue, and QoS 2 in both directions; the first connection is closed before CONNACK."""
+    topic, other = pair.topic("d/subscribe"), pair.topic("e/subscribe")
+    ear = pair.lasting(pair.a, "ear")
+    ear.subscribe(other, 2)
+    first = pair.lasting(pair.a, "moves", version)
+    first.subscribe(topic, 2)
+    sender = pair.client(pair.a, "sender")
+    sender.connect()
+    assert sender.publish(topic, b"one", 2) == 0
+    delivery = first.expect(Publish)
+    first.send(Ack(PUBREC, delivery.packet_id, 0, {}))
+    assert first.answer(Ack, delivery.packet_id).type == PUBREL  # and its PUBCOMP does not come
+    first.send(Publish(other, b"two", 2, False, False, 7, {}))
+    assert first.answer(Ack, 7).type == PUBREC  # and its PUBREL does not come
+    second = pair.client(pair.b, "moves", version)
+    answer = second.connect(clean=False, properties=LASTS if version == V5 else None)
+    assert answer.session_present
+    first.closed(*([TAKEN_OVER] if version == V5 else []))
+    assert second.answer(Ack, delivery.packet_id).type == PUBREL
+    second.send(Ack(PUBCOMP, delivery.packet_id, 0, {}))
+    second.send(Publish(other, b"two", 2, False, True, 7, {}))  # sent again
+    assert second.answer(Ack, 7).type == PUBREC
+    second.send(Ack(PUBREL, 7, 0, {}))
+    assert second.answer(Ack, 7).type == PUBCOMP
+    assert sender.publish(topic, b"three", 1) == 0  # at the gateway that it has left
+    second.message(b"three")
+    assert sender.publish(other, b"last", 1) == 0
+    assert [packet.payload for packet in ear.messages_until(b"last")] == [b"two"]
+
+
+def test_a_session_that_has_moved_has_the_subscriptions_of_today(pair: Pair) -> None:
+    """Neither loses it those of the other gateway, nor keeps it what was unsubscribed there."""
+    client = pair.lasting(pair.a, "moves")
+    client.subscribe(pair.topic("old/subscribe"), 1)
+    client = pair.lasting(pair.b, "moves")
+    client.unsubscribe(pair.topic("old/subscribe"))
+    client.subscribe(pair.topic("new/subscribe"), 1)
+    client = pair.lasting(pair.a, "moves")
+    for name in ("old", "new"):
+        assert client.publish(pair.topic(f"{name}/subscribe"), name.encode()) in {0, 0x10}
+    client.message(b"new")
+    client.nothing()
+
+
+def test_the_wills_of_a_gateway_that_is_killed_are_published_by_another(pair: Pair) -> None:
+    topic = pair.topic("d/subscribe")
+    listener = pair.client(pair.a, "listener")
+    listener.connect()
+    listener.subscribe(topic, 1)
+    for name, properties in (("at once", {}), ("waits", {WILL_DELAY: 3600}), ("back", {WILL_DELAY: 2})):
+        pair.lasting(pair.b, name, will=Will(topic, name.encode(), 1, False, properties))
+    pair.b.kill("ingest", signal.SIGKILL)
+    began = time.monotonic()
+    pair.lasting(pair.a, "back")
+    assert time.monotonic() - began < 1.5, "nobody has to let go of it"
+    listener.message(b"at once")
+    listener.ping()
+    assert ClientSession.objects.get(client_id="back").will_at is None
+
+
+def test_a_delayed_will_is_not_published_when_the_client_is_back_elsewhere(pair: Pair) -> None:
+    topic = pair.topic("d/subscribe")
+    listener = pair.client(pair.a, "listener")
+    listener.connect()
+    listener.subscribe(topic, 1)
+    gone = pair.lasting(pair.a, "gone", will=Will(topic, b"gone", 1, False, {WILL_DELAY: 1}))
+    late = pair.lasting(pair.a, "late", will=Will(topic, b"late", 1, False, {WILL_DELAY: 1}))
+    gone.vanish()
+    late.vanish()
+    wait_until(lambda: ClientSession.objects.filter(will_at=None).count() == 0, 10, "both wills to wait")
+    back = pair.lasting(pair.b, "gone")
+    listener.message(b"late")  # is due behind it
+    listener.ping()
+    back.ping()
+
+
+def test_a_command_reaches_a_client_where_it_is_now(pair: Pair) -> None:
+    device = pair.account.device("d")
+    topic = pair.topic("d/subscribe")
+    for version in (V311, V5):
+        moved = pair.client(pair.a, "moves", version)
+        moved.connect()
+        moved.subscribe(topic, 1)
+        now = pair.client(pair.b, "moves", version)
+        now.connect()
+        now.subscribe(topic, 1)
+        moved.closed(*([TAKEN_OVER] if version == V5 else []))
+        send(pair.account.user, device, Message(b"go", 1), Command.By.API)
+        now.message(b"go")
+        now.disconnect()
