@@ -1,5 +1,5 @@
-"""One server, one port: the HTTP connector, health and static files as raw ASGI, live values through
-Channels, everything else through Django's WSGI handler.
+"""One server, one port: the HTTP connector, brokers' questions, health and static files as raw ASGI, live
+values through Channels, everything else through Django's WSGI handler.
 
 Django's own ASGI handler is 8 to 15 times slower than its WSGI handler (docs/decisions/0003-asgi.md).
 """
@@ -18,6 +18,8 @@ django.setup()
 from django.conf import settings  # noqa: E402
 
 from ingest.connectors import http  # noqa: E402
+from ingest.connectors.broker_auth import PREFIX as BROKER_AUTH  # noqa: E402
+from ingest.connectors.broker_auth import BrokerAuth  # noqa: E402
 from ingest.connectors.http_asgi import HttpConnector, Receive, Scope, Send  # noqa: E402
 from thingscale.accounts.callers import identify  # noqa: E402
 from thingscale.lib.collecting import settle  # noqa: E402
@@ -30,6 +32,7 @@ from thingscale.wsgi import application as wsgi  # noqa: E402
 
 _django = WSGIThreads(wsgi, identify)
 _connector = HttpConnector()
+_broker_auth = BrokerAuth(_connector.ingest.device_tokens)
 _health = health.Health()
 _static_files = static_files.StaticFiles()
 SHARED = ("/v1", "/v2")  # with pages of other origins, if a setting lists these
@@ -39,6 +42,8 @@ async def http_application(scope: Scope, receive: Receive, send: Send) -> None:
     path = scope["path"]
     if http.kind_of(path):
         await _connector(scope, receive, send)
+    elif path.startswith(BROKER_AUTH):
+        await _broker_auth(scope, receive, send)
     elif path in health.PATHS:
         await _health(scope, receive, send)
     elif path.startswith(settings.STATIC_URL):
@@ -74,6 +79,7 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
     _allow_many_connections()
     _connector.start()
+    _broker_auth.start()
     state = scope.get("state", {})
     state["direct"] = _connector  # for http_protocol
     https = HttpsListener(application)
@@ -89,6 +95,7 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await https.stop()
+    _broker_auth.stop()
     await _connector.stop()
     await send({"type": "lifespan.shutdown.complete"})
 

@@ -3,10 +3,10 @@ there begin with the devices' own token."""
 
 import asyncio
 import contextlib
-import functools
 import logging
 import secrets
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import gmqtt
@@ -68,13 +68,17 @@ def make_client(
 
 
 async def connect(client: Any, address: Address) -> None:
-    """Returns once connected, however long that takes; from then on gmqtt reconnects by itself."""
+    """Returns once connected, however long that takes; from then on gmqtt reconnects by itself, also to a
+    broker that refuses us: it may ask a server that is away who we are."""
     host, port, _, _ = address
     said = False
+    handler = client._package_handler
+    handler._is_retryable_connack = lambda code: False  # it is the loop below that tries again
     while True:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await client.connect(host, port, keepalive=KEEP_ALIVE, version=MQTTv50)
+            handler._is_retryable_connack = partial(_retry_refused, address)
             return
         except Exception as error:  # whatever it is: nobody else would try again
             if not said:
@@ -82,6 +86,11 @@ async def connect(client: Any, address: Address) -> None:
                 log.warning("The MQTT broker at %s:%d is away (%s); trying again", host, port, name)
             said = True
             await asyncio.sleep(RETRY_SECONDS)
+
+
+def _retry_refused(address: Address, code: int) -> bool:
+    log.warning("The MQTT broker at %s:%d refuses us (0x%02X); trying again", *address[:2], code)
+    return True
 
 
 async def disconnect(client: Any) -> None:
@@ -133,7 +142,7 @@ class _Publisher:
                 self._store.remove_message_by_mid(packet_id)  # the caller was told no: not later either
 
 
-@functools.cache
+@cache
 def _publisher() -> _Publisher:
     return _Publisher()
 

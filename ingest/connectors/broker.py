@@ -2,7 +2,9 @@
 
 The broker acknowledges a device when it has the message; the worker acknowledges the broker after COMMIT,
 so what waits for storage waits in the broker. After a crash it is delivered again in the kept session,
-under the same packet id, and stored once.
+under the same packet id, and stored once. Several workers share the messages, each in a session of its own. A
+broker without shared subscriptions serves one worker; that is RabbitMQ, which gives new packet ids when it
+delivers again, so that its repetitions are stored, rather than new messages taken for such.
 
 gmqtt's own PUBLISH handler starts a task a message and tells no packet id, so ours takes its place in the
 handler table; connection, subscriptions and reconnects stay gmqtt's (docs/decisions/0005-gmqtt.md).
@@ -34,8 +36,10 @@ from thingscale.streams.exactly_once import keys
 log = logging.getLogger(__name__)
 
 NEVER = 0xFFFFFFFF
+FAILURE = 0x80
 RETRY_SECONDS = 0.05
 FAILED_SECONDS = 1.0
+SUBSCRIBE_SECONDS = 2.0  # until a subscription that was refused is asked for again
 MAX_UNKNOWN = 1_000  # messages that wait for the database to know their token
 MAX_UNSENT = 50_000  # QoS 0 has no back-pressure: beyond this it is dropped and counted
 
@@ -68,6 +72,8 @@ class BrokerWorker:
         self._flushing = False
         self._part = Part("broker worker")
         self._connected_at = 0.0
+        self._shared = True  # whether the broker has shared subscriptions
+        self._subscribe_timer: asyncio.TimerHandle | None = None
         self._due: dict[int, bytes] = {}  # packet id -> its acknowledgement, empty until committed; in order
         self._client = self._make_client(client_id)
         self._connecting: asyncio.Task[None] | None = None
@@ -82,6 +88,7 @@ class BrokerWorker:
             receive_maximum=settings.BROKER_WINDOW,
         )
         made._package_handler._handler_cache[PUBLISH << 4] = self._on_publish
+        made.on_subscribe = self._subscribed
         return made
 
     async def start(self) -> None:
@@ -102,12 +109,32 @@ class BrokerWorker:
         await mqtt.disconnect(self._client)
         self._lookups.shutdown(wait=False)
 
-    def _connected(self, connected: Any, *_: Any) -> None:
+    def _connected(self, connected: Any, flags: int, code: int, properties: dict[str, list[Any]]) -> None:
         self._due.clear()
         self._connected_at = time.monotonic()
-        for name, filter_ in topics.BROKER_FILTERS.items():  # each a group: rumqttd mixes up those of one
-            connected.subscribe(f"$share/{self._group}-{name}/{filter_}", qos=2)
+        self._shared = properties.get("shared_subscription_available") != [0]
+        if not self._shared:
+            log.warning(
+                "The broker has no shared subscriptions: only one worker can read here, "
+                "and what is delivered to it again is stored again"
+            )
+        self._subscribe(connected)
         log.info("Subscribed at %s:%d", *self._address[:2])
+
+    def _subscribe(self, connected: Any) -> None:
+        self._subscribe_timer = None
+        if not connected.is_connected:
+            return
+        connected.subscriptions.clear()  # gmqtt's memory of earlier ones
+        for name, filter_ in topics.BROKER_FILTERS.items():  # each a group: rumqttd mixes up those of one
+            connected.subscribe(f"$share/{self._group}-{name}/{filter_}" if self._shared else filter_, qos=2)
+
+    def _subscribed(self, connected: Any, packet_id: int, codes: tuple[int, ...], properties: Any) -> None:
+        """One that is refused is asked for again: the broker may ask a server that is away."""
+        if max(codes) < FAILURE or self._subscribe_timer:
+            return
+        log.warning("The broker refuses a subscription (0x%02X); trying again", max(codes))
+        self._subscribe_timer = self._loop.call_later(SUBSCRIBE_SECONDS, self._subscribe, connected)
 
     # From the broker to the writer
 
@@ -170,6 +197,7 @@ class BrokerWorker:
     ) -> RawMessage:
         assert target.kind is not None
         topic = publish.topic.encode()
+        numbered = publish.qos > 0 and self._shared  # else its packet id means nothing when it comes again
         return RawMessage(
             owner.user,
             target.device_id,
@@ -177,7 +205,7 @@ class BrokerWorker:
             target.kind,
             publish.payload,
             received_at,
-            keys.of_packet_5(topic, publish.packet_id, publish.payload, self._seed) if publish.qos else None,
+            keys.of_packet_5(topic, publish.packet_id, publish.payload, self._seed) if numbered else None,
             publish.dup,
             target.refused,
             f"TOKEN/{rest}"[:300] if target.refused else "",

@@ -61,6 +61,14 @@ def _lines(file: Path) -> list[str]:
         raise BadSetting(f"The secret key in {file} can't be read: {error.strerror}.") from None
 
 
+def url_secret(name: str) -> str:
+    """A secret that may be part of a URL; empty if it is not set."""
+    value = text(name)
+    if value and not re.fullmatch(r"[A-Za-z0-9_-]{16,}", value):
+        raise BadSetting(f"{name} needs 16 characters or more, all of them letters, digits, - or _.")
+    return value
+
+
 def path(name: str, default: Path) -> Path:
     return Path(text(name, str(default))).expanduser().resolve()
 
