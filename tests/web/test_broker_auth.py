@@ -226,6 +226,7 @@ def test_emqx_is_told_when_a_token_ends(site: Stack, account: Account) -> None:
     rotate_token(account.user, DEVICE)
     broker = Emqx(site)
     ends_at = Token.objects.get(user=account.user, kind=DEVICE, expires_at__isnull=False).expires_at
+    assert ends_at
     assert broker.signs_in(user, old)
     assert abs(orjson.loads(broker.last.body)["expire_at"] - ends_at.timestamp()) <= 1
 
