@@ -42,6 +42,7 @@ from thingscale.invalidation import Change
 from thingscale.lib.clock import now_us
 from thingscale.lib.collecting import let_go
 from thingscale.web import tcp
+from thingscale.web.proxy_listener import ProxyListener
 from thingscale.web.tls import Certificate
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class Gateway:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rounds: list[asyncio.Task[None]] = []
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookups")
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | ProxyListener] = []
         self._published: dict[int, float] = {}  # of apps: those seen, and when
         self._knows_sessions = False
         self._published_due = False
@@ -155,18 +156,27 @@ class Gateway:
         if not port:
             return
         new_client = self._new_client  # one for all
-        server = await self._loop.create_server(
-            lambda: kind(new_client),
-            settings.BIND,
-            port,
-            ssl=context,
-            backlog=4096,
-            start_serving=False,
-            ssl_handshake_timeout=settings.CONNECT_SECONDS if context else None,
-        )
-        tcp.keep_accepted_alive(server)
-        await server.start_serving()
-        self._servers.append(server)
+        if settings.PROXY_NETWORKS:
+            listener = ProxyListener(
+                lambda header: kind(new_client, header.client[0] if header and header.client else ""),
+                context,
+                ssl_handshake_timeout=settings.CONNECT_SECONDS,
+            )
+            await listener.start(settings.BIND, port)
+            self._servers.append(listener)
+        else:
+            server = await self._loop.create_server(
+                lambda: kind(new_client),
+                settings.BIND,
+                port,
+                ssl=context,
+                backlog=4096,
+                start_serving=False,
+                ssl_handshake_timeout=settings.CONNECT_SECONDS if context else None,
+            )
+            tcp.keep_accepted_alive(server)
+            await server.start_serving()
+            self._servers.append(server)
         log.info("Listening on %s:%d (%s%s)", settings.BIND, port, kind.__name__, ", TLS" if context else "")
 
     def _new_client(self, connection: Connection) -> Client | None:

@@ -3,6 +3,7 @@
 import os
 import re
 from email.utils import parseaddr
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -37,6 +38,26 @@ def integer(name: str, default: int, low: int = 0, high: int = 2**31 - 1) -> int
     if not value.isdecimal() or len(value) > 20 or not low <= int(value) <= high:
         raise BadSetting(f"{name} must be a whole number from {low} to {high}.")
     return int(value)
+
+
+def networks(name: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(part) for part in text(name).replace(",", " ").split())
+    except ValueError:
+        raise BadSetting(
+            f"{name} must list networks such as 10.0.0.0/8, fd00::/8 or 192.0.2.7, with commas between them."
+        ) from None
+
+
+def is_in(host: str, listed: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+    """IPv4 as IPv6 shows it (::ffff:192.0.2.1) is IPv4."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:  # a name, or nothing: a unix socket has no address
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return any(address in network for network in listed)
 
 
 def secret_keys(stored: Path) -> list[str]:

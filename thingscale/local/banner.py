@@ -33,15 +33,19 @@ def ready(config: Config, account: FirstAccount | None) -> str:
 
 def _post(config: Config, token: str) -> str:
     headers = f"-H 'X-DEVICETOKEN: {token}' -H 'X-DEVICEID: {DEVICE}'"
-    return f"""  curl -X POST {config.url}/post_v2/ {headers} -d '{{"temp": 21.5}}'"""
+    return f"""  {_curl(config)} -X POST {config.url}/post_v2/ {headers} -d '{{"temp": 21.5}}'"""
+
+
+def _curl(config: Config) -> str:
+    return "curl --haproxy-protocol" if config.proxied else "curl"
 
 
 def _publish(config: Config, user: str, token: str) -> list[str]:
-    if not config.mqtt_port:
+    if not config.mqtt_port or config.proxied:
         return []
     login = f"-h {config.host} -p {config.mqtt_port} -u {user} -P {token}"
     return [f"""  mosquitto_pub {login} -t '{token}/json/{DEVICE}' -q 1 -m '{{"temp": 21.5}}'"""]
 
 
 def _read(config: Config, api_token: str) -> str:
-    return f"  curl -H 'X-APITOKEN: {api_token}' -H 'X-ENDTIME: last' {config.url}/v2/stream/0"
+    return f"  {_curl(config)} -H 'X-APITOKEN: {api_token}' -H 'X-ENDTIME: last' {config.url}/v2/stream/0"

@@ -19,17 +19,22 @@ class Config:
     http_port: int
     mqtt_port: int  # 0: off
     gateway: bool  # devices connect to us, not to a broker of the user's own
+    proxied: bool  # what connects from here has to send a PROXY header first
     listens: Mapping[str, int]  # variable -> port, of all that must be free; without those that are off
 
     @property
     def host(self) -> str:
         """Where a program on this machine reaches what listens on `bind`."""
-        return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.bind, self.bind)  # noqa: S104
+        return reached_at(self.bind)
 
     @property
     def url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.http_port}"
+
+
+def reached_at(bind: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(bind, bind)  # noqa: S104
 
 
 def read() -> Config:
@@ -46,12 +51,14 @@ def read() -> Config:
     for variable, default in off_with_0.items():
         if port := env.integer(variable, default, 0, 65535):
             listens[variable] = port
+    bind = env.text("THINGSCALE_BIND", "127.0.0.1")
     return Config(
         home=env.path("THINGSCALE_HOME", PROJECT / "var"),
-        bind=env.text("THINGSCALE_BIND", "127.0.0.1"),
+        bind=bind,
         http_port=listens["THINGSCALE_HTTP_PORT"],
         mqtt_port=listens.get("THINGSCALE_MQTT_PORT", 0),
         gateway=gateway,
+        proxied=env.is_in(reached_at(bind), env.networks("THINGSCALE_PROXY_NETWORKS")),
         listens=listens,
     )
 

@@ -70,6 +70,9 @@ class Web(OurProcess):
     def ready(self) -> bool:
         connection = http.client.HTTPConnection(self.config.host, self.config.http_port, timeout=2)
         try:
+            connection.connect()
+            if self.config.proxied:
+                connection.sock.sendall(b"PROXY UNKNOWN\r\n")
             connection.request("GET", "/healthz")
             return connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):

@@ -26,16 +26,16 @@ def keep_alive(transport: asyncio.BaseTransport) -> None:
     if connection is None or connection.family not in {socket.AF_INET, socket.AF_INET6}:
         return
     with contextlib.suppress(OSError):  # it has gone already, and the transport will say so
-        _set(connection)
+        set_keep_alive(connection)
 
 
 def keep_accepted_alive(server: asyncio.Server) -> None:
     """The same for all that it accepts: connections inherit it from the socket that listens."""
     for listening in server.sockets:
-        _set(listening)
+        set_keep_alive(listening)
 
 
-def _set(connection: Any) -> None:
+def set_keep_alive(connection: Any) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option in _OPTIONS:
         connection.setsockopt(*option)
