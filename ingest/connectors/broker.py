@@ -25,7 +25,7 @@ from ingest import topics
 from ingest.device_tokens import Denied, TokenOwner
 from ingest.message import Outcome, RawMessage, Status
 from ingest.mqtt.codec import decode_publish, encode_ack
-from ingest.mqtt.packets import PUBACK, PUBLISH, PUBREC, ProtocolError, Publish, Version
+from ingest.mqtt.packets import PUBACK, PUBLISH, PUBREC, V5, ProtocolError, Publish, Version
 from ingest.service import Ingest
 from ingest.writer import Completion, QueueFull, run_all
 from thingscale import mqtt
@@ -112,7 +112,8 @@ class BrokerWorker:
     def _connected(self, connected: Any, flags: int, code: int, properties: dict[str, list[Any]]) -> None:
         self._due.clear()
         self._connected_at = time.monotonic()
-        self._shared = properties.get("shared_subscription_available") != [0]
+        version = Version(connected._connection_state.protocol_version)
+        self._shared = version == V5 and properties.get("shared_subscription_available") != [0]
         if not self._shared:
             log.warning(
                 "The broker has no shared subscriptions: only one worker can read here, "
