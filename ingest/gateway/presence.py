@@ -1,35 +1,41 @@
-"""Tells the database who is connected: a thread that writes what changed, a moment later and together. What
-it writes of a client it asks when it does, so that nothing is kept of each."""
+"""Tells the database who is connected, and what the accounts use of this gateway: a thread that writes what
+changed, a moment later and together. What it writes of a client it asks when it does, so that nothing is kept
+of each."""
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 
 import psycopg
 
 from thingscale.background.watched import WatchedThread
 from thingscale.devices import presence
-from thingscale.devices.presence import ClientKey, Presence
+from thingscale.devices.presence import ClientKey, Presence, Use
 
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 5.0
 GATHER_SECONDS = 0.1
+USE_SECONDS = 5.0  # between two looks at what the accounts use
+_NOTHING = Use()
 
 
 class PresenceWriter:
     """`note` may be called from any thread and never waits. `everybody` and `find` tell who is connected as
-    of now, and are called in the writer's thread."""
+    of now, `find_uses` what the accounts use; they are called in the writer's thread."""
 
     def __init__(
         self,
         connect: Callable[[], psycopg.Connection],
         everybody: Callable[[], Iterable[ClientKey]],
         find: Callable[[ClientKey], Presence | None],
+        find_uses: Callable[[], Mapping[int, Use]] = dict,
     ) -> None:
         self._connect = connect
         self._everybody = everybody
         self._find = find
+        self._find_uses = find_uses
         self._changed: set[ClientKey] = set()
         self._lock = threading.Lock()
         self._wakeup = threading.Event()
@@ -65,14 +71,32 @@ class PresenceWriter:
         everybody = set(self._everybody())
         with self._lock:
             self._changed |= everybody
+        written: dict[int, Use] = {}
+        look_at = time.monotonic()
         while not self._stopping.is_set():
             gone, come = self._take()
             if gone or come:
                 presence.update(connection, gateway, gone, come)
             else:
                 connection.execute("SELECT 1")  # notices a dead server
+            if time.monotonic() >= look_at:
+                self._write_uses(connection, gateway, written)
+                look_at = time.monotonic() + USE_SECONDS
             self._wakeup.wait(IDLE_SECONDS)
             self._stopping.wait(GATHER_SECONDS)
+
+    def _write_uses(self, connection: psycopg.Connection, gateway: int, written: dict[int, Use]) -> None:
+        """Those that are not what was `written` last."""
+        now = self._find_uses()
+        changed = {
+            user: now.get(user, _NOTHING)
+            for user in now.keys() | written.keys()
+            if now.get(user, _NOTHING) != written.get(user, _NOTHING)
+        }
+        if changed:
+            presence.update_use(connection, gateway, changed)
+            written.clear()
+            written.update(now)
 
     def _take(self) -> tuple[list[ClientKey], list[Presence]]:
         self._wakeup.clear()

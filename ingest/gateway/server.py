@@ -21,6 +21,7 @@ from ingest.gateway.client import Client, State
 from ingest.gateway.connection import Connection, WebSocketConnection
 from ingest.gateway.deliveries import Message
 from ingest.gateway.hub import NOWHERE, Account, Hub, Sending, Subscriber
+from ingest.gateway.newcomers import Newcomers, Why
 from ingest.gateway.presence import PresenceWriter
 from ingest.gateway.publishes import MAX_SOURCE, Chunk
 from ingest.gateway.settled import Settled
@@ -37,7 +38,7 @@ from thingscale.background.watched import keep_going, log_failure
 from thingscale.devices import durable, mqtt_store
 from thingscale.devices.models import Command
 from thingscale.devices.mqtt_store import Left, Open, Opened, StoredSession, Subscribed, WaitingWill
-from thingscale.devices.presence import ClientKey, Presence
+from thingscale.devices.presence import ClientKey, Presence, Use
 from thingscale.invalidation import Change
 from thingscale.lib.clock import now_us
 from thingscale.lib.collecting import let_go
@@ -67,7 +68,9 @@ class Gateway:
         self.admission = Admission(self.ingest.writer, limits, self._relax)
         self.hub = Hub(self.note_command, self._loop)
         self._system = SystemClient(self)
-        self._presence = PresenceWriter(connect, lambda: list(self._by_client), self._find_presence)
+        self._presence = PresenceWriter(
+            connect, lambda: list(self._by_client), self._find_presence, self._find_uses
+        )
         self._clients: set[Client] = set()
         self._by_client: dict[ClientKey, Client] = {}
         self._unchecked: set[Client] = set()  # their tokens may have been revoked
@@ -86,6 +89,7 @@ class Gateway:
         self._publishing: asyncio.Task[None] | None = None
         self._failed = 0
         self._sign_ins = refusals.sign_ins()
+        self.newcomers = Newcomers(self.ingest.writer.metrics.refused)
         self.dropped = 0  # deliveries at QoS 0, to clients that take too little
         self.draining = False
 
@@ -180,7 +184,12 @@ class Gateway:
         log.info("Listening on %s:%d (%s%s)", settings.BIND, port, kind.__name__, ", TLS" if context else "")
 
     def _new_client(self, connection: Connection) -> Client | None:
-        if self.draining or len(self._clients) >= settings.MAX_CONNECTIONS:
+        if self.draining:
+            return None
+        if len(self._clients) >= settings.MAX_CONNECTIONS:
+            self.newcomers.refuse(Why.MAX_CONNECTIONS, connection.peer)
+            return None
+        if not self.newcomers.enter(connection):
             return None
         client = Client(self, connection)
         self._clients.add(client)
@@ -306,6 +315,7 @@ class Gateway:
 
     def connected(self, client: Client) -> None:
         """After CONNACK: apps may know."""
+        self.newcomers.leave(client.connection)
         if client.token_owner:
             self._presence.note(client.key)
 
@@ -313,6 +323,11 @@ class Gateway:
         """In the writer's thread."""
         client = self._by_client.get(key)
         return client.presence if client and client.state is State.OPEN and client.token_owner else None
+
+    def _find_uses(self) -> dict[int, Use]:
+        """In the writer's thread. By account."""
+        uses = {account.user: account.use for account in list(self.hub.accounts.values())}
+        return {user: use for user, use in uses.items() if any(use)}
 
     def disconnected(self, client: Client, will: Will | None) -> None:
         """`will`: if it is to be published."""

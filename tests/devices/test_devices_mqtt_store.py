@@ -132,6 +132,23 @@ def test_a_full_queue_leaves_out_and_counts(
     assert list(ClientSession.objects.order_by("pk").values_list("dropped", flat=True)) == [1, 2]
 
 
+def test_sessions_of_a_full_account_get_no_more_and_keep_what_they_have(
+    cursor: psycopg.Cursor, account: Account, outsider: User
+) -> None:
+    """And what is left out is counted in each; those of another account get theirs."""
+    one, two = (open_one(cursor, account, name).session for name in ("c1", "c2"))
+    other = open_one(cursor, outsider).session
+    mqtt_store.enqueue(cursor, [Copies(((one, 1, ()),), packets("a"))])
+    batch = [
+        Copies(((one, 1, ()), (two, 1, ())), packets("b", "c")),
+        Copies(((other, 1, ()),), packets("d")),
+    ]
+    assert mqtt_store.enqueue(cursor, batch, {account.user.pk}) == {one: (2, 0), two: (1, 0), other: (1, 1)}
+    assert [waiting(cursor, key) for key in (one, two, other)] == [[(1, 1, b"a")], [], [(1, 1, b"d")]]
+    assert list(ClientSession.objects.order_by("pk").values_list("dropped", flat=True)) == [2, 2, 0]
+    assert mqtt_store.enqueue(cursor, batch[:1]) == {one: (2, 2), two: (1, 2)}
+
+
 def test_retained_messages(cursor: psycopg.Cursor, account: Account, outsider: User) -> None:
     now = timezone.now()
     topics = ["a", "a/b", "a/b/c", "a0", "a-b/b", "x/b", "é/b/'%", "a/.+"]

@@ -2,7 +2,7 @@
 under the lock's key, so the rows of one that died are known to be stale the moment it is gone."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -34,6 +34,13 @@ class Presence(NamedTuple):
     proto_ver: int
     keepalive: int
     connected_at: datetime
+
+
+class Use(NamedTuple):
+    """What an account's clients use of the memory of one gateway."""
+
+    subscriptions: int = 0
+    unread_bytes: int = 0
 
 
 def connected(user: User) -> QuerySet[MqttSession]:
@@ -68,6 +75,7 @@ def enter(connection: psycopg.Connection) -> int:
     connection.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK, key])
     alive = [key for (key,) in connection.execute(_ALIVE, [LOCK]).fetchall()]
     connection.execute("DELETE FROM devices_mqttsession WHERE gateway <> ALL (%s)", [alive])
+    connection.execute("DELETE FROM devices_gatewayuse WHERE gateway <> ALL (%s)", [alive])
     return key
 
 
@@ -89,5 +97,25 @@ def update(
             SELECT %s, p.* FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::bool[], %s::int[], %s::int[],
                 %s::timestamptz[]) AS p (user_id, client_id, ipaddress, clean_sess, proto_ver, keepalive, at)
             JOIN accounts_user u ON u.id = p.user_id""",
+            [gateway, *columns],
+        )
+
+
+def update_use(connection: psycopg.Connection, gateway: int, uses: Mapping[int, Use]) -> None:
+    """By account. Who uses nothing has no row."""
+    none = [user for user, use in uses.items() if not any(use)]
+    some = sorted((user, *use) for user, use in uses.items() if any(use))
+    columns = [[row[place] for row in some] for place in range(3)]
+    with connection.transaction():
+        connection.execute(
+            "DELETE FROM devices_gatewayuse WHERE gateway = %s AND user_id = ANY (%s)", [gateway, none]
+        )
+        connection.execute(
+            """INSERT INTO devices_gatewayuse (gateway, user_id, subscriptions, unread_bytes)
+            SELECT %s, k.* FROM unnest(%s::bigint[], %s::int[], %s::bigint[])
+                AS k (user_id, subscriptions, unread_bytes)
+            JOIN accounts_user u ON u.id = k.user_id
+            ON CONFLICT (gateway, user_id) DO UPDATE
+                SET subscriptions = excluded.subscriptions, unread_bytes = excluded.unread_bytes""",
             [gateway, *columns],
         )

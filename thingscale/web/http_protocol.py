@@ -6,7 +6,6 @@ client does or leaves undone, every state has a time limit, and what it makes us
 """
 
 import asyncio
-import ipaddress
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -610,16 +609,10 @@ class HttpProtocol(asyncio.Protocol):
 
 
 def counted_address(host: str, application: object) -> str:
-    """Under which a connection is counted: an IPv6 network of 64 bits as one, which any customer gets. Empty
-    for a proxy that is trusted: it speaks for many."""
+    """Under which a connection is counted. Empty for a proxy that is trusted: it speaks for many."""
     if isinstance(application, ProxyHeadersMiddleware) and host in application.trusted_hosts:
         return ""
-    if ":" in host:
-        address = ipaddress.IPv6Address(host.partition("%")[0])
-        if address.ipv4_mapped:
-            return str(address.ipv4_mapped)
-        return address.packed[:8].hex()
-    return host
+    return tcp.counted_address(host)
 
 
 def _address(found: Any) -> tuple[str, int] | None:

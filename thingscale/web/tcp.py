@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 from typing import Any
 
@@ -39,3 +40,35 @@ def set_keep_alive(connection: Any) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option in _OPTIONS:
         connection.setsockopt(*option)
+
+
+def counted_address(host: str) -> str:
+    """Under which a connection is counted: an IPv6 network of 64 bits as one, which any customer gets."""
+    if ":" in host:
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return address.packed[:8].hex()
+    return host
+
+
+class Proxies:
+    """Addresses and networks that are trusted, separated by commas; `*` is any. As uvicorn reads them."""
+
+    def __init__(self, text: str) -> None:
+        self._any = False
+        self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+        for part in map(str.strip, text.split(",")):
+            self._any |= part == "*"
+            with contextlib.suppress(ValueError):  # a path: of a socket, which has no address
+                self._networks.append(ipaddress.ip_network(part))
+
+    def __contains__(self, host: str) -> bool:
+        if self._any:
+            return True
+        try:
+            address = ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return any((mapped or address) in network for network in self._networks)

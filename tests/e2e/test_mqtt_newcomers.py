@@ -1,0 +1,283 @@
+"""Connections that have not signed in, by address: how many may be open, and how many sign-ins may fail."""
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+
+import pytest
+from mqtt_clients import certificate
+from stack import Stack, free_port, wait_until
+from support import Account
+from test_metrics import figures
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect as open_websocket
+
+from ingest.mqtt.codec import FrameReader, decode, encode
+from ingest.mqtt.packets import V5, V31, V311, ConnAck, Connect, Version
+
+pytestmark = pytest.mark.e2e
+MOST, FAILURES, SECONDS = 3, 5, 20.0
+BAD, NOT_AUTHORIZED, TOO_FAST = 0x86, 0x87, 0x9F
+WRONG = b"0" * 32
+_hosts = count(2)
+
+
+@pytest.fixture
+def host() -> str:
+    """An address of this machine that is no proxy which is trusted, and that no other test has used."""
+    return f"127.0.7.{next(_hosts)}"
+
+
+def neighbour(host: str) -> str:
+    return host.replace("127.0.7.", "127.0.8.")
+
+
+@pytest.fixture(scope="module")
+def _strict(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    made = make(tmp_path_factory.mktemp("tls"), MOST, FAILURES)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def strict(_strict: Stack, transactional_db: None) -> Stack:
+    _strict.ensure("ingest")
+    return _strict
+
+
+def make(folder: Path, most: int, failures: int) -> Stack:
+    return Stack(
+        THINGSCALE_CONNECTING_PER_ADDRESS=str(most),
+        THINGSCALE_FAILED_SIGN_INS=str(failures),
+        THINGSCALE_CONNECT_SECONDS="60",
+        THINGSCALE_METRICS_PORT=str(free_port()),
+        **certificate(folder),
+    )
+
+
+class Peer:
+    """One connection, from an address of its own choice, through any door."""
+
+    def __init__(self, running: Stack, door: str, host: str) -> None:
+        port = {"tcp": running.mqtt, "ws": running.ws, "tls": running.tls, "wss": running.wss}[door]
+        self.plain = socket.create_connection(("127.0.0.1", port), SECONDS, (host, 0))
+        self._frames = FrameReader(2**20)
+        self._secure = door in {"tls", "wss"}
+        context = ssl.create_default_context(cafile=running.environment["THINGSCALE_TLS_CERT"])
+        self.socket = self.plain
+        self.websocket = None
+        if door in {"ws", "wss"}:
+            scheme = "wss" if self._secure else "ws"
+            self.websocket = open_websocket(
+                f"{scheme}://127.0.0.1:{port}/mqtt",
+                sock=self.plain,
+                ssl=context if self._secure else None,
+                subprotocols=["mqtt"],  # type: ignore[list-item]
+                open_timeout=SECONDS,
+                proxy=None,
+            )
+        elif self._secure:
+            self.socket = context.wrap_socket(self.plain, server_hostname="127.0.0.1")
+
+    def send(self, data: bytes) -> None:
+        if self.websocket:
+            self.websocket.send(data)
+        else:
+            self.socket.sendall(data)
+
+    def read(self) -> bytes:
+        """What comes next; empty: it was closed."""
+        try:
+            if self.websocket:
+                data = self.websocket.recv(SECONDS)
+                assert isinstance(data, bytes)
+                return data
+            return self.socket.recv(65536)
+        except (ConnectionClosed, ConnectionResetError):
+            return b""
+
+    def sign_in(self, packet: Connect) -> int | None:
+        """The answer's code; None: none came before the end."""
+        self.send(encode(packet, packet.version))
+        while data := self.read():
+            for first, body in self._frames.feed(data):
+                answer = decode(first, body, packet.version)
+                assert isinstance(answer, ConnAck)
+                return answer.code
+        return None
+
+    def close(self) -> None:
+        if self.websocket:
+            self.websocket.close_socket()
+        self.socket.close()
+        self.plain.close()
+
+
+@contextmanager
+def peer(running: Stack, door: str, host: str) -> Iterator[Peer]:
+    made = Peer(running, door, host)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def refused_at_once(running: Stack, door: str, host: str) -> bool:
+    """Before it has said anything in MQTT."""
+    try:
+        with peer(running, door, host) as one:
+            (one.websocket.socket if one.websocket else one.socket).settimeout(0.3)
+            try:
+                return one.socket.recv(1) == b"" if not one.websocket else _ended(one)
+            except TimeoutError:
+                return False
+    except (OSError, EOFError, ConnectionClosed) as error:
+        if isinstance(error, TimeoutError):
+            raise
+        return True
+    except Exception as error:
+        if type(error).__name__ == "InvalidMessage":  # closed instead of an answer to the upgrade
+            return True
+        raise
+
+
+def _ended(one: Peer) -> bool:
+    assert one.websocket
+    try:
+        one.websocket.recv(0.3)
+    except ConnectionClosed:
+        return True
+    return False
+
+
+def packet(
+    account: Account, name: str, version: Version = V5, token: bytes | None = None, user: str = ""
+) -> Connect:
+    password = account.device_token.encode() if token is None else token
+    return Connect(version, name, True, 60, user or account.user_id, password, None, {})
+
+
+@pytest.mark.parametrize("door", ["tcp", "ws", "tls", "wss"])
+def test_an_address_has_a_number_of_connections_that_have_not_signed_in(
+    strict: Stack, account: Account, host: str, door: str
+) -> None:
+    """One more is closed at once, and no other address notices. Who signs in, or goes, makes room."""
+    with ExitStack() as opened:
+        silent = [opened.enter_context(peer(strict, door, host)) for _ in range(MOST)]
+        assert refused_at_once(strict, door, host)
+        assert not refused_at_once(strict, door, neighbour(host))
+        assert silent[0].sign_in(packet(account, f"signed-in-{door}")) == 0
+        silent.append(opened.enter_context(peer(strict, door, host)))
+        assert refused_at_once(strict, door, host)
+        silent[1].close()
+        wait_until(lambda: not refused_at_once(strict, door, host), what="room for another one")
+        assert silent[3].sign_in(packet(account, f"later-{door}")) == 0
+
+
+def test_what_was_refused_counts_until_it_is_closed(strict: Stack, account: Account, host: str) -> None:
+    """Else a peer that never closes would have as many as it likes, for a while each."""
+    with ExitStack() as opened:
+        for _ in range(MOST):
+            one = opened.enter_context(peer(strict, "tcp", host))
+            assert one.sign_in(packet(account, "x", token=WRONG)) == BAD
+            one.plain.shutdown(socket.SHUT_RD)
+        assert refused_at_once(strict, "tcp", host)
+        wait_until(lambda: not refused_at_once(strict, "tcp", host), what="the server to cut them off")
+
+
+def test_a_proxy_that_is_trusted_speaks_for_many(strict: Stack, account: Account) -> None:
+    """Neither its connections are counted, nor what fails."""
+    with ExitStack() as opened:
+        clients = [opened.enter_context(peer(strict, "tcp", "127.0.0.1")) for _ in range(3 * FAILURES)]
+        codes = {client.sign_in(packet(account, "x", token=WRONG)) for client in clients}
+    assert codes == {BAD}
+
+
+# What fails
+
+Fail = Callable[[Peer, Account], object]
+KINDS: dict[str, Fail] = {
+    "a wrong token": lambda one, account: one.sign_in(packet(account, "x", token=WRONG)),
+    "a token of no form": lambda one, account: one.sign_in(packet(account, "x", token=b"\xff")),
+    "a wrong user": lambda one, account: one.sign_in(packet(account, "x", user="U999999")),
+    "no user": lambda one, account: one.sign_in(Connect(V5, "x", True, 60, None, None, None, {})),
+    "a long client id": lambda one, account: one.sign_in(packet(account, "x" * 300)),
+    "an unknown version": lambda one, account: (one.send(b"\x10\x0c\0\x04MQTT\x09\x02\0\0\0\0"), one.read()),
+    "no CONNECT": lambda one, account: (one.send(b"\xc0\0"), one.read()),
+    "no MQTT": lambda one, account: (one.send(b"GET / HTTP/1.1\r\n\r\n"), one.read()),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_fails_too_often_is_refused_before_the_database_is_asked(
+    strict: Stack, account: Account, outsider: Account, host: str, kind: str
+) -> None:
+    """Also with a good token, unless the gateway has it in memory: devices in order that share the address
+    with others stay."""
+    other = neighbour(host)
+    with peer(strict, "tcp", other) as known:
+        assert known.sign_in(packet(account, "known")) == 0
+    for _ in range(FAILURES):
+        with peer(strict, "tcp", host) as one:
+            KINDS[kind](one, account)
+    for version, code in ((V5, TOO_FAST), (V311, 3), (V31, 3)):
+        with peer(strict, "tcp", host) as one:
+            assert one.sign_in(packet(outsider, "good", version)) == code
+            assert one.read() == b""
+        with peer(strict, "tcp", host) as one:
+            assert one.sign_in(packet(account, "bad", version, WRONG)) == code
+    with peer(strict, "tcp", host) as one:
+        assert one.sign_in(packet(account, "known")) == 0
+    with peer(strict, "tcp", other) as one:
+        assert one.sign_in(packet(outsider, "good")) == 0
+
+
+@pytest.mark.parametrize("door", ["ws", "tls", "wss"])
+def test_what_fails_at_one_door_counts_at_each(strict: Stack, account: Account, host: str, door: str) -> None:
+    for turn in range(FAILURES):
+        with peer(strict, (door, "tcp")[turn % 2], host) as one:
+            assert one.sign_in(packet(account, "x", token=WRONG)) == BAD
+    with peer(strict, door, host) as one:
+        assert one.sign_in(packet(account, "x", token=WRONG)) == TOO_FAST
+
+
+def test_what_a_quota_refuses_is_no_failure(strict: Stack, account: Account, host: str) -> None:
+    account.user.max_connections = 0
+    account.user.save()
+    for _ in range(2 * FAILURES):
+        with peer(strict, "tcp", host) as one:
+            assert one.sign_in(packet(account, "x")) == 0x97
+
+
+def test_refusals_are_counted_and_said_once_a_minute(strict: Stack, account: Account, host: str) -> None:
+    metrics = int(strict.environment["THINGSCALE_METRICS_PORT"])
+    name = "thingscale_connections_refused_total"
+    before = figures(metrics)
+    with ExitStack() as opened:
+        for _ in range(MOST):
+            opened.enter_context(peer(strict, "tcp", host))
+        for _ in range(10):
+            assert refused_at_once(strict, "tcp", host)
+    after = figures(metrics)
+    assert after[f"{name}:connecting"] - before[f"{name}:connecting"] == 10
+    assert after[f"{name}:max_connections"] == 0
+    assert f"{name}:failed_sign_ins" in after
+    assert 1 <= strict.log("ingest").count("MQTT connections are refused: ") <= 3  # since the module began
+
+
+def test_0_is_no_limit(
+    strict: Stack, transactional_db: None, account: Account, outsider: Account, host: str, tmp_path: Path
+) -> None:
+    lenient = make(tmp_path, 0, 0)
+    lenient.ensure("ingest")
+    try:
+        with ExitStack() as opened:
+            silent = [opened.enter_context(peer(lenient, "tcp", host)) for _ in range(4 * FAILURES)]
+            for one in silent:
+                assert one.sign_in(packet(account, "x", token=WRONG)) == BAD
+            assert opened.enter_context(peer(lenient, "tcp", host)).sign_in(packet(outsider, "good")) == 0
+    finally:
+        lenient.stop()
