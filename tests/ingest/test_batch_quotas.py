@@ -323,7 +323,8 @@ def test_what_no_queue_has_room_for_is_stored_and_answered_all_the_same(
         sessions = ClientSession.objects.filter(account=each.user).order_by("client_id")
         copies = tuple((session.pk, 1, ()) for session in sessions)
         kept = Kept("json/d1", 1, False, b"\0", copies, None, 0, [])
-        return message(each, value, kept=kept, kind=kind)
+        device_id = "" if kind is Kind.MESSAGE else "d1"
+        return message(each, value, device_id, kept=kept, kind=kind)
 
     def queues(each: Account) -> list[tuple[int, int]]:
         sessions = ClientSession.objects.filter(account=each.user).order_by("client_id")

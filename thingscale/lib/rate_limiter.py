@@ -76,7 +76,7 @@ class FailureLimiter:
             # Who has not failed for so long needs no memory.
             self._older, self._forgotten_at, self._turned_at = self._forgotten_at, {}, now
         at = max(self._at(who), now) + self._gap
-        self._forgotten_at[who] = min(at, now + self._seconds)
+        self._forgotten_at[who] = min(at, now + self._seconds + self._gap / 2)
 
     def too_many(self, who: str, now: float) -> bool:
         """Whether one more would be."""
