@@ -6,6 +6,8 @@ import ipaddress
 import socket
 from typing import Any
 
+from thingscale.lib import env
+
 IDLE_SECONDS = 60  # of silence, before the other side is asked whether it is still there
 PROBE_SECONDS = 15
 PROBES = 4  # without an answer: then the connection is over
@@ -56,19 +58,13 @@ class Proxies:
     """Addresses and networks that are trusted, separated by commas; `*` is any. As uvicorn reads them."""
 
     def __init__(self, text: str) -> None:
-        self._any = False
-        self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
-        for part in map(str.strip, text.split(",")):
-            self._any |= part == "*"
-            with contextlib.suppress(ValueError):  # a path: of a socket, which has no address
-                self._networks.append(ipaddress.ip_network(part))
+        parts = [part.strip() for part in text.split(",")]
+        self._any = "*" in parts
+        networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+        for part in parts:
+            with contextlib.suppress(ValueError):  # the path of a socket, which has no address
+                networks.append(ipaddress.ip_network(part))
+        self._networks = tuple(networks)
 
     def __contains__(self, host: str) -> bool:
-        if self._any:
-            return True
-        try:
-            address = ipaddress.ip_address(host.partition("%")[0])
-        except ValueError:
-            return False
-        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-        return any((mapped or address) in network for network in self._networks)
+        return self._any or env.is_in(host, self._networks)
