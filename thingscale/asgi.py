@@ -4,6 +4,7 @@ values through Channels, everything else through Django's WSGI handler.
 Django's own ASGI handler is 8 to 15 times slower than its WSGI handler (docs/decisions/0003-asgi.md).
 """
 
+import asyncio
 import os
 import resource
 
@@ -24,6 +25,7 @@ from ingest.connectors.http_asgi import HttpConnector, Receive, Scope, Send  # n
 from thingscale.accounts.callers import identify  # noqa: E402
 from thingscale.lib.collecting import settle  # noqa: E402
 from thingscale.live import routing  # noqa: E402
+from thingscale.processes.start import Refused, Registration  # noqa: E402
 from thingscale.web import health, static_files  # noqa: E402
 from thingscale.web.cors import Cors  # noqa: E402
 from thingscale.web.https import HttpsListener  # noqa: E402
@@ -77,6 +79,12 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
+    registration = Registration("web")
+    try:
+        await asyncio.to_thread(registration.check)
+    except Refused as refused:
+        await send({"type": "lifespan.startup.failed", "message": str(refused)})
+        return
     _allow_many_connections()
     _connector.start()
     _broker_auth.start()
@@ -90,6 +98,7 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         await _connector.stop()
         await send({"type": "lifespan.startup.failed", "message": message})
         return
+    registration.start()
     static_files.version()  # reads them all, once
     settle()
     await send({"type": "lifespan.startup.complete"})
@@ -97,6 +106,7 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     await https.stop()
     _broker_auth.stop()
     await _connector.stop()
+    await asyncio.to_thread(registration.stop)
     await send({"type": "lifespan.shutdown.complete"})
 
 

@@ -43,6 +43,7 @@ INSTALLED_APPS = [
     "django_otp.plugins.otp_totp",
     "django_otp.plugins.otp_static",
     "thingscale.apps.ThingscaleConfig",
+    "thingscale.processes",
     "thingscale.accounts",
     "thingscale.devices",
     "thingscale.streams",

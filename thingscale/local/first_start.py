@@ -41,7 +41,8 @@ class Setup:
         self._environment = environment
 
     def migrate(self) -> None:
-        self._manage("migrate", "--noinput")
+        """First it looks whether the database is one for us, which other processes may be using."""
+        self._manage("prepare")
 
     def has_account(self) -> bool:
         return self._is_true(ANY_ACCOUNT)

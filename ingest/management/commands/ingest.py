@@ -21,6 +21,7 @@ from ingest.store_client import RemoteIngest
 from thingscale import secret_key
 from thingscale.lib import env
 from thingscale.lib.collecting import settle
+from thingscale.processes.start import Registration
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +46,14 @@ class Command(BaseCommand):
         if sentence := env.unused_broker():
             log.warning("%s", sentence)
         raise_open_files()
+        registration = Registration("ingest")
+        registration.require()
         try:
             if settings.INGEST_MODE == "broker":
-                uvloop.run(serve(BrokerWorker))
+                uvloop.run(serve(BrokerWorker, registration))
             else:
                 connection, store = store_server.start()
-                uvloop.run(serve(partial(Gateway, connection), store))
+                uvloop.run(serve(partial(Gateway, connection), registration, store))
         except OSError as error:
             raise CommandError(f"Can't listen: {error.strerror or error}.") from None
         except Error as error:
@@ -65,7 +68,7 @@ def raise_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-async def serve(make: Callable[[], Service], store: int | None = None) -> None:
+async def serve(make: Callable[[], Service], registration: Registration, store: int | None = None) -> None:
     """Until SIGTERM or SIGINT; a second one ends at once. `store`: the id of its process."""
     service = make()
     page = MetricsServer(settings.METRICS_PORT, service.ingest, service.gauges, store)
@@ -81,7 +84,9 @@ async def serve(make: Callable[[], Service], store: int | None = None) -> None:
         loop.add_signal_handler(number, leave)
     await service.start()
     page.start()
+    registration.start()
     settle()
     await stop.wait()
     await service.stop()
     page.stop()
+    await asyncio.to_thread(registration.stop)
