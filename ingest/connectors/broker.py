@@ -74,6 +74,7 @@ class BrokerWorker:
         self._connected_at = 0.0
         self._shared = True  # whether the broker has shared subscriptions
         self._subscribe_timer: asyncio.TimerHandle | None = None
+        self._refused = False  # a subscription, on this connection
         self._due: dict[int, bytes] = {}  # packet id -> its acknowledgement, empty until committed; in order
         self._client = self._make_client(client_id)
         self._connecting: asyncio.Task[None] | None = None
@@ -112,6 +113,7 @@ class BrokerWorker:
     def _connected(self, connected: Any, flags: int, code: int, properties: dict[str, list[Any]]) -> None:
         self._due.clear()
         self._connected_at = time.monotonic()
+        self._refused = False
         version = Version(connected._connection_state.protocol_version)
         self._shared = version == V5 and properties.get("shared_subscription_available") != [0]
         if not self._shared:
@@ -134,7 +136,9 @@ class BrokerWorker:
         """One that is refused is asked for again: the broker may ask a server that is away."""
         if max(codes) < FAILURE or self._subscribe_timer:
             return
-        log.warning("The broker refuses a subscription (0x%02X); trying again", max(codes))
+        if not self._refused:
+            log.warning("The broker refuses a subscription (0x%02X); trying again", max(codes))
+        self._refused = True
         self._subscribe_timer = self._loop.call_later(SUBSCRIBE_SECONDS, self._subscribe, connected)
 
     # From the broker to the writer

@@ -14,6 +14,7 @@ import orjson
 from ingest.connectors.broker_rules import Action, BrokerRules, Verdict, is_ours
 
 MAX_FIELDS = 100
+MAX_TOPICS = 1_000  # of one SUBSCRIBE
 REMEMBERED_SECONDS = 30  # by VerneMQ, which would ask again for each message
 RABBITMQ_EXCHANGE = "amq.topic"  # where its MQTT plugin publishes, unless told of another
 
@@ -212,27 +213,26 @@ class VerneMq:
     async def _subscribe(self, asked: Asked, rules: BrokerRules, username: str) -> Answer:
         """If some of the topics are refused, all are named, with a reason code in place of their QoS."""
         wanted = asked.fields.get("topics")
-        if not isinstance(wanted, list) or not 0 < len(wanted) <= MAX_FIELDS:
+        if not isinstance(wanted, list) or not 0 < len(wanted) <= MAX_TOPICS:
             raise BadForm
         version_5 = asked.hook.endswith("_m5")
         answered: list[dict[str, Any]] = []
-        verdicts: list[Verdict] = []
+        verdicts: set[Verdict] = set()
         for each in wanted:
             if not isinstance(each, dict) or not isinstance(each.get("topic"), str):
                 raise BadForm
-            verdicts.append(await rules.use(username, Action.SUBSCRIBE, each["topic"]))
-            refused = {"topic": each["topic"], "qos": 135 if version_5 else 128}
-            answered.append(each if verdicts[-1] is Verdict.ALLOW else refused)
-        match set(verdicts):
-            case found if Verdict.AWAY in found:
+            verdict = await rules.use(username, Action.SUBSCRIBE, each["topic"])
+            if verdict is Verdict.AWAY:
                 return self.away
-            case found if Verdict.DENY not in found:
-                return self._allowed_for_a_while
-            case found if Verdict.ALLOW not in found:
-                return self.refusal
-        return _json(
-            {"result": "ok"} | ({"modifiers": {"topics": answered}} if version_5 else {"topics": answered})
-        )
+            verdicts.add(verdict)
+            refused = {"topic": each["topic"], "qos": 135 if version_5 else 128}
+            answered.append(each if verdict is Verdict.ALLOW else refused)
+        if Verdict.DENY not in verdicts:
+            return self._allowed_for_a_while
+        if Verdict.ALLOW not in verdicts:
+            return self.refusal
+        more = {"modifiers": {"topics": answered}} if version_5 else {"topics": answered}
+        return _json({"result": "ok"} | more)
 
 
 FORMS: dict[str, Form] = {

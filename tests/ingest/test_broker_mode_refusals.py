@@ -81,7 +81,7 @@ def test_a_subscription_that_is_refused_is_asked_for_again(
     connection.send(Publish(f"{account.device_token}/json/d1", b"1", 1, False, False, 1, {}))
     assert connection.next(Ack).packet_id == 1
     assert account.stored() == [("1", None)]
-    assert worker.log().count("refuses a subscription (0x87)") == 2
+    assert worker.log().count("refuses a subscription (0x87)") == 1
 
 
 def test_without_shared_subscriptions_nothing_is_lost(
