@@ -4,6 +4,7 @@ Anybody can open connections and send what he likes in their CONNECT; accounts h
 only once it is known whose a connection is. Proxies that are trusted speak for many, and are not counted.
 """
 
+import asyncio
 import logging
 import time
 from collections import Counter
@@ -11,7 +12,6 @@ from enum import StrEnum
 
 from django.conf import settings
 
-from ingest.gateway.connection import Connection
 from thingscale.lib.rate_limiter import FailureLimiter
 from thingscale.web import tcp
 
@@ -45,24 +45,24 @@ class Newcomers:
         self._most = settings.CONNECTING_PER_ADDRESS
         self._failures = FailureLimiter(settings.FAILED_SIGN_INS, FAILURE_SECONDS)
         self._proxies = tcp.Proxies(settings.TRUSTED_PROXIES)
-        self._address: dict[Connection, str] = {}  # of those that have not signed in
+        self._address: dict[asyncio.Protocol, str] = {}  # of those that have not signed in
         self._count: Counter[str] = Counter()  # of those, by address
         self._unlogged = 0
         self._log_at = 0.0
 
-    def enter(self, connection: Connection) -> bool:
-        """False: it is one too many."""
-        address = self._counted(connection.peer)
-        if not address or not self._most:
+    def enter(self, connection: asyncio.Protocol, host: str) -> bool:
+        """False: it is one too many. With TLS it comes here before the handshake, and after it again."""
+        address = self._counted(host)
+        if not address or not self._most or connection in self._address:
             return True
         if self._count[address] >= self._most:
-            self.refuse(Why.CONNECTING, connection.peer)
+            self.refuse(Why.CONNECTING, host)
             return False
         self._address[connection] = address
         self._count[address] += 1
         return True
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: asyncio.Protocol) -> None:
         """It has signed in, or has closed; both may be."""
         address = self._address.pop(connection, "")
         if address:

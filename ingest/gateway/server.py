@@ -160,10 +160,11 @@ class Gateway:
         if not port:
             return
         new_client = self._new_client  # one for all
-        if settings.PROXY_NETWORKS:
+        if settings.PROXY_NETWORKS or context:  # a handshake is counted, too
             listener = ProxyListener(
                 lambda header: kind(new_client, header.client[0] if header and header.client else ""),
                 context,
+                self.newcomers,
                 ssl_handshake_timeout=settings.CONNECT_SECONDS,
             )
             await listener.start(settings.BIND, port)
@@ -173,10 +174,8 @@ class Gateway:
                 lambda: kind(new_client),
                 settings.BIND,
                 port,
-                ssl=context,
                 backlog=4096,
                 start_serving=False,
-                ssl_handshake_timeout=settings.CONNECT_SECONDS if context else None,
             )
             tcp.keep_accepted_alive(server)
             await server.start_serving()
@@ -184,12 +183,11 @@ class Gateway:
         log.info("Listening on %s:%d (%s%s)", settings.BIND, port, kind.__name__, ", TLS" if context else "")
 
     def _new_client(self, connection: Connection) -> Client | None:
-        if self.draining:
-            return None
-        if len(self._clients) >= settings.MAX_CONNECTIONS:
+        full = len(self._clients) >= settings.MAX_CONNECTIONS
+        if full:
             self.newcomers.refuse(Why.MAX_CONNECTIONS, connection.peer)
-            return None
-        if not self.newcomers.enter(connection):
+        if full or self.draining or not self.newcomers.enter(connection, connection.peer):
+            self.newcomers.leave(connection)
             return None
         client = Client(self, connection)
         self._clients.add(client)

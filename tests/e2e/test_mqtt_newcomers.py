@@ -3,7 +3,7 @@
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -164,6 +164,30 @@ def test_an_address_has_a_number_of_connections_that_have_not_signed_in(
         silent[1].close()
         wait_until(lambda: not refused_at_once(strict, door, host), what="room for another one")
         assert silent[3].sign_in(packet(account, f"later-{door}")) == 0
+
+
+@pytest.mark.parametrize("door", ["tls", "wss"])
+def test_handshakes_that_do_not_come_count_too(strict: Stack, account: Account, host: str, door: str) -> None:
+    """And those that fail no longer than they last."""
+    port = {"tls": strict.tls, "wss": strict.wss}[door]
+    no_tls, half = b"\x10\x0c\0\x04MQTT", b"\x16\x03\x01\0\x05\x01\0\0\x01\0"
+    for rubbish in (b"", half, no_tls):
+        for _ in range(2 * MOST):
+            with socket.create_connection(("127.0.0.1", port), SECONDS, (host, 0)) as one:
+                one.sendall(rubbish)
+                if rubbish == no_tls:
+                    with suppress(ConnectionResetError):
+                        while one.recv(100):
+                            pass
+        wait_until(lambda: not refused_at_once(strict, door, host), what="room")
+    with ExitStack() as opened:
+        silent = [opened.enter_context(peer(strict, "tcp", host, port)) for _ in range(MOST)]
+        assert refused_at_once(strict, door, host)
+        assert not refused_at_once(strict, door, neighbour(host))
+        silent[0].close()
+        wait_until(lambda: not refused_at_once(strict, door, host), what="room for another one")
+    with peer(strict, door, host) as one:
+        assert one.sign_in(packet(account, f"after-{door}")) == 0
 
 
 def test_what_was_refused_counts_until_it_is_closed(strict: Stack, account: Account, host: str) -> None:

@@ -1,6 +1,8 @@
-"""Listeners behind load balancers: what comes from a network of THINGSCALE_PROXY_NETWORKS begins with a PROXY
-header, in front of everything else, also of a TLS handshake; so the header is read from the socket, and not
-a byte more, before asyncio gets the connection."""
+"""Listeners that look at a connection before asyncio gets it, and so before a TLS handshake.
+
+What comes from a network of THINGSCALE_PROXY_NETWORKS begins with a PROXY header, in front of everything
+else: it is read from the socket, and not a byte more. A gate is asked whether its client may come in.
+"""
 
 import asyncio
 import logging
@@ -9,7 +11,7 @@ import ssl
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from django.conf import settings
 
@@ -43,18 +45,28 @@ def say_refused(host: str, why: str) -> None:
         log.warning("A connection from %s, which is in THINGSCALE_PROXY_NETWORKS, was closed: %s", host, why)
 
 
+class Gate(Protocol):
+    """Counts connections from before their handshake on."""
+
+    def enter(self, connection: asyncio.Protocol, host: str) -> bool: ...
+    def leave(self, connection: asyncio.Protocol) -> None: ...
+
+
 class ProxyListener:
-    """As an asyncio.Server. `make(header)` makes the protocol of a connection; None: it is from no proxy."""
+    """As an asyncio.Server. `make(header)` makes the protocol of a connection; None: it is from no proxy.
+    `gate` may refuse it, and hears when it fails before the protocol has it."""
 
     def __init__(
         self,
         make: Callable[[Header | None], asyncio.Protocol],
         context: ssl.SSLContext | None = None,
+        gate: Gate | None = None,
         **limits: float,
     ) -> None:
         """`limits`: those that asyncio has for TLS."""
         self._loop = asyncio.get_running_loop()
         self._make = make
+        self._gate = gate
         self._tls: dict[str, Any] = {"ssl": context, **limits} if context else {}
         self._sockets: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -123,7 +135,7 @@ class ProxyListener:
             if is_proxy(host):
                 async with asyncio.timeout(HEADER_SECONDS):
                     header = await self._read_header(connection)
-            await self._loop.connect_accepted_socket(lambda: self._make(header), connection, **self._tls)
+            await self._hand_over(connection, header, host)
         except BadHeader as error:
             say_refused(host, str(error))
             connection.close()
@@ -139,6 +151,20 @@ class ProxyListener:
         except Exception:
             log.exception("A connection failed")
             connection.close()
+
+    async def _hand_over(self, connection: socket.socket, header: Header | None, host: str) -> None:
+        """Raises OSError."""
+        protocol = self._make(header)
+        client = header.client[0] if header and header.client else host
+        if self._gate and not self._gate.enter(protocol, client):
+            connection.close()
+            return
+        try:
+            await self._loop.connect_accepted_socket(lambda: protocol, connection, **self._tls)
+        except BaseException:
+            if self._gate:
+                self._gate.leave(protocol)
+            raise
 
     async def _read_header(self, connection: socket.socket) -> Header:
         """Raises BadHeader, OSError."""
