@@ -54,6 +54,8 @@ PARTS = {
     "thingscale/web/https.py create_task": "test_i2_the_certificate_is_followed_again",
     "thingscale/web/https.py keep_going": "test_i2_the_certificate_is_followed_again",
     "thingscale/web/lanes.py ThreadPoolExecutor": BY_ITS_CALLER,
+    "thingscale/web/proxy_listener.py call_later": "adds a reader, which does not raise",
+    "thingscale/web/proxy_listener.py create_task": "of a connection: it logs what fails, and closes it",
     "thingscale/web/static_files.py ThreadPoolExecutor": BY_ITS_CALLER,
     "thingscale/web/timeouts.py call_later": "cancels tasks only, which does not raise",
     "thingscale/web/wsgi_threads.py create_task": "a request's: cancelled with it, its result is awaited",
