@@ -99,7 +99,11 @@ class Schedule(bootsteps.StartStopStep):
 
 app.steps["worker"].add(Schedule)
 app.user_options["worker"].add(
-    Option(["--with-schedule"], is_flag=True, help="Send the periodic tasks too: one worker has to.")
+    Option(
+        ["--with-schedule"],
+        is_flag=True,
+        help="Send the periodic tasks too, each once among all workers: one has to.",
+    )
 )
 
 

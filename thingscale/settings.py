@@ -191,6 +191,7 @@ CONNECT_SECONDS = env.integer("THINGSCALE_CONNECT_SECONDS", 10, 1)
 QUEUE_MESSAGES = env.integer("THINGSCALE_QUEUE_MESSAGES", 50_000, 1)
 QUEUE_BYTES = env.integer("THINGSCALE_QUEUE_BYTES", 64 * 2**20, 2**20)
 DEDUPE_SECONDS = env.integer("THINGSCALE_DEDUPE_SECONDS", 3600, 1)
+SHARE_PORTS = env.flag("THINGSCALE_SHARE_PORTS")
 PROXY_NETWORKS = env.networks("THINGSCALE_PROXY_NETWORKS")
 HTTPS_PORT = env.integer("THINGSCALE_HTTPS_PORT", 8443, 0, 65535)
 HTTP_CONNECTIONS = env.integer("THINGSCALE_HTTP_CONNECTIONS", 10_000, 1)
@@ -258,6 +259,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "interval_start": 0,  # who asks for a task does not wait for a Valkey that is away
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULER = "thingscale.schedule:SharedSchedule"
 CELERY_BEAT_SCHEDULE = {
     task: {"task": task, "schedule": seconds, "options": {"expires": seconds}}  # the next one is as good
     for task, seconds in {

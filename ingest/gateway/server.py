@@ -167,7 +167,7 @@ class Gateway:
                 self.newcomers,
                 ssl_handshake_timeout=settings.CONNECT_SECONDS,
             )
-            await listener.start(settings.BIND, port)
+            await listener.start(settings.BIND, port, reuse_port=settings.SHARE_PORTS)
             self._servers.append(listener)
         else:
             server = await self._loop.create_server(
@@ -175,6 +175,7 @@ class Gateway:
                 settings.BIND,
                 port,
                 backlog=4096,
+                reuse_port=settings.SHARE_PORTS or None,
                 start_serving=False,
             )
             tcp.keep_accepted_alive(server)

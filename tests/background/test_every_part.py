@@ -44,6 +44,7 @@ PARTS = {
     "thingscale/background/watched.py Thread": "test_i2_a_thread_that_raises_begins_again",
     "thingscale/celery.py BeatThread": "test_i2_the_schedule_ends_its_worker",
     "thingscale/live/consumers.py create_task": "test_i2_an_open_page_is_told_to_come_again",
+    "thingscale/processes/start.py WatchedThread": "begins again; the row ends, and is made anew",
     "thingscale/mqtt.py WatchedThread": "broker mode: goes on by itself",
     "thingscale/mqtt.py create_task": "broker mode: connect() tries for ever",
     "thingscale/mqtt.py run_coroutine_threadsafe": "broker mode: its caller waits for it",

@@ -1,6 +1,6 @@
 """What the person at the terminal reads."""
 
-from thingscale.local.config import Config
+from thingscale.local.config import PARTS, Config
 from thingscale.local.first_start import DEVICE, EMAIL, FirstAccount
 
 
@@ -26,8 +26,17 @@ def ready(config: Config, account: FirstAccount | None) -> str:
     token = account.device_token if account else "DEVICE_TOKEN"
     api_token = account.api_token if account else "API_TOKEN"
     hint = [] if account else [f"(the tokens: .venv/bin/python manage.py show_account {user})"]
-    lines = [f"ready: {config.url}/", "", f"Send a value, and read it back: {' '.join(hint)}".rstrip(" "), ""]
-    lines += [_post(config, token), *_publish(config, user, token), _read(config, api_token)]
+    if "web" in config.parts:
+        lines = [
+            f"ready: {config.url}/",
+            "",
+            f"Send a value, and read it back: {' '.join(hint)}".rstrip(" "),
+            "",
+        ]
+        lines += [_post(config, token), *_publish(config, user, token), _read(config, api_token)]
+    else:
+        lines = [f"ready: {', '.join(part for part in PARTS if part in config.parts)}"]
+        lines += ["", *publish] if (publish := _publish(config, user, token)) else []
     return "\n".join([*lines, "", "Ctrl-C stops everything."])
 
 
