@@ -74,7 +74,16 @@ def _broker_auth() -> list[CheckMessage]:
             )
         ]
     variables = {"MQTT_URL": settings.BROKER, "MQTT5_URL": settings.BROKER5}
-    return [
+    found: list[CheckMessage] = []
+    if not settings.BROKER_CLIENT_ID.startswith("thingscale-"):
+        found.append(
+            Warning(
+                "THINGSCALE_BROKER_CLIENT_ID does not begin with `thingscale-`: a device could take it.",
+                hint="Ids like thingscale-ingest-2 are kept for workers. Who has one gets all messages.",
+                id="thingscale.W007",
+            )
+        )
+    return found + [
         Warning(
             f"{variable} has no user name and password, by which a broker that asks us would know us.",
             hint="Give it both, like mqtt://thingscale:PASSWORD@broker:1883.",

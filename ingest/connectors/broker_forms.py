@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from ingest.connectors.broker_rules import Action, BrokerRules, Verdict, is_ours
+from ingest.connectors.broker_rules import Action, BrokerRules, Verdict, is_our_client_id, is_ours
 
 MAX_FIELDS = 100
 MAX_TOPICS = 1_000  # of one SUBSCRIBE
@@ -169,7 +169,8 @@ class RabbitMq:
                 own = {f"mqtt-subscription-{client_id}qos{qos}" for qos in (0, 1)} | {
                     f"mqtt-will-{client_id}"
                 }
-                verdict = Verdict.ALLOW if client_id and name in own else Verdict.DENY
+                own_client_id = is_ours(username) or not is_our_client_id(client_id)
+                verdict = Verdict.ALLOW if client_id and own_client_id and name in own else Verdict.DENY
             case "topic" if name == RABBITMQ_EXCHANGE and permission in {"read", "write"}:
                 action = Action.PUBLISH if permission == "write" else Action.SUBSCRIBE
                 topic = asked.text("routing_key").replace("*", "+").replace(".", "/")
@@ -184,7 +185,8 @@ class RabbitMq:
 
 
 class VerneMq:
-    """vmq_webhooks; the hook is named by a header, and all have one URL."""
+    """vmq_webhooks; the hook is named by a header, and all have one URL. A client's id gets its user's in
+    front, so that no account can take over another's sessions."""
 
     refusal = _json({"result": {"error": "not_allowed"}})
     away = _json({"result": {"error": "database_away"}}, 503)
@@ -197,9 +199,11 @@ class VerneMq:
         username = asked.text("username")
         match asked.hook:
             case "auth_on_register" | "auth_on_register_m5":
-                found = await rules.sign_in(username, asked.text("password"), asked.text("client_id"))
-                if found.verdict is Verdict.ALLOW:
-                    return self._allowed  # never remembered: a token may be revoked
+                client_id = asked.text("client_id")
+                found = await rules.sign_in(username, asked.text("password"), client_id)
+                if found.verdict is Verdict.ALLOW:  # which is never remembered: a token may be revoked
+                    own = {"client_id": f"{username}-{client_id}", "mountpoint": asked.text("mountpoint")}
+                    return self._allowed if found.superuser else _json({"result": "ok", "modifiers": own})
                 return self.away if found.verdict is Verdict.AWAY else self.refusal
             case "auth_on_publish" | "auth_on_publish_m5":
                 verdict = await rules.use(username, Action.PUBLISH, asked.text("topic"))

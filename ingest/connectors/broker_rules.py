@@ -11,6 +11,8 @@ from django.db import Error
 from ingest import topics
 from ingest.device_tokens import TokenOwner
 
+OUR_CLIENT_IDS = "thingscale-"  # how those of workers and publishers begin
+
 
 class Verdict(Enum):
     ALLOW = auto()
@@ -39,6 +41,8 @@ class BrokerRules:
         if is_ours(username):
             ours = _is_our_password(username, password)
             return SignIn(Verdict.ALLOW, superuser=True) if ours else SignIn(Verdict.DENY)
+        if is_our_client_id(client_id):
+            return SignIn(Verdict.DENY)
         if not username and not password:
             return SignIn(Verdict.ALLOW if settings.ALLOW_ANONYMOUS else Verdict.DENY)
         try:
@@ -79,6 +83,11 @@ def _split(topic: str) -> tuple[str, str, str]:
 def is_ours(username: str) -> bool:
     """The ingest worker's user name, which the publisher has as well."""
     return bool(username) and username in {settings.BROKER[2], settings.BROKER5[2]}
+
+
+def is_our_client_id(client_id: str) -> bool:
+    """Whoever connected with a worker's client id would take over its session, and all accounts' messages."""
+    return client_id.startswith(OUR_CLIENT_IDS) or client_id == settings.BROKER_CLIENT_ID
 
 
 def _is_our_password(username: str, password: str) -> bool:

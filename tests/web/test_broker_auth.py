@@ -117,6 +117,8 @@ def test_the_ingest_worker_may_read_everything(broker: Asking, account: Account)
     assert not broker.signs_in(WORKER.upper(), PASSWORD)
     for topic in ("+/json/+/#", "$share/ingest-json/+/json/+/#"):
         assert broker.subscribes(WORKER, topic, "thingscale-ingest-1")
+    for client_id in ("thingscale-ingest-1", "thingscale-ingest-77", "thingscale-web-0011aabb"):
+        assert not broker.signs_in(*credentials(account), client_id)  # it would take over that session
     assert broker.publishes(WORKER, f"{account.device_token}/d1/subscribe", "thingscale-web-0011aabb")
 
 
@@ -254,6 +256,9 @@ def test_rabbitmq_s_resources_are_those_of_the_mqtt_plugin(site: Stack, account:
         assert not may("queue", name, "read", client_id="")
         assert not may("queue", name, "read", vhost="other")
         assert not may("queue", name, "read", vhost="")
+    assert not may(
+        "queue", "mqtt-subscription-thingscale-ingest-1qos1", "read", client_id="thingscale-ingest-1"
+    )
     for name in ("mqtt-subscription-c1qos2", "mqtt-subscription-qos0", "orders", "amq.gen-1", ""):
         assert not may("queue", name, "read")
     assert may("exchange", "amq.topic", "write")
@@ -287,6 +292,26 @@ def test_vernemq_is_told_which_topics_of_several_are_refused(
         "result": {"error": "not_allowed"}
     }
     assert orjson.loads(broker.subscribe(account.user_id, own, own).body) == {"result": "ok"}
+
+
+@pytest.mark.parametrize("form", [VerneMq, VerneMq5])
+def test_vernemq_gives_each_account_client_ids_of_its_own(
+    site: Stack, account: Account, outsider: Account, form: type[VerneMq]
+) -> None:
+    broker = form(site)
+    for each in (account, outsider):
+        assert broker.signs_in(*credentials(each), "c1")
+        modifiers = orjson.loads(broker.last.body)["modifiers"]
+        assert modifiers == {"client_id": f"{each.user_id}-c1", "mountpoint": ""}
+    assert broker.signs_in(WORKER, PASSWORD, "thingscale-ingest-1")
+    assert "modifiers" not in orjson.loads(broker.last.body)
+
+
+def test_vernemq_may_ask_about_many_topics_at_once(site: Stack, account: Account) -> None:
+    broker = VerneMq(site)
+    many = [f"{account.device_token}/d{number}/subscribe" for number in range(1000)]
+    assert orjson.loads(broker.subscribe(account.user_id, *many).body) == {"result": "ok"}
+    assert orjson.loads(broker.subscribe(account.user_id, *many, many[0]).body)["result"] != "ok"
 
 
 def test_client_ids_may_have_to_begin_with_their_account(account: Account) -> None:
@@ -355,6 +380,7 @@ WRONG = [
     ({"INGEST_MODE": "gateway"}, "thingscale.W005"),
     ({"BROKER": ("b", 1, None, None)}, "thingscale.W006"),
     ({"BROKER5": ("b", 1, "thingscale", None)}, "thingscale.W006"),
+    ({"BROKER_CLIENT_ID": "worker-1"}, "thingscale.W007"),
     ({"BROKER5": ("b", 1, "U000001", "secret")}, "thingscale.E005"),
     ({"BROKER_AUTH_SECRET": "", "BROKER": ("b", 1, "U1234567", "secret")}, "thingscale.E005"),
 ]
@@ -365,7 +391,7 @@ RIGHT = {"INGEST_MODE": "broker", "BROKER_AUTH_SECRET": SECRET} | dict.fromkeys(
 
 @pytest.mark.parametrize(("wrong", "expected"), WRONG)
 def test_wrong_combinations_are_said(settings: Settings, wrong: dict[str, Any], expected: str) -> None:
-    ids = {"thingscale.W005", "thingscale.W006", "thingscale.E005"}
+    ids = {"thingscale.W005", "thingscale.W006", "thingscale.W007", "thingscale.E005"}
     for name, value in RIGHT.items():
         setattr(settings, name, value)
     assert not ids & {message.id for message in run_checks()}
