@@ -199,9 +199,13 @@ def test_who_does_not_read_is_cut_off_and_the_others_are_served(
 def test_queues_of_an_account_that_are_full_together_take_no_more(
     stack: Start, account: Account, outsider: Account, ended: ExitStack
 ) -> None:
-    """Whoever publishes notices nothing, datapoints are stored, another account's sessions get theirs. What
-    was queued before is delivered; then there is room again."""
+    """Whoever publishes notices nothing, datapoints are stored; another account's sessions get theirs, and so
+    does one of the same account that keeps up. What was queued is delivered; then there is room again."""
     running, token, padding = stack("ingest"), account.device_token, b" " * 3_000
+    reads = make(running, account, "reads")
+    ended.callback(reads.vanish)
+    reads.connect(clean=False)
+    reads.subscribe(f"{token}/#", 1)
     account.device("d")
     change_account(account.user, {"max_queued": 5_000})
     away = [make(running, account, name) for name in ("one", "two")]
@@ -227,12 +231,14 @@ def test_queues_of_an_account_that_are_full_together_take_no_more(
         nonlocal sent
         sent += 1
         sender.publish(f"{token}/json/d", b"%d" % sent + padding, 1)  # and waits for PUBACK
+        assert int(reads.message(qos=1).payload) == sent
         return bool(dropped(account))
 
     wait_until(publish, 30, "the queues to be full")
     kept = sent - 1
     others_sender.publish(f"{outsider.device_token}/json/d", b"1" + padding, 1)
     sender.publish(f"{token}/d/subscribe", b"a command", 1)
+    reads.message(b"a command", 1)
     assert dropped(account) == 4  # two messages in two sessions
     assert dropped(outsider) == 0
     assert len(account.stored()) == sent
@@ -246,11 +252,12 @@ def test_queues_of_an_account_that_are_full_together_take_no_more(
 
     def arrives() -> bool:
         publish()
-        return ClientSession.objects.filter(account=account.user, next_seq__gt=kept + 1).count() == 2
+        names = [client.client_id for client in away]
+        return ClientSession.objects.filter(client_id__in=names, next_seq__gt=kept + 1).count() == 2
 
     wait_until(arrives, 30, "room in the queues")
     for client in away:
-        assert int(client.message().payload) == sent
+        client.messages_until(b"%d" % sent + padding)
 
 
 # What an account uses of a gateway is seen

@@ -309,9 +309,10 @@ def topics(account: Account) -> dict[str, bytes]:
 
 
 def test_what_no_queue_has_room_for_is_stored_and_answered_all_the_same(
-    feed: Feed, account: Account, outsider: Account
+    feed: Feed, account: Account, outsider: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of all the queues of an account together; the sessions of another one get theirs."""
+    monkeypatch.setattr(mqtt_store, "SPARE_BYTES", 0)
     limit(account, max_queued=100)
     for each in (account, outsider):
         each.device("d1")

@@ -19,6 +19,7 @@ from thingscale.devices.models import ClientSession, Command
 
 SECOND_LEVEL = "split_part(topic, '/', 2)"
 SLOT = 200  # bytes that a message takes at least, in limits
+SPARE_BYTES = 16 * 1024  # of a queue though its account is full: who keeps up goes on getting what is sent
 WILLS_AT_ONCE = 1_000
 CLAIM_SECONDS = 30  # for which nobody else publishes a will
 
@@ -424,7 +425,8 @@ def enqueue(
     cursor: psycopg.Cursor, batch: Sequence[Copies], full: Set[int] = frozenset()
 ) -> dict[int, tuple[int, int]]:
     """By session, the first number that its messages of this batch got, and how many there was room for: the
-    last ones were left out, and of a `full` account all. A session that is gone is not in the answer."""
+    last ones were left out. Sessions of a `full` account have room only while they keep up. A session that
+    is gone is not in the answer."""
     counts: dict[int, int] = {}
     for copies in batch:
         for key, _, _ in copies.sessions:
@@ -441,8 +443,8 @@ def enqueue(
     bytes_left: dict[int, int] = {}
     for key, account, following, waiting, size in cursor.fetchall():
         next_seq[key] = following
-        room[key] = 0 if account in full else max(ClientSession.MAX_QUEUED - waiting, 0)
-        bytes_left[key] = ClientSession.MAX_QUEUED_BYTES - size
+        room[key] = max(ClientSession.MAX_QUEUED - waiting, 0)
+        bytes_left[key] = (SPARE_BYTES if account in full else ClientSession.MAX_QUEUED_BYTES) - size
     first = dict(next_seq)
     messages: list[bytes] = []
     commands: list[int] = []
