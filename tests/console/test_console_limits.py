@@ -133,7 +133,7 @@ def test_what_an_account_uses_of_the_gateway_is_on_its_profile(
         ClientSession.objects.create(account=account.user, client_id="c", expiry=9, queued_bytes=90 * 2**20)
         near(account, max_queued=100 * 2**20)
         page = unescape(signed_in(account).get("/profile/").text).replace("\xa0", " ")
-        assert "<dt>Queued for these</dt><dd>90.0 MB of 100.0 MB</dd>" in page
+        assert "<dt>Queued MQTT messages</dt><dd>90.0 MB of 100.0 MB</dd>" in page
         assert "<dt>MQTT subscriptions</dt><dd>90,000 of 100,000</dd>" in page
         assert "<dt>Unread by MQTT clients</dt><dd>3.0 MB of 64.0 MB</dd>" in page
         assert (
