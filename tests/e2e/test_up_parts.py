@@ -137,3 +137,20 @@ def test_two_machines_that_start_first_make_one_account(folder: Path) -> None:
         for machine in machines:
             machine.close()
         servers.close()
+
+
+def test_up_behind_a_proxy_on_its_own_machine(folder: Path) -> None:
+    """It asks itself whether it is ready with a header, and so do the lines that it prints."""
+    chosen = free_ports("HTTP", "MQTT", "MQTT_WS") | {"THINGSCALE_PROXY_NETWORKS": "127.0.0.0/8"}
+    up = Up(folder / "home", chosen)
+    try:
+        up.read_until(LAST_LINE)
+        assert "mosquitto_pub" not in up.text  # which can write no header
+        assert "PROXY header" not in (folder / "home" / "log" / "web.log").read_text()
+        line = up.pasteable("curl --haproxy-protocol -X POST")
+        if shutil.which("curl"):
+            done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30, check=True)
+            assert done.stdout.strip() == "OK"
+        assert up.ctrl_c() == 0
+    finally:
+        up.close()

@@ -39,10 +39,16 @@ def is_proxy(host: str) -> bool:
 
 def say_refused(host: str, why: str) -> None:
     """A proxy that is not set up makes many of them."""
-    global _said_at  # noqa: PLW0603
-    if time.monotonic() - _said_at >= SAID_SECONDS:
-        _said_at = time.monotonic()
+    if _may_say():
         log.warning("A connection from %s, which is in THINGSCALE_PROXY_NETWORKS, was closed: %s", host, why)
+
+
+def _may_say() -> bool:
+    global _said_at  # noqa: PLW0603
+    if time.monotonic() - _said_at < SAID_SECONDS:
+        return False
+    _said_at = time.monotonic()
+    return True
 
 
 class Gate(Protocol):
@@ -116,6 +122,8 @@ class ProxyListener:
             connection.setblocking(False)
             if len(self._tasks) >= MAX_WAITING:
                 connection.close()
+                if _may_say():
+                    log.warning("A connection was closed: %d others have not come in yet", MAX_WAITING)
                 continue
             task = self._loop.create_task(self._take(connection, str(address[0])))
             self._tasks.add(task)
