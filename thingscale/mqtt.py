@@ -99,11 +99,11 @@ async def connect(client: Any, address: Address) -> None:
             await asyncio.sleep(RETRY_SECONDS)
 
 
-async def disconnect(client: Any) -> None:
+async def disconnect(client: Any, **properties: int) -> None:
     client.stop_reconnect()
     with contextlib.suppress(Exception):  # it is going away either way
         async with asyncio.timeout(2):
-            await client.disconnect()
+            await client.disconnect(**properties)
 
 
 class _Publisher:

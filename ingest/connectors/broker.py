@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -39,6 +40,7 @@ NEVER = 0xFFFFFFFF
 FAILURE = 0x80
 RETRY_SECONDS = 0.05
 FAILED_SECONDS = 1.0
+LEAVE_SECONDS = 5.0  # without a message, until a session counts as empty
 SUBSCRIBE_SECONDS = 2.0  # until a subscription that was refused is asked for again
 MAX_UNKNOWN = 1_000  # messages that wait for the database to know their token
 MAX_UNSENT = 50_000  # QoS 0 has no back-pressure: beyond this it is dropped and counted
@@ -56,13 +58,16 @@ class Waiting(NamedTuple):
 
 class BrokerWorker:
     """The client id names the session that the broker keeps: several workers need one each, and share the
-    messages of their group."""
+    messages of their group. One that is `leaving` takes no part in that any more, and reads what its session
+    still has."""
 
-    def __init__(self, group: str = "ingest") -> None:
+    def __init__(self, group: str = "ingest", *, leaving: bool = False) -> None:
         client_id: str = settings.BROKER_CLIENT_ID
         self._loop = asyncio.get_running_loop()
         self._address: mqtt.Address = settings.BROKER5
         self._group = group
+        self._leaving = leaving
+        self._heard_at = -math.inf  # monotonic
         self._seed = keys.client_seed(client_id)
         self.ingest = Ingest(self._dispatch)
         self._lookups = ThreadPoolExecutor(2, thread_name_prefix="tokens")
@@ -101,6 +106,17 @@ class BrokerWorker:
         own = {"unacknowledged": len(self._due), "unknown_tokens": len(self._unknown)}
         return self.ingest.writer.gauges() | own
 
+    async def leave(self) -> None:
+        """Ends the session once it is empty, as far as one can tell: nothing has come for a while, and all
+        of what came is stored."""
+        idle_since = time.monotonic()
+        while time.monotonic() - idle_since < LEAVE_SECONDS:
+            await asyncio.sleep(0.1)
+            if self._due or self._unsent or self._unknown or not self._client.is_connected:
+                idle_since = time.monotonic()
+            idle_since = max(idle_since, self._heard_at)
+        await mqtt.disconnect(self._client, session_expiry_interval=0)
+
     async def stop(self) -> None:
         """What is not acknowledged stays with the broker."""
         if self._connecting:
@@ -121,16 +137,27 @@ class BrokerWorker:
                 "The broker has no shared subscriptions: only one worker can read here, "
                 "and what is delivered to it again is stored again"
             )
+        if self._leaving:
+            connected.unsubscribe(self._filters)
+            log.info("Leaving %s:%d", *self._address[:2])
+            return
         self._subscribe(connected)
         log.info("Subscribed at %s:%d", *self._address[:2])
+
+    @property
+    def _filters(self) -> list[str]:
+        """Each has a group of its own: rumqttd mixes up those of one."""
+        if not self._shared:
+            return list(topics.BROKER_FILTERS.values())
+        return [f"$share/{self._group}-{name}/{filter_}" for name, filter_ in topics.BROKER_FILTERS.items()]
 
     def _subscribe(self, connected: Any) -> None:
         self._subscribe_timer = None
         if not connected.is_connected:
             return
         connected.subscriptions.clear()  # gmqtt's memory of earlier ones
-        for name, filter_ in topics.BROKER_FILTERS.items():  # each a group: rumqttd mixes up those of one
-            connected.subscribe(f"$share/{self._group}-{name}/{filter_}" if self._shared else filter_, qos=2)
+        for filter_ in self._filters:
+            connected.subscribe(filter_, qos=2)
 
     def _subscribed(self, connected: Any, packet_id: int, codes: tuple[int, ...], properties: Any) -> None:
         """One that is refused is asked for again: the broker may ask a server that is away."""
@@ -152,6 +179,7 @@ class BrokerWorker:
             return
         if publish.qos:
             self._due[publish.packet_id] = b""
+        self._heard_at = time.monotonic()
         token, rest = topics.split(publish.topic)
         target = topics.target(rest)
         owner = self.ingest.device_tokens.cached(token)

@@ -71,6 +71,10 @@ class Worker:
         self._stack.stop()
         return self._stack.processes["worker"].returncode
 
+    def leave(self) -> int:
+        """`manage.py ingest --leave` under the same client id; its exit code."""
+        return self._stack.launch("worker", ["manage.py", "ingest", "--leave"]).wait(60)
+
     def log(self) -> str:
         return self._stack.log("worker")
 

@@ -160,6 +160,24 @@ def test_the_others_go_on_without_a_worker_that_is_away(
     assert numbers(account) == list(range(1100))
 
 
+def test_a_worker_that_leaves_takes_along_what_waits_for_it(
+    make_worker: Callable[..., Worker], devices: list[Device], account: Account
+) -> None:
+    """Afterwards the other one gets everything, and the broker deals nothing to the one that has left."""
+    account.device("d1")
+    workers = [make_worker(f"worker-{number}") for number in (1, 2)]
+    workers[0].kill()
+    publish(devices, account.device_token, range(1000))
+    wait_for_acks(devices, 1000)
+    assert len(account.stored()) < 1000
+    assert workers[0].leave() == 0, workers[0].log()
+    assert numbers(account) == list(range(1000))
+    publish(devices, account.device_token, range(1000, 2000))
+    wait_until(lambda: len(account.stored()) >= 2000, 15, "all of it")
+    assert workers[1].stop() == 0, workers[1].log()
+    assert numbers(account) == list(range(2000))
+
+
 def test_the_broker_is_not_acknowledged_before_the_commit(
     make_worker: Callable[..., Worker], devices: list[Device], place: Place
 ) -> None:

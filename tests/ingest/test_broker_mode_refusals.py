@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from broker_worker import V5 as PAHO_V5
 from broker_worker import Broker, Device, Worker
+from django.core.management import CommandError, call_command
 from mosquitto import needs_mosquitto, run_mosquitto
+from pytest_django import Settings
 from scripted_broker import ScriptedBroker
 from stack import free_port, wait_until
 from support import Account
@@ -115,3 +117,9 @@ def test_with_shared_subscriptions_what_is_delivered_again_is_stored_once(
         connection.close()
     assert account.stored() == [("21.5", None)]
     scripted.accept().subscribed(4)
+
+
+def test_only_a_worker_can_leave(settings: Settings) -> None:
+    settings.INGEST_MODE = "gateway"
+    with pytest.raises(CommandError, match="THINGSCALE_INGEST=broker"):
+        call_command("ingest", "--leave")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import uvloop
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
 from ingest import store_server
@@ -41,7 +41,16 @@ class Command(BaseCommand):
 
     requires_system_checks = ()  # they load all views, 15 MB that this process never needs
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--leave",
+            action="store_true",
+            help="broker mode: store what waits for the worker of this client id, end its session, and exit",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["leave"] and settings.INGEST_MODE != "broker":
+            raise CommandError("--leave is for THINGSCALE_INGEST=broker: the gateway is no worker.")
         secret_key.require()
         if sentence := env.unused_broker():
             log.warning("%s", sentence)
@@ -49,7 +58,9 @@ class Command(BaseCommand):
         registration = Registration("ingest")
         registration.require()
         try:
-            if settings.INGEST_MODE == "broker":
+            if options["leave"]:
+                uvloop.run(leave_the_broker())
+            elif settings.INGEST_MODE == "broker":
                 uvloop.run(serve(BrokerWorker, registration))
             else:
                 connection, store = store_server.start()
@@ -66,6 +77,14 @@ def raise_open_files() -> None:
     """A connection is an open file, and the usual soft limit is 1,024."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+async def leave_the_broker() -> None:
+    worker = BrokerWorker(leaving=True)
+    await worker.start()
+    await worker.leave()
+    await worker.stop()
+    log.info("Left: the broker keeps nothing for %s any more", settings.BROKER_CLIENT_ID)
 
 
 async def serve(make: Callable[[], Service], registration: Registration, store: int | None = None) -> None:
