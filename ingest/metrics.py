@@ -15,6 +15,7 @@ class Metrics:
         self.batch_size = 0  # of the last batch
         self.commit_seconds = 0.0  # of the last batch
         self.unauthorized = 0  # broker mode: messages with a token that is nobody's
+        self.refused: Counter[str] = Counter()  # MQTT connections that have not signed in, by the reason
         self.dropped = 0  # QoS 0, while the queue was full
 
     def batch(self, outcomes: Sequence[Outcome], seconds: float) -> None:

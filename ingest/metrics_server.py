@@ -39,6 +39,8 @@ class Collector:
     def collect(self) -> Iterator[Metric]:
         yield self._messages()
         figures = self._writer.metrics
+        if figures.refused:
+            yield self._refused()
         yield _counter("dropped", "QoS 0 messages dropped: queue full, or broker slow", figures.dropped)
         yield _counter(
             "unauthorized", "Messages with a token that is nobody's (broker mode)", figures.unauthorized
@@ -60,6 +62,16 @@ class Collector:
         )
         for status in Status:
             family.add_metric([status.value], self._writer.metrics.outcomes[status])
+        return family
+
+    def _refused(self) -> Metric:
+        family = CounterMetricFamily(
+            "thingscale_connections_refused",
+            "MQTT connections refused before they signed in",
+            labels=["reason"],
+        )
+        for reason, count in self._writer.metrics.refused.items():
+            family.add_metric([reason], count)
         return family
 
 

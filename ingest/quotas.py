@@ -28,6 +28,7 @@ class Quotas:
         self.full: dict[int, str] = {}  # whose storage is full
         self.held_full: dict[int, str] = {}  # that have as many held messages as they may
         self.retained_full: dict[int, str] = {}  # the same
+        self.queued_full: set[int] = set()  # whose queues have as many bytes as they may
         self._active: set[int] = set()
         self._changed = True  # any account's limits may have: all are looked at, once
         self._next = time.monotonic()
@@ -50,16 +51,21 @@ class Quotas:
     @property
     def wait_seconds(self) -> float | None:
         """Until it is time to look; None if there is nothing to look at."""
-        if not (self._active or self.full or self.held_full or self.retained_full):
+        if not (self._active or self._all_full):
             return None
         return max(0.0, self._next - time.monotonic())
+
+    @property
+    def _all_full(self) -> set[int]:
+        """Of something."""
+        return {*self.full, *self.held_full, *self.retained_full, *self.queued_full}
 
     def look(self, connect: Callable[[], psycopg.Connection]) -> bool:
         """False if that failed: what was known stays, and the next time comes."""
         started = time.monotonic()
         everybody, self._changed = self._changed, False
         with self._lock:
-            asked = self._active | self.full.keys() | self.held_full.keys() | self.retained_full.keys()
+            asked = self._active | self._all_full
             self._active = set()
         try:
             self._measure(connect(), None if everybody else asked)
@@ -80,6 +86,7 @@ class Quotas:
         self.full = full.storage | _others(self.full, users)
         self.held_full = full.held | _others(self.held_full, users)
         self.retained_full = full.retained | _others(self.retained_full, users)
+        self.queued_full = full.queued | (set() if users is None else self.queued_full - users)
 
 
 def _others(known: Mapping[int, str], users: Set[int] | None) -> dict[int, str]:

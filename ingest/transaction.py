@@ -3,7 +3,7 @@ what sessions have to remember behind them."""
 
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import timedelta
 from itertools import accumulate, zip_longest
 from uuid import UUID
@@ -13,6 +13,7 @@ from django.conf import settings
 
 from ingest.batch import Batch
 from ingest.message import Copy, Kept, Kind, Reason, Status
+from ingest.quotas import Quotas
 from ingest.session_work import RETAINED_ROWS, Found, RetainedAsked, RetainedPage, SessionWork
 from ingest.stored_packet import stored_packet
 from thingscale.devices import durable, mqtt_store
@@ -33,7 +34,7 @@ def write(cursor: psycopg.Cursor, batch: Batch, works: Sequence[SessionWork], ga
     """Raises psycopg.Error."""
     for work in works:
         if work.asked:
-            answer_session(cursor, work, gateway)
+            answer_session(cursor, work, gateway, batch.quotas)
     if batch.has_exceptions:
         batch.route_unknown(cursor)
         batch.write_exceptions(cursor)
@@ -45,9 +46,10 @@ def write(cursor: psycopg.Cursor, batch: Batch, works: Sequence[SessionWork], ga
     write_behind(cursor, works, gateway)
 
 
-def answer_session(cursor: psycopg.Cursor, work: SessionWork, gateway: UUID) -> None:
+def answer_session(cursor: psycopg.Cursor, work: SessionWork, gateway: UUID, quotas: Quotas) -> None:
     asked = work.asked
     assert asked
+    quotas.note(each.account for each in asked.retained if each.copy)
     lasting = [(each.account, each.client_id) for each in asked.open if each.lasts and not each.clean]
     if lasting:
         durable.adopt(cursor, lasting, settings.DURABLE_SESSION_DAYS)
@@ -60,7 +62,7 @@ def answer_session(cursor: psycopg.Cursor, work: SessionWork, gateway: UUID) -> 
     found = Found(
         opened,
         [queues[session] for session, _ in asked.queues],
-        read_retained(cursor, asked.retained),
+        read_retained(cursor, asked.retained, quotas.queued_full),
         mqtt_store.claim(cursor, gateway, asked.published) if asked.published is not None else (),
         mqtt_store.expire_sessions(cursor, EXPIRED_AT_ONCE) if asked.expire else (),
     )
@@ -70,7 +72,9 @@ def answer_session(cursor: psycopg.Cursor, work: SessionWork, gateway: UUID) -> 
     work.found = found
 
 
-def read_retained(cursor: psycopg.Cursor, asked: Sequence[RetainedAsked]) -> list[RetainedPage]:
+def read_retained(
+    cursor: psycopg.Cursor, asked: Sequence[RetainedAsked], queued_full: Set[int]
+) -> list[RetainedPage]:
     """Each account has its turn: with very many retained messages a filter may take long."""
     retaining = mqtt_store.retaining(cursor, {each.account for each in asked})
     of_account: dict[int, list[int]] = {}
@@ -83,12 +87,12 @@ def read_retained(cursor: psycopg.Cursor, asked: Sequence[RetainedAsked]) -> lis
         for place in places:
             if place is None or room <= 0 or (turn and time.monotonic() >= deadline):
                 continue
-            pages[place] = _read_retained_page(cursor, asked[place])
+            pages[place] = _read_retained_page(cursor, asked[place], queued_full)
             room -= sum(map(_size, pages[place].rows))
     return pages
 
 
-def _read_retained_page(cursor: psycopg.Cursor, asked: RetainedAsked) -> RetainedPage:
+def _read_retained_page(cursor: psycopg.Cursor, asked: RetainedAsked, queued_full: Set[int]) -> RetainedPage:
     account, topic_filter, after, copy = asked
     rows = mqtt_store.retained(cursor, account, topic_filter, after, RETAINED_ROWS)
     ends = list(accumulate(map(_size, rows)))
@@ -102,7 +106,7 @@ def _read_retained_page(cursor: psycopg.Cursor, asked: RetainedAsked) -> Retaine
     ]
     if not copy or not packets:
         return RetainedPage(rows, more=more)
-    found = mqtt_store.enqueue(cursor, [mqtt_store.Copies((copy,), packets)])
+    found = mqtt_store.enqueue(cursor, [mqtt_store.Copies((copy,), packets)], queued_full)
     first, count = found.get(copy[0], (0, 0))
     return RetainedPage(rows, first, count, more)
 
@@ -155,7 +159,7 @@ def write_kept(cursor: psycopg.Cursor, batch: Batch) -> None:
     if retained:
         mqtt_store.retain(cursor, retained)
     if groups:
-        _number_copies(batch, mqtt_store.enqueue(cursor, groups))
+        _number_copies(batch, mqtt_store.enqueue(cursor, groups, batch.quotas.queued_full))
 
 
 def _refuse_retained(cursor: psycopg.Cursor, batch: Batch) -> set[int]:

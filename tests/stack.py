@@ -76,7 +76,7 @@ class Stack:
         command = {
             "web": [*self.web, "--port", str(self.http)],
             "ingest": ["manage.py", "ingest"],
-            "celery": celery_command(self.logs)[1:],
+            "celery": celery_command()[1:],
         }[name]
         before = len(self.log(name)) if name in self.processes else 0
         process = self.launch(name, command)

@@ -1,9 +1,10 @@
-"""One server, one port: the HTTP connector, health and static files as raw ASGI, live values through
-Channels, everything else through Django's WSGI handler.
+"""One server, one port: the HTTP connector, brokers' questions, health and static files as raw ASGI, live
+values through Channels, everything else through Django's WSGI handler.
 
 Django's own ASGI handler is 8 to 15 times slower than its WSGI handler (docs/decisions/0003-asgi.md).
 """
 
+import asyncio
 import os
 import resource
 
@@ -18,10 +19,13 @@ django.setup()
 from django.conf import settings  # noqa: E402
 
 from ingest.connectors import http  # noqa: E402
+from ingest.connectors.broker_auth import PREFIX as BROKER_AUTH  # noqa: E402
+from ingest.connectors.broker_auth import BrokerAuth  # noqa: E402
 from ingest.connectors.http_asgi import HttpConnector, Receive, Scope, Send  # noqa: E402
 from thingscale.accounts.callers import identify  # noqa: E402
 from thingscale.lib.collecting import settle  # noqa: E402
 from thingscale.live import routing  # noqa: E402
+from thingscale.processes.start import Refused, Registration  # noqa: E402
 from thingscale.web import health, static_files  # noqa: E402
 from thingscale.web.cors import Cors  # noqa: E402
 from thingscale.web.https import HttpsListener  # noqa: E402
@@ -30,6 +34,7 @@ from thingscale.wsgi import application as wsgi  # noqa: E402
 
 _django = WSGIThreads(wsgi, identify)
 _connector = HttpConnector()
+_broker_auth = BrokerAuth(_connector.ingest.device_tokens)
 _health = health.Health()
 _static_files = static_files.StaticFiles()
 SHARED = ("/v1", "/v2")  # with pages of other origins, if a setting lists these
@@ -39,6 +44,8 @@ async def http_application(scope: Scope, receive: Receive, send: Send) -> None:
     path = scope["path"]
     if http.kind_of(path):
         await _connector(scope, receive, send)
+    elif path.startswith(BROKER_AUTH):
+        await _broker_auth(scope, receive, send)
     elif path in health.PATHS:
         await _health(scope, receive, send)
     elif path.startswith(settings.STATIC_URL):
@@ -72,8 +79,15 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
+    registration = Registration("web")
+    try:
+        await asyncio.to_thread(registration.check)
+    except Refused as refused:
+        await send({"type": "lifespan.startup.failed", "message": str(refused)})
+        return
     _allow_many_connections()
     _connector.start()
+    _broker_auth.start()
     state = scope.get("state", {})
     state["direct"] = _connector  # for http_protocol
     https = HttpsListener(application)
@@ -84,12 +98,15 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         await _connector.stop()
         await send({"type": "lifespan.startup.failed", "message": message})
         return
+    registration.start()
     static_files.version()  # reads them all, once
     settle()
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await https.stop()
+    _broker_auth.stop()
     await _connector.stop()
+    await asyncio.to_thread(registration.stop)
     await send({"type": "lifespan.shutdown.complete"})
 
 

@@ -8,16 +8,25 @@ from typing import Any
 
 from celery import Celery, Task, bootsteps
 from celery.beat import Service
-from celery.signals import beat_init, celeryd_init, worker_ready, worker_shutting_down
+from celery.signals import (
+    beat_init,
+    celeryd_init,
+    worker_init,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
 from click import Option
 
 from thingscale import secret_key, upkeep
+from thingscale.processes.start import Registration
 
 log = logging.getLogger(__name__)
 TICK_SECONDS = 1  # at most between two looks at what is due, and so until it stops
 STOP_SECONDS = 3
 UPKEEP_AGAIN = 5.0  # seconds, while other upkeep runs
 _one_at_a_time = Lock()
+_registration: Registration | None = None  # of a worker
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
 os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # they load all views, 15 MB that a worker never needs
@@ -90,7 +99,11 @@ class Schedule(bootsteps.StartStopStep):
 
 app.steps["worker"].add(Schedule)
 app.user_options["worker"].add(
-    Option(["--with-schedule"], is_flag=True, help="Send the periodic tasks too: one worker has to.")
+    Option(
+        ["--with-schedule"],
+        is_flag=True,
+        help="Send the periodic tasks too, each once among all workers: one has to.",
+    )
 )
 
 
@@ -100,10 +113,25 @@ def _require_secret_key(**_: object) -> None:
     secret_key.require()
 
 
+@worker_init.connect
+def _check(**_: object) -> None:
+    global _registration  # noqa: PLW0603
+    _registration = Registration("celery")
+    _registration.require()
+
+
 @worker_ready.connect
-def _first_heartbeat(**_: object) -> None:
-    """The scheduler would send it after a minute; until then the worker would look dead."""
+def _begin(**_: object) -> None:
+    """The scheduler would send the first heartbeat after a minute; until then the worker would look dead."""
     app.send_task("heartbeat", ignore_result=True)
+    if _registration:
+        _registration.start()
+
+
+@worker_shutdown.connect
+def _leave(**_: object) -> None:
+    if _registration:
+        _registration.stop()
 
 
 @worker_shutting_down.connect

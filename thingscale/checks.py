@@ -16,7 +16,10 @@ SHORTEST_KEY = 32
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return [
         message
-        for check in (_secret_key, _tls, _ingest_mode, _unused_broker, _when_full, _links, _origins)
+        for check in (
+            *(_secret_key, _tls, _ingest_mode, _unused_broker, _broker_auth, _broker_user),
+            *(_when_full, _links, _origins),
+        )
         for message in check()
     ]
 
@@ -57,6 +60,53 @@ def _ingest_mode() -> list[CheckMessage]:
 def _unused_broker() -> list[CheckMessage]:
     sentence = env.unused_broker()
     return [Warning(sentence, id="thingscale.W004")] if sentence else []
+
+
+def _broker_auth() -> list[CheckMessage]:
+    if not settings.BROKER_AUTH_SECRET:
+        return []
+    if settings.INGEST_MODE != "broker":
+        return [
+            Warning(
+                "THINGSCALE_BROKER_AUTH_SECRET is not used: the gateway asks nobody who its clients are.",
+                hint="It is for THINGSCALE_INGEST=broker.",
+                id="thingscale.W005",
+            )
+        ]
+    variables = {"MQTT_URL": settings.BROKER, "MQTT5_URL": settings.BROKER5}
+    found: list[CheckMessage] = []
+    if not settings.BROKER_CLIENT_ID.startswith("thingscale-"):
+        found.append(
+            Warning(
+                "THINGSCALE_BROKER_CLIENT_ID does not begin with `thingscale-`: a device could take it.",
+                hint="Ids like thingscale-ingest-2 are kept for workers. Who has one gets all messages.",
+                id="thingscale.W007",
+            )
+        )
+    return found + [
+        Warning(
+            f"{variable} has no user name and password, by which a broker that asks us would know us.",
+            hint="Give it both, like mqtt://thingscale:PASSWORD@broker:1883.",
+            id="thingscale.W006",
+        )
+        for variable, (_, _, user, password) in variables.items()
+        if not user or not password
+    ]
+
+
+def _broker_user() -> list[CheckMessage]:
+    """Whoever has the worker's user name may use every topic."""
+    user_id = re.compile(r"U\d{6,}")
+    named = {"MQTT_URL": settings.BROKER[2], "MQTT5_URL": settings.BROKER5[2]}
+    return [
+        Error(
+            f"The user name in {variable} looks like an account's id.",
+            hint="Give the ingest worker another one: that account's devices could use every topic.",
+            id="thingscale.E005",
+        )
+        for variable, user in named.items()
+        if user_id.fullmatch(user or "")
+    ]
 
 
 def _when_full() -> list[CheckMessage]:

@@ -3,10 +3,12 @@ there begin with the devices' own token."""
 
 import asyncio
 import contextlib
-import functools
 import logging
+import math
 import secrets
+import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import gmqtt
@@ -20,6 +22,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
 RETRY_SECONDS = 1.0
+SAY_AGAIN_SECONDS = 60.0
 KEEP_ALIVE = 30
 PUBLISH_SECONDS = 5.0
 Address = tuple[str, int, str | None, str | None]
@@ -68,13 +71,25 @@ def make_client(
 
 
 async def connect(client: Any, address: Address) -> None:
-    """Returns once connected, however long that takes; from then on gmqtt reconnects by itself."""
+    """Returns once connected, however long that takes; from then on gmqtt reconnects by itself, also to a
+    broker that refuses us: it may ask a server that is away who we are."""
     host, port, _, _ = address
-    said = False
+    said, refusal_said_at = False, -math.inf
+
+    def retry_refused(code: int) -> bool:
+        nonlocal refusal_said_at
+        if time.monotonic() - refusal_said_at >= SAY_AGAIN_SECONDS:
+            refusal_said_at = time.monotonic()
+            log.warning("The MQTT broker at %s:%d refuses us (0x%02X); trying again", host, port, code)
+        return True
+
+    handler = client._package_handler
+    handler._is_retryable_connack = lambda code: False  # it is the loop below that tries again
     while True:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await client.connect(host, port, keepalive=KEEP_ALIVE, version=MQTTv50)
+            handler._is_retryable_connack = retry_refused
             return
         except Exception as error:  # whatever it is: nobody else would try again
             if not said:
@@ -84,11 +99,11 @@ async def connect(client: Any, address: Address) -> None:
             await asyncio.sleep(RETRY_SECONDS)
 
 
-async def disconnect(client: Any) -> None:
+async def disconnect(client: Any, **properties: int) -> None:
     client.stop_reconnect()
     with contextlib.suppress(Exception):  # it is going away either way
         async with asyncio.timeout(2):
-            await client.disconnect()
+            await client.disconnect(**properties)
 
 
 class _Publisher:
@@ -133,7 +148,7 @@ class _Publisher:
                 self._store.remove_message_by_mid(packet_id)  # the caller was told no: not later either
 
 
-@functools.cache
+@cache
 def _publisher() -> _Publisher:
     return _Publisher()
 

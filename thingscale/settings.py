@@ -43,6 +43,7 @@ INSTALLED_APPS = [
     "django_otp.plugins.otp_totp",
     "django_otp.plugins.otp_static",
     "thingscale.apps.ThingscaleConfig",
+    "thingscale.processes",
     "thingscale.accounts",
     "thingscale.devices",
     "thingscale.streams",
@@ -174,6 +175,8 @@ BROKER = env.broker("MQTT_URL") if INGEST_MODE == "broker" else env.NO_BROKER
 BROKER5 = env.broker("MQTT5_URL", env.text("MQTT_URL")) if INGEST_MODE == "broker" else env.NO_BROKER
 BROKER_CLIENT_ID = env.text("THINGSCALE_BROKER_CLIENT_ID", "thingscale-ingest-1")
 BROKER_WINDOW = env.integer("THINGSCALE_BROKER_WINDOW", 10_000, 1, 65_535)
+BROKER_AUTH_SECRET = env.url_secret("THINGSCALE_BROKER_AUTH_SECRET")
+BROKER_OWN_CLIENT_IDS = env.flag("THINGSCALE_BROKER_OWN_CLIENT_IDS")
 MAX_CONNECTIONS = env.integer("THINGSCALE_MAX_CONNECTIONS", 25_000, 1)
 ACCOUNT_CONNECTIONS = env.integer("THINGSCALE_ACCOUNT_CONNECTIONS", 10_000)
 SUBSCRIPTIONS = env.integer("THINGSCALE_SUBSCRIPTIONS", 100_000)
@@ -181,10 +184,15 @@ UNREAD_BYTES = env.integer("THINGSCALE_UNREAD_BYTES", 64 * 2**20, 2**20)
 DURABLE_SESSIONS = env.integer("THINGSCALE_DURABLE_SESSIONS", 10_000)
 DURABLE_SESSION_DAYS = env.integer("THINGSCALE_DURABLE_SESSION_DAYS", 30, 1, 36_500)
 DURABLE_END_SECONDS = 60.0  # between two looks for those that are over
+CONNECTING_PER_ADDRESS = env.integer("THINGSCALE_CONNECTING_PER_ADDRESS", 2_000)
+FAILED_SIGN_INS = env.integer("THINGSCALE_FAILED_SIGN_INS", 1_000)
+TRUSTED_PROXIES = env.text("FORWARDED_ALLOW_IPS", "127.0.0.1")  # as uvicorn reads it
 CONNECT_SECONDS = env.integer("THINGSCALE_CONNECT_SECONDS", 10, 1)
 QUEUE_MESSAGES = env.integer("THINGSCALE_QUEUE_MESSAGES", 50_000, 1)
 QUEUE_BYTES = env.integer("THINGSCALE_QUEUE_BYTES", 64 * 2**20, 2**20)
 DEDUPE_SECONDS = env.integer("THINGSCALE_DEDUPE_SECONDS", 3600, 1)
+SHARE_PORTS = env.flag("THINGSCALE_SHARE_PORTS")
+PROXY_NETWORKS = env.networks("THINGSCALE_PROXY_NETWORKS")
 HTTPS_PORT = env.integer("THINGSCALE_HTTPS_PORT", 8443, 0, 65535)
 HTTP_CONNECTIONS = env.integer("THINGSCALE_HTTP_CONNECTIONS", 10_000, 1)
 HTTP_CONNECTIONS_PER_ADDRESS = env.integer("THINGSCALE_HTTP_CONNECTIONS_PER_ADDRESS", 1_000, 1)
@@ -211,6 +219,7 @@ MAX_EVENTS = env.integer("THINGSCALE_MAX_EVENTS", 1_000)
 MAX_RULES = env.integer("THINGSCALE_MAX_RULES", 100)
 MAX_HELD = env.integer("THINGSCALE_MAX_HELD", 100_000)
 MAX_RETAINED = env.integer("THINGSCALE_MAX_RETAINED", 100_000)
+MAX_QUEUED = env.integer("THINGSCALE_MAX_QUEUED", 2 * 2**30, 0, 2**63 - 1)
 MAX_REJECTED = env.integer("THINGSCALE_MAX_REJECTED", 1_000, 1)
 WHEN_FULL = env.text("THINGSCALE_WHEN_FULL", "refuse")
 READ_SECONDS = env.integer("THINGSCALE_READ_SECONDS", 30, 1, 86_400)
@@ -250,6 +259,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "interval_start": 0,  # who asks for a task does not wait for a Valkey that is away
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULER = "thingscale.schedule:SharedSchedule"
 CELERY_BEAT_SCHEDULE = {
     task: {"task": task, "schedule": seconds, "options": {"expires": seconds}}  # the next one is as good
     for task, seconds in {

@@ -201,6 +201,7 @@ USER = exactly(
             for name in (
                 *("storage", "devices", "channels", "tags", "keys", "events", "activation_rules"),
                 *("held", "rejected", "retained", "connections", "durable_sessions"),
+                *("queued", "subscriptions", "unread"),
             )
         },
         rest_rate=exactly(max=COUNT),

@@ -41,7 +41,7 @@ class AccountAdmin(_UserAdmin):
                 "fields": (
                     *("rest_rate", "max_storage", "when_full", "max_devices", "max_channels", "max_tags"),
                     *("max_keys", "max_events", "max_rules", "max_held", "max_rejected"),
-                    *("max_retained", "max_connections", "max_durable_sessions"),
+                    *("max_retained", "max_connections", "max_durable_sessions", "max_queued"),
                 )
             },
         ),

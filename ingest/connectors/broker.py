@@ -2,7 +2,9 @@
 
 The broker acknowledges a device when it has the message; the worker acknowledges the broker after COMMIT,
 so what waits for storage waits in the broker. After a crash it is delivered again in the kept session,
-under the same packet id, and stored once.
+under the same packet id, and stored once. Several workers share the messages, each in a session of its own. A
+broker without shared subscriptions serves one worker; that is RabbitMQ, which gives new packet ids when it
+delivers again, so that its repetitions are stored, rather than new messages taken for such.
 
 gmqtt's own PUBLISH handler starts a task a message and tells no packet id, so ours takes its place in the
 handler table; connection, subscriptions and reconnects stay gmqtt's (docs/decisions/0005-gmqtt.md).
@@ -12,6 +14,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -23,7 +26,7 @@ from ingest import topics
 from ingest.device_tokens import Denied, TokenOwner
 from ingest.message import Outcome, RawMessage, Status
 from ingest.mqtt.codec import decode_publish, encode_ack
-from ingest.mqtt.packets import PUBACK, PUBLISH, PUBREC, ProtocolError, Publish, Version
+from ingest.mqtt.packets import PUBACK, PUBLISH, PUBREC, V5, ProtocolError, Publish, Version
 from ingest.service import Ingest
 from ingest.writer import Completion, QueueFull, run_all
 from thingscale import mqtt
@@ -34,8 +37,11 @@ from thingscale.streams.exactly_once import keys
 log = logging.getLogger(__name__)
 
 NEVER = 0xFFFFFFFF
+FAILURE = 0x80
 RETRY_SECONDS = 0.05
 FAILED_SECONDS = 1.0
+LEAVE_SECONDS = 5.0  # without a message, until a session counts as empty
+SUBSCRIBE_SECONDS = 2.0  # until a subscription that was refused is asked for again
 MAX_UNKNOWN = 1_000  # messages that wait for the database to know their token
 MAX_UNSENT = 50_000  # QoS 0 has no back-pressure: beyond this it is dropped and counted
 
@@ -52,13 +58,16 @@ class Waiting(NamedTuple):
 
 class BrokerWorker:
     """The client id names the session that the broker keeps: several workers need one each, and share the
-    messages of their group."""
+    messages of their group. One that is `leaving` takes no part in that any more, and reads what its session
+    still has."""
 
-    def __init__(self, group: str = "ingest") -> None:
+    def __init__(self, group: str = "ingest", *, leaving: bool = False) -> None:
         client_id: str = settings.BROKER_CLIENT_ID
         self._loop = asyncio.get_running_loop()
         self._address: mqtt.Address = settings.BROKER5
         self._group = group
+        self._leaving = leaving
+        self._heard_at = -math.inf  # monotonic
         self._seed = keys.client_seed(client_id)
         self.ingest = Ingest(self._dispatch)
         self._lookups = ThreadPoolExecutor(2, thread_name_prefix="tokens")
@@ -68,6 +77,9 @@ class BrokerWorker:
         self._flushing = False
         self._part = Part("broker worker")
         self._connected_at = 0.0
+        self._shared = True  # whether the broker has shared subscriptions
+        self._subscribe_timer: asyncio.TimerHandle | None = None
+        self._refused = False  # a subscription, on this connection
         self._due: dict[int, bytes] = {}  # packet id -> its acknowledgement, empty until committed; in order
         self._client = self._make_client(client_id)
         self._connecting: asyncio.Task[None] | None = None
@@ -82,6 +94,7 @@ class BrokerWorker:
             receive_maximum=settings.BROKER_WINDOW,
         )
         made._package_handler._handler_cache[PUBLISH << 4] = self._on_publish
+        made.on_subscribe = self._subscribed
         return made
 
     async def start(self) -> None:
@@ -93,6 +106,17 @@ class BrokerWorker:
         own = {"unacknowledged": len(self._due), "unknown_tokens": len(self._unknown)}
         return self.ingest.writer.gauges() | own
 
+    async def leave(self) -> None:
+        """Ends the session once it is empty, as far as one can tell: nothing has come for a while, and all
+        of what came is stored."""
+        idle_since = time.monotonic()
+        while time.monotonic() - idle_since < LEAVE_SECONDS:
+            await asyncio.sleep(0.1)
+            if self._due or self._unsent or self._unknown or not self._client.is_connected:
+                idle_since = time.monotonic()
+            idle_since = max(idle_since, self._heard_at)
+        await mqtt.disconnect(self._client, session_expiry_interval=0)
+
     async def stop(self) -> None:
         """What is not acknowledged stays with the broker."""
         if self._connecting:
@@ -102,12 +126,47 @@ class BrokerWorker:
         await mqtt.disconnect(self._client)
         self._lookups.shutdown(wait=False)
 
-    def _connected(self, connected: Any, *_: Any) -> None:
+    def _connected(self, connected: Any, flags: int, code: int, properties: dict[str, list[Any]]) -> None:
         self._due.clear()
         self._connected_at = time.monotonic()
-        for name, filter_ in topics.BROKER_FILTERS.items():  # each a group: rumqttd mixes up those of one
-            connected.subscribe(f"$share/{self._group}-{name}/{filter_}", qos=2)
+        self._refused = False
+        version = Version(connected._connection_state.protocol_version)
+        self._shared = version == V5 and properties.get("shared_subscription_available") != [0]
+        if not self._shared:
+            log.warning(
+                "The broker has no shared subscriptions: only one worker can read here, "
+                "and what is delivered to it again is stored again"
+            )
+        if self._leaving:
+            connected.unsubscribe(self._filters)
+            log.info("Leaving %s:%d", *self._address[:2])
+            return
+        self._subscribe(connected)
         log.info("Subscribed at %s:%d", *self._address[:2])
+
+    @property
+    def _filters(self) -> list[str]:
+        """Each has a group of its own: rumqttd mixes up those of one."""
+        if not self._shared:
+            return list(topics.BROKER_FILTERS.values())
+        return [f"$share/{self._group}-{name}/{filter_}" for name, filter_ in topics.BROKER_FILTERS.items()]
+
+    def _subscribe(self, connected: Any) -> None:
+        self._subscribe_timer = None
+        if not connected.is_connected:
+            return
+        connected.subscriptions.clear()  # gmqtt's memory of earlier ones
+        for filter_ in self._filters:
+            connected.subscribe(filter_, qos=2)
+
+    def _subscribed(self, connected: Any, packet_id: int, codes: tuple[int, ...], properties: Any) -> None:
+        """One that is refused is asked for again: the broker may ask a server that is away."""
+        if max(codes) < FAILURE or self._subscribe_timer:
+            return
+        if not self._refused:
+            log.warning("The broker refuses a subscription (0x%02X); trying again", max(codes))
+        self._refused = True
+        self._subscribe_timer = self._loop.call_later(SUBSCRIBE_SECONDS, self._subscribe, connected)
 
     # From the broker to the writer
 
@@ -120,6 +179,7 @@ class BrokerWorker:
             return
         if publish.qos:
             self._due[publish.packet_id] = b""
+        self._heard_at = time.monotonic()
         token, rest = topics.split(publish.topic)
         target = topics.target(rest)
         owner = self.ingest.device_tokens.cached(token)
@@ -170,6 +230,7 @@ class BrokerWorker:
     ) -> RawMessage:
         assert target.kind is not None
         topic = publish.topic.encode()
+        numbered = publish.qos > 0 and self._shared  # else its packet id means nothing when it comes again
         return RawMessage(
             owner.user,
             target.device_id,
@@ -177,7 +238,7 @@ class BrokerWorker:
             target.kind,
             publish.payload,
             received_at,
-            keys.of_packet_5(topic, publish.packet_id, publish.payload, self._seed) if publish.qos else None,
+            keys.of_packet_5(topic, publish.packet_id, publish.payload, self._seed) if numbered else None,
             publish.dup,
             target.refused,
             f"TOKEN/{rest}"[:300] if target.refused else "",

@@ -28,6 +28,7 @@ from ingest.gateway.deliveries import (
     Outcome,
 )
 from ingest.gateway.hub import Account, Subscriber
+from ingest.gateway.newcomers import Why
 from ingest.gateway.publishes import MAX_ALIASES, PLAIN, Publishes
 from ingest.gateway.queue import Queue
 from ingest.gateway.subscribing import Subscribing, Unread, Wanted
@@ -91,10 +92,20 @@ _V3_CODES = {
     ReasonCode.CLIENT_IDENTIFIER_NOT_VALID: 2,
     ReasonCode.SERVER_UNAVAILABLE: 3,
     ReasonCode.SERVER_BUSY: 3,
+    ReasonCode.CONNECTION_RATE_EXCEEDED: 3,
     ReasonCode.BAD_USER_NAME_OR_PASSWORD: 4,
     ReasonCode.NOT_AUTHORIZED: 5,
     ReasonCode.BAD_AUTHENTICATION_METHOD: 5,
 }
+# What counts as a sign-in that failed: not what is our fault, nor what a quota refuses.
+_FAILURES = frozenset(
+    {
+        ReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
+        ReasonCode.BAD_USER_NAME_OR_PASSWORD,
+        ReasonCode.NOT_AUTHORIZED,
+        ReasonCode.BAD_AUTHENTICATION_METHOD,
+    }
+)
 
 
 class State(Enum):
@@ -199,6 +210,7 @@ class Client:
     def lost(self) -> None:
         """What the client has sent before still counts."""
         self._lost = True
+        self.gateway.newcomers.leave(self.connection)
         if not self._busy and not self._backlog:
             self.end(with_will=True)
 
@@ -463,6 +475,7 @@ class Client:
         if self.state is not State.NEW:
             self.fail(error.reason, str(error))
             return
+        self.gateway.newcomers.note_failure(self.connection.peer)
         version = error.version
         if error.reason == ReasonCode.UNSUPPORTED_PROTOCOL_VERSION:
             version = V311  # in the form that the most clients read [MQTT-3.1.2-2]
@@ -477,6 +490,8 @@ class Client:
         self.version = packet.version
         self._reader.reads_over = packet.version != V5  # MQTT 5 clients are told how much we take
         code = await self._authenticate(packet)
+        if code in _FAILURES:
+            self.gateway.newcomers.note_failure(self.connection.peer)
         if not code:
             self._read_options(packet)
             code = await self._join(packet)
@@ -488,6 +503,8 @@ class Client:
 
     async def _authenticate(self, packet: Connect) -> ReasonCode | None:
         """The reason to refuse, or None."""
+        if self._comes_too_often(packet):
+            return ReasonCode.CONNECTION_RATE_EXCEEDED
         if len(packet.client_id.encode()) > MAX_CLIENT_ID:
             return ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
         if Property.AUTHENTICATION_METHOD in packet.properties:
@@ -506,6 +523,21 @@ class Client:
             return ReasonCode.BAD_USER_NAME_OR_PASSWORD
         self.token_owner, self.token = token_owner, sys.intern(token)  # the same for many
         return None
+
+    def _comes_too_often(self, packet: Connect) -> bool:
+        """Too many sign-ins from its address failed of late. Whose token we remember comes in all the same:
+        behind that address there may be others."""
+        newcomers, peer = self.gateway.newcomers, self.connection.peer
+        if not newcomers.fails_too_often(peer):
+            return False
+        if packet.username is None and packet.password is None and self.gateway.allow_anonymous:
+            return False
+        token = (packet.password or b"").decode(errors="replace")
+        owner = self.gateway.device_tokens.cached(token)
+        if isinstance(owner, TokenOwner) and owner.user_id == packet.username:
+            return False
+        newcomers.refuse(Why.FAILED_SIGN_INS, peer)
+        return True
 
     def _read_options(self, packet: Connect) -> None:
         self.client_id = packet.client_id or f"auto-{secrets.token_hex(8)}"

@@ -38,7 +38,8 @@ class Connection(asyncio.Protocol):
         "peer",
     )
 
-    def __init__(self, new_session: Callable[["Connection"], Receiver | None]) -> None:
+    def __init__(self, new_session: Callable[["Connection"], Receiver | None], peer: str = "") -> None:
+        """`peer`: the client's address, where the transport has a proxy's."""
         self._new_session = new_session
         self._session: Receiver | None = None
         self._transport: asyncio.Transport | None = None
@@ -46,14 +47,14 @@ class Connection(asyncio.Protocol):
         self._outgoing: list[bytes] | None = None  # of this turn of the loop
         self._outgoing_size = 0
         self._measuring = False  # soon
-        self.peer = ""
+        self.peer = peer
 
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self._transport.set_write_buffer_limits(WRITE_LIMIT)
-        self.peer = _host(transport.get_extra_info("peername"))
+        self.peer = self.peer or _host(transport.get_extra_info("peername"))
         self._session = self._new_session(self)
         if self._session is None:
             self._transport.abort()
@@ -149,8 +150,8 @@ class Connection(asyncio.Protocol):
 class WebSocketConnection(Connection):
     """MQTT over WebSocket: binary frames, subprotocol `mqtt` (MQTT 5, section 6)."""
 
-    def __init__(self, new_session: Callable[[Connection], Receiver | None]) -> None:
-        super().__init__(new_session)
+    def __init__(self, new_session: Callable[[Connection], Receiver | None], peer: str = "") -> None:
+        super().__init__(new_session, peer)
         self._socket = ServerProtocol(
             subprotocols=[Subprotocol("mqtt"), Subprotocol("mqttv3.1")],
             select_subprotocol=_choose,

@@ -11,6 +11,7 @@ from ingest.gateway.subscriptions import Match, SubscriptionTree
 from ingest.gateway.turns import Share, Turns, now
 from ingest.message import Copy
 from ingest.mqtt.packets import Subscription, topic_matches
+from thingscale.devices.presence import Use
 
 if TYPE_CHECKING:
     from ingest.gateway.client import Client
@@ -114,6 +115,13 @@ class Account:
         self.subscriptions += more
         if subscriber.session:
             self.lasting += more
+
+    @property
+    def use(self) -> Use:
+        """For the account to see, from any thread. What is unread changes with each message: whole percents
+        of its limit."""
+        unread = max(self.totals.waiting_bytes, self.totals.untaken_bytes)
+        return Use(self.subscriptions, unread - unread % (settings.UNREAD_BYTES // 100))
 
     # Messages
 

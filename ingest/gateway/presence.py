@@ -1,50 +1,59 @@
-"""Tells the database who is connected: a thread that writes what changed, a moment later and together. What
-it writes of a client it asks when it does, so that nothing is kept of each."""
+"""Tells the database who is connected, and what the accounts use of this gateway: a thread that writes what
+changed, a moment later and together. What it writes of a client it asks when it does, so that nothing is kept
+of each."""
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 from uuid import UUID
 
 import psycopg
 
 from thingscale.background.watched import WatchedThread
 from thingscale.devices import mqtt_store, presence
-from thingscale.devices.presence import ClientKey, Presence
+from thingscale.devices.presence import ClientKey, Presence, Use
 
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 5.0
 FOLLOW_SECONDS = 1.0  # between two looks at what other gateways have done
 GATHER_SECONDS = 0.1
+USE_SECONDS = 5.0  # between two looks at what the accounts use
+_NOTHING = Use()
 
-# The newest numbers in the queues of our clients, if there are other gateways; and whether clients of dead ones
-# have left.
+# The newest numbers in the queues of our clients, if there are other gateways; and whether clients of dead
+# ones have left.
 Seen = Callable[[dict[int, int] | None, bool], None]
 
 
+class Known(NamedTuple):
+    """What the gateway knows as of now; asked in the writer's thread."""
+
+    everybody: Callable[[], Iterable[ClientKey]]  # who is connected
+    find: Callable[[ClientKey], Presence | None]
+    uses: Callable[[], Mapping[int, Use]] = dict  # by account
+
+
 class PresenceWriter:
-    """`note` may be called from any thread and never waits. `everybody` and `find` tell who is connected as
-    of now, and are called in the writer's thread. `entered` is set once others see that we live; `seen` tells
-    what other gateways have done."""
+    """`note` may be called from any thread and never waits. `entered` is set once others see that we live;
+    `seen` tells what other gateways have done."""
 
     def __init__(
         self,
         connect: Callable[[], psycopg.Connection],
         gateway: UUID,
-        everybody: Callable[[], Iterable[ClientKey]],
-        find: Callable[[ClientKey], Presence | None],
+        known: Known,
         seen: Seen = lambda newest, left: None,
     ) -> None:
         self._connect = connect
         self._gateway = gateway
         self._key = presence.key_of(gateway)
+        self._known = known
         self._seen = seen
         self.entered = threading.Event()
         self.clock_offset = 0.0
-        self._everybody = everybody
-        self._find = find
         self._changed: set[ClientKey] = set()
         self._lock = threading.Lock()
         self._wakeup = threading.Event()
@@ -79,10 +88,11 @@ class PresenceWriter:
         presence.enter(connection, self._key)
         self.clock_offset = presence.clock_offset(connection)
         self.entered.set()
-        everybody = set(self._everybody())
+        everybody = set(self._known.everybody())
         with self._lock:
             self._changed |= everybody
-        look_at = 0.0
+        written: dict[int, Use] = {}
+        look_at = use_at = time.monotonic()
         while not self._stopping.is_set():
             gone, come = self._take()
             if gone or come:
@@ -90,6 +100,9 @@ class PresenceWriter:
             if time.monotonic() >= look_at:
                 alone = self._look_at_others(connection)  # and notices a dead server
                 look_at = time.monotonic() + (IDLE_SECONDS if alone else FOLLOW_SECONDS)
+            if time.monotonic() >= use_at:
+                self._write_uses(connection, written)
+                use_at = time.monotonic() + USE_SECONDS
             self._wakeup.wait(max(look_at - time.monotonic(), 0))
             self._stopping.wait(GATHER_SECONDS)
 
@@ -103,10 +116,23 @@ class PresenceWriter:
             self._seen(newest, left)
         return alone
 
+    def _write_uses(self, connection: psycopg.Connection, written: dict[int, Use]) -> None:
+        """Those that are not what was `written` last."""
+        now = self._known.uses()
+        changed = {
+            user: now.get(user, _NOTHING)
+            for user in now.keys() | written.keys()
+            if now.get(user, _NOTHING) != written.get(user, _NOTHING)
+        }
+        if changed:
+            presence.update_use(connection, self._key, changed)
+            written.clear()
+            written.update(now)
+
     def _take(self) -> tuple[list[ClientKey], list[Presence]]:
         self._wakeup.clear()
         with self._lock:
             changed, self._changed = self._changed, set()
-        found = {key: self._find(key) for key in changed}
+        found = {key: self._known.find(key) for key in changed}
         come = [client for client in found.values() if client]
         return [key for key, client in found.items() if client is None], come

@@ -22,7 +22,8 @@ from ingest.gateway.client import Client, State
 from ingest.gateway.connection import Connection, WebSocketConnection
 from ingest.gateway.deliveries import Message
 from ingest.gateway.hub import NOWHERE, Account, Hub, Sending, Subscriber
-from ingest.gateway.presence import PresenceWriter
+from ingest.gateway.newcomers import Newcomers, Why
+from ingest.gateway.presence import Known, PresenceWriter
 from ingest.gateway.publishes import MAX_SOURCE, Chunk, Publishes
 from ingest.gateway.settled import Settled
 from ingest.gateway.system import SystemClient
@@ -38,11 +39,12 @@ from thingscale.background.watched import keep_going, log_failure
 from thingscale.devices import durable, mqtt_store, presence
 from thingscale.devices.models import Command
 from thingscale.devices.mqtt_store import Left, Open, Opened, StoredSession, Subscribed, WaitingWill
-from thingscale.devices.presence import ClientKey, Presence, TakeOver
+from thingscale.devices.presence import ClientKey, Presence, TakeOver, Use
 from thingscale.invalidation import Change, announce
 from thingscale.lib.clock import now_us
 from thingscale.lib.collecting import let_go
 from thingscale.web import tcp
+from thingscale.web.proxy_listener import ProxyListener
 from thingscale.web.tls import Certificate
 
 log = logging.getLogger(__name__)
@@ -75,8 +77,7 @@ class Gateway:
         self._presence = PresenceWriter(
             connect,
             gateway,
-            lambda: list(self._by_client),
-            self._find_presence,
+            Known(lambda: list(self._by_client), self._find_presence, self._find_uses),
             lambda newest, left: self._call_soon(self._peers_seen, newest, left),
         )
         self._clients: set[Client] = set()
@@ -92,13 +93,14 @@ class Gateway:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rounds: list[asyncio.Task[None]] = []
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookups")
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | ProxyListener] = []
         self._published: dict[int, float] = {}  # of apps: those seen, and when
         self._knows_sessions = False
         self._published_due = False
         self._publishing: asyncio.Task[None] | None = None
         self._failed = 0
         self._sign_ins = refusals.sign_ins()
+        self.newcomers = Newcomers(self.ingest.writer.metrics.refused)
         self.dropped = 0  # deliveries at QoS 0, to clients that take too little
         self.draining = False
 
@@ -174,22 +176,35 @@ class Gateway:
         if not port:
             return
         new_client = self._new_client  # one for all
-        server = await self._loop.create_server(
-            lambda: kind(new_client),
-            settings.BIND,
-            port,
-            ssl=context,
-            backlog=4096,
-            start_serving=False,
-            ssl_handshake_timeout=settings.CONNECT_SECONDS if context else None,
-        )
-        tcp.keep_accepted_alive(server)
-        await server.start_serving()
-        self._servers.append(server)
+        if settings.PROXY_NETWORKS or context:  # a handshake is counted, too
+            listener = ProxyListener(
+                lambda header: kind(new_client, header.client[0] if header and header.client else ""),
+                context,
+                self.newcomers,
+                ssl_handshake_timeout=settings.CONNECT_SECONDS,
+            )
+            await listener.start(settings.BIND, port, reuse_port=settings.SHARE_PORTS)
+            self._servers.append(listener)
+        else:
+            server = await self._loop.create_server(
+                lambda: kind(new_client),
+                settings.BIND,
+                port,
+                backlog=4096,
+                reuse_port=settings.SHARE_PORTS or None,
+                start_serving=False,
+            )
+            tcp.keep_accepted_alive(server)
+            await server.start_serving()
+            self._servers.append(server)
         log.info("Listening on %s:%d (%s%s)", settings.BIND, port, kind.__name__, ", TLS" if context else "")
 
     def _new_client(self, connection: Connection) -> Client | None:
-        if self.draining or len(self._clients) >= settings.MAX_CONNECTIONS:
+        full = len(self._clients) >= settings.MAX_CONNECTIONS
+        if full:
+            self.newcomers.refuse(Why.MAX_CONNECTIONS, connection.peer)
+        if full or self.draining or not self.newcomers.enter(connection, connection.peer):
+            self.newcomers.leave(connection)
             return None
         client = Client(self, connection)
         self._clients.add(client)
@@ -347,6 +362,7 @@ class Gateway:
 
     def connected(self, client: Client) -> None:
         """After CONNACK: apps may know."""
+        self.newcomers.leave(client.connection)
         if client.token_owner:
             self._presence.note(client.key)
 
@@ -354,6 +370,11 @@ class Gateway:
         """In the writer's thread."""
         client = self._by_client.get(key)
         return client.presence if client and client.state is State.OPEN and client.token_owner else None
+
+    def _find_uses(self) -> dict[int, Use]:
+        """In the writer's thread. By account."""
+        uses = {account.user: account.use for account in list(self.hub.accounts.values())}
+        return {user: use for user, use in uses.items() if any(use)}
 
     def disconnected(self, client: Client, will: Will | None) -> None:
         """`will`: if it is to be published."""

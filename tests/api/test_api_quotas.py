@@ -101,6 +101,9 @@ def test_b4_what_is_used_is_shown(api: Caller, owner: User, channel: Channel, ou
         "retained": 0,
         "connections": 0,
         "durable_sessions": 0,
+        "queued": 0,
+        "subscriptions": 0,
+        "unread": 0,
     }
     (others,) = document(outsider.get("user"))
     assert others["limits"]["storage"]["used"] == others["limits"]["tags"]["used"] == 0

@@ -12,7 +12,7 @@ import pytest
 from django.db import connections
 from stack import free_port, wait_until
 
-from ingest.gateway.presence import PresenceWriter
+from ingest.gateway.presence import Known, PresenceWriter
 from ingest.metrics_server import MetricsServer
 from ingest.service import Activation, Ingest, connect
 from thingscale import watch
@@ -191,7 +191,7 @@ def test_i2_presence(monkeypatch: pytest.MonkeyPatch) -> None:
     fails = Fails(presence.update)
     monkeypatch.setattr(presence, "update", fails)
     present = Presence(1, "c", "", True, 4, 60, 0.0)
-    writer = PresenceWriter(connect, uuid4(), lambda: [(1, "c")], lambda _: present)
+    writer = PresenceWriter(connect, uuid4(), Known(lambda: [(1, "c")], lambda _: present))
     writer.note((1, "c"))
     writer.start()
     wait_until(lambda: "presence" in watched.failing() and fails.calls > 1, 20)

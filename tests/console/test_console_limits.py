@@ -1,23 +1,27 @@
 """B3: what a person sees of the limits of the account, and what they can choose."""
 
 from collections.abc import Callable
+from html import unescape
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.utils import timezone
 from playwright.sync_api import Browser
-from stack import Stack
+from stack import Stack, wait_until
 from support import Account
 from test_every_page import AXE, SERIOUS
 from visiting import NARROW, WIDE, visit
 
+from ingest.service import connect
 from thingscale.accounts.models import User
-from thingscale.devices.models import ActivationRule, Device, HeldMessage
+from thingscale.devices.models import ActivationRule, ClientSession, Device, HeldMessage
+from thingscale.devices.presence import Use, enter, update_use
 from thingscale.lib.clock import now_us
 from thingscale.streams.actions import Points, store_points
 from thingscale.streams.limit_warnings import look
 from thingscale.streams.models import Channel, Tag
+from thingscale.streams.usage import shares
 
 SignIn = Callable[[Account], Client]
 BANNER = "Limits of your account"
@@ -117,6 +121,31 @@ def test_b3_the_banner_is_readable_and_opens_by_keyboard(
         assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
         banner.get_by_role("link", name="Use and limits").click()
         page.wait_for_url("**/profile/#limits")
+
+
+def test_what_an_account_uses_of_the_gateway_is_on_its_profile(
+    account: Account, outsider: Account, signed_in: SignIn
+) -> None:
+    """Of gateways that live only; queues in bytes as people read them. Near the limit each page says so."""
+    with connect() as raw:
+        enter(raw, 1)
+        update_use(raw, 1, {account.user.pk: Use(90_000, 3 * 2**20)})
+        ClientSession.objects.create(account=account.user, client_id="c", expiry=9, queued_bytes=90 * 2**20)
+        near(account, max_queued=100 * 2**20)
+        page = unescape(signed_in(account).get("/profile/").text).replace("\xa0", " ")
+        assert "<dt>Queued MQTT messages</dt><dd>90.0 MB of 100.0 MB</dd>" in page
+        assert "<dt>MQTT subscriptions</dt><dd>90,000 of 100,000</dd>" in page
+        assert "<dt>Unread by MQTT clients</dt><dd>3.0 MB of 64.0 MB</dd>" in page
+        assert (
+            "durable MQTT sessions: 90 % used, 90.0 MB of 100.0 MB. Once full, what is published is left"
+            in page
+        )
+        assert (
+            "MQTT subscriptions: 90 % used, 90,000 of 100,000. Once full, no further one can be made" in page
+        )
+        page = unescape(signed_in(outsider).get("/profile/").text)
+        assert "<dt>MQTT subscriptions</dt><dd>0 of 100,000</dd>" in page
+    wait_until(lambda: shares([account.user])[account.user.pk]["subscriptions"].used == 0)
 
 
 # What happens when the storage is full

@@ -132,6 +132,40 @@ def test_a_full_queue_leaves_out_and_counts(
     assert list(ClientSession.objects.order_by("pk").values_list("dropped", flat=True)) == [1, 2]
 
 
+def test_sessions_of_a_full_account_get_no_more_and_keep_what_they_have(
+    cursor: psycopg.Cursor, account: Account, outsider: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is left out is counted in each; those of another account get theirs."""
+    monkeypatch.setattr(mqtt_store, "SPARE_BYTES", 0)
+    one, two = (open_one(cursor, account, name).session for name in ("c1", "c2"))
+    other = open_one(cursor, outsider).session
+    mqtt_store.enqueue(cursor, [Copies(((one, 1, ()),), packets("a"))])
+    batch = [
+        Copies(((one, 1, ()), (two, 1, ())), packets("b", "c")),
+        Copies(((other, 1, ()),), packets("d")),
+    ]
+    assert mqtt_store.enqueue(cursor, batch, {account.user.pk}) == {one: (2, 0), two: (1, 0), other: (1, 1)}
+    assert [waiting(cursor, key) for key in (one, two, other)] == [[(1, 1, b"a")], [], [(1, 1, b"d")]]
+    assert list(ClientSession.objects.order_by("pk").values_list("dropped", flat=True)) == [2, 2, 0]
+    assert mqtt_store.enqueue(cursor, batch[:1]) == {one: (2, 2), two: (1, 2)}
+
+
+def test_a_session_that_keeps_up_goes_on_though_its_account_is_full(
+    cursor: psycopg.Cursor, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What others of the account leave in their queues takes nothing from it."""
+    monkeypatch.setattr(mqtt_store, "SPARE_BYTES", 10)
+    behind, keeps_up = (open_one(cursor, account, name).session for name in ("c1", "c2"))
+    both, full = ((behind, 1, ()), (keeps_up, 1, ())), {account.user.pk}
+    mqtt_store.enqueue(cursor, [Copies(((behind, 1, ()),), [b"x" * 8])])
+    for number in range(1, 6):
+        found = mqtt_store.enqueue(cursor, [Copies(both, [b"1234", b"5"])], full)
+        assert found == {behind: (2, 0), keeps_up: (2 * number - 1, 2)}
+        mqtt_store.progress(cursor, GATEWAY, {keeps_up: Progress(keeps_up, 2 * number, [], [], [])})
+    assert mqtt_store.enqueue(cursor, [Copies(both, [b"x" * 11])], full)[keeps_up] == (11, 0)
+    assert list(ClientSession.objects.order_by("pk").values_list("dropped", flat=True)) == [11, 1]
+
+
 def test_retained_messages(cursor: psycopg.Cursor, account: Account, outsider: User) -> None:
     now = timezone.now()
     topics = ["a", "a/b", "a/b/c", "a0", "a-b/b", "x/b", "é/b/'%", "a/.+"]

@@ -11,7 +11,8 @@ from support import Account
 
 from ingest.mqtt.packets import PUBACK, V5, V31, V311, Ack, Publish, Subscription, Version
 from thingscale.accounts.actions import change_account
-from thingscale.devices.models import ClientSession
+from thingscale.devices.models import ClientSession, GatewayUse
+from thingscale.streams.usage import shares
 
 pytestmark = pytest.mark.e2e
 Start = Callable[..., Stack]
@@ -190,3 +191,138 @@ def test_who_does_not_read_is_cut_off_and_the_others_are_served(
         assert isinstance(packet, Publish)
         assert int(packet.payload.strip()) <= number or packet.dup
         lasting.send(Ack(PUBACK, packet.packet_id, 0, {}))
+
+
+# What waits on disk for all durable sessions of an account
+
+
+def test_queues_of_an_account_that_are_full_together_take_no_more(
+    stack: Start, account: Account, outsider: Account, ended: ExitStack
+) -> None:
+    """Whoever publishes notices nothing, datapoints are stored; another account's sessions get theirs, and so
+    does one of the same account that keeps up. What was queued is delivered; then there is room again."""
+    running, token, padding = stack("ingest"), account.device_token, b" " * 3_000
+    reads = make(running, account, "reads")
+    ended.callback(reads.vanish)
+    reads.connect(clean=False)
+    reads.subscribe(f"{token}/#", 1)
+    account.device("d")
+    change_account(account.user, {"max_queued": 5_000})
+    away = [make(running, account, name) for name in ("one", "two")]
+    sender, other, others_sender = (
+        make(running, account, "sender"),
+        make(running, outsider, "away"),
+        make(running, outsider, "sender"),
+    )
+    for client in (*away, other, sender, others_sender):
+        ended.callback(client.vanish)
+        client.connect(clean=client in {sender, others_sender})
+    for client in (*away, other):
+        owner = outsider if client is other else account
+        client.subscribe(f"{owner.device_token}/#", 1)
+        client.disconnect()
+
+    def dropped(of: Account) -> int:
+        return sum(ClientSession.objects.filter(account=of.user).values_list("dropped", flat=True))
+
+    sent = 0
+
+    def publish() -> bool:
+        nonlocal sent
+        sent += 1
+        sender.publish(f"{token}/json/d", b"%d" % sent + padding, 1)  # and waits for PUBACK
+        assert int(reads.message(qos=1).payload) == sent
+        return bool(dropped(account))
+
+    wait_until(publish, 30, "the queues to be full")
+    kept = sent - 1
+    others_sender.publish(f"{outsider.device_token}/json/d", b"1" + padding, 1)
+    sender.publish(f"{token}/d/subscribe", b"a command", 1)
+    reads.message(b"a command", 1)
+    assert dropped(account) == 4  # two messages in two sessions
+    assert dropped(outsider) == 0
+    assert len(account.stored()) == sent
+    other.connect(clean=False)
+    other.message(b"1" + padding)
+    for client in away:
+        client.connect(clean=False)
+        for number in range(1, kept + 1):
+            assert int(client.message().payload) == number
+        client.nothing()
+
+    def arrives() -> bool:
+        publish()
+        names = [client.client_id for client in away]
+        return ClientSession.objects.filter(client_id__in=names, next_seq__gt=kept + 1).count() == 2
+
+    wait_until(arrives, 30, "room in the queues")
+    for client in away:
+        client.messages_until(b"%d" % sent + padding)
+
+
+# What an account uses of a gateway is seen
+
+
+def used(account: Account, name: str) -> int:
+    return shares([account.user])[account.user.pk][name].used
+
+
+def test_subscriptions_are_seen_as_long_as_they_are_there(
+    little: Stack, account: Account, outsider: Account, ended: ExitStack
+) -> None:
+    """Of connected clients and of sessions that are away; on the gateway that has the most."""
+    token = account.device_token
+    away, there = make(little, account, "away"), make(little, account, "there", V5)
+    ended.callback(there.vanish)
+    ended.callback(away.vanish)
+    away.connect(clean=False)
+    there.connect()
+    for client, number in ((away, 3), (there, 4)):
+        wanted = [
+            Subscription(f"{token}/{client.client_id}-{n}/+", 1, False, False, 0) for n in range(number)
+        ]
+        assert client.subscribe_all(wanted).codes == [1] * number
+    away.disconnect()
+    wait_until(lambda: used(account, "subscriptions") == 7, 20, "what both have")
+    assert used(outsider, "subscriptions") == 0
+    second = little.another()
+    second.ensure("ingest")
+    try:
+        elsewhere = make(second, account, "elsewhere")
+        ended.callback(elsewhere.vanish)
+        elsewhere.connect()
+        wanted = [Subscription(f"{token}/more-{n}/+", 1, False, False, 0) for n in range(9)]
+        assert elsewhere.subscribe_all(wanted).codes == [1] * 9
+        most = 3 + 9  # it knows the session that is away, too
+        wait_until(lambda: used(account, "subscriptions") == most, 20, "the gateway with more of them")
+        second.kill("ingest")
+        wait_until(lambda: used(account, "subscriptions") == 7, 20, "the one that lives")
+    finally:
+        second.stop()
+    there.unsubscribe(f"{token}/there-0/+")
+    wait_until(lambda: used(account, "subscriptions") == 6, 20, "one less")
+    away.connect()  # which ends its session
+    there.disconnect()
+    wait_until(lambda: not used(account, "subscriptions"), 20, "none")
+    assert GatewayUse.objects.filter(user=account.user).count() == 1  # of the one that was killed
+
+
+def test_what_clients_leave_unread_is_seen_until_they_read_it(
+    little: Stack, account: Account, outsider: Account, ended: ExitStack
+) -> None:
+    """What waits for an acknowledgement in memory."""
+    slow, sender = make(little, account, "slow", V5), make(little, account, "sender")
+    for client in (slow, sender):
+        ended.callback(client.vanish)
+    slow.connect(properties={0x21: 1})  # Receive Maximum
+    sender.connect()
+    topic = f"{account.device_token}/d/subscribe"
+    slow.subscribe(topic, 1)
+    for _ in range(11):
+        sender.publish(topic, b" " * 50_000, 1)
+    least, most = 10 * 50_000 - UNREAD // 100, 11 * 51_000
+    wait_until(lambda: least < used(account, "unread") < most, 20, "what it leaves unread")
+    assert used(outsider, "unread") == 0
+    for _ in range(11):
+        slow.message()
+    wait_until(lambda: not used(account, "unread"), 20, "nothing")

@@ -38,12 +38,20 @@ def rumqttd() -> Iterator[Broker]:
 class Worker:
     """`manage.py ingest` in broker mode; `environment` as for the stack."""
 
-    def __init__(self, broker: Broker, client_id: str = "thingscale-ingest-1", **environment: str) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        client_id: str = "thingscale-ingest-1",
+        credentials: str = "",
+        **environment: str,
+    ) -> None:
+        """`credentials`: user name and password, with a colon between them."""
+        who = f"{credentials}@" * bool(credentials)
         self._stack = Stack(
             THINGSCALE_INGEST="broker",
             THINGSCALE_BROKER_CLIENT_ID=client_id,
-            MQTT_URL=f"mqtt://127.0.0.1:{broker.port}",
-            MQTT5_URL=f"mqtt://127.0.0.1:{broker.port5}",
+            MQTT_URL=f"mqtt://{who}127.0.0.1:{broker.port}",
+            MQTT5_URL=f"mqtt://{who}127.0.0.1:{broker.port5}",
             **environment,
         )
 
@@ -63,6 +71,10 @@ class Worker:
         self._stack.stop()
         return self._stack.processes["worker"].returncode
 
+    def leave(self) -> int:
+        """`manage.py ingest --leave` under the same client id; its exit code."""
+        return self._stack.launch("worker", ["manage.py", "ingest", "--leave"]).wait(60)
+
     def log(self) -> str:
         return self._stack.log("worker")
 
@@ -70,11 +82,18 @@ class Worker:
 class Device:
     """paho-mqtt, unmodified; `acked` counts what the broker has acknowledged."""
 
-    def __init__(self, broker: Broker, version: MQTTProtocolVersion = V311) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        version: MQTTProtocolVersion = V311,
+        credentials: tuple[str, str] | None = None,
+    ) -> None:
         self.acked = 0
         self.client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=version)
         self.client.max_inflight_messages_set(1000)
         self.client.on_publish = self._on_publish
+        if credentials:
+            self.client.username_pw_set(*credentials)
         self.client.connect("127.0.0.1", broker.port5 if version == V5 else broker.port)
         self.client.loop_start()
         wait_until(self.client.is_connected, 10, "the broker")

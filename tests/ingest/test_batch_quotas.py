@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from feeding import DUPLICATE, STORED, Feed, held, held_values, message, reasons, rejected, values
@@ -9,9 +10,12 @@ from stack import wait_until
 from support import Account
 
 from ingest import quotas
-from ingest.message import Kept, Kind, Outcome, Reason, Status
+from ingest.message import Kept, Kind, Outcome, RawMessage, Reason, Status
+from ingest.service import connect
 from thingscale.accounts.models import User
-from thingscale.devices.models import Device, RejectedMessage, Retained
+from thingscale.devices import mqtt_store
+from thingscale.devices.models import ClientSession, Device, RejectedMessage, Retained
+from thingscale.devices.mqtt_store import Open
 from thingscale.lib.clock import now_us
 from thingscale.streams.actions import configure_device, delete_channel
 from thingscale.streams.models import Tag
@@ -302,3 +306,43 @@ def test_no_more_topics_have_a_retained_message_than_there_may_be(feed: Feed, ac
 def topics(account: Account) -> dict[str, bytes]:
     rows = Retained.objects.filter(account=account.user).values_list("topic", "payload")
     return {topic: bytes(payload) for topic, payload in rows}
+
+
+def test_what_no_queue_has_room_for_is_stored_and_answered_all_the_same(
+    feed: Feed, account: Account, outsider: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all the queues of an account together; the sessions of another one get theirs."""
+    monkeypatch.setattr(mqtt_store, "SPARE_BYTES", 0)
+    limit(account, max_queued=100)
+    for each in (account, outsider):
+        each.device("d1")
+        with connect() as raw, raw.cursor() as cursor:
+            opens = [Open(each.user.pk, name, False, True, 100) for name in ("one", "two")]
+            mqtt_store.open_sessions(cursor, uuid4(), opens)
+
+    def publish(each: Account, value: str, kind: Kind) -> RawMessage:
+        sessions = ClientSession.objects.filter(account=each.user).order_by("client_id")
+        copies = tuple((session.pk, 1, ()) for session in sessions)
+        kept = Kept("json/d1", 1, False, b"\0", copies, None, 0, [])
+        device_id = "" if kind is Kind.MESSAGE else "d1"
+        return message(each, value, device_id, kept=kept, kind=kind)
+
+    def queues(each: Account) -> list[tuple[int, int]]:
+        sessions = ClientSession.objects.filter(account=each.user).order_by("client_id")
+        return [(session.next_seq - 1, session.dropped) for session in sessions]
+
+    first = '"' + "x" * 80 + '"'
+    assert feed(publish(account, first, Kind.JSON)) == [STORED]
+    quotas_of = feed.writer.quotas
+    wait_until(lambda: account.user.pk in quotas_of.queued_full, what="the look at what is queued")
+    assert feed(publish(account, "1", Kind.JSON), publish(outsider, "2", Kind.JSON)) == [STORED, STORED]
+    (told,) = feed(publish(account, "3", Kind.MESSAGE))
+    assert told.status is Status.STORED
+    assert queues(account) == [(1, 2), (1, 2)]
+    assert queues(outsider) == [(1, 0), (1, 0)]
+    assert [value for value, _ in account.stored()] == [first, "1"]
+    limit(account, max_queued=10_000)
+    feed.writer.on_change(("limits", account.user.pk, ""))
+    wait_until(lambda: account.user.pk not in quotas_of.queued_full, what="the look at the changed limit")
+    feed(publish(account, "4", Kind.JSON))
+    assert queues(account) == [(2, 2), (2, 2)]

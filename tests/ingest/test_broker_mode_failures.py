@@ -68,6 +68,10 @@ def numbers(account: Account) -> list[int]:
     return sorted(json.loads(value)["n"] for value, _ in account.stored())
 
 
+def numbers_of(account: Account, tag: str | None) -> list[int]:
+    return [json.loads(value)["n"] for value, found in account.stored() if found == tag]
+
+
 def test_kill_9_of_the_worker(
     make_worker: Callable[..., Worker], devices: list[Device], account: Account
 ) -> None:
@@ -111,6 +115,66 @@ def test_two_workers_share_the_load(
         cursor.execute("SELECT count(*) FROM streams_journal WHERE batch > 0")
         assert cursor.fetchone() == (2,)
     assert [worker.stop() for worker in workers] == [0, 0]
+    assert numbers(account) == list(range(2000))
+
+
+def test_several_workers_that_are_killed_store_each_message_once(
+    make_worker: Callable[..., Worker], devices: list[Device], account: Account
+) -> None:
+    """Each in the middle of its work, while two others go on. Values that look alike are no repetitions."""
+    account.device("d1")
+    workers = [make_worker(f"worker-{number}") for number in (1, 2, 3)]
+    device, token = devices[1], account.device_token
+    sent = 0
+    for killed in random.sample(workers * 2, 6):
+        for number in range(sent, sent + 1000):
+            device.publish(f"{token}/json/d1", b'{"n":%d}' % number, qos=1 + number % 2)
+            device.publish(f"{token}/json/d1/same", b'{"n":0}', qos=1 + number % 2)
+        goal = sent + random.randrange(1, 500)
+        wait_until(lambda goal=goal: len(account.stored()) >= goal, 15, "datapoints")  # type: ignore[misc]
+        killed.kill()
+        sent += 1000
+        killed.start()
+    wait_for_acks([device], 2 * sent)
+    wait_until(lambda: len(account.stored()) >= 2 * sent, 30, "the rest")
+    assert [worker.stop() for worker in workers] == [0] * 3
+    assert sorted(n for n in numbers_of(account, None)) == list(range(sent))
+    assert numbers_of(account, "same") == [0] * sent
+
+
+def test_the_others_go_on_without_a_worker_that_is_away(
+    make_worker: Callable[..., Worker], devices: list[Device], account: Account
+) -> None:
+    """What the broker deals to it waits in its session, until it comes back under its client id."""
+    account.device("d1")
+    workers = [make_worker(f"worker-{number}") for number in (1, 2)]
+    publish(devices, account.device_token, range(100))
+    wait_until(lambda: len(account.stored()) >= 100, 15, "the first")
+    workers[0].kill()
+    publish(devices, account.device_token, range(100, 1100))
+    wait_for_acks(devices, 1100)
+    wait_until(lambda: len(account.stored()) >= 500, 15, "the other's share")
+    workers[0].start()
+    wait_until(lambda: len(account.stored()) >= 1100, 20, "the rest")
+    assert [worker.stop() for worker in workers] == [0, 0]
+    assert numbers(account) == list(range(1100))
+
+
+def test_a_worker_that_leaves_takes_along_what_waits_for_it(
+    make_worker: Callable[..., Worker], devices: list[Device], account: Account
+) -> None:
+    """Afterwards the other one gets everything, and the broker deals nothing to the one that has left."""
+    account.device("d1")
+    workers = [make_worker(f"worker-{number}") for number in (1, 2)]
+    workers[0].kill()
+    publish(devices, account.device_token, range(1000))
+    wait_for_acks(devices, 1000)
+    assert len(account.stored()) < 1000
+    assert workers[0].leave() == 0, workers[0].log()
+    assert numbers(account) == list(range(1000))
+    publish(devices, account.device_token, range(1000, 2000))
+    wait_until(lambda: len(account.stored()) >= 2000, 15, "all of it")
+    assert workers[1].stop() == 0, workers[1].log()
     assert numbers(account) == list(range(2000))
 
 

@@ -10,7 +10,7 @@ from support import Account
 
 from ingest.connectors import http_view
 from thingscale.lib import rate_limiter as module
-from thingscale.lib.rate_limiter import RateLimiter
+from thingscale.lib.rate_limiter import FailureLimiter, RateLimiter
 
 
 @pytest.fixture
@@ -156,3 +156,58 @@ def test_an_array_counts_as_one_request(limited: None, http: Connection, account
     array = b"[" + b",".join([b'{"value":1}'] * 100) + b"]"
     assert [http.send("POST", V2, headers, array).status for _ in range(2)] == [200, 429]
     assert len(account.stored()) == 100
+
+
+# How often somebody may fail
+
+
+@pytest.mark.parametrize("most", [1, 2, 7, 1000])
+def test_so_many_failures_at_once_and_on_average(most: int) -> None:
+    limiter = FailureLimiter(most, 60.0)
+    failures = 0
+    while not limiter.too_many("a", 1000.0):
+        limiter.note("a", 1000.0)
+        failures += 1
+    assert failures == most
+    assert not limiter.too_many("b", 1000.0)
+    assert limiter.too_many("a", 1000.0 + 60 / most / 4)
+    now, later = 1000.0, 0
+    while now < 1600.0:  # whoever tries all the time
+        now += 0.01
+        if not limiter.too_many("a", now):
+            limiter.note("a", now)
+            later += 1
+    assert later == pytest.approx(10 * most, rel=0.02, abs=1)
+
+
+def test_failures_that_came_at_the_same_moment_are_forgotten_in_time() -> None:
+    """Those whose answer was on its way when it became too many."""
+    limiter = FailureLimiter(5, 60.0)
+    for _ in range(1_000):
+        limiter.note("a", 10.0)
+    assert limiter.too_many("a", 10.0)
+    assert not limiter.too_many("a", 25.0)
+    assert not limiter.too_many("a", 100.0)
+
+
+def test_who_fails_is_remembered_over_the_change_of_tables_and_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limiter = FailureLimiter(2, 60.0)
+    limiter.note("first", 1.0)
+    limiter.note("a", 59.0)
+    limiter.note("a", 59.0)
+    limiter.note("b", 62.0)
+    assert limiter.too_many("a", 63.0)
+    monkeypatch.setattr(module, "MAX_FAILING", 10)
+    for number in range(100):
+        limiter.note(f"made up {number}", 64.0)
+    assert len(limiter._forgotten_at) + len(limiter._older) <= 20
+
+
+def test_without_a_number_all_may_fail() -> None:
+    limiter = FailureLimiter(0, 60.0)
+    for _ in range(100):
+        limiter.note("a", 1.0)
+    assert not limiter.too_many("a", 1.0)
+    assert not limiter._forgotten_at

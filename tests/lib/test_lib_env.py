@@ -182,3 +182,21 @@ def test_senders(given: Callable[[str], None]) -> None:
         given(bad)
         with pytest.raises(BadSetting, match="NAME must look like"):
             env.sender("NAME", "")
+
+
+def test_networks(given: Callable[[str], None]) -> None:
+    given("10.0.0.0/8, 192.0.2.7,fd00::/8 ::1")
+    networks = env.networks("NAME")
+    for host in ("10.1.2.3", "::ffff:10.1.2.3", "192.0.2.7", "fd00::1", "fd00::1%eth0", "::1"):
+        assert env.is_in(host, networks), host
+    for host in ("11.0.0.1", "192.0.2.8", "::2", "::ffff:11.0.0.1", "", "localhost", "/run/socket"):
+        assert not env.is_in(host, networks), host
+    given("")
+    assert env.networks("NAME") == ()
+
+
+@pytest.mark.parametrize("value", ["10.0.0.1/8", "10.0.0.0/33", "proxy.example.com", "10.0.0.0/8;::1", "*"])
+def test_networks_that_are_none(given: Callable[[str], None], value: str) -> None:
+    given(value)
+    with pytest.raises(BadSetting, match="NAME must list networks such as"):
+        env.networks("NAME")

@@ -29,8 +29,8 @@ def taken() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def sentence(folder: Path, **variables: str) -> str:
-    done = run_local("up", THINGSCALE_HOME=str(folder / "home"), **free_ports(), **variables)
+def sentence(folder: Path, *options: str, **variables: str) -> str:
+    done = run_local("up", *options, THINGSCALE_HOME=str(folder / "home"), **free_ports(), **variables)
     assert done.returncode == 1
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
@@ -215,3 +215,40 @@ def test_i4_the_http_port_can_not_be_off(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("THINGSCALE_HTTP_PORT", "0")
     with pytest.raises(BadSetting, match="from 1 to"):
         config.read()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--only", "web"], "--only starts no postgres and no valkey: set DATABASE_URL and REDIS_URL to"),
+        (
+            ["--only", "web,postgres"],
+            "--only starts no valkey: set REDIS_URL to what the parts elsewhere use,",
+        ),
+        (["--only", "celery, valkey"], "--only starts no postgres: set DATABASE_URL to what the parts"),
+        (
+            ["--only", "web,gateway"],
+            "--only takes names of postgres, valkey, web, ingest, celery: 'gateway' is",
+        ),
+        (["--workers", "0"], "--workers takes a number from 1 to 99."),
+        (["--workers", "two"], "--workers takes a number from 1 to 99."),
+        (["--workers", "100"], "--workers takes a number from 1 to 99."),
+    ],
+)
+def test_parts_that_can_t_be_started(folder: Path, options: list[str], said: str) -> None:
+    assert sentence(folder, *options).startswith(said)
+    assert not (folder / "home").exists()
+
+
+def test_several_workers_are_for_gateways(folder: Path) -> None:
+    said = sentence(folder, "--workers", "2", THINGSCALE_INGEST="broker", MQTT_URL="mqtt://127.0.0.1:1")
+    assert said.startswith("--workers is for gateways.")
+
+
+def test_a_taken_port_of_a_part_that_runs_elsewhere(monkeypatch: pytest.MonkeyPatch, taken: int) -> None:
+    monkeypatch.setenv("THINGSCALE_HTTP_PORT", str(taken))
+    for name in ("MQTT", "MQTT_WS"):
+        monkeypatch.setenv(f"THINGSCALE_{name}_PORT", str(ports.free_port()))
+    config.check_ports(config.read("ingest,celery"))
+    with pytest.raises(StartError, match="is taken"):
+        config.check_ports(config.read("web"))

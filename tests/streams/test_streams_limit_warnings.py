@@ -163,8 +163,8 @@ def test_b3_each_limit_is_warned_of(
         assert "The oldest datapoints are deleted now" in django_mail.outbox[0].body
 
 
-def test_b3_every_limit_but_one_has_words_and_a_column(account: Account) -> None:
-    assert WORDS.keys() == shares([account.user])[account.user.pk].keys() - {"rejected"}
+def test_b3_every_limit_that_is_warned_of_has_words_and_a_column(account: Account) -> None:
+    assert WORDS.keys() == shares([account.user])[account.user.pk].keys() - {"rejected", "unread"}
     for name in WORDS:
         most = account.user.most(name)
         sentence = use_in_words(name, most, most, "refuse")

@@ -29,7 +29,8 @@ class Words(NamedTuple):
     remedy: str
 
 
-# By the names that `GET /v2/user` has. Nothing is refused for rejected messages: the newest are kept.
+# By the names that `GET /v2/user` has. Nothing is refused for rejected messages: the newest are kept. What is
+# unread comes and goes in seconds, so nobody is warned of it.
 WORDS = {
     "storage": Words(
         "Storage",
@@ -70,7 +71,18 @@ WORDS = {
         "no further client gets one",
         "Let clients that you no longer use connect once with a clean session, or wait until theirs end",
     ),
+    "queued": Words(
+        "Messages queued for durable MQTT sessions",
+        "what is published is left out of their queues",
+        "Connect their clients, or end the sessions that you no longer use",
+    ),
+    "subscriptions": Words(
+        "MQTT subscriptions",
+        "no further one can be made",
+        "Unsubscribe from what you can spare, or end durable sessions that you no longer use",
+    ),
 }
+IN_BYTES = frozenset({"storage", "queued"})
 DROPPING = Words(
     "Storage", "the oldest datapoints are deleted", "To keep them, delete channels or tags that you can spare"
 )
@@ -81,7 +93,7 @@ def use_in_words(name: str, used: int, most: int, when_full: str) -> str:
     """How much of a limit is used, what happens when all is, and what to do."""
     words = DROPPING if name == "storage" and when_full == WhenFull.DROP_OLDEST else WORDS[name]
     how_much = (
-        f"{filesizeformat(used)} of {filesizeformat(most)}" if name == "storage" else f"{used:,} of {most:,}"
+        f"{filesizeformat(used)} of {filesizeformat(most)}" if name in IN_BYTES else f"{used:,} of {most:,}"
     )
     remedy = f"{words.remedy}, {MORE}."
     if used >= most:
@@ -138,6 +150,11 @@ class Limits(models.Model):
     max_durable_sessions = models.PositiveIntegerField(
         default=10_000, db_default=10_000, help_text="MQTT sessions that outlive their connections"
     )
+    max_queued = models.PositiveBigIntegerField(
+        default=2 * 2**30,
+        db_default=2 * 2**30,
+        help_text="bytes that wait for durable MQTT sessions, each message counted in each of their queues",
+    )
     max_rejected = models.PositiveIntegerField(
         default=1_000,
         db_default=1_000,
@@ -157,6 +174,8 @@ class Limits(models.Model):
 
     def most(self, name: str) -> int:
         """By the names of WORDS."""
+        if name == "subscriptions":
+            return settings.SUBSCRIPTIONS  # the same for all accounts
         most: int = getattr(self, "max_rules" if name == "activation_rules" else f"max_{name}")
         return most
 
@@ -174,7 +193,7 @@ NAMES = frozenset(
     {
         *("rest_rate", "max_storage", "when_full", "max_devices", "max_channels", "max_tags", "max_keys"),
         *("max_events", "max_rules", "max_held", "max_rejected", "max_retained", "max_durable_sessions"),
-        "max_connections",
+        *("max_connections", "max_queued"),
     }
 )
 SETTINGS = {"max_durable_sessions": "DURABLE_SESSIONS", "max_connections": "ACCOUNT_CONNECTIONS"}  # of others

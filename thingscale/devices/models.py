@@ -310,6 +310,18 @@ class DurableSession(models.Model):
         constraints = [models.UniqueConstraint(fields=["user", "client_id"], name="one_durable_session")]
 
 
+class GatewayUse(models.Model):
+    """What an account's clients use of a gateway's memory, as of some seconds ago; see presence.py."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    gateway = models.IntegerField()  # as in MqttSession
+    subscriptions = models.PositiveIntegerField()
+    unread_bytes = models.PositiveBigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["gateway", "user"], name="one_use_an_account")]
+
+
 class MqttSession(models.Model):
     """A connected client; see presence.py."""
 

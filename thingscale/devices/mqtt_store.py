@@ -7,7 +7,7 @@ are one row of mqtt_message, with a row of mqtt_queue for each session.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -19,6 +19,7 @@ from thingscale.devices.models import ClientSession, Command
 
 SECOND_LEVEL = "split_part(topic, '/', 2)"
 SLOT = 200  # bytes that a message takes at least, in limits
+SPARE_BYTES = 16 * 1024  # of a queue though its account is full: who keeps up goes on getting what is sent
 WILLS_AT_ONCE = 1_000
 CLAIM_SECONDS = 30  # for which nobody else publishes a will
 
@@ -465,16 +466,19 @@ def unsubscribe(cursor: psycopg.Cursor, filters: Sequence[tuple[int, str, str]])
 # Queues
 
 
-def enqueue(cursor: psycopg.Cursor, batch: Sequence[Copies]) -> dict[int, tuple[int, int]]:
+def enqueue(
+    cursor: psycopg.Cursor, batch: Sequence[Copies], full: Set[int] = frozenset()
+) -> dict[int, tuple[int, int]]:
     """By session, the first number that its messages of this batch got, and how many there was room for: the
-    last ones were left out. A session that is gone is not in the answer."""
+    last ones were left out. Sessions of a `full` account have room only while they keep up. A session that
+    is gone is not in the answer."""
     counts: dict[int, int] = {}
     for copies in batch:
         for key, _, _ in copies.sessions:
             counts[key] = counts.get(key, 0) + len(copies.packets)
     keys = sorted(counts)
     cursor.execute(
-        """SELECT id, next_seq, next_seq - 1 - done_seq, queued_bytes FROM mqtt_session
+        """SELECT id, account_id, next_seq, next_seq - 1 - done_seq, queued_bytes FROM mqtt_session
         WHERE id = ANY (%s) ORDER BY id FOR UPDATE""",
         [keys],
         prepare=True,
@@ -482,10 +486,10 @@ def enqueue(cursor: psycopg.Cursor, batch: Sequence[Copies]) -> dict[int, tuple[
     next_seq: dict[int, int] = {}
     room: dict[int, int] = {}
     bytes_left: dict[int, int] = {}
-    for key, following, waiting, size in cursor.fetchall():
+    for key, account, following, waiting, size in cursor.fetchall():
         next_seq[key] = following
         room[key] = max(ClientSession.MAX_QUEUED - waiting, 0)
-        bytes_left[key] = ClientSession.MAX_QUEUED_BYTES - size
+        bytes_left[key] = (SPARE_BYTES if account in full else ClientSession.MAX_QUEUED_BYTES) - size
     first = dict(next_seq)
     messages: list[bytes] = []
     commands: list[int] = []

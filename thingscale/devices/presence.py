@@ -2,7 +2,7 @@
 under the lock's key, so the rows of one that died are known to be stale the moment it is gone."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -64,6 +64,13 @@ class Presence(NamedTuple):
     began_at: float  # as time.monotonic() has it
 
 
+class Use(NamedTuple):
+    """What an account's clients use of the memory of one gateway."""
+
+    subscriptions: int = 0
+    unread_bytes: int = 0
+
+
 def connected(user: User) -> QuerySet[MqttSession]:
     return alive().for_user(user).order_by("connected_at", "pk")
 
@@ -100,6 +107,7 @@ def enter(connection: psycopg.Connection, key: int) -> None:
     connection.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK, key])
     alive = [key for (key,) in connection.execute(_ALIVE, [LOCK]).fetchall()]
     connection.execute("DELETE FROM devices_mqttsession WHERE gateway <> ALL (%s)", [alive])
+    connection.execute("DELETE FROM devices_gatewayuse WHERE gateway <> ALL (%s)", [alive])
 
 
 def clock_offset(connection: psycopg.Connection) -> float:
@@ -149,3 +157,23 @@ def update(
         for user, client_id, winner, at in connection.execute(_TWICE, [*clients, gateway, others]).fetchall():
             told = TakeOver(winner, at, client_id)
             connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, f"{TAKE_OVER}:{user}:{told.text}"])
+
+
+def update_use(connection: psycopg.Connection, gateway: int, uses: Mapping[int, Use]) -> None:
+    """By account. Who uses nothing has no row."""
+    none = [user for user, use in uses.items() if not any(use)]
+    some = sorted((user, *use) for user, use in uses.items() if any(use))
+    columns = [[row[place] for row in some] for place in range(3)]
+    with connection.transaction():
+        connection.execute(
+            "DELETE FROM devices_gatewayuse WHERE gateway = %s AND user_id = ANY (%s)", [gateway, none]
+        )
+        connection.execute(
+            """INSERT INTO devices_gatewayuse (gateway, user_id, subscriptions, unread_bytes)
+            SELECT %s, k.* FROM unnest(%s::bigint[], %s::int[], %s::bigint[])
+                AS k (user_id, subscriptions, unread_bytes)
+            JOIN accounts_user u ON u.id = k.user_id
+            ON CONFLICT (gateway, user_id) DO UPDATE
+                SET subscriptions = excluded.subscriptions, unread_bytes = excluded.unread_bytes""",
+            [gateway, *columns],
+        )

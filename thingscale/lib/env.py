@@ -3,6 +3,7 @@
 import os
 import re
 from email.utils import parseaddr
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -39,6 +40,26 @@ def integer(name: str, default: int, low: int = 0, high: int = 2**31 - 1) -> int
     return int(value)
 
 
+def networks(name: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(part) for part in text(name).replace(",", " ").split())
+    except ValueError:
+        raise BadSetting(
+            f"{name} must list networks such as 10.0.0.0/8, fd00::/8 or 192.0.2.7, with commas between them."
+        ) from None
+
+
+def is_in(host: str, listed: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+    """IPv4 as IPv6 shows it (::ffff:192.0.2.1) is IPv4."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:  # a name, or nothing: a unix socket has no address
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return any(address in network for network in listed)
+
+
 def secret_keys(stored: Path) -> list[str]:
     """Newest first: THINGSCALE_SECRET_KEYS, else THINGSCALE_SECRET_KEY, else the lines of the file that
     `manage.py up` made. Empty if there is none, or if the newest is the one that everybody knows."""
@@ -59,6 +80,14 @@ def _lines(file: Path) -> list[str]:
         return []
     except OSError as error:
         raise BadSetting(f"The secret key in {file} can't be read: {error.strerror}.") from None
+
+
+def url_secret(name: str) -> str:
+    """A secret that may be part of a URL; empty if it is not set."""
+    value = text(name)
+    if value and not re.fullmatch(r"[A-Za-z0-9_-]{16,}", value):
+        raise BadSetting(f"{name} needs 16 characters or more, all of them letters, digits, - or _.")
+    return value
 
 
 def path(name: str, default: Path) -> Path:

@@ -1,7 +1,9 @@
-"""How often a device may POST (CONTRACT 1: once a second). Pure: the caller brings the time."""
+"""How often a device may POST (CONTRACT 1: once a second), and how often somebody may fail. Pure: the caller
+brings the time."""
 
 TOLERANCE = 0.5  # seconds that one message may come early, so that a device's jitter costs it nothing
 MAX_DEVICES = 200_000  # within two gaps, in fair shares for the accounts
+MAX_FAILING = 100_000  # addresses or the like; twice as many for a moment
 
 Devices = dict[str, float]  # by their ids: when each one's next message would be on time
 
@@ -54,3 +56,31 @@ class RateLimiter:
         """For one more of the same account. An account that makes up device ids waits with those: to forget a
         device would be to let it send more, be it its own or another account's."""
         return self._count < MAX_DEVICES or len(devices) * len(self._due) < MAX_DEVICES
+
+
+class FailureLimiter:
+    """At most `most` failures at once, and on average as many in `seconds`; 0: no limit."""
+
+    def __init__(self, most: int, seconds: float) -> None:
+        self._gap = seconds / most if most else 0.0
+        self._seconds = seconds
+        self._forgotten_at: dict[str, float] = {}  # by who failed: when all of it will be
+        self._older: dict[str, float] = {}
+        self._turned_at = 0.0
+
+    def note(self, who: str, now: float) -> None:
+        """A failure; `now` in seconds, of any origin."""
+        if not self._gap:
+            return
+        if now - self._turned_at > self._seconds or len(self._forgotten_at) >= MAX_FAILING:
+            # Who has not failed for so long needs no memory.
+            self._older, self._forgotten_at, self._turned_at = self._forgotten_at, {}, now
+        at = max(self._at(who), now) + self._gap
+        self._forgotten_at[who] = min(at, now + self._seconds + self._gap / 2)
+
+    def too_many(self, who: str, now: float) -> bool:
+        """Whether one more would be."""
+        return bool(self._gap) and self._at(who) - now > self._seconds - self._gap / 2
+
+    def _at(self, who: str) -> float:
+        return self._forgotten_at.get(who) or self._older.get(who, 0.0)

@@ -10,11 +10,11 @@ from thingscale.local.errors import StartError
 def main() -> int:
     parser = argparse.ArgumentParser(prog="thingscale.local")
     commands = parser.add_subparsers(dest="name", required=True)
-    commands.add_parser("up")
+    up.add_arguments(commands.add_parser("up"))
     run_with_servers.add_arguments(commands.add_parser("with_servers"))
     options = parser.parse_args()
     if options.name == "up":
-        return up.run()
+        return up.run(options.only, options.workers)
     try:
         return run_with_servers.run(options.only, options.fast, options.command)
     except StartError as error:

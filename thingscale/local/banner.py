@@ -1,6 +1,6 @@
 """What the person at the terminal reads."""
 
-from thingscale.local.config import Config
+from thingscale.local.config import PARTS, Config
 from thingscale.local.first_start import DEVICE, EMAIL, FirstAccount
 
 
@@ -26,22 +26,35 @@ def ready(config: Config, account: FirstAccount | None) -> str:
     token = account.device_token if account else "DEVICE_TOKEN"
     api_token = account.api_token if account else "API_TOKEN"
     hint = [] if account else [f"(the tokens: .venv/bin/python manage.py show_account {user})"]
-    lines = [f"ready: {config.url}/", "", f"Send a value, and read it back: {' '.join(hint)}".rstrip(" "), ""]
-    lines += [_post(config, token), *_publish(config, user, token), _read(config, api_token)]
+    if "web" in config.parts:
+        lines = [
+            f"ready: {config.url}/",
+            "",
+            f"Send a value, and read it back: {' '.join(hint)}".rstrip(" "),
+            "",
+        ]
+        lines += [_post(config, token), *_publish(config, user, token), _read(config, api_token)]
+    else:
+        lines = [f"ready: {', '.join(part for part in PARTS if part in config.parts)}"]
+        lines += ["", *publish] if (publish := _publish(config, user, token)) else []
     return "\n".join([*lines, "", "Ctrl-C stops everything."])
 
 
 def _post(config: Config, token: str) -> str:
     headers = f"-H 'X-DEVICETOKEN: {token}' -H 'X-DEVICEID: {DEVICE}'"
-    return f"""  curl -X POST {config.url}/post_v2/ {headers} -d '{{"temp": 21.5}}'"""
+    return f"""  {_curl(config)} -X POST {config.url}/post_v2/ {headers} -d '{{"temp": 21.5}}'"""
+
+
+def _curl(config: Config) -> str:
+    return "curl --haproxy-protocol" if config.proxied else "curl"
 
 
 def _publish(config: Config, user: str, token: str) -> list[str]:
-    if not config.mqtt_port:
+    if not config.mqtt_port or config.proxied:
         return []
     login = f"-h {config.host} -p {config.mqtt_port} -u {user} -P {token}"
     return [f"""  mosquitto_pub {login} -t '{token}/json/{DEVICE}' -q 1 -m '{{"temp": 21.5}}'"""]
 
 
 def _read(config: Config, api_token: str) -> str:
-    return f"  curl -H 'X-APITOKEN: {api_token}' -H 'X-ENDTIME: last' {config.url}/v2/stream/0"
+    return f"  {_curl(config)} -H 'X-APITOKEN: {api_token}' -H 'X-ENDTIME: last' {config.url}/v2/stream/0"

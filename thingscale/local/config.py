@@ -9,6 +9,7 @@ from pathlib import Path
 from thingscale.lib import env
 from thingscale.local import ports
 
+PARTS = ("postgres", "valkey", "web", "ingest", "celery")
 PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -18,13 +19,16 @@ class Config:
     bind: str
     http_port: int
     mqtt_port: int  # 0: off
+    parts: frozenset[str]  # of PARTS: what runs here
+    workers: int  # gateways
     gateway: bool  # devices connect to us, not to a broker of the user's own
+    proxied: bool  # what connects from here has to send a PROXY header first
     listens: Mapping[str, int]  # variable -> port, of all that must be free; without those that are off
 
     @property
     def host(self) -> str:
         """Where a program on this machine reaches what listens on `bind`."""
-        return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.bind, self.bind)  # noqa: S104
+        return reached_at(self.bind)
 
     @property
     def url(self) -> str:
@@ -32,10 +36,25 @@ class Config:
         return f"http://{host}:{self.http_port}"
 
 
-def read() -> Config:
+def reached_at(bind: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(bind, bind)  # noqa: S104
+
+
+def read(only: str = "", workers: str = "1") -> Config:
     """Raises env.BadSetting."""
+    parts = frozenset(filter(None, only.replace(" ", "").split(","))) or frozenset(PARTS)
+    if unknown := sorted(parts - set(PARTS)):
+        raise env.BadSetting(f"--only takes names of {', '.join(PARTS)}: {unknown[0]!r} is none of them.")
+    if not workers.isdecimal() or not 1 <= len(workers) <= 2 or not int(workers):
+        raise env.BadSetting("--workers takes a number from 1 to 99.")
     gateway = env.text("THINGSCALE_INGEST", "gateway") != "broker"
-    listens = {"THINGSCALE_HTTP_PORT": env.integer("THINGSCALE_HTTP_PORT", 8000, 1, 65535)}
+    if int(workers) > 1 and not gateway:
+        raise env.BadSetting(
+            "--workers is for gateways. Behind a broker start `manage.py ingest` as often as you want,"
+            " with a THINGSCALE_BROKER_CLIENT_ID each."
+        )
+    http_port = env.integer("THINGSCALE_HTTP_PORT", 8000, 1, 65535)
+    listens = {"THINGSCALE_HTTP_PORT": http_port}
     off_with_0: dict[str, int] = {}
     if gateway:
         off_with_0 |= {"THINGSCALE_MQTT_PORT": 1883, "THINGSCALE_MQTT_WS_PORT": 8083}
@@ -46,12 +65,19 @@ def read() -> Config:
     for variable, default in off_with_0.items():
         if port := env.integer(variable, default, 0, 65535):
             listens[variable] = port
+    listens = {
+        name: port for name, port in listens.items() if ("ingest" if "_MQTT_" in name else "web") in parts
+    }
+    bind = env.text("THINGSCALE_BIND", "127.0.0.1")
     return Config(
         home=env.path("THINGSCALE_HOME", PROJECT / "var"),
-        bind=env.text("THINGSCALE_BIND", "127.0.0.1"),
-        http_port=listens["THINGSCALE_HTTP_PORT"],
+        bind=bind,
+        http_port=http_port,
         mqtt_port=listens.get("THINGSCALE_MQTT_PORT", 0),
+        parts=parts,
+        workers=int(workers),
         gateway=gateway,
+        proxied=env.is_in(reached_at(bind), env.networks("THINGSCALE_PROXY_NETWORKS")),
         listens=listens,
     )
 

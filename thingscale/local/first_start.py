@@ -2,7 +2,9 @@
 
 import json
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import LiteralString
 
@@ -18,6 +20,8 @@ from thingscale.local.supervisor import Supervisor
 
 EMAIL = "admin@localhost"
 DEVICE = "first-device"
+LOCK = 7_468
+WAIT_SECONDS = 0.2  # between two tries to get it
 ANY_ACCOUNT = "SELECT EXISTS (SELECT FROM accounts_user)"
 UNENCRYPTED = """SELECT EXISTS (SELECT FROM otp_totp_totpdevice d
     LEFT JOIN accounts_authenticatorsecret s ON s.device_id = d.id WHERE s.device_id IS NULL)"""
@@ -40,8 +44,20 @@ class Setup:
         self._log = home.logs / "setup.log"
         self._environment = environment
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One after the other, of all that start on this database."""
+        with psycopg.connect(
+            self._environment["DATABASE_URL"], connect_timeout=10, autocommit=True
+        ) as connection:
+            while not connection.execute("SELECT pg_try_advisory_lock(%s)", [LOCK]).fetchall()[0][0]:
+                self._supervisor.tick()
+                time.sleep(WAIT_SECONDS)
+            yield
+
     def migrate(self) -> None:
-        self._manage("migrate", "--noinput")
+        """First it looks whether the database is one for us, which other processes may be using."""
+        self._manage("prepare")
 
     def has_account(self) -> bool:
         return self._is_true(ANY_ACCOUNT)

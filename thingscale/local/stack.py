@@ -5,8 +5,8 @@ import sys
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
 
+from thingscale.lib import env
 from thingscale.local import ports
 from thingscale.local.child import Child
 from thingscale.local.config import PROJECT, Config
@@ -14,7 +14,7 @@ from thingscale.local.home import Home
 from thingscale.local.process import Program
 
 GRACE_SECONDS = 12  # for answers that are on their way when the web process is to stop
-QUIET_CELERY_SECONDS = 15  # alive for this long counts as ready where the log level hides its "ready"
+QUIET_SECONDS = 15  # alive for this long counts as ready where the log level hides what says so
 
 
 def manage(*arguments: str) -> list[str]:
@@ -39,11 +39,11 @@ def web_command(config: Config) -> list[str]:
     ]
 
 
-def celery_command(home: Path) -> list[str]:
+def celery_command() -> list[str]:
     worker = [sys.executable, "-m", "celery", "-A", "thingscale", "worker", "--with-schedule"]
     size = ["--pool", "threads", "--concurrency", "2"]  # one for upkeep, see thingscale/celery.py
     alone = ["--without-gossip", "--without-mingle"]
-    return [*worker, *size, *alone, "--loglevel", "INFO", "--schedule", str(home / "celerybeat-schedule")]
+    return [*worker, *size, *alone, "--loglevel", "INFO"]
 
 
 class OurProcess(Child):
@@ -70,6 +70,9 @@ class Web(OurProcess):
     def ready(self) -> bool:
         connection = http.client.HTTPConnection(self.config.host, self.config.http_port, timeout=2)
         try:
+            connection.connect()
+            if self.config.proxied:
+                connection.sock.sendall(b"PROXY UNKNOWN\r\n")
             connection.request("GET", "/healthz")
             return connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):
@@ -79,28 +82,47 @@ class Web(OurProcess):
 
 
 class Ingest(OurProcess):
-    name = "ingest"
+    """One of several shares its ports with the others: the kernel gives each connection to one of them."""
+
     stop_limit = 30.0  # it drains
+
+    def __init__(self, config: Config, home: Home, environment: Mapping[str, str], number: int = 1) -> None:
+        super().__init__(config, home, environment)
+        self.name = "ingest" if number == 1 else f"ingest-{number}"
+        if config.workers > 1:
+            metrics = env.integer("THINGSCALE_METRICS_PORT", 0, 0, 65535)
+            own = {"THINGSCALE_METRICS_PORT": str(metrics + number - 1)} if metrics else {}
+            self.environment = {**environment, "THINGSCALE_SHARE_PORTS": "1", **own}
 
     def command(self) -> list[str]:
         return manage("ingest")
-
-    def ready(self) -> bool:
-        """It listens where it is to. A gateway whose ports are all off stores what comes by other ways."""
-        listening = [port for name, port in self.config.listens.items() if "_MQTT_" in name]
-        return self.running() and all(ports.answers(self.config.host, port) for port in listening)
-
-
-class Celery(OurProcess):
-    name = "celery"
-
-    def command(self) -> list[str]:
-        return celery_command(self.home.path)
 
     def launch(self) -> None:
         self.launched = time.monotonic()
         super().launch()
 
     def ready(self) -> bool:
-        quiet = time.monotonic() - self.launched > QUIET_CELERY_SECONDS
+        """It listens where it is to. A gateway whose ports are all off stores what comes by other ways."""
+        listening = [port for name, port in self.config.listens.items() if "_MQTT_" in name]
+        if not self.running() or not all(ports.answers(self.config.host, port) for port in listening):
+            return False
+        if self.config.workers == 1:
+            return True
+        # Who answers may be another one.
+        quiet = time.monotonic() - self.launched > QUIET_SECONDS
+        return quiet or self.output().count(" Listening on ") >= len(listening)
+
+
+class Celery(OurProcess):
+    name = "celery"
+
+    def command(self) -> list[str]:
+        return celery_command()
+
+    def launch(self) -> None:
+        self.launched = time.monotonic()
+        super().launch()
+
+    def ready(self) -> bool:
+        quiet = time.monotonic() - self.launched > QUIET_SECONDS
         return self.running() and (quiet or " ready." in self.output())

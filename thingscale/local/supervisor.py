@@ -18,6 +18,7 @@ STEADY_SECONDS = 60  # a child that ran this long starts over with the first del
 ECHO_SECONDS = 1.0  # at most one error line a child in this time
 ROTATE_SECONDS = 1.0  # as long a log may grow past its size, however fast its process writes
 WAITING_SECONDS = 10.0
+IN_VAIN = 3  # the exit code of a command that has said in a sentence why it can't go on
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -94,6 +95,8 @@ class Supervisor:
                 raise
             stdout.seek(0)
             output = stdout.read().decode(errors="replace")
+        if process.exit_code() == IN_VAIN and program.log:
+            raise StartError(logs.read_from(program.log, start).strip())
         if process.exit_code():
             reason = logs.telling_line(logs.read_from(program.log, start)) if program.log else ""
             raise StartError(f"{name} failed ({reason or 'without a word'}); more in {program.log}.")

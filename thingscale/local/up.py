@@ -1,9 +1,10 @@
 """`manage.py up`: the whole platform from one command."""
 
+import argparse
 import errno
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import psycopg
 
@@ -13,7 +14,8 @@ from thingscale.local.errors import StartError
 from thingscale.local.first_start import FirstAccount, Setup
 from thingscale.local.home import Home
 from thingscale.local.postgres import Postgres
-from thingscale.local.servers import not_given
+from thingscale.local.servers import PLATFORM as SERVERS
+from thingscale.local.servers import VARIABLES, not_given
 from thingscale.local.stack import Celery, Ingest, Web
 from thingscale.local.supervisor import Stopped, Supervisor
 from thingscale.local.valkey import Valkey
@@ -29,9 +31,21 @@ def say(text: str) -> None:
         pass  # the terminal has gone; the platform goes on
 
 
-def run() -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--only",
+        default="",
+        help=f"comma-separated, of {', '.join(config.PARTS)}: what to start here; the rest runs elsewhere",
+    )
+    parser.add_argument(
+        "--workers", default="1", help="gateways that share this machine's MQTT ports; default: %(default)s"
+    )
+
+
+def run(only: str, workers: str) -> int:
     try:
-        settings = config.read()
+        settings = config.read(only, workers)
+        check_servers(settings, os.environ)
         home = Home(settings.home)
         home.create()
         os.umask(0o077)  # of all files from here on, the children's too
@@ -46,6 +60,19 @@ def run() -> int:
     supervisor = Supervisor(say)
     with supervisor.signals():
         return _supervise(Platform(settings, home, supervisor), supervisor)
+
+
+def check_servers(settings: config.Config, environment: Mapping[str, str]) -> None:
+    """Raises StartError where a part needs a server that is neither named nor to be started."""
+    if not settings.parts - SERVERS:
+        return
+    missing = sorted(not_given(environment, SERVERS - settings.parts))
+    if missing:
+        named = " and ".join(VARIABLES[name] for name in missing)
+        raise StartError(
+            f"--only starts no {' and no '.join(missing)}: set {named} to what the parts elsewhere use,"
+            f" or add {','.join(missing)} to --only."
+        )
 
 
 def _fail(error: Exception) -> int:
@@ -80,14 +107,27 @@ class Platform:
 
     def start(self) -> None:
         environment = self._start_servers()
-        account = self._set_up(Setup(self.supervisor, self.home, environment))
-        for kind in (Web, Ingest, Celery):
-            self._start(kind(self.config, self.home, environment))
+        account = None
+        if self.config.parts - SERVERS:
+            setup = Setup(self.supervisor, self.home, environment)
+            with setup.alone():  # others may start on the same database
+                account = self._set_up(setup)
+        for part in self._parts(environment):
+            self._start(part)
         say(f"\n{banner.ready(self.config, account)}\n")
+
+    def _parts(self, environment: Mapping[str, str]) -> Iterator[Web | Ingest | Celery]:
+        if "web" in self.config.parts:
+            yield Web(self.config, self.home, environment)
+        if "ingest" in self.config.parts:
+            for number in range(1, self.config.workers + 1):
+                yield Ingest(self.config, self.home, environment, number)
+        if "celery" in self.config.parts:
+            yield Celery(self.config, self.home, environment)
 
     def _start_servers(self) -> Mapping[str, str]:
         found: dict[str, str] = {}
-        wanted = not_given(os.environ)
+        wanted = not_given(os.environ, SERVERS & self.config.parts)
         postgres = Postgres(self.home)
         for server in (postgres, Valkey(self.home)):
             if server.name in wanted:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
+from django.conf import settings
 from django.db import connection
 
 from thingscale.accounts.limits import MORE, WORDS, WhenFull, storage_bound
@@ -30,6 +31,7 @@ class Usage(NamedTuple):
     rejected_bytes: int
     retained: int
     retained_bytes: int
+    queued_bytes: int  # for MQTT sessions; they come and go, and are no part of the storage
 
     @property
     def bytes(self) -> int:
@@ -45,7 +47,7 @@ def measure(raw: psycopg.Connection, users: Sequence[int]) -> dict[int, Usage]:
 
 def used_storage(user: User) -> Usage:
     connection.ensure_connection()
-    return measure(connection.connection, [user.pk]).get(user.pk, Usage(0, 0, 0, 0, 0, 0, 0, 0))
+    return measure(connection.connection, [user.pk]).get(user.pk, Usage(0, 0, 0, 0, 0, 0, 0, 0, 0))
 
 
 class Share(NamedTuple):
@@ -74,7 +76,7 @@ def shares(users: Sequence[User]) -> dict[int, dict[str, Share]]:
 
 
 def _shares(user: User, used: Usage, counts: Sequence[int]) -> dict[str, Share]:
-    devices, channels, tags, keys, events, rules, sessions, connections = counts
+    devices, channels, tags, keys, events, rules, sessions, connections, subscriptions, unread = counts
     return {
         "storage": Share(used.bytes, user.max_storage),
         "devices": Share(devices, user.max_devices),
@@ -87,29 +89,33 @@ def _shares(user: User, used: Usage, counts: Sequence[int]) -> dict[str, Share]:
         "retained": Share(used.retained, user.max_retained),
         "connections": Share(connections, user.max_connections),
         "durable_sessions": Share(sessions, user.max_durable_sessions),
+        "queued": Share(used.queued_bytes, user.max_queued),
+        "subscriptions": Share(subscriptions, settings.SUBSCRIPTIONS),
+        "unread": Share(unread, settings.UNREAD_BYTES),
         "rejected": Share(used.rejected, user.max_rejected),
     }
 
 
 class Full(NamedTuple):
-    """Accounts, each with the sentence that says so."""
+    """Accounts, each with the sentence that says so; but what is left out of queues nobody is told."""
 
     storage: dict[int, str]
     held: dict[int, str]  # who has as many held messages as there may be
     retained: dict[int, str]  # the same
+    queued: set[int]  # whose MQTT sessions have as many bytes in their queues as they may
 
 
 def full_accounts(raw: psycopg.Connection, users: Collection[int] | None) -> Full:
     """Of these, or of all."""
-    limited = """SELECT id, max_storage, when_full, max_held, max_retained FROM accounts_user
+    limited = """SELECT id, max_storage, when_full, max_held, max_retained, max_queued FROM accounts_user
         WHERE closed_at IS NULL"""
     if users is None:
         accounts = raw.execute(limited).fetchall()
     else:
         accounts = raw.execute(f"{limited} AND id = ANY (%s)", [list(users)]).fetchall()
     used = measure(raw, [user for user, *_ in accounts])
-    full = Full({}, {}, {})
-    for user, max_storage, when_full, max_held, max_retained in accounts:
+    full = Full({}, {}, {}, set())
+    for user, max_storage, when_full, max_held, max_retained, max_queued in accounts:
         usage = used.get(user)
         if usage and usage.bytes >= storage_bound(max_storage, when_full):
             full.storage[user] = full_sentence(usage.bytes, max_storage, when_full)
@@ -117,6 +123,8 @@ def full_accounts(raw: psycopg.Connection, users: Collection[int] | None) -> Ful
             full.held[user] = held_sentence(usage.held, max_held)
         if usage and usage.retained >= max_retained:
             full.retained[user] = retained_sentence(usage.retained, max_retained)
+        if usage and usage.queued_bytes >= max_queued:
+            full.queued.add(user)
     return full
 
 

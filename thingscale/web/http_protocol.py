@@ -6,7 +6,6 @@ client does or leaves undone, every state has a time limit, and what it makes us
 """
 
 import asyncio
-import ipaddress
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -19,10 +18,19 @@ from uvicorn.config import Config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.server import ServerState
 
+from thingscale.lib import proxy_protocol
+from thingscale.lib.proxy_protocol import MAX_SIZE, Address, BadHeader, Header
 from thingscale.web import http_response, tcp
 from thingscale.web.asgi_cycle import Cycle
 from thingscale.web.http_parser import BadRequest, BodyReader, Request, head_end, parse_head
 from thingscale.web.http_response import CLOSE, KEEP_ALIVE, Response
+from thingscale.web.proxy_listener import (
+    HEADER_SECONDS,
+    MAX_WAITING,
+    ClientTransport,
+    is_proxy,
+    say_refused,
+)
 from thingscale.web.request_body import BODY_SECONDS
 
 log = logging.getLogger(__name__)
@@ -39,6 +47,7 @@ MAX_REMEMBERED_HEAD = 1024  # bytes; a device sends the same head with each data
 MAX_REFUSED_AT_ONCE = 100  # connections that are told why; more are just closed
 BUFFERED = 64 * 1024  # bytes of a body, or of the next requests, that wait here
 NEVER = float("inf")
+NO_HEADER = Header(0, None)  # of who is no proxy
 
 
 class Exchange(Protocol):
@@ -63,6 +72,7 @@ class Direct(Protocol):
 
 
 class State(Enum):
+    PROXY_HEADER = auto()  # the proxy's, before everything else
     HEAD = auto()  # waits for one, or for its rest
     BODY = auto()
     ANSWERING = auto()  # the request is here; what comes now is the next one
@@ -77,6 +87,7 @@ class Connections:
     def __init__(self) -> None:
         self.open: set[HttpProtocol] = set()
         self.by_address: Counter[str] = Counter()
+        self.without_header: set[HttpProtocol] = set()  # from proxies that have not said for whom
         self.servers: list[ServerState] = []  # which know the WebSockets, too
         self.date = b""
         self.stop_at = NEVER
@@ -136,9 +147,10 @@ connections = Connections()
 
 class HttpProtocol(asyncio.Protocol):
     __slots__ = (
-        *("_address", "_body", "_buffer", "_config", "_cycle", "_direct", "_drained", "_eof", "_exchange"),
-        *("_head", "_keep", "_loop", "_reader", "_reading_paused", "_remembered", "_request", "_searched"),
-        *("_server", "_state", "_tls", "_transport", "_app_state", "_advancing", "due", "unread_due"),
+        *("_address", "_body", "_buffer", "_client", "_config", "_cycle", "_direct", "_drained", "_eof"),
+        *("_exchange", "_head", "_https", "_keep", "_loop", "_proxy_header", "_reader", "_reading_paused"),
+        *("_remembered", "_request", "_searched", "_server", "_state", "_tls", "_transport", "_app_state"),
+        *("_advancing", "due", "unread_due"),
     )
 
     def __init__(
@@ -147,7 +159,10 @@ class HttpProtocol(asyncio.Protocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        proxy_header: Header | None = None,
     ) -> None:
+        """`proxy_header`: what has been read before there was a transport."""
         self._config = config
         self._server = server_state
         self._app_state = app_state
@@ -155,6 +170,9 @@ class HttpProtocol(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._tls = False
+        self._https = False  # the client's, perhaps with a proxy
+        self._proxy_header = proxy_header
+        self._client: Address | None = None
         self._address = ""  # counted under it; empty: not counted
         self._state = State.HEAD
         self.due = NEVER  # when the state has lasted too long
@@ -179,12 +197,49 @@ class HttpProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self._transport.set_write_buffer_limits(1, 0)  # so that we hear of every answer that is not read
-        self._tls = transport.get_extra_info("sslcontext") is not None
+        self._tls = self._https = transport.get_extra_info("sslcontext") is not None
         tcp.keep_alive(transport)
         if self._server not in connections.servers:
             connections.servers.append(self._server)
-        peer = transport.get_extra_info("peername")
-        address = counted_address(peer[0], self._config.loaded_app) if isinstance(peer, tuple) else ""
+        self._client = _address(transport.get_extra_info("peername"))
+        if self._proxy_header or not self._client or not is_proxy(self._client[0]):
+            self._take_in(self._proxy_header or NO_HEADER)
+        elif len(connections.without_header) < MAX_WAITING:
+            self._state = State.PROXY_HEADER
+            self.due = self._loop.time() + HEADER_SECONDS
+            connections.add(self, "")
+            connections.without_header.add(self)
+        else:
+            self.abort()
+
+    def _take_proxy_header(self) -> bool:
+        try:
+            header = proxy_protocol.read(bytes(self._buffer[:MAX_SIZE]))
+        except BadHeader as error:
+            self._refuse_proxy(str(error))
+            return False
+        if header is None:
+            return False
+        del self._buffer[: header.size]
+        connections.without_header.discard(self)
+        self._state = State.HEAD
+        self._take_in(header)
+        return True
+
+    def _refuse_proxy(self, why: str) -> None:
+        """Without an answer: who sent this is no client."""
+        assert self._client
+        say_refused(self._client[0], why)
+        self.abort()
+
+    def _take_in(self, header: Header) -> None:
+        """Counts it, as one of its client's."""
+        if header.client:
+            self._client = header.client
+            seen = ClientTransport(self._transport, header.client, header.tls)
+            self._transport = cast(asyncio.Transport, seen)
+            self._https = self._tls or header.tls
+        address = counted_address(self._client[0], self._config.loaded_app) if self._client else ""
         over = connections.over(address)
         self._address = address
         connections.add(self, address)
@@ -207,6 +262,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _forget(self) -> None:
         self.due = self.unread_due = NEVER
+        connections.without_header.discard(self)
         if self in connections.open:
             connections.remove(self, self._address)
         cast(set[Any], self._server.connections).discard(self)
@@ -280,6 +336,8 @@ class HttpProtocol(asyncio.Protocol):
     def _step(self) -> bool:
         """False if more has to come first. Raises BadRequest."""
         match self._state:
+            case State.PROXY_HEADER:
+                return self._take_proxy_header()
             case State.HEAD:
                 return self._take_head()
             case State.BODY:
@@ -368,8 +426,8 @@ class HttpProtocol(asyncio.Protocol):
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": f"1.{request.minor}",
             "server": _address(self._transport.get_extra_info("sockname")),
-            "client": _address(self._transport.get_extra_info("peername")),
-            "scheme": "https" if self._tls else "http",
+            "client": self._client,
+            "scheme": "https" if self._https else "http",
             "root_path": "",
             "method": request.method,
             "path": request.path,
@@ -492,6 +550,8 @@ class HttpProtocol(asyncio.Protocol):
         match self._state:
             case _ if self.unread_due <= now:
                 self.abort()
+            case State.PROXY_HEADER:
+                self._refuse_proxy(f"no PROXY header came within {HEADER_SECONDS:.0f} seconds.")
             case State.HEAD if self._buffer:
                 detail = f"A request's head has to come within {settings.HTTP_HEAD_SECONDS} seconds."
                 self._refuse(BadRequest(408, "REQUEST_TIMEOUT", detail))
@@ -549,16 +609,10 @@ class HttpProtocol(asyncio.Protocol):
 
 
 def counted_address(host: str, application: object) -> str:
-    """Under which a connection is counted: an IPv6 network of 64 bits as one, which any customer gets. Empty
-    for a proxy that is trusted: it speaks for many."""
+    """Under which a connection is counted. Empty for a proxy that is trusted: it speaks for many."""
     if isinstance(application, ProxyHeadersMiddleware) and host in application.trusted_hosts:
         return ""
-    if ":" in host:
-        address = ipaddress.IPv6Address(host.partition("%")[0])
-        if address.ipv4_mapped:
-            return str(address.ipv4_mapped)
-        return address.packed[:8].hex()
-    return host
+    return tcp.counted_address(host)
 
 
 def _address(found: Any) -> tuple[str, int] | None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import uvloop
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
 from ingest import store_server
@@ -21,6 +21,7 @@ from ingest.store_client import RemoteIngest
 from thingscale import secret_key
 from thingscale.lib import env
 from thingscale.lib.collecting import settle
+from thingscale.processes.start import Registration
 
 log = logging.getLogger(__name__)
 
@@ -40,17 +41,31 @@ class Command(BaseCommand):
 
     requires_system_checks = ()  # they load all views, 15 MB that this process never needs
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--leave",
+            action="store_true",
+            help="broker mode: store what waits for the worker of this client id, end its session, and exit",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["leave"] and settings.INGEST_MODE != "broker":
+            raise CommandError("--leave is for THINGSCALE_INGEST=broker: the gateway is no worker.")
         secret_key.require()
         if sentence := env.unused_broker():
             log.warning("%s", sentence)
         raise_open_files()
+        registration = Registration("ingest")
+        registration.require()
         try:
-            if settings.INGEST_MODE == "broker":
-                uvloop.run(serve(BrokerWorker))
+            if options["leave"]:
+                uvloop.run(leave_the_broker())
+            elif settings.INGEST_MODE == "broker":
+                uvloop.run(serve(BrokerWorker, registration))
             else:
                 store = store_server.start()
-                uvloop.run(serve(partial(Gateway, store.connection, store.gateway), store.process))
+                gateway = partial(Gateway, store.connection, store.gateway)
+                uvloop.run(serve(gateway, registration, store.process))
         except OSError as error:
             raise CommandError(f"Can't listen: {error.strerror or error}.") from None
         except Error as error:
@@ -65,7 +80,15 @@ def raise_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-async def serve(make: Callable[[], Service], store: int | None = None) -> None:
+async def leave_the_broker() -> None:
+    worker = BrokerWorker(leaving=True)
+    await worker.start()
+    await worker.leave()
+    await worker.stop()
+    log.info("Left: the broker keeps nothing for %s any more", settings.BROKER_CLIENT_ID)
+
+
+async def serve(make: Callable[[], Service], registration: Registration, store: int | None = None) -> None:
     """Until SIGTERM or SIGINT; a second one ends at once. `store`: the id of its process."""
     service = make()
     page = MetricsServer(settings.METRICS_PORT, service.ingest, service.gauges, store)
@@ -81,7 +104,9 @@ async def serve(make: Callable[[], Service], store: int | None = None) -> None:
         loop.add_signal_handler(number, leave)
     await service.start()
     page.start()
+    registration.start()
     settle()
     await stop.wait()
     await service.stop()
     page.stop()
+    await asyncio.to_thread(registration.stop)

@@ -1,4 +1,10 @@
--- How many accounts have of what is limited by number; of value keys, the channel with the most labels.
+-- How many accounts have of what is limited by number; of value keys, the channel with the most labels. Limits of
+-- a gateway's memory are for each one: what counts is the gateway on which an account uses the most.
+WITH living AS MATERIALIZED (
+    SELECT l.objid::bigint AS gateway FROM pg_locks AS l
+    WHERE l.locktype = 'advisory' AND l.classid = 7465
+        AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+)
 SELECT
     u.id,
     (SELECT count(*) FROM devices_device AS d WHERE d.user_id = u.id),
@@ -10,11 +16,14 @@ SELECT
     (SELECT count(*) FROM mqtt_session AS s WHERE s.account_id = u.id AND s.expiry > 0),
     (
         SELECT count(*) FROM devices_mqttsession AS m
-        WHERE m.user_id = u.id AND m.gateway IN (
-            SELECT l.objid::bigint FROM pg_locks AS l
-            WHERE l.locktype = 'advisory' AND l.classid = 7465
-                AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-        )
-    )
+        WHERE m.user_id = u.id AND m.gateway IN (SELECT l.gateway FROM living AS l)
+    ),
+    coalesce(uses.subscriptions, 0),
+    coalesce(uses.unread_bytes, 0)
 FROM accounts_user AS u
+CROSS JOIN LATERAL (
+    SELECT max(g.subscriptions) AS subscriptions, max(g.unread_bytes) AS unread_bytes
+    FROM devices_gatewayuse AS g
+    WHERE g.user_id = u.id AND g.gateway IN (SELECT l.gateway FROM living AS l)
+) AS uses
 WHERE u.id = ANY (%s)

@@ -1,4 +1,4 @@
--- What accounts use of their storage: datapoints and their bytes, held, rejected and retained messages and theirs. Devices that
+-- What accounts use of their storage: datapoints and their bytes, held, rejected and retained messages and theirs; and what waits for MQTT sessions. Devices that
 -- can store hold nothing, or not for long: in an ordinary account hardly any device is looked at twice.
 SELECT
     u.id,
@@ -9,7 +9,8 @@ SELECT
     rejected.count,
     rejected.bytes,
     retained.count,
-    retained.bytes
+    retained.bytes,
+    queued.bytes
 FROM accounts_user AS u
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(l.count), 0)::bigint AS count, coalesce(sum(l.bytes), 0)::bigint AS bytes
@@ -33,4 +34,9 @@ CROSS JOIN LATERAL (
     FROM mqtt_retained AS m
     WHERE m.account_id = u.id
 ) AS retained
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(s.queued_bytes), 0)::bigint AS bytes
+    FROM mqtt_session AS s
+    WHERE s.account_id = u.id
+) AS queued
 WHERE u.id = ANY (%s)

@@ -1,0 +1,97 @@
+"""Connections that have not signed in: how many one address may have open, and how often it may fail to.
+
+Anybody can open connections and send what he likes in their CONNECT; accounts have limits of their own, but
+only once it is known whose a connection is. Proxies that are trusted speak for many, and are not counted.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from enum import StrEnum
+
+from django.conf import settings
+
+from thingscale.lib.rate_limiter import FailureLimiter
+from thingscale.web import tcp
+
+log = logging.getLogger(__name__)
+
+LOG_SECONDS = 60.0
+FAILURE_SECONDS = 60.0
+
+
+class Why(StrEnum):
+    """A connection is refused."""
+
+    MAX_CONNECTIONS = "max_connections"
+    CONNECTING = "connecting"  # too many of its address have not signed in yet
+    FAILED_SIGN_INS = "failed_sign_ins"  # of its address, of late
+
+
+_IN_WORDS = {
+    Why.MAX_CONNECTIONS: "there are as many as there may be",
+    Why.CONNECTING: "too many of one address have not signed in",
+    Why.FAILED_SIGN_INS: "too many sign-ins from one address failed",
+}
+
+
+class Newcomers:
+    """`refused` counts, for the metrics."""
+
+    def __init__(self, refused: Counter[str]) -> None:
+        self.refused = refused
+        refused.update(dict.fromkeys(Why, 0))  # so that they are shown from the start
+        self._most = settings.CONNECTING_PER_ADDRESS
+        self._failures = FailureLimiter(settings.FAILED_SIGN_INS, FAILURE_SECONDS)
+        self._proxies = tcp.Proxies(settings.TRUSTED_PROXIES)
+        self._address: dict[asyncio.Protocol, str] = {}  # of those that have not signed in
+        self._count: Counter[str] = Counter()  # of those, by address
+        self._unlogged = 0
+        self._log_at = 0.0
+
+    def enter(self, connection: asyncio.Protocol, host: str) -> bool:
+        """False: it is one too many. With TLS it comes here before the handshake, and after it again."""
+        address = self._counted(host)
+        if not address or not self._most or connection in self._address:
+            return True
+        if self._count[address] >= self._most:
+            self.refuse(Why.CONNECTING, host)
+            return False
+        self._address[connection] = address
+        self._count[address] += 1
+        return True
+
+    def leave(self, connection: asyncio.Protocol) -> None:
+        """It has signed in, or has closed; both may be."""
+        address = self._address.pop(connection, "")
+        if address:
+            self._count[address] -= 1
+            if not self._count[address]:
+                del self._count[address]
+
+    def note_failure(self, host: str) -> None:
+        if address := self._counted(host):
+            self._failures.note(address, time.monotonic())
+
+    def fails_too_often(self, host: str) -> bool:
+        address = self._counted(host)
+        return bool(address) and self._failures.too_many(address, time.monotonic())
+
+    def refuse(self, why: Why, address: str) -> None:
+        """Counts it, and says so once a minute."""
+        self.refused[why] += 1
+        self._unlogged += 1
+        now = time.monotonic()
+        if now >= self._log_at:
+            log.warning(
+                "MQTT connections are refused: %s; %d since the last such line, the last one from %s",
+                _IN_WORDS[why],
+                self._unlogged,
+                address,
+            )
+            self._unlogged, self._log_at = 0, now + LOG_SECONDS
+
+    def _counted(self, host: str) -> str:
+        """The address that a host is counted under; empty: it is not."""
+        return "" if host in self._proxies else tcp.counted_address(host)
