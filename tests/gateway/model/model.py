@@ -418,6 +418,12 @@ class Model:
                 one.optional,
             ),
         )
+        for first in fitting[: fitting.index(delivery)]:
+            if self._matches(session, first, packet) and not first.claim and not delivery.claim:
+                # One of the two: as long as the other one does not come, nobody can tell which.
+                delivery.optional = True
+                delivery = first
+                break
         self._check_first(session, packet, delivery, now)
         delivery.state, delivery.packet_id, delivery.optional = State.SENT, packet.packet_id, False
         self._keep_order(session, packet, delivery)
