@@ -149,7 +149,7 @@ class Delivery(NamedTuple):
     """A message as one client is to get it; receivers who get it alike can share this, too.
 
     `qos` is the lower of the publish's and the subscription's, `retain` the flag that the client is to see.
-    `seq` numbers the stored messages of a durable session, in order, with gaps; it is 0 at QoS 0 and for a
+    `seq` numbers the stored messages of a durable session, in order; it is 0 at QoS 0 and for a
     clean session.
     """
 
