@@ -95,7 +95,7 @@ class MqttSender:
                 failures += 1
 
     async def close(self) -> None:
-        if self._writer:
+        if self._writer and not self._writer.is_closing():
             self._writer.write(encode(Disconnect(0, {}), V5))
 
     def _publish(self, reading: Reading) -> Publish:
@@ -116,7 +116,10 @@ class MqttSender:
         return self._writer is not None and self._writer.transport.get_write_buffer_size() < UNSENT_BYTES
 
     def _send(self, flight: _Flight) -> None:
+        """What does not go out any more is sent on the next connection."""
         assert self._writer is not None
+        if self._writer.is_closing():
+            return
         if flight.released:
             self._writer.write(encode_ack(PUBREL, flight.publish.packet_id, 0, V5))
             return
@@ -145,7 +148,8 @@ class MqttSender:
             self._writer = None
             writer.close()
             with contextlib.suppress(OSError, TimeoutError):
-                await asyncio.wait_for(writer.wait_closed(), 1)
+                async with asyncio.timeout(1):  # wait_for() may swallow that the task is cancelled
+                    await writer.wait_closed()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         frames = FrameReader(2**20)

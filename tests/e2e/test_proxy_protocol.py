@@ -199,6 +199,42 @@ def test_a_header_may_come_byte_by_byte_and_a_request_with_its_last_byte(
             assert client.socket.recv(len(expected), socket.MSG_WAITALL) == expected
 
 
+@pytest.mark.parametrize("header", [line(), binary(), LOCAL])
+@pytest.mark.parametrize("name", ["tls", "wss", "https"])
+def test_a_handshake_may_begin_in_the_segment_of_the_header(behind: Stack, name: str, header: bytes) -> None:
+    context = ssl.create_default_context(cafile=behind.environment["THINGSCALE_TLS_CERT"])
+    coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(coming, going, server_hostname="127.0.0.1")
+    with raw_http.connected(getattr(behind, name), PROXY) as connection:
+        connection.send(header[:-3])
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        connection.send(header[-3:] + going.read())
+        while client.version() is None or going.pending:
+            coming.write(connection.socket.recv(65536))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+            connection.send(going.read())
+        assert client.version() == "TLSv1.3"
+
+
+def test_over_ipv6_a_header_is_required_too(behind: Stack, account: Account) -> None:
+    running = behind.another(THINGSCALE_BIND="::1")
+    greeting = b"\x10\x10\0\4MQTT\4\2\0\x3c\0\4name"
+    try:
+        running.launch("ingest", ["manage.py", "ingest"])
+        wait_until(lambda: running.log("ingest").count("Listening on") == 4, SECONDS, "all ports")
+        for port in (running.mqtt, running.ws, running.tls, running.wss):
+            with socket.create_connection(("::1", port), SECONDS) as client:
+                client.sendall(greeting)
+                assert raw_http.Client(client).until_closed() == b""
+        with socket.create_connection(("::1", running.mqtt), SECONDS) as client:
+            client.sendall(binary("2001:db8::9") + greeting)
+            assert client.recv(4) == b"\x20\2\0\5"
+    finally:
+        running.stop()
+
+
 @pytest.mark.parametrize("name", LISTENERS)
 @pytest.mark.parametrize(
     "sent",

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
+import uvloop
 from django.core.management import CommandError, call_command
 from django.db import connection
 from stack import Stack, free_port, wait_until
@@ -180,3 +181,21 @@ def test_a_device_keeps_only_so_much_while_the_server_is_away() -> None:
         return accepted
 
     assert asyncio.run(offer_much()) == WINDOW
+
+
+def test_a_reading_for_a_connection_that_has_just_ended_waits_for_the_next_one() -> None:
+    """uvloop's transport raises where asyncio's would be silent, and that ended the whole run."""
+
+    async def offer() -> int:
+        server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+        async with server:
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.close()
+            await writer.wait_closed()
+            sender = MqttSender(devices.make("d", 0, 1, over_http=False), ("127.0.0.1", 1), "U1", "t", 1)
+            sender._writer = writer
+            assert sender.offer()
+            await sender.close()
+            return sender.waiting
+
+    assert uvloop.run(offer()) == 1
