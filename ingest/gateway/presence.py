@@ -18,6 +18,7 @@ from thingscale.devices.presence import ClientKey, Presence, Use
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 5.0
+DEAD_SECONDS = 5.0  # without its lock, after which a gateway's clients have left
 FOLLOW_SECONDS = 1.0  # between two looks at what other gateways have done
 GATHER_SECONDS = 0.1
 USE_SECONDS = 5.0  # between two looks at what the accounts use
@@ -54,6 +55,8 @@ class PresenceWriter:
         self._seen = seen
         self.entered = threading.Event()
         self.clock_offset = 0.0
+        self._alive: set[int] = set()  # gateways, when we last looked
+        self._lost_at = 0.0  # when one of them was not there any more, or we had lost our connection
         self._changed: set[ClientKey] = set()
         self._lock = threading.Lock()
         self._wakeup = threading.Event()
@@ -87,6 +90,8 @@ class PresenceWriter:
     def _write(self, connection: psycopg.Connection) -> None:
         presence.enter(connection, self._key)
         self.clock_offset = presence.clock_offset(connection)
+        if self.entered.is_set():
+            self._lost_at = time.monotonic()  # so have the others, perhaps
         self.entered.set()
         everybody = set(self._known.everybody())
         with self._lock:
@@ -107,14 +112,20 @@ class PresenceWriter:
             self._stopping.wait(GATHER_SECONDS)
 
     def _look_at_others(self, connection: psycopg.Connection) -> bool:
-        """Whether there is no other gateway."""
+        """Whether there is nothing to follow. Who has lost its lock has perhaps lost a connection only."""
+        now = time.monotonic()
         with connection.transaction(), connection.cursor() as cursor:
-            alone = set(presence.gateways(cursor)) <= {self._key}
-            left = mqtt_store.leave_for_the_dead(cursor)
+            alive = set(presence.gateways(cursor))
+            if self._alive - alive:
+                self._lost_at = now
+            self._alive = alive
+            waits = now - self._lost_at < DEAD_SECONDS
+            left = not waits and mqtt_store.leave_for_the_dead(cursor)
+            alone = alive <= {self._key}
             newest = None if alone else dict(mqtt_store.newest_numbers(cursor, self._gateway))
         if left or newest is not None:
             self._seen(newest, left)
-        return alone
+        return alone and not waits
 
     def _write_uses(self, connection: psycopg.Connection, written: dict[int, Use]) -> None:
         """Those that are not what was `written` last."""

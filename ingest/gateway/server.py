@@ -114,11 +114,7 @@ class Gateway:
         self._presence.start()
         await asyncio.to_thread(self._presence.entered.wait, LOOKUP_SECONDS)  # no other takes ours for dead
         await self._publish_wills_due()
-        rounds = {
-            "sweep": self._sweep,
-            "relief": self._relieve_all,
-            "sessions": self._end_sessions,
-        }
+        rounds = {"sweep": self._sweep, "relief": self._relieve_all, "sessions": self._end_sessions}
         self._rounds = [self.spawn(keep_going(name, work)) for name, work in rounds.items()]
         await self._listen()
 
