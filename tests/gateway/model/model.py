@@ -419,7 +419,8 @@ class Model:
             ),
         )
         for first in fitting[: fitting.index(delivery)]:
-            if self._matches(session, first, packet) and not first.claim and not delivery.claim:
+            alike = first.retain == delivery.retain and self._matches(session, first, packet)
+            if alike and first.optional and not first.claim and not delivery.claim:
                 # One of the two: as long as the other one does not come, nobody can tell which.
                 delivery.optional = True
                 delivery = first
