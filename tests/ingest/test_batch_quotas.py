@@ -1,6 +1,7 @@
 """An account whose storage, tags or held messages are at their limit: what ingest does."""
 
 from collections.abc import Callable, Sequence
+from threading import Event
 from typing import Any
 from uuid import uuid4
 
@@ -12,11 +13,12 @@ from support import Account
 from ingest import quotas
 from ingest.message import Kept, Kind, Outcome, RawMessage, Reason, Status
 from ingest.service import connect
+from ingest.session_work import Asked, RetainedAsked, SessionWork
 from thingscale.accounts.models import User
 from thingscale.devices import mqtt_store
 from thingscale.devices.models import ClientSession, Device, RejectedMessage, Retained
 from thingscale.devices.mqtt_store import Open
-from thingscale.lib.clock import now_us
+from thingscale.lib.clock import from_us, now_us
 from thingscale.streams.actions import configure_device, delete_channel
 from thingscale.streams.models import Tag
 from thingscale.streams.usage import used_storage
@@ -346,3 +348,29 @@ def test_what_no_queue_has_room_for_is_stored_and_answered_all_the_same(
     wait_until(lambda: account.user.pk not in quotas_of.queued_full, what="the look at the changed limit")
     feed(publish(account, "4", Kind.JSON))
     assert queues(account) == [(2, 2), (2, 2)]
+
+
+def test_retained_messages_for_a_new_subscription_find_no_room_either(
+    feed: Feed, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An account that only subscribes, again and again, is measured too."""
+    monkeypatch.setattr(mqtt_store, "SPARE_BYTES", 0)
+    limit(account, max_queued=100)
+    with connect() as raw, raw.cursor() as cursor:
+        (opened,) = mqtt_store.open_sessions(cursor, uuid4(), [Open(account.user.pk, "c", False, True, 100)])
+    Retained.objects.create(
+        account=account.user, topic="t", payload=b"x" * 200, qos=1, properties=b"\0", at=from_us(now_us())
+    )
+    asked = Asked(retained=[RetainedAsked(account.user.pk, "#", "", (opened.session, 1, ()))])
+
+    def subscribe() -> int:
+        work, done = SessionWork(asked, None), Event()
+        feed.writer.accept([], lambda _: done.set(), work)
+        assert done.wait(10)
+        assert work.found
+        return work.found.retained[0].queued
+
+    assert subscribe() == 1
+    wait_until(lambda: account.user.pk in feed.writer.quotas.queued_full, what="the look at what is queued")
+    assert subscribe() == 0
+    assert ClientSession.objects.get().dropped == 1
