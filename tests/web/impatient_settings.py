@@ -3,5 +3,5 @@
 from thingscale.settings import *  # noqa: F403
 from thingscale.web import http_protocol
 
-http_protocol.UNREAD_SECONDS = 0.5
+http_protocol.UNREAD_SECONDS = 2.0
 http_protocol.READ_RATE = 20_000
