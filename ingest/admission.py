@@ -184,10 +184,23 @@ class Admission:
 
     # What is asked about sessions: the answer is as of behind all that has been submitted before
 
-    async def open(self, open: Open) -> Opened:
-        """Raises Refused, as do the others."""
-        answer: Opened = await self._ask(self._questions.open, open)
-        return answer
+    async def open(self, open: Open, unwanted: Callable[[Open, Opened], None]) -> Opened:
+        """Raises Refused, as do the others. `unwanted` gets what was opened for a caller that does not wait
+        any more."""
+        answer: Answer = self._loop.create_future()
+        self._questions.open.append((open, answer))
+        self._flush_soon()
+        try:
+            opened: Opened = await self._wait(asyncio.shield(answer))
+        except BaseException:
+
+            def hand_over(answer: Answer) -> None:
+                if not answer.cancelled() and not answer.exception() and answer.result().session:
+                    unwanted(open, answer.result())
+
+            answer.add_done_callback(hand_over)
+            raise
+        return opened
 
     async def read_queue(self, session: int, seq: int) -> list[QueuedRow]:
         answer: list[QueuedRow] = await self._ask(self._questions.queues, (session, seq))

@@ -236,7 +236,7 @@ class Client:
         if data:
             self.connection.write(data)
 
-    def acknowledge(self, data: bytes) -> None:
+    def write_acknowledgements(self, data: bytes) -> None:
         self.connection.write_alone(data)
 
     @property

@@ -89,7 +89,7 @@ class Connection(asyncio.Protocol):
             self.write_out()
 
     def write_alone(self, data: bytes) -> None:
-        """The same, of what is mostly all of its turn, and so need not wait for its end."""
+        """The same, of what is usually the only write of its turn, and so is not gathered."""
         if self._outgoing is not None or len(data) > SMALL_WRITE:
             self.write(data)
         elif self._transport and not self._closing:

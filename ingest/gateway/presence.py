@@ -18,7 +18,6 @@ from thingscale.devices.presence import ClientKey, Presence, Use
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 5.0
-DEAD_SECONDS = 5.0  # without its lock, after which a gateway's clients have left
 FOLLOW_SECONDS = 1.0  # between two looks at what other gateways have done
 GATHER_SECONDS = 0.1
 USE_SECONDS = 5.0  # between two looks at what the accounts use
@@ -56,7 +55,7 @@ class PresenceWriter:
         self.entered = threading.Event()
         self.clock_offset = 0.0
         self._alive: set[int] = set()  # gateways, when we last looked
-        self._lost_at = 0.0  # when one of them was not there any more, or we had lost our connection
+        self._lost_at = 0.0  # when one of them was not there any more, or our connection was new
         self._changed: set[ClientKey] = set()
         self._lock = threading.Lock()
         self._wakeup = threading.Event()
@@ -90,8 +89,7 @@ class PresenceWriter:
     def _write(self, connection: psycopg.Connection) -> None:
         presence.enter(connection, self._key)
         self.clock_offset = presence.clock_offset(connection)
-        if self.entered.is_set():
-            self._lost_at = time.monotonic()  # so have the others, perhaps
+        self._lost_at = time.monotonic()  # the others may have lost their connections, too
         self.entered.set()
         everybody = set(self._known.everybody())
         with self._lock:
@@ -103,7 +101,7 @@ class PresenceWriter:
             if gone or come:
                 presence.update(connection, self._key, self.clock_offset, gone, come)
             if time.monotonic() >= look_at:
-                alone = self._look_at_others(connection)  # and notices a dead server
+                alone = self._follow_others(connection)  # and notices a dead server
                 look_at = time.monotonic() + (IDLE_SECONDS if alone else FOLLOW_SECONDS)
             if time.monotonic() >= use_at:
                 self._write_uses(connection, written)
@@ -111,7 +109,7 @@ class PresenceWriter:
             self._wakeup.wait(max(look_at - time.monotonic(), 0))
             self._stopping.wait(GATHER_SECONDS)
 
-    def _look_at_others(self, connection: psycopg.Connection) -> bool:
+    def _follow_others(self, connection: psycopg.Connection) -> bool:
         """Whether there is nothing to follow. Who has lost its lock has perhaps lost a connection only."""
         now = time.monotonic()
         with connection.transaction(), connection.cursor() as cursor:
@@ -119,8 +117,8 @@ class PresenceWriter:
             if self._alive - alive:
                 self._lost_at = now
             self._alive = alive
-            waits = now - self._lost_at < DEAD_SECONDS
-            left = not waits and mqtt_store.leave_for_the_dead(cursor)
+            waits = now - self._lost_at < presence.DEAD_SECONDS
+            left = not waits and mqtt_store.leave_for_the_dead(cursor, alive)
             alone = alive <= {self._key}
             newest = None if alone else dict(mqtt_store.newest_numbers(cursor, self._gateway))
         if left or newest is not None:

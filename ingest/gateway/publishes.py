@@ -128,7 +128,7 @@ class Publisher(Protocol):
     def reading_paused(self) -> bool: ...
     def owner(self, token: str) -> TokenOwner | None: ...
     def write(self, data: bytes) -> None: ...
-    def acknowledge(self, data: bytes) -> None: ...
+    def write_acknowledgements(self, data: bytes) -> None: ...
     def pause_reading(self, yes: bool) -> None: ...
     def progress(self) -> Progress: ...
 
@@ -165,7 +165,7 @@ class Gone:
     def write(self, data: bytes) -> None:
         """Nobody is to be answered."""
 
-    acknowledge = write
+    write_acknowledgements = write
 
     def pause_reading(self, yes: bool) -> None:
         """Nothing more comes."""
@@ -444,7 +444,7 @@ class Publishes:
         if received:
             self._receive(received)
         if acks:
-            client.acknowledge(b"".join(acks))
+            client.write_acknowledgements(b"".join(acks))
         # Of clients that have signed in, all that is not refused is of one account. In ordinary times nobody
         # subscribes there, and nobody is to be told what is wrong.
         account = chunk.sent[0].owner.account if chunk.sent else None

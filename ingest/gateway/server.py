@@ -112,7 +112,8 @@ class Gateway:
         self._knows_sessions = True
         self._take_published()
         self._presence.start()
-        await asyncio.to_thread(self._presence.entered.wait, LOOKUP_SECONDS)  # no other takes ours for dead
+        while not await asyncio.to_thread(self._presence.entered.wait, LOOKUP_SECONDS):
+            log.warning("Other gateways can't be told yet that this one lives: the database is away")
         await self._publish_wills_due()
         rounds = {"sweep": self._sweep, "relief": self._relieve_all, "sessions": self._end_sessions}
         self._rounds = [self.spawn(keep_going(name, work)) for name, work in rounds.items()]
@@ -311,21 +312,23 @@ class Gateway:
             )
             opened = await self._open_session(client, question)
             if client.ended:  # meanwhile
-                if opened.session and self._by_client.get(key) in {None, client}:
-                    self.admission.leave(Left(opened.session, client.expiry, None))
                 return opened
         if opened.refused:
             return opened
         known = account.subscribers.get(client.client_id)
-        newest = known.newest if known and known.session == opened.session else 0
-        if known and not (opened.present and known.session == opened.session and not opened.moved):
+        if known and not (opened.present and known.session == opened.session):
             account.remove(known)
             known = None
         lasts = client.lasts or opened.present  # though perhaps not after this connection
         subscriber = known or Subscriber(client.client_id, opened.session if lasts else 0)
-        subscriber.newest = max(subscriber.newest, newest)
         if known is None:
             account.subscribers[client.client_id] = subscriber
+        elif opened.moved:  # the same object: messages may be on their way to it
+            current = {(each.group, each.filter) for each in opened.subscriptions}
+            for group, filter_, _, _ in list(account.tree.filters(known)):
+                if (group, filter_) not in current:
+                    account.unsubscribe(known, filter_, group)
+        if known is None or opened.moved:
             for subscribed in opened.subscriptions:
                 subscribe(account, subscriber, subscribed)
         subscriber.client, subscriber.will_waits = client, False
@@ -336,16 +339,21 @@ class Gateway:
         """Once the gateway that the client was connected to has let go of it, unless that takes too long.
         Raises Refused."""
         deadline = self.now() + TAKE_OVER_SECONDS
-        while (opened := await self.admission.open(question)).elsewhere:
+        while (opened := await self.admission.open(question, self._leave_unopened)).held_elsewhere:
             if self.now() >= deadline:
                 log.warning("Another gateway has not let go of a client in time")
                 question = question._replace(force=True)
             else:
-                with contextlib.suppress(Error, TimeoutError):
-                    told = TakeOver(self._key, self._connected_at(client), client.client_id)
-                    await self._in_thread(announce, presence.TAKE_OVER, question.account, told.text)
+                told = TakeOver(self._key, self._connected_at(client), client.client_id)
+                await self._announce(question.account, told)
                 await asyncio.sleep(PEER_SECONDS)
         return opened
+
+    def _leave_unopened(self, question: Open, opened: Opened) -> None:
+        """Its client has gone before the answer came. One that has connected again has its own."""
+        current = self._by_client.get((question.account, question.client_id))
+        if current is None or (current.state is State.OPEN and current.row != opened.session):
+            self.admission.leave(Left(opened.session, question.expiry, None))
 
     async def _wait_for_answers(self, publishes: Publishes) -> None:
         """What the connection before has sent, and a full queue has kept from storage, is to be remembered in
@@ -606,10 +614,21 @@ class Gateway:
                 self._loop.call_soon_threadsafe(self._take_published)
 
     def _take_over(self, user: int, told: TakeOver) -> None:
-        """A client has connected to a gateway. If it was connected to this one before, it is no more."""
+        """A client has connected to a gateway. If it was connected to this one before, it is no more; if it
+        came here later, the other gateway is to hear so."""
         client = self._by_client.get((user, told.client_id))
-        if client and told.gateway != self._key and self._connected_at(client) < told.at:
+        if not client or told.gateway == self._key:
+            return
+        connected_at = self._connected_at(client)
+        if connected_at <= told.at:
             client.fail(ReasonCode.SESSION_TAKEN_OVER, "the client connected to another gateway")
+        else:
+            self.spawn(self._announce(user, TakeOver(self._key, connected_at, told.client_id)))
+
+    async def _announce(self, user: int, take_over: TakeOver) -> None:
+        """While the database is away nobody else gets a client either."""
+        with contextlib.suppress(Error, TimeoutError):
+            await self._in_thread(announce, presence.TAKE_OVER, user, take_over.text)
 
     def _connected_at(self, client: Client) -> float:
         """By the database's clock, to the microsecond, as it is in its row."""
@@ -617,7 +636,8 @@ class Gateway:
 
     def _peers_seen(self, newest: dict[int, int] | None, left: bool) -> None:
         """`newest`: numbers in the queues of sessions that are connected here; other gateways put messages
-        into them, too. Who is not among them twice in a row was taken over while we could not hear of it."""
+        into them, too. A session that is missing in two looks in a row was taken over while we could not
+        hear of it."""
         if left:
             self._look_for_wills(0)
         if newest is None:
@@ -674,5 +694,6 @@ def subscribe(account: Account, subscriber: Subscriber, subscribed: Subscribed) 
 def _load_sessions() -> list[StoredSession]:
     with connect() as connection, connection.transaction(), connection.cursor() as cursor:
         durable.adopt_all(cursor, settings.DURABLE_SESSION_DAYS)
-        mqtt_store.leave_for_the_dead(cursor)
+        if not presence.gateways(cursor):  # else those that live do it, and we, a little later
+            mqtt_store.leave_for_the_dead(cursor, ())
         return mqtt_store.load_sessions(cursor)

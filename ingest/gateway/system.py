@@ -60,7 +60,7 @@ class SystemClient:
     def write(self, data: bytes) -> None:
         """Nobody is to be answered."""
 
-    acknowledge = write
+    write_acknowledgements = write
 
     def pause_reading(self, yes: bool) -> None:
         """What comes is bounded by who hands it over."""

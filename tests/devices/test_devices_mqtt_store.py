@@ -12,7 +12,7 @@ from support import Account
 from ingest.mqtt.packets import topic_matches
 from ingest.service import connect
 from thingscale.accounts.models import User
-from thingscale.devices import mqtt_store, presence
+from thingscale.devices import mqtt_store
 from thingscale.devices.models import ClientSession, Queued, QueuedMessages, Retained, Subscription
 from thingscale.devices.mqtt_store import Copies, Left, Open, Opened, Progress, Retain, Subscribed
 from thingscale.streams.closing import purge_closed_accounts
@@ -218,7 +218,7 @@ def test_a_read_is_bounded_in_bytes(cursor: psycopg.Cursor, account: Account) ->
 def test_what_a_crash_leaves_may_have_been_sent(cursor: psycopg.Cursor, account: Account) -> None:
     session = open_one(cursor, account).session
     mqtt_store.enqueue(cursor, [Copies(((session, 1, ()),), packets("a", "b"))])
-    mqtt_store.leave_for_the_dead(cursor)  # as the next gateway does when it starts
+    mqtt_store.leave_for_the_dead(cursor, ())  # as the next gateway does when it starts
     mqtt_store.enqueue(cursor, [Copies(((session, 1, ()),), packets("c"))])
     assert open_one(cursor, account).sent_seq == 2
 
@@ -274,7 +274,7 @@ def test_clients_of_gateways_that_are_gone_have_left(cursor: psycopg.Cursor, acc
         ("nothing", 0, None, 0),
     ]:
         open_one(cursor, account, name, expiry=expiry, will=will, will_delay=delay)
-    mqtt_store.leave_for_the_dead(cursor)
+    mqtt_store.leave_for_the_dead(cursor, ())
     assert {each.client_id: each.will_waits for each in mqtt_store.load_sessions(cursor)} == {
         "lasts": True,
         "without": False,
@@ -288,21 +288,18 @@ def test_clients_of_gateways_that_are_gone_have_left(cursor: psycopg.Cursor, acc
 
 
 def test_what_a_gateway_has_claimed_and_not_published_is_given_back_when_it_is_killed(
-    cursor: psycopg.Cursor, account: Account, monkeypatch: pytest.MonkeyPatch
+    cursor: psycopg.Cursor, account: Account
 ) -> None:
     """By claim_wills, or because it was about to publish it when the client left; not what waits."""
-    monkeypatch.setattr(presence, "LOCK", presence.LOCK + 1)  # a gateway of other tests may live
     cases = [("claimed", 9, 0, 0), ("leaving", 9, 0, mqtt_store.CLAIM_SECONDS), ("ended", 0, 5, 0)]
     for name, expiry, delay, will_in in [*cases, ("waits", 90, 80, 80), ("session waits", 70, 80, 70)]:
         opened = open_one(cursor, account, name, expiry=expiry, will=b"w", will_delay=delay)
         mqtt_store.leave(cursor, [Left(opened.session, expiry, will_in)])
     assert {will.client_id for will in mqtt_store.claim_wills(cursor, [])[0]} == {"claimed", "ended"}
-    mqtt_store.leave_for_the_dead(cursor)
+    mqtt_store.leave_for_the_dead(cursor, ())
     wills, _ = mqtt_store.claim_wills(cursor, [])
     assert {will.client_id for will in wills} == {"claimed", "leaving", "ended"}
-    with connect() as other, connect() as connection:
-        presence.enter(other, 1)
-        mqtt_store.leave_for_the_dead(connection.cursor())
+    mqtt_store.leave_for_the_dead(cursor, [1])
     assert not mqtt_store.claim_wills(cursor, [])[0], "another one is about to publish them"
 
 

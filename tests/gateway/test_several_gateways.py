@@ -187,3 +187,21 @@ def test_a_command_reaches_a_client_where_it_is_now(pair: Pair) -> None:
         send(pair.account.user, device, Message(b"go", 1), Command.By.API)
         now.message(b"go")
         now.disconnect()
+
+
+def test_a_session_that_is_to_end_with_its_connection_is_not_taken_for_another_gateways(pair: Pair) -> None:
+    """The gateways look once a second what is theirs, and what others have put into queues."""
+    topic = pair.topic("d/subscribe")
+    client = pair.lasting(pair.a, "ends")
+    client.subscribe(topic, 1)
+    client.disconnect()
+    assert client.connect(clean=False).session_present
+    ear = pair.lasting(pair.a, "ear")
+    ear.subscribe(topic, 1)
+    sender = pair.lasting(pair.b, "sender")
+    pair.lasting(pair.b, "ear").disconnect()  # so that both gateways know what it subscribes to
+    ear = pair.lasting(pair.a, "ear")
+    for number in range(4):  # each is seen at the next look
+        assert sender.publish(topic, b"%d" % number) == 0
+        ear.message(b"%d" % number)
+    client.ping()

@@ -1,7 +1,7 @@
-"""A client that connects again while what it has sent before still waits for storage."""
+"""A client that connects again while messages of it, or for it, are on their way to storage."""
 
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import psycopg
@@ -11,7 +11,19 @@ from django.db import connection
 from stack import Stack, free_port, wait_until
 from support import Account
 
-from ingest.mqtt.packets import PUBCOMP, PUBREC, PUBREL, V5, V311, Ack, ConnAck, Publish, Version
+from ingest.mqtt.packets import (
+    PUBCOMP,
+    PUBREC,
+    PUBREL,
+    V5,
+    V311,
+    Ack,
+    ConnAck,
+    PingReq,
+    PingResp,
+    Publish,
+    Version,
+)
 
 pytestmark = pytest.mark.e2e
 SENT = [b"%d" % number for number in range(1, 7)]
@@ -69,3 +81,38 @@ def test_what_a_full_queue_kept_back_is_known_to_the_next_connection(
         assert again.answer(Ack, number).type == PUBCOMP
     assert again.publish(topic, b"last") == 0
     assert [packet.payload for packet in ear.messages_until(b"last")] == SENT
+
+
+def test_a_member_of_a_share_group_gets_what_was_chosen_for_it_while_it_connected(
+    stack: Callable[..., Stack], account: Account, ended: ExitStack
+) -> None:
+    """After a restart its session comes from another gateway; the message is on its way to storage behind
+    that, and chosen for the session as it was before."""
+    running, topic = stack("ingest"), f"{account.device_token}/d/subscribe"
+    endpoint = Endpoint(running.mqtt, account.user_id, account.device_token.encode())
+    member, again, sender = (Client(endpoint, name, V5) for name in ("member", "member", "sender"))
+    for client in (member, again, sender):
+        ended.callback(client.vanish)
+    member.connect(clean=False, properties={0x11: 600})
+    member.subscribe(f"$share/g/{topic}", 1)
+    member.vanish()
+    running.kill("ingest")
+    running.ensure("ingest")
+    sender.connect()
+    parameters = connection.get_connection_params()
+    with psycopg.connect(**parameters) as other, psycopg.connect(**parameters, autocommit=True) as looking:
+        other.execute("LOCK TABLE mqtt_session IN EXCLUSIVE MODE")
+        again.dial()
+        again.send(again.connect_packet(clean=False, properties={0x11: 600}))
+
+        def opening() -> bool:
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s"
+            ((found,),) = looking.execute(waiting, ["%FROM mqtt_session%FOR UPDATE%"]).fetchall()
+            return bool(found)
+
+        wait_until(opening, 10, "the session to be opened")
+        sender.send(Publish(topic, b"chosen", 1, False, False, 7, {}))
+        sender.send(PingReq())
+        sender.expect(PingResp)  # so it has been taken
+    assert again.expect(ConnAck).session_present
+    again.message(b"chosen")

@@ -56,7 +56,7 @@ class Opened(NamedTuple):
     subscriptions: Sequence[Subscribed] = ()
     sent_seq: int | None = None  # the last number that was sent; None: any may have been
     refused: bool = False  # the account has as many as it may
-    elsewhere: bool = False  # another gateway has not let go of it yet: nothing was done
+    held_elsewhere: bool = False  # another gateway has not let go of it yet: nothing was done
     moved: bool = False  # another gateway had it before
 
 
@@ -144,11 +144,11 @@ def open_sessions(cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open]) 
     found = {}
     connected = []  # to other gateways
     moved = set()
-    for key, account, name, over, sent, elsewhere, is_connected in cursor.fetchall():
+    for key, account, name, over, sent, other_gateway, is_connected in cursor.fetchall():
         found[account, name] = key, over, sent
-        if elsewhere:
+        if other_gateway:
             moved.add(key)
-        if elsewhere and is_connected:
+        if other_gateway and is_connected:
             connected.append(key)
     held = _held_by_the_living(cursor, connected) if connected else set()
     ended, kept, new = {}, {}, []
@@ -171,7 +171,7 @@ def open_sessions(cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open]) 
     for each in opens:
         client = each.account, each.client_id
         if client in found and found[client][0] in held and not each.force:
-            answers.append(Opened(0, present=False, ended=0, elsewhere=True))
+            answers.append(Opened(0, present=False, ended=0, held_elsewhere=True))
         elif client in kept:
             key, _, sent = found[client]
             answers.append(taken[key]._replace(sent_seq=sent, moved=key in moved))
@@ -187,18 +187,20 @@ def _held_by_the_living(cursor: psycopg.Cursor, sessions: list[int]) -> set[int]
     return {key for (key,) in cursor.fetchall()}
 
 
-def not_of(cursor: psycopg.Cursor, gateway: UUID, sessions: Collection[int]) -> set[int]:
-    """Which of these sessions another gateway has taken over, or nobody has any more."""
+def lock_own(cursor: psycopg.Cursor, gateway: UUID, sessions: list[int]) -> set[int]:
+    """Those of these sessions that no other gateway has taken over."""
     cursor.execute(
-        "SELECT id FROM mqtt_session WHERE id = ANY (%s) AND gateway = %s", [list(sessions), gateway]
+        "SELECT id FROM mqtt_session WHERE id = ANY (%s) AND gateway = %s ORDER BY id FOR UPDATE",
+        [sessions, gateway],
+        prepare=True,
     )
-    return set(sessions) - {key for (key,) in cursor.fetchall()}
+    return {key for (key,) in cursor.fetchall()}
 
 
 def newest_numbers(cursor: psycopg.Cursor, gateway: UUID) -> list[tuple[int, int]]:
     """Of the queues of the clients that are connected to it."""
     cursor.execute(
-        "SELECT id, next_seq - 1 FROM mqtt_session WHERE gateway = %s AND ends_at IS NULL AND expiry > 0",
+        "SELECT id, next_seq - 1 FROM mqtt_session WHERE gateway = %s AND ends_at IS NULL",
         [gateway],
     )
     return cursor.fetchall()
@@ -276,8 +278,8 @@ class Left(NamedTuple):
 def leave(cursor: psycopg.Cursor, sessions: Collection[Left], gateway: UUID | None = None) -> None:
     """`gateway`: only if they are still its own."""
     if gateway:
-        taken_over = not_of(cursor, gateway, [each.session for each in sessions])
-        sessions = [each for each in sessions if each.session not in taken_over]
+        own = lock_own(cursor, gateway, [each.session for each in sessions])
+        sessions = [each for each in sessions if each.session in own]
     over = [each.session for each in sessions if each.ends]
     rest = sorted((each for each in sessions if not each.ends), key=lambda each: each.session)
     if rest:
@@ -369,17 +371,18 @@ def load_sessions(cursor: psycopg.Cursor) -> list[StoredSession]:
     ]
 
 
-def leave_for_the_dead(cursor: psycopg.Cursor) -> bool:
-    """Clients that were connected to gateways that do not live any more have left: now, for all we know.
-    Whether there were some."""
+def leave_for_the_dead(cursor: psycopg.Cursor, alive: Collection[int]) -> bool:
+    """Clients that were connected to other gateways than these have left: now, for all we know. Whether there
+    were some."""
     cursor.execute(
         f"""SELECT id, expiry, CASE WHEN will IS NOT NULL THEN least(will_delay, expiry) END
-        FROM mqtt_session WHERE ends_at IS NULL AND (gateway IS NULL OR NOT {presence.LIVES})
-        ORDER BY id FOR UPDATE SKIP LOCKED"""  # noqa: S608  it is ours
+        FROM mqtt_session WHERE ends_at IS NULL AND (gateway IS NULL OR {presence.KEY} <> ALL (%s))
+        ORDER BY id FOR UPDATE SKIP LOCKED""",  # noqa: S608  it is ours
+        [list(alive)],
     )
     left = [Left(*row) for row in cursor.fetchall()]
     leave(cursor, left)
-    if not presence.gateways(cursor):
+    if not alive:
         _give_back_wills(cursor)
     return bool(left)
 
@@ -572,15 +575,10 @@ SELECT messages FROM deleted"""
 def progress(cursor: psycopg.Cursor, gateway: UUID, sessions: Mapping[int, Progress]) -> None:
     """What has been acknowledged needs no place any more. A session that another gateway has taken over knows
     better."""
-    cursor.execute(
-        "SELECT id FROM mqtt_session WHERE id = ANY (%s) AND gateway = %s ORDER BY id FOR UPDATE",
-        [list(sessions), gateway],
-        prepare=True,
-    )
-    own = [sessions[key] for (key,) in cursor.fetchall()]
+    own = lock_own(cursor, gateway, list(sessions))
     if not own:
         return
-    keys, done_seq, *lists = zip(*own, strict=True)
+    keys, done_seq, *lists = zip(*(sessions[key] for key in sorted(own)), strict=True)
     cursor.execute(_PROGRESS, [list(keys), list(done_seq), *map(_arrays, lists)], prepare=True)
     _delete_orphans(cursor, cursor.fetchall())
 

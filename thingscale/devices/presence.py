@@ -16,16 +16,18 @@ from thingscale.devices.models import MqttSession
 from thingscale.invalidation import CHANNEL
 
 LOCK = 7_465  # first key of the advisory locks
+DEAD_SECONDS = 5.0  # without its lock, after which a gateway's clients have left
 TAKE_OVER = "take-over"  # noun of a change, see TakeOver
 
 ClientKey = tuple[int, str]  # user's primary key, client id
 
-_ALIVE = """SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND classid = %s
+_ALIVE = """SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
 
-# Whether the gateway of a row of mqtt_session lives: the same as key_of().
-LIVES = f"""(('x' || right(gateway::text, 8))::bit(32) & x'7fffffff')::int IN ({_ALIVE % LOCK})"""
+# Of the gateway of a row of mqtt_session: as key_of(), and whether that lives.
+KEY = "(('x' || right(gateway::text, 8))::bit(32) & x'7fffffff')::int"
+LIVES = f"{KEY} IN ({_ALIVE % LOCK})"
 
 # Who is connected to two gateways: the later one of the two connections stays.
 _TWICE = """SELECT m.user_id, m.client_id, CASE WHEN m.connected_at > o.connected_at
