@@ -348,11 +348,9 @@ class Client:
                 self._put_off(frames[place:])
                 break
             if first in PLAIN and self.publishes and self.publishes.counts:
-                before, place = (
-                    place,
-                    self.publishes.take_plain(frames, place, min(place - place % STEP + STEP, end)),
-                )
-                if place > before:
+                behind = self.publishes.take_plain(frames, place, min(place - place % STEP + STEP, end))
+                if behind > place:
+                    place = behind
                     continue
             place += 1
             if self.state is not State.OPEN:
