@@ -1,4 +1,4 @@
-"""The gateway's end of the store, which has a process of its own (store_process.py).
+"""The gateway's end of the store, which has a process of its own (store_server.py).
 
 Python runs one thread of a process at a time: what talks to the devices and what decodes, routes and copies
 would take turns, and PostgreSQL would wait for both.

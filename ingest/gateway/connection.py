@@ -1,4 +1,4 @@
-"""Byte transports of a session: plain or TLS TCP, and WebSocket. Both end in Session.receive()."""
+"""Byte transports of a session: plain or TLS TCP, and WebSocket. Both end in Client.receive()."""
 
 import asyncio
 import ipaddress
