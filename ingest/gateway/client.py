@@ -120,7 +120,18 @@ class Client:
         *("__weakref__", "_asked_to_last", "_backlog", "_backlog_size", "_bridge", "_busy", "_congested"),
         *("_congested_at", "_keep_alive", "_limits", "_lost", "_named", "_reader", "_untaken", "_waits"),
         *("_will", "account", "began_at", "clean_start", "client_id", "connection", "deliveries", "expiry"),
-        *("gateway", "publishes", "queue", "reading_paused", "row", "seen_at", "session", "share", "state"),
+        *(
+            "gateway",
+            "leaving",
+            "publishes",
+            "queue",
+            "reading_paused",
+            "row",
+            "seen_at",
+            "session",
+            "share",
+            "state",
+        ),
         *("subscriber", "token", "token_owner", "unread", "version"),
     )
 
@@ -150,6 +161,7 @@ class Client:
         self.seen_at = gateway.now()
         self.began_at = time.monotonic()
         self.reading_paused = False
+        self.leaving = False  # for another gateway
         self._will: Will | None = None
         self._reader = FrameReader(MAX_PACKET)
         self._backlog: list[Frame] | None = None
@@ -263,14 +275,29 @@ class Client:
             self.seen_at = self.gateway.now()  # keep-alive counts from when we listen again
             self._adjust_reading()
 
-    def fail(self, reason: ReasonCode, sentence: str) -> None:
-        """Ends the connection; MQTT 5 clients are told why."""
+    def leave(self) -> None:
+        """It is to go to another gateway: nothing more is taken from it."""
+        self.leaving = True
+        self._adjust_reading()
+
+    @property
+    def answered(self) -> bool:
+        """Whether all that was taken from it has had its answer."""
+        return not (self._busy or self._backlog or (self.publishes and self.publishes.unacked))
+
+    def fail(self, reason: ReasonCode, sentence: str, reference: str = "") -> None:
+        """Ends the connection; MQTT 5 clients are told why, and which server to go to, if they take that
+        much."""
         if self.ended:
             return
         log.debug("Closing a connection of %s: %s", self.user_id, sentence)
         if self.state is State.OPEN and self.version == V5:
             with contextlib.suppress(ProtocolError):
-                self.send(Disconnect(reason, {}))
+                packet = encode(Disconnect(reason, {}), V5)
+                if reference:
+                    longer = encode(Disconnect(reason, {Property.SERVER_REFERENCE: reference}), V5)
+                    packet = longer if len(longer) <= self._limits.maximum_packet_size else packet
+                self.write(packet)
         self.end(with_will=True)
 
     def end(self, with_will: bool) -> None:
@@ -457,7 +484,7 @@ class Client:
     @property
     def _paused(self) -> bool:
         backlogged = self._backlog_size > MAX_BACKLOG
-        return self.reading_paused or self._congested or backlogged or self.gateway.draining
+        return self.reading_paused or self._congested or backlogged or self.leaving or self.gateway.draining
 
     def _adjust_reading(self) -> None:
         if self._paused:

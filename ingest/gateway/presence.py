@@ -21,6 +21,7 @@ IDLE_SECONDS = 5.0
 FOLLOW_SECONDS = 1.0  # between two looks at what other gateways have done
 GATHER_SECONDS = 0.1
 USE_SECONDS = 5.0  # between two looks at what the accounts use
+LEAVING_SECONDS = 0.25  # between two looks whether there is still somebody to leave our clients to
 _NOTHING = Use()
 
 # The newest numbers in the queues of our clients, if there are other gateways; and whether clients of dead
@@ -61,6 +62,9 @@ class PresenceWriter:
         self._wakeup = threading.Event()
         self._thread = WatchedThread("presence", self._run)
         self._stopping = self._thread.stopping
+        self._leaving = threading.Event()
+        self._left = threading.Event()  # the others know
+        self.successors = 0  # other gateways that stay, once we leave
 
     def start(self) -> None:
         self._thread.start()
@@ -69,6 +73,12 @@ class PresenceWriter:
         self._stopping.set()
         self._wakeup.set()
         self._thread.join(5)
+
+    def leave(self, seconds: float) -> None:
+        """Tells the others that we are to stop, and counts those that stay; waits so long at most."""
+        self._leaving.set()
+        self._wakeup.set()
+        self._left.wait(seconds)
 
     def note(self, client: ClientKey) -> None:
         """It has come, or gone."""
@@ -106,8 +116,14 @@ class PresenceWriter:
             if time.monotonic() >= use_at:
                 self._write_uses(connection, written)
                 use_at = time.monotonic() + USE_SECONDS
-            self._wakeup.wait(max(look_at - time.monotonic(), 0))
-            self._stopping.wait(GATHER_SECONDS)
+            if self._leaving.is_set():
+                presence.leave(connection, self._key)
+                self.successors = len(presence.staying(connection) - {self._key})
+                self._left.set()
+            wait = look_at - time.monotonic()
+            self._wakeup.wait(max(min(wait, LEAVING_SECONDS) if self._leaving.is_set() else wait, 0))
+            if not self._leaving.is_set():
+                self._stopping.wait(GATHER_SECONDS)
 
     def _follow_others(self, connection: psycopg.Connection) -> bool:
         """Whether there is nothing to follow. Who has lost its lock has perhaps lost a connection only."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
@@ -52,6 +53,9 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 1.0
 LOOKUP_SECONDS = 10.0
 LAST_SECONDS = 0.1
+LEAVE_SECONDS = 1.0  # for the database to say whether another gateway stays
+LEAVING_SECONDS = 0.05  # between two steps in which clients leave
+LEAVING_AT_ONCE = 10  # clients at least: fewer than 200 a second overwhelm nobody
 MAX_FAILED = 10_000  # messages that wait until storing them is tried again
 FAILED_SECONDS = 1.0
 TAKE_OVER_SECONDS = 2.0  # for another gateway to let go of a client
@@ -102,7 +106,8 @@ class Gateway:
         self._sign_ins = refusals.sign_ins()
         self.newcomers = Newcomers(self.ingest.writer.metrics.refused)
         self.dropped = 0  # deliveries at QoS 0, to clients that take too little
-        self.draining = False
+        self.leaving = False  # nobody comes in any more
+        self.draining = False  # and nothing more is taken
 
     # Life
 
@@ -120,16 +125,19 @@ class Gateway:
         await self._listen()
 
     async def stop(self) -> None:
-        """Takes no more, stores what was taken, answers it, and closes."""
-        self.draining = True
+        """Takes no more clients, leaves those that it has to other gateways, stores what was taken, answers
+        it, and closes."""
+        self.leaving = True
         for server in self._servers:
             server.close()
+        await self._leave_clients()
+        self.draining = True
         for client in list(self._clients):
             client.pause_reading(True)
         deadline = self.now() + settings.DRAIN_SECONDS
         await self._drain(deadline)
         for client in list(self._clients):
-            client.fail(ReasonCode.SERVER_SHUTTING_DOWN, "shutting down")  # and its will is due
+            self._send_away(client)
         self.admission.flush()
         drained = await self.ingest.stop(max(deadline - self.now(), 1.0))
         for task in self._rounds:
@@ -140,6 +148,32 @@ class Gateway:
             task.cancel()
         self._lookups.shutdown(wait=False, cancel_futures=True)
         log.info("Stopped; %s", "all that was accepted is stored" if drained else "the store was away")
+
+    async def _leave_clients(self) -> None:
+        """In small steps, so that they do not all come to the others at once. Each is served until its
+        turn comes, and ended once what it has sent is answered. If nobody else stays, there is nothing to
+        spread."""
+        await asyncio.to_thread(self._presence.leave, LEAVE_SECONDS)
+        waiting, leaving = list(self._clients), list[Client]()
+        deadline = self.now() + settings.HANDOVER_SECONDS
+        while (waiting or leaving) and self._presence.successors and self.now() < deadline:
+            steps = max((deadline - self.now()) / LEAVING_SECONDS - 1, 1)
+            count = max(math.ceil(len(waiting) / steps), LEAVING_AT_ONCE)
+            for client in waiting[-count:]:
+                client.leave()
+            leaving += waiting[-count:]
+            del waiting[-count:]
+            for client in leaving:
+                if client.answered:
+                    self._send_away(client)
+            leaving = [client for client in leaving if not client.ended]
+            await asyncio.sleep(LEAVING_SECONDS)
+
+    def _send_away(self, client: Client) -> None:
+        """Its will is due."""
+        reference = settings.SERVER_REFERENCE if self._presence.successors else ""
+        reason = ReasonCode.USE_ANOTHER_SERVER if reference else ReasonCode.SERVER_SHUTTING_DOWN
+        client.fail(reason, "the gateway stops", reference)
 
     async def _drain(self, deadline: float) -> None:
         """Until what the clients sent is stored and answered, or time is up."""
@@ -200,7 +234,7 @@ class Gateway:
         full = len(self._clients) >= settings.MAX_CONNECTIONS
         if full:
             self.newcomers.refuse(Why.MAX_CONNECTIONS, connection.peer)
-        if full or self.draining or not self.newcomers.enter(connection, connection.peer):
+        if full or self.leaving or not self.newcomers.enter(connection, connection.peer):
             self.newcomers.leave(connection)
             return None
         client = Client(self, connection)

@@ -195,6 +195,22 @@ def test_networks(given: Callable[[str], None]) -> None:
     assert env.networks("NAME") == ()
 
 
+def test_servers(given: Callable[[str], None]) -> None:
+    given("mqtt.example.com:8883, 192.0.2.7 [2001:db8::7]:1883")
+    assert env.servers("NAME") == "mqtt.example.com:8883 192.0.2.7 [2001:db8::7]:1883"
+    given("")
+    assert env.servers("NAME") == ""
+
+
+@pytest.mark.parametrize(
+    "value", ["mqtt://a", "a:0", "a:65536", "a:", "2001:db8::7", "a/b", ":1883", "bücher.example"]
+)
+def test_servers_that_are_none(given: Callable[[str], None], value: str) -> None:
+    given(value)
+    with pytest.raises(BadSetting, match="NAME must list servers such as"):
+        env.servers("NAME")
+
+
 @pytest.mark.parametrize("value", ["10.0.0.1/8", "10.0.0.0/33", "proxy.example.com", "10.0.0.0/8;::1", "*"])
 def test_networks_that_are_none(given: Callable[[str], None], value: str) -> None:
     given(value)

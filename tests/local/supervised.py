@@ -13,6 +13,9 @@ SCRIPT = """
 import os, pathlib, signal, sys, time
 folder, name = pathlib.Path(sys.argv[1]), sys.argv[2]
 def leave(number, frame):
+    (folder / (name + ".asked")).touch()
+    while "-" in name and len(list(folder.glob(name.split("-")[0] + "-*.asked"))) < 2:
+        time.sleep(0.02)
     with (folder / "ended").open("a") as file:
         file.write(name + "\\n")
     sys.exit(0)
@@ -33,6 +36,7 @@ class Script(Child):
         self.name = name
         self.folder = folder
         self.stop_limit = 30.0
+        self.group = name.split("-", maxsplit=1)[0] if "-" in name else ""
 
     def program(self) -> Program:
         (self.folder / f"{self.name}.pid").unlink(missing_ok=True)

@@ -73,6 +73,20 @@ def test_stops_in_reverse_order(supervised: Supervised, number: signal.Signals) 
     assert supervised.ended() == ["three", "two", "one"]
 
 
+def test_a_group_stops_together(tmp_path: Path) -> None:
+    """Each of the pair ends once the other one has been asked to."""
+    supervised = Supervised(tmp_path, "first", "pair-1", "pair-2", "last")
+    assert supervised.line() == "ready"
+    supervised.process.send_signal(signal.SIGTERM)
+    assert [supervised.line() for _ in range(4)] == [
+        f"stopping {name}" for name in ("last", "pair-2", "pair-1", "first")
+    ]
+    assert supervised.process.wait(15) == 0
+    ended = supervised.ended()
+    assert (ended[0], sorted(ended[1:3]), ended[3]) == ("last", ["pair-1", "pair-2"], "first")
+    supervised.close()
+
+
 def test_ctrl_c_in_the_terminal_reaches_the_supervisor_only(supervised: Supervised) -> None:
     os.killpg(supervised.process.pid, signal.SIGINT)
     assert supervised.process.wait(15) == 0

@@ -16,6 +16,7 @@ from thingscale.devices.models import MqttSession
 from thingscale.invalidation import CHANNEL
 
 LOCK = 7_465  # first key of the advisory locks
+LEAVING = 7_469  # the same, of gateways that are to stop
 DEAD_SECONDS = 5.0  # without its lock, after which a gateway's clients have left
 TAKE_OVER = "take-over"  # noun of a change, see TakeOver
 
@@ -97,6 +98,17 @@ def gateways(cursor: Any) -> list[int]:
     """Those that live."""
     cursor.execute(_ALIVE, [LOCK])
     return [key for (key,) in cursor.fetchall()]
+
+
+def leave(connection: psycopg.Connection, key: int) -> None:
+    """For as long as the connection lives: this gateway is to stop, so nobody should come to it."""
+    connection.execute("SELECT pg_try_advisory_lock(%s, %s)", [LEAVING, key])
+
+
+def staying(connection: psycopg.Connection) -> set[int]:
+    """Gateways that live, and are not to stop."""
+    found = connection.execute(f"{_ALIVE} EXCEPT {_ALIVE}", [LOCK, LEAVING])
+    return {key for (key,) in found.fetchall()}
 
 
 def key_of(gateway: UUID) -> int:

@@ -49,6 +49,18 @@ def networks(name: str) -> tuple[IPv4Network | IPv6Network, ...]:
         ) from None
 
 
+def servers(name: str) -> str:
+    """As an MQTT 5 client gets it (section 4.11): names or addresses, each with a port if it likes, with
+    spaces between them."""
+    listed = text(name).replace(",", " ").split()
+    server = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:(\d{1,5}))?", re.ASCII)
+    for each in listed:
+        found = server.fullmatch(each)
+        if not found or not 1 <= int(found[3] or 1) <= 65_535:
+            raise BadSetting(f"{name} must list servers such as mqtt.example.com:8883 or [2001:db8::7]:1883.")
+    return " ".join(listed)
+
+
 def is_in(host: str, listed: tuple[IPv4Network | IPv6Network, ...]) -> bool:
     """IPv4 as IPv6 shows it (::ffff:192.0.2.1) is IPv4."""
     try:

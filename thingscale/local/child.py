@@ -22,6 +22,7 @@ class Child(ABC):
     stop_limit = 15.0  # seconds until killed
     alarming = logs.ERROR  # lines of its log that the person at the terminal should see
     attempts = 1  # how many early deaths the first start forgives
+    group = ""  # those of the same one are stopped together
     process: Process | None = None
 
     @abstractmethod

@@ -14,6 +14,7 @@ from thingscale.local.home import Home
 from thingscale.local.process import Program
 
 GRACE_SECONDS = 12  # for answers that are on their way when the web process is to stop
+DRAINS = {"THINGSCALE_HANDOVER_SECONDS": 5, "THINGSCALE_DRAIN_SECONDS": 10}  # and their defaults
 QUIET_SECONDS = 15  # alive for this long counts as ready where the log level hides what says so
 
 
@@ -84,10 +85,11 @@ class Web(OurProcess):
 class Ingest(OurProcess):
     """One of several shares its ports with the others: the kernel gives each connection to one of them."""
 
-    stop_limit = 30.0  # it drains
+    group = "gateways"  # each leaves its clients to those that stay
 
     def __init__(self, config: Config, home: Home, environment: Mapping[str, str], number: int = 1) -> None:
         super().__init__(config, home, environment)
+        self.stop_limit = 20.0 + sum(env.integer(name, default) for name, default in DRAINS.items())
         self.name = "ingest" if number == 1 else f"ingest-{number}"
         if config.workers > 1:
             metrics = env.integer("THINGSCALE_METRICS_PORT", 0, 0, 65535)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 from tempfile import TemporaryFile
 from types import FrameType
 
@@ -167,27 +168,28 @@ class Supervisor:
                 logs.truncate_large(child.process.program.log)
 
     def stop(self) -> None:
-        """In reverse order. A second signal kills what is left."""
-        for child in reversed(self._children):
-            if child.running():
-                self._stop_one(child)
+        """In reverse order, those of a group at the same time. A second signal kills what is left."""
+        for _, group in groupby(reversed(self._children), lambda child: child.group or child.name):
+            stopping = [child for child in group if child.running()]
+            for child in stopping:
+                self._say(f"stopping {child.name}")
+                if child.process:
+                    child.process.ask_to_stop()
+            asked_at = time.monotonic()
+            for child in stopping:
+                self._wait_for_end(child, asked_at + child.stop_limit)
         self._children.clear()
         self._watched.clear()
 
-    def _stop_one(self, child: Child) -> None:
-        process = child.process
-        if process is None:
-            return
-        self._say(f"stopping {child.name}")
-        process.ask_to_stop()
-        deadline = time.monotonic() + child.stop_limit
+    def _wait_for_end(self, child: Child, deadline: float) -> None:
         while child.running():
             if self._signals > 1 or time.monotonic() > deadline:
                 self._say(f"{child.name} is killed")
                 child.force()
                 return
             time.sleep(POLL_SECONDS)
-        process.kill_rest()
+        if child.process:
+            child.process.kill_rest()
 
 
 def _log_size(child: Child) -> int:
