@@ -17,6 +17,8 @@ class Metrics:
         self.unauthorized = 0  # broker mode: messages with a token that is nobody's
         self.refused: Counter[str] = Counter()  # MQTT connections that have not signed in, by the reason
         self.dropped = 0  # QoS 0, while the queue was full
+        self.peer_messages = 0  # copies of messages handed over to other gateways
+        self.peer_dropped = 0  # that could not be: Valkey was away, or too many of them waited
 
     def batch(self, outcomes: Sequence[Outcome], seconds: float) -> None:
         stored = outcomes.count(STORED)

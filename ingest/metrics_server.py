@@ -25,7 +25,11 @@ log = logging.getLogger(__name__)
 Gauges = Callable[[], dict[str, int]]
 TEXT = "text/plain; charset=utf-8"
 READ_SECONDS = 5
-HELP = {"queue_messages": "Messages taken and not yet stored", "queue_bytes": "Payload bytes of those"}
+HELP = {
+    "queue_messages": "Messages taken and not yet stored",
+    "queue_bytes": "Payload bytes of those",
+    "peers": "Other gateways that this one hears of",
+}
 
 
 class Collector:
@@ -42,6 +46,12 @@ class Collector:
         if figures.refused:
             yield self._refused()
         yield _counter("dropped", "QoS 0 messages dropped: queue full, or broker slow", figures.dropped)
+        yield _counter("peer_messages", "Messages told to other gateways", figures.peer_messages)
+        yield _counter(
+            "peer_dropped",
+            "Messages not told to other gateways: Valkey away, or too many waited",
+            figures.peer_dropped,
+        )
         yield _counter(
             "unauthorized", "Messages with a token that is nobody's (broker mode)", figures.unauthorized
         )

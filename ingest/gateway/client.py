@@ -699,7 +699,8 @@ class Client:
             self.deliveries = Deliveries(self.version, prefix, account.totals, self._limits)
             self.deliveries.congested = self._congested
         subscribing = Subscribing(self, account, subscriber, SubAck(packet.packet_id, codes, {}), allowed)
-        await subscribing.run()
+        async with self.gateway.peers.subscribing(account, subscriber, allowed):
+            await subscribing.run()
 
     async def _unsubscribe(self, packet: Unsubscribe) -> None:
         account, subscriber = self.account, self.subscriber

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.conf import settings
 
 from ingest.gateway.deliveries import DeliveryTotals, Message
+from ingest.gateway.interest import ALL, Interest
 from ingest.gateway.subscriptions import Match, SubscriptionTree
 from ingest.gateway.turns import Share, Turns, now
 from ingest.message import Copy
@@ -15,10 +17,12 @@ from thingscale.devices.presence import Use
 
 if TYPE_CHECKING:
     from ingest.gateway.client import Client
+    from ingest.gateway.peers import Peer
 
 
 NODE_BYTES = 250  # of a level that filters with wildcards have in common
 MAX_SUBSCRIPTION_BYTES = 64 * 2**20  # of an account, in memory
+MAX_MEMBERS = 100  # of one share group at one other gateway: if it has more, they take turns for so many
 STEP = 64  # deliveries between two looks at the clock
 
 
@@ -37,6 +41,24 @@ class Subscriber:
         self.will_waits = False  # its client is away, and its will may still be published
 
 
+class MemberElsewhere(Subscriber):
+    """Of a share group: a client of another gateway, which is connected, and whose session does not last."""
+
+    __slots__ = ("peer",)
+
+    def __init__(self, peer: "Peer") -> None:
+        super().__init__("")
+        self.peer = peer
+
+
+class GroupElsewhere(NamedTuple):
+    """A share group, one of whose members at another gateway gets the message."""
+
+    peer: "Peer"
+    group: str
+    filter: str
+
+
 class Route(NamedTuple):
     """Where a message goes beside its datapoint, decided when it is admitted: sessions that last get a copy
     with it; of each share group one member gets it."""
@@ -45,6 +67,7 @@ class Route(NamedTuple):
     sessions: tuple[int, ...]  # of the copies, but for those of share groups, which are the last ones
     chosen: tuple[Match[Subscriber], ...]  # members of share groups
     queued: int  # of those, the first ones, which get copies
+    groups: tuple[GroupElsewhere, ...] = ()
 
 
 NOWHERE = Route((), (), (), 0)
@@ -71,6 +94,11 @@ class Account:
         self.subscribers: dict[str, Subscriber] = {}  # by client id: those connected, and sessions that last
         self.subscriptions = 0
         self.lasting = 0  # of those, of sessions that last
+        self.listeners = 0  # subscriptions, and what is known of other gateways
+        self.elsewhere: SubscriptionTree[Peer] | None = None  # what connected clients of others subscribe to
+        self.sessions_elsewhere: dict[int, Peer] = {}  # that last, whose clients are connected to others
+        self._members_elsewhere: dict[tuple[Peer, str, str], list[MemberElsewhere]] = {}
+        self.interest: Interest | None = None  # in what others have; None: there are none
         self.subscription_bytes = 0  # of the filters
         self.connections = 0
         self.totals = DeliveryTotals(settings.UNREAD_BYTES, note_command)
@@ -83,7 +111,12 @@ class Account:
         self, subscriber: Subscriber, filter_: str, subscription: Subscription, identifier: int, group: str
     ) -> bool:
         """Whether it is a new one."""
+        shown = self.interest if subscriber.client else None
+        if shown and self.tree.has(subscriber, filter_, group):
+            shown.remove(group, filter_, subscriber.session, self.tree.qos(subscriber, filter_, group))
         new = self.tree.subscribe(subscriber, filter_, subscription, identifier, group)
+        if shown:
+            shown.add(group, filter_, subscriber.session, subscription.qos)
         subscriber.no_local |= subscription.no_local
         if new:
             self._count(subscriber, 1, len(filter_) + len(group))
@@ -95,6 +128,9 @@ class Account:
         return self.subscriptions + new < settings.SUBSCRIPTIONS and size < MAX_SUBSCRIPTION_BYTES
 
     def unsubscribe(self, subscriber: Subscriber, filter_: str, group: str) -> bool:
+        if self.interest and subscriber.client and self.tree.has(subscriber, filter_, group):
+            qos = self.tree.qos(subscriber, filter_, group)
+            self.interest.remove(group, filter_, subscriber.session, qos)
         was_there = self.tree.unsubscribe(subscriber, filter_, group)
         if was_there:
             self._count(subscriber, -1, -len(filter_) - len(group))
@@ -102,19 +138,70 @@ class Account:
 
     def remove(self, subscriber: Subscriber) -> None:
         """It has ended."""
+        self.left(subscriber)
         size = sum(len(each.filter) + len(each.group) for each in self.tree.filters(subscriber))
         self.tree.remove(subscriber)
         self._count(subscriber, -subscriber.subscriptions, -size)
         if self.subscribers.get(subscriber.client_id) is subscriber:
             del self.subscribers[subscriber.client_id]
 
+    def came(self, subscriber: Subscriber, client: "Client") -> None:
+        """It is connected to this gateway."""
+        self.left(subscriber)
+        subscriber.client = client
+        if self.interest:
+            self.interest.came(subscriber.session, client, self.tree.filters(subscriber))
+
+    def left(self, subscriber: Subscriber) -> None:
+        """It is not any more."""
+        if subscriber.client and self.interest:
+            self.interest.left(subscriber.session, self.tree.filters(subscriber))
+        subscriber.client = None
+
     def _count(self, subscriber: Subscriber, more: int, size: int) -> None:
         self._last_matches, self._last_route = (), NOWHERE
         self.subscription_bytes += size
         subscriber.subscriptions += more
         self.subscriptions += more
+        self.listeners += more
         if subscriber.session:
             self.lasting += more
+
+    # What is known of other gateways
+
+    def set_elsewhere(self, peer: "Peer", group: str, filter_: str, wanted: int) -> None:
+        """What its clients want, see Interest."""
+        if group:
+            self._set_members_elsewhere(peer, group, filter_, min(wanted, MAX_MEMBERS))
+            return
+        if self.elsewhere is None:
+            self.elsewhere = SubscriptionTree()
+        self.listeners -= len(self.elsewhere)
+        if wanted:
+            subscription = Subscription(filter_, 2 if wanted == ALL else 0, False, False, 0)
+            self.elsewhere.subscribe(peer, filter_, subscription)
+        else:
+            self.elsewhere.unsubscribe(peer, filter_)
+        self.listeners += len(self.elsewhere)
+        if not len(self.elsewhere):
+            self.elsewhere = None
+
+    def _set_members_elsewhere(self, peer: "Peer", group: str, filter_: str, count: int) -> None:
+        members = self._members_elsewhere.setdefault((peer, group, filter_), [])
+        self.listeners += count - len(members)
+        while len(members) < count:
+            members.append(MemberElsewhere(peer))
+            self.tree.subscribe(members[-1], filter_, Subscription(filter_, 2, False, False, 0), 0, group)
+        while len(members) > count:
+            self.tree.remove(members.pop())
+        if not members:
+            del self._members_elsewhere[peer, group, filter_]
+
+    def set_session_elsewhere(self, peer: "Peer", session: int, connected: int) -> None:
+        if connected:
+            self.sessions_elsewhere[session] = peer
+        elif self.sessions_elsewhere.get(session) is peer:
+            del self.sessions_elsewhere[session]
 
     @property
     def use(self) -> Use:
@@ -142,21 +229,50 @@ class Account:
         return self._last_route
 
     def _choose(self, route: Route, topic: str, qos: int) -> Route:
-        """With a member of each share group."""
-        queued, live = [], []
+        """With a member of each share group: one who is away only if nobody is connected, anywhere."""
+        queued, live, elsewhere = [], [], []
         for group in self.tree.shared(topic):
-            match = group.choose(_connected) or group.choose(_lasting)
-            if match and match.subscriber.session and min(match.qos, qos):
+            match = group.choose(self._connected) or group.choose(_lasting)
+            if match is None:
+                continue
+            subscriber = match.subscriber
+            if subscriber.session and min(match.qos, qos):
                 queued.append(match)
-            elif match:
+            elif peer := self._peer_of(subscriber):
+                elsewhere.append(GroupElsewhere(peer, group.name, group.filter))
+            else:
                 live.append(match)
-        if not queued and not live:
+        if not queued and not live and not elsewhere:
             return route
         copies = (*route.copies, *map(_copy, queued))
-        return Route(copies, route.sessions, (*queued, *live), len(queued))
+        return Route(copies, route.sessions, (*queued, *live), len(queued), tuple(elsewhere))
+
+    def _connected(self, subscriber: Subscriber) -> bool:
+        """To this gateway or another one."""
+        return subscriber.client is not None or self._peer_of(subscriber) is not None
+
+    def _peer_of(self, subscriber: Subscriber) -> "Peer | None":
+        """The other gateway that it is connected to."""
+        if subscriber.client:
+            return None
+        if isinstance(subscriber, MemberElsewhere):
+            return subscriber.peer
+        return self.sessions_elsewhere.get(subscriber.session) if subscriber.session else None
+
+    def deliver_to_group(self, message: Message, sending: Sending, group: str, filter_: str) -> None:
+        """To one of its members here, chosen as the gateway of another member that took the message asks."""
+
+        def able(subscriber: Subscriber) -> bool:
+            at_qos_0 = not min(self.tree.qos(subscriber, filter_, group), sending.qos)
+            return subscriber.client is not None and (at_qos_0 or not subscriber.session)
+
+        found = self.tree.group(group, filter_)
+        match = found.choose(able) if found else None
+        if match:
+            self.share.in_order(partial(self.deliver_one, message, sending, match, 0))
 
     def deliver(self, message: Message, sending: Sending) -> None:
-        """To who is connected; behind what waits for a turn of this account."""
+        """To who is connected here; behind what waits for a turn of this account."""
         share, started = self.share, now()
         if share.over(started):
             share.wait(Fanout(self, message, sending))
@@ -196,6 +312,8 @@ class Account:
         if client := subscriber.client:
             qos, retain = min(sending.qos, match.qos), sending.retain and match.retain_as_published
             client.deliver(message, qos, retain, match, number)
+        elif number and (peer := self.sessions_elsewhere.get(subscriber.session)):
+            peer.wake(self.user, subscriber.session, number)
 
     def _matches(self, topic: str, publisher: Subscriber | None) -> Sequence[Match[Subscriber]]:
         matches = self.tree.match(topic)
@@ -225,10 +343,6 @@ def _match_of_own(
         False,
         tuple(identifier for _, identifier in found if identifier),
     )
-
-
-def _connected(subscriber: Subscriber) -> bool:
-    return subscriber.client is not None
 
 
 def _lasting(subscriber: Subscriber) -> bool:
@@ -276,6 +390,7 @@ class Hub:
         self.anonymous = self.turns.share()
         self._connected = 0  # accounts that have connections
         self._note_command = note_command
+        self.new_account: Callable[[Account], object] = lambda account: None
 
     def connected(self, account: Account) -> None:
         """One of its clients."""
@@ -292,4 +407,5 @@ class Hub:
         found = self.accounts.get(user)
         if found is None:
             found = self.accounts[user] = Account(user, user_id, self._note_command, self.turns.share())
+            self.new_account(found)
         return found

@@ -171,9 +171,21 @@ class Gone:
         """Nothing more comes."""
 
 
+class Forwarded(NamedTuple):
+    """A message that goes to another gateway, too."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    properties: Properties
+    command: int
+
+
 class Publishes:
     """One per client."""
 
+    to_all_gateways = True  # whose clients subscribe to it
     __slots__ = (
         *("_aliases", "_client", "_completed", "_connected_at", "_copies", "_forgotten", "_last_key"),
         *("_lone_id", "_messages", "_owners", "_pending", "_seed", "_sent", "_settled_at", "received"),
@@ -235,7 +247,7 @@ class Publishes:
                 break  # a topic that is new, a packet that is cut short, properties
             account, user, _, (kind, device_id, tag, refused), source = owner
             packet_id = body[topic_end] << 8 | body[topic_end + 1]
-            if kind is None or refused or not packet_id or account is None or account.subscriptions:
+            if kind is None or refused or not packet_id or account is None or account.listeners:
                 break
             if qos == 2:
                 if self._pending is None:
@@ -331,7 +343,7 @@ class Publishes:
         if retain and not payload and not refused:
             kind = None  # which clears what is retained, and is no datapoint
         route = NOWHERE
-        if account and account.subscriptions and not refused:
+        if account and account.listeners and not refused:
             route = account.route(topic, qos, self._client.subscriber)
         sent = _new(PublishInfo, (owner, qos, retain, packet_id, properties, route, command))
         kept = None
@@ -448,7 +460,7 @@ class Publishes:
         # Of clients that have signed in, all that is not refused is of one account. In ordinary times nobody
         # subscribes there, and nobody is to be told what is wrong.
         account = chunk.sent[0].owner.account if chunk.sent else None
-        if client.token_owner is None or not all_stored or (account and account.subscriptions):
+        if client.token_owner is None or not all_stored or (account and account.listeners):
             self._route(chunk, outcomes)
         if client.reading_paused:
             self.relax()
@@ -461,15 +473,19 @@ class Publishes:
             if outcome.status is Status.REJECTED:
                 if device_id := sent.owner.target.device_id:
                     self._client.gateway.report(account, device_id, outcome)
-            elif account.subscriptions and outcome.status is not Status.DUPLICATE:
+            elif account.listeners and outcome.status is not Status.DUPLICATE:
                 self._deliver(sent, message.payload, message.kept.numbers if message.kept else ())
 
     def _deliver(self, sent: PublishInfo, payload: bytes, numbers: Sequence[int]) -> None:
         owner, qos, retain, _, properties, route, command = sent
-        if owner.account and owner.account.subscriptions:
+        account = owner.account
+        if account and account.listeners:
+            if account.elsewhere is not None or route.groups:
+                forwarded = Forwarded(owner.topic, payload, qos, retain, properties, command)
+                self._client.gateway.peers.forward(account, forwarded, route.groups, self.to_all_gateways)
             message = new_message(owner.topic, payload, properties, command)
             sending = _new(Sending, (qos, retain, route, numbers, self._client.subscriber))
-            owner.account.deliver(message, sending)
+            account.deliver(message, sending)
 
     def _without_failed(self, chunk: Chunk, outcomes: list[Outcome]) -> tuple[Chunk, list[Outcome]]:
         """What the platform failed to store is offered again a little later, unacknowledged until then."""

@@ -24,10 +24,11 @@ from ingest.gateway.connection import Connection, WebSocketConnection
 from ingest.gateway.deliveries import Message
 from ingest.gateway.hub import NOWHERE, Account, Hub, Sending, Subscriber
 from ingest.gateway.newcomers import Newcomers, Why
+from ingest.gateway.peers import Peers
 from ingest.gateway.presence import Known, PresenceWriter
-from ingest.gateway.publishes import MAX_SOURCE, Chunk, Publishes
+from ingest.gateway.publishes import MAX_SOURCE, Chunk, Forwarded, Publishes
 from ingest.gateway.settled import Settled
-from ingest.gateway.system import SystemClient
+from ingest.gateway.system import AppPublishes, SystemClient
 from ingest.message import Kind, Outcome, RawMessage, Reason
 from ingest.mqtt.packets import Connect, ReasonCode, Subscription, Will
 from ingest.mqtt.properties import Property
@@ -76,7 +77,8 @@ class Gateway:
         limits = Limits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES)
         self.admission = Admission(self.ingest.writer, limits, self._relax)
         self.hub = Hub(self.note_command, self._loop)
-        self._system = SystemClient(self)
+        self.peers = Peers(self._key, self.hub, self.ingest.writer.metrics)
+        self._system = SystemClient(self, publishes=AppPublishes)
         self._missing: set[int] = set()  # connected sessions that seem to be another gateway's
         self._presence = PresenceWriter(
             connect,
@@ -119,6 +121,8 @@ class Gateway:
         self._presence.start()
         while not await asyncio.to_thread(self._presence.entered.wait, LOOKUP_SECONDS):
             log.warning("Other gateways can't be told yet that this one lives: the database is away")
+        self.spawn(keep_going("peers", self.peers.run))
+        await self.peers.meet(await self._in_thread(_alive))
         await self._publish_wills_due()
         rounds = {"sweep": self._sweep, "relief": self._relieve_all, "sessions": self._end_sessions}
         self._rounds = [self.spawn(keep_going(name, work)) for name, work in rounds.items()]
@@ -143,6 +147,7 @@ class Gateway:
         for task in self._rounds:
             task.cancel()
         await asyncio.sleep(LAST_SECONDS)  # what tells subscribers is on its way
+        await self.peers.leave()
         await asyncio.to_thread(self._presence.stop)
         for task in self._tasks:
             task.cancel()
@@ -365,7 +370,8 @@ class Gateway:
         if known is None or opened.moved:
             for subscribed in opened.subscriptions:
                 subscribe(account, subscriber, subscribed)
-        subscriber.client, subscriber.will_waits = client, False
+        account.came(subscriber, client)
+        subscriber.will_waits = False
         client.subscriber = subscriber
         return opened
 
@@ -428,7 +434,7 @@ class Gateway:
         if client.deliveries:
             client.deliveries.close()
         if account and subscriber and subscriber.client is client:
-            subscriber.client = None
+            account.left(subscriber)
             if not subscriber.session or not client.expiry:
                 account.remove(subscriber)
         delay = self._will_delay(client, will) if will else 0
@@ -571,15 +577,19 @@ class Gateway:
                 for each in account.subscribers.values()
             ),
             "failed_messages": self._failed,
+            "peers": len(self.peers.known),
         }
 
     def report(self, account: Account, device_id: str, outcome: Outcome) -> None:
         """Why a message was rejected, to whoever listens on `TOKEN/DEVICE_ID/errors`."""
-        if not account.subscriptions:
+        if not account.listeners:
             return
         code = outcome.reason.value if outcome.reason else "REJECTED"
         told = {"error": code} | ({"detail": outcome.detail} if outcome.detail else {})
-        message = Message(f"{device_id}/errors", json.dumps(told).encode(), {})
+        topic, payload = f"{device_id}/errors", json.dumps(told).encode()
+        if account.elsewhere is not None:
+            self.peers.forward(account, Forwarded(topic, payload, 0, False, {}, 0))
+        message = Message(topic, payload, {})
         account.deliver(message, Sending(0, False, NOWHERE, (), None))
 
     def note_command(self, command: int, acknowledged: bool) -> None:
@@ -723,6 +733,11 @@ def subscribe(account: Account, subscriber: Subscriber, subscribed: Subscribed) 
     group, filter_, options, identifier = subscribed
     subscription = Subscription(filter_, options & 3, bool(options & 4), bool(options & 8), options >> 4)
     account.subscribe(subscriber, filter_, subscription, identifier, group)
+
+
+def _alive() -> list[int]:
+    with connect() as connection, connection.cursor() as cursor:
+        return presence.gateways(cursor)
 
 
 def _load_sessions() -> list[StoredSession]:

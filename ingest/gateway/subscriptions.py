@@ -121,6 +121,10 @@ class SubscriptionTree(Generic[S]):
         owned = self._owned.get(subscriber)
         return key in owned if isinstance(owned, dict) else owned == key
 
+    def qos(self, subscriber: S, topic_filter: str, group: str = "") -> int:
+        """Of a subscription that is there."""
+        return self._get(subscriber, group, topic_filter).qos
+
     def subscribe(
         self,
         subscriber: S,
@@ -201,6 +205,10 @@ class SubscriptionTree(Generic[S]):
         if self._shared is None:
             return ()
         return [group for groups in self._shared.find(topic) for group in groups.values()]
+
+    def group(self, name: str, topic_filter: str) -> SharedGroup[S] | None:
+        groups = self._shared.get(topic_filter) if self._shared else None
+        return groups.get(name) if groups else None
 
     def _add(self, topic_filter: str, match: Match[S]) -> bool:
         there = self._index.get(topic_filter)

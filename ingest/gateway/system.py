@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from ingest.gateway.server import Gateway
 
 
+class AppPublishes(Publishes):
+    """What apps publish each gateway reads for itself."""
+
+    __slots__ = ()
+    to_all_gateways = False
+
+
 class SystemClient:
     """What Publishes needs of a client."""
 
@@ -22,11 +29,16 @@ class SystemClient:
     token_owner: TokenOwner | None = None
     reading_paused = False
 
-    def __init__(self, gateway: "Gateway", subscriber: Subscriber | None = None) -> None:
+    def __init__(
+        self,
+        gateway: "Gateway",
+        subscriber: Subscriber | None = None,
+        publishes: type[Publishes] = Publishes,
+    ) -> None:
         """`subscriber`: in whose name it publishes."""
         self.gateway = gateway
         self.subscriber = subscriber
-        self._publishes = Publishes(self)
+        self._publishes = publishes(self)
 
     @property
     def waits(self) -> bool:
