@@ -2,10 +2,8 @@
 another, as with one."""
 
 import re
-import signal
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -13,9 +11,7 @@ from client import Client, Endpoint
 from stack import Stack, free_port, wait_until
 from support import Account
 
-from ingest.mqtt.packets import PUBCOMP, PUBREC, PUBREL, V5, V311, Ack, Publish, Subscription, Version, Will
-from thingscale.devices.commands import Message, send
-from thingscale.devices.models import Command
+from ingest.mqtt.packets import V5, V311, Version
 
 pytestmark = pytest.mark.e2e
 EXPIRY, IDENTIFIER, MESSAGE_EXPIRY = 0x11, 0x0B, 0x02
