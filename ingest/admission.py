@@ -218,8 +218,14 @@ class Admission:
         self._questions.retained.append((retained, answered))
         self._flush_soon()
 
-    async def unsubscribe(self, filters: list[tuple[int, str, str]]) -> None:
-        self._questions.unsubscribe.extend(filters)
+    async def write_subscriptions(
+        self,
+        subscribe: Iterable[tuple[int, Subscribed]] = (),
+        unsubscribe: Iterable[tuple[int, str, str]] = (),
+    ) -> None:
+        """Until they are committed, and so is all that was asked before."""
+        self._questions.subscribe.extend(subscribe)
+        self._questions.unsubscribe.extend(unsubscribe)
         answer: Answer = self._loop.create_future()
         self._questions.written.append(answer)
         self._flush_soon()

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 class Ingest:
     """`on_change` also hears of each change, in the listener's thread. `writer`: what it is known as in the
-    database."""
+    database. `fenced`: see Writer."""
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Ingest:
         on_change: Callable[[Change | None], None] = lambda change: None,
         limits: Limits | None = None,
         writer: UUID | None = None,
+        fenced: Callable[[], None] = lambda: None,
     ) -> None:
         self.device_cache = DeviceCache()
         self.device_tokens = DeviceTokens()
@@ -45,6 +46,7 @@ class Ingest:
             dispatch=dispatch,
             first_contact=self._activation.ask,
             key=writer,
+            fenced=fenced,
         )
         self._listener = Listener(connect, self._changed)
 

@@ -72,7 +72,7 @@ class StoreServer:
         self._connection = connection
         self._sending = threading.Lock()
         self._answers: list[Answer] = []
-        self._ingest = Ingest(self._dispatch, limits=NO_LIMITS, writer=gateway)
+        self._ingest = Ingest(self._dispatch, limits=NO_LIMITS, writer=gateway, fenced=_end)
         self._reporter = WatchedThread("status", self._report)
 
     def serve(self) -> None:
@@ -121,6 +121,12 @@ class StoreServer:
     def _stop(self, seconds: float) -> NoReturn:
         self._ingest.stop(seconds)
         os._exit(0)
+
+
+def _end() -> NoReturn:
+    """It would route by subscriptions that are old."""
+    log.critical("Other gateways have taken this one for dead, so it ends: clients will send again")
+    os._exit(1)
 
 
 def figures(metrics: Metrics) -> Figures:

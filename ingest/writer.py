@@ -119,7 +119,7 @@ def run_all(completions: list[Completion]) -> None:
 class Writer:
     """`connect` opens the writer's psycopg connection (autocommit); `dispatch` carries answers to the
     caller's thread; `first_contact` is told the primary keys of devices just created; `key` is what it is
-    known as in the database."""
+    known as in the database; `fenced` is called when others have taken this writer for dead."""
 
     def __init__(  # noqa: PLR0913  (what differs between the processes)
         self,
@@ -130,6 +130,7 @@ class Writer:
         dispatch: Dispatch = run_all,
         first_contact: Callable[[list[int]], None] = lambda devices: None,
         key: uuid.UUID | None = None,
+        fenced: Callable[[], None] = lambda: None,
     ) -> None:
         self.limits = limits
         self.queued = 0  # messages
@@ -151,6 +152,7 @@ class Writer:
         self._after_commit = AfterCommit(self._activity, self.quotas, first_contact)
         self._committed: list[Batch] = []  # of the batch that is being stored: it may take several
         self._connection: psycopg.Connection | None = None
+        self._fenced = fenced
         self._thread = WatchedThread("writer", self._run)
 
     # Callers' side
@@ -293,6 +295,9 @@ class Writer:
         while (items or works) and not self._give_up.is_set():
             try:
                 return self._commit_once(items, works)
+            except commit_log.Fenced:
+                self._fenced()
+                raise
             except commit_log.Forgotten:
                 self._disconnect()  # and connect again, which reads what was announced meanwhile
                 continue

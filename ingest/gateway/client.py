@@ -705,7 +705,7 @@ class Client:
     async def _unsubscribe(self, packet: Unsubscribe) -> None:
         account, subscriber = self.account, self.subscriber
         codes: list[int] = []
-        gone: list[tuple[int, str, str]] = []
+        gone: list[tuple[str, str]] = []
         for filter_ in packet.filters:
             share, first, rest = topics.split_filter(filter_)
             group = share.split("/")[1] if share else ""
@@ -718,10 +718,10 @@ class Client:
             )
             codes.append(0 if there else ReasonCode.NO_SUBSCRIPTION_EXISTED)
             if there and subscriber and subscriber.session:
-                gone.append((subscriber.session, group, relative))
-        if gone:
+                gone.append((group, relative))
+        if gone and account and subscriber:
             try:
-                await self.gateway.admission.unsubscribe(gone)
+                await self.gateway.durable_sessions.write(account, subscriber.session, unsubscribe=gone)
             except Refused:
                 self.fail(ReasonCode.SERVER_UNAVAILABLE, "the database is away")
                 return

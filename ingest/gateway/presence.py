@@ -14,6 +14,7 @@ import psycopg
 from thingscale.background.watched import WatchedThread
 from thingscale.devices import mqtt_store, presence
 from thingscale.devices.presence import ClientKey, Presence, Use
+from thingscale.streams.exactly_once import commit_log
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +25,9 @@ USE_SECONDS = 5.0  # between two looks at what the accounts use
 LEAVING_SECONDS = 0.25  # between two looks whether there is still somebody to leave our clients to
 _NOTHING = Use()
 
-# The newest numbers in the queues of our clients, if there are other gateways; and whether clients of dead
-# ones have left.
-Seen = Callable[[dict[int, int] | None, bool], None]
+# The newest numbers in the queues of our clients, if there are other gateways; whether clients of dead ones
+# have left; and gateways that have died.
+Seen = Callable[[dict[int, int] | None, bool, set[int]], None]
 
 
 class Known(NamedTuple):
@@ -46,7 +47,7 @@ class PresenceWriter:
         connect: Callable[[], psycopg.Connection],
         gateway: UUID,
         known: Known,
-        seen: Seen = lambda newest, left: None,
+        seen: Seen = lambda newest, left, dead: None,
     ) -> None:
         self._connect = connect
         self._gateway = gateway
@@ -56,6 +57,7 @@ class PresenceWriter:
         self.entered = threading.Event()
         self.clock_offset = 0.0
         self._alive: set[int] = set()  # gateways, when we last looked
+        self._known_gateways: set[int] = set()  # and those that may have lost a connection only
         self._lost_at = 0.0  # when one of them was not there any more, or our connection was new
         self._changed: set[ClientKey] = set()
         self._lock = threading.Lock()
@@ -133,12 +135,17 @@ class PresenceWriter:
             if self._alive - alive:
                 self._lost_at = now
             self._alive = alive
+            self._known_gateways |= alive
             waits = now - self._lost_at < presence.DEAD_SECONDS
+            dead = set() if waits else self._known_gateways - alive
+            if dead:  # first, as batches do: their row, then sessions
+                commit_log.fence(cursor, dead)
             left = not waits and mqtt_store.leave_for_the_dead(cursor, alive)
             alone = alive <= {self._key}
             newest = None if alone else dict(mqtt_store.newest_numbers(cursor, self._gateway))
-        if left or newest is not None:
-            self._seen(newest, left)
+        self._known_gateways -= dead
+        if left or dead or newest is not None:
+            self._seen(newest, left, dead)
         return alone and not waits
 
     def _write_uses(self, connection: psycopg.Connection, written: dict[int, Use]) -> None:

@@ -9,12 +9,11 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-import psycopg
 from django.conf import settings
-from django.db import Error
+from django.db import Error, close_old_connections
 
 from ingest import refusals, topics
 from ingest.admission import ASKED_SECONDS, RETRY_SECONDS, Admission, Refused
@@ -22,6 +21,13 @@ from ingest.device_tokens import DeviceTokens, TokenOwner, key_of_user
 from ingest.gateway.client import Client, State
 from ingest.gateway.connection import Connection, WebSocketConnection
 from ingest.gateway.deliveries import Message
+from ingest.gateway.durable_sessions import (
+    CHANGED,
+    HEARD,
+    Announcement,
+    DurableSessions,
+    set_subscriptions,
+)
 from ingest.gateway.hub import NOWHERE, Account, Hub, Sending, Subscriber
 from ingest.gateway.newcomers import Newcomers, Why
 from ingest.gateway.peers import Peers
@@ -30,7 +36,7 @@ from ingest.gateway.publishes import MAX_SOURCE, Chunk, Forwarded, Publishes
 from ingest.gateway.settled import Settled
 from ingest.gateway.system import AppPublishes, SystemClient
 from ingest.message import Kind, Outcome, RawMessage, Reason
-from ingest.mqtt.packets import Connect, ReasonCode, Subscription, Will
+from ingest.mqtt.packets import Connect, ReasonCode, Will
 from ingest.mqtt.properties import Property
 from ingest.service import connect
 from ingest.store_client import RemoteIngest
@@ -38,9 +44,9 @@ from ingest.stored_packet import stored_will
 from ingest.writer import Limits
 from thingscale.accounts.models import User
 from thingscale.background.watched import keep_going, log_failure
-from thingscale.devices import durable, mqtt_store, presence
+from thingscale.devices import mqtt_store, presence
 from thingscale.devices.models import Command
-from thingscale.devices.mqtt_store import Left, Open, Opened, StoredSession, Subscribed, WaitingWill
+from thingscale.devices.mqtt_store import Left, Open, Opened, WaitingWill
 from thingscale.devices.presence import ClientKey, Presence, TakeOver, Use
 from thingscale.invalidation import Change, announce
 from thingscale.lib.clock import now_us
@@ -64,27 +70,31 @@ PEER_SECONDS = 0.05  # between two looks whether it has
 PUBLISHED_SECONDS = 120.0  # for which what apps have published is known not to be new
 
 
+T = TypeVar("T")
+
+
 class Gateway:
     def __init__(self, store: socket.socket, gateway: UUID) -> None:
         """`store`: the connection to the store's process; `gateway`: what both are known as."""
         self.gateway = gateway
         self._key = presence.key_of(gateway)
-        self._loop = asyncio.get_running_loop()
-        self.now = self._loop.time
+        self.loop = asyncio.get_running_loop()
+        self.now = self.loop.time
         self.ingest = RemoteIngest(store, self._changed)
         self.device_tokens: DeviceTokens = self.ingest.device_tokens
         self.allow_anonymous: bool = settings.ALLOW_ANONYMOUS
         limits = Limits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES)
         self.admission = Admission(self.ingest.writer, limits, self._relax)
-        self.hub = Hub(self.note_command, self._loop)
+        self.hub = Hub(self.note_command, self.loop)
         self.peers = Peers(self._key, self.hub, self.ingest.writer.metrics)
         self._system = SystemClient(self, publishes=AppPublishes)
+        self.durable_sessions = DurableSessions(self, self._key)
         self._missing: set[int] = set()  # connected sessions that seem to be another gateway's
         self._presence = PresenceWriter(
             connect,
             gateway,
             Known(lambda: list(self._by_client), self._find_presence, self._find_uses),
-            lambda newest, left: self._call_soon(self._peers_seen, newest, left),
+            lambda *seen: self._call_soon(self._peers_seen, *seen),
         )
         self._clients: set[Client] = set()
         self._by_client: dict[ClientKey, Client] = {}
@@ -115,14 +125,15 @@ class Gateway:
 
     async def start(self) -> None:
         await self.ingest.start()
-        await self._load_sessions()  # before others can tell that this gateway lives
+        await self.durable_sessions.load()  # before others can tell that this gateway lives
         self._knows_sessions = True
         self._take_published()
         self._presence.start()
         while not await asyncio.to_thread(self._presence.entered.wait, LOOKUP_SECONDS):
             log.warning("Other gateways can't be told yet that this one lives: the database is away")
+        await self.durable_sessions.meet_others()
         self.spawn(keep_going("peers", self.peers.run))
-        await self.peers.meet(await self._in_thread(_alive))
+        await self.peers.meet(self.durable_sessions.others)
         await self._publish_wills_due()
         rounds = {"sweep": self._sweep, "relief": self._relieve_all, "sessions": self._end_sessions}
         self._rounds = [self.spawn(keep_going(name, work)) for name, work in rounds.items()]
@@ -187,8 +198,8 @@ class Gateway:
             await asyncio.sleep(RETRY_SECONDS)
         await asyncio.sleep(0)  # the last answers are written
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self._loop.create_task(work)
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(log_failure)
@@ -222,7 +233,7 @@ class Gateway:
             await listener.start(settings.BIND, port, reuse_port=settings.SHARE_PORTS)
             self._servers.append(listener)
         else:
-            server = await self._loop.create_server(
+            server = await self.loop.create_server(
                 lambda: kind(new_client),
                 settings.BIND,
                 port,
@@ -295,7 +306,7 @@ class Gateway:
         if cached:
             return cached if isinstance(cached, TokenOwner) else None
         try:
-            token_owner: TokenOwner | None = await self._in_thread(self.device_tokens.find, token)
+            token_owner: TokenOwner | None = await self.in_thread(self.device_tokens.find, token)
         except Error as error:
             let_go(error)
             raise OSError(str(error)) from None
@@ -309,7 +320,7 @@ class Gateway:
 
     async def _record_sign_in(self, packet: Connect, owner: TokenOwner | None) -> None:
         with contextlib.suppress(Error, TimeoutError):
-            user = owner.user if owner else await self._in_thread(key_of_user, packet.username or "")
+            user = owner.user if owner else await self.in_thread(key_of_user, packet.username or "")
             if user and not self.admission.holds(user):
                 client = f"CONNECT as user {packet.username}, client {packet.client_id or '-'}"
                 source = "".join(c if c.isprintable() else "?" for c in client)[:MAX_SOURCE]
@@ -355,6 +366,8 @@ class Gateway:
         if opened.refused:
             return opened
         known = account.subscribers.get(client.client_id)
+        if opened.ended:
+            self.durable_sessions.ended([(account.user, opened.ended)])
         if known and not (opened.present and known.session == opened.session):
             account.remove(known)
             known = None
@@ -362,14 +375,9 @@ class Gateway:
         subscriber = known or Subscriber(client.client_id, opened.session if lasts else 0)
         if known is None:
             account.subscribers[client.client_id] = subscriber
-        elif opened.moved:  # the same object: messages may be on their way to it
-            current = {(each.group, each.filter) for each in opened.subscriptions}
-            for group, filter_, _, _ in list(account.tree.filters(known)):
-                if (group, filter_) not in current:
-                    account.unsubscribe(known, filter_, group)
-        if known is None or opened.moved:
-            for subscribed in opened.subscriptions:
-                subscribe(account, subscriber, subscribed)
+        if known is None or opened.moved:  # the same object: messages may be on their way to it
+            set_subscriptions(account, subscriber, opened.subscriptions)
+        self.durable_sessions.came_here(subscriber.session)
         account.came(subscriber, client)
         subscriber.will_waits = False
         client.subscriber = subscriber
@@ -443,7 +451,10 @@ class Gateway:
         if client.row:
             will_in = (delay or mqtt_store.CLAIM_SECONDS) if will else None
             sent = client.queue.sent_seq if client.queue else None
-            self.admission.leave(Left(client.row, client.expiry if client.session else 0, will_in, sent))
+            left = Left(client.row, client.expiry if client.session else 0, will_in, sent)
+            self.admission.leave(left)
+            if left.ends and account and client.session:
+                self.durable_sessions.ended([(account.user, client.row)])
         if will and not delay:
             (client.publishes or client.start_publishing()).leave_will(will, client.row)
         elif will and subscriber:
@@ -469,7 +480,7 @@ class Gateway:
             self._wills_due.cancel()
             self._wills_due = None
         if self._wills_due is None:
-            self._wills_due = self._loop.call_at(at, self._wills_may_be_due)
+            self._wills_due = self.loop.call_at(at, self._wills_may_be_due)
 
     def _wills_may_be_due(self) -> None:
         self._wills_due = None
@@ -526,22 +537,6 @@ class Gateway:
 
     # Sessions that last
 
-    async def _load_sessions(self) -> None:
-        """Those of clients that are away, also because their gateway was killed."""
-        while True:
-            try:
-                sessions: list[StoredSession] = await self._in_thread(_load_sessions)
-                break
-            except (psycopg.Error, TimeoutError) as error:
-                log.warning("The sessions of clients can't be read: %s", type(error).__name__)
-                await asyncio.sleep(SWEEP_SECONDS)
-        for key, user, client_id, subscriptions, will_waits in sessions:
-            account = self.hub.account(user, User(pk=user).user_id)
-            subscriber = account.subscribers[client_id] = Subscriber(client_id, key)
-            subscriber.will_waits = will_waits
-            for subscribed in subscriptions:
-                subscribe(account, subscriber, subscribed)
-
     async def _end_sessions(self) -> None:
         while True:
             await asyncio.sleep(settings.DURABLE_END_SECONDS)
@@ -551,11 +546,7 @@ class Gateway:
             except Refused:
                 log.warning("Sessions that are over stay: the database is away")
                 continue
-            for session, user in ended:
-                account = self.hub.accounts.get(user)
-                for subscriber in list(account.subscribers.values()) if account else ():
-                    if account and subscriber.session == session:
-                        account.remove(subscriber)
+            self.durable_sessions.expired([(account, session) for session, account in ended])
 
     # Messages
 
@@ -613,7 +604,7 @@ class Gateway:
             self._failed -= count
             self.admission.submit(chunk, wait=True)
 
-        self._loop.call_later(FAILED_SECONDS, offer)
+        self.loop.call_later(FAILED_SECONDS, offer)
 
     def _take_published(self) -> None:
         """What apps publish: read by one task, which begins anew if there was more meanwhile."""
@@ -644,18 +635,25 @@ class Gateway:
     def _call_soon(self, work: Callable[..., Any], *arguments: Any) -> None:
         """From another thread."""
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(work, *arguments)
+            self.loop.call_soon_threadsafe(work, *arguments)
 
     def _changed(self, change: Change | None) -> None:
         """In the listener's thread."""
         with contextlib.suppress(RuntimeError):
             if change is None or change[0] == "tokens":
-                self._loop.call_soon_threadsafe(self._check_tokens, change[1] if change else None)
+                self.loop.call_soon_threadsafe(self._check_tokens, change[1] if change else None)
             if change and change[0] == presence.TAKE_OVER:
                 told = TakeOver.of(change[2])
-                self._loop.call_soon_threadsafe(self._take_over, change[1], told)
+                self.loop.call_soon_threadsafe(self._take_over, change[1], told)
             if change is None or change[0] == "published":
-                self._loop.call_soon_threadsafe(self._take_published)
+                self.loop.call_soon_threadsafe(self._take_published)
+            if change is None:
+                self.loop.call_soon_threadsafe(self.durable_sessions.missed)
+            elif change[0] == CHANGED:
+                self.loop.call_soon_threadsafe(self.durable_sessions.heard, Announcement.of(*change[1:]))
+            elif change[0] == HEARD and change[1] == self._key:
+                number, gateway = map(int, change[2].split())
+                self.loop.call_soon_threadsafe(self.durable_sessions.answered, gateway, number)
 
     def _take_over(self, user: int, told: TakeOver) -> None:
         """A client has connected to a gateway. If it was connected to this one before, it is no more; if it
@@ -672,16 +670,17 @@ class Gateway:
     async def _announce(self, user: int, take_over: TakeOver) -> None:
         """While the database is away nobody else gets a client either."""
         with contextlib.suppress(Error, TimeoutError):
-            await self._in_thread(announce, presence.TAKE_OVER, user, take_over.text)
+            await self.in_thread(announce, presence.TAKE_OVER, user, take_over.text)
 
     def _connected_at(self, client: Client) -> float:
         """By the database's clock, to the microsecond, as it is in its row."""
         return round(client.began_at + self._presence.clock_offset, 6)
 
-    def _peers_seen(self, newest: dict[int, int] | None, left: bool) -> None:
+    def _peers_seen(self, newest: dict[int, int] | None, left: bool, dead: set[int]) -> None:
         """`newest`: numbers in the queues of sessions that are connected here; other gateways put messages
         into them, too. A session that is missing in two looks in a row was taken over while we could not
         hear of it."""
+        self.durable_sessions.forget(dead)
         if left:
             self._look_for_wills(0)
         if newest is None:
@@ -724,25 +723,10 @@ class Gateway:
                 log.exception("A connection failed")
                 client.end(with_will=True)
 
-    async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+    async def in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        def run() -> Any:
+            close_old_connections()
+            return work(*arguments)
+
         async with asyncio.timeout(LOOKUP_SECONDS):
-            return await self._loop.run_in_executor(self._lookups, work, *arguments)
-
-
-def subscribe(account: Account, subscriber: Subscriber, subscribed: Subscribed) -> None:
-    group, filter_, options, identifier = subscribed
-    subscription = Subscription(filter_, options & 3, bool(options & 4), bool(options & 8), options >> 4)
-    account.subscribe(subscriber, filter_, subscription, identifier, group)
-
-
-def _alive() -> list[int]:
-    with connect() as connection, connection.cursor() as cursor:
-        return presence.gateways(cursor)
-
-
-def _load_sessions() -> list[StoredSession]:
-    with connect() as connection, connection.transaction(), connection.cursor() as cursor:
-        durable.adopt_all(cursor, settings.DURABLE_SESSION_DAYS)
-        if not presence.gateways(cursor):  # else those that live do it, and we, a little later
-            mqtt_store.leave_for_the_dead(cursor, ())
-        return mqtt_store.load_sessions(cursor)
+            return await self.loop.run_in_executor(self._lookups, run)

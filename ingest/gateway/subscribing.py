@@ -7,7 +7,7 @@ from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
-from ingest.admission import ASKED_SECONDS
+from ingest.admission import ASKED_SECONDS, Refused
 from ingest.gateway.deliveries import DurableDeliveries, Message
 from ingest.gateway.hub import Account, Subscriber
 from ingest.gateway.publishes import new_message
@@ -71,9 +71,16 @@ class Subscribing:
 
     async def run(self) -> None:
         session = self._subscriber.session
+        durable_sessions = self._client.gateway.durable_sessions
         if session:
             self._enter_tree()
         rows = [(session, subscribed) for _, subscribed in self._subscriptions] if session else []
+        if session and durable_sessions.others:  # first they know, then what there was before is read
+            try:
+                await durable_sessions.write(self._account, session, [each for _, each in rows])
+            except Refused:
+                self._client.fail(ReasonCode.SERVER_UNAVAILABLE, "the database is away")
+                return
         self._client.gateway.admission.subscribe(
             rows, [wanted.asked for wanted in self._wanted], self._answered_in_order
         )

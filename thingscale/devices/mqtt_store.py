@@ -357,11 +357,13 @@ class StoredSession(NamedTuple):
     will_waits: bool
 
 
-def load_sessions(cursor: psycopg.Cursor) -> list[StoredSession]:
-    """Those that last."""
+def load_sessions(cursor: psycopg.Cursor, only: list[int] | None = None) -> list[StoredSession]:
+    """Those that last; `only` these."""
     cursor.execute(
         """SELECT s.id, s.account_id, s.client_id, s.will_at IS NOT NULL FROM mqtt_session s
-        JOIN accounts_user u ON u.id = s.account_id WHERE s.expiry > 0"""
+        JOIN accounts_user u ON u.id = s.account_id
+        WHERE s.expiry > 0 AND (%(only)s::bigint[] IS NULL OR s.id = ANY (%(only)s))""",
+        {"only": only},
     )
     rows = cursor.fetchall()
     subscriptions = subscriptions_of(cursor, [key for key, _, _, _ in rows])

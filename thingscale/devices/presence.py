@@ -26,8 +26,13 @@ _ALIVE = """SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND g
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
 
-# Of the gateway of a row of mqtt_session: as key_of(), and whether that lives.
-KEY = "(('x' || right(gateway::text, 8))::bit(32) & x'7fffffff')::int"
+def key(column: str) -> str:
+    """As key_of(), in SQL."""
+    return f"(('x' || right({column}::text, 8))::bit(32) & x'7fffffff')::int"
+
+
+# Of the gateway of a row of mqtt_session: its key, and whether it lives.
+KEY = key("gateway")
 LIVES = f"{KEY} IN ({_ALIVE % LOCK})"
 
 # Who is connected to two gateways: the later one of the two connections stays.

@@ -79,6 +79,7 @@ class Journal(models.Model):
     batch = models.BigIntegerField()
     at = models.DateTimeField()
     repeats = models.BigIntegerField(db_default=0)  # the last Repeated that is meant for this writer
+    fenced = models.BooleanField(db_default=False)  # it stores nothing more
 
 
 class Repeated(models.Model):

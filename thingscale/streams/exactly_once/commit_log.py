@@ -4,17 +4,26 @@ Each writer has a row, updated first thing in the transaction of every batch. A 
 outcome open; the row says exactly what became of it, and reading it under its lock waits for a server
 process that is still at it. (A transaction id would not do: after a crash PostgreSQL may give out the same
 one again.)
+
+The row also fences: a gateway that the others take for dead can store nothing more.
 """
 
+from collections.abc import Collection
 from uuid import UUID
 
 import psycopg
 from django.db import connection as django_connection
 
+from thingscale.devices import presence
+
 # Not waiting for rows that are locked: whoever locks all of them would meet this in a deadlock.
 _FORGET_OLD = """DELETE FROM streams_journal WHERE writer IN (
     SELECT writer FROM streams_journal WHERE at < now() - interval '7 days' FOR UPDATE SKIP LOCKED
 )"""
+
+
+class Fenced(Exception):
+    """Others take this writer for dead: it does not know what has changed since."""
 
 
 class Forgotten(Exception):
@@ -29,17 +38,28 @@ def enter(connection: psycopg.Connection, writer: UUID) -> None:
     )
 
 
+def fence(cursor: psycopg.Cursor, gateways: Collection[int]) -> None:
+    """By their keys (devices/presence.py). Waits for a batch that one of them is writing now."""
+    cursor.execute(
+        f"UPDATE streams_journal SET fenced = true WHERE {presence.key('writer')} = ANY (%s)",  # noqa: S608  it is ours
+        [list(gateways)],
+    )
+
+
 def mark(cursor: psycopg.Cursor, writer: UUID, batch: int) -> int:
     """Returns the last announcement of redeliveries.py to this writer."""
     cursor.execute(
-        "UPDATE streams_journal SET batch = %s, at = now() WHERE writer = %s RETURNING repeats",
+        "UPDATE streams_journal SET batch = %s, at = now() WHERE writer = %s RETURNING repeats, fenced",
         [batch, writer],
         prepare=True,
     )
     row = cursor.fetchone()
     if row is None:
         raise Forgotten
-    return int(row[0])
+    repeats, fenced = row
+    if fenced:
+        raise Fenced
+    return int(repeats)
 
 
 def committed(connection: psycopg.Connection, writer: UUID, batch: int) -> bool:

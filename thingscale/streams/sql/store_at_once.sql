@@ -1,8 +1,8 @@
 -- A batch, its journal row, newest values and totals. Nothing of it without such a row, if there is an announcement
--- to read, or if the writer has given this batch up meanwhile (exactly_once/commit_log.py).
+-- to read, or if the writer is fenced or has given this batch up meanwhile (exactly_once/commit_log.py).
 WITH mark AS (
     UPDATE streams_journal SET batch = CASE WHEN repeats > %s THEN batch ELSE %s END, at = now()
-    WHERE writer = %s AND abs(batch) < %s
+    WHERE writer = %s AND abs(batch) < %s AND NOT fenced
     RETURNING repeats
 ), points AS MATERIALIZED (
     SELECT place, channel, 'epoch'::timestamptz + at * '1 microsecond'::interval AS at, device, dedupe, tag, size, value
