@@ -118,11 +118,16 @@ class StoreClient(asyncio.Protocol):
 class RemoteIngest:
     """As service.Ingest, with the writer in another process."""
 
-    def __init__(self, connection: socket.socket, on_change: Callable[[Change | None], None]) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        on_change: Callable[[Change | None], None],
+        on_patrol: Callable[[], None],
+    ) -> None:
         self.device_tokens = DeviceTokens()
         self.writer = StoreClient(connection)
         self._on_change = on_change
-        self._listener = Listener(connect, self._changed)
+        self._listener = Listener(connect, self._changed, on_patrol)
 
     async def start(self) -> None:
         await self.writer.start()

@@ -37,14 +37,19 @@ def _parse(payload: str) -> Change | None:
 class Listener:
     """Listens on a connection of its own and reconnects by itself.
 
-    `connect` opens a psycopg connection in autocommit mode; `on_change` runs in this thread.
+    `connect` opens a psycopg connection in autocommit mode; `on_change` runs in this thread, and so does
+    `on_patrol`, each time that the connection was seen to stand.
     """
 
     def __init__(
-        self, connect: Callable[[], psycopg.Connection], on_change: Callable[[Change | None], None]
+        self,
+        connect: Callable[[], psycopg.Connection],
+        on_change: Callable[[Change | None], None],
+        on_patrol: Callable[[], None] = lambda: None,
     ) -> None:
         self._connect = connect
         self._on_change = on_change
+        self._on_patrol = on_patrol
         self.connected = False  # as of the last patrol
         self._thread = WatchedThread("invalidation", self._run)
         self._stop = self._thread.stopping
@@ -75,3 +80,4 @@ class Listener:
                 self._on_change(_parse(notification.payload))
             listening.execute("SELECT 1")  # notices a dead server
             self.connected = True
+            self._on_patrol()

@@ -3,6 +3,7 @@ so that what it takes is put into their queues (decision 34)."""
 
 import asyncio
 import logging
+import math
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,6 +33,7 @@ AGAIN_SECONDS = 0.5  # until who has not answered is told once more
 DEAD_SECONDS = 2.0  # for an answer of a gateway that does not seem to live any more
 SILENT_SECONDS = ASKED_SECONDS  # of one that does
 RETRY_SECONDS = 1.0
+CURRENT_SECONDS = DEAD_SECONDS - 0.5
 
 AWAY = (Error, psycopg.Error, TimeoutError)  # of Django's connections and of ours
 
@@ -58,6 +60,7 @@ class DurableSessions:
         self.others: set[int] = set()  # gateways that want to hear of changes
         self._gateway = gateway
         self._key = key
+        self._listened_at = -math.inf
         # What we tell the others
         self._due: set[SessionKey] = set()
         self._told: asyncio.Future[bool] = gateway.loop.create_future()  # of those that are due
@@ -72,6 +75,15 @@ class DurableSessions:
         self._to_answer: dict[int, int] = {}
         self._reading: asyncio.Task[None] | None = None
         self._came_here: set[int] = set()  # sessions whose clients connected here while they were being read
+
+    @property
+    def current(self) -> bool:
+        """Whether no other gateway can have fenced us for a subscription that we have not heard of."""
+        return not self.others or self._gateway.now() - self._listened_at < CURRENT_SECONDS
+
+    def listened(self) -> None:
+        """Our connection for what others tell stood a moment ago."""
+        self._listened_at = self._gateway.now()
 
     # From the start
 

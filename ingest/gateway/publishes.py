@@ -397,8 +397,10 @@ class Publishes:
 
     def _must_wait(self, qos: int) -> bool:
         """What has nothing to keep still comes behind what was sent before it. A session that lasts remembers
-        the packet id at QoS 2."""
-        return bool(self.unacked or self._messages or (qos == 2 and self._client.session))
+        the packet id at QoS 2. And perhaps another gateway knows of a session that waits for it."""
+        if self.unacked or self._messages or (qos == 2 and self._client.session):
+            return True
+        return bool(qos) and not self._client.gateway.durable_sessions.current
 
     def _route_at_once(self, sent: PublishInfo, payload: bytes) -> None:
         if sent.packet_id:

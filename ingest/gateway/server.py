@@ -80,7 +80,7 @@ class Gateway:
         self._key = presence.key_of(gateway)
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time
-        self.ingest = RemoteIngest(store, self._changed)
+        self.ingest = RemoteIngest(store, self._changed, self._listened)
         self.device_tokens: DeviceTokens = self.ingest.device_tokens
         self.allow_anonymous: bool = settings.ALLOW_ANONYMOUS
         limits = Limits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES)
@@ -636,6 +636,10 @@ class Gateway:
         """From another thread."""
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self.loop.call_soon_threadsafe(work, *arguments)
+
+    def _listened(self) -> None:
+        """In the listener's thread."""
+        self._call_soon(self.durable_sessions.listened)
 
     def _changed(self, change: Change | None) -> None:
         """In the listener's thread."""

@@ -2,14 +2,12 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
-from typing import NamedTuple
+from contextlib import suppress
 
 import pytest
-from client import Client, Endpoint
-from stack import Stack, wait_until
-from support import Account
+from client import Client
+from stack import wait_until
+from two_gateways import LASTS, Pair, turned
 
 from ingest.mqtt.packets import PUBCOMP, PUBREC, PUBREL, V5, V31, V311, Ack, Publish, Version, Will
 from thingscale.devices.commands import Message, send
@@ -17,42 +15,7 @@ from thingscale.devices.models import ClientSession, Command, MqttSession
 
 pytestmark = pytest.mark.e2e
 TAKEN_OVER = 0x8E
-EXPIRY, WILL_DELAY = 0x11, 0x18
-LASTS = {EXPIRY: 600}
-
-
-class Pair(NamedTuple):
-    a: Stack
-    b: Stack
-    ended: ExitStack
-    account: Account
-
-    def client(self, at: Stack, name: str, version: Version = V5) -> Client:
-        endpoint = Endpoint(at.mqtt, self.account.user_id, self.account.device_token.encode())
-        client = Client(endpoint, name, version)
-        self.ended.callback(client.vanish)
-        return client
-
-    def lasting(self, at: Stack, name: str, version: Version = V5, *, will: Will | None = None) -> Client:
-        client = self.client(at, name, version)
-        client.connect(clean=False, properties=LASTS if version == V5 else None, will=will)
-        return client
-
-    def topic(self, rest: str) -> str:
-        return f"{self.account.device_token}/{rest}"
-
-
-@pytest.fixture
-def pair(stack: Callable[..., Stack], account: Account) -> Iterator[Pair]:
-    with ExitStack() as ended:
-        first, second = stack("ingest"), Stack()
-        ended.callback(second.stop)
-        second.ensure("ingest")
-        yield Pair(first, second, ended, account)
-
-
-def turned(pair: Pair) -> Pair:
-    return pair._replace(a=pair.b, b=pair.a)
+WILL_DELAY = 0x18
 
 
 @pytest.mark.parametrize("version", [V31, V311, V5], ids=["3.1", "3.1.1", "5"])
