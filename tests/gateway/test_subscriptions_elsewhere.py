@@ -79,7 +79,7 @@ def test_a_session_that_has_ended_is_known_nowhere(pair: Pair, how: str) -> None
     if how == "a clean start":
         ends.connect(clean=True)
         ends.disconnect()
-    wait_until(lambda: ClientSession.objects.count() == 1, 10, "the session to end")
+    wait_until(lambda: ClientSession.objects.count() == 1, 60, "the session to end")
     lives.disconnect()
     mouth = sender(pair, pair.b)
 
