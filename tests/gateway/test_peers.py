@@ -36,14 +36,14 @@ class Gateways:
         return self
 
     def meet(self, count: int | None = None) -> None:
-        """Until each hears of all others."""
+        """Until each hears of all others. (One of other tests may live, too.)"""
         others = (count or len(self.stacks)) - 1
 
         def all_met() -> bool:
             living = [
                 place for place, each in enumerate(self.stacks) if each.processes["ingest"].poll() is None
             ]
-            return all(self.figure(place, "peers") == others for place in living)
+            return all(self.figure(place, "peers") >= others for place in living)
 
         wait_until(all_met, 20, "the peers")
 
