@@ -12,8 +12,8 @@ from django.template.loader import render_to_string
 from console import snippets
 from console.request import UserRequest
 from console.views.devices import SECTION, get_device, suggested
-from thingscale.devices.models import Command, Device, RejectedMessage
-from thingscale.devices.presence import connected
+from thingscale.devices.models import Command, Device, MqttSession, RejectedMessage
+from thingscale.devices.presence import connected, names
 from thingscale.lib.excerpts import excerpt
 from thingscale.streams.models import Channel
 from thingscale.streams.queries import newest_of_device
@@ -85,10 +85,15 @@ def _command(command: Command) -> dict[str, Any]:
     return {"command": command, "excerpt": shown, "cut": len(payload) > CHARACTERS}
 
 
-def _sessions(request: UserRequest, device: Device) -> Any:
-    """By the form recommended for client ids: `DEVICE_something`."""
+def _sessions(request: UserRequest, device: Device) -> list[MqttSession]:
+    """By the form recommended for client ids: `DEVICE_something`. To operators with the gateway's name."""
     own = Q(client_id=device.device_id) | Q(client_id__startswith=f"{device.device_id}_")
-    return connected(request.user).filter(own)[:SESSIONS]
+    found = list(connected(request.user).filter(own)[:SESSIONS])
+    if request.user.is_staff and found:
+        of_gateways = names()
+        for session in found:
+            session.gateway_name = of_gateways.get(session.gateway, "")
+    return found
 
 
 def _state(device: Device) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ import psycopg
 
 from thingscale.background.watched import WatchedThread
 from thingscale.devices import mqtt_store, presence
-from thingscale.devices.presence import ClientKey, Presence, Use
+from thingscale.devices.presence import ClientKey, Figures, Presence, Use
 from thingscale.streams.exactly_once import commit_log
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Known(NamedTuple):
     everybody: Callable[[], Iterable[ClientKey]]  # who is connected
     find: Callable[[ClientKey], Presence | None]
     uses: Callable[[], Mapping[int, Use]] = dict  # by account
+    figures: Callable[[], Figures] = Figures  # without the rate
 
 
 class PresenceWriter:
@@ -107,6 +108,7 @@ class PresenceWriter:
         with self._lock:
             self._changed |= everybody
         written: dict[int, Use] = {}
+        figures, written_at = Figures(), time.monotonic()
         look_at = use_at = time.monotonic()
         while not self._stopping.is_set():
             gone, come = self._take()
@@ -117,6 +119,7 @@ class PresenceWriter:
                 look_at = time.monotonic() + (IDLE_SECONDS if alone else FOLLOW_SECONDS)
             if time.monotonic() >= use_at:
                 self._write_uses(connection, written)
+                figures, written_at = self._write_figures(connection, figures, written_at), time.monotonic()
                 use_at = time.monotonic() + USE_SECONDS
             if self._leaving.is_set():
                 presence.leave(connection, self._key)
@@ -147,6 +150,15 @@ class PresenceWriter:
         if left or dead or newest is not None:
             self._seen(newest, left, dead)
         return alone and not waits
+
+    def _write_figures(self, connection: psycopg.Connection, written: Figures, at: float) -> Figures:
+        """`written`: those of last time, and when that was."""
+        found = self._known.figures()
+        rate = max(found.messages - written.messages, 0) / max(time.monotonic() - at, 1)
+        now = found._replace(rate=round(rate, 1))
+        if now != written:
+            presence.update_figures(connection, self._key, now)
+        return now
 
     def _write_uses(self, connection: psycopg.Connection, written: dict[int, Use]) -> None:
         """Those that are not what was `written` last."""

@@ -47,7 +47,7 @@ from thingscale.background.watched import keep_going, log_failure
 from thingscale.devices import mqtt_store, presence
 from thingscale.devices.models import Command
 from thingscale.devices.mqtt_store import Left, Open, Opened, WaitingWill
-from thingscale.devices.presence import ClientKey, Presence, TakeOver, Use
+from thingscale.devices.presence import ClientKey, Figures, Presence, TakeOver, Use
 from thingscale.invalidation import Change, announce
 from thingscale.lib.clock import now_us
 from thingscale.lib.collecting import let_go
@@ -93,7 +93,7 @@ class Gateway:
         self._presence = PresenceWriter(
             connect,
             gateway,
-            Known(lambda: list(self._by_client), self._find_presence, self._find_uses),
+            Known(lambda: list(self._by_client), self._find_presence, self._find_uses, self._find_figures),
             lambda *seen: self._call_soon(self._peers_seen, *seen),
         )
         self._clients: set[Client] = set()
@@ -427,6 +427,17 @@ class Gateway:
         """In the writer's thread. By account."""
         uses = {account.user: account.use for account in list(self.hub.accounts.values())}
         return {user: use for user, use in uses.items() if any(use)}
+
+    def _find_figures(self) -> Figures:
+        """In the writer's thread."""
+        counted = self.ingest.writer.metrics
+        return Figures(
+            counted.messages,
+            0,
+            self.admission.queued,
+            counted.dropped + self.dropped,
+            sum(counted.refused.values()),
+        )
 
     def disconnected(self, client: Client, will: Will | None) -> None:
         """`will`: if it is to be published."""

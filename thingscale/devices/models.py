@@ -7,6 +7,7 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from thingscale.accounts.owned import OwnedQuerySet
@@ -310,6 +311,27 @@ class DurableSession(models.Model):
         constraints = [models.UniqueConstraint(fields=["user", "client_id"], name="one_durable_session")]
 
 
+class GatewayProcess(models.Model):
+    """Where a gateway runs, and its figures as of some seconds ago; see presence.py."""
+
+    key = models.IntegerField(primary_key=True)  # of the lock that it holds while it lives
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    started_at = models.DateTimeField(db_default=Now())
+    messages = models.PositiveBigIntegerField(db_default=0)  # taken and stored since its start
+    rate = models.FloatField(db_default=0)  # of those, a second
+    waiting = models.PositiveIntegerField(db_default=0)  # messages, for storage
+    dropped = models.PositiveBigIntegerField(db_default=0)  # messages at QoS 0, for lack of room
+    refused = models.PositiveBigIntegerField(db_default=0)  # connections
+
+    clients = 0  # signed in, where presence.py has counted them
+
+    @property
+    def name(self) -> str:
+        """For operators: it tells others more of the machines than they need to know."""
+        return f"{self.host}/{self.pid}" if self.pid else "of another release"
+
+
 class GatewayUse(models.Model):
     """What an account's clients use of a gateway's memory, as of some seconds ago; see presence.py."""
 
@@ -333,6 +355,8 @@ class MqttSession(models.Model):
     proto_ver = models.PositiveSmallIntegerField()
     keepalive = models.PositiveIntegerField()
     connected_at = models.DateTimeField()
+
+    gateway_name = ""  # where an operator looks
 
     objects: ClassVar[OwnedQuerySet["MqttSession"]] = OwnedQuerySet.as_manager()  # type: ignore[assignment]
 

@@ -1,18 +1,21 @@
 """Which clients are connected. Each gateway process holds an advisory lock while it lives and has rows
 under the lock's key, so the rows of one that died are known to be stale the moment it is gone."""
 
+import os
+import socket
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
 from django.db import connection as django_connection
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 
 from thingscale.accounts.models import User
 from thingscale.accounts.owned import OwnedQuerySet
-from thingscale.devices.models import MqttSession
+from thingscale.devices.models import GatewayProcess, MqttSession
 from thingscale.invalidation import CHANNEL
 
 LOCK = 7_465  # first key of the advisory locks
@@ -72,6 +75,16 @@ class Presence(NamedTuple):
     began_at: float  # as time.monotonic() has it
 
 
+class Figures(NamedTuple):
+    """Of a gateway since its start, as the columns of devices_gatewayprocess."""
+
+    messages: int = 0
+    rate: float = 0
+    waiting: int = 0
+    dropped: int = 0
+    refused: int = 0
+
+
 class Use(NamedTuple):
     """What an account's clients use of the memory of one gateway."""
 
@@ -88,10 +101,27 @@ def alive() -> OwnedQuerySet[MqttSession]:
     return MqttSession.objects.filter(gateway__in=_gateways())
 
 
-def totals() -> tuple[int, int]:
-    """Gateways that live, and clients connected to them."""
-    gateways = _gateways()
-    return len(gateways), MqttSession.objects.filter(gateway__in=gateways).count()
+def living() -> list[GatewayProcess]:
+    """Those that live, each with the number of its `clients` that have signed in."""
+    keys = _gateways()
+    clients = Counter(
+        dict(
+            MqttSession.objects.filter(gateway__in=keys)
+            .values_list("gateway")
+            .annotate(Count("pk"))
+            .order_by()
+        )
+    )
+    found = {gateway.key: gateway for gateway in GatewayProcess.objects.filter(key__in=keys)}
+    listed = [found.get(key) or GatewayProcess(key=key, host="", pid=0) for key in keys]
+    for gateway in listed:
+        gateway.clients = clients[gateway.key]
+    return sorted(listed, key=lambda each: (each.host, each.pid))
+
+
+def names() -> dict[int, str]:
+    """Of the gateways, for operators."""
+    return {gateway.key: gateway.name for gateway in GatewayProcess.objects.all()}
 
 
 def _gateways() -> list[int]:
@@ -127,6 +157,12 @@ def enter(connection: psycopg.Connection, key: int) -> None:
     alive = [key for (key,) in connection.execute(_ALIVE, [LOCK]).fetchall()]
     connection.execute("DELETE FROM devices_mqttsession WHERE gateway <> ALL (%s)", [alive])
     connection.execute("DELETE FROM devices_gatewayuse WHERE gateway <> ALL (%s)", [alive])
+    connection.execute("DELETE FROM devices_gatewayprocess WHERE key <> ALL (%s)", [alive])
+    connection.execute(
+        """INSERT INTO devices_gatewayprocess (key, host, pid) VALUES (%s, %s, %s)
+        ON CONFLICT (key) DO NOTHING""",
+        [key, socket.gethostname()[:255], os.getpid()],
+    )
 
 
 def clock_offset(connection: psycopg.Connection) -> float:
@@ -176,6 +212,15 @@ def update(
         for user, client_id, winner, at in connection.execute(_TWICE, [*clients, gateway, others]).fetchall():
             told = TakeOver(winner, at, client_id)
             connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, f"{TAKE_OVER}:{user}:{told.text}"])
+
+
+def update_figures(connection: psycopg.Connection, key: int, figures: Figures) -> None:
+    connection.execute(
+        """UPDATE devices_gatewayprocess
+        SET messages = %s, rate = %s, waiting = %s, dropped = %s, refused = %s
+        WHERE key = %s""",
+        [*figures, key],
+    )
 
 
 def update_use(connection: psycopg.Connection, gateway: int, uses: Mapping[int, Use]) -> None:
