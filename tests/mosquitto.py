@@ -38,9 +38,9 @@ def run_mosquitto(port: int = 0, password: str = "") -> Iterator[int]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([MOSQUITTO, "-c", str(config)], stdout=log, stderr=log)
     try:
-        wait_until(lambda: answers(port), 10, "mosquitto")
+        wait_until(lambda: answers(port), 60, "mosquitto")
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         shutil.rmtree(folder)

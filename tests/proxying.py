@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 PROXY = "127.0.0.77"  # of PROXY_NETWORKS; the tests' own clients come from 127.0.0.1
 PROXY_NETWORKS = "192.0.2.0/24, 127.0.0.64/26,::1"
-SECONDS = 20
+SECONDS = 60
 
 
 class Balanced(NamedTuple):

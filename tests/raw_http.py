@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-SECONDS = 30  # generous: the machine may be busy
+SECONDS = 60  # generous: the machine may be busy
 
 
 TIMER, INODE = 5, 9  # fields of a line of /proc/net/tcp

@@ -119,7 +119,7 @@ def test_i2_the_schedule_ends_its_worker(
     monkeypatch.setattr(os, "kill", lambda *sent: signals.append(sent))
     beat = BeatThread(SimpleNamespace(start=start, stop=lambda: None))
     beat.start()
-    beat.join(20)
+    beat.join(60)
     assert signals == [(os.getpid(), signal.SIGTERM)]
     assert "Periodic tasks are not sent any more" in caplog.text
 
@@ -173,7 +173,7 @@ def test_i2_time_limits_of_connections_go_on(
         for each in both:
             connections.add(each, "")  # type: ignore[arg-type]
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while looked.count("sound") < 3 or "end broken" not in looked:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
         finally:
@@ -195,11 +195,11 @@ def test_i2_the_store_goes_on_saying_how_it_is(monkeypatch: pytest.MonkeyPatch, 
     store._reporter.start()
     with ours, theirs:
         goes_unwell_and_well_again("status", fails)
-        ours.settimeout(20)
+        ours.settimeout(60)
         assert ours.recv(100)
         store._reporter.stopping.set()
         fails.broken = True
-        wait_until(lambda: not store._reporter.is_alive(), 20, "the thread to end")
+        wait_until(lambda: not store._reporter.is_alive(), 60, "the thread to end")
 
 
 def test_i2_the_look_at_the_database_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,9 +99,9 @@ def without_database(db: None) -> Iterator[Stack]:
 def test_a_web_process_without_postgresql(without_database: Stack) -> None:
     url = without_database.url
     cookies = {"sessionid": "x" * 32}
-    answer = requests.get(url("/devices/"), headers={"Accept": BROWSER}, cookies=cookies, timeout=20)
+    answer = requests.get(url("/devices/"), headers={"Accept": BROWSER}, cookies=cookies, timeout=60)
     assert (answer.status_code, answer.headers["Retry-After"], is_door(answer)) == (503, "5", True)
-    answer = requests.get(url("/v2/user"), headers={"X-APITOKEN": "F" * 32}, cookies=cookies, timeout=20)
+    answer = requests.get(url("/v2/user"), headers={"X-APITOKEN": "F" * 32}, cookies=cookies, timeout=60)
     assert (answer.status_code, answer.json()["error"]) == (503, "TRY_AGAIN")
 
 

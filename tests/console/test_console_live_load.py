@@ -12,8 +12,8 @@ from visiting import NARROW, WIDE, visit
 
 pytestmark = pytest.mark.e2e
 # As live.js hands them over: four times a second, 50 at most.
-SEND = """messages => new Promise(done => {
-    let left = 16, sent = 0;
+SEND = """([messages, pause]) => new Promise(done => {
+    let left = 12, sent = 0;
     const timer = setInterval(() => {
         const made = Array.from({length: messages}, () => ({
             at: new Date().toISOString(), device: `device-${sent % 40}`, tag: sent % 3 ? null : "kitchen",
@@ -24,8 +24,9 @@ SEND = """messages => new Promise(done => {
         const detail = {messages: made, dropped: 0, latest: [], devices};
         document.dispatchEvent(new CustomEvent("live:update", {detail}));
         if (!--left) { clearInterval(timer); done(sent); }
-    }, 250);
+    }, pause);
 })"""
+PAUSE = 250  # milliseconds
 
 
 def busy(page: Page, run: Callable[[], Any]) -> float:
@@ -54,8 +55,8 @@ def test_c6_many_messages_leave_the_browser_time(
     """Processor time of the main thread, so that a busy machine makes no difference."""
     with visit(browser, stack("web"), account, viewport=viewport) as visitor:
         page = visitor.go("/inspector/")
-        page.evaluate(SEND, 50)  # fills the table
-        share = busy(page, lambda: page.evaluate(SEND, messages))
+        page.evaluate(SEND, [50, 10])  # fills the table
+        share = busy(page, lambda: page.evaluate(SEND, [messages, PAUSE]))
         assert page.locator("[data-inspector-rows] tr").count() == 500
         assert share < 0.25
 
@@ -65,7 +66,7 @@ def test_c6_a_single_message_is_still_seen_to_come(
 ) -> None:
     with visit(browser, stack("web"), account) as visitor:
         page = visitor.go("/inspector/")
-        page.evaluate(SEND.replace("left = 16", "left = 1"), 1)
+        page.evaluate(SEND.replace("left = 12", "left = 1"), [1, PAUSE])
         assert page.locator("[data-inspector-rows] tr.flash").count() == 1
 
 
@@ -77,6 +78,6 @@ def test_c6_other_pages_that_show_messages_leave_time_too(
     with visit(browser, stack("web"), account) as visitor:
         page = visitor.go(path.format(pk=devices[0].pk))
         send = SEND if "pk" not in path else SEND.replace("device-${sent % 40}", "device-0")
-        share = busy(page, lambda: page.evaluate(send, 50))
+        share = busy(page, lambda: page.evaluate(send, [50, PAUSE]))
         assert page.get_by_text("just now").count() >= 1
         assert share < 0.25

@@ -55,7 +55,7 @@ def test_c10_the_menu_shows_where_one_is(browser: Browser, stack: Start, account
             box = current.bounding_box()
             return box is not None and box["x"] >= 0 and box["x"] + box["width"] <= NARROW["width"]
 
-        wait_until(in_sight, 10, "the current entry of the menu in sight")
+        wait_until(in_sight, 60, "the current entry of the menu in sight")
 
 
 def test_c14_what_is_typed_outlives_the_session(browser: Browser, stack: Start, account: Account) -> None:

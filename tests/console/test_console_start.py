@@ -191,7 +191,7 @@ def run(key: str, text: str) -> None:
     """As a person would, who has pasted it."""
     python = key in {"paho", "requests"}
     command = [sys.executable, "-c", text] if python else ["sh", "-c", text]
-    subprocess.run(command, timeout=30, check=True, capture_output=True)
+    subprocess.run(command, timeout=60, check=True, capture_output=True)
 
 
 @pytest.mark.e2e

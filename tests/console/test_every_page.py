@@ -158,8 +158,9 @@ def queries(client: Client, path: str) -> int:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize(
+    ("viewport", "scheme"), [(WIDE, "light"), (NARROW, "dark")], ids=["wide-light", "narrow-dark"]
+)
 def test_in_the_browser(
     stack: Start, browser: Browser, account: Account, paths: dict[str, str], viewport: Any, scheme: str
 ) -> None:

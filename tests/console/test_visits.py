@@ -27,7 +27,7 @@ expect.set_options(timeout=SHOWN)
 
 def send(stack: Stack, token: str, device: str, value: str) -> int:
     headers = {"X-DEVICETOKEN": token, "X-DEVICEID": device}
-    return requests.post(stack.url("/post_v2/"), headers=headers, data=value, timeout=10).status_code
+    return requests.post(stack.url("/post_v2/"), headers=headers, data=value, timeout=60).status_code
 
 
 @pytest.mark.parametrize("viewport", [{"width": 1280, "height": 800}, NARROW], ids=["wide", "narrow"])

@@ -23,7 +23,7 @@ class Visit:
         page.on("console", self._logged)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("response", self._answered)
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)
 
     def _logged(self, message: ConsoleMessage) -> None:
         if message.type == "error" and "WebSocket" not in message.text:

@@ -32,6 +32,7 @@ from ingest.mqtt.packets import (
 from ingest.mqtt.properties import Property
 
 RECONNECT_SECONDS = 0.02
+BURST_SECONDS = 0.05  # whose messages may come at once, where there is a pace
 LASTING_SECONDS = 3600
 
 
@@ -45,12 +46,15 @@ def connect_packet(
 
 
 class Gate:
-    """How many messages may have been sent by now, all senders together."""
+    """How many messages may have been sent by now, all senders together: at most `pace` a second."""
 
-    def __init__(self, total: int, limit: int | None = None, start: int = 0) -> None:
+    def __init__(
+        self, total: int, limit: int | None = None, start: int = 0, pace: float = float("inf")
+    ) -> None:
         self.total = total
         self.limit = total if limit is None else limit
         self._next = start
+        self._pace, self._next_at = pace, 0.0
 
     def open(self, more: int) -> None:
         self.limit = min(self.limit + more, self.total)
@@ -60,9 +64,11 @@ class Gate:
 
     def take(self) -> int | None:
         """The next number."""
-        if self._next >= self.limit:
+        now = time.monotonic()
+        if self._next >= self.limit or now < self._next_at:
             return None
         self._next += 1
+        self._next_at = max(self._next_at, now - BURST_SECONDS) + 1 / self._pace
         return self._next - 1
 
     @property
@@ -166,6 +172,8 @@ class Sender:
         """The gate may open while nothing comes in."""
         while True:
             self._fill()
+            if self.done and self._writer:
+                self._writer.close()  # nothing is to come any more
             await asyncio.sleep(0.01)
 
     def _fill(self) -> None:
@@ -252,8 +260,12 @@ class HttpSender:
 
     async def run(self) -> None:
         """Until the gate is shut."""
-        while (number := self._gate.take()) is not None:
-            await self._deliver(number)
+        while not self._gate.finished:
+            number = self._gate.take()
+            if number is None:
+                await asyncio.sleep(0.01)
+            else:
+                await self._deliver(number)
 
     async def _deliver(self, number: int) -> None:
         while not await asyncio.to_thread(self._post, number):
@@ -271,7 +283,7 @@ class HttpSender:
         key = {"Idempotency-Key": f"{self._name}-{number}"} if self._keyed else {}
         request = urllib.request.Request(self._url, self._body(number), self._headers | key)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 self._keep(answer.status, answer.read(), answer.headers)
                 return answer.status == self.ok and not self.deaf
         except urllib.error.HTTPError as error:
@@ -299,7 +311,7 @@ class RestSender(HttpSender):
         return b'{"value":{"n":%d}}' % number
 
 
-async def until(condition: Callable[[], object], seconds: float, pause: float = 0.001) -> None:
+async def until(condition: Callable[[], object], seconds: float, pause: float = 0.005) -> None:
     """Polls; fails after `seconds`."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110

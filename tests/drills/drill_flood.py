@@ -91,7 +91,7 @@ class Flood(threading.Thread):
     def halt(self) -> None:
         """Sends no more; the last message is complete."""
         self._stopping.set()
-        self.join(30)
+        self.join(60)
         assert not self.is_alive()
 
     def read_on(self) -> int:
@@ -113,7 +113,7 @@ class Flood(threading.Thread):
 
 def connect(place: Place, name: str) -> socket.socket:
     """After CONNACK."""
-    connection = socket.create_connection(("127.0.0.1", place.stack.mqtt), 10)
+    connection = socket.create_connection(("127.0.0.1", place.stack.mqtt), 60)
     try:
         connection.sendall(
             encode(Connect(V311, name, True, 0, place.user_id, place.token.encode(), None, {}), V311)
@@ -132,7 +132,7 @@ def subscribe(place: Place, name: str, topic: str) -> socket.socket:
     subscription = Subscription(f"{place.token}/{topic}", 0, False, False, 0)
     connection.setblocking(True)
     connection.sendall(encode(Subscribe(1, [subscription], {}), V311))
-    connection.settimeout(20)
+    connection.settimeout(60)
     assert connection.recv(5, socket.MSG_WAITALL)[0] == 0x90
     return connection
 

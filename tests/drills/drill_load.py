@@ -16,6 +16,7 @@ from ingest.mqtt.packets import V5, V311
 
 LONG = os.environ.get("THINGSCALE_DRILL") == "long"
 ENDLESS = 2**31 - 1
+MQTT_PACE, HTTP_PACE = (float("inf"),) * 2 if LONG else (400, 40)  # messages a second, of each kind
 SPAN = 10_000_000  # more numbers than a mix takes
 STARTS = itertools.count(0, SPAN)  # of the numbers of each mix
 QOS_1, QOS_2, KEYED, UNKEYED = DEVICES = ("qos-1", "qos-2", "keyed", "unkeyed")
@@ -30,7 +31,10 @@ class Mix:
         self._place = place
         stack, token = place.stack, place.token
         self._start = next(STARTS)
-        gates = {kind: Gate(ENDLESS, start=self._start) for kind in (*DEVICES, REST)}
+        gates = {
+            kind: Gate(ENDLESS, start=self._start, pace=MQTT_PACE if kind in {QOS_1, QOS_2} else HTTP_PACE)
+            for kind in (*DEVICES, REST)
+        }
         self._gates = list(gates.values())
         self.mqtt = {
             device: [

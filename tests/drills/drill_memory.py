@@ -34,7 +34,7 @@ def _resident(pid: int) -> int:
 
 def figure(port: int, name: str) -> int:
     """Of the metrics page."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         match = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
     assert match, name
     return int(float(match[1]))

@@ -12,7 +12,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from private_place import Place
 from stack import wait_until
 
-SECONDS = 20.0
+SECONDS = 60.0
 TAG = "health"  # apart from what drills with another clock have stored
 
 

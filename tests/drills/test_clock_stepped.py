@@ -83,17 +83,17 @@ def off(place: Place, device: str) -> float:
 
 async def step(place: Place, mix: Mix, clock: Clock, seconds: int) -> None:
     """With messages on their way that are stored, and whose acknowledgement never arrives."""
-    await mix.moves(10)
+    await mix.moves(60)
     mix.deafen(True)
-    await until(lambda: all(len(sender.flights) >= sender.window for sender in mix.senders), 10)
-    await until(lambda: all(are_stored(mix, device) for device in mix.mqtt), 10)
+    await until(lambda: all(len(sender.flights) >= sender.window for sender in mix.senders), 60)
+    await until(lambda: all(are_stored(mix, device) for device in mix.mqtt), 60, 0.05)
     clock.set(seconds)
     for sender in mix.senders:
         sender.move()
     mix.deafen(False)
-    await mix.moves(20)
+    await mix.moves(60)
     for device in (QOS_1, KEYED):  # what comes from now on
-        await until(lambda device=device: abs(off(place, device) - seconds) < SLACK, 10, 0.05)  # type: ignore[misc]
+        await until(lambda device=device: abs(off(place, device) - seconds) < SLACK, 60, 0.05)  # type: ignore[misc]
 
 
 def are_stored(mix: Mix, device: str) -> bool:
@@ -103,7 +103,7 @@ def are_stored(mix: Mix, device: str) -> bool:
 
 
 async def drill(place: Place, mix: Mix, clock: Clock) -> None:
-    async with mix.flowing(30):
+    async with mix.flowing(60):
         for seconds in STEPS:
             await step(place, mix, clock, seconds)
 

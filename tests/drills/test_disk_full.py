@@ -68,12 +68,12 @@ def free(place: Place, ballast: Path) -> None:
 async def drill(place: Place, mix: Mix, ballast: Path) -> set[tuple[int, str, str]]:
     """The HTTP answers while nothing could be stored."""
     async with mix.flowing(60):
-        await mix.moves(20)
+        await mix.moves(60)
         enough = asyncio.Event()
         filling = asyncio.create_task(keep_full(ballast, enough))
         await stuck(mix)
         since = time.monotonic()
-        await until(lambda: (503, "TRY_AGAIN", "1") in mix.answers(since), 20)
+        await until(lambda: (503, "TRY_AGAIN", "1") in mix.answers(since), 60)
         await asyncio.sleep(FULL_SECONDS)
         answers = mix.answers(since)
         enough.set()

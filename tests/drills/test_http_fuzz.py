@@ -20,7 +20,7 @@ from thingscale.web.http_parser import BadRequest, BodyReader, head_end, parse_h
 
 pytestmark = pytest.mark.drill
 log = logging.getLogger(__name__)
-COUNT = 1_000_000 if LONG else 20_000
+COUNT = 1_000_000 if LONG else 8_000
 AT_ONCE = 16
 SECONDS = 60  # for one answer, on a busy machine
 GROWTH = 40 * 2**20  # bytes of memory that a process may gain once it is warm

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 pytestmark = [pytest.mark.e2e, pytest.mark.drill]
 
 KILLS = 20 if LONG else 4
-MESSAGES = 95 if LONG else 300  # of each sender, between two kills: all together fit into a queue
+MESSAGES = 95 if LONG else 200  # of each sender, between two kills: all together fit into a queue
 SPAN = 1_000_000  # of the numbers of one sender
 RETAINED = 10  # topics
 LASTING = 3600  # seconds
@@ -102,13 +102,14 @@ class Drill:
         self.subscribers = [*self.each, *self.sharing, self.mourner]
         self.wills: set[str] = set()
         self.caught = 0  # kills while something was on its way
+        self.clean: Client | None = None
 
     def client(self, name: str, version: Version) -> Client:
         endpoint = Endpoint(self.running.mqtt, self.account.user_id, self.account.device_token.encode())
         return Client(endpoint, name, version)
 
     async def run(self) -> None:
-        await asyncio.gather(*(each.subscribe(20) for each in self.subscribers))
+        await asyncio.gather(*(each.subscribe(60) for each in self.subscribers))
         listening = [asyncio.create_task(each.run()) for each in self.subscribers]
         listening.append(asyncio.create_task(self.listen_clean()))
         try:
@@ -124,12 +125,14 @@ class Drill:
         finally:
             for task in listening:
                 task.cancel()
+            if self.clean:
+                self.clean.abort()
             await asyncio.gather(*listening, return_exceptions=True)
 
     async def listen_clean(self) -> None:
         """To everything, without a session that lasts: it comes again whenever it is cut off."""
         while True:
-            listener = self.client("clean", V5)
+            listener = self.clean = self.client("clean", V5)
             try:
                 await asyncio.to_thread(self._listen_clean, listener)
             except (OSError, AssertionError):
@@ -149,14 +152,14 @@ class Drill:
         goal = self.load.count + self.chance.randrange(1, MESSAGES * 3)
         for gate in (*self.gates, self.retaining):
             gate.open(MESSAGES)
-        await until(lambda: self.load.count >= goal, 30)
+        await until(lambda: self.load.count >= goal, 60)
         self.caught += self.load.in_flight > 0
         acked = set(self.retainer.acked)
         doomed[0].vanish()  # whether the process still notices, or not
         process = self.running.processes["ingest"]
         if number % 4 == 3:
             os.kill(store_of(process.pid), signal.SIGKILL)
-            await asyncio.to_thread(process.wait, 10)
+            await asyncio.to_thread(process.wait, 60)
             await asyncio.to_thread(self.running.ensure, "ingest")
         else:
             await restart(self.running)

@@ -20,8 +20,8 @@ from ingest.mqtt.packets import V311, Connect, Publish
 pytestmark = [pytest.mark.e2e, pytest.mark.drill]
 log = logging.getLogger(__name__)
 
-SECONDS = 180 if LONG else 4
-WARM_SECONDS = 30 if LONG else 4
+SECONDS = 180 if LONG else 2
+WARM_SECONDS = 30 if LONG else 2
 LIMIT = 60.0  # for what is still on its way
 PAUSE = 0.05  # between two new devices, and between two readings
 PROCESSES = ("ingest", "web", "celery")

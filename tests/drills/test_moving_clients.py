@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.drill]
 log = logging.getLogger(__name__)
 
 KILLS = 50 if LONG else 2
-MOVES = 1000 if LONG else 50
-SECONDS = 30
+MOVES = 1000 if LONG else 15
+SECONDS = 60
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from ingest.mqtt.packets import V5, V311
 pytestmark = [pytest.mark.e2e, pytest.mark.drill]
 log = logging.getLogger(__name__)
 
-AWAY_SECONDS = 300 if LONG else 20
-CATCH_UP_SECONDS = 10
+AWAY_SECONDS = 300 if LONG else 6
+CATCH_UP_SECONDS = 10 if LONG else 30
 WATCHED = ("ingest", "web") if LONG else ("ingest",)  # each of web's threads needs its time to warm up
 IDLE = 200  # clients that only stay connected
 
@@ -64,7 +64,7 @@ class Drill:
 async def outage(drill: Drill, place: Place, crash: bool, seconds: float) -> tuple[float, float]:
     """From when to when there was no database. In between the load goes on."""
     postgres = place.servers.postgres
-    await until(lambda: drill.load.count > 1000 and len(drill.http_acked) > 20, 20)
+    await until(lambda: drill.load.count > 1000 and len(drill.http_acked) > 20, 60)
     await asyncio.to_thread(postgres.kill if crash else postgres.stop)
     await asyncio.sleep(0.5)  # for the acknowledgements that were on their way
     gone, acked = time.monotonic(), drill.load.acked

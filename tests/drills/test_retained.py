@@ -4,7 +4,6 @@ nothing. The gateway's memory is bounded, and others are served meanwhile."""
 import logging
 import socket
 import threading
-import time
 from contextlib import closing
 
 import pytest
@@ -24,7 +23,7 @@ COUNT = 100_000 if LONG else 5_000
 CHUNK = 100
 PAYLOAD = b"x" * 500
 SECONDS = 120.0
-MOST_SECONDS = 2.0  # that a neighbour's message may take
+MOST_SECONDS = 0.5  # that the gateway may compute for others before a neighbour's message is acknowledged
 ACK_BYTES = 4
 
 
@@ -71,7 +70,7 @@ class Reader(threading.Thread):
 
 
 class Neighbour(threading.Thread):
-    """Publishes one message after the other, and notes the longest that one took."""
+    """Publishes one message after the other, and notes how much the gateway did before it answered."""
 
     def __init__(self, place: Place) -> None:
         super().__init__(daemon=True)
@@ -88,12 +87,12 @@ class Neighbour(threading.Thread):
                 self.leaving.wait(0.01)
 
     def _publish(self, connection: socket.socket) -> None:
-        begun = time.monotonic()
+        begun = self._place.stack.cpu_seconds("ingest")
         topic, value = f"{self._place.token}/json/crowd", b'{"n":%d}' % self.acked
         connection.sendall(encode(Publish(topic, value, 1, False, False, self.acked % 60_000 + 1, {}), V311))
         assert receive(connection, ACK_BYTES)[0] == 0x40
         self.acked += 1
-        self.longest = max(self.longest, time.monotonic() - begun)
+        self.longest = max(self.longest, self._place.stack.cpu_seconds("ingest") - begun)
 
 
 def test_all_retained_messages_arrive(place: Place) -> None:
@@ -102,7 +101,7 @@ def test_all_retained_messages_arrive(place: Place) -> None:
     place.stack.ensure("ingest")
     neighbour = Neighbour(place)
     neighbour.start()
-    wait_until(lambda: neighbour.acked > 20, 20, "the neighbour to be served")
+    wait_until(lambda: neighbour.acked > 20, 60, "the neighbour to be served")
     before, watch = neighbour.acked, Watch(place.stack, "ingest")
     with closing(subscribe(place, "asleep", "#")), closing(subscribe(place, "awake", "#")) as awake:
         reader = Reader(awake)
@@ -117,7 +116,7 @@ def test_all_retained_messages_arrive(place: Place) -> None:
         finally:
             log.info("%d of %d arrived; %s", len(reader.topics), COUNT, watch)
         neighbour.leaving.set()
-        neighbour.join(20)
+        neighbour.join(60)
     log.info("%d messages of a neighbour, %.3f s at most", neighbour.acked - before, neighbour.longest)
     assert len(set(reader.topics)) == len(reader.topics) == COUNT
     assert neighbour.longest < MOST_SECONDS

@@ -34,7 +34,7 @@ def test_web_and_ingest_do_not_lock_each_other_out(stack: Callable[..., Stack], 
     async def drill() -> None:
         async with Load([sender]).flowing(20):
             await asyncio.wait_for(asyncio.gather(*(poster.run() for poster in posters)), 20)
-            await until(lambda: len(sender.acked) == MESSAGES, 20)
+            await until(lambda: len(sender.acked) == MESSAGES, 60)
 
     asyncio.run(drill())
     assert len(account.stored()) == MESSAGES + 2 * POSTS

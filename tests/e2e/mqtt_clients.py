@@ -32,7 +32,7 @@ V31, V311_PAHO, V5_PAHO = (
     MQTTProtocolVersion.MQTTv5,
 )
 HOST = "127.0.0.1"
-SECONDS = 10.0
+SECONDS = 60.0
 Start = Callable[..., Stack]
 
 
@@ -350,6 +350,6 @@ def mosquitto(
 
 
 def run(command: list[str], data: bytes = b"") -> bytes:
-    done = subprocess.run(command, input=data, capture_output=True, timeout=20, check=False)
+    done = subprocess.run(command, input=data, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout

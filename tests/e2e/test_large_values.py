@@ -14,7 +14,7 @@ from support import Account
 from thingscale.streams import partitions
 
 pytestmark = pytest.mark.e2e
-SMALL, LARGE = 600, 150
+SMALL, LARGE = 600, 110
 GROWTH_MB = 100  # two pages at once, each as PostgreSQL sent it, as text and as bytes
 # 2.5 kB each first, which let later pages have more values; then 1 MiB each.
 FILL = """

@@ -39,7 +39,7 @@ def fill(account: Account, rows: int, value: str) -> None:
 
 @contextmanager
 def answer(running: Stack, account: Account, accept: str) -> Iterator[http.client.HTTPResponse]:
-    client = http.client.HTTPConnection("127.0.0.1", running.http, timeout=30)
+    client = http.client.HTTPConnection("127.0.0.1", running.http, timeout=60)
     client.request(
         "GET", "/v2/stream/0", headers={"X-APITOKEN": account.api_token, "Accept": accept, **WHOLE}
     )

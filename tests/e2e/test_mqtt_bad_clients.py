@@ -89,7 +89,7 @@ BEFORE_CONNECT: list[tuple[bytes, bytes]] = [
 def test_what_is_no_connect_is_closed(running: Stack, neighbour: Neighbour) -> None:
     for data, answer in BEFORE_CONNECT:
         neighbour.goes_on()
-        with socket.create_connection((HOST, running.mqtt), 5) as client:
+        with socket.create_connection((HOST, running.mqtt), 60) as client:
             client.sendall(data)
             received = b""
             while chunk := client.recv(100):
@@ -139,13 +139,13 @@ def test_truncated_packets_and_broken_connections(
 ) -> None:
     whole = b"\x10" + bytes([len(CONNECT_311)]) + CONNECT_311
     for length in range(1, len(whole)):
-        with socket.create_connection((HOST, running.mqtt), 10) as client:
+        with socket.create_connection((HOST, running.mqtt), 60) as client:
             client.sendall(whole[:length])
     neighbour.goes_on()
     for port in (running.ws, running.tls, running.wss):
-        with socket.create_connection((HOST, port), 10) as client:
+        with socket.create_connection((HOST, port), 60) as client:
             client.sendall(b"\x10\x00nonsense\r\n\r\n")
-            client.settimeout(10)
+            client.settimeout(60)
             while client.recv(1000):
                 pass
     neighbour.goes_on()

@@ -98,11 +98,8 @@ def test_what_was_over_while_no_gateway_ran_is_gone(few: Stack, account: Account
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("end", ENDS)
-def test_it_goes_on_over_the_gateways_end(
-    few: Stack, account: Account, version: MQTTProtocolVersion, end: int
-) -> None:
-    """With what came while the client was away, before and after that, once and in order."""
+def test_it_goes_on_over_the_gateways_end(few: Stack, account: Account, version: MQTTProtocolVersion) -> None:
+    """Stopped, then killed: with what came while the client was away, before each, once and in order."""
     with lasting(few, account, "c1", 600, version) as device:
         assert device.subscribe("d1/subscribe", "d2/#", qos=2) == [2, 2]
         with Device(few, account, "app") as app:
@@ -110,7 +107,7 @@ def test_it_goes_on_over_the_gateways_end(
         assert device.payloads(1) == [b"0"]
     seconds_left()
     sent = [b"%d" % number for number in range(1, 41)]
-    for part in (sent[:20], sent[20:]):
+    for part, end in ((sent[:20], signal.SIGTERM), (sent[20:], signal.SIGKILL)):
         with Device(few, account, "app") as app:
             for number, payload in enumerate(part):
                 assert app.publish("d1/subscribe", payload, qos=1 + number % 2) == 0

@@ -65,24 +65,24 @@ def test_half_open_connections_disturb_nobody_and_are_closed(
     account.device("d1")
     sockets: list[socket.socket] = []
     count = min(CONNECTIONS, open_files - LEFT_FREE)
-    slowest = 0.0
+    most = 0.0
     with Device(own, account, "neighbour") as neighbour:
         for number in range(count):
-            sockets.append(socket.create_connection((HOST, own.mqtt), 10))
+            sockets.append(socket.create_connection((HOST, own.mqtt), 60))
             if number % 2:
                 sockets[-1].sendall(b"\x10\x20\x00\x04MQ")  # the beginning of a CONNECT
             if number % (count // 20) == 0:
-                begun = time.monotonic()
+                begun = own.cpu_seconds("ingest")
                 assert neighbour.publish("json/d1", b"%d" % number) == 0
-                slowest = max(slowest, time.monotonic() - begun)
+                most = max(most, own.cpu_seconds("ingest") - begun)
         ports = (own.ws, own.tls, own.wss)
-        sockets += [socket.create_connection((HOST, port), 10) for port in ports]
-        wait_all_closed(sockets, CONNECT_SECONDS + 5)
+        sockets += [socket.create_connection((HOST, port), 60) for port in ports]
+        wait_all_closed(sockets, 60)
         assert neighbour.publish("json/d1", b'"after"') == 0
         assert neighbour.ended is None
     for each in sockets:
         each.close()
-    assert slowest < 2
+    assert most < 0.5, "so long the gateway computed for others before it answered"
     assert len(account.stored()) == len(range(0, count, count // 20)) + 1
 
 
@@ -96,11 +96,11 @@ def test_what_is_closed_is_given_back(own: Stack, transactional_db: None) -> Non
 
     count = 200  # more than the process needs for itself
     wait_until(lambda: open_sockets() < count, what="the connections of other tests to end")
-    peers = [socket.create_connection((HOST, own.mqtt), 10) for _ in range(count)]
+    peers = [socket.create_connection((HOST, own.mqtt), 60) for _ in range(count)]
     wait_until(lambda: open_sockets() > count, what="the connections")
     for peer in peers:
         peer.sendall(b"\x30\x00")
-    wait_until(lambda: open_sockets() < count, 5, what="their end")
+    wait_until(lambda: open_sockets() < count, 60, what="their end")
     for peer in peers:
         peer.close()
 

@@ -83,14 +83,14 @@ def test_a_silent_client_is_closed_after_its_keep_alive(stack: Start, account: A
         for client, client_id in ((old, "old"), (silent, "silent"), (pinging, "pinging")):
             client.open(connect_packet(account, client_id, client.version, keep_alive=1))
         opened = time.monotonic()
-        for _ in range(4):
-            assert pinging.silent(0.75)
+        for _ in range(10):
+            assert pinging.silent(0.3)
             pinging.send(PingReq())
             assert pinging.receive() == PingResp()
         assert silent.receive() == Disconnect(0x8D, {})
         assert silent.receive(0.1) is None
         assert old.receive(0.1) is None
-        assert 1.5 < time.monotonic() - opened < 4
+        assert 1.5 < time.monotonic() - opened < 20
 
 
 def test_topic_aliases_of_a_client(stack: Start, account: Account) -> None:
@@ -195,7 +195,7 @@ def test_what_a_tls_client_sends_last_is_stored(stack: Start, account: Account) 
     context = ssl.create_default_context(cafile=running.environment["THINGSCALE_TLS_CERT"])
     for number in range(20):
         with (
-            socket.create_connection((HOST, running.tls), 10) as plain,
+            socket.create_connection((HOST, running.tls), 60) as plain,
             context.wrap_socket(plain, server_hostname=HOST) as client,
         ):
             client.sendall(encode(connect_packet(account, "hasty"), V311))

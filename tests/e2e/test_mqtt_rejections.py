@@ -188,7 +188,7 @@ def test_i7_what_the_platform_fails_to_store_is_acknowledged_once_it_is_stored(
         finally:
             with connection.cursor() as cursor:
                 cursor.execute("ALTER TABLE streams_tag DROP CONSTRAINT novel")
-        wait_until(waiting.is_published, 20, "the acknowledgement")
+        wait_until(waiting.is_published, 60, "the acknowledgement")
         assert device.ended is None
     assert sorted(account.stored()) == [("1", "late"), ("2", None)]
     assert not account.user.rejected.exists()
@@ -244,7 +244,7 @@ def test_c12_a_rejected_will_shows_its_topic(
     assert device.connect() == 0
     connected: Any = device.client.socket()
     connected.shutdown(socket.SHUT_RDWR)  # no goodbye
-    wait_until(lambda: refusals(account) == [(reason, topic)], 20, "the will")
+    wait_until(lambda: refusals(account) == [(reason, topic)], 60, "the will")
     device.close()
 
 
@@ -262,7 +262,7 @@ def test_c12_a_refused_sign_in_is_listed_for_the_account_that_it_names(
     for device in wrong:
         assert device.connect() != 0
         device.close()
-    wait_until(lambda: len(refusals(account)) == 10, 20, "ten an hour")
+    wait_until(lambda: len(refusals(account)) == 10, 60, "ten an hour")
     found = refusals(account)
     assert {reason for reason, _ in found} == {"SIGN_IN_REFUSED"}
     assert [source for _, source in found if "pump_1" in source] == [

@@ -20,7 +20,7 @@ from support import Account
 from thingscale.devices.models import Command
 
 pytestmark = pytest.mark.e2e
-PRESENCE_SECONDS = 2.0
+PRESENCE_SECONDS = 30.0
 
 
 def call(
@@ -31,7 +31,7 @@ def call(
         running.url(f"/{version}/{path}"), data, {"X-APITOKEN": account.api_token}, method=method
     )
     try:
-        with urllib.request.urlopen(request, timeout=15) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         with error:
@@ -51,7 +51,7 @@ def test_the_published_samples_of_curl(stack: Callable[..., Stack], account: Acc
 
     def curl(path: str, *arguments: str) -> Any:
         command = ["curl", "-sS", "-H", f"X-APITOKEN: {account.api_token}", *arguments, running.url(path)]
-        return json.loads(subprocess.run(command, check=True, capture_output=True, timeout=20).stdout)
+        return json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
 
     (device,) = curl("/v2/device/x")
     assert (device["device_id"], device["mapped_ch"]) == ("x", 0)
@@ -160,10 +160,10 @@ def test_a_command_is_not_taken_before_the_sessions_are_known(
     with psycopg.connect(**connection.get_connection_params()) as other:
         other.execute("LOCK TABLE mqtt_session IN ACCESS EXCLUSIVE MODE")
         running.launch("ingest", ["manage.py", "ingest"])
-        wait_until(lambda: other.execute(waiting).fetchone() != (0,), 20, "the gateway to ask for sessions")
+        wait_until(lambda: other.execute(waiting).fetchone() != (0,), 60, "the gateway to ask for sessions")
         time.sleep(0.5)  # it may ask for what was published meanwhile, and should not
     running.ensure("ingest")
-    wait_until(lambda: answers(running.mqtt), 20, "the gateway")
+    wait_until(lambda: answers(running.mqtt), 60, "the gateway")
     with Device(running, account, "d1", clean=False) as device:
         assert device.payloads(1) == [b"1"]
 

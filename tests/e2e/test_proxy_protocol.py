@@ -34,7 +34,8 @@ from thingscale.accounts.models import Session
 from thingscale.devices.models import MqttSession
 
 pytestmark = pytest.mark.e2e
-SECONDS = 20
+SECONDS = 60
+PASSWORD_HASH = PBKDF2PasswordHasher().encode(PASSWORD, "salt")  # which the web process knows
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 LISTENERS = ["mqtt", "ws", "tls", "wss", "http", "https"]
 
@@ -65,7 +66,7 @@ def _behind(django_db_setup: None) -> Iterator[Stack]:
 @pytest.fixture
 def behind(_behind: Stack, account: Account) -> Stack:
     account.device("d1")
-    account.user.password = PBKDF2PasswordHasher().encode(PASSWORD, "salt")  # which the web process knows
+    account.user.password = PASSWORD_HASH
     account.user.save()
     _behind.ensure("web", "ingest")
     wait_until(lambda: all(answers(getattr(_behind, name)) for name in LISTENERS), SECONDS, "all ports")

@@ -79,7 +79,7 @@ BARE: list[tuple[bytes, str | None]] = [
 def request(url: str, body: bytes, **headers: str) -> int:
     named = {name.replace("_", "-"): text for name, text in headers.items()}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, named), timeout=20) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, body, named), timeout=60) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -159,7 +159,7 @@ def test_d8_the_same_bare_payloads_by_mqtt_and_http(stack: Start, account: Accou
             assert decoded(payload) is (text is not None), payload[:20]
     url = running.url("/v2/stream/0?endtime=last&pagelimit=10000")
     asked = urllib.request.Request(url, headers={"X-APITOKEN": account.api_token})
-    with urllib.request.urlopen(asked, timeout=20) as response:
+    with urllib.request.urlopen(asked, timeout=60) as response:
         read_back = response.read().decode()
     found = stored_by_tag(account)
     for n, (_, text) in enumerate(BARE):

@@ -44,27 +44,27 @@ def hasty(transactional_db: None) -> Iterator[Callable[..., Stack]]:
 def test_the_worker_sends_what_is_due_and_stops_when_told(hasty: Callable[..., Stack]) -> None:
     running = hasty()
     worker = running.processes["celery"]
-    wait_until(lambda: running.log("celery").count("succeeded in") > 2, 20, "a few heartbeats")
+    wait_until(lambda: running.log("celery").count("succeeded in") > 2, 60, "a few heartbeats")
     assert Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text() == ""
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(20) == 0
+    assert worker.wait(60) == 0
     assert "The schedule failed" not in running.log("celery")
 
 
 def test_a_worker_does_not_wait_for_upkeep_to_end(hasty: Callable[..., Stack]) -> None:
     running = hasty()
     app.send_task("endless")
-    wait_until(lambda: "endless runs" in running.log("celery"), 20, "it to have a thread")
+    wait_until(lambda: "endless runs" in running.log("celery"), 60, "it to have a thread")
     worker = running.processes["celery"]
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     assert "endless is gone on with after the restart" in running.log("celery")
 
 
 def test_a_worker_whose_schedule_fails_ends(hasty: Callable[..., Stack]) -> None:
     """Else nobody would see that there are no partitions, rollups and activation any more."""
     running = hasty(SCHEDULER="failing_scheduler:Failing")
-    running.processes["celery"].wait(20)
+    running.processes["celery"].wait(60)
     assert "The schedule failed" in running.log("celery")
 
 
@@ -81,9 +81,9 @@ def test_a_device_is_activated_while_upkeep_takes_long(hasty: Callable[..., Stac
         other.execute("SELECT pg_advisory_xact_lock(%s)", [rollups.LOCK])
         for task in (tasks.roll_up, tasks.roll_up, tasks.purge_deleted_tags):
             task.delay()
-        wait_until(lambda: upkeep("retry: ") >= 20, 20, "the rest of the upkeep to be put off")
+        wait_until(lambda: upkeep("retry: ") >= 20, 60, "the rest of the upkeep to be put off")
         tasks.activate_device.delay(new.pk)
-        wait_until(lambda: Device.objects.get(pk=new.pk).enabled, 20, "activation")
+        wait_until(lambda: Device.objects.get(pk=new.pk).enabled, 60, "activation")
         assert upkeep("succeeded") == 0
     wait_until(lambda: upkeep("succeeded") >= 3, 60, "all upkeep to be done")  # the schedule may add some
 
@@ -98,13 +98,13 @@ def test_two_workers_send_each_task_once_a_round_and_one_goes_on_alone(
     workers = [hasty(), hasty()]
     began, before = time.monotonic(), sent(*workers)
     wait_until(lambda: all(sent(each) > 0 for each in workers), 60, "each of them to have sent some")
-    wait_until(lambda: sent(*workers) - before >= 20, 30, "some rounds")
+    wait_until(lambda: sent(*workers) - before >= 20, 60, "some rounds")
     count, seconds = sent(*workers) - before, time.monotonic() - began
     assert count <= seconds / 0.2 + 1
     first, second = workers
     first.kill("celery", signal.SIGKILL)
     alone, at = sent(second), time.monotonic()
-    wait_until(lambda: sent(second) > alone + 2, 20, "the other one to go on")
+    wait_until(lambda: sent(second) > alone + 2, 60, "the other one to go on")
     assert sent(second) - alone <= (time.monotonic() - at) / 0.2 + 1
 
 
@@ -147,7 +147,7 @@ def test_many_workers_that_look_all_the_time_send_each_task_once_a_round(
     wait_until(lambda: counts["seldom"] >= 3, 60, "some rounds")
     ended.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     seconds = time.monotonic() - began
     assert 3 <= counts["seldom"] <= seconds / 0.5
     assert counts["seldom"] < counts["often"] <= seconds / 0.1

@@ -69,7 +69,7 @@ def values(http: str, account: dict[str, str]) -> list[int]:
         f"http://127.0.0.1:{http}/v2/stream/0?endtime=last&pagelimit=100",
         headers={"X-APITOKEN": account["api_token"]},
     )
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return sorted(row["value"] for row in json.load(answer)["stream"])
 
 
@@ -149,7 +149,7 @@ def test_up_behind_a_proxy_on_its_own_machine(folder: Path) -> None:
         assert "PROXY header" not in (folder / "home" / "log" / "web.log").read_text()
         line = up.pasteable("curl --haproxy-protocol -X POST")
         if shutil.which("curl"):
-            done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30, check=True)
+            done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, check=True)
             assert done.stdout.strip() == "OK"
         assert up.ctrl_c() == 0
     finally:

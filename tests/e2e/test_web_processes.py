@@ -34,7 +34,7 @@ def post(stack: Stack, account: Account, value: int) -> int:
     headers = {"X-DEVICETOKEN": account.device_token, "X-DEVICEID": "d1"}
     request = urllib.request.Request(stack.url("/post_v2/"), f'{{"n": {value}}}'.encode(), headers)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return int(answer.status)
     except OSError:
         return 0
@@ -45,9 +45,9 @@ def test_what_they_acknowledge_is_stored_and_one_that_dies_is_replaced(two: Stac
     assert [post(two, account, number) for number in range(20)] == [200] * 20
     first, second = workers(two)
     os.kill(first, signal.SIGKILL)
-    wait_until(lambda: len({*workers(two)} - {first}) == 2, 20, "another process")
+    wait_until(lambda: len({*workers(two)} - {first}) == 2, 60, "another process")
     assert second in workers(two)
-    wait_until(lambda: post(two, account, 20) == 200, 20, "an answer")
+    wait_until(lambda: post(two, account, 20) == 200, 60, "an answer")
     assert len({value for value, _ in account.stored()}) == 21
     process = two.processes["web"]
     two.kill("web", signal.SIGTERM)

@@ -18,7 +18,7 @@ LAST_LINE = "Ctrl-C stops everything."
 OURS = ("DATABASE_URL", "REDIS_URL", "MQTT_URL", "MQTT5_URL", "DJANGO_SETTINGS_MODULE")
 
 
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"

@@ -79,11 +79,11 @@ class Mosquitto(Server):
         with (self._folder / "log").open("ab") as log:
             command = [MOSQUITTO, "-c", str(self._folder / "mosquitto.conf")]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_until(lambda: answers(self.endpoint.port) and answers(self.websocket_port), 10, "mosquitto")
+        wait_until(lambda: answers(self.endpoint.port) and answers(self.websocket_port), 60, "mosquitto")
 
     def _end(self) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
 
 
 class Platform(Server):

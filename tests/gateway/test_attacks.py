@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 pytestmark = pytest.mark.e2e
 Start = Callable[..., Stack]
 
-SECONDS = 3.0  # that an attack lasts
-MOST_SECONDS = 3.0  # that a neighbour's message may take
-BUSY = 10  # or so many times as long as before the attack, on a machine that has much else to do
+SECONDS = 2.0  # that an attack lasts, at least
+ROUNDS = 1  # of the neighbour, at least
+MOST_SECONDS = 0.5  # that the gateway may compute for others before a neighbour's message is back
 USER_PROPERTY = 0x26
 
 
@@ -62,7 +62,7 @@ class Attackers:
     def close(self) -> None:
         self._over.set()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
         for client in self._clients:
             client.vanish()
 
@@ -72,6 +72,7 @@ class Neighbour:
     commands."""
 
     def __init__(self, running: Stack, account: Account) -> None:
+        self._running = running
         account.device("neighbour")
         endpoint = Endpoint(running.mqtt, account.user_id, account.device_token.encode())
         self.clients = [Client(endpoint, f"neighbour-{version}", version) for version in (V31, V311, V5)]
@@ -83,18 +84,18 @@ class Neighbour:
             for topic in self.topics[-1]:
                 assert each.subscribe(topic, 1) == 1
         self.rounds = 0
-        self.longest = 0.0
+        self.longest = 0.0  # in seconds that the gateway computes
 
-    def live(self, seconds: float) -> None:
+    def live(self) -> None:
         """Each message is acknowledged, and comes back, before the next one."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end or self.rounds < ROUNDS:
             for client, topics in zip(self.clients, self.topics, strict=True):
                 for topic in topics:
-                    begun, payload = time.monotonic(), b"%d" % self.rounds
+                    begun, payload = self._running.cpu_seconds("ingest"), b"%d" % self.rounds
                     assert client.publish(topic, payload, 1, retain=self.rounds % 2 == 0) == 0
                     client.message(payload)
-                    self.longest = max(self.longest, time.monotonic() - begun)
+                    self.longest = max(self.longest, self._running.cpu_seconds("ingest") - begun)
             self.rounds += 1
 
     def close(self) -> None:
@@ -106,14 +107,12 @@ class Scene:
     def __init__(self, running: Stack, account: Account, outsider: Account) -> None:
         self.attackers = Attackers(running, account)
         self.neighbour = Neighbour(running, outsider)
-        self.neighbour.live(0.5)
-        self._calm, self.neighbour.longest = self.neighbour.longest, 0.0
 
     def act(self) -> None:
         """During the attack, the neighbour lives on."""
-        self.neighbour.live(SECONDS)
+        self.neighbour.live()
         log.info("%d rounds, %.3f s at most", self.neighbour.rounds, self.neighbour.longest)
-        assert self.neighbour.longest < max(MOST_SECONDS, BUSY * self._calm)
+        assert self.neighbour.longest < MOST_SECONDS
 
     def close(self) -> None:
         self.attackers.close()

@@ -33,7 +33,7 @@ def retain(account: Account, prefix: str, count: int, payload: bytes, qos: int =
         )
 
 
-def all_of(client: Client, count: int, seconds: float = 20) -> list[Publish]:
+def all_of(client: Client, count: int, seconds: float = 60) -> list[Publish]:
     """Acknowledges each."""
     got: list[Publish] = []
     deadline = time.monotonic() + seconds

@@ -1,7 +1,6 @@
 """Two gateways on one database: a client is connected to one of them, and its session goes with it."""
 
 import signal
-import time
 from contextlib import suppress
 
 import pytest
@@ -50,8 +49,8 @@ def test_of_many_at_the_same_moment_one_each_stays(pair: Pair) -> None:
                             ends.add(client)
         return all(ends & set(both) for both in pairs)
 
-    wait_until(one_each_is_over, 10, "one of each to be closed")
-    wait_until(lambda: MqttSession.objects.count() == len(names), 10, "the others to be listed")
+    wait_until(one_each_is_over, 60, "one of each to be closed")
+    wait_until(lambda: MqttSession.objects.count() == len(names), 60, "the others to be listed")
     left = [client for both in pairs for client in both if client not in ends]
     for client in left:
         client.ping()
@@ -112,9 +111,9 @@ def test_the_wills_of_a_gateway_that_is_killed_are_published_by_another(pair: Pa
     for name, properties in (("at once", {}), ("waits", {WILL_DELAY: 3600}), ("back", {WILL_DELAY: 2})):
         pair.lasting(pair.b, name, will=Will(topic, name.encode(), 1, False, properties))
     pair.b.kill("ingest", signal.SIGKILL)
-    began = time.monotonic()
+    before = len(pair.a.log("ingest"))
     pair.lasting(pair.a, "back")
-    assert time.monotonic() - began < 1.5, "nobody has to let go of it"
+    assert "has not let go" not in pair.a.log("ingest")[before:], "nobody is waited for who is dead"
     listener.message(b"at once")
     listener.ping()
     assert ClientSession.objects.get(client_id="back").will_at is None
@@ -129,7 +128,7 @@ def test_a_delayed_will_is_not_published_when_the_client_is_back_elsewhere(pair:
     late = pair.lasting(pair.a, "late", will=Will(topic, b"late", 1, False, {WILL_DELAY: 1}))
     gone.vanish()
     late.vanish()
-    wait_until(lambda: ClientSession.objects.filter(will_at=None).count() == 0, 10, "both wills to wait")
+    wait_until(lambda: ClientSession.objects.filter(will_at=None).count() == 0, 60, "both wills to wait")
     back = pair.lasting(pair.b, "gone")
     listener.message(b"late")  # is due behind it
     listener.ping()

@@ -59,16 +59,16 @@ def test_what_a_full_queue_kept_back_is_known_to_the_next_connection(
     ]
 
     def shows(figure: str) -> bool:
-        with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=5) as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=60) as page:
             return f"thingscale_{figure}\n" in page.read().decode()
 
     parameters = connection.get_connection_params()
     with psycopg.connect(**parameters) as other:
         other.execute("LOCK TABLE mqtt_message IN ACCESS EXCLUSIVE MODE")
         sender.send(messages[0])
-        wait_until(lambda: shows("queue_messages 2.0"), 10, "the queue to be full")  # it has a copy
+        wait_until(lambda: shows("queue_messages 2.0"), 60, "the queue to be full")  # it has a copy
         sender.send(*messages[1:])
-        wait_until(lambda: shows("waiting_chunks 1.0"), 10, "the rest to wait")
+        wait_until(lambda: shows("waiting_chunks 1.0"), 60, "the rest to wait")
         again.dial()
         again.send(again.connect_packet(clean=False, properties=properties))
         sender.closed()
@@ -110,7 +110,7 @@ def test_a_member_of_a_share_group_gets_what_was_chosen_for_it_while_it_connecte
             ((found,),) = looking.execute(waiting, ["%FROM mqtt_session%FOR UPDATE%"]).fetchall()
             return bool(found)
 
-        wait_until(opening, 10, "the session to be opened")
+        wait_until(opening, 60, "the session to be opened")
         sender.send(Publish(topic, b"chosen", 1, False, False, 7, {}))
         sender.send(PingReq())
         sender.expect(PingResp)  # so it has been taken

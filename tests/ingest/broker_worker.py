@@ -96,7 +96,7 @@ class Device:
             self.client.username_pw_set(*credentials)
         self.client.connect("127.0.0.1", broker.port5 if version == V5 else broker.port)
         self.client.loop_start()
-        wait_until(self.client.is_connected, 10, "the broker")
+        wait_until(self.client.is_connected, 60, "the broker")
 
     def _on_publish(self, *_: object) -> None:
         self.acked += 1

@@ -92,13 +92,13 @@ class Raw:
     async def stop(self) -> None:
         lookups, together = self._connector._lookups, threading.Barrier(2)
         for closing in [lookups.submit(_close_connections, together) for _ in range(2)]:
-            closing.result(10)
+            closing.result(60)
         await self._connector.stop()
 
 
 def _close_connections(together: threading.Barrier) -> None:
     """Those that Django keeps for this thread; the others have to be at it as well."""
-    together.wait(10)
+    together.wait(60)
     connections.close_all()
 
 

@@ -18,7 +18,7 @@ from thingscale.lib.clock import now_us
 
 STORED = Outcome(Status.STORED)
 DUPLICATE = Outcome(Status.DUPLICATE)
-SECONDS = 20  # that an answer may take on a busy machine
+SECONDS = 60  # that an answer may take on a busy machine
 
 
 def held(reason: Reason) -> Outcome:

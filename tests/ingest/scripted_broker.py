@@ -19,7 +19,7 @@ from ingest.mqtt.packets import (
     Version,
 )
 
-SECONDS = 20.0  # that a packet may take which has to come
+SECONDS = 60.0  # that a packet may take which has to come
 Kind = TypeVar("Kind", bound=Packet)
 
 

@@ -274,7 +274,7 @@ def test_an_array_that_moves_to_another_process_is_stored_once(
     sent = message(account, text(THREE), dedupe=7, connected_at=1.0)
     with another_transaction("LOCK TABLE streams_journal"):
         answers = [first.send(sent), second.send(again(sent, connected_at=2.0))]
-    assert sorted(answer.result(20)[0].status for answer in answers) == [Status.DUPLICATE, Status.STORED]
+    assert sorted(answer.result(60)[0].status for answer in answers) == [Status.DUPLICATE, Status.STORED]
     assert len(datapoints(account)) == 5
 
 
@@ -300,7 +300,7 @@ def test_one_key_at_two_processes_at_the_same_moment_is_stored_once(
     sent = [message(account, body, dedupe=-7, repeated=True, **HTTP) for body in (b"1", second)]
     with another_transaction("SELECT FROM devices_device FOR UPDATE"):
         answers = [feed.send(each) for feed, each in zip(feeds, sent, strict=True)]
-    outcomes = [answer.result(20)[0] for answer in answers]
+    outcomes = [answer.result(60)[0] for answer in answers]
     assert outcomes.count(STORED) == 1
     other = DUPLICATE if second == b"1" else rejected(Reason.IDEMPOTENCY_KEY_REUSED)
     assert outcomes.count(other) == 1
@@ -343,7 +343,7 @@ def test_a_connection_that_breaks_in_mid_batch_stores_an_array_once(feed: Feed, 
                 break
             pause.wait(0.05)
         terminate(feed.process)
-    assert answer.result(20) == [STORED]
+    assert answer.result(60) == [STORED]
     assert len(datapoints(account)) == 4
 
 
@@ -407,7 +407,7 @@ def test_a_batch_is_bounded_by_its_datapoints(
     array = text([{"value": n, "at": at} for n in range(60)])
     with another_transaction("LOCK TABLE streams_journal"):
         answers = [feed.send(message(account, array)) for _ in range(4)]
-    assert [answer.result(20) for answer in answers] == [[STORED]] * 4
+    assert [answer.result(60) for answer in answers] == [[STORED]] * 4
     assert feed.writer.metrics.batches - before >= 4
     assert len(datapoints(account)) == 241
 

@@ -67,7 +67,7 @@ def test_one_process_waits_for_what_another_is_about_to_commit(
             lambda: ask("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted") == 2,
             what="the second copy to wait",
         )
-    assert one.result(10) + other.result(10) == [STORED, DUPLICATE]
+    assert one.result(60) + other.result(60) == [STORED, DUPLICATE]
     assert values(known) == ["0", "0", "1"]
     assert "DeadlockDetected" not in caplog.text
 

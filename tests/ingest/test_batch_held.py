@@ -114,9 +114,9 @@ def test_none_is_left_behind_while_another_transaction_maps_the_device(feed: Fee
 
     sender = threading.Thread(target=keep_sending)
     sender.start()
-    assert began.wait(10)
+    assert began.wait(60)
     configure_device(device, {"mapped_channel": channel})
-    sender.join(20)
+    sender.join(60)
     assert values(account) == [str(number) for number in range(100)]
     assert STORED in answers
     assert held(Reason.NO_MAPPED_CH) in answers
@@ -139,7 +139,7 @@ def test_a_message_waits_for_the_transaction_that_maps_its_device(
     finally:
         connection.rollback()
         connection.set_autocommit(True)
-    assert answer.result(10) == [STORED]
+    assert answer.result(60) == [STORED]
     assert values(account) == ["1", "2"]
 
 
@@ -154,8 +154,8 @@ def test_a_channel_is_deleted_after_the_batch_that_brings_it_a_tag(feed: Feed, a
             wait_until(lambda: waiting(1), what="the batch to wait")
             deleted = pool.submit(with_own_connection, lambda: delete_channel(channel))
             wait_until(lambda: waiting(2), what="the deletion to wait")
-        assert answer.result(10) == [STORED, STORED]
-        deleted.result(10)
+        assert answer.result(60) == [STORED, STORED]
+        deleted.result(60)
     assert Device.objects.get().mapped_channel is None
     assert not Tag.objects.exists()
 

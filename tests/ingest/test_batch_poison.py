@@ -72,7 +72,7 @@ def test_a_poison_row_is_recorded_and_its_neighbours_are_stored(
 @pytest.mark.usefixtures("credulous")
 def test_several_poison_rows_among_several_callers(feed: Feed, known: Account) -> None:
     answers = [feed.send(message(known, "{"), message(known, str(number))) for number in range(10)]
-    assert [answer.result(20) for answer in answers] == [[UNSTORABLE, STORED]] * 10
+    assert [answer.result(60) for answer in answers] == [[UNSTORABLE, STORED]] * 10
     assert len(values(known)) == len(reasons(known)) == 10
 
 
@@ -125,7 +125,7 @@ def test_a_month_that_has_one_waits_for_nobody_who_makes_another(feed: Feed, kno
     feed(message(known, "1", received_at=old))
     feed(message(known, "1"))
     with another_transaction("SELECT pg_advisory_xact_lock(%s)", partitions.LOCK):
-        assert feed.send(message(known, "2", received_at=old)).result(5) == [STORED]
+        assert feed.send(message(known, "2", received_at=old)).result(60) == [STORED]
 
 
 def believe(feed: Feed, begin: int) -> None:
@@ -186,7 +186,7 @@ def test_dropping_empty_partitions_loses_nothing_that_comes_meanwhile(feed: Feed
     def keep_sending() -> None:
         while not stop.is_set():
             answers.append(feed.send(one(len(answers))))
-            answers[-1].result(20)
+            answers[-1].result(60)
 
     def one(number: int) -> RawMessage:
         return message(known, str(number), received_at=old + number % 3 * 31 * 86_400_000_000)
@@ -196,7 +196,7 @@ def test_dropping_empty_partitions_loses_nothing_that_comes_meanwhile(feed: Feed
     for _ in range(15):
         retention.drop_empty_partitions()
     stop.set()
-    sender.join(20)
+    sender.join(60)
     assert {answer.result()[0] for answer in answers} == {STORED}
     assert len(values(known)) == len(answers) > 0
 

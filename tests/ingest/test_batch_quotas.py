@@ -366,7 +366,7 @@ def test_retained_messages_for_a_new_subscription_find_no_room_either(
     def subscribe() -> int:
         work, done = SessionWork(asked, None), Event()
         feed.writer.accept([], lambda _: done.set(), work)
-        assert done.wait(10)
+        assert done.wait(60)
         assert work.found
         return work.found.retained[0].queued
 

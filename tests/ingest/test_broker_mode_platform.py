@@ -26,7 +26,7 @@ def call(site: Stack, account: Account, path: str, body: dict[str, Any] | None =
         None if body is None else json.dumps(body).encode(),
         {"X-APITOKEN": account.api_token, "X-ENDTIME": "last"},
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
 
@@ -46,13 +46,13 @@ def test_a_device_is_heard_and_told_through_the_broker(broker: Broker, account: 
         subscribed: list[int] = []
         device.client.on_subscribe = lambda *_: subscribed.append(1)
         device.client.subscribe(topic, 1)
-        wait_until(lambda: subscribed, 10, "SUBACK")
+        wait_until(lambda: subscribed, 60, "SUBACK")
         device.publish(f"{account.device_token}/json/d1", b'{"temp": 21.5}')
-        wait_until(account.stored, 10, "the datapoint")
+        wait_until(account.stored, 60, "the datapoint")
         (point,) = call(site, account, "/v2/stream/0")["stream"]
         assert point["value"] == {"temp": 21.5}
         call(site, account, "/v2/publish/d1", {"payload": "on", "qos": 1})
-        wait_until(lambda: told == [(topic, b"on")], 10, "the command")
+        wait_until(lambda: told == [(topic, b"on")], 60, "the command")
         device.close()
     finally:
         worker.kill()

@@ -37,7 +37,7 @@ def worker(scripted: ScriptedBroker) -> Iterator[Worker]:
     with ThreadPoolExecutor(1) as thread:
         started = thread.submit(worker.start)
         yield worker
-        started.result(30)
+        started.result(60)
     worker.kill()
 
 
@@ -51,13 +51,13 @@ def test_a_worker_that_the_broker_refuses_after_its_restart_comes_back(account: 
         with run_mosquitto(port, password="right"):
             worker.start()
         with run_mosquitto(port, password="other"):
-            wait_until(lambda: "refuses us (0x87); trying again" in worker.log(), 20, "the refusal")
+            wait_until(lambda: "refuses us (0x87); trying again" in worker.log(), 60, "the refusal")
         begun = worker.log().count("Subscribed at")
         with run_mosquitto(port, password="right"):
-            wait_until(lambda: worker.log().count("Subscribed at") > begun, 20, "the worker")
+            wait_until(lambda: worker.log().count("Subscribed at") > begun, 60, "the worker")
             device = Device(Broker("mosquitto", port, port), PAHO_V5, ("worker", "right"))
             device.publish(f"{account.device_token}/json/d1", b"7")
-            wait_until(lambda: account.stored() == [("7", None)], 10, "the datapoint")
+            wait_until(lambda: account.stored() == [("7", None)], 60, "the datapoint")
             device.close()
     finally:
         worker.kill()

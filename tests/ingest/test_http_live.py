@@ -22,7 +22,7 @@ def test_a_datapoint_is_stored_before_it_is_answered(stack: Callable[..., Stack]
         b'{"temp": 23.40}',
         {"X-DEVICETOKEN": account.device_token, "X-DEVICEID": "d1"},
     )
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         assert (response.status, response.read()) == (200, b"OK")
     assert account.stored() == [('{"temp": 23.40}', None)]
 
@@ -39,7 +39,7 @@ def post(running: Stack, account: Account, device: str, body: bytes, **headers: 
         | {name.replace("_", "-"): value for name, value in headers.items()},
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, response.read()
     except urllib.error.HTTPError as error:
         with error:

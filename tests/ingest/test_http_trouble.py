@@ -49,7 +49,7 @@ def test_with_the_store_away_it_says_try_again_and_means_it(
     with database_away():
         began = time.monotonic()
         assert_try_again(post(http, known, b"1"))
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 15
     settings.HTTP_STORE_SECONDS = 10
     assert post(http, known, b"2").short == (200, "OK")
     assert values(known) == ["0", "2"]
@@ -70,7 +70,7 @@ def test_it_answers_as_soon_as_the_store_is_back(
         sender.start()
         wait_until(waiting, what="the writer to wait")
         assert not replies
-    sender.join(15)
+    sender.join(60)
     assert [reply.short for reply in replies] == [(200, "OK")]
     assert values(known) == ["0", "1"]
 

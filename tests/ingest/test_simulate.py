@@ -152,13 +152,13 @@ def test_ctrl_c_ends_it_early_with_the_report(stack: Callable[..., Stack], accou
     running = stack()
     ports = ["--mqtt-port", str(running.mqtt), "--http-port", str(running.http)]
     with running.manage("simulate", "--duration", "60", "--rate", "100", *ports) as process:
-        wait_until(lambda: rows(account) > 20 or process.poll() is not None, 30, "datapoints")
+        wait_until(lambda: rows(account) > 20 or process.poll() is not None, 60, "datapoints")
         assert process.poll() is None, process.communicate()
         assert process.stdout
         while "acknowledged" not in process.stdout.readline():
             pass
         process.send_signal(signal.SIGINT)
-        shown, errors = process.communicate(timeout=15)
+        shown, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert figure(shown, "found stored") == rows(account)
     assert not errors

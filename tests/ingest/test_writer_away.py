@@ -44,7 +44,7 @@ def test_it_fills_up_says_so_and_catches_up(make_feed: Callable[..., Feed], know
             feed.send(message(known, "too much"))
         assert feed.writer.queued == 25
         assert not any(answer.done() for answer in answers)
-    assert [answer.result(10) for answer in answers] == [[STORED]] * 25
+    assert [answer.result(60) for answer in answers] == [[STORED]] * 25
     wait_until(lambda: not feed.writer.queued, what="room in the queue")
     assert feed(message(known, "25")) == [STORED]
     assert values(known) == [str(number) for number in range(26)]
@@ -57,7 +57,7 @@ def test_the_queue_is_bounded_in_bytes_too(make_feed: Callable[..., Feed], known
         with pytest.raises(QueueFull):
             feed.send(message(known, "1"))
         assert feed.writer.full
-    assert answer.result(10) == [STORED, STORED]
+    assert answer.result(60) == [STORED, STORED]
 
 
 def test_a_drain_stores_everything(feed: Feed, known: Account) -> None:
@@ -74,7 +74,7 @@ def test_a_drain_with_the_store_away_returns_in_time(feed: Feed, known: Account)
         answer = feed.send(message(known, "1"))
         began = time.monotonic()
         assert not feed.writer.drain(0.3)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
     assert not answer.done()
     assert values(known) == []
 
@@ -88,7 +88,7 @@ def test_a_drain_while_a_batch_waits_says_that_it_is_not_stored(
         answer = feed.send(message(known, "2"))
         wait_until(waiting, what="the writer to wait")
         assert not feed.writer.drain(0.1)
-    assert answer.result(10) == [STORED]
+    assert answer.result(60) == [STORED]
 
 
 def test_cancelled_submissions_are_not_stored(feed: Feed, known: Account) -> None:
@@ -99,8 +99,8 @@ def test_cancelled_submissions_are_not_stored(feed: Feed, known: Account) -> Non
         gone, submission = feed.submit(message(known, "3"), message(known, "{"))
         last = feed.send(message(known, "4"), message(known, "{"))
         submission.cancelled = True
-    assert kept.result(10) == [STORED]
-    assert last.result(10) == [STORED, rejected(Reason.BAD_JSON_FORMAT)]
+    assert kept.result(60) == [STORED]
+    assert last.result(60) == [STORED, rejected(Reason.BAD_JSON_FORMAT)]
     assert not gone.done()
     assert values(known) == ["1", "2", "4"]
     assert feed.writer.queued == 0
@@ -112,7 +112,7 @@ def test_cancelled_while_the_store_is_away_it_is_not_stored_either(feed: Feed, k
         kept = feed.send(message(known, "2"))
         time.sleep(0.2)  # the writer has taken the first, or both, and keeps trying
         submission.cancelled = True
-    assert kept.result(10) == [STORED]
+    assert kept.result(60) == [STORED]
     assert not gone.done()
     assert values(known) == ["2"]
     assert feed.writer.queued == 0
@@ -125,7 +125,7 @@ def test_one_batch_is_bounded(feed: Feed, known: Account) -> None:
         wait_until(waiting, what="the writer to wait")
         answers = [feed.send(*(message(known, "2") for _ in range(3000))) for _ in range(3)]
     for answer in (first, *answers):
-        answer.result(20)
+        answer.result(60)
     assert feed.writer.metrics.batch_size == 3000
     assert feed.writer.metrics.outcomes[STORED.status] == 9002
 
@@ -139,6 +139,6 @@ def test_many_threads_feed_one_writer(feed: Feed, known: Account) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert sorted(values(known)) == sorted(str(number) for number in range(50) for _ in range(8))
     assert feed.writer.metrics.batches < 400

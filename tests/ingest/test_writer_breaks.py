@@ -51,11 +51,11 @@ def terminating(feed: Feed) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        saboteur.join(20)
+        saboteur.join(60)
 
 
 def settled(answers: Answers) -> list[Outcome]:
-    return [outcome for answer in answers for outcome in answer.result(30)]
+    return [outcome for answer in answers for outcome in answer.result(60)]
 
 
 def test_connections_that_break_at_random_moments(feed: Feed, account: Account) -> None:
@@ -94,7 +94,7 @@ def break_after_the_commit(feed: Feed, *messages: RawMessage) -> list[Outcome]:
     assert not answer.done()
     feed.greeting = ""
     terminate(feed.process)
-    return answer.result(10)
+    return answer.result(60)
 
 
 def test_a_batch_whose_connection_breaks_after_the_commit(
@@ -130,7 +130,7 @@ def test_a_statement_that_still_waits_when_its_connection_breaks(account: Accoun
         cut_off(feed)
         wait_until(lambda: feed.process != before and waits(feed.process))
         assert waits(before)
-    assert answer.result(10) == [STORED]
+    assert answer.result(60) == [STORED]
     wait_until(lambda: not ask("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", before))
     assert feed(message(account, "3")) == [STORED]
     assert values(account) == ["0", "1", "2", "3"]

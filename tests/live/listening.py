@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
-SECONDS = 10
+SECONDS = 60
 
 
 def sign_in(account: Account) -> str:
@@ -46,7 +46,7 @@ def page(stack: Stack, account: Account) -> Iterator[ClientConnection]:
         yield socket
 
 
-def hear(socket: ClientConnection, seconds: float = 2) -> Any:
+def hear(socket: ClientConnection, seconds: float = SECONDS) -> Any:
     return json.loads(socket.recv(timeout=seconds))
 
 

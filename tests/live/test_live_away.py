@@ -8,7 +8,7 @@ from stack import Stack, wait_until
 from support import Account
 from test_live_stack import line, publish
 
-from thingscale.live.consumers import BEAT_SECONDS, TRY_LATER
+from thingscale.live.consumers import TRY_LATER
 from thingscale.local.servers import Servers
 
 pytestmark = pytest.mark.e2e
@@ -37,12 +37,12 @@ def test_valkey_dies_and_comes_back(servers: Servers, own_stack: Stack, account:
         assert line(hear(socket))["value"] == "1"
         servers.valkey.kill()
         publish(own_stack, account, "json/d1", "2")
-        assert code_of_end(socket, 2 * BEAT_SECONDS) == TRY_LATER
+        assert code_of_end(socket) == TRY_LATER
     with open_socket(own_stack, key) as refused:
         assert code_of_end(refused) == TRY_LATER
     publish(own_stack, account, "json/d1", "3")
     servers.valkey.start()
-    wait_until(lambda: _ready(own_stack, key), 10, "a socket")
+    wait_until(lambda: _ready(own_stack, key), 60, "a socket")
     with page(own_stack, account) as socket:
         publish(own_stack, account, "json/d1", "4")
         assert line(hear(socket))["value"] == "4"
@@ -55,7 +55,7 @@ def test_a_short_absence_goes_unnoticed(servers: Servers, own_stack: Stack, acco
     with page(own_stack, account) as socket:
         servers.valkey.kill()
         servers.valkey.start()
-        wait_until(lambda: _hears(own_stack, account, socket), BEAT_SECONDS + 5, "an update")
+        wait_until(lambda: _hears(own_stack, account, socket), 60, "an update")
 
 
 def _ready(stack: Stack, key: str) -> bool:

@@ -36,7 +36,7 @@ def test_h18_mqtt_answers_a_close(
             socket.send(connect_packet(account))
             assert socket.recv(20) == b"\x20\x02\x00\x00"
         elif after == "a ping":
-            assert socket.ping().wait(20)
+            assert socket.ping().wait(60)
         assert closed_first(socket, code) == code
 
 

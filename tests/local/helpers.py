@@ -11,7 +11,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 SERVER_VARIABLES = ("DATABASE_URL", "REDIS_URL", "MQTT_URL", "MQTT5_URL")
 
 
-def until(condition: Callable[[], object], seconds: float = 15) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"

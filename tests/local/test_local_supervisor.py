@@ -37,7 +37,7 @@ class Supervised:
         for line in self.process.stdout:
             self._lines.put(line.rstrip("\n"))
 
-    def line(self, seconds: float = 15) -> str:
+    def line(self, seconds: float = 60) -> str:
         try:
             return self._lines.get(timeout=seconds)
         except Empty:
@@ -69,7 +69,7 @@ def supervised(tmp_path: Path) -> Iterator[Supervised]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stops_in_reverse_order(supervised: Supervised, number: signal.Signals) -> None:
     supervised.process.send_signal(number)
-    assert supervised.process.wait(15) == 0
+    assert supervised.process.wait(60) == 0
     assert supervised.ended() == ["three", "two", "one"]
 
 
@@ -89,7 +89,7 @@ def test_a_group_stops_together(tmp_path: Path) -> None:
 
 def test_ctrl_c_in_the_terminal_reaches_the_supervisor_only(supervised: Supervised) -> None:
     os.killpg(supervised.process.pid, signal.SIGINT)
-    assert supervised.process.wait(15) == 0
+    assert supervised.process.wait(60) == 0
     assert supervised.ended() == ["three", "two", "one"]
 
 
@@ -118,7 +118,7 @@ def test_errors_of_a_child_are_echoed(supervised: Supervised) -> None:
 def test_children_die_with_a_killed_supervisor(supervised: Supervised) -> None:
     pids = [supervised.pid(name) for name in ("one", "two", "three")]
     supervised.process.kill()
-    supervised.process.wait(15)
+    supervised.process.wait(60)
     until(lambda: not any(alive(pid) for pid in pids))
 
 
@@ -130,7 +130,7 @@ def test_a_second_signal_forces(tmp_path: Path) -> None:
     assert supervised.line() == "stopping stubborn"
     assert alive(pid)
     supervised.process.send_signal(signal.SIGINT)
-    assert supervised.process.wait(15) == 0
+    assert supervised.process.wait(60) == 0
     assert not alive(pid)
     supervised.close()
 
@@ -138,7 +138,7 @@ def test_a_second_signal_forces(tmp_path: Path) -> None:
 def test_a_child_that_breaks_at_the_start(tmp_path: Path) -> None:
     supervised = Supervised(tmp_path, "one", "broken")
     assert supervised.line() == "broken stopped while starting (exit code 1: ERROR: it broke)."
-    assert supervised.process.wait(15) == 1
+    assert supervised.process.wait(60) == 1
     assert supervised.ended() == ["one"]
     supervised.close()
 

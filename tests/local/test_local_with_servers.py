@@ -64,7 +64,7 @@ def test_terminated_it_takes_all_with_it() -> None:
     process, home, command = start_sleeper()
     with process:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 128 + signal.SIGTERM
+        assert process.wait(60) == 128 + signal.SIGTERM
     assert not alive(command)
     assert not home.exists()
 
@@ -73,7 +73,7 @@ def test_killed_it_takes_the_processes_with_it() -> None:
     process, home, command = start_sleeper()
     with process:
         process.kill()
-        process.wait(15)
+        process.wait(60)
     until(lambda: not alive(command))
     until(lambda: not (home / "run" / "valkey.sock").exists())
     shutil.rmtree(home.parent)

@@ -24,7 +24,7 @@ from thingscale.processes.start import Refused, Registration
 from thingscale.version import RELEASE
 
 OLD, NEW, OTHER = "old " * 10, "new " * 10, "other " * 10
-SECONDS = 30
+SECONDS = 60
 
 
 @pytest.fixture

@@ -137,7 +137,7 @@ def test_what_is_stored_by_hand_meanwhile_stays(account: Account) -> None:
                 assert retention.delete_before(channel.pk, timezone.now()) == 5
     finally:
         stop.set()
-        dropping.join(20)
+        dropping.join(60)
     assert not dropping.is_alive()
 
 

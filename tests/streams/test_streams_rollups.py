@@ -171,7 +171,7 @@ def test_late_datapoints_that_are_not_committed_yet_keep_their_mark(
         rolling.start()
         rolling.join(0.5)
         assert rolling.is_alive()  # unmarking waits
-    rolling.join(10)
+    rolling.join(60)
     assert [hour for (hour,) in StaleHour.objects.values_list("hour")] == [begin]
     assert drawn(channel, begin)[1] == (to_us(begin) // 1000 + 1000, -5)
     roll_up()
@@ -240,7 +240,7 @@ def test_a_deletion_that_is_not_committed_yet_is_waited_for(channel: Channel, be
         rolling.start()
         rolling.join(0.5)
         assert rolling.is_alive()
-    rolling.join(10)
+    rolling.join(60)
     assert set(Rollup.objects.values_list("tag", flat=True)) == {0}
     assert not StaleHour.objects.exists()
 
@@ -309,7 +309,7 @@ def test_retention_and_late_datapoints_do_not_lock_each_other_out(
         deleting.join(0.5)
         stale.mark_late(cursor, late[1:])
         other.commit()
-    deleting.join(10)
+    deleting.join(60)
     assert not deleting.is_alive()
     assert set(StaleHour.objects.values_list("hour", flat=True)) == {begin, begin + HOUR}
 

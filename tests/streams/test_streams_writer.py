@@ -145,7 +145,7 @@ def test_an_announcement_that_a_statement_waits_for(raw: psycopg.Connection, acc
             other.execute("UPDATE streams_journal SET repeats = 5 WHERE writer = %s", [own])
             written = thread.submit(writer.write_at_once, raw, rows, own, 1, 4)
             wait_until(lambda: other.execute(WAITS, [raw.info.backend_pid]).fetchone() == (True,))
-        assert not written.result(10)
+        assert not written.result(60)
     assert not Latest.objects.exists()
     assert raw.execute(STORED, [rows[0].channel]).fetchall() == []
 

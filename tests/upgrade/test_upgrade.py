@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.drill, pytest.mark.timeout(300)]
 
 CAPTURED = Path(__file__).parent / "339bf98"
 OLD_WEB = ["-m", "uvicorn", "thingscale.asgi:application", "--http", "thingscale.one_write:OneWrite"]
-SECONDS = 30.0
+SECONDS = 60.0
 # Tables whose rows end by themselves, or with the processes of before.
 PASSING = {"accounts_session", "devices_mqttsession", "streams_journal", "streams_repeated"}
 PASSING |= {"django_session", "streams_stalehour", "streams_deletedtag", "streams_deletedchannel"}

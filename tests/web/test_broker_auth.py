@@ -128,11 +128,11 @@ def test_a_rotation_is_followed_at_once(broker: Asking, account: Account) -> Non
     assert broker.signs_in(user, old)
     new = rotate_token(account.user, DEVICE).plain
     for token in (old, new):
-        wait_until(lambda token=token: broker.signs_in(user, token), 10, "both")  # type: ignore[misc]
+        wait_until(lambda token=token: broker.signs_in(user, token), 60, "both")  # type: ignore[misc]
         assert broker.publishes(user, f"{token}/json/d1")
         assert broker.subscribes(user, f"{token}/#")
     revoke_rotated_tokens(account.user, DEVICE)
-    wait_until(lambda: not broker.signs_in(user, old), 10, "the end of the old one")
+    wait_until(lambda: not broker.signs_in(user, old), 60, "the end of the old one")
     assert not broker.publishes(user, f"{old}/json/d1")
     assert not broker.subscribes(user, f"{old}/#")
     assert broker.publishes(user, f"{new}/json/d1")
@@ -143,7 +143,7 @@ def test_a_closed_account_is_refused(broker: Asking, account: Account, outsider:
     user, token = credentials(account)
     assert broker.signs_in(user, token)
     close_account(account.user)
-    wait_until(lambda: not broker.signs_in(user, token), 10, "its end")
+    wait_until(lambda: not broker.signs_in(user, token), 60, "its end")
     assert not broker.publishes(user, f"{token}/json/d1")
     assert broker.signs_in(*credentials(outsider))
 
@@ -355,7 +355,7 @@ def test_while_the_database_is_away_nobody_new_is_let_in(django_db_setup: None) 
             brokers = [form(site) for form in FORMS]
             assert all(broker.signs_in(place.user_id, place.token) for broker in brokers)
             place.servers.postgres.stop()
-            wait_until(lambda: "Lost the connection" in site.log("web"), 15, "the process to notice")
+            wait_until(lambda: "Lost the connection" in site.log("web"), 60, "the process to notice")
             for broker in brokers:
                 assert not broker.signs_in(place.user_id, place.token)
                 if not isinstance(broker, Emqx):
@@ -367,7 +367,7 @@ def test_while_the_database_is_away_nobody_new_is_let_in(django_db_setup: None) 
                 assert broker.subscribes(WORKER, "+/json/+/#", "thingscale-ingest-1")
             place.servers.postgres.start()
             for broker in brokers:
-                wait_until(lambda broker=broker: broker.signs_in(place.user_id, place.token), 15, "it again")  # type: ignore[misc]
+                wait_until(lambda broker=broker: broker.signs_in(place.user_id, place.token), 60, "it again")  # type: ignore[misc]
                 assert broker.publishes(place.user_id, f"{place.token}/json/d1")
             assert place.token not in site.log("web")
             assert PASSWORD not in site.log("web")

@@ -27,10 +27,10 @@ def ask(running: Stack, account: Account, path: str, origin: str, method: str = 
     headers = {"Origin": origin} | {name.replace("_", "-"): text for name, text in more.items()}
     if path == "/post_v2/" and method == "GET":
         headers |= {"X-DEVICETOKEN": account.device_token, "X-DEVICEID": "d1"}
-        return requests.post(running.url(path), b"1", headers=headers, timeout=30)
+        return requests.post(running.url(path), b"1", headers=headers, timeout=60)
     if method == "GET":
         headers["X-APITOKEN"] = account.api_token
-    return requests.request(method, running.url(path), headers=headers, timeout=30)
+    return requests.request(method, running.url(path), headers=headers, timeout=60)
 
 
 def test_h14_a_listed_origin_is_let_in_without_cookies(shared: Stack, account: Account) -> None:
@@ -46,7 +46,7 @@ def test_h14_a_listed_origin_is_let_in_without_cookies(shared: Stack, account: A
 
 
 def test_h14_an_error_can_be_read_too(shared: Stack, account: Account) -> None:
-    answer = requests.get(shared.url("/v2/device"), headers={"Origin": OURS}, timeout=30)
+    answer = requests.get(shared.url("/v2/device"), headers={"Origin": OURS}, timeout=60)
     assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (401, OURS)
 
 

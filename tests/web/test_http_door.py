@@ -327,7 +327,7 @@ def hasty(stack: Callable[..., Stack], account: Account) -> Iterator[Stack]:
     account.device("d1")
     running = stack("web").another(
         THINGSCALE_HTTP_HEAD_SECONDS="1",
-        THINGSCALE_HTTP_KEEP_ALIVE_SECONDS="3",
+        THINGSCALE_HTTP_KEEP_ALIVE_SECONDS="6",
         THINGSCALE_HTTP_CONNECTIONS_PER_ADDRESS="4",
         THINGSCALE_HTTP_CONNECTIONS="12",
         THINGSCALE_HTTP_RATE="1",
@@ -432,4 +432,4 @@ def test_b1_who_does_not_read_does_not_hold_up_the_end(hasty: Stack, account: Ac
                 break
         process = hasty.processes["web"]
         process.terminate()
-        wait_until(lambda: process.poll() is not None, 20, "the web process to end")
+        wait_until(lambda: process.poll() is not None, 60, "the web process to end")

@@ -1,6 +1,7 @@
 """HTTPS with the certificate of all listeners, renewed while it is used."""
 
 import contextlib
+import itertools
 import shutil
 import socket
 import ssl
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import requests
-from django.conf import settings
 from raw_http import TIMER, connection_line
 from stack import Stack, answers, wait_until
 from support import Account
@@ -29,25 +29,35 @@ def make_pair(folder: Path, name: str) -> tuple[Path, Path]:
     return cert, key
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for source, name in zip(make_pair(tmp_path, "first"), ("used.crt", "used.key"), strict=True):
-        shutil.copy(source, tmp_path / name)
-    return tmp_path
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("certificates")
+    for source, name in zip(make_pair(made, "first"), ("used.crt", "used.key"), strict=True):
+        shutil.copy(source, made / name)
+    return made
 
 
-@pytest.fixture
-def secure(account: Account, folder: Path) -> Iterator[Stack]:
-    account.device("d1")
-    running = Stack(THINGSCALE_TLS_CERT=str(folder / "used.crt"), THINGSCALE_TLS_KEY=str(folder / "used.key"))
-    running.ensure("web", "ingest")
-    wait_until(lambda: all(map(answers, (running.https, running.tls, running.wss))), 30, "the TLS listeners")
+@pytest.fixture(scope="module")
+def _secure(django_db_setup: None, folder: Path) -> Iterator[Stack]:
+    running = Stack(
+        THINGSCALE_TLS_CERT=str(folder / "used.crt"),
+        THINGSCALE_TLS_KEY=str(folder / "used.key"),
+        THINGSCALE_CONNECT_SECONDS="600",
+    )
     yield running
     running.stop()
 
 
+@pytest.fixture
+def secure(_secure: Stack, account: Account) -> Stack:
+    account.device("d1")
+    _secure.ensure("web", "ingest")
+    wait_until(lambda: all(map(answers, (_secure.https, _secure.tls, _secure.wss))), 60, "the TLS listeners")
+    return _secure
+
+
 def served(port: int) -> str:
-    return ssl.get_server_certificate(("127.0.0.1", port), timeout=20)
+    return ssl.get_server_certificate(("127.0.0.1", port), timeout=60)
 
 
 def test_h17_https_serves_and_follows_its_files_under_load(
@@ -59,15 +69,15 @@ def test_h17_https_serves_and_follows_its_files_under_load(
     new_cert, new_key = make_pair(folder, "second")
     trusted.write_bytes((folder / "first.crt").read_bytes() + new_cert.read_bytes())
     kept = requests.Session()
-    assert kept.post(f"{url}/post_v2/", b"1", headers=headers, timeout=20, verify=str(trusted)).text == "OK"
-    assert kept.get(f"{url}/signin/", timeout=20, verify=str(trusted)).status_code == 200
+    assert kept.post(f"{url}/post_v2/", b"1", headers=headers, timeout=60, verify=str(trusted)).text == "OK"
+    assert kept.get(f"{url}/signin/", timeout=60, verify=str(trusted)).status_code == 200
     failures: list[Exception] = []
     done = threading.Event()
 
     def handshakes() -> None:
         while not done.is_set():
             try:
-                requests.get(f"{url}/healthz", timeout=20, verify=str(trusted)).raise_for_status()
+                requests.get(f"{url}/healthz", timeout=60, verify=str(trusted)).raise_for_status()
             except requests.RequestException as error:
                 failures.append(error)
 
@@ -79,13 +89,13 @@ def test_h17_https_serves_and_follows_its_files_under_load(
             at_end.callback(load.join, 30)
         at_end.callback(done.set)
         shutil.copy(new_cert, folder / "used.crt")  # without its key
-        wait_until(lambda: "can't be used" in secure.log("web"), 30, "half a renewal to be seen")
+        wait_until(lambda: "can't be used" in secure.log("web"), 60, "half a renewal to be seen")
         assert served(secure.https) == (folder / "first.crt").read_text()
         shutil.copy(new_key, folder / "used.key")
         ports = (secure.https, secure.tls, secure.wss)
         wait_until(lambda: {served(port) for port in ports} == {new_cert.read_text()}, 60, "the renewal")
         assert (
-            kept.post(f"{url}/post_v2/", b"2", headers=headers, timeout=20, verify=str(trusted)).text == "OK"
+            kept.post(f"{url}/post_v2/", b"2", headers=headers, timeout=60, verify=str(trusted)).text == "OK"
         )
     assert failures == []
 
@@ -101,7 +111,7 @@ def handshake(port: int, version: str) -> str:
     context.maximum_version = ssl.TLSVersion[VERSIONS[version]]
     context.minimum_version = context.maximum_version
     context.set_ciphers("ALL:@SECLEVEL=0")  # else the client's own OpenSSL refuses an old version
-    with socket.create_connection(("127.0.0.1", port), 20) as plain:
+    with socket.create_connection(("127.0.0.1", port), 60) as plain:
         try:
             with context.wrap_socket(plain) as client:
                 return str(client.version())
@@ -118,13 +128,12 @@ def test_h17_no_listener_takes_a_tls_older_than_1_2(secure: Stack) -> None:
         assert [handshake(port, version) for version in ("1.2", "1.3")] == ["TLSv1.2", "TLSv1.3"]
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [b"\x10\x00nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"CONNECT a:1 HTTP/1.1\r\n\r\n", bytes(20)],
-)
-def test_who_speaks_no_tls_is_not_kept_until_the_handshakes_limit(secure: Stack, sent: bytes) -> None:
-    for port in (secure.https, secure.tls, secure.wss):
-        with socket.create_connection(("127.0.0.1", port), settings.CONNECT_SECONDS / 2) as client:
+NO_TLS = (b"\x10\x00nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"CONNECT a:1 HTTP/1.1\r\n\r\n", bytes(20))
+
+
+def test_who_speaks_no_tls_is_not_kept_until_the_handshakes_limit(secure: Stack) -> None:
+    for port, sent in itertools.product((secure.https, secure.tls, secure.wss), NO_TLS):
+        with socket.create_connection(("127.0.0.1", port), 60) as client:
             client.sendall(sent)
             assert client.recv(1000) == b""
 
@@ -141,9 +150,9 @@ def test_h6_every_listener_asks_silent_peers_whether_they_are_there(secure: Stac
     context = ssl._create_unverified_context()
     for name in ("http", "https", "mqtt", "ws", "tls", "wss"):
         port = getattr(secure, name)
-        with socket.create_connection(("127.0.0.1", port), 20) as plain, contextlib.ExitStack() as held:
+        with socket.create_connection(("127.0.0.1", port), 60) as plain, contextlib.ExitStack() as held:
             own = plain.getsockname()[1]
             if name in {"https", "tls", "wss"}:
                 held.enter_context(context.wrap_socket(plain))
-            wait_until(lambda port=port, own=own: keep_alive_timer(port, own), 20, f"{name}'s timer")  # type: ignore[misc]
+            wait_until(lambda port=port, own=own: keep_alive_timer(port, own), 60, f"{name}'s timer")  # type: ignore[misc]
             assert (keep_alive_timer(port, own) or 0) <= tcp.IDLE_SECONDS + 1

@@ -16,9 +16,11 @@ from support import Account
 
 from thingscale.lib.clock import now_us
 from thingscale.streams.actions import Points, store_points
+from thingscale.web.http_protocol import UNREAD_SECONDS
 
 pytestmark = pytest.mark.e2e
-LIMIT = 2.0  # seconds, on a busy machine too
+LIMIT = UNREAD_SECONDS / 2  # the slow readers are still there
+TIMES = 5  # one request after the other
 SWAGGER = "/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js"
 
 
@@ -47,7 +49,7 @@ def slow_readers(port: int, count: int, path: str, header: str) -> Iterator[list
             client = stack.enter_context(socket.socket())
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-            client.settimeout(20)
+            client.settimeout(60)
             client.connect(("127.0.0.1", port))
             client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n".encode())
             clients.append(client)
@@ -62,12 +64,12 @@ def answered(client: socket.socket) -> bool:
         return False
 
 
-def slowest(stack: Stack, path: str, headers: dict[str, str], seconds: float = 1.0) -> float:
-    """Of as many requests, one after the other, as fit into the time."""
-    longest, ends = 0.0, time.monotonic() + seconds
-    while time.monotonic() < ends:
+def slowest(stack: Stack, path: str, headers: dict[str, str]) -> float:
+    """Of some requests."""
+    longest = 0.0
+    for _ in range(TIMES):
         begun = time.monotonic()
-        assert requests.get(stack.url(path), headers=headers, timeout=30).status_code == 200
+        assert requests.get(stack.url(path), headers=headers, timeout=60).status_code == 200
         longest = max(longest, time.monotonic() - begun)
     return longest
 
@@ -87,9 +89,9 @@ def test_b1_a_slow_reader_holds_up_nobody(
         "page": ("/streams/1/", cookie),
     }[what]
     other = {"Cookie": session(outsider)}
-    assert requests.get(running.url("/devices/"), headers=other, timeout=30).status_code == 200
+    assert requests.get(running.url("/devices/"), headers=other, timeout=60).status_code == 200
     with slow_readers(running.http, count, path, header) as clients:
-        wait_until(lambda: any(map(answered, clients)), 30, "the begin of an answer")
+        wait_until(lambda: any(map(answered, clients)), 60, "the begin of an answer")
         assert slowest(running, "/healthz", {}) < LIMIT
         assert slowest(running, "/devices/", other) < LIMIT
         assert slowest(running, "/v2/device", {"X-APITOKEN": outsider.api_token}) < LIMIT
@@ -121,11 +123,11 @@ def test_b2_many_reads_of_one_account_leave_room_for_the_others(
         for reader in readers:
             reader.start()
         # Two hold the threads of the account; those behind them are refused after a while.
-        assert slowest(running, "/v2/device", theirs, 3) < LIMIT
+        assert slowest(running, "/v2/device", theirs) < LIMIT
         assert slowest(running, "/devices/", {"Cookie": session(outsider)}) < LIMIT
         assert slowest(running, "/v2/device", mine) < LIMIT
         assert slowest(running, "/healthz", {}) < LIMIT
-        wait_until(lambda: answers, 30, "a refusal")
+        wait_until(lambda: answers, 60, "a refusal")
     for reader in readers:
         reader.join(60)
     refused = [answer for answer in answers if answer.status_code != 200]

@@ -161,14 +161,14 @@ def test_h9_which_encoding(asked: str, chosen: str) -> None:
 @pytest.mark.e2e
 def test_c11_over_the_wire(stack: Callable[..., Stack]) -> None:
     running = stack("web")
-    page = requests.get(running.url("/signin/"), timeout=10).text
+    page = requests.get(running.url("/signin/"), timeout=60).text
     links = re.findall(r'(?:href|src)="(/static/[^"]+)"', page)
     assert len(links) >= 3
     for link in links:
-        answer = requests.get(running.url(link), timeout=10, headers={"Accept-Encoding": "gzip"})
+        answer = requests.get(running.url(link), timeout=60, headers={"Accept-Encoding": "gzip"})
         assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
         assert answer.headers.get("Content-Encoding") == ("gzip" if len(answer.content) >= 1024 else None)
-    assert requests.get(running.url("/static/no.css"), timeout=10).status_code == 404
-    assert requests.get(running.url("/healthz"), timeout=10).text == "OK"
-    assert requests.head(running.url("/readyz"), timeout=10).status_code == 200
-    assert requests.post(running.url("/readyz"), timeout=10).status_code == 405
+    assert requests.get(running.url("/static/no.css"), timeout=60).status_code == 404
+    assert requests.get(running.url("/healthz"), timeout=60).text == "OK"
+    assert requests.head(running.url("/readyz"), timeout=60).status_code == 200
+    assert requests.post(running.url("/readyz"), timeout=60).status_code == 405

@@ -17,7 +17,7 @@ def _short_tick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     async def in_time() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await main
 
     asyncio.run(in_time())

@@ -32,7 +32,7 @@ def impatient(account: Account) -> Iterator[Stack]:
 def asking(port: int, times: int, buffer: int) -> Iterator[socket.socket]:
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        client.settimeout(30)
+        client.settimeout(60)
         client.connect(("127.0.0.1", port))
         client.sendall(f"GET {SWAGGER} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * times)
         yield client

@@ -15,6 +15,7 @@ from stack import Stack
 from support import Account
 
 from thingscale.web import request_body, wsgi_threads
+from thingscale.web.request_body import BODY_SECONDS
 from thingscale.web.wsgi_threads import WSGIThreads
 
 SCOPE = {
@@ -84,7 +85,7 @@ def threads(application: Any, count: int = 1) -> WSGIThreads:
 
 
 async def ask(application: WSGIThreads, client: Client) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await application(dict(SCOPE), client.receive, client.send)
 
 
@@ -98,7 +99,7 @@ def test_an_answer_comes_whole_and_in_small_parts(monkeypatch: pytest.MonkeyPatc
         assert client.sent[0]["status"] == 200
         assert [message["body"] for message in client.sent[1:]] == [b"abc", b"def", b"g", b"hi", b""]
         assert client.sent[-1].get("more_body", False) is False
-        assert await asyncio.to_thread(answer.closed.wait, 5)
+        assert await asyncio.to_thread(answer.closed.wait, 60)
 
     asyncio.run(run())
 
@@ -113,7 +114,7 @@ def test_a_thread_is_free_again(leaves: bool, monkeypatch: pytest.MonkeyPatch) -
         application = threads(wsgi(answer))
         client = Client(5, leaves)
         await ask(application, client)
-        assert await asyncio.to_thread(answer.closed.wait, 5)
+        assert await asyncio.to_thread(answer.closed.wait, 60)
         assert answer.made < 100
         assert all(message.get("more_body", True) for message in client.sent)  # a cut answer has no end
         other = Client(100, leaves=False)
@@ -153,7 +154,7 @@ def test_b1_an_answer_has_a_minimum_rate_and_an_end(slow: bool, monkeypatch: pyt
         await ask(application, client)
         assert len(client.sent) > 3
         assert cut(client)
-        assert await asyncio.to_thread(answer.closed.wait, 5)
+        assert await asyncio.to_thread(answer.closed.wait, 60)
         assert not application._streams.taken
 
     asyncio.run(run())
@@ -170,7 +171,7 @@ def test_b1_slow_readers_use_up_the_places_of_their_own_account_only(monkeypatch
 
         slow = [Client(1, leaves=False) for _ in range(4)]
         tasks = [asyncio.create_task(application(request(1), each.receive, each.send)) for each in slow]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while application._streams.taken["account 1"] < 4:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             refused = Client(100, leaves=False)
@@ -194,7 +195,7 @@ def test_a_short_answer_leaves_its_thread_before_it_is_read() -> None:
         short.streaming = False
         application = threads(wsgi(short))
         unread = asyncio.create_task(ask(application, slow))
-        await asyncio.to_thread(short.closed.wait, 5)
+        await asyncio.to_thread(short.closed.wait, 60)
         application._wsgi = wsgi(Answer(iter([b"next"])))
         await ask(application, other := Client(100, leaves=False))
         assert other.sent[1]["body"] == b"next"
@@ -236,7 +237,7 @@ def echo(environ: Any, start_response: Any) -> Answer:
 
 def asked(client: Client, path: str = "/") -> tuple[int, bytes]:
     async def run() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await threads(echo)(SCOPE | {"path": path}, client.receive, client.send)
 
     asyncio.run(run())
@@ -295,18 +296,19 @@ def test_half_sent_forms_stop_nobody(stack: Callable[..., Stack]) -> None:
         for _ in range(10):
             client = clients.enter_context(socket.create_connection(("127.0.0.1", port)))
             client.sendall(head % (b"x" * 32))
-        assert requests.get(f"http://127.0.0.1:{port}/healthz", timeout=5).status_code == 200
+        before_they_end = BODY_SECONDS / 2
+        assert requests.get(f"http://127.0.0.1:{port}/healthz", timeout=before_they_end).status_code == 200
 
 
 @pytest.mark.e2e
 def test_too_large_an_upload_is_answered(stack: Callable[..., Stack], account: Account) -> None:
     running, large = stack("web"), b"x" * (request_body.MAX_BODY + 1)
     own = {"X-APITOKEN": account.api_token}
-    answer = requests.post(running.url("/v2/stream/0"), data=large, headers=own, timeout=30)
+    answer = requests.post(running.url("/v2/stream/0"), data=large, headers=own, timeout=60)
     assert (answer.status_code, answer.json()["error"]) == (413, "TOO_LARGE")
-    fits = requests.post(running.url("/v2/stream/0"), data=large[1:], headers=own, timeout=30)
+    fits = requests.post(running.url("/v2/stream/0"), data=large[1:], headers=own, timeout=60)
     assert fits.status_code == 404
-    stranger = requests.post(running.url("/v2/stream/0"), data=large[1:], timeout=30)
+    stranger = requests.post(running.url("/v2/stream/0"), data=large[1:], timeout=60)
     assert stranger.status_code == 401
-    chunked = requests.post(running.url("/signin/"), data=iter([large[:100]]), timeout=30)
+    chunked = requests.post(running.url("/signin/"), data=iter([large[:100]]), timeout=60)
     assert chunked.status_code == 403

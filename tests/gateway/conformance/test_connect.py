@@ -441,7 +441,7 @@ def test_a_silent_client_is_disconnected_after_its_keep_alive(broker: Broker) ->
         assert own <= 1, "a server that sets a longer one needs a longer test"
     started = time.monotonic()
     while silent:
-        assert time.monotonic() - started < 4, "more than twice the time in which they had to end"
+        assert time.monotonic() - started < 20, "more than ten times the time in which they had to end"
         lively.ping()
         for version, client in list(silent.items()):
             with contextlib.suppress(TimeoutError):

@@ -26,7 +26,7 @@ from ingest.mqtt.packets import (
 from ingest.mqtt.properties import Property
 from model.model import Message
 
-SECONDS = 10.0
+SECONDS = 60.0
 LARGEST = 2**20
 
 Alter = Callable[[str, Packet], Packet | None]  # what a test makes of a packet before it is looked at

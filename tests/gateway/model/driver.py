@@ -19,7 +19,7 @@ from model.model import OBSERVER, Divergence, Message, Model, Presence, Session,
 from model.servers import Server
 from model.steps import CLIENTS, NEVER, SENTINEL, Step
 
-SECONDS = 10.0
+SECONDS = 60.0
 WAIT_SECONDS = steps.SHORT + 2.7  # until the model is sure, too
 STYLES: tuple[Properties, ...] = (
     {},

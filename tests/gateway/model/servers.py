@@ -88,28 +88,28 @@ class Mosquitto:
         config.write_text(CONFIG.format(port=self.address[1], folder=self._folder))
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen([MOSQUITTO, "-c", str(config)], stdout=log, stderr=log)
-        wait_until(lambda: answers(self.address[1]), 10, "mosquitto")
+        wait_until(lambda: answers(self.address[1]), 60, "mosquitto")
 
     def kill(self) -> None:
         """It saves only when it is asked to: so it is asked to first."""
         before = self._written()
         self._process.send_signal(signal.SIGUSR1)
-        wait_until(lambda: self._written() != before, 10, "mosquitto to save")
+        wait_until(lambda: self._written() != before, 60, "mosquitto to save")
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
 
     def _written(self) -> int:
         return os.stat(self._database).st_ino if self._database.exists() else 0
 
     def forget(self) -> None:
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
         self._database.unlink(missing_ok=True)
         self.start()
 
     def stop(self) -> None:
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
         shutil.rmtree(self._folder)
 
     def topic(self, relative: str) -> str:
@@ -168,7 +168,7 @@ class Thingscale:
     def _connect_clean(self, client_id: str, *publishes: Publish) -> None:
         user, password = self.credentials
         connect = Connect(V311, client_id, True, 60, user, password, None, {})
-        with socket.create_connection(self.address, 10) as connection:
+        with socket.create_connection(self.address, 60) as connection:
             connection.sendall(encode(connect, V311) + b"".join(encode(one, V311) for one in publishes))
             left = 4 * (1 + len(publishes))  # a CONNACK and PUBACKs
             while left and (data := connection.recv(left)):

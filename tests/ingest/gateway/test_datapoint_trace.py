@@ -55,7 +55,7 @@ class TracedIngest:
         self.stack = Stack()
         script = str(Path(__file__).parent / "traced_ingest.py")
         process = self.stack.launch("ingest", [script, str(self._switch), str(self._calls)])
-        wait_until(lambda: answers(self.stack.mqtt) or process.poll() is not None, 30, "ingest to listen")
+        wait_until(lambda: answers(self.stack.mqtt) or process.poll() is not None, 60, "ingest to listen")
         assert process.poll() is None, self.stack.log("ingest")
 
     def trace(self, client: Client, topic: str) -> Trace:

@@ -36,7 +36,7 @@ def test_accounts_have_their_turns_and_each_its_order() -> None:
         b.wait(Work("b1", 1, done))
         b.in_order(lambda: done.append("b2"))
         assert a.over(time.perf_counter())
-        await until(lambda: not turns.waiting, 10, 0)
+        await until(lambda: not turns.waiting, 60, 0)
         assert not a.works
         b.in_order(lambda: done.append("b3"))
 
@@ -57,7 +57,7 @@ def test_what_comes_up_during_a_turn_makes_no_second_round() -> None:
             return True
 
         a.wait(work)
-        await until(lambda: not turns.waiting, 10, 0)
+        await until(lambda: not turns.waiting, 60, 0)
         await asyncio.sleep(0)  # a second round would find nothing
 
     asyncio.run(run())
@@ -76,7 +76,7 @@ def test_what_fails_is_over_and_the_rest_goes_on(caplog: pytest.LogCaptureFixtur
 
         share.wait(fail)
         share.wait(Work("rest", 1, done))
-        await until(lambda: not turns.waiting, 10, 0)
+        await until(lambda: not turns.waiting, 60, 0)
 
     asyncio.run(run())
     assert done == ["rest"]
