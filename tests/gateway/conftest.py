@@ -9,16 +9,10 @@ from support import Account
 from two_gateways import Pair
 
 
-@pytest.fixture(scope="module")
-def _second(django_db_setup: None) -> Iterator[Stack]:
-    made = Stack()
-    yield made
-    made.stop()
-
-
 @pytest.fixture
-def pair(stack: Callable[..., Stack], _second: Stack, account: Account) -> Iterator[Pair]:
-    first = stack("ingest")
-    _second.ensure("ingest")
+def pair(stack: Callable[..., Stack], account: Account) -> Iterator[Pair]:
     with ExitStack() as ended:
-        yield Pair(first, _second, ended, account)
+        first, second = stack("ingest"), Stack()
+        ended.callback(second.stop)
+        second.ensure("ingest")
+        yield Pair(first, second, ended, account)

@@ -1,11 +1,13 @@
 """Two gateways on one database: a client is connected to one of them, and its session goes with it."""
 
 import signal
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
 from client import Client
-from stack import wait_until
+from stack import Stack, wait_until
+from support import Account
 from two_gateways import LASTS, Pair, turned
 
 from ingest.mqtt.packets import PUBCOMP, PUBREC, PUBREL, V5, V31, V311, Ack, Publish, Version, Will
@@ -15,6 +17,22 @@ from thingscale.devices.models import ClientSession, Command, MqttSession
 pytestmark = pytest.mark.e2e
 TAKEN_OVER = 0x8E
 WILL_DELAY = 0x18
+
+
+@pytest.fixture(scope="module")
+def _second(django_db_setup: None) -> Iterator[Stack]:
+    made = Stack()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def pair(stack: Callable[..., Stack], _second: Stack, account: Account) -> Iterator[Pair]:
+    """Both started once for all of these tests."""
+    first = stack("ingest")
+    _second.ensure("ingest")
+    with ExitStack() as ended:
+        yield Pair(first, _second, ended, account)
 
 
 @pytest.mark.parametrize("version", [V31, V311, V5], ids=["3.1", "3.1.1", "5"])
