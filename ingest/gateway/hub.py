@@ -249,7 +249,9 @@ class Account:
 
     def _connected(self, subscriber: Subscriber) -> bool:
         """To this gateway or another one."""
-        return subscriber.client is not None or self._peer_of(subscriber) is not None
+        if isinstance(subscriber, MemberElsewhere):
+            return subscriber.peer.reachable
+        return subscriber.client is not None or subscriber.session in self.sessions_elsewhere
 
     def _peer_of(self, subscriber: Subscriber) -> "Peer | None":
         """The other gateway that it is connected to."""

@@ -48,6 +48,7 @@ SHARE = 4
 OVERHEAD = 200  # bytes that a message takes beside its own
 MAX_HELD = 1_000  # messages of one account that wait for its SUBSCRIBEs
 MAX_HELD_BYTES = 4 * 2**20
+MAX_ALL_HELD_BYTES = 64 * 2**20  # of all accounts
 FRAME_BYTES = 256 * 1024  # of messages, give or take one
 FRAME_CHANGES = 1_000
 FRAMES = 16  # to one peer, at a time
@@ -55,12 +56,14 @@ FAILURES = (RedisError, OSError, TimeoutError)
 
 _PLAIN: Final = 1 << 3  # bit of a copy: it goes to who subscribes, not only to a share group
 _DONE: Final = (0,)  # in place of a key: all that there is has been told
+_ASK: Final = (1,)  # the same: only that it is heard matters
 
 FullKey = tuple[Any, ...]  # user, and a Key
 
 
 class Copy(NamedTuple):
-    """A message on its way to a peer."""
+    """A message on its way to a peer. Or, among them, of user 0: the receiver's epoch and how many of its
+    changes were known before what comes behind was routed."""
 
     user: int
     size: int
@@ -78,7 +81,6 @@ class Header(NamedTuple):
     told: int  # copies that were told before this frame, ever
     taken: int  # changes, with those of this frame
     again: bool  # the receiver is to tell all anew
-    heard: tuple[int, int]  # of the receiver: epoch and changes
     changes: Sequence[tuple[Any, ...]]
     wakes: Sequence[tuple[int, int, int]]  # session, account, newest number in its queue
 
@@ -87,6 +89,7 @@ class Frame(NamedTuple):
     peer: "Peer"
     data: bytes
     copies: list[Copy]
+    messages: int
 
 
 class Peer:
@@ -96,6 +99,7 @@ class Peer:
         self.key = key
         self.connection = 0
         self.heard_at = 0.0
+        self.reachable = True
         self._due = due
         # What it tells
         self.epoch = 0
@@ -111,11 +115,10 @@ class Peer:
         self.told = 0  # copies
         self.accounts: deque[Account] | None = None  # whose interest is still to be told
         self.changes: dict[FullKey, int] = {}
-        self.added = self.taken = self.confirmed = 0  # changes: put above, told, and heard
-        self.waiting: deque[tuple[int, asyncio.Future[None]]] = deque()  # until so many are heard
-        self.waiting_for_all: list[asyncio.Future[None]] = []
+        self.added = self.taken = 0  # changes: put above, and told
+        self.waiting: deque[tuple[int, Callable[[], None]]] = deque()  # until so many are heard
+        self.waiting_for_all: list[Callable[[], None]] = []
         self.again = False  # it is to tell all anew
-        self.heard: tuple[int, int] | None = None  # how much of its changes we have, if it is to hear that
         self.copies: deque[Copy] = deque()
         self.wakes: dict[int, tuple[int, int]] = {}  # by session: account and number
 
@@ -124,7 +127,7 @@ class Peer:
         self.accounts = deque(accounts)
         self.changes.clear()
         self.taken = self.added
-        self.waiting_for_all += [future for _, future in self.waiting]
+        self.waiting_for_all += [heard for _, heard in self.waiting]
         self.waiting.clear()
         self._due()
 
@@ -139,27 +142,22 @@ class Peer:
         self.wakes[session] = user, number
         self._due()
 
-    def waits(self) -> asyncio.Future[None] | None:
-        """Until it has heard all that has changed so far."""
-        if self.accounts is None and self.confirmed >= self.added:
-            return None
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def when_heard(self, heard: Callable[[], None]) -> None:
+        """Called once it has heard all that has changed so far, in front of what it routes behind that."""
+        self.change(_ASK, 0)
         if self.accounts is None:
-            self.waiting.append((self.added, future))
+            self.waiting.append((self.added, heard))
         else:
-            self.waiting_for_all.append(future)
-        return future
+            self.waiting_for_all.append(heard)
 
     def has_heard(self, epoch: int, changes: int) -> None:
-        if epoch != self.new_epoch:
-            return
-        self.confirmed = changes
-        while self.waiting and self.waiting[0][0] <= changes:
-            _finish(self.waiting.popleft()[1])
+        if epoch == self.new_epoch:
+            while self.waiting and self.waiting[0][0] <= changes:
+                self.waiting.popleft()[1]()
 
     def wait_no_more(self) -> None:
-        for future in (*self.waiting_for_all, *(future for _, future in self.waiting)):
-            _finish(future)
+        for heard in (*self.waiting_for_all, *(heard for _, heard in self.waiting)):
+            heard()
         self.waiting.clear()
         self.waiting_for_all.clear()
 
@@ -173,9 +171,9 @@ class Peer:
         if self.accounts is not None and not self.accounts:
             self.accounts = None
             self.change(_DONE, 0)
-            self.waiting.extend((self.added, future) for future in self.waiting_for_all)
+            self.waiting.extend((self.added, heard) for heard in self.waiting_for_all)
             self.waiting_for_all.clear()
-        if not (self.changes or self.copies or self.wakes or self.again or self.heard):
+        if not (self.changes or self.copies or self.wakes or self.again):
             return None
         keys = list(islice(self.changes, FRAME_CHANGES))
         changes = [(*key, self.changes.pop(key)) for key in keys]
@@ -189,26 +187,29 @@ class Peer:
         wakes = [(session, *self.wakes.pop(session)) for session in sessions]
         header = Header(
             *(VERSION, sender, connection, self.new_epoch, self.next_number, self.told, self.taken),
-            *(self.again, self.heard or (0, 0), changes, wakes),
+            *(self.again, changes, wakes),
         )
+        messages = sum(copy.user > 0 for copy in copies)
         self.next_number += 1
-        self.told += len(copies)
-        self.again, self.heard = False, None
+        self.told += messages
+        self.again = False
         data = b"".join((msgpack.packb(header), *(copy.packed for copy in copies)))
-        return Frame(self, data, copies)
+        return Frame(self, data, copies, messages)
 
 
 class Hold:
     """A SUBSCRIBE that messages of peers wait for."""
 
-    __slots__ = ("over",)
+    __slots__ = ("over", "peers")
 
     def __init__(self) -> None:
+        self.peers: list[Peer] = []  # that know of it
         self.over = False
 
 
 class Held:
-    """Of an account: its SUBSCRIBEs that are not answered, and what came from peers behind each."""
+    """Of an account and a peer: SUBSCRIBEs that the peer knows of and that are not answered, and what came
+    from the peer behind each."""
 
     __slots__ = ("entries", "messages", "size")
 
@@ -230,11 +231,12 @@ class Peers:
         self._connection = 0  # to Valkey
         self._connected = False
         self._due = asyncio.Event()  # there is something to tell
-        self._beat_at = self._beaten_at = self._echo_at = 0.0
+        self._began_at = self._beat_at = self._beaten_at = self._echo_at = 0.0
         self._in_flight: list[Frame] = []
         self._waiting_bytes = 0  # of copies
         self._waiting_bytes_of: Counter[int] = Counter()  # by account
-        self._held: dict[int, Held] = {}  # by account
+        self._held: dict[tuple[int, Peer], Held] = {}  # by account
+        self._held_bytes = 0
         self._leaving = False
         self._left = asyncio.Event()
         self._changed = asyncio.Event()  # a peer has come
@@ -298,12 +300,13 @@ class Peers:
         self._epoch += 1
         self._connection = self._epoch
         self._connected = True
-        self._beat_at = self._beaten_at = self._echo_at = now
+        self._began_at = self._beat_at = self._beaten_at = self._echo_at = now
         if self._away:
             log.info("Valkey is back")
         self._away = False
         for peer in self.known.values():
             peer.heard_at = now
+            peer.reachable = True
             self._tell_all(peer)
         self._due.set()
 
@@ -311,9 +314,11 @@ class Peers:
         """What clients of peers want is remembered: what they miss is counted."""
         self._connected = False
         for frame in self._in_flight:
-            self._metrics.peer_dropped += len(frame.copies)
+            self._metrics.peer_dropped += frame.messages
+            frame.peer.told -= frame.messages
         for peer in self.known.values():
-            self._metrics.peer_dropped += len(peer.copies)
+            peer.reachable = False
+            self._metrics.peer_dropped += sum(copy.user > 0 for copy in peer.copies)
             peer.copies.clear()
             peer.wakes.clear()
             peer.wait_no_more()
@@ -393,7 +398,6 @@ class Peers:
             return
         interest = self._interest(account)
         hold = Hold()
-        self._held.setdefault(account.user, Held()).entries.append(hold)
         timer = self._loop.call_later(HOLD_SECONDS, self._release, account, hold)
         wanted = [
             (subscribed.group, subscribed.filter, subscriber.session, subscription.qos)
@@ -402,8 +406,7 @@ class Peers:
         for each in wanted:
             interest.add(*each)
         try:
-            if self._connected and (waits := [f for peer in self.known.values() if (f := peer.waits())]):
-                await asyncio.wait(waits, timeout=KNOWN_SECONDS)
+            await self._tell(account, hold)
             yield
         finally:
             timer.cancel()
@@ -411,6 +414,26 @@ class Peers:
                 for each in wanted:  # they are in the tree now, or the client has gone
                     interest.remove(*each)
             self._release(account, hold)
+
+    async def _tell(self, account: Account, hold: Hold) -> None:
+        """Until the peers have heard. What they have routed before that does not wait: it was published
+        before the SUBSCRIBE."""
+        if not self._connected:
+            return
+        silent = set(self.known.values())
+        all_heard: asyncio.Future[None] = self._loop.create_future()
+
+        def heard(peer: Peer) -> None:
+            silent.discard(peer)
+            if not hold.over:
+                hold.peers.append(peer)
+                self._held.setdefault((account.user, peer), Held()).entries.append(hold)
+            if not silent and not all_heard.done():
+                all_heard.set_result(None)
+
+        for peer in self.known.values():
+            peer.when_heard(partial(heard, peer))
+        await asyncio.wait({all_heard}, timeout=KNOWN_SECONDS)
 
     # What peers' clients want
 
@@ -424,6 +447,8 @@ class Peers:
             account.set_elsewhere(peer, group, filter_, value)
 
     def _learn(self, peer: Peer, key: FullKey, value: int) -> None:
+        if key == _ASK:
+            return
         if key == _DONE:
             for old in peer.unconfirmed:
                 if peer.wants.pop(old, 0):
@@ -490,6 +515,8 @@ class Peers:
     def _settle(self, copies: Iterable[Copy]) -> None:
         """They wait no more."""
         for user, size, _ in copies:
+            if not user:
+                continue
             self._waiting_bytes -= size
             left = self._waiting_bytes_of[user] - size
             if left:
@@ -499,31 +526,33 @@ class Peers:
 
     def _drop(self, copies: Collection[Copy]) -> None:
         self._settle(copies)
-        self._metrics.peer_dropped += len(copies)
+        self._metrics.peer_dropped += sum(copy.user > 0 for copy in copies)
 
-    def _take_copy(self, copy: tuple[Any, ...]) -> None:
+    def _take_copy(self, peer: Peer, copy: tuple[Any, ...]) -> None:
         account = self._hub.accounts.get(copy[0])
         if account is None:
             return
-        held = self._held.get(account.user)
+        held = self._held.get((account.user, peer))
         if held is None:
             self._deliver(account, copy, 0)
             return
         held.entries.append((self._loop.time(), copy))
         held.messages += 1
         held.size += len(copy[3]) + OVERHEAD
-        if held.messages > MAX_HELD or held.size > MAX_HELD_BYTES:
+        self._held_bytes += len(copy[3]) + OVERHEAD
+        if held.messages > MAX_HELD or held.size > MAX_HELD_BYTES or self._held_bytes > MAX_ALL_HELD_BYTES:
             for entry in held.entries:
                 if isinstance(entry, Hold):
                     entry.over = True
-            self._go_on(account, held)
+            self._go_on(account, peer, held)
 
     def _release(self, account: Account, hold: Hold) -> None:
         hold.over = True
-        if held := self._held.get(account.user):
-            self._go_on(account, held)
+        for peer in hold.peers:
+            if held := self._held.get((account.user, peer)):
+                self._go_on(account, peer, held)
 
-    def _go_on(self, account: Account, held: Held) -> None:
+    def _go_on(self, account: Account, peer: Peer, held: Held) -> None:
         """With what waits for nothing any more."""
         while held.entries:
             entry = held.entries[0]
@@ -536,9 +565,9 @@ class Peers:
                 at, copy = entry
                 held.messages -= 1
                 held.size -= len(copy[3]) + OVERHEAD
+                self._held_bytes -= len(copy[3]) + OVERHEAD
                 self._deliver(account, copy, self._loop.time() - at)
-        if self._held.get(account.user) is held:
-            del self._held[account.user]
+        self._held.pop((account.user, peer), None)
 
     def _deliver(self, account: Account, copy: tuple[Any, ...], age: float) -> None:
         """Sessions that last get theirs from their queues. `age`: seconds that it has waited here."""
@@ -584,10 +613,11 @@ class Peers:
             for frame, listening in zip(frames, answers, strict=False):
                 if listening:
                     self._settle(frame.copies)
-                    self._metrics.peer_messages += len(frame.copies)
-                else:  # it has gone, or has to connect again first
+                    self._metrics.peer_messages += frame.messages
+                else:
                     self._drop(frame.copies)
-                    self._forget(frame.peer)
+                    if now - self._began_at > SILENT_SECONDS:  # else it may have to connect again first
+                        self._forget(frame.peer)
             if leaves:
                 self._left.set()
             if beats:
@@ -648,23 +678,21 @@ class Peers:
             self._due.set()
         peer.epoch, peer.number = header.epoch, header.number
         copies = list(unpacker)
+        count = sum(len(copy) > 2 for copy in copies)
         if 0 <= peer.received < header.told:
             self._metrics.peer_dropped += header.told - peer.received
-        peer.received = header.told + len(copies)
+        peer.received = header.told + count
         if header.again:
             self._tell_all(peer)
-        peer.has_heard(*header.heard)
         for *key, value in header.changes:
             self._learn(peer, tuple(key), value)
         if header.changes:
-            peer.heard = header.epoch, header.taken
+            peer.copies.append(Copy(0, 0, msgpack.packb((header.epoch, header.taken))))
             self._due.set()
         for copy in copies:
-            self._take_copy(copy)
+            if len(copy) == 2:
+                peer.has_heard(*copy)
+            else:
+                self._take_copy(peer, copy)
         for wake in header.wakes:
             self._wake(*wake)
-
-
-def _finish(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

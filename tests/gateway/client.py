@@ -227,6 +227,12 @@ class Client:
         self.send(PingReq())
         self.answer(PingResp)
 
+    def arrived(self) -> list[Packet]:
+        """What came in front of the last answer."""
+        packets = list(self._waiting)
+        self._waiting.clear()
+        return packets
+
     def nothing(self) -> None:
         """The server had sent this client nothing when it answered a PINGREQ."""
         self.send(PingReq())
