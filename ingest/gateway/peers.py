@@ -5,6 +5,7 @@ there wants. Nothing of that lasts: what has to is in the queues of sessions."""
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
@@ -231,7 +232,8 @@ class Peers:
         self._connection = 0  # to Valkey
         self._connected = False
         self._due = asyncio.Event()  # there is something to tell
-        self._began_at = self._beat_at = self._beaten_at = self._echo_at = 0.0
+        self._back_at = -math.inf
+        self._beat_at = self._beaten_at = self._echo_at = 0.0
         self._in_flight: list[Frame] = []
         self._waiting_bytes = 0  # of copies
         self._waiting_bytes_of: Counter[int] = Counter()  # by account
@@ -300,9 +302,10 @@ class Peers:
         self._epoch += 1
         self._connection = self._epoch
         self._connected = True
-        self._began_at = self._beat_at = self._beaten_at = self._echo_at = now
+        self._beat_at = self._beaten_at = self._echo_at = now
         if self._away:
             log.info("Valkey is back")
+            self._back_at = now
         self._away = False
         for peer in self.known.values():
             peer.heard_at = now
@@ -616,7 +619,7 @@ class Peers:
                     self._metrics.peer_messages += frame.messages
                 else:
                     self._drop(frame.copies)
-                    if now - self._began_at > SILENT_SECONDS:  # else it may have to connect again first
+                    if now - self._back_at > SILENT_SECONDS:  # else it may have to connect again first
                         self._forget(frame.peer)
             if leaves:
                 self._left.set()
