@@ -156,3 +156,78 @@ def test_h6_every_listener_asks_silent_peers_whether_they_are_there(secure: Stac
                 held.enter_context(context.wrap_socket(plain))
             wait_until(lambda port=port, own=own: keep_alive_timer(port, own), 60, f"{name}'s timer")  # type: ignore[misc]
             assert (keep_alive_timer(port, own) or 0) <= tcp.IDLE_SECONDS + 1
+
+
+MOST = 4
+STRANGER, NEIGHBOUR = "127.0.0.9", "127.0.0.10"
+
+
+@pytest.fixture
+def strict(secure: Stack) -> Iterator[Stack]:
+    """A web process that takes few connections of one address."""
+    running = secure.another(
+        THINGSCALE_HTTP_CONNECTIONS_PER_ADDRESS=str(MOST), THINGSCALE_HTTP_HEAD_SECONDS="3"
+    )
+    running.ensure("web")
+    wait_until(lambda: answers(running.https), 30, "the TLS listener")
+    yield running
+    running.stop()
+
+
+def dial(running: Stack, source: str) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", running.https), 20, source_address=(source, 0))
+
+
+def is_served(running: Stack, source: str) -> bool:
+    """Whether a request over TLS is answered, and not closed in its handshake."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with dial(running, source) as plain:
+        try:
+            with context.wrap_socket(plain) as client:
+                client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                return client.recv(100).startswith(b"HTTP/1.1 200")
+        except OSError:
+            return False
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00", b"\x16"], ids=["silence", "half", "byte"])
+def test_who_begins_no_handshake_is_counted_by_address(strict: Stack, sent: bytes) -> None:
+    """As connections are that have made theirs; they may take 3 seconds."""
+    silent = [dial(strict, STRANGER) for _ in range(MOST)]
+    try:
+        for each in silent:
+            each.sendall(sent)
+        wait_until(lambda: not is_served(strict, STRANGER), 10, "one too many to be refused")
+        assert is_served(strict, NEIGHBOUR)
+        silent.pop().close()
+        wait_until(lambda: is_served(strict, STRANGER), 10, "the place of one that has gone to be free")
+        wait_until(
+            lambda: is_served(strict, STRANGER) and not any(map(open_, silent)), 20, "their time to be up"
+        )
+    finally:
+        for each in silent:
+            each.close()
+
+
+def open_(connection: socket.socket) -> bool:
+    """The server has not closed it."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def test_connections_in_and_behind_their_handshake_count_together(strict: Stack) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with contextlib.ExitStack() as ended:
+        for _ in range(MOST // 2):
+            ended.enter_context(context.wrap_socket(ended.enter_context(dial(strict, STRANGER))))
+            ended.enter_context(dial(strict, STRANGER))
+        wait_until(lambda: not is_served(strict, STRANGER), 10, "one too many to be refused")
+        assert is_served(strict, NEIGHBOUR)
+    wait_until(lambda: is_served(strict, STRANGER), 10, "their places to be free")

@@ -86,7 +86,8 @@ class Connections:
 
     def __init__(self) -> None:
         self.open: set[HttpProtocol] = set()
-        self.by_address: Counter[str] = Counter()
+        self.by_address: Counter[str] = Counter()  # with those in their TLS handshake
+        self._in_handshake: dict[asyncio.Protocol, str] = {}  # and the address that each is counted under
         self.without_header: set[HttpProtocol] = set()  # from proxies that have not said for whom
         self.servers: list[ServerState] = []  # which know the WebSockets, too
         self.date = b""
@@ -107,10 +108,30 @@ class Connections:
         if idle:
             min(idle, key=lambda each: each.due).close()
 
+    def enter(self, connection: asyncio.Protocol, host: str) -> bool:
+        """Before its TLS handshake, for which it may take its time. False: it is one too many of its
+        address, and can't be told so."""
+        assert isinstance(connection, HttpProtocol)
+        address = connection.counted_address(host)
+        if address and self.by_address[address] >= settings.HTTP_CONNECTIONS_PER_ADDRESS:
+            return False
+        self._in_handshake[connection] = address
+        self._count(address, 1)
+        return True
+
+    def leave(self, connection: asyncio.Protocol) -> None:
+        """The handshake is over, if there was one."""
+        self._count(self._in_handshake.pop(connection, ""), -1)
+
+    def _count(self, address: str, more: int) -> None:
+        if address:
+            self.by_address[address] += more
+            if not self.by_address[address]:
+                del self.by_address[address]
+
     def add(self, connection: "HttpProtocol", address: str) -> None:
         self.open.add(connection)
-        if address:
-            self.by_address[address] += 1
+        self._count(address, 1)
         loop = asyncio.get_running_loop()
         if self._loop is not loop:  # the first one, or of another server in the same process
             self._loop = loop
@@ -118,10 +139,7 @@ class Connections:
 
     def remove(self, connection: "HttpProtocol", address: str) -> None:
         self.open.discard(connection)
-        if address:
-            self.by_address[address] -= 1
-            if not self.by_address[address]:
-                del self.by_address[address]
+        self._count(address, -1)
 
     def _tick(self) -> None:
         assert self._loop
@@ -239,7 +257,8 @@ class HttpProtocol(asyncio.Protocol):
             seen = ClientTransport(self._transport, header.client, header.tls)
             self._transport = cast(asyncio.Transport, seen)
             self._https = self._tls or header.tls
-        address = counted_address(self._client[0], self._config.loaded_app) if self._client else ""
+        connections.leave(self)
+        address = self.counted_address(self._client[0]) if self._client else ""
         over = connections.over(address)
         self._address = address
         connections.add(self, address)
@@ -250,6 +269,10 @@ class HttpProtocol(asyncio.Protocol):
         elif over:
             detail = "This server has as many connections as it takes: try again, or close others first."
             self._refuse(BadRequest(503, "TOO_MANY_CONNECTIONS", detail))
+
+    def counted_address(self, host: str) -> str:
+        """Empty: it is not counted."""
+        return counted_address(host, self._config.loaded_app)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._state = State.CLOSED

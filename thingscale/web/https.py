@@ -11,7 +11,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from thingscale.background.watched import keep_going
-from thingscale.web.http_protocol import NO_HEADER, HttpProtocol
+from thingscale.web.http_protocol import NO_HEADER, HttpProtocol, connections
 from thingscale.web.proxy_listener import ProxyListener
 from thingscale.web.tls import Certificate
 
@@ -25,7 +25,7 @@ class HttpsListener:
 
     def __init__(self, application: Any) -> None:
         self._application = application
-        self._server: asyncio.Server | ProxyListener | None = None
+        self._server: ProxyListener | None = None
         self._state = ServerState()
         self._renewals: asyncio.Task[None] | None = None
 
@@ -37,25 +37,14 @@ class HttpsListener:
         config = Config(self._application, log_config=None, lifespan="off", http=HttpProtocol)
         config.load()
         several = int(os.environ.get("WEB_CONCURRENCY") or 1) > 1
-        if settings.PROXY_NETWORKS:
-            self._server = ProxyListener(
-                lambda header: HttpProtocol(config, self._state, app_state, proxy_header=header or NO_HEADER),
-                certificate.context,
-                ssl_handshake_timeout=settings.HTTP_HEAD_SECONDS,
-                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
-            )
-            await self._server.start(settings.BIND, settings.HTTPS_PORT, reuse_port=several)
-        else:
-            self._server = await asyncio.get_running_loop().create_server(
-                lambda: HttpProtocol(config, self._state, app_state),
-                settings.BIND,
-                settings.HTTPS_PORT,
-                ssl=certificate.context,
-                backlog=config.backlog,
-                reuse_port=several or None,
-                ssl_handshake_timeout=settings.HTTP_HEAD_SECONDS,
-                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
-            )
+        self._server = ProxyListener(
+            lambda header: HttpProtocol(config, self._state, app_state, proxy_header=header or NO_HEADER),
+            certificate.context,
+            connections,  # a client that begins no handshake is counted, too
+            ssl_handshake_timeout=settings.HTTP_HEAD_SECONDS,
+            ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+        )
+        await self._server.start(settings.BIND, settings.HTTPS_PORT, reuse_port=several)
         self._renewals = asyncio.create_task(keep_going("certificate", certificate.follow))
         log.info("Listening on %s:%d (HTTPS)", settings.BIND, settings.HTTPS_PORT)
 
