@@ -81,7 +81,7 @@ class Header(NamedTuple):
     number: int  # of the frame in this epoch
     told: int  # copies that were told before this frame, ever
     taken: int  # changes, with those of this frame
-    again: bool  # the receiver is to tell all anew
+    again: int  # an epoch of the receiver, something of which is missing; 0: there is none
     changes: Sequence[tuple[Any, ...]]
     wakes: Sequence[tuple[int, int, int]]  # session, account, newest number in its queue
 
@@ -109,7 +109,7 @@ class Peer:
         self.wants: dict[FullKey, int] = {}
         self.unconfirmed: set[FullKey] = set()  # of these, while it tells all anew
         self.complete = asyncio.Event()  # it has told all
-        self.asked_again = False  # to tell all anew, and it has not begun
+        self.broken = 0  # the epoch, if something of it is missing: it is to tell all anew
         # What it is told
         self.new_epoch = 0
         self.next_number = 0
@@ -119,7 +119,7 @@ class Peer:
         self.added = self.taken = 0  # changes: put above, and told
         self.waiting: deque[tuple[int, Callable[[], None]]] = deque()  # until so many are heard
         self.waiting_for_all: list[Callable[[], None]] = []
-        self.again = False  # it is to tell all anew
+        self.asks = False  # it is to hear that it has to tell all anew
         self.copies: deque[Copy] = deque()
         self.wakes: dict[int, tuple[int, int]] = {}  # by session: account and number
 
@@ -174,7 +174,7 @@ class Peer:
             self.change(_DONE, 0)
             self.waiting.extend((self.added, heard) for heard in self.waiting_for_all)
             self.waiting_for_all.clear()
-        if not (self.changes or self.copies or self.wakes or self.again):
+        if not (self.changes or self.copies or self.wakes or self.asks):
             return None
         keys = list(islice(self.changes, FRAME_CHANGES))
         changes = [(*key, self.changes.pop(key)) for key in keys]
@@ -188,12 +188,12 @@ class Peer:
         wakes = [(session, *self.wakes.pop(session)) for session in sessions]
         header = Header(
             *(VERSION, sender, connection, self.new_epoch, self.next_number, self.told, self.taken),
-            *(self.again, changes, wakes),
+            *(self.broken, changes, wakes),
         )
         messages = sum(copy.user > 0 for copy in copies)
         self.next_number += 1
         self.told += messages
-        self.again = False
+        self.asks = False
         data = b"".join((msgpack.packb(header), *(copy.packed for copy in copies)))
         return Frame(self, data, copies, messages)
 
@@ -675,9 +675,9 @@ class Peers:
         begins = header.epoch != peer.epoch and not header.number
         if begins:
             peer.unconfirmed = set(peer.wants)
-            peer.asked_again = False
-        elif not peer.asked_again and (header.epoch, header.number) != (peer.epoch, peer.number + 1):
-            peer.again = peer.asked_again = True  # something is missing
+            peer.broken = 0
+        elif (header.epoch, header.number) != (peer.epoch, peer.number + 1) and peer.broken != header.epoch:
+            peer.broken, peer.asks = header.epoch, True
             self._due.set()
         peer.epoch, peer.number = header.epoch, header.number
         copies = list(unpacker)
@@ -685,7 +685,7 @@ class Peers:
         if 0 <= peer.received < header.told:
             self._metrics.peer_dropped += header.told - peer.received
         peer.received = header.told + count
-        if header.again:
+        if header.again == peer.new_epoch:
             self._tell_all(peer)
         for *key, value in header.changes:
             self._learn(peer, tuple(key), value)
