@@ -53,6 +53,9 @@ MAX_ALL_HELD_BYTES = 64 * 2**20  # of all accounts
 FRAME_BYTES = 256 * 1024  # of messages, give or take one
 FRAME_CHANGES = 1_000
 FRAMES = 16  # to one peer, at a time
+MAX_ON_THE_WAY = (
+    4 * 2**20
+)  # bytes of messages to one peer: Valkey ends the connection of who has 32 MB to read
 FAILURES = (RedisError, OSError, TimeoutError)
 
 _PLAIN: Final = 1 << 3  # bit of a copy: it goes to who subscribes, not only to a share group
@@ -81,6 +84,7 @@ class Header(NamedTuple):
     number: int  # of the frame in this epoch
     told: int  # copies that were told before this frame, ever
     taken: int  # changes, with those of this frame
+    received: int  # copies that the sender has got from the receiver
     again: int  # an epoch of the receiver, something of which is missing; 0: there is none
     changes: Sequence[tuple[Any, ...]]
     wakes: Sequence[tuple[int, int, int]]  # session, account, newest number in its queue
@@ -114,6 +118,9 @@ class Peer:
         self.new_epoch = 0
         self.next_number = 0
         self.told = 0  # copies
+        self.on_the_way: deque[tuple[int, int]] = deque()  # of frames: copies told up to it, bytes
+        self.bytes_on_the_way = 0
+        self.acknowledges = False  # it is to hear how many of its copies are here
         self.accounts: deque[Account] | None = None  # whose interest is still to be told
         self.changes: dict[FullKey, int] = {}
         self.added = self.taken = 0  # changes: put above, and told
@@ -130,6 +137,8 @@ class Peer:
         self.taken = self.added
         self.waiting_for_all += [heard for _, heard in self.waiting]
         self.waiting.clear()
+        self.on_the_way.clear()
+        self.bytes_on_the_way = 0
         self._due()
 
     def change(self, key: FullKey, value: int) -> None:
@@ -156,6 +165,12 @@ class Peer:
             while self.waiting and self.waiting[0][0] <= changes:
                 self.waiting.popleft()[1]()
 
+    def has_received(self, copies: int) -> None:
+        while self.on_the_way and self.on_the_way[0][0] <= copies:
+            self.bytes_on_the_way -= self.on_the_way.popleft()[1]
+        if self.copies:
+            self._due()
+
     def wait_no_more(self) -> None:
         for heard in (*self.waiting_for_all, *(heard for _, heard in self.waiting)):
             heard()
@@ -174,26 +189,30 @@ class Peer:
             self.change(_DONE, 0)
             self.waiting.extend((self.added, heard) for heard in self.waiting_for_all)
             self.waiting_for_all.clear()
-        if not (self.changes or self.copies or self.wakes or self.asks):
+        has_room = self.bytes_on_the_way < MAX_ON_THE_WAY
+        if not ((self.copies and has_room) or self.changes or self.wakes or self.asks or self.acknowledges):
             return None
         keys = list(islice(self.changes, FRAME_CHANGES))
         changes = [(*key, self.changes.pop(key)) for key in keys]
         self.taken += len(changes)
         copies: list[Copy] = []
         size = 0
-        while self.copies and size < FRAME_BYTES:
+        while self.copies and size < FRAME_BYTES and has_room:
             copies.append(self.copies.popleft())
             size += copies[-1].size
         sessions = list(islice(self.wakes, FRAME_CHANGES))
         wakes = [(session, *self.wakes.pop(session)) for session in sessions]
         header = Header(
             *(VERSION, sender, connection, self.new_epoch, self.next_number, self.told, self.taken),
-            *(self.broken, changes, wakes),
+            *(max(self.received, 0), self.broken, changes, wakes),
         )
         messages = sum(copy.user > 0 for copy in copies)
         self.next_number += 1
         self.told += messages
-        self.asks = False
+        self.asks = self.acknowledges = False
+        if messages:
+            self.on_the_way.append((self.told, size))
+            self.bytes_on_the_way += size
         data = b"".join((msgpack.packb(header), *(copy.packed for copy in copies)))
         return Frame(self, data, copies, messages)
 
@@ -685,6 +704,10 @@ class Peers:
         if 0 <= peer.received < header.told:
             self._metrics.peer_dropped += header.told - peer.received
         peer.received = header.told + count
+        if count:
+            peer.acknowledges = True
+            self._due.set()
+        peer.has_received(header.received)
         if header.again == peer.new_epoch:
             self._tell_all(peer)
         for *key, value in header.changes:

@@ -246,6 +246,41 @@ async def test_an_account_has_its_share_of_what_may_wait() -> None:
 
 
 @in_loop
+async def test_a_peer_that_does_not_keep_up_has_so_much_on_its_way_and_no_more() -> None:
+    """Also when both are in that place; and what they have to know goes on."""
+    network = Network()
+    here, there = network.gateways
+    for gateway in network.gateways:
+        for user in USERS:
+            ear, _ = gateway.connect("ear", user=user)
+            gateway.subscribe(ear, "#", 0, user=user)
+    network.settle()
+    frames = []
+    for gateway in network.gateways:
+        for number in range(140):
+            gateway.publish("a", bytes(50_000), user=USERS[number % 2])
+        while new := gateway.peers._next_frames():
+            frames += new
+    for gateway in network.gateways:
+        sent = sum(len(frame.data) for frame in frames if frame.peer.key != gateway.key)
+        assert module.MAX_ON_THE_WAY < sent < module.MAX_ON_THE_WAY + 3 * module.FRAME_BYTES
+    late, _ = there.connect("late")
+    there.subscribe(late, "late", 0)
+    frames += there.peers._next_frames()
+    for frame in frames:
+        network.gateways[frame.peer.key - 1].peers._take_frame(frame.data)
+    assert (1, "", "late") in here.peers.known[2].wants
+    network.settle()
+    await asyncio.sleep(0.05)  # turns
+    for gateway in network.gateways:
+        assert not gateway.metrics.peer_dropped
+        for user in USERS:
+            client: Any = gateway.account(user).subscribers["ear"].client
+            assert len(client.got) == 70
+        assert not gateway.peers.known[3 - gateway.key].on_the_way
+
+
+@in_loop
 async def test_many_small_messages_are_bounded_in_count() -> None:
     network = Network()
     here, there = network.gateways
