@@ -119,6 +119,12 @@ def stack(_stack: Stack, transactional_db: None) -> Callable[..., Stack]:
     return ensure
 
 
+@pytest.fixture
+def no_shared_stack(_stack: Stack) -> None:
+    """For who counts the processes that there are. It starts again for whom it is wanted."""
+    _stack.stop()
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Playwright leaves an event loop in this thread: Django would refuse to ask the database, and no other

@@ -28,7 +28,7 @@ HEALTH = "/admin/health/"
 
 
 @pytest.fixture
-def two(account: Account) -> Iterator[tuple[Stack, Stack]]:
+def two(no_shared_stack: None, account: Account) -> Iterator[tuple[Stack, Stack]]:
     """Gateways; the first one has clients that publish, the second one has one."""
     User.objects.filter(pk=account.user.pk).update(is_staff=True, is_superuser=True)
     account.device("d1")
