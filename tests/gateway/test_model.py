@@ -16,7 +16,7 @@ from private_place import private_place
 from thingscale.local.servers import ALL
 
 STEPS = 10_000
-STEPS_WITH_GATEWAY = 6_000  # each start of it takes a second
+STEPS_WITH_GATEWAY = 2_000  # each start of it takes a second; `python -m model` runs as many as one likes
 SEED = 3
 
 
