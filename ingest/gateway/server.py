@@ -387,8 +387,13 @@ class Gateway:
         """Once the gateway that the client was connected to has let go of it, unless that takes too long.
         Raises Refused."""
         deadline = self.now() + TAKE_OVER_SECONDS
-        while (opened := await self.admission.open(question, self._leave_unopened)).held_elsewhere:
-            if self.now() >= deadline:
+        while True:
+            opened = await self.admission.open(question, self._leave_unopened)
+            if opened.due_will:
+                await self._publish_wills(opened.due_will)
+            elif not opened.held_elsewhere:
+                break
+            elif self.now() >= deadline:
                 log.warning("Another gateway has not let go of a client in time")
                 question = question._replace(force=True)
             else:

@@ -137,6 +137,24 @@ def test_the_wills_of_a_gateway_that_is_killed_are_published_by_another(pair: Pa
     assert ClientSession.objects.get(client_id="back").will_at is None
 
 
+@pytest.mark.parametrize(("clean", "delay"), [(True, 0), (True, 3600), (False, 0)])
+def test_who_comes_back_at_once_from_a_killed_gateway_leaves_a_will(
+    pair: Pair, clean: bool, delay: int
+) -> None:
+    """Its connection broke. A will that waits is due with the end of its session, by a clean start."""
+    topic = pair.topic("d/subscribe")
+    listener = pair.client(pair.a, "listener")
+    listener.connect()
+    listener.subscribe(topic, 1)
+    pair.lasting(pair.b, "back", will=Will(topic, b"broken", 1, False, {WILL_DELAY: delay} if delay else {}))
+    pair.b.kill("ingest", signal.SIGKILL)
+    back = pair.client(pair.a, "back")
+    back.connect(clean=clean, properties=LASTS)
+    listener.message(b"broken")
+    back.ping()
+    listener.nothing()
+
+
 def test_a_delayed_will_is_not_published_when_the_client_is_back_elsewhere(pair: Pair) -> None:
     topic = pair.topic("d/subscribe")
     listener = pair.client(pair.a, "listener")

@@ -57,6 +57,7 @@ class Opened(NamedTuple):
     sent_seq: int | None = None  # the last number that was sent; None: any may have been
     refused: bool = False  # the account has as many as it may
     held_elsewhere: bool = False  # another gateway has not let go of it yet: nothing was done
+    due_will: int = 0  # session that was left by a gateway that is dead, and whose will comes first; the same
     moved: bool = False  # another gateway had it before
 
 
@@ -113,7 +114,8 @@ class QueuedRow(NamedTuple):
 # A session is not over before its will is published.
 _FIND = """SELECT s.id, s.account_id, s.client_id,
     (s.ends_at <= now() AND s.will_at IS NULL) OR s.expiry = 0, s.sent_seq,
-    s.gateway <> %s, s.ends_at IS NULL
+    s.gateway <> %s, s.ends_at IS NULL, s.expiry,
+    CASE WHEN s.will IS NOT NULL THEN least(s.will_delay, s.expiry) END
 FROM mqtt_session s
 JOIN unnest(%s::bigint[], %s::text[]) AS k (account, client_id)
     ON s.account_id = k.account AND s.client_id = k.client_id
@@ -144,18 +146,25 @@ def open_sessions(cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open]) 
     found = {}
     connected = []  # to other gateways
     moved = set()
-    for key, account, name, over, sent, other_gateway, is_connected in cursor.fetchall():
+    wills = {}  # of those: seconds that the session lives on, and that its will waits
+    for key, account, name, over, sent, other_gateway, is_connected, expiry, delay in cursor.fetchall():
         found[account, name] = key, over, sent
         if other_gateway:
             moved.add(key)
         if other_gateway and is_connected:
             connected.append(key)
+            if delay is not None:
+                wills[key] = expiry, delay
     held = _held_by_the_living(cursor, connected) if connected else set()
     ended, kept, new = {}, {}, []
+    left = []
     for each in opens:
         client = each.account, each.client_id
         key, over, _ = found.get(client, (0, False, None))
         if key in held and not each.force:
+            continue
+        if key in wills and key not in held and (each.clean or not wills[key][1]):
+            left.append(Left(key, wills[key][0], 0))
             continue
         if key and (each.clean or over):
             ended[client] = key
@@ -163,15 +172,20 @@ def open_sessions(cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open]) 
             kept[client] = key, each
         if each.lasts and client not in kept:
             new.append(each)
+    if left:
+        leave(cursor, left)
     if ended:
         end_sessions(cursor, list(ended.values()))
     made = _insert(cursor, gateway, new) if new else {}
     taken = _take(cursor, gateway, list(kept.values())) if kept else {}
+    due = {each.session for each in left}
     answers = []
     for each in opens:
         client = each.account, each.client_id
         if client in found and found[client][0] in held and not each.force:
             answers.append(Opened(0, present=False, ended=0, held_elsewhere=True))
+        elif client in found and found[client][0] in due:
+            answers.append(Opened(0, present=False, ended=0, due_will=found[client][0]))
         elif client in kept:
             key, _, sent = found[client]
             answers.append(taken[key]._replace(sent_seq=sent, moved=key in moved))
