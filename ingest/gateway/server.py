@@ -350,11 +350,7 @@ class Gateway:
             if client.ended:  # meanwhile
                 return opened
         known = account.subscribers.get(client.client_id)
-        if known and known.will_waits and packet.clean_start:
-            await self._publish_wills(known.session)
-            if client.ended:  # meanwhile
-                return opened
-        if client.lasts or packet.will or (known and known.session):
+        if client.lasts or packet.will or (known and known.session) or self.durable_sessions.others:
             will, delay = stored_will(packet.will, client.owner) if packet.will else (None, 0)
             lasts = client.lasts or will is not None
             question = Open(
@@ -391,6 +387,7 @@ class Gateway:
             opened = await self.admission.open(question, self._leave_unopened)
             if opened.due_will:
                 await self._publish_wills(opened.due_will)
+                question = question._replace(force=True)
             elif not opened.held_elsewhere:
                 break
             elif self.now() >= deadline:

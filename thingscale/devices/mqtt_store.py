@@ -34,7 +34,7 @@ class Open(NamedTuple):
     expiry: int  # seconds
     will: bytes | None = None
     will_delay: int = 0
-    force: bool = False  # also if another gateway that lives has not let go of it
+    force: bool = False  # also if another gateway that lives has not let go of it, or a will waits
 
 
 class Subscribed(NamedTuple):
@@ -57,7 +57,7 @@ class Opened(NamedTuple):
     sent_seq: int | None = None  # the last number that was sent; None: any may have been
     refused: bool = False  # the account has as many as it may
     held_elsewhere: bool = False  # another gateway has not let go of it yet: nothing was done
-    due_will: int = 0  # session that was left by a gateway that is dead, and whose will comes first; the same
+    due_will: int = 0  # session whose will is to be published first; the same
     moved: bool = False  # another gateway had it before
 
 
@@ -115,7 +115,9 @@ class QueuedRow(NamedTuple):
 _FIND = """SELECT s.id, s.account_id, s.client_id,
     (s.ends_at <= now() AND s.will_at IS NULL) OR s.expiry = 0, s.sent_seq,
     s.gateway <> %s, s.ends_at IS NULL, s.expiry,
-    CASE WHEN s.will IS NOT NULL THEN least(s.will_delay, s.expiry) END
+    CASE WHEN s.will IS NOT NULL AND (s.ends_at IS NULL OR s.will_at < -- not claimed, that is
+        s.ends_at + (least(s.will_delay, s.expiry) - s.expiry + %s) * interval '1 s'
+    ) THEN least(s.will_delay, s.expiry) END
 FROM mqtt_session s
 JOIN unnest(%s::bigint[], %s::text[]) AS k (account, client_id)
     ON s.account_id = k.account AND s.client_id = k.client_id
@@ -139,32 +141,38 @@ _SUBSCRIPTIONS = """SELECT session, "group", filter, options, identifier FROM mq
 WHERE session = ANY (%s) ORDER BY session, filter"""
 
 
-def open_sessions(cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open]) -> list[Opened]:
+def open_sessions(  # noqa: PLR0915  (each client has one of several answers)
+    cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open]
+) -> list[Opened]:
     """Each client once."""
     keys = [[each.account for each in opens], [each.client_id for each in opens]]
-    cursor.execute(_FIND, [gateway, *keys])
+    cursor.execute(_FIND, [gateway, CLAIM_SECONDS, *keys])
     found = {}
     connected = []  # to other gateways
     moved = set()
-    wills = {}  # of those: seconds that the session lives on, and that its will waits
+    wills = {}  # seconds that the session lives on, and that its will waits
     for key, account, name, over, sent, other_gateway, is_connected, expiry, delay in cursor.fetchall():
         found[account, name] = key, over, sent
         if other_gateway:
             moved.add(key)
         if other_gateway and is_connected:
             connected.append(key)
-            if delay is not None:
-                wills[key] = expiry, delay
+        if delay is not None and (other_gateway or not is_connected):
+            wills[key] = expiry, delay
     held = _held_by_the_living(cursor, connected) if connected else set()
+    dead = set(connected) - held
     ended, kept, new = {}, {}, []
-    left = []
+    left, due = [], set()
     for each in opens:
         client = each.account, each.client_id
         key, over, _ = found.get(client, (0, False, None))
         if key in held and not each.force:
             continue
-        if key in wills and key not in held and (each.clean or not wills[key][1]):
-            left.append(Left(key, wills[key][0], 0))
+        expiry, delay = wills.get(key, (0, None))
+        if delay is not None and not each.force and (each.clean or (key in dead and not delay)):
+            due.add(key)
+            if key in dead:
+                left.append(Left(key, expiry, 0))
             continue
         if key and (each.clean or over):
             ended[client] = key
@@ -178,7 +186,6 @@ def open_sessions(cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open]) 
         end_sessions(cursor, list(ended.values()))
     made = _insert(cursor, gateway, new) if new else {}
     taken = _take(cursor, gateway, list(kept.values())) if kept else {}
-    due = {each.session for each in left}
     answers = []
     for each in opens:
         client = each.account, each.client_id
@@ -372,11 +379,12 @@ class StoredSession(NamedTuple):
 
 
 def load_sessions(cursor: psycopg.Cursor, only: list[int] | None = None) -> list[StoredSession]:
-    """Those that last; `only` these."""
+    """Those that last, or did before this connection of their client; `only` these."""
     cursor.execute(
         """SELECT s.id, s.account_id, s.client_id, s.will_at IS NOT NULL FROM mqtt_session s
         JOIN accounts_user u ON u.id = s.account_id
-        WHERE s.expiry > 0 AND (%(only)s::bigint[] IS NULL OR s.id = ANY (%(only)s))""",
+        WHERE (%(only)s::bigint[] IS NULL OR s.id = ANY (%(only)s)) AND (s.expiry > 0 OR (
+            s.ends_at IS NULL AND EXISTS (SELECT FROM mqtt_subscription b WHERE b.session = s.id)))""",
         {"only": only},
     )
     rows = cursor.fetchall()

@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--shorten", action="store_true", help="leave out what the divergence does not need")
     parser.add_argument("--patience", type=float, default=10.0, help="seconds to wait for what is owed")
+    parser.add_argument("--gateways", type=int, default=1, help="of thingscale")
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
     os.environ.setdefault("THINGSCALE_SECRET_KEY", secrets.token_hex(32))
@@ -32,7 +33,7 @@ def main() -> None:
             from thingscale.local.servers import ALL
 
             place = cleanup.enter_context(private_place("d0", "d1", "d2", want=ALL, fast=True))
-            server = Thingscale(place.stack, place.user_id, place.token)
+            server = Thingscale(place.stack, place.user_id, place.token, options.gateways)
         cleanup.callback(server.stop)
         started = time.monotonic()
         steps = script(options.seed, options.steps)

@@ -78,8 +78,9 @@ class Client:
 
 
 class Connection:
-    def __init__(self, client: Client, address: tuple[str, int], version: Version) -> None:
+    def __init__(self, client: Client, address: tuple[str, int], version: Version, process: int = 0) -> None:
         self.client, self.version = client, version
+        self.process = process  # of the server's
         self.socket = socket.create_connection(address, SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.open = True  # for what the server sends

@@ -4,6 +4,7 @@ Nothing sleeps: a step ends when all that the model requires has come and every 
 PING. What comes later and was not owed is found in a later step, as every payload is used once.
 """
 
+import random
 import select
 import time
 from collections.abc import Callable, Iterable
@@ -43,6 +44,7 @@ class Driver:
         self._poll = select.poll()
         self._by_fileno: dict[int, Connection] = {}
         self._own_messages = 0
+        self._random = random.Random(server.processes)  # which process a client connects to
 
     def run(self, script: Iterable[Step]) -> None:
         """Raises Divergence; `step` then is the number of the step."""
@@ -131,7 +133,8 @@ class Driver:
         self, step: steps.Connect, version: Version
     ) -> tuple[Connection, packets.Connect, Message | None]:
         client = self._clients[step.client]
-        connection = Connection(client, self._server.address, version)
+        process = self._random.randrange(self._server.processes)
+        connection = Connection(client, self._server.address(process), version, process)
         properties: Properties = {}
         if version == V5:
             properties[P.SESSION_EXPIRY_INTERVAL] = step.expiry
@@ -213,13 +216,13 @@ class Driver:
                 outgoing.message.unfinished = False
                 if outgoing.message not in self._model.pending:
                     again.append(outgoing.message)
+            outgoing.message.place = self._model.next_place()
             connection.send(outgoing.packet._replace(dup=True))
         self._model.pending += again
         self._until(lambda: not client.outgoing, "acknowledgements of what was sent again", client)
         if again:  # else a copy of the first time would wait for the observer to get the second one
             self._acknowledge(client)
-            self._send_sentinel()
-            self._until(self._seen_sentinel, "the sentinel", None)
+            self._wait_until_routed()
             self._model.drop_unrouted()
 
     def _forget_outgoing(self, client: Client) -> None:
@@ -347,7 +350,15 @@ class Driver:
                 properties[P.RESPONSE_TOPIC] = self._server.topic(properties[P.RESPONSE_TOPIC])
             expiry = step.expiry or None
         message = Message(
-            topic, payload, step.qos, step.retain, properties, expiry, publisher, time.monotonic()
+            topic,
+            payload,
+            step.qos,
+            step.retain,
+            properties,
+            expiry,
+            publisher,
+            time.monotonic(),
+            self._model.next_place(),
         )
         sent = properties | ({P.MESSAGE_EXPIRY_INTERVAL: expiry} if expiry else {})
         return message, Publish(topic, payload, step.qos, step.retain, False, 0, sent)
@@ -355,9 +366,10 @@ class Driver:
     def _kill(self, client: Client, messages: tuple[steps.Message, ...]) -> None:
         if messages and self._server.kill_within_messages and client.connection:
             self._publish(client, client.connection, messages)
-        self._server.kill()
+        process = client.connection.process if client.connection else 0
+        self._server.kill(process)
         model, now = self._model, time.monotonic()
-        live = [one for one in self._clients.values() if one.connection]
+        live = [one for one in self._clients.values() if one.connection and one.connection.process == process]
         connections = [one.connection for one in live if one.connection]
         self._until(
             lambda: not any(one.open for one in connections), "the end of all connections", None, *connections
@@ -367,13 +379,13 @@ class Driver:
         model.crashed()
         self._drain()  # what the observer has got of it
         self._server.start()
-        model.restarted(now, time.monotonic())
-        model.lost(OBSERVER, crash=True)
-        observer, self._observer.connection = self._observer.connection, None
-        assert observer
-        self._connect(steps.Connect(OBSERVER, V5, False, NEVER, 0, 0, None))
-        self._send_sentinel()
-        self._until(self._seen_sentinel, "the sentinel", None)
+        model.restarted(now, time.monotonic() + self._server.notices_after)
+        if self._observer in live:
+            model.lost(OBSERVER, crash=True)
+            observer, self._observer.connection = self._observer.connection, None
+            assert observer
+            self._connect(steps.Connect(OBSERVER, V5, False, NEVER, 0, 0, None))
+        self._wait_until_routed()
         known = [self._send_own(topic) for topic in sorted(model.observer_is_back(time.monotonic()))]
         self._until(lambda: all(one.routed_at for one in known), "own messages", None)
         for one in live:
@@ -391,8 +403,7 @@ class Driver:
         """Reads all that the server has sent, and tells the model when it has looked at it."""
         self._until(lambda: not connection.open, "the end of the connection", None, connection)
         self._acknowledge(client)
-        self._send_sentinel()
-        self._until(self._seen_sentinel, "the sentinel", None)
+        self._wait_until_routed()
         self._leave(client)
 
     def _leave(self, client: Client, *, crash: bool = False) -> None:
@@ -404,15 +415,19 @@ class Driver:
         if client.name not in self._model.sessions:
             self._forget_outgoing(client)
 
-    def _send_sentinel(self) -> None:
+    def _wait_until_routed(self) -> None:
         """A message behind all that the server has been sent: when it is back, they have been routed."""
-        self._sentinel = self._send_own(self._server.topic(SENTINEL))
+        self._server.settle()
+        sentinel = self._send_own(self._server.topic(SENTINEL))
+        self._until(lambda: sentinel.routed_at is not None, "the sentinel", None)
 
     def _send_own(self, topic: str) -> Message:
         """A message of the observer's, which is retained."""
         self._own_messages += 1
         payload = b'{"n": %d}' % -self._own_messages
-        message = Message(topic, payload, 1, True, {}, None, OBSERVER, time.monotonic())
+        message = Message(
+            topic, payload, 1, True, {}, None, OBSERVER, time.monotonic(), self._model.next_place()
+        )
         number = self._observer.packet_id()
         publish = Publish(topic, payload, 1, True, False, number, {})
         self._observer.outgoing[number] = Outgoing(message, publish)
@@ -421,14 +436,12 @@ class Driver:
         self._observer.connection.send(publish)
         return message
 
-    def _seen_sentinel(self) -> bool:
-        return self._sentinel.routed_at is not None
-
     # Waiting
 
     def _finish_step(self) -> None:
         model = self._model
         self._until(lambda: not self._required(), "what is owed", None)
+        self._server.settle()
         live = [one.connection for one in self._clients.values() if one.connection]
         for connection in live:
             connection.pings += 1

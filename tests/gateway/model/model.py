@@ -53,6 +53,7 @@ class Message:
     expiry: int | None
     publisher: str
     published_at: float
+    place: int = 0  # among those of its publisher, as it was sent last
     required: bool = False  # acknowledged, so it must be routed
     unfinished: bool = False  # may still be routed in a later step
     routed_at: float | None = None
@@ -126,6 +127,11 @@ class Session:
     owed: list[Delivery] = field(default_factory=list)
     recent: deque[tuple[int, Delivery]] = field(default_factory=deque)
 
+    def unnoticed(self, message: Message) -> bool:
+        """It came while the server may not have known that the process of the client had been killed: what
+        had been sent until then nobody knows."""
+        return not self.connected and self.closed_at < (message.routed_at or 0.0) < self.closed_by
+
     def in_flight(self, packet_id: int) -> Delivery | None:
         sent = (one for one in self.owed if one.state is not State.WAITING and one.packet_id == packet_id)
         return next(sent, None)
@@ -141,13 +147,19 @@ class Model:
         kill, and keep their delay; the other choice is that they may be lost, or published at once."""
         self.sessions: dict[str, Session] = {}
         self.retained: dict[str, Message] = {}
+        self._last_retained: dict[str, Message] = {}  # with those that clear
         self.pending: list[Message] = []  # published, not routed yet
         self.wills: list[PendingWill] = []
         self.claims: list[Claim] = []
         self._crossing: list[Message] = []  # not routed when the server was killed
-        self.step = 0
+        self.step = self._places = 0
         self._one_delivery, self._wills_survive = one_delivery, wills_survive
         self._tolerates = tolerates
+
+    def next_place(self) -> int:
+        """Of a message that is sent, among all."""
+        self._places += 1
+        return self._places
 
     # Sessions
 
@@ -194,7 +206,7 @@ class Model:
         session.closed_at = session.closed_by = now
         will, session.will = session.will, None
         if will and publish_will:
-            will.published_at = now
+            will.published_at, will.place = now, self.next_place()
             delay = min(session.will_delay, session.expiry)
             if delay and (self._wills_survive or not crash):
                 self.wills.append(PendingWill(client, will, now + delay, now + delay))
@@ -238,8 +250,11 @@ class Model:
         self._crossing = [*self.pending, *(will.message for will in self.wills)]
 
     def restarted(self, killed_at: float, now: float) -> None:
+        """`now`: when the server knows for certain that the process had been killed."""
         for will in self.wills:
             will.latest += now - killed_at
+        for message in self.pending:
+            message.unfinished |= not message.required and message.qos == 0
         for session in self.sessions.values():
             if session.closed_at == killed_at:
                 session.closed_by = now
@@ -316,7 +331,11 @@ class Model:
 
     def route(self, message: Message, now: float) -> None:
         message.routed_at = now
-        if message.retain:
+        last = self._last_retained.get(message.topic)
+        # The observer, at another gateway, may get those of several QoS in another order.
+        overtaken = last and last.publisher == message.publisher and last.place > message.place
+        if message.retain and not overtaken:
+            self._last_retained[message.topic] = message
             self.retained.pop(message.topic, None)
             if message.payload:
                 self.retained[message.topic] = message
@@ -354,7 +373,7 @@ class Model:
             retain or (message.retain and any(one.retain_as_published for one in matching)),
             tuple(sorted(one.identifier for one in matching if one.identifier)),
             on_subscribe=retain,
-            maybe_sent=message.crossed_loss,
+            maybe_sent=message.crossed_loss or session.unnoticed(message),
         )
         delivery.optional = not session.connected and delivery.qos == 0
         session.owed.append(delivery)

@@ -9,28 +9,37 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
+from client import Client, Endpoint
 from mosquitto import MOSQUITTO
 from stack import Stack, answers, free_port, wait_until
 
 from ingest.mqtt.codec import encode
-from ingest.mqtt.packets import V311, Connect, Publish
+from ingest.mqtt.packets import V5, V311, Connect, Publish
+from ingest.mqtt.properties import Property
 from model import faults
 from model.model import OBSERVER, Delivery, Session
 from model.steps import CLIENTS, SENTINEL, TOPICS
 from thingscale.local import ports
 
+PROBE = "probe/subscribe"
+
 
 class Server(Protocol):
-    address: tuple[str, int]
+    processes: int  # that a client may connect to
+    notices_after: float  # seconds, at most, that one of them was killed
     credentials: tuple[str | None, bytes | None]
     one_delivery: bool  # to whom several subscriptions of one client match; else one for each
     kill_within_messages: bool  # what is acknowledged survives it
     wills_survive: bool  # with their delay
     wills_end_with_session: bool  # a delayed will is published when its session ends; else it is not tried
 
+    def address(self, process: int) -> tuple[str, int]: ...
     def start(self) -> None: ...
-    def kill(self) -> None: ...
+    def kill(self, process: int) -> None: ...
     def stop(self) -> None: ...
+    def settle(self) -> None:
+        """Until what one process has answered for has reached the others."""
+
     def forget(self) -> None:
         """All sessions and retained messages."""
 
@@ -70,6 +79,8 @@ autosave_interval 0
 class Mosquitto:
     """With what it does wrong: `faults.MOSQUITTO`."""
 
+    processes = 1
+    notices_after = 0.0
     credentials: tuple[str | None, bytes | None] = (None, None)
     one_delivery = False
     kill_within_messages = False  # it acknowledges before it saves
@@ -77,7 +88,7 @@ class Mosquitto:
     wills_end_with_session = False  # it keeps a session as long as its delayed will
 
     def __init__(self) -> None:
-        self.address = ("127.0.0.1", free_port())
+        self._port = free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="thingscale-model-"))
         self._database = self._folder / "mosquitto.db"
         self.start()
@@ -85,12 +96,18 @@ class Mosquitto:
     def start(self) -> None:
         assert MOSQUITTO
         config = self._folder / "mosquitto.conf"
-        config.write_text(CONFIG.format(port=self.address[1], folder=self._folder))
+        config.write_text(CONFIG.format(port=self._port, folder=self._folder))
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen([MOSQUITTO, "-c", str(config)], stdout=log, stderr=log)
-        wait_until(lambda: answers(self.address[1]), 60, "mosquitto")
+        wait_until(lambda: answers(self._port), 60, "mosquitto")
 
-    def kill(self) -> None:
+    def address(self, _process: int) -> tuple[str, int]:
+        return "127.0.0.1", self._port
+
+    def settle(self) -> None:
+        """There is one."""
+
+    def kill(self, _process: int) -> None:
         """It saves only when it is asked to: so it is asked to first."""
         before = self._written()
         self._process.send_signal(signal.SIGUSR1)
@@ -134,27 +151,60 @@ class Mosquitto:
 
 
 class Thingscale:
-    """The gateway, in front of servers that are running already. Each run has an account of its own."""
+    """One gateway or several, in front of servers that are running already."""
 
     one_delivery = True
     kill_within_messages = True
     wills_survive = True
     wills_end_with_session = True
 
-    def __init__(self, stack: Stack, user_id: str, token: str) -> None:
-        self._stack, self._prefix = stack, token + "/"
-        self.credentials: tuple[str | None, bytes | None] = (user_id, token.encode())
+    def __init__(self, stack: Stack, user_id: str, token: str, gateways: int = 1) -> None:
+        self._stacks = [stack, *(stack.another() for _ in range(gateways - 1))]
+        self.processes = gateways
+        self.notices_after = 8.0 if gateways > 1 else 0.0  # presence.DEAD_SECONDS, and a look
+        self._prefix = token + "/"
+        self._user_id, self._token = user_id, token.encode()
+        self.credentials: tuple[str | None, bytes | None] = (user_id, self._token)
         self._run = 0
+        self._probes: dict[int, Client] = {}
+        self._probed = 0
         self.start()
 
-    def start(self) -> None:
-        self._stack.ensure("ingest")
-        self.address = ("127.0.0.1", self._stack.mqtt)
+    def address(self, process: int) -> tuple[str, int]:
+        return "127.0.0.1", self._stacks[process].mqtt
 
-    def kill(self) -> None:
+    def start(self) -> None:
+        for number, stack in enumerate(self._stacks):
+            stack.ensure("ingest")
+            if len(self._stacks) > 1 and number not in self._probes:
+                self._connect_probe(number)
+
+    def _connect_probe(self, number: int) -> None:
+        """A client that lasts, in each gateway."""
+        probe = Client(Endpoint(self._stacks[number].mqtt, self._user_id, self._token), f"probe-{number}", V5)
+        probe.connect(clean=False, properties={Property.SESSION_EXPIRY_INTERVAL: 3600})
+        probe.subscribe(self.topic(PROBE), 1)
+        self._probes[number] = probe
+
+    def settle(self) -> None:
+        """What each has sent is behind what was answered there before; and what each has got is behind what
+        is in queues."""
+        self._probed += 1
+        payload = b"%d" % self._probed
+        for probe in self._probes.values():
+            assert probe.publish(self.topic(PROBE), payload) == 0
+        for probe in self._probes.values():
+            missing = len(self._probes)
+            while missing:
+                missing -= probe.message().payload == payload
+
+    def kill(self, process: int) -> None:
         """It comes back on other ports: somebody else may take these meanwhile."""
-        self._stack.kill("ingest")
-        self._stack.mqtt, self._stack.ws = ports.free_port(), ports.free_port()
+        stack = self._stacks[process]
+        if process in self._probes:
+            self._probes.pop(process).vanish()
+        stack.kill("ingest")
+        stack.mqtt, stack.ws = ports.free_port(), ports.free_port()
 
     def forget(self) -> None:
         """Ends the sessions, and with them wills that wait; then clears what is retained. Another run has
@@ -168,14 +218,17 @@ class Thingscale:
     def _connect_clean(self, client_id: str, *publishes: Publish) -> None:
         user, password = self.credentials
         connect = Connect(V311, client_id, True, 60, user, password, None, {})
-        with socket.create_connection(self.address, 60) as connection:
+        with socket.create_connection(self.address(0), 60) as connection:
             connection.sendall(encode(connect, V311) + b"".join(encode(one, V311) for one in publishes))
             left = 4 * (1 + len(publishes))  # a CONNACK and PUBACKs
             while left and (data := connection.recv(left)):
                 left -= len(data)
 
     def stop(self) -> None:
-        self._stack.stop()
+        for probe in self._probes.values():
+            probe.vanish()
+        for stack in self._stacks:
+            stack.stop()
 
     def topic(self, relative: str) -> str:
         return self._prefix + relative
@@ -187,8 +240,8 @@ class Thingscale:
         return f"{name}-{self._run}"
 
     def is_noise(self, topic: str) -> bool:
-        """The reason why it rejects a datapoint."""
-        return topic.endswith("/errors")
+        """The reason why it rejects a datapoint; and what `settle` sends."""
+        return topic.endswith("/errors") or topic == self.topic(PROBE)
 
     def may_refuse(self, topic: str, payload: bytes) -> bool:
         """A cleared message is not a datapoint."""
