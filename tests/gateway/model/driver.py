@@ -38,7 +38,8 @@ class Driver:
     def __init__(self, server: Server, alter: Alter = unaltered, patience: float = SECONDS) -> None:
         """`patience`: seconds for anything that the server has to do."""
         self._server, self._patience = server, patience
-        self._model = Model(server.one_delivery, server.wills_survive, server.tolerates)
+        several = server.processes > 1
+        self._model = Model(server.one_delivery, server.wills_survive, server.tolerates, several)
         self._clients = {name: Client(name, alter) for name in (OBSERVER, *CLIENTS)}
         self._observer = self._clients[OBSERVER]
         self._poll = select.poll()

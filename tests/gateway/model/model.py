@@ -130,7 +130,7 @@ class Session:
     def unnoticed(self, message: Message) -> bool:
         """It came while the server may not have known that the process of the client had been killed: what
         had been sent until then nobody knows."""
-        return not self.connected and self.closed_at < (message.routed_at or 0.0) < self.closed_by
+        return self.closed_at < (message.routed_at or 0.0) < self.closed_by
 
     def in_flight(self, packet_id: int) -> Delivery | None:
         sent = (one for one in self.owed if one.state is not State.WAITING and one.packet_id == packet_id)
@@ -142,8 +142,10 @@ Tolerates = Callable[[str, Session, Publish | None, Delivery | None], bool]
 
 
 class Model:
-    def __init__(self, one_delivery: bool, wills_survive: bool, tolerates: Tolerates) -> None:
-        """`one_delivery`: of overlapping subscriptions, the other choice is one for each. `wills_survive` a
+    def __init__(
+        self, one_delivery: bool, wills_survive: bool, tolerates: Tolerates, several: bool = False
+    ) -> None:
+        """`several` processes: what the observer gets at different QoS tells no order. `one_delivery`: of overlapping subscriptions, the other choice is one for each. `wills_survive` a
         kill, and keep their delay; the other choice is that they may be lost, or published at once."""
         self.sessions: dict[str, Session] = {}
         self.retained: dict[str, Message] = {}
@@ -155,6 +157,7 @@ class Model:
         self.step = self._places = 0
         self._one_delivery, self._wills_survive = one_delivery, wills_survive
         self._tolerates = tolerates
+        self._several = several
 
     def next_place(self) -> int:
         """Of a message that is sent, among all."""
@@ -188,6 +191,7 @@ class Model:
         new.resumed = present
         if old and present:
             new.subscriptions, new.owed, new.recent = old.subscriptions, old.owed, old.recent
+            new.closed_at, new.closed_by = old.closed_at, old.closed_by
             for will in [
                 will for will in self.wills if will.client == new.client
             ]:  # cancelled, if not gone out
@@ -253,8 +257,6 @@ class Model:
         """`now`: when the server knows for certain that the process had been killed."""
         for will in self.wills:
             will.latest += now - killed_at
-        for message in self.pending:
-            message.unfinished |= not message.required and message.qos == 0
         for session in self.sessions.values():
             if session.closed_at == killed_at:
                 session.closed_by = now
@@ -272,6 +274,7 @@ class Model:
             will.certain &= will.message not in unseen
         for message in self.pending:
             message.required &= message not in unseen
+            message.unfinished |= message in unseen  # it may also come later, if others notice the kill later
         passed = {one for one in self._crossing if one.qos == 0 and one.routed_at is not None}
         return {one.topic for one in unseen | passed if one.retain}
 
@@ -332,8 +335,8 @@ class Model:
     def route(self, message: Message, now: float) -> None:
         message.routed_at = now
         last = self._last_retained.get(message.topic)
-        # The observer, at another gateway, may get those of several QoS in another order.
-        overtaken = last and last.publisher == message.publisher and last.place > message.place
+        own = last and last.publisher == message.publisher
+        overtaken = self._several and own and last and last.place > message.place
         if message.retain and not overtaken:
             self._last_retained[message.topic] = message
             self.retained.pop(message.topic, None)
@@ -375,7 +378,7 @@ class Model:
             on_subscribe=retain,
             maybe_sent=message.crossed_loss or session.unnoticed(message),
         )
-        delivery.optional = not session.connected and delivery.qos == 0
+        delivery.optional = delivery.qos == 0 and (not session.connected or message.crossed_loss)
         session.owed.append(delivery)
         return delivery
 
