@@ -16,7 +16,7 @@ from private_place import private_place
 from thingscale.local.servers import ALL
 
 STEPS = 10_000
-STEPS_WITH_GATEWAY = 2_000  # each start of it takes a second; `python -m model` runs as many as one likes
+STEPS_WITH_TWO = 400  # gateways: each step waits until both have come to rest
 SEED = 3
 
 
@@ -51,7 +51,18 @@ def test_the_model_finds_an_error(mosquitto: Mosquitto, name: str) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_gateway_does_what_the_model_says() -> None:
     with private_place("d0", "d1", "d2", want=ALL, fast=True) as place:
-        check(Thingscale(place.stack, place.user_id, place.token), SEED, STEPS_WITH_GATEWAY)
+        check(Thingscale(place.stack, place.user_id, place.token), SEED, STEPS)
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(600)
+def test_two_gateways_do_what_the_model_says() -> None:
+    with private_place("d0", "d1", "d2", want=ALL, fast=True) as place:
+        server = Thingscale(place.stack, place.user_id, place.token, gateways=2)
+        try:
+            check(server, SEED, STEPS_WITH_TWO)
+        finally:
+            server.stop()

@@ -145,7 +145,8 @@ class Model:
     def __init__(
         self, one_delivery: bool, wills_survive: bool, tolerates: Tolerates, several: bool = False
     ) -> None:
-        """`several` processes: what the observer gets at different QoS tells no order. `one_delivery`: of overlapping subscriptions, the other choice is one for each. `wills_survive` a
+        """`several` processes: what the observer gets at different QoS tells no order.
+        `one_delivery`: of overlapping subscriptions, the other choice is one for each. `wills_survive` a
         kill, and keep their delay; the other choice is that they may be lost, or published at once."""
         self.sessions: dict[str, Session] = {}
         self.retained: dict[str, Message] = {}
