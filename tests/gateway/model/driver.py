@@ -377,7 +377,7 @@ class Driver:
         )
         for one in live:
             model.closed(one.name, now, publish_will=True, crash=True)
-        model.crashed()
+        model.crashed(now)
         self._drain()  # what the observer has got of it
         self._server.start()
         model.restarted(now, time.monotonic() + self._server.notices_after)

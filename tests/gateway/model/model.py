@@ -239,9 +239,10 @@ class Model:
         if session.expiry == 0:
             self._end(session)
 
-    def crashed(self) -> None:
+    def crashed(self, now: float) -> None:
         for will in self.wills:
             will.certain &= self._wills_survive
+            will.message.crossed_loss |= now > will.due - EARLY
         for session in self.sessions.values():
             session.doubtful |= self._tolerates("not saved", session, None, None)
             if self._tolerates("shared not saved", session, None, None):
