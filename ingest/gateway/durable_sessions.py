@@ -2,6 +2,7 @@
 so that what it takes is put into their queues (decision 34)."""
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import Collection, Iterable
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 CHANGED = "sessions"  # nouns of a change
 HEARD = "heard"
+LEFT = "left"
 MOST = 190  # sessions in one notification, which has at most 8000 bytes
 AGAIN_SECONDS = 0.5  # until who has not answered is told once more
 DEAD_SECONDS = 2.0  # for an answer of a gateway that does not seem to live any more
@@ -205,15 +207,24 @@ class DurableSessions:
                     self.forget(over)
 
     def forget(self, gateways: Collection[int]) -> None:
-        """They are fenced: one of them that still lives begins anew."""
+        """They have stopped, or are fenced: one of them that still lives begins anew."""
         self.others.difference_update(gateways)
-        self._silent.difference_update(gateways)
+        self._answered(gateways)
 
     def answered(self, gateway: int, number: int) -> None:
         if number == self._number:
-            self._silent.discard(gateway)
-            if not self._silent:
-                self._all_answered.set()
+            self._answered({gateway})
+
+    def _answered(self, gateways: Collection[int]) -> None:
+        self._silent.difference_update(gateways)
+        if not self._silent:
+            self._all_answered.set()
+
+    async def leave(self) -> None:
+        """All is stored, so nobody has to wait for us."""
+        if self.others:
+            with contextlib.suppress(*AWAY):
+                await self._gateway.in_thread(announce, LEFT, self._key)
 
     # What changes at other gateways
 
@@ -258,6 +269,7 @@ class DurableSessions:
                 self._to_answer = answers | self._to_answer
                 self._all_to_read |= all_of_them
                 await asyncio.sleep(AGAIN_SECONDS)
+        self._came_here.clear()
 
     def _apply(self, stored: list[StoredSession], asked: Collection[SessionKey] | None = None) -> None:
         """`asked`: those of them that are not in `stored` have ended; None: so have all that are not."""

@@ -24,6 +24,7 @@ from ingest.gateway.deliveries import Message
 from ingest.gateway.durable_sessions import (
     CHANGED,
     HEARD,
+    LEFT,
     Announcement,
     DurableSessions,
     set_subscriptions,
@@ -159,6 +160,8 @@ class Gateway:
             task.cancel()
         await asyncio.sleep(LAST_SECONDS)  # what tells subscribers is on its way
         await self.peers.leave()
+        if drained:
+            await self.durable_sessions.leave()
         await asyncio.to_thread(self._presence.stop)
         for task in self._tasks:
             task.cancel()
@@ -668,6 +671,8 @@ class Gateway:
                 self.loop.call_soon_threadsafe(self.durable_sessions.missed)
             elif change[0] == CHANGED:
                 self.loop.call_soon_threadsafe(self.durable_sessions.heard, Announcement.of(*change[1:]))
+            elif change[0] == LEFT:
+                self.loop.call_soon_threadsafe(self.durable_sessions.forget, [change[1]])
             elif change[0] == HEARD and change[1] == self._key:
                 number, gateway = map(int, change[2].split())
                 self.loop.call_soon_threadsafe(self.durable_sessions.answered, gateway, number)

@@ -131,6 +131,15 @@ def test_a_gateway_that_is_killed_holds_nobody_up_for_long(pair: Pair) -> None:
         ear.subscribe(pair.topic(f"d-{number}/subscribe"), 1)
 
 
+def test_a_gateway_that_stops_holds_nobody_up(pair: Pair) -> None:
+    ear = pair.lasting(pair.a, "ear")
+    ear.subscribe(pair.topic("1/subscribe"), 1)
+    pair.b.kill("ingest", signal.SIGTERM)
+    for number in range(10):
+        ear.subscribe(pair.topic(f"{number}/subscribe"), 1)
+    assert not Journal.objects.filter(fenced=True), "nobody was waited for in vain"
+
+
 def test_a_gateway_that_hangs_is_fenced_and_acknowledges_nothing_more(pair: Pair) -> None:
     """It lives, for all that the database can see, but does not hear of a subscription in time. What it takes
     from then on would be missing in the queue: so it ends."""
