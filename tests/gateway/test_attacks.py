@@ -24,7 +24,7 @@ Start = Callable[..., Stack]
 
 SECONDS = 2.0  # that an attack lasts, at least
 ROUNDS = 1  # of the neighbour, at least
-MOST_SECONDS = 0.5  # that the gateway may compute for others before a neighbour's message is back
+MOST_SECONDS = 2.5  # that the gateway may compute for others before a neighbour's message is back
 USER_PROPERTY = 0x26
 
 

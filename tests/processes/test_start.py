@@ -30,6 +30,7 @@ SECONDS = 60
 @pytest.fixture
 def keys(transactional_db: None, settings: Settings) -> Callable[..., None]:
     """`keys(newest, *older)`: a process with these starts. Raises Refused."""
+    SecretKey.objects.all().delete()  # of processes that other tests share
 
     def begin(*names: str) -> None:
         settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = names[0], list(names[1:])

@@ -54,7 +54,8 @@ def test_what_was_held_is_answered_otherwise_once_it_is_stored(raw: psycopg.Conn
     record(raw, Submission(1, -7, ONE, "NO_MAPPED_CH"), Submission(2, -7, ONE, "NO_MAPPED_CH"))
     with raw.cursor() as cursor:
         submissions.answer_from_now_on(cursor, {(1, -7), (1, -8)}, "")
-    assert [each.answer for each in find(raw, (1, -7), (2, -7)).values()] == ["", "NO_MAPPED_CH"]
+    found = find(raw, (1, -7), (2, -7))
+    assert {key: each.answer for key, each in found.items()} == {(1, -7): "", (2, -7): "NO_MAPPED_CH"}
 
 
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 25])
