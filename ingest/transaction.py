@@ -21,6 +21,7 @@ from thingscale.devices import writer as devices
 from thingscale.devices.mqtt_store import RetainedMessage
 from thingscale.lib.clock import from_us
 from thingscale.streams import writer as streams
+from thingscale.streams.exactly_once import commit_log
 
 QUEUE_BYTES = 256 * 1024  # of a session, read at once; or the messages of one batch
 RETAINED_BYTES = 256 * 1024  # of a RetainedPage, but one message in any case
@@ -53,7 +54,7 @@ def answer_session(cursor: psycopg.Cursor, work: SessionWork, gateway: UUID, quo
     lasting = [(each.account, each.client_id) for each in asked.open if each.lasts and not each.clean]
     if lasting:
         durable.adopt(cursor, lasting, settings.DURABLE_SESSION_DAYS)
-    opened = mqtt_store.open_sessions(cursor, gateway, asked.open) if asked.open else ()
+    opened = mqtt_store.open_sessions(cursor, gateway, asked.open, commit_log.fence) if asked.open else ()
     if asked.unsubscribe:
         mqtt_store.unsubscribe(cursor, asked.unsubscribe)
     if asked.subscribe:

@@ -22,6 +22,7 @@ IDLE_SECONDS = 5.0
 FOLLOW_SECONDS = 1.0  # between two looks at what other gateways have done
 GATHER_SECONDS = 0.1
 USE_SECONDS = 5.0  # between two looks at what the accounts use
+BACK_SECONDS = 1.5  # after our connection was lost, in which others may be without theirs
 LEAVING_SECONDS = 0.25  # between two looks whether there is still somebody to leave our clients to
 _NOTHING = Use()
 
@@ -57,6 +58,7 @@ class PresenceWriter:
         self._seen = seen
         self.entered = threading.Event()
         self.clock_offset = 0.0
+        self._back_at = -BACK_SECONDS  # when our connection was there again
         self._alive: set[int] = set()  # gateways, when we last looked
         self._known_gateways: set[int] = set()  # and those that may have lost a connection only
         self._lost_at = 0.0  # when one of them was not there any more, or our connection was new
@@ -76,6 +78,11 @@ class PresenceWriter:
         self._stopping.set()
         self._wakeup.set()
         self._thread.join(5)
+
+    @property
+    def unsure(self) -> bool:
+        """Whether others that seem to be dead have perhaps lost their connections as we have."""
+        return time.monotonic() - self._back_at < BACK_SECONDS
 
     def leave(self, seconds: float) -> None:
         """Tells the others that we are to stop, and counts those that stay; waits so long at most."""
@@ -101,6 +108,8 @@ class PresenceWriter:
 
     def _write(self, connection: psycopg.Connection) -> None:
         presence.enter(connection, self._key)
+        if self.entered.is_set():
+            self._back_at = time.monotonic()
         self.clock_offset = presence.clock_offset(connection)
         self._lost_at = time.monotonic()  # the others may have lost their connections, too
         self.entered.set()

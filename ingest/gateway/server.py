@@ -66,7 +66,8 @@ LEAVING_SECONDS = 0.05  # between two steps in which clients leave
 LEAVING_AT_ONCE = 10  # clients at least: fewer than 200 a second overwhelm nobody
 MAX_FAILED = 10_000  # messages that wait until storing them is tried again
 FAILED_SECONDS = 1.0
-TAKE_OVER_SECONDS = 2.0  # for another gateway to let go of a client
+TAKE_OVER_SECONDS = 10.0  # for another gateway that lives to let go of a client, however often that asks
+HELD_SECONDS = 60.0  # for which it is remembered since when a client waits for that
 PEER_SECONDS = 0.05  # between two looks whether it has
 PUBLISHED_SECONDS = 120.0  # for which what apps have published is known not to be new
 
@@ -112,6 +113,7 @@ class Gateway:
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookups")
         self._servers: list[asyncio.Server | ProxyListener] = []
         self._published: dict[int, float] = {}  # of apps: those seen, and when
+        self._held_since: dict[ClientKey, float] = {}  # clients that another gateway has not let go of
         self._knows_sessions = False
         self._published_due = False
         self._publishing: asyncio.Task[None] | None = None
@@ -266,6 +268,8 @@ class Gateway:
             now = self.now()
             self._unanswered = {key: each for key, each in self._unanswered.items() if each.unacked}
             self._publishing_wills = {key: each for key, each in self._publishing_wills.items() if each.waits}
+            since = now - HELD_SECONDS
+            self._held_since = {key: each for key, each in self._held_since.items() if each > since}
             for client in list(self._clients):
                 try:
                     client.check(now)
@@ -383,24 +387,24 @@ class Gateway:
         return opened
 
     async def _open_session(self, client: Client, question: Open) -> Opened:
-        """Once the gateway that the client was connected to has let go of it, unless that takes too long.
-        Raises Refused."""
-        deadline = self.now() + TAKE_OVER_SECONDS
+        """Once the gateway that the client was connected to has let go of it. One that does not is fenced,
+        after a while. Raises Refused."""
         while True:
+            question = question._replace(unsure=self._presence.unsure)
             opened = await self.admission.open(question, self._leave_unopened)
             if opened.due_will:
                 await self._publish_wills(opened.due_will)
-                question = question._replace(force=True)
+                question = question._replace(will_published=True)
             elif not opened.held_elsewhere:
-                break
-            elif self.now() >= deadline:
-                log.warning("Another gateway has not let go of a client in time")
+                self._held_since.pop(client.key, None)
+                return opened
+            elif self.now() - self._held_since.setdefault(client.key, self.now()) >= TAKE_OVER_SECONDS:
+                log.warning("Another gateway has not let go of a client in time, and is taken for dead")
                 question = question._replace(force=True)
             else:
                 told = TakeOver(self._key, self._connected_at(client), client.client_id)
                 await self._announce(question.account, told)
                 await asyncio.sleep(PEER_SECONDS)
-        return opened
 
     def _leave_unopened(self, question: Open, opened: Opened) -> None:
         """Its client has gone before the answer came. One that has connected again has its own."""

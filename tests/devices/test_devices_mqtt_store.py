@@ -16,6 +16,7 @@ from thingscale.devices import mqtt_store
 from thingscale.devices.models import ClientSession, Queued, QueuedMessages, Retained, Subscription
 from thingscale.devices.mqtt_store import Copies, Left, Open, Opened, Progress, Retain, Subscribed
 from thingscale.streams.closing import purge_closed_accounts
+from thingscale.streams.exactly_once import commit_log
 
 GATEWAY = uuid.uuid4()
 
@@ -31,7 +32,12 @@ def open_one(
 ) -> Opened:
     options = {"clean": False, "lasts": True, "expiry": 100} | given
     User.objects.filter(pk=user(account)).update(max_durable_sessions=most)
-    return mqtt_store.open_sessions(cursor, GATEWAY, [Open(user(account), name, **options)])[0]  # type: ignore[arg-type]
+    return mqtt_store.open_sessions(
+        cursor,
+        GATEWAY,
+        [Open(user(account), name, **options)],  # type: ignore[arg-type]
+        commit_log.fence,
+    )[0]
 
 
 def user(account: Account | User) -> int:

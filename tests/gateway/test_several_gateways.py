@@ -1,5 +1,6 @@
 """Two gateways on one database: a client is connected to one of them, and its session goes with it."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -8,9 +9,12 @@ import pytest
 from client import Client
 from stack import Stack, wait_until
 from support import Account
+from test_kill_ingest import store_of
 from two_gateways import LASTS, Pair, turned
 
 from ingest.mqtt.packets import PUBCOMP, PUBREC, PUBREL, V5, V31, V311, Ack, Publish, Version, Will
+from ingest.service import connect
+from thingscale.devices import presence
 from thingscale.devices.commands import Message, send
 from thingscale.devices.models import ClientSession, Command, MqttSession
 
@@ -205,3 +209,43 @@ def test_a_session_that_is_to_end_with_its_connection_is_not_taken_for_another_g
         assert sender.publish(topic, b"%d" % number) == 0
         ear.message(b"%d" % number)
     client.ping()
+
+
+def test_what_a_gateway_without_its_lock_still_has_to_store_is_not_stored_twice(pair: Pair) -> None:
+    """It has lost its connection, not its life, and the other one takes it for dead. What its client has sent
+    still waits for storage there, and is sent again to the other one: at QoS 2 it comes once."""
+    topic = pair.topic("d/subscribe")
+    message = Publish(topic, b"once", 2, False, False, 7, {})
+    ear = pair.lasting(pair.b, "ear")
+    ear.subscribe(topic, 2)
+    sender = pair.lasting(pair.a, "sender")
+    wait_until(lambda: MqttSession.objects.filter(client_id="sender").exists(), 60, "the sender to be listed")
+    gateway = MqttSession.objects.get(client_id="sender").gateway
+    process = pair.a.processes["ingest"]
+    store = store_of(process.pid)
+    os.kill(store, signal.SIGSTOP)
+    try:
+        sender.send(message)
+        sender.ping()
+        end_presence(gateway)
+        sender = pair.lasting(pair.b, "sender")
+        sender.send(message._replace(dup=True))
+        assert sender.answer(Ack, 7).type == PUBREC
+        sender.send(Ack(PUBREL, 7, 0, {}))
+        assert sender.answer(Ack, 7).type == PUBCOMP
+    finally:
+        os.kill(store, signal.SIGCONT)
+    process.wait(60)  # it begins anew
+    assert sender.publish(topic, b"last") == 0
+    assert [packet.payload for packet in ear.messages_until(b"last")] == [b"once"]
+
+
+def end_presence(gateway: int) -> None:
+    """The connection that holds the lock by which others see that it lives."""
+    with connect() as other:
+        ended = other.execute(
+            """SELECT pg_terminate_backend(pid) FROM pg_locks
+            WHERE locktype = 'advisory' AND classid = %s AND objid = %s""",
+            [presence.LOCK, gateway],
+        )
+        assert len(ended.fetchall()) == 1

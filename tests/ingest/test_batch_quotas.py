@@ -20,6 +20,7 @@ from thingscale.devices.models import ClientSession, Device, RejectedMessage, Re
 from thingscale.devices.mqtt_store import Open
 from thingscale.lib.clock import from_us, now_us
 from thingscale.streams.actions import configure_device, delete_channel
+from thingscale.streams.exactly_once import commit_log
 from thingscale.streams.models import Tag
 from thingscale.streams.usage import used_storage
 
@@ -320,7 +321,7 @@ def test_what_no_queue_has_room_for_is_stored_and_answered_all_the_same(
         each.device("d1")
         with connect() as raw, raw.cursor() as cursor:
             opens = [Open(each.user.pk, name, False, True, 100) for name in ("one", "two")]
-            mqtt_store.open_sessions(cursor, uuid4(), opens)
+            mqtt_store.open_sessions(cursor, uuid4(), opens, commit_log.fence)
 
     def publish(each: Account, value: str, kind: Kind) -> RawMessage:
         sessions = ClientSession.objects.filter(account=each.user).order_by("client_id")
@@ -357,7 +358,9 @@ def test_retained_messages_for_a_new_subscription_find_no_room_either(
     monkeypatch.setattr(mqtt_store, "SPARE_BYTES", 0)
     limit(account, max_queued=100)
     with connect() as raw, raw.cursor() as cursor:
-        (opened,) = mqtt_store.open_sessions(cursor, uuid4(), [Open(account.user.pk, "c", False, True, 100)])
+        (opened,) = mqtt_store.open_sessions(
+            cursor, uuid4(), [Open(account.user.pk, "c", False, True, 100)], commit_log.fence
+        )
     Retained.objects.create(
         account=account.user, topic="t", payload=b"x" * 200, qos=1, properties=b"\0", at=from_us(now_us())
     )

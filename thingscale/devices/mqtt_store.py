@@ -7,7 +7,7 @@ are one row of mqtt_message, with a row of mqtt_queue for each session.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -24,6 +24,9 @@ WILLS_AT_ONCE = 1_000
 CLAIM_SECONDS = 30  # for which nobody else publishes a will
 
 
+Fence = Callable[[psycopg.Cursor, Collection[int]], None]  # commit_log.fence()
+
+
 class Open(NamedTuple):
     """A client's CONNECT."""
 
@@ -34,7 +37,9 @@ class Open(NamedTuple):
     expiry: int  # seconds
     will: bytes | None = None
     will_delay: int = 0
-    force: bool = False  # also if another gateway that lives has not let go of it, or a will waits
+    unsure: bool = False  # whether gateways that seem to be dead live all the same
+    force: bool = False  # also if another gateway that lives has not let go of it, which is fenced
+    will_published: bool = False  # the one that was due
 
 
 class Subscribed(NamedTuple):
@@ -136,15 +141,17 @@ ON CONFLICT DO NOTHING RETURNING id, account_id, client_id"""
 _ROOM = """SELECT u.id, u.max_durable_sessions
     - (SELECT count(*) FROM mqtt_session s WHERE s.account_id = u.id AND s.expiry > 0)
 FROM accounts_user u WHERE u.id = ANY (%s)"""
-_HELD = f"SELECT id FROM mqtt_session WHERE id = ANY (%s) AND {presence.LIVES}"  # noqa: S608  it is ours
+_HOLDERS = f"""SELECT id, {presence.KEY}, {presence.LIVES}, %s IN ({presence.ALIVE})
+FROM mqtt_session WHERE id = ANY (%s)"""  # noqa: S608  it is ours
 _SUBSCRIPTIONS = """SELECT session, "group", filter, options, identifier FROM mqtt_subscription
 WHERE session = ANY (%s) ORDER BY session, filter"""
 
 
 def open_sessions(  # noqa: PLR0915  (each client has one of several answers)
-    cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open]
+    cursor: psycopg.Cursor, gateway: UUID, opens: Sequence[Open], fence: Fence
 ) -> list[Opened]:
-    """Each client once."""
+    """Each client once. A gateway that has not let go of a session before it is taken is fenced: it may live,
+    and still have to store what the client has sent, and sends again."""
     keys = [[each.account for each in opens], [each.client_id for each in opens]]
     cursor.execute(_FIND, [gateway, CLAIM_SECONDS, *keys])
     found = {}
@@ -159,8 +166,10 @@ def open_sessions(  # noqa: PLR0915  (each client has one of several answers)
             connected.append(key)
         if delay is not None and (other_gateway or not is_connected):
             wills[key] = expiry, delay
-    held = _held_by_the_living(cursor, connected) if connected else set()
+    holders = _holders(cursor, gateway, connected, opens) if connected else {}
+    held = {key for key, (_, lives) in holders.items() if lives}
     dead = set(connected) - held
+    fenced = set()
     ended, kept, new = {}, {}, []
     left, due = [], set()
     for each in opens:
@@ -168,8 +177,10 @@ def open_sessions(  # noqa: PLR0915  (each client has one of several answers)
         key, over, _ = found.get(client, (0, False, None))
         if key in held and not each.force:
             continue
+        if key in holders:
+            fenced.add(holders[key][0])
         expiry, delay = wills.get(key, (0, None))
-        if delay is not None and not each.force and (each.clean or (key in dead and not delay)):
+        if delay is not None and not each.will_published and (each.clean or (key in dead and not delay)):
             due.add(key)
             if key in dead:
                 left.append(Left(key, expiry, 0))
@@ -180,6 +191,8 @@ def open_sessions(  # noqa: PLR0915  (each client has one of several answers)
             kept[client] = key, each
         if each.lasts and client not in kept:
             new.append(each)
+    if fenced:
+        fence(cursor, fenced)
     if left:
         leave(cursor, left)
     if ended:
@@ -203,9 +216,16 @@ def open_sessions(  # noqa: PLR0915  (each client has one of several answers)
     return answers
 
 
-def _held_by_the_living(cursor: psycopg.Cursor, sessions: list[int]) -> set[int]:
-    cursor.execute(_HELD, [sessions])
-    return {key for (key,) in cursor.fetchall()}
+def _holders(
+    cursor: psycopg.Cursor, gateway: UUID, sessions: list[int], opens: Sequence[Open]
+) -> dict[int, tuple[int, bool]]:
+    """By session, the gateway that has it, and whether that lives, for all we know. Where our own lock is not
+    there, or new, the database has perhaps just come back, and so may the others."""
+    cursor.execute(_HOLDERS, [presence.key_of(gateway), sessions])
+    unsure = any(each.unsure for each in opens)
+    return {
+        session: (key, lives or unsure or not we_live) for session, key, lives, we_live in cursor.fetchall()
+    }
 
 
 def lock_own(cursor: psycopg.Cursor, gateway: UUID, sessions: list[int]) -> set[int]:

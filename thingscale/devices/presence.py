@@ -36,7 +36,8 @@ def key(column: str) -> str:
 
 # Of the gateway of a row of mqtt_session: its key, and whether it lives.
 KEY = key("gateway")
-LIVES = f"{KEY} IN ({_ALIVE % LOCK})"
+ALIVE = _ALIVE % LOCK
+LIVES = f"{KEY} IN ({ALIVE})"
 
 # Who is connected to two gateways: the later one of the two connections stays.
 _TWICE = """SELECT m.user_id, m.client_id, CASE WHEN m.connected_at > o.connected_at
