@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from thingscale.invalidation import Change
+from thingscale.invalidation import AMONG_GATEWAYS, Change
 from thingscale.lib.fair_cache import FairCache
 
 MAX_ENTRIES = 500_000  # devices, and as many tags
@@ -60,6 +60,8 @@ class DeviceCache:
             }
 
     def on_change(self, change: Change | None) -> None:
+        if change and change[0] in AMONG_GATEWAYS:
+            return
         with self._lock:
             self.generation += 1
             match change:

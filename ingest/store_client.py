@@ -122,7 +122,7 @@ class RemoteIngest:
         self,
         connection: socket.socket,
         on_change: Callable[[Change | None], None],
-        on_patrol: Callable[[], None],
+        on_patrol: Callable[[float], None],
     ) -> None:
         self.device_tokens = DeviceTokens()
         self.writer = StoreClient(connection)

@@ -6,6 +6,7 @@ which means: forget everything.
 """
 
 import logging
+import time
 from collections.abc import Callable
 
 import psycopg
@@ -14,6 +15,8 @@ from django.db import connection
 from thingscale.background.watched import WatchedThread
 
 CHANNEL = "thingscale"
+# Nouns of what gateways tell each other; in place of a user's primary key comes a gateway's.
+AMONG_GATEWAYS = frozenset({"sessions", "heard", "left", "take-over"})
 PATROL_SECONDS = 1.0  # between looks at whether the server is still there, and whether to stop
 log = logging.getLogger(__name__)
 
@@ -38,14 +41,15 @@ class Listener:
     """Listens on a connection of its own and reconnects by itself.
 
     `connect` opens a psycopg connection in autocommit mode; `on_change` runs in this thread, and so does
-    `on_patrol`, each time that the connection was seen to stand.
+    `on_patrol`, each time that the connection was seen to stand: with the time.monotonic() at which that was
+    asked.
     """
 
     def __init__(
         self,
         connect: Callable[[], psycopg.Connection],
         on_change: Callable[[Change | None], None],
-        on_patrol: Callable[[], None] = lambda: None,
+        on_patrol: Callable[[float], None] = lambda asked: None,
     ) -> None:
         self._connect = connect
         self._on_change = on_change
@@ -78,6 +82,7 @@ class Listener:
         while not self._stop.is_set():
             for notification in listening.notifies(timeout=PATROL_SECONDS, stop_after=1):
                 self._on_change(_parse(notification.payload))
+            asked = time.monotonic()
             listening.execute("SELECT 1")  # notices a dead server
             self.connected = True
-            self._on_patrol()
+            self._on_patrol(asked)

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import time
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -81,11 +82,11 @@ class DurableSessions:
     @property
     def current(self) -> bool:
         """Whether no other gateway can have fenced us for a subscription that we have not heard of."""
-        return not self.others or self._gateway.now() - self._listened_at < CURRENT_SECONDS
+        return not self.others or time.monotonic() - self._listened_at < CURRENT_SECONDS
 
-    def listened(self) -> None:
-        """Our connection for what others tell stood a moment ago."""
-        self._listened_at = self._gateway.now()
+    def listened(self, at: float) -> None:
+        """Our connection for what others tell stood then."""
+        self._listened_at = at
 
     # From the start
 
@@ -103,7 +104,7 @@ class DurableSessions:
         """Once they can see that we live: what changes from now on we are told; what has changed is read."""
         while True:
             try:
-                self.others = await self._gateway.in_thread(_alive) - {self._key}
+                self.others = await self._gateway.in_thread(_answering) - {self._key}
                 if self.others:
                     await self.tell(())
                     self._apply(await self._gateway.in_thread(_read_sessions))
@@ -139,8 +140,13 @@ class DurableSessions:
 
     def ended(self, sessions: Collection[SessionKey]) -> None:
         """Their end is on its way to the database."""
+
+        async def tell() -> None:
+            while not await self._write(sessions):  # noqa: ASYNC110  (while the database is away)
+                await asyncio.sleep(RETRY_SECONDS)
+
         if self.others and sessions:
-            self._gateway.spawn(self._write(sessions))
+            self._gateway.spawn(tell())
 
     def expired(self, sessions: Collection[SessionKey]) -> None:
         self._apply([], sessions)
@@ -182,10 +188,13 @@ class DurableSessions:
                 await self._tell_round(sorted(sessions))
                 told.set_result(True)
             except AWAY:
-                told.set_result(False)
                 self._due |= sessions
                 self._wanted = True
+                told.set_result(False)
                 await asyncio.sleep(RETRY_SECONDS)
+            finally:
+                if not told.done():
+                    told.set_result(False)
 
     async def _tell_round(self, sessions: list[SessionKey]) -> None:
         self._number += 1
@@ -338,6 +347,11 @@ def _tell(key: int, number: int, sessions: list[SessionKey]) -> set[int]:
             text = " ".join(f"{account}-{session}" for account, session in part)
             announce(CHANGED, key, f"{number if place == len(parts) else 0} {text}")
     return _alive()
+
+
+def _answering() -> set[int]:
+    """Those of the release before have no row, and answer to nothing."""
+    return {gateway.key for gateway in presence.living() if gateway.pid}
 
 
 def _alive() -> set[int]:

@@ -192,8 +192,13 @@ class Peer:
         has_room = self.bytes_on_the_way < MAX_ON_THE_WAY
         if not ((self.copies and has_room) or self.changes or self.wakes or self.asks or self.acknowledges):
             return None
-        keys = list(islice(self.changes, FRAME_CHANGES))
-        changes = [(*key, self.changes.pop(key)) for key in keys]
+        changes: list[tuple[Any, ...]] = []
+        size_of_changes = 0
+        for key in list(islice(self.changes, FRAME_CHANGES)):
+            if size_of_changes >= FRAME_BYTES // FRAMES:
+                break
+            changes.append((*key, self.changes.pop(key)))
+            size_of_changes += sum(4 * len(part) for part in key if isinstance(part, str))
         self.taken += len(changes)
         copies: list[Copy] = []
         size = 0
@@ -342,6 +347,7 @@ class Peers:
             peer.reachable = False
             self._metrics.peer_dropped += sum(copy.user > 0 for copy in peer.copies)
             peer.copies.clear()
+            peer.changes.clear()
             peer.wakes.clear()
             peer.wait_no_more()
         self._in_flight = []
@@ -403,6 +409,8 @@ class Peers:
         return account.interest
 
     def _interest_changed(self, user: int, key: Key, value: int) -> None:
+        if not self._connected:
+            return  # all is told anew
         for peer in self.known.values():
             peer.change((user, *key), value)
 
@@ -592,8 +600,12 @@ class Peers:
         self._held.pop((account.user, peer), None)
 
     def _deliver(self, account: Account, copy: tuple[Any, ...], age: float) -> None:
-        """Sessions that last get theirs from their queues. `age`: seconds that it has waited here."""
+        """Sessions that last get theirs from their queues. `age`: seconds that it has waited here. What
+        the clients here are too many or too slow for is dropped: its publisher can't be told to wait."""
         _, flags, topic, payload, written, command, groups = copy
+        if len(account.share.works) >= min(MAX_HELD, MAX_HELD_BYTES // (len(payload) + OVERHEAD)):
+            self._metrics.peer_dropped += 1
+            return
         properties = read_properties(Reader(written), PUBLISH) if written else {}
         message = new_message(topic, payload, properties, command, age)
         sending = Sending(flags & 3, bool(flags & 4), NOWHERE, (), None)

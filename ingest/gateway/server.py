@@ -67,6 +67,7 @@ LEAVING_AT_ONCE = 10  # clients at least: fewer than 200 a second overwhelm nobo
 MAX_FAILED = 10_000  # messages that wait until storing them is tried again
 FAILED_SECONDS = 1.0
 TAKE_OVER_SECONDS = 10.0  # for another gateway that lives to let go of a client, however often that asks
+ASKING_SECONDS = 2.0
 HELD_SECONDS = 60.0  # for which it is remembered since when a client waits for that
 PEER_SECONDS = 0.05  # between two looks whether it has
 PUBLISHED_SECONDS = 120.0  # for which what apps have published is known not to be new
@@ -389,6 +390,7 @@ class Gateway:
     async def _open_session(self, client: Client, question: Open) -> Opened:
         """Once the gateway that the client was connected to has let go of it. One that does not is fenced,
         after a while. Raises Refused."""
+        began = self.now()
         while True:
             question = question._replace(unsure=self._presence.unsure)
             opened = await self.admission.open(question, self._leave_unopened)
@@ -398,7 +400,10 @@ class Gateway:
             elif not opened.held_elsewhere:
                 self._held_since.pop(client.key, None)
                 return opened
-            elif self.now() - self._held_since.setdefault(client.key, self.now()) >= TAKE_OVER_SECONDS:
+            elif (
+                self.now() - self._held_since.setdefault(client.key, self.now()) >= TAKE_OVER_SECONDS
+                and self.now() - began >= ASKING_SECONDS  # it was asked now, too
+            ):
                 log.warning("Another gateway has not let go of a client in time, and is taken for dead")
                 question = question._replace(force=True)
             else:
@@ -657,9 +662,9 @@ class Gateway:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self.loop.call_soon_threadsafe(work, *arguments)
 
-    def _listened(self) -> None:
+    def _listened(self, at: float) -> None:
         """In the listener's thread."""
-        self._call_soon(self.durable_sessions.listened)
+        self._call_soon(self.durable_sessions.listened, at)
 
     def _changed(self, change: Change | None) -> None:
         """In the listener's thread."""

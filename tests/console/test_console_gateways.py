@@ -77,6 +77,17 @@ def test_the_figures_of_each_gateway_and_their_sum(
     assert cells(signed_in(account).get(HEALTH).text, "Clients") == ["1"]
 
 
+def test_a_gateway_of_another_release_has_no_figures(
+    two: tuple[Stack, Stack], account: Account, signed_in: Any
+) -> None:
+    """While machines are updated one after the other: it holds its lock, and has no row."""
+    client = signed_in(account)
+    GatewayProcess.objects.filter(pid=two[1].processes["ingest"].pid).delete()
+    page = client.get(HEALTH)
+    assert page.status_code == 200
+    assert "of another release" in cells(page.text, "Gateway")
+
+
 def test_only_operators_see_which_gateway_has_a_client(
     two: tuple[Stack, Stack], account: Account, signed_in: Any
 ) -> None:

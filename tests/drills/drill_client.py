@@ -101,6 +101,8 @@ class Sender:
         self.window = window
         self.deaf = False  # acknowledgements are lost on their way
         self.arrays = True
+        self.source = ""  # address that it connects from
+        self.name = name
         self._tried: set[int] = set()
         self._port, self._gate, self._version, self._qos = port, gate, version, qos
         self._topic = f"{token}/{topic or f'json/{device}'}"
@@ -131,7 +133,7 @@ class Sender:
             self._writer = None
 
     async def _session(self) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = await dial(self._port, self.source)
         frames = FrameReader(2**20)
         try:
             writer.write(encode(self._connect, self._version))
@@ -309,6 +311,11 @@ class RestSender(HttpSender):
 
     def _body(self, number: int) -> bytes:
         return b'{"value":{"n":%d}}' % number
+
+
+async def dial(port: int, source: str = "") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """From that address of this machine."""
+    return await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0) if source else None)
 
 
 async def until(condition: Callable[[], object], seconds: float, pause: float = 0.005) -> None:

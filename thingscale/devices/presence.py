@@ -114,10 +114,16 @@ def living() -> list[GatewayProcess]:
         )
     )
     found = {gateway.key: gateway for gateway in GatewayProcess.objects.filter(key__in=keys)}
-    listed = [found.get(key) or GatewayProcess(key=key, host="", pid=0) for key in keys]
+    listed = [found.get(key) or _of_another_release(key) for key in keys]
     for gateway in listed:
         gateway.clients = clients[gateway.key]
     return sorted(listed, key=lambda each: (each.host, each.pid))
+
+
+def _of_another_release(key: int) -> GatewayProcess:
+    """It has no row. (What is not given would be an expression of the database.)"""
+    nothing = dict.fromkeys(("messages", "rate", "waiting", "dropped", "refused"), 0)
+    return GatewayProcess(key=key, host="", pid=0, started_at=None, **nothing)  # type: ignore[misc]
 
 
 def names() -> dict[int, str]:
