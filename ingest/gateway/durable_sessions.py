@@ -104,7 +104,7 @@ class DurableSessions:
         """Once they can see that we live: what changes from now on we are told; what has changed is read."""
         while True:
             try:
-                self.others = await self._gateway.in_thread(_answering) - {self._key}
+                self.others = await self._gateway.in_thread(_alive) - {self._key}
                 if self.others:
                     await self.tell(())
                     self._apply(await self._gateway.in_thread(_read_sessions))
@@ -347,11 +347,6 @@ def _tell(key: int, number: int, sessions: list[SessionKey]) -> set[int]:
             text = " ".join(f"{account}-{session}" for account, session in part)
             announce(CHANGED, key, f"{number if place == len(parts) else 0} {text}")
     return _alive()
-
-
-def _answering() -> set[int]:
-    """Those of the release before have no row, and answer to nothing."""
-    return {gateway.key for gateway in presence.living() if gateway.pid}
 
 
 def _alive() -> set[int]:

@@ -171,6 +171,9 @@ def test_a_fence_is_for_one_gateway(pair: Pair) -> None:
     with connection.cursor() as cursor:
         keys = set(gateways(cursor))
     assert len(keys) == 2
+    for at in (pair.a, pair.b):  # each has stored something
+        mouth = sender(pair, at)
+        assert mouth.publish(pair.topic("d/subscribe"), b"1", retain=True) in {0, NO_MATCHING_SUBSCRIBERS}
     writers = {key_of(each.writer): each.writer for each in Journal.objects.all()}
     assert keys <= set(writers)
     mouth = sender(pair, pair.a)
