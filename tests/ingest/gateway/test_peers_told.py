@@ -397,3 +397,65 @@ async def test_what_nobody_can_read_harms_nothing() -> None:
     here.publish("a", b"1")
     network.settle()
     assert client.got == [(b"1", 0)]
+
+
+@in_loop
+async def test_what_changes_while_valkey_is_away_is_not_kept() -> None:
+    """All is told anew when it is back: filters that came and went would fill the memory."""
+    network = Network()
+    here, there = network.gateways
+    subscriber, _ = here.connect("c")
+    network.settle()
+    here.peers._cut_off()
+    for number in range(1_000):
+        here.subscribe(subscriber, f"reply/{number}", 0)
+        here.account().unsubscribe(subscriber, f"reply/{number}", "")
+    here.subscribe(subscriber, "stays", 0)
+    (peer,) = here.peers.known.values()
+    assert not peer.changes
+    here.peers._begin()
+    network.settle()
+    tree = there.account().elsewhere
+    assert tree
+    assert len(tree) == 1
+    assert tree.match("stays")
+
+
+@in_loop
+async def test_what_is_told_at_once_is_bounded_in_bytes() -> None:
+    """Valkey cuts off who has too much to read: the longest filters of an account are told a few at a time."""
+    network = Network()
+    here, there = network.gateways
+    subscriber, _ = here.connect("c")
+    filters = [f"{number}/{'ä' * 1_000}" for number in range(300)]
+    for filter_ in filters:
+        here.subscribe(subscriber, filter_, 0)
+    sizes = []
+    for _ in range(100):
+        frames = here.peers._next_frames()
+        sizes.append(sum(len(frame.data) for frame in frames))
+        for frame in frames:
+            there.peers._take_frame(frame.data)
+        network.pass_on()
+    assert max(sizes) < 2 * module.FRAME_BYTES
+    tree = there.account().elsewhere
+    assert tree
+    assert all(tree.match(filter_) for filter_ in filters)
+
+
+@in_loop
+async def test_what_the_clients_here_are_too_slow_for_is_dropped_and_counted() -> None:
+    network = Network()
+    here, there = network.gateways
+    subscriber, client = there.connect("c")
+    there.subscribe(subscriber, "a", 0)
+    network.settle()
+    share = there.account().share
+    share.works.extend([lambda _deadline: True] * module.MAX_HELD)  # that wait for their turn
+    here.publish("a", b"too much")
+    network.settle()
+    assert there.metrics.peer_dropped == 1
+    share.works.clear()
+    here.publish("a", b"again")
+    network.settle()
+    assert [payload for payload, _ in client.got] == [b"again"]
