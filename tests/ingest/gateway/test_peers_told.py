@@ -423,7 +423,7 @@ async def test_what_changes_while_valkey_is_away_is_not_kept() -> None:
 
 @in_loop
 async def test_what_is_told_at_once_is_bounded_in_bytes() -> None:
-    """Valkey cuts off who has too much to read: the longest filters of an account are told a few at a time."""
+    """Valkey cuts off who has too much to read: the longest filters of an account are told some at a time."""
     network = Network()
     here, there = network.gateways
     subscriber, _ = here.connect("c")
