@@ -28,7 +28,7 @@ SECONDS = 60
 
 
 @pytest.fixture
-def keys(transactional_db: None, settings: Settings) -> Callable[..., None]:
+def keys(no_shared_stack: None, transactional_db: None, settings: Settings) -> Callable[..., None]:
     """`keys(newest, *older)`: a process with these starts. Raises Refused."""
     SecretKey.objects.all().delete()  # of processes that other tests share
 
