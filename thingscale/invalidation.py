@@ -16,7 +16,8 @@ from thingscale.background.watched import WatchedThread
 
 CHANNEL = "thingscale"
 # Nouns of what gateways tell each other; in place of a user's primary key comes a gateway's.
-AMONG_GATEWAYS = frozenset({"sessions", "heard", "left", "take-over"})
+TAKE_OVER, SESSIONS, HEARD, LEFT = "take-over", "sessions", "heard", "left"
+AMONG_GATEWAYS = frozenset({TAKE_OVER, SESSIONS, HEARD, LEFT})
 PATROL_SECONDS = 1.0  # between looks at whether the server is still there, and whether to stop
 log = logging.getLogger(__name__)
 

@@ -120,19 +120,8 @@ class Client:
         *("__weakref__", "_asked_to_last", "_backlog", "_backlog_size", "_bridge", "_busy", "_congested"),
         *("_congested_at", "_keep_alive", "_limits", "_lost", "_named", "_reader", "_untaken", "_waits"),
         *("_will", "account", "began_at", "clean_start", "client_id", "connection", "deliveries", "expiry"),
-        *(
-            "gateway",
-            "leaving",
-            "publishes",
-            "queue",
-            "reading_paused",
-            "row",
-            "seen_at",
-            "session",
-            "share",
-            "state",
-        ),
-        *("subscriber", "token", "token_owner", "unread", "version"),
+        *("gateway", "leaving", "publishes", "queue", "reading_paused", "row", "seen_at", "session", "share"),
+        *("state", "subscriber", "token", "token_owner", "unread", "version"),
     )
 
     def __init__(self, gateway: "Gateway", connection: Connection) -> None:

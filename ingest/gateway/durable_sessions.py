@@ -20,7 +20,7 @@ from ingest.service import connect
 from thingscale.accounts.models import User
 from thingscale.devices import durable, mqtt_store, presence
 from thingscale.devices.mqtt_store import StoredSession, Subscribed
-from thingscale.invalidation import announce
+from thingscale.invalidation import HEARD, LEFT, SESSIONS, announce
 from thingscale.streams.exactly_once import commit_log
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHANGED = "sessions"  # nouns of a change
-HEARD = "heard"
-LEFT = "left"
 MOST = 190  # sessions in one notification, which has at most 8000 bytes
 AGAIN_SECONDS = 0.5  # until who has not answered is told once more
 DEAD_SECONDS = 2.0  # for an answer of a gateway that does not seem to live any more
@@ -345,7 +342,7 @@ def _tell(key: int, number: int, sessions: list[SessionKey]) -> set[int]:
     with transaction.atomic():
         for place, part in enumerate(parts, 1):
             text = " ".join(f"{account}-{session}" for account, session in part)
-            announce(CHANGED, key, f"{number if place == len(parts) else 0} {text}")
+            announce(SESSIONS, key, f"{number if place == len(parts) else 0} {text}")
     return _alive()
 
 

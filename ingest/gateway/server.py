@@ -21,14 +21,7 @@ from ingest.device_tokens import DeviceTokens, TokenOwner, key_of_user
 from ingest.gateway.client import Client, State
 from ingest.gateway.connection import Connection, WebSocketConnection
 from ingest.gateway.deliveries import Message
-from ingest.gateway.durable_sessions import (
-    CHANGED,
-    HEARD,
-    LEFT,
-    Announcement,
-    DurableSessions,
-    set_subscriptions,
-)
+from ingest.gateway.durable_sessions import Announcement, DurableSessions, set_subscriptions
 from ingest.gateway.hub import NOWHERE, Account, Hub, Sending, Subscriber
 from ingest.gateway.newcomers import Newcomers, Why
 from ingest.gateway.peers import Peers
@@ -49,7 +42,7 @@ from thingscale.devices import mqtt_store, presence
 from thingscale.devices.models import Command
 from thingscale.devices.mqtt_store import Left, Open, Opened, WaitingWill
 from thingscale.devices.presence import ClientKey, Figures, Presence, TakeOver, Use
-from thingscale.invalidation import Change, announce
+from thingscale.invalidation import HEARD, LEFT, SESSIONS, TAKE_OVER, Change, announce
 from thingscale.lib.clock import now_us
 from thingscale.lib.collecting import let_go
 from thingscale.web import tcp
@@ -671,14 +664,14 @@ class Gateway:
         with contextlib.suppress(RuntimeError):
             if change is None or change[0] == "tokens":
                 self.loop.call_soon_threadsafe(self._check_tokens, change[1] if change else None)
-            if change and change[0] == presence.TAKE_OVER:
+            if change and change[0] == TAKE_OVER:
                 told = TakeOver.of(change[2])
                 self.loop.call_soon_threadsafe(self._take_over, change[1], told)
             if change is None or change[0] == "published":
                 self.loop.call_soon_threadsafe(self._take_published)
             if change is None:
                 self.loop.call_soon_threadsafe(self.durable_sessions.missed)
-            elif change[0] == CHANGED:
+            elif change[0] == SESSIONS:
                 self.loop.call_soon_threadsafe(self.durable_sessions.heard, Announcement.of(*change[1:]))
             elif change[0] == LEFT:
                 self.loop.call_soon_threadsafe(self.durable_sessions.forget, [change[1]])
@@ -701,7 +694,7 @@ class Gateway:
     async def _announce(self, user: int, take_over: TakeOver) -> None:
         """While the database is away nobody else gets a client either."""
         with contextlib.suppress(Error, TimeoutError):
-            await self.in_thread(announce, presence.TAKE_OVER, user, take_over.text)
+            await self.in_thread(announce, TAKE_OVER, user, take_over.text)
 
     def _connected_at(self, client: Client) -> float:
         """By the database's clock, to the microsecond, as it is in its row."""

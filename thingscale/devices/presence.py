@@ -16,12 +16,11 @@ from django.db.models import Count, QuerySet
 from thingscale.accounts.models import User
 from thingscale.accounts.owned import OwnedQuerySet
 from thingscale.devices.models import GatewayProcess, MqttSession
-from thingscale.invalidation import CHANNEL
+from thingscale.invalidation import CHANNEL, TAKE_OVER
 
 LOCK = 7_465  # first key of the advisory locks
 LEAVING = 7_469  # the same, of gateways that are to stop
 DEAD_SECONDS = 5.0  # without its lock, after which a gateway's clients have left
-TAKE_OVER = "take-over"  # noun of a change, see TakeOver
 
 ClientKey = tuple[int, str]  # user's primary key, client id
 
