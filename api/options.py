@@ -1,4 +1,4 @@
-"""Options of a call: the header `X-NAME`, or else the query parameter `name` (CONTRACT 2).
+"""Options of a call: the header `X-NAME`, or else the query parameter `name` (docs/contract.md).
 
 Each function takes the name in upper case without its `X-`, and raises Refused BAD_PARAMETER naming the
 header. A call that reads takes an option that is sent empty for one that is not sent. A call that writes

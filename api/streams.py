@@ -1,4 +1,4 @@
-"""Reading a stream (CONTRACT 2, stream retrieval): v1 and v2 ask and answer alike but for a row's form."""
+"""Reading a stream (docs/contract.md, Options): v1 and v2 ask and answer alike but for a row's form."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, TypeVar

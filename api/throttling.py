@@ -1,4 +1,4 @@
-"""How many requests a second a user may send: CONTRACT 2 and docs/decisions/0011-rate-limits.md."""
+"""How many requests a second a user may send: docs/contract.md and docs/decisions/0011-rate-limits.md."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any

@@ -1,7 +1,8 @@
 """Payload bytes -> JSON text of the value, by kind of message. Pure.
 
-The value's type is the platform's decision (CONTRACT 4): what is JSON stays as it came, byte for byte; binary
-becomes a hex string; url-encoded forms become objects. What JSON may be is in thingscale/lib/json_rules.py.
+The value's type is the platform's decision (docs/contract.md, Values): what is JSON stays as it came, byte
+for byte; binary becomes a hex string; url-encoded forms become objects. What JSON may be is in
+thingscale/lib/json_rules.py.
 """
 
 from urllib.parse import parse_qsl

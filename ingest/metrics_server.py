@@ -19,6 +19,7 @@ from ingest.service import Ingest
 from ingest.store_client import RemoteIngest
 from thingscale.background import watched
 from thingscale.background.watched import WatchedThread
+from thingscale.version import VERSION
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ class MetricsServer:
             case "/metrics":
                 return 200, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry)
             case "/healthz":
-                return 200, TEXT, b"OK"
+                return 200, TEXT, f"OK {VERSION}".encode()
             case "/readyz" if self._ingest.ready:
                 return 200, TEXT, b"OK"
             case "/readyz" if parts := watched.failing():

@@ -1,4 +1,4 @@
-"""MQTT topics of the contract (CONTRACT 4). Pure.
+"""MQTT topics (docs/contract.md). Pure.
 
 A topic is `TOKEN/rest`. The gateway keeps the rest, below the account, and puts the client's token before it
 on the way out: subscriptions and retained messages survive a rotation.

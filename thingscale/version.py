@@ -1,6 +1,6 @@
 """Which release this is."""
 
-VERSION = "0.1.0"
-# Counts up with each release: processes of two that follow each other may run together on one database, as
-# while machines are updated one after the other.
+VERSION = "0.2.0"
+# Counts up with each version, from 0.1.0 on, which is 0: processes of two that follow each other may run
+# together on one database, as while machines are updated one by one (thingscale/processes/start.py).
 RELEASE = 1

@@ -1,4 +1,4 @@
-"""Shapes of CONTRACT 3."""
+"""Shapes of REST v1 (docs/contract.md)."""
 
 from typing import Any
 

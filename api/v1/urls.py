@@ -1,4 +1,4 @@
-"""Paths below /v1/, for older clients (CONTRACT 3)."""
+"""Paths below /v1/, for older clients (docs/contract.md)."""
 
 from api.routes import CHANNEL, PUBLISH, STREAM, route, unknown
 from api.v1 import views

@@ -1,4 +1,4 @@
-"""The calls of CONTRACT 3: reading only, with v1's shapes."""
+"""The calls of REST v1 (docs/contract.md): reading only, with v1's shapes."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""/v2/event (CONTRACT 2 and 6)."""
+"""/v2/event (docs/contract.md, Events)."""
 
 import re
 from typing import Any

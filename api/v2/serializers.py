@@ -1,4 +1,5 @@
-"""Shapes of CONTRACT 2. `to_representation` is what a GET shows; fields are what a POST or PUT takes.
+"""Shapes of REST v2 (docs/contract.md). `to_representation` is what a GET shows; fields are what a POST or
+PUT takes.
 
 Fields that are read-only or unknown are ignored, so that what a GET returned can be sent back.
 """

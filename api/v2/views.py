@@ -1,4 +1,4 @@
-"""The calls of CONTRACT 2."""
+"""The calls of REST v2 (docs/contract.md)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The HTTP connector's rules (CONTRACT 5) without a web framework: request -> message -> answer."""
+"""The HTTP connector's rules (docs/contract.md) without a web framework: request -> message -> answer."""
 
 import math
 import time

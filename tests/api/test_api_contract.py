@@ -1,12 +1,13 @@
-"""The call table of the REST contract, row by row: success, each error it lists, a wrong token, one request
+"""The calls of docs/contract.md, row by row: success, each error it lists, a wrong token, one request
 too many, and another user. A row, an error or a route that is missing here fails."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
 from api_calls import Caller, at, document, refusal, store
+from documents import table
 from pytest_django import Settings
 
 from api.v1.urls import urlpatterns as v1
@@ -16,35 +17,19 @@ from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device
 from thingscale.streams.actions import create_channel
 
-PUBLISH_ERRORS = ["404 NO_DEVICE", "400 BAD_JSON_FORMAT", "503 BROKER_UNAVAILABLE"]
-TABLE: dict[str, list[str]] = {
-    "GET device": [],
-    "GET device/{device_id}": ["404 NO_DEVICE"],
-    "POST device/{device_id}": ["403 MAX_DEVICE_REACH", "403 DEVICE_INUSE", "400 DEVICE_ID_ZERO"],
-    "PUT device/{device_id}": ["404 NO_DEVICE", "404 NO_CHANNEL", "400 BAD_PARAMETER"],
-    "DELETE device/{device_id}": ["404 NO_DEVICE"],
-    "GET channel": [],
-    "GET channel/{number}": ["404 NO_CHANNEL"],
-    "POST channel/{number}": ["403 CHANNEL_INUSE", "404 NO_CHANNEL", "403 MAX_CHANNEL_REACH"],
-    "PUT channel/{number}": ["404 NO_CHANNEL", "400 BAD_PARAMETER"],
-    "DELETE channel/{number}": ["404 NO_CHANNEL"],
-    "GET stream/{number}": ["404 NO_CHANNEL", "400 BAD_PARAMETER"],
-    "POST stream/{number}": ["404 NO_CHANNEL", "400 BAD_PARAMETER", "413 TOO_LARGE"],
-    "GET event": [],
-    "GET event/{number}": ["404 NO_EVENT"],
-    "POST event": ["400 BAD_PARAMETER"],
-    "PUT event/{number}": ["404 NO_EVENT", "400 BAD_PARAMETER"],
-    "DELETE event/{number}": ["404 NO_EVENT"],
-    "GET user": [],
-    "PUT user": ["400 BAD_PARAMETER"],
-    "POST publish/{device_id}": PUBLISH_ERRORS,
-    "GET session": [],
-    "GET v1/device": [],
-    "GET v1/channel": [],
-    "GET v1/channel/{number}": ["404 NO_CHANNEL"],
-    "GET v1/stream/{number}": ["404 NO_CHANNEL", "400 BAD_PARAMETER"],
-    "POST v1/publish/{device_id}": PUBLISH_ERRORS,
-}
+PAGE = "docs/contract.md"
+CALL = re.compile(r"(GET|POST|PUT|DELETE) /(?:v2/)?([^,:; ]+)")
+
+
+def calls() -> Iterator[tuple[str, int, list[str]]]:
+    """Of the tables in docs/contract.md: a call, the status of its success, and its errors."""
+    for row in table(PAGE, "REST v2") + table(PAGE, "REST v1"):
+        call = CALL.match(row[0])
+        assert call, row
+        yield f"{call[1]} {call[2]}", int(row[1].split(" ")[0]), [each for each in row[2].split(", ") if each]
+
+
+TABLE = {call: errors for call, _, errors in calls()}
 
 
 class Sent(NamedTuple):
@@ -192,6 +177,7 @@ def code_of(response: Any) -> str:
 
 def test_every_row_and_every_error_has_a_test() -> None:
     assert {call: list(row.errors) for call, row in ROWS.items()} == TABLE
+    assert {call: row.status for call, row in ROWS.items()} == {call: status for call, status, _ in calls()}
 
 
 def test_every_route_has_a_row() -> None:

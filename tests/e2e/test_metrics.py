@@ -12,6 +12,7 @@ from support import Account
 from ingest.connectors.http_asgi import HttpConnector
 from ingest.metrics_server import MetricsServer
 from ingest.service import Ingest
+from thingscale.version import VERSION
 
 
 @pytest.fixture
@@ -81,5 +82,5 @@ def test_the_web_process_says_what_waits_there() -> None:
 def test_alive_ready_and_nothing_else(watched: tuple[Stack, int]) -> None:
     port = watched[1]
     wait_until(lambda: get(port, "/readyz") == (200, "OK"))
-    assert get(port, "/healthz") == (200, "OK")
+    assert get(port, "/healthz") == (200, f"OK {VERSION}")
     assert get(port, "/else")[0] == 404

@@ -32,6 +32,7 @@ from ingest.mqtt.codec import encode
 from ingest.mqtt.packets import V311, Connect
 from thingscale.accounts.models import Session
 from thingscale.devices.models import MqttSession
+from thingscale.version import VERSION
 
 pytestmark = pytest.mark.e2e
 SECONDS = 60
@@ -109,7 +110,7 @@ def test_a_proxy_that_speaks_for_itself_has_its_own_address(
 ) -> None:
     with balanced(behind, header) as ports, Device(ports, account, "own", tls=True):  # type: ignore[arg-type]
         assert shown(account, "own") == PROXY
-        assert requests.get(f"http://127.0.0.1:{ports.http}/healthz", timeout=SECONDS).text == "OK"
+        assert requests.get(f"http://127.0.0.1:{ports.http}/healthz", timeout=SECONDS).text == f"OK {VERSION}"
 
 
 class From(HTTPAdapter):
@@ -295,7 +296,7 @@ def test_who_comes_from_elsewhere_needs_no_header(behind: Stack, account: Accoun
     with Device(behind, account, "direct", tls=True) as device:
         device.publish("json/d1", b"1")
         assert shown(account, "direct") == "127.0.0.1"
-    assert requests.get(behind.url("/healthz"), timeout=SECONDS).text == "OK"
+    assert requests.get(behind.url("/healthz"), timeout=SECONDS).text == f"OK {VERSION}"
 
 
 def test_connections_are_counted_by_client(account: Account, behind: Stack) -> None:

@@ -1,4 +1,4 @@
-"""Arrays of datapoints from devices: a batch with its own times, all or nothing (CONTRACT 4)."""
+"""Arrays of datapoints from devices: a batch with its own times, all or nothing (docs/contract.md)."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""What each payload becomes (CONTRACT 4). Numbers keep their digits: answers are compared as text."""
+"""What each payload becomes (docs/contract.md). Numbers keep their digits: answers are compared as text."""
 
 import json
 

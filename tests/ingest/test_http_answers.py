@@ -1,4 +1,4 @@
-"""The HTTP connector's answers (CONTRACT 5), from both adapters alike."""
+"""The HTTP connector's answers (docs/contract.md), from both adapters alike."""
 
 import json
 from collections.abc import Iterator

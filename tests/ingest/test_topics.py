@@ -1,4 +1,4 @@
-"""What a topic behind the token means (CONTRACT 4)."""
+"""What a topic behind the token means (docs/contract.md, MQTT)."""
 
 import pytest
 

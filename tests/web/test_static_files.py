@@ -13,6 +13,7 @@ from django.contrib.staticfiles.storage import staticfiles_storage
 from pytest_django import Settings
 from stack import Stack
 
+from thingscale.version import VERSION
 from thingscale.web import static_files
 from thingscale.web.encodings import choose
 from thingscale.web.static_files import StaticFiles, found, version
@@ -169,6 +170,6 @@ def test_c11_over_the_wire(stack: Callable[..., Stack]) -> None:
         assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
         assert answer.headers.get("Content-Encoding") == ("gzip" if len(answer.content) >= 1024 else None)
     assert requests.get(running.url("/static/no.css"), timeout=60).status_code == 404
-    assert requests.get(running.url("/healthz"), timeout=60).text == "OK"
+    assert requests.get(running.url("/healthz"), timeout=60).text == f"OK {VERSION}"
     assert requests.head(running.url("/readyz"), timeout=60).status_code == 200
     assert requests.post(running.url("/readyz"), timeout=60).status_code == 405

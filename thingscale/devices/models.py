@@ -151,7 +151,7 @@ class Command(models.Model):
 
 
 class ActivationRule(models.Model):
-    """New devices whose id matches the pattern are enabled and mapped (CONTRACT 7)."""
+    """New devices whose id matches the pattern are enabled and mapped."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="activation_rules"

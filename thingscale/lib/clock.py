@@ -62,12 +62,12 @@ def utc_text(microseconds: int) -> str:
 
 
 def with_colon(moment: datetime, zone: ZoneInfo) -> str:
-    """`2019-09-06T19:01:38+09:00`, as devices show it (CONTRACT, time forms)."""
+    """`2019-09-06T19:01:38+09:00`, as devices show it (docs/contract.md, Times)."""
     return moment.astimezone(zone).isoformat(timespec="seconds")
 
 
 def without_colon(moment: datetime, zone: ZoneInfo) -> str:
-    """`2015-02-06T08:26:29+0900`, as streams show it (CONTRACT, time forms)."""
+    """`2015-02-06T08:26:29+0900`, as streams show it (docs/contract.md, Times)."""
     return moment.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S%z")
 
 

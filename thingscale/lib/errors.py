@@ -1,8 +1,8 @@
-"""What a caller can do wrong, by the codes of the contract."""
+"""What a caller can do wrong, by the codes of docs/contract.md."""
 
 
 class Refused(Exception):
-    """`code` as in CONTRACT 2, `detail` one sentence that says what to do."""
+    """`code` as in docs/contract.md, `detail` one sentence that says what to do."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)

@@ -1,4 +1,4 @@
-"""What JSON a datapoint may be: one book of rules for every door (CONTRACT 4).
+"""What JSON a datapoint may be: one book of rules for every door (docs/contract.md, Values).
 
 MQTT, the HTTP connector, REST arrays, states and held messages all end here, so that a value that one door
 takes is taken by all of them, and is stored as the same text. Whatever passes, PostgreSQL's jsonb accepts and

@@ -1,4 +1,4 @@
-"""Rules for device ids and tags (CONTRACT 1, 2 and 4).
+"""Rules for device ids and tags (docs/contract.md, Words and ids).
 
 A name comes into being only if it passes bad_device_id() or bad_tag(). One that is older than those rules
 passes may_exist(): it can be read, renamed and deleted exactly as it is.

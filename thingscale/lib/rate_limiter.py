@@ -1,4 +1,4 @@
-"""How often a device may POST (CONTRACT 1: once a second), and how often somebody may fail. Pure: the caller
+"""How often a device may POST (docs/contract.md, Limits), and how often somebody may fail. Pure: the caller
 brings the time."""
 
 TOLERANCE = 0.5  # seconds that one message may come early, so that a device's jitter costs it nothing

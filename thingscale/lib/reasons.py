@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Reason(StrEnum):
-    """The contract's codes, and ours where it has none."""
+    """The codes of docs/contract.md: the original's, and ours where it has none."""
 
     AUTH_REQUIRED = "AUTH_REQUIRED"
     BAD_JSON_FORMAT = "BAD_JSON_FORMAT"

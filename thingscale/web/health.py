@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from django.db import Error, close_old_connections, connection
 
 from thingscale.background import watched
+from thingscale.version import VERSION
 from thingscale.web.request_body import Receive, Scope, Send
 
 PATHS = {"/healthz", "/readyz"}
@@ -20,8 +21,9 @@ class Health:
         self._check: asyncio.Future[bool] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """/healthz: the process answers. /readyz: and it reaches the database, and all its threads go on."""
-        status, text = 200, "OK"
+        """/healthz: the process answers, with its version. /readyz: and it reaches the database, and all its
+        threads go on."""
+        status, text = 200, f"OK {VERSION}" if scope["path"] == "/healthz" else "OK"
         if scope["method"] not in {"GET", "HEAD"}:
             status, text = 405, "This can only be read."
         elif scope["path"] == "/readyz" and not await self._database_answers():
