@@ -1,9 +1,11 @@
 """The private servers, for real, and the broker that tests of broker mode have."""
 
+import contextlib
 import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
@@ -26,10 +28,18 @@ def servers() -> Iterator[Servers]:
         yield servers
 
 
+COMPUTING = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()"
+
+
 def rows(servers: Servers, query: str) -> list[tuple[object, ...]]:
     with psycopg.connect(servers.postgres.url, connect_timeout=60) as connection:
         cursor = connection.execute(query)
         return cursor.fetchall() if cursor.description else []
+
+
+def compute(servers: Servers) -> None:
+    with contextlib.suppress(psycopg.OperationalError):  # its server is killed
+        rows(servers, "SELECT sum(n) FROM (SELECT generate_series(1, 20000000) n) numbers")
 
 
 def setting(servers: Servers, name: str) -> object:
@@ -148,6 +158,9 @@ def test_s8_a_home_of_an_earlier_version_is_upgraded_at_the_start(
             assert setting(servers, "is_superuser") == "on"
             rows(servers, OLD_TABLES)
             if killed:
+                # A backend that computes does not look whether its server is there, and holds the memory.
+                Thread(target=compute, args=[servers], daemon=True).start()
+                until(lambda: rows(servers, COMPUTING) == [(1,)])
                 servers.postgres.kill()
     with Servers(folder / "home", want=["postgres"]) as environment:
         assert "thingscale_app@" in environment["DATABASE_URL"]

@@ -152,21 +152,28 @@ class Postgres(Child):
     def _run(self, name: str, *arguments: str, stdin: str = "") -> None:
         account = self.place.account
         identity = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
-        done = subprocess.run(
-            [self._binary(name), *arguments],
-            input=stdin,
-            env=_environment(),
-            cwd="/",
-            text=True,
-            capture_output=True,
-            check=False,
-            timeout=self.time_limit,
-            process_group=0,  # out of reach of the terminal's Ctrl-C
-            **identity,  # type: ignore[call-overload]
-        )
-        # A single-user server reports a failed statement, then exits with 0.
-        if done.returncode or re.search("^.*(ERROR|FATAL|PANIC):", done.stderr, re.MULTILINE):
-            raise _creation_error(done.stderr, self.place.folder)
+        deadline = time.monotonic() + ORPHAN_SECONDS
+        while True:
+            done = subprocess.run(
+                [self._binary(name), *arguments],
+                input=stdin,
+                env=_environment(),
+                cwd="/",
+                text=True,
+                capture_output=True,
+                check=False,
+                timeout=self.time_limit,
+                process_group=0,  # out of reach of the terminal's Ctrl-C
+                **identity,  # type: ignore[call-overload]
+            )
+            # Backends of a killed server have not noticed yet that it is gone.
+            if "pre-existing shared memory block" in done.stderr and time.monotonic() < deadline:
+                time.sleep(0.1)
+                continue
+            # A single-user server reports a failed statement, then exits with 0.
+            if done.returncode or re.search("^.*(ERROR|FATAL|PANIC):", done.stderr, re.MULTILINE):
+                raise _creation_error(done.stderr, self.place.folder)
+            return
 
     def _check_major(self) -> None:
         """Raises StartError when the data are another major version's."""
