@@ -67,6 +67,7 @@ class Target(NamedTuple):
     port: int
     user_id: str
     token: str
+    second_port: int = 0  # every other connection goes there
 
 
 class Result(NamedTuple):
@@ -93,7 +94,8 @@ class Client:
         self._sent = self._answered = self._finished = 0
         self._open: deque[tuple[int, float]] = deque()  # (last message, when it was due) of each write
         self._rest = b""
-        self._socket = socket.create_connection((target.host, target.port), SILENCE_SECONDS)
+        port = target.second_port if target.second_port and number % 2 else target.port
+        self._socket = socket.create_connection((target.host, port), SILENCE_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         token = target.token.encode()

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from common import ROOT
@@ -50,6 +50,31 @@ def gateway() -> Iterator[tuple[int, int]]:
     with running([sys.executable, "manage.py", "ingest"], **own) as process:
         wait_for(port, process)
         yield port, process.pid
+
+
+@contextmanager
+def two_gateways(*, share: bool) -> Iterator[tuple[list[int], list[int]]]:
+    """Their ports and process ids; `share`: at one port, as `manage.py up --workers 2` starts them. Each is
+    ready when its page of metrics answers."""
+    with ExitStack() as ended:
+        mqtt = [ports.free_port()] * 2 if share else [ports.free_port(), ports.free_port()]
+        pids = []
+        for port in mqtt:
+            metrics = ports.free_port()
+            process = ended.enter_context(
+                running(
+                    [sys.executable, "manage.py", "ingest"],
+                    THINGSCALE_INGEST="gateway",
+                    THINGSCALE_MQTT_PORT=str(port),
+                    THINGSCALE_MQTT_WS_PORT="0",
+                    THINGSCALE_METRICS_PORT=str(metrics),
+                    THINGSCALE_SHARE_PORTS="1" if share else "0",
+                )
+            )
+            wait_for(metrics, process)
+            wait_for(port, process)
+            pids.append(process.pid)
+        yield mqtt, pids
 
 
 @contextmanager

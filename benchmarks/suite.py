@@ -33,6 +33,7 @@ PARTS = [
     Part("machine", "--runs 1", "postgres"),
     Part("ingest_mqtt", "--runs 1 --messages 20000"),
     Part("gateway", "--runs 1 --share 0.02", "postgres,valkey"),
+    Part("several_gateways", "--runs 1 --messages 20000"),
     Part("batches", "--runs 1 --batches 20", "postgres"),
     Part("http_connector", "--runs 1 --requests 6400"),
     Part("rest_arrays", "--runs 1 --arrays 24"),
