@@ -12,8 +12,8 @@ def main() -> None:
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
-    from thingscale import secret_key
     from thingscale.lib.env import BadSetting
+    from thingscale.processes import secret_key
 
     try:
         execute_from_command_line(sys.argv)

@@ -11,7 +11,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 
 log = logging.getLogger("django.request")
 
@@ -71,15 +71,15 @@ def handle(error: Exception, context: dict[str, Any]) -> Response:
     return Response(body, STATUS[refused.code], headers=_headers(error, refused.code))
 
 
-def _as_refused(error: Exception) -> Refused:
-    if isinstance(error, Refused):
+def _as_refused(error: Exception) -> ContractError:
+    if isinstance(error, ContractError):
         return error
     if isinstance(error, exceptions.ValidationError):
-        return Refused("BAD_PARAMETER", _first_fault(error.detail))
+        return ContractError("BAD_PARAMETER", _first_fault(error.detail))
     for kind, code, detail in KINDS:
         if isinstance(error, kind):
-            return Refused(code, detail or str(error))
-    return Refused("SERVER_ERROR", "The failure has been logged: tell the operator when it happened.")
+            return ContractError(code, detail or str(error))
+    return ContractError("SERVER_ERROR", "The failure has been logged: tell the operator when it happened.")
 
 
 def _first_fault(detail: Any, path: str = "") -> str:

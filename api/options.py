@@ -1,6 +1,6 @@
 """Options of a call: the header `X-NAME`, or else the query parameter `name` (docs/contract.md).
 
-Each function takes the name in upper case without its `X-`, and raises Refused BAD_PARAMETER naming the
+Each function takes the name in upper case without its `X-`, and raises ContractError BAD_PARAMETER naming the
 header. A call that reads takes an option that is sent empty for one that is not sent. A call that writes
 refuses it: whoever deletes the tag "" must not lose the channel.
 """
@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from rest_framework.request import Request
 
 from thingscale.lib.clock import restore_plus
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 from thingscale.lib.names import may_exist
 
 WRITING = frozenset({"POST", "PUT", "DELETE"})
@@ -43,10 +43,10 @@ def check_write(request: Request, known: Collection[str]) -> None:
         if header is not None and request.method == "DELETE" and name not in known:
             raise bad(name, "is no option of this call, which would delete more: leave it out")
     if request.headers.get("Idempotency-Key", "-").strip() == "":
-        raise Refused("BAD_PARAMETER", "Idempotency-Key: is empty: give it a value, or leave it out.")
+        raise ContractError("BAD_PARAMETER", "Idempotency-Key: is empty: give it a value, or leave it out.")
     for parameter, values in request.query_params.lists():
         if parameter not in {name.lower() for name in known}:
-            raise Refused(
+            raise ContractError(
                 "BAD_PARAMETER", f"This call has no query parameter {parameter[:64]!r}: leave it out."
             )
         if len(values) > 1:
@@ -54,7 +54,9 @@ def check_write(request: Request, known: Collection[str]) -> None:
         if not values[0]:
             raise bad(parameter.upper(), "is empty: give it a value, or leave it out")
     if request.method == "DELETE" and request.headers.get("Content-Length") not in {None, "", "0"}:
-        raise Refused("BAD_PARAMETER", "A DELETE has no body: say what to delete in the path and in options.")
+        raise ContractError(
+            "BAD_PARAMETER", "A DELETE has no body: say what to delete in the path and in options."
+        )
 
 
 def text(request: Request, name: str) -> str | None:
@@ -118,5 +120,5 @@ def moment(
         raise bad(name, f"{error}{hint}") from None
 
 
-def bad(name: str, rule: str) -> Refused:
-    return Refused("BAD_PARAMETER", f"X-{name}: {rule}.")
+def bad(name: str, rule: str) -> ContractError:
+    return ContractError("BAD_PARAMETER", f"X-{name}: {rule}.")

@@ -9,7 +9,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 from thingscale.lib import exact_json, json_rules
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 from thingscale.web.request_body import MAX_BODY
 
 
@@ -27,7 +27,7 @@ class AlwaysJSON(BaseContentNegotiation):
 
 
 class AnyTypeJSONParser(BaseParser):
-    """Raises Refused: BAD_JSON_FORMAT, TOO_LARGE."""
+    """Raises ContractError: BAD_JSON_FORMAT, TOO_LARGE."""
 
     media_type = "*/*"
 
@@ -39,11 +39,11 @@ class AnyTypeJSONParser(BaseParser):
     ) -> Any:
         body = stream.read(MAX_BODY + 1)
         if len(body) > MAX_BODY:
-            raise Refused("TOO_LARGE", f"A body has at most {MAX_BODY} bytes: send it in parts.")
+            raise ContractError("TOO_LARGE", f"A body has at most {MAX_BODY} bytes: send it in parts.")
         try:
             return self.read(json_rules.trimmed(body))
         except (ValueError, RecursionError) as error:
-            raise Refused("BAD_JSON_FORMAT", f"The body is not JSON: {error}.") from None
+            raise ContractError("BAD_JSON_FORMAT", f"The body is not JSON: {error}.") from None
 
     def read(self, body: bytes) -> Any:
         """Raises ValueError or RecursionError."""

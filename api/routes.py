@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from api.parsers import AlwaysJSON
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 
 DEVICE = r"device/(?P<device_id>[^/]+)"
 CHANNEL = r"channel/(?P<number>[^/]+)"
@@ -27,7 +27,7 @@ class UnknownPath(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        raise Refused("NOT_FOUND", "There is no such service: see the list of calls.")
+        raise ContractError("NOT_FOUND", "There is no such service: see the list of calls.")
 
 
 unknown: URLPattern = re_path("", UnknownPath.as_view())  # to be the last

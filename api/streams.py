@@ -13,7 +13,7 @@ from api import options
 from api.viewsets import ChannelAccess, stream_time
 from thingscale.devices.models import Device
 from thingscale.lib.clock import parse_end, parse_start
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 from thingscale.streams import export, queries
 from thingscale.streams.models import Channel, Latest, Tag
 from thingscale.streams.queries import Leaf, Selection
@@ -96,11 +96,11 @@ class StreamReader(ChannelAccess):
 
 
 def few(found: T | None) -> T:
-    """Raises Refused: RANGE_TOO_LARGE."""
+    """Raises ContractError: RANGE_TOO_LARGE."""
     if found is None:
         limit = queries.MAX_LEAVES
         rule = f"has more than {limit} values, or {queries.MAX_LEAF_BYTES // 2**20} MiB of them"
-        raise Refused("RANGE_TOO_LARGE", f"The result {rule}: ask for it in parts.")
+        raise ContractError("RANGE_TOO_LARGE", f"The result {rule}: ask for it in parts.")
     return found
 
 

@@ -10,17 +10,17 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from thingscale.accounts.models import User
-from thingscale.circuit import Circuit
 from thingscale.lib.rates import Rate
+from thingscale.web.circuit_breaker import CircuitBreaker
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # at run time it imports this module
 
-WINDOW = 1  # seconds; see counters.py
+WINDOW = 1  # seconds; see ratelimit_cache.py
 NEVER = 86_400  # the period that django-ratelimit is told, so that its windows don't end ours
 
 
-circuit = Circuit("Requests are not limited")
+circuit = CircuitBreaker("Requests are not limited")
 
 
 class UserThrottle(BaseThrottle):

@@ -13,9 +13,9 @@ from rest_framework.viewsets import GenericViewSet
 from api import options
 from api.parsers import AlwaysJSON
 from thingscale.accounts.models import User
-from thingscale.accounts.owned import OwnedQuerySet
+from thingscale.accounts.tenancy import OwnedQuerySet
 from thingscale.lib.clock import without_colon
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 from thingscale.streams.models import Channel
 
 M = TypeVar("M", bound=Model)
@@ -62,10 +62,10 @@ class OwnedViewSet(GenericViewSet[M], Generic[M]):
         return cast(OwnedQuerySet[M], super().get_queryset()).for_user(self.user)
 
     def find(self, **lookup: Any) -> M:
-        """The caller's object. Raises Refused `missing`."""
+        """The caller's object. Raises ContractError `missing`."""
         found = self.get_queryset().filter(**lookup).first()
         if found is None:
-            raise Refused(*self.missing)
+            raise ContractError(*self.missing)
         return found
 
     def changes(
@@ -73,11 +73,11 @@ class OwnedViewSet(GenericViewSet[M], Generic[M]):
     ) -> dict[str, Any]:
         """The body's fields, validated by `shape` or else the view's serializer.
 
-        Raises Refused LENGTH_REQUIRED or BAD_JSON_FORMAT, ValidationError naming the field.
+        Raises ContractError LENGTH_REQUIRED or BAD_JSON_FORMAT, ValidationError naming the field.
         """
         body = self.body() if required or self._body_sent() else {}
         if not isinstance(body, dict):
-            raise Refused("BAD_JSON_FORMAT", "The body must be a JSON object.")
+            raise ContractError("BAD_JSON_FORMAT", "The body must be a JSON object.")
         serializer = (shape or self.get_serializer_class())(
             instance, data=body, context=self.get_serializer_context()
         )
@@ -85,11 +85,11 @@ class OwnedViewSet(GenericViewSet[M], Generic[M]):
         return cast(dict[str, Any], serializer.validated_data)
 
     def body(self) -> Any:
-        """Parsed JSON. Raises Refused: LENGTH_REQUIRED, BAD_JSON_FORMAT, TOO_LARGE."""
+        """Parsed JSON. Raises ContractError: LENGTH_REQUIRED, BAD_JSON_FORMAT, TOO_LARGE."""
         if not self.request.headers.get("Content-Length"):
-            raise Refused("LENGTH_REQUIRED", "Send JSON as the body, with its Content-Length.")
+            raise ContractError("LENGTH_REQUIRED", "Send JSON as the body, with its Content-Length.")
         if not self._body_sent():
-            raise Refused("BAD_JSON_FORMAT", "The body is empty: send JSON.")
+            raise ContractError("BAD_JSON_FORMAT", "The body is empty: send JSON.")
         return self.request.data
 
     def _body_sent(self) -> bool:
@@ -108,6 +108,6 @@ class ChannelAccess(OwnedViewSet[Channel]):
         key = whole(number)
         found = None if key is None else Channel.objects.numbered(self.user, key)
         if found is None:
-            raise Refused(*self.missing)
+            raise ContractError(*self.missing)
         found.user = self.user  # so that nobody asks the database for it
         return found

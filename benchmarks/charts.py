@@ -22,7 +22,7 @@ from pages import prepare
 from thingscale.accounts.actions import create_account
 from thingscale.accounts.models import User
 from thingscale.lib.clock import now_us
-from thingscale.streams import rollups, stale, writer
+from thingscale.streams import rollup_invalidation, rollups, writer
 from thingscale.streams.charts import chart
 from thingscale.streams.models import Channel
 from thingscale.streams.queries import Selection
@@ -107,7 +107,7 @@ def writes(key: int, runs: int) -> None:
 
     with connection.cursor() as cursor:
         whole = times(runs * 10, write)
-        looked = times(runs * 10, lambda: stale.mark_late(cursor.cursor, rows))
+        looked = times(runs * 10, lambda: rollup_invalidation.invalidate_late(cursor.cursor, rows))
     record(f"a batch of {BATCH:,}: stored", whole, "ms")
     record(f"a batch of {BATCH:,}: looked through for late ones", looked, "ms", ceiling=whole, of="storing")
 

@@ -27,7 +27,7 @@ from thingscale.accounts.credentials import credentials
 from thingscale.accounts.models import User
 from thingscale.local import ports
 from thingscale.streams import partitions
-from thingscale.streams.actions import create_channel
+from thingscale.streams.actions.channels import create_channel
 from thingscale.streams.models import Channel
 
 COMPARED = 10_000  # rows

@@ -12,7 +12,7 @@ from http_load import Load, Result, drive
 from processes import Used, children, running, wait_for
 
 from thingscale.local import config, ports
-from thingscale.local.stack import web_command
+from thingscale.local.app_processes import web_command
 
 OURS = "thingscale.asgi:application"
 BARE = "bare:application"

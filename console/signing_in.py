@@ -7,7 +7,7 @@ from django.contrib.auth import login
 from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare
 
-from console import origin
+from console import client_info
 from console.known_browser import is_known, key
 from console.throttle import Limit, from_here
 from thingscale.accounts.models import User
@@ -23,7 +23,7 @@ def limits(request: HttpRequest, email: str) -> list[Limit]:
         return [Limit("sign-in in a known browser", email, tries=30)]
     return [
         from_here(request, "sign-in", tries=30),
-        Limit("sign-in to an account from one place", f"{email} {origin.network(request)}"),
+        Limit("sign-in to an account from one place", f"{email} {client_info.network(request)}"),
         Limit("sign-in to an account", email, tries=50),
     ]
 
@@ -31,8 +31,8 @@ def limits(request: HttpRequest, email: str) -> list[Limit]:
 def sign_in(request: HttpRequest, user: User) -> None:
     request.session.pop(PENDING, None)
     login(request, user)
-    request.session["ip_address"] = origin.address(request)
-    request.session["user_agent"] = origin.user_agent(request)
+    request.session["ip_address"] = client_info.address(request)
+    request.session["user_agent"] = client_info.user_agent(request)
     request.session["signed_in_at"] = int(time.time())
 
 

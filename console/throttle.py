@@ -8,12 +8,12 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django_ratelimit.core import get_usage
 
-from console import origin
+from console import client_info
 from console.known_browser import is_known
 from console.request import UserRequest
-from thingscale.circuit import Circuit
+from thingscale.web.circuit_breaker import CircuitBreaker
 
-circuit = Circuit("Sign-ins are not limited")
+circuit = CircuitBreaker("Sign-ins are not limited")
 
 
 class Limit(NamedTuple):
@@ -63,10 +63,10 @@ def _password_limits(request: UserRequest) -> list[Limit]:
     if is_known(request, request.user.email):
         return [Limit("password in a known browser", user)]
     return [
-        Limit("password from one place", f"{user} {origin.network(request)}"),
+        Limit("password from one place", f"{user} {client_info.network(request)}"),
         Limit("password", user, tries=50),
     ]
 
 
 def from_here(request: HttpRequest, what: str, tries: int = 10, seconds: int = 300) -> Limit:
-    return Limit(what, origin.network(request), tries, seconds)
+    return Limit(what, client_info.network(request), tries, seconds)

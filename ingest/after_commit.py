@@ -9,8 +9,8 @@ from ingest.activity import Activity
 from ingest.batch import Batch, Item
 from ingest.message import STORED, Kind
 from ingest.quotas import Quotas
+from thingscale.processes.live_feed import LIVE_FEED, MAX_MESSAGES
 from thingscale.streams.exactly_once.window import WINDOW
-from thingscale.watch import MAX_MESSAGES, PAGES
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +40,12 @@ class AfterCommit:
 
 def tell_pages(batch: Batch) -> None:
     """Little, however many messages of their user are in it; it costs nothing when nobody looks."""
-    if not PAGES.watched:
+    if not LIVE_FEED.watched:
         return
     try:
-        for user, places in _places(batch.items, PAGES.watched).items():
+        for user, places in _places(batch.items, LIVE_FEED.watched).items():
             messages = [told for place in _chosen(batch, places) for told in batch.told(place)]
-            PAGES.tell(user, _counts(batch, places), messages)
+            LIVE_FEED.publish(user, _counts(batch, places), messages)
     except Exception:
         log.exception("Open pages were not told of a batch")
 

@@ -32,12 +32,12 @@ from thingscale.devices.models import RejectedMessage
 from thingscale.lib.clock import from_us
 from thingscale.lib.json_rules import BadValue
 from thingscale.lib.points import Points
+from thingscale.processes.live_feed import MessageEvent
 from thingscale.streams import writer as streams
 from thingscale.streams.exactly_once import keys, submissions
 from thingscale.streams.exactly_once.submissions import Submission
 from thingscale.streams.exactly_once.window import WINDOW
 from thingscale.streams.usage import Most, most_of_account
-from thingscale.watch import Told
 
 log = logging.getLogger(__name__)
 
@@ -203,19 +203,19 @@ class Batch:
         if self._learned or self._tags:
             self.device_cache.store(self._generation, self._learned, self._tags_by_user)
 
-    def told(self, place: int) -> list[Told]:
+    def told(self, place: int) -> list[MessageEvent]:
         """What became of an item; after the commit. Of an array the newest datapoint of each tag."""
         rows = self._newest_rows.get(place)
         if rows is None:
             return [self._told(place, self.items[place].raw.tag, self._row(place))]
         return [self._told(place, tag, row) for tag, row in rows.items()]
 
-    def _told(self, place: int, tag: str | None, row: streams.Row | None) -> Told:
+    def _told(self, place: int, tag: str | None, row: streams.Row | None) -> MessageEvent:
         raw, value, _, _, _ = self.items[place]
         status, reason, detail = self.outcomes[place]
         if self.items[place].array:
             value = row.value if row else raw.payload
-        return Told(
+        return MessageEvent(
             row.at if row else raw.received_at,
             raw.device_id or None,
             tag,

@@ -12,7 +12,7 @@ import orjson
 
 from ingest.message import Kind, Reason
 from thingscale.lib import exact_json, json_rules, points
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 from thingscale.lib.json_rules import MAX_BYTES, BadValue, number_or_text
 from thingscale.lib.points import Points
 
@@ -64,7 +64,7 @@ def decode_array(payload: bytes, limit: int, now: int, zone: ZoneInfo | None = N
         return LOCAL_TIMES
     try:
         return points.parse(body, zone or UTC, now)
-    except Refused as error:
+    except ContractError as error:
         if error.code == Reason.TOO_LARGE:
             raise BadArray(Reason.TOO_LARGE, error.detail) from None
         detail = f"{error.detail.removesuffix('.')}: {AN_ARRAY}."

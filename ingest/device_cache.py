@@ -1,16 +1,17 @@
 """(user, device id) -> where its data goes, in memory, so that a message costs no query.
 
 Entries also say no: a disabled device is answered without a query. A device whose messages are held has
-no entry, since holding has to look at it under a lock. NOTIFY removes entries (thingscale/invalidation.py) of
-the account that changed. When there are too many, the account with the most of them loses some.
+no entry, since holding has to look at it under a lock. NOTIFY removes the entries of the
+account that changed (thingscale/processes/change_notifications.py).
+When there are too many, the account with the most of them loses some.
 """
 
 import threading
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from thingscale.invalidation import AMONG_GATEWAYS, Change
 from thingscale.lib.fair_cache import FairCache
+from thingscale.processes.change_notifications import AMONG_GATEWAYS, Change
 
 MAX_ENTRIES = 500_000  # devices, and as many tags
 DeviceKey = tuple[int, str]  # user's primary key, device id

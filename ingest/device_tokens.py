@@ -8,8 +8,8 @@ from typing import NamedTuple
 from django.db import close_old_connections
 
 from thingscale.accounts.models import Token, User
-from thingscale.invalidation import Change
 from thingscale.lib import tokens
+from thingscale.processes.change_notifications import Change
 
 NEGATIVE_SECONDS = 5.0
 MAX_ENTRIES = 100_000

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 
 import psycopg
 
-from thingscale.invalidation import Change
+from thingscale.processes.change_notifications import Change
 from thingscale.streams.usage import full_accounts
 
 log = logging.getLogger(__name__)

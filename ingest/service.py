@@ -16,9 +16,9 @@ from ingest.device_tokens import DeviceTokens
 from ingest.writer import Dispatch, Limits, Writer, run_all
 from thingscale.background import watched
 from thingscale.background.watched import WatchedThread
-from thingscale.invalidation import Change, Listener
-from thingscale.lib.collecting import let_go
-from thingscale.watch import PAGES
+from thingscale.lib.gc_tuning import drop_tracebacks
+from thingscale.processes.change_notifications import Change, Listener
+from thingscale.processes.live_feed import LIVE_FEED
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Ingest:
     def start(self) -> None:
         self._listener.start()
         self._activation.start()
-        PAGES.start()
+        LIVE_FEED.start()
         self.writer.start()
 
     @property
@@ -85,7 +85,7 @@ def connect() -> psycopg.Connection:
     try:
         return psycopg.connect(**(defaults | params), autocommit=True, application_name="thingscale-ingest")
     except psycopg.Error as error:
-        let_go(error)
+        drop_tracebacks(error)
         raise
 
 
@@ -103,7 +103,9 @@ class Activation(WatchedThread):
                 self._queue.put_nowait(device)
 
     def _ask_celery(self) -> None:
-        from thingscale.streams.tasks import activate_device  # with Celery, which the gateway can do without
+        from thingscale.provisioning.tasks import (
+            activate_device,  # with Celery, which the gateway can do without
+        )
 
         while True:
             device = self._queue.get()

@@ -30,7 +30,7 @@ from ingest.store_protocol import (
 )
 from ingest.writer import Done
 from thingscale.background import watched
-from thingscale.invalidation import Change, Listener
+from thingscale.processes.change_notifications import Change, Listener
 
 log = logging.getLogger(__name__)
 

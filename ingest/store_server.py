@@ -32,7 +32,7 @@ from ingest.store_protocol import (
 )
 from ingest.writer import Completion, Limits
 from thingscale.background.watched import WatchedThread
-from thingscale.lib.collecting import settle
+from thingscale.lib.gc_tuning import freeze_after_start
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class StoreServer:
         for interrupt in (signal.SIGINT, signal.SIGTERM):
             signal.signal(interrupt, signal.SIG_IGN)  # the gateway decides
         self._ingest.start()
-        settle()
+        freeze_after_start()
         self._reporter.start()
         frames = Frames()
         while data := self._connection.recv(RECEIVE):

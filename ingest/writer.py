@@ -33,8 +33,8 @@ from ingest.metrics import Metrics
 from ingest.quotas import Quotas
 from ingest.session_work import SessionWork
 from thingscale.background.watched import WatchedThread
-from thingscale.invalidation import Change
 from thingscale.lib.clock import now_us
+from thingscale.processes.change_notifications import Change
 from thingscale.streams import writer
 from thingscale.streams.exactly_once import commit_log, redeliveries
 from thingscale.streams.exactly_once.submissions import Key

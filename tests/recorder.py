@@ -3,20 +3,20 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from thingscale.watch import Pages, Told
+from thingscale.processes.live_feed import LiveFeed, MessageEvent
 
 
-class Recorder(Pages):
+class Recorder(LiveFeed):
     """Has no thread."""
 
     def __init__(self, *watched: int) -> None:
         super().__init__()
         self.watched = frozenset(watched)
-        self.heard: list[Told] = []
+        self.heard: list[MessageEvent] = []
         self.counts: Counter[str] = Counter()
 
-    def tell(self, user: int, counts: Mapping[str, int], messages: Iterable[Told]) -> None:
-        assert self.hear(user)
+    def publish(self, user: int, counts: Mapping[str, int], messages: Iterable[MessageEvent]) -> None:
+        assert self.has_listeners(user)
         self.counts.update(counts)
         self.heard += messages
 

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import connection
 
 from thingscale.local import ports
-from thingscale.local.stack import celery_command
+from thingscale.local.app_processes import celery_command
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 60

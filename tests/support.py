@@ -9,7 +9,8 @@ from thingscale.accounts.credentials import credentials
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device
 from thingscale.devices.models import Device
-from thingscale.streams.actions import configure_device, create_channel
+from thingscale.provisioning.actions import configure_device
+from thingscale.streams.actions.channels import create_channel
 from thingscale.streams.models import Channel
 
 PASSWORD = "correct horse battery"

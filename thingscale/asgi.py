@@ -10,7 +10,7 @@ import resource
 
 import django
 
-from thingscale import secret_key
+from thingscale.processes import secret_key
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
 secret_key.require()
@@ -23,9 +23,9 @@ from ingest.connectors.broker_auth import PREFIX as BROKER_AUTH  # noqa: E402
 from ingest.connectors.broker_auth import BrokerAuth  # noqa: E402
 from ingest.connectors.http_asgi import HttpConnector, Receive, Scope, Send  # noqa: E402
 from thingscale.accounts.callers import identify  # noqa: E402
-from thingscale.lib.collecting import settle  # noqa: E402
+from thingscale.lib.gc_tuning import freeze_after_start  # noqa: E402
 from thingscale.live import routing  # noqa: E402
-from thingscale.processes.start import Refused, Registration  # noqa: E402
+from thingscale.processes.start import Registration, StartRefused  # noqa: E402
 from thingscale.web import health, static_files  # noqa: E402
 from thingscale.web.cors import Cors  # noqa: E402
 from thingscale.web.https import HttpsListener  # noqa: E402
@@ -82,7 +82,7 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     registration = Registration("web")
     try:
         await asyncio.to_thread(registration.check)
-    except Refused as refused:
+    except StartRefused as refused:
         await send({"type": "lifespan.startup.failed", "message": str(refused)})
         return
     _allow_many_connections()
@@ -100,7 +100,7 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         return
     registration.start()
     static_files.version()  # reads them all, once
-    settle()
+    freeze_after_start()
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await https.stop()

@@ -18,7 +18,8 @@ from celery.signals import (
 )
 from click import Option
 
-from thingscale import secret_key, upkeep
+from thingscale.background import maintenance
+from thingscale.processes import secret_key
 from thingscale.processes.start import Registration
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class Upkeep(Task[Any, Any]):
             raise self.retry(countdown=UPKEEP_AGAIN)
         try:
             return super().__call__(*arguments, **options)
-        except upkeep.Stopped:
+        except maintenance.Interrupted:
             log.info("%s is gone on with after the restart", self.name)
         finally:
             _one_at_a_time.release()
@@ -137,4 +138,4 @@ def _leave(**_: object) -> None:
 @worker_shutting_down.connect
 def _stop_upkeep(**_: object) -> None:
     """The worker waits for what is running, and its supervisor not for long."""
-    upkeep.stop()
+    maintenance.stop()

@@ -6,8 +6,8 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
-from thingscale import secret_key
 from thingscale.lib import env
+from thingscale.processes import secret_key
 
 SHORTEST_KEY = 32
 

@@ -43,10 +43,12 @@ INSTALLED_APPS = [
     "django_otp.plugins.otp_totp",
     "django_otp.plugins.otp_static",
     "thingscale.apps.ThingscaleConfig",
+    "thingscale.background",
     "thingscale.processes",
     "thingscale.accounts",
     "thingscale.devices",
     "thingscale.streams",
+    "thingscale.provisioning",
     "thingscale.events",
     "thingscale.local",
     "ingest",
@@ -66,7 +68,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "console.middleware.ContentSecurityPolicy",
     "console.middleware.SignedIn",
-    "console.gone.GoneMeanwhile",
+    "console.deleted_objects.DeletedObjectAs404",
     "api.throttling.RateLimitHeaders",
     "api.caching.CacheHeaders",
 ]
@@ -100,7 +102,7 @@ _VALKEY = {
 }
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache"} | _VALKEY,
-    "ratelimit": {"BACKEND": "api.counters.WindowCache"} | _VALKEY,
+    "ratelimit": {"BACKEND": "api.ratelimit_cache.WindowCache"} | _VALKEY,
 }
 RATELIMIT_USE_CACHE = "ratelimit"
 LIVE_VALKEY = {
@@ -261,7 +263,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "interval_start": 0,  # who asks for a task does not wait for a Valkey that is away
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-CELERY_BEAT_SCHEDULER = "thingscale.schedule:SharedSchedule"
+CELERY_BEAT_SCHEDULER = "thingscale.background.schedule:SharedSchedule"
 CELERY_BEAT_SCHEDULE = {
     task: {"task": task, "schedule": seconds, "options": {"expires": seconds}}  # the next one is as good
     for task, seconds in {
@@ -294,7 +296,7 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.text("THINGSCALE_LOG_LEVEL", "INFO")},
     "loggers": {
-        "gmqtt": {"level": 100},  # it would log payloads; thingscale/mqtt.py says what matters
-        "channels_redis": {"level": 100},  # a traceback a second without Valkey; thingscale/watch.py says it
+        "gmqtt": {"level": 100},  # it would log payloads; thingscale/devices/mqtt_client.py says what matters
+        "channels_redis": {"level": 100},  # a traceback a second without Valkey; live_feed.py says it
     },
 }

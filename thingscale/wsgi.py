@@ -2,7 +2,7 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
-from thingscale import secret_key
+from thingscale.processes import secret_key
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
 secret_key.require()

@@ -13,10 +13,10 @@ from rest_framework.response import Response
 from api.arrays import array
 from api.v2.serializers import Text
 from api.viewsets import MAX_INTEGER, OwnedViewSet, ok, whole
-from thingscale.accounts.owned import in_pages
+from thingscale.accounts.tenancy import in_pages
 from thingscale.events.actions import create_event, delete_event, update_event
 from thingscale.events.models import Event
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 from thingscale.streams.models import Channel
 
 YEAR = 366 * 86_400  # seconds
@@ -113,5 +113,5 @@ class EventViewSet(OwnedViewSet[Event]):
     def event(self, number: str) -> Event:
         key = whole(number)
         if key is None:
-            raise Refused(*self.missing)
+            raise ContractError(*self.missing)
         return self.find(number=key)

@@ -14,7 +14,7 @@ from thingscale.devices.commands import MAX_PAYLOAD, Message, send
 from thingscale.devices.models import Command, Device, MqttSession
 from thingscale.devices.presence import connected
 from thingscale.lib.clock import without_colon
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 from thingscale.lib.names import may_exist, valid_topic
 
 
@@ -56,12 +56,12 @@ class PublishViewSet(OwnedViewSet[Device]):
 
     def create(self, request: Request, device_id: str) -> Response:
         if not may_exist(device_id):
-            raise Refused(*self.missing)
+            raise ContractError(*self.missing)
         device = self.find(device_id=device_id)
         try:
             message = self.changes()
         except serializers.ValidationError as error:  # the contract has one code for this call's body
-            raise Refused(
+            raise ContractError(
                 "BAD_JSON_FORMAT",
                 'Send {"payload": "text"}, and "qos" (0, 1, 2), "retain" (true, false), "topic" if you like.',
             ) from error

@@ -4,7 +4,7 @@ liberal with numbers as text, for the sake of older clients."""
 from typing import Any
 
 from thingscale.lib.names import MAX_TOPIC
-from thingscale.streams.intervals import FUNCTIONS, INTERVALS
+from thingscale.streams.time_buckets import FUNCTIONS, INTERVALS
 
 Schema = dict[str, Any]
 

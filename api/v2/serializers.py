@@ -12,13 +12,13 @@ from rest_framework import serializers
 from api.viewsets import MAX_INTEGER, NO_CHANNEL, stream_time
 from thingscale.accounts.credentials import credentials_seen_by
 from thingscale.accounts.models import User
+from thingscale.accounts.time_zones import time_zones
 from thingscale.devices.models import Device
 from thingscale.lib.clock import with_colon
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 from thingscale.lib.names import TAG_RULE, bad_tag
 from thingscale.lib.plurals import counted
 from thingscale.streams.models import Channel
-from thingscale.streams.zones import zones
 
 
 class Text(serializers.CharField):
@@ -49,7 +49,7 @@ class DeviceSerializer(serializers.Serializer[Device]):
             return None
         channel = Channel.objects.for_user(self.context["user"]).filter(number=number).first()
         if channel is None:
-            raise Refused(*NO_CHANNEL)
+            raise ContractError(*NO_CHANNEL)
         return channel.pk
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class UserSerializer(serializers.ModelSerializer[User]):
         extra_kwargs = {"locale": {"required": False}}
 
     def validate_locale(self, name: str) -> str:
-        if name not in zones():
+        if name not in time_zones():
             raise serializers.ValidationError("The database does not know this time zone.")
         return name
 

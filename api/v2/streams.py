@@ -18,13 +18,14 @@ from api.streams import Head, StreamReader, few, in_array, in_shape
 from api.viewsets import stream_time
 from thingscale.lib import points
 from thingscale.lib.clock import now_us
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 from thingscale.lib.points import Points
-from thingscale.streams import actions, export, intervals, queries
+from thingscale.streams import export, queries, time_buckets
+from thingscale.streams.actions.datapoints import store_points
+from thingscale.streams.csv_columns import Dialect
 from thingscale.streams.exactly_once import keys
 from thingscale.streams.export import CSV, LINES, TYPES
 from thingscale.streams.queries import Selection
-from thingscale.streams.tables import Dialect
 
 JSON = "application/json"
 MAX_KEY = 255  # characters of an Idempotency-Key
@@ -46,7 +47,7 @@ class StreamViewSet(StreamReader):
         submission = (key, _fingerprint(body, sent)) if key else None
         if isinstance(body, list):
             body.clear()  # else it is the garbage collector's: REST framework's request is part of a cycle
-        stored = actions.store_points(channel, sent, submission)
+        stored = store_points(channel, sent, submission)
         return Response({"stored": stored}, 201)
 
     def rows(self, head: Head, selection: Selection, limit: int | None = None) -> HttpResponseBase:
@@ -61,11 +62,11 @@ class StreamViewSet(StreamReader):
         return answer
 
     def aggregated(self, head: Head, selection: Selection) -> HttpResponseBase | None:
-        interval = options.choice(self.request, "INTERVAL", intervals.INTERVALS, "")
+        interval = options.choice(self.request, "INTERVAL", time_buckets.INTERVALS, "")
         if not interval:
             return super().aggregated(head, selection)
-        function = options.choice(self.request, "AGGREGATE", intervals.FUNCTIONS, "avg")
-        pages = few(intervals.aggregate(selection, function, interval))
+        function = options.choice(self.request, "AGGREGATE", time_buckets.FUNCTIONS, "avg")
+        pages = few(time_buckets.aggregate(selection, function, interval))
         rows = (
             (
                 {"_id": None, "value": in_shape(leaves), "at": stream_time(begin, self.user)}
@@ -94,7 +95,7 @@ class StreamViewSet(StreamReader):
     def _idempotency_key(self) -> str | None:
         key = self.request.headers.get("Idempotency-Key", "")
         if len(key) > MAX_KEY:
-            raise Refused("BAD_PARAMETER", f"Idempotency-Key: has at most {MAX_KEY} characters.")
+            raise ContractError("BAD_PARAMETER", f"Idempotency-Key: has at most {MAX_KEY} characters.")
         return key or None
 
 

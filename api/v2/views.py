@@ -19,12 +19,14 @@ from api.v2.serializers import (
 from api.viewsets import MAX_INTEGER, ChannelAccess, OwnedViewSet, ok, stream_time, whole
 from thingscale.accounts.actions import update_account
 from thingscale.accounts.models import User
-from thingscale.accounts.owned import in_pages
+from thingscale.accounts.tenancy import in_pages
 from thingscale.devices.actions import create_device, delete_device
 from thingscale.devices.models import Device
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 from thingscale.lib.names import is_blank, may_exist
-from thingscale.streams import actions
+from thingscale.provisioning.actions import configure_device
+from thingscale.streams.actions.channels import create_channel, delete_channel, update_channel
+from thingscale.streams.actions.tags import create_tag, delete_tag, rename_tag
 from thingscale.streams.models import Channel, Latest, Tag
 from thingscale.streams.usage import shares, used_storage
 
@@ -50,7 +52,7 @@ class DeviceViewSet(OwnedViewSet[Device]):
 
     def update(self, request: Request, device_id: str) -> Response:
         device = self.device(device_id)
-        actions.configure_device(device, self.changes())
+        configure_device(device, self.changes())
         return ok()
 
     def destroy(self, request: Request, device_id: str) -> Response:
@@ -59,7 +61,7 @@ class DeviceViewSet(OwnedViewSet[Device]):
 
     def device(self, device_id: str) -> Device:
         if not may_exist(device_id):
-            raise Refused(*self.missing)
+            raise ContractError(*self.missing)
         return self.find(device_id=device_id)
 
 
@@ -77,29 +79,29 @@ class ChannelViewSet(ChannelAccess):
 
     def create(self, request: Request, number: str) -> Response:
         if tag := options.tag(request):
-            actions.create_tag(self.channel(number), tag)
+            create_tag(self.channel(number), tag)
             return ok(201)
         key = whole(number)
         if key is None:
-            raise Refused("BAD_PARAMETER", f"A channel is a whole number from 0 to {MAX_INTEGER}.")
-        actions.create_channel(self.user, key, **self.changes(required=False))
+            raise ContractError("BAD_PARAMETER", f"A channel is a whole number from 0 to {MAX_INTEGER}.")
+        create_channel(self.user, key, **self.changes(required=False))
         return ok(201)
 
     def update(self, request: Request, number: str) -> Response:
         channel = self.channel(number)
         if tag := options.tag(request):
             found = self._tag(channel, tag)
-            actions.rename_tag(found, self.changes(shape=TagSerializer)["tag"])
+            rename_tag(found, self.changes(shape=TagSerializer)["tag"])
         else:
-            actions.update_channel(channel, self.changes(instance=channel))
+            update_channel(channel, self.changes(instance=channel))
         return ok()
 
     def destroy(self, request: Request, number: str) -> Response:
         channel = self.channel(number)
         if tag := options.tag(request):
-            actions.delete_tag(self._tag(channel, tag))
+            delete_tag(self._tag(channel, tag))
         else:
-            actions.delete_channel(channel)
+            delete_channel(channel)
         return ok()
 
     def _tag(self, channel: Channel, name: str) -> Tag:
@@ -107,7 +109,7 @@ class ChannelViewSet(ChannelAccess):
         if found is None and is_blank(name):
             raise options.bad("TAGNAME", "is blank: name a tag, or leave the option out")
         if found is None:
-            raise Refused("NO_CHANNEL", f"Channel {channel.number} has no tag {name}.")
+            raise ContractError("NO_CHANNEL", f"Channel {channel.number} has no tag {name}.")
         return found
 
     def shown(self, pages: Iterable[Sequence[Channel]]) -> HttpResponseBase:

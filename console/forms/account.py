@@ -8,12 +8,12 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
-from console import known_browser, origin
+from console import client_info, known_browser
 from thingscale.accounts.actions import change_password, check_new_password, take_code
 from thingscale.accounts.models import User, validate_email_domain
 from thingscale.accounts.passwords import normalised
-from thingscale.lib.errors import Refused
-from thingscale.streams.zones import zones
+from thingscale.accounts.time_zones import time_zones
+from thingscale.lib.errors import ContractError
 
 PASSWORD_RULE = "At least 8 characters; none that everybody uses, and not your e-mail or name."  # noqa: S105
 
@@ -55,7 +55,7 @@ def zone_field(initial: str | None = None) -> forms.ChoiceField:
     return forms.ChoiceField(
         label="Time zone",
         initial=initial,
-        choices=lambda: [(name, name.replace("_", " ")) for name in zones()],
+        choices=lambda: [(name, name.replace("_", " ")) for name in time_zones()],
         help_text="Times are shown and asked for in it, here and over REST.",
     )
 
@@ -79,8 +79,8 @@ def takes_code(form: forms.Form, user: User, request: HttpRequest) -> bool:
     """Uses up the code that was typed; what is wrong with it stands beside it."""
     known = known_browser.is_known(request, user.email)
     try:
-        take_code(user, form.cleaned_data["code"], origin.network(request), known)
-    except Refused as refused:
+        take_code(user, form.cleaned_data["code"], client_info.network(request), known)
+    except ContractError as refused:
         form.add_error("code", ValidationError(refused.detail, code=refused.code))
         return False
     return True

@@ -6,7 +6,7 @@ from django import forms
 from django.core import signing
 
 from thingscale.accounts.models import User
-from thingscale.lib.table import MAX_BYTES
+from thingscale.lib.csv_file import MAX_BYTES
 
 CARRIED_SECONDS = 30 * 60
 MAX_CARRIED = 2_000_000  # characters, packed: what Django takes in a field without a setting of ours

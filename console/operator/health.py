@@ -18,8 +18,8 @@ from redis.exceptions import RedisError
 
 from console.request import UserRequest
 from console.templatetags.console import ago
-from thingscale import heartbeat
-from thingscale.accounts import mails
+from thingscale.accounts import emails
+from thingscale.background import heartbeat
 from thingscale.devices import presence
 from thingscale.devices.models import GatewayProcess
 from thingscale.devices.overview import platform_minutes
@@ -72,7 +72,7 @@ def page(request: UserRequest) -> HttpResponse:
 
 def _send_test(request: UserRequest) -> None:
     try:
-        mails.send_test(request.user.email)
+        emails.send_test(request.user.email)
     except OSError as error:
         messages.error(request, f"The mail was not taken: {type(error).__name__}: {error}")
     else:

@@ -2,7 +2,7 @@
 
 from django import template
 
-from console.reasons import in_words
+from console.rejection_texts import in_words
 
 register = template.Library()
 register.filter("reason", in_words)

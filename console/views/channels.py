@@ -16,13 +16,13 @@ from console.forms.channels import (
     TagForm,
     fits,
 )
-from console.paging import PAGE
+from console.paging import PAGE_SIZE, page
 from console.request import UserRequest
-from thingscale.lib.errors import Refused
+from console.value_keys import value_keys
+from thingscale.lib.errors import ContractError
 from thingscale.lib.plurals import counted
-from thingscale.paging import page
-from thingscale.streams import actions
-from thingscale.streams.leaves import keys_of
+from thingscale.streams.actions import tags as tag_actions
+from thingscale.streams.actions.channels import create_channel, delete_channel, update_channel
 from thingscale.streams.models import Channel, Latest, Tag
 
 SECTION = {"section": "channels"}
@@ -35,7 +35,7 @@ def index(request: UserRequest) -> HttpResponse:
     channels = Channel.objects.for_user(request.user).with_totals()
     text = request.GET.get("q", "").strip()
     found = channels.search(text) if text else channels
-    context = {"page": page(found, "number", PAGE, request.GET.get("page", "")), "q": text}
+    context = {"page": page(found, "number", PAGE_SIZE, request.GET.get("page", "")), "q": text}
     return render(request, "console/channel/list.html", SECTION | context)
 
 
@@ -44,8 +44,8 @@ def create(request: UserRequest) -> HttpResponse:
     form = NewChannelForm(request.POST or None, initial={"number": free})
     if form.is_valid():
         try:
-            channel = actions.create_channel(request.user, **form.cleaned_data)
-        except Refused as refused:
+            channel = create_channel(request.user, **form.cleaned_data)
+        except ContractError as refused:
             form.add_error("number", refused.detail)
         else:
             messages.success(request, f"Channel {channel.number} is there. Map a device to it to fill it.")
@@ -61,8 +61,8 @@ def edit(request: UserRequest, number: int) -> HttpResponse:
     streams = StreamFormSet(request.POST or None, initial=shown, prefix="streams")
     if form.is_valid() and streams.is_valid() and streams.require_at_most(request.user.max_keys):
         try:
-            actions.update_channel(channel, form.cleaned_data | {"streams": streams.labels()})
-        except Refused as refused:
+            update_channel(channel, form.cleaned_data | {"streams": streams.labels()})
+        except ContractError as refused:
             if refused.code == "NO_CHANNEL":
                 raise
             form.add_error(None, refused.detail)
@@ -78,7 +78,7 @@ def delete(request: UserRequest, number: int) -> HttpResponse:
     datapoints, devices = channel.datapoints or 0, channel.device_count or 0
     form = ConfirmForm(request.POST or None, expected=str(number))
     if form.is_valid():
-        actions.delete_channel(channel)
+        delete_channel(channel)
         messages.success(request, f"Channel {number} is gone, with {counted(datapoints, 'datapoint')}.")
         return redirect("channels")
     question = (
@@ -94,8 +94,8 @@ def rename_tag(request: UserRequest, number: int, pk: int) -> HttpResponse:
     form = TagForm(request.POST or None, initial={"name": tag.name})
     if form.is_valid():
         try:
-            actions.rename_tag(tag, form.cleaned_data["name"])
-        except Refused as refused:
+            tag_actions.rename_tag(tag, form.cleaned_data["name"])
+        except ContractError as refused:
             form.add_error("name", refused.detail)
         else:
             return redirect("channel", number)
@@ -107,7 +107,7 @@ def delete_tag(request: UserRequest, number: int, pk: int) -> HttpResponse:
     count = sum(Latest.objects.filter(channel=tag.channel, tag=tag.pk).values_list("count", flat=True))
     form = ConfirmForm(request.POST or None, expected=tag.name)
     if form.is_valid():
-        actions.delete_tag(tag)
+        tag_actions.delete_tag(tag)
         messages.success(request, f"The tag {tag.name} is gone, with {counted(count, 'datapoint')}.")
         return redirect("channel", number)
     question = f"This deletes {counted(count, 'datapoint')} of channel {number} tagged {tag.name}, for ever."
@@ -133,7 +133,7 @@ def _streams(channel: Channel) -> list[dict[str, str]]:
     """What is labelled, and what has been seen and has no label yet."""
     newest = Latest.objects.shown().filter(channel=channel).order_by("-at")[:LOOK_AT]
     labelled = {stream["key"] for stream in channel.streams}
-    seen = dict.fromkeys(key for row in newest for key in keys_of(row.value))
+    seen = dict.fromkeys(key for row in newest for key in value_keys(row.value))
     new = [key for key in seen if key not in labelled and fits(key)]
     return [*channel.streams, *({"key": key} for key in new[: min(SEEN, MOST - len(labelled))])]
 

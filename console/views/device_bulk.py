@@ -8,19 +8,19 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 
 from console import left_held
+from console.device_filter import DeviceFilter, filter_from_query
 from console.forms.devices_bulk import ACTIONS, BulkForm
 from console.request import UserRequest
-from console.selection import Selection, selection
 from console.views.devices import SECTION, suggested
 from thingscale.devices.actions import delete_devices
 from thingscale.devices.models import Device
 from thingscale.lib.plurals import counted
-from thingscale.streams.actions import configure_devices
+from thingscale.provisioning.actions import configure_devices
 
 
 def bulk(request: UserRequest) -> HttpResponse:
     """Asks first where much is at stake: for a deletion, and for devices that the page did not show."""
-    wanted = selection(request.POST)
+    wanted = filter_from_query(request.POST)
     action = ACTIONS.get(request.POST.get("action", ""))
     if request.method != "POST" or action is None:
         return redirect("devices")
@@ -37,7 +37,7 @@ def bulk(request: UserRequest) -> HttpResponse:
     return _ask(request, form, count, wanted)
 
 
-def _chosen(request: UserRequest, wanted: Selection) -> Any:
+def _chosen(request: UserRequest, wanted: DeviceFilter) -> Any:
     if "all" in request.POST:
         return wanted.devices(request.user)
     keys = [key for key in request.POST.getlist("pk") if key.isascii() and key.isdigit() and len(key) < 19]
@@ -54,7 +54,7 @@ def _apply(request: UserRequest, chosen: Any, form: BulkForm) -> None:
     messages.success(request, f"{devices} {ACTIONS[form.action_name].done}.")
 
 
-def _ask(request: UserRequest, form: BulkForm, count: int, wanted: Selection) -> HttpResponse:
+def _ask(request: UserRequest, form: BulkForm, count: int, wanted: DeviceFilter) -> HttpResponse:
     """The form again: for what is wrong with it, or for the last word."""
     action = ACTIONS[form.action_name]
     confirming = request.POST.copy()
@@ -79,10 +79,10 @@ def _ask(request: UserRequest, form: BulkForm, count: int, wanted: Selection) ->
     return render(request, "console/device/bulk.html", SECTION | context)
 
 
-def _to_list(wanted: Selection) -> HttpResponse:
+def _to_list(wanted: DeviceFilter) -> HttpResponse:
     return redirect(_address(wanted))
 
 
-def _address(wanted: Selection) -> str:
+def _address(wanted: DeviceFilter) -> str:
     query = wanted.query
     return f"{reverse('devices')}?{query}" if query else reverse("devices")

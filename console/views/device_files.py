@@ -9,15 +9,15 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 
 from console import left_held
+from console.device_filter import filter_from_query
 from console.forms.devices_import import ImportForm
 from console.request import UserRequest
-from console.selection import selection
 from console.views.devices import SECTION
-from thingscale.lib import table
+from thingscale.lib import csv_file
 from thingscale.lib.plurals import counted
-from thingscale.streams import sheet
-from thingscale.streams.actions import import_devices
-from thingscale.streams.sheet import Fault, Report
+from thingscale.provisioning import device_csv
+from thingscale.provisioning.actions import import_devices
+from thingscale.provisioning.device_csv import Fault, Report
 
 SHOWN_ERRORS = 100
 EDITABLE = 64 * 1024  # bytes of a file with errors that are put into the page to be mended there
@@ -48,8 +48,8 @@ def import_csv(request: UserRequest) -> HttpResponse:
 
 def _report(request: UserRequest, given: bytes, dry_run: bool) -> Report:
     try:
-        rows = table.read(given, sheet.COLUMNS, sheet.KEY)
-    except table.Unreadable as fault:
+        rows = csv_file.read(given, device_csv.COLUMNS, device_csv.KEY)
+    except csv_file.Unreadable as fault:
         return Report(0, 0, [Fault(fault.line, "", fault.message)])
     if not rows:
         return Report(0, 0, [Fault(1, "", "There is no device in it: a line each, below the first one.")])
@@ -63,7 +63,7 @@ def _page(
         "form": form,
         "report": report,
         "carried": carried,
-        "columns": sheet.COLUMNS,
+        "columns": device_csv.COLUMNS,
     }
     if report:
         context |= {"errors": report.errors[:SHOWN_ERRORS], "beyond": len(report.errors) - SHOWN_ERRORS}
@@ -71,7 +71,7 @@ def _page(
 
 
 def export_csv(request: UserRequest) -> StreamingHttpResponse:
-    rows = sheet.export_rows(selection(request.GET).devices(request.user))
+    rows = device_csv.export_rows(filter_from_query(request.GET).devices(request.user))
     return _download(f"devices-{timezone.localdate():%Y-%m-%d}.csv", rows)
 
 
@@ -80,6 +80,6 @@ def example_csv(request: UserRequest) -> StreamingHttpResponse:
 
 
 def _download(name: str, rows: Iterable[tuple[str, ...]]) -> StreamingHttpResponse:
-    lines = table.write(chain([sheet.COLUMNS], rows))
+    lines = csv_file.write(chain([device_csv.COLUMNS], rows))
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8", headers=headers)

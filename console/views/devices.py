@@ -12,15 +12,14 @@ from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_POST
 
+from console.device_filter import ORDERS, filter_from_query
 from console.forms.devices import DeviceForm, MapForm, NewDeviceForm, initial_of
-from console.paging import PAGE
+from console.paging import PAGE_SIZE, page
 from console.request import UserRequest, own_path
-from console.selection import ORDERS, selection
 from thingscale.devices.actions import create_device, delete_device
 from thingscale.devices.models import Device
-from thingscale.lib.errors import Refused
-from thingscale.paging import page
-from thingscale.streams.actions import configure_device, map_to_new_channel
+from thingscale.lib.errors import ContractError
+from thingscale.provisioning.actions import configure_device, map_to_new_channel
 from thingscale.streams.models import Channel
 
 SECTION = {"section": "devices"}
@@ -29,13 +28,13 @@ SUGGESTED = 1000  # channels, in an input's list; others are typed
 
 def index(request: UserRequest) -> HttpResponse:
     """The whole page, or for htmx only its table."""
-    wanted = selection(request.GET)
+    wanted = filter_from_query(request.GET)
     order = request.GET.get("sort", "")
     order = order if order in ORDERS else "device_id"
     devices = wanted.devices(request.user).with_last_seen().select_related("mapped_channel")
     counts = wanted.counts(request.user)
     context = {
-        "page": page(devices, order, PAGE, request.GET.get("page", "")),
+        "page": page(devices, order, PAGE_SIZE, request.GET.get("page", "")),
         "wanted": wanted,
         "counts": counts,
         "matching": counts[wanted.state],
@@ -56,7 +55,7 @@ def create(request: UserRequest) -> HttpResponse:
     if form.is_valid():
         try:
             device = create_device(request.user, **form.cleaned_data)
-        except Refused as refused:
+        except ContractError as refused:
             form.add_error("device_id", refused.detail)
         else:
             messages.success(request, f"Device {device.device_id} is there. Below is how it sends.")
@@ -71,7 +70,7 @@ def edit(request: UserRequest, pk: int) -> HttpResponse:
     if form.is_valid():
         try:
             configure_device(device, form.cleaned_data)
-        except Refused as refused:
+        except ContractError as refused:
             if refused.code != "QUOTA_EXCEEDED":
                 raise
             form.add_error(None, refused.detail)
@@ -105,7 +104,7 @@ def map_to(request: UserRequest, pk: int) -> HttpResponse:
     if form.is_valid():
         try:
             device = _map(request, device, form.cleaned_data)
-        except Refused as refused:
+        except ContractError as refused:
             form.add_error("number" if form.cleaned_data["to"] == MapForm.NEW else "channel", refused.detail)
         else:
             messages.success(request, _mapped(device))
@@ -142,7 +141,7 @@ def _number(request: UserRequest) -> int:
 def switch(request: UserRequest, pk: int, on: bool) -> HttpResponse:
     try:
         device = configure_device(get_device(request, pk), {"enabled": on})
-    except Refused as refused:
+    except ContractError as refused:
         if refused.code != "QUOTA_EXCEEDED":
             raise
         messages.error(request, refused.detail)

@@ -5,12 +5,12 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 
-from console import bars
+from console import minute_bars_svg
 from console.request import UserRequest
 from thingscale.accounts.models import User
 from thingscale.devices.models import SILENT_AFTER, Device
 from thingscale.devices.overview import overview
-from thingscale.streams import arrivals
+from thingscale.streams import recent_messages
 from thingscale.streams.models import Channel, Latest
 from thingscale.streams.usage import used_storage
 
@@ -19,17 +19,17 @@ SHOWN = 6  # of each list
 
 def home(request: UserRequest) -> HttpResponse:
     user = request.user
-    if arrivals.none_yet(user):
+    if recent_messages.none_yet(user):
         return redirect("start")
     seen = overview(user, timezone.now())
     context = {
         "section": "home",
         "seen": seen,
         "silent_minutes": int(SILENT_AFTER.total_seconds() // 60),
-        "hour": bars.draw(seen.per_minute),
+        "hour": minute_bars_svg.draw(seen.per_minute),
         "storage": _storage(user),
         "waiting": Device.objects.for_user(user).new().order_by("-pk")[:SHOWN],
-        "rejected": arrivals.rejected(user, SHOWN),
+        "rejected": recent_messages.rejected(user, SHOWN),
         "heard": _heard(user),
     }
     if seen.new:

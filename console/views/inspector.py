@@ -3,10 +3,10 @@
 from django.http import HttpResponse
 from django.shortcuts import render
 
-from console.reasons import REASONS
+from console.rejection_texts import REASONS
 from console.request import UserRequest
-from thingscale.streams import arrivals
-from thingscale.streams.arrivals import Arrival
+from thingscale.streams import recent_messages
+from thingscale.streams.recent_messages import Arrival
 
 SHOWN = 30  # of each status, before anything comes live
 STATUSES = ("stored", "held", "rejected", "duplicate")
@@ -14,7 +14,7 @@ STATUSES = ("stored", "held", "rejected", "duplicate")
 
 def inspector(request: UserRequest) -> HttpResponse:
     asked = {name: request.GET.get(name, "").strip() for name in ("status", "device", "text")}
-    rows = [(arrival, _matches(arrival, asked)) for arrival in arrivals.newest(request.user, SHOWN)]
+    rows = [(arrival, _matches(arrival, asked)) for arrival in recent_messages.newest(request.user, SHOWN)]
     context = {
         "section": "inspector",
         "rows": rows,

@@ -9,14 +9,13 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
 from console.forms.publish import PublishForm
-from console.paging import PAGE
+from console.paging import PAGE_SIZE, page
 from console.request import UserRequest
 from thingscale.accounts.models import User
 from thingscale.devices.commands import Message, send
 from thingscale.devices.models import Command, Device
 from thingscale.devices.presence import connected
-from thingscale.lib.errors import Refused
-from thingscale.paging import page
+from thingscale.lib.errors import ContractError
 
 NO_DEVICE = "no such device"
 NOT_SENT = "not sent"
@@ -49,7 +48,7 @@ def publish(request: UserRequest) -> HttpResponse:
         "section": "publish",
         "form": form,
         "results": [Result(*result) for result in sent.get("results", ())],
-        "history": page(commands, "-id", PAGE, request.GET.get("page", "")),
+        "history": page(commands, "-id", PAGE_SIZE, request.GET.get("page", "")),
         "gateway": settings.INGEST_MODE == "gateway",
     }
     return render(request, "console/publish/page.html", context)
@@ -110,7 +109,7 @@ def _send_one(user: User, device: Device, command: dict[str, Any]) -> str:
     try:
         message = Message(command["bytes"], command["qos"], command["retain"], command["topic"])
         send(user, device, message, Command.By.CONSOLE)
-    except Refused as refused:
+    except ContractError as refused:
         return refused.detail
     return ""
 

@@ -10,7 +10,7 @@ from console.request import UserRequest
 from console.views.devices import SECTION, suggested
 from thingscale.devices import actions
 from thingscale.devices.models import ActivationRule, Device
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 
 
 def index(request: UserRequest) -> HttpResponse:
@@ -21,7 +21,7 @@ def index(request: UserRequest) -> HttpResponse:
             rule = actions.create_rule(
                 request.user, form.cleaned_data["pattern"], form.cleaned_data["channel"].pk
             )
-        except Refused as refused:
+        except ContractError as refused:
             form.add_error("pattern", refused.detail)
         else:
             messages.success(request, f"New devices that match {rule.pattern} are mapped within a minute.")

@@ -11,13 +11,13 @@ from django.utils.safestring import mark_safe
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
-from console import origin, throttle
+from console import client_info, throttle
 from console.forms.account import status_of, takes_code
 from console.forms.profile import PasswordAndCodeForm, PasswordForm, SetUpForm
 from console.request import UserRequest
 from thingscale.accounts import actions, second_factor
 from thingscale.accounts.models import Session, User
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 from thingscale.lib.plurals import counted
 
 SECTION = {"section": "profile"}
@@ -43,7 +43,7 @@ def sessions(request: UserRequest) -> HttpResponse:
     found = Session.objects.for_user(request.user)[:100]
     mine = request.session.session_key
     rows = [
-        {"session": row, "browser": origin.browser(row.user_agent), "this": row.session_key == mine}
+        {"session": row, "browser": client_info.browser(row.user_agent), "this": row.session_key == mine}
         for row in found
     ]
     rows.sort(key=lambda row: not row["this"])
@@ -55,7 +55,7 @@ def end_session(request: UserRequest, name: str) -> HttpResponse:
     for session in Session.objects.for_user(request.user):
         if session.name == name:
             actions.end_session(session)
-            messages.success(request, f"Signed out: {origin.browser(session.user_agent)}.")
+            messages.success(request, f"Signed out: {client_info.browser(session.user_agent)}.")
             return redirect("sessions")
     raise Http404
 
@@ -90,7 +90,7 @@ def set_up(request: UserRequest) -> HttpResponse:
     if form.is_valid():
         try:
             codes = actions.confirm_second_factor(request.user, form.cleaned_data["code"])
-        except Refused as refused:
+        except ContractError as refused:
             form.add_error("code", refused.detail)
         else:
             return _show_codes(request, codes)

@@ -14,8 +14,9 @@ from console import snippets
 from console.forms.start import DeviceIdForm, EnableForm
 from console.request import UserRequest
 from thingscale.devices.models import Device
-from thingscale.lib.errors import Refused
-from thingscale.streams import actions, arrivals
+from thingscale.lib.errors import ContractError
+from thingscale.provisioning.actions import start_device
+from thingscale.streams import recent_messages
 from thingscale.streams.models import Channel
 
 SECTION = {"section": "home"}
@@ -41,8 +42,8 @@ def enable(request: UserRequest, pk: int) -> HttpResponse:
     form = EnableForm(request.POST, auto_id=_ids(device))
     if form.is_valid():
         try:
-            actions.start_device(device, number := form.cleaned_data["number"])
-        except Refused as refused:
+            start_device(device, number := form.cleaned_data["number"])
+        except ContractError as refused:
             form.add_error("number", refused.detail)
         else:
             text = f"{device.device_id} is enabled. What it sends is stored in channel {number}."
@@ -83,7 +84,7 @@ def _waited_for(request: UserRequest) -> str:
 
 def _arrived(request: UserRequest, device_id: str) -> dict[str, Any]:
     since = timezone.now() - RECENT
-    found = [arrival for arrival in arrivals.newest_of(request.user, device_id) if arrival.at > since]
+    found = [arrival for arrival in recent_messages.newest_of(request.user, device_id) if arrival.at > since]
     pk = next((arrival.device_pk for arrival in found if arrival.status == "held"), None)
     if pk is None:
         return {"arrived": found}

@@ -11,9 +11,9 @@ from django.utils import timezone
 from django.utils.cache import get_conditional_response
 from django.utils.http import quote_etag
 
-from console import ranges
+from console import time_range
 from console.request import UserRequest
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 from thingscale.streams import charts, export
 from thingscale.streams.browse import Row, first_at, newest_by_now, table_page
 from thingscale.streams.models import Channel, Tag
@@ -52,9 +52,9 @@ def detail(request: UserRequest, number: int) -> HttpResponse:
         "channel": channel,
         "sources": Channel.objects.for_user(request.user).only("number", "name")[:MAX_SOURCES],
         "range": shown,
-        "presets": ranges.PRESETS,
-        "start": ranges.local(shown.start, request.user.zone),
-        "end": ranges.local(shown.end, request.user.zone),
+        "presets": time_range.PRESETS,
+        "start": time_range.local(shown.start, request.user.zone),
+        "end": time_range.local(shown.end, request.user.zone),
         "earlier": shown.shifted(-1).query,
         "later": shown.shifted(1).query,
         "tags": tags[:MAX_TAGS],
@@ -73,7 +73,7 @@ def _rows(selection: Selection, before: Key | None) -> tuple[list[Row], str]:
     """One more than the table shows; and why there are none, if they can't be read."""
     try:
         return table_page(selection, ROWS + 1, before or LAST), ""
-    except Refused as refused:
+    except ContractError as refused:
         return [], refused.detail
 
 
@@ -92,7 +92,7 @@ def chart(request: UserRequest, number: int) -> HttpResponse:
         answer = HttpResponse(charts.chart(selection, width).json(), content_type="application/json")
         answer.headers["ETag"] = version
         return answer
-    except Refused as refused:
+    except ContractError as refused:
         return JsonResponse({"error": refused.code, "detail": refused.detail}, status=400)
 
 
@@ -106,7 +106,7 @@ def download(request: UserRequest, number: int, form: str) -> HttpResponseBase:
     try:
         export.check_size(selection, channel.datapoints or 0)
         parts = written(selection)
-    except Refused as refused:
+    except ContractError as refused:
         return _refused(request, channel, "Too much for one file", refused.detail)
     answer = StreamingHttpResponse(parts, content_type=export.TYPES[media_type])
     answer["Content-Disposition"] = f'attachment; filename="channel-{number}.{form}"'
@@ -124,19 +124,19 @@ def _channel(request: UserRequest, number: int) -> Any:
     return get_object_or_404(Channel.objects.for_user(request.user).with_totals(), number=number)
 
 
-def _range(request: UserRequest, channel: Any) -> ranges.Range:
+def _range(request: UserRequest, channel: Any) -> time_range.TimeRange:
     newest = channel.last_update
     if newest and newest > timezone.now():  # data of the future is shown when its time has come
         newest = newest_by_now(channel.pk)
-    return ranges.read(request.GET, request.user.zone, first_at(channel.pk), newest)
+    return time_range.read(request.GET, request.user.zone, first_at(channel.pk), newest)
 
 
-def _follows(request: UserRequest, shown: ranges.Range) -> bool:
+def _follows(request: UserRequest, shown: time_range.TimeRange) -> bool:
     """Whether a page that is loaded later shows another range: one without an end of its own."""
     return shown.live or not request.GET.get("end", "").strip()
 
 
-def _selection(request: UserRequest, channel: Any, shown: ranges.Range) -> Selection:
+def _selection(request: UserRequest, channel: Any, shown: time_range.TimeRange) -> Selection:
     selection = Selection(channel.pk, request.user.locale, shown.start, shown.end)
     name = request.GET.get("tag", "")
     if not name:

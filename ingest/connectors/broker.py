@@ -29,8 +29,8 @@ from ingest.mqtt.codec import decode_publish, encode_ack
 from ingest.mqtt.packets import PUBACK, PUBLISH, PUBREC, V5, ProtocolError, Publish, Version
 from ingest.service import Ingest
 from ingest.writer import Completion, QueueFull, run_all
-from thingscale import mqtt
 from thingscale.background.watched import AGAIN_SECONDS, Part
+from thingscale.devices import mqtt_client
 from thingscale.lib.clock import now_us
 from thingscale.streams.exactly_once import keys
 
@@ -64,7 +64,7 @@ class BrokerWorker:
     def __init__(self, group: str = "ingest", *, leaving: bool = False) -> None:
         client_id: str = settings.BROKER_CLIENT_ID
         self._loop = asyncio.get_running_loop()
-        self._address: mqtt.Address = settings.BROKER5
+        self._address: mqtt_client.Address = settings.BROKER5
         self._group = group
         self._leaving = leaving
         self._heard_at = -math.inf  # monotonic
@@ -85,7 +85,7 @@ class BrokerWorker:
         self._connecting: asyncio.Task[None] | None = None
 
     def _make_client(self, client_id: str) -> Any:
-        made = mqtt.make_client(
+        made = mqtt_client.make_client(
             self._address,
             client_id,
             self._connected,
@@ -99,8 +99,8 @@ class BrokerWorker:
 
     async def start(self) -> None:
         self.ingest.start()
-        self._connecting = asyncio.create_task(mqtt.connect(self._client, self._address))
-        await asyncio.wait({self._connecting}, timeout=mqtt.CONNECT_SECONDS)
+        self._connecting = asyncio.create_task(mqtt_client.connect(self._client, self._address))
+        await asyncio.wait({self._connecting}, timeout=mqtt_client.CONNECT_SECONDS)
 
     def gauges(self) -> dict[str, int]:
         own = {"unacknowledged": len(self._due), "unknown_tokens": len(self._unknown)}
@@ -115,7 +115,7 @@ class BrokerWorker:
             if self._due or self._unsent or self._unknown or not self._client.is_connected:
                 idle_since = time.monotonic()
             idle_since = max(idle_since, self._heard_at)
-        await mqtt.disconnect(self._client, session_expiry_interval=0)
+        await mqtt_client.disconnect(self._client, session_expiry_interval=0)
 
     async def stop(self) -> None:
         """What is not acknowledged stays with the broker."""
@@ -123,7 +123,7 @@ class BrokerWorker:
             self._connecting.cancel()
         await asyncio.to_thread(self.ingest.stop)
         await asyncio.sleep(0)  # the last acknowledgements are written
-        await mqtt.disconnect(self._client)
+        await mqtt_client.disconnect(self._client)
         self._lookups.shutdown(wait=False)
 
     def _connected(self, connected: Any, flags: int, code: int, properties: dict[str, list[Any]]) -> None:

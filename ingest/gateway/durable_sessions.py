@@ -20,7 +20,7 @@ from ingest.service import connect
 from thingscale.accounts.models import User
 from thingscale.devices import durable, mqtt_store, presence
 from thingscale.devices.mqtt_store import StoredSession, Subscribed
-from thingscale.invalidation import HEARD, LEFT, SESSIONS, announce
+from thingscale.processes.change_notifications import HEARD, LEFT, SESSIONS, announce
 from thingscale.streams.exactly_once import commit_log
 
 if TYPE_CHECKING:

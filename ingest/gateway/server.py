@@ -42,9 +42,9 @@ from thingscale.devices import mqtt_store, presence
 from thingscale.devices.models import Command
 from thingscale.devices.mqtt_store import Left, Open, Opened, WaitingWill
 from thingscale.devices.presence import ClientKey, Figures, Presence, TakeOver, Use
-from thingscale.invalidation import HEARD, LEFT, SESSIONS, TAKE_OVER, Change, announce
 from thingscale.lib.clock import now_us
-from thingscale.lib.collecting import let_go
+from thingscale.lib.gc_tuning import drop_tracebacks
+from thingscale.processes.change_notifications import HEARD, LEFT, SESSIONS, TAKE_OVER, Change, announce
 from thingscale.web import tcp
 from thingscale.web.proxy_listener import ProxyListener
 from thingscale.web.tls import Certificate
@@ -309,7 +309,7 @@ class Gateway:
         try:
             token_owner: TokenOwner | None = await self.in_thread(self.device_tokens.find, token)
         except Error as error:
-            let_go(error)
+            drop_tracebacks(error)
             raise OSError(str(error)) from None
         return token_owner
 

@@ -1,5 +1,5 @@
 // The last hour on Home goes on: what comes is added to the newest bar, and as minutes pass all bars move on.
-// Geometry as in console/bars.py.
+// Geometry as in console/minute_bars_svg.py.
 
 const HEIGHT = 120;
 const KINDS = ["stored", "held", "rejected"];

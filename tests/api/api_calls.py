@@ -9,7 +9,8 @@ from django.test import Client
 
 from thingscale.accounts.models import Token, User
 from thingscale.lib.clock import to_us
-from thingscale.streams import actions, writer
+from thingscale.streams import writer
+from thingscale.streams.actions.datapoints import store_rows
 from thingscale.streams.models import Channel, Tag
 
 
@@ -68,4 +69,4 @@ def store(channel: Channel, rows: Iterable[tuple[datetime, str] | tuple[datetime
         key = Tag.objects.get_or_create(channel=channel, name=tag[0])[0].pk if tag else None
         encoded.append(writer.Row(channel.pk, to_us(moment), None, key, value.encode(), None))
     if encoded:
-        actions.store(encoded)
+        store_rows(encoded)

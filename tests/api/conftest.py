@@ -8,7 +8,7 @@ from pytest_django import Settings
 
 from thingscale.accounts.actions import create_account
 from thingscale.accounts.models import User
-from thingscale.streams.actions import create_channel
+from thingscale.streams.actions.channels import create_channel
 from thingscale.streams.models import Channel
 
 

@@ -12,14 +12,10 @@ from support import Account, make_account
 
 from thingscale.devices.models import Device
 from thingscale.lib.clock import now_us
-from thingscale.streams.actions import (
-    MAX_LABEL_BYTES,
-    Points,
-    create_channel,
-    create_tag,
-    store_points,
-    update_channel,
-)
+from thingscale.lib.points import Points
+from thingscale.streams.actions.channels import MAX_LABEL_BYTES, create_channel, update_channel
+from thingscale.streams.actions.datapoints import store_points
+from thingscale.streams.actions.tags import create_tag
 from thingscale.streams.models import Channel
 from thingscale.web.compression import compressed
 

@@ -7,7 +7,7 @@ import pytest
 from api_calls import Caller, at, document, refusal, store
 
 from thingscale.accounts.models import User
-from thingscale.streams.actions import create_channel
+from thingscale.streams.actions.channels import create_channel
 from thingscale.streams.models import Channel, Latest, Tag
 
 EMPTY: dict[str, Any] = {"channel_name": "", "last_update": None, "streams": [], "retention_days": None}

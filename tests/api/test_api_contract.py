@@ -12,10 +12,10 @@ from pytest_django import Settings
 
 from api.v1.urls import urlpatterns as v1
 from api.v2.urls import urlpatterns as v2
-from thingscale import mqtt
 from thingscale.accounts.models import User
+from thingscale.devices import mqtt_client
 from thingscale.devices.actions import create_device
-from thingscale.streams.actions import create_channel
+from thingscale.streams.actions.channels import create_channel
 
 PAGE = "docs/contract.md"
 CALL = re.compile(r"(GET|POST|PUT|DELETE) /(?:v2/)?([^,:; ]+)")
@@ -52,7 +52,7 @@ def limit(**limits: int) -> Callable[[User], object]:
 
 def no_broker(*message: Any) -> None:
     """For real in tests/e2e/test_platform.py."""
-    raise mqtt.Unavailable
+    raise mqtt_client.Unavailable
 
 
 LAST = {"X_ENDTIME": "last"}
@@ -206,7 +206,7 @@ def test_each_error(
 ) -> None:
     if error == "503 BROKER_UNAVAILABLE":
         settings.INGEST_MODE = "broker"
-        monkeypatch.setattr(mqtt, "publish", no_broker)
+        monkeypatch.setattr(mqtt_client, "publish", no_broker)
     sent = ROWS[call].errors[error]
     sent.before(owner)
     assert code_of(perform(api, call, sent)) == error

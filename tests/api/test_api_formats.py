@@ -12,7 +12,8 @@ from api_calls import Caller, at, document, refusal, store
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device
 from thingscale.lib.clock import to_us
-from thingscale.streams import actions, queries, tables, writer
+from thingscale.streams import csv_columns, queries, writer
+from thingscale.streams.actions.datapoints import store_rows
 from thingscale.streams.models import Channel
 
 WHOLE = {"X_STARTTIME": "2000-01-01 00:00", "X_ENDTIME": "2099-12-31 23:59"}
@@ -98,7 +99,7 @@ def test_tags(api: Caller, channel: Channel) -> None:
 def test_nothing_is_lost_that_has_no_column(
     api: Caller, channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "SAMPLE", 1)
+    monkeypatch.setattr(csv_columns, "SAMPLE", 1)
     middle = ['{"a": 2, "late": {"x": "y"}, "b": {"d": 4}}', '{"b": 5}', '{"a": {"deep": 1}}', '{"e": {}}']
     one_a_second(channel, ['{"a": 1, "b": {"c": 3}}', *middle, '{"a": 9}'])
     head, *rows = table(api)
@@ -123,11 +124,13 @@ def test_an_object_wins_over_what_it_replaces(api: Caller, channel: Channel) -> 
 
 
 def test_only_so_many_columns(api: Caller, channel: Channel) -> None:
-    value = {f"k{n:03}": n for n in range(tables.MAX_COLUMNS + 5)}
+    value = {f"k{n:03}": n for n in range(csv_columns.MAX_COLUMNS + 5)}
     one_a_second(channel, [json.dumps(value)])
     head, row = table(api)
-    assert len(head) == len(row) == 5 + tables.MAX_COLUMNS + 1
-    assert json.loads(row[-1]) == {f"k{n:03}": n for n in range(tables.MAX_COLUMNS, tables.MAX_COLUMNS + 5)}
+    assert len(head) == len(row) == 5 + csv_columns.MAX_COLUMNS + 1
+    assert json.loads(row[-1]) == {
+        f"k{n:03}": n for n in range(csv_columns.MAX_COLUMNS, csv_columns.MAX_COLUMNS + 5)
+    }
 
 
 @pytest.mark.parametrize("accept", [CSV, LINES])
@@ -278,7 +281,7 @@ def test_r4_a_name_is_of_one_path_only(path: list[str]) -> None:
         [".value"],
         ["", "value"],
     ]
-    assert [other for other in others if tables.name(other) == tables.name(path)] in ([path], [])
+    assert [other for other in others if csv_columns.name(other) == csv_columns.name(path)] in ([path], [])
 
 
 def test_r5_the_device_of_each_datapoint(
@@ -286,7 +289,7 @@ def test_r5_the_device_of_each_datapoint(
 ) -> None:
     devices = [create_device(owner, name, mapped_channel=channel) for name in ("d,1", "=d2")]
     begin = to_us(at("2026-01-31 00:00:00"))
-    actions.store(
+    store_rows(
         [
             writer.Row(channel.pk, begin + n, device.pk, None, b"%d" % n, None)
             for n, device in enumerate(devices)

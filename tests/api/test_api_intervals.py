@@ -10,7 +10,7 @@ from api_calls import Caller, at, document, refusal, store
 from django.db import connection, transaction
 
 from thingscale.accounts.models import User
-from thingscale.streams import intervals, queries
+from thingscale.streams import queries, time_buckets
 from thingscale.streams.models import Channel
 
 WHOLE = {"X_STARTTIME": "2000-01-01 00:00", "X_ENDTIME": "2099-12-31 23:59"}
@@ -240,7 +240,7 @@ def test_d7_pages_of_small_values_are_bounded_too(
     sizes = [len(page.encode()) for page in queries.pages(selection)]
     assert max(sizes) <= 500_000 < sum(sizes)
     assert sum(page.count("_id") for page in queries.pages(selection)) == 900
-    ends = queries.ends_of_buckets(selection, intervals.INTERVALS["1m"], "ASC")
+    ends = queries.ends_of_buckets(selection, time_buckets.INTERVALS["1m"], "ASC")
     assert ends
     pages = [sum(len(text.encode()) for *_, text in page) for page in queries.values_of_ends(selection, ends)]
     assert max(pages) <= 500_000 < sum(pages)
@@ -249,7 +249,7 @@ def test_d7_pages_of_small_values_are_bounded_too(
 def test_d7_what_is_deleted_while_the_ends_are_read_is_left_out(channel: Channel) -> None:
     store(channel, [(at("2026-01-31 00:00:00") + timedelta(minutes=n), str(n)) for n in range(3)])
     selection = queries.Selection(channel.pk, "UTC")
-    ends = queries.ends_of_buckets(selection, intervals.INTERVALS["1m"], "DESC")
+    ends = queries.ends_of_buckets(selection, time_buckets.INTERVALS["1m"], "DESC")
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM datapoint WHERE channel = %s AND value = '1'", [channel.pk])
     assert ends

@@ -18,7 +18,8 @@ from ingest.connectors import http
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device
 from thingscale.lib import reasons
-from thingscale.streams.actions import create_channel, create_tag
+from thingscale.streams.actions.channels import create_channel
+from thingscale.streams.actions.tags import create_tag
 from thingscale.web.static_files import found, version
 
 DESCRIPTION: dict[str, Any] = yaml.safe_load(FILE.read_text())

@@ -8,7 +8,7 @@ import pytest
 from api.parsers import ExactJSONParser
 from thingscale.lib import clock, points
 from thingscale.lib.clock import now_us
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 
 ZONE = ZoneInfo("Europe/Berlin")
 ORDINARY = [
@@ -95,7 +95,7 @@ def read(*items: bytes) -> Any:
 def outcome(parse: Any) -> Any:
     try:
         return parse()
-    except Refused as error:
+    except ContractError as error:
         return error.code, error.detail
 
 

@@ -6,8 +6,8 @@ import pytest
 from api_calls import Caller, refusal
 from pytest_django import Settings
 
-from thingscale import mqtt
 from thingscale.accounts.models import Token, User
+from thingscale.devices import mqtt_client
 from thingscale.devices.actions import create_device
 from thingscale.devices.models import Command, Published
 
@@ -118,9 +118,9 @@ def test_an_outsider_publishes_nothing(api: Caller, owner: User, outsider: Calle
 
 def test_the_gateway_needs_no_broker(api: Caller, owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*message: Any) -> None:
-        raise mqtt.Unavailable
+        raise mqtt_client.Unavailable
 
-    monkeypatch.setattr(mqtt, "publish", away)
+    monkeypatch.setattr(mqtt_client, "publish", away)
     create_device(owner, "d1")
     assert api.post("publish/d1", {"payload": "on"}).status_code == 200
 
@@ -130,7 +130,7 @@ def test_in_broker_mode_the_broker_gets_it(
 ) -> None:
     settings.INGEST_MODE = "broker"
     sent: list[Any] = []
-    monkeypatch.setattr(mqtt, "publish", lambda *message: sent.append(message))
+    monkeypatch.setattr(mqtt_client, "publish", lambda *message: sent.append(message))
     create_device(owner, "d1")
     assert (
         api.post("publish/d1", {"payload": "on", "qos": 2, "retain": True, "topic": "a/b"}).status_code == 200

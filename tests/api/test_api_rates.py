@@ -15,15 +15,15 @@ from pytest_django import Settings
 from api import throttling
 from thingscale.accounts.actions import create_account
 from thingscale.accounts.models import User
-from thingscale.circuit import Circuit
+from thingscale.web.circuit_breaker import CircuitBreaker
 
 Found = TypeVar("Found")
 POLICY = '"rest";q=20;w=1'
 
 
 @pytest.fixture(autouse=True)
-def circuit(monkeypatch: pytest.MonkeyPatch) -> Circuit:
-    fresh = Circuit("Requests are not limited")
+def circuit(monkeypatch: pytest.MonkeyPatch) -> CircuitBreaker:
+    fresh = CircuitBreaker("Requests are not limited")
     monkeypatch.setattr(throttling, "circuit", fresh)
     return fresh
 
@@ -147,7 +147,7 @@ def test_valkey_hanging_costs_a_quarter_of_a_second_once(
     api: Caller,
     settings: Settings,
     hanging_server: socket.socket,
-    circuit: Circuit,
+    circuit: CircuitBreaker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is asked once, and then nobody asks for a while."""
@@ -163,7 +163,7 @@ def test_valkey_comes_back(
     limited: User,
     api: Caller,
     settings: Settings,
-    circuit: Circuit,
+    circuit: CircuitBreaker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = settings.CACHES
@@ -176,7 +176,7 @@ def test_valkey_comes_back(
     assert api.get("user")["RateLimit"] == '"rest";r=19;t=1'
 
 
-def test_only_one_tries_whether_it_is_back(circuit: Circuit) -> None:
+def test_only_one_tries_whether_it_is_back(circuit: CircuitBreaker) -> None:
     def fail() -> int:
         raise ConnectionError
 

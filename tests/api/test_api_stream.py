@@ -13,7 +13,7 @@ from pytest_django import Settings
 
 from thingscale.accounts.models import User
 from thingscale.lib.clock import to_us
-from thingscale.streams import intervals, queries
+from thingscale.streams import queries, time_buckets
 from thingscale.streams.models import Channel
 
 WHOLE = {"X_STARTTIME": "2000-01-01 00:00", "X_ENDTIME": "2099-12-31 23:59"}
@@ -364,7 +364,7 @@ def test_reading_takes_no_longer_than_the_limit(
 ) -> None:
     every_second(channel, 3)
     settings.READ_SECONDS = 1
-    for module, name in ((queries, "_PAGE_ROWS"), (queries, "_AGGREGATE"), (intervals, "_COUNT")):
+    for module, name in ((queries, "_PAGE_ROWS"), (queries, "_AGGREGATE"), (time_buckets, "_COUNT")):
         slow = getattr(module, name).template.replace("AND at", "AND pg_sleep(60) IS NOT NULL AND at")
         monkeypatch.setattr(module, name, Template(slow))
     response = api.get("stream/0", **WHOLE, **options)

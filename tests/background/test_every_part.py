@@ -24,10 +24,10 @@ from test_watched import Fails, goes_unwell_and_well_again
 
 from ingest import store_server
 from ingest.store_server import StoreServer
-from thingscale import watch
 from thingscale.background import watched
 from thingscale.celery import BeatThread
 from thingscale.live.consumers import TRY_LATER, LiveConsumer
+from thingscale.processes import live_feed
 from thingscale.web import health, https
 from thingscale.web.callers import Callers, Credential
 from thingscale.web.health import Health
@@ -40,15 +40,15 @@ BEGIN = {
 BY_ITS_CALLER = "a failure is its caller's: the executor's thread goes on"
 # Where and what: what its end means, or the test that shows it.
 PARTS = {
-    "thingscale/invalidation.py WatchedThread": "test_i2_a_listener_whose_callback_raises",
-    "thingscale/watch.py WatchedThread": "test_i2_open_pages",
+    "thingscale/processes/change_notifications.py WatchedThread": "test_i2_a_listener_whose_callback_raises",
+    "thingscale/processes/live_feed.py WatchedThread": "test_i2_open_pages",
     "thingscale/background/watched.py Thread": "test_i2_a_thread_that_raises_begins_again",
     "thingscale/celery.py BeatThread": "test_i2_the_schedule_ends_its_worker",
     "thingscale/live/consumers.py create_task": "test_i2_an_open_page_is_told_to_come_again",
     "thingscale/processes/start.py WatchedThread": "begins again; the row ends, and is made anew",
-    "thingscale/mqtt.py WatchedThread": "broker mode: goes on by itself",
-    "thingscale/mqtt.py create_task": "broker mode: connect() tries for ever",
-    "thingscale/mqtt.py run_coroutine_threadsafe": "broker mode: its caller waits for it",
+    "thingscale/devices/mqtt_client.py WatchedThread": "broker mode: goes on by itself",
+    "thingscale/devices/mqtt_client.py create_task": "broker mode: connect() tries for ever",
+    "thingscale/devices/mqtt_client.py run_coroutine_threadsafe": "broker mode: its caller waits for it",
     "thingscale/web/callers.py ensure_future": "test_i2_who_asks_for_an_account_is_told_of_the_failure",
     "thingscale/web/health.py ThreadPoolExecutor": "test_i2_the_look_at_the_database_goes_on",
     "thingscale/web/http_protocol.py call_later": "test_i2_time_limits_of_connections_go_on",
@@ -249,7 +249,7 @@ def test_i2_an_open_page_is_told_to_come_again(
     def mark(_: int) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(watch, "mark", mark)
+    monkeypatch.setattr(live_feed, "mark", mark)
     page = LiveConsumer()
     monkeypatch.setattr(page, "close", close)
     asyncio.run(page._beating(1))

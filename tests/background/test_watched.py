@@ -15,12 +15,12 @@ from stack import free_port, wait_until
 from ingest.gateway.presence import Known, PresenceWriter
 from ingest.metrics_server import MetricsServer
 from ingest.service import Activation, Ingest, connect
-from thingscale import watch
 from thingscale.background import watched
 from thingscale.background.watched import WatchedThread, keep_going, log_failure
 from thingscale.devices.presence import Presence
-from thingscale.invalidation import Listener, announce
-from thingscale.streams import tasks
+from thingscale.processes import live_feed
+from thingscale.processes.change_notifications import Listener, announce
+from thingscale.provisioning import tasks
 from thingscale.web.health import Health
 
 
@@ -223,7 +223,7 @@ def test_i2_activation(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_i2_open_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    pages = watch.Pages()
+    pages = live_feed.LiveFeed()
     fails = Fails()
     monkeypatch.setattr(pages, "round", fails)
     pages.start()

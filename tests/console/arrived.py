@@ -5,7 +5,8 @@ from support import Account
 
 from thingscale.devices.models import Activity, Device, HeldMessage, RejectedMessage
 from thingscale.lib.clock import now_us
-from thingscale.streams.actions import Points, store_points
+from thingscale.lib.points import Points
+from thingscale.streams.actions.datapoints import store_points
 from thingscale.streams.models import Channel, Latest
 
 MOST_QUERIES = 12

@@ -8,7 +8,7 @@ from support import PASSWORD, Account, make_account
 
 from console import throttle
 from thingscale.accounts.models import Session, Token, User
-from thingscale.circuit import Circuit
+from thingscale.web.circuit_breaker import CircuitBreaker
 
 pytestmark = pytest.mark.usefixtures("quick_passwords")
 NEW = {"email": "new@example.com", "password": PASSWORD, "locale": "Asia/Tokyo"}
@@ -125,7 +125,7 @@ def test_s3_tries_in_the_same_network_do_not_lock_out_a_known_browser(account: A
 def test_valkey_away_keeps_nobody_out(
     account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(throttle, "circuit", Circuit("Nothing is limited"))
+    monkeypatch.setattr(throttle, "circuit", CircuitBreaker("Nothing is limited"))
     away = {"LOCATION": ["unix:///nonexistent/valkey.sock"]}
     settings.CACHES = {name: cache | away for name, cache in settings.CACHES.items()}
     client = Client()

@@ -18,9 +18,10 @@ from thingscale.accounts import actions, tasks
 from thingscale.accounts.credentials import credentials
 from thingscale.accounts.models import Session, Token, User
 from thingscale.devices.models import ActivationRule, Device, HeldMessage
-from thingscale.lib.errors import Refused
-from thingscale.streams import closing
-from thingscale.streams.actions import Points, store_points
+from thingscale.lib.errors import ContractError
+from thingscale.lib.points import Points
+from thingscale.provisioning import account_purge
+from thingscale.streams.actions.datapoints import store_points
 from thingscale.streams.models import Channel, DeletedChannel
 
 pytestmark = pytest.mark.usefixtures("quick_passwords")
@@ -209,7 +210,7 @@ def test_s2_nothing_comes_back_to_a_closed_account(account: Account) -> None:
     """S2: what was under way in another process while it closed makes no token and no e-mail for it."""
     under_way = User.objects.get(pk=account.user.pk)
     actions.close_account(account.user)
-    with pytest.raises(Refused):
+    with pytest.raises(ContractError):
         actions.rotate_token(under_way, "api")
     with pytest.raises(ValidationError, match="closed"):
         actions.change_email(under_way, "back@example.com")
@@ -261,12 +262,12 @@ def test_a_closed_account_is_purged(account: Account, outsider: Account, signed_
     ActivationRule.objects.create(user=account.user, pattern="*", channel=account.channel(0))
     channel = account.channel(0).pk
     close(signed_in(account))
-    closing.purge_closed_accounts()
+    account_purge.purge_closed_accounts()
     assert DeletedChannel.objects.filter(channel=channel).exists()
     assert {device.user_id for device in Device.objects.all()} == {outsider.user.pk}
     assert User.objects.count() == 2  # a batch on its way may still name the account
     User.objects.filter(pk=account.user.pk).update(closed_at=timezone.now() - timedelta(hours=2))
-    closing.purge_closed_accounts()
+    account_purge.purge_closed_accounts()
     assert User.objects.get() == outsider.user
     assert Channel.objects.get().user == outsider.user
     assert HeldMessage.objects.count() == 1

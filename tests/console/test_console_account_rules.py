@@ -7,7 +7,7 @@ from support import Account
 
 from thingscale.devices.actions import create_rule
 from thingscale.devices.models import ActivationRule, Device
-from thingscale.streams.tasks import activate_new_devices
+from thingscale.provisioning.tasks import activate_new_devices
 
 
 def patterns(account: Account) -> list[str]:

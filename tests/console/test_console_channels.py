@@ -11,7 +11,8 @@ from support import Account
 
 from thingscale.lib.clock import now_us
 from thingscale.lib.plurals import counted
-from thingscale.streams.actions import Points, store_points
+from thingscale.lib.points import Points
+from thingscale.streams.actions.datapoints import store_points
 from thingscale.streams.models import Channel, Tag
 
 SignIn = Callable[[Account], Client]

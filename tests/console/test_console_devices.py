@@ -10,7 +10,7 @@ from support import Account
 
 from thingscale.devices.actions import create_device
 from thingscale.devices.models import Activity, Device, HeldMessage
-from thingscale.streams.actions import configure_device
+from thingscale.provisioning.actions import configure_device
 from thingscale.streams.models import Channel
 
 SignIn = Callable[[Account], Client]

@@ -12,9 +12,9 @@ from support import Account
 
 from thingscale.devices.actions import create_device
 from thingscale.devices.models import Device
-from thingscale.lib import table
-from thingscale.streams import sheet
-from thingscale.streams.actions import import_devices
+from thingscale.lib import csv_file
+from thingscale.provisioning import device_csv
+from thingscale.provisioning.actions import import_devices
 
 SignIn = Callable[[Account], Client]
 HEAD = "device_id,description,enabled,channel,device_type,location,manufacturer"
@@ -173,8 +173,10 @@ def test_the_example_can_be_imported(account: Account, signed_in: SignIn) -> Non
     ],
 )
 def test_r17_what_a_spreadsheet_did_to_an_id_is_named(account: Account, line: str, part: str) -> None:
-    rows = table.read(
-        f"sep=;\r\ndevice_id;description;;\r\nd0;b;;\r\n{line};;\r\n".encode(), sheet.COLUMNS, sheet.KEY
+    rows = csv_file.read(
+        f"sep=;\r\ndevice_id;description;;\r\nd0;b;;\r\n{line};;\r\n".encode(),
+        device_csv.COLUMNS,
+        device_csv.KEY,
     )
     report = import_devices(account.user, rows)
     assert [(fault.line, fault.field) for fault in report.errors] == [(4, "device_id")]
@@ -186,14 +188,16 @@ def test_r17_what_a_spreadsheet_did_to_an_id_is_named(account: Account, line: st
     ("true", "false"), [("WAHR", "FALSCH"), ("VRAI", "FAUX"), ("Verdadero", "Falso"), ("ИСТИНА", "ЛОЖЬ")]
 )
 def test_r17_true_and_false_in_other_languages(account: Account, true: str, false: str) -> None:
-    rows = table.read(f"device_id;enabled\nd1;{true}\nd2;{false}\n".encode(), sheet.COLUMNS, sheet.KEY)
+    rows = csv_file.read(
+        f"device_id;enabled\nd1;{true}\nd2;{false}\n".encode(), device_csv.COLUMNS, device_csv.KEY
+    )
     assert import_devices(account.user, rows).errors == []
     assert dict(Device.objects.values_list("device_id", "enabled")) == {"d1": True, "d2": False}
 
 
 def test_r2_a_device_whose_name_is_older_is_changed_by_an_import(account: Account) -> None:
     Device.objects.create(user=account.user, device_id="old ")
-    rows = table.read(b"device_id,description\nold ,changed\n", sheet.COLUMNS, sheet.KEY)
+    rows = csv_file.read(b"device_id,description\nold ,changed\n", device_csv.COLUMNS, device_csv.KEY)
     assert import_devices(account.user, rows).errors == []
     assert list(Device.objects.values_list("device_id", "description")) == [("old ", "changed")]
 
@@ -210,7 +214,9 @@ def test_c14_the_look_says_which_devices_lose_their_channel(account: Account, si
 
 @pytest.mark.parametrize("field", ["description", "device_type", "location", "manufacturer"])
 def test_a_nul_character_is_named_with_its_line_and_field(account: Account, field: str) -> None:
-    rows = table.read(f"device_id,{field}\nd0,good\nd1,a\0b\n".encode(), sheet.COLUMNS, sheet.KEY)
+    rows = csv_file.read(
+        f"device_id,{field}\nd0,good\nd1,a\0b\n".encode(), device_csv.COLUMNS, device_csv.KEY
+    )
     faults = import_devices(account.user, rows).errors
-    assert faults == [sheet.Fault(3, field, "This has a NUL character.")]
+    assert faults == [device_csv.Fault(3, field, "This has a NUL character.")]
     assert not Device.objects.exists()

@@ -14,7 +14,7 @@ from support import Account
 from thingscale.devices.models import Activity, Command, Device, HeldMessage, MqttSession, RejectedMessage
 from thingscale.lib.clock import to_us
 from thingscale.lib.excerpts import excerpt
-from thingscale.streams.actions import store
+from thingscale.streams.actions.datapoints import store_rows
 from thingscale.streams.models import Tag
 from thingscale.streams.writer import Row
 
@@ -27,7 +27,7 @@ def send(device: Device, count: int, value: str = '{{"temp": {n}}}', tag: str | 
     assert device.mapped_channel
     now = to_us(timezone.now()) - 1_000_000
     key = Tag.objects.get_or_create(channel=device.mapped_channel, name=tag)[0].pk if tag else None
-    store(
+    store_rows(
         [
             Row(device.mapped_channel.pk, now + n, device.pk, key, value.format(n=n).encode(), None)
             for n in range(count)

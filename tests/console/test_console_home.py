@@ -11,10 +11,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from support import Account
 
-from console import bars
+from console import minute_bars_svg
 from thingscale.devices.models import Activity, MinuteCount
 from thingscale.devices.overview import Minute
-from thingscale.streams.actions import delete_tag
+from thingscale.streams.actions.tags import delete_tag
 from thingscale.streams.models import Tag
 
 SignIn = Callable[[Account], Client]
@@ -107,9 +107,9 @@ def test_the_queries_of_a_large_account(account: Account, signed_in: SignIn) -> 
 
 def test_bars_stand_on_each_other() -> None:
     first = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-    drawn = bars.draw([Minute(first, 0, 0, 0), Minute(first, 6, 3, 3)])
+    drawn = minute_bars_svg.draw([Minute(first, 0, 0, 0), Minute(first, 6, 3, 3)])
     assert [part.height for part in drawn.bars[0].parts] == [0, 0, 0]
     assert [(part.y, part.height) for part in drawn.bars[1].parts] == [(60, 60), (30, 30), (0, 30)]
     assert (drawn.most, drawn.width) == (12, 20)
     assert drawn.sums == [("stored", 6), ("held", 3), ("rejected", 3)]
-    assert bars.draw([Minute(first, 0, 0, 0)]).most == 0
+    assert minute_bars_svg.draw([Minute(first, 0, 0, 0)]).most == 0

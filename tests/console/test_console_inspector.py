@@ -11,9 +11,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from support import Account
 
-from console.reasons import REASONS
+from console.rejection_texts import REASONS
 from thingscale.devices.models import HeldMessage, RejectedMessage
-from thingscale.streams import arrivals
+from thingscale.streams import recent_messages
 
 SignIn = Callable[[Account], Client]
 
@@ -88,7 +88,7 @@ def test_the_newest_held_messages_of_all_devices(account: Account, outsider: Acc
     new_device(outsider, "c", 3)
     HeldMessage.objects.create(device=first, value=4, tag="kitchen", received_at=timezone.now())
     account.device("unmapped", None).held.create(value=5, received_at=timezone.now())
-    found = arrivals.held(account.user, 3)
+    found = recent_messages.held(account.user, 3)
     assert [(a.device, a.value, a.tag) for a in found] == [
         ("unmapped", "5", None),
         ("a", "4", "kitchen"),
@@ -102,7 +102,7 @@ def test_the_newest_datapoints_of_all_channels(account: Account, outsider: Accou
     for number, value in ((1, b"1"), (2, b"2"), (1, b"3"), (3, b'{"a": "%s"}' % (b"x" * 300)), (1, b"5")):
         store(account, number, value)
     store(outsider, 9, b"9")
-    found = arrivals.stored(account.user, 4)
+    found = recent_messages.stored(account.user, 4)
     assert [(a.channel, a.value[:4]) for a in found] == [(1, "5"), (3, '{"a"'), (1, "3"), (2, "2")]
     assert len(found[1].value) == 200
 

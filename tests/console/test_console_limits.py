@@ -18,7 +18,8 @@ from thingscale.accounts.models import User
 from thingscale.devices.models import ActivationRule, ClientSession, Device, HeldMessage
 from thingscale.devices.presence import Use, enter, update_use
 from thingscale.lib.clock import now_us
-from thingscale.streams.actions import Points, store_points
+from thingscale.lib.points import Points
+from thingscale.streams.actions.datapoints import store_points
 from thingscale.streams.limit_warnings import look
 from thingscale.streams.models import Channel, Tag
 from thingscale.streams.usage import shares

@@ -13,7 +13,7 @@ from ingest.topics import target
 from thingscale.devices.actions import create_rule
 from thingscale.devices.models import ActivationRule, Device
 from thingscale.lib import points
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 from thingscale.streams.models import Tag
 
 NAMES = ["d1 ", " d1", "d1\u200b", "\ufeffd1", "d1\xad", "d1\u2003", "d1\u200f"]
@@ -39,7 +39,7 @@ def test_r2_the_console_and_commands_refuse_it(account: Account, signed_in: Sign
     assert answer.status_code in {200, 404}
     with pytest.raises(CommandError, match="white space"):
         call_command("create_device", account.user_id, name)
-    with pytest.raises(Refused, match="white space"):
+    with pytest.raises(ContractError, match="white space"):
         create_rule(account.user, name.replace("1", "*"), account.channel(7).pk)
     assert not Device.objects.exists()
     assert not ActivationRule.objects.exists()
@@ -55,5 +55,5 @@ def test_r2_a_control_character_inside_is_refused_as_well(name: str) -> None:
         headers = {b"x-deviceid": device.encode(), b"x-tagname": tag.encode()}
         assert http.message("/post_v2/", 1, headers, b"1").refused is not None
     for body in ({"value": 1, "tag": name}, [{"value": 1, "tag": name}]):
-        with pytest.raises(Refused, match="control characters"):
+        with pytest.raises(ContractError, match="control characters"):
             points.parse(body, ZoneInfo("UTC"), 0)

@@ -17,12 +17,13 @@ from stack import Stack
 from support import PASSWORD, Account
 
 from console.operator import health
-from thingscale import heartbeat, invalidation
 from thingscale.accounts.actions import begin_second_factor
 from thingscale.accounts.limits import NAMES
 from thingscale.accounts.models import Session, Token, User
+from thingscale.background import heartbeat
 from thingscale.devices.models import RejectedMessage
 from thingscale.events.actions import create_event
+from thingscale.processes import change_notifications
 from thingscale.streams.models import Channel, Journal
 
 pytestmark = pytest.mark.usefixtures("quick_passwords")
@@ -131,7 +132,7 @@ def test_deactivation_is_told_and_ends_sessions(
     operator: Client, outsider: Account, signed_in: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Any] = []
-    monkeypatch.setattr(invalidation, "announce", lambda *change: told.append(change))
+    monkeypatch.setattr(change_notifications, "announce", lambda *change: told.append(change))
     there = signed_in(outsider)
     change(operator, outsider.user, is_active=None)
     assert told == [("tokens", outsider.user.pk)]

@@ -24,8 +24,10 @@ from thingscale.devices.models import (
 from thingscale.devices.presence import LOCK
 from thingscale.events.actions import create_event
 from thingscale.lib.clock import now_us
-from thingscale.lib.errors import Refused
-from thingscale.streams.actions import Points, create_channel, store_points
+from thingscale.lib.errors import ContractError
+from thingscale.lib.points import Points
+from thingscale.streams.actions.channels import create_channel
+from thingscale.streams.actions.datapoints import store_points
 
 SignIn = Callable[[Account], Client]
 NO_NOUNS = {"is", "was", "has", "days"}  # and after the number of a channel: "channel 1 is"
@@ -116,7 +118,7 @@ def test_c14_limits_of_one(one_of_each: Account, signed_in: SignIn) -> None:
         lambda: create_rule(user, "second*", 0),
         lambda: [create_event(user, {}) for _ in range(2)],
     ):
-        with pytest.raises(Refused) as refusal, transaction.atomic():
+        with pytest.raises(ContractError) as refusal, transaction.atomic():
             action()
         refused.append(refusal.value.detail)
     client = signed_in(one_of_each)

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 from support import Account
 
-from thingscale import mqtt
+from thingscale.devices import mqtt_client
 from thingscale.devices.commands import record
 from thingscale.devices.models import Command, Device, Published
 
@@ -32,9 +32,9 @@ def away(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> list[str]:
 
     def fail(topic: str, *rest: Any) -> None:
         tried.append(topic)
-        raise mqtt.Unavailable
+        raise mqtt_client.Unavailable
 
-    monkeypatch.setattr(mqtt, "publish", fail)
+    monkeypatch.setattr(mqtt_client, "publish", fail)
     return tried
 
 

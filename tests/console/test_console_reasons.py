@@ -1,4 +1,4 @@
-from console.reasons import REASONS, in_words
+from console.rejection_texts import REASONS, in_words
 from ingest.message import Reason
 
 

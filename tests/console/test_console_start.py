@@ -22,7 +22,7 @@ from support import Account
 from console.snippets import SNIPPETS
 from thingscale.devices.models import Device, HeldMessage
 from thingscale.lib.clock import now_us
-from thingscale.streams.actions import store as write
+from thingscale.streams.actions.datapoints import store_rows as write
 from thingscale.streams.models import Channel
 from thingscale.streams.writer import Row
 

@@ -11,8 +11,10 @@ from support import Account
 
 from thingscale.accounts.actions import update_account
 from thingscale.lib.clock import now_us, to_us
+from thingscale.lib.points import Points
 from thingscale.streams import browse, queries
-from thingscale.streams.actions import Points, create_tag, store_points
+from thingscale.streams.actions.datapoints import store_points
+from thingscale.streams.actions.tags import create_tag
 from thingscale.streams.models import Tag
 
 SignIn = Callable[[Account], Client]

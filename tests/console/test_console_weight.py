@@ -10,7 +10,8 @@ from support import Account
 from visiting import visit
 
 from thingscale.lib.clock import now_us
-from thingscale.streams.actions import Points, store_points
+from thingscale.lib.points import Points
+from thingscale.streams.actions.datapoints import store_points
 
 pytestmark = pytest.mark.e2e
 MAX_BYTES = 90_000

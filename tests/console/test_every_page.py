@@ -21,7 +21,8 @@ from ingest.service import connect
 from thingscale.devices.models import ActivationRule, Device, RejectedMessage
 from thingscale.devices.presence import LOCK
 from thingscale.lib.clock import now_us
-from thingscale.streams.actions import Points, store_points
+from thingscale.lib.points import Points
+from thingscale.streams.actions.datapoints import store_points
 from thingscale.streams.models import Channel, Tag
 
 Start = Callable[..., Stack]

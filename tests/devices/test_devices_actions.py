@@ -7,11 +7,11 @@ import pytest
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device, delete_device
 from thingscale.devices.models import Device, HeldMessage
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 
 
 def refusal(user: User, device_id: str) -> str:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ContractError) as caught:
         create_device(user, device_id)
     assert caught.value.detail.endswith(".")
     return caught.value.code

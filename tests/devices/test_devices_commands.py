@@ -3,13 +3,13 @@
 import pytest
 from pytest_django import Settings
 
-from thingscale import mqtt
 from thingscale.accounts.actions import rotate_token
 from thingscale.accounts.models import Token, User
+from thingscale.devices import mqtt_client
 from thingscale.devices.actions import create_device
 from thingscale.devices.commands import Message, record, send
 from thingscale.devices.models import Command, Device, Published
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 
 Sent = list[tuple[str, bytes, int, bool]]
 
@@ -28,16 +28,16 @@ def broker_mode(settings: Settings) -> None:
 def sent(broker_mode: None, monkeypatch: pytest.MonkeyPatch) -> Sent:
     """What the broker gets."""
     found: Sent = []
-    monkeypatch.setattr(mqtt, "publish", lambda *message: found.append(message))
+    monkeypatch.setattr(mqtt_client, "publish", lambda *message: found.append(message))
     return found
 
 
 @pytest.fixture
 def away(broker_mode: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def publish(*message: object) -> None:
-        raise mqtt.Unavailable
+        raise mqtt_client.Unavailable
 
-    monkeypatch.setattr(mqtt, "publish", publish)
+    monkeypatch.setattr(mqtt_client, "publish", publish)
 
 
 def history(user: User) -> list[tuple[str, bytes, int, str, str]]:
@@ -89,7 +89,7 @@ def test_no_broker_is_asked_in_gateway_mode(
 
 
 def test_what_could_not_be_sent_is_recorded(user: User, device: Device, away: None) -> None:
-    with pytest.raises(Refused, match="publish again") as caught:
+    with pytest.raises(ContractError, match="publish again") as caught:
         send(user, device, Message(b"on"), Command.By.API)
     assert caught.value.code == "BROKER_UNAVAILABLE"
     assert history(user) == [("d1", b"on", 0, "BROKER_UNAVAILABLE", "api")]
@@ -134,6 +134,6 @@ def test_a_device_deleted_meanwhile_is_no_error(user: User, device: Device) -> N
 def test_in_broker_mode_a_device_deleted_meanwhile_is_no_error(
     user: User, device: Device, broker_mode: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mqtt, "publish", lambda *_: Device.objects.all().delete())
+    monkeypatch.setattr(mqtt_client, "publish", lambda *_: Device.objects.all().delete())
     send(user, device, Message(b"on"), Command.By.API)
     assert history(user) == []

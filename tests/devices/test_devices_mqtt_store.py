@@ -15,7 +15,7 @@ from thingscale.accounts.models import User
 from thingscale.devices import mqtt_store
 from thingscale.devices.models import ClientSession, Queued, QueuedMessages, Retained, Subscription
 from thingscale.devices.mqtt_store import Copies, Left, Open, Opened, Progress, Retain, Subscribed
-from thingscale.streams.closing import purge_closed_accounts
+from thingscale.provisioning.account_purge import purge_closed_accounts
 from thingscale.streams.exactly_once import commit_log
 
 GATEWAY = uuid.uuid4()

@@ -14,7 +14,9 @@ from thingscale.devices.models import Activity, Device, MinuteCount, RejectedMes
 from thingscale.devices.overview import MINUTE, Overview, overview
 from thingscale.devices.querysets import Counts, DeviceQuerySet
 from thingscale.devices.tasks import forget_old_activity as task
-from thingscale.streams.actions import Points, create_channel, store_points
+from thingscale.lib.points import Points
+from thingscale.streams.actions.channels import create_channel
+from thingscale.streams.actions.datapoints import store_points
 
 NOW = datetime(2026, 3, 1, 12, 30, 20, tzinfo=UTC)
 

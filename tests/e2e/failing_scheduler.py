@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from thingscale.schedule import SharedSchedule
+from thingscale.background.schedule import SharedSchedule
 
 TICKS = 15  # of a fifth of a second
 

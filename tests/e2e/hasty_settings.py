@@ -4,7 +4,8 @@ import logging
 import os
 import time
 
-from thingscale import celery, upkeep
+from thingscale import celery
+from thingscale.background import maintenance
 from thingscale.settings import *  # noqa: F403
 
 CELERY_BEAT_SCHEDULE = {"heartbeat": {"task": "heartbeat", "schedule": 0.2}}
@@ -19,4 +20,4 @@ def endless() -> None:
     log.info("endless runs")
     while True:
         time.sleep(0.05)
-        upkeep.go_on()
+        maintenance.check_stop()

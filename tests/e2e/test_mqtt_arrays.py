@@ -9,7 +9,7 @@ from support import Account
 
 from ingest.mqtt.packets import PUBACK, PUBREC, V5, Ack, Version
 from ingest.mqtt.packets import V311 as V311_OURS
-from thingscale.streams.actions import configure_device
+from thingscale.provisioning.actions import configure_device
 
 pytestmark = pytest.mark.e2e
 

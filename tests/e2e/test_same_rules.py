@@ -14,7 +14,7 @@ from support import Account
 from ingest.decode import decode
 from ingest.message import Kind
 from thingscale.lib.json_rules import BadValue
-from thingscale.streams.actions import configure_device
+from thingscale.provisioning.actions import configure_device
 
 pytestmark = pytest.mark.e2e
 

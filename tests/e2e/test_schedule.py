@@ -16,10 +16,11 @@ from django.db import connection
 from stack import Stack, hasty_stack, wait_until
 from support import Account
 
-from thingscale import schedule
+from thingscale.background import schedule
+from thingscale.background.schedule import SharedSchedule
 from thingscale.celery import app
 from thingscale.devices.models import ActivationRule, Device
-from thingscale.schedule import SharedSchedule
+from thingscale.provisioning.tasks import activate_device
 from thingscale.streams import rollups, tasks
 
 pytestmark = pytest.mark.e2e
@@ -82,7 +83,7 @@ def test_a_device_is_activated_while_upkeep_takes_long(hasty: Callable[..., Stac
         for task in (tasks.roll_up, tasks.roll_up, tasks.purge_deleted_tags):
             task.delay()
         wait_until(lambda: upkeep("retry: ") >= 20, 60, "the rest of the upkeep to be put off")
-        tasks.activate_device.delay(new.pk)
+        activate_device.delay(new.pk)
         wait_until(lambda: Device.objects.get(pk=new.pk).enabled, 60, "activation")
         assert upkeep("succeeded") == 0
     wait_until(lambda: upkeep("succeeded") >= 3, 60, "all upkeep to be done")  # the schedule may add some

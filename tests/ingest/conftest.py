@@ -7,7 +7,7 @@ from connecting import Connection, raw, view
 from feeding import Feed
 from pytest_django import Settings
 
-from thingscale import invalidation
+from thingscale.processes import change_notifications
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def _quick_passwords(settings: Settings) -> None:
 @pytest.fixture(autouse=True)
 def _quick_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """The listener looks more often whether it is to stop."""
-    monkeypatch.setattr(invalidation, "PATROL_SECONDS", 0.05)
+    monkeypatch.setattr(change_notifications, "PATROL_SECONDS", 0.05)
 
 
 @pytest.fixture(params=[raw, view])

@@ -8,16 +8,16 @@ from support import Account
 from ingest import after_commit
 from ingest.batch import Batch
 from ingest.message import Kind
-from thingscale.streams import actions
-from thingscale.streams.actions import configure_device
-from thingscale.watch import MAX_MESSAGES
+from thingscale.processes.live_feed import MAX_MESSAGES
+from thingscale.provisioning.actions import configure_device
+from thingscale.streams.actions import datapoints
 
 
 @pytest.fixture
 def pages(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
-    monkeypatch.setattr(after_commit, "PAGES", recorder)
-    monkeypatch.setattr(actions, "PAGES", recorder)
+    monkeypatch.setattr(after_commit, "LIVE_FEED", recorder)
+    monkeypatch.setattr(datapoints, "LIVE_FEED", recorder)
     return recorder
 
 

@@ -28,7 +28,8 @@ from ingest.message import Kind, Outcome, Reason, Status
 from thingscale.devices.models import Device, HeldMessage, MinuteCount, RejectedMessage
 from thingscale.lib import exact_json, points
 from thingscale.lib.clock import from_us, now_us, to_us
-from thingscale.streams.actions import configure_device, store_held
+from thingscale.provisioning.actions import configure_device
+from thingscale.provisioning.held_messages import store_held
 from thingscale.streams.models import Submitted
 
 HTTP = {"source": "http json"}
@@ -208,8 +209,8 @@ def test_what_is_held_is_bounded_in_number_and_bytes(
 def test_much_held_for_many_devices_is_stored_some_at_a_time(
     feed: Feed, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thingscale.streams.actions.SLICE_BYTES", 100)
-    monkeypatch.setattr("thingscale.streams.actions.HELD_AT_ONCE", 7)
+    monkeypatch.setattr("thingscale.provisioning.held_messages.SLICE_BYTES", 100)
+    monkeypatch.setattr("thingscale.provisioning.held_messages.HELD_AT_ONCE", 7)
     devices = [account.device(f"d{n}", channel=None) for n in range(4)]
     for device in devices:
         feed(message(account, text([{"value": 1}] * 10), device.device_id))

@@ -5,7 +5,8 @@ from support import Account
 
 from ingest.service import connect
 from thingscale.lib.clock import now_us
-from thingscale.streams import actions, queries, retention, writer
+from thingscale.streams import queries, retention, writer
+from thingscale.streams.actions.tags import delete_tag
 from thingscale.streams.models import Latest, Tag
 
 
@@ -21,7 +22,7 @@ def stored(account: Account) -> int:
 def test_a_batch_that_knows_the_old_key(feed: Feed, account: Account) -> None:
     account.device("d1")
     assert feed(message(account, tag="a")) == [STORED]
-    actions.delete_tag(Tag.objects.get())
+    delete_tag(Tag.objects.get())
     assert feed(message(account, tag="a")) == [STORED]  # the router has not heard of it yet
     assert (stored(account), seen(account)) == (2, 0)
     assert not Latest.objects.shown().exists()
@@ -39,7 +40,7 @@ def test_a_batch_that_commits_after_the_deletion(feed: Feed, account: Account) -
     row = writer.Row(account.channel().pk, now_us(), None, tag.pk, b"2", None)
     with connect() as other, other.transaction(), other.cursor() as cursor:
         writer.write(cursor, [row])
-        actions.delete_tag(tag)
+        delete_tag(tag)
         assert seen(account) == 0
     assert (stored(account), seen(account)) == (2, 0)
     assert not Latest.objects.shown().exists()

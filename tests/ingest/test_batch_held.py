@@ -24,7 +24,8 @@ from support import Account
 from ingest.message import Reason
 from thingscale.devices.models import Device
 from thingscale.lib.clock import from_us, now_us
-from thingscale.streams.actions import configure_device, delete_channel
+from thingscale.provisioning.actions import configure_device
+from thingscale.streams.actions.channels import delete_channel
 from thingscale.streams.models import Latest, Tag
 
 HOUR = 3_600_000_000

@@ -27,7 +27,7 @@ from support import Account
 
 from ingest.message import Outcome, RawMessage, Reason
 from ingest.service import connect
-from thingscale.streams.actions import configure_device
+from thingscale.provisioning.actions import configure_device
 from thingscale.streams.exactly_once import commit_log, redeliveries
 from thingscale.streams.tasks import drop_expired
 

@@ -10,7 +10,7 @@ from support import Account
 from ingest.message import Kind, Reason
 from thingscale.devices.models import Device, RejectedMessage
 from thingscale.lib.clock import from_us, now_us
-from thingscale.streams.actions import configure_device
+from thingscale.provisioning.actions import configure_device
 from thingscale.streams.models import Latest, Tag
 
 NEW = held(Reason.NEW_DEVICE_FOUND)

@@ -19,7 +19,8 @@ from thingscale.devices import mqtt_store
 from thingscale.devices.models import ClientSession, Device, RejectedMessage, Retained
 from thingscale.devices.mqtt_store import Open
 from thingscale.lib.clock import from_us, now_us
-from thingscale.streams.actions import configure_device, delete_channel
+from thingscale.provisioning.actions import configure_device
+from thingscale.streams.actions.channels import delete_channel
 from thingscale.streams.exactly_once import commit_log
 from thingscale.streams.models import Tag
 from thingscale.streams.usage import used_storage

@@ -3,7 +3,7 @@
 import pytest
 
 from ingest.device_cache import DeviceCache, Route
-from thingscale.invalidation import Change
+from thingscale.processes.change_notifications import Change
 
 DEVICE, OTHER, TAG = (1, "d1"), (1, "d:2"), (7, "t")
 

@@ -13,7 +13,7 @@ from pytest_django import Settings
 from support import Account
 
 from thingscale.devices.models import Device, RejectedMessage
-from thingscale.streams.actions import configure_device
+from thingscale.provisioning.actions import configure_device
 from thingscale.streams.models import Submitted
 
 LONG = "x" * 65

@@ -11,8 +11,8 @@ from support import Account
 from ingest.message import Outcome, RawMessage, Reason
 from ingest.service import Ingest
 from thingscale.devices.models import ActivationRule, Device
-from thingscale.streams import tasks
-from thingscale.streams.tasks import activate_device
+from thingscale.provisioning import tasks
+from thingscale.provisioning.tasks import activate_device
 
 
 class Here:

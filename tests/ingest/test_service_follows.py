@@ -15,8 +15,10 @@ from thingscale.accounts.actions import rotate_token
 from thingscale.accounts.models import Token
 from thingscale.devices.actions import delete_device
 from thingscale.devices.models import Device
-from thingscale.invalidation import CHANNEL, Change
-from thingscale.streams.actions import configure_device, delete_channel, delete_tag, rename_tag
+from thingscale.processes.change_notifications import CHANNEL, Change
+from thingscale.provisioning.actions import configure_device
+from thingscale.streams.actions.channels import delete_channel
+from thingscale.streams.actions.tags import delete_tag, rename_tag
 from thingscale.streams.models import Tag
 
 FOLLOWS = 2  # seconds: the contract of the caches

@@ -30,7 +30,7 @@ from support import Account
 from ingest.message import Outcome, RawMessage, Reason
 from ingest.writer import Completion
 from thingscale.devices.models import Device
-from thingscale.streams.actions import configure_device
+from thingscale.provisioning.actions import configure_device
 from thingscale.streams.models import Latest
 
 Answers = list[Future[list[Outcome]]]

@@ -4,7 +4,7 @@ import http
 
 import pytest
 
-from console.reasons import REASONS
+from console.rejection_texts import REASONS
 from ingest.connectors.http import answer
 from ingest.message import Outcome, Status
 from ingest.mqtt.codec import decode, encode_ack

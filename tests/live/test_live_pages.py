@@ -10,17 +10,18 @@ from recorder import Recorder
 from redis.exceptions import RedisError
 from support import Account
 
-from thingscale import watch
 from thingscale.lib.clock import now_us
-from thingscale.streams import actions
-from thingscale.streams.actions import Points, store_points
-from thingscale.watch import Pages, Told
+from thingscale.lib.points import Points
+from thingscale.processes import live_feed
+from thingscale.processes.live_feed import LiveFeed, MessageEvent
+from thingscale.streams.actions import datapoints
+from thingscale.streams.actions.datapoints import store_points
 
 
 @pytest.fixture
 def pages(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
-    monkeypatch.setattr(actions, "PAGES", recorder)
+    monkeypatch.setattr(datapoints, "LIVE_FEED", recorder)
     return recorder
 
 
@@ -48,28 +49,28 @@ def published(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     async def publish(user: int, update: dict[str, Any]) -> None:
         users.append(user)
 
-    monkeypatch.setattr(watch, "publish", publish)
-    monkeypatch.setattr(Pages, "start", lambda pages: None)
+    monkeypatch.setattr(live_feed, "publish", publish)
+    monkeypatch.setattr(LiveFeed, "start", lambda pages: None)
     return users
 
 
-def tell(pages: Pages, user: int) -> None:
-    pages.tell(user, {"stored": 1}, [Told(now_us(), "d1", None, "json", "stored", None, 1, b"1")])
+def tell(pages: LiveFeed, user: int) -> None:
+    pages.publish(user, {"stored": 1}, [MessageEvent(now_us(), "d1", None, "json", "stored", None, 1, b"1")])
 
 
 def test_only_those_who_watch_are_sent_an_update(
     published: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "watched", lambda: frozenset({1}))
-    pages = Pages()
-    assert pages.hear(2)  # for all one knows
+    monkeypatch.setattr(live_feed, "watched", lambda: frozenset({1}))
+    pages = LiveFeed()
+    assert pages.has_listeners(2)  # for all one knows
     for user in (2, 1, 1):
         tell(pages, user)
     with asyncio.Runner() as runner:
         pages.round(runner)
         pages.round(runner)
     assert published == [1]
-    assert (pages.hear(1), pages.hear(2)) == (True, False)
+    assert (pages.has_listeners(1), pages.has_listeners(2)) == (True, False)
 
 
 def test_without_valkey_nobody_watches_and_one_line_says_so(
@@ -78,15 +79,15 @@ def test_without_valkey_nobody_watches_and_one_line_says_so(
     def away() -> frozenset[int]:
         raise RedisError
 
-    pages = Pages()
+    pages = LiveFeed()
     with asyncio.Runner() as runner:
-        monkeypatch.setattr(watch, "watched", away)
+        monkeypatch.setattr(live_feed, "watched", away)
         for _ in range(3):
             tell(pages, 1)
             pages.round(runner)
-        assert (pages.watched, pages.hear(1)) == (frozenset(), False)
+        assert (pages.watched, pages.has_listeners(1)) == (frozenset(), False)
         assert [record.module for record in caplog.records] == ["watch"]
-        monkeypatch.setattr(watch, "watched", lambda: frozenset({1}))
+        monkeypatch.setattr(live_feed, "watched", lambda: frozenset({1}))
         pages.round(runner)
         assert published == []
         tell(pages, 1)
@@ -95,8 +96,8 @@ def test_without_valkey_nobody_watches_and_one_line_says_so(
 
 
 def test_a_mark_is_good_for_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch.mark(10**9)
-    assert 10**9 in watch.watched()
-    later = time.time() + watch.MARK_SECONDS + 1
+    live_feed.subscribe(10**9)
+    assert 10**9 in live_feed.watched_users()
+    later = time.time() + live_feed.MARK_SECONDS + 1
     monkeypatch.setattr(time, "time", lambda: later)
-    assert 10**9 not in watch.watched()
+    assert 10**9 not in live_feed.watched_users()

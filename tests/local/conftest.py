@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from thingscale.local.data_directory import SHARED
 from thingscale.local.home import Home
-from thingscale.local.place import SHARED
 from thingscale.local.servers import memory_folder
 
 

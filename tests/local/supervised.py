@@ -4,8 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from thingscale.local.child import Child
 from thingscale.local.errors import StartError
+from thingscale.local.managed_process import ManagedProcess
 from thingscale.local.process import Program
 from thingscale.local.supervisor import Stopped, Supervisor
 
@@ -31,7 +31,7 @@ time.sleep(60)
 """
 
 
-class Script(Child):
+class Script(ManagedProcess):
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self.folder = folder

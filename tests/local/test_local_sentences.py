@@ -9,7 +9,7 @@ import pytest
 
 from thingscale.checks import check_settings
 from thingscale.lib.env import BadSetting, unused_broker
-from thingscale.local import banner, config, given, ports, wheels
+from thingscale.local import banner, bundled_servers, config, external_servers, ports
 from thingscale.local.errors import StartError
 from thingscale.local.home import Home
 from thingscale.local.servers import Servers
@@ -96,7 +96,7 @@ def test_a_port_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_servers_that_are_right_pass(monkeypatch: pytest.MonkeyPatch, servers: dict[str, str]) -> None:
     for name, value in servers.items():
         monkeypatch.setenv(name, value)
-    given.check(servers)
+    external_servers.check(servers)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_servers_that_are_right_pass(monkeypatch: pytest.MonkeyPatch, servers: d
 def test_a_wrong_url(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises((BadSetting, StartError), match=f"^{variable}") as caught:
-        given.check({variable: value})
+        external_servers.check({variable: value})
     assert "hunter2" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -138,7 +138,7 @@ def test_a_wrong_broker_of_broker_mode(monkeypatch: pytest.MonkeyPatch, variable
         for name, url in given_urls.items():
             monkeypatch.setenv(name, url)
         with pytest.raises((BadSetting, StartError), match=variable) as caught:
-            given.check(given_urls | {"THINGSCALE_INGEST": "broker"})
+            external_servers.check(given_urls | {"THINGSCALE_INGEST": "broker"})
     assert "hunter2" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -153,7 +153,7 @@ def test_a_broker_named_in_gateway_mode_is_one_sentence(
         monkeypatch.delenv(name, raising=False)
     assert unused_broker() == ""
     monkeypatch.setenv(variable, url)
-    given.check({variable: url})
+    external_servers.check({variable: url})
     assert unused_broker().startswith(f"{variable} is not used: ")
     assert "import_broker" in unused_broker()
     assert "hunter2" not in unused_broker()
@@ -166,7 +166,7 @@ def test_a_wrong_user_of_a_given_database(monkeypatch: pytest.MonkeyPatch, serve
     url = servers["DATABASE_URL"].replace("thingscale_app@", "stranger:hunter2@")
     monkeypatch.setenv("DATABASE_URL", url)
     with pytest.raises(StartError, match=r'^DATABASE_URL: .*role "stranger" does not exist') as caught:
-        given.check({"DATABASE_URL": url})
+        external_servers.check({"DATABASE_URL": url})
     assert "hunter2" not in str(caught.value)
 
 
@@ -178,11 +178,11 @@ def test_a_wrong_url_at_the_terminal(folder: Path) -> None:
 
 
 def test_a_missing_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wheels, "find_spec", lambda _name: None)
+    monkeypatch.setattr(bundled_servers, "find_spec", lambda _name: None)
     for look, variable in (
-        (wheels.postgres_install, "DATABASE_URL"),
-        (wheels.valkey_server, "REDIS_URL"),
-        (wheels.check_broker, "MQTT_URL"),
+        (bundled_servers.postgres_install, "DATABASE_URL"),
+        (bundled_servers.valkey_server, "REDIS_URL"),
+        (bundled_servers.check_broker, "MQTT_URL"),
     ):
         with pytest.raises(StartError, match=f"for this platform is not installed: .* set {variable} to"):
             look()

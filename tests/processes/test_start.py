@@ -20,7 +20,7 @@ from support import make_account
 from thingscale import version
 from thingscale.processes import start
 from thingscale.processes.models import Installation, Process, SecretKey
-from thingscale.processes.start import Refused, Registration
+from thingscale.processes.start import Registration, StartRefused
 from thingscale.version import RELEASE
 
 OLD, NEW, OTHER = "old " * 10, "new " * 10, "other " * 10
@@ -29,7 +29,7 @@ SECONDS = 60
 
 @pytest.fixture
 def keys(no_shared_stack: None, transactional_db: None, settings: Settings) -> Callable[..., None]:
-    """`keys(newest, *older)`: a process with these starts. Raises Refused."""
+    """`keys(newest, *older)`: a process with these starts. Raises ContractError."""
     SecretKey.objects.all().delete()  # of processes that other tests share
 
     def begin(*names: str) -> None:
@@ -52,10 +52,10 @@ def test_the_first_key_is_taken_and_another_one_refused(keys: Callable[..., None
     keys(OLD)
     keys(OLD)
     with pytest.raises(
-        Refused, match="THINGSCALE_SECRET_KEYS of the other processes, or the file secret_key"
+        StartRefused, match="THINGSCALE_SECRET_KEYS of the other processes, or the file secret_key"
     ):
         keys(OTHER)
-    with pytest.raises(Refused, match="another secret key"):
+    with pytest.raises(StartRefused, match="another secret key"):
         keys(OTHER, NEW)
     assert used() == 1
 
@@ -67,14 +67,14 @@ def test_a_key_is_changed_while_processes_start_one_by_one(keys: Callable[..., N
     keys(OLD, NEW)
     keys(NEW, OLD)
     keys(OLD, NEW)  # one that is late
-    with pytest.raises(Refused, match="while both are listed"):
+    with pytest.raises(StartRefused, match="while both are listed"):
         keys(OLD)
-    with pytest.raises(Refused, match=r"run `manage.py reencrypt`"):
+    with pytest.raises(StartRefused, match=r"run `manage.py reencrypt`"):
         keys(NEW)
     keys(NEW, OLD)
     call_command("reencrypt")
     keys(NEW)
-    with pytest.raises(Refused):
+    with pytest.raises(StartRefused):
         keys(OLD)
     assert used() == 1
 
@@ -85,7 +85,7 @@ def test_reencrypt_leaves_the_key_of_a_process_that_lives(keys: Callable[..., No
     process = a_process(RELEASE, secret_key=mark)
     keys(NEW, OLD)
     call_command("reencrypt")
-    with pytest.raises(Refused, match="reencrypt"):
+    with pytest.raises(StartRefused, match="reencrypt"):
         keys(NEW)
     age(process)
     keys(NEW, OLD)
@@ -138,7 +138,7 @@ def test_releases_that_follow_each_other_run_together(
         assert Installation.objects.get().release == max(ours, other)
     Installation.objects.update(release=ours + 2)
     with pytest.raises(
-        Refused, match=f"This is release {ours}, and the database is one of release {ours + 2}"
+        StartRefused, match=f"This is release {ours}, and the database is one of release {ours + 2}"
     ):
         keys(OLD)
 
@@ -148,7 +148,7 @@ def test_a_process_that_is_two_releases_older_is_named_while_it_lives(
 ) -> None:
     monkeypatch.setattr(start, "RELEASE", 3)
     older = a_process(1)
-    with pytest.raises(Refused, match=r"ingest on machine-2 \(process 77\) runs release 1\. .*stop it first"):
+    with pytest.raises(StartRefused, match=r"ingest on machine-2 \(process 77\) runs release 1\. .*first"):
         keys(OLD)
     age(older)
     keys(OLD)
@@ -165,7 +165,7 @@ def test_a_database_that_lacks_a_migration_is_refused_and_one_that_has_more_is_n
         connection.execute("DELETE FROM django_migrations WHERE app = 'streams' AND name = '0002_datapoint'")
         connection.execute("DELETE FROM django_migrations WHERE app = 'otp_totp'")
         with pytest.raises(
-            Refused, match=r"lacks \d migrations \(the first one: otp_totp\.0001_initial\): run `ma"
+            StartRefused, match=r"lacks \d migrations \(the first one: otp_totp\.0001_initial\): run `ma"
         ):
             start.check(connection)
         connection.rollback()

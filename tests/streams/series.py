@@ -6,16 +6,15 @@ from django.db import connection
 from django.utils import timezone
 
 from thingscale.lib.clock import to_us
-from thingscale.streams import actions
+from thingscale.lib.points import Points
+from thingscale.streams.actions.datapoints import store_points
 from thingscale.streams.models import Channel, Latest
 
 
 def fill(channel: Channel, points: int, at: datetime | None = None, tag: str | None = None) -> None:
     """Datapoints one microsecond apart, from `at` or now."""
     start = to_us(at or timezone.now())
-    actions.store_points(
-        channel, actions.Points.of([(tag, b"%d" % number, start + number) for number in range(points)])
-    )
+    store_points(channel, Points.of([(tag, b"%d" % number, start + number) for number in range(points)]))
 
 
 def count(channel: int) -> int:

@@ -10,14 +10,15 @@ from series import count
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device
 from thingscale.devices.models import ActivationRule, Device, HeldMessage
-from thingscale.streams import actions
+from thingscale.provisioning.actions import configure_device
+from thingscale.provisioning.tasks import activate_device, activate_new_devices
+from thingscale.streams.actions.channels import create_channel, delete_channel
 from thingscale.streams.models import Channel
-from thingscale.streams.tasks import activate_device, activate_new_devices
 
 
 @pytest.fixture
 def channels(user: User) -> list[Channel]:
-    return [actions.create_channel(user, number) for number in range(3)]
+    return [create_channel(user, number) for number in range(3)]
 
 
 def rules(user: User, *patterns: tuple[str, Channel]) -> None:
@@ -99,7 +100,7 @@ def test_the_periodic_task_catches_up(user: User, outsider: User, channels: list
 def test_what_a_person_decided_stays(user: User, channels: list[Channel]) -> None:
     """Neither a device that was disabled later, nor one enabled and left unmapped, is new."""
     disabled, unmapped = create_device(user, "d1"), create_device(user, "d2")
-    actions.configure_device(disabled, {"enabled": False})
+    configure_device(disabled, {"enabled": False})
     rules(user, ("*", channels[0]))
     for device in (disabled, unmapped):
         activate_device(device.pk)
@@ -114,7 +115,7 @@ def test_a_device_that_is_gone_is_no_error(user: User) -> None:
 
 def test_a_rule_goes_with_its_channel(user: User, channels: list[Channel]) -> None:
     rules(user, ("*", channels[0]))
-    actions.delete_channel(channels[0])
+    delete_channel(channels[0])
     device = first_contact(user, "d1")
     activate_device(device.pk)
     activate_new_devices()
@@ -130,7 +131,7 @@ def test_b3_a_device_without_room_for_its_tags_waits_and_keeps_no_other_waiting(
     crowded, plain = first_contact(user, "d1"), first_contact(user, "d2", [2])
     HeldMessage.objects.create(device=crowded, tag="attic", value=1, received_at=timezone.now())
     activate_device(crowded.pk)
-    with caplog.at_level("INFO", "thingscale.streams.tasks"):
+    with caplog.at_level("INFO", "thingscale.provisioning.tasks"):
         activate_new_devices()
     assert "There is no room for 1 more tag: you can have 0 in all channels." in caplog.text
     assert (target(crowded), target(plain), crowded.held.count()) == (None, 0, 1)

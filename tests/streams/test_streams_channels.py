@@ -12,23 +12,27 @@ from series import count, fill, totals
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device
 from thingscale.devices.models import Device
-from thingscale.lib.errors import Refused
-from thingscale.streams import actions, retention, writer
+from thingscale.lib.errors import ContractError
+from thingscale.provisioning.actions import configure_device
+from thingscale.streams import retention, writer
+from thingscale.streams.actions.channels import create_channel, delete_channel, update_channel
+from thingscale.streams.actions.datapoints import store_rows
+from thingscale.streams.actions.tags import create_tag, rename_tag
 from thingscale.streams.models import Channel, DeletedChannel, Latest, Tag
 from thingscale.streams.tasks import purge_deleted_channels
 
 
 def refusal(*arguments: Any) -> str:
-    with pytest.raises(Refused) as caught:
-        actions.create_channel(*arguments)
+    with pytest.raises(ContractError) as caught:
+        create_channel(*arguments)
     assert caught.value.detail.endswith(".")
     return caught.value.code
 
 
 def test_a_channel_number_is_unique_within_a_user(user: User, outsider: User) -> None:
-    actions.create_channel(user, 0, name="sensor")
+    create_channel(user, 0, name="sensor")
     assert refusal(user, 0) == "CHANNEL_INUSE"
-    actions.create_channel(outsider, 0)
+    create_channel(outsider, 0)
     assert [Channel.objects.for_user(owner).get().name for owner in (user, outsider)] == ["sensor", ""]
 
 
@@ -38,34 +42,34 @@ def test_an_impossible_channel_number(user: User, number: int) -> None:
 
 
 def test_the_greatest_channel_number(user: User) -> None:
-    assert actions.create_channel(user, 2**31 - 1).number == 2**31 - 1
+    assert create_channel(user, 2**31 - 1).number == 2**31 - 1
 
 
 def test_the_quota_is_the_users_own(user: User, outsider: User) -> None:
     user.max_channels = 1
     user.save()
-    actions.create_channel(outsider, 0)
-    actions.create_channel(user, 0)
+    create_channel(outsider, 0)
+    create_channel(user, 0)
     assert refusal(user, 1) == "MAX_CHANNEL_REACH"
 
 
 def test_a_deleted_channel_leaves_its_devices_unmapped(user: User) -> None:
-    channel, other = actions.create_channel(user, 0), actions.create_channel(user, 1)
+    channel, other = create_channel(user, 0), create_channel(user, 1)
     mapped = [create_device(user, name) for name in ("d1", "d2", "d3")]
     for device, target in zip(mapped, (channel, channel, other), strict=True):
-        actions.configure_device(device, {"mapped_channel": target})
-    actions.delete_channel(channel)
+        configure_device(device, {"mapped_channel": target})
+    delete_channel(channel)
     found = dict(Device.objects.values_list("device_id", "mapped_channel"))
     assert found == {"d1": None, "d2": None, "d3": other.pk}
 
 
 def test_a_deleted_channel_is_purged_with_everything_of_it(user: User) -> None:
-    channel, other = actions.create_channel(user, 0), actions.create_channel(user, 1)
+    channel, other = create_channel(user, 0), create_channel(user, 1)
     for each in (channel, other):
         fill(each, 5, tag="t")
         fill(each, 2, at=timezone.now() - timedelta(days=900))
     key = channel.pk
-    actions.delete_channel(channel)
+    delete_channel(channel)
     assert not Channel.objects.for_user(user).filter(number=0).exists()
     assert DeletedChannel.objects.get().channel == key
     assert not Tag.objects.filter(channel=key).exists()
@@ -75,10 +79,10 @@ def test_a_deleted_channel_is_purged_with_everything_of_it(user: User) -> None:
 
 
 def test_a_number_can_be_used_again_before_the_purge(user: User) -> None:
-    channel = actions.create_channel(user, 0)
+    channel = create_channel(user, 0)
     fill(channel, 3)
-    actions.delete_channel(channel)
-    again = actions.create_channel(user, 0)
+    delete_channel(channel)
+    again = create_channel(user, 0)
     fill(again, 2)
     retention.purge_deleted_channels()
     assert (count(channel.pk or 0), count(again.pk)) == (0, 2)
@@ -86,12 +90,12 @@ def test_a_number_can_be_used_again_before_the_purge(user: User) -> None:
 
 def test_rows_that_were_on_their_way_are_purged_too(user: User) -> None:
     """A batch that was routed before the channel was deleted is committed after the first purge."""
-    channel = actions.create_channel(user, 0)
+    channel = create_channel(user, 0)
     key = channel.pk
-    actions.delete_channel(channel)
+    delete_channel(channel)
     assert retention.purge_deleted_channels() == 0
     assert DeletedChannel.objects.exists()
-    actions.store([writer.Row(key, 1_700_000_000_000_000, None, None, b"1", None)])
+    store_rows([writer.Row(key, 1_700_000_000_000_000, None, None, b"1", None)])
     assert retention.purge_deleted_channels() == 1
     DeletedChannel.objects.update(deleted_at=timezone.now() - timedelta(hours=2))
     assert retention.purge_deleted_channels() == 0
@@ -159,23 +163,23 @@ def test_b3_a_command_says_which_limit_is_reached(
 
 
 def test_a_command_can_not_map_to_anothers_channel(user: User, outsider: User) -> None:
-    actions.create_channel(outsider, 5)
+    create_channel(outsider, 5)
     with pytest.raises(CommandError, match="no channel 5"):
         run("create_device", user.user_id, "d1", channel=5)
 
 
 def test_what_was_deleted_meanwhile_can_not_be_changed(user: User) -> None:
-    channel = actions.create_channel(user, 0)
-    actions.create_tag(channel, "a")
+    channel = create_channel(user, 0)
+    create_tag(channel, "a")
     tag, device = Tag.objects.get(), create_device(user, "pump")
     Device.objects.all().delete()
-    actions.delete_channel(Channel.objects.get())
-    with pytest.raises(Refused) as caught:
-        actions.configure_device(device, {"location": "roof"})
+    delete_channel(Channel.objects.get())
+    with pytest.raises(ContractError) as caught:
+        configure_device(device, {"location": "roof"})
     assert caught.value.code == "NO_DEVICE"
-    with pytest.raises(Refused) as caught:
-        actions.update_channel(channel, {"name": "Lab"})
+    with pytest.raises(ContractError) as caught:
+        update_channel(channel, {"name": "Lab"})
     assert caught.value.code == "NO_CHANNEL"
-    with pytest.raises(Refused) as caught:
-        actions.rename_tag(tag, "b")
+    with pytest.raises(ContractError) as caught:
+        rename_tag(tag, "b")
     assert caught.value.code == "NO_CHANNEL"

@@ -18,8 +18,10 @@ from thingscale.accounts.limits import WORDS, use_in_words
 from thingscale.accounts.models import LimitWarning, User
 from thingscale.devices.models import Device
 from thingscale.lib.clock import now_us
+from thingscale.lib.points import Points
 from thingscale.streams import limit_warnings
-from thingscale.streams.actions import Points, create_tag, store_points
+from thingscale.streams.actions.datapoints import store_points
+from thingscale.streams.actions.tags import create_tag
 from thingscale.streams.limit_warnings import level_after, look, mail
 from thingscale.streams.models import Tag
 from thingscale.streams.tasks import look_at_limits, mail_limit_warnings

@@ -10,28 +10,30 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from series import count
 
-from thingscale import invalidation
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device, delete_devices
 from thingscale.devices.models import Device, HeldMessage
 from thingscale.devices.querysets import DeviceQuerySet
-from thingscale.lib import table
-from thingscale.lib.table import Row
-from thingscale.streams import actions, sheet
+from thingscale.lib import csv_file
+from thingscale.lib.csv_file import Row
+from thingscale.processes import change_notifications
+from thingscale.provisioning import device_csv, held_messages
+from thingscale.provisioning.actions import configure_devices, import_devices
+from thingscale.provisioning.device_csv import COLUMNS, Report, export_rows
+from thingscale.provisioning.tasks import store_left_held
+from thingscale.streams.actions.channels import create_channel
 from thingscale.streams.models import Channel, Tag
-from thingscale.streams.sheet import COLUMNS, Report, export_rows
-from thingscale.streams.tasks import store_left_held
 
 
 @pytest.fixture
 def channel(user: User) -> Channel:
-    return actions.create_channel(user, 7)
+    return create_channel(user, 7)
 
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(invalidation, "announce", lambda *change: found.append(change))
+    monkeypatch.setattr(change_notifications, "announce", lambda *change: found.append(change))
     return found
 
 
@@ -66,7 +68,7 @@ def test_many_are_enabled_and_mapped(user: User, channel: Channel, told: list[tu
     hold(third, 4)
     changes = {"enabled": True, "mapped_channel": channel}
     chosen = devices.with_last_seen().exclude(pk=third.pk).order_by("-device_id")
-    assert actions.configure_devices(user, chosen, changes) == 2
+    assert configure_devices(user, chosen, changes) == 2
     assert stored(channel) == [(first.pk, "3"), (second.pk, "1"), (second.pk, "2.5"), (second.pk, '"t"')]
     assert Tag.objects.get().name == "t"
     assert told == [("devices", user.pk)]
@@ -78,8 +80,8 @@ def test_what_is_not_ready_keeps_its_held_messages(user: User, channel: Channel)
     devices = many(user, 2, enabled=False)
     for device in devices:
         hold(device, 1)
-    actions.configure_devices(user, devices, {"mapped_channel": channel})
-    actions.configure_devices(user, devices.filter(device_id="d00000"), {"enabled": True})
+    configure_devices(user, devices, {"mapped_channel": channel})
+    configure_devices(user, devices.filter(device_id="d00000"), {"enabled": True})
     assert count(channel.pk) == 1
     assert HeldMessage.objects.count() == 1
 
@@ -87,11 +89,11 @@ def test_what_is_not_ready_keeps_its_held_messages(user: User, channel: Channel)
 def test_held_messages_are_stored_slice_by_slice(
     user: User, channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(actions, "SLICE", 2)
+    monkeypatch.setattr(held_messages, "SLICE", 2)
     devices = many(user, 5)
     for device in devices:
         hold(device, *range(3), tag=f"t{device.pk % 2}")
-    assert actions.configure_devices(user, devices, {"mapped_channel_id": channel.pk}) == 5
+    assert configure_devices(user, devices, {"mapped_channel_id": channel.pk}) == 5
     assert [value for _, value in stored(channel)] == ["0", "1", "2"] * 5
 
 
@@ -107,9 +109,7 @@ def test_what_was_cut_off_before_its_held_messages_were_stored(user: User, chann
 def test_ten_thousand_take_few_queries(user: User, channel: Channel) -> None:
     devices = many(user, 10_000, enabled=False)
     with CaptureQueriesContext(connection) as queries:
-        assert (
-            actions.configure_devices(user, devices, {"enabled": True, "mapped_channel": channel}) == 10_000
-        )
+        assert configure_devices(user, devices, {"enabled": True, "mapped_channel": channel}) == 10_000
     assert len(queries) < 80
     with CaptureQueriesContext(connection) as queries:
         assert delete_devices(user, devices) == 10_000
@@ -123,7 +123,7 @@ def test_nobody_changes_what_is_somebody_elses(
     theirs = create_device(outsider, "d1")
     everything = Device.objects.all()
     mine = create_device(user, "d1")
-    assert actions.configure_devices(user, everything, {"enabled": False}) == 1
+    assert configure_devices(user, everything, {"enabled": False}) == 1
     assert delete_devices(user, everything) == 1
     assert list(everything.values_list("pk", "enabled")) == [(theirs.pk, True)]
     assert told[-2:] == [("devices", user.pk)] * 2
@@ -131,11 +131,11 @@ def test_nobody_changes_what_is_somebody_elses(
 
 
 def sheet_of(*lines: str, header: str = "device_id") -> list[Row]:
-    return table.read("\n".join([header, *lines]).encode(), COLUMNS, sheet.KEY)
+    return csv_file.read("\n".join([header, *lines]).encode(), COLUMNS, device_csv.KEY)
 
 
 def faults(user: User, rows: list[Row]) -> list[tuple[int, str]]:
-    report = actions.import_devices(user, rows)
+    report = import_devices(user, rows)
     assert all(fault.message.endswith(".") for fault in report.errors)
     return [(fault.line, fault.field) for fault in report.errors]
 
@@ -152,9 +152,9 @@ def test_an_import_makes_and_changes(
     hold(Device.objects.for_user(user).get(), 1)
     rows = sheet_of("old;yes;7;roof", "new;FALSE; ;", "new2;;7;", header="device_id;enabled;channel;location")
     told.clear()
-    assert actions.import_devices(user, rows, dry_run=True) == Report(2, 1, [])
+    assert import_devices(user, rows, dry_run=True) == Report(2, 1, [])
     assert (len(shown(user)), told) == (1, [])
-    assert actions.import_devices(user, rows) == Report(2, 1, [])
+    assert import_devices(user, rows) == Report(2, 1, [])
     assert shown(user) == [
         ("new", "", "false", "", "", "", ""),
         ("new2", "", "true", "7", "", "", ""),
@@ -166,21 +166,21 @@ def test_an_import_makes_and_changes(
         *(True, False, False)
     ]
     assert shown(outsider) == [("old", "theirs", "true", "", "", "", "")]
-    assert actions.import_devices(user, rows) == Report(0, 3, [])
+    assert import_devices(user, rows) == Report(0, 3, [])
 
 
 def test_columns_that_are_not_there_change_nothing(user: User, channel: Channel) -> None:
     create_device(user, "d1", description="d", location="l", mapped_channel=channel, enabled=False)
     before = shown(user)
-    actions.import_devices(user, sheet_of("d1"))
-    actions.import_devices(user, sheet_of("d1,", header="device_id,enabled"))
+    import_devices(user, sheet_of("d1"))
+    import_devices(user, sheet_of("d1,", header="device_id,enabled"))
     assert shown(user) == before
-    actions.import_devices(user, sheet_of("d1,,", header="device_id,channel,description"))
+    import_devices(user, sheet_of("d1,,", header="device_id,channel,description"))
     assert shown(user) == [("d1", "", "false", "", "", "l", "")]
 
 
 def test_an_import_with_an_error_writes_nothing(user: User, outsider: User, channel: Channel) -> None:
-    actions.create_channel(outsider, 8)
+    create_channel(outsider, 8)
     rows = sheet_of(
         *("good,true,7,", "0,true,7,", "a/b,,,", "good,,,", "d4,maybe,7,", "d5,,8,", "d6,,x,", "d7,,٧,"),
         *("d8,,7," + "x" * 201, "d9,,7,\0"),
@@ -205,16 +205,16 @@ def test_an_import_keeps_to_the_quota(user: User) -> None:
 
 
 def test_an_export_can_be_imported(user: User, outsider: User, channel: Channel) -> None:
-    actions.create_channel(outsider, 7)
+    create_channel(outsider, 7)
     create_device(user, "é b", description='a "b",\r\nc; \t', location="\n", mapped_channel=channel)
     create_device(user, "2", enabled=False, manufacturer="=1+1", device_type="'")
     for device_id in ("=a", "'=a", "-1", "@x", "'b", "''-c"):
         create_device(user, device_id, description="\t=1", location=device_id)
     before = shown(user)
-    rows = table.read("".join(table.write([COLUMNS, *before])).encode(), COLUMNS, sheet.KEY)
-    assert actions.import_devices(outsider, rows) == Report(8, 0, [])
+    rows = csv_file.read("".join(csv_file.write([COLUMNS, *before])).encode(), COLUMNS, device_csv.KEY)
+    assert import_devices(outsider, rows) == Report(8, 0, [])
     assert shown(outsider) == before
-    assert actions.import_devices(user, rows) == Report(0, 8, [])
+    assert import_devices(user, rows) == Report(0, 8, [])
     assert shown(user) == before
 
 
@@ -224,7 +224,7 @@ def test_ten_thousand_rows_in_a_few_seconds(user: User, channel: Channel) -> Non
     for expected in (Report(10_000, 0, []), Report(0, 10_000, [])):
         began = time.process_time()
         with CaptureQueriesContext(connection) as queries:
-            assert actions.import_devices(user, rows) == expected
+            assert import_devices(user, rows) == expected
         seconds.append(time.process_time() - began)
         assert len(queries) < 100
     assert min(seconds) < 5

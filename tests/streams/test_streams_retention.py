@@ -11,9 +11,14 @@ from django.utils import timezone
 from series import count, fill, totals
 from support import Account
 
-from thingscale import upkeep
 from thingscale.accounts.models import User
-from thingscale.streams import actions, closing, partitions, retention, tasks
+from thingscale.background import maintenance
+from thingscale.lib.points import Points
+from thingscale.provisioning import account_purge
+from thingscale.streams import partitions, retention, tasks
+from thingscale.streams.actions.channels import create_channel
+from thingscale.streams.actions.datapoints import store_points
+from thingscale.streams.actions.tags import delete_tag
 from thingscale.streams.models import Channel, Latest, Tag
 
 DAY = timedelta(days=1)
@@ -21,7 +26,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture
 def channel(user: User) -> Channel:
-    return actions.create_channel(user, 0, retention_days=30)
+    return create_channel(user, 0, retention_days=30)
 
 
 def raw() -> psycopg.Connection:
@@ -31,8 +36,8 @@ def raw() -> psycopg.Connection:
 
 
 def test_each_channel_has_its_own_retention(user: User, channel: Channel) -> None:
-    short = actions.create_channel(user, 1, retention_days=1)
-    unlimited = actions.create_channel(user, 2)
+    short = create_channel(user, 1, retention_days=1)
+    unlimited = create_channel(user, 2)
     for each in (channel, short, unlimited):
         for days in (0.5, 10, 29.9, 30.1, 400):
             fill(each, 2, timezone.now() - days * DAY)
@@ -60,7 +65,7 @@ def newest(channel: Channel) -> object:
 
 def test_d9_nothing_is_newest_where_nothing_is_left(user: User, channel: Channel) -> None:
     """Whichever way the points went: retention, the deletion of a tag; also what an earlier release left."""
-    other = actions.create_channel(user, 1, retention_days=1)
+    other = create_channel(user, 1, retention_days=1)
     for each in (channel, other):
         fill(each, 3, timezone.now() - 60 * DAY)
         fill(each, 2, timezone.now() - 50 * DAY, "a")
@@ -69,7 +74,7 @@ def test_d9_nothing_is_newest_where_nothing_is_left(user: User, channel: Channel
     assert newest(channel) is newest(other) is None
     fill(channel, 1, tag="b")
     assert newest(channel) is not None
-    actions.delete_tag(Tag.objects.get(name="b"))
+    delete_tag(Tag.objects.get(name="b"))
     assert newest(channel) is None
     Latest.objects.create(channel=other, tag=0, at=timezone.now() - 60 * DAY, value=1, count=7, bytes=7)
     assert retention.drop_expired() == 0
@@ -94,7 +99,7 @@ def test_it_goes_slice_by_slice(channel: Channel, monkeypatch: pytest.MonkeyPatc
 
 def test_equal_times_may_exceed_a_slice(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "SLICE", 3)
-    actions.store_points(channel, actions.Points.of([(None, b"1", 1_500_000_000_000_000)] * 10))
+    store_points(channel, Points.of([(None, b"1", 1_500_000_000_000_000)] * 10))
     assert retention.drop_expired() == 10
 
 
@@ -188,11 +193,11 @@ def test_upkeep_stops_between_slices_and_is_gone_on_with(
 ) -> None:
     fill(channel, 5, timezone.now() - 60 * DAY)
     fill(channel, 5, tag="a")
-    actions.delete_tag(Tag.objects.get())
+    delete_tag(Tag.objects.get())
     User.objects.create(email="closed@example.com", closed_at=timezone.now())
-    monkeypatch.setattr(upkeep, "_stopping", True)
-    for work in (retention.drop_expired, retention.purge_deleted_tags, closing.purge_closed_accounts):
-        with pytest.raises(upkeep.Stopped):
+    monkeypatch.setattr(maintenance, "_stopping", True)
+    for work in (retention.drop_expired, retention.purge_deleted_tags, account_purge.purge_closed_accounts):
+        with pytest.raises(maintenance.Interrupted):
             work()
     assert count(channel.pk) == 10
     monkeypatch.undo()

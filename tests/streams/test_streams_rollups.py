@@ -10,10 +10,14 @@ from django.db import connection, transaction
 from django.utils import timezone
 from series import fill
 
-from thingscale import upkeep
 from thingscale.accounts.models import User
+from thingscale.background import maintenance
 from thingscale.lib.clock import now_us, to_us
-from thingscale.streams import actions, charts, retention, rollups, stale, writer
+from thingscale.lib.points import Points
+from thingscale.streams import charts, retention, rollup_invalidation, rollups, writer
+from thingscale.streams.actions.channels import create_channel, delete_channel
+from thingscale.streams.actions.datapoints import store_points, store_rows
+from thingscale.streams.actions.tags import delete_tag
 from thingscale.streams.models import Channel, RolledUntil, Rollup, StaleHour, Tag
 from thingscale.streams.queries import Selection
 from thingscale.streams.rollups import HOUR, Hours
@@ -32,7 +36,7 @@ def begin() -> datetime:
 def channel(user: User) -> Channel:
     with connection.cursor() as cursor:  # what tests with real commits have left
         cursor.execute("DELETE FROM datapoint")
-    return actions.create_channel(user, 0)
+    return create_channel(user, 0)
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +45,7 @@ def _always_rolled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def store(channel: Channel, *points: tuple[datetime, float], tag: str | None = None) -> None:
-    actions.store_points(
-        channel, actions.Points.of([(tag, str(value).encode(), to_us(at)) for at, value in points])
-    )
+    store_points(channel, Points.of([(tag, str(value).encode(), to_us(at)) for at, value in points]))
 
 
 def sine(begin: datetime, hours: int = HOURS) -> list[tuple[datetime, float]]:
@@ -126,9 +128,9 @@ def test_late_datapoints_mark_their_hour_in_the_same_transaction(channel: Channe
 
 def test_datapoints_of_the_last_minutes_mark_nothing(channel: Channel) -> None:
     rows = [writer.Row(channel.pk, now_us() - age * 1_000_000, None, None, b"1", None) for age in (0, 290)]
-    actions.store(rows)
+    store_rows(rows)
     assert not StaleHour.objects.exists()
-    actions.store([rows[0]._replace(at=now_us() - 301_000_000)])
+    store_rows([rows[0]._replace(at=now_us() - 301_000_000)])
     assert StaleHour.objects.count() == 1
 
 
@@ -190,8 +192,8 @@ def test_rolling_up_stops_between_pieces_and_is_gone_on_with(
     channel: Channel, begin: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store(channel, *sine(begin))
-    monkeypatch.setattr(upkeep, "_stopping", True)
-    with pytest.raises(upkeep.Stopped):
+    monkeypatch.setattr(maintenance, "_stopping", True)
+    with pytest.raises(maintenance.Interrupted):
         rollups.roll_up(10)
     assert not Rollup.objects.exists()
     monkeypatch.undo()
@@ -217,7 +219,7 @@ def test_what_goes_while_it_is_rolled_up_leaves_no_rollup(
 
     def delete() -> None:
         retention.delete_before(channel.pk, begin + timedelta(minutes=minutes))
-        actions.delete_tag(Tag.objects.get())
+        delete_tag(Tag.objects.get())
 
     while_read(monkeypatch, delete)
     rollups.advance()
@@ -236,7 +238,7 @@ def test_a_deletion_that_is_not_committed_yet_is_waited_for(channel: Channel, be
     rollups.advance()
     rolling = _in_thread(rollups._roll_up_some)
     with transaction.atomic():
-        actions.delete_tag(Tag.objects.get())
+        delete_tag(Tag.objects.get())
         rolling.start()
         rolling.join(0.5)
         assert rolling.is_alive()
@@ -282,7 +284,7 @@ def test_a_batch_that_takes_much_is_put_in_parts(
 def test_an_hour_that_always_changes_keeps_no_other_from_its_rollup(
     channel: Channel, user: User, begin: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = actions.create_channel(user, 1)
+    other = create_channel(user, 1)
     for each in (channel, other):
         store(each, (begin, 1))
     while_read(monkeypatch, lambda: store(channel, (begin, 1)), times=3)
@@ -304,10 +306,10 @@ def test_retention_and_late_datapoints_do_not_lock_each_other_out(
     late = [writer.Row(channel.pk, to_us(begin + n * HOUR) + 1, None, 7, b"-5", None) for n in (0, 1)]
     deleting = _in_thread(lambda: retention.delete_before(channel.pk, begin + deleted * HOUR))
     with psycopg.connect(**connection.get_connection_params()) as other, other.cursor() as cursor:
-        stale.mark_late(cursor, late[:1])
+        rollup_invalidation.invalidate_late(cursor, late[:1])
         deleting.start()
         deleting.join(0.5)
-        stale.mark_late(cursor, late[1:])
+        rollup_invalidation.invalidate_late(cursor, late[1:])
         other.commit()
     deleting.join(60)
     assert not deleting.is_alive()
@@ -332,17 +334,17 @@ def test_a_deleted_tag_takes_its_rollups_along(channel: Channel, begin: datetime
     roll_up()
     tag = Tag.objects.get()
     assert Rollup.objects.filter(tag=tag.pk).count() == 1
-    actions.delete_tag(tag)
+    delete_tag(tag)
     assert not Rollup.objects.filter(tag=tag.pk).exists()
     assert drawn(channel, begin) == from_datapoints(channel, begin)
 
 
 def test_a_purged_channel_leaves_nothing(channel: Channel, user: User, begin: datetime) -> None:
-    other = actions.create_channel(user, 1)
+    other = create_channel(user, 1)
     for each in (channel, other):
         store(each, *sine(begin))
     roll_up()
-    actions.delete_channel(channel)
+    delete_channel(channel)
     retention.purge_deleted_channels()
     roll_up()
     assert set(Rollup.objects.values_list("channel", flat=True)) == {other.pk}
@@ -360,7 +362,7 @@ def test_a_tag_alone_is_drawn_from_its_rollups(channel: Channel, begin: datetime
 
 def test_endless_new_keys_do_not_fill_the_rollups(channel: Channel, begin: datetime) -> None:
     value = "{" + ",".join(f'"k{number}":1' for number in range(500)) + "}"
-    actions.store_points(channel, actions.Points.of([(None, value.encode(), to_us(begin))]))
+    store_points(channel, Points.of([(None, value.encode(), to_us(begin))]))
     roll_up()
     assert Rollup.objects.count() == rollups.MAX_PATHS
 
@@ -373,7 +375,7 @@ def test_the_same_paths_are_kept_of_all_pieces(
     keys = ("bcd", "abé", "bcé")
     values = ["{" + ",".join(f'"{key}":{n}' for key in some) + "}" for n, some in enumerate(keys)]
     points = [(None, value.encode(), to_us(begin) + n) for n, value in enumerate(values)]
-    actions.store_points(channel, actions.Points.of(points))
+    store_points(channel, Points.of(points))
     roll_up()
     found = Rollup.objects.order_by("path").values_list("path", "numbers", "low", "high")
     assert list(found) == [("a", 1, 1, 1), ("b", 3, 0, 2)]

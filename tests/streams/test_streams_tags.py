@@ -11,27 +11,31 @@ from series import count, fill, totals
 from thingscale.accounts.models import User
 from thingscale.devices.models import Device
 from thingscale.lib.clock import now_us
-from thingscale.lib.errors import Refused
-from thingscale.streams import actions, arrivals, queries, retention, tasks, writer
+from thingscale.lib.errors import ContractError
+from thingscale.lib.points import Points
+from thingscale.streams import queries, recent_messages, retention, tasks, writer
+from thingscale.streams.actions.channels import create_channel
+from thingscale.streams.actions.datapoints import store_points, store_rows
+from thingscale.streams.actions.tags import create_tag, delete_tag, rename_tag
 from thingscale.streams.models import Channel, DeletedTag, Latest, Tag
 
 
 @pytest.fixture
 def channel(user: User) -> Channel:
-    return actions.create_channel(user, 0)
+    return create_channel(user, 0)
 
 
 def delete(channel: Channel, name: str) -> int:
     """Returns the key that it had."""
     tag = Tag.objects.get(channel=channel, name=name)
     key = tag.pk
-    actions.delete_tag(tag)
+    delete_tag(tag)
     return key
 
 
 def late(channel: Channel, tag: int, at: int = 1_700_000_000_000_000) -> None:
     """A batch that was routed before the tag was deleted."""
-    actions.store([writer.Row(channel.pk, at, None, tag, b"1", None)])
+    store_rows([writer.Row(channel.pk, at, None, tag, b"1", None)])
 
 
 def seen(channel: Channel) -> int:
@@ -40,18 +44,18 @@ def seen(channel: Channel) -> int:
 
 def test_a_tag_is_made_and_renamed(channel: Channel) -> None:
     fill(channel, 3, tag="a")
-    actions.create_tag(channel, "b")
-    with pytest.raises(Refused, match="already"):
-        actions.create_tag(channel, "b")
+    create_tag(channel, "b")
+    with pytest.raises(ContractError, match="already"):
+        create_tag(channel, "b")
     tag = Tag.objects.get(name="a")
-    with pytest.raises(Refused, match="already"):
-        actions.rename_tag(tag, "b")
-    actions.rename_tag(tag, "c")
+    with pytest.raises(ContractError, match="already"):
+        rename_tag(tag, "b")
+    rename_tag(tag, "c")
     assert set(Tag.objects.values_list("name", flat=True)) == {"b", "c"}
 
 
 def test_a_deleted_tag_is_out_of_sight_at_once_and_purged_later(channel: Channel, user: User) -> None:
-    other = actions.create_channel(user, 1)
+    other = create_channel(user, 1)
     fill(channel, 3, tag="a")
     fill(channel, 4, tag="b")
     fill(channel, 2)
@@ -70,7 +74,7 @@ def test_what_came_last_is_told_without_a_deleted_tag(channel: Channel, user: Us
     keys = [Tag.objects.create(channel=channel, name=name).pk for name in ("a", "b")]
     rows = [(None, b"1"), (keys[0], b"2"), *[(keys[1], b"3")] * 5]
     start = now_us() - 1000
-    actions.store(
+    store_rows(
         [
             writer.Row(channel.pk, start + n, device.pk, tag, value, None)
             for n, (tag, value) in enumerate(rows)
@@ -79,7 +83,10 @@ def test_what_came_last_is_told_without_a_deleted_tag(channel: Channel, user: Us
     delete(channel, "b")
     found = queries.newest_of_device(channel.pk, device.pk, rows=5, look_at=5, characters=10)
     assert [(point.tag, point.value) for point in found] == [("a", "2"), (None, "1")]
-    assert [(arrival.tag, arrival.value) for arrival in arrivals.stored(user, 5)] == [("a", "2"), (None, "1")]
+    assert [(arrival.tag, arrival.value) for arrival in recent_messages.stored(user, 5)] == [
+        ("a", "2"),
+        (None, "1"),
+    ]
 
 
 def test_it_is_purged_slice_by_slice(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +103,7 @@ def test_more_datapoints_of_one_moment_than_a_slice_has(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "SLICE", 3)
-    actions.store_points(channel, actions.Points.of([("a", b"1", 1_500_000_000_000_000)] * 10))
+    store_points(channel, Points.of([("a", b"1", 1_500_000_000_000_000)] * 10))
     delete(channel, "a")
     assert retention.purge_deleted_tags() == 10
 
@@ -167,8 +174,8 @@ def test_a_round_without_late_datapoints_does_not_read_the_channel(
 def test_deleting_a_tag_twice_is_no_error(channel: Channel) -> None:
     fill(channel, 1, tag="a")
     first, second = Tag.objects.get(), Tag.objects.get()
-    actions.delete_tag(first)
-    actions.delete_tag(second)
+    delete_tag(first)
+    delete_tag(second)
     assert DeletedTag.objects.count() == 1
 
 
@@ -205,7 +212,7 @@ def test_a_bulk_write_makes_its_tags_without_using_up_keys(channel: Channel) -> 
     points = [(f"t{number % 3}", b"1", now_us() + number) for number in range(9)]
     keys = set()
     for _ in range(3):
-        assert actions.store_points(channel, actions.Points.of(points)) == 9
+        assert store_points(channel, Points.of(points)) == 9
         with connection.cursor() as cursor:
             cursor.execute("SELECT last_value FROM streams_tag_id_seq")
             keys.add(cursor.fetchone()[0])

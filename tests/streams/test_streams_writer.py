@@ -13,7 +13,7 @@ from support import Account
 
 from ingest.service import connect
 from thingscale.lib.clock import from_us, now_us, to_us
-from thingscale.streams import stale, writer
+from thingscale.streams import rollup_invalidation, writer
 from thingscale.streams.exactly_once import commit_log
 from thingscale.streams.models import Journal, Latest
 from thingscale.streams.writer import Row
@@ -114,7 +114,7 @@ def test_a_month_is_remembered_until_it_is_over() -> None:
 def test_what_fits_into_one_statement() -> None:
     now = now_us()
     row = Row(1, now, 1, None, b"1", None)
-    late = row._replace(at=now - stale.LATE - 1)  # the hour is to be marked
+    late = row._replace(at=now - rollup_invalidation.LATE - 1)  # the hour is to be marked
     assert writer.fits_one_statement([row] * writer.MAX_ROWS_AT_ONCE, now)
     assert not writer.fits_one_statement([], now)
     assert not writer.fits_one_statement([row] * (writer.MAX_ROWS_AT_ONCE + 1), now)

@@ -26,7 +26,7 @@ from drill_load import DEVICES, STARTS, Mix
 from private_place import REST_CHANNEL, Place, manage
 from stack import Stack
 
-from thingscale.local.place import ACCOUNTS
+from thingscale.local.data_directory import ACCOUNTS
 from thingscale.local.servers import ALL, Servers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.drill, pytest.mark.timeout(300)]

@@ -15,7 +15,8 @@ from stack import Stack, wait_until
 from support import Account
 
 from thingscale.lib.clock import now_us
-from thingscale.streams.actions import Points, store_points
+from thingscale.lib.points import Points
+from thingscale.streams.actions.datapoints import store_points
 from thingscale.web.http_protocol import UNREAD_SECONDS
 
 pytestmark = pytest.mark.e2e

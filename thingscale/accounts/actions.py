@@ -13,7 +13,6 @@ from django.utils import timezone
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from thingscale import invalidation
 from thingscale.accounts import encryption, limits
 from thingscale.accounts.models import (
     CLOSED_DOMAIN,
@@ -27,8 +26,9 @@ from thingscale.accounts.models import (
 from thingscale.accounts.notices import Notice, tell
 from thingscale.accounts.passwords import normalised
 from thingscale.lib import tokens
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 from thingscale.lib.plurals import counted
+from thingscale.processes import change_notifications
 
 RECOVERY_CODES = 10
 CODES_A_DAY = {WrongCode.Kind.APP: 50, WrongCode.Kind.RECOVERY: 1000}  # wrong ones, of an account
@@ -94,7 +94,7 @@ def change_account(user: User, changes: dict[str, Any]) -> None:
     if rest:
         update_account(user, rest)
     if limits.NAMES & rest.keys():
-        invalidation.announce("limits", user.pk)
+        change_notifications.announce("limits", user.pk)
     if active is not None:
         set_active(user, active)
 
@@ -102,14 +102,14 @@ def change_account(user: User, changes: dict[str, Any]) -> None:
 @transaction.atomic
 def choose_when_full(user: User, when_full: str) -> None:
     update_account(user, {"when_full": when_full})
-    invalidation.announce("limits", user.pk)
+    change_notifications.announce("limits", user.pk)
 
 
 @transaction.atomic
 def reset_limits(user: User) -> None:
     """To those of a new account."""
     update_account(user, limits.defaults())
-    invalidation.announce("limits", user.pk)
+    change_notifications.announce("limits", user.pk)
 
 
 def locked(user: User) -> User:
@@ -143,7 +143,7 @@ def set_active(user: User, active: bool) -> None:
     user.save(update_fields=["is_active"])
     if not active:
         end_sessions(user)
-    invalidation.announce("tokens", user.pk)
+    change_notifications.announce("tokens", user.pk)
 
 
 @transaction.atomic
@@ -181,11 +181,11 @@ def rotate_token(user: User, kind: str, overlap: timedelta | None = None) -> Tok
     if overlap is None:
         overlap = timedelta(hours=settings.TOKEN_OVERLAP_HOURS)
     if User.objects.select_for_update().get(pk=user.pk).closed_at:
-        raise Refused("ACCOUNT_CLOSED", "This account is closed.")
+        raise ContractError("ACCOUNT_CLOSED", "This account is closed.")
     Token.objects.filter(user=user, kind=kind, expires_at=None).update(expires_at=timezone.now() + overlap)
     token = _add_token(user, kind)
     tell(user, Notice.API_TOKEN_ROTATED if kind == Token.Kind.API else Notice.DEVICE_TOKEN_ROTATED)
-    invalidation.announce("tokens", user.pk)
+    change_notifications.announce("tokens", user.pk)
     return token
 
 
@@ -193,7 +193,7 @@ def rotate_token(user: User, kind: str, overlap: timedelta | None = None) -> Tok
 def revoke_rotated_tokens(user: User, kind: str) -> int:
     """Ends the overlap now; returns how many tokens ended."""
     count: int = Token.objects.rotated(user, kind).order_by().update(expires_at=timezone.now())
-    invalidation.announce("tokens", user.pk)
+    change_notifications.announce("tokens", user.pk)
     return count
 
 
@@ -231,13 +231,13 @@ def _encrypt_secret(device: TOTPDevice, secret: str) -> None:
 
 
 def confirm_second_factor(user: User, code: str) -> list[str]:
-    """Turns it on and returns the recovery codes. Raises Refused for a code that is not the app's. Wrong ones
-    are not counted: the page shows the secret itself."""
+    """Turns it on and returns the recovery codes. Raises ContractError for a code that is not the app's.
+    Wrong ones are not counted: the page shows the secret itself."""
     with transaction.atomic():
         waiting = Authenticator.objects.select_for_update().filter(user=user, confirmed=False)
         device = waiting.first()
         if device is None or not device.verify_token(code):
-            raise Refused("WRONG_CODE", WRONG_CODE)
+            raise ContractError("WRONG_CODE", WRONG_CODE)
         Authenticator.objects.filter(user=user, confirmed=True).delete()
         waiting.update(confirmed=True)
         tell(user, Notice.TWO_FACTOR_ON)
@@ -260,7 +260,7 @@ def _make_recovery_codes(user: User) -> list[str]:
 
 
 def take_code(user: User, code: str, network: str, known_browser: bool) -> None:
-    """A code of the authenticator, or a recovery code, which is used up. Raises Refused.
+    """A code of the authenticator, or a recovery code, which is used up. Raises ContractError.
 
     Who has the password and tries codes must not keep the owner out. So wrong codes count against the network
     that they come from, and browsers that were signed in before are counted apart from all others. A
@@ -276,13 +276,13 @@ def take_code(user: User, code: str, network: str, known_browser: bool) -> None:
             WrongCode.objects.create(user=user, kind=kind, network=network, known_browser=known_browser)
     if seconds:
         minutes = -(-seconds // 60)
-        raise Refused(
+        raise ContractError(
             "WAIT",
             f"There were too many wrong codes. Wait {counted(minutes, 'minute')}, use a browser that"
             " was signed in before, or type a recovery code.",
         )
     if not right:
-        raise Refused("WRONG_CODE", WRONG_CODE)
+        raise ContractError("WRONG_CODE", WRONG_CODE)
 
 
 def _is_right(user: User, kind: WrongCode.Kind, typed: str) -> bool:

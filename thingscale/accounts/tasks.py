@@ -4,7 +4,7 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from thingscale.accounts import actions, mails
+from thingscale.accounts import actions, emails
 from thingscale.accounts.notices import Notice
 from thingscale.celery import Upkeep, app
 
@@ -16,22 +16,22 @@ def clear_ended() -> None:
 
 @app.task(name="accounts.send_reset", autoretry_for=(OSError,), retry_backoff=15, max_retries=6)
 def send_reset(email: str, base: str) -> None:
-    mails.send_reset(email, base)
+    emails.send_reset(email, base)
 
 
 @app.task(name="accounts.send_notice", autoretry_for=(OSError,), retry_backoff=15, max_retries=6)
 def send_notice(email: str, user_id: str, notice: str) -> None:
-    mails.send_notice(email, user_id, Notice[notice])
+    emails.send_notice(email, user_id, Notice[notice])
 
 
 @app.task(name="accounts.send_email_link", autoretry_for=(OSError,), retry_backoff=15, max_retries=6)
 def send_email_link(user: int, email: str, base: str) -> None:
-    mails.send_email_link(user, email, base)
+    emails.send_email_link(user, email, base)
 
 
 @app.task(name="accounts.send_sign_up_link", autoretry_for=(OSError,), retry_backoff=15, max_retries=6)
 def send_sign_up_link(email: str, base: str) -> None:
-    mails.send_sign_up_link(email, base)
+    emails.send_sign_up_link(email, base)
 
 
 def ask(task: Any, *arguments: object) -> bool:

@@ -1,4 +1,4 @@
-"""Writes of devices. Mapping to a channel is in streams/actions.py, which stores what was held."""
+"""Writes of devices. Mapping to a channel is in provisioning/actions.py, which stores what was held."""
 
 from typing import Any
 
@@ -6,34 +6,36 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from thingscale import invalidation
 from thingscale.accounts.actions import locked
 from thingscale.accounts.limits import no_more_than
 from thingscale.accounts.models import User
 from thingscale.devices.models import ActivationRule, Device, MinuteCount
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 from thingscale.lib.names import DEVICE_ID_RULE, ENDS_RULE, bad_device_id
+from thingscale.processes import change_notifications
 
 
 @transaction.atomic
 def create_device(user: User, device_id: str, **fields: Any) -> Device:
     """A device made by a person: enabled, unmapped.
 
-    Raises Refused: DEVICE_ID_ZERO, BAD_PARAMETER, MAX_DEVICE_REACH, DEVICE_INUSE.
+    Raises ContractError: DEVICE_ID_ZERO, BAD_PARAMETER, MAX_DEVICE_REACH, DEVICE_INUSE.
     """
     if code := bad_device_id(device_id):
-        raise Refused(code, DEVICE_ID_RULE)
+        raise ContractError(code, DEVICE_ID_RULE)
     user = locked(user)
     if Device.objects.for_user(user).count() >= user.max_devices:
-        raise Refused("MAX_DEVICE_REACH", no_more_than(user.max_devices, "device"))
+        raise ContractError("MAX_DEVICE_REACH", no_more_than(user.max_devices, "device"))
     try:
         with transaction.atomic():
             device = Device(user=user, device_id=device_id, **fields)
             device.activate_at = timezone.now() if device.enabled else None
             device.save(force_insert=True)
     except IntegrityError:
-        raise Refused("DEVICE_INUSE", f"There is a device {device_id} already: change that one.") from None
-    invalidation.announce("device", user.pk, device_id)
+        raise ContractError(
+            "DEVICE_INUSE", f"There is a device {device_id} already: change that one."
+        ) from None
+    change_notifications.announce("device", user.pk, device_id)
     return device
 
 
@@ -41,7 +43,7 @@ def create_device(user: User, device_id: str, **fields: Any) -> Device:
 def delete_device(device: Device) -> None:
     """Its stored datapoints stay in the channel; held messages go."""
     device.delete()
-    invalidation.announce("device", device.user_id, device.device_id)
+    change_notifications.announce("device", device.user_id, device.device_id)
 
 
 @transaction.atomic
@@ -49,7 +51,7 @@ def delete_devices(user: User, devices: QuerySet[Device]) -> int:
     """Those of them that are the user's; returns how many."""
     keys = lock_devices(user, devices)
     Device.objects.filter(pk__in=keys).delete()
-    invalidation.announce("devices", user.pk)
+    change_notifications.announce("devices", user.pk)
     return len(keys)
 
 
@@ -61,17 +63,17 @@ def lock_devices(user: User, devices: QuerySet[Device]) -> list[int]:
 
 @transaction.atomic
 def create_rule(user: User, pattern: str, channel: int) -> ActivationRule:
-    """After those there are; `channel` is a primary key. Raises Refused: BAD_PARAMETER."""
+    """After those there are; `channel` is a primary key. Raises ContractError: BAD_PARAMETER."""
     rules = _rules(user)
     if bad_device_id(pattern.replace("*", "x").replace("?", "x")):
-        raise Refused(
+        raise ContractError(
             "BAD_PARAMETER",
             f"A pattern has 1 to 64 characters, no / + # or control characters, and {ENDS_RULE}.",
         )
     if any(rule.pattern == pattern for rule in rules):
-        raise Refused("BAD_PARAMETER", f"There is a rule for {pattern} already: delete that one first.")
+        raise ContractError("BAD_PARAMETER", f"There is a rule for {pattern} already: delete that one first.")
     if len(rules) >= (most := locked(user).max_rules):
-        raise Refused("BAD_PARAMETER", no_more_than(most, "rule"))
+        raise ContractError("BAD_PARAMETER", no_more_than(most, "rule"))
     last = rules[-1].position + 1 if rules else 0
     return ActivationRule.objects.create(user=user, pattern=pattern, channel_id=channel, position=last)
 

@@ -6,11 +6,11 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
-from thingscale import mqtt
 from thingscale.accounts.models import Token, User
+from thingscale.devices import mqtt_client
 from thingscale.devices.models import Command, Device, Published
-from thingscale.invalidation import announce
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
+from thingscale.processes.change_notifications import announce
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +46,11 @@ def send(user: User, device: Device, message: Message, by: str) -> Command:
         return command
     try:
         for token in Token.objects.live().filter(user=user, kind=Token.Kind.DEVICE):  # each of a rotation
-            mqtt.publish(f"{token.plain}/{topic}", payload, qos, retain)
-    except mqtt.Unavailable:
+            mqtt_client.publish(f"{token.plain}/{topic}", payload, qos, retain)
+    except mqtt_client.Unavailable:
         command.result = UNAVAILABLE
         record(command)
-        raise Refused(UNAVAILABLE, "The MQTT broker is away: publish again a little later.") from None
+        raise ContractError(UNAVAILABLE, "The MQTT broker is away: publish again a little later.") from None
     record(command)
     return command
 

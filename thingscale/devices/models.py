@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from thingscale.accounts.owned import OwnedQuerySet
+from thingscale.accounts.tenancy import OwnedQuerySet
 from thingscale.devices.querysets import DeviceQuerySet, MinuteCountQuerySet
 from thingscale.lib.names import DEVICE_ID_RULE, MAX_TAG, bad_device_id
 

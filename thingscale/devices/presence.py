@@ -14,9 +14,9 @@ from django.db import connection as django_connection
 from django.db.models import Count, QuerySet
 
 from thingscale.accounts.models import User
-from thingscale.accounts.owned import OwnedQuerySet
+from thingscale.accounts.tenancy import OwnedQuerySet
 from thingscale.devices.models import GatewayProcess, MqttSession
-from thingscale.invalidation import CHANNEL, TAKE_OVER
+from thingscale.processes.change_notifications import CHANNEL, TAKE_OVER
 
 LOCK = 7_465  # first key of the advisory locks
 LEAVING = 7_469  # the same, of gateways that are to stop

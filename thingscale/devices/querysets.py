@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from django.db.models import F, Q
 
-from thingscale.accounts.owned import OwnedQuerySet
+from thingscale.accounts.tenancy import OwnedQuerySet
 
 if TYPE_CHECKING:
     from thingscale.devices.models import Device, MinuteCount  # noqa: F401 (named in strings)

@@ -1,4 +1,4 @@
-"""Background work on devices. What also concerns channels is in streams/tasks.py."""
+"""Background work on devices. What also concerns channels is in provisioning/tasks.py."""
 
 from thingscale.celery import Upkeep, app
 from thingscale.devices import actions

@@ -8,17 +8,17 @@ from thingscale.accounts.actions import locked
 from thingscale.accounts.limits import no_more_than
 from thingscale.accounts.models import User
 from thingscale.events.models import Event, LastNumber
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 
 
 @transaction.atomic
 def create_event(user: User, fields: dict[str, Any]) -> Event:
-    """Raises Refused: BAD_PARAMETER for one event too many."""
+    """Raises ContractError: BAD_PARAMETER for one event too many."""
     LastNumber.objects.get_or_create(user=user)
     last = LastNumber.objects.select_for_update().get(user=user)
     most = locked(user).max_events  # each datapoint is compared with the events of its channel
     if Event.objects.for_user(user).count() >= most:
-        raise Refused("BAD_PARAMETER", f"event: {no_more_than(most, 'event')}")
+        raise ContractError("BAD_PARAMETER", f"event: {no_more_than(most, 'event')}")
     last.number += 1
     last.save()
     return Event.objects.create(user=user, number=last.number, **fields)

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from thingscale.accounts.owned import OwnedQuerySet
+from thingscale.accounts.tenancy import OwnedQuerySet
 
 
 class Event(models.Model):

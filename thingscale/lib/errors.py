@@ -1,7 +1,7 @@
 """What a caller can do wrong, by the codes of docs/contract.md."""
 
 
-class Refused(Exception):
+class ContractError(Exception):
     """`code` as in docs/contract.md, `detail` one sentence that says what to do."""
 
     def __init__(self, code: str, detail: str) -> None:

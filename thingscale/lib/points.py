@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from thingscale.lib import clock, json_rules
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 from thingscale.lib.exact_json import Number
 from thingscale.lib.names import TAG_RULE, bad_tag
 from thingscale.lib.reasons import Reason
@@ -34,12 +34,12 @@ class Points(NamedTuple):
 
 
 def parse(body: Any, zone: ZoneInfo, now: int) -> Points:
-    """`now` is the time of those that have none, in microseconds since 1970. Raises Refused naming the first
-    bad point: BAD_JSON_FORMAT, BAD_PARAMETER, TOO_LARGE."""
+    """`now` is the time of those that have none, in microseconds since 1970. Raises ContractError naming the
+    first bad point: BAD_JSON_FORMAT, BAD_PARAMETER, TOO_LARGE."""
     if not isinstance(body, list):
         return Points.of([_point(body, zone, now, None)])
     if len(body) > MAX_POINTS:
-        raise Refused("TOO_LARGE", f"An array has at most {MAX_POINTS} points: send it in parts.")
+        raise ContractError("TOO_LARGE", f"An array has at most {MAX_POINTS} points: send it in parts.")
     ordinary = _ordinary(body, zone, now)
     return ordinary or Points.of(_point(item, zone, now, index) for index, item in enumerate(body))
 
@@ -99,7 +99,7 @@ def _point(item: Any, zone: ZoneInfo, now: int, index: Index) -> tuple[str | Non
     """Tag, value and time."""
     if not isinstance(item, dict):
         what = "The body is not" if index is None else f"[{index}] is not"
-        raise Refused("BAD_JSON_FORMAT", f'{what} a JSON object such as {{"value": 12.5}}.')
+        raise ContractError("BAD_JSON_FORMAT", f'{what} a JSON object such as {{"value": 12.5}}.')
     if "value" not in item:
         _bad(index, "value", "is missing")
     value = _value(item["value"], index)
@@ -111,7 +111,7 @@ def _place(index: Index, field: str) -> str:
 
 
 def _bad(index: Index, field: str, rule: str) -> NoReturn:
-    raise Refused("BAD_PARAMETER", f"{_place(index, field)}: {rule}.")
+    raise ContractError("BAD_PARAMETER", f"{_place(index, field)}: {rule}.")
 
 
 def _value(value: Any, index: Index) -> bytes:
@@ -123,11 +123,11 @@ def _value(value: Any, index: Index) -> bytes:
         text = orjson.dumps(value, _as_written, orjson.OPT_PASSTHROUGH_SUBCLASS)
         text = memoryview(text).tobytes()  # orjson's own keeps the kilobytes that it was written into
         if len(text) > MAX_VALUE:
-            raise Refused("TOO_LARGE", f"{_place(index, 'value')}: has more than {MAX_VALUE} bytes.")
+            raise ContractError("TOO_LARGE", f"{_place(index, 'value')}: has more than {MAX_VALUE} bytes.")
         json_rules.check(text, value)
     except json_rules.BadValue as error:
         if error.reason is Reason.TOO_LARGE:
-            raise Refused("TOO_LARGE", f"{_place(index, 'value')}: {error.rule}.") from None
+            raise ContractError("TOO_LARGE", f"{_place(index, 'value')}: {error.rule}.") from None
         _bad(index, "value", error.rule)
     except TypeError:
         _bad(index, "value", "has text that is not UTF-8 (half of a surrogate pair)")

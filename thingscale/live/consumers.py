@@ -16,14 +16,14 @@ from django.conf import settings
 from django.db import Error
 from redis.exceptions import RedisError
 
-from thingscale import watch
 from thingscale.accounts.models import User
+from thingscale.processes import live_feed
 from thingscale.streams.models import Channel
 
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 10.0  # the mark is renewed, and the session looked at
-NOTICED_SECONDS = 2 * watch.TICK_SECONDS  # after this every writer has seen the mark
+NOTICED_SECONDS = 2 * live_feed.TICK_SECONDS  # after this every writer has seen the mark
 SEND_SECONDS = 5.0  # then the browser is too slow
 MAX_SOCKETS = 20  # of a user, in this process
 
@@ -62,7 +62,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         else:
             self._user = user
             self.sockets[user] += 1
-            await self.channel_layer.group_add(watch.group(user), self.channel_name)
+            await self.channel_layer.group_add(live_feed.group(user), self.channel_name)
             self._beat = asyncio.create_task(self._beating(user), name="live page")
 
     async def _postpone(self, error: Exception) -> None:
@@ -85,16 +85,16 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         if not self.sockets[self._user]:
             del self.sockets[self._user]
         with contextlib.suppress(*AWAY):
-            await self.channel_layer.group_discard(watch.group(self._user), self.channel_name)
+            await self.channel_layer.group_discard(live_feed.group(self._user), self.channel_name)
 
     async def _beating(self, user: int) -> None:
         try:
-            await asyncio.to_thread(watch.mark, user)
+            await asyncio.to_thread(live_feed.subscribe, user)
             await asyncio.sleep(NOTICED_SECONDS)
             await self._send({"type": "ready"})
             await asyncio.sleep(BEAT_SECONDS)
             while await self._signed_in() == user:
-                await asyncio.to_thread(watch.mark, user)
+                await asyncio.to_thread(live_feed.subscribe, user)
                 await asyncio.sleep(BEAT_SECONDS)
             await self._end(SIGNED_OUT)
         except AWAY as error:

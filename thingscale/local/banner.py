@@ -1,7 +1,7 @@
 """What the person at the terminal reads."""
 
+from thingscale.local.bootstrap import DEVICE, EMAIL, FirstAccount
 from thingscale.local.config import PARTS, Config
-from thingscale.local.first_start import DEVICE, EMAIL, FirstAccount
 
 
 def first_account(account: FirstAccount) -> str:

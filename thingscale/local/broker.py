@@ -5,9 +5,9 @@ import sys
 from functools import cached_property
 from pathlib import Path
 
-from thingscale.local import ports, wheels
-from thingscale.local.child import Child
+from thingscale.local import bundled_servers, ports
 from thingscale.local.home import Home, write_private
+from thingscale.local.managed_process import ManagedProcess
 from thingscale.local.process import Program
 
 RUMQTTD = Path(__file__).with_name("rumqttd.py")
@@ -39,7 +39,7 @@ dynamic_filters = true
 """
 
 
-class Broker(Child):
+class Broker(ManagedProcess):
     name = "broker"
 
     def __init__(self, home: Home) -> None:
@@ -69,7 +69,7 @@ class Broker(Child):
         return {"MQTT_URL": self.url, "MQTT5_URL": self.url5}
 
     def program(self) -> Program:
-        wheels.check_broker()
+        bundled_servers.check_broker()
         config = self.home.path / "broker.toml"
         listeners = [
             LISTENER.format(version=version, host=HOST, port=port)

@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 import psycopg
 
-from thingscale.local.child import Child
+from thingscale.local.data_directory import DataDirectory, find_data_directory, give_folder
 from thingscale.local.errors import StartError
 from thingscale.local.home import Home
-from thingscale.local.place import Place, find_place, give_folder
+from thingscale.local.managed_process import ManagedProcess
 from thingscale.local.postgres_role import DATABASE, MADE, NO_SUPERUSER, ROLE, SUPERUSER, statements
 from thingscale.local.process import Program
 
@@ -50,7 +50,7 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", 
 ORPHAN_SECONDS = 30
 
 
-class Postgres(Child):
+class Postgres(ManagedProcess):
     name = "postgres"
     time_limit = 600.0  # recovery after a crash may have gigabytes of WAL to read
     stop_limit = 60.0
@@ -63,8 +63,8 @@ class Postgres(Child):
         self.for_tests = for_tests
 
     @cached_property
-    def place(self) -> Place:
-        return find_place(self.home)
+    def place(self) -> DataDirectory:
+        return find_data_directory(self.home)
 
     @property
     def sockets(self) -> Path:

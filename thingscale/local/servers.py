@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 
 from thingscale.local.broker import Broker
+from thingscale.local.data_directory import SHARED
 from thingscale.local.home import Home
-from thingscale.local.place import SHARED
 from thingscale.local.postgres import Postgres
 from thingscale.local.valkey import Valkey
 

@@ -10,8 +10,8 @@ from tempfile import TemporaryFile
 from types import FrameType
 
 from thingscale.local import logs
-from thingscale.local.child import POLL_SECONDS, Child
 from thingscale.local.errors import StartError
+from thingscale.local.managed_process import POLL_SECONDS, ManagedProcess
 from thingscale.local.process import Process, Program
 
 FIRST_DELAY, LAST_DELAY = 0.5, 10.0
@@ -29,7 +29,7 @@ class Stopped(Exception):
 
 @dataclass
 class Watched:
-    child: Child
+    child: ManagedProcess
     started: float
     delay: float = FIRST_DELAY
     restart_at: float | None = None
@@ -40,7 +40,7 @@ class Watched:
 class Supervisor:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._children: list[Child] = []
+        self._children: list[ManagedProcess] = []
         self._watched: list[Watched] = []
         self._signals = 0
         self._rotated_at = time.monotonic()
@@ -61,14 +61,14 @@ class Supervisor:
     def asked_to_stop(self) -> bool:
         return self._signals > 0
 
-    def start(self, child: Child) -> None:
+    def start(self, child: ManagedProcess) -> None:
         """Returns when it is ready; from then on it is watched."""
         self._check_signal()
         self._children.append(child)
         child.start(self._patiently(child))
         self._watched.append(Watched(child, time.monotonic(), read=_log_size(child)))
 
-    def _patiently(self, child: Child) -> Callable[[], None]:
+    def _patiently(self, child: ManagedProcess) -> Callable[[], None]:
         """`tick`, and a word every ten seconds: recovery after a crash can take minutes."""
         told = time.monotonic()
 
@@ -181,7 +181,7 @@ class Supervisor:
         self._children.clear()
         self._watched.clear()
 
-    def _wait_for_end(self, child: Child, deadline: float) -> None:
+    def _wait_for_end(self, child: ManagedProcess, deadline: float) -> None:
         while child.running():
             if self._signals > 1 or time.monotonic() > deadline:
                 self._say(f"{child.name} is killed")
@@ -192,6 +192,6 @@ class Supervisor:
             child.process.kill_rest()
 
 
-def _log_size(child: Child) -> int:
+def _log_size(child: ManagedProcess) -> int:
     log = child.process.program.log if child.process else None
     return logs.size(log) if log else 0

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 import psycopg
 
 from thingscale.lib.env import BadSetting, unused_broker
-from thingscale.local import banner, config, given
+from thingscale.local import banner, config, external_servers
+from thingscale.local.app_processes import Celery, Ingest, Web
+from thingscale.local.bootstrap import Bootstrap, FirstAccount
 from thingscale.local.errors import StartError
-from thingscale.local.first_start import FirstAccount, Setup
 from thingscale.local.home import Home
 from thingscale.local.postgres import Postgres
 from thingscale.local.servers import PLATFORM as SERVERS
 from thingscale.local.servers import VARIABLES, not_given
-from thingscale.local.stack import Celery, Ingest, Web
 from thingscale.local.supervisor import Stopped, Supervisor
 from thingscale.local.valkey import Valkey
 
@@ -52,7 +52,7 @@ def run(only: str, workers: str) -> int:
         crashed = home.lock()
         home.check_disk()
         config.check_ports(settings, LEFT_BEHIND_SECONDS if crashed else 0)
-        given.check(os.environ)
+        external_servers.check(os.environ)
     except (StartError, BadSetting, OSError) as error:
         return _fail(error)
     if sentence := unused_broker():
@@ -109,7 +109,7 @@ class Platform:
         environment = self._start_servers()
         account = None
         if self.config.parts - SERVERS:
-            setup = Setup(self.supervisor, self.home, environment)
+            setup = Bootstrap(self.supervisor, self.home, environment)
             with setup.alone():  # others may start on the same database
                 account = self._set_up(setup)
         for part in self._parts(environment):
@@ -143,7 +143,7 @@ class Platform:
             say(child.place.note)
         self.supervisor.start(child)
 
-    def _set_up(self, setup: Setup) -> FirstAccount | None:
+    def _set_up(self, setup: Bootstrap) -> FirstAccount | None:
         say("preparing the database")
         setup.migrate()
         if setup.has_secrets_to_encrypt():

@@ -6,16 +6,16 @@ import time
 from functools import cached_property
 from pathlib import Path
 
-from thingscale.local import wheels
-from thingscale.local.child import Child
+from thingscale.local import bundled_servers
 from thingscale.local.errors import StartError
 from thingscale.local.home import Home, make_folder
+from thingscale.local.managed_process import ManagedProcess
 from thingscale.local.process import Program
 
 ORPHAN_SECONDS = 10
 
 
-class Valkey(Child):
+class Valkey(ManagedProcess):
     name = "valkey"
 
     def __init__(self, home: Home) -> None:
@@ -48,7 +48,7 @@ class Valkey(Child):
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         return Program(
-            argv=[str(wheels.valkey_server()), *words],
+            argv=[str(bundled_servers.valkey_server()), *words],
             log=self.home.logs / "valkey.log",
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
         )

@@ -20,9 +20,9 @@ from django.conf import settings
 from django.db import connections
 from django.utils.crypto import salted_hmac
 
-from thingscale import secret_key
 from thingscale.background.watched import WatchedThread
 from thingscale.lib.plurals import counted
+from thingscale.processes import secret_key
 from thingscale.version import RELEASE, VERSION
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ PROCESS_OLDER = (
 )
 
 
-class Refused(Exception):
+class StartRefused(Exception):
     """One sentence or two, which say what to do."""
 
 
@@ -81,7 +81,7 @@ def fingerprints() -> list[str]:
     ]
 
 
-# The checks. Each raises Refused
+# The checks. Each raises StartRefused
 
 
 def check(connection: psycopg.Connection) -> None:
@@ -108,7 +108,7 @@ def check_schema(connection: psycopg.Connection) -> None:
     if missing:
         app, name = missing[0]
         number = counted(len(missing), "migration,migrations")
-        raise Refused(NOT_MIGRATED.format(missing=number, first=f"{app}.{name}"))
+        raise StartRefused(NOT_MIGRATED.format(missing=number, first=f"{app}.{name}"))
 
 
 def migrations() -> set[tuple[str, str]]:
@@ -134,14 +134,14 @@ def has_table(connection: psycopg.Connection, name: str) -> bool:
 def check_releases(connection: psycopg.Connection) -> None:
     for (newest,) in connection.execute("SELECT release FROM processes_installation"):
         if newest - 1 > RELEASE:
-            raise Refused(DATABASE_NEWER.format(ours=RELEASE, theirs=newest))
+            raise StartRefused(DATABASE_NEWER.format(ours=RELEASE, theirs=newest))
     older = connection.execute(
         """SELECT part, host, pid, release FROM processes_process
         WHERE release < %s AND seen_at > now() - make_interval(secs => %s) ORDER BY release LIMIT 1""",
         [RELEASE - 1, LIVES_SECONDS],
     )
     for part, host, pid, theirs in older:
-        raise Refused(
+        raise StartRefused(
             PROCESS_OLDER.format(
                 ours=RELEASE, theirs=theirs, part=part, host=host, pid=pid, seconds=LIVES_SECONDS
             )
@@ -153,7 +153,7 @@ def check_keys(connection: psycopg.Connection) -> None:
     used = {key for (key,) in connection.execute("SELECT fingerprint FROM processes_secretkey")}
     ours = set(fingerprints())
     if not used <= ours:
-        raise Refused(KEY_MISSING if used & ours else OTHER_KEY)
+        raise StartRefused(KEY_MISSING if used & ours else OTHER_KEY)
 
 
 def forget_older_keys(connection: psycopg.Connection) -> None:
@@ -178,7 +178,7 @@ class Registration:
 
     def check(self) -> None:
         """Before anything else is started. While the database is away nothing can be told: the thread does it
-        later. Raises Refused."""
+        later. Raises ContractError."""
         try:
             with connected() as connection:
                 check(connection)
@@ -191,7 +191,7 @@ class Registration:
         """Ends the process with the sentence, as it does without a secret key."""
         try:
             self.check()
-        except Refused as refused:
+        except StartRefused as refused:
             sys.stderr.write(f"{refused}\n")
             sys.exit(secret_key.STARTED_IN_VAIN)
 
@@ -209,7 +209,7 @@ class Registration:
             try:
                 with connected() as connection:
                     self._write(connection)
-            except Refused as refused:
+            except StartRefused as refused:
                 log.critical("%s", refused)
                 os.kill(os.getpid(), signal.SIGTERM)
                 return

@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 
 def table_page(selection: Selection, rows: int, before: Key = LAST) -> list[Row]:
-    """Raises Refused: RANGE_TOO_LARGE."""
+    """Raises ContractError: RANGE_TOO_LARGE."""
     place = {"rows": rows, "characters": CHARACTERS, "before_at": before[0], "before_id": before[1]}
     with reading() as cursor:
         cursor.execute(_TABLE, selection.parameters | place)

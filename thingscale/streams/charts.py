@@ -21,8 +21,8 @@ from django.db import connection
 from django.utils import timezone
 
 from thingscale.lib.clock import to_us
-from thingscale.streams import extremes, queries
-from thingscale.streams.extremes import MAX_SERIES, Extremes, Name
+from thingscale.streams import min_max, queries
+from thingscale.streams.min_max import MAX_SERIES, MinMax, Name
 from thingscale.streams.models import Channel, Tag
 from thingscale.streams.queries import Selection
 
@@ -61,7 +61,7 @@ class Chart(NamedTuple):
 
 def chart(selection: Selection, pixels: int) -> Chart:
     """An open start is the first datapoint, an open end now or the newest one, if that is later.
-    Raises Refused: RANGE_TOO_LARGE."""
+    Raises ContractError: RANGE_TOO_LARGE."""
     channel = Channel.objects.get(pk=selection.channel)
     labels = {each["key"]: each for each in channel.streams}
     named = [*labels, *(literal(key) for key in labels if ":" in key)]
@@ -70,12 +70,12 @@ def chart(selection: Selection, pixels: int) -> Chart:
     selection = selection._replace(start=start, end=end)
     reduced = queries.has_more_than(selection, 2 * _within_limits(pixels))
     if not reduced:
-        found = extremes.read_each(selection, (start, end), named)
+        found = min_max.read_each(selection, (start, end), named)
     elif queries.has_more_than(selection, RAW_ROWS):
         width = ceil(width / HOUR_MS) * HOUR_MS
-        found = extremes.read_rolled(selection, (_begin(start, width), end), width, named)
+        found = min_max.read_rolled(selection, (_begin(start, width), end), width, named)
     else:
-        found = extremes.read(selection, (_begin(start, width), end), width, named)
+        found = min_max.read(selection, (_begin(start, width), end), width, named)
     shown, left_out = _series(found, named)
     tags = dict(Tag.objects.filter(channel=channel).values_list("pk", "name"))
     paths = {path for path, _ in shown}
@@ -150,10 +150,10 @@ def _naming(path: str, labels: dict[str, Any], paths: set[str]) -> dict[str, str
     return labels.get(path) or ({} if key in paths - {path} else {"label": key} | labels.get(key, {}))
 
 
-def _series(found: list[Extremes], named: Sequence[str]) -> tuple[dict[Name, list[Extremes]], int]:
+def _series(found: list[MinMax], named: Sequence[str]) -> tuple[dict[Name, list[MinMax]], int]:
     """The series that are shown, in the order of chart.sql, and how many are not."""
     names = sorted({each.name for each in found}, key=lambda name: (name[0] not in named, name))
-    shown: dict[Name, list[Extremes]] = {name: [] for name in names[:MAX_SERIES]}
+    shown: dict[Name, list[MinMax]] = {name: [] for name in names[:MAX_SERIES]}
     for each in found:
         if each.name in shown:
             shown[each.name].append(each)
@@ -161,7 +161,7 @@ def _series(found: list[Extremes], named: Sequence[str]) -> tuple[dict[Name, lis
 
 
 def _line(
-    key: str, tag: str | None, naming: dict[str, str], found: list[Extremes], shortest_pause: float
+    key: str, tag: str | None, naming: dict[str, str], found: list[MinMax], shortest_pause: float
 ) -> Series:
     points = with_pauses(_in_order(found), shortest_pause)
     return Series(
@@ -174,7 +174,7 @@ def _line(
     )
 
 
-def _in_order(found: Iterable[Extremes]) -> list[tuple[int, float]]:
+def _in_order(found: Iterable[MinMax]) -> list[tuple[int, float]]:
     """In order of time and of arrival. Those of one millisecond are moved apart: a chart has one for each
     time."""
     points: list[tuple[int, float]] = []

@@ -8,11 +8,11 @@ from itertools import chain
 
 from django.conf import settings
 
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 from thingscale.lib.plurals import counted
-from thingscale.streams import queries, tables
+from thingscale.streams import csv_columns, queries
+from thingscale.streams.csv_columns import Dialect
 from thingscale.streams.queries import Selection
-from thingscale.streams.tables import Dialect
 
 LINES, CSV = "application/x-ndjson", "text/csv"
 TYPES = {LINES: LINES, CSV: "text/csv; charset=utf-8; header=present"}
@@ -21,10 +21,10 @@ _BYTE_ORDER_MARK = "\ufeff"  # without it, spreadsheets take UTF-8 for something
 
 
 def check_size(selection: Selection, stored: int) -> None:
-    """`stored`, the channel's total, answers most requests without counting. Raises Refused."""
+    """`stored`, the channel's total, answers most requests without counting. Raises ContractError."""
     limit = settings.STREAM_MAX_ROWS
     if stored > limit and queries.has_more_than(selection, limit):
-        raise Refused(
+        raise ContractError(
             "RANGE_TOO_LARGE", f"The range has more than {counted(limit, 'row')}: ask for it in parts."
         )
 
@@ -37,9 +37,9 @@ def lines(selection: Selection, limit: int | None = None) -> Iterator[bytes]:
 def csv(
     selection: Selection, limit: int | None = None, dialect: Dialect = FOR_SPREADSHEETS
 ) -> Iterator[bytes]:
-    paths = tables.columns(selection)
-    rows = read(selection, limit, tables.form(paths, dialect))
-    first = tables.line(tables.names(paths), dialect)
+    paths = csv_columns.columns(selection)
+    rows = read(selection, limit, csv_columns.form(paths, dialect))
+    first = csv_columns.line(csv_columns.names(paths), dialect)
     return _in_lines(chain([_BYTE_ORDER_MARK + first if dialect.marked else first], rows), "\r\n")
 
 

@@ -16,10 +16,10 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from thingscale import upkeep
-from thingscale.accounts import mails
+from thingscale.accounts import emails
 from thingscale.accounts.limits import WORDS, use_in_words
 from thingscale.accounts.models import LimitWarning, User
+from thingscale.background import maintenance
 from thingscale.streams.usage import Share, shares
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def look() -> None:
     """At all accounts."""
     last = 0
     while users := list(User.objects.filter(pk__gt=last, closed_at=None).order_by("pk")[:SLICE]):
-        upkeep.go_on()
+        maintenance.check_stop()
         measured = shares(users)
         keep_near(users, measured)
         _keep_levels(measured)
@@ -134,6 +134,6 @@ def _send(warning: LimitWarning) -> bool:
     if user is None or share is None or level_after(warning.level, share.percent) < warning.level:
         return False
     sentence = use_in_words(warning.limit, *share, user.when_full)
-    mails.send_limit_warning(user, WORDS[warning.limit].name, share.percent, sentence)
+    emails.send_limit_warning(user, WORDS[warning.limit].name, share.percent, sentence)
     LimitWarning.objects.filter(pk=warning.pk).update(mailed=warning.level, tries=0)
     return True

@@ -18,7 +18,7 @@ from django.db import OperationalError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 from psycopg.errors import QueryCanceled
 
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 from thingscale.lib.plurals import counted
 
 PAGE = 1000  # rows
@@ -258,7 +258,7 @@ def newest_of_device(channel: int, device: int, rows: int, look_at: int, charact
 def reading(zone: str = "UTC", one_snapshot: bool = False) -> Iterator[CursorWrapper]:
     """A transaction in the time zone, with a limit for each query in it. Rolling back gives the session its
     own again, also where this one is nested in another. `one_snapshot`: its queries see one state of the
-    data; what it is nested in has its own rule for that. Raises Refused: RANGE_TOO_LARGE."""
+    data; what it is nested in has its own rule for that. Raises ContractError: RANGE_TOO_LARGE."""
     seconds = settings.READ_SECONDS
     outermost = not connection.in_atomic_block
     try:
@@ -271,5 +271,5 @@ def reading(zone: str = "UTC", one_snapshot: bool = False) -> Iterator[CursorWra
     except OperationalError as error:
         if isinstance(error.__cause__, QueryCanceled):
             detail = f"Reading it took longer than {counted(seconds, 'second')}: ask for it in parts."
-            raise Refused("RANGE_TOO_LARGE", detail) from error
+            raise ContractError("RANGE_TOO_LARGE", detail) from error
         raise

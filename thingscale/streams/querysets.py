@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models import Count, Exists, F, Max, OuterRef, Q, QuerySet, Subquery, Sum
 
-from thingscale.accounts.owned import OwnedQuerySet
+from thingscale.accounts.tenancy import OwnedQuerySet
 
 if TYPE_CHECKING:
     from thingscale.accounts.models import User

@@ -1,5 +1,5 @@
 """Removing datapoints: of deleted channels and tags, past a channel's retention, and empty old partitions.
-What takes long raises upkeep.Stopped."""
+What takes long raises maintenance.Interrupted."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -10,9 +10,9 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from thingscale import upkeep
 from thingscale.accounts.limits import WhenFull
 from thingscale.accounts.models import User
+from thingscale.background import maintenance
 from thingscale.streams import partitions, rollups
 from thingscale.streams.models import Channel, DeletedChannel, DeletedTag, Latest
 from thingscale.streams.usage import used_storage
@@ -84,7 +84,7 @@ def _forget_newest(channel: int, before: datetime) -> None:
 
 
 def _delete_slice(channel: int, before: datetime, rows: int = SLICE) -> int:
-    upkeep.go_on()
+    maintenance.check_stop()
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_DELETE_SLICE, {"channel": channel, "before": before, "rows": rows})
         deleted, until = cursor.fetchone()
@@ -184,7 +184,7 @@ def _delete_tags(channel: int, tags: list[int]) -> int:
 
 def _delete_tags_in_slice(channel: int, tags: list[int], after: Any) -> tuple[Any, int]:
     """The time of the last datapoint looked at, None at the end; and how many were deleted."""
-    upkeep.go_on()
+    maintenance.check_stop()
     place: dict[str, Any] = {"channel": channel, "tags": tags, "after": after, "rows": SLICE}
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_DELETE_TAGS_IN_SLICE, place)

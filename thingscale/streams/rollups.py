@@ -17,9 +17,9 @@ import psycopg
 from django.db import connection, transaction
 from django.utils import timezone
 
-from thingscale import upkeep
+from thingscale.background import maintenance
 from thingscale.lib.clock import MICROSECOND
-from thingscale.streams import queries, stale
+from thingscale.streams import queries, rollup_invalidation
 from thingscale.streams.exactly_once import commit_log
 from thingscale.streams.models import RolledUntil, Rollup, StaleHour
 
@@ -67,7 +67,7 @@ class Found(NamedTuple):
 
 def roll_up(seconds: float) -> int:
     """Makes the rollups that are due, and begins none after so long; returns of how many hours.
-    Raises upkeep.Stopped."""
+    Raises maintenance.Interrupted."""
     with _alone() as alone:
         if not alone:
             return 0
@@ -160,7 +160,7 @@ def _end_of_piece(channel: int, begin: datetime, end: datetime) -> datetime:
 def _read(channel: int, begin: datetime, end: datetime, until: datetime) -> Iterator[Found]:
     merged: dict[tuple[datetime, int, str], Found] = {}
     while begin < end:
-        upkeep.go_on()
+        maintenance.check_stop()
         for found in _read_piece(channel, begin, until):
             merged[found.key] = found.with_(merged[found.key]) if found.key in merged else found
         begin, until = until, end if until == end else _end_of_piece(channel, until, end)
@@ -217,7 +217,7 @@ def forget_until(channel: int, moment: datetime) -> None:
     hour = hour_of(moment)
     _lock_out()
     with connection.cursor() as cursor:
-        stale.mark_again(cursor.cursor, channel, hour)
+        rollup_invalidation.invalidate_again(cursor.cursor, channel, hour)
     Rollup.objects.filter(channel=channel, hour__lte=hour).delete()
 
 
@@ -225,7 +225,7 @@ def forget_tag(channel: int, tag: int) -> None:
     """In the transaction that has put its datapoints out of sight."""
     _lock_out()
     with connection.cursor() as cursor:
-        stale.mark_again(cursor.cursor, channel)
+        rollup_invalidation.invalidate_again(cursor.cursor, channel)
     Rollup.objects.filter(channel=channel, tag=tag).delete()
 
 

@@ -1,15 +1,8 @@
-"""Background work on channels and on the devices mapped to them."""
-
-import logging
-from fnmatch import fnmatchcase
+"""Background work on channels and datapoints."""
 
 from thingscale.celery import Upkeep, app
-from thingscale.devices.models import ActivationRule, Device
-from thingscale.lib.errors import Refused
-from thingscale.streams import actions, closing, limit_warnings, retention, rollups
+from thingscale.streams import limit_warnings, retention, rollups
 from thingscale.streams.exactly_once import commit_log, redeliveries, submissions
-
-log = logging.getLogger(__name__)
 
 
 @app.task(name="streams.make_partitions", base=Upkeep)
@@ -54,38 +47,3 @@ def roll_up() -> None:
 @app.task(name="streams.purge_deleted_tags", base=Upkeep)
 def purge_deleted_tags() -> None:
     retention.purge_deleted_tags()
-
-
-@app.task(name="streams.purge_closed_accounts", base=Upkeep)
-def purge_closed_accounts() -> None:
-    closing.purge_closed_accounts()
-
-
-@app.task(name="streams.activate_device")
-def activate_device(device: int) -> None:
-    """Auto-activation on first contact: the first rule that matches enables and maps the device."""
-    for new in Device.objects.filter(pk=device, enabled=False, activate_at=None):
-        _activate(new)
-
-
-@app.task(name="streams.activate_new_devices")
-def activate_new_devices() -> None:
-    """Catches up on first contacts whose task was lost, and on rules that came after the device."""
-    with_rules = ActivationRule.objects.values("user")
-    for new in Device.objects.filter(enabled=False, activate_at=None, user__in=with_rules).iterator():
-        _activate(new)
-
-
-@app.task(name="streams.store_left_held", base=Upkeep)
-def store_left_held() -> None:
-    actions.store_left_held()
-
-
-def _activate(device: Device) -> None:
-    for rule in ActivationRule.objects.filter(user=device.user_id):
-        if fnmatchcase(device.device_id, rule.pattern.replace("[", "[[]")):  # * and ? only
-            try:
-                actions.configure_device(device, {"enabled": True, "mapped_channel_id": rule.channel_id})
-            except Refused as refused:  # by a limit of the account; the next round tries again
-                log.info("Device %d is not activated: %s: %s", device.pk, refused.code, refused.detail)
-            return

@@ -12,7 +12,7 @@ from django.db import connection
 
 from thingscale.accounts.limits import MORE, WORDS, WhenFull, storage_bound
 from thingscale.accounts.models import User
-from thingscale.lib.errors import Refused
+from thingscale.lib.errors import ContractError
 
 _SQL = Path(__file__).parent / "sql"
 _USAGE = (_SQL / "usage_of_accounts.sql").read_text()
@@ -149,13 +149,13 @@ class Room:
         self._lock = threading.Lock()
 
     def check(self, user: User, size: int) -> None:
-        """Raises Refused: QUOTA_EXCEEDED, if there is none for so many bytes."""
+        """Raises ContractError: QUOTA_EXCEEDED, if there is none for so many bytes."""
         bound, now = storage_bound(user.max_storage, user.when_full), time.monotonic()
         used, at = self._used.get(user.pk, (0, -GOOD_SECONDS))
         if now - at >= GOOD_SECONDS or used + size > bound * NEARLY:
             used, at = used_storage(user).bytes, now
         if used + size > bound:
-            raise Refused("QUOTA_EXCEEDED", full_sentence(used, user.max_storage, user.when_full))
+            raise ContractError("QUOTA_EXCEEDED", full_sentence(used, user.max_storage, user.when_full))
         with self._lock:
             if len(self._used) >= MAX_MEASURED:
                 self._used.clear()

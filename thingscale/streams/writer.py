@@ -19,7 +19,7 @@ import orjson
 import psycopg
 
 from thingscale.lib.clock import POSTGRES_EPOCH, from_us
-from thingscale.streams import partitions, stale
+from thingscale.streams import partitions, rollup_invalidation
 
 COPY = "COPY datapoint (channel, at, device, dedupe, tag, value) FROM STDIN (FORMAT BINARY)"
 SQL = Path(__file__).parent / "sql"
@@ -86,14 +86,14 @@ def write(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
     ordered = sorted(rows, key=itemgetter(0, 1))
     _copy(cursor, ordered)
     _upsert(cursor, ordered)
-    stale.mark_late(cursor, ordered)
+    rollup_invalidation.invalidate_late(cursor, ordered)
 
 
 def fits_one_statement(rows: Sequence[Row], now: int) -> bool:
     if not 0 < len(rows) <= MAX_ROWS_AT_ONCE or sum(map(len, map(_value, rows))) > MAX_BYTES_AT_ONCE:
         return False
     oldest: int = min(map(_at, rows))
-    return oldest >= now - stale.LATE  # the hours of late ones are to be marked
+    return oldest >= now - rollup_invalidation.LATE  # the hours of late ones are to be marked
 
 
 def write_at_once(
@@ -127,7 +127,7 @@ def write_series(cursor: psycopg.Cursor, channel: int, times: Sequence[int], val
         copy.write(b"".join([_HEADER, *rows, _TRAILER]))
     size = sum(map(len, values))
     _update_latest(cursor, {(channel, 0): (times[-1], len(rows), size, values[-1])})
-    stale.mark_late(cursor, list(zip(repeat(channel), times)))
+    rollup_invalidation.invalidate_late(cursor, list(zip(repeat(channel), times)))
 
 
 def _copy(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:

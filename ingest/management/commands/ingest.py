@@ -18,9 +18,9 @@ from ingest.gateway.server import Gateway
 from ingest.metrics_server import MetricsServer
 from ingest.service import Ingest
 from ingest.store_client import RemoteIngest
-from thingscale import secret_key
 from thingscale.lib import env
-from thingscale.lib.collecting import settle
+from thingscale.lib.gc_tuning import freeze_after_start
+from thingscale.processes import secret_key
 from thingscale.processes.start import Registration
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ async def serve(make: Callable[[], Service], registration: Registration, store: 
     await service.start()
     page.start()
     registration.start()
-    settle()
+    freeze_after_start()
     await stop.wait()
     await service.stop()
     page.stop()

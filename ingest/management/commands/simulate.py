@@ -17,8 +17,9 @@ from ingest.simulate.run import Sender, simulate
 from thingscale.accounts.credentials import credentials
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device
-from thingscale.lib.errors import Refused
-from thingscale.streams.actions import configure_device, create_channel
+from thingscale.lib.errors import ContractError
+from thingscale.provisioning.actions import configure_device
+from thingscale.streams.actions.channels import create_channel
 from thingscale.streams.models import Channel
 
 STREAMS = [
@@ -54,7 +55,7 @@ class Command(BaseCommand):
         run = secrets.token_hex(3)
         try:
             names = prepare(user, run, options["devices"], options["channel"])
-        except Refused as refused:
+        except ContractError as refused:
             raise CommandError(f"{refused.code}: {refused.detail}") from None
         self.stdout.write(f"Run {run}: {len(names)} devices of {user.user_id}, channel {options['channel']}.")
         shown = credentials(user)
@@ -86,7 +87,7 @@ class Command(BaseCommand):
 
 
 def prepare(user: User, run: str, count: int, number: int) -> list[str]:
-    """The devices, enabled and mapped to the channel. Raises Refused."""
+    """The devices, enabled and mapped to the channel. Raises ContractError."""
     names = [f"sim-{run}-{place}" for place in range(count)]
     with transaction.atomic():
         channel = Channel.objects.for_user(user).filter(number=number).first()

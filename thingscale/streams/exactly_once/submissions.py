@@ -15,7 +15,7 @@ import psycopg
 from django.conf import settings
 from django.utils import timezone
 
-from thingscale import upkeep
+from thingscale.background import maintenance
 from thingscale.lib.clock import from_us, now_us
 from thingscale.streams.models import Submitted
 
@@ -81,7 +81,7 @@ def forget_old() -> None:
     """Those past the window; some at a time."""
     old = Submitted.objects.filter(arrived_at__lt=timezone.now() - timedelta(seconds=settings.DEDUPE_SECONDS))
     while True:
-        upkeep.go_on()
+        maintenance.check_stop()
         oldest = old.order_by("arrived_at").values_list("arrived_at", flat=True)[SLICE - 1 : SLICE].first()
         old.filter(**({"arrived_at__lte": oldest} if oldest else {})).delete()
         if oldest is None:

@@ -6,10 +6,9 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import connections
 
-from thingscale import secret_key
 from thingscale.accounts import encryption
 from thingscale.accounts.models import Token
-from thingscale.processes import start
+from thingscale.processes import secret_key, start
 
 LOCK = 7_467
 
@@ -34,7 +33,7 @@ class Command(BaseCommand):
                 call_command("migrate", interactive=False, verbosity=options["verbosity"], stdout=self.stdout)
                 with start.connected() as connection:
                     start.check(connection)
-        except start.Refused as refused:
+        except start.StartRefused as refused:
             self.stderr.write(str(refused))
             sys.exit(secret_key.STARTED_IN_VAIN)
 
@@ -58,4 +57,4 @@ def _check_a_token(connection: psycopg.Connection) -> None:
     try:
         encryption.decrypt(bytes(newest[0]), encryption.Purpose.TOKEN)
     except encryption.Undecryptable:
-        raise start.Refused(start.OTHER_KEY) from None
+        raise start.StartRefused(start.OTHER_KEY) from None

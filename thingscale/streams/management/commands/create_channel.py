@@ -3,8 +3,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from thingscale.accounts.models import User
-from thingscale.lib.errors import Refused
-from thingscale.streams.actions import create_channel
+from thingscale.lib.errors import ContractError
+from thingscale.streams.actions.channels import create_channel
 
 
 class Command(BaseCommand):
@@ -21,6 +21,6 @@ class Command(BaseCommand):
             create_channel(user, options["channel"], name=options["name"])
         except User.DoesNotExist:
             raise CommandError(f"There is no account {options['user_id']}.") from None
-        except Refused as refused:
+        except ContractError as refused:
             raise CommandError(f"{refused.code}: {refused.detail}") from None
         self.stdout.write(f"Channel {options['channel']} created.")

@@ -1,0 +1,69 @@
+"""Which devices a page is about: those with a text in them, in a state. A list shows them, a bulk change or
+an export takes all of them; the same two parameters, `q` and `filter`, say it everywhere."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from django.db.models import Count, Q
+from django.utils import timezone
+from django.utils.http import urlencode
+
+from thingscale.accounts.models import User
+from thingscale.devices.models import SILENT_AFTER, Device
+from thingscale.devices.querysets import ENABLED, NEW, UNMAPPED, DeviceQuerySet, heard_since
+
+FILTERS = ("all", "enabled", "unmapped", "silent", "new", "disabled")
+ORDERS = {
+    "device_id": "Device id, A to Z",
+    "-device_id": "Device id, Z to A",
+    "-last_seen": "Last seen, newest first",
+    "last_seen": "Last seen, longest ago first",
+    "-created_at": "Created, newest first",
+    "created_at": "Created, oldest first",
+}
+
+
+class DeviceFilter(NamedTuple):
+    text: str = ""
+    state: str = "all"
+
+    @property
+    def everything(self) -> bool:
+        return self == DeviceFilter()
+
+    @property
+    def query(self) -> str:
+        """As a page's address has it."""
+        parameters = {"q": self.text, "filter": "" if self.state == "all" else self.state}
+        return urlencode({name: value for name, value in parameters.items() if value})
+
+    def devices(self, user: User) -> DeviceQuerySet:
+        return self._found(user).filter(_conditions()[self.state])
+
+    def counts(self, user: User) -> dict[str, int]:
+        """How many devices with this text there are in each state."""
+        found: dict[str, int] = self._found(user).aggregate(
+            **{f"in_{name}": Count("pk", filter=condition) for name, condition in _conditions().items()}
+        )
+        return {name: found[f"in_{name}"] for name in FILTERS}
+
+    def _found(self, user: User) -> DeviceQuerySet:
+        devices = Device.objects.for_user(user)
+        return devices.search(self.text) if self.text else devices
+
+
+def filter_from_query(parameters: Mapping[str, str]) -> DeviceFilter:
+    """What is no filter means all."""
+    state = parameters.get("filter", "")
+    return DeviceFilter(parameters.get("q", "").strip(), state if state in FILTERS else "all")
+
+
+def _conditions() -> dict[str, Q]:
+    return {
+        "all": ~Q(pk=None),
+        "enabled": ENABLED,
+        "unmapped": UNMAPPED,
+        "silent": ENABLED & ~heard_since(timezone.now() - SILENT_AFTER),
+        "new": NEW,
+        "disabled": ~ENABLED & ~NEW,
+    }

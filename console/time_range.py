@@ -1,0 +1,112 @@
+"""The range of time that a stream page shows, from its query string."""
+
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from django.http import QueryDict
+from django.utils import timezone
+
+from thingscale.lib.clock import parse_sharp_end, parse_start, restore_plus
+from thingscale.lib.plurals import counted
+
+PRESETS = {
+    "15m": ("15 min", timedelta(minutes=15)),
+    "1h": ("1 hour", timedelta(hours=1)),
+    "6h": ("6 hours", timedelta(hours=6)),
+    "24h": ("24 hours", timedelta(hours=24)),
+    "7d": ("7 days", timedelta(days=7)),
+    "30d": ("30 days", timedelta(days=30)),
+    "365d": ("1 year", timedelta(days=365)),
+}
+DEFAULT = "24h"
+
+
+class TimeRange(NamedTuple):
+    """Both ends inclusive. `preset` is its name where the range ends now, and so moves on."""
+
+    start: datetime
+    end: datetime
+    preset: str = ""
+    errors: dict[str, str] = {}
+
+    @property
+    def live(self) -> bool:
+        return bool(self.preset)
+
+    @property
+    def width(self) -> timedelta:
+        return self.end - self.start
+
+    @property
+    def width_in_words(self) -> str:
+        seconds = round(self.width.total_seconds())
+        for size, word in ((86_400, "day"), (3600, "hour"), (60, "minute")):
+            if seconds >= size:
+                return counted(round(seconds / size), word)
+        return "1 minute"
+
+    def shifted(self, widths: int) -> "TimeRange":
+        """The same range where there is no time any more."""
+        try:
+            return TimeRange(self.start + widths * self.width, self.end + widths * self.width)
+        except OverflowError:
+            return self
+
+    @property
+    def query(self) -> str:
+        """In UTC: a clock change makes two moments of one local time."""
+        if self.preset:
+            return urlencode({"range": self.preset})
+        return urlencode({"start": _exact(self.start), "end": _exact(self.end)})
+
+
+def local(moment: datetime, zone: ZoneInfo) -> str:
+    """As a browser's date and time input takes it."""
+    with suppress(OverflowError):  # within a day of the first or the last moment there is
+        moment = moment.astimezone(zone)
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds")
+
+
+def _exact(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def read(parameters: QueryDict, zone: ZoneInfo, first: datetime | None, newest: datetime | None) -> TimeRange:
+    """What is asked for; else the last day, or the last day with data if that is longer ago, or less where
+    there is less: a new device shall not draw its first minutes at the edge of an empty day."""
+    if "start" in parameters or "end" in parameters:
+        return _between(parameters, zone)
+    if (name := parameters.get("range", "")) in PRESETS:
+        return ending_now(name)
+    usual = ending_now(DEFAULT)
+    if name:
+        return usual._replace(
+            errors={"range": f"There is no such range: choose one of {', '.join(PRESETS)}."}
+        )
+    if first is not None and first > usual.start:
+        return next(each for each in map(ending_now, PRESETS) if first >= each.start)
+    if newest is None or newest >= usual.start:
+        return usual
+    return TimeRange(newest - usual.width, newest + timedelta(seconds=1))
+
+
+def ending_now(name: str) -> TimeRange:
+    now = timezone.now()
+    return TimeRange(now - PRESETS[name][1], now, name)
+
+
+def _between(parameters: QueryDict, zone: ZoneInfo) -> TimeRange:
+    usual, errors = ending_now(DEFAULT), {}
+    found = {"start": usual.start, "end": usual.end}
+    for name, parse in (("start", parse_start), ("end", parse_sharp_end)):
+        try:
+            if text := restore_plus(parameters.get(name, "")):
+                found[name] = parse(text, zone)
+        except ValueError as error:
+            errors[name] = f"It {error}."
+    if not errors and found["start"] >= found["end"]:
+        errors["end"] = "The end must come after the start."
+    return usual._replace(errors=errors) if errors else TimeRange(found["start"], found["end"])

@@ -1,0 +1,109 @@
+"""A child that is started, watched until ready, stopped, killed and started again."""
+
+import signal
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from thingscale.local import logs
+from thingscale.local.errors import StartError
+from thingscale.local.process import Process, Program
+
+POLL_SECONDS = 0.03
+
+
+def nothing() -> None:
+    """The default of what to do between two looks."""
+
+
+class ManagedProcess(ABC):
+    name: str
+    time_limit = 60.0  # seconds until ready
+    stop_limit = 15.0  # seconds until killed
+    alarming = logs.ERROR  # lines of its log that the person at the terminal should see
+    attempts = 1  # how many early deaths the first start forgives
+    group = ""  # those of the same one are stopped together
+    process: Process | None = None
+
+    @abstractmethod
+    def program(self) -> Program:
+        """What to run; prepares the files it needs. Called for each start."""
+
+    @abstractmethod
+    def ready(self) -> bool:
+        """One look, at most a few seconds long, without an exception."""
+
+    def launch(self) -> None:
+        if self.process:
+            self.process.kill_rest()
+        program = self.program()
+        if program.log:
+            logs.truncate_large(program.log)
+            self.log_start = logs.size(program.log)
+        self.process = Process(program)
+
+    def start(self, meanwhile: Callable[[], None] = nothing) -> None:
+        """Returns when ready. `meanwhile` is called all the time and may raise to give up."""
+        self.launch()
+        self.wait_ready(meanwhile)
+
+    def wait_ready(self, meanwhile: Callable[[], None] = nothing) -> None:
+        deadline = time.monotonic() + self.time_limit
+        left = self.attempts
+        while not self.ready():
+            meanwhile()
+            if self.exit_code() is not None:
+                left -= 1
+                if left < 1:
+                    raise StartError(f"{self.name} stopped while starting ({self.last_words()}).")
+                self.pause(0.5, meanwhile)
+                self.launch()
+            if time.monotonic() > deadline:
+                raise StartError(
+                    f"{self.name} was not ready in {self.time_limit:.0f} s ({self.last_words()})."
+                )
+            time.sleep(POLL_SECONDS)
+
+    def pause(self, seconds: float, meanwhile: Callable[[], None]) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            meanwhile()
+            time.sleep(POLL_SECONDS)
+
+    def running(self) -> bool:
+        return self.process is not None and self.process.exit_code() is None
+
+    def exit_code(self) -> int | None:
+        return self.process.exit_code() if self.process else None
+
+    def output(self) -> str:
+        """What it has logged since its last start (the end of it)."""
+        log = self.process.program.log if self.process else None
+        return logs.read_from(log, self.log_start) if log else ""
+
+    def last_words(self) -> str:
+        code = self.exit_code()
+        if code is not None and code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        ending = [f"exit code {code}"] if code is not None else []
+        return ": ".join(ending + [line for line in [logs.telling_line(self.output())] if line])
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.stop(self.stop_limit)
+            self.process.kill_rest()
+            self.process = None
+
+    def force(self) -> None:
+        """The quickest end that leaves nothing behind."""
+        self.kill()
+
+    def kill(self) -> None:
+        """As `kill -9`: nothing is flushed or cleaned up."""
+        if self.process:
+            self.process.kill()
+            self.process = None
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()

@@ -1,0 +1,39 @@
+"""Removing what a closed account leaves, a little at a time."""
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from thingscale.accounts.models import User
+from thingscale.background import maintenance
+from thingscale.devices import mqtt_store
+from thingscale.devices.models import Device
+from thingscale.streams.actions.channels import delete_channel
+from thingscale.streams.models import Channel
+from thingscale.streams.retention import LATE_WRITES
+
+SLICE = 500  # devices a transaction, each with up to a hundred held messages
+
+
+def purge_closed_accounts() -> None:
+    """The account's own row goes last, when nothing of it can be on its way through ingest any more.
+    Datapoints go as those of any deleted channel."""
+    for user in User.objects.exclude(closed_at=None):
+        for channel in Channel.objects.for_user(user):
+            delete_channel(channel)
+        while _delete_devices(user) or _delete_mqtt(user):
+            pass
+        if user.closed_at and user.closed_at < timezone.now() - LATE_WRITES:
+            user.delete()
+
+
+@transaction.atomic
+def _delete_mqtt(user: User) -> bool:
+    maintenance.check_stop()
+    with connection.connection.cursor() as cursor:
+        return mqtt_store.forget_account(cursor, user.pk, SLICE)
+
+
+def _delete_devices(user: User) -> int:
+    maintenance.check_stop()
+    keys = list(Device.objects.for_user(user).order_by("pk").values_list("pk", flat=True)[:SLICE])
+    return Device.objects.filter(pk__in=keys).delete()[0]

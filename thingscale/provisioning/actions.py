@@ -1,0 +1,126 @@
+"""Writes of a device and of its channel together: mapping, import. What was held for it is stored then."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from thingscale.accounts.actions import locked
+from thingscale.accounts.limits import no_more_than
+from thingscale.accounts.models import User
+from thingscale.devices.actions import lock_devices
+from thingscale.devices.models import Device
+from thingscale.lib.csv_file import Row
+from thingscale.lib.errors import ContractError
+from thingscale.lib.names import may_exist
+from thingscale.processes import change_notifications
+from thingscale.provisioning import device_csv
+from thingscale.provisioning.device_csv import Fault, Report, Wanted
+from thingscale.provisioning.held_messages import store_held, store_held_now
+from thingscale.streams.actions.channels import create_channel
+from thingscale.streams.models import Channel
+
+SLICE = 500  # devices of one statement
+
+
+@transaction.atomic
+def configure_device(device: Device, changes: dict[str, Any]) -> Device:
+    """Sets any of a device's fields. A device that can now store gets its held messages stored first,
+    under the lock that ingest takes to hold another, so that none is left behind.
+
+    Raises ContractError: NO_DEVICE, if it has been deleted meanwhile."""
+    found = Device.objects.select_for_update().filter(pk=device.pk).first()
+    if found is None:
+        raise ContractError("NO_DEVICE", f"The device {device.device_id} has just been deleted.")
+    device = found
+    for name, value in changes.items():
+        setattr(device, name, value)
+    if device.enabled and device.activate_at is None:
+        device.activate_at = timezone.now()
+    device.save()
+    store_held_now([device.pk])
+    change_notifications.announce("device", device.user_id, device.device_id)
+    return device
+
+
+@transaction.atomic
+def map_to_new_channel(device: Device, number: int, changes: dict[str, Any]) -> Device:
+    """A channel named after the device. Raises ContractError as create_channel does."""
+    channel = create_channel(device.user, number, name=device.device_id)
+    return configure_device(device, {"mapped_channel": channel} | changes)
+
+
+@transaction.atomic
+def start_device(device: Device, number: int) -> None:
+    """Enables it and maps it to this channel of its user's, which is made if there is none: what was held is
+    stored, and what it sends from now on too. Raises ContractError as create_channel does."""
+    channel = Channel.objects.for_user(device.user).filter(number=number).first()
+    if channel is None:
+        map_to_new_channel(device, number, {"enabled": True})
+    else:
+        configure_device(device, {"enabled": True, "mapped_channel": channel})
+
+
+def configure_devices(user: User, devices: QuerySet[Device], changes: dict[str, Any]) -> int:
+    """As configure_device, for those of them that are the user's; returns how many."""
+    with transaction.atomic():
+        keys = lock_devices(user, devices)
+        chosen = Device.objects.filter(pk__in=keys)
+        chosen.update(**changes)
+        chosen.filter(enabled=True, activate_at=None).update(activate_at=timezone.now())
+        change_notifications.announce("devices", user.pk)
+    store_held(keys)
+    return len(keys)
+
+
+def import_devices(user: User, rows: Sequence[Row], dry_run: bool = False) -> Report:
+    """Makes and changes devices, all or none. Columns that are not there leave a device's as they are."""
+    with transaction.atomic():
+        user = locked(user)
+        channels = dict(Channel.objects.for_user(user).values_list("number", "pk"))
+        own = Device.objects.for_user(user)
+        named = [row.cells[device_csv.KEY] for row in rows if may_exist(row.cells[device_csv.KEY])]
+        asked = own.filter(device_id__in=named).order_by("pk").select_for_update()
+        present = {device.device_id: device for device in asked}
+        wanted, faults = device_csv.check(rows, channels, present)
+        new = [row for row in wanted if row.device_id not in present]
+        room = max(0, user.max_devices - own.count())
+        faults += [
+            Fault(row.line, device_csv.KEY, no_more_than(user.max_devices, "device")) for row in new[room:]
+        ]
+        unmapped = sum(
+            present[row.device_id].mapped_channel_id is not None
+            and row.changes.get("mapped_channel_id", ...) is None
+            for row in wanted
+            if row.device_id in present
+        )
+        if not faults and not dry_run:
+            keys = _save_devices(user, wanted, present)
+    if not faults and not dry_run:
+        store_held(keys)
+    return Report(len(new), len(wanted) - len(new), sorted(faults), unmapped)
+
+
+def _save_devices(user: User, wanted: Sequence[Wanted], present: dict[str, Device]) -> list[int]:
+    """Returns the primary keys. What ingest makes at the same moment is updated as well."""
+    fields = {"activate_at"}.union(*(row.changes for row in wanted))
+    devices = []
+    for row in wanted:
+        device = present.get(row.device_id) or Device(user=user, device_id=row.device_id)
+        for name, value in row.changes.items():
+            setattr(device, name, value)
+        if device.enabled and device.activate_at is None:
+            device.activate_at = timezone.now()
+        device.pk = None  # found by its device id
+        devices.append(device)
+    saved = Device.objects.bulk_create(
+        devices,
+        batch_size=SLICE,
+        update_conflicts=True,
+        unique_fields=["user", "device_id"],
+        update_fields=sorted(fields),
+    )
+    change_notifications.announce("devices", user.pk)
+    return [device.pk for device in saved]

@@ -1,0 +1,126 @@
+"""Devices as a table: what a row to import means, and the rows of an export."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+from django.db.models import QuerySet
+
+from thingscale.accounts.tenancy import in_pages
+from thingscale.devices.models import Device
+from thingscale.lib.csv_file import Row
+from thingscale.lib.names import DEVICE_ID_RULE, bad_device_id
+
+KEY = "device_id"
+PAGE = 1000  # devices
+TEXTS = {"description": 1000, "device_type": 200, "location": 200, "manufacturer": 200}  # greatest lengths
+COLUMNS = (KEY, "description", "enabled", "channel", "device_type", "location", "manufacturer")
+# With what spreadsheets of other languages write for TRUE and FALSE.
+_TRUE = (
+    "true|yes|1|wahr|ja|vrai|oui|verdadero|vero|verdadeiro|waar|prawda|sant|sand|sann|tosi|pravda|igaz|doğru"
+    "|истина"
+)
+_FALSE = (
+    "false|no|0|falsch|nein|faux|non|falso|onwaar|fałsz|falskt|falsk|usann|epätosi|nepravda|hamis|yanliş|ложь"
+)
+_ENABLED = dict.fromkeys(_TRUE.split("|"), True) | dict.fromkeys(_FALSE.split("|"), False)
+_SHORTENED = re.compile(r"-?[0-9]([.,][0-9]+)?[eE]\+[0-9]+")
+
+
+class Fault(NamedTuple):
+    line: int
+    field: str
+    message: str
+
+
+class Report(NamedTuple):
+    """Of an import; with errors nothing is written."""
+
+    created: int
+    updated: int
+    errors: list[Fault]
+    unmapped: int = 0  # of those updated: they lose their channel
+
+
+class Wanted(NamedTuple):
+    line: int
+    device_id: str
+    changes: dict[str, Any]  # by the names of the model
+
+
+def check(
+    rows: Sequence[Row], channels: Mapping[int, int], existing: Collection[str] = ()
+) -> tuple[list[Wanted], list[Fault]]:
+    """`channels`: number -> primary key; `existing`: ids of devices, which may be older than the rules for
+    names. What is wrong with rows, in order."""
+    wanted, faults = [], []
+    lines: dict[str, int] = {}
+    for line, cells in rows:
+        found = [*_key_faults(cells[KEY], lines, existing), *_cell_faults(cells, channels)]
+        faults += [Fault(line, field, message) for field, message in found]
+        lines.setdefault(cells[KEY], line)
+        if not found:
+            wanted.append(Wanted(line, cells[KEY], _changes(cells, channels)))
+    return wanted, faults
+
+
+def _key_faults(
+    device_id: str, lines: Mapping[str, int], existing: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    if _SHORTENED.fullmatch(device_id.strip()):
+        yield (
+            KEY,
+            f"A spreadsheet shortened a long number to {device_id.strip()[:32]}: format the column as text,"
+            " and enter the id again.",
+        )
+    elif bad_device_id(device_id) and device_id not in existing:
+        yield KEY, DEVICE_ID_RULE
+    elif device_id in lines:
+        yield KEY, f"This device is in line {lines[device_id]} already."
+
+
+def _cell_faults(cells: Mapping[str, str], channels: Mapping[int, int]) -> Iterator[tuple[str, str]]:
+    for name, limit in TEXTS.items():
+        text = cells.get(name, "")
+        if len(text) > limit:
+            yield name, f"This has {len(text)} characters, of at most {limit}."
+        if "\0" in text:
+            yield name, "This has a NUL character."
+    enabled, channel = _plain(cells, "enabled"), _plain(cells, "channel")
+    if enabled and enabled not in _ENABLED:
+        yield "enabled", "Write true or false."
+    if channel and _number(channel) not in channels:
+        yield "channel", f"You have no channel {channel[:20]}: give its number, or nothing."
+
+
+def _changes(cells: Mapping[str, str], channels: Mapping[int, int]) -> dict[str, Any]:
+    """Without a value, `enabled` stays as it is, and a device is not mapped."""
+    changes: dict[str, Any] = {name: cells[name] for name in TEXTS if name in cells}
+    if enabled := _plain(cells, "enabled"):
+        changes["enabled"] = _ENABLED[enabled]
+    if "channel" in cells:
+        channel = _plain(cells, "channel")
+        changes["mapped_channel_id"] = channels[_number(channel)] if channel else None
+    return changes
+
+
+def _plain(cells: Mapping[str, str], name: str) -> str:
+    return cells.get(name, "").strip().lower()
+
+
+def _number(text: str) -> int:
+    """-1, which no channel has, for what is no number."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else -1
+
+
+def export_rows(devices: QuerySet[Device]) -> Iterator[tuple[str, ...]]:
+    """Cells as in COLUMNS, by device id; what import_devices() takes."""
+    ordered = devices.select_related("mapped_channel").order_by(KEY)
+    for device in chain.from_iterable(in_pages(ordered, KEY, PAGE)):
+        channel = device.mapped_channel
+        special = {
+            "enabled": str(device.enabled).lower(),
+            "channel": str(channel.number) if channel else "",
+        }
+        yield tuple(special[name] if name in special else getattr(device, name) for name in COLUMNS)

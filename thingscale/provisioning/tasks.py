@@ -1,0 +1,48 @@
+"""Activation of devices, what was held for them, and what closed accounts leave. The names of the tasks stay
+as they were in thingscale.streams: workers of the release before take them from the same queue."""
+
+import logging
+from fnmatch import fnmatchcase
+
+from thingscale.celery import Upkeep, app
+from thingscale.devices.models import ActivationRule, Device
+from thingscale.lib.errors import ContractError
+from thingscale.provisioning import account_purge, held_messages
+from thingscale.provisioning.actions import configure_device
+
+log = logging.getLogger(__name__)
+
+
+@app.task(name="streams.purge_closed_accounts", base=Upkeep)
+def purge_closed_accounts() -> None:
+    account_purge.purge_closed_accounts()
+
+
+@app.task(name="streams.activate_device")
+def activate_device(device: int) -> None:
+    """Auto-activation on first contact: the first rule that matches enables and maps the device."""
+    for new in Device.objects.filter(pk=device, enabled=False, activate_at=None):
+        _activate(new)
+
+
+@app.task(name="streams.activate_new_devices")
+def activate_new_devices() -> None:
+    """Catches up on first contacts whose task was lost, and on rules that came after the device."""
+    with_rules = ActivationRule.objects.values("user")
+    for new in Device.objects.filter(enabled=False, activate_at=None, user__in=with_rules).iterator():
+        _activate(new)
+
+
+@app.task(name="streams.store_left_held", base=Upkeep)
+def store_left_held() -> None:
+    held_messages.store_left_held()
+
+
+def _activate(device: Device) -> None:
+    for rule in ActivationRule.objects.filter(user=device.user_id):
+        if fnmatchcase(device.device_id, rule.pattern.replace("[", "[[]")):  # * and ? only
+            try:
+                configure_device(device, {"enabled": True, "mapped_channel_id": rule.channel_id})
+            except ContractError as refused:  # by a limit of the account; the next round tries again
+                log.info("Device %d is not activated: %s: %s", device.pk, refused.code, refused.detail)
+            return

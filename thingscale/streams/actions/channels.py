@@ -1,0 +1,65 @@
+"""Writes of channels."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from thingscale.accounts.actions import locked
+from thingscale.accounts.limits import no_more_than
+from thingscale.accounts.models import User
+from thingscale.devices.models import Device
+from thingscale.lib.errors import ContractError
+from thingscale.processes import change_notifications
+from thingscale.streams.models import Channel, DeletedChannel
+
+MAX_LABEL_BYTES = 128 * 1024  # of all labels of a channel: keys, labels and units
+
+
+@transaction.atomic
+def create_channel(user: User, number: int, **fields: Any) -> Channel:
+    """Raises ContractError: BAD_PARAMETER, MAX_CHANNEL_REACH, CHANNEL_INUSE."""
+    if not 0 <= number <= Channel.MAX_NUMBER:
+        raise ContractError("BAD_PARAMETER", f"A channel is a whole number from 0 to {Channel.MAX_NUMBER}.")
+    _check_labels(fields)
+    user = locked(user)
+    if Channel.objects.for_user(user).count() >= user.max_channels:
+        raise ContractError("MAX_CHANNEL_REACH", no_more_than(user.max_channels, "channel"))
+    try:
+        with transaction.atomic():
+            return Channel.objects.create(user=user, number=number, **fields)
+    except IntegrityError:
+        raise ContractError(
+            "CHANNEL_INUSE", f"There is a channel {number} already: change that one."
+        ) from None
+
+
+@transaction.atomic
+def update_channel(channel: Channel, changes: dict[str, Any]) -> None:
+    """Raises ContractError: NO_CHANNEL, if it has been deleted meanwhile, BAD_PARAMETER."""
+    _check_labels(changes)
+    for name, value in changes.items():
+        setattr(channel, name, value)
+    if changes and not Channel.objects.filter(pk=channel.pk).update(**changes):
+        raise ContractError("NO_CHANNEL", f"Channel {channel.number} has just been deleted.")
+
+
+@transaction.atomic
+def delete_channel(channel: Channel) -> None:
+    """Unmaps its devices; its datapoints are out of sight at once and purged by a task. The devices first,
+    as ingest locks them: a batch on its way may bring a tag."""
+    mapped = Device.objects.select_for_update().filter(mapped_channel=channel).order_by("pk")
+    Device.objects.filter(pk__in=list(mapped.values_list("pk", flat=True))).update(mapped_channel=None)
+    DeletedChannel.objects.get_or_create(channel=channel.pk)  # somebody else may be doing the same
+    channel.delete()
+    change_notifications.announce("devices", channel.user_id)
+
+
+def _check_labels(changes: Mapping[str, Any]) -> None:
+    """They are a part of each row of a list of channels."""
+    size = sum(len(text.encode()) for label in changes.get("streams", ()) for text in label.values())
+    if size > MAX_LABEL_BYTES:
+        detail = (
+            f"streams: its texts have {size} bytes, of at most {MAX_LABEL_BYTES} a channel: shorten them."
+        )
+        raise ContractError("BAD_PARAMETER", detail)

@@ -1,0 +1,106 @@
+"""What came last for an account, whatever became of it: one query a status."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.db import connection
+from django.db.models import TextField
+from django.db.models.functions import Cast
+
+from thingscale.accounts.models import User
+from thingscale.devices.models import Device, RejectedMessage
+from thingscale.lib.excerpts import excerpt
+from thingscale.processes.live_feed import PREVIEW
+from thingscale.streams.models import Latest
+from thingscale.streams.queries import newest_of_device, template
+
+LOOK_AT = 1_000  # datapoints of a channel, for one of a device
+_STORED = template("newest_of_user.sql").substitute()
+_HELD = template("newest_held_of_user.sql").substitute()
+
+
+class Arrival(NamedTuple):
+    """A message as open pages are told of it (thingscale/processes/live_feed.py)."""
+
+    at: datetime
+    status: str  # stored, held, rejected
+    device: str  # "" where it is not known, or gone
+    device_pk: int | None
+    value: str  # the begin of its JSON text, or of the payload if it was rejected
+    tag: str | None = None
+    channel: int | None = None  # number, of a datapoint
+    kind: str = ""
+    reason: str | None = None
+    detail: str = ""  # beyond the reason
+
+
+def newest(user: User, limit: int) -> list[Arrival]:
+    """Of all three, the newest first; at most `limit` of each."""
+    found = stored(user, limit) + held(user, limit) + rejected(user, limit)
+    return sorted(found, key=lambda arrival: arrival.at, reverse=True)
+
+
+def newest_of(user: User, device_id: str) -> list[Arrival]:
+    """As newest(), one of each, of this device id alone: whatever else the account hears."""
+    found = [
+        _rejected(row)
+        for row in RejectedMessage.objects.for_user(user).filter(device_id=device_id).order_by("-pk")[:1]
+    ]
+    device = Device.objects.for_user(user).filter(device_id=device_id).first()
+    if device is not None:
+        texts = device.held.annotate(text=Cast("value", TextField())).order_by("-pk")
+        found += [
+            Arrival(at, "held", device_id, device.pk, text[:PREVIEW], tag)
+            for at, tag, text in texts.values_list("received_at", "tag", "text")[:1]
+        ]
+    if device is not None and (channel := device.mapped_channel):
+        found += [
+            Arrival(point.at, "stored", device_id, device.pk, point.value, point.tag, channel.number)
+            for point in newest_of_device(channel.pk, device.pk, 1, LOOK_AT, PREVIEW)
+        ]
+    return sorted(found, key=lambda arrival: arrival.at, reverse=True)
+
+
+def stored(user: User, limit: int) -> list[Arrival]:
+    return [
+        Arrival(at, "stored", device or "", pk, value, tag, number)
+        for at, device, pk, tag, number, value in _rows(_STORED, user, limit)
+    ]
+
+
+def held(user: User, limit: int) -> list[Arrival]:
+    return [
+        Arrival(at, "held", device, pk, value, tag, reason=reason)
+        for at, device, pk, tag, value, reason in _rows(_HELD, user, limit)
+    ]
+
+
+def _rows(sql: str, user: User, limit: int) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, {"user": user.pk, "rows": limit, "preview": PREVIEW})
+        return list(cursor.fetchall())
+
+
+def rejected(user: User, limit: int) -> list[Arrival]:
+    return [_rejected(row) for row in RejectedMessage.objects.for_user(user).order_by("-pk")[:limit]]
+
+
+def _rejected(row: RejectedMessage) -> Arrival:
+    payload = excerpt(bytes(row.payload)[: 4 * PREVIEW])[:PREVIEW]
+    return Arrival(
+        row.received_at,
+        "rejected",
+        row.device_id,
+        None,
+        payload,
+        kind=row.source,
+        reason=row.reason,
+        detail=row.detail,
+    )
+
+
+def none_yet(user: User) -> bool:
+    """No datapoint was ever stored and no device heard."""
+    if Latest.objects.filter(channel__user=user).exists():
+        return False
+    return not Device.objects.for_user(user).filter(activity__isnull=False).exists()
