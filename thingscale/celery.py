@@ -25,7 +25,7 @@ from thingscale.processes.start import Registration
 log = logging.getLogger(__name__)
 TICK_SECONDS = 1  # at most between two looks at what is due, and so until it stops
 STOP_SECONDS = 3
-UPKEEP_AGAIN = 5.0  # seconds, while other upkeep runs
+MAINTENANCE_AGAIN = 5.0  # seconds, while other maintenance runs
 _one_at_a_time = Lock()
 _registration: Registration | None = None  # of a worker
 
@@ -36,7 +36,7 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 
-class Upkeep(Task[Any, Any]):
+class Maintenance(Task[Any, Any]):
     """Work that may take long and that nobody waits for. It has one of the worker's two threads at most: the
     other one is for activation and mail."""
 
@@ -44,7 +44,7 @@ class Upkeep(Task[Any, Any]):
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         if not _one_at_a_time.acquire(blocking=False):
-            raise self.retry(countdown=UPKEEP_AGAIN)
+            raise self.retry(countdown=MAINTENANCE_AGAIN)
         try:
             return super().__call__(*arguments, **options)
         except maintenance.Interrupted:
@@ -136,6 +136,6 @@ def _leave(**_: object) -> None:
 
 
 @worker_shutting_down.connect
-def _stop_upkeep(**_: object) -> None:
+def _stop_maintenance(**_: object) -> None:
     """The worker waits for what is running, and its supervisor not for long."""
     maintenance.stop()

@@ -1,4 +1,4 @@
-"""The platform's settings, with what takes minutes in less than a second, and upkeep without an end."""
+"""The platform's settings, with what takes minutes in less than a second, and maintenance without an end."""
 
 import logging
 import os
@@ -11,11 +11,11 @@ from thingscale.settings import *  # noqa: F403
 CELERY_BEAT_SCHEDULE = {"heartbeat": {"task": "heartbeat", "schedule": 0.2}}
 CELERY_BEAT_SCHEDULER = os.environ.get("SCHEDULER", CELERY_BEAT_SCHEDULER)  # noqa: F405
 DURABLE_END_SECONDS = 0.2
-celery.UPKEEP_AGAIN = 0.2
+celery.MAINTENANCE_AGAIN = 0.2
 log = logging.getLogger(__name__)
 
 
-@celery.app.task(name="endless", base=celery.Upkeep)
+@celery.app.task(name="endless", base=celery.Maintenance)
 def endless() -> None:
     log.info("endless runs")
     while True:

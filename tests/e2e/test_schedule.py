@@ -74,7 +74,7 @@ def test_a_device_is_activated_while_upkeep_takes_long(hasty: Callable[..., Stac
     new = Device.objects.create(user=account.user, device_id="new", enabled=False)
     running = hasty()
 
-    def upkeep(event: str) -> int:
+    def maintenance(event: str) -> int:
         pattern = rf"streams\.(?:roll_up|purge_deleted_tags)\[.+\] {event}"
         return len(re.findall(pattern, running.log("celery")))
 
@@ -82,11 +82,11 @@ def test_a_device_is_activated_while_upkeep_takes_long(hasty: Callable[..., Stac
         other.execute("SELECT pg_advisory_xact_lock(%s)", [rollups.LOCK])
         for task in (tasks.roll_up, tasks.roll_up, tasks.purge_deleted_tags):
             task.delay()
-        wait_until(lambda: upkeep("retry: ") >= 20, 60, "the rest of the upkeep to be put off")
+        wait_until(lambda: maintenance("retry: ") >= 20, 60, "the rest of the maintenance to be put off")
         activate_device.delay(new.pk)
         wait_until(lambda: Device.objects.get(pk=new.pk).enabled, 60, "activation")
-        assert upkeep("succeeded") == 0
-    wait_until(lambda: upkeep("succeeded") >= 3, 60, "all upkeep to be done")  # the schedule may add some
+        assert maintenance("succeeded") == 0
+    wait_until(lambda: maintenance("succeeded") >= 3, 60, "all maintenance to be done")  # the schedule may add some
 
 
 def sent(*running: Stack) -> int:

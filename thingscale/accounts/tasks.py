@@ -6,10 +6,10 @@ from kombu.exceptions import OperationalError
 
 from thingscale.accounts import actions, emails
 from thingscale.accounts.notices import Notice
-from thingscale.celery import Upkeep, app
+from thingscale.celery import Maintenance, app
 
 
-@app.task(name="accounts.clear_ended", base=Upkeep)
+@app.task(name="accounts.clear_ended", base=Maintenance)
 def clear_ended() -> None:
     actions.clear_ended()
 

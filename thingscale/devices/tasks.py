@@ -1,9 +1,9 @@
 """Background work on devices. What also concerns channels is in provisioning/tasks.py."""
 
-from thingscale.celery import Upkeep, app
+from thingscale.celery import Maintenance, app
 from thingscale.devices import actions
 
 
-@app.task(name="devices.forget_old_activity", base=Upkeep)
+@app.task(name="devices.forget_old_activity", base=Maintenance)
 def forget_old_activity() -> None:
     actions.forget_old_activity()

@@ -42,7 +42,7 @@ def web_command(config: Config) -> list[str]:
 
 def celery_command() -> list[str]:
     worker = [sys.executable, "-m", "celery", "-A", "thingscale", "worker", "--with-schedule"]
-    size = ["--pool", "threads", "--concurrency", "2"]  # one for upkeep, see thingscale/celery.py
+    size = ["--pool", "threads", "--concurrency", "2"]  # one for maintenance, see thingscale/celery.py
     alone = ["--without-gossip", "--without-mingle"]
     return [*worker, *size, *alone, "--loglevel", "INFO"]
 

@@ -1,8 +1,8 @@
 """What became of messages, told to the pages that their users have open (docs/decisions/0012-live.md).
 
 Sockets mark their user as watched in Valkey. Whoever stores asks `LIVE_FEED` whether that user is, and only
-then hands over; a thread tells the pages four times a second what has come together. Nothing here can hold up or
-fail a writer: the pages are a courtesy.
+then hands over; a thread tells the pages four times a second what has come together. Nothing here can hold
+up or fail a writer: the pages are a courtesy.
 """
 
 import asyncio

@@ -4,7 +4,7 @@ as they were in thingscale.streams: workers of the release before take them from
 import logging
 from fnmatch import fnmatchcase
 
-from thingscale.celery import Upkeep, app
+from thingscale.celery import Maintenance, app
 from thingscale.devices.models import ActivationRule, Device
 from thingscale.lib.errors import ContractError
 from thingscale.provisioning import account_purge, held_messages
@@ -13,7 +13,7 @@ from thingscale.provisioning.actions import configure_device
 log = logging.getLogger(__name__)
 
 
-@app.task(name="streams.purge_closed_accounts", base=Upkeep)
+@app.task(name="streams.purge_closed_accounts", base=Maintenance)
 def purge_closed_accounts() -> None:
     account_purge.purge_closed_accounts()
 
@@ -33,7 +33,7 @@ def activate_new_devices() -> None:
         _activate(new)
 
 
-@app.task(name="streams.store_left_held", base=Upkeep)
+@app.task(name="streams.store_left_held", base=Maintenance)
 def store_left_held() -> None:
     held_messages.store_left_held()
 

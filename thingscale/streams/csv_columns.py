@@ -17,9 +17,7 @@ MAX_COLUMNS = 200
 HEAD = ["id", "at", "tag", "device", "value"]  # `value`: of a datapoint that is no object
 REST = "rest"
 _COLUMNS = template("columns.sql").substitute()
-_FORMULA = (
-    r"^('*[=+@\t\r\n\uff1d\uff0b\uff0d\uff20-])"  # also those that are marked already, as in lib/csv_file.py
-)
+_FORMULA = r"^('*[=+@\t\r\n\uff1d\uff0b\uff0d\uff20-])"  # also what is marked already (lib/csv_file.py)
 
 Path = list[str]
 
