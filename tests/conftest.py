@@ -125,6 +125,20 @@ def no_shared_stack(_stack: Stack) -> None:
     _stack.stop()
 
 
+# Their tests call the domain's functions, and look at all rows.
+ALONE = {"devices", "ingest", "processes", "streams"}
+
+
+@pytest.fixture(autouse=True)
+def _no_other_process(request: pytest.FixtureRequest) -> None:
+    """The processes that an earlier test of this worker has started would write rows of their own, and take
+    what is due: sessions that ended, devices to activate, hours to roll up."""
+    marker = request.node.get_closest_marker("django_db")
+    commits = "transactional_db" in request.fixturenames or (marker and marker.kwargs.get("transaction"))
+    if commits and "stack" not in request.fixturenames and request.path.parts[-2] in ALONE:
+        request.getfixturevalue("no_shared_stack")
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Playwright leaves an event loop in this thread: Django would refuse to ask the database, and no other

@@ -249,7 +249,7 @@ def test_i2_an_open_page_is_told_to_come_again(
     def mark(_: int) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(live_feed, "mark", mark)
+    monkeypatch.setattr(live_feed, "subscribe", mark)
     page = LiveConsumer()
     monkeypatch.setattr(page, "close", close)
     asyncio.run(page._beating(1))

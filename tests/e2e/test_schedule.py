@@ -86,7 +86,9 @@ def test_a_device_is_activated_while_upkeep_takes_long(hasty: Callable[..., Stac
         activate_device.delay(new.pk)
         wait_until(lambda: Device.objects.get(pk=new.pk).enabled, 60, "activation")
         assert maintenance("succeeded") == 0
-    wait_until(lambda: maintenance("succeeded") >= 3, 60, "all maintenance to be done")  # the schedule may add some
+    wait_until(
+        lambda: maintenance("succeeded") >= 3, 60, "all maintenance to be done"
+    )  # the schedule may add some
 
 
 def sent(*running: Stack) -> int:

@@ -90,7 +90,7 @@ def test_a_failure_to_tell_does_not_matter_to_the_store(
     pages: Recorder, feed: Feed, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pages.watched = frozenset({account.user.pk})
-    monkeypatch.setattr(pages, "tell", lambda *messages: 1 / 0)
+    monkeypatch.setattr(pages, "publish", lambda *messages: 1 / 0)
     account.device("d1")
     feed(message(account, "1"))
     assert account.stored() == [("1", None)]

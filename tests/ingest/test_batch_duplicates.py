@@ -95,7 +95,6 @@ def test_the_window_has_an_end(feed: Feed, known: Account, settings: Settings) -
     assert feed(again(known, 1), again(known, 2)) == [STORED, DUPLICATE]
 
 
-@pytest.mark.usefixtures("no_shared_stack")
 def test_the_journal_says_which_batch_was_committed(make_feed: Callable[..., Feed], known: Account) -> None:
     feed = make_feed()
     feed(message(known, "1"))

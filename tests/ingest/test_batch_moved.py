@@ -131,7 +131,6 @@ def test_it_is_announced_before_the_other_process_begins_to_write(make_feed: Fee
     assert feed(sent(known)) == [DUPLICATE]
 
 
-@pytest.mark.usefixtures("no_shared_stack")
 @pytest.mark.parametrize("tag", [None, "new"])
 def test_it_is_announced_while_an_idle_process_has_no_row(
     both: tuple[Feed, Feed], known: Account, tag: str | None

@@ -104,7 +104,6 @@ def test_the_broker_keeps_what_comes_while_the_worker_is_away(
     assert numbers(account) == list(range(1200))
 
 
-@pytest.mark.usefixtures("no_shared_stack")
 def test_two_workers_share_the_load(
     make_worker: Callable[..., Worker], devices: list[Device], account: Account
 ) -> None:

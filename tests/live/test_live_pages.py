@@ -49,7 +49,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     async def publish(user: int, update: dict[str, Any]) -> None:
         users.append(user)
 
-    monkeypatch.setattr(live_feed, "publish", publish)
+    monkeypatch.setattr(live_feed, "send_update", publish)
     monkeypatch.setattr(LiveFeed, "start", lambda pages: None)
     return users
 
@@ -61,7 +61,7 @@ def tell(pages: LiveFeed, user: int) -> None:
 def test_only_those_who_watch_are_sent_an_update(
     published: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_feed, "watched", lambda: frozenset({1}))
+    monkeypatch.setattr(live_feed, "watched_users", lambda: frozenset({1}))
     pages = LiveFeed()
     assert pages.has_listeners(2)  # for all one knows
     for user in (2, 1, 1):
@@ -81,13 +81,13 @@ def test_without_valkey_nobody_watches_and_one_line_says_so(
 
     pages = LiveFeed()
     with asyncio.Runner() as runner:
-        monkeypatch.setattr(live_feed, "watched", away)
+        monkeypatch.setattr(live_feed, "watched_users", away)
         for _ in range(3):
             tell(pages, 1)
             pages.round(runner)
         assert (pages.watched, pages.has_listeners(1)) == (frozenset(), False)
-        assert [record.module for record in caplog.records] == ["watch"]
-        monkeypatch.setattr(live_feed, "watched", lambda: frozenset({1}))
+        assert [record.module for record in caplog.records] == ["live_feed"]
+        monkeypatch.setattr(live_feed, "watched_users", lambda: frozenset({1}))
         pages.round(runner)
         assert published == []
         tell(pages, 1)

@@ -11,7 +11,7 @@ from thingscale.streams.exactly_once import commit_log
 from thingscale.streams.models import Journal
 from thingscale.streams.tasks import drop_expired
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_shared_stack")]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 AGE = "UPDATE streams_journal SET at = now() - make_interval(days => %s) WHERE writer = %s"
 

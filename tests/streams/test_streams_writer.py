@@ -150,7 +150,6 @@ def test_an_announcement_that_a_statement_waits_for(raw: psycopg.Connection, acc
     assert raw.execute(STORED, [rows[0].channel]).fetchall() == []
 
 
-@pytest.mark.usefixtures("no_shared_stack")
 def test_nothing_at_once_without_a_journal_row(raw: psycopg.Connection, account: Account) -> None:
     """It may have been deleted meanwhile: what was announced since has to be read."""
     rows = [Row(account.channel().pk, now_us(), 1, None, b"1", None)]
