@@ -26,7 +26,8 @@ from thingscale.events.models import Event
 from thingscale.lib import clock, json_rules, names, points
 from thingscale.lib.json_rules import BadValue
 from thingscale.lib.reasons import ANSWERS, Reason
-from thingscale.streams import actions, queries
+from thingscale.streams import queries
+from thingscale.streams.actions import channels
 from thingscale.web import http_parser, request_body
 
 PAGE = "docs/contract.md"
@@ -52,7 +53,7 @@ LIMITS = {
     "rows with `X-ENDTIME: last`": api_streams.MAX_LAST,
     "values of an aggregate": queries.MAX_LEAVES,
     "values of an aggregate, with their keys": queries.MAX_LEAF_BYTES,
-    "labels of a channel": actions.MAX_LABEL_BYTES,
+    "labels of a channel": channels.MAX_LABEL_BYTES,
     "payload of Publish": commands.MAX_PAYLOAD,
     "topic, without the token": names.MAX_TOPIC,
     "MQTT client id": client.MAX_CLIENT_ID,
