@@ -3,6 +3,7 @@
 # make drill  the drills in their long form: kills, stops, full disks, storms, and an exact count after each
 # make bench  all benchmarks, and docs/benchmarks.md of their results; ONLY="idle pages" runs some and prints them
 # make openapi writes api/openapi-v2.yaml again
+# make shape  how hard the code is to read, in figures
 # make audit  asks PyPI and npm for advisories about what we install, and says so if it can't
 # Python 3.11 or later and make are enough. PYTHON=... picks another interpreter for .venv. npm installs what the
 # console's pages load; where there is none, it comes as a wheel.
@@ -23,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_INPUT := 1
 
-.PHONY: run test drill lint lock bench openapi audit
+.PHONY: run test drill lint lock bench openapi audit shape
 
 run: $(VENV)/.installed node_modules/.installed
 	@$(BIN)/python manage.py up
@@ -51,6 +52,9 @@ audit: $(VENV)/.installed-dev node_modules/.installed-dev
 
 openapi: $(VENV)/.installed-dev
 	@$(BIN)/python manage.py write_openapi
+
+shape: $(VENV)/.installed-dev
+	@$(BIN)/python scripts/shape.py
 
 bench: $(VENV)/.installed-dev node_modules/.installed-dev
 	@$(BIN)/python benchmarks/suite.py $(ONLY)
