@@ -1,19 +1,15 @@
-# make run    the whole platform on this machine (manage.py up)
-# make test   lint, types, import rules, tests, the drills in their short form
-# make drill  the drills in their long form: kills, stops, full disks, storms, and an exact count after each
-# make bench  all benchmarks, and docs/benchmarks.md of their results; ONLY="idle pages" runs some and prints them
-# make openapi writes api/openapi-v2.yaml again
-# make shape  how hard the code is to read, in figures
-# make audit  asks PyPI and npm for advisories about what we install, and says so if it can't
-# Python 3.11 or later and make are enough. PYTHON=... picks another interpreter for .venv. npm installs what the
-# console's pages load; where there is none, it comes as a wheel.
+# `make help` says what there is. Python 3.11 or later and make are enough. PYTHON=... picks another interpreter for .venv.
+# npm installs what the console's pages load; where there is none, it comes as a wheel.
 
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
-CANDIDATES := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
+PYTHONS := python3.14 python3.13 python3.12 python3.11  # that are supported
+CANDIDATES := $(or $(PYTHON),$(PYTHONS) python3)
 WORKERS := 4  # of pytest; the tests wait more than they compute
+# What `make fast` runs: no browser, no process of the platform, nothing that is marked slow. A minute on two quiet cores.
+FAST := tests/lib tests/ingest tests/api tests/streams tests/devices tests/accounts tests/processes tests/test_*.py
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 
 # The machine's npm, else one from a wheel.
@@ -24,40 +20,62 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_INPUT := 1
 
-.PHONY: run test drill lint lock bench openapi audit shape
+.PHONY: help run test fast fmt lint coverage pythons drill bench shape openapi lock audit
+.DEFAULT_GOAL := run
 
-run: $(VENV)/.installed node_modules/.installed
+help:  ## what there is
+	@sed -n 's/^\([a-z]*\):.*  ## /\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-9s %s\n' "$$name" "$$text"; done
+
+run: $(VENV)/.installed node_modules/.installed  ## the whole platform on this machine (manage.py up)
 	@$(BIN)/python manage.py up
 
-test: lint node_modules/.installed-dev
+test: lint node_modules/.installed-dev  ## lint, types, import contracts and all tests, the drills in their short form
 	@$(BIN)/python -m pytest -q -n $(WORKERS)
 
-drill: $(VENV)/.installed-dev
-	@THINGSCALE_DRILL=long $(BIN)/python -m pytest -v -m drill --timeout 1800 --durations 0 --log-cli-level INFO tests/drills
+fast: $(VENV)/.installed-dev node_modules/.installed-dev  ## the tests that need a minute together
+	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow and not e2e and not drill" $(FAST)
 
-lint: $(VENV)/.installed-dev
+fmt: $(VENV)/.installed-dev  ## format, and mend what ruff can mend
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lint: $(VENV)/.installed-dev  ## style, format, types and import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
 	@$(BIN)/lint-imports
 
-lock: $(VENV)/.installed-dev
+coverage: $(VENV)/.installed-dev node_modules/.installed-dev  ## branch coverage of all tests, or of ONLY="tests/api"; half an hour
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --timeout 600 --cov --cov-report term --cov-report html $(ONLY)
+
+pythons: $(BIN)/pip  ## the fast tests under each other supported Python of this machine, in a .venv-... of its own
+	@own=$$($(BIN)/python -c 'import sys; print("python%d.%d" % sys.version_info[:2])') || exit 1; \
+	for python in $(PYTHONS); do \
+	    if [ $$python = $$own ] || ! $$python -c '$(RECENT)' 2>/dev/null; then continue; fi; \
+	    echo "$$python:"; \
+	    $(MAKE) fast PYTHON=$$python VENV=.venv-$$python || exit 1; \
+	done
+
+drill: $(VENV)/.installed-dev  ## the drills in their long form: kills, stops, full disks, storms, and an exact count after each
+	@THINGSCALE_DRILL=long $(BIN)/python -m pytest -v -m drill --timeout 1800 --durations 0 --log-cli-level INFO tests/drills
+
+bench: $(VENV)/.installed-dev node_modules/.installed-dev  ## all benchmarks, into docs/benchmarks.md; ONLY="idle pages" prints some
+	@$(BIN)/python benchmarks/suite.py $(ONLY)
+
+shape: $(VENV)/.installed-dev  ## how hard the code is to read, in figures
+	@$(BIN)/python scripts/shape.py
+
+openapi: $(VENV)/.installed-dev  ## write api/openapi-v2.yaml again
+	@$(BIN)/python manage.py write_openapi
+
+lock: $(VENV)/.installed-dev  ## pin what the requirements*.in name
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements.in -o requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-dev.in -o requirements-dev.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-node.in -o requirements-node.txt
 
 # Ends with an error where there are advisories, and where the services could not be asked.
-audit: $(VENV)/.installed-dev node_modules/.installed-dev
+audit: $(VENV)/.installed-dev node_modules/.installed-dev  ## advisories about what we install; says so if it can't ask
 	@$(NPM); $(BIN)/python scripts/audit.py
-
-openapi: $(VENV)/.installed-dev
-	@$(BIN)/python manage.py write_openapi
-
-shape: $(VENV)/.installed-dev
-	@$(BIN)/python scripts/shape.py
-
-bench: $(VENV)/.installed-dev node_modules/.installed-dev
-	@$(BIN)/python benchmarks/suite.py $(ONLY)
 
 # The development requirements include the others.
 $(VENV)/.installed: requirements.txt | $(BIN)/pip

@@ -12,6 +12,7 @@ from stack import wait_until
 
 from thingscale.lib.env import KNOWN_TO_ALL, BadSetting, secret_keys
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 LAST_SECONDS = 10  # from the first word of a refusal to its end, on a busy machine
 SENTENCE = (

@@ -24,6 +24,7 @@ from thingscale.devices.actions import create_device
 from thingscale.streams.models import Channel
 from thingscale.wsgi import application
 
+pytestmark = pytest.mark.slow
 FEW = 15
 EXAMPLES = int(os.environ.get("THINGSCALE_FUZZ_EXAMPLES", FEW))
 CALLS = sorted(

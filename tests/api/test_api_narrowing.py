@@ -12,6 +12,7 @@ from thingscale.devices.models import Device
 from thingscale.events.models import Event
 from thingscale.streams.models import Channel, Tag
 
+pytestmark = pytest.mark.slow
 PATHS = {"device": "device/x", "channel": "channel/0", "stream": "stream/0", "event": "event/1"}
 BODIES = {"stream": {"value": 1}, "publish": {"payload": "x"}}
 REFUSED = (400, "BAD_PARAMETER")

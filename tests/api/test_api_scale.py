@@ -13,6 +13,8 @@ from thingscale.devices.models import Device
 
 USERS, DEVICES = 1_000, 50
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def crowd(owner: User) -> None:

@@ -16,6 +16,7 @@ from thingscale.lib.clock import to_us
 from thingscale.streams import queries, time_buckets
 from thingscale.streams.models import Channel
 
+pytestmark = pytest.mark.slow
 WHOLE = {"X_STARTTIME": "2000-01-01 00:00", "X_ENDTIME": "2099-12-31 23:59"}
 
 

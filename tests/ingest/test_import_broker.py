@@ -31,7 +31,7 @@ from thingscale.devices.models import (
 )
 from thingscale.devices.mqtt_store import Retain
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 KINDS = [pytest.param(mosquitto, marks=needs_mosquitto, id="mosquitto"), pytest.param(rumqttd, id="rumqttd")]
 EXPIRY = Property.SESSION_EXPIRY_INTERVAL
 CLIENT = "a/b c"

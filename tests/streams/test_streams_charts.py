@@ -22,6 +22,7 @@ from thingscale.streams.charts import Series, chart, with_pauses
 from thingscale.streams.models import Channel, Tag
 from thingscale.streams.queries import Selection
 
+pytestmark = pytest.mark.slow
 START = datetime(2026, 3, 1, tzinfo=UTC)  # the month has a change to summer time in most of Europe
 MONTH = timedelta(days=30)
 START_MS = to_us(START) // 1000

@@ -24,6 +24,8 @@ from thingscale.provisioning.tasks import store_left_held
 from thingscale.streams.actions.channels import create_channel
 from thingscale.streams.models import Channel, Tag
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def channel(user: User) -> Channel:

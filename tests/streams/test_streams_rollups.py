@@ -22,6 +22,7 @@ from thingscale.streams.models import Channel, RolledUntil, Rollup, StaleHour, T
 from thingscale.streams.queries import Selection
 from thingscale.streams.rollups import HOUR, Hours
 
+pytestmark = pytest.mark.slow
 HOURS = 48
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -39,6 +39,7 @@ from ingest.mqtt.packets import (
 )
 from ingest.mqtt.properties import Property as P
 
+pytestmark = pytest.mark.slow
 CI = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 LEVELS = [V31, V311, V5]
 
