@@ -45,7 +45,7 @@ lint: $(VENV)/.installed-dev  ## style, format, types and import contracts
 	@$(BIN)/mypy .
 	@$(BIN)/lint-imports
 
-coverage: $(VENV)/.installed-dev node_modules/.installed-dev  ## branch coverage of all tests, or of ONLY="tests/api"; half an hour
+coverage: $(VENV)/.installed-dev node_modules/.installed-dev  ## branch coverage of all tests, or of ONLY="tests/api"
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --timeout 600 --cov --cov-report term --cov-report html $(ONLY)
 
 pythons: $(BIN)/pip  ## the fast tests under each other supported Python of this machine, in a .venv-... of its own
