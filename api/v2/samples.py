@@ -1,14 +1,14 @@
 """Answers of /v2 to show in its description; tests/api/test_api_openapi.py compares them with real ones."""
 
+from thingscale.devices.fields import FACTS
+
 DEVICE = {
     "device_id": "sensor-1",
     "description": "roof",
     "enabled": True,
     "enable": "true",
     "mapped_ch": 0,
-    "device_type": "",
-    "location": "",
-    "manufacturer": "",
+    **{fact.name: "" for fact in FACTS},
     "activate_at": "2019-09-06T19:01:38+09:00",
 }
 CHANNEL = {

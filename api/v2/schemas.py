@@ -3,6 +3,7 @@ liberal with numbers as text, for the sake of older clients."""
 
 from typing import Any
 
+from thingscale.devices.fields import DESCRIPTION, FACTS
 from thingscale.lib.names import MAX_TOPIC
 from thingscale.streams.time_buckets import FUNCTIONS, INTERVALS
 
@@ -80,13 +81,11 @@ ERROR = exactly(error=STRING, detail=STRING)
 OK = exactly(result={"type": "string", "const": "OK"})
 
 DEVICE_FIELDS = fields(
-    description=text(1000),
+    description=text(DESCRIPTION.max_length),
     enabled=FLAG,
     enable=FLAG | {"description": "the older spelling of `enabled`"},
     mapped_ch=whole(0, MAX_INTEGER, null=True) | {"description": "null unmaps"},
-    device_type=text(200),
-    location=text(200),
-    manufacturer=text(200),
+    **{fact.name: text(fact.max_length) for fact in FACTS},
 )
 DEVICE = fields(
     ("device_id", "description", "enabled", "enable", "mapped_ch", "activate_at"),
@@ -95,9 +94,7 @@ DEVICE = fields(
     enabled=BOOLEAN,
     enable=ref("TrueFalse"),
     mapped_ch=NUMBER_OR_NULL,
-    device_type=STRING,
-    location=STRING,
-    manufacturer=STRING,
+    **{fact.name: STRING for fact in FACTS},
     activate_at={"type": ["string", "null"], "example": "2019-09-06T19:01:38+09:00"},
     state={
         "type": "object",

@@ -13,6 +13,7 @@ from api.viewsets import MAX_INTEGER, NO_CHANNEL, stream_time
 from thingscale.accounts.credentials import credentials_seen_by
 from thingscale.accounts.models import User
 from thingscale.accounts.time_zones import time_zones
+from thingscale.devices.fields import FACTS, TEXTS
 from thingscale.devices.models import Device
 from thingscale.lib.clock import with_colon
 from thingscale.lib.errors import ContractError
@@ -33,15 +34,15 @@ class Text(serializers.CharField):
 class DeviceSerializer(serializers.Serializer[Device]):
     """Context: `user`. Validated data: names of the model."""
 
-    description = Text(1000)
     enabled = serializers.BooleanField(required=False)
     enable = serializers.BooleanField(required=False)  # the older spelling; also takes "true" and "false"
     mapped_ch = serializers.IntegerField(
         required=False, allow_null=True, min_value=0, max_value=MAX_INTEGER, source="mapped_channel_id"
     )
-    device_type = Text(200)
-    location = Text(200)
-    manufacturer = Text(200)
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        texts = {text.name: Text(text.max_length) for text in TEXTS}
+        return {**texts, **super().get_fields()}
 
     def validate_mapped_ch(self, number: int | None) -> int | None:
         """The channel's primary key."""
@@ -66,9 +67,7 @@ class DeviceSerializer(serializers.Serializer[Device]):
             "enabled": instance.enabled,
             "enable": str(instance.enabled).lower(),
             "mapped_ch": instance.mapped_channel.number if instance.mapped_channel else None,
-            "device_type": instance.device_type,
-            "location": instance.location,
-            "manufacturer": instance.manufacturer,
+            **{fact.name: getattr(instance, fact.name) for fact in FACTS},
             "activate_at": with_colon(instance.activate_at, zone) if instance.activate_at else None,
         }
         if instance.state is not None and instance.state_at is not None:

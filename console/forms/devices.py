@@ -6,11 +6,11 @@ from typing import Any
 from django import forms
 
 from thingscale.accounts.models import User
+from thingscale.devices.fields import DESCRIPTION, FACTS, TEXTS
 from thingscale.devices.models import Device, validate_device_id
 from thingscale.streams.models import Channel
 
 _NUMBER = re.compile(r"\s*(\d{1,10})\s*(·.*)?", re.DOTALL)
-TEXTS = ("description", "device_type", "location", "manufacturer")
 
 
 def titled(channel: Channel) -> str:
@@ -54,10 +54,9 @@ def _only(channels: Any) -> Channel | None:
 class DeviceForm(forms.Form):
     """`changes` are the fields of the model."""
 
-    description = forms.CharField(max_length=1000, required=False, widget=forms.Textarea(attrs={"rows": 2}))
-    device_type = forms.CharField(label="Type", max_length=200, required=False)
-    location = forms.CharField(max_length=200, required=False)
-    manufacturer = forms.CharField(max_length=200, required=False)
+    description = forms.CharField(
+        max_length=DESCRIPTION.max_length, required=False, widget=forms.Textarea(attrs={"rows": 2})
+    )
     enabled = forms.BooleanField(
         required=False, help_text="If it is disabled later, what it sends is rejected, not held."
     )
@@ -70,7 +69,11 @@ class DeviceForm(forms.Form):
             required=False,
             help_text="Where its data goes. Without one, the last 100 messages are held until there is one.",
         )
-        self.order_fields(["device_id", "mapped_channel", "enabled", *TEXTS])
+        for fact in FACTS:
+            self.fields[fact.name] = forms.CharField(
+                label=fact.label, max_length=fact.max_length, required=False
+            )
+        self.order_fields(["device_id", "mapped_channel", "enabled", DESCRIPTION.name])
 
 
 class NewDeviceForm(DeviceForm):
@@ -85,7 +88,8 @@ class NewDeviceForm(DeviceForm):
 
 
 def initial_of(device: Device) -> dict[str, Any]:
-    return {name: getattr(device, name) for name in ("mapped_channel", "enabled", *TEXTS)}
+    names = ("mapped_channel", "enabled", *(text.name for text in TEXTS))
+    return {name: getattr(device, name) for name in names}
 
 
 class MapForm(forms.Form):

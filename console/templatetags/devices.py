@@ -8,6 +8,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from console.forms.devices import titled
+from thingscale.devices.fields import FACTS, TEXTS, DeviceText
 from thingscale.devices.models import SILENT_AFTER
 
 register = template.Library()
@@ -56,6 +57,28 @@ register.filter(titled)
 def channel_options(channels: Any) -> SafeString:
     """For a datalist."""
     return format_html_join("", '<option value="{}">', ((titled(channel),) for channel in channels))
+
+
+@register.filter
+def facts(device: Any) -> list[tuple[DeviceText, str]]:
+    """Those that are not empty."""
+    return [(fact, text) for fact in FACTS if (text := getattr(device, fact.name))]
+
+
+@register.filter
+def listed_facts(device: Any) -> str:
+    return " · ".join(text for fact, text in facts(device) if fact.listed)
+
+
+@register.simple_tag
+def listed_facts_heading() -> str:
+    return ", ".join(fact.label for fact in FACTS if fact.listed).capitalize()
+
+
+@register.simple_tag
+def searched_texts() -> str:
+    *some, last = (text.label.lower() for text in TEXTS if text.listed)
+    return f"Id, {', '.join(some)} or {last}"
 
 
 @register.filter

@@ -13,6 +13,7 @@ from console.device_filter import filter_from_query
 from console.forms.devices_import import ImportForm
 from console.request import UserRequest
 from console.views.devices import SECTION
+from thingscale.devices.fields import DESCRIPTION, FACTS, TEXTS
 from thingscale.lib import csv_file
 from thingscale.lib.plurals import counted
 from thingscale.provisioning import device_csv
@@ -22,8 +23,8 @@ from thingscale.provisioning.device_csv import Fault, Report
 SHOWN_ERRORS = 100
 EDITABLE = 64 * 1024  # bytes of a file with errors that are put into the page to be mended there
 EXAMPLES = (
-    ("sensor-001", "Freezer, left", "true", "", "thermometer", "Hall 1", "Acme"),
-    ("sensor-002", "Freezer, right", "true", "", "thermometer", "Hall 1", "Acme"),
+    ("sensor-001", DESCRIPTION.example, "true", "", *(fact.example for fact in FACTS)),
+    ("sensor-002", "Freezer, right", "true", "", *(fact.example for fact in FACTS)),
 )
 
 
@@ -63,7 +64,8 @@ def _page(
         "form": form,
         "report": report,
         "carried": carried,
-        "columns": device_csv.COLUMNS,
+        "texts": TEXTS,
+        "max_rows": csv_file.MAX_ROWS,
     }
     if report:
         context |= {"errors": report.errors[:SHOWN_ERRORS], "beyond": len(report.errors) - SHOWN_ERRORS}

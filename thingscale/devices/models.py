@@ -25,14 +25,15 @@ def validate_device_id(device_id: str) -> None:
 class Device(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="devices")
     device_id = models.CharField(max_length=64, validators=[validate_device_id])
-    description = models.CharField(max_length=1000, blank=True)
+    description = models.CharField(max_length=1000, blank=True, default="", db_default="")
     enabled = models.BooleanField(default=True)
     mapped_channel = models.ForeignKey(
         "streams.Channel", on_delete=models.SET_NULL, null=True, related_name="devices"
     )
-    device_type = models.CharField(max_length=200, blank=True)
-    location = models.CharField(max_length=200, blank=True)
-    manufacturer = models.CharField(max_length=200, blank=True)
+    # The texts are in fields.py, too, from which REST, console and CSV take them.
+    device_type = models.CharField(max_length=200, blank=True, default="", db_default="")
+    location = models.CharField(max_length=200, blank=True, default="", db_default="")
+    manufacturer = models.CharField(max_length=200, blank=True, default="", db_default="")
     created_at = models.DateTimeField(default=timezone.now)
     activate_at = models.DateTimeField(null=True)  # first enabled; null: never, so still new
     state = models.JSONField(null=True)

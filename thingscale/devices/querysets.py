@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from django.db.models import F, Q
 
 from thingscale.accounts.tenancy import OwnedQuerySet
+from thingscale.devices.fields import TEXTS
 
 if TYPE_CHECKING:
     from thingscale.devices.models import Device, MinuteCount  # noqa: F401 (named in strings)
@@ -43,12 +44,11 @@ class DeviceQuerySet(OwnedQuerySet["Device"]):
     def search(self, text: str) -> Self:
         if "\0" in text:  # PostgreSQL takes no such text
             return self.none()
-        return self.filter(
-            Q(device_id__icontains=text)
-            | Q(description__icontains=text)
-            | Q(location__icontains=text)
-            | Q(device_type__icontains=text)
-        )
+        found = Q(device_id__icontains=text)
+        for field in TEXTS:
+            if field.listed:
+                found |= Q(**{f"{field.name}__icontains": text})
+        return self.filter(found)
 
 
 class Counts(NamedTuple):

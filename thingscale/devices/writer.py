@@ -79,9 +79,8 @@ def create(cursor: psycopg.Cursor, keys: Iterable[DeviceKey]) -> set[DeviceKey]:
             FROM accounts_user u LEFT JOIN devices_device d ON d.user_id = u.id
             WHERE u.id = ANY (%s) GROUP BY u.id
         )
-        INSERT INTO devices_device (user_id, device_id, description, enabled, device_type, location,
-            manufacturer, created_at)
-        SELECT asked.user_id, asked.device_id, '', false, '', '', '', now()
+        INSERT INTO devices_device (user_id, device_id, enabled, created_at)
+        SELECT asked.user_id, asked.device_id, false, now()
         FROM asked JOIN room ON room.id = asked.user_id AND asked.place <= room.free
         ORDER BY asked.user_id, asked.device_id
         ON CONFLICT (user_id, device_id) DO NOTHING

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 from django.db.models import QuerySet
 
 from thingscale.accounts.tenancy import in_pages
+from thingscale.devices.fields import DESCRIPTION, FACTS, TEXTS
 from thingscale.devices.models import Device
 from thingscale.lib.csv_file import Row
 from thingscale.lib.names import DEVICE_ID_RULE, bad_device_id
 
 KEY = "device_id"
 PAGE = 1000  # devices
-TEXTS = {"description": 1000, "device_type": 200, "location": 200, "manufacturer": 200}  # greatest lengths
-COLUMNS = (KEY, "description", "enabled", "channel", "device_type", "location", "manufacturer")
+COLUMNS = (KEY, DESCRIPTION.name, "enabled", "channel", *(fact.name for fact in FACTS))
 # With what spreadsheets of other languages write for TRUE and FALSE.
 _TRUE = (
     "true|yes|1|wahr|ja|vrai|oui|verdadero|vero|verdadeiro|waar|prawda|sant|sand|sann|tosi|pravda|igaz|doğru"
@@ -81,12 +81,12 @@ def _key_faults(
 
 
 def _cell_faults(cells: Mapping[str, str], channels: Mapping[int, int]) -> Iterator[tuple[str, str]]:
-    for name, limit in TEXTS.items():
-        text = cells.get(name, "")
-        if len(text) > limit:
-            yield name, f"This has {len(text)} characters, of at most {limit}."
+    for field in TEXTS:
+        text = cells.get(field.name, "")
+        if len(text) > field.max_length:
+            yield field.name, f"This has {len(text)} characters, of at most {field.max_length}."
         if "\0" in text:
-            yield name, "This has a NUL character."
+            yield field.name, "This has a NUL character."
     enabled, channel = _plain(cells, "enabled"), _plain(cells, "channel")
     if enabled and enabled not in _ENABLED:
         yield "enabled", "Write true or false."
@@ -96,7 +96,7 @@ def _cell_faults(cells: Mapping[str, str], channels: Mapping[int, int]) -> Itera
 
 def _changes(cells: Mapping[str, str], channels: Mapping[int, int]) -> dict[str, Any]:
     """Without a value, `enabled` stays as it is, and a device is not mapped."""
-    changes: dict[str, Any] = {name: cells[name] for name in TEXTS if name in cells}
+    changes: dict[str, Any] = {field.name: cells[field.name] for field in TEXTS if field.name in cells}
     if enabled := _plain(cells, "enabled"):
         changes["enabled"] = _ENABLED[enabled]
     if "channel" in cells:
