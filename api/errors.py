@@ -12,19 +12,15 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
 from thingscale.lib.errors import ContractError
+from thingscale.lib.reasons import ANSWERS
 
 log = logging.getLogger("django.request")
 
 RETRY_SECONDS = 5
-STATUS = {
-    "BAD_JSON_FORMAT": 400,
-    "BAD_PARAMETER": 400,
-    "DEVICE_ID_ZERO": 400,
+# By code: what a message of a device can be refused for as well, and what is the API's own.
+STATUS = {reason.value: answer.http for reason, answer in ANSWERS.items()} | {
     "RANGE_TOO_LARGE": 400,
-    "AUTH_REQUIRED": 401,
     "FORBIDDEN": 403,
-    "QUOTA_EXCEEDED": 403,
-    "MAX_DEVICE_REACH": 403,
     "MAX_CHANNEL_REACH": 403,
     "DEVICE_INUSE": 403,
     "CHANNEL_INUSE": 403,
@@ -34,9 +30,6 @@ STATUS = {
     "NOT_FOUND": 404,
     "METHOD_NOT_ALLOWED": 405,
     "LENGTH_REQUIRED": 411,
-    "TOO_LARGE": 413,
-    "TOO_MANY_REQUESTS": 429,
-    "IDEMPOTENCY_KEY_REUSED": 422,
     "SERVER_ERROR": 500,
     "TRY_AGAIN": 503,
     "BROKER_UNAVAILABLE": 503,

@@ -77,8 +77,8 @@ def target(rest: str) -> Target:
 
 
 def _checked(kind: Kind, device_id: str, tag: str | None) -> Target:
-    if code := bad_device_id(device_id):
-        return Target(kind, device_id[:64], None, Reason(code))
+    if refused := bad_device_id(device_id):
+        return Target(kind, device_id[:64], None, refused)
     if tag is not None and bad_tag(tag):
         return Target(kind, device_id, None, Reason.UNKNOWN_TOPIC)
     return Target(kind, device_id, tag)

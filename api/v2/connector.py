@@ -7,6 +7,7 @@ from typing import Any
 
 from api.v2 import schemas
 from api.v2.schemas import Schema
+from thingscale.lib.reasons import ANSWERS, Reason
 
 SECURITY: dict[str, Schema] = {
     "deviceToken": {
@@ -16,18 +17,14 @@ SECURITY: dict[str, Schema] = {
         "description": "the device token of the account, the same for all its devices",
     }
 }
-_ERRORS = {
-    400: "DEVICE_ID_ZERO; BAD_PARAMETER: no device id or tag is so; BAD_JSON_FORMAT: the body can't be read.",
-    401: "AUTH_REQUIRED: a missing or wrong device token.",
-    403: "DEVICE_DISABLED, NO_MAPPED_CH: see X-Held; QUOTA_EXCEEDED, MAX_DEVICE_REACH.",
+_OTHERS = {  # than the reasons
+    200: "Stored.",
     408: "REQUEST_TIMEOUT: the body did not come in time.",
     411: "LENGTH_REQUIRED: send Content-Length.",
-    413: "TOO_LARGE: send it in parts.",
     415: "UNSUPPORTED_ENCODING: the body is compressed in a way that Accept-Encoding does not name.",
-    422: "IDEMPOTENCY_KEY_REUSED: the key came with another body before.",
-    429: "TOO_MANY_REQUESTS: wait as long as Retry-After says.",
     503: "TRY_AGAIN: nothing was stored; wait as long as Retry-After says.",
 }
+_CODES = {200: "OK", 201: Reason.NEW_DEVICE_FOUND.value}
 _HELD = {
     "X-Held": {
         "schema": schemas.STRING,
@@ -52,9 +49,19 @@ _IDEMPOTENCY_KEY: Schema = {
 }
 
 
-def _answer(status: int, description: str, code: str = "") -> Schema:
+def _described() -> dict[int, str]:
+    """By status: the others, and each reason with its sentence, as people get it in the console."""
+    found = dict(_OTHERS)
+    for reason, said in ANSWERS.items():
+        if not said.code:  # one with another code is answered as that one
+            text = f"{reason.value}{', held (see X-Held)' if said.held else ''}: {said.sentence}"
+            found[said.http] = f"{found[said.http]} {text}" if said.http in found else text
+    return dict(sorted(found.items()))
+
+
+def _answer(status: int, description: str) -> Schema:
     """Text comes first: it is what a client gets that does not ask for JSON."""
-    text = schemas.STRING | ({"const": code} if code else {})
+    text = schemas.STRING | ({"const": _CODES[status]} if status in _CODES else {})
     as_json = schemas.ref("DeviceAnswer" if status < 300 else "DeviceError")
     return {
         "description": description,
@@ -85,11 +92,7 @@ def _call(  # noqa: PLR0913 (what there is to say of a call)
         "requestBody": {"content": {content_type: content}, "required": True},
         **({"deprecated": True} if deprecated else {}),
         "security": [{scheme: []} for scheme in SECURITY],
-        "responses": {
-            "200": _answer(200, "Stored.", "OK"),
-            "201": _answer(201, "The device was not known: enable it, and map it.", "NEW_DEVICE_FOUND"),
-            **{str(status): _answer(status, description) for status, description in _ERRORS.items()},
-        },
+        "responses": {str(status): _answer(status, text) for status, text in _described().items()},
     }
     return {"post": operation}
 

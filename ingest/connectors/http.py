@@ -57,13 +57,18 @@ class Answer(NamedTuple):
         )
 
 
-AUTH_REQUIRED = Answer(401, "AUTH_REQUIRED")
+def _refusal(reason: Reason) -> Answer:
+    said = ANSWERS[reason]
+    return Answer(said.http, said.code or reason.value)
+
+
+AUTH_REQUIRED = _refusal(Reason.AUTH_REQUIRED)
 METHOD_NOT_ALLOWED = Answer(405, "METHOD_NOT_ALLOWED")
-CLIENT_GONE = Answer(400, "BAD_JSON_FORMAT")  # where something must be answered to nobody
+CLIENT_GONE = _refusal(Reason.BAD_JSON_FORMAT)  # where something must be answered to nobody
 LENGTH_REQUIRED = Answer(411, "LENGTH_REQUIRED")
 UNSUPPORTED_ENCODING = Answer(415, "UNSUPPORTED_ENCODING")
 TOO_SLOW = Answer(408, "REQUEST_TIMEOUT")
-TOO_LARGE = Answer(413, "TOO_LARGE")
+TOO_LARGE = _refusal(Reason.TOO_LARGE)
 TRY_AGAIN = Answer(503, "TRY_AGAIN")
 _OK = Answer(200, "OK")
 _HELD = "It is held, stored once the device is enabled and mapped to a channel, and need not come again."
@@ -115,7 +120,9 @@ def check_rate(pace: RateLimiter, user: int, headers: Headers) -> RateDecision:
         return _UNLIMITED
     now = time.monotonic()
     seconds = pace.wait(user, device_id, now)
-    refusal = Answer(429, "TOO_MANY_REQUESTS", math.ceil(seconds)) if seconds else None
+    refusal = None
+    if seconds:
+        refusal = _refusal(Reason.TOO_MANY_REQUESTS)._replace(retry_after=math.ceil(seconds))
     return RateDecision(refusal, Rate("device", pace.rate, pace.left(user, device_id, now)))
 
 
@@ -165,7 +172,7 @@ def answer(outcome: Outcome) -> Answer:
     said = ANSWERS[outcome.reason]
     told = said.code or outcome.reason is Reason.IDEMPOTENCY_KEY_REUSED  # what the code alone does not tell
     detail = _HELD if outcome.held else outcome.detail or (said.sentence if told else "")
-    return Answer(said.http, said.code or outcome.reason.value, detail=detail, held=outcome.held)
+    return _refusal(outcome.reason)._replace(detail=detail, held=outcome.held)
 
 
 def _decoded(headers: Headers, body: bytes) -> bytes:
@@ -181,8 +188,8 @@ def _device_id(headers: Headers) -> tuple[str, Reason | None]:
         device_id = headers.get(b"x-deviceid", b"").decode()
     except UnicodeDecodeError:
         return "", Reason.BAD_PARAMETER
-    code = bad_device_id(device_id)
-    return ("", Reason(code)) if code else (device_id, None)
+    refused = bad_device_id(device_id)
+    return ("", refused) if refused else (device_id, None)
 
 
 def _tag(headers: Headers) -> tuple[str | None, Reason | None]:

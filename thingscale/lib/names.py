@@ -7,6 +7,8 @@ passes may_exist(): it can be read, renamed and deleted exactly as it is.
 import re
 import unicodedata
 
+from thingscale.lib.reasons import Reason
+
 MAX_LENGTH = 64  # of a device id
 MAX_TAG = 128
 MAX_TOPIC = 1024
@@ -24,12 +26,12 @@ _INVISIBLE_CATEGORIES = {"Zs", "Zl", "Zp", "Cc", "Cf"}  # spaces; zero-width, BO
 _INVISIBLE_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
 
 
-def bad_device_id(device_id: str) -> str | None:
-    """The error code for an id that no new device may have, or None."""
+def bad_device_id(device_id: str) -> Reason | None:
+    """Why no new device may have this id, or None."""
     if device_id in {"", "0"}:
-        return "DEVICE_ID_ZERO"
+        return Reason.DEVICE_ID_ZERO
     bad = len(device_id) > MAX_LENGTH or _UNUSABLE.search(device_id) or _has_invisible_end(device_id)
-    return "BAD_PARAMETER" if bad else None
+    return Reason.BAD_PARAMETER if bad else None
 
 
 def bad_tag(tag: str) -> bool:

@@ -10,6 +10,7 @@ from django.db.models.functions import Cast
 from thingscale.accounts.models import User
 from thingscale.devices.models import Device, RejectedMessage
 from thingscale.lib.excerpts import excerpt
+from thingscale.lib.reasons import Reason
 from thingscale.processes.live_feed import PREVIEW
 from thingscale.streams.models import Latest
 from thingscale.streams.queries import newest_of_device, template
@@ -70,8 +71,11 @@ def stored(user: User, limit: int) -> list[Arrival]:
 
 def held(user: User, limit: int) -> list[Arrival]:
     return [
-        Arrival(at, "held", device, pk, value, tag, reason=reason)
-        for at, device, pk, tag, value, reason in _rows(_HELD, user, limit)
+        Arrival(
+            *(at, "held", device, pk, value, tag),
+            reason=Reason.NEW_DEVICE_FOUND if is_new else Reason.NO_MAPPED_CH,
+        )
+        for at, device, pk, tag, value, is_new in _rows(_HELD, user, limit)
     ]
 
 

@@ -11,7 +11,6 @@ WITH holding AS MATERIALIZED (
 ), newest AS MATERIALIZED (
     SELECT * FROM held ORDER BY id DESC LIMIT %(rows)s
 )
-SELECT h.received_at, n.device_id, n.pk, h.tag, left(h.value::text, %(preview)s),
-    CASE WHEN n.activate_at IS NULL THEN 'NEW_DEVICE_FOUND' ELSE 'NO_MAPPED_CH' END
+SELECT h.received_at, n.device_id, n.pk, h.tag, left(h.value::text, %(preview)s), n.activate_at IS NULL
 FROM newest n JOIN devices_heldmessage h ON h.id = n.id
 ORDER BY n.id DESC
