@@ -8,8 +8,10 @@ from django.http import HttpRequest
 
 from thingscale.accounts.credentials import credentials
 from thingscale.accounts.models import User
+from thingscale.lib.kinds import ENDPOINTS, Kind
 from thingscale.web.base_url import base_url
 
+JSON = ENDPOINTS[Kind.JSON]  # what the snippets send
 MASK = "•" * 8
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
@@ -77,7 +79,8 @@ def context(request: HttpRequest, user: User, device_id: str) -> dict[str, objec
         "broker": broker(request),
         "user_id": shown["user_id"],
         "token": shown["device_token"],
-        "topic": f"{shown['device_token']}/json/{device_id}",
+        "topic": f"{shown['device_token']}/{JSON.topic(device_id)}",
+        "http_path": f"{JSON.http_paths[0]}/",
         "device_id": device_id,
         "value": '{"temp": 21.5}',
     }
@@ -85,4 +88,4 @@ def context(request: HttpRequest, user: User, device_id: str) -> dict[str, objec
 
 def masked(filled: dict[str, object]) -> dict[str, object]:
     """The same without the token."""
-    return filled | {"token": MASK, "topic": f"{MASK}/json/{filled['device_id']}"}
+    return filled | {"token": MASK, "topic": f"{MASK}/{JSON.topic(str(filled['device_id']))}"}

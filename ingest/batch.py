@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo
 import orjson
 import psycopg
 
-from ingest import topics
 from ingest.decode import (
     LOCAL_TIMES,
     MAX_ARRAY,
@@ -31,6 +30,7 @@ from thingscale.devices import writer as devices
 from thingscale.devices.models import RejectedMessage
 from thingscale.lib.clock import from_us
 from thingscale.lib.json_rules import BadValue
+from thingscale.lib.kinds import ENDPOINTS
 from thingscale.lib.points import Points
 from thingscale.processes.live_feed import MessageEvent
 from thingscale.streams import writer as streams
@@ -581,8 +581,8 @@ class Batch:
         """Where it came in: as the connector has put it, or its topic."""
         if raw.kept:
             return f"TOKEN/{raw.kept.topic}"[: RejectedMessage.SOURCE]
-        form = topics.FORMS[raw.kind]
-        topic = f"TOKEN/{form.rest(raw.device_id, raw.tag)}" if form else raw.kind.value
+        endpoint = ENDPOINTS.get(raw.kind)
+        topic = f"TOKEN/{endpoint.topic(raw.device_id, raw.tag)}" if endpoint else raw.kind.value
         return (raw.source or topic)[: RejectedMessage.SOURCE]
 
     def _key(self, place: int) -> DeviceKey:

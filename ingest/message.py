@@ -3,19 +3,10 @@
 from enum import StrEnum
 from typing import NamedTuple
 
+from thingscale.lib.kinds import Kind
 from thingscale.lib.reasons import Reason
 
 __all__ = ["DUPLICATE", "FAILED", "STORED", "Kept", "Kind", "Outcome", "RawMessage", "Reason", "Status"]
-
-
-class Kind(StrEnum):
-    """How a payload is to be read; the values name it to people."""
-
-    JSON = "json"
-    BINARY = "binary"
-    FORM = "v1"
-    STATE = "state"
-    MESSAGE = "message"  # no datapoint: for subscribers only
 
 
 Copy = tuple[int, int, tuple[int, ...]]  # session's key, options of its subscription, identifiers

@@ -8,38 +8,14 @@ import re
 from typing import NamedTuple
 
 from ingest.message import Kind, Reason
-from thingscale.lib.names import bad_device_id, bad_tag
+from thingscale.lib.kinds import ENDPOINTS
+from thingscale.lib.names import FROM_PLATFORM, bad_device_id, bad_tag
 
-
-class TopicForm(NamedTuple):
-    """`TOKEN/first/DEVICE_ID[/TAG]`; `first` is empty where the device id comes at once."""
-
-    first: str
-    tagged: bool
-
-    @property
-    def broker_filter(self) -> str:
-        """What broker mode subscribes to. No topic matches two of them; a tag may have levels of its own."""
-        device = f"+/{self.first}/+" if self.first else "+/+"
-        return f"{device}/#" if self.tagged else device
-
-    def rest(self, device_id: str, tag: str | None = None) -> str:
-        """The topic behind the token."""
-        return "/".join(filter(None, (self.first, device_id, tag)))
-
-
-# One row for each kind, from which parsing, subscribing and showing derive; None: it does not come by MQTT.
-FORMS: dict[Kind, TopicForm | None] = {
-    Kind.JSON: TopicForm("json", tagged=True),
-    Kind.BINARY: TopicForm("binary", tagged=True),
-    Kind.STATE: TopicForm("state", tagged=False),
-    Kind.FORM: TopicForm("", tagged=False),
-    Kind.MESSAGE: None,
+_BY_FIRST_LEVEL = {
+    each.first_level: (kind, each.tagged) for kind, each in ENDPOINTS.items() if each.first_level
 }
-_BY_FIRST = {form.first: (kind, form) for kind, form in FORMS.items() if form and form.first}
-BROKER_FILTERS = {kind.value: form.broker_filter for kind, form in FORMS.items() if form}
+BROKER_FILTERS = {kind.value: endpoint.broker_filter for kind, endpoint in ENDPOINTS.items()}
 _TOKEN = re.compile(r"[0-9A-F]{32}|[0-9a-f]{32}")
-_FROM_PLATFORM = {"subscribe", "errors"}
 
 
 class Target(NamedTuple):
@@ -68,10 +44,10 @@ def target(rest: str) -> Target:
     if not behind:
         return _checked(Kind.FORM, first, None)
     device_id, tag = behind[0], behind[1] if len(behind) > 1 else None
-    kind, form = _BY_FIRST.get(first, (None, None))
-    if kind and form and (form.tagged or tag is None):
+    kind, tagged = _BY_FIRST_LEVEL.get(first, (None, False))
+    if kind and (tagged or tag is None):
         return _checked(kind, device_id, tag)
-    if tag is None and device_id in _FROM_PLATFORM and not bad_device_id(first):
+    if tag is None and device_id in FROM_PLATFORM and not bad_device_id(first):
         return Target(None, first)
     return Target(Kind.JSON, refused=Reason.UNKNOWN_TOPIC)
 

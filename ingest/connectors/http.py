@@ -11,13 +11,14 @@ from ingest.decode import MAX_ARRAY
 from ingest.message import Kind, Outcome, RawMessage, Reason, Status
 from thingscale.lib import content_encoding
 from thingscale.lib.clock import now_us
+from thingscale.lib.kinds import ENDPOINTS
 from thingscale.lib.names import bad_device_id, bad_tag
 from thingscale.lib.rate_limiter import RateLimiter
 from thingscale.lib.rates import Rate
 from thingscale.lib.reasons import ANSWERS
 from thingscale.streams.exactly_once import keys
 
-KINDS = {"/post_v2": Kind.JSON, "/post_v1": Kind.FORM, "/post": Kind.FORM}
+KINDS = {path: kind for kind, endpoint in ENDPOINTS.items() for path in endpoint.http_paths}
 SOURCES = {kind: f"http {kind.value}" for kind in KINDS.values()}
 Headers = Mapping[bytes, bytes]  # by lower-case name
 MAX_BODY = MAX_ARRAY  # what else may be as large is refused by decode.py, and recorded

@@ -1,5 +1,6 @@
 from django.urls import re_path
 
+from ingest.connectors.http import KINDS
 from ingest.connectors.http_view import connector
 
-urlpatterns = [re_path(r"^(?:post|post_v1|post_v2)/?$", connector)]
+urlpatterns = [re_path(rf"^{path.removeprefix('/')}/?$", connector) for path in KINDS]

@@ -42,6 +42,7 @@ from thingscale.devices import mqtt_store, presence
 from thingscale.devices.models import Command
 from thingscale.devices.mqtt_store import Left, Open, Opened, WaitingWill
 from thingscale.devices.presence import ClientKey, Figures, Presence, TakeOver, Use
+from thingscale.lib import names
 from thingscale.lib.clock import now_us
 from thingscale.lib.gc_tuning import drop_tracebacks
 from thingscale.processes.change_notifications import HEARD, LEFT, SESSIONS, TAKE_OVER, Change, announce
@@ -595,7 +596,7 @@ class Gateway:
             return
         code = outcome.reason.value if outcome.reason else "REJECTED"
         told = {"error": code} | ({"detail": outcome.detail} if outcome.detail else {})
-        topic, payload = f"{device_id}/errors", json.dumps(told).encode()
+        topic, payload = f"{device_id}/{names.ERRORS}", json.dumps(told).encode()
         if account.elsewhere is not None:
             self.peers.forward(account, Forwarded(topic, payload, 0, False, {}, 0))
         message = Message(topic, payload, {})

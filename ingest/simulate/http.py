@@ -8,14 +8,14 @@ import time
 from collections import deque
 from typing import NamedTuple
 
-from ingest.message import Kind
 from ingest.simulate.devices import Device, Reading
 from ingest.simulate.tally import Tally
+from thingscale.lib.kinds import ENDPOINTS
 
 WINDOW = 20  # readings that wait: what bounds the memory
 ANSWER_SECONDS = 15.0
 RETRY_SECONDS = 0.5
-PATHS = {Kind.JSON: "/post_v2/", Kind.FORM: "/post_v1/"}
+PATHS = {kind: f"{each.http_paths[0]}/" for kind, each in ENDPOINTS.items() if each.http_paths}
 
 
 class Answer(NamedTuple):

@@ -24,6 +24,7 @@ from ingest.mqtt.packets import (
 )
 from ingest.simulate.devices import Device, Reading
 from ingest.simulate.tally import Tally
+from thingscale.lib.kinds import ENDPOINTS
 
 WINDOW = 20  # unacknowledged messages of a device: what bounds the memory
 UNSENT_BYTES = 64 * 1024  # QoS 0 is not sent beyond this
@@ -100,9 +101,7 @@ class MqttSender:
 
     def _publish(self, reading: Reading) -> Publish:
         self.tally.stateful = reading.kind is Kind.STATE
-        tail = f"/{reading.tag}" if reading.tag else ""
-        kind = "" if reading.kind is Kind.FORM else f"/{reading.kind.value}"
-        topic = f"{self._token}{kind}/{self._device.device_id}{tail}"
+        topic = f"{self._token}/{ENDPOINTS[reading.kind].topic(self._device.device_id, reading.tag)}"
         packet_id = self._next_id() if self._qos else 0
         return Publish(topic, reading.payload, self._qos, False, False, packet_id, {})
 

@@ -3,8 +3,7 @@
 import pytest
 
 from ingest.message import Kind, Reason
-from ingest.mqtt.codec import topic_matches
-from ingest.topics import BROKER_FILTERS, FORMS, Target, split, split_filter, target
+from ingest.topics import Target, split, split_filter, target
 
 LONG = "x" * 64
 
@@ -88,20 +87,3 @@ def test_refused_topics(rest: str, reason: Reason) -> None:
 )
 def test_a_filter_is_split_around_its_first_level(topic_filter: str, parts: tuple[str, str, str]) -> None:
     assert split_filter(topic_filter) == parts
-
-
-def test_i8_every_kind_of_message_has_its_topic_or_says_that_it_has_none() -> None:
-    assert FORMS.keys() == set(Kind)
-
-
-@pytest.mark.parametrize("kind", [kind for kind, form in FORMS.items() if form])
-@pytest.mark.parametrize("tag", [None, "t", "sensor/temp/state"])
-def test_i8_what_is_parsed_is_subscribed_to_by_broker_mode_once(kind: Kind, tag: str | None) -> None:
-    form = FORMS[kind]
-    assert form
-    if tag and not form.tagged:
-        return
-    rest = form.rest("d1", tag)
-    assert target(rest) == Target(kind, "d1", tag)
-    matching = [name for name, filter_ in BROKER_FILTERS.items() if topic_matches(filter_, f"TOKEN/{rest}")]
-    assert matching == [kind.value]

@@ -9,6 +9,7 @@ from django.db import IntegrityError, connection, transaction
 from thingscale.accounts.models import Token, User
 from thingscale.devices import mqtt_client
 from thingscale.devices.models import Command, Device, Published
+from thingscale.lib import names
 from thingscale.lib.errors import ContractError
 from thingscale.processes.change_notifications import announce
 
@@ -34,7 +35,7 @@ def send(user: User, device: Device, message: Message, by: str) -> Command:
     """
     payload, qos, retain, topic = message
     command = Command(user=user, device=device, payload=payload, qos=qos, retain=retain, topic=topic, by=by)
-    topic = topic or f"{device.device_id}/subscribe"
+    topic = topic or f"{device.device_id}/{names.COMMANDS}"
     if settings.INGEST_MODE == "gateway":
         with transaction.atomic():
             if Device.objects.select_for_update(of=("self",), no_key=True).filter(pk=device.pk).exists():

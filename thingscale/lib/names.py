@@ -20,6 +20,8 @@ DEVICE_ID_RULE = (
 TAG_RULE = (
     f"1 to {MAX_TAG} characters, no + # or control characters, no empty level between slashes, {ENDS_RULE}"
 )
+COMMANDS, ERRORS = "subscribe", "errors"  # behind the device id, in topics that devices subscribe to
+FROM_PLATFORM = frozenset({COMMANDS, ERRORS})
 _UNUSABLE = re.compile(r"[/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNUSABLE_IN_TAG = re.compile(r"[+#\x00-\x1f\x7f-\x9f\ud800-\udfff]|^/|//|/$")
 _INVISIBLE_CATEGORIES = {"Zs", "Zl", "Zp", "Cc", "Cf"}  # spaces; zero-width, BOM, soft hyphen, bidi marks

@@ -1,7 +1,10 @@
 """What the person at the terminal reads."""
 
+from thingscale.lib.kinds import ENDPOINTS, Kind
 from thingscale.local.bootstrap import DEVICE, EMAIL, FirstAccount
 from thingscale.local.config import PARTS, Config
+
+JSON = ENDPOINTS[Kind.JSON]
 
 
 def first_account(account: FirstAccount) -> str:
@@ -42,7 +45,7 @@ def ready(config: Config, account: FirstAccount | None) -> str:
 
 def _post(config: Config, token: str) -> str:
     headers = f"-H 'X-DEVICETOKEN: {token}' -H 'X-DEVICEID: {DEVICE}'"
-    return f"""  {_curl(config)} -X POST {config.url}/post_v2/ {headers} -d '{{"temp": 21.5}}'"""
+    return f"""  {_curl(config)} -X POST {config.url}{JSON.http_paths[0]}/ {headers} -d '{{"temp": 21.5}}'"""
 
 
 def _curl(config: Config) -> str:
@@ -53,7 +56,7 @@ def _publish(config: Config, user: str, token: str) -> list[str]:
     if not config.mqtt_port or config.proxied:
         return []
     login = f"-h {config.host} -p {config.mqtt_port} -u {user} -P {token}"
-    return [f"""  mosquitto_pub {login} -t '{token}/json/{DEVICE}' -q 1 -m '{{"temp": 21.5}}'"""]
+    return [f"""  mosquitto_pub {login} -t '{token}/{JSON.topic(DEVICE)}' -q 1 -m '{{"temp": 21.5}}'"""]
 
 
 def _read(config: Config, api_token: str) -> str:
