@@ -19,12 +19,13 @@ from ingest.decode import decode
 from ingest.gateway import client
 from ingest.message import Kind
 from ingest.mqtt import frames
-from ingest.topics import FORMS, target
+from ingest.topics import target
 from thingscale.devices import commands
 from thingscale.devices.models import ClientSession, HeldMessage
 from thingscale.events.models import Event
 from thingscale.lib import clock, json_rules, names, points
 from thingscale.lib.json_rules import BadValue
+from thingscale.lib.kinds import ENDPOINTS
 from thingscale.lib.reasons import ANSWERS, Reason
 from thingscale.streams import queries
 from thingscale.streams.actions import channels
@@ -162,9 +163,8 @@ def test_topics() -> None:
         assert (read.kind is None) == (not who.startswith("device"))
         found[rest] = read.kind
     assert {rest: kind for rest, kind in found.items() if kind} == {
-        form.rest("DEVICE_ID") + ("[/TAG]" if form.tagged else ""): kind
-        for kind, form in FORMS.items()
-        if form
+        endpoint.topic("DEVICE_ID") + ("[/TAG]" if endpoint.tagged else ""): kind
+        for kind, endpoint in ENDPOINTS.items()
     }
 
 
