@@ -12,13 +12,23 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
 from thingscale.lib.errors import ContractError
-from thingscale.lib.reasons import ANSWERS
+from thingscale.lib.reasons import ANSWERS, Reason
 
 log = logging.getLogger("django.request")
 
 RETRY_SECONDS = 5
-# By code: what a message of a device can be refused for as well, and what is the API's own.
-STATUS = {reason.value: answer.http for reason, answer in ANSWERS.items()} | {
+LIKE_DEVICES = (  # why the API refuses what it would refuse of a device
+    Reason.AUTH_REQUIRED,
+    Reason.BAD_JSON_FORMAT,
+    Reason.BAD_PARAMETER,
+    Reason.DEVICE_ID_ZERO,
+    Reason.IDEMPOTENCY_KEY_REUSED,
+    Reason.MAX_DEVICE_REACH,
+    Reason.QUOTA_EXCEEDED,
+    Reason.TOO_LARGE,
+    Reason.TOO_MANY_REQUESTS,
+)
+STATUS = {reason.value: ANSWERS[reason].http for reason in LIKE_DEVICES} | {
     "RANGE_TOO_LARGE": 400,
     "FORBIDDEN": 403,
     "MAX_CHANNEL_REACH": 403,
