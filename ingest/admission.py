@@ -12,16 +12,10 @@ from ingest.message import Outcome, RawMessage
 from ingest.session_work import Asked, Behind, Found, RetainedAsked, RetainedPage, SessionWork
 from ingest.store_client import StoreClient
 from ingest.writer import Limits
-from thingscale.devices.mqtt_store import (
-    Left,
-    Open,
-    Opened,
-    Progress,
-    PublishedMessage,
-    QueuedRow,
-    Subscribed,
-    WaitingWill,
-)
+from thingscale.devices.mqtt_store.app_messages import PublishedMessage
+from thingscale.devices.mqtt_store.queues import Progress, QueuedRow
+from thingscale.devices.mqtt_store.sessions import Disconnected, Open, Opened, WaitingWill
+from thingscale.devices.mqtt_store.subscriptions import Subscribed
 
 RETRY_SECONDS = 0.02  # how often what waits for room in the queue is offered again
 GATHER_MESSAGES = 500  # that go on together, with the read that reaches this
@@ -35,7 +29,7 @@ log = logging.getLogger(__name__)
 Answer = asyncio.Future[Any]
 
 
-class Refused(Exception):
+class DatabaseAway(Exception):
     """The database can't answer, or not in time."""
 
 
@@ -94,7 +88,7 @@ class Admission:
         self._gathered: list[Chunk] = []  # in this turn of the loop
         self._gathered_messages = self._gathered_bytes = 0
         self._progress: dict[int, Callable[[], Progress]] = {}
-        self._left: list[Left] = []
+        self._left: list[Disconnected] = []
         self._published: list[int] = []
         self._results: dict[int, str] = {}  # of commands
         self._wills: list[int] = []  # published: their sessions
@@ -164,7 +158,7 @@ class Admission:
             self._written.append(written)
         self._flush_soon()
 
-    def leave(self, left: Left) -> None:
+    def leave(self, left: Disconnected) -> None:
         self._left.append(left)
         self._flush_soon()
 
@@ -185,8 +179,8 @@ class Admission:
     # What is asked about sessions: the answer is as of behind all that has been submitted before
 
     async def open(self, open: Open, unwanted: Callable[[Open, Opened], None]) -> Opened:
-        """Raises Refused, as do the others. `unwanted` gets what was opened for a caller that does not wait
-        any more."""
+        """Raises DatabaseAway, as do the others. `unwanted` gets what was opened for a caller that does not
+        wait any more."""
         answer: Answer = self._loop.create_future()
         self._questions.open.append((open, answer))
         self._flush_soon()
@@ -250,7 +244,7 @@ class Admission:
         work = SessionWork(asked, None)
         await self._wait(self._submit_work(work))
         if work.found is None:
-            raise Refused
+            raise DatabaseAway
         return work.found
 
     async def _ask(self, questions: list[tuple[Any, Answer]], question: Any) -> Any:
@@ -264,7 +258,7 @@ class Admission:
             async with asyncio.timeout(ASKED_SECONDS):
                 return await answer
         except TimeoutError:
-            raise Refused from None
+            raise DatabaseAway from None
 
     # To the store
 
@@ -358,7 +352,7 @@ class Admission:
                 if answer.done():
                     continue
                 if found is None:
-                    answer.set_exception(Refused())
+                    answer.set_exception(DatabaseAway())
                 else:
                     answer.set_result(value)
 

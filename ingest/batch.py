@@ -408,7 +408,7 @@ class Batch:
 
     def _since(self, place: int) -> int:
         """When the first copy of what is sent again can have come, at the earliest."""
-        return max(self._recent, self.items[place].raw.settled_at)
+        return max(self._recent, self.items[place].raw.confirmed_at)
 
     def _came_before(self, place: int) -> bool:
         """In an earlier batch or in this one. Answered as it was then; with another body it is refused."""

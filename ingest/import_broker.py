@@ -14,9 +14,10 @@ from ingest.mqtt.properties import Property, write_properties
 from ingest.old_broker import Away, OldBroker
 from ingest.stored_packet import stored_packet
 from thingscale.accounts.models import User
-from thingscale.devices import durable, mqtt_store
 from thingscale.devices.models import ClientSession, DurableSession, Retained
-from thingscale.devices.mqtt_store import Copies, Retain
+from thingscale.devices.mqtt_store import previous_release, queues, retained
+from thingscale.devices.mqtt_store.queues import Copies
+from thingscale.devices.mqtt_store.retained import Retain
 from thingscale.lib.names import valid_topic
 
 AS_SENT = 2 | 1 << 3  # options of a subscription: at their QoS, retain as published
@@ -61,7 +62,7 @@ def _retain(connection: psycopg.Connection, user: User, messages: Sequence[Publi
             ends = None if expiry is None else _after(now, expiry)
             rows.append(Retain(user.pk, topic, message.payload, message.qos, _properties(message), now, ends))
     with connection.transaction(), connection.cursor() as cursor:
-        mqtt_store.retain(cursor, rows)
+        retained.retain(cursor, rows)
     return len(rows)
 
 
@@ -79,7 +80,7 @@ def _clients(user: User) -> list[str]:
 def _drain(connection: psycopg.Connection, broker: OldBroker, user: User, client_id: str) -> int | None:
     """How many messages have come. None: they have to stay there for now."""
     with connection.transaction(), connection.cursor() as cursor:
-        durable.adopt(cursor, [(user.pk, client_id)], settings.DURABLE_SESSION_DAYS)
+        previous_release.adopt(cursor, settings.DURABLE_SESSION_DAYS, [(user.pk, client_id)])
         session = _away(cursor, user, client_id)
     count = 0
     with broker.session(user.user_id, client_id) as link:
@@ -117,7 +118,7 @@ def _enqueue(connection: psycopg.Connection, user: User, client_id: str, packets
     with connection.transaction(), connection.cursor() as cursor:
         if session := _away(cursor, user, client_id):
             copy: Copy = session, AS_SENT, ()
-            _, taken = mqtt_store.enqueue(cursor, [Copies((copy,), packets)])[session]
+            _, taken = queues.enqueue(cursor, [Copies((copy,), packets)])[session]
         if taken < len(packets):
             raise psycopg.Rollback
     return taken == len(packets)

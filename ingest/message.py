@@ -38,7 +38,7 @@ class RawMessage(NamedTuple):
     source: str = ""  # the topic's tail, where it is not a known one
     connected_at: float = 0.0  # monotonic; 0: no connection, and if it is `repeated`, all its copies are
     kept: Kept | None = None
-    settled_at: int = 0  # microseconds: its sender had an answer to all that it had sent until then
+    confirmed_at: int = 0  # microseconds: its sender had an answer to all that it had sent until then
 
 
 class Status(StrEnum):

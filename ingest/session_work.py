@@ -5,17 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ingest.message import Copy
-from thingscale.devices.mqtt_store import (
-    Left,
-    Open,
-    Opened,
-    Progress,
-    PublishedMessage,
-    QueuedRow,
-    RetainedMessage,
-    Subscribed,
-    WaitingWill,
-)
+from thingscale.devices.mqtt_store.app_messages import PublishedMessage
+from thingscale.devices.mqtt_store.queues import Progress, QueuedRow
+from thingscale.devices.mqtt_store.retained import RetainedMessage
+from thingscale.devices.mqtt_store.sessions import Disconnected, Open, Opened, WaitingWill
+from thingscale.devices.mqtt_store.subscriptions import Subscribed
 
 RETAINED_ROWS = 100  # of a RetainedPage, at most
 
@@ -65,7 +59,7 @@ class Behind(NamedTuple):
     """Done behind the messages of the batch."""
 
     progress: Sequence[Progress] = ()
-    left: Sequence[Left] = ()
+    left: Sequence[Disconnected] = ()
     published: Sequence[int] = ()  # what apps have published is in the queues
     results: Mapping[int, str] = {}  # of commands
     wills: Sequence[int] = ()  # sessions whose wills are published

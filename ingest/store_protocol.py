@@ -12,17 +12,11 @@ from typing import Any
 
 from ingest.message import STORED, Kept, Kind, Outcome, RawMessage, Reason, Status
 from ingest.session_work import Asked, Behind, Found, RetainedAsked, RetainedPage
-from thingscale.devices.mqtt_store import (
-    Left,
-    Open,
-    Opened,
-    Progress,
-    PublishedMessage,
-    QueuedRow,
-    RetainedMessage,
-    Subscribed,
-    WaitingWill,
-)
+from thingscale.devices.mqtt_store.app_messages import PublishedMessage
+from thingscale.devices.mqtt_store.queues import Progress, QueuedRow
+from thingscale.devices.mqtt_store.retained import RetainedMessage
+from thingscale.devices.mqtt_store.sessions import Disconnected, Open, Opened, WaitingWill
+from thingscale.devices.mqtt_store.subscriptions import Subscribed
 
 PLAIN = 2  # marshal's version without references, to look for which would cost more than they save
 LENGTH = struct.Struct(">I")
@@ -143,7 +137,7 @@ def asked_of(fields: Any) -> Asked:
 
 def behind_of(fields: Any) -> Behind:
     progress, left, *others = fields
-    return Behind([Progress(*each) for each in progress], [Left(*each) for each in left], *others)
+    return Behind([Progress(*each) for each in progress], [Disconnected(*each) for each in left], *others)
 
 
 def found_of(fields: Any) -> Found:

@@ -16,9 +16,16 @@ from ingest.message import Copy, Kept, Kind, Reason, Status
 from ingest.quotas import Quotas
 from ingest.session_work import RETAINED_ROWS, Found, RetainedAsked, RetainedPage, SessionWork
 from ingest.stored_packet import stored_packet
-from thingscale.devices import durable, mqtt_store
 from thingscale.devices import writer as devices
-from thingscale.devices.mqtt_store import RetainedMessage
+from thingscale.devices.mqtt_store import (
+    app_messages,
+    previous_release,
+    queues,
+    retained,
+    sessions,
+    subscriptions,
+)
+from thingscale.devices.mqtt_store.retained import RetainedMessage
 from thingscale.lib.clock import from_us
 from thingscale.streams import writer as streams
 from thingscale.streams.exactly_once import commit_log
@@ -51,24 +58,24 @@ def answer_session(cursor: psycopg.Cursor, work: SessionWork, gateway: UUID, quo
     asked = work.asked
     assert asked
     quotas.note(each.account for each in asked.retained if each.copy)
-    lasting = [(each.account, each.client_id) for each in asked.open if each.lasts and not each.clean]
+    lasting = [(each.account, each.client_id) for each in asked.open if each.stored and not each.clean]
     if lasting:
-        durable.adopt(cursor, lasting, settings.DURABLE_SESSION_DAYS)
-    opened = mqtt_store.open_sessions(cursor, gateway, asked.open, commit_log.fence) if asked.open else ()
+        previous_release.adopt(cursor, settings.DURABLE_SESSION_DAYS, lasting)
+    opened = sessions.open_sessions(cursor, gateway, asked.open, commit_log.fence) if asked.open else ()
     if asked.unsubscribe:
-        mqtt_store.unsubscribe(cursor, asked.unsubscribe)
+        subscriptions.unsubscribe(cursor, asked.unsubscribe)
     if asked.subscribe:
-        mqtt_store.subscribe(cursor, asked.subscribe)
-    queues = mqtt_store.queued(cursor, asked.queues, QUEUE_BYTES) if asked.queues else {}
+        subscriptions.subscribe(cursor, asked.subscribe)
+    read = queues.read_queues(cursor, asked.queues, QUEUE_BYTES) if asked.queues else {}
     found = Found(
         opened,
-        [queues[session] for session, _ in asked.queues],
+        [read[session] for session, _ in asked.queues],
         read_retained(cursor, asked.retained, quotas.queued_full),
-        mqtt_store.claim(cursor, gateway, asked.published) if asked.published is not None else (),
-        mqtt_store.expire_sessions(cursor, EXPIRED_AT_ONCE) if asked.expire else (),
+        app_messages.claim_messages(cursor, gateway, asked.published) if asked.published is not None else (),
+        sessions.expire_sessions(cursor, EXPIRED_AT_ONCE) if asked.expire else (),
     )
     if asked.wills is not None:
-        wills, next_will = mqtt_store.claim_wills(cursor, asked.wills)
+        wills, next_will = sessions.claim_wills(cursor, asked.wills)
         found = found._replace(wills=wills, next_will=next_will)
     work.found = found
 
@@ -77,7 +84,7 @@ def read_retained(
     cursor: psycopg.Cursor, asked: Sequence[RetainedAsked], queued_full: Set[int]
 ) -> list[RetainedPage]:
     """Each account has its turn: with very many retained messages a filter may take long."""
-    retaining = mqtt_store.retaining(cursor, {each.account for each in asked})
+    retaining = retained.accounts_with_retained(cursor, {each.account for each in asked})
     of_account: dict[int, list[int]] = {}
     for place, each in enumerate(asked):
         if each.account in retaining:
@@ -95,7 +102,7 @@ def read_retained(
 
 def _read_retained_page(cursor: psycopg.Cursor, asked: RetainedAsked, queued_full: Set[int]) -> RetainedPage:
     account, topic_filter, after, copy = asked
-    rows = mqtt_store.retained(cursor, account, topic_filter, after, RETAINED_ROWS)
+    rows = retained.read_retained(cursor, account, topic_filter, after, RETAINED_ROWS)
     ends = list(accumulate(map(_size, rows)))
     fitting = max(bisect_right(ends, RETAINED_BYTES), 1)
     more = len(rows) == RETAINED_ROWS or len(rows) > fitting
@@ -107,7 +114,7 @@ def _read_retained_page(cursor: psycopg.Cursor, asked: RetainedAsked, queued_ful
     ]
     if not copy or not packets:
         return RetainedPage(rows, more=more)
-    found = mqtt_store.enqueue(cursor, [mqtt_store.Copies((copy,), packets)], queued_full)
+    found = queues.enqueue(cursor, [queues.Copies((copy,), packets)], queued_full)
     first, count = found.get(copy[0], (0, 0))
     return RetainedPage(rows, first, count, more)
 
@@ -120,8 +127,8 @@ def write_kept(cursor: psycopg.Cursor, batch: Batch) -> None:
     """Retained messages, and copies for the queues of sessions, of what is stored or held now: what was so
     before has had its copies."""
     unretained = _refuse_retained(cursor, batch)
-    retained: list[mqtt_store.Retain] = []
-    groups: list[mqtt_store.Copies] = []
+    to_retain: list[retained.Retain] = []
+    groups: list[queues.Copies] = []
     last_group: dict[int, int] = {}  # by session, that of its last message
     same: tuple[Copy, ...] = ()  # copies that a message can have to be in the last group, too
     for place in batch.kept:
@@ -132,8 +139,8 @@ def write_kept(cursor: psycopg.Cursor, batch: Batch) -> None:
         if kept.retain and place not in unretained:
             at = from_us(raw.received_at)
             ends = None if kept.expires_in is None else at + timedelta(seconds=kept.expires_in)
-            retained.append(
-                mqtt_store.Retain(raw.user, kept.topic, raw.payload, kept.qos, kept.properties, at, ends)
+            to_retain.append(
+                retained.Retain(raw.user, kept.topic, raw.payload, kept.qos, kept.properties, at, ends)
             )
         copies = kept.copies
         if not copies:
@@ -155,12 +162,12 @@ def write_kept(cursor: psycopg.Cursor, batch: Batch) -> None:
             groups[group].packets.append(packet)
             continue
         last_group.update((session, len(groups)) for session in sessions)
-        groups.append(mqtt_store.Copies(copies, [packet], kept.command))
+        groups.append(queues.Copies(copies, [packet], kept.command))
         same = copies if joinable else ()
-    if retained:
-        mqtt_store.retain(cursor, retained)
+    if to_retain:
+        retained.retain(cursor, to_retain)
     if groups:
-        _number_copies(batch, mqtt_store.enqueue(cursor, groups, batch.quotas.queued_full))
+        _number_copies(batch, queues.enqueue(cursor, groups, batch.quotas.queued_full))
 
 
 def _refuse_retained(cursor: psycopg.Cursor, batch: Batch) -> set[int]:
@@ -179,7 +186,7 @@ def _refuse_retained(cursor: psycopg.Cursor, batch: Batch) -> set[int]:
     unretained: set[int] = set()
     if not new:
         return unretained
-    known = mqtt_store.retained_topics(cursor, new)
+    known = retained.existing_topics(cursor, new)
     for place in batch.kept:
         raw = batch.items[place].raw
         topic = raw.user, raw.kept.topic if raw.kept else ""
@@ -213,12 +220,12 @@ def write_behind(cursor: psycopg.Cursor, works: Sequence[SessionWork], gateway: 
     """Of all the submissions of a batch."""
     all_behind = [work.behind for work in works if work.behind]
     if progress := {each.session: each for behind in all_behind for each in behind.progress}:
-        mqtt_store.progress(cursor, gateway, progress)
+        queues.progress(cursor, gateway, progress)
     if left := [each for behind in all_behind for each in behind.left]:
-        mqtt_store.leave(cursor, left, gateway)
+        sessions.disconnect(cursor, left, gateway)
     if wills := [key for behind in all_behind for key in behind.wills]:
-        mqtt_store.wills_published(cursor, wills)
+        sessions.delete_wills(cursor, wills)
     if published := [key for behind in all_behind for key in behind.published]:
-        mqtt_store.published(cursor, published)
+        app_messages.mark_done(cursor, published)
     if results := {key: result for behind in all_behind for key, result in behind.results.items()}:
-        mqtt_store.command_results(cursor, results)
+        app_messages.set_command_results(cursor, results)

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.db import Error
 
-from ingest import refusals
 from ingest.connectors import http
 from ingest.connectors.large_bodies import LargeBodies
 from ingest.device_tokens import TokenOwner
 from ingest.message import Outcome, RawMessage
 from ingest.metrics_server import MetricsServer
+from ingest.record_limiter import RecordLimiter
 from ingest.service import Ingest
 from ingest.writer import Completion, QueueFull, Submission, run_all
 from thingscale.background.watched import log_failure
@@ -45,9 +45,9 @@ class HttpConnector:
         self._lookups = ThreadPoolExecutor(2, thread_name_prefix="tokens")
         self._large = LargeBodies()
         self._rate_limiter = RateLimiter(settings.HTTP_RATE)
-        self._too_fast = refusals.too_fast()
+        self._too_fast = RecordLimiter(30, 60.0)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._bad_tokens = refusals.Refusals(60, 60.0)
+        self._bad_tokens = RecordLimiter(60, 60.0)
         self._page = MetricsServer(settings.WEB_METRICS_PORT, self.ingest, self.ingest.writer.gauges)
 
     # The direct way (thingscale/web/http_protocol.py): no await, so that it needs no task
@@ -78,7 +78,7 @@ class HttpConnector:
             return _response(refusal, as_json)
         turn = http.check_rate(self._rate_limiter, token_owner.user, headers)
         if turn.refusal:
-            if self._too_fast.due(token_owner.user, http.sender(headers), self._loop.time()):
+            if self._too_fast.should_record(token_owner.user, http.sender(headers), self._loop.time()):
                 self._record(http.too_fast(request.path, token_owner.user, headers))
             return _response(turn.on(turn.refusal), as_json)
         return Exchange(self, request, token_owner.user, Reply(turn, as_json, answer))
@@ -123,7 +123,9 @@ class HttpConnector:
         if refusal := http.refuse_body(headers):
             return refusal
         turn = http.check_rate(self._rate_limiter, token_owner.user, headers)
-        if turn.refusal and self._too_fast.due(token_owner.user, http.sender(headers), self._loop.time()):
+        if turn.refusal and self._too_fast.should_record(
+            token_owner.user, http.sender(headers), self._loop.time()
+        ):
             self._record(http.too_fast(scope["path"], token_owner.user, headers))
         answer = turn.refusal or await self._take(scope["path"], token_owner.user, headers, receive)
         return answer and turn.on(answer)
@@ -158,7 +160,7 @@ class HttpConnector:
         """For the list of its account, if it is one's."""
         token = headers.get(b"x-devicetoken", b"").decode("latin-1")
         user = self.ingest.device_tokens.whose(token)
-        if user and self._bad_tokens.due(user, token, self._loop.time()):
+        if user and self._bad_tokens.should_record(user, token, self._loop.time()):
             self._record(http.bad_token(path, user, headers))
 
     async def _store(self, path: str, user: int, headers: http.Headers, body: bytes) -> http.Answer:

@@ -13,15 +13,15 @@ from django.db import Error
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 
-from ingest import refusals
 from ingest.connectors import http
 from ingest.message import Outcome, RawMessage
+from ingest.record_limiter import RecordLimiter
 from ingest.service import Ingest
 from ingest.writer import QueueFull
 from thingscale.lib.rate_limiter import RateLimiter
 
-TOO_FAST = refusals.too_fast()
-BAD_TOKENS = refusals.Refusals(60, 60.0)
+TOO_FAST = RecordLimiter(30, 60.0)
+BAD_TOKENS = RecordLimiter(60, 60.0)
 
 
 @functools.cache
@@ -63,7 +63,7 @@ def _answer(request: HttpRequest) -> http.Answer:
     if refusal := http.refuse_body(headers):
         return refusal
     turn = http.check_rate(pace(), token_owner.user, headers)
-    if turn.refusal and TOO_FAST.due(token_owner.user, http.sender(headers), time.monotonic()):
+    if turn.refusal and TOO_FAST.should_record(token_owner.user, http.sender(headers), time.monotonic()):
         _record(http.too_fast(request.path, token_owner.user, headers))
     return turn.on(turn.refusal or _take(request, token_owner.user, headers))
 
@@ -72,7 +72,7 @@ def _note_bad_token(path: str, headers: http.Headers) -> None:
     """For the list of its account, if it is one's."""
     token = headers.get(b"x-devicetoken", b"").decode("latin-1")
     user = ingest().device_tokens.whose(token)
-    if user and BAD_TOKENS.due(user, token, time.monotonic()):
+    if user and BAD_TOKENS.should_record(user, token, time.monotonic()):
         _record(http.bad_token(path, user, headers))
 
 

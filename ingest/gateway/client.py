@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from ingest import topics
-from ingest.admission import Refused
+from ingest.admission import DatabaseAway
 from ingest.decode import MAX_ARRAY_MQTT
 from ingest.device_tokens import TokenOwner
 from ingest.gateway.connection import Connection
+from ingest.gateway.connection_limits import RefusalReason
 from ingest.gateway.deliveries import (
     NO_LIMITS,
     Deliveries,
@@ -27,13 +28,12 @@ from ingest.gateway.deliveries import (
     Message,
     Outcome,
 )
+from ingest.gateway.fair_scheduler import SLICE_SECONDS, WINDOW_SECONDS, TimeShare, now
 from ingest.gateway.hub import Account, Subscriber
-from ingest.gateway.newcomers import Why
 from ingest.gateway.publishes import MAX_ALIASES, PLAIN, Publishes
 from ingest.gateway.queue import Queue
 from ingest.gateway.subscribing import Subscribing, Unread, Wanted
 from ingest.gateway.subscriptions import Match
-from ingest.gateway.turns import SLICE_SECONDS, WINDOW_SECONDS, Share, now
 from ingest.mqtt.codec import FrameReader, decode, encode
 from ingest.mqtt.frames import TOO_LARGE, Frame
 from ingest.mqtt.packets import (
@@ -61,7 +61,9 @@ from ingest.mqtt.packets import (
     Will,
 )
 from ingest.mqtt.properties import Property
-from thingscale.devices.mqtt_store import Opened, Progress, Subscribed
+from thingscale.devices.mqtt_store.queues import Progress
+from thingscale.devices.mqtt_store.sessions import Opened
+from thingscale.devices.mqtt_store.subscriptions import Subscribed
 from thingscale.devices.presence import ClientKey, Presence
 from thingscale.streams.exactly_once.keys import client_seed
 
@@ -138,7 +140,7 @@ class Client:
         self._bridge = self._asked_to_last = False
         self.account: Account | None = None
         self.subscriber: Subscriber | None = None
-        self.share: Share | None = None  # of the event loop's time; None: before CONNECT
+        self.share: TimeShare | None = None  # of the event loop's time; None: before CONNECT
         self.session = 0  # key of a session that outlives the connection
         self.row = 0  # the same, or that of one that is there for its will
         self.expiry = 0  # seconds that the session lives on after the connection
@@ -211,7 +213,7 @@ class Client:
     def lost(self) -> None:
         """What the client has sent before still counts."""
         self._lost = True
-        self.gateway.newcomers.leave(self.connection)
+        self.gateway.connection_limits.leave(self.connection)
         if not self._busy and not self._backlog:
             self.end(with_will=True)
 
@@ -228,9 +230,9 @@ class Client:
 
     def start_publishing(self) -> Publishes:
         """Who sends no client id is the same client after a reconnect, for all we can know."""
-        settled_at = self.gateway.settled.at(self.key) if self._named else 0
+        confirmed_at = self.gateway.confirmed_clients.at(self.key) if self._named else 0
         seed = client_seed(f"{self.key[0]}:{self.client_id if self._named else ''}")
-        self.publishes = Publishes(self, self.began_at, seed, settled_at)
+        self.publishes = Publishes(self, self.began_at, seed, confirmed_at)
         return self.publishes
 
     def write(self, data: bytes) -> None:
@@ -295,8 +297,8 @@ class Client:
         was_open = self.state is State.OPEN
         self.state = State.ENDED
         reused_at = self.publishes.reused_at if self.publishes and self._named and self.token_owner else 0
-        if reused_at and reused_at > self.gateway.settled.at(self.key):
-            self.gateway.settled.note(self.key, reused_at)
+        if reused_at and reused_at > self.gateway.confirmed_clients.at(self.key):
+            self.gateway.confirmed_clients.note(self.key, reused_at)
         try:
             if self._busy:
                 self._busy.cancel()
@@ -344,12 +346,12 @@ class Client:
         if share is None:
             deadline = math.inf
         elif not deadline:
-            if started >= share.renews_at:  # as in Share.over, without a call for each read
+            if started >= share.renews_at:  # as in TimeShare.used_up, without a call for each read
                 windows = 1 + (started - share.renews_at) // WINDOW_SECONDS
                 share.used = max(0.0, share.used - windows * SLICE_SECONDS)
                 share.renews_at = started + WINDOW_SECONDS
-            used, contested = share.used, share.turns.contested
-            if frames and (self._backlog or share.works or (contested and used >= SLICE_SECONDS)):
+            used, contested = share.used, share.scheduler.contested
+            if frames and (self._backlog or share.waiting_work or (contested and used >= SLICE_SECONDS)):
                 self._put_off(frames)
                 return
             deadline = started + SLICE_SECONDS - used if contested else math.inf
@@ -431,7 +433,7 @@ class Client:
     def _wait_for_turn(self) -> None:
         if self.share and not self._busy and not self._waits:
             self._waits = True
-            self.share.wait(self._take_turn)
+            self.share.put_off(self._take_turn)
 
     def _take_turn(self, deadline: float) -> bool:
         self._waits = False
@@ -489,7 +491,7 @@ class Client:
         if self.state is not State.NEW:
             self.fail(error.reason, str(error))
             return
-        self.gateway.newcomers.note_failure(self.connection.peer)
+        self.gateway.connection_limits.note_failure(self.connection.peer)
         version = error.version
         if error.reason == ReasonCode.UNSUPPORTED_PROTOCOL_VERSION:
             version = V311  # in the form that the most clients read [MQTT-3.1.2-2]
@@ -505,7 +507,7 @@ class Client:
         self._reader.reads_over = packet.version != V5  # MQTT 5 clients are told how much we take
         code = await self._authenticate(packet)
         if code in _FAILURES:
-            self.gateway.newcomers.note_failure(self.connection.peer)
+            self.gateway.connection_limits.note_failure(self.connection.peer)
         if not code:
             self._read_options(packet)
             code = await self._join(packet)
@@ -541,8 +543,8 @@ class Client:
     def _comes_too_often(self, packet: Connect) -> bool:
         """Too many sign-ins from its address failed of late. Whose token we remember comes in all the same:
         behind that address there may be others."""
-        newcomers, peer = self.gateway.newcomers, self.connection.peer
-        if not newcomers.fails_too_often(peer):
+        connection_limits, peer = self.gateway.connection_limits, self.connection.peer
+        if not connection_limits.fails_too_often(peer):
             return False
         if packet.username is None and packet.password is None and self.gateway.allow_anonymous:
             return False
@@ -550,7 +552,7 @@ class Client:
         owner = self.gateway.device_tokens.cached(token)
         if isinstance(owner, TokenOwner) and owner.user_id == packet.username:
             return False
-        newcomers.refuse(Why.FAILED_SIGN_INS, peer)
+        connection_limits.refuse(RefusalReason.FAILED_SIGN_INS, peer)
         return True
 
     def _read_options(self, packet: Connect) -> None:
@@ -571,7 +573,7 @@ class Client:
         """Takes over an older connection of the same client. The reason to refuse, or None."""
         try:
             opened = await self.gateway.register(self, packet)
-        except Refused:
+        except DatabaseAway:
             return ReasonCode.SERVER_UNAVAILABLE
         if self.ended:
             return None
@@ -629,7 +631,7 @@ class Client:
             self.expiry = min(expiry, settings.DURABLE_SESSION_DAYS * 86_400)
         self._flush()
         if self.token_owner and not (self.publishes and self.publishes.unacked):
-            self.gateway.settled.note(self.key)
+            self.gateway.confirmed_clients.note(self.key)
         self.end(with_will=packet.code == ReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
 
     # What it subscribes to
@@ -711,7 +713,7 @@ class Client:
         if gone and account and subscriber:
             try:
                 await self.gateway.durable_sessions.write(account, subscriber.session, unsubscribe=gone)
-            except Refused:
+            except DatabaseAway:
                 self.fail(ReasonCode.SERVER_UNAVAILABLE, "the database is away")
                 return
         self.send(UnsubAck(packet.packet_id, codes, {}))
@@ -783,7 +785,7 @@ class Client:
         assert queue is not None
         try:
             rows = await self.gateway.admission.read_queue(self.session, first)
-        except Refused:
+        except DatabaseAway:
             queue.deliveries.fail_read()
             self.fail(ReasonCode.SERVER_UNAVAILABLE, "the database is away")
             return

@@ -1,5 +1,5 @@
-"""The sessions that last, of the clients of all gateways: each gateway has their subscriptions in its trees,
-so that what it takes is put into their queues (decision 34)."""
+"""The durable sessions of the clients of all gateways. Each gateway has the subscriptions of all of them in
+its trees, so that it can put the messages that it takes into their queues (decision 34)."""
 
 import asyncio
 import contextlib
@@ -13,13 +13,15 @@ import psycopg
 from django.conf import settings
 from django.db import Error, connection, transaction
 
-from ingest.admission import ASKED_SECONDS, Refused
+from ingest.admission import ASKED_SECONDS, DatabaseAway
 from ingest.gateway.hub import Account, Subscriber
 from ingest.mqtt.packets import Subscription
 from ingest.service import connect
 from thingscale.accounts.models import User
-from thingscale.devices import durable, mqtt_store, presence
-from thingscale.devices.mqtt_store import StoredSession, Subscribed
+from thingscale.devices import presence
+from thingscale.devices.mqtt_store import previous_release
+from thingscale.devices.mqtt_store.sessions import StoredSession, disconnect_dead_gateways, load_sessions
+from thingscale.devices.mqtt_store.subscriptions import Subscribed
 from thingscale.processes.change_notifications import HEARD, LEFT, SESSIONS, announce
 from thingscale.streams.exactly_once import commit_log
 
@@ -28,10 +30,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST = 190  # sessions in one notification, which has at most 8000 bytes
-AGAIN_SECONDS = 0.5  # until who has not answered is told once more
-DEAD_SECONDS = 2.0  # for an answer of a gateway that does not seem to live any more
-SILENT_SECONDS = ASKED_SECONDS  # of one that does
+MAX_ANNOUNCED = 190  # sessions in one notification, which has at most 8000 bytes
+REPEAT_SECONDS = 0.5  # until gateways that have not confirmed get the announcement again
+DEAD_SECONDS = 2.0  # that a gateway which does not seem to live any more has to confirm
+UNCONFIRMED_SECONDS = ASKED_SECONDS  # the same, of a gateway that lives
 RETRY_SECONDS = 1.0
 CURRENT_SECONDS = DEAD_SECONDS - 0.5
 
@@ -41,8 +43,8 @@ SessionKey = tuple[int, int]  # account, session
 
 
 class Announcement(NamedTuple):
-    """The subscriptions of these sessions have changed, or they have ended. `number`: which answer its
-    gateway waits for; 0: there is more to come."""
+    """The subscriptions of these sessions have changed, or the sessions have ended. The gateway waits until
+    all others have confirmed this number; with 0 it waits for none, since more announcements follow."""
 
     gateway: int
     number: int
@@ -57,38 +59,39 @@ class Announcement(NamedTuple):
 
 class DurableSessions:
     def __init__(self, gateway: "Gateway", key: int) -> None:
-        self.others: set[int] = set()  # gateways that want to hear of changes
+        self.others: set[int] = set()  # gateways to which changes are announced
         self._gateway = gateway
         self._key = key
-        self._listened_at = -math.inf
-        # What we tell the others
+        self._listening_at = -math.inf
+        # What we announce:
         self._due: set[SessionKey] = set()
-        self._told: asyncio.Future[bool] = gateway.loop.create_future()  # of those that are due
-        self._wanted = False  # somebody waits for that
-        self._telling: asyncio.Task[None] | None = None
+        self._announced: asyncio.Future[bool] = gateway.loop.create_future()  # of the sessions that are due
+        self._round_wanted = False  # somebody waits for that
+        self._announcing: asyncio.Task[None] | None = None
         self._number = 0
-        self._silent: set[int] = set()  # who has not answered to that number
-        self._all_answered = asyncio.Event()
-        # What others tell us
+        self._unconfirmed: set[int] = set()  # gateways that have not confirmed that number
+        self._all_confirmed = asyncio.Event()
+        # What others announce:
         self._to_read: set[SessionKey] = set()
         self._all_to_read = False
-        self._to_answer: dict[int, int] = {}
+        self._to_confirm: dict[int, int] = {}
         self._reading: asyncio.Task[None] | None = None
-        self._came_here: set[int] = set()  # sessions whose clients connected here while they were being read
+        self._connected_here: set[int] = set()  # sessions whose clients connected here during that
 
     @property
     def current(self) -> bool:
-        """Whether no other gateway can have fenced us for a subscription that we have not heard of."""
-        return not self.others or time.monotonic() - self._listened_at < CURRENT_SECONDS
+        """Whether this gateway has heard of all subscriptions. If not, the others may have fenced it already,
+        since it did not confirm one."""
+        return not self.others or time.monotonic() - self._listening_at < CURRENT_SECONDS
 
-    def listened(self, at: float) -> None:
-        """Our connection for what others tell stood then."""
-        self._listened_at = at
+    def note_listening(self, at: float) -> None:
+        """The connection on which announcements come worked at this time."""
+        self._listening_at = at
 
-    # From the start
+    # At the start
 
     async def load(self) -> None:
-        """Those of clients that are away, also because their gateway was killed."""
+        """Those of all clients that are away, also because their gateway was killed."""
         while True:
             try:
                 self._apply(await self._gateway.in_thread(_load))
@@ -97,24 +100,19 @@ class DurableSessions:
                 log.warning("The sessions of clients can't be read: %s", type(error).__name__)
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def meet_others(self) -> None:
-        """Once they can see that we live: what changes from now on we are told; what has changed is read."""
+    async def join_others(self) -> None:
+        """Once the others can see that this gateway lives: from now on they announce changes to it; then it
+        reads what has changed before."""
         while True:
             try:
                 self.others = await self._gateway.in_thread(_alive) - {self._key}
                 if self.others:
-                    await self.tell(())
+                    await self.announce(())
                     self._apply(await self._gateway.in_thread(_read_sessions))
                 break
-            except (Refused, *AWAY) as error:
+            except (DatabaseAway, *AWAY) as error:
                 log.warning("Other gateways can't be told that this one is new: %s", type(error).__name__)
                 await asyncio.sleep(RETRY_SECONDS)
-
-    def missed(self) -> None:
-        """What was told while we could not hear it."""
-        if self.others:
-            self._all_to_read = True
-            self._read_soon()
 
     # What changes here
 
@@ -125,31 +123,32 @@ class DurableSessions:
         subscribe: Iterable[Subscribed] = (),
         unsubscribe: Iterable[tuple[str, str]] = (),
     ) -> None:
-        """Until it is committed, and all gateways route by it; all the same if nobody waits for it any more.
-        Raises Refused."""
-        work = self._write(
+        """Returns once it is committed and all gateways route by it. This goes on if the caller stops
+        waiting. Raises DatabaseAway."""
+        work = self._write_and_announce(
             [(account.user, session)],
             [(session, each) for each in subscribe],
             [(session, group, filter_) for group, filter_ in unsubscribe],
         )
         if not await asyncio.shield(self._gateway.spawn(work)):
-            raise Refused
+            raise DatabaseAway
 
-    def ended(self, sessions: Collection[SessionKey]) -> None:
+    def announce_ended(self, sessions: Collection[SessionKey]) -> None:
         """Their end is on its way to the database."""
 
-        async def tell() -> None:
-            while not await self._write(sessions):  # noqa: ASYNC110  (while the database is away)
+        async def announce() -> None:
+            while not await self._write_and_announce(sessions):  # noqa: ASYNC110  (the database is away)
                 await asyncio.sleep(RETRY_SECONDS)
 
         if self.others and sessions:
-            self._gateway.spawn(tell())
+            self._gateway.spawn(announce())
 
-    def expired(self, sessions: Collection[SessionKey]) -> None:
+    def remove(self, sessions: Collection[SessionKey]) -> None:
+        """They have expired."""
         self._apply([], sessions)
-        self.ended(sessions)
+        self.announce_ended(sessions)
 
-    async def _write(
+    async def _write_and_announce(
         self,
         sessions: Collection[SessionKey],
         subscribe: Iterable[tuple[int, Subscribed]] = (),
@@ -157,128 +156,135 @@ class DurableSessions:
     ) -> bool:
         try:
             await self._gateway.admission.write_subscriptions(subscribe, unsubscribe)
-            await self.tell(sessions)
-        except Refused:
+            await self.announce(sessions)
+        except DatabaseAway:
             return False
         return True
 
-    async def tell(self, sessions: Collection[SessionKey]) -> None:
-        """That these have changed, until all other gateways know; those that do not answer are fenced.
-        Raises Refused."""
+    async def announce(self, sessions: Collection[SessionKey]) -> None:
+        """Returns once all other gateways have confirmed; those that do not are fenced. Raises
+        DatabaseAway."""
         if not self.others:
             return
         self._due.update(sessions)
-        self._wanted = True
-        told = self._told
-        if self._telling is None or self._telling.done():
-            self._telling = self._gateway.spawn(self._tell_all())
-        if not await asyncio.shield(told):
-            raise Refused
+        self._round_wanted = True
+        announced = self._announced
+        if self._announcing is None or self._announcing.done():
+            self._announcing = self._gateway.spawn(self._announce_in_rounds())
+        if not await asyncio.shield(announced):
+            raise DatabaseAway
 
-    async def _tell_all(self) -> None:
-        """One round after the other: what comes up meanwhile goes with the next one."""
-        while self._wanted:
-            self._wanted = False
+    async def _announce_in_rounds(self) -> None:
+        """Sessions that become due during a round go with the next one."""
+        while self._round_wanted:
+            self._round_wanted = False
             sessions, self._due = self._due, set()
-            told, self._told = self._told, self._gateway.loop.create_future()
+            announced, self._announced = self._announced, self._gateway.loop.create_future()
             try:
-                await self._tell_round(sorted(sessions))
-                told.set_result(True)
+                await self._announce_round(sorted(sessions))
+                announced.set_result(True)
             except AWAY:
                 self._due |= sessions
-                self._wanted = True
-                told.set_result(False)
+                self._round_wanted = True
+                announced.set_result(False)
                 await asyncio.sleep(RETRY_SECONDS)
             finally:
-                if not told.done():
-                    told.set_result(False)
+                if not announced.done():
+                    announced.set_result(False)
 
-    async def _tell_round(self, sessions: list[SessionKey]) -> None:
+    async def _announce_round(self, sessions: list[SessionKey]) -> None:
         self._number += 1
-        self._silent = set(self.others)
+        self._unconfirmed = set(self.others)
         began = self._gateway.now()
-        while self._silent:
-            self._all_answered.clear()
-            alive: set[int] = await self._gateway.in_thread(_tell, self._key, self._number, sessions)
+        while self._unconfirmed:
+            self._all_confirmed.clear()
+            alive: set[int] = await self._gateway.in_thread(_notify, self._key, self._number, sessions)
             try:
-                async with asyncio.timeout(AGAIN_SECONDS):
-                    await self._all_answered.wait()
+                async with asyncio.timeout(REPEAT_SECONDS):
+                    await self._all_confirmed.wait()
             except TimeoutError:
                 waited = self._gateway.now() - began
-                over = self._silent - alive if waited >= DEAD_SECONDS else set()
-                over |= self._silent if waited >= SILENT_SECONDS else set()
-                if over:
+                dead = self._unconfirmed - alive if waited >= DEAD_SECONDS else set()
+                dead |= self._unconfirmed if waited >= UNCONFIRMED_SECONDS else set()
+                if dead:
                     log.warning("Gateways that do not answer are taken for dead")
-                    await self._gateway.in_thread(_fence, over)
-                    self.forget(over)
+                    await self._gateway.in_thread(_fence, dead)
+                    self.forget(dead)
 
     def forget(self, gateways: Collection[int]) -> None:
-        """They have stopped, or are fenced: one of them that still lives begins anew."""
+        """They have stopped, or are fenced. One of them that lives all the same starts anew."""
         self.others.difference_update(gateways)
-        self._answered(gateways)
+        self._confirm(gateways)
 
-    def answered(self, gateway: int, number: int) -> None:
+    def on_confirmation(self, gateway: int, number: int) -> None:
         if number == self._number:
-            self._answered({gateway})
+            self._confirm({gateway})
 
-    def _answered(self, gateways: Collection[int]) -> None:
-        self._silent.difference_update(gateways)
-        if not self._silent:
-            self._all_answered.set()
+    def _confirm(self, gateways: Collection[int]) -> None:
+        self._unconfirmed.difference_update(gateways)
+        if not self._unconfirmed:
+            self._all_confirmed.set()
 
-    async def leave(self) -> None:
-        """All is stored, so nobody has to wait for us."""
+    async def announce_stop(self) -> None:
+        """All is stored, so that the others need not wait for this gateway any more."""
         if self.others:
             with contextlib.suppress(*AWAY):
                 await self._gateway.in_thread(announce, LEFT, self._key)
 
     # What changes at other gateways
 
-    def came_here(self, session: int) -> None:
-        """Its client has connected to us: nobody knows better now."""
+    def connected_here(self, session: int) -> None:
+        """Its client has connected to this gateway, which knows more about it than the others."""
         if self._reading and not self._reading.done():
-            self._came_here.add(session)
+            self._connected_here.add(session)
 
-    def heard(self, announcement: Announcement) -> None:
+    def on_announcement(self, announcement: Announcement) -> None:
         gateway, number, sessions = announcement
         if gateway == self._key:
             return
         self._to_read.update(sessions)
         if number:
-            self._to_answer[gateway] = number
+            self._to_confirm[gateway] = number
         self._read_soon()
+
+    def on_missed_announcements(self) -> None:
+        """While we could not listen."""
+        if self.others:
+            self._all_to_read = True
+            self._read_soon()
 
     def _read_soon(self) -> None:
         if self._reading is None or self._reading.done():
             self._reading = self._gateway.spawn(self._read())
 
     async def _read(self) -> None:
-        while self._to_read or self._to_answer or self._all_to_read:
+        while self._to_read or self._to_confirm or self._all_to_read:
             sessions, self._to_read = self._to_read, set()
-            answers, self._to_answer = self._to_answer, {}
-            all_of_them, self._all_to_read = self._all_to_read, False
-            self._came_here.clear()
+            to_confirm, self._to_confirm = self._to_confirm, {}
+            read_all, self._all_to_read = self._all_to_read, False
+            self._connected_here.clear()
             try:
-                if new := answers.keys() - self.others:
+                if new := to_confirm.keys() - self.others:
                     self.others |= new
-                    # From now on they are told; and what was written before, they will find.
+                    # From now on we announce to them. What we wrote before, they have to find in the
+                    # database.
                     await self._gateway.admission.write_subscriptions()
-                if all_of_them:
+                if read_all:
                     self._apply(await self._gateway.in_thread(_read_sessions))
                 elif sessions:
                     keys = [session for _, session in sessions]
                     self._apply(await self._gateway.in_thread(_read_sessions, keys), sessions)
-                for gateway, number in answers.items():
+                for gateway, number in to_confirm.items():
                     await self._gateway.in_thread(announce, HEARD, gateway, f"{number} {self._key}")
-            except (Refused, *AWAY):
+            except (DatabaseAway, *AWAY):
                 self._to_read |= sessions
-                self._to_answer = answers | self._to_answer
-                self._all_to_read |= all_of_them
-                await asyncio.sleep(AGAIN_SECONDS)
-        self._came_here.clear()
+                self._to_confirm = to_confirm | self._to_confirm
+                self._all_to_read |= read_all
+                await asyncio.sleep(REPEAT_SECONDS)
+        self._connected_here.clear()
 
     def _apply(self, stored: list[StoredSession], asked: Collection[SessionKey] | None = None) -> None:
-        """`asked`: those of them that are not in `stored` have ended; None: so have all that are not."""
+        """Sessions that were `asked` for and are not `stored` have ended; None: all were asked for."""
         hub = self._gateway.hub
         found = {each.key for each in stored}
         ended: dict[int, set[int]] = {}
@@ -291,12 +297,12 @@ class DurableSessions:
             for subscriber in list(account.subscribers.values()):
                 session = subscriber.session
                 over = session not in found if asked is None else session in ended[account.user]
-                if session and over and not subscriber.client and session not in self._came_here:
+                if session and over and not subscriber.client and session not in self._connected_here:
                     account.remove(subscriber)
         for key, user, client_id, subscriptions, will_waits in stored:
             account = hub.account(user, User(pk=user).user_id)
             known = account.subscribers.get(client_id)
-            if (known and known.client) or key in self._came_here:
+            if (known and known.client) or key in self._connected_here:
                 continue
             if known and known.session != key:
                 account.remove(known)
@@ -310,7 +316,7 @@ class DurableSessions:
 def set_subscriptions(
     account: Account, subscriber: Subscriber, subscriptions: Collection[Subscribed]
 ) -> None:
-    """These, and no others."""
+    """Replaces all that it has."""
     current = {(each.group, each.filter) for each in subscriptions}
     for group, filter_, _, _ in list(account.tree.filters(subscriber)):
         if (group, filter_) not in current:
@@ -325,20 +331,22 @@ def set_subscriptions(
 
 def _load() -> list[StoredSession]:
     with connect() as own, own.transaction(), own.cursor() as cursor:
-        durable.adopt_all(cursor, settings.DURABLE_SESSION_DAYS)
-        if not presence.gateways(cursor):  # else those that live do it, and we, a little later
-            mqtt_store.leave_for_the_dead(cursor, ())
-        return mqtt_store.load_sessions(cursor)
+        previous_release.adopt(cursor, settings.DURABLE_SESSION_DAYS)
+        if not presence.gateways(cursor):  # else those that live do it, and we do it a little later
+            disconnect_dead_gateways(cursor, ())
+        return load_sessions(cursor)
 
 
-def _read_sessions(sessions: list[int] | None = None) -> list[StoredSession]:
+def _read_sessions(keys: list[int] | None = None) -> list[StoredSession]:
     with connect() as own, own.cursor() as cursor:
-        return mqtt_store.load_sessions(cursor, sessions)
+        return load_sessions(cursor, keys)
 
 
-def _tell(key: int, number: int, sessions: list[SessionKey]) -> set[int]:
+def _notify(key: int, number: int, sessions: list[SessionKey]) -> set[int]:
     """Returns the gateways that live."""
-    parts = [sessions[start : start + MOST] for start in range(0, len(sessions), MOST)] or [[]]
+    parts = [sessions[start : start + MAX_ANNOUNCED] for start in range(0, len(sessions), MAX_ANNOUNCED)] or [
+        []
+    ]
     with transaction.atomic():
         for place, part in enumerate(parts, 1):
             text = " ".join(f"{account}-{session}" for account, session in part)

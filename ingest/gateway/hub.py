@@ -1,4 +1,4 @@
-"""What the clients of an account share: subscriptions, and each message's way to who subscribes to it."""
+"""What the clients of an account share: their subscriptions, and how a message gets to its subscribers."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -8,41 +8,41 @@ from typing import TYPE_CHECKING, NamedTuple
 from django.conf import settings
 
 from ingest.gateway.deliveries import DeliveryTotals, Message
-from ingest.gateway.interest import ALL, Interest
+from ingest.gateway.fair_scheduler import FairScheduler, TimeShare, now
+from ingest.gateway.local_subscriptions import ALL, LocalSubscriptions
 from ingest.gateway.subscriptions import Match, SubscriptionTree
-from ingest.gateway.turns import Share, Turns, now
 from ingest.message import Copy
 from ingest.mqtt.packets import Subscription, topic_matches
 from thingscale.devices.presence import Use
 
 if TYPE_CHECKING:
     from ingest.gateway.client import Client
-    from ingest.gateway.peers import Peer
+    from ingest.gateway.peer import Peer
 
 
 NODE_BYTES = 250  # of a level that filters with wildcards have in common
 MAX_SUBSCRIPTION_BYTES = 64 * 2**20  # of an account, in memory
-MAX_MEMBERS = 100  # of one share group at one other gateway: if it has more, they take turns for so many
+MAX_PEER_MEMBERS = 100  # that are counted of one share group at one other gateway
 STEP = 64  # deliveries between two looks at the clock
 
 
 class Subscriber:
-    """A client, or a session that lasts, whose client may be away."""
+    """A client, or a durable session, whose client may be away."""
 
     __slots__ = ("client", "client_id", "newest", "no_local", "session", "subscriptions", "will_waits")
 
     def __init__(self, client_id: str, session: int = 0) -> None:
         self.client_id = client_id
-        self.session = session  # in the database; 0: it ends with the connection
-        self.client: Client | None = None
+        self.session = session  # its key in the database; 0: it ends with the connection
+        self.client: Client | None = None  # while it is connected to this gateway
         self.subscriptions = 0
-        self.newest = 0  # number of its queue's last message that was routed here
-        self.no_local = False  # one of them may have it
+        self.newest = 0  # number of the last message that this gateway put into its queue
+        self.no_local = False  # one of its subscriptions may have that option
         self.will_waits = False  # its client is away, and its will may still be published
 
 
-class MemberElsewhere(Subscriber):
-    """Of a share group: a client of another gateway, which is connected, and whose session does not last."""
+class PeerMember(Subscriber):
+    """A member of a share group that is connected to another gateway, and whose session is not durable."""
 
     __slots__ = ("peer",)
 
@@ -51,8 +51,8 @@ class MemberElsewhere(Subscriber):
         self.peer = peer
 
 
-class GroupElsewhere(NamedTuple):
-    """A share group, one of whose members at another gateway gets the message."""
+class PeerGroup(NamedTuple):
+    """A share group for which another gateway delivers the message to one of its members."""
 
     peer: "Peer"
     group: str
@@ -60,14 +60,14 @@ class GroupElsewhere(NamedTuple):
 
 
 class Route(NamedTuple):
-    """Where a message goes beside its datapoint, decided when it is admitted: sessions that last get a copy
-    with it; of each share group one member gets it."""
+    """Who gets a message, as decided when it is admitted: durable sessions get a copy in their queues, in the
+    same transaction; of each share group one member gets it."""
 
-    copies: tuple[Copy, ...]
-    sessions: tuple[int, ...]  # of the copies, but for those of share groups, which are the last ones
-    chosen: tuple[Match[Subscriber], ...]  # members of share groups
-    queued: int  # of those, the first ones, which get copies
-    groups: tuple[GroupElsewhere, ...] = ()
+    copies: tuple[Copy, ...]  # first those of `sessions`, then those of the chosen members
+    sessions: tuple[int, ...]
+    chosen: tuple[Match[Subscriber], ...]  # one member of each share group
+    queued: int  # so many of the chosen members, the first ones, get copies
+    groups: tuple[PeerGroup, ...] = ()
 
 
 NOWHERE = Route((), (), (), 0)
@@ -79,31 +79,34 @@ class Sending(NamedTuple):
     qos: int
     retain: bool
     route: Route
-    numbers: Sequence[int]  # of the copies, in their sessions' queues
+    numbers: Sequence[int]  # of the route's copies, in their sessions' queues
     publisher: Subscriber | None
 
 
 class Account:
     def __init__(
-        self, user: int, user_id: str, note_command: Callable[[int, bool], None], share: Share
+        self, user: int, user_id: str, note_command: Callable[[int, bool], None], share: TimeShare
     ) -> None:
         self.user = user
         self.user_id = user_id
         self.share = share
         self.tree: SubscriptionTree[Subscriber] = SubscriptionTree()
-        self.subscribers: dict[str, Subscriber] = {}  # by client id: those connected, and sessions that last
+        self.subscribers: dict[str, Subscriber] = {}  # by client id: connected clients and durable sessions
         self.subscriptions = 0
-        self.lasting = 0  # of those, of sessions that last
-        self.listeners = 0  # subscriptions, and what is known of other gateways
-        self.elsewhere: SubscriptionTree[Peer] | None = None  # what connected clients of others subscribe to
-        self.sessions_elsewhere: dict[int, Peer] = {}  # that last, whose clients are connected to others
-        self._members_elsewhere: dict[tuple[Peer, str, str], list[MemberElsewhere]] = {}
-        self.interest: Interest | None = None  # in what others have; None: there are none
+        self.durable_subscriptions = 0  # so many of them are of durable sessions
+        self.listeners = 0  # subscriptions, here and at other gateways
+        # What connected clients of other gateways subscribe to.
+        self.peer_subscriptions: SubscriptionTree[Peer] | None = None
+        self.peer_sessions: dict[int, Peer] = {}  # durable ones whose clients are connected to other gateways
+        self._peer_members: dict[tuple[Peer, str, str], list[PeerMember]] = {}
+        self.local_subscriptions: LocalSubscriptions | None = (
+            None  # in what others have; None: there are none
+        )
         self.subscription_bytes = 0  # of the filters
         self.connections = 0
         self.totals = DeliveryTotals(settings.UNREAD_BYTES, note_command)
         self._last_matches: Sequence[Match[Subscriber]] = ()
-        self._last_route = NOWHERE  # for these: mostly the next message has the same topic
+        self._last_route = NOWHERE  # of these matches: the next message mostly has the same topic
 
     # Subscriptions
 
@@ -111,102 +114,100 @@ class Account:
         self, subscriber: Subscriber, filter_: str, subscription: Subscription, identifier: int, group: str
     ) -> bool:
         """Whether it is a new one."""
-        shown = self.interest if subscriber.client else None
-        if shown and self.tree.has(subscriber, filter_, group):
-            shown.remove(group, filter_, subscriber.session, self.tree.qos(subscriber, filter_, group))
+        local = self.local_subscriptions if subscriber.client else None
+        if local and self.tree.has(subscriber, filter_, group):
+            local.remove(group, filter_, subscriber.session, self.tree.qos(subscriber, filter_, group))
         new = self.tree.subscribe(subscriber, filter_, subscription, identifier, group)
-        if shown:
-            shown.add(group, filter_, subscriber.session, subscription.qos)
+        if local:
+            local.add(group, filter_, subscriber.session, subscription.qos)
         subscriber.no_local |= subscription.no_local
         if new:
             self._count(subscriber, 1, len(filter_) + len(group))
         return new
 
     def has_room_for_subscriptions(self, new: int) -> bool:
-        """For one more than so many new ones."""
+        """Whether there is room for one subscription beside `new` other new ones."""
         size = self.subscription_bytes + self.tree.nodes * NODE_BYTES
         return self.subscriptions + new < settings.SUBSCRIPTIONS and size < MAX_SUBSCRIPTION_BYTES
 
     def unsubscribe(self, subscriber: Subscriber, filter_: str, group: str) -> bool:
-        if self.interest and subscriber.client and self.tree.has(subscriber, filter_, group):
+        if self.local_subscriptions and subscriber.client and self.tree.has(subscriber, filter_, group):
             qos = self.tree.qos(subscriber, filter_, group)
-            self.interest.remove(group, filter_, subscriber.session, qos)
+            self.local_subscriptions.remove(group, filter_, subscriber.session, qos)
         was_there = self.tree.unsubscribe(subscriber, filter_, group)
         if was_there:
             self._count(subscriber, -1, -len(filter_) - len(group))
         return was_there
 
     def remove(self, subscriber: Subscriber) -> None:
-        """It has ended."""
-        self.left(subscriber)
+        """The subscriber's session has ended."""
+        self.disconnected(subscriber)
         size = sum(len(each.filter) + len(each.group) for each in self.tree.filters(subscriber))
         self.tree.remove(subscriber)
         self._count(subscriber, -subscriber.subscriptions, -size)
         if self.subscribers.get(subscriber.client_id) is subscriber:
             del self.subscribers[subscriber.client_id]
 
-    def came(self, subscriber: Subscriber, client: "Client") -> None:
-        """It is connected to this gateway."""
-        self.left(subscriber)
+    def connected(self, subscriber: Subscriber, client: "Client") -> None:
+        """The subscriber is connected to this gateway."""
+        self.disconnected(subscriber)
         subscriber.client = client
-        if self.interest:
-            self.interest.came(subscriber.session, client, self.tree.filters(subscriber))
+        if self.local_subscriptions:
+            self.local_subscriptions.connected(subscriber.session, client, self.tree.filters(subscriber))
 
-    def left(self, subscriber: Subscriber) -> None:
-        """It is not any more."""
-        if subscriber.client and self.interest:
-            self.interest.left(subscriber.session, self.tree.filters(subscriber))
+    def disconnected(self, subscriber: Subscriber) -> None:
+        """It is not connected to this gateway any more."""
+        if subscriber.client and self.local_subscriptions:
+            self.local_subscriptions.disconnected(subscriber.session, self.tree.filters(subscriber))
         subscriber.client = None
 
-    def _count(self, subscriber: Subscriber, more: int, size: int) -> None:
+    def _count(self, subscriber: Subscriber, change: int, size: int) -> None:
         self._last_matches, self._last_route = (), NOWHERE
         self.subscription_bytes += size
-        subscriber.subscriptions += more
-        self.subscriptions += more
-        self.listeners += more
+        subscriber.subscriptions += change
+        self.subscriptions += change
+        self.listeners += change
         if subscriber.session:
-            self.lasting += more
+            self.durable_subscriptions += change
 
     # What is known of other gateways
 
-    def set_elsewhere(self, peer: "Peer", group: str, filter_: str, wanted: int) -> None:
-        """What its clients want, see Interest."""
+    def set_peer_subscription(self, peer: "Peer", group: str, filter_: str, wanted: int) -> None:
+        """`wanted` is a value of LocalSubscriptions: 0 if the peer's clients do not want it any more."""
         if group:
-            self._set_members_elsewhere(peer, group, filter_, min(wanted, MAX_MEMBERS))
+            members = self._peer_members.setdefault((peer, group, filter_), [])
+            count = min(wanted, MAX_PEER_MEMBERS)
+            self.listeners += count - len(members)
+            while len(members) < count:
+                members.append(PeerMember(peer))
+                self.tree.subscribe(members[-1], filter_, Subscription(filter_, 2, False, False, 0), 0, group)
+            while len(members) > count:
+                self.tree.remove(members.pop())
+            if not members:
+                del self._peer_members[peer, group, filter_]
             return
-        if self.elsewhere is None:
-            self.elsewhere = SubscriptionTree()
-        self.listeners -= len(self.elsewhere)
+        if self.peer_subscriptions is None:
+            self.peer_subscriptions = SubscriptionTree()
+        self.listeners -= len(self.peer_subscriptions)
         if wanted:
             subscription = Subscription(filter_, 2 if wanted == ALL else 0, False, False, 0)
-            self.elsewhere.subscribe(peer, filter_, subscription)
+            self.peer_subscriptions.subscribe(peer, filter_, subscription)
         else:
-            self.elsewhere.unsubscribe(peer, filter_)
-        self.listeners += len(self.elsewhere)
-        if not len(self.elsewhere):
-            self.elsewhere = None
+            self.peer_subscriptions.unsubscribe(peer, filter_)
+        self.listeners += len(self.peer_subscriptions)
+        if not len(self.peer_subscriptions):
+            self.peer_subscriptions = None
 
-    def _set_members_elsewhere(self, peer: "Peer", group: str, filter_: str, count: int) -> None:
-        members = self._members_elsewhere.setdefault((peer, group, filter_), [])
-        self.listeners += count - len(members)
-        while len(members) < count:
-            members.append(MemberElsewhere(peer))
-            self.tree.subscribe(members[-1], filter_, Subscription(filter_, 2, False, False, 0), 0, group)
-        while len(members) > count:
-            self.tree.remove(members.pop())
-        if not members:
-            del self._members_elsewhere[peer, group, filter_]
-
-    def set_session_elsewhere(self, peer: "Peer", session: int, connected: int) -> None:
+    def set_peer_session(self, peer: "Peer", session: int, connected: int) -> None:
         if connected:
-            self.sessions_elsewhere[session] = peer
-        elif self.sessions_elsewhere.get(session) is peer:
-            del self.sessions_elsewhere[session]
+            self.peer_sessions[session] = peer
+        elif self.peer_sessions.get(session) is peer:
+            del self.peer_sessions[session]
 
     @property
     def use(self) -> Use:
-        """For the account to see, from any thread. What is unread changes with each message: whole percents
-        of its limit."""
+        """What the account sees of it; may be asked from any thread. The unread bytes change with each
+        message, so they are rounded to whole percents of their limit."""
         unread = max(self.totals.waiting_bytes, self.totals.untaken_bytes)
         return Use(self.subscriptions, unread - unread % (settings.UNREAD_BYTES // 100))
 
@@ -214,91 +215,88 @@ class Account:
 
     def route(self, topic: str, qos: int, publisher: Subscriber | None) -> Route:
         """For a message that is being admitted."""
-        if not self.tree.has_shared and not (qos and self.lasting):
-            return NOWHERE
-        route = self._route_to_sessions(topic, publisher) if qos and self.lasting else NOWHERE
-        return self._choose(route, topic, qos) if self.tree.has_shared else route
+        route = NOWHERE
+        if qos and self.durable_subscriptions:
+            matches = self._matches(topic, publisher)
+            if matches is not self._last_matches:
+                copies = tuple([_copy(match) for match in matches if match.subscriber.session and match.qos])
+                sessions = tuple([session for session, _, _ in copies])
+                self._last_matches = matches
+                self._last_route = Route(copies, sessions, (), 0) if copies else NOWHERE
+            route = self._last_route
+        return self._with_share_groups(route, topic, qos) if self.tree.has_shared else route
 
-    def _route_to_sessions(self, topic: str, publisher: Subscriber | None) -> Route:
-        matches = self._matches(topic, publisher)
-        if matches is not self._last_matches:
-            copies = tuple([_copy(match) for match in matches if match.subscriber.session and match.qos])
-            sessions = tuple([session for session, _, _ in copies])
-            self._last_matches = matches
-            self._last_route = Route(copies, sessions, (), 0) if copies else NOWHERE
-        return self._last_route
-
-    def _choose(self, route: Route, topic: str, qos: int) -> Route:
-        """With a member of each share group: one who is away only if nobody is connected, anywhere."""
-        queued, live, elsewhere = [], [], []
+    def _with_share_groups(self, route: Route, topic: str, qos: int) -> Route:
+        """Adds one member of each share group. A member that is away is chosen only if nobody of its group is
+        connected, to any gateway."""
+        queued, live, at_peers = [], [], []
         for group in self.tree.shared(topic):
-            match = group.choose(self._connected) or group.choose(_lasting)
+            match = group.choose(self._is_connected) or group.choose(lambda each: each.session > 0)
             if match is None:
                 continue
             subscriber = match.subscriber
             if subscriber.session and min(match.qos, qos):
                 queued.append(match)
-            elif peer := self._peer_of(subscriber):
-                elsewhere.append(GroupElsewhere(peer, group.name, group.filter))
+                continue
+            peer = None
+            if isinstance(subscriber, PeerMember):
+                peer = subscriber.peer
+            elif subscriber.session and not subscriber.client:
+                peer = self.peer_sessions.get(subscriber.session)
+            if peer:
+                at_peers.append(PeerGroup(peer, group.name, group.filter))
             else:
                 live.append(match)
-        if not queued and not live and not elsewhere:
+        if not queued and not live and not at_peers:
             return route
         copies = (*route.copies, *map(_copy, queued))
-        return Route(copies, route.sessions, (*queued, *live), len(queued), tuple(elsewhere))
+        return Route(copies, route.sessions, (*queued, *live), len(queued), tuple(at_peers))
 
-    def _connected(self, subscriber: Subscriber) -> bool:
+    def _is_connected(self, subscriber: Subscriber) -> bool:
         """To this gateway or another one."""
-        if isinstance(subscriber, MemberElsewhere):
+        if isinstance(subscriber, PeerMember):
             return subscriber.peer.reachable
-        return subscriber.client is not None or subscriber.session in self.sessions_elsewhere
-
-    def _peer_of(self, subscriber: Subscriber) -> "Peer | None":
-        """The other gateway that it is connected to."""
-        if subscriber.client:
-            return None
-        if isinstance(subscriber, MemberElsewhere):
-            return subscriber.peer
-        return self.sessions_elsewhere.get(subscriber.session) if subscriber.session else None
+        return subscriber.client is not None or subscriber.session in self.peer_sessions
 
     def deliver_to_group(self, message: Message, sending: Sending, group: str, filter_: str) -> None:
-        """To one of its members here, chosen as the gateway of another member that took the message asks."""
+        """To one of the group's members here: the gateway that took the message from its publisher has chosen
+        this gateway."""
 
-        def able(subscriber: Subscriber) -> bool:
+        def can_take(subscriber: Subscriber) -> bool:
             at_qos_0 = not min(self.tree.qos(subscriber, filter_, group), sending.qos)
             return subscriber.client is not None and (at_qos_0 or not subscriber.session)
 
         found = self.tree.group(group, filter_)
-        match = found.choose(able) if found else None
+        match = found.choose(can_take) if found else None
         if match:
-            self.share.in_order(partial(self.deliver_one, message, sending, match, 0))
+            self.share.run_in_order(partial(self.deliver_one, message, sending, match, 0))
 
     def deliver(self, message: Message, sending: Sending) -> None:
-        """To who is connected here; behind what waits for a turn of this account."""
+        """To the clients that are connected here, behind the work of this account that waits for its turn."""
         share, started = self.share, now()
-        if share.over(started):
-            share.wait(Fanout(self, message, sending))
+        if share.used_up(started):
+            share.put_off(Fanout(self, message, sending))
             return
         used = share.used
         targets = self.targets(message, sending)
         if len(targets) > STEP:
-            share.wait(Fanout(self, message, sending, targets))
+            share.put_off(Fanout(self, message, sending, targets))
         else:
             for match, number in targets:
                 self.deliver_one(message, sending, match, number)
         share.used = max(share.used, used + now() - started)
 
     def targets(self, message: Message, sending: Sending) -> "list[Target]":
-        """Who gets it, each with its number in the queue of a session that lasts."""
+        """Who gets it, each with the message's number in the queue of a durable session, or 0."""
         qos, _, route, numbers, publisher = sending
         targets: list[Target] = []
-        given = dict(zip(route.sessions, numbers, strict=False))
+        number_of = dict(zip(route.sessions, numbers, strict=False))
         for match in self._matches(message.topic, publisher):
             session, number = match.subscriber.session, 0
             if session and match.qos and qos:
-                number = given.get(session, 0)
+                number = number_of.get(session, 0)
                 if not number:
-                    continue  # there was no room for it, or it was published before the subscription
+                    continue  # its queue was full, or the message was published before the subscription
             targets.append((match, number))
         if route.chosen:
             queued = zip(route.chosen, numbers[len(route.sessions) :], strict=False)
@@ -307,48 +305,38 @@ class Account:
         return targets
 
     def deliver_one(self, message: Message, sending: Sending, match: Match[Subscriber], number: int) -> None:
-        """`number`: in the queue of a session that lasts, to be known also while its client is away."""
+        """`number`: in the queue of a durable session, which has to know it also while its client is away."""
         subscriber = match.subscriber
         if number:
             subscriber.newest = number
         if client := subscriber.client:
             qos, retain = min(sending.qos, match.qos), sending.retain and match.retain_as_published
             client.deliver(message, qos, retain, match, number)
-        elif number and (peer := self.sessions_elsewhere.get(subscriber.session)):
-            peer.wake(self.user, subscriber.session, number)
+        elif number and (peer := self.peer_sessions.get(subscriber.session)):
+            peer.send_wake(self.user, subscriber.session, number)
 
     def _matches(self, topic: str, publisher: Subscriber | None) -> Sequence[Match[Subscriber]]:
         matches = self.tree.match(topic)
         if publisher is None or not publisher.no_local:
             return matches
-        own = _match_of_own(self.tree, publisher, topic)
+        # The publisher gets its own message only by its subscriptions without No Local. The level in front is
+        # there because the first level of our topics has no special meaning.
         others = [match for match in matches if match.subscriber is not publisher]
-        return [*others, own] if own else others
-
-
-def _match_of_own(
-    tree: SubscriptionTree[Subscriber], publisher: Subscriber, topic: str
-) -> Match[Subscriber] | None:
-    """What a client gets of its own message: by its subscriptions without No Local. (The level in front is
-    there because none of ours has a special meaning.)"""
-    found = [
-        (subscription, identifier)
-        for group, filter_, subscription, identifier in tree.filters(publisher)
-        if not group and not subscription.no_local and topic_matches(f"_/{filter_}", f"_/{topic}")
-    ]
-    if not found:
-        return None
-    return Match(
-        publisher,
-        max(subscription.qos for subscription, _ in found),
-        any(subscription.retain_as_published for subscription, _ in found),
-        False,
-        tuple(identifier for _, identifier in found if identifier),
-    )
-
-
-def _lasting(subscriber: Subscriber) -> bool:
-    return subscriber.session > 0
+        own = [
+            (subscription, identifier)
+            for group, filter_, subscription, identifier in self.tree.filters(publisher)
+            if not group and not subscription.no_local and topic_matches(f"_/{filter_}", f"_/{topic}")
+        ]
+        if not own:
+            return others
+        match = Match(
+            publisher,
+            max(subscription.qos for subscription, _ in own),
+            any(subscription.retain_as_published for subscription, _ in own),
+            False,
+            tuple(identifier for _, identifier in own if identifier),
+        )
+        return [*others, match]
 
 
 def _copy(match: Match[Subscriber]) -> Copy:
@@ -359,7 +347,7 @@ Target = tuple[Match[Subscriber], int]
 
 
 class Fanout:
-    """A message on its way to its subscribers, as far as it has come."""
+    """Work that delivers a message to many subscribers, a few at a time."""
 
     __slots__ = ("_account", "_message", "_place", "_sending", "_targets")
 
@@ -388,26 +376,28 @@ class Fanout:
 class Hub:
     def __init__(self, note_command: Callable[[int, bool], None], loop: asyncio.AbstractEventLoop) -> None:
         self.accounts: dict[int, Account] = {}
-        self.turns = Turns(loop)
-        self.anonymous = self.turns.share()
+        self.scheduler = FairScheduler(loop)
+        self.anonymous = self.scheduler.new_share()
         self._connected = 0  # accounts that have connections
         self._note_command = note_command
         self.new_account: Callable[[Account], object] = lambda account: None
 
     def connected(self, account: Account) -> None:
-        """One of its clients."""
+        """One of the account's clients has connected."""
         account.connections += 1
         self._connected += account.connections == 1
-        self.turns.contested = settings.ALLOW_ANONYMOUS or self._connected > 1
+        self.scheduler.contested = settings.ALLOW_ANONYMOUS or self._connected > 1
 
     def disconnected(self, account: Account) -> None:
         account.connections -= 1
         self._connected -= account.connections == 0
-        self.turns.contested = settings.ALLOW_ANONYMOUS or self._connected > 1
+        self.scheduler.contested = settings.ALLOW_ANONYMOUS or self._connected > 1
 
     def account(self, user: int, user_id: str) -> Account:
         found = self.accounts.get(user)
         if found is None:
-            found = self.accounts[user] = Account(user, user_id, self._note_command, self.turns.share())
+            found = self.accounts[user] = Account(
+                user, user_id, self._note_command, self.scheduler.new_share()
+            )
             self.new_account(found)
         return found

@@ -12,7 +12,8 @@ from uuid import UUID
 import psycopg
 
 from thingscale.background.watched import WatchedThread
-from thingscale.devices import mqtt_store, presence
+from thingscale.devices import presence
+from thingscale.devices.mqtt_store import sessions
 from thingscale.devices.presence import ClientKey, Figures, Presence, Use
 from thingscale.streams.exactly_once import commit_log
 
@@ -152,9 +153,9 @@ class PresenceWriter:
             dead = set() if waits else self._known_gateways - alive
             if dead:  # first, as batches do: their row, then sessions
                 commit_log.fence(cursor, dead)
-            left = not waits and mqtt_store.leave_for_the_dead(cursor, alive)
+            left = not waits and sessions.disconnect_dead_gateways(cursor, alive)
             alone = alive <= {self._key}
-            newest = None if alone else dict(mqtt_store.newest_numbers(cursor, self._gateway))
+            newest = None if alone else dict(sessions.newest_numbers(cursor, self._gateway))
         self._known_gateways -= dead
         if left or dead or newest is not None:
             self._seen(newest, left, dead)

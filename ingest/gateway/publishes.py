@@ -30,7 +30,7 @@ from ingest.mqtt.packets import (
 from ingest.mqtt.properties import Property, write_properties
 from ingest.stored_packet import OWN_RESPONSE, own_response
 from ingest.writer import queue_size
-from thingscale.devices.mqtt_store import Progress
+from thingscale.devices.mqtt_store.queues import Progress
 from thingscale.lib.clock import now_us
 from thingscale.lib.reasons import ANSWERS
 from thingscale.streams.exactly_once import keys
@@ -188,12 +188,12 @@ class Publishes:
     to_all_gateways = True  # whose clients subscribe to it
     __slots__ = (
         *("_aliases", "_client", "_completed", "_connected_at", "_copies", "_forgotten", "_last_key"),
-        *("_lone_id", "_messages", "_owners", "_pending", "_seed", "_sent", "_settled_at", "received"),
+        *("_lone_id", "_messages", "_owners", "_pending", "_seed", "_sent", "_confirmed_at", "received"),
         *("reused_at", "unacked"),
     )
 
     def __init__(
-        self, client: Publisher, connected_at: float | None = None, seed: int = 0, settled_at: int = 0
+        self, client: Publisher, connected_at: float | None = None, seed: int = 0, confirmed_at: int = 0
     ) -> None:
         self._client = client
         self._connected_at = time.monotonic() if connected_at is None else connected_at
@@ -209,7 +209,7 @@ class Publishes:
         self._completed: list[bytes] | None = None  # PUBCOMPs of this read
         self._forgotten = False  # some of their packet ids were known
         self.unacked = 0
-        self._settled_at = settled_at  # microseconds: it had an answer to all that it had sent until then
+        self._confirmed_at = confirmed_at  # microseconds: it had an answer to all that it had sent until then
         self._seed = seed  # of dedupe keys: tells this client from others
         self.reused_at = 0  # the same, as far as this connection has told
         self._lone_id = self._last_key = 0  # the only packet id so far (or _SEVERAL), and its last message
@@ -229,9 +229,9 @@ class Publishes:
         """The shortest way, for what most devices send: at QoS 1 or 2, not retained, not sent again, to a
         topic that the client has used before, and for storage only. Returns the place of the first frame that
         is anything else."""
-        since, settled_at, seed, version_5 = (
+        since, confirmed_at, seed, version_5 = (
             self._connected_at,
-            self._settled_at,
+            self._confirmed_at,
             self._seed,
             self._client.version == V5,
         )
@@ -275,7 +275,7 @@ class Publishes:
                 source,
                 since,
                 None,
-                settled_at,
+                confirmed_at,
             )
             add(new(RawMessage, raw))
             add_sent(new(PublishInfo, (owner, qos, False, packet_id, _NONE, NOWHERE, 0)))
@@ -370,7 +370,7 @@ class Publishes:
             source,
             since,
             kept,
-            self._settled_at,
+            self._confirmed_at,
         )
         self._messages.append(_new(RawMessage, raw))
         self._sent.append(sent)
@@ -392,7 +392,7 @@ class Publishes:
         elif packet_id != self._lone_id:
             self._lone_id = _SEVERAL
         elif not dup and key != self._last_key and not self.unacked and not self._messages:
-            self._settled_at = self.reused_at = now - 1
+            self._confirmed_at = self.reused_at = now - 1
         self._last_key = key
 
     def _must_wait(self, qos: int) -> bool:
@@ -482,7 +482,7 @@ class Publishes:
         owner, qos, retain, _, properties, route, command = sent
         account = owner.account
         if account and account.listeners:
-            if account.elsewhere is not None or route.groups:
+            if account.peer_subscriptions is not None or route.groups:
                 forwarded = Forwarded(owner.topic, payload, qos, retain, properties, command)
                 self._client.gateway.peers.forward(account, forwarded, route.groups, self.to_all_gateways)
             message = new_message(owner.topic, payload, properties, command)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from ingest.gateway.deliveries import Delivery, DurableDeliveries, Outcome
 from ingest.gateway.publishes import new_message
 from ingest.stored_packet import read_packets
-from thingscale.devices.mqtt_store import Opened, Progress, QueuedRow
+from thingscale.devices.mqtt_store.queues import Progress, QueuedRow
+from thingscale.devices.mqtt_store.sessions import Opened
 
 
 class Queue:

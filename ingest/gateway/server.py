@@ -15,32 +15,34 @@ from uuid import UUID
 from django.conf import settings
 from django.db import Error, close_old_connections
 
-from ingest import refusals, topics
-from ingest.admission import ASKED_SECONDS, RETRY_SECONDS, Admission, Refused
+from ingest import topics
+from ingest.admission import ASKED_SECONDS, RETRY_SECONDS, Admission, DatabaseAway
 from ingest.device_tokens import DeviceTokens, TokenOwner, key_of_user
 from ingest.gateway.client import Client, State
+from ingest.gateway.confirmed_clients import ConfirmedClients
 from ingest.gateway.connection import Connection, WebSocketConnection
+from ingest.gateway.connection_limits import ConnectionLimits, RefusalReason
 from ingest.gateway.deliveries import Message
 from ingest.gateway.durable_sessions import Announcement, DurableSessions, set_subscriptions
 from ingest.gateway.hub import NOWHERE, Account, Hub, Sending, Subscriber
-from ingest.gateway.newcomers import Newcomers, Why
 from ingest.gateway.peers import Peers
 from ingest.gateway.presence import Known, PresenceWriter
 from ingest.gateway.publishes import MAX_SOURCE, Chunk, Forwarded, Publishes
-from ingest.gateway.settled import Settled
 from ingest.gateway.system import AppPublishes, SystemClient
 from ingest.message import Kind, Outcome, RawMessage, Reason
 from ingest.mqtt.packets import Connect, ReasonCode, Will
 from ingest.mqtt.properties import Property
+from ingest.record_limiter import RecordLimiter
 from ingest.service import connect
 from ingest.store_client import RemoteIngest
 from ingest.stored_packet import stored_will
 from ingest.writer import Limits
 from thingscale.accounts.models import User
 from thingscale.background.watched import keep_going, log_failure
-from thingscale.devices import mqtt_store, presence
+from thingscale.devices import presence
 from thingscale.devices.models import Command
-from thingscale.devices.mqtt_store import Left, Open, Opened, WaitingWill
+from thingscale.devices.mqtt_store import sessions
+from thingscale.devices.mqtt_store.sessions import Disconnected, Open, Opened, WaitingWill
 from thingscale.devices.presence import ClientKey, Figures, Presence, TakeOver, Use
 from thingscale.lib import names
 from thingscale.lib.clock import now_us
@@ -97,7 +99,7 @@ class Gateway:
         self._by_client: dict[ClientKey, Client] = {}
         self._unchecked: set[Client] = set()  # their tokens may have been revoked
         self._checking: asyncio.Task[None] | None = None
-        self.settled = Settled()
+        self.confirmed_clients = ConfirmedClients()
         self._wills_due: asyncio.TimerHandle | None = None  # when the next one may be, of all that wait
         self._claiming_wills = asyncio.Lock()
         self._ending: set[int] = set()  # sessions whose wills need not wait for their time
@@ -113,8 +115,8 @@ class Gateway:
         self._published_due = False
         self._publishing: asyncio.Task[None] | None = None
         self._failed = 0
-        self._sign_ins = refusals.sign_ins()
-        self.newcomers = Newcomers(self.ingest.writer.metrics.refused)
+        self._sign_ins = RecordLimiter(10, 3600.0)  # the list keeps a thousand
+        self.connection_limits = ConnectionLimits(self.ingest.writer.metrics.refused)
         self.dropped = 0  # deliveries at QoS 0, to clients that take too little
         self.leaving = False  # nobody comes in any more
         self.draining = False  # and nothing more is taken
@@ -129,9 +131,9 @@ class Gateway:
         self._presence.start()
         while not await asyncio.to_thread(self._presence.entered.wait, LOOKUP_SECONDS):
             log.warning("Other gateways can't be told yet that this one lives: the database is away")
-        await self.durable_sessions.meet_others()
+        await self.durable_sessions.join_others()
         self.spawn(keep_going("peers", self.peers.run))
-        await self.peers.meet(self.durable_sessions.others)
+        await self.peers.wait_for_peers(self.durable_sessions.others)
         await self._publish_wills_due()
         rounds = {"sweep": self._sweep, "relief": self._relieve_all, "sessions": self._end_sessions}
         self._rounds = [self.spawn(keep_going(name, work)) for name, work in rounds.items()]
@@ -156,9 +158,9 @@ class Gateway:
         for task in self._rounds:
             task.cancel()
         await asyncio.sleep(LAST_SECONDS)  # what tells subscribers is on its way
-        await self.peers.leave()
+        await self.peers.sign_off()
         if drained:
-            await self.durable_sessions.leave()
+            await self.durable_sessions.announce_stop()
         await asyncio.to_thread(self._presence.stop)
         for task in self._tasks:
             task.cancel()
@@ -194,7 +196,7 @@ class Gateway:
     async def _drain(self, deadline: float) -> None:
         """Until what the clients sent is stored and answered, or time is up."""
         # The writer's thread sets no event.
-        while (self.admission.pending or self.hub.turns.waiting) and self.now() < deadline:  # noqa: ASYNC110
+        while (self.admission.pending or self.hub.scheduler.busy) and self.now() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(RETRY_SECONDS)
         await asyncio.sleep(0)  # the last answers are written
 
@@ -227,7 +229,7 @@ class Gateway:
             listener = ProxyListener(
                 lambda header: kind(new_client, header.client[0] if header and header.client else ""),
                 context,
-                self.newcomers,
+                self.connection_limits,
                 ssl_handshake_timeout=settings.CONNECT_SECONDS,
             )
             await listener.start(settings.BIND, port, reuse_port=settings.SHARE_PORTS)
@@ -249,9 +251,9 @@ class Gateway:
     def _new_client(self, connection: Connection) -> Client | None:
         full = len(self._clients) >= settings.MAX_CONNECTIONS
         if full:
-            self.newcomers.refuse(Why.MAX_CONNECTIONS, connection.peer)
-        if full or self.leaving or not self.newcomers.enter(connection, connection.peer):
-            self.newcomers.leave(connection)
+            self.connection_limits.refuse(RefusalReason.MAX_CONNECTIONS, connection.peer)
+        if full or self.leaving or not self.connection_limits.enter(connection, connection.peer):
+            self.connection_limits.leave(connection)
             return None
         client = Client(self, connection)
         self._clients.add(client)
@@ -317,7 +319,7 @@ class Gateway:
     def note_refused_sign_in(self, packet: Connect, owner: TokenOwner | None) -> None:
         """For the list of its account: whose token it was, or else whose user name."""
         name = owner.user_id if owner else packet.username or ""
-        if self._sign_ins.due(name[:20], packet.client_id[:64], self.now()):
+        if self._sign_ins.should_record(name[:20], packet.client_id[:64], self.now()):
             self.spawn(self._record_sign_in(packet, owner))
 
     async def _record_sign_in(self, packet: Connect, owner: TokenOwner | None) -> None:
@@ -332,7 +334,7 @@ class Gateway:
 
     async def register(self, client: Client, packet: Connect) -> Opened:
         """Takes over an older connection of the same client, and its session if there is one that goes on.
-        Raises Refused."""
+        Raises DatabaseAway."""
         key = client.key
         older = self._by_client.get(key)
         if client.token_owner:
@@ -365,7 +367,7 @@ class Gateway:
             return opened
         known = account.subscribers.get(client.client_id)
         if opened.ended:
-            self.durable_sessions.ended([(account.user, opened.ended)])
+            self.durable_sessions.announce_ended([(account.user, opened.ended)])
         if known and not (opened.present and known.session == opened.session):
             account.remove(known)
             known = None
@@ -375,15 +377,15 @@ class Gateway:
             account.subscribers[client.client_id] = subscriber
         if known is None or opened.moved:  # the same object: messages may be on their way to it
             set_subscriptions(account, subscriber, opened.subscriptions)
-        self.durable_sessions.came_here(subscriber.session)
-        account.came(subscriber, client)
+        self.durable_sessions.connected_here(subscriber.session)
+        account.connected(subscriber, client)
         subscriber.will_waits = False
         client.subscriber = subscriber
         return opened
 
     async def _open_session(self, client: Client, question: Open) -> Opened:
         """Once the gateway that the client was connected to has let go of it. One that does not is fenced,
-        after a while. Raises Refused."""
+        after a while. Raises DatabaseAway."""
         began = self.now()
         while True:
             question = question._replace(unsure=self._presence.unsure)
@@ -391,7 +393,7 @@ class Gateway:
             if opened.due_will:
                 await self._publish_wills(opened.due_will)
                 question = question._replace(will_published=True)
-            elif not opened.held_elsewhere:
+            elif not opened.held_by_other_gateway:
                 self._held_since.pop(client.key, None)
                 return opened
             elif (
@@ -409,20 +411,20 @@ class Gateway:
         """Its client has gone before the answer came. One that has connected again has its own."""
         current = self._by_client.get((question.account, question.client_id))
         if current is None or (current.state is State.OPEN and current.row != opened.session):
-            self.admission.leave(Left(opened.session, question.expiry, None))
+            self.admission.leave(Disconnected(opened.session, question.expiry, None))
 
     async def _wait_for_answers(self, publishes: Publishes) -> None:
         """What the connection before has sent, and a full queue has kept from storage, is to be remembered in
-        the session first: the client may send it again. Raises Refused."""
+        the session first: the client may send it again. Raises DatabaseAway."""
         deadline = self.now() + ASKED_SECONDS
         while publishes.unacked:
             if self.now() >= deadline:
-                raise Refused
+                raise DatabaseAway
             await asyncio.sleep(RETRY_SECONDS)
 
     def connected(self, client: Client) -> None:
         """After CONNACK: apps may know."""
-        self.newcomers.leave(client.connection)
+        self.connection_limits.leave(client.connection)
         if client.token_owner:
             self._presence.note(client.key)
 
@@ -461,19 +463,19 @@ class Gateway:
         if client.deliveries:
             client.deliveries.close()
         if account and subscriber and subscriber.client is client:
-            account.left(subscriber)
+            account.disconnected(subscriber)
             if not subscriber.session or not client.expiry:
                 account.remove(subscriber)
         delay = self._will_delay(client, will) if will else 0
         if client.session and client.publishes and client.publishes.unacked:
             self._unanswered[key] = client.publishes
         if client.row:
-            will_in = (delay or mqtt_store.CLAIM_SECONDS) if will else None
+            will_in = (delay or sessions.CLAIM_SECONDS) if will else None
             sent = client.queue.sent_seq if client.queue else None
-            left = Left(client.row, client.expiry if client.session else 0, will_in, sent)
+            left = Disconnected(client.row, client.expiry if client.session else 0, will_in, sent)
             self.admission.leave(left)
             if left.ends and account and client.session:
-                self.durable_sessions.ended([(account.user, client.row)])
+                self.durable_sessions.announce_ended([(account.user, client.row)])
         if will and not delay:
             (client.publishes or client.start_publishing()).leave_will(will, client.row)
         elif will and subscriber:
@@ -512,14 +514,14 @@ class Gateway:
             try:
                 await self._publish_wills()
                 break
-            except Refused:
+            except DatabaseAway:
                 log.warning("Wills that are due wait: the database is away")
                 await asyncio.sleep(SWEEP_SECONDS)
 
     async def _publish_wills(self, ending: int = 0) -> None:
         """Those that are due, and of the session that is `ending`, together with others that wait for the
         same. One claim after the other: what is claimed is on its way to storage before the next one.
-        Raises Refused."""
+        Raises DatabaseAway."""
         if ending:
             self._ending.add(ending)
         try:
@@ -562,10 +564,10 @@ class Gateway:
             try:
                 await self._publish_wills()  # also those of another gateway, which may be gone
                 ended = await self.admission.expire_sessions()
-            except Refused:
+            except DatabaseAway:
                 log.warning("Sessions that are over stay: the database is away")
                 continue
-            self.durable_sessions.expired([(account, session) for session, account in ended])
+            self.durable_sessions.remove([(account, session) for session, account in ended])
 
     # Messages
 
@@ -591,13 +593,13 @@ class Gateway:
         }
 
     def report(self, account: Account, device_id: str, outcome: Outcome) -> None:
-        """Why a message was rejected, to whoever listens on `TOKEN/DEVICE_ID/errors`."""
+        """RefusalReason a message was rejected, to whoever listens on `TOKEN/DEVICE_ID/errors`."""
         if not account.listeners:
             return
         code = outcome.reason.value if outcome.reason else "REJECTED"
         told = {"error": code} | ({"detail": outcome.detail} if outcome.detail else {})
         topic, payload = f"{device_id}/{names.ERRORS}", json.dumps(told).encode()
-        if account.elsewhere is not None:
+        if account.peer_subscriptions is not None:
             self.peers.forward(account, Forwarded(topic, payload, 0, False, {}, 0))
         message = Message(topic, payload, {})
         account.deliver(message, Sending(0, False, NOWHERE, (), None))
@@ -638,7 +640,7 @@ class Gateway:
             self._published_due = False
             try:
                 messages = await self.admission.read_published(self._published)
-            except Refused:
+            except DatabaseAway:
                 await asyncio.sleep(SWEEP_SECONDS)
                 self._published_due = True
                 continue
@@ -658,7 +660,7 @@ class Gateway:
 
     def _listened(self, at: float) -> None:
         """In the listener's thread."""
-        self._call_soon(self.durable_sessions.listened, at)
+        self._call_soon(self.durable_sessions.note_listening, at)
 
     def _changed(self, change: Change | None) -> None:
         """In the listener's thread."""
@@ -671,14 +673,16 @@ class Gateway:
             if change is None or change[0] == "published":
                 self.loop.call_soon_threadsafe(self._take_published)
             if change is None:
-                self.loop.call_soon_threadsafe(self.durable_sessions.missed)
+                self.loop.call_soon_threadsafe(self.durable_sessions.on_missed_announcements)
             elif change[0] == SESSIONS:
-                self.loop.call_soon_threadsafe(self.durable_sessions.heard, Announcement.of(*change[1:]))
+                self.loop.call_soon_threadsafe(
+                    self.durable_sessions.on_announcement, Announcement.of(*change[1:])
+                )
             elif change[0] == LEFT:
                 self.loop.call_soon_threadsafe(self.durable_sessions.forget, [change[1]])
             elif change[0] == HEARD and change[1] == self._key:
                 number, gateway = map(int, change[2].split())
-                self.loop.call_soon_threadsafe(self.durable_sessions.answered, gateway, number)
+                self.loop.call_soon_threadsafe(self.durable_sessions.on_confirmation, gateway, number)
 
     def _take_over(self, user: int, told: TakeOver) -> None:
         """A client has connected to a gateway. If it was connected to this one before, it is no more; if it

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
-from ingest.admission import ASKED_SECONDS, Refused
+from ingest.admission import ASKED_SECONDS, DatabaseAway
 from ingest.gateway.deliveries import DurableDeliveries, Message
 from ingest.gateway.hub import Account, Subscriber
 from ingest.gateway.publishes import new_message
@@ -16,7 +16,8 @@ from ingest.mqtt.packets import PUBLISH, ReasonCode, SubAck, Subscription
 from ingest.mqtt.properties import read_properties
 from ingest.mqtt.wire import Reader
 from ingest.session_work import RETAINED_ROWS, RetainedAsked, RetainedPage
-from thingscale.devices.mqtt_store import RetainedMessage, Subscribed
+from thingscale.devices.mqtt_store.retained import RetainedMessage
+from thingscale.devices.mqtt_store.subscriptions import Subscribed
 
 if TYPE_CHECKING:
     from ingest.gateway.client import Client
@@ -78,7 +79,7 @@ class Subscribing:
         if session and durable_sessions.others:  # first they know, then what there was before is read
             try:
                 await durable_sessions.write(self._account, session, [each for _, each in rows])
-            except Refused:
+            except DatabaseAway:
                 self._client.fail(ReasonCode.SERVER_UNAVAILABLE, "the database is away")
                 return
         self._client.gateway.admission.subscribe(
@@ -105,7 +106,7 @@ class Subscribing:
 
     def _answered_in_order(self, pages: Sequence[RetainedPage] | None) -> None:
         """Behind the messages from before that are still to be delivered."""
-        self._account.share.in_order(partial(self._answered, pages))
+        self._account.share.run_in_order(partial(self._answered, pages))
 
     def _answered(self, pages: Sequence[RetainedPage] | None) -> None:
         if pages is not None or not self._subscriber.session:
@@ -151,7 +152,7 @@ class Unread:
         )
 
     def _answered_in_order(self, wanted: Wanted, pages: Sequence[RetainedPage] | None) -> None:
-        self._account.share.in_order(partial(self._answered, wanted, pages))
+        self._account.share.run_in_order(partial(self._answered, wanted, pages))
 
     def _answered(self, wanted: Wanted, pages: Sequence[RetainedPage] | None) -> None:
         self._asked = False

@@ -8,7 +8,9 @@ from ingest.gateway.hub import Account, Subscriber
 from ingest.gateway.publishes import Publishes, TopicOwner
 from ingest.mqtt.packets import V311, Publish, Version
 from ingest.stored_packet import read_packets
-from thingscale.devices.mqtt_store import Progress, PublishedMessage, WaitingWill
+from thingscale.devices.mqtt_store.app_messages import PublishedMessage
+from thingscale.devices.mqtt_store.queues import Progress
+from thingscale.devices.mqtt_store.sessions import WaitingWill
 
 if TYPE_CHECKING:
     from ingest.gateway.server import Gateway

@@ -7,9 +7,9 @@ from django.utils import timezone
 from support import Account
 
 from ingest.service import connect
-from thingscale.devices import durable, mqtt_store
 from thingscale.devices.models import ClientSession, DurableSession
-from thingscale.devices.mqtt_store import Subscribed
+from thingscale.devices.mqtt_store import previous_release, sessions
+from thingscale.devices.mqtt_store.subscriptions import Subscribed
 
 DAYS = 3
 
@@ -25,9 +25,9 @@ def two(transactional_db: None, account: Account) -> tuple[DurableSession, Durab
 
 def test_they_go_on_at_the_start(two: object, account: Account) -> None:
     with connect() as connection, connection.cursor() as cursor:
-        durable.adopt_all(cursor, DAYS)
-        durable.adopt_all(cursor, DAYS)
-        (session,) = mqtt_store.load_sessions(cursor)
+        previous_release.adopt(cursor, DAYS)
+        previous_release.adopt(cursor, DAYS)
+        (session,) = sessions.load_sessions(cursor)
     assert session[1:3] == (account.user.pk, "c1")
     assert session.subscriptions == [Subscribed("", "#", 1 | 8 | 32, 0), Subscribed("a-b", "x", 2 | 4, 0)]
     ends_at = ClientSession.objects.get().ends_at
@@ -38,13 +38,13 @@ def test_they_go_on_at_the_start(two: object, account: Account) -> None:
 
 def test_one_goes_on_when_its_client_comes(two: object, account: Account) -> None:
     with connect() as connection, connection.cursor() as cursor:
-        durable.adopt(cursor, [(account.user.pk, "c1"), (account.user.pk, "c2")], DAYS)
-        assert [each.client_id for each in mqtt_store.load_sessions(cursor)] == ["c1"]
+        previous_release.adopt(cursor, DAYS, [(account.user.pk, "c1"), (account.user.pk, "c2")])
+        assert [each.client_id for each in sessions.load_sessions(cursor)] == ["c1"]
     assert [each.client_id for each in DurableSession.objects.all()] == ["over"]
 
 
 def test_a_session_that_is_there_already_stays(two: object, account: Account) -> None:
     ClientSession.objects.create(account=account.user, client_id="c1", expiry=5)
     with connect() as connection, connection.cursor() as cursor:
-        durable.adopt_all(cursor, DAYS)
-        assert mqtt_store.load_sessions(cursor)[0].subscriptions == []
+        previous_release.adopt(cursor, DAYS)
+        assert sessions.load_sessions(cursor)[0].subscriptions == []

@@ -15,7 +15,8 @@ from ingest.metrics import Metrics
 from ingest.session_work import SessionWork
 from ingest.topics import Target
 from ingest.writer import Limits
-from thingscale.devices.mqtt_store import Left, Progress
+from thingscale.devices.mqtt_store.queues import Progress
+from thingscale.devices.mqtt_store.sessions import Disconnected
 
 _accounts = itertools.count(1)
 OWNER = TopicOwner(None, 1, "json/d1", Target(Kind.JSON, "d1", None))
@@ -189,7 +190,7 @@ def test_what_sessions_remember_goes_with_the_messages_of_the_turn() -> None:
         assert made.submit(chunk(Publishes(with_chunk)))
         made.note(2, progress, None)
         made.note(2, progress, None)
-        made.leave(Left(3, 60, None))
+        made.leave(Disconnected(3, 60, None))
         made.command_result(4, "delivered")
         assert asked == []
         await asyncio.sleep(0)
@@ -203,7 +204,7 @@ def test_what_sessions_remember_goes_with_the_messages_of_the_turn() -> None:
     assert behind
     assert (behind.progress, behind.left, behind.results) == (
         [with_chunk, alone],
-        [Left(3, 60, None)],
+        [Disconnected(3, 60, None)],
         {4: "delivered"},
     )
     assert len(asked) == 1

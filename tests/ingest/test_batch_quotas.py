@@ -15,9 +15,9 @@ from ingest.message import Kept, Kind, Outcome, RawMessage, Reason, Status
 from ingest.service import connect
 from ingest.session_work import Asked, RetainedAsked, SessionWork
 from thingscale.accounts.models import User
-from thingscale.devices import mqtt_store
 from thingscale.devices.models import ClientSession, Device, RejectedMessage, Retained
-from thingscale.devices.mqtt_store import Open
+from thingscale.devices.mqtt_store import queues, sessions
+from thingscale.devices.mqtt_store.sessions import Open
 from thingscale.lib.clock import from_us, now_us
 from thingscale.provisioning.actions import configure_device
 from thingscale.streams.actions.channels import delete_channel
@@ -316,13 +316,13 @@ def test_what_no_queue_has_room_for_is_stored_and_answered_all_the_same(
     feed: Feed, account: Account, outsider: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of all the queues of an account together; the sessions of another one get theirs."""
-    monkeypatch.setattr(mqtt_store, "SPARE_BYTES", 0)
+    monkeypatch.setattr(queues, "SPARE_BYTES", 0)
     limit(account, max_queued=100)
     for each in (account, outsider):
         each.device("d1")
         with connect() as raw, raw.cursor() as cursor:
             opens = [Open(each.user.pk, name, False, True, 100) for name in ("one", "two")]
-            mqtt_store.open_sessions(cursor, uuid4(), opens, commit_log.fence)
+            sessions.open_sessions(cursor, uuid4(), opens, commit_log.fence)
 
     def publish(each: Account, value: str, kind: Kind) -> RawMessage:
         sessions = ClientSession.objects.filter(account=each.user).order_by("client_id")
@@ -331,7 +331,7 @@ def test_what_no_queue_has_room_for_is_stored_and_answered_all_the_same(
         device_id = "" if kind is Kind.MESSAGE else "d1"
         return message(each, value, device_id, kept=kept, kind=kind)
 
-    def queues(each: Account) -> list[tuple[int, int]]:
+    def numbers(each: Account) -> list[tuple[int, int]]:
         sessions = ClientSession.objects.filter(account=each.user).order_by("client_id")
         return [(session.next_seq - 1, session.dropped) for session in sessions]
 
@@ -342,24 +342,24 @@ def test_what_no_queue_has_room_for_is_stored_and_answered_all_the_same(
     assert feed(publish(account, "1", Kind.JSON), publish(outsider, "2", Kind.JSON)) == [STORED, STORED]
     (told,) = feed(publish(account, "3", Kind.MESSAGE))
     assert told.status is Status.STORED
-    assert queues(account) == [(1, 2), (1, 2)]
-    assert queues(outsider) == [(1, 0), (1, 0)]
+    assert numbers(account) == [(1, 2), (1, 2)]
+    assert numbers(outsider) == [(1, 0), (1, 0)]
     assert [value for value, _ in account.stored()] == [first, "1"]
     limit(account, max_queued=10_000)
     feed.writer.on_change(("limits", account.user.pk, ""))
     wait_until(lambda: account.user.pk not in quotas_of.queued_full, what="the look at the changed limit")
     feed(publish(account, "4", Kind.JSON))
-    assert queues(account) == [(2, 2), (2, 2)]
+    assert numbers(account) == [(2, 2), (2, 2)]
 
 
 def test_retained_messages_for_a_new_subscription_find_no_room_either(
     feed: Feed, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An account that only subscribes, again and again, is measured too."""
-    monkeypatch.setattr(mqtt_store, "SPARE_BYTES", 0)
+    monkeypatch.setattr(queues, "SPARE_BYTES", 0)
     limit(account, max_queued=100)
     with connect() as raw, raw.cursor() as cursor:
-        (opened,) = mqtt_store.open_sessions(
+        (opened,) = sessions.open_sessions(
             cursor, uuid4(), [Open(account.user.pk, "c", False, True, 100)], commit_log.fence
         )
     Retained.objects.create(

@@ -20,7 +20,6 @@ from ingest.mqtt.properties import Property
 from ingest.old_broker import Link
 from ingest.service import connect
 from ingest.stored_packet import read_packets
-from thingscale.devices import mqtt_store
 from thingscale.devices.models import (
     ClientSession,
     DurableSession,
@@ -29,7 +28,8 @@ from thingscale.devices.models import (
     Retained,
     Subscription,
 )
-from thingscale.devices.mqtt_store import Retain
+from thingscale.devices.mqtt_store import retained as store
+from thingscale.devices.mqtt_store.retained import Retain
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 KINDS = [pytest.param(mosquitto, marks=needs_mosquitto, id="mosquitto"), pytest.param(rumqttd, id="rumqttd")]
@@ -220,7 +220,7 @@ def test_what_was_taken_over_at_the_start_of_the_gateway_is_found(real: Broker, 
 def test_what_is_newer_here_stays(real: Broker, account: Account) -> None:
     publish(real, *(message(f"{account.user_id}/{topic}", b"old", retain=True) for topic in "ab"))
     with connect() as connection, connection.cursor() as cursor:
-        mqtt_store.retain(cursor, [Retain(account.user.pk, "a", b"new", 1, b"\0", timezone.now(), None)])
+        store.retain(cursor, [Retain(account.user.pk, "a", b"new", 1, b"\0", timezone.now(), None)])
     run(real)
     assert retained() == [("a", b"new"), ("b", b"old")]
 

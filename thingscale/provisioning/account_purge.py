@@ -5,8 +5,8 @@ from django.utils import timezone
 
 from thingscale.accounts.models import User
 from thingscale.background import maintenance
-from thingscale.devices import mqtt_store
 from thingscale.devices.models import Device
+from thingscale.devices.mqtt_store import sessions
 from thingscale.streams.actions.channels import delete_channel
 from thingscale.streams.models import Channel
 from thingscale.streams.retention import LATE_WRITES
@@ -30,7 +30,7 @@ def purge_closed_accounts() -> None:
 def _delete_mqtt(user: User) -> bool:
     maintenance.check_stop()
     with connection.connection.cursor() as cursor:
-        return mqtt_store.forget_account(cursor, user.pk, SLICE)
+        return sessions.delete_account(cursor, user.pk, SLICE)
 
 
 def _delete_devices(user: User) -> int:

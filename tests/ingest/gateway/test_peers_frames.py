@@ -9,13 +9,14 @@ from unittest.mock import AsyncMock
 
 import pytest
 
+from ingest.gateway import peer as peer_module
 from ingest.gateway import peers as module
 from ingest.gateway.hub import Account, Hub, Subscriber
 from ingest.gateway.peers import Peers
 from ingest.gateway.publishes import Forwarded
 from ingest.metrics import Metrics
 from ingest.mqtt.packets import Subscription
-from thingscale.devices.mqtt_store import Subscribed
+from thingscale.devices.mqtt_store.subscriptions import Subscribed
 
 USERS = (1, 2)
 FILTERS = ("a", "b/c", "b/+", "#")
@@ -41,7 +42,7 @@ class Gateway:
         self.hub = Hub(lambda command, acknowledged: None, asyncio.get_running_loop())
         self.metrics = Metrics()
         self.peers = Peers(key, self.hub, self.metrics)
-        self.peers._begin()
+        self.peers._on_connect()
 
     def account(self, user: int = 1) -> Account:
         return self.hub.account(user, f"U{user:06}")
@@ -51,7 +52,7 @@ class Gateway:
         subscriber = account.subscribers.get(client_id) or Subscriber(client_id, session)
         account.subscribers[client_id] = subscriber
         client: Any = Client()
-        account.came(subscriber, client)
+        account.connected(subscriber, client)
         return subscriber, client
 
     def subscribe(
@@ -73,15 +74,15 @@ class Network:
         for one in self.gateways:
             for other in self.gateways:
                 if one is not other:
-                    one.peers._hear(other.key, other.peers._connection)
+                    one.peers._note_alive(other.key, other.peers._connection)
 
     def pass_on(self, lost: Callable[[], bool] = lambda: False) -> int:
         """One round; how many frames there were."""
         frames = [(gateway, frame) for gateway in self.gateways for frame in gateway.peers._next_frames()]
         for sender, frame in frames:
-            sender.peers._settle(frame.copies)
+            sender.peers._release_bytes(frame.outgoing)
             if not lost():
-                self.gateways[frame.peer.key - 1].peers._take_frame(frame.data)
+                self.gateways[frame.peer.key - 1].peers._read_frame(frame.data)
         return len(frames)
 
     def settle(self) -> None:
@@ -134,7 +135,7 @@ async def test_each_knows_what_the_others_want_whatever_was_lost_before() -> Non
         if subscriber is None or (action == 0 and not subscriber.client):
             gateway.connect(f"c{number}", session, user)
         elif action == 1:
-            account.left(subscriber)
+            account.disconnected(subscriber)
             if not session:
                 account.remove(subscriber)
         elif action == 2:
@@ -143,7 +144,7 @@ async def test_each_knows_what_the_others_want_whatever_was_lost_before() -> Non
             one, other = rng.sample(network.gateways, 2)
             if peer := one.peers.known.get(other.key):  # which it takes for dead
                 one.peers._forget(peer)
-                one.peers._hear(other.key, other.peers._connection)
+                one.peers._note_alive(other.key, other.peers._connection)
         elif subscriber.client or subscriber.session:
             gateway.subscribe(subscriber, filter_, rng.randrange(3), group, user)
         if rng.random() < 0.3:
@@ -167,9 +168,9 @@ def check_knowledge(gateway: Gateway, other: Gateway) -> None:
     for account in gateway.hub.accounts.values():
         mine = {key[1:]: value for key, value in expected.items() if key[0] == account.user}
         filters = {key[1] for key in mine if len(key) == 2 and not key[0]}
-        tree = account.elsewhere
+        tree = account.peer_subscriptions
         assert {each.filter for each in tree.filters(peer)} == filters if tree else not filters
-        sessions = {session for session, at in account.sessions_elsewhere.items() if at is peer}
+        sessions = {session for session, at in account.peer_sessions.items() if at is peer}
         assert sessions == {key[0] for key in mine if len(key) == 1}
         for group, filter_ in [key for key in mine if len(key) == 2 and key[0]]:
             found = account.tree.group(group, filter_)
@@ -189,8 +190,8 @@ async def test_when_the_last_peer_has_gone_nothing_of_it_is_left() -> None:
     assert here.account().listeners == 2
     here.peers._forget(here.peers.known[2])
     account = here.account()
-    assert (account.listeners, account.elsewhere, account.sessions_elsewhere) == (0, None, {})
-    assert account.interest is None
+    assert (account.listeners, account.peer_subscriptions, account.peer_sessions) == (0, None, {})
+    assert account.local_subscriptions is None
     assert not list(account.tree.shared("a"))
     here.publish("a", b"1", 1)
     assert not here.metrics.peer_dropped
@@ -207,7 +208,7 @@ async def test_what_only_queues_need_is_not_forwarded() -> None:
     here.publish("a", b"at QoS 0", 0)
     network.settle()
     assert client.got == [(b"at QoS 0", 0)]
-    here.account().sessions_elsewhere[7].wake(1, 7, 42)
+    here.account().peer_sessions[7].send_wake(1, 7, 42)
     network.settle()
     assert client.told == 42
     there.subscribe(lasting, "a", 0)  # with another QoS
@@ -240,7 +241,7 @@ async def test_an_account_has_its_share_of_what_may_wait() -> None:
     assert not here.peers._waiting_bytes_of
     for other in others:
         assert len(other.account(2).subscribers["ear"].client.got) == 10  # type: ignore[union-attr]
-    here.peers._cut_off()
+    here.peers._on_disconnect()
     here.publish("a", b"", user=2)
     assert here.metrics.peer_dropped == dropped + 2
 
@@ -263,12 +264,16 @@ async def test_a_peer_that_does_not_keep_up_has_so_much_on_its_way_and_no_more()
             frames += new
     for gateway in network.gateways:
         sent = sum(len(frame.data) for frame in frames if frame.peer.key != gateway.key)
-        assert module.MAX_ON_THE_WAY < sent < module.MAX_ON_THE_WAY + 3 * module.FRAME_BYTES
+        assert (
+            peer_module.MAX_IN_FLIGHT_BYTES
+            < sent
+            < peer_module.MAX_IN_FLIGHT_BYTES + 3 * peer_module.FRAME_BYTES
+        )
     late, _ = there.connect("late")
     there.subscribe(late, "late", 0)
     frames += there.peers._next_frames()
     for frame in frames:
-        network.gateways[frame.peer.key - 1].peers._take_frame(frame.data)
+        network.gateways[frame.peer.key - 1].peers._read_frame(frame.data)
     assert (1, "", "late") in here.peers.known[2].wants
     network.settle()
     await asyncio.sleep(0.05)  # turns
@@ -277,7 +282,7 @@ async def test_a_peer_that_does_not_keep_up_has_so_much_on_its_way_and_no_more()
         for user in USERS:
             client: Any = gateway.account(user).subscribers["ear"].client
             assert len(client.got) == 70
-        assert not gateway.peers.known[3 - gateway.key].on_the_way
+        assert not gateway.peers.known[3 - gateway.key].in_flight
 
 
 @in_loop
@@ -290,8 +295,8 @@ async def test_many_small_messages_are_bounded_in_count() -> None:
     for _ in range(50_000):
         here.publish("a", b"")
     (peer,) = here.peers.known.values()
-    assert len(peer.copies) <= module.MAX_WAITING // module.SHARE // module.OVERHEAD
-    assert len(peer.copies) + here.metrics.peer_dropped == 50_000
+    assert len(peer.outgoing) <= module.MAX_WAITING // module.SHARE // module.OVERHEAD
+    assert len(peer.outgoing) + here.metrics.peer_dropped == 50_000
 
 
 @in_loop
@@ -371,11 +376,11 @@ async def test_a_subscribe_waits_a_second_at_most_and_holds_messages_for_two() -
     began = loop.time()
     async with there.peers.subscribing(there.account(), new, []):  # nothing is passed on
         waited = loop.time() - began
-        assert 0.9 * module.KNOWN_SECONDS < waited < 5 * module.KNOWN_SECONDS
-    there.peers._cut_off()
+        assert 0.9 * module.SUBSCRIBE_SECONDS < waited < 5 * module.SUBSCRIBE_SECONDS
+    there.peers._on_disconnect()
     began = loop.time()
     async with there.peers.subscribing(there.account(), new, []):
-        assert loop.time() - began < module.KNOWN_SECONDS / 2
+        assert loop.time() - began < module.SUBSCRIBE_SECONDS / 2
     assert not there.peers._held
     assert here.peers.known
 
@@ -406,16 +411,16 @@ async def test_what_changes_while_valkey_is_away_is_not_kept() -> None:
     here, there = network.gateways
     subscriber, _ = here.connect("c")
     network.settle()
-    here.peers._cut_off()
+    here.peers._on_disconnect()
     for number in range(1_000):
         here.subscribe(subscriber, f"reply/{number}", 0)
         here.account().unsubscribe(subscriber, f"reply/{number}", "")
     here.subscribe(subscriber, "stays", 0)
     (peer,) = here.peers.known.values()
     assert not peer.changes
-    here.peers._begin()
+    here.peers._on_connect()
     network.settle()
-    tree = there.account().elsewhere
+    tree = there.account().peer_subscriptions
     assert tree
     assert len(tree) == 1
     assert tree.match("stays")
@@ -435,10 +440,10 @@ async def test_what_is_told_at_once_is_bounded_in_bytes() -> None:
         frames = here.peers._next_frames()
         sizes.append(sum(len(frame.data) for frame in frames))
         for frame in frames:
-            there.peers._take_frame(frame.data)
+            there.peers._read_frame(frame.data)
         network.pass_on()
-    assert max(sizes) < 2 * module.FRAME_BYTES
-    tree = there.account().elsewhere
+    assert max(sizes) < 2 * peer_module.FRAME_BYTES
+    tree = there.account().peer_subscriptions
     assert tree
     assert all(tree.match(filter_) for filter_ in filters)
 
@@ -451,11 +456,11 @@ async def test_what_the_clients_here_are_too_slow_for_is_dropped_and_counted() -
     there.subscribe(subscriber, "a", 0)
     network.settle()
     share = there.account().share
-    share.works.extend([lambda _deadline: True] * module.MAX_HELD)  # that wait for their turn
+    share.waiting_work.extend([lambda _deadline: True] * module.MAX_HELD)  # that wait for their turn
     here.publish("a", b"too much")
     network.settle()
     assert there.metrics.peer_dropped == 1
-    share.works.clear()
+    share.waiting_work.clear()
     here.publish("a", b"again")
     network.settle()
     assert [payload for payload, _ in client.got] == [b"again"]

@@ -21,7 +21,7 @@ LOG_SECONDS = 60.0
 FAILURE_SECONDS = 60.0
 
 
-class Why(StrEnum):
+class RefusalReason(StrEnum):
     """A connection is refused."""
 
     MAX_CONNECTIONS = "max_connections"
@@ -30,18 +30,18 @@ class Why(StrEnum):
 
 
 _IN_WORDS = {
-    Why.MAX_CONNECTIONS: "there are as many as there may be",
-    Why.CONNECTING: "too many of one address have not signed in",
-    Why.FAILED_SIGN_INS: "too many sign-ins from one address failed",
+    RefusalReason.MAX_CONNECTIONS: "there are as many as there may be",
+    RefusalReason.CONNECTING: "too many of one address have not signed in",
+    RefusalReason.FAILED_SIGN_INS: "too many sign-ins from one address failed",
 }
 
 
-class Newcomers:
+class ConnectionLimits:
     """`refused` counts, for the metrics."""
 
     def __init__(self, refused: Counter[str]) -> None:
         self.refused = refused
-        refused.update(dict.fromkeys(Why, 0))  # so that they are shown from the start
+        refused.update(dict.fromkeys(RefusalReason, 0))  # so that they are shown from the start
         self._most = settings.CONNECTING_PER_ADDRESS
         self._failures = FailureLimiter(settings.FAILED_SIGN_INS, FAILURE_SECONDS)
         self._proxies = tcp.Proxies(settings.TRUSTED_PROXIES)
@@ -56,7 +56,7 @@ class Newcomers:
         if not address or not self._most or connection in self._address:
             return True
         if self._count[address] >= self._most:
-            self.refuse(Why.CONNECTING, host)
+            self.refuse(RefusalReason.CONNECTING, host)
             return False
         self._address[connection] = address
         self._count[address] += 1
@@ -78,7 +78,7 @@ class Newcomers:
         address = self._counted(host)
         return bool(address) and self._failures.too_many(address, time.monotonic())
 
-    def refuse(self, why: Why, address: str) -> None:
+    def refuse(self, why: RefusalReason, address: str) -> None:
         """Counts it, and says so once a minute."""
         self.refused[why] += 1
         self._unlogged += 1

@@ -1,4 +1,4 @@
-"""Refusals at the door: which are recorded, and what their account sees of them (C12)."""
+"""Refusals: which are recorded, and what their account sees of them (C12)."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from support import Account
 
 from ingest import topics
 from ingest.connectors import http_view
-from ingest.refusals import MAX_ACCOUNTS, Refusals
+from ingest.record_limiter import MAX_ACCOUNTS, RecordLimiter
 from thingscale.devices.models import RejectedMessage
 
 TOKEN = "0123456789ABCDEF" * 2
@@ -19,24 +19,24 @@ TOKEN = "0123456789ABCDEF" * 2
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """The view's are the process's."""
-    monkeypatch.setattr(http_view, "TOO_FAST", Refusals(30, 60.0))
-    monkeypatch.setattr(http_view, "BAD_TOKENS", Refusals(60, 60.0))
+    monkeypatch.setattr(http_view, "TOO_FAST", RecordLimiter(30, 60.0))
+    monkeypatch.setattr(http_view, "BAD_TOKENS", RecordLimiter(60, 60.0))
 
 
 def test_each_sender_once_and_so_many_of_an_account() -> None:
-    refusals = Refusals(2, 60.0)
-    seen = [refusals.due("a", sender, 1.0) for sender in ("d1", "d1", "d2", "d3", "d2")]
+    limiter = RecordLimiter(2, 60.0)
+    seen = [limiter.should_record("a", sender, 1.0) for sender in ("d1", "d1", "d2", "d3", "d2")]
     assert seen == [True, False, True, False, False]
-    assert refusals.due("b", "d1", 1.0)
-    assert not refusals.due("a", "d1", 60.9)
-    assert refusals.due("a", "d1", 61.0)
+    assert limiter.should_record("b", "d1", 1.0)
+    assert not limiter.should_record("a", "d1", 60.9)
+    assert limiter.should_record("a", "d1", 61.0)
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    refusals = Refusals(1, 60.0)
+    limiter = RecordLimiter(1, 60.0)
     for account in range(2 * MAX_ACCOUNTS + 5):
-        assert refusals.due(account, "d1", 0.0)
-    assert len(refusals._windows) <= MAX_ACCOUNTS
+        assert limiter.should_record(account, "d1", 0.0)
+    assert len(limiter._windows) <= MAX_ACCOUNTS
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,19 @@
-"""Which refusals at a door are recorded, where everybody's knocking would flood an account's list. Pure."""
+"""Limits how many refused requests of one account are recorded: anybody can send them, and they would flood
+the account's list of rejected messages. Pure."""
 
 MAX_ACCOUNTS = 10_000  # remembered at once
 
 
-class Refusals:
-    """In each `seconds` of an account: one for each sender, and `most` of them."""
+class RecordLimiter:
+    """In each window of `seconds`, records one request of each sender, and at most `most` of an account."""
 
     def __init__(self, most: int, seconds: float) -> None:
         self._most = most
         self._seconds = seconds
         self._windows: dict[object, tuple[float, set[object]]] = {}  # by account: begin, senders recorded
 
-    def due(self, account: object, sender: object, now: float) -> bool:
-        """Whether to record this one; `now` in seconds, of any origin."""
+    def should_record(self, account: object, sender: object, now: float) -> bool:
+        """`now` is in seconds, of any origin."""
         begin, senders = self._windows.get(account, (now, set()))
         if now - begin >= self._seconds:
             begin, senders = now, set()
@@ -22,13 +23,3 @@ class Refusals:
             self._windows.clear()
         self._windows[account] = begin, senders | {sender}
         return True
-
-
-def too_fast() -> Refusals:
-    """Of devices that send faster than they may: each has signed in."""
-    return Refusals(30, 60.0)
-
-
-def sign_ins() -> Refusals:
-    """Of clients that could not sign in: anybody may knock, and the list keeps a thousand."""
-    return Refusals(10, 3600.0)
