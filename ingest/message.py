@@ -19,7 +19,7 @@ class Kept(NamedTuple):
     qos: int
     retain: bool
     properties: bytes  # as PUBLISH has them, with their length
-    copies: tuple[Copy, ...]  # for sessions that last
+    copies: tuple[Copy, ...]  # for durable sessions
     expires_in: int | None  # seconds
     command: int  # what an app has published, or 0
     numbers: list[int]  # of the copies in their sessions' queues, once committed; 0: there was no room

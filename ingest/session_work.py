@@ -15,7 +15,7 @@ RETAINED_ROWS = 100  # of a RetainedPage, at most
 
 
 class RetainedAsked(NamedTuple):
-    """What a new subscription is to get. A session that lasts gets it into its queue, at a QoS above 0."""
+    """What a new subscription is to get. A durable session gets it into its queue, at a QoS above 0."""
 
     account: int
     filter: str

@@ -146,7 +146,7 @@ class Client:
         self.expiry = 0  # seconds that the session lives on after the connection
         self._limits = NO_LIMITS
         self.deliveries: Deliveries | None = None  # what does not subscribe has none
-        self.queue: Queue | None = None  # of a session that lasts
+        self.queue: Queue | None = None  # of a durable session
         self.unread: Unread | None = None
         self.publishes: Publishes | None = None  # what only listens has none
         self.seen_at = gateway.now()
@@ -183,7 +183,7 @@ class Client:
         return self.state is State.ENDED
 
     @property
-    def lasts(self) -> bool:
+    def durable(self) -> bool:
         """Whether the session outlives the connection."""
         return self.expiry > 0 and self.token_owner is not None
 
@@ -742,7 +742,7 @@ class Client:
         return self.queue.progress(sorted(received or ()))
 
     def _react(self, outcome: Outcome) -> None:
-        """What a session that lasts has got is remembered; at QoS 2 before PUBREL goes out."""
+        """What a durable session has got is remembered; at QoS 2 before PUBREL goes out."""
         write, done, received = outcome
         if write:
             self.write(write)

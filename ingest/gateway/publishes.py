@@ -330,7 +330,7 @@ class Publishes:
         self.take(owner, publish._replace(retain=False))
 
     def deliver_here(self, owner: TopicOwner, publish: Publish, command: int) -> None:
-        """To connected clients without a session that lasts."""
+        """To connected clients without a durable session."""
         _, payload, qos, retain, _, packet_id, properties = publish
         self._deliver(PublishInfo(owner, qos, retain, packet_id, properties, NOWHERE, command), payload, ())
 
@@ -396,7 +396,7 @@ class Publishes:
         self._last_key = key
 
     def _must_wait(self, qos: int) -> bool:
-        """What has nothing to keep still comes behind what was sent before it. A session that lasts remembers
+        """What has nothing to keep still comes behind what was sent before it. A durable session remembers
         the packet id at QoS 2. And perhaps another gateway knows of a session that waits for it."""
         if self.unacked or self._messages or (qos == 2 and self._client.session):
             return True
@@ -426,7 +426,7 @@ class Publishes:
             self._client.pause_reading(True)
 
     def submitted(self, chunk: Chunk) -> Iterable[Progress]:
-        """The packet ids of a session that lasts are committed with the messages."""
+        """The packet ids of a durable session are committed with the messages."""
         if not self._client.session or not self._pending:
             return ()
         ids = [sent.packet_id for sent in chunk.sent if sent.qos == 2]
@@ -515,7 +515,7 @@ class Publishes:
         self._forgotten |= known
 
     def _write_completed(self) -> None:
-        """PUBCOMPs. A session that lasts forgets the packet ids before they go out."""
+        """PUBCOMPs. A durable session forgets the packet ids before they go out."""
         client, answers = self._client, b"".join(self._completed or ())
         forgotten, self._forgotten, self._completed = self._forgotten, False, None
         if forgotten and client.session:

@@ -1,4 +1,4 @@
-"""The queue of a session that lasts, as its connected client works it off; the database has the same."""
+"""The queue of a durable session, as its connected client works it off; the database has the same."""
 
 import time
 from collections.abc import Iterable, Iterator

@@ -354,9 +354,9 @@ class Gateway:
             if client.ended:  # meanwhile
                 return opened
         known = account.subscribers.get(client.client_id)
-        if client.lasts or packet.will or (known and known.session) or self.durable_sessions.others:
+        if client.durable or packet.will or (known and known.session) or self.durable_sessions.others:
             will, delay = stored_will(packet.will, client.owner) if packet.will else (None, 0)
-            lasts = client.lasts or will is not None
+            lasts = client.durable or will is not None
             question = Open(
                 account.user, client.client_id, packet.clean_start, lasts, client.expiry, will, delay
             )
@@ -371,7 +371,7 @@ class Gateway:
         if known and not (opened.present and known.session == opened.session):
             account.remove(known)
             known = None
-        lasts = client.lasts or opened.present  # though perhaps not after this connection
+        lasts = client.durable or opened.present  # though perhaps not after this connection
         subscriber = known or Subscriber(client.client_id, opened.session if lasts else 0)
         if known is None:
             account.subscribers[client.client_id] = subscriber
@@ -556,7 +556,7 @@ class Gateway:
             log.exception("A will failed")  # and only that one
             self.admission.will_published(will.session)
 
-    # Sessions that last
+    # Durable sessions
 
     async def _end_sessions(self) -> None:
         while True:

@@ -22,7 +22,7 @@ from thingscale.devices.mqtt_store.subscriptions import Subscribed
 if TYPE_CHECKING:
     from ingest.gateway.client import Client
 
-AWAY_SECONDS = 2.0  # that a client without a session that lasts waits for a database that is away
+AWAY_SECONDS = 2.0  # that a client without a durable session waits for a database that is away
 RETRY_SECONDS = 2.0  # until what the database could not answer is asked again
 
 
@@ -38,7 +38,7 @@ class Wanted(NamedTuple):
 
 class Subscribing:
     """What was published before is in the retained messages, and what comes after it is routed to the client:
-    so the one is read, and the client enters the tree, between the same two batches. A session that lasts is
+    so the one is read, and the client enters the tree, between the same two batches. A durable session is
     in the tree at once, since what is admitted from now on is committed behind that, with its copies."""
 
     def __init__(
@@ -172,7 +172,7 @@ class Unread:
 
 
 def deliver_retained(client: "Client", wanted: Wanted, page: RetainedPage) -> None:
-    """What a session that lasts gets at a QoS above 0 is in its queue, as far as there was room."""
+    """What a durable session gets at a QoS above 0 is in its queue, as far as there was room."""
     rows, number, count, _ = page
     match, asked = wanted
     for row in rows:

@@ -1,4 +1,4 @@
-"""Sessions that last, their queues, and retained messages, as the writer keeps them."""
+"""Durable sessions, their queues, and retained messages, as the writer keeps them."""
 
 import uuid
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def cursor(transactional_db: None) -> Iterator[psycopg.Cursor]:
 def open_one(
     cursor: psycopg.Cursor, account: Account | User, name: str = "c1", most: int = 10_000, **given: object
 ) -> Opened:
-    options = {"clean": False, "lasts": True, "expiry": 100} | given
+    options = {"clean": False, "stored": True, "expiry": 100} | given
     User.objects.filter(pk=user(account)).update(max_durable_sessions=most)
     return sessions.open_sessions(
         cursor,
@@ -79,7 +79,7 @@ def test_what_ends_leaves_nothing(cursor: psycopg.Cursor, account: Account, end:
         sessions.disconnect(cursor, [Disconnected(first.session, 0, None)])
     if end == "over":
         ClientSession.objects.update(ends_at=timezone.now() - timedelta(seconds=1))
-    again = open_one(cursor, account, clean=end == "clean", lasts=False)
+    again = open_one(cursor, account, clean=end == "clean", stored=False)
     assert (again.session, again.present) == (0, False)
     assert again.ended == (0 if end == "left" else first.session)
     for model in (ClientSession, Subscription, Queued, QueuedMessages):
@@ -285,7 +285,7 @@ def test_clients_of_gateways_that_are_gone_have_left(cursor: psycopg.Cursor, acc
         open_one(cursor, account, name, expiry=expiry, will=will, will_delay=delay)
     sessions.disconnect_dead_gateways(cursor, ())
     assert {each.client_id: each.will_waits for each in sessions.load_sessions(cursor)} == {
-        "lasts": True,
+        "stored": True,
         "without": False,
     }
     assert ClientSession.objects.filter(ends_at=None).count() == 0

@@ -282,7 +282,7 @@ def test_a_message_that_has_expired_is_not_delivered(gateways: Gateways) -> None
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
 def test_of_a_share_group_one_gets_each_message(gateways: Gateways, qos: int) -> None:
-    """Its members are at both gateways; of sessions that last, and that end; one is away."""
+    """Its members are at both gateways; of durable sessions, and that end; one is away."""
     topic, wanted = gateways.topic("d/subscribe"), f"$share/g/{gateways.topic('d/+')}"
     away = gateways.lasting(1, "away")
     away.subscribe(wanted, 1)

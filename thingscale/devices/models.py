@@ -210,7 +210,7 @@ class ClientSession(models.Model):
 
 
 class Subscription(models.Model):
-    """Of a session that lasts; the filter is without the token."""
+    """Of a durable session; the filter is without the token."""
 
     pk = models.CompositePrimaryKey("session", "group", "filter")
     session = models.BigIntegerField()
@@ -276,7 +276,7 @@ class Retained(models.Model):
 
 class Published(models.Model):
     """A message of an app on its way to the gateways (commands.py): one of them puts it into the queues of
-    sessions that last, each gives it to the clients that are connected to it."""
+    durable sessions, each gives it to the clients that are connected to it."""
 
     account = models.ForeignKey(
         settings.AUTH_USER_MODEL,
