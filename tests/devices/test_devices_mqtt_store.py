@@ -285,7 +285,7 @@ def test_clients_of_gateways_that_are_gone_have_left(cursor: psycopg.Cursor, acc
         open_one(cursor, account, name, expiry=expiry, will=will, will_delay=delay)
     sessions.disconnect_dead_gateways(cursor, ())
     assert {each.client_id: each.will_waits for each in sessions.load_sessions(cursor)} == {
-        "stored": True,
+        "lasts": True,
         "without": False,
     }
     assert ClientSession.objects.filter(ends_at=None).count() == 0
