@@ -65,17 +65,17 @@ class StreamReader(ChannelAccess):
     def _selection(self, channel: Channel) -> tuple[Selection, bool]:
         """What the options ask for, and whether it is the newest rows of it."""
         sort = options.choice(self.request, "PAGESORT", ("asc", "desc"), "asc")
-        selection = Selection(channel.pk, self.user.locale, newest_first=sort == "desc")
+        selection = Selection(channel.id, self.user.locale, newest_first=sort == "desc")
         last = (options.text(self.request, "ENDTIME") or "").lower() == "last"
         if not last:
             selection = self._within_range(selection)
         if name := options.tag(self.request):
             tag = Tag.objects.filter(channel=channel, name=name).first()
-            selection = selection._replace(tag=tag.pk) if tag else selection._replace(start="infinity")
+            selection = selection._replace(tag=tag.id) if tag else selection._replace(start="infinity")
         if device_id := options.device_id(self.request):
             device = Device.objects.for_user(self.user).filter(device_id=device_id).first()
             selection = (
-                selection._replace(device=device.pk) if device else selection._replace(start="infinity")
+                selection._replace(device=device.id) if device else selection._replace(start="infinity")
             )
         return selection, last
 

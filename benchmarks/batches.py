@@ -3,7 +3,7 @@
     make bench                                        (or, shorter:)
     python manage.py with_servers -- python benchmarks/batches.py --runs 1
 
-One writer, as in the gateway, commits one batch after the other. MAX_ROWS_AT_ONCE in
+One writer, as in the gateway, commits one batch after the other. MAX_STATEMENT_ROWS in
 thingscale/streams/writer.py says which are stored in one statement.
 """
 
@@ -33,17 +33,17 @@ class Writer:
         self._connection = connection
         self._own = uuid.uuid4()
         self._number = 0
-        commit_log.enter(connection, self._own)
+        commit_log.register(connection, self._own)
 
     def in_steps(self, rows: list[writer.Row]) -> None:
         self._number += 1
         with self._connection.transaction(), self._connection.cursor() as cursor:
-            commit_log.mark(cursor, self._own, self._number)
+            commit_log.record_batch(cursor, self._own, self._number)
             writer.write(cursor, rows)
 
     def in_one_statement(self, rows: list[writer.Row]) -> None:
         self._number += 1
-        writer.write_at_once(self._connection, rows, self._own, self._number, 0)
+        writer.write_in_one_statement(self._connection, rows, self._own, self._number, 0)
 
 
 def rows(channels: list[int], size: int) -> list[writer.Row]:

@@ -22,6 +22,7 @@ from pages import prepare
 from thingscale.accounts.actions import create_account
 from thingscale.accounts.models import User
 from thingscale.lib.clock import now_us
+from thingscale.lib.ids import ChannelPk
 from thingscale.streams import rollup_invalidation, rollups, writer
 from thingscale.streams.charts import chart
 from thingscale.streams.models import Channel
@@ -60,8 +61,8 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def channel(user: User, number: int) -> int:
-    return Channel.objects.for_user(user).get(number=number).pk
+def channel(user: User, number: int) -> ChannelPk:
+    return Channel.objects.for_user(user).get(number=number).id
 
 
 def bare(key: int) -> None:

@@ -10,7 +10,7 @@ from ingest.batch import Batch, Item
 from ingest.message import STORED, Kind
 from ingest.quotas import Quotas
 from thingscale.processes.live_feed import LIVE_FEED, MAX_MESSAGES
-from thingscale.streams.exactly_once.window import WINDOW
+from thingscale.streams.exactly_once.window import DEDUPE_WINDOW
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class AfterCommit:
 
     def run(self, batches: Sequence[Batch]) -> None:
         try:
-            WINDOW.since()  # a step of the clock is to be seen, though nobody may ask for a while
+            DEDUPE_WINDOW.start()  # a step of the clock is to be seen, though nobody may ask for a while
             for batch in batches:
                 self._activity.note(batch)
                 self._quotas.note(batch.users)

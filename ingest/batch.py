@@ -36,8 +36,7 @@ from thingscale.processes.live_feed import MessageEvent
 from thingscale.streams import writer as streams
 from thingscale.streams.exactly_once import keys, submissions
 from thingscale.streams.exactly_once.submissions import Submission
-from thingscale.streams.exactly_once.window import WINDOW
-from thingscale.streams.usage import Most, most_of_account
+from thingscale.streams.exactly_once.window import DEDUPE_WINDOW
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +108,13 @@ def held_array(array: Points, tag: str | None) -> str:
     return f"[{','.join(elements)}]"
 
 
+class AccountLimits(NamedTuple):
+    """How many devices and tags an account may have: its messages can create both."""
+
+    max_devices: int
+    max_tags: int
+
+
 class Batch:
     """`rows` are the datapoints, `outcomes` the answers in the order of the items. For one attempt only."""
 
@@ -131,7 +137,7 @@ class Batch:
         self._again: dict[submissions.Key, list[int]] = {}  # places of what came before in this batch
         self._without_room: list[tuple[int, devices.Held]] = []  # places of what would be held, else
         self.rejected: list[devices.Rejected] = []
-        self._mosts: dict[int, Most] = {}  # of accounts that have too many of something
+        self._limits: dict[int, AccountLimits] = {}  # of accounts that have too many of something
         self._states: dict[int, tuple[str, datetime]] = {}
         self._slow: list[int] = []  # places of the items that need a look at the database, in order
         self._late: dict[int, streams.Row] = {}  # the datapoints among those
@@ -143,7 +149,7 @@ class Batch:
     @cached_property
     def _recent(self) -> int:
         """Since when what was stored may be what is sent again."""
-        return WINDOW.since()
+        return DEDUPE_WINDOW.start()
 
     @property
     def has_exceptions(self) -> bool:
@@ -297,7 +303,7 @@ class Batch:
 
     def _reject_for_tags(self, cursor: psycopg.Cursor, place: int, missing: int) -> None:
         raw = self.items[place].raw
-        self._reject_for_quota(place, no_room_for_tags(missing, self._most(cursor, raw.user).tags))
+        self._reject_for_quota(place, no_room_for_tags(missing, self._limits_of(cursor, raw.user).max_tags))
 
     def _reject_for_quota(self, place: int, detail: str) -> None:
         """With all that repeats it in this batch. The same key may come again, when there is room."""
@@ -310,11 +316,13 @@ class Batch:
         for each in places:
             self.reject(each, self.items[each].raw, Reason.QUOTA_EXCEEDED, detail)
 
-    def _most(self, cursor: psycopg.Cursor, user: int) -> Most:
-        """Asked only where something is refused."""
-        if user not in self._mosts:
-            self._mosts[user] = most_of_account(cursor, user)
-        return self._mosts[user]
+    def _limits_of(self, cursor: psycopg.Cursor, user: int) -> AccountLimits:
+        """Called only where something is refused."""
+        if user not in self._limits:
+            cursor.execute("SELECT max_devices, max_tags FROM accounts_user WHERE id = %s", [user])
+            # Nothing, should the account have just been deleted.
+            self._limits[user] = AccountLimits(*(cursor.fetchone() or (0, 0)))
+        return self._limits[user]
 
     def _find_devices(
         self, cursor: psycopg.Cursor, keys: set[DeviceKey]
@@ -337,7 +345,7 @@ class Batch:
         raw, value, _, _, _ = self.items[place]
         device = found.get(key)
         if device is None:
-            most = self._most(cursor, raw.user).devices
+            most = self._limits_of(cursor, raw.user).max_devices
             self.reject(place, raw, Reason.MAX_DEVICE_REACH, no_more_than(most, "device"))
             return False
         if not device.enabled and not device.new:

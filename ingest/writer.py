@@ -298,7 +298,7 @@ class Writer:
             except commit_log.Fenced:
                 self._fenced()
                 raise
-            except commit_log.Forgotten:
+            except commit_log.NotRegistered:
                 self._disconnect()  # and connect again, which reads what was announced meanwhile
                 continue
             except (psycopg.Error, *POISON) as error:
@@ -335,7 +335,7 @@ class Writer:
         small = small and writer.fits_one_statement(batch.rows, now)
         doubtful: dict[int, Key] = {}
         try:
-            if not small or not writer.write_at_once(
+            if not small or not writer.write_in_one_statement(
                 connection, batch.rows, self._writer, self._sequence, self._redeliveries.seen
             ):
                 with connection.transaction(), connection.cursor() as cursor:
@@ -354,10 +354,10 @@ class Writer:
     def _marked(self, cursor: psycopg.Cursor, items: Sequence[Item]) -> dict[int, Key]:
         """First in the transaction of a batch. Places and keys of what another process has got again, as
         nothing in it says."""
-        self._redeliveries.catch_up(cursor, commit_log.mark(cursor, self._writer, self._sequence))
+        self._redeliveries.catch_up(cursor, commit_log.record_batch(cursor, self._writer, self._sequence))
         if not self._redeliveries.known:
             return {}
-        announced = self._redeliveries.announced
+        announced = self._redeliveries.announced_at
         return {
             place: (raw.user, raw.dedupe)
             for place, (raw, *_) in enumerate(items)
@@ -393,7 +393,7 @@ class Writer:
                 break
             self._disconnect()
             try:
-                return commit_log.committed(self._connected(), self._writer, self._sequence)
+                return commit_log.was_committed(self._connected(), self._writer, self._sequence)
             except psycopg.Error:
                 continue
         return False
@@ -402,7 +402,7 @@ class Writer:
         if self._connection is None:
             connection = self._connect()
             try:
-                self._redeliveries.enter(connection)
+                self._redeliveries.register(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -414,7 +414,7 @@ class Writer:
             return
         try:
             if forget:
-                commit_log.forget(self._connection, self._writer)
+                commit_log.unregister(self._connection, self._writer)
             self._connection.close()
         except psycopg.Error:
             log.debug("The connection was gone already")

@@ -28,7 +28,7 @@ from thingscale.provisioning.actions import configure_device
 from thingscale.streams.actions.channels import create_channel, delete_channel, update_channel
 from thingscale.streams.actions.tags import create_tag, delete_tag, rename_tag
 from thingscale.streams.models import Channel, Latest, Tag
-from thingscale.streams.usage import shares, used_storage
+from thingscale.streams.usage import limit_use, used_storage
 
 DEVICES, CHANNELS = 500, 25  # read at once; labels may take 128 kB a channel
 
@@ -159,8 +159,8 @@ class UserViewSet(OwnedViewSet[User]):
             "avg_obj_size": round(used.datapoint_bytes / count) if count else 0,
         }
         limits = {
-            name: {"used": share.used, "max": share.most}
-            for name, share in shares([self.user])[self.user.pk].items()
+            name: {"used": use.used, "max": use.limit}
+            for name, use in limit_use([self.user])[self.user.id].items()
         }
         limits |= {"rest_rate": {"max": self.user.rest_rate}}
         context = {

@@ -15,6 +15,7 @@ from console.views.devices import SECTION, get_device, suggested
 from thingscale.devices.models import Command, Device, MqttSession, RejectedMessage
 from thingscale.devices.presence import connected, names
 from thingscale.lib.excerpts import excerpt
+from thingscale.lib.ids import ChannelPk
 from thingscale.streams.models import Channel
 from thingscale.streams.queries import newest_of_device
 
@@ -59,7 +60,7 @@ def detail(request: UserRequest, pk: int) -> HttpResponse:
 def _datapoints(device: Device) -> list[Told]:
     if device.mapped_channel_id is None:
         return []
-    found = newest_of_device(device.mapped_channel_id, device.pk, DATAPOINTS, LOOK_AT, CHARACTERS)
+    found = newest_of_device(ChannelPk(device.mapped_channel_id), device.id, DATAPOINTS, LOOK_AT, CHARACTERS)
     return [Told(point.at, point.tag, point.value, point.length > CHARACTERS) for point in found]
 
 

@@ -22,8 +22,8 @@ from thingscale.accounts.limits import WhenFull
 from thingscale.accounts.models import Session, Token, User
 from thingscale.devices.presence import connected
 from thingscale.lib.plurals import counted
-from thingscale.streams.limit_warnings import keep_near
-from thingscale.streams.usage import shares, used_storage
+from thingscale.streams.limit_warnings import update_near_limits
+from thingscale.streams.usage import limit_use, used_storage
 
 SECTION = {"section": "profile"}
 STAYS = "Until you have opened it, you sign in as before."
@@ -66,8 +66,8 @@ def _shown(user: User, kind: str) -> dict[str, Any]:
 
 def _limits(user: User) -> dict[str, Any]:
     """What is used, and of how much."""
-    used = (measured := shares([user]))[user.pk]
-    keep_near([user], measured)  # whoever has made room comes here to see it
+    used = (measured := limit_use([user]))[user.id]
+    update_near_limits([user], measured)  # whoever has made room comes here to see it
     return {"storage": used_storage(user), "shares": used} | {
         name: used[name].used for name in ("devices", "channels")
     }

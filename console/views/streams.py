@@ -144,7 +144,7 @@ def _selection(request: UserRequest, channel: Any, shown: time_range.TimeRange) 
     tag = None if "\0" in name else Tag.objects.filter(channel=channel, name=name).first()
     if tag is None:
         raise Http404
-    return selection._replace(tag=tag.pk)
+    return selection._replace(tag=tag.id)
 
 
 def _key(cursor: str) -> Key | None:

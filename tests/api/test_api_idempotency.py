@@ -11,7 +11,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from thingscale.accounts.models import User
-from thingscale.streams.exactly_once.submissions import forget_old
+from thingscale.streams.exactly_once.submissions import delete_old
 from thingscale.streams.models import Channel, Latest, Submitted
 
 SEVERAL = [{"value": 1}, {"value": 2, "tag": "t"}, {"value": 3}]
@@ -113,10 +113,10 @@ def test_a_key_is_remembered_as_long_as_the_setting_says(
     settings.DEDUPE_SECONDS = 90
     assert post(api, {"value": 2}, "key") == (201, {"stored": 1}), "another body, past the window"
     assert stored() == 2
-    forget_old()
+    delete_old()
     assert Submitted.objects.count() == 1
     settings.DEDUPE_SECONDS = 0
-    forget_old()
+    delete_old()
     assert not Submitted.objects.exists()
 
 

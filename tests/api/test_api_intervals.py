@@ -236,7 +236,7 @@ def test_d7_pages_of_small_values_are_bounded_too(
 ) -> None:
     monkeypatch.setattr(queries, "MAX_PAGE_BYTES", 500_000)
     store(channel, [(at("2026-01-31 00:00:00") + timedelta(minutes=n), value) for n in range(900)])
-    selection = queries.Selection(channel.pk, "UTC")
+    selection = queries.Selection(channel.id, "UTC")
     sizes = [len(page.encode()) for page in queries.pages(selection)]
     assert max(sizes) <= 500_000 < sum(sizes)
     assert sum(page.count("_id") for page in queries.pages(selection)) == 900
@@ -248,7 +248,7 @@ def test_d7_pages_of_small_values_are_bounded_too(
 
 def test_d7_what_is_deleted_while_the_ends_are_read_is_left_out(channel: Channel) -> None:
     store(channel, [(at("2026-01-31 00:00:00") + timedelta(minutes=n), str(n)) for n in range(3)])
-    selection = queries.Selection(channel.pk, "UTC")
+    selection = queries.Selection(channel.id, "UTC")
     ends = queries.ends_of_buckets(selection, time_buckets.INTERVALS["1m"], "DESC")
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM datapoint WHERE channel = %s AND value = '1'", [channel.pk])

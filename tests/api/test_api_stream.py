@@ -397,7 +397,7 @@ def test_nothing_is_open_between_pages(channel: Channel, monkeypatch: pytest.Mon
     every_second(channel, 5)
     monkeypatch.setattr(queries, "PAGE", 2)
     before = list(connection.savepoint_ids)
-    pages = queries.pages(queries.Selection(channel.pk, "Asia/Tokyo"))
+    pages = queries.pages(queries.Selection(channel.id, "Asia/Tokyo"))
     assert next(pages).count("_id") == 2
     assert connection.savepoint_ids == before
     with connection.cursor() as cursor:

@@ -22,7 +22,7 @@ from thingscale.lib.points import Points
 from thingscale.streams.actions.datapoints import store_points
 from thingscale.streams.limit_warnings import look
 from thingscale.streams.models import Channel, Tag
-from thingscale.streams.usage import shares
+from thingscale.streams.usage import limit_use
 
 SignIn = Callable[[Account], Client]
 BANNER = "Limits of your account"
@@ -146,7 +146,7 @@ def test_what_an_account_uses_of_the_gateway_is_on_its_profile(
         )
         page = unescape(signed_in(outsider).get("/profile/").text)
         assert "<dt>MQTT subscriptions</dt><dd>0 of 100,000</dd>" in page
-    wait_until(lambda: shares([account.user])[account.user.pk]["subscriptions"].used == 0)
+    wait_until(lambda: limit_use([account.user])[account.user.id]["subscriptions"].used == 0)
 
 
 # What happens when the storage is full

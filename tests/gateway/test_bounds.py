@@ -12,7 +12,7 @@ from support import Account
 from ingest.mqtt.packets import PUBACK, V5, V31, V311, Ack, Publish, Subscription, Version
 from thingscale.accounts.actions import change_account
 from thingscale.devices.models import ClientSession, GatewayUse
-from thingscale.streams.usage import shares
+from thingscale.streams.usage import limit_use
 
 pytestmark = pytest.mark.e2e
 Start = Callable[..., Stack]
@@ -264,7 +264,7 @@ def test_queues_of_an_account_that_are_full_together_take_no_more(
 
 
 def used(account: Account, name: str) -> int:
-    return shares([account.user])[account.user.pk][name].used
+    return limit_use([account.user])[account.user.id][name].used
 
 
 def test_subscriptions_are_seen_as_long_as_they_are_there(

@@ -209,13 +209,13 @@ def test_what_is_held_is_bounded_in_number_and_bytes(
 def test_much_held_for_many_devices_is_stored_some_at_a_time(
     feed: Feed, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thingscale.provisioning.held_messages.SLICE_BYTES", 100)
-    monkeypatch.setattr("thingscale.provisioning.held_messages.HELD_AT_ONCE", 7)
+    monkeypatch.setattr("thingscale.provisioning.held_messages.BATCH_BYTES", 100)
+    monkeypatch.setattr("thingscale.provisioning.held_messages.STATEMENT_ROWS", 7)
     devices = [account.device(f"d{n}", channel=None) for n in range(4)]
     for device in devices:
         feed(message(account, text([{"value": 1}] * 10), device.device_id))
     Device.objects.filter(user=account.user).update(mapped_channel=account.channel())
-    store_held([device.pk for device in devices])
+    store_held([device.id for device in devices])
     assert len(datapoints(account)) == 40
 
 

@@ -11,7 +11,7 @@ from thingscale.streams.models import Latest, Tag
 
 
 def seen(account: Account) -> int:
-    selection = queries.Selection(account.channel().pk, "UTC")
+    selection = queries.Selection(account.channel().id, "UTC")
     return sum(page.count("_id") for page in queries.pages(selection))
 
 

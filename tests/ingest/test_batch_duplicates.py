@@ -101,6 +101,6 @@ def test_the_journal_says_which_batch_was_committed(make_feed: Callable[..., Fee
     feed(message(known, "2"))
     writer = ask("SELECT writer FROM streams_journal")
     with connect() as reader:
-        assert [commit_log.committed(reader, writer, batch) for batch in (1, 2, 3)] == [True, True, False]
+        assert [commit_log.was_committed(reader, writer, batch) for batch in (1, 2, 3)] == [True, True, False]
     feed.stop()
     assert ask("SELECT count(*) FROM streams_journal") == 0

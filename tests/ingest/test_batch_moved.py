@@ -96,7 +96,7 @@ def announce_unnamed(*keys: int) -> None:
 def known_keys(feed: Feed, account: Account, *keys: int) -> list[int]:
     """Those of them that the process remembers as announced."""
     redeliveries = feed.writer._redeliveries
-    return [key for key in keys if redeliveries.announced(account.user.pk, key) >= 0]
+    return [key for key in keys if redeliveries.announced_at(account.user.pk, key) >= 0]
 
 
 @pytest.mark.parametrize("tag", [None, "new"])
@@ -213,7 +213,7 @@ def test_after_an_hour_it_is_forgotten(both: tuple[Feed, Feed], known: Account, 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys that a process remembers."""
-    monkeypatch.setattr(redeliveries, "MOST", 10)
+    monkeypatch.setattr(redeliveries, "MAX_KEYS", 10)
 
 
 @pytest.mark.usefixtures("few")

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thingscale.lib import csv_file
-from thingscale.lib.csv_file import Row, Unreadable, read, write
+from thingscale.lib.csv_file import CsvRow, Unreadable, read, write
 
 COLUMNS = ("id", "text", "n")
 
 
-def rows(data: str | bytes) -> list[Row]:
+def rows(data: str | bytes) -> list[CsvRow]:
     return read(data.encode() if isinstance(data, str) else data, COLUMNS, "id")
 
 
@@ -32,14 +32,14 @@ def test_the_kinds_that_spreadsheets_write(delimiter: str, end: str, mark: bytes
     lines = ["text;ID ;n", "é;d1;1", "", '"a;""b""";d2;']
     data = mark + end.join(lines).replace(";", delimiter).encode()
     assert rows(data) == [
-        Row(2, {"text": "é", "id": "d1", "n": "1"}),
-        Row(4, {"text": f'a{delimiter}"b"', "id": "d2", "n": ""}),
+        CsvRow(2, {"text": "é", "id": "d1", "n": "1"}),
+        CsvRow(4, {"text": f'a{delimiter}"b"', "id": "d2", "n": ""}),
     ]
 
 
 def test_a_row_begins_where_its_first_line_does() -> None:
     found = rows('id,text\n1,"a\nb\r\nc"\n2, d \n')
-    assert found == [Row(2, {"id": "1", "text": "a\nb\r\nc"}), Row(5, {"id": "2", "text": " d "})]
+    assert found == [CsvRow(2, {"id": "1", "text": "a\nb\r\nc"}), CsvRow(5, {"id": "2", "text": " d "})]
 
 
 def test_one_column_only() -> None:
@@ -50,14 +50,14 @@ def test_one_column_only() -> None:
 @pytest.mark.parametrize("quote", ["", '"'])
 def test_r17_the_first_line_of_a_spreadsheet_names_the_delimiter(delimiter: str, quote: str) -> None:
     data = f"{quote}sep={delimiter}{quote}\r\nid{delimiter}text\r\n1{delimiter}a\r\n"
-    assert rows(data) == [Row(3, {"id": "1", "text": "a"})]
+    assert rows(data) == [CsvRow(3, {"id": "1", "text": "a"})]
 
 
 def test_r17_columns_that_have_been_emptied_are_no_columns() -> None:
     assert rows("id;text;;\n1;a;;\n;;;\n2;b\n3;c;; \n") == [
-        Row(2, {"id": "1", "text": "a"}),
-        Row(4, {"id": "2", "text": "b"}),
-        Row(5, {"id": "3", "text": "c"}),
+        CsvRow(2, {"id": "1", "text": "a"}),
+        CsvRow(4, {"id": "2", "text": "b"}),
+        CsvRow(5, {"id": "3", "text": "c"}),
     ]
     assert refusal("id;text;;\n1;a;;x\n") == (2, "This line has 4 columns, the first one 2.")
 

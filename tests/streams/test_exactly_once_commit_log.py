@@ -25,7 +25,7 @@ def raw() -> Iterator[psycopg.Connection]:
 def entered(raw: psycopg.Connection, days: int) -> UUID:
     """A writer that stored something so long ago."""
     writer = uuid4()
-    commit_log.enter(raw, writer)
+    commit_log.register(raw, writer)
     raw.execute(AGE, [days, writer])
     return writer
 
@@ -56,12 +56,12 @@ def test_a_row_that_is_locked_is_left_for_the_next_time(raw: psycopg.Connection)
 def test_a_batch_keeps_the_row_of_its_writer(raw: psycopg.Connection) -> None:
     writer = entered(raw, 8)
     with raw.cursor() as cursor:
-        commit_log.mark(cursor, writer, 1)
+        commit_log.record_batch(cursor, writer, 1)
     drop_expired()
-    assert commit_log.committed(raw, writer, 1)
+    assert commit_log.was_committed(raw, writer, 1)
 
 
 def test_whose_row_is_gone_can_not_mark_it(raw: psycopg.Connection) -> None:
-    with raw.cursor() as cursor, pytest.raises(commit_log.Forgotten):
-        commit_log.mark(cursor, uuid4(), 1)
+    with raw.cursor() as cursor, pytest.raises(commit_log.NotRegistered):
+        commit_log.record_batch(cursor, uuid4(), 1)
     assert writers() == set()

@@ -53,7 +53,7 @@ def test_past_the_window_another_takes_its_place(raw: psycopg.Connection) -> Non
 def test_what_was_held_is_answered_otherwise_once_it_is_stored(raw: psycopg.Connection) -> None:
     record(raw, Submission(1, -7, ONE, "NO_MAPPED_CH"), Submission(2, -7, ONE, "NO_MAPPED_CH"))
     with raw.cursor() as cursor:
-        submissions.answer_from_now_on(cursor, {(1, -7), (1, -8)}, "")
+        submissions.change_answer(cursor, {(1, -7), (1, -8)}, "")
     found = find(raw, (1, -7), (2, -7))
     assert {key: each.answer for key, each in found.items()} == {(1, -7): "", (2, -7): "NO_MAPPED_CH"}
 
@@ -62,7 +62,7 @@ def test_what_was_held_is_answered_otherwise_once_it_is_stored(raw: psycopg.Conn
 def test_old_ones_are_forgotten_some_at_a_time(
     raw: psycopg.Connection, settings: Settings, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(submissions, "SLICE", 5)
+    monkeypatch.setattr(submissions, "BATCH_ROWS", 5)
     settings.DEDUPE_SECONDS = 3600
     new = Submission(2, 1, ONE, "")
     record(raw, *(Submission(1, number, ONE, "") for number in range(count)), new) if count else record(
@@ -72,5 +72,5 @@ def test_old_ones_are_forgotten_some_at_a_time(
         Submitted.objects.filter(account=1, key=each.key).update(
             arrived_at=timezone.now() - timedelta(seconds=age)
         )
-    submissions.forget_old()
+    submissions.delete_old()
     assert list(Submitted.objects.values_list("account", flat=True)) == [2]

@@ -6,7 +6,7 @@ import pytest
 from pytest_django import Settings
 
 from thingscale.streams.exactly_once import window
-from thingscale.streams.exactly_once.window import Window
+from thingscale.streams.exactly_once.window import DedupeWindow
 
 HOUR = 3600
 START = 1_800_000_000
@@ -33,19 +33,19 @@ def machine(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Machine:
     return machine
 
 
-def since(window: Window) -> float:
+def since(window: DedupeWindow) -> float:
     """Seconds from START."""
-    return window.since() / 1_000_000 - START
+    return window.start() / 1_000_000 - START
 
 
 def test_a_clock_that_just_runs(machine: Machine) -> None:
-    watching = Window()
+    watching = DedupeWindow()
     machine.passes(10)
     assert since(watching) == 10 - HOUR
 
 
 def test_forward(machine: Machine) -> None:
-    watching = Window()
+    watching = DedupeWindow()
     machine.wall += HOUR
     assert since(watching) == -HOUR
     machine.passes(HOUR / 2)
@@ -55,15 +55,15 @@ def test_forward(machine: Machine) -> None:
 
 
 def test_back(machine: Machine) -> None:
-    watching = Window()
+    watching = DedupeWindow()
     machine.wall -= HOUR
     assert since(watching) == -2 * HOUR
 
 
 def test_back_and_forward(machine: Machine) -> None:
-    watching = Window()
+    watching = DedupeWindow()
     machine.wall -= HOUR
-    watching.since()
+    watching.start()
     machine.passes(60)
     machine.wall += HOUR
     assert since(watching) == 60 - 2 * HOUR, "what came at the wrong time is in reach"
@@ -71,15 +71,15 @@ def test_back_and_forward(machine: Machine) -> None:
 
 def test_a_clock_that_was_not_set_at_all(machine: Machine) -> None:
     machine.wall = 0
-    watching = Window()
+    watching = DedupeWindow()
     machine.wall = START
     assert since(watching) == -HOUR, "not all datapoints since 1970"
 
 
 def test_drift_is_no_step(machine: Machine) -> None:
-    watching = Window()
+    watching = DedupeWindow()
     for _ in range(1000):
         machine.passes(10)
         machine.wall += 0.001
-        watching.since()
+        watching.start()
     assert abs(since(watching) - 10_000 + HOUR) < 3

@@ -13,6 +13,7 @@ from pytest_django import Settings
 from thingscale.accounts.models import User
 from thingscale.lib.clock import to_us
 from thingscale.lib.errors import ContractError
+from thingscale.lib.ids import TagPk
 from thingscale.lib.points import Points
 from thingscale.streams import charts, retention
 from thingscale.streams.actions.channels import create_channel, update_channel
@@ -55,8 +56,8 @@ def store_many(channel: Channel, rows: int, value: str, days: int = 30) -> None:
         )
 
 
-def over(channel: Channel, length: timedelta = timedelta(days=1), tag: int | None = None) -> Selection:
-    return Selection(channel.pk, "UTC", START, START + length, tag)
+def over(channel: Channel, length: timedelta = timedelta(days=1), tag: TagPk | None = None) -> Selection:
+    return Selection(channel.id, "UTC", START, START + length, tag)
 
 
 def minutes(series: Series) -> list[tuple[float, float | None]]:
@@ -134,7 +135,7 @@ def test_numbers_beyond_a_double(channel: Channel) -> None:
 
 
 def test_a_channel_without_datapoints(channel: Channel) -> None:
-    shown = chart(Selection(channel.pk, "UTC"), 1000)
+    shown = chart(Selection(channel.id, "UTC"), 1000)
     assert (shown.series, shown.points, shown.reduced) == ([], 0, False)
     assert shown.start == shown.end
     assert chart(over(channel), 1000).series == []
@@ -191,11 +192,11 @@ def test_r11_true_and_false_are_one_and_zero(channel: Channel) -> None:
 
 def test_an_open_range_is_from_the_first_datapoint_until_now(channel: Channel) -> None:
     store(channel, 1, 2)
-    shown = chart(Selection(channel.pk, "UTC"), 100)
+    shown = chart(Selection(channel.id, "UTC"), 100)
     assert shown.start == START_MS
     assert abs(shown.end - to_us(timezone.now()) // 1000) < 10_000
     store(channel, 3, first=timezone.now() + timedelta(days=1))
-    assert numbers(chart(Selection(channel.pk, "UTC"), 100).series[0]) == [1, 2, 3]
+    assert numbers(chart(Selection(channel.id, "UTC"), 100).series[0]) == [1, 2, 3]
 
 
 def test_tags_are_series_of_their_own(channel: Channel) -> None:
@@ -208,7 +209,7 @@ def test_tags_are_series_of_their_own(channel: Channel) -> None:
         ("temp", "bath", 3),
     }
     bath = Tag.objects.get(name="bath")
-    assert [(each.tag, each.v) for each in chart(over(channel, tag=bath.pk), 100).series] == [("bath", [3])]
+    assert [(each.tag, each.v) for each in chart(over(channel, tag=bath.id), 100).series] == [("bath", [3])]
 
 
 def test_other_channels_are_not_shown(channel: Channel, outsider: User) -> None:
@@ -341,7 +342,7 @@ def test_c1_the_buckets_of_a_range_that_moves_on_stay(channel: Channel) -> None:
 
 def test_c1_whatever_changes_a_chart_changes_its_version(channel: Channel) -> None:
     now = timezone.now()
-    day = Selection(channel.pk, "UTC", now - timedelta(days=1), now)
+    day = Selection(channel.id, "UTC", now - timedelta(days=1), now)
 
     known = [charts.version(day, 100)]
 
@@ -359,7 +360,7 @@ def test_c1_whatever_changes_a_chart_changes_its_version(channel: Channel) -> No
     update_channel(channel, {"streams": [{"key": "value", "label": "X", "unit": ""}]})
     assert changes()
     assert not changes()
-    retention.delete_before(channel.pk, now - timedelta(hours=1))
+    retention.delete_before(channel.id, now - timedelta(hours=1))
     assert changes()
     delete_tag(Tag.objects.get(name="new"))
     store(channel, 1, first=now)

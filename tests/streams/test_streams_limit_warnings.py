@@ -25,7 +25,7 @@ from thingscale.streams.actions.tags import create_tag
 from thingscale.streams.limit_warnings import level_after, look, mail
 from thingscale.streams.models import Tag
 from thingscale.streams.tasks import look_at_limits, mail_limit_warnings
-from thingscale.streams.usage import shares
+from thingscale.streams.usage import limit_use
 
 FAILING: dict[str, Exception] = {}  # by the e-mail
 
@@ -166,7 +166,7 @@ def test_b3_each_limit_is_warned_of(
 
 
 def test_b3_every_limit_that_is_warned_of_has_words_and_a_column(account: Account) -> None:
-    assert WORDS.keys() == shares([account.user])[account.user.pk].keys() - {"rejected", "unread"}
+    assert WORDS.keys() == limit_use([account.user])[account.user.id].keys() - {"rejected", "unread"}
     for name in WORDS:
         most = account.user.most(name)
         sentence = use_in_words(name, most, most, "refuse")
@@ -250,7 +250,7 @@ def test_b3_an_e_mail_that_the_server_never_takes_is_given_up(hundred: Account) 
     devices(hundred, 85)
     look()
     FAILING[hundred.user.email] = SMTPRecipientsRefused({})
-    for _ in range(limit_warnings.MOST_REFUSALS):
+    for _ in range(limit_warnings.MAX_TRIES):
         due_again()
         mail()
     FAILING.clear()

@@ -15,7 +15,7 @@ from thingscale.devices.actions import create_device, delete_devices
 from thingscale.devices.models import Device, HeldMessage
 from thingscale.devices.querysets import DeviceQuerySet
 from thingscale.lib import csv_file
-from thingscale.lib.csv_file import Row
+from thingscale.lib.csv_file import CsvRow
 from thingscale.processes import change_notifications
 from thingscale.provisioning import device_csv, held_messages
 from thingscale.provisioning.actions import configure_devices, import_devices
@@ -91,7 +91,7 @@ def test_what_is_not_ready_keeps_its_held_messages(user: User, channel: Channel)
 def test_held_messages_are_stored_slice_by_slice(
     user: User, channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(held_messages, "SLICE", 2)
+    monkeypatch.setattr(held_messages, "BATCH_DEVICES", 2)
     devices = many(user, 5)
     for device in devices:
         hold(device, *range(3), tag=f"t{device.pk % 2}")
@@ -132,11 +132,11 @@ def test_nobody_changes_what_is_somebody_elses(
     assert mine.pk != theirs.pk
 
 
-def sheet_of(*lines: str, header: str = "device_id") -> list[Row]:
+def sheet_of(*lines: str, header: str = "device_id") -> list[CsvRow]:
     return csv_file.read("\n".join([header, *lines]).encode(), COLUMNS, device_csv.KEY)
 
 
-def faults(user: User, rows: list[Row]) -> list[tuple[int, str]]:
+def faults(user: User, rows: list[CsvRow]) -> list[tuple[int, str]]:
     report = import_devices(user, rows)
     assert all(fault.message.endswith(".") for fault in report.errors)
     return [(fault.line, fault.field) for fault in report.errors]

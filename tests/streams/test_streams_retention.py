@@ -90,7 +90,7 @@ def test_d9_what_is_left_is_newest(channel: Channel) -> None:
 
 
 def test_it_goes_slice_by_slice(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "SLICE", 7)
+    monkeypatch.setattr(retention, "BATCH_ROWS", 7)
     fill(channel, 50, timezone.now() - 60 * DAY)
     fill(channel, 1)
     assert retention.drop_expired() == 50
@@ -98,7 +98,7 @@ def test_it_goes_slice_by_slice(channel: Channel, monkeypatch: pytest.MonkeyPatc
 
 
 def test_equal_times_may_exceed_a_slice(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "SLICE", 3)
+    monkeypatch.setattr(retention, "BATCH_ROWS", 3)
     store_points(channel, Points.of([(None, b"1", 1_500_000_000_000_000)] * 10))
     assert retention.drop_expired() == 10
 
@@ -106,16 +106,16 @@ def test_equal_times_may_exceed_a_slice(channel: Channel, monkeypatch: pytest.Mo
 def test_deleting_before_a_moment_keeps_the_moment(channel: Channel) -> None:
     moment = timezone.now()
     fill(channel, 3, moment - timedelta(microseconds=1))
-    assert retention.delete_before(channel.pk, moment) == 1
+    assert retention.delete_before(channel.id, moment) == 1
     assert count(channel.pk) == 2
 
 
 def test_empty_months_go_and_others_stay(channel: Channel) -> None:
     for year in (2001, 2002):
         fill(channel, 1, datetime(year, 5, 5, tzinfo=UTC))
-    retention.make_partitions()
+    retention.make_coming_partitions()
     before = partitions.existing(raw())
-    retention.delete_before(channel.pk, datetime(2002, 1, 1, tzinfo=UTC))
+    retention.delete_before(channel.id, datetime(2002, 1, 1, tzinfo=UTC))
     assert retention.drop_empty_partitions() >= 1
     left = partitions.existing(raw())
     assert (2001, 5) in before - left
@@ -139,7 +139,7 @@ def test_what_is_stored_by_hand_meanwhile_stays(account: Account) -> None:
         for number in range(30):
             fill(channel, 1, datetime(2001, 9 + number % 3, 5, tzinfo=UTC))
             if number % 5 == 4:
-                assert retention.delete_before(channel.pk, timezone.now()) == 5
+                assert retention.delete_before(channel.id, timezone.now()) == 5
     finally:
         stop.set()
         dropping.join(60)

@@ -20,7 +20,7 @@ from thingscale.streams.actions.datapoints import store_points, store_rows
 from thingscale.streams.actions.tags import delete_tag
 from thingscale.streams.models import Channel, RolledUntil, Rollup, StaleHour, Tag
 from thingscale.streams.queries import Selection
-from thingscale.streams.rollups import HOUR, Hours
+from thingscale.streams.rollups import HOUR, RolledHours
 
 pytestmark = pytest.mark.slow
 HOURS = 48
@@ -30,7 +30,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 @pytest.fixture
 def begin() -> datetime:
     """Of the first of HOURS hours that are over."""
-    return rollups.hour_of(timezone.now() - rollups.SETTLED) - HOURS * HOUR
+    return rollups.hour_of(timezone.now() - rollups.ROLL_UP_AFTER) - HOURS * HOUR
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def channel(user: User) -> Channel:
 
 @pytest.fixture(autouse=True)
 def _always_rolled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(charts, "RAW_ROWS", 0)
+    monkeypatch.setattr(charts, "ROWS_WITHOUT_ROLLUPS", 0)
 
 
 def store(channel: Channel, *points: tuple[datetime, float], tag: str | None = None) -> None:
@@ -56,7 +56,7 @@ def sine(begin: datetime, hours: int = HOURS) -> list[tuple[datetime, float]]:
 
 def drawn(channel: Channel, start: datetime, end: datetime | None = None) -> list[tuple[int, float | None]]:
     """The first series over the range, or nothing."""
-    chart = charts.chart(Selection(channel.pk, "UTC", start, end or timezone.now()), 100)
+    chart = charts.chart(Selection(channel.id, "UTC", start, end or timezone.now()), 100)
     assert len(chart.series) < 2
     return [point for each in chart.series for point in zip(each.t, each.v, strict=True)]
 
@@ -97,7 +97,7 @@ def test_rollups_are_read_and_datapoints_are_not(channel: Channel, begin: dateti
 def test_an_hour_waits_until_its_last_batches_are_in(channel: Channel) -> None:
     store(channel, (timezone.now(), 1))
     assert roll_up() == 0
-    assert RolledUntil.objects.get().hour <= timezone.now() - rollups.SETTLED
+    assert RolledUntil.objects.get().hour <= timezone.now() - rollups.ROLL_UP_AFTER
     assert not Rollup.objects.exists()
 
 
@@ -137,14 +137,14 @@ def test_datapoints_of_the_last_minutes_mark_nothing(channel: Channel) -> None:
 
 def while_read(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object], times: int = 1) -> None:
     """Does it so often, between the reading of datapoints and the putting of their rollups."""
-    original, left = rollups._put, [action] * times
+    original, left = rollups._save, [action] * times
 
-    def act_and_put(*arguments: object) -> int:
+    def act_and_save(*arguments: object) -> int:
         if left:
             left.pop()()
         return original(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rollups, "_put", act_and_put)
+    monkeypatch.setattr(rollups, "_save", act_and_save)
 
 
 def test_what_comes_while_an_hour_is_rolled_up_is_not_overlooked(
@@ -153,8 +153,8 @@ def test_what_comes_while_an_hour_is_rolled_up_is_not_overlooked(
     store(channel, *sine(begin))
     late = (begin + timedelta(hours=3, minutes=2), 999.5)
     while_read(monkeypatch, lambda: store(channel, late))
-    rollups.advance()
-    assert rollups._roll_up_some() == HOURS - 1
+    rollups.mark_hours_that_are_over()
+    assert rollups._roll_up_batch() == HOURS - 1
     assert StaleHour.objects.get().hour == begin + 3 * HOUR
     assert 999.5 in [value for _, value in drawn(channel, begin)]
     assert roll_up() == 1
@@ -166,11 +166,11 @@ def test_late_datapoints_that_are_not_committed_yet_keep_their_mark(
     channel: Channel, begin: datetime
 ) -> None:
     store(channel, *sine(begin, 3))
-    rollups.advance()
+    rollups.mark_hours_that_are_over()
     late = writer.Row(channel.pk, to_us(begin) + 1_000_000, None, None, b"-5", None)
     with psycopg.connect(**connection.get_connection_params()) as other, other.cursor() as cursor:
         writer.write(cursor, [late])
-        rolling = _in_thread(rollups._roll_up_some)
+        rolling = _in_thread(rollups._roll_up_batch)
         rolling.start()
         rolling.join(0.5)
         assert rolling.is_alive()  # unmarking waits
@@ -219,12 +219,12 @@ def test_what_goes_while_it_is_rolled_up_leaves_no_rollup(
     store(channel, (begin + 47 * HOUR, 5000), tag="kitchen")
 
     def delete() -> None:
-        retention.delete_before(channel.pk, begin + timedelta(minutes=minutes))
+        retention.delete_before(channel.id, begin + timedelta(minutes=minutes))
         delete_tag(Tag.objects.get())
 
     while_read(monkeypatch, delete)
-    rollups.advance()
-    rollups._roll_up_some()
+    rollups.mark_hours_that_are_over()
+    rollups._roll_up_batch()
     assert not Rollup.objects.exists()
     assert drawn(channel, begin) == from_datapoints(channel, begin)
     roll_up()
@@ -236,8 +236,8 @@ def test_what_goes_while_it_is_rolled_up_leaves_no_rollup(
 def test_a_deletion_that_is_not_committed_yet_is_waited_for(channel: Channel, begin: datetime) -> None:
     store(channel, *sine(begin, 3))
     store(channel, (begin, 5000), tag="kitchen")
-    rollups.advance()
-    rolling = _in_thread(rollups._roll_up_some)
+    rollups.mark_hours_that_are_over()
+    rolling = _in_thread(rollups._roll_up_batch)
     with transaction.atomic():
         delete_tag(Tag.objects.get())
         rolling.start()
@@ -253,13 +253,13 @@ def test_busy_hours_are_read_in_pieces(
     channel: Channel, begin: datetime, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     """Many datapoints at one time are in one piece."""
-    monkeypatch.setattr(rollups, "PIECE", rows)
+    monkeypatch.setattr(rollups, "PIECE_ROWS", rows)
     store(channel, *sine(begin), *((begin + 30 * HOUR, 1000 + n) for n in range(20)))
     store(channel, *((at, -value) for at, value in sine(begin, 3)), tag="kitchen")
     roll_up()
     found = dict(Rollup.objects.filter(tag=0).values_list("hour", "numbers"))
     assert found == {begin + n * HOUR: 26 if n == 30 else 6 for n in range(HOURS)}
-    selection = Selection(channel.pk, "UTC", begin, timezone.now())
+    selection = Selection(channel.id, "UTC", begin, timezone.now())
     rolled = charts.chart(selection, 100).series
     RolledUntil.objects.all().delete()
     assert rolled == charts.chart(selection, 100).series
@@ -273,12 +273,12 @@ def test_a_batch_that_takes_much_is_put_in_parts(
     """A busy hour is read alone; those beside it are not put off with it."""
     store(channel, *sine(begin, 3), *((begin + HOUR, 1000 + n) for n in range(30)))
     monkeypatch.setattr(rollups, limit, 0)
-    monkeypatch.setattr(rollups, "PIECE", 20)
-    rollups.advance()
+    monkeypatch.setattr(rollups, "PIECE_ROWS", 20)
+    rollups.mark_hours_that_are_over()
     for put in (1, 2, 3):
-        assert rollups._roll_up_some() == 1
+        assert rollups._roll_up_batch() == 1
         assert Rollup.objects.count() == put
-    assert rollups._roll_up_some() == 0
+    assert rollups._roll_up_batch() == 0
     assert set(Rollup.objects.values_list("numbers", flat=True)) == {6, 36}
 
 
@@ -305,7 +305,7 @@ def test_retention_and_late_datapoints_do_not_lock_each_other_out(
     rollups.roll_up(10)
     store(channel, (begin + marked * HOUR, 5))
     late = [writer.Row(channel.pk, to_us(begin + n * HOUR) + 1, None, 7, b"-5", None) for n in (0, 1)]
-    deleting = _in_thread(lambda: retention.delete_before(channel.pk, begin + deleted * HOUR))
+    deleting = _in_thread(lambda: retention.delete_before(channel.id, begin + deleted * HOUR))
     with psycopg.connect(**connection.get_connection_params()) as other, other.cursor() as cursor:
         rollup_invalidation.invalidate_late(cursor, late[:1])
         deleting.start()
@@ -321,7 +321,7 @@ def test_retention_and_late_datapoints_do_not_lock_each_other_out(
 def test_retention_takes_the_rollups_along(channel: Channel, begin: datetime, minutes: int) -> None:
     store(channel, *sine(begin))
     roll_up()
-    retention.delete_before(channel.pk, begin + timedelta(minutes=minutes))
+    retention.delete_before(channel.id, begin + timedelta(minutes=minutes))
     raw = from_datapoints(channel, begin)
     assert drawn(channel, begin) == raw
     roll_up()
@@ -355,7 +355,7 @@ def test_a_tag_alone_is_drawn_from_its_rollups(channel: Channel, begin: datetime
     store(channel, *sine(begin))
     store(channel, *((at, -value) for at, value in sine(begin)), tag="kitchen")
     roll_up()
-    selection = Selection(channel.pk, "UTC", begin, timezone.now(), Tag.objects.get().pk)
+    selection = Selection(channel.id, "UTC", begin, timezone.now(), Tag.objects.get().id)
     (series,) = charts.chart(selection, 100).series
     assert series.tag == "kitchen"
     assert max(value for value in series.v if value is not None) <= 0
@@ -371,7 +371,7 @@ def test_endless_new_keys_do_not_fill_the_rollups(channel: Channel, begin: datet
 def test_the_same_paths_are_kept_of_all_pieces(
     channel: Channel, begin: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rollups, "PIECE", 1)
+    monkeypatch.setattr(rollups, "PIECE_ROWS", 1)
     monkeypatch.setattr(rollups, "MAX_PATHS", 2)
     keys = ("bcd", "abé", "bcé")
     values = ["{" + ",".join(f'"{key}":{n}' for key in some) + "}" for n, some in enumerate(keys)]
@@ -392,8 +392,8 @@ def test_many_datapoints_in_one_hour(channel: Channel, begin: datetime) -> None:
 def test_what_is_read_besides_rollups() -> None:
     def others(first: int, until: int, *stale: int) -> list[tuple[float, float]]:
         """From 11:30 until before 17:30; hours after noon."""
-        hours = Hours(NOON + first * HOUR, NOON + until * HOUR, [NOON + each * HOUR for each in stale])
-        found = hours.others(NOON - HOUR / 2, NOON + 5.5 * HOUR - timedelta(microseconds=1))
+        hours = RolledHours(NOON + first * HOUR, NOON + until * HOUR, [NOON + each * HOUR for each in stale])
+        found = hours.ranges_without_rollups(NOON - HOUR / 2, NOON + 5.5 * HOUR - timedelta(microseconds=1))
         return [(round((a - NOON) / HOUR, 6), round((b - NOON) / HOUR, 6)) for a, b in found]
 
     assert others(0, 5) == [(-0.5, 0), (5, 5.5)]

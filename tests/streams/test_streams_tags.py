@@ -39,7 +39,7 @@ def late(channel: Channel, tag: int, at: int = 1_700_000_000_000_000) -> None:
 
 
 def seen(channel: Channel) -> int:
-    return sum(page.count("_id") for page in queries.pages(queries.Selection(channel.pk, "UTC")))
+    return sum(page.count("_id") for page in queries.pages(queries.Selection(channel.id, "UTC")))
 
 
 def test_a_tag_is_made_and_renamed(channel: Channel) -> None:
@@ -81,7 +81,7 @@ def test_what_came_last_is_told_without_a_deleted_tag(channel: Channel, user: Us
         ]
     )
     delete(channel, "b")
-    found = queries.newest_of_device(channel.pk, device.pk, rows=5, look_at=5, characters=10)
+    found = queries.newest_of_device(channel.id, device.id, rows=5, look_at=5, characters=10)
     assert [(point.tag, point.value) for point in found] == [("a", "2"), (None, "1")]
     assert [(arrival.tag, arrival.value) for arrival in recent_messages.stored(user, 5)] == [
         ("a", "2"),
@@ -90,7 +90,7 @@ def test_what_came_last_is_told_without_a_deleted_tag(channel: Channel, user: Us
 
 
 def test_it_is_purged_slice_by_slice(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "SLICE", 7)
+    monkeypatch.setattr(retention, "BATCH_ROWS", 7)
     for month in (0, 40, 80):
         fill(channel, 10, timezone.now() - timedelta(days=month), tag="a")
         fill(channel, 10, timezone.now() - timedelta(days=month, seconds=1), tag="b")
@@ -102,7 +102,7 @@ def test_it_is_purged_slice_by_slice(channel: Channel, monkeypatch: pytest.Monke
 def test_more_datapoints_of_one_moment_than_a_slice_has(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "SLICE", 3)
+    monkeypatch.setattr(retention, "BATCH_ROWS", 3)
     store_points(channel, Points.of([("a", b"1", 1_500_000_000_000_000)] * 10))
     delete(channel, "a")
     assert retention.purge_deleted_tags() == 10

@@ -41,8 +41,8 @@ def in_steps(raw: psycopg.Connection, rows: Sequence[Row]) -> None:
 def in_one_statement(raw: psycopg.Connection, rows: Sequence[Row]) -> None:
     assert writer.fits_one_statement(rows, now_us())
     own = uuid4()
-    commit_log.enter(raw, own)
-    assert writer.write_at_once(raw, rows, own, 1, 0)
+    commit_log.register(raw, own)
+    assert writer.write_in_one_statement(raw, rows, own, 1, 0)
 
 
 both_ways = pytest.mark.parametrize("write", [in_steps, in_one_statement])
@@ -115,35 +115,35 @@ def test_what_fits_into_one_statement() -> None:
     now = now_us()
     row = Row(1, now, 1, None, b"1", None)
     late = row._replace(at=now - rollup_invalidation.LATE - 1)  # the hour is to be marked
-    assert writer.fits_one_statement([row] * writer.MAX_ROWS_AT_ONCE, now)
+    assert writer.fits_one_statement([row] * writer.MAX_STATEMENT_ROWS, now)
     assert not writer.fits_one_statement([], now)
-    assert not writer.fits_one_statement([row] * (writer.MAX_ROWS_AT_ONCE + 1), now)
-    assert not writer.fits_one_statement([row, row._replace(value=b"1" * writer.MAX_BYTES_AT_ONCE)], now)
+    assert not writer.fits_one_statement([row] * (writer.MAX_STATEMENT_ROWS + 1), now)
+    assert not writer.fits_one_statement([row, row._replace(value=b"1" * writer.MAX_STATEMENT_BYTES)], now)
     assert not writer.fits_one_statement([row, late], now)
 
 
 def test_nothing_at_once_while_an_announcement_is_unread(raw: psycopg.Connection, account: Account) -> None:
     own, rows = uuid4(), [Row(account.channel().pk, now_us(), 1, None, b"1", None)]
-    commit_log.enter(raw, own)
-    assert writer.write_at_once(raw, rows, own, 1, 0)
+    commit_log.register(raw, own)
+    assert writer.write_in_one_statement(raw, rows, own, 1, 0)
     raw.execute("UPDATE streams_journal SET repeats = 5 WHERE writer = %s", [own])
-    assert not writer.write_at_once(raw, rows, own, 2, 4)
-    assert [commit_log.committed(raw, own, batch) for batch in (1, 2)] == [True, False]
-    assert not writer.write_at_once(raw, rows, own, 2, 5)  # given up
+    assert not writer.write_in_one_statement(raw, rows, own, 2, 4)
+    assert [commit_log.was_committed(raw, own, batch) for batch in (1, 2)] == [True, False]
+    assert not writer.write_in_one_statement(raw, rows, own, 2, 5)  # given up
     assert Latest.objects.get().count == 1
-    assert writer.write_at_once(raw, rows, own, 3, 5)
-    assert commit_log.committed(raw, own, 3)
-    assert not writer.write_at_once(raw, rows, own, 2, 5)  # too late
+    assert writer.write_in_one_statement(raw, rows, own, 3, 5)
+    assert commit_log.was_committed(raw, own, 3)
+    assert not writer.write_in_one_statement(raw, rows, own, 2, 5)  # too late
     assert Latest.objects.get().count == 2
 
 
 def test_an_announcement_that_a_statement_waits_for(raw: psycopg.Connection, account: Account) -> None:
     own, rows = uuid4(), [Row(account.channel().pk, now_us(), 1, None, b"1", None)]
-    commit_log.enter(raw, own)
+    commit_log.register(raw, own)
     with ThreadPoolExecutor(1) as thread, connect() as other:
         with other.transaction():
             other.execute("UPDATE streams_journal SET repeats = 5 WHERE writer = %s", [own])
-            written = thread.submit(writer.write_at_once, raw, rows, own, 1, 4)
+            written = thread.submit(writer.write_in_one_statement, raw, rows, own, 1, 4)
             wait_until(lambda: other.execute(WAITS, [raw.info.backend_pid]).fetchone() == (True,))
         assert not written.result(60)
     assert not Latest.objects.exists()
@@ -153,7 +153,7 @@ def test_an_announcement_that_a_statement_waits_for(raw: psycopg.Connection, acc
 def test_nothing_at_once_without_a_journal_row(raw: psycopg.Connection, account: Account) -> None:
     """It may have been deleted meanwhile: what was announced since has to be read."""
     rows = [Row(account.channel().pk, now_us(), 1, None, b"1", None)]
-    assert not writer.write_at_once(raw, rows, uuid4(), 1, 0)
+    assert not writer.write_in_one_statement(raw, rows, uuid4(), 1, 0)
     assert not Latest.objects.exists()
     assert not Journal.objects.exists()
 
@@ -185,7 +185,7 @@ def test_a_keyed_lookup_does_not_read_the_channel(raw: psycopg.Connection, accou
     asked = {"channels": [channel], "keys": [-5], "values": ["1"], "since": from_us(at)}
     with raw.transaction(force_rollback=True), raw.cursor() as cursor:
         cursor.execute("ANALYZE datapoint")
-        cursor.execute(f"EXPLAIN ANALYZE {writer.STORED_KEYED}", asked)
+        cursor.execute(f"EXPLAIN ANALYZE {writer._STORED_BEFORE_KEYED}", asked)
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert "channel_dedupe_idx" in plan
     assert "Rows Removed by Filter" not in plan, plan

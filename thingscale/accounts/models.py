@@ -19,6 +19,7 @@ from thingscale.accounts import encryption
 from thingscale.accounts.limits import Limits
 from thingscale.accounts.passwords import normalised, spellings
 from thingscale.accounts.querysets import SessionManager, TokenQuerySet, UserManager
+from thingscale.lib.ids import UserPk
 
 
 def validate_zone(name: str) -> None:
@@ -44,6 +45,7 @@ def validate_email_domain(email: str) -> None:
 class User(Limits, AbstractBaseUser, PermissionsMixin):
     """Owns devices, channels, events, one API token and one device token."""
 
+    id: UserPk
     email = models.EmailField(unique=True, validators=[validate_email_domain])  # signs in with it
     email1 = models.EmailField(blank=True, validators=[validate_email_domain])
     email2 = models.EmailField(blank=True, validators=[validate_email_domain])

@@ -11,6 +11,7 @@ from thingscale.accounts.limits import no_more_than
 from thingscale.accounts.models import User
 from thingscale.devices.models import ActivationRule, Device, MinuteCount
 from thingscale.lib.errors import ContractError
+from thingscale.lib.ids import DevicePk
 from thingscale.lib.names import DEVICE_ID_RULE, ENDS_RULE, bad_device_id
 from thingscale.processes import change_notifications
 
@@ -55,10 +56,10 @@ def delete_devices(user: User, devices: QuerySet[Device]) -> int:
     return len(keys)
 
 
-def lock_devices(user: User, devices: QuerySet[Device]) -> list[int]:
-    """Primary keys of those that are the user's; in the order in which ingest locks them."""
+def lock_devices(user: User, devices: QuerySet[Device]) -> list[DevicePk]:
+    """Locks those of the devices that are the user's, in the order in which ingest locks them."""
     own = Device.objects.for_user(user).filter(pk__in=devices.values("pk"))
-    return list(own.order_by("pk").select_for_update().values_list("pk", flat=True))
+    return [DevicePk(pk) for pk in own.order_by("pk").select_for_update().values_list("pk", flat=True)]
 
 
 @transaction.atomic

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from thingscale.accounts.tenancy import OwnedQuerySet
 from thingscale.devices.querysets import DeviceQuerySet, MinuteCountQuerySet
+from thingscale.lib.ids import DevicePk
 from thingscale.lib.names import DEVICE_ID_RULE, MAX_TAG, bad_device_id
 
 SILENT_AFTER = timedelta(minutes=15)  # an enabled device not heard for so long is silent
@@ -23,6 +24,7 @@ def validate_device_id(device_id: str) -> None:
 
 
 class Device(models.Model):
+    id: DevicePk
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="devices")
     device_id = models.CharField(max_length=64, validators=[validate_device_id])
     description = models.CharField(max_length=1000, blank=True, default="", db_default="")

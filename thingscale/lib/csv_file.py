@@ -18,7 +18,7 @@ _DELIMITERS = ",;\t"
 _SEPARATOR = re.compile(r"""("?)sep=([,;|\t])\1""", re.IGNORECASE)  # a spreadsheet's own first line
 
 
-class Row(NamedTuple):
+class CsvRow(NamedTuple):
     line: int  # where it begins in the file, from 1
     cells: dict[str, str]  # by column
 
@@ -32,7 +32,7 @@ class Unreadable(Exception):
         self.message = message
 
 
-def read(data: bytes, columns: Sequence[str], required: str) -> list[Row]:
+def read(data: bytes, columns: Sequence[str], required: str) -> list[CsvRow]:
     """UTF-8 with or without a byte order mark; comma, semicolon or tab, or what a first line such as `sep=;`
     says; then the columns' names in any order, `required` among them. Raises Unreadable."""
     text = _decoded(data)
@@ -47,7 +47,7 @@ def read(data: bytes, columns: Sequence[str], required: str) -> list[Row]:
     while names and not names[-1].strip():
         names.pop()
     header = _header(line, names, columns, required)
-    rows: list[Row] = []
+    rows: list[CsvRow] = []
     for line, cells in lines:
         while len(cells) > len(header) and not cells[-1].strip():
             cells.pop()  # columns that have been emptied: spreadsheets go on writing them
@@ -57,7 +57,7 @@ def read(data: bytes, columns: Sequence[str], required: str) -> list[Row]:
             )
         if len(rows) == MAX_ROWS:
             raise Unreadable(line, f"A file has at most {MAX_ROWS} rows: send it in parts.")
-        rows.append(Row(line, dict(zip(header, map(_unmarked, cells), strict=True))))
+        rows.append(CsvRow(line, dict(zip(header, map(_unmarked, cells), strict=True))))
     return rows
 
 

@@ -1,4 +1,5 @@
-"""Writes of a device and of its channel together: mapping, import. What was held for it is stored then."""
+"""Writes that concern a device and its channel: mapping and import. A device that can store by then gets its
+held messages stored."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +13,9 @@ from thingscale.accounts.limits import no_more_than
 from thingscale.accounts.models import User
 from thingscale.devices.actions import lock_devices
 from thingscale.devices.models import Device
-from thingscale.lib.csv_file import Row
+from thingscale.lib.csv_file import CsvRow
 from thingscale.lib.errors import ContractError
+from thingscale.lib.ids import DevicePk
 from thingscale.lib.names import may_exist
 from thingscale.processes import change_notifications
 from thingscale.provisioning import device_csv
@@ -22,13 +24,13 @@ from thingscale.provisioning.held_messages import store_held, store_held_now
 from thingscale.streams.actions.channels import create_channel
 from thingscale.streams.models import Channel
 
-SLICE = 500  # devices of one statement
+STATEMENT_DEVICES = 500
 
 
 @transaction.atomic
 def configure_device(device: Device, changes: dict[str, Any]) -> Device:
-    """Sets any of a device's fields. A device that can now store gets its held messages stored first,
-    under the lock that ingest takes to hold another, so that none is left behind.
+    """Sets any of a device's fields. If the device can store now, its held messages are stored, under the
+    lock that ingest takes to hold another message, so that none is left behind.
 
     Raises ContractError: NO_DEVICE, if it has been deleted meanwhile."""
     found = Device.objects.select_for_update().filter(pk=device.pk).first()
@@ -40,22 +42,23 @@ def configure_device(device: Device, changes: dict[str, Any]) -> Device:
     if device.enabled and device.activate_at is None:
         device.activate_at = timezone.now()
     device.save()
-    store_held_now([device.pk])
+    store_held_now([device.id])
     change_notifications.announce("device", device.user_id, device.device_id)
     return device
 
 
 @transaction.atomic
 def map_to_new_channel(device: Device, number: int, changes: dict[str, Any]) -> Device:
-    """A channel named after the device. Raises ContractError as create_channel does."""
+    """Names the channel after the device. Raises ContractError as create_channel does."""
     channel = create_channel(device.user, number, name=device.device_id)
     return configure_device(device, {"mapped_channel": channel} | changes)
 
 
 @transaction.atomic
 def start_device(device: Device, number: int) -> None:
-    """Enables it and maps it to this channel of its user's, which is made if there is none: what was held is
-    stored, and what it sends from now on too. Raises ContractError as create_channel does."""
+    """Enables the device and maps it to its user's channel of this number, which is created if there is none.
+    So its held messages are stored, and those that it sends from now on. Raises ContractError as
+    create_channel does."""
     channel = Channel.objects.for_user(device.user).filter(number=number).first()
     if channel is None:
         map_to_new_channel(device, number, {"enabled": True})
@@ -64,7 +67,7 @@ def start_device(device: Device, number: int) -> None:
 
 
 def configure_devices(user: User, devices: QuerySet[Device], changes: dict[str, Any]) -> int:
-    """As configure_device, for those of them that are the user's; returns how many."""
+    """As configure_device, for those of the devices that are the user's. Returns how many."""
     with transaction.atomic():
         keys = lock_devices(user, devices)
         chosen = Device.objects.filter(pk__in=keys)
@@ -75,8 +78,9 @@ def configure_devices(user: User, devices: QuerySet[Device], changes: dict[str, 
     return len(keys)
 
 
-def import_devices(user: User, rows: Sequence[Row], dry_run: bool = False) -> Report:
-    """Makes and changes devices, all or none. Columns that are not there leave a device's as they are."""
+def import_devices(user: User, rows: Sequence[CsvRow], dry_run: bool = False) -> Report:
+    """Creates and changes the devices of all rows, or of none if a row has a fault. A column that is missing
+    leaves the devices' fields as they are."""
     with transaction.atomic():
         user = locked(user)
         channels = dict(Channel.objects.for_user(user).values_list("number", "pk"))
@@ -103,8 +107,8 @@ def import_devices(user: User, rows: Sequence[Row], dry_run: bool = False) -> Re
     return Report(len(new), len(wanted) - len(new), sorted(faults), unmapped)
 
 
-def _save_devices(user: User, wanted: Sequence[Wanted], present: dict[str, Device]) -> list[int]:
-    """Returns the primary keys. What ingest makes at the same moment is updated as well."""
+def _save_devices(user: User, wanted: Sequence[Wanted], present: dict[str, Device]) -> list[DevicePk]:
+    """Returns the primary keys. A device that ingest creates at the same moment is updated as well."""
     fields = {"activate_at"}.union(*(row.changes for row in wanted))
     devices = []
     for row in wanted:
@@ -113,14 +117,14 @@ def _save_devices(user: User, wanted: Sequence[Wanted], present: dict[str, Devic
             setattr(device, name, value)
         if device.enabled and device.activate_at is None:
             device.activate_at = timezone.now()
-        device.pk = None  # found by its device id
+        device.pk = None  # bulk_create finds an existing row by its device id
         devices.append(device)
     saved = Device.objects.bulk_create(
         devices,
-        batch_size=SLICE,
+        batch_size=STATEMENT_DEVICES,
         update_conflicts=True,
         unique_fields=["user", "device_id"],
         update_fields=sorted(fields),
     )
     change_notifications.announce("devices", user.pk)
-    return [device.pk for device in saved]
+    return [device.id for device in saved]

@@ -1,4 +1,4 @@
-"""Devices as a table: what a row to import means, and the rows of an export."""
+"""Devices as CSV: what the rows of an import mean, and the rows of an export."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,13 +10,13 @@ from django.db.models import QuerySet
 from thingscale.accounts.tenancy import in_pages
 from thingscale.devices.fields import DESCRIPTION, FACTS, TEXTS
 from thingscale.devices.models import Device
-from thingscale.lib.csv_file import Row
+from thingscale.lib.csv_file import CsvRow
 from thingscale.lib.names import DEVICE_ID_RULE, bad_device_id
 
 KEY = "device_id"
 PAGE = 1000  # devices
 COLUMNS = (KEY, DESCRIPTION.name, "enabled", "channel", *(fact.name for fact in FACTS))
-# With what spreadsheets of other languages write for TRUE and FALSE.
+# Among them is what spreadsheets in other languages write for TRUE and FALSE.
 _TRUE = (
     "true|yes|1|wahr|ja|vrai|oui|verdadero|vero|verdadeiro|waar|prawda|sant|sand|sann|tosi|pravda|igaz|doğru"
     "|истина"
@@ -25,7 +25,7 @@ _FALSE = (
     "false|no|0|falsch|nein|faux|non|falso|onwaar|fałsz|falskt|falsk|usann|epätosi|nepravda|hamis|yanliş|ложь"
 )
 _ENABLED = dict.fromkeys(_TRUE.split("|"), True) | dict.fromkeys(_FALSE.split("|"), False)
-_SHORTENED = re.compile(r"-?[0-9]([.,][0-9]+)?[eE]\+[0-9]+")
+_LONG_NUMBER = re.compile(r"-?[0-9]([.,][0-9]+)?[eE]\+[0-9]+")  # as spreadsheets shorten it
 
 
 class Fault(NamedTuple):
@@ -50,25 +50,35 @@ class Wanted(NamedTuple):
 
 
 def check(
-    rows: Sequence[Row], channels: Mapping[int, int], existing: Collection[str] = ()
+    rows: Sequence[CsvRow], channels: Mapping[int, int], existing: Collection[str] = ()
 ) -> tuple[list[Wanted], list[Fault]]:
-    """`channels`: number -> primary key; `existing`: ids of devices, which may be older than the rules for
-    names. What is wrong with rows, in order."""
+    """What the rows without a fault want, and the faults of the others. `channels`: primary key by number.
+    `existing`: the account's device ids among those of the rows; they may be older than the rules for names."""
     wanted, faults = [], []
     lines: dict[str, int] = {}
     for line, cells in rows:
-        found = [*_key_faults(cells[KEY], lines, existing), *_cell_faults(cells, channels)]
-        faults += [Fault(line, field, message) for field, message in found]
-        lines.setdefault(cells[KEY], line)
-        if not found:
-            wanted.append(Wanted(line, cells[KEY], _changes(cells, channels)))
+        device_id = cells[KEY]
+        found = [Fault(line, *fault) for fault in _faults(cells, lines, channels, existing)]
+        faults += found
+        lines.setdefault(device_id, line)
+        if found:
+            continue
+        changes: dict[str, Any] = {field.name: cells[field.name] for field in TEXTS if field.name in cells}
+        if enabled := _plain(cells, "enabled"):  # without a value, it stays as it is
+            changes["enabled"] = _ENABLED[enabled]
+        if "channel" in cells:  # without a value, the device is not mapped
+            channel = _plain(cells, "channel")
+            changes["mapped_channel_id"] = channels[_number(channel)] if channel else None
+        wanted.append(Wanted(line, device_id, changes))
     return wanted, faults
 
 
-def _key_faults(
-    device_id: str, lines: Mapping[str, int], existing: Collection[str]
+def _faults(
+    cells: Mapping[str, str], lines: Mapping[str, int], channels: Mapping[int, int], existing: Collection[str]
 ) -> Iterator[tuple[str, str]]:
-    if _SHORTENED.fullmatch(device_id.strip()):
+    """Field and message. `lines` has the device ids of the rows before."""
+    device_id = cells[KEY]
+    if _LONG_NUMBER.fullmatch(device_id.strip()):
         yield (
             KEY,
             f"A spreadsheet shortened a long number to {device_id.strip()[:32]}: format the column as text,"
@@ -78,9 +88,6 @@ def _key_faults(
         yield KEY, DEVICE_ID_RULE
     elif device_id in lines:
         yield KEY, f"This device is in line {lines[device_id]} already."
-
-
-def _cell_faults(cells: Mapping[str, str], channels: Mapping[int, int]) -> Iterator[tuple[str, str]]:
     for field in TEXTS:
         text = cells.get(field.name, "")
         if len(text) > field.max_length:
@@ -92,17 +99,6 @@ def _cell_faults(cells: Mapping[str, str], channels: Mapping[int, int]) -> Itera
         yield "enabled", "Write true or false."
     if channel and _number(channel) not in channels:
         yield "channel", f"You have no channel {channel[:20]}: give its number, or nothing."
-
-
-def _changes(cells: Mapping[str, str], channels: Mapping[int, int]) -> dict[str, Any]:
-    """Without a value, `enabled` stays as it is, and a device is not mapped."""
-    changes: dict[str, Any] = {field.name: cells[field.name] for field in TEXTS if field.name in cells}
-    if enabled := _plain(cells, "enabled"):
-        changes["enabled"] = _ENABLED[enabled]
-    if "channel" in cells:
-        channel = _plain(cells, "channel")
-        changes["mapped_channel_id"] = channels[_number(channel)] if channel else None
-    return changes
 
 
 def _plain(cells: Mapping[str, str], name: str) -> str:

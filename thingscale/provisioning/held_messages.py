@@ -11,6 +11,7 @@ from django.db.models import Sum
 
 from thingscale.devices.models import Device, HeldMessage
 from thingscale.lib.errors import ContractError
+from thingscale.lib.ids import ChannelPk, DevicePk, UserPk
 from thingscale.processes.live_feed import MessageEvent
 from thingscale.streams import writer
 from thingscale.streams.actions.datapoints import publish_stored, store_rows
@@ -19,76 +20,77 @@ from thingscale.streams.exactly_once import submissions
 
 log = logging.getLogger(__name__)
 
-SLICE = 500  # devices: with all that may be held for them, 50,000 messages
-SLICE_BYTES = 16 * 2**20  # of what is held for them, or one device
-HELD_AT_ONCE = 10_000  # datapoints
+BATCH_DEVICES = 500  # of a transaction: at most 50,000 held messages
+BATCH_BYTES = 16 * 2**20  # of held messages of a transaction, unless it is for one device
+STATEMENT_ROWS = 10_000  # datapoints
 
 
-def store_held(devices: Sequence[int]) -> None:
-    """Stores what is held for those that can store by now. They became so in an earlier transaction: nothing
-    more is held for them. Some at a time, since ingest may have to wait meanwhile."""
-    for start in range(0, len(devices), SLICE):
-        for some in _slices(devices[start : start + SLICE]):
+def store_held(devices: Sequence[DevicePk]) -> None:
+    """Stores the held messages of those devices that are enabled and mapped by now, in a transaction for each
+    batch: ingest may have to wait for the batch's devices. They were enabled and mapped in an earlier
+    transaction, so no more messages are held for them."""
+    for start in range(0, len(devices), BATCH_DEVICES):
+        for batch in _batches(devices[start : start + BATCH_DEVICES]):
             try:
                 with transaction.atomic():
-                    store_held_now(some)
-            except ContractError:  # of one at least, by the limits of its account
-                _store_held_one_by_one(some)
+                    store_held_now(batch)
+            except ContractError:  # at least one account is at a limit: one by one, the others can be stored
+                for device in batch:
+                    try:
+                        with transaction.atomic():
+                            store_held_now([device])
+                    except ContractError as refused:  # stays held, for the next round of store_left_held()
+                        log.info(
+                            "What is held for device %d is not stored: %s: %s",
+                            device,
+                            refused.code,
+                            refused.detail,
+                        )
 
 
-def _slices(devices: Sequence[int]) -> Iterable[list[int]]:
-    """Those of them for which something is held, so many at a time that it fits into memory."""
+def _batches(devices: Sequence[DevicePk]) -> Iterable[list[DevicePk]]:
+    """Batches of the devices that have held messages, so small that these fit into memory."""
     held = HeldMessage.objects.filter(device__in=devices).order_by("device")
-    some: list[int] = []
+    batch: list[DevicePk] = []
     total = 0
     for device, size in held.values_list("device").annotate(size=Sum("size")):
-        if some and total + size > SLICE_BYTES:
-            yield some
-            some, total = [], 0
-        some.append(device)
+        if batch and total + size > BATCH_BYTES:
+            yield batch
+            batch, total = [], 0
+        batch.append(device)
         total += size
-    if some:
-        yield some
-
-
-def _store_held_one_by_one(devices: Sequence[int]) -> None:
-    """What there is no room for stays held, for the next round of store_left_held()."""
-    for device in devices:
-        try:
-            with transaction.atomic():
-                store_held_now([device])
-        except ContractError as refused:
-            log.info("What is held for device %d is not stored: %s: %s", device, refused.code, refused.detail)
+    if batch:
+        yield batch
 
 
 def store_left_held() -> None:
-    """Of devices whose change was cut off before its messages were stored."""
+    """Stores the held messages of devices whose change was cut off before its messages were stored."""
     ready = Device.objects.filter(enabled=True).exclude(mapped_channel=None)
-    store_held(list(ready.filter(held__isnull=False).values_list("pk", flat=True).distinct().order_by("pk")))
+    pks = ready.filter(held__isnull=False).values_list("pk", flat=True).distinct().order_by("pk")
+    store_held([DevicePk(pk) for pk in pks])
 
 
-class Held(NamedTuple):
-    """A datapoint."""
-
-    id: int
-    place: int
-    channel: int
-    user: int
-    device: int
+class HeldDatapoint(NamedTuple):
+    id: int  # of its held message
+    place: int  # in its array
+    channel: ChannelPk
+    user: UserPk
+    device: DevicePk
     name: str
     at: int  # microseconds since 1970 UTC
     tag: str | None
-    value: str  # JSON text from PostgreSQL, so a number keeps every digit
+    value: str  # JSON text from PostgreSQL, so that a number keeps every digit
     dedupe: int | None
-    array: bool  # it is one of an array's
+    array: bool  # it belongs to an array
 
 
-def store_held_now(devices: Sequence[int]) -> None:
-    held = _take_held(devices)
+def store_held_now(devices: Sequence[DevicePk]) -> None:
+    """In the caller's transaction."""
+    held = _remove_held(devices)
     if not held:
         return
     tags = tag_keys({(row.channel, row.tag) for row in held if row.tag})
-    for start in range(0, len(held), HELD_AT_ONCE):
+    for start in range(0, len(held), STATEMENT_ROWS):
         store_rows(
             [
                 writer.Row(
@@ -99,7 +101,7 @@ def store_held_now(devices: Sequence[int]) -> None:
                     row.value.encode(),
                     None if row.array else row.dedupe,
                 )
-                for row in held[start : start + HELD_AT_ONCE]
+                for row in held[start : start + STATEMENT_ROWS]
             ]
         )
     submitted = {
@@ -107,8 +109,8 @@ def store_held_now(devices: Sequence[int]) -> None:
     }
     if submitted:
         with connection.connection.cursor() as cursor:
-            submissions.answer_from_now_on(cursor, submitted, "")
-    by_user = itemgetter(Held._fields.index("user"))
+            submissions.change_answer(cursor, submitted, "")
+    by_user = itemgetter(HeldDatapoint._fields.index("user"))
     for user, rows in groupby(sorted(held, key=by_user), by_user):
         publish_stored(
             user,
@@ -121,8 +123,9 @@ def store_held_now(devices: Sequence[int]) -> None:
         )
 
 
-def _take_held(devices: Sequence[int]) -> list[Held]:
-    """Removes and returns, in order of arrival, what is held for those that are enabled and mapped."""
+def _remove_held(devices: Sequence[DevicePk]) -> list[HeldDatapoint]:
+    """Deletes the held messages of those devices that are enabled and mapped, and returns their datapoints in
+    the order of arrival."""
     with connection.cursor() as cursor:
         cursor.execute(
             """WITH ready AS (
@@ -145,4 +148,4 @@ def _take_held(devices: Sequence[int]) -> list[Held]:
                 WITH ORDINALITY AS e (element, place)""",
             [list(devices)],
         )
-        return sorted((Held(*row) for row in cursor.fetchall()), key=itemgetter(0, 1))
+        return sorted((HeldDatapoint(*row) for row in cursor.fetchall()), key=itemgetter(0, 1))

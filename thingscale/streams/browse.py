@@ -6,6 +6,7 @@ from typing import NamedTuple
 from django.db import connection
 from django.utils import timezone
 
+from thingscale.lib.ids import ChannelPk
 from thingscale.streams.queries import LAST, Key, Selection, reading, template
 
 CHARACTERS = 1000  # shown of a value
@@ -33,7 +34,7 @@ def table_page(selection: Selection, rows: int, before: Key = LAST) -> list[Row]
         return [Row(*row) for row in cursor.fetchall()]
 
 
-def newest_by_now(channel: int) -> datetime | None:
+def newest_by_now(channel: ChannelPk) -> datetime | None:
     """The time of the newest datapoint that is not of the future."""
     selection = Selection(channel, "UTC", end=timezone.now())
     with connection.cursor() as cursor:
@@ -42,7 +43,7 @@ def newest_by_now(channel: int) -> datetime | None:
     return row[0] if row else None
 
 
-def first_at(channel: int) -> datetime | None:
+def first_at(channel: ChannelPk) -> datetime | None:
     """The time of the oldest datapoint."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT at FROM datapoint WHERE channel = %s ORDER BY at LIMIT 1", [channel])

@@ -3,7 +3,7 @@
 Each path to a number and each tag is a series: the number in {"a": {"b": 1}} is "a:b", a plain one "value".
 A range with many datapoints is cut into buckets as wide as a pixel, of which the lowest and the highest
 number are kept, each at its own time: one spike in a month is seen. Where a series pauses it has a null, so
-that the line breaks; what is a pause depends on its rhythm. An open page decides none of this: it asks again
+that the line breaks; what is a pause depends on its rhythm. An open page asks for the whole chart again
 whenever version() may have changed (docs/decisions/0029-open-charts.md).
 """
 
@@ -22,16 +22,16 @@ from django.utils import timezone
 
 from thingscale.lib.clock import to_us
 from thingscale.streams import min_max, queries
-from thingscale.streams.min_max import MAX_SERIES, MinMax, Name
+from thingscale.streams.min_max import MAX_SERIES, MinMax, SeriesKey
 from thingscale.streams.models import Channel, Tag
 from thingscale.streams.queries import Selection
 
 MAX_PIXELS = 4000
-RAW_ROWS = 50_000  # datapoints; more are read from rollups, and the chart has an hour's resolution at best
+ROWS_WITHOUT_ROLLUPS = 50_000  # a chart of more is read from rollups, and resolves an hour at best
 HOUR_MS = 3_600_000
-PAUSE = 5  # times the usual distance between two numbers of a series
-BURST = 20  # times shorter than the distance to the next burst
-MIN_BURSTS = 4  # fewer make no rhythm
+PAUSE = 5  # times the rhythm of a series
+BURST = 20  # the distance to the next burst is at least so many times longer
+MIN_BURSTS = 4
 
 _BOUNDS = queries.template("bounds.sql").substitute()
 _VERSION = queries.template("version.sql").substitute()
@@ -49,7 +49,7 @@ class Series(NamedTuple):
 class Chart(NamedTuple):
     start: int  # milliseconds since 1970 UTC
     end: int
-    reduced: bool  # whether the series have only the extremes of each bucket
+    reduced: bool  # whether the series have only the lowest and the highest number of each bucket
     points: int  # numbers that the series stand for
     left_out: int  # series past MAX_SERIES
     series: list[Series]
@@ -64,19 +64,33 @@ def chart(selection: Selection, pixels: int) -> Chart:
     Raises ContractError: RANGE_TOO_LARGE."""
     channel = Channel.objects.get(pk=selection.channel)
     labels = {each["key"]: each for each in channel.streams}
-    named = [*labels, *(literal(key) for key in labels if ":" in key)]
-    start, end = _bounds(selection)
-    width = _width(start, end, pixels)
+    # numbers.sql escapes a colon inside a key, to tell it from the one between two keys.
+    escaped = [key.replace("\\", "\\\\").replace(":", "\\:") for key in labels if ":" in key]
+    named = [*labels, *escaped]
+    start, end = selection.start, selection.end
+    if not isinstance(start, datetime) or not isinstance(end, datetime):
+        with connection.cursor() as cursor:
+            cursor.execute(_BOUNDS, selection.parameters)
+            first, last = cursor.fetchone()
+        now = timezone.now()
+        start = start if isinstance(start, datetime) else first or now
+        end = end if isinstance(end, datetime) else max(now, last or now)
+    width = _width_of_pixel(start, end, pixels)
     selection = selection._replace(start=start, end=end)
     reduced = queries.has_more_than(selection, 2 * _within_limits(pixels))
     if not reduced:
-        found = min_max.read_each(selection, (start, end), named)
-    elif queries.has_more_than(selection, RAW_ROWS):
+        found = min_max.read_each_number(selection, (start, end), named)
+    elif queries.has_more_than(selection, ROWS_WITHOUT_ROLLUPS):
         width = ceil(width / HOUR_MS) * HOUR_MS
-        found = min_max.read_rolled(selection, (_begin(start, width), end), width, named)
+        found = min_max.read_rollups(selection, (_begin_of_bucket(start, width), end), width, named)
     else:
-        found = min_max.read(selection, (_begin(start, width), end), width, named)
-    shown, left_out = _series(found, named)
+        found = min_max.read_datapoints(selection, (_begin_of_bucket(start, width), end), width, named)
+    # In the order of chart.sql, which read all of the first MAX_SERIES.
+    keys = sorted({each.series for each in found}, key=lambda key: (key[0] not in named, key))
+    shown: dict[SeriesKey, list[MinMax]] = {key: [] for key in keys[:MAX_SERIES]}
+    for each in found:
+        if each.series in shown:
+            shown[each.series].append(each)
     tags = dict(Tag.objects.filter(channel=channel).values_list("pk", "name"))
     paths = {path for path, _ in shown}
     return Chart(
@@ -84,9 +98,9 @@ def chart(selection: Selection, pixels: int) -> Chart:
         end=_ms(end),
         reduced=reduced,
         points=sum(each.numbers for part in shown.values() for each in part),
-        left_out=left_out,
+        left_out=len(keys) - len(shown),
         series=[
-            _line(path, tags.get(tag), _naming(path, labels, paths), part, 2 * width)
+            _series(path, tags.get(tag), _label(path, labels, paths), part, 2 * width)
             for (path, tag), part in shown.items()
         ],
     )
@@ -98,7 +112,7 @@ def version(selection: Selection, pixels: int) -> str:
     start, end = selection.start, selection.end
     if not isinstance(start, datetime) or not isinstance(end, datetime):
         raise ValueError("only a range with two ends has a version")
-    width = _width(start, end, pixels)
+    width = _width_of_pixel(start, end, pixels)
     with connection.cursor() as cursor:
         cursor.execute(_VERSION, {"channel": selection.channel})
         totals = cursor.fetchone()
@@ -106,8 +120,8 @@ def version(selection: Selection, pixels: int) -> str:
     return blake2b(repr(state).encode(), digest_size=12).hexdigest()
 
 
-def _width(start: datetime, end: datetime, pixels: int) -> float:
-    """Of a pixel, in milliseconds."""
+def _width_of_pixel(start: datetime, end: datetime, pixels: int) -> float:
+    """In milliseconds."""
     return (_ms(end) - _ms(start) + 1) / _within_limits(pixels)
 
 
@@ -115,8 +129,8 @@ def _within_limits(pixels: int) -> int:
     return min(max(pixels, 1), MAX_PIXELS)
 
 
-def _begin(start: datetime, width: float) -> datetime:
-    """Of the bucket that the start is in: the first one is shown whole, however the range moves on."""
+def _begin_of_bucket(start: datetime, width: float) -> datetime:
+    """Of the bucket that `start` is in: the first bucket is shown whole, wherever in it the range starts."""
     begin = _ms(start) // width * width
     try:
         return start - timedelta(milliseconds=_ms(start) - begin)
@@ -124,67 +138,35 @@ def _begin(start: datetime, width: float) -> datetime:
         return start
 
 
-def _bounds(selection: Selection) -> tuple[datetime, datetime]:
-    start, end = selection.start, selection.end
-    if isinstance(start, datetime) and isinstance(end, datetime):
-        return start, end
-    with connection.cursor() as cursor:
-        cursor.execute(_BOUNDS, selection.parameters)
-        first, last = cursor.fetchone()
-    now = timezone.now()
-    return (
-        start if isinstance(start, datetime) else first or now,
-        end if isinstance(end, datetime) else max(now, last or now),
-    )
-
-
-def literal(key: str) -> str:
-    """A key as numbers.sql writes it: a colon in it is not the one between two keys."""
-    return key.replace("\\", "\\\\").replace(":", "\\:")
-
-
-def _naming(path: str, labels: dict[str, Any], paths: set[str]) -> dict[str, str]:
-    """Label and unit. `a:b` in the channel's settings means {"a": {"b": 1}}, and {"a:b": 1} where there is no
-    such series beside it."""
+def _label(path: str, labels: dict[str, Any], paths: set[str]) -> dict[str, str]:
+    """Label and unit. `a:b` in the channel's settings means {"a": {"b": 1}}; it also means {"a:b": 1}, if the
+    chart has no series of the former."""
     key = re.sub(r"\\(.)", r"\1", path)
     return labels.get(path) or ({} if key in paths - {path} else {"label": key} | labels.get(key, {}))
 
 
-def _series(found: list[MinMax], named: Sequence[str]) -> tuple[dict[Name, list[MinMax]], int]:
-    """The series that are shown, in the order of chart.sql, and how many are not."""
-    names = sorted({each.name for each in found}, key=lambda name: (name[0] not in named, name))
-    shown: dict[Name, list[MinMax]] = {name: [] for name in names[:MAX_SERIES]}
-    for each in found:
-        if each.name in shown:
-            shown[each.name].append(each)
-    return shown, len(names) - len(shown)
-
-
-def _line(
-    key: str, tag: str | None, naming: dict[str, str], found: list[MinMax], shortest_pause: float
+def _series(
+    path: str, tag: str | None, label: dict[str, str], found: Iterable[MinMax], shortest_pause: float
 ) -> Series:
-    points = with_pauses(_in_order(found), shortest_pause)
-    return Series(
-        key,
-        tag,
-        naming.get("label") or key,
-        naming.get("unit") or "",
-        [at for at, _ in points],
-        [value for _, value in points],
-    )
-
-
-def _in_order(found: Iterable[MinMax]) -> list[tuple[int, float]]:
-    """In order of time and of arrival. Those of one millisecond are moved apart: a chart has one for each
-    time."""
+    # In the order of time and arrival. A chart has one point for each time, so those of the same millisecond
+    # are moved apart.
     points: list[tuple[int, float]] = []
     for ms, _, number in sorted(point for each in found for point in each.points):
         points.append((max(round(ms), points[-1][0] + 1) if points else round(ms), number))
-    return points
+    with_nulls = with_pauses(points, shortest_pause)
+    return Series(
+        path,
+        tag,
+        label.get("label") or path,
+        label.get("unit") or "",
+        [at for at, _ in with_nulls],
+        [value for _, value in with_nulls],
+    )
 
 
 def with_pauses(points: list[tuple[int, float]], shortest: float) -> list[tuple[int, float | None]]:
-    """A null inside each pause, longer than `shortest` milliseconds and than the rhythm of the points."""
+    """Puts a null inside each pause: between points that are more than `shortest` milliseconds apart, and
+    more than PAUSE times the rhythm of the points."""
     if len(points) < 2:
         return list(points)
     pause = max(shortest, PAUSE * rhythm([at for at, _ in points]))
@@ -197,10 +179,12 @@ def with_pauses(points: list[tuple[int, float]], shortest: float) -> list[tuple[
 
 
 def rhythm(times: Sequence[int]) -> float:
-    """The usual distance between two of at least two times: the median. But if distances of more than PAUSE
-    times that come again and again, with little between them, these are bursts, and their distance is the
-    rhythm: three numbers within 200 ms, each minute, are a number a minute. A device that is on for hours and
-    off for hours makes no bursts, but pauses."""
+    """The usual distance between two of at least two times, which is the median.
+
+    Where times come in bursts, the distance of the bursts is the rhythm: three numbers within 200 ms, each
+    minute, are a number a minute. There are bursts if distances longer than a pause come again and again,
+    with little time between them. A device that is on for hours and off for hours makes pauses, not
+    bursts."""
     usual = median(after - before for before, after in pairwise(times))
     while True:
         ends = [

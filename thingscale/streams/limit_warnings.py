@@ -1,8 +1,8 @@
-"""Tells accounts that little is left of what they may have: on each page of the console, and by mail.
+"""Warns accounts that come near a limit: on each page of the console, and by mail.
 
-One mail goes out for each level that is reached, and another one for the same level only after the use has
-fallen clearly below it: an account that swings around a level is not written to each time. A mail that could
-not be sent is tried again, as long as it is still true.
+One mail goes out for each level that is reached. Another one for the same level goes out only after the use
+has fallen clearly below it, so that an account that swings around a level gets no mail each time. A mail that
+could not be sent is tried again, as long as it is still true.
 """
 
 import logging
@@ -20,36 +20,37 @@ from thingscale.accounts import emails
 from thingscale.accounts.limits import WORDS, use_in_words
 from thingscale.accounts.models import LimitWarning, User
 from thingscale.background import maintenance
-from thingscale.streams.usage import Share, shares
+from thingscale.lib.ids import UserPk
+from thingscale.streams.usage import LimitUse, limit_use
 
 log = logging.getLogger(__name__)
 
 LEVELS = (80, 95, 100)  # percent
-CLEARLY = 5  # percentage points that the use has to fall below a level
-SLICE = 500  # accounts
+CLEARLY = 5  # percentage points below a level: here the use has left it
+BATCH_ACCOUNTS = 500
 MAIL_SECONDS = 20.0  # in one round: the worker has other mails to send
 FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=1)  # until a mail is tried again
-MOST_REFUSALS = 10  # by the mail server; it does not know this e-mail, and never will
+MAX_TRIES = 10  # of a mail that the mail server refuses: it will never know this address
 
 
 def look() -> None:
-    """At all accounts."""
+    """Measures all accounts, and updates what their pages show and which mails are due."""
     last = 0
-    while users := list(User.objects.filter(pk__gt=last, closed_at=None).order_by("pk")[:SLICE]):
+    while users := list(User.objects.filter(pk__gt=last, closed_at=None).order_by("pk")[:BATCH_ACCOUNTS]):
         maintenance.check_stop()
-        measured = shares(users)
-        keep_near(users, measured)
-        _keep_levels(measured)
+        measured = limit_use(users)
+        update_near_limits(users, measured)
+        _update_levels(measured)
         last = users[-1].pk
     LimitWarning.objects.exclude(user__in=User.objects.filter(closed_at=None)).delete()
 
 
-def keep_near(users: Sequence[User], measured: Mapping[int, Mapping[str, Share]]) -> None:
-    """For the pages. Whoever has an account locked, as an import does, is not waited for: the next look
-    keeps it."""
+def update_near_limits(users: Sequence[User], measured: Mapping[UserPk, Mapping[str, LimitUse]]) -> None:
+    """For the pages. Skips accounts that are locked, as by an import, instead of waiting: the next look
+    updates them."""
     changed = []
     for user in users:
-        used = measured.get(user.pk, {})
+        used = measured.get(user.id, {})
         near = {name: used[name].used for name in WORDS if name in used and used[name].percent >= LEVELS[0]}
         if near != user.near_limits:
             user.near_limits = near
@@ -62,9 +63,9 @@ def keep_near(users: Sequence[User], measured: Mapping[int, Mapping[str, Share]]
 
 
 @transaction.atomic
-def _keep_levels(measured: Mapping[int, Mapping[str, Share]]) -> None:
-    kept = LimitWarning.objects.select_for_update().filter(user__in=measured).order_by("pk")
-    before = {(warning.user_id, warning.limit): warning for warning in kept}
+def _update_levels(measured: Mapping[UserPk, Mapping[str, LimitUse]]) -> None:
+    warnings = LimitWarning.objects.select_for_update().filter(user__in=measured).order_by("pk")
+    before = {(warning.user_id, warning.limit): warning for warning in warnings}
     new = []
     for user, used in measured.items():
         for name in WORDS:
@@ -83,27 +84,35 @@ def _keep_levels(measured: Mapping[int, Mapping[str, Share]]) -> None:
 
 
 def level_after(level: int, percent: int) -> int:
-    """The level that a limit is at, with so much of it used by now. It rises at once."""
+    """The level after `level`, once `percent` of the limit are used. It rises at once."""
     reached = max((each for each in LEVELS if percent >= each), default=0)
     not_left = max((each for each in LEVELS if percent >= each - CLEARLY), default=0)
     return max(reached, min(level, not_left))
 
 
 def mail() -> int:
-    """Sends what is due, and returns how many mails went out. One that the server refuses keeps no other
-    waiting; a server that is away ends this round, and each round begins with another account."""
+    """Sends the mails that are due, and returns how many went out. After a mail that the server refuses, the
+    next one is sent; if the server is away, this round ends. Each round begins with another account."""
     sent, end = 0, time.monotonic() + MAIL_SECONDS
-    while settings.EMAIL_HOST and time.monotonic() < end and (warning := _take()):
+    while settings.EMAIL_HOST and time.monotonic() < end and (warning := _claim_due()):
+        user = User.objects.filter(pk=warning.user_id, is_active=True).first()
+        use = limit_use([user]).get(user.id, {}).get(warning.limit) if user else None
+        if user is None or use is None or level_after(warning.level, use.percent) < warning.level:
+            continue  # no longer true: the next look will find that, too
+        sentence = use_in_words(warning.limit, *use, user.when_full)
         try:
-            sent += _send(warning)
+            emails.send_limit_warning(user, WORDS[warning.limit].name, use.percent, sentence)
         except (SMTPRecipientsRefused, SMTPResponseException) as error:
-            given_up = warning.tries >= MOST_REFUSALS
+            given_up = warning.tries >= MAX_TRIES
             if given_up:
                 LimitWarning.objects.filter(pk=warning.pk, level=warning.level).update(mailed=warning.level)
             _log(warning, "given up" if given_up else "tried again", error)
         except OSError as error:
             _log(warning, "tried again", error)
             break
+        else:
+            LimitWarning.objects.filter(pk=warning.pk).update(mailed=warning.level, tries=0)
+            sent += 1
     return sent
 
 
@@ -114,9 +123,9 @@ def _log(warning: LimitWarning, then: str, error: Exception) -> None:
 
 
 @transaction.atomic
-def _take() -> LimitWarning | None:
-    """The warning that has waited longest for its mail. Should this process end meanwhile, it is due again
-    after the wait."""
+def _claim_due() -> LimitWarning | None:
+    """The warning that has waited longest for its mail. It is due again after a wait, in case this process
+    ends before the mail is sent."""
     now = timezone.now()
     due = LimitWarning.objects.filter(level__gt=F("mailed"), next_try_at__lte=now, user__is_active=True)
     warning = due.select_for_update(skip_locked=True, of=("self",)).order_by("next_try_at", "pk").first()
@@ -125,15 +134,3 @@ def _take() -> LimitWarning | None:
         warning.tries += 1
         warning.save(update_fields=["next_try_at", "tries"])
     return warning
-
-
-def _send(warning: LimitWarning) -> bool:
-    """False if it is no longer true: the next look will find that, too."""
-    user = User.objects.filter(pk=warning.user_id, is_active=True).first()
-    share = shares([user]).get(user.pk, {}).get(warning.limit) if user else None
-    if user is None or share is None or level_after(warning.level, share.percent) < warning.level:
-        return False
-    sentence = use_in_words(warning.limit, *share, user.when_full)
-    emails.send_limit_warning(user, WORDS[warning.limit].name, share.percent, sentence)
-    LimitWarning.objects.filter(pk=warning.pk).update(mailed=warning.level, tries=0)
-    return True

@@ -1,7 +1,7 @@
 """The lowest and the highest number of each series in each bucket of a time range, inclusive at both ends.
 
-Buckets are `width` milliseconds wide, counted from 1970, not from the start of the range: a chart that moves
-on with the time keeps them.
+Buckets are `width` milliseconds wide and counted from 1970, not from the start of the range, so that a chart
+whose range moves on with the time keeps its buckets.
 """
 
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from thingscale.streams.rollups import Range
 MAX_SERIES = 50
 
 _CHART = queries.template("chart.sql")
-_RAW = queries.template("extremes.sql")
-_EACH = queries.template("each_number.sql").substitute()
-# Twice as slow would be: to compile these queries, and to sort what is to be grouped.
+_EACH_NUMBER = queries.template("each_number.sql").substitute()
+_OF_DATAPOINTS = queries.template("min_max.sql").substitute(bucket="floor(ms / %(width)s)")
+_OF_ROLLUPS = queries.template("min_max_of_rollups.sql").substitute()
+# Compiling these queries, or sorting the rows in order to group them, would take twice as long.
 _SETTINGS = "SELECT set_config('jit', 'off', true), set_config('enable_sort', 'off', true)"
-_ROLLED = queries.template("extremes_rolled.sql").substitute()
 
-Name = tuple[str, int]  # path, and the tag's primary key or 0
+SeriesKey = tuple[str, int]  # path, and the tag's primary key or 0
 
 
 class Point(NamedTuple):
-    """Sorted, as they came: `order` is the datapoint's id where that is known."""
+    """Points sort in the order of their arrival: `order` is the datapoint's id where that is known."""
 
     ms: float  # since 1970 UTC
     order: float
@@ -34,7 +34,7 @@ class Point(NamedTuple):
 class MinMax(NamedTuple):
     path: str
     tag: int
-    bucket: float  # its place, or the id of the only datapoint in it
+    bucket: float  # its number; if each number is read by itself, the datapoint's id
     numbers: int
     low: float
     low_at: float  # milliseconds since 1970 UTC
@@ -42,7 +42,7 @@ class MinMax(NamedTuple):
     high_at: float
 
     @property
-    def name(self) -> Name:
+    def series(self) -> SeriesKey:
         return self.path, self.tag
 
     @property
@@ -53,27 +53,27 @@ class MinMax(NamedTuple):
         }
 
 
-def read_each(selection: Selection, range_: Range, named: Sequence[str]) -> list[MinMax]:
-    """Each number by itself, of as many series as read() has. Raises ContractError: RANGE_TOO_LARGE."""
-    return _read(_EACH, selection, range_, named)
-
-
-def read(selection: Selection, range_: Range, width: float, named: Sequence[str]) -> list[MinMax]:
-    """All buckets of MAX_SERIES series, those of the paths in `named` first; of any others a bucket or more.
+def read_each_number(selection: Selection, range_: Range, named: Sequence[str]) -> list[MinMax]:
+    """Each number as a bucket of its own, of the same series as read_datapoints().
     Raises ContractError: RANGE_TOO_LARGE."""
-    source = _RAW.substitute(bucket="floor(ms / %(width)s)")
-    return _read(source, selection, range_, named, width=width)
+    return _read(_EACH_NUMBER, selection, range_, named)
 
 
-def read_rolled(selection: Selection, range_: Range, width: float, named: Sequence[str]) -> list[MinMax]:
-    """The same from rollups as far as there are any. Buckets hold whole hours."""
+def read_datapoints(selection: Selection, range_: Range, width: float, named: Sequence[str]) -> list[MinMax]:
+    """All buckets of MAX_SERIES series, those of the paths in `named` first; at least one bucket of each
+    other series, so that these can be counted. Raises ContractError: RANGE_TOO_LARGE."""
+    return _read(_OF_DATAPOINTS, selection, range_, named, width=width)
+
+
+def read_rollups(selection: Selection, range_: Range, width: float, named: Sequence[str]) -> list[MinMax]:
+    """As read_datapoints(), but from the rollups of the hours that have some. Buckets hold whole hours."""
     hours = rollups.find(selection.channel, *range_)
     if hours is None:
-        return read(selection, range_, width, named)
+        return read_datapoints(selection, range_, width, named)
     whole_hours = (hours.first, hours.until)
-    found = _read(_ROLLED, selection, whole_hours, named, width=width, stale=hours.stale)
-    for rest in hours.others(*range_):
-        found += read(selection, rest, width, named)
+    found = _read(_OF_ROLLUPS, selection, whole_hours, named, width=width, stale=hours.stale)
+    for rest in hours.ranges_without_rollups(*range_):
+        found += read_datapoints(selection, rest, width, named)
     return found
 
 

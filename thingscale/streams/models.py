@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from thingscale.lib.ids import ChannelPk, TagPk
 from thingscale.lib.names import MAX_TAG
 from thingscale.streams.querysets import ChannelQuerySet, LatestQuerySet
 
@@ -15,6 +16,7 @@ from thingscale.streams.querysets import ChannelQuerySet, LatestQuerySet
 class Channel(models.Model):
     MAX_NUMBER = 2**31 - 1
 
+    id: ChannelPk
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="channels")
     number = models.PositiveIntegerField()  # the contract's channel id
     name = models.CharField(max_length=200, blank=True)
@@ -33,6 +35,7 @@ class Channel(models.Model):
 
 
 class Tag(models.Model):
+    id: TagPk
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="tags")
     name = models.CharField(max_length=MAX_TAG)
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import psycopg
 
 LOCK = 7_465_001  # advisory lock: one process makes partitions at a time
-OLDEST = datetime(2000, 1, 1, tzinfo=UTC)  # bounds how many partitions a caller can bring about
+OLDEST = datetime(2000, 1, 1, tzinfo=UTC)  # bounds how many partitions clients can cause
 
 Month = tuple[int, int]
 
@@ -32,7 +32,8 @@ def existing(connection: psycopg.Connection) -> set[Month]:
 
 
 def make(connection: psycopg.Connection, month: Month) -> None:
-    """Makes the partition unless it exists. Attaching, unlike CREATE ... PARTITION OF, blocks no writer."""
+    """Makes the partition unless it exists. Attaching a table blocks no writer, as CREATE ... PARTITION OF
+    would."""
     if month in existing(connection):  # without the lock, which lasts as long as the caller's transaction
         return
     name = name_of(month)
@@ -48,7 +49,8 @@ def make(connection: psycopg.Connection, month: Month) -> None:
 
 
 def drop_if_empty(connection: psycopg.Connection, month: Month) -> bool:
-    """Looks again under the lock that DROP takes anyway: a row may have come in the meantime."""
+    """Returns whether it did. Looks again under the lock that DROP takes anyway: a row may have come
+    meanwhile."""
     if not _is_empty(connection, month):
         return False
     with connection.transaction():

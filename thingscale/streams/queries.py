@@ -19,6 +19,7 @@ from django.db.backends.utils import CursorWrapper
 from psycopg.errors import QueryCanceled
 
 from thingscale.lib.errors import ContractError
+from thingscale.lib.ids import ChannelPk, DevicePk, TagPk
 from thingscale.lib.plurals import counted
 
 PAGE = 1000  # rows
@@ -100,12 +101,12 @@ class End(NamedTuple):
 
 
 class Selection(NamedTuple):
-    channel: int  # primary key
+    channel: ChannelPk
     zone: str  # IANA name, of the times in the answer
     start: datetime | str = "-infinity"  # inclusive, as is the end
     end: datetime | str = "infinity"
-    tag: int | None = None  # primary key
-    device: int | None = None  # primary key
+    tag: TagPk | None = None
+    device: DevicePk | None = None
     newest_first: bool = False
 
     @property
@@ -233,7 +234,7 @@ def values_of_ends(selection: Selection, ends: Sequence[End]) -> Iterator[list[L
         yield from _values(selection.channel, page)
 
 
-def _values(channel: int, ends: Sequence[End]) -> Iterator[list[Leaf]]:
+def _values(channel: ChannelPk, ends: Sequence[End]) -> Iterator[list[Leaf]]:
     keys: dict[str, Any] = {"ats": [end.at for end in ends], "ids": [end.id for end in ends]}
     with reading() as cursor:
         cursor.execute(_VALUES_OF_KEYS, keys | {"channel": channel, "bytes": MAX_PAGE_BYTES})
@@ -246,7 +247,9 @@ def _values(channel: int, ends: Sequence[End]) -> Iterator[list[Leaf]]:
         yield [(ends[nth - 1].bucket, [], text) for nth, text in found]
 
 
-def newest_of_device(channel: int, device: int, rows: int, look_at: int, characters: int) -> list[Glimpse]:
+def newest_of_device(
+    channel: ChannelPk, device: DevicePk, rows: int, look_at: int, characters: int
+) -> list[Glimpse]:
     """Newest first; only those among the channel's newest `look_at` datapoints. Both by primary key."""
     parameters = {"channel": channel, "device": device, "rows": rows, "look_at": look_at}
     with connection.cursor() as cursor:

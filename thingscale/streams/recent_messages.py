@@ -57,7 +57,7 @@ def newest_of(user: User, device_id: str) -> list[Arrival]:
     if device is not None and (channel := device.mapped_channel):
         found += [
             Arrival(point.at, "stored", device_id, device.pk, point.value, point.tag, channel.number)
-            for point in newest_of_device(channel.pk, device.pk, 1, LOOK_AT, PREVIEW)
+            for point in newest_of_device(channel.id, device.id, 1, LOOK_AT, PREVIEW)
         ]
     return sorted(found, key=lambda arrival: arrival.at, reverse=True)
 

@@ -1,10 +1,10 @@
-"""Marks the hours whose rollups a change makes wrong, in the transaction that brings it.
+"""Marks the hours whose rollups become wrong by a change, in the transaction of the change.
 
-An hour is rolled up when it has been over for a while (rollups.py). Datapoints of the last minutes come
-before that, so that nearly all batches cost no more than a look at their oldest time.
+An hour is rolled up some minutes after it is over (rollups.py). Datapoints of the last minutes arrive before
+that and need no mark, so that nearly every batch costs no more than a look at its oldest time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
@@ -12,9 +12,10 @@ from pathlib import Path
 import psycopg
 
 from thingscale.lib.clock import from_us, now_us
+from thingscale.lib.ids import ChannelPk
 
 HOUR = 3_600_000_000  # microseconds
-LATE = 300_000_000  # microseconds: half of what rollups wait
+LATE = 300_000_000  # microseconds: half of rollups.ROLL_UP_AFTER
 
 _SQL = Path(__file__).parent / "sql"
 _MARK = (_SQL / "mark_stale.sql").read_text()
@@ -23,19 +24,16 @@ _at = itemgetter(1)
 
 
 def invalidate_late(cursor: psycopg.Cursor, rows: Sequence[tuple[int, int, *tuple[object, ...]]]) -> None:
-    """Of (channel, time in microseconds since 1970, ...)."""
+    """Marks the hours of datapoints that arrive late. A row begins with channel and time in microseconds."""
     late = now_us() - LATE
-    if min(map(_at, rows)) < late:  # seldom
-        invalidate(cursor, {(row[0], row[1] // HOUR * HOUR) for row in rows if row[1] < late})
+    if min(map(_at, rows)) >= late:  # nearly always
+        return
+    hours = {(row[0], row[1] // HOUR * HOUR) for row in rows if row[1] < late}
+    channels, begins = zip(*hours, strict=True)
+    cursor.execute(_MARK, [list(channels), [from_us(begin) for begin in begins]])
 
 
-def invalidate(cursor: psycopg.Cursor, hours: Iterable[tuple[int, int]]) -> None:
-    """Channels and beginnings of hours, in microseconds since 1970."""
-    ordered = list(hours)
-    cursor.execute(_MARK, [[channel for channel, _ in ordered], [from_us(hour) for _, hour in ordered]])
-
-
-def invalidate_again(cursor: psycopg.Cursor, channel: int, until: datetime | None = None) -> None:
-    """The hour `until`, if given, and once more what is marked up to it, or at all. Whoever calls holds
-    rollups.LOCK, and deletes rollups after it."""
+def invalidate_again(cursor: psycopg.Cursor, channel: ChannelPk, until: datetime | None = None) -> None:
+    """Marks the hour `until`, and marks once more all hours up to it that are marked; without `until`, all of
+    the channel that are marked. The caller holds rollups.LOCK, and deletes the rollups after this."""
     cursor.execute(_MARK_AGAIN, {"channel": channel, "until": until})

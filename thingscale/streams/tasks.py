@@ -7,16 +7,16 @@ from thingscale.streams.exactly_once import commit_log, redeliveries, submission
 
 @app.task(name="streams.make_partitions", base=Maintenance)
 def make_partitions() -> None:
-    retention.make_partitions()
+    retention.make_coming_partitions()
 
 
 @app.task(name="streams.drop_expired", base=Maintenance)
 def drop_expired() -> None:
     retention.drop_expired()
     retention.drop_empty_partitions()
-    redeliveries.forget_old()
-    submissions.forget_old()
-    commit_log.forget_old()
+    redeliveries.delete_old()
+    submissions.delete_old()
+    commit_log.delete_old()
 
 
 @app.task(name="streams.drop_oldest", base=Maintenance)

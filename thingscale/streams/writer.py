@@ -1,8 +1,8 @@
-"""Datapoints into PostgreSQL: binary COPY, newest values, totals and stale rollups, in the caller's
-transaction.
+"""Writes datapoints into PostgreSQL: their rows by binary COPY, newest values and totals, and the marks of
+hours whose rollups they change, in the caller's transaction.
 
-BEGIN, the commit log's mark, COPY, newest values and COMMIT are six round trips, which for a few datapoints
-cost several times what storing them does. Those go in one statement, which is a transaction by itself.
+With the commit log, this takes six round trips, which for a few datapoints cost several times as much as the
+storing. So a few datapoints are written in one statement, which is a transaction by itself.
 """
 
 import struct
@@ -24,27 +24,27 @@ from thingscale.streams import partitions, rollup_invalidation
 COPY = "COPY datapoint (channel, at, device, dedupe, tag, value) FROM STDIN (FORMAT BINARY)"
 SQL = Path(__file__).parent / "sql"
 UPSERT = (SQL / "upsert_latest.sql").read_text()
-BUFFER = 256 * 1024  # bytes handed to the driver at a time
+COPY_BYTES = 256 * 1024  # given to the driver at a time
 
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 _TRAILER = struct.pack(">h", -1)
 _ROW = struct.Struct(">hiqiqiqiqiib").pack  # channel, at, device, dedupe, no tag; jsonb, version 1
 _BARE_ROW = struct.Struct(">hiqiqiiiib").pack  # the same without device and dedupe, as REST has it
-_START = struct.Struct(">hiqiq").pack  # the same field by field, where one may be null: channel, at
+_START = struct.Struct(">hiqiq").pack  # channel, at; the other fields follow one by one, if one is null
 _BIGINT = struct.Struct(">iq").pack
 _INTEGER = struct.Struct(">ii").pack
 _JSONB = struct.Struct(">ib").pack
 _NULL = struct.pack(">i", -1)
-STORED = (SQL / "stored_before.sql").read_text()
-STORED_KEYED = (SQL / "stored_before_keyed.sql").read_text()
-TAGS_LOCK = 7_465_010  # advisory lock, with an account: until COMMIT it gets tags from one transaction only
+_STORED_BEFORE = (SQL / "stored_before.sql").read_text()
+_STORED_BEFORE_KEYED = (SQL / "stored_before_keyed.sql").read_text()
+TAGS_LOCK = 7_465_010  # advisory lock, with an account: one transaction at a time makes tags for it
 _LOCK_TAGS = """SELECT pg_advisory_xact_lock(%s, (user_id %% 2147483647)::int)
     FROM (SELECT DISTINCT user_id FROM streams_channel WHERE id = ANY (%s) ORDER BY user_id) AS accounts"""
 _CREATE_TAGS = (SQL / "create_tags.sql").read_text()
-DAY = 86_400_000_000  # microseconds; no month ends within one
-MAX_ROWS_AT_ONCE = 200  # in one statement; beside more, COPY costs little, and holds them not all as text
-MAX_BYTES_AT_ONCE = 256 * 1024
-_STORE_AT_ONCE = (SQL / "store_at_once.sql").read_text()
+DAY = 86_400_000_000  # microseconds; no month begins within one
+MAX_STATEMENT_ROWS = 200  # in one statement; for more rows, COPY costs less, and needs less memory
+MAX_STATEMENT_BYTES = 256 * 1024
+_STORE_IN_ONE_STATEMENT = (SQL / "store_in_one_statement.sql").read_text()
 _at = itemgetter(1)
 _value = itemgetter(4)
 
@@ -79,29 +79,41 @@ def encode(row: Row) -> bytes:
 
 
 def write(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
-    """Stores the rows. Raises DataError for a value that jsonb does not accept.
-    Sorting makes the index cheaper and keeps each device's order."""
+    """Raises DataError for a value that jsonb does not accept."""
     if not rows:
         return
-    ordered = sorted(rows, key=itemgetter(0, 1))
-    _copy(cursor, ordered)
-    _upsert(cursor, ordered)
+    ordered = sorted(rows, key=itemgetter(0, 1))  # cheaper for the index, and keeps each device's order
+    buffer = bytearray(_HEADER)
+    with cursor.copy(COPY) as copy:
+        for row in ordered:
+            buffer += encode(row)
+            if len(buffer) > COPY_BYTES:
+                copy.write(bytes(buffer))
+                buffer.clear()
+        copy.write(bytes(buffer) + _TRAILER)
+    keys = [(row[0], row[3] or 0) for row in ordered]
+    newest = dict(zip(keys, ordered, strict=True))  # the last of each (channel, tag)
+    counts = Counter(keys)
+    sizes = dict.fromkeys(newest, 0)
+    for key, row in zip(keys, ordered, strict=True):
+        sizes[key] += len(row[4])
+    _update_latest(cursor, {key: (row[1], counts[key], sizes[key], row[4]) for key, row in newest.items()})
     rollup_invalidation.invalidate_late(cursor, ordered)
 
 
 def fits_one_statement(rows: Sequence[Row], now: int) -> bool:
-    if not 0 < len(rows) <= MAX_ROWS_AT_ONCE or sum(map(len, map(_value, rows))) > MAX_BYTES_AT_ONCE:
+    if not 0 < len(rows) <= MAX_STATEMENT_ROWS or sum(map(len, map(_value, rows))) > MAX_STATEMENT_BYTES:
         return False
     oldest: int = min(map(_at, rows))
-    return oldest >= now - rollup_invalidation.LATE  # the hours of late ones are to be marked
+    return oldest >= now - rollup_invalidation.LATE  # the statement marks no hours of late rows
 
 
-def write_at_once(
+def write_in_one_statement(
     connection: psycopg.Connection, rows: Sequence[Row], writer: UUID, batch: int, seen: int
 ) -> bool:
-    """In one statement what commit_log.mark() and write() do in a transaction. False, with nothing stored
-    and the batch not marked, if there is an announcement that this writer has not seen, or no journal row of
-    it."""
+    """Does in one statement what commit_log.record_batch() and write() do in a transaction. Returns False,
+    and stores and records nothing, if there is an announcement that this writer has not seen, or if the
+    writer is not registered. `seen` is the number of the last announcement that it has seen."""
     ordered = sorted(rows, key=itemgetter(0, 1))
     channels, times, devices, tags, values, dedupes = zip(*ordered, strict=True)
     arrays = [
@@ -110,13 +122,14 @@ def write_at_once(
         (b"[%s]" % b",".join(values)).decode(),
     ]
     row = connection.execute(
-        _STORE_AT_ONCE, [seen, batch, writer, batch, *arrays, seen], prepare=True
+        _STORE_IN_ONE_STATEMENT, [seen, batch, writer, batch, *arrays, seen], prepare=True
     ).fetchone()
     return row is not None and int(row[0]) <= seen
 
 
 def write_series(cursor: psycopg.Cursor, channel: int, times: Sequence[int], values: Sequence[bytes]) -> None:
-    """As write(), of one channel, without tag, device and dedupe key: an array in one request."""
+    """As write(), for datapoints of one channel that have no tag, device and dedupe key: those of a REST
+    request."""
     order = sorted(range(len(times)), key=times.__getitem__)
     times, values = [times[place] for place in order], [values[place] for place in order]
     rows = [
@@ -130,32 +143,11 @@ def write_series(cursor: psycopg.Cursor, channel: int, times: Sequence[int], val
     rollup_invalidation.invalidate_late(cursor, list(zip(repeat(channel), times)))
 
 
-def _copy(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
-    buffer = bytearray(_HEADER)
-    with cursor.copy(COPY) as copy:
-        for row in rows:
-            buffer += encode(row)
-            if len(buffer) > BUFFER:
-                copy.write(bytes(buffer))
-                buffer.clear()
-        copy.write(bytes(buffer) + _TRAILER)
-
-
-def _upsert(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
-    """`rows` in order of channel and time, so the last of a (channel, tag) is its newest."""
-    keys = [(row[0], row[3] or 0) for row in rows]
-    newest = dict(zip(keys, rows, strict=True))
-    counts = Counter(keys)
-    sizes = dict.fromkeys(newest, 0)
-    for key, row in zip(keys, rows, strict=True):
-        sizes[key] += len(row[4])
-    _update_latest(cursor, {key: (row[1], counts[key], sizes[key], row[4]) for key, row in newest.items()})
-
-
 def _update_latest(
     cursor: psycopg.Cursor, latest: Mapping[tuple[int, int], tuple[int, int, int, bytes]]
 ) -> None:
-    """By channel and tag: time and value of the newest, how many there are and their bytes."""
+    """`latest`: for each channel and tag the time of the newest datapoint, their number, their bytes, and the
+    newest value."""
     times, counts, sizes, values = zip(*latest.values(), strict=True)
     cursor.execute(
         UPSERT,
@@ -170,37 +162,39 @@ def _update_latest(
 
 
 def array(numbers: Iterable[int | None]) -> str:
-    """As PostgreSQL writes one: the driver's own way takes longer than all the rest of a batch."""
+    """An array in PostgreSQL's notation. The driver's own adaptation takes longer than the rest of a
+    batch."""
     return f"{{{orjson.dumps(list(numbers))[1:-1].decode()}}}"
 
 
 def stored_before(cursor: psycopg.Cursor, keys: Sequence[tuple[int, int, datetime]]) -> set[tuple[int, int]]:
-    """Which (channel, MQTT key) have a datapoint not older than that: all recent datapoints of the channels
-    are read (decision 0020)."""
+    """The pairs of channel and MQTT dedupe key that have a datapoint since the time beside them. Reads all
+    recent datapoints of the channels (decision 0020)."""
     channels, dedupes, since = map(list, zip(*keys, strict=True))
-    cursor.execute(STORED, {"channels": channels, "keys": dedupes, "since": since, "earliest": min(since)})
+    cursor.execute(
+        _STORED_BEFORE, {"channels": channels, "keys": dedupes, "since": since, "earliest": min(since)}
+    )
     return set(cursor.fetchall())
 
 
 def stored_by_the_release_before(
     cursor: psycopg.Cursor, values: Mapping[tuple[int, int], bytes], since: datetime
 ) -> set[tuple[int, int]]:
-    """Which (channel, key of HTTP) have a datapoint of this value not older than `since`: that release has no
-    submissions."""
+    """The pairs of channel and HTTP dedupe key that have a datapoint of this value since `since`. The release
+    before stored these without a submission."""
     channels, keys = zip(*values, strict=True)
     texts = [value.decode() for value in values.values()]
-    cursor.execute(
-        STORED_KEYED, {"channels": list(channels), "keys": list(keys), "values": texts, "since": since}
-    )
+    parameters = {"channels": list(channels), "keys": list(keys), "values": texts, "since": since}
+    cursor.execute(_STORED_BEFORE_KEYED, parameters)
     return set(cursor.fetchall())
 
 
 def tag_keys(cursor: psycopg.Cursor, tags: Sequence[tuple[int, str]]) -> dict[tuple[int, str], int]:
-    """Primary keys of (channel, tag); a tag comes into being with its first datapoint. Those that the
-    account has no room for are left out: it can have max_tags."""
+    """Primary keys of tags by channel and name. Makes those that are missing; leaves out those that would be
+    more than the account's max_tags."""
     found = _find_tags(cursor, sorted(set(tags)))
     missing = sorted(set(tags) - found.keys())
-    if missing:  # asking first, since a conflict would use up one of the keys, which have 32 bits
+    if missing:  # looked for first, since each conflict would use up one of the keys, which have 32 bits
         columns = [[channel for channel, _ in missing], [name for _, name in missing]]
         cursor.execute(_LOCK_TAGS, [TAGS_LOCK, columns[0]])
         cursor.execute(_CREATE_TAGS, [*columns, columns[0]])
@@ -219,15 +213,15 @@ def _find_tags(cursor: psycopg.Cursor, tags: Sequence[tuple[int, str]]) -> dict[
 
 
 class Partitions:
-    """Remembers the newest month that has a partition, so that writing asks PostgreSQL only for others. Past
-    ones are not remembered: they are dropped when they are empty. Times and `now` are microseconds since 1970
-    UTC."""
+    """Remembers the newest month that has a partition, so that writing asks PostgreSQL only about others.
+    Past months are not remembered, because their partitions are dropped once they are empty. Times and `now`
+    are microseconds since 1970 UTC."""
 
     def __init__(self) -> None:
         self._known = 0, 0  # microseconds: beginning and end
 
     def ensure(self, connection: psycopg.Connection, times: Sequence[int], now: int) -> None:
-        """Makes what datapoints of these times need; to be called before the transaction that stores them."""
+        """Makes the partitions that datapoints of these times need; to be called before their transaction."""
         if not self.cover(times, now):
             make_partitions(connection, times)
             self.remember(max(times), now)
@@ -237,7 +231,7 @@ class Partitions:
         return first <= min(times) and max(times) < end and now < end
 
     def remember(self, time: int, now: int) -> None:
-        """Once the partition of this time is committed."""
+        """To be called once the partition of this time is committed."""
         month = partitions.month_of(from_us(time))
         if month < partitions.month_of(from_us(now)):
             return
@@ -247,7 +241,7 @@ class Partitions:
 
 
 def make_partitions(connection: psycopg.Connection, times: Sequence[int]) -> None:
-    """Of the months of these times, where they are missing."""
+    """Makes the partitions of the months of these times, unless they exist."""
     for month in {partitions.month_of(from_us(day * DAY)) for day in {time // DAY for time in times}}:
         partitions.make(connection, month)
 

@@ -46,8 +46,8 @@ def update_channel(channel: Channel, changes: dict[str, Any]) -> None:
 
 @transaction.atomic
 def delete_channel(channel: Channel) -> None:
-    """Unmaps its devices; its datapoints are out of sight at once and purged by a task. The devices first,
-    as ingest locks them: a batch on its way may bring a tag."""
+    """Unmaps its devices. Its datapoints are out of sight at once, and purged by a task. Locks the devices
+    first, in the order in which ingest locks them, because a batch on its way may bring a tag."""
     mapped = Device.objects.select_for_update().filter(mapped_channel=channel).order_by("pk")
     Device.objects.filter(pk__in=list(mapped.values_list("pk", flat=True))).update(mapped_channel=None)
     DeletedChannel.objects.get_or_create(channel=channel.pk)  # somebody else may be doing the same
@@ -56,7 +56,7 @@ def delete_channel(channel: Channel) -> None:
 
 
 def _check_labels(changes: Mapping[str, Any]) -> None:
-    """They are a part of each row of a list of channels."""
+    """Bounds the labels, since each row of a list of channels has them all."""
     size = sum(len(text.encode()) for label in changes.get("streams", ()) for text in label.values())
     if size > MAX_LABEL_BYTES:
         detail = (

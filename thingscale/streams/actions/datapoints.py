@@ -17,9 +17,9 @@ from thingscale.streams import writer
 from thingscale.streams.actions.tags import tag_keys
 from thingscale.streams.exactly_once import keys, submissions
 from thingscale.streams.exactly_once.submissions import Submission
-from thingscale.streams.exactly_once.window import WINDOW
+from thingscale.streams.exactly_once.window import DEDUPE_WINDOW
 from thingscale.streams.models import Channel
-from thingscale.streams.usage import ROOM
+from thingscale.streams.usage import STORAGE_QUOTA
 
 _partitions = writer.Partitions()
 _at = itemgetter(writer.Row._fields.index("at"))
@@ -27,40 +27,77 @@ _at = itemgetter(writer.Row._fields.index("at"))
 
 @transaction.atomic
 def store_points(channel: Channel, points: Points, submission: tuple[str, UUID] | None = None) -> int:
-    """All or nothing; returns how many. Raises django.db.DataError for a value that jsonb does not accept.
+    """Stores all of them or none, and returns how many. Raises django.db.DataError for a value that jsonb
+    does not accept.
 
-    `submission` is an Idempotency-Key and the fingerprint of what was sent under it. What was stored under
-    the same key before is not stored again: the answer is how many it was. Raises ContractError
-    IDEMPOTENCY_KEY_REUSED if that was something else."""
+    `submission` is an Idempotency-Key and the fingerprint of the request. If datapoints were stored under
+    this key before, nothing is stored again, and their number is returned. Raises ContractError
+    IDEMPOTENCY_KEY_REUSED if the request before was another one."""
+    channel_pk = channel.pk  # kept, because Django looks `pk` up each time
     dedupe = None
     if submission is not None:
-        dedupe = keys.of_rest(channel.pk, submission[0])
+        dedupe = keys.of_rest(channel_pk, submission[0])
         before = _submitted_before(channel, points, dedupe, submission[1])
         if before is not None:
             return before
     if points.times:
-        ROOM.check(channel.user, sum(map(len, points.values)))
-        _store_points(channel, points, dedupe)
+        STORAGE_QUOTA.check(channel.user, sum(map(len, points.values)))
+        with connection.wrap_database_errors:
+            if dedupe is None and not any(points.tags):
+                with _cursor(points.times) as cursor:
+                    writer.write_series(cursor, channel_pk, points.times, points.values)
+            else:
+                tags = tag_keys({(channel_pk, tag) for tag in set(points.tags) if tag})
+                store_rows(
+                    [
+                        writer.Row(
+                            channel_pk, at, None, tags[channel_pk, tag] if tag else None, value, dedupe
+                        )
+                        for tag, value, at in zip(*points, strict=True)
+                    ]
+                )
+        publish_stored(
+            channel.user_id,
+            (
+                MessageEvent(at, None, tag, "rest", "stored", None, channel_pk, value)
+                for tag, value, at in zip(*points, strict=True)
+            ),
+        )
         minute = timezone.now().replace(second=0, microsecond=0)
         with connection.connection.cursor() as cursor:
-            # Last in its transaction: until COMMIT, others of the user's wait here.
+            # Last in its transaction, since other requests of the account wait here until COMMIT.
             count_minutes(cursor, [Minute(channel.user_id, minute, len(points.times), 0, 0)])
     return len(points.times)
 
 
 def _submitted_before(channel: Channel, points: Points, key: int, body: UUID) -> int | None:
-    """How many datapoints were stored under this key; None: nothing was, and from now on this is. Whoever
-    sends the same key at the same moment waits here for the other's commit."""
+    """How many datapoints were stored under this key; None if none were, and then this request is recorded.
+    Of two requests with the same key at the same moment, one waits here for the other's COMMIT."""
     connection.ensure_connection()
     raw: psycopg.Connection = connection.connection
     with connection.wrap_database_errors, raw.cursor() as cursor:
         submissions.lock(cursor, key)
-        found = submissions.find(cursor, {(channel.user_id, key): WINDOW.since()})
+        found = submissions.find(cursor, {(channel.user_id, key): DEDUPE_WINDOW.start()})
         before = found.get((channel.user_id, key))
         if before is None:
             count = len(points.times)
             submissions.record(cursor, [Submission(channel.user_id, key, body, str(count))])
-            return count if count and _stored_by_the_release_before(cursor, channel, points, key) else None
+            if not count:
+                return None
+            # The release before recorded no submissions: are all there under this key, recent or of the same
+            # times?
+            cursor.execute(
+                """SELECT count(*) FROM datapoint WHERE channel = %s AND dedupe = %s AND dedupe < 0
+                    AND (at >= %s OR at = ANY (%s)) AND value = ANY (%s::text[]::jsonb[])""",
+                [
+                    channel.pk,
+                    key,
+                    from_us(DEDUPE_WINDOW.start()),
+                    [from_us(at) for at in set(points.times)],
+                    [value.decode() for value in points.values],
+                ],
+            )
+            return count if cursor.fetchone() == (count,) else None
         if before.body != body:
             raise ContractError(
                 "IDEMPOTENCY_KEY_REUSED",
@@ -69,65 +106,26 @@ def _submitted_before(channel: Channel, points: Points, key: int, body: UUID) ->
         return int(before.answer)
 
 
-def _stored_by_the_release_before(cursor: psycopg.Cursor, channel: Channel, points: Points, key: int) -> bool:
-    """Whether all are there under this key, recent or of the times sent: that release has no submissions."""
-    cursor.execute(
-        """SELECT count(*) FROM datapoint WHERE channel = %s AND dedupe = %s AND dedupe < 0
-            AND (at >= %s OR at = ANY (%s)) AND value = ANY (%s::text[]::jsonb[])""",
-        [
-            channel.pk,
-            key,
-            from_us(WINDOW.since()),
-            [from_us(at) for at in set(points.times)],
-            [value.decode() for value in points.values],
-        ],
-    )
-    return cursor.fetchone() == (len(points.times),)
-
-
-def _store_points(channel: Channel, points: Points, dedupe: int | None) -> None:
-    key = channel.pk  # which Django looks up each time
-    with connection.wrap_database_errors:
-        if dedupe is None and not any(points.tags):
-            with _cursor(points.times) as cursor:
-                writer.write_series(cursor, key, points.times, points.values)
-        else:
-            tags = tag_keys({(key, tag) for tag in set(points.tags) if tag})
-            store_rows(
-                [
-                    writer.Row(key, at, None, tags[key, tag] if tag else None, value, dedupe)
-                    for tag, value, at in zip(*points, strict=True)
-                ]
-            )
-    publish_stored(
-        channel.user_id,
-        (
-            MessageEvent(at, None, tag, "rest", "stored", None, key, value)
-            for tag, value, at in zip(*points, strict=True)
-        ),
-    )
-
-
 def store_rows(rows: list[writer.Row]) -> None:
-    """Datapoints in the caller's transaction, for what does not come through the ingest pipeline."""
+    """Stores datapoints in the caller's transaction."""
     with _cursor(list(map(_at, rows))) as cursor:
         writer.write(cursor, rows)
 
 
 def _cursor(times: Sequence[int]) -> psycopg.Cursor:
-    """To store datapoints of these times with."""
+    """A cursor to store datapoints of these times with, whose partitions exist by now."""
     connection.ensure_connection()
     raw: psycopg.Connection = connection.connection
     now = now_us()
     if not _partitions.cover(times, now):
-        raw.execute("LOCK TABLE ONLY datapoint IN ACCESS SHARE MODE")  # until COMMIT none is dropped
+        raw.execute("LOCK TABLE ONLY datapoint IN ACCESS SHARE MODE")  # until COMMIT no partition is dropped
         writer.make_partitions(raw, times)
         transaction.on_commit(lambda: _partitions.remember(max(times), now))
     return raw.cursor()
 
 
 def publish_stored(user: int, messages: Iterable[MessageEvent]) -> None:
-    """Open pages, after the commit, if there are any."""
+    """Sends the messages to the account's open pages after the commit, if there are any."""
     if LIVE_FEED.has_listeners(user):
         stored = list(messages)
         transaction.on_commit(lambda: LIVE_FEED.publish(user, {"stored": len(stored)}, stored), robust=True)

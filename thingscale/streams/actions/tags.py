@@ -7,6 +7,7 @@ from django.db import IntegrityError, connection, transaction
 
 from thingscale.accounts.limits import no_room_for_tags
 from thingscale.lib.errors import ContractError
+from thingscale.lib.ids import ChannelPk, TagPk
 from thingscale.lib.names import TAG_RULE, bad_tag
 from thingscale.processes import change_notifications
 from thingscale.streams import rollups, writer
@@ -26,8 +27,7 @@ def create_tag(channel: Channel, name: str) -> None:
 
 
 def tag_keys(names: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
-    """Primary keys by channel and name. A tag comes into being with its first datapoint.
-
+    """Primary keys of tags by channel and name; makes those that are missing.
     Raises ContractError: QUOTA_EXCEEDED, if the account can't have so many."""
     if not names:
         return {}
@@ -60,13 +60,14 @@ def rename_tag(tag: Tag, name: str) -> None:
 
 @transaction.atomic
 def delete_tag(tag: Tag) -> None:
-    """Its datapoints are out of sight at once and purged by a task, as is what ingest stores until it hears
-    of this (decision 0013). After that, the next datapoint makes another tag of this name."""
+    """The tag's datapoints are out of sight at once and purged by a task, together with those that ingest
+    stores before it hears of the deletion (decision 0013). The next datapoint after that makes a new tag of
+    this name."""
     deleted = DeletedTag(tag=tag.pk, channel=tag.channel_id)
     if not tag.delete()[0]:
         return  # somebody else was faster
     deleted.save(force_insert=True)
-    rollups.forget_tag(tag.channel_id, deleted.tag)
+    rollups.delete_of_tag(ChannelPk(tag.channel_id), TagPk(deleted.tag))
     change_notifications.announce("devices", tag.channel.user_id)
     transaction.on_commit(_purge_soon)
 

@@ -1,11 +1,11 @@
-"""Which batch a writer committed last: the answer when its connection breaks during COMMIT.
+"""The commit log has the number of the batch that each writer committed last. It tells a writer whether a
+batch is stored, after its connection broke during COMMIT.
 
-Each writer has a row, updated first thing in the transaction of every batch. A broken COMMIT leaves the
-outcome open; the row says exactly what became of it, and reading it under its lock waits for a server
-process that is still at it. (A transaction id would not do: after a crash PostgreSQL may give out the same
-one again.)
+Each writer has a row in it, which the transaction of every batch updates first. Reading the row under its
+lock waits for a server process that still works on the batch. (A transaction id could not be asked for
+instead: after a crash, PostgreSQL may give out the same one again.)
 
-The row also fences: a gateway that the others take for dead can store nothing more.
+The row also fences a writer off: a gateway that the others take for dead can store nothing more.
 """
 
 from collections.abc import Collection
@@ -16,22 +16,23 @@ from django.db import connection as django_connection
 
 from thingscale.devices import presence
 
-# Not waiting for rows that are locked: whoever locks all of them would meet this in a deadlock.
-_FORGET_OLD = """DELETE FROM streams_journal WHERE writer IN (
+# Skips locked rows: waiting for them could end in a deadlock with lock_all().
+_DELETE_OLD = """DELETE FROM streams_journal WHERE writer IN (
     SELECT writer FROM streams_journal WHERE at < now() - interval '7 days' FOR UPDATE SKIP LOCKED
 )"""
 
 
 class Fenced(Exception):
-    """Others take this writer for dead: it does not know what has changed since."""
+    """Other gateways take this writer for dead, and have told it nothing since."""
 
 
-class Forgotten(Exception):
-    """The writer's row is gone: nothing was announced to it since. It has to enter again, and read."""
+class NotRegistered(Exception):
+    """The writer's row is gone, so nothing was announced to it since. It has to register again, and to read
+    what was announced."""
 
 
-def enter(connection: psycopg.Connection, writer: UUID) -> None:
-    """Before the first batch, for others to see the row that they have to wait for."""
+def register(connection: psycopg.Connection, writer: UUID) -> None:
+    """Makes the writer's row, before its first batch: others have to see the row to wait for the batch."""
     connection.execute(
         "INSERT INTO streams_journal (writer, batch, at) VALUES (%s, 0, now()) ON CONFLICT DO NOTHING",
         [writer],
@@ -39,15 +40,17 @@ def enter(connection: psycopg.Connection, writer: UUID) -> None:
 
 
 def fence(cursor: psycopg.Cursor, gateways: Collection[int]) -> None:
-    """By their keys (devices/presence.py). Waits for a batch that one of them is writing now."""
+    """Fences off gateways, by their keys (devices/presence.py). Waits for the batches they are writing
+    now."""
     cursor.execute(
         f"UPDATE streams_journal SET fenced = true WHERE {presence.key('writer')} = ANY (%s)",  # noqa: S608  it is ours
         [list(gateways)],
     )
 
 
-def mark(cursor: psycopg.Cursor, writer: UUID, batch: int) -> int:
-    """Returns the last announcement of redeliveries.py to this writer."""
+def record_batch(cursor: psycopg.Cursor, writer: UUID, batch: int) -> int:
+    """Returns the number of the last announcement to this writer (redeliveries.py).
+    Raises NotRegistered, Fenced."""
     cursor.execute(
         "UPDATE streams_journal SET batch = %s, at = now() WHERE writer = %s RETURNING repeats, fenced",
         [batch, writer],
@@ -55,16 +58,17 @@ def mark(cursor: psycopg.Cursor, writer: UUID, batch: int) -> int:
     )
     row = cursor.fetchone()
     if row is None:
-        raise Forgotten
+        raise NotRegistered
     repeats, fenced = row
     if fenced:
         raise Fenced
     return int(repeats)
 
 
-def committed(connection: psycopg.Connection, writer: UUID, batch: int) -> bool:
-    """If not, then it won't be any more: the statement of write_at_once() may still be on its way to the row,
-    and stores nothing where it finds its number there, negative, or a later one."""
+def was_committed(connection: psycopg.Connection, writer: UUID, batch: int) -> bool:
+    """If this says no, the batch will not be committed later either: the statement of
+    write_in_one_statement() may still arrive, but stores nothing once its number is in the row, as a negative
+    one, or a later number."""
     row = connection.execute(
         "UPDATE streams_journal SET batch = CASE WHEN batch >= %s THEN batch ELSE -%s END"
         " WHERE writer = %s RETURNING batch",
@@ -74,22 +78,23 @@ def committed(connection: psycopg.Connection, writer: UUID, batch: int) -> bool:
 
 
 def lock_all(cursor: psycopg.Cursor) -> None:
-    """Once the batches that are being written now are visible; until COMMIT, no other begins."""
+    """Waits until the batches that are being written now are visible. No other batch begins until COMMIT."""
     cursor.execute("SELECT FROM streams_journal ORDER BY writer FOR UPDATE")
 
 
 def wait_for_others(connection: psycopg.Connection) -> None:
-    """Until the batches that are being written now are visible. Outside of a transaction: whoever kept these
-    locks while writing would meet the others' batches in a deadlock."""
+    """Waits until the batches that are being written now are visible. To be called outside of a transaction:
+    keeping these locks while writing could end in a deadlock with the others' batches."""
     with connection.cursor() as cursor:
         lock_all(cursor)
 
 
-def forget(connection: psycopg.Connection, writer: UUID) -> None:
+def unregister(connection: psycopg.Connection, writer: UUID) -> None:
     connection.execute("DELETE FROM streams_journal WHERE writer = %s", [writer])
 
 
-def forget_old() -> None:
-    """Rows of writers that were killed, and of those that have stored nothing for a week: see Forgotten."""
+def delete_old() -> None:
+    """Deletes the rows of writers that have stored nothing for a week, mostly because they were killed. One
+    that still runs gets NotRegistered."""
     with django_connection.cursor() as cursor:
-        cursor.execute(_FORGET_OLD)
+        cursor.execute(_DELETE_OLD)

@@ -1,8 +1,8 @@
-"""Messages sent again to another process, while the first one still has them (decision 0016).
+"""Messages that are sent again to another process, while the first process still has them (decision 0016).
 
-The process that gets a repetition announces its key before it looks whether the message is stored. Another
-one reads that before it writes, and then looks as well. Whoever looks holds the device's lock until COMMIT,
-so that one of the two finds the other's datapoint.
+The process that gets a redelivery announces the message's key before it looks whether the message is stored.
+Every other process reads the announcements before it writes, and looks for the announced messages as well.
+Each holds the device's lock from its look until COMMIT, so that one of the two finds the other's datapoint.
 """
 
 import time
@@ -19,16 +19,17 @@ from thingscale.streams.exactly_once import commit_log
 from thingscale.streams.exactly_once.submissions import Key
 from thingscale.streams.models import Repeated
 
-MOST = 100_000  # keys that a process remembers, in fair shares for the accounts: 10 MB
-UNNAMED = 0  # no account's primary key: for what processes of the release before announce
-_NONE: dict[int, float] = {}
+MAX_KEYS = 100_000  # that a process remembers, in fair shares for the accounts: 10 MB
+UNNAMED = 0  # no account's primary key: stands for the announcements of the release before, which name none
+_NO_KEYS: dict[int, float] = {}
 
-# What was announced before the process began can't concern it. Only durations are taken from the clock.
-_BEFORE = """SELECT coalesce(max(id), 0) FROM streams_repeated
+# Announcements from before the process began can't concern it. Clocks may differ, so only a duration is
+# compared.
+_LAST_BEFORE = """SELECT coalesce(max(id), 0) FROM streams_repeated
 WHERE at < clock_timestamp() - make_interval(secs => %s)"""
 
-# Each account's newest keys come first, so that whoever announces most is the one that is cut off.
-_NEWS = """SELECT account, keys, extract(epoch FROM clock_timestamp() - at)::float8, id
+# Each account's newest keys come first, so that the account that announces most is cut off.
+_NEW = """SELECT account, keys, extract(epoch FROM clock_timestamp() - at)::float8, id
 FROM (
     SELECT *, sum(cardinality(keys)) OVER (ORDER BY of_account, id DESC) AS total
     FROM (
@@ -48,54 +49,55 @@ UPDATE streams_journal j SET repeats = (SELECT max(id) FROM r) WHERE j.writer <>
 
 
 def announce(connection: psycopg.Connection, writer: UUID, keys: Sequence[Key]) -> None:
-    """To all other processes, waiting for the batches that they are writing now. In a transaction of its own:
-    whoever kept these locks while writing would meet the others' batches in a deadlock."""
+    """Tells all other processes, once the batches that they are writing now are visible. Uses a transaction
+    of its own: keeping these locks while writing could end in a deadlock with the others' batches."""
     with connection.transaction(), connection.cursor() as cursor:
         commit_log.lock_all(cursor)  # from here on, announcements are made one after the other: ids in order
         accounts, of_accounts = zip(*keys, strict=True)
         cursor.execute(_ANNOUNCE, [writer, list(accounts), list(of_accounts), writer])
 
 
-def forget_old() -> None:
+def delete_old() -> None:
     old = timezone.now() - timedelta(seconds=settings.DEDUPE_SECONDS)
     Repeated.objects.filter(at__lt=old).delete()
 
 
 class Redeliveries:
-    """What a process knows of the repetitions that others got: their keys, and when these were announced, as
-    its own monotonic clock would have shown it."""
+    """The keys of the messages that were sent again to other processes, each with the time of its
+    announcement on this process's monotonic clock."""
 
     def __init__(self, writer: UUID) -> None:
         self.seen = 0  # the last announcement
         self._writer = writer
         self._began = time.monotonic()
-        self._times: FairCache[int, float] = FairCache(MOST)
+        self._times: FairCache[int, float] = FairCache(MAX_KEYS)
         self._newest = 0.0
-        # When which key was announced, by account; in ordinary times nothing.
-        self.known = self._times.accounts
+        self.known = self._times.accounts  # account -> key -> time; nearly always empty
 
-    def enter(self, connection: psycopg.Connection) -> None:
-        """On each new connection: from now on others announce to us; what they have announced is read."""
-        commit_log.enter(connection, self._writer)
+    def register(self, connection: psycopg.Connection) -> None:
+        """To be called on each new connection. From now on, others announce to this process; what they have
+        announced before is read."""
+        commit_log.register(connection, self._writer)
         with connection.transaction(), connection.cursor() as cursor:
-            cursor.execute("LOCK TABLE streams_repeated IN SHARE MODE")  # waits for who did not see our row
-            cursor.execute(_BEFORE, [time.monotonic() - self._began])
+            # Waits for announcements that did not see this process's row.
+            cursor.execute("LOCK TABLE streams_repeated IN SHARE MODE")
+            cursor.execute(_LAST_BEFORE, [time.monotonic() - self._began])
             row = cursor.fetchone()
             assert row
             self.seen = row[0]
             self._times.clear()
             self._read(cursor)
 
-    def catch_up(self, cursor: psycopg.Cursor, told: int) -> None:
-        """Reads until that announcement, if it is a new one. What is too old to matter is forgotten."""
+    def catch_up(self, cursor: psycopg.Cursor, last: int) -> None:
+        """Reads the announcements up to `last` that are new, and forgets those that are too old to matter."""
         if self.known and self._newest < time.monotonic() - settings.DEDUPE_SECONDS:
             self._times.clear()
-        if told > self.seen:
+        if last > self.seen:
             self._read(cursor)
-            self.seen = max(self.seen, told)
+            self.seen = max(self.seen, last)
 
     def _read(self, cursor: psycopg.Cursor) -> None:
-        cursor.execute(_NEWS, [UNNAMED, self.seen, self._writer, MOST])
+        cursor.execute(_NEW, [UNNAMED, self.seen, self._writer, MAX_KEYS])
         now = time.monotonic()
         for account, keys, age, number in cursor.fetchall():
             self._newest = now - age
@@ -104,14 +106,15 @@ class Redeliveries:
             self._times.update(account, dict.fromkeys(keys, self._newest))
             self.seen = number
 
-    def announced(self, account: int, key: int) -> float:
-        """When; -1 if it was not. What came here on a connection that began before that may be the same
-        message."""
-        at = self.known.get(account, _NONE).get(key, -1.0)
+    def announced_at(self, account: int, key: int) -> float:
+        """-1 if it was not. A message that came to this process on a connection older than the announcement
+        may be the one that was announced."""
+        at = self.known.get(account, _NO_KEYS).get(key, -1.0)
         return max(at, self.known[UNNAMED].get(key, -1.0)) if UNNAMED in self.known else at
 
     def confirmed(self, keys: Iterable[Key]) -> None:
-        """Their messages were here, and are committed: the next of such a key is another one."""
+        """To be called once the messages of these keys are committed here: the next message with such a key
+        is a new one."""
         for account, key in keys:
             self._times.forget(account, key)
             self._times.forget(UNNAMED, key)

@@ -1,9 +1,10 @@
-"""What came under a key that is its own: an Idempotency-Key, or an array of datapoints by MQTT.
+"""A submission is a request with an Idempotency-Key, or an array of datapoints by MQTT: it has a dedupe key
+that all its datapoints share.
 
-Each has a row, written in the transaction that stores or holds it. Sent again within the window it is found
-by its arrival, whatever times its datapoints have, and answered as it was the first time; with another body
-it is not the same request (decision 0025). Whoever looks holds a lock until COMMIT that others with the same
-key wait for: the device's, or lock().
+Each has a row, written in the transaction that stores or holds its datapoints. If it is sent again within the
+window, it is found by the time of its arrival, whatever times its datapoints have, and gets the same answer
+as the first time. With another body it is not the same request (decision 0025). Whoever looks for a
+submission holds a lock until COMMIT, so that others with the same key wait: the device's lock, or lock().
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +20,7 @@ from thingscale.background import maintenance
 from thingscale.lib.clock import from_us, now_us
 from thingscale.streams.models import Submitted
 
-SLICE = 10_000  # rows a transaction
+BATCH_ROWS = 10_000  # of a transaction
 
 Key = tuple[int, int]  # account's primary key, and a key of keys.py
 
@@ -28,16 +29,16 @@ class Submission(NamedTuple):
     account: int
     key: int
     body: UUID  # keys.fingerprint() of all that was sent
-    answer: str  # in the words of whoever asks
+    answer: str  # what it means is up to the caller: REST and ingest have their own
 
 
 def lock(cursor: psycopg.Cursor, key: int) -> None:
-    """For those who have no device's lock. The release before takes the same."""
+    """For callers that hold no device's lock. The release before takes the same lock."""
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key])
 
 
 def find(cursor: psycopg.Cursor, keys: Mapping[Key, int]) -> dict[Key, Submission]:
-    """Those that arrived at that time (microseconds since 1970) or later."""
+    """The submissions of these keys that arrived at the key's time (microseconds since 1970) or later."""
     ordered = sorted(keys)
     cursor.execute(
         """SELECT s.account, s.key, s.body, s.answer
@@ -54,8 +55,8 @@ def find(cursor: psycopg.Cursor, keys: Mapping[Key, int]) -> dict[Key, Submissio
 
 
 def record(cursor: psycopg.Cursor, submissions: Sequence[Submission]) -> None:
-    """In order of the key, as every writer does it: no deadlock. One past the window is replaced. They arrive
-    by the clock by which window.py looks."""
+    """Every writer inserts in the order of the keys, so that no two meet in a deadlock. Replaces a submission
+    that is past the window. The time of arrival is of the clock that window.py reads, not of PostgreSQL's."""
     accounts, keys, bodies, answers = zip(*sorted(submissions, key=lambda each: each[:2]), strict=True)
     cursor.execute(
         """INSERT INTO streams_submitted (account, key, body, answer, arrived_at)
@@ -66,8 +67,8 @@ def record(cursor: psycopg.Cursor, submissions: Sequence[Submission]) -> None:
     )
 
 
-def answer_from_now_on(cursor: psycopg.Cursor, keys: Collection[Key], answer: str) -> None:
-    """What was held is stored by now."""
+def change_answer(cursor: psycopg.Cursor, keys: Collection[Key], answer: str) -> None:
+    """For messages that were held and are stored now."""
     ordered = sorted(set(keys))
     cursor.execute(
         """UPDATE streams_submitted AS s SET answer = %s
@@ -77,12 +78,13 @@ def answer_from_now_on(cursor: psycopg.Cursor, keys: Collection[Key], answer: st
     )
 
 
-def forget_old() -> None:
-    """Those past the window; some at a time."""
+def delete_old() -> None:
+    """Deletes submissions that are past the window, batch by batch."""
     old = Submitted.objects.filter(arrived_at__lt=timezone.now() - timedelta(seconds=settings.DEDUPE_SECONDS))
     while True:
         maintenance.check_stop()
-        oldest = old.order_by("arrived_at").values_list("arrived_at", flat=True)[SLICE - 1 : SLICE].first()
-        old.filter(**({"arrived_at__lte": oldest} if oldest else {})).delete()
-        if oldest is None:
+        times = old.order_by("arrived_at").values_list("arrived_at", flat=True)
+        until = times[BATCH_ROWS - 1 : BATCH_ROWS].first()
+        old.filter(**({"arrived_at__lte": until} if until else {})).delete()
+        if until is None:
             return

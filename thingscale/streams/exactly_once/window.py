@@ -1,7 +1,8 @@
-"""Since when a datapoint is recent: what may have been sent before is looked for among those.
+"""The window in which a message that is sent again is recognised: it is looked for among the datapoints and
+submissions that arrived since the window's start.
 
-A clock that is set forward would put what has just been stored out of reach. So for as long as that matters
-the look goes back to what the clock showed before.
+If the clock is set forward, what has just been stored would be out of the window. So for as long as it
+matters, the window reaches back to what the clock showed before.
 """
 
 import threading
@@ -13,33 +14,34 @@ from django.conf import settings
 from thingscale.lib.clock import now_us
 
 DRIFT = 1_000_000  # microseconds; a larger change of the clock is a step
-FARTHEST = 86_400 * 1_000_000  # a clock that was off by more, as after a start without one, is not followed
+MAX_STEP = 86_400 * 1_000_000  # a larger step, as after a start without a clock, is ignored
 
 
-class Window:
-    """Each process has one, which is to be asked often: steps between two looks are seen as their sum."""
+class DedupeWindow:
+    """Each process has one. start() has to be called often: of several steps of the clock between two calls,
+    only the sum is seen."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._offset = now_us() - _steady_us()
-        self._left: deque[tuple[int, int]] = deque(maxlen=100)  # steady time of the step, offset before it
+        self._steps: deque[tuple[int, int]] = deque(maxlen=100)  # steady time of each, and the offset before
 
-    def since(self) -> int:
-        """Microseconds since 1970 UTC, as the clock shows or showed."""
-        reach = settings.DEDUPE_SECONDS * 1_000_000
+    def start(self) -> int:
+        """In microseconds since 1970 UTC."""
+        length = settings.DEDUPE_SECONDS * 1_000_000
         with self._lock:
             steady, now = _steady_us(), now_us()
             if abs(now - steady - self._offset) > DRIFT:
-                self._left.append((steady, self._offset))
+                self._steps.append((steady, self._offset))
                 self._offset = now - steady
-            while self._left and self._left[0][0] < steady - reach:
-                self._left.popleft()
-            shown = (steady + offset for _, offset in self._left)
-            return min([now, *(then for then in shown if now - then < FARTHEST)]) - reach
+            while self._steps and self._steps[0][0] < steady - length:
+                self._steps.popleft()
+            shown = (steady + offset for _, offset in self._steps)
+            return min([now, *(then for then in shown if now - then < MAX_STEP)]) - length
 
 
 def _steady_us() -> int:
     return time.monotonic_ns() // 1000
 
 
-WINDOW = Window()
+DEDUPE_WINDOW = DedupeWindow()

@@ -1,4 +1,4 @@
--- What a chart shows of `source`, see extremes.sql: of the first %(series)s pairs of path and tag, those of a
+-- What a chart shows of `source`, see min_max.sql: of the first %(series)s pairs of path and tag, those of a
 -- named path before others, all buckets; of the rest one each, so that they can be counted.
 SELECT path, tag, bucket, count, low[1], low[2], high[1], high[2]
 FROM (

@@ -1,4 +1,4 @@
--- As extremes.sql, but each number is a bucket of its own: the datapoint's id.
+-- As min_max.sql, but each number is a bucket of its own: the datapoint's id.
 $numbers
 SELECT tag, path, id AS bucket, 1 AS count, ARRAY[v::float8, ms] AS low, ARRAY[v::float8, ms] AS high
 FROM number

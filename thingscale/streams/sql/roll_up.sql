@@ -1,4 +1,4 @@
--- The rollups of a channel's hours from `source`, see extremes.sql; a bucket is the number of an hour since 1970.
+-- The rollups of a channel's hours from `source`, see min_max.sql; a bucket is the number of an hour since 1970.
 SELECT to_timestamp(bucket * 3600) AS hour, tag, path, count AS numbers, low, high
 FROM (
     SELECT *, row_number() OVER (PARTITION BY bucket, tag ORDER BY path COLLATE "C") AS nth

@@ -1,4 +1,4 @@
--- As extremes.sql, from the rollups of whole hours.
+-- As min_max.sql, from the rollups of whole hours.
 SELECT
     tag, path, floor(date_part('epoch', hour) * 1000 / %(width)s) AS bucket,
     sum(numbers)::bigint AS count,
