@@ -42,7 +42,7 @@ def uploaded(client: Client, text: DeviceText, cell: str) -> Any:
     return client.post("/devices/import/", {"carried": carried}) if carried else look
 
 
-def downloaded(client: Client, path: str) -> list[csv_file.Row]:
+def downloaded(client: Client, path: str) -> list[csv_file.CsvRow]:
     return csv_file.read(client.get(f"/devices/{path}").getvalue(), device_csv.COLUMNS, device_csv.KEY)
 
 

@@ -53,7 +53,8 @@ def check(
     rows: Sequence[CsvRow], channels: Mapping[int, int], existing: Collection[str] = ()
 ) -> tuple[list[Wanted], list[Fault]]:
     """What the rows without a fault want, and the faults of the others. `channels`: primary key by number.
-    `existing`: the account's device ids among those of the rows; they may be older than the rules for names."""
+    `existing`: the account's device ids among those of the rows; they may be older than the rules for
+    names."""
     wanted, faults = [], []
     lines: dict[str, int] = {}
     for line, cells in rows:
