@@ -66,9 +66,10 @@ def _shown(user: User, kind: str) -> dict[str, Any]:
 
 def _limits(user: User) -> dict[str, Any]:
     """What is used, and of how much."""
-    used = (measured := limit_use([user]))[user.id]
+    measured = limit_use([user])
+    used = measured[user.id]
     update_near_limits([user], measured)  # whoever has made room comes here to see it
-    return {"storage": used_storage(user), "shares": used} | {
+    return {"storage": used_storage(user), "use": used} | {
         name: used[name].used for name in ("devices", "channels")
     }
 
