@@ -10,6 +10,7 @@ CANDIDATES := $(or $(PYTHON),$(PYTHONS) python3)
 WORKERS := 4  # of pytest; the tests wait more than they compute
 # What `make fast` runs: no browser, no process of the platform, nothing that is marked slow. A minute on two quiet cores.
 FAST := tests/lib tests/ingest tests/api tests/streams tests/devices tests/accounts tests/processes tests/test_*.py
+CODE := thingscale ingest api console tests benchmarks scripts manage.py
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 
 # The machine's npm, else one from a wheel.
@@ -48,11 +49,14 @@ lint: $(VENV)/.installed-dev  ## style, format, types and import contracts
 coverage: $(VENV)/.installed-dev node_modules/.installed-dev  ## branch coverage of all tests, or of ONLY="tests/api"
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --timeout 600 --cov --cov-report term --cov-report html $(ONLY)
 
-pythons: $(BIN)/pip  ## the fast tests under each other supported Python of this machine, in a .venv-... of its own
+pythons: $(BIN)/pip  ## compile all, and run the fast tests, under each other supported Python of this machine
 	@own=$$($(BIN)/python -c 'import sys; print("python%d.%d" % sys.version_info[:2])') || exit 1; \
 	for python in $(PYTHONS); do \
 	    if [ $$python = $$own ] || ! $$python -c '$(RECENT)' 2>/dev/null; then continue; fi; \
 	    echo "$$python:"; \
+	    $$python -W error -m compileall -q -f $(CODE) || exit 1; \
+	    $(MAKE) .venv-$$python/.installed-dev PYTHON=$$python VENV=.venv-$$python || { \
+	        echo "$$python: what we need can't be installed for it: no tests" >&2; continue; }; \
 	    $(MAKE) fast PYTHON=$$python VENV=.venv-$$python || exit 1; \
 	done
 

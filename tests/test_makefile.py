@@ -7,6 +7,8 @@ import tomllib
 import yaml
 from documents import ROOT
 
+# Folders of tests that start processes, or browsers, or take long.
+PROCESSES = {"background", "console", "drills", "e2e", "gateway", "live", "local", "upgrade", "web"}
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
@@ -57,6 +59,8 @@ def test_a_commit_is_checked_as_make_lint_checks() -> None:
 
 def test_no_test_of_the_platform_is_in_the_fast_tier() -> None:
     (folders,) = re.findall(r"^FAST := (.+)$", MAKEFILE, re.MULTILINE)
-    assert all(any(ROOT.glob(each)) for each in folders.split())
+    named = {each.removeprefix("tests/") for each in folders.split()}
+    there = {path.name for path in (ROOT / "tests").iterdir() if any(path.glob("**/test_*.py"))}
+    assert named - {"test_*.py"} == there - PROCESSES, "is a new folder of tests for the fast tier?"
     (fast,) = re.findall(r"^fast:.*\n\t(.+)$", MAKEFILE, re.MULTILINE)
     assert '-m "not slow and not e2e and not drill" $(FAST)' in fast
