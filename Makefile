@@ -33,8 +33,9 @@ run: $(VENV)/.installed node_modules/.installed  ## the whole platform on this m
 test: lint node_modules/.installed-dev  ## lint, types, import contracts and all tests, the drills in their short form
 	@$(BIN)/python -m pytest -q -n $(WORKERS)
 
+# Two workers: these tests compute, and each worker first has to start servers and make a database.
 fast: $(VENV)/.installed-dev node_modules/.installed-dev  ## the tests that need a minute together
-	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow and not e2e and not drill" $(FAST)
+	@$(BIN)/python -m pytest -q -n 2 -m "not slow and not e2e and not drill" $(FAST)
 
 fmt: $(VENV)/.installed-dev  ## format, and mend what ruff can mend
 	@$(BIN)/ruff format .

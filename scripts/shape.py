@@ -169,7 +169,7 @@ def distribution(lengths: Sequence[int]) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    return f"{part:,} of {whole:,} ({part / whole:.1%})"
+    return f"{part:,} of {whole:,} ({part / (whole or 1):.1%})"
 
 
 def static_figures(tree: Tree) -> Iterator[tuple[str, str]]:
