@@ -36,6 +36,16 @@ def test_a_command_of_make_in_a_guide_exists(page: Path) -> None:
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", page.read_text(), re.MULTILINE)) <= set(targets)
 
 
+def test_a_name_in_a_recipe_exists() -> None:
+    """Constants, classes and functions, somewhere in the code."""
+    recipes = (ROOT / "CONTRIBUTING.md").read_text().partition("## Recipes")[2]
+    folders = ("thingscale", "ingest", "api", "console", "tests")
+    code = "\n".join(path.read_text() for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    names = {name for name in quoted(recipes) if re.fullmatch(r"[A-Za-z_][A-Za-z_]+", name)}
+    assert len(names) > 10
+    assert not {name for name in names if not re.search(rf"\b{name}\b", code)}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_link_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
