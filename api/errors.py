@@ -44,7 +44,7 @@ STATUS = {reason.value: ANSWERS[reason].http for reason in LIKE_DEVICES} | {
     "TRY_AGAIN": 503,
     "BROKER_UNAVAILABLE": 503,
 }
-# In order: the first kind that fits. A detail of None: the exception's own text.
+# The first kind that fits counts. Without a detail it is the exception's own text.
 KINDS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str | None]] = [
     (
         (exceptions.NotAuthenticated, exceptions.AuthenticationFailed),
@@ -67,14 +67,22 @@ KINDS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str | None
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response:
-    refused = _as_refused(error)
-    if refused.code == "SERVER_ERROR":
-        log.error("%s failed", context["request"].path, exc_info=error)
-    body = {"error": refused.code, "detail": refused.detail}
-    return Response(body, STATUS[refused.code], headers=_headers(error, refused.code))
+    """REST framework's EXCEPTION_HANDLER."""
+    refused = _as_contract_error(error)
+    headers = {}
+    if refused.code == "AUTH_REQUIRED":
+        headers = {"WWW-Authenticate": getattr(error, "auth_header", "X-APITOKEN")}
+    elif refused.code in {"TRY_AGAIN", "BROKER_UNAVAILABLE"}:
+        headers = {"Retry-After": str(RETRY_SECONDS)}
+    elif (wait := getattr(error, "wait", None)) is not None:
+        headers = {"Retry-After": str(max(1, wait))}
+    elif refused.code == "SERVER_ERROR":
+        request = context["request"]
+        log.error("%s failed, asked by %s", request.path, getattr(request, "actor", "nobody"), exc_info=error)
+    return Response({"error": refused.code, "detail": refused.detail}, STATUS[refused.code], headers=headers)
 
 
-def _as_refused(error: Exception) -> ContractError:
+def _as_contract_error(error: Exception) -> ContractError:
     if isinstance(error, ContractError):
         return error
     if isinstance(error, exceptions.ValidationError):
@@ -86,21 +94,12 @@ def _as_refused(error: Exception) -> ContractError:
 
 
 def _first_fault(detail: Any, path: str = "") -> str:
-    """The first message in DRF's nest of lists and dicts, with the field's path before it."""
+    """The first message in REST framework's nested lists and dicts, with the field's path before it."""
     if isinstance(detail, list) and isinstance(detail[0], str):
         return f"{path}: {detail[0]}"
-    places = detail.items() if isinstance(detail, dict) else enumerate(detail)
-    place, inner = next((place, inner) for place, inner in places if inner)
-    if isinstance(place, int):
-        return _first_fault(inner, f"{path}[{place}]")
-    name = "" if place == api_settings.NON_FIELD_ERRORS_KEY else place
+    items = detail.items() if isinstance(detail, dict) else enumerate(detail)
+    key, inner = next((key, inner) for key, inner in items if inner)
+    if isinstance(key, int):
+        return _first_fault(inner, f"{path}[{key}]")
+    name = "" if key == api_settings.NON_FIELD_ERRORS_KEY else key
     return _first_fault(inner, f"{path}.{name}".strip("."))
-
-
-def _headers(error: Exception, code: str) -> dict[str, str]:
-    if code == "AUTH_REQUIRED":
-        return {"WWW-Authenticate": getattr(error, "auth_header", "X-APITOKEN")}
-    if code in {"TRY_AGAIN", "BROKER_UNAVAILABLE"}:
-        return {"Retry-After": str(RETRY_SECONDS)}
-    wait = getattr(error, "wait", None)
-    return {"Retry-After": str(max(1, wait))} if wait is not None else {}

@@ -1,4 +1,4 @@
-"""Reading a stream (docs/contract.md, Options): v1 and v2 ask and answer alike but for a row's form."""
+"""Reading a stream (docs/contract.md, Options). v1 and v2 differ only in the form of a row."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -34,7 +34,7 @@ class StreamReader(ChannelAccess):
         head = {
             "channel": channel.number,
             "channel_name": channel.name,
-            "last_update": stream_time(totals["at"], self.user),
+            "last_update": stream_time(totals["at"], self.request.actor),
         }
         selection, last = self._selection(channel)
         if last:
@@ -45,8 +45,8 @@ class StreamReader(ChannelAccess):
         return self.rows(head, selection)
 
     def rows(self, head: Head, selection: Selection, limit: int | None = None) -> HttpResponseBase:
-        """The selected datapoints, or the newest of them. A failure before the first row has its status. One
-        that comes later breaks the connection: a cut answer can't be taken for a whole one."""
+        """The selected datapoints, or the newest of them. A failure before the first row gets its status. A
+        later one breaks the connection, so that nobody takes a cut answer for a whole one."""
         texts = export.read(selection, limit, self.form)
         return StreamingHttpResponse(in_array(head, texts), content_type="application/json")
 
@@ -57,42 +57,39 @@ class StreamReader(ChannelAccess):
             return None
         leaves = few(queries.aggregate(selection, function, self.form))
         result = [{"_id": None, **self.shown(leaves), "at": None}] if leaves else []
-        return json({**head, "aggr_type": function, "result": result})
+        body = {**head, "aggr_type": function, "result": result}
+        return HttpResponse(orjson.dumps(body), content_type="application/json")
 
     def shown(self, leaves: Sequence[Leaf]) -> dict[str, Any]:
         return {"value": in_shape(leaves)}
 
     def _selection(self, channel: Channel) -> tuple[Selection, bool]:
-        """What the options ask for, and whether it is the newest rows of it."""
-        sort = options.choice(self.request, "PAGESORT", ("asc", "desc"), "asc")
-        selection = Selection(channel.id, self.user.locale, newest_first=sort == "desc")
-        last = (options.text(self.request, "ENDTIME") or "").lower() == "last"
+        """What the options ask for, and whether that is only the newest rows of it."""
+        request, zone = self.request, self.request.actor.zone
+        sort = options.choice(request, "PAGESORT", ("asc", "desc"), "asc")
+        selection = Selection(channel.id, request.actor.locale, newest_first=sort == "desc")
+        last = (options.text(request, "ENDTIME") or "").lower() == "last"
         if not last:
-            selection = self._within_range(selection)
-        if name := options.tag(self.request):
+            end = options.moment(request, "ENDTIME", parse_end, zone)
+            if (options.text(request, "STARTTIME") or "").lower() == "last":
+                raise options.bad("STARTTIME", "is a time: for the newest datapoints send X-ENDTIME: last")
+            start = options.moment(request, "STARTTIME", parse_start, zone)
+            if end is None:
+                rule = "is required: the end of the range, or last for the newest datapoints"
+                raise options.bad("ENDTIME", rule)
+            if start is not None and start > end:
+                raise options.bad("STARTTIME", "must not be after X-ENDTIME")
+            selection = selection._replace(end=end)
+            if start is not None:
+                selection = selection._replace(start=start)
+        nothing = selection._replace(start="infinity")
+        if name := options.tag(request):
             tag = Tag.objects.filter(channel=channel, name=name).first()
-            selection = selection._replace(tag=tag.id) if tag else selection._replace(start="infinity")
-        if device_id := options.device_id(self.request):
-            device = Device.objects.for_user(self.user).filter(device_id=device_id).first()
-            selection = (
-                selection._replace(device=device.id) if device else selection._replace(start="infinity")
-            )
+            selection = selection._replace(tag=tag.id) if tag else nothing
+        if device_id := options.device_id(request):
+            device = Device.objects.for_account(request.account).filter(device_id=device_id).first()
+            selection = selection._replace(device=device.id) if device else nothing
         return selection, last
-
-    def _within_range(self, selection: Selection) -> Selection:
-        end = options.moment(self.request, "ENDTIME", parse_end, self.user.zone)
-        if (options.text(self.request, "STARTTIME") or "").lower() == "last":
-            raise options.bad("STARTTIME", "is a time: for the newest datapoints send X-ENDTIME: last")
-        start = options.moment(self.request, "STARTTIME", parse_start, self.user.zone)
-        if end is None:
-            raise options.bad(
-                "ENDTIME", "is required: the end of the range, or last for the newest datapoints"
-            )
-        if start is None:
-            return selection._replace(end=end)
-        if start > end:
-            raise options.bad("STARTTIME", "must not be after X-ENDTIME")
-        return selection._replace(start=start, end=end)
 
 
 def few(found: T | None) -> T:
@@ -111,13 +108,9 @@ def in_array(head: Head, pages: Iterator[str], name: str = "stream") -> Iterator
     yield b"]}"
 
 
-def json(body: dict[str, Any]) -> HttpResponse:
-    return HttpResponse(orjson.dumps(body), content_type="application/json")
-
-
 def in_shape(leaves: Sequence[Leaf]) -> Any:
-    """Numbers back at their places. A number at whose place other datapoints have an object is in it, as
-    `value`."""
+    """Puts numbers back at their paths. Where other datapoints have an object at the path of a number, the
+    number is in that object, as `value`."""
     root: dict[str, Any] = {}
     for _, path, text in leaves:  # ordered: a path comes after the shorter one that begins it
         node = root

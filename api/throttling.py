@@ -1,4 +1,4 @@
-"""How many requests a second a user may send: docs/contract.md and docs/decisions/0011-rate-limits.md."""
+"""How many requests a second an account may send: docs/contract.md, docs/decisions/0011-rate-limits.md."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ from django_ratelimit.core import get_usage
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Account
 from thingscale.lib.rates import Rate
 from thingscale.web.circuit_breaker import CircuitBreaker
 
@@ -23,34 +23,31 @@ NEVER = 86_400  # the period that django-ratelimit is told, so that its windows 
 circuit = CircuitBreaker("Requests are not limited")
 
 
-class UserThrottle(BaseThrottle):
+class AccountThrottle(BaseThrottle):
     def allow_request(self, request: Request, view: "APIView") -> bool:
-        user = request.user
-        if not isinstance(user, User):
+        """Counts the request against its account. One without a token, for a public page, is not counted."""
+        account: Account | None = getattr(request, "account", None)
+        if account is None:
             return True
-        used = circuit.ask(lambda: _count(request, user))
-        rate = Rate("rest", user.rest_rate, user.rest_rate - (used or 0), WINDOW)
-        request._request.rate = rate  # type: ignore[attr-defined]  # for the headers
+        used = circuit.ask(
+            lambda: get_usage(
+                request,
+                group="rest",
+                key=lambda group, request: str(account.pk),
+                rate=(account.rest_rate, NEVER),
+                increment=True,
+            )["count"]
+        )
+        rate = Rate("rest", account.rest_rate, account.rest_rate - (used or 0), WINDOW)
+        request._request.rate = rate  # type: ignore[attr-defined]  # for RateLimitHeaders
         return rate.left >= 0
 
     def wait(self) -> float:
         return WINDOW
 
 
-def _count(request: Request, user: User) -> int:
-    """Requests of the user in this window, with this one."""
-    usage = get_usage(
-        request,
-        group="rest",
-        key=lambda group, request: str(user.pk),
-        rate=(user.rest_rate, NEVER),
-        increment=True,
-    )
-    return int(usage["count"])
-
-
 class RateLimitHeaders:
-    """Middleware: every answer to a user says how much is left, so that a client sees a 429 coming."""
+    """Middleware. Adds to every answer how many requests are left, so that a client sees a 429 coming."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response

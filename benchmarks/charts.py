@@ -62,7 +62,7 @@ def arguments() -> argparse.Namespace:
 
 
 def channel(user: User, number: int) -> ChannelPk:
-    return Channel.objects.for_user(user).get(number=number).id
+    return Channel.objects.for_account(user).get(number=number).id
 
 
 def bare(key: int) -> None:

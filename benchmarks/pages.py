@@ -87,7 +87,7 @@ def main() -> None:
     user = create_account(f"bench-{time.time_ns()}@example.com", PASSWORD)
     prepare(user, options.datapoints)
     rollups.roll_up(3600)
-    device = Device.objects.for_user(user).first()
+    device = Device.objects.for_account(user).first()
     assert device is not None
     paths = {name: path.format(device=device.pk) for name, path in PAGES.items()}
     served(user, paths | CHARTS, options.runs)

@@ -66,7 +66,7 @@ def measure_empty(publish_to: Target, pid: int, load: Load) -> Measured:
 
 def measure_all(user: User, load: Load, rows: int, runs: int) -> tuple[list[Measured], list[Measured]]:
     """With an empty table, and with the rows."""
-    channels = list(Channel.objects.for_user(user).values_list("pk", flat=True))
+    channels = list(Channel.objects.for_account(user).values_list("pk", flat=True))
     with gateway() as (port, pid):
         publish_to = target(user, port)
         measure(publish_to, Load(CLIENTS, WINDOW, 1000))  # the warm-up

@@ -8,7 +8,7 @@ from django.db.models import Count, Q
 from django.utils import timezone
 from django.utils.http import urlencode
 
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Account
 from thingscale.devices.models import SILENT_AFTER, Device
 from thingscale.devices.querysets import ENABLED, NEW, UNMAPPED, DeviceQuerySet, heard_since
 
@@ -37,18 +37,18 @@ class DeviceFilter(NamedTuple):
         parameters = {"q": self.text, "filter": "" if self.state == "all" else self.state}
         return urlencode({name: value for name, value in parameters.items() if value})
 
-    def devices(self, user: User) -> DeviceQuerySet:
-        return self._found(user).filter(_conditions()[self.state])
+    def devices(self, account: Account) -> DeviceQuerySet:
+        return self._found(account).filter(_conditions()[self.state])
 
-    def counts(self, user: User) -> dict[str, int]:
+    def counts(self, account: Account) -> dict[str, int]:
         """How many devices with this text there are in each state."""
-        found: dict[str, int] = self._found(user).aggregate(
+        found: dict[str, int] = self._found(account).aggregate(
             **{f"in_{name}": Count("pk", filter=condition) for name, condition in _conditions().items()}
         )
         return {name: found[f"in_{name}"] for name in FILTERS}
 
-    def _found(self, user: User) -> DeviceQuerySet:
-        devices = Device.objects.for_user(user)
+    def _found(self, account: Account) -> DeviceQuerySet:
+        devices = Device.objects.for_account(account)
         return devices.search(self.text) if self.text else devices
 
 

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils.crypto import constant_time_compare, salted_hmac
 
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Actor
 
 COOKIE = "known"
 SECONDS = 180 * 24 * 3600
@@ -18,10 +18,10 @@ def key(email: str) -> str:
     return email.strip().upper().lower()[:254]
 
 
-def remember(response: HttpResponse, user: User) -> HttpResponse:
+def remember(response: HttpResponse, actor: Actor) -> HttpResponse:
     response.set_cookie(
         COOKIE,
-        _mark(user.email, settings.SECRET_KEY),
+        _mark(actor.email, settings.SECRET_KEY),
         max_age=SECONDS,
         secure=settings.SESSION_COOKIE_SECURE,
         httponly=True,

@@ -3,17 +3,17 @@ bring. For what changes many devices at once, and so can't be refused for one of
 
 from django.contrib import messages
 
-from console.request import UserRequest
+from console.request import ConsoleRequest
 from thingscale.accounts.limits import MORE, WORDS
 from thingscale.devices.models import Device
 from thingscale.lib.plurals import counted
 
 
-def warn(request: UserRequest) -> None:
-    ready = Device.objects.for_user(request.user).enabled().filter(mapped_channel__isnull=False)
+def warn(request: ConsoleRequest) -> None:
+    ready = Device.objects.for_account(request.account).enabled().filter(mapped_channel__isnull=False)
     count = ready.filter(held__isnull=False).distinct().count()
     if count:
-        tags = counted(request.user.max_tags, "tag")
+        tags = counted(request.account.max_tags, "tag")
         messages.warning(
             request,
             f"What is held for {counted(count, 'device')} is not stored: it has new tags, and you can have"

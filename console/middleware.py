@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.contrib.auth.views import redirect_to_login
@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.cache import add_never_cache_headers, patch_vary_headers
 
 from console.forms.account import SignInForm
-from console.request import is_api
+from console.request import ConsoleRequest, is_api
 from console.unsent import Unsent, page_before
 
 Next = Callable[[HttpRequest], HttpResponse]
@@ -117,8 +117,11 @@ def _sign_in_with(request: HttpRequest, unsent: Unsent) -> HttpResponse:
 
 
 class SignedIn:
-    """Templates and forms show and read times in the zone of the person who is signed in. No cache, and no
-    history after signing out, keeps their pages: tokens are on some."""
+    """Sets `request.account` and `request.actor`: nothing else in the console reads `request.user`.
+
+    Templates and forms show and read times in the actor's zone. No cache keeps the pages, nor does a
+    browser's history after signing out: tokens are on some.
+    """
 
     def __init__(self, get_response: Next) -> None:
         self._next = get_response
@@ -127,7 +130,9 @@ class SignedIn:
         # A session cookie, and not the user, decides here: who sends none costs no query.
         if is_api(request) or "sessionid" not in request.COOKIES or not request.user.is_authenticated:
             return self._next(request)
-        with timezone.override(request.user.zone):
+        signed_in = cast(ConsoleRequest, request)
+        signed_in.account = signed_in.actor = request.user
+        with timezone.override(signed_in.actor.zone):
             response = self._next(request)
         response.headers.setdefault("Cache-Control", "private, no-store")
         return response

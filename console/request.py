@@ -1,13 +1,23 @@
-"""The request of a page that asks for a signed-in person (which is every page not marked otherwise)."""
+"""Requests of the console's pages."""
 
 from django.http import HttpRequest
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Account, Actor
 
 
-class UserRequest(HttpRequest):
-    user: User
+class ConsoleRequest(HttpRequest):
+    """A request of someone who is signed in, as each page needs it that is not marked otherwise.
+
+    middleware.SignedIn sets both. What a page shows and changes is the account's; who does it is the actor.
+    """
+
+    account: Account
+    actor: Actor
+
+
+def is_signed_in(request: HttpRequest) -> bool:
+    return hasattr(request, "actor")
 
 
 def own_path(request: HttpRequest, place: str) -> str:

@@ -9,8 +9,8 @@ from django.utils.crypto import constant_time_compare
 
 from console import client_info
 from console.known_browser import is_known, key
-from console.throttle import Limit, from_here
-from thingscale.accounts.models import User
+from console.sign_in_limits import Limit, of_network
+from thingscale.accounts.models import Actor, User
 
 PENDING = "waits for a code"
 PENDING_SECONDS = 300
@@ -22,7 +22,7 @@ def limits(request: HttpRequest, email: str) -> list[Limit]:
     if is_known(request, email):
         return [Limit("sign-in in a known browser", email, tries=30)]
     return [
-        from_here(request, "sign-in", tries=30),
+        of_network(request, "sign-in", tries=30),
         Limit("sign-in to an account from one place", f"{email} {client_info.network(request)}"),
         Limit("sign-in to an account", email, tries=50),
     ]
@@ -36,12 +36,12 @@ def sign_in(request: HttpRequest, user: User) -> None:
     request.session["signed_in_at"] = int(time.time())
 
 
-def ask_for_code(request: HttpRequest, user: User, then: str) -> None:
+def ask_for_code(request: HttpRequest, actor: Actor, then: str) -> None:
     request.session.cycle_key()
     request.session[PENDING] = {
-        "user": user.pk,
+        "user": actor.pk,
         "until": time.time() + PENDING_SECONDS,
-        "password": user.get_session_auth_hash(),
+        "password": actor.get_session_auth_hash(),
         "then": then,
     }
 

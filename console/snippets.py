@@ -7,7 +7,7 @@ from django.conf import settings
 from django.http import HttpRequest
 
 from thingscale.accounts.credentials import credentials
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Account
 from thingscale.lib.kinds import ENDPOINTS, Kind
 from thingscale.web.base_url import base_url
 
@@ -71,9 +71,9 @@ def broker(request: HttpRequest) -> Broker:
     return Broker(host, settings.MQTT_PORT, tls=False)
 
 
-def context(request: HttpRequest, user: User, device_id: str) -> dict[str, object]:
+def context(request: HttpRequest, account: Account, device_id: str) -> dict[str, object]:
     """What the snippets are filled with."""
-    shown = credentials(user)
+    shown = credentials(account)
     return {
         "base_url": base_url(request),
         "broker": broker(request),

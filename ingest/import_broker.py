@@ -72,7 +72,7 @@ def _after(now: datetime, seconds: int) -> datetime:
 
 def _clients(user: User) -> list[str]:
     """Those of the release before, also where a gateway has taken their rows over."""
-    before = DurableSession.objects.for_user(user).values_list("client_id", flat=True)
+    before = DurableSession.objects.for_account(user).values_list("client_id", flat=True)
     now = ClientSession.objects.filter(account=user, expiry__gt=0).values_list("client_id", flat=True)
     return sorted({*before, *now})
 

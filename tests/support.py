@@ -26,7 +26,7 @@ class Account:
     device_token: str
 
     def channel(self, number: int = 0) -> Channel:
-        return Channel.objects.for_user(self.user).filter(number=number).first() or create_channel(
+        return Channel.objects.for_account(self.user).filter(number=number).first() or create_channel(
             self.user, number
         )
 

@@ -89,7 +89,7 @@ def test_the_console_takes_and_shows_it(account: Account, outsider: Account, tex
 def test_the_list_finds_what_it_shows(account: Account, outsider: Account, text: DeviceText) -> None:
     create_device(account.user, "d1", **{text.name: "Some words"})
     create_device(outsider.user, "d2", **{text.name: "Some words"})
-    found = Device.objects.for_user(account.user).search("some WORD")
+    found = Device.objects.for_account(account.user).search("some WORD")
     assert [device.device_id for device in found] == ["d1"] * text.listed
     placeholder = signed_in(account).get("/devices/").text.split('placeholder="')[1].split('"')[0]
     assert (text.label.lower() in placeholder) == text.listed

@@ -2,10 +2,10 @@
 
 from api.routes import CHANNEL, PUBLISH, STREAM, route, unknown
 from api.v1 import views
-from api.v2 import platform
+from api.v2 import publish
 
 urlpatterns = [
-    route(PUBLISH, platform.PublishViewSet, post="create"),
+    route(PUBLISH, publish.PublishViewSet, post="create"),
     route("device", views.DeviceViewSet, get="list"),
     route("channel", views.ChannelViewSet, get="list"),
     route(CHANNEL, views.ChannelViewSet, get="retrieve"),

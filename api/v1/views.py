@@ -21,11 +21,10 @@ class DeviceViewSet(views.DeviceViewSet):
 
 class ChannelViewSet(views.ChannelViewSet):
     http_method_names = ["get", "head"]
+    serializer_class = OlderChannelSerializer
 
     def shown(self, pages: Iterable[Sequence[Channel]]) -> HttpResponseBase:
-        return array(
-            row for page in pages for row in views.channel_rows(OlderChannelSerializer, page, self.user)
-        )
+        return array(row for page in pages for row in self.rows(page))
 
 
 class StreamViewSet(StreamReader):

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 
 from api.arrays import array
 from api.v2.serializers import Text
-from api.viewsets import MAX_INTEGER, OwnedViewSet, ok, whole
+from api.viewsets import MAX_INTEGER, AccountViewSet, ok, whole
 from thingscale.accounts.tenancy import in_pages
 from thingscale.events.actions import create_event, delete_event, update_event
 from thingscale.events.models import Event
@@ -25,7 +25,7 @@ _is_url = URLValidator(schemes=["http", "https"])
 
 
 class EventSerializer(serializers.Serializer[Event]):
-    """Context: `user`. Validated data: names of the model."""
+    """Context: `account`, `actor`. The validated data has the names of the model."""
 
     mapped_ch = serializers.IntegerField(
         required=False, allow_null=True, min_value=0, max_value=MAX_INTEGER, source="mapped_channel_id"
@@ -44,7 +44,7 @@ class EventSerializer(serializers.Serializer[Event]):
         """The channel's primary key."""
         if number is None:
             return None
-        channel = Channel.objects.for_user(self.context["user"]).filter(number=number).first()
+        channel = Channel.objects.for_account(self.context["account"]).filter(number=number).first()
         if channel is None:
             raise serializers.ValidationError("You have no channel with this number: create it first.")
         return channel.pk
@@ -84,7 +84,7 @@ class EventSerializer(serializers.Serializer[Event]):
         }
 
 
-class EventViewSet(OwnedViewSet[Event]):
+class EventViewSet(AccountViewSet[Event]):
     queryset = Event.objects.select_related("mapped_channel").order_by("number")
     serializer_class = EventSerializer
     missing = ("NO_EVENT", "You have no event with this id: create it first.")
@@ -98,7 +98,7 @@ class EventViewSet(OwnedViewSet[Event]):
         return Response([self.get_serializer(self.event(number)).data])
 
     def create(self, request: Request) -> Response:
-        event = create_event(self.user, self.changes(required=False))
+        event = create_event(self.request.account, self.changes(required=False))
         return Response({"event_id": event.number}, 201)
 
     def update(self, request: Request, number: str) -> Response:

@@ -20,7 +20,7 @@ from drf_spectacular.utils import (
     extend_schema_view,
 )
 
-from api.v2 import connector, events, platform, samples, schemas, streams, views
+from api.v2 import connector, events, publish, samples, schemas, sessions, streams, views
 from api.v2.schemas import Schema
 
 JSON = "application/json"
@@ -322,9 +322,9 @@ extend_schema_view(
         },
         errors=(404,),
     )
-)(platform.PublishViewSet)
+)(publish.PublishViewSet)
 extend_schema_view(list=call("Connected clients", schemas.ref("Session"), sample=samples.SESSION))(
-    platform.SessionViewSet
+    sessions.SessionViewSet
 )
 
 

@@ -4,7 +4,6 @@ PUT takes.
 Fields that are read-only or unknown are ignored, so that what a GET returned can be sent back.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 from rest_framework import serializers
@@ -23,7 +22,7 @@ from thingscale.streams.models import Channel
 
 
 class Text(serializers.CharField):
-    """Kept as sent; may be empty."""
+    """A text that is kept as it is sent, and may be empty."""
 
     def __init__(self, max_length: int, **options: Any) -> None:
         super().__init__(
@@ -32,7 +31,7 @@ class Text(serializers.CharField):
 
 
 class DeviceSerializer(serializers.Serializer[Device]):
-    """Context: `user`. Validated data: names of the model."""
+    """Context: `account`, `actor`. The validated data has the names of the model."""
 
     enabled = serializers.BooleanField(required=False)
     enable = serializers.BooleanField(required=False)  # the older spelling; also takes "true" and "false"
@@ -48,7 +47,7 @@ class DeviceSerializer(serializers.Serializer[Device]):
         """The channel's primary key."""
         if number is None:
             return None
-        channel = Channel.objects.for_user(self.context["user"]).filter(number=number).first()
+        channel = Channel.objects.for_account(self.context["account"]).filter(number=number).first()
         if channel is None:
             raise ContractError(*NO_CHANNEL)
         return channel.pk
@@ -60,7 +59,7 @@ class DeviceSerializer(serializers.Serializer[Device]):
         return attrs
 
     def to_representation(self, instance: Device) -> dict[str, Any]:
-        zone = self.context["user"].zone
+        zone = self.context["actor"].zone
         shown = {
             "device_id": instance.device_id,
             "description": instance.description,
@@ -85,8 +84,8 @@ VALUES = {f"value{n}": "value" if n == 1 else f"value{n}" for n in range(1, 5)} 
 
 
 class ChannelSerializer(serializers.Serializer[Channel]):
-    """Context: `user`; `newest`, the times of the channels' newest datapoints by primary key, to show one.
-    Validated data: names of the model."""
+    """Context: `account` to read fields; `actor` and `newest`, the times of the channels' newest datapoints
+    by primary key, to show them. The validated data has the names of the model."""
 
     channel_name = Text(200, source="name")
     streams = LabelSerializer(many=True, required=False)
@@ -99,7 +98,7 @@ class ChannelSerializer(serializers.Serializer[Channel]):
     def validate_streams(self, streams: list[dict[str, str]]) -> list[dict[str, str]]:
         if len({stream["key"] for stream in streams}) < len(streams):
             raise serializers.ValidationError("Each key may be there once.")
-        most = self.context["user"].max_keys
+        most = self.context["account"].max_keys
         if len(streams) > most:
             rule = f"You can have {counted(most, 'key')} with a label in a channel."
             raise serializers.ValidationError(rule)
@@ -109,7 +108,12 @@ class ChannelSerializer(serializers.Serializer[Channel]):
         older = {name: attrs.pop(name) for name in list(attrs) if name.startswith("value")}
         if older:
             current = attrs.get("streams", self.instance.streams if self.instance else [])
-            attrs["streams"] = self.validate_streams(_with_older_names(current, older))
+            by_key = {stream["key"]: dict(stream) for stream in current}
+            for name, text in older.items():  # value1_name, value1_unit: label and unit of the key `value`
+                value, part = name.split("_")
+                stream = by_key.setdefault(VALUES[value], {"key": VALUES[value], "label": "", "unit": ""})
+                stream["label" if part == "name" else "unit"] = text
+            attrs["streams"] = self.validate_streams(list(by_key.values()))
         return attrs
 
     def to_representation(self, instance: Channel) -> dict[str, Any]:
@@ -117,20 +121,10 @@ class ChannelSerializer(serializers.Serializer[Channel]):
         return {
             "channel": instance.number,
             "channel_name": instance.name,
-            "last_update": stream_time(newest, self.context["user"]),
+            "last_update": stream_time(newest, self.context["actor"]),
             "streams": instance.streams,
             "retention_days": instance.retention_days,
         }
-
-
-def _with_older_names(streams: Iterable[dict[str, str]], older: dict[str, str]) -> list[dict[str, str]]:
-    """v1's `value1_name`, `value1_unit` ... are label and unit of the keys `value`, `value2` ..."""
-    by_key = {stream["key"]: dict(stream) for stream in streams}
-    for name, text in older.items():
-        value, part = name.split("_")
-        stream = by_key.setdefault(VALUES[value], {"key": VALUES[value], "label": "", "unit": ""})
-        stream["label" if part == "name" else "unit"] = text
-    return list(by_key.values())
 
 
 class TagSerializer(serializers.Serializer[Any]):
@@ -143,7 +137,7 @@ class TagSerializer(serializers.Serializer[Any]):
 
 
 class UserSerializer(serializers.ModelSerializer[User]):
-    """Context: `storage`, the totals, and the request, whose token decides which tokens are shown."""
+    """Context: `storage`, `limits`, and the request, whose token decides which tokens are shown."""
 
     class Meta:
         model = User

@@ -1,9 +1,5 @@
 """/v2/stream/{channel}: beyond the contract CSV, lines of JSON, buckets of time and ETags."""
 
-from collections.abc import Iterator
-from typing import Any
-from uuid import UUID
-
 import orjson
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -19,7 +15,6 @@ from api.viewsets import stream_time
 from thingscale.lib import points
 from thingscale.lib.clock import now_us
 from thingscale.lib.errors import ContractError
-from thingscale.lib.points import Points
 from thingscale.streams import export, queries, time_buckets
 from thingscale.streams.actions.datapoints import store_points
 from thingscale.streams.csv_columns import Dialect
@@ -41,22 +36,38 @@ class StreamViewSet(StreamReader):
 
     def create(self, request: Request, number: str) -> Response:
         channel = self.channel(number)
-        key = self._idempotency_key()
+        key = request.headers.get("Idempotency-Key", "")
+        if len(key) > MAX_KEY:
+            raise ContractError("BAD_PARAMETER", f"Idempotency-Key: has at most {MAX_KEY} characters.")
         body = self.body()
-        sent = points.parse(body, self.user.zone, now_us())
-        submission = (key, _fingerprint(body, sent)) if key else None
+        sent = points.parse(body, self.request.actor.zone, now_us())
+        submission = None
+        if key:  # the fingerprint has the times that are sent: those without `at` are times of this request
+            items = body if isinstance(body, list) else [body]
+            times = orjson.dumps([isinstance(body, list), *(item.get("at") for item in items)])
+            submission = key, keys.fingerprint(times, orjson.dumps(sent.tags), *sent.values)
         if isinstance(body, list):
-            body.clear()  # else it is the garbage collector's: REST framework's request is part of a cycle
-        stored = store_points(channel, sent, submission)
-        return Response({"stored": stored}, 201)
+            body.clear()  # else the garbage collector has to free it: DRF's request is part of a cycle
+        return Response({"stored": store_points(channel, sent, submission)}, 201)
 
     def rows(self, head: Head, selection: Selection, limit: int | None = None) -> HttpResponseBase:
+        """Reads the first datapoints before it answers, so that a failure has its status."""
         media_type = preferred(self.request.headers.get("Accept", ""), [JSON, LINES, CSV])
-        parts = self._written(media_type, head, selection, limit)
-        if limit is not None and limit <= queries.PAGE:
-            answer = whole_if_small(parts, TYPES.get(media_type, JSON))
+        with_device = options.flag(self.request, "WITHDEVICE")
+        marked = options.flag(self.request, "SPREADSHEET")
+        separator = options.SEPARATORS[options.choice(self.request, "SEP", options.SEPARATORS, "comma")]
+        if media_type == LINES:
+            parts = export.lines(selection, limit)
+        elif media_type == CSV:
+            parts = export.csv(selection, limit, Dialect(separator, marked))
         else:
-            answer = StreamingHttpResponse(parts, content_type=TYPES.get(media_type, JSON))
+            form = queries.V2_WITH_DEVICE if with_device else queries.V2
+            parts = in_array(head, export.read(selection, limit, form))
+        content_type = TYPES.get(media_type, JSON)
+        if limit is not None and limit <= queries.PAGE:
+            answer = whole_if_small(parts, content_type)
+        else:
+            answer = StreamingHttpResponse(parts, content_type=content_type)
         if media_type == CSV:
             answer["Content-Disposition"] = f'attachment; filename="channel-{head["channel"]}.csv"'
         return answer
@@ -69,7 +80,7 @@ class StreamViewSet(StreamReader):
         pages = few(time_buckets.aggregate(selection, function, interval))
         rows = (
             (
-                {"_id": None, "value": in_shape(leaves), "at": stream_time(begin, self.user)}
+                {"_id": None, "value": in_shape(leaves), "at": stream_time(begin, self.request.actor)}
                 for begin, leaves in page
             )
             for page in pages
@@ -78,44 +89,16 @@ class StreamViewSet(StreamReader):
         head = {**head, "aggr_type": function, "interval": interval}
         return whole_if_small(in_array(head, texts, "result"), JSON)
 
-    def _written(
-        self, media_type: str, head: Head, selection: Selection, limit: int | None
-    ) -> Iterator[bytes]:
-        """The document in parts; the first datapoints are already read."""
-        with_device = options.flag(self.request, "WITHDEVICE")
-        marked = options.flag(self.request, "SPREADSHEET")
-        separator = options.SEPARATORS[options.choice(self.request, "SEP", options.SEPARATORS, "comma")]
-        if media_type == LINES:
-            return export.lines(selection, limit)
-        if media_type == CSV:
-            return export.csv(selection, limit, Dialect(separator, marked))
-        form = queries.V2_WITH_DEVICE if with_device else queries.V2
-        return in_array(head, export.read(selection, limit, form))
-
-    def _idempotency_key(self) -> str | None:
-        key = self.request.headers.get("Idempotency-Key", "")
-        if len(key) > MAX_KEY:
-            raise ContractError("BAD_PARAMETER", f"Idempotency-Key: has at most {MAX_KEY} characters.")
-        return key or None
-
-
-def _fingerprint(body: Any, sent: Points) -> UUID:
-    """Tells the body that these points were made of from others. Their times do not: without `at` they are
-    of the moment."""
-    items = body if isinstance(body, list) else [body]
-    times = orjson.dumps([isinstance(body, list), *(item.get("at") for item in items)])
-    return keys.fingerprint(times, orjson.dumps(sent.tags), *sent.values)
-
 
 def preferred(accept: str, offered: list[str]) -> str:
-    """Which of the offered media types an Accept header wants most; the first where it wants none of them.
-    Parameters such as a charset don't matter. Between equals, the order of the header decides."""
+    """The offered media type that an Accept header wants most, or the first if it wants none of them.
+    Parameters such as a charset don't matter. Of equals, the one that comes first in the header wins."""
     wanted: dict[str, tuple[float, int]] = {}
-    for place, part in enumerate(accept.lower().split(",")):
+    for position, part in enumerate(accept.lower().split(",")):
         media_range, *parameters = (piece.strip() for piece in part.split(";"))
         quality = next((text[2:] for text in parameters if text.startswith("q=")), "1")
         try:
-            wanted.setdefault(media_range, (float(quality), -place))
+            wanted.setdefault(media_range, (float(quality), -position))
         except ValueError:
             continue
     best, choice = (0.0, 0), offered[0]

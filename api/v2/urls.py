@@ -1,7 +1,7 @@
 """Paths below /v2/."""
 
 from api.routes import CHANNEL, DEVICE, EVENT, PUBLISH, STREAM, route, unknown
-from api.v2 import docs, events, platform, streams, views
+from api.v2 import docs, events, publish, sessions, streams, views
 
 urlpatterns = [
     route("device", views.DeviceViewSet, get="list"),
@@ -11,8 +11,8 @@ urlpatterns = [
     route(STREAM, streams.StreamViewSet, get="retrieve", post="create"),
     route("event", events.EventViewSet, get="list", post="create"),
     route(EVENT, events.EventViewSet, get="retrieve", put="update", delete="destroy"),
-    route(PUBLISH, platform.PublishViewSet, post="create"),
-    route("session", platform.SessionViewSet, get="list"),
+    route(PUBLISH, publish.PublishViewSet, post="create"),
+    route("session", sessions.SessionViewSet, get="list"),
     route("user", views.UserViewSet, get="list", put="update"),
     *docs.urlpatterns,
     unknown,

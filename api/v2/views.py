@@ -16,7 +16,7 @@ from api.v2.serializers import (
     TagSerializer,
     UserSerializer,
 )
-from api.viewsets import MAX_INTEGER, ChannelAccess, OwnedViewSet, ok, stream_time, whole
+from api.viewsets import MAX_INTEGER, AccountViewSet, ChannelAccess, ok, stream_time, whole
 from thingscale.accounts.actions import update_account
 from thingscale.accounts.models import User
 from thingscale.accounts.tenancy import in_pages
@@ -33,7 +33,7 @@ from thingscale.streams.usage import limit_use, used_storage
 DEVICES, CHANNELS = 500, 25  # read at once; labels may take 128 kB a channel
 
 
-class DeviceViewSet(OwnedViewSet[Device]):
+class DeviceViewSet(AccountViewSet[Device]):
     queryset = Device.objects.select_related("mapped_channel").order_by("device_id")
     serializer_class = DeviceSerializer
     missing = ("NO_DEVICE", "You have no device with this id: create it first.")
@@ -47,7 +47,7 @@ class DeviceViewSet(OwnedViewSet[Device]):
         return Response([self.get_serializer(self.device(device_id)).data])
 
     def create(self, request: Request, device_id: str) -> Response:
-        create_device(self.user, device_id, **self.changes(required=False))
+        create_device(self.request.account, device_id, **self.changes(required=False))
         return ok(201)
 
     def update(self, request: Request, device_id: str) -> Response:
@@ -84,14 +84,13 @@ class ChannelViewSet(ChannelAccess):
         key = whole(number)
         if key is None:
             raise ContractError("BAD_PARAMETER", f"A channel is a whole number from 0 to {MAX_INTEGER}.")
-        create_channel(self.user, key, **self.changes(required=False))
+        create_channel(self.request.account, key, **self.changes(required=False))
         return ok(201)
 
     def update(self, request: Request, number: str) -> Response:
         channel = self.channel(number)
         if tag := options.tag(request):
-            found = self._tag(channel, tag)
-            rename_tag(found, self.changes(shape=TagSerializer)["tag"])
+            rename_tag(self._tag(channel, tag), self.changes(shape=TagSerializer)["tag"])
         else:
             update_channel(channel, self.changes(instance=channel))
         return ok()
@@ -113,64 +112,54 @@ class ChannelViewSet(ChannelAccess):
         return found
 
     def shown(self, pages: Iterable[Sequence[Channel]]) -> HttpResponseBase:
-        with_tags = options.flag(self.request, "WITHTAG")
-        return array(row for page in pages for row in self._rows(page, with_tags))
+        rows = self._rows_by_tag if options.flag(self.request, "WITHTAG") else self.rows
+        return array(row for page in pages for row in rows(page))
 
-    def _rows(self, channels: Sequence[Channel], with_tags: bool) -> Iterable[dict[str, Any]]:
-        rows = channel_rows(ChannelSerializer, channels, self.user)
-        return _by_tag(channels, rows, self.user) if with_tags else rows
+    def rows(self, channels: Sequence[Channel]) -> Iterable[dict[str, Any]]:
+        latest = Latest.objects.shown().filter(channel__in=channels)
+        newest = dict(latest.order_by().values_list("channel").annotate(Max("at")))
+        shape = self.get_serializer_class()(context={"actor": self.request.actor, "newest": newest})
+        return [shape.to_representation(channel) for channel in channels]
 
-
-def channel_rows(
-    shape: type[ChannelSerializer], channels: Sequence[Channel], user: User
-) -> list[dict[str, Any]]:
-    latest = Latest.objects.shown().filter(channel__in=channels)
-    newest = dict(latest.order_by().values_list("channel").annotate(Max("at")))
-    serializer = shape(context={"user": user, "newest": newest})
-    return [serializer.to_representation(channel) for channel in channels]
-
-
-def _by_tag(channels: Sequence[Channel], rows: list[dict[str, Any]], user: User) -> Iterator[dict[str, Any]]:
-    """A row per tag. Untagged data has one with null, and so has a channel without any tag."""
-    latest = Latest.objects.shown().filter(channel__in=channels).values_list("channel", "tag", "at")
-    newest = {(channel, tag): at for channel, tag, at in latest}
-    tags: dict[int, list[tuple[str | None, int]]] = {channel.pk: [] for channel in channels}
-    for tag in Tag.objects.filter(channel__in=channels):
-        tags[tag.channel_id].append((tag.name, tag.pk))
-    for channel, named in tags.items():
-        if not named or (channel, Latest.UNTAGGED) in newest:
-            named.insert(0, (None, Latest.UNTAGGED))
-    for each, row in zip(channels, rows, strict=True):
-        for name, key in tags[each.pk]:
-            last = stream_time(newest.get((each.pk, key)), user)
-            yield {**row, "tag": name, "last_update": last}
+    def _rows_by_tag(self, channels: Sequence[Channel]) -> Iterator[dict[str, Any]]:
+        """A row for each tag. Untagged data has a row with null, and so has a channel without any tag."""
+        latest = Latest.objects.shown().filter(channel__in=channels).values_list("channel", "tag", "at")
+        newest = {(channel, tag): at for channel, tag, at in latest}
+        tags: dict[int, list[tuple[str | None, int]]] = {channel.pk: [] for channel in channels}
+        for tag in Tag.objects.filter(channel__in=channels):
+            tags[tag.channel_id].append((tag.name, tag.pk))
+        for channel, named in tags.items():
+            if not named or (channel, Latest.UNTAGGED) in newest:
+                named.insert(0, (None, Latest.UNTAGGED))
+        for each, row in zip(channels, self.rows(channels), strict=True):
+            for name, key in tags[each.pk]:
+                last = stream_time(newest.get((each.pk, key)), self.request.actor)
+                yield {**row, "tag": name, "last_update": last}
 
 
-class UserViewSet(OwnedViewSet[User]):
+class UserViewSet(AccountViewSet[User]):
+    """The account of the token, and its actor: the contract shows both as one user."""
+
     serializer_class = UserSerializer
 
     def list(self, request: Request) -> Response:
-        used = used_storage(self.user)
-        count = used.datapoints
+        account = self.request.account
+        used = used_storage(account)
         storage = {
-            "count": count,
+            "count": used.datapoints,
             "usage_bytes": used.bytes,
-            "maxSize": self.user.max_storage,
-            "avg_obj_size": round(used.datapoint_bytes / count) if count else 0,
+            "maxSize": account.max_storage,
+            "avg_obj_size": round(used.datapoint_bytes / used.datapoints) if used.datapoints else 0,
         }
-        limits = {
+        limits: dict[str, Any] = {
             name: {"used": use.used, "max": use.limit}
-            for name, use in limit_use([self.user])[self.user.id].items()
+            for name, use in limit_use([account])[account.id].items()
         }
-        limits |= {"rest_rate": {"max": self.user.rest_rate}}
-        context = {
-            **self.get_serializer_context(),
-            "storage": storage,
-            "limits": {**limits, "when_full": self.user.when_full},
-        }
-        shown = UserSerializer(self.user, context=context).data
+        limits |= {"rest_rate": {"max": account.rest_rate}, "when_full": account.when_full}
+        context = {**self.get_serializer_context(), "storage": storage, "limits": limits}
+        shown = UserSerializer(self.request.auth.user, context=context).data
         return Response([shown], headers={"Cache-Control": "private, no-store"})  # tokens are in it
 
     def update(self, request: Request) -> Response:
-        update_account(self.user, self.changes(instance=self.user))
+        update_account(self.request.account, self.changes(instance=self.request.auth.user))
         return ok()

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from console import client_info, known_browser
 from thingscale.accounts.actions import change_password, check_new_password, take_code
-from thingscale.accounts.models import User, validate_email_domain
+from thingscale.accounts.models import Actor, User, validate_email_domain
 from thingscale.accounts.passwords import normalised
 from thingscale.accounts.time_zones import time_zones
 from thingscale.lib.errors import ContractError
@@ -75,11 +75,11 @@ def tell(form: forms.Form, error: ValidationError, otherwise: str) -> None:
         form.add_error(otherwise, error.messages)
 
 
-def takes_code(form: forms.Form, user: User, request: HttpRequest) -> bool:
-    """Uses up the code that was typed; what is wrong with it stands beside it."""
-    known = known_browser.is_known(request, user.email)
+def takes_code(form: forms.Form, actor: Actor, request: HttpRequest) -> bool:
+    """Uses up the code that was typed. If it is wrong, the form says so."""
+    known = known_browser.is_known(request, actor.email)
     try:
-        take_code(user, form.cleaned_data["code"], client_info.network(request), known)
+        take_code(actor, form.cleaned_data["code"], client_info.network(request), known)
     except ContractError as refused:
         form.add_error("code", ValidationError(refused.detail, code=refused.code))
         return False

@@ -5,7 +5,7 @@ from typing import Any
 
 from django import forms
 
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Account
 from thingscale.devices.fields import DESCRIPTION, FACTS, TEXTS
 from thingscale.devices.models import Device, validate_device_id
 from thingscale.streams.models import Channel
@@ -25,9 +25,9 @@ class ChannelField(forms.CharField):
         attrs={"list": "channels", "autocomplete": "off", "placeholder": "Number or name"}
     )
 
-    def __init__(self, user: User, **kwargs: Any) -> None:
+    def __init__(self, account: Account, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._user = user
+        self._account = account
 
     def clean(self, value: Any) -> Any:
         text = super().clean(value)
@@ -37,7 +37,7 @@ class ChannelField(forms.CharField):
         return titled(value) if isinstance(value, Channel) else value
 
     def _find(self, text: str) -> Channel:
-        channels = Channel.objects.for_user(self._user)
+        channels = Channel.objects.for_account(self._account)
         match = _NUMBER.fullmatch(text)
         found = channels.filter(number=int(match[1])).first() if match else _only(channels.filter(name=text))
         if found is None:
@@ -61,10 +61,10 @@ class DeviceForm(forms.Form):
         required=False, help_text="If it is disabled later, what it sends is rejected, not held."
     )
 
-    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, account: Account, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["mapped_channel"] = ChannelField(
-            user,
+            account,
             label="Channel",
             required=False,
             help_text="Where its data goes. Without one, the last 100 messages are held until there is one.",
@@ -103,9 +103,9 @@ class MapForm(forms.Form):
         label="Number of a new channel", required=False, min_value=0, max_value=Channel.MAX_NUMBER
     )
 
-    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, account: Account, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["channel"] = ChannelField(user, required=False)
+        self.fields["channel"] = ChannelField(account, required=False)
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from django import forms
 
 from console.forms.devices import ChannelField
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Account
 
 
 class Action(NamedTuple):
@@ -36,12 +36,12 @@ class BulkForm(forms.Form):
     action = forms.ChoiceField(choices=[(name, name) for name in ACTIONS], widget=forms.HiddenInput)
     confirmed = forms.BooleanField(required=False, widget=forms.HiddenInput)
 
-    def __init__(self, *args: Any, user: User, count: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, account: Account, count: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._count = count
         action = self.data.get("action")
         if action in MAPPING:
-            self.fields["channel"] = ChannelField(user, error_messages={"required": "Choose a channel."})
+            self.fields["channel"] = ChannelField(account, error_messages={"required": "Choose a channel."})
         if action == "delete" and self.data.get("confirmed"):
             self.fields["typed"] = forms.CharField(
                 label=f"Type {count} to confirm",

@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 from django.core import signing
 
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Account
 from thingscale.lib.csv_file import MAX_BYTES
 
 CARRIED_SECONDS = 30 * 60
@@ -27,9 +27,9 @@ class ImportForm(forms.Form):
     )
     carried = forms.CharField(required=False, widget=forms.HiddenInput)
 
-    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, account: Account, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._salt = f"console.devices.import:{user.pk}"
+        self._salt = f"console.devices.import:{account.pk}"
 
     def clean_file(self) -> Any:
         file = self.cleaned_data["file"]

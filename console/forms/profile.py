@@ -1,4 +1,4 @@
-"""Forms of a person's own account."""
+"""Forms of the profile: of the account, and of who is signed in."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from django import forms
 from console.forms.account import code_field, email_field, new_password_field, unlike, zone_field
 from console.forms.channels import ConfirmForm
 from thingscale.accounts.limits import WhenFull
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Actor, User
 from thingscale.accounts.passwords import UnlikeTheAccount
 
 OVERLAPS = {"0": "None: it ends at once", "1": "1 hour", "24": "24 hours", "168": "7 days"}
@@ -31,7 +31,7 @@ class ProfileForm(_UserForm):
 
 
 class PasswordMixin(forms.Form):
-    """Asks who is there: a browser may have been left alone."""
+    """Asks for the password once more, since a browser may have been left alone."""
 
     current = forms.CharField(
         label="Your password",
@@ -40,13 +40,13 @@ class PasswordMixin(forms.Form):
         widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
     )
 
-    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, actor: Actor, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._user = user
+        self._actor = actor
 
     def clean_current(self) -> str:
         current: str = self.cleaned_data["current"]
-        if not self._user.check_password(current):
+        if not self._actor.check_password(current):
             raise forms.ValidationError("This is not your password. Check it; it is case-sensitive.")
         return current
 
@@ -68,6 +68,10 @@ class EmailForm(PasswordMixin):
 
 class PasswordForm(PasswordMixin):
     password = new_password_field("New password")
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, actor=user, **kwargs)
+        self._user = user
 
     def clean_password(self) -> str:
         return unlike(self._user, self.cleaned_data["password"])

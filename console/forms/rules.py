@@ -6,7 +6,7 @@ from django import forms
 from django.urls import reverse_lazy
 
 from console.forms.devices import ChannelField
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Account
 
 AS_TYPED = {"autocapitalize": "off", "spellcheck": "false", "autocomplete": "off"}
 PREVIEW = {
@@ -24,7 +24,7 @@ class RuleForm(forms.Form):
         help_text="<code>*</code> stands for anything, <code>?</code> for one character: <code>roof-*</code>",
     )
 
-    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, account: Account, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["channel"] = ChannelField(user, label="Map to channel")
+        self.fields["channel"] = ChannelField(account, label="Map to channel")
         self.fields["pattern"].widget.attrs.update(AS_TYPED | PREVIEW)

@@ -17,15 +17,9 @@ class DeviceIdForm(forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
 
-    def device_id(self, default: str) -> str:
-        if self.is_valid():
-            found: str = self.cleaned_data["device"]
-            return found
-        return default
-
 
 class EnableForm(forms.Form):
-    """On which channel a device's data goes."""
+    """The channel that a device's data goes to."""
 
     number = forms.IntegerField(
         label="Channel",

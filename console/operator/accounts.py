@@ -1,6 +1,6 @@
 """Accounts: who they are, what they may use, whether they may come in."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString, mark_safe
 
 from console.operator.forms import AccountForm, NewAccountForm, PasswordForm
+from console.request import ConsoleRequest
 from thingscale.accounts import actions, second_factor
 from thingscale.accounts.models import User
 from thingscale.lib.plurals import counted
@@ -60,7 +61,7 @@ class AccountAdmin(_UserAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
         """Nobody locks himself out, and a closed account stays closed."""
-        fixed = obj is not None and (obj == request.user or obj.closed_at is not None)
+        fixed = obj is not None and (_is_self(request, obj) or obj.closed_at is not None)
         closed = ("email",) if obj is not None and obj.closed_at else ()
         return (*self.readonly_fields, *RIGHTS, *closed) if fixed else self.readonly_fields
 
@@ -78,7 +79,7 @@ class AccountAdmin(_UserAdmin):
             actions.change_account(obj, {name: form.cleaned_data[name] for name in form.changed_data})
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        return obj is not None and obj != request.user and obj.closed_at is None
+        return obj is not None and not _is_self(request, obj) and obj.closed_at is None
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """The page that asks would count everything there is."""
@@ -106,3 +107,7 @@ class AccountAdmin(_UserAdmin):
         for user in queryset:
             actions.end_second_factor(user)
         messages.success(request, "Their password alone lets them in. Tell them to set it up again.")
+
+
+def _is_self(request: HttpRequest, user: User) -> bool:
+    return cast(ConsoleRequest, request).actor == user

@@ -16,7 +16,7 @@ from django.utils import timezone
 from redis import Redis
 from redis.exceptions import RedisError
 
-from console.request import UserRequest
+from console.request import ConsoleRequest
 from console.templatetags.console import ago
 from thingscale.accounts import emails
 from thingscale.background import heartbeat
@@ -57,7 +57,7 @@ class Part(NamedTuple):
         return self.name in {"Database", "Valkey", "Celery", "Ingest"}
 
 
-def page(request: UserRequest) -> HttpResponse:
+def page(request: ConsoleRequest) -> HttpResponse:
     if request.method == "POST":
         _send_test(request)
         return redirect("admin:health")
@@ -70,13 +70,13 @@ def page(request: UserRequest) -> HttpResponse:
     return render(request, "console/operator/health.html", context)
 
 
-def _send_test(request: UserRequest) -> None:
+def _send_test(request: ConsoleRequest) -> None:
     try:
-        emails.send_test(request.user.email)
+        emails.send_test(request.actor.email)
     except OSError as error:
         messages.error(request, f"The mail was not taken: {type(error).__name__}: {error}")
     else:
-        messages.success(request, f"A mail to {request.user.email} was handed in.")
+        messages.success(request, f"A mail to {request.actor.email} was handed in.")
 
 
 def _look_at_gateways() -> list[GatewayProcess]:

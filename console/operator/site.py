@@ -11,6 +11,8 @@ from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 
+from console.request import is_signed_in
+
 
 class OperatorSite(AdminSite):
     site_header = site_title = "ThingScale operator"
@@ -22,7 +24,7 @@ class OperatorSite(AdminSite):
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if self.has_permission(request):
             return redirect("admin:index")
-        if request.user.is_authenticated:
+        if is_signed_in(request):
             raise Http404
         return redirect_to_login(request.GET.get("next") or reverse("admin:index"))
 

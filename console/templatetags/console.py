@@ -13,6 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from thingscale.accounts.limits import WORDS, use_in_words
+from thingscale.accounts.models import Account
 from thingscale.lib.plurals import counted
 from thingscale.streams.browse import newest_by_now
 from thingscale.streams.limit_warnings import LEVELS
@@ -38,23 +39,25 @@ def nav(context: dict[str, Any], name: str, label: str) -> SafeString:
 
 @register.inclusion_tag("console/_limits.html", takes_context=True)
 def limit_banner(context: dict[str, Any]) -> dict[str, Any]:
-    """Of limits of the account of which at least 80 % are used, by the figures that the last look has left
-    with the account, so without a query."""
-    user = context.get("user")
-    if user is None or not user.is_authenticated:
+    """Warns of limits of which at least 80 % are used. The account's row has the figures of the last look, so
+    this needs no query."""
+    account: Account | None = getattr(context.get("request"), "account", None)
+    if account is None:
         return {}
     near = {
         name: (used, most)
         for name in WORDS
-        if (used := user.near_limits.get(name)) is not None
-        and 100 * used >= LEVELS[0] * (most := user.most(name))
+        if (used := account.near_limits.get(name)) is not None
+        and 100 * used >= LEVELS[0] * (most := account.most(name))
     }
     return {
         "short": [
             f"{WORDS[name].name} {'full' if used >= most else f'{100 * used // most} %'}"
             for name, (used, most) in near.items()
         ],
-        "sentences": [use_in_words(name, used, most, user.when_full) for name, (used, most) in near.items()],
+        "sentences": [
+            use_in_words(name, used, most, account.when_full) for name, (used, most) in near.items()
+        ],
         "full": any(used >= most for used, most in near.values()),
     }
 

@@ -1,4 +1,4 @@
-"""Coming in, signing up, getting back in, going out, and how the console looks."""
+"""Signing in, signing up, resetting a password, and the theme."""
 
 import re
 from typing import Any
@@ -17,7 +17,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
-from console import known_browser, signing_in, throttle, unsent
+from console import known_browser, sign_in_limits, signing_in, unsent
 from console.context import THEMES
 from console.forms.account import (
     CodeForm,
@@ -31,7 +31,7 @@ from console.forms.account import (
     takes_code,
     tell,
 )
-from console.request import UserRequest, own_path
+from console.request import ConsoleRequest, is_signed_in, own_path
 from thingscale.accounts import actions, links, second_factor, tasks
 from thingscale.accounts.models import User
 
@@ -48,12 +48,12 @@ class SignIn(LoginView):
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         limits = signing_in.limits(request, request.POST.get("username", ""))
-        if seconds := throttle.wait(request, *limits):
-            return throttle.refuse(request, seconds)
+        if seconds := sign_in_limits.count_try(request, *limits):
+            return sign_in_limits.refuse(request, seconds)
         return super().post(request, *args, **kwargs)
 
     def get_redirect_url(self, request: HttpRequest | None = None) -> str:
-        """But not to itself again."""
+        """Leads to a page of ours, but not back to this one."""
         place = own_path(self.request, super().get_redirect_url())
         return "" if place.startswith(reverse("signin")) else place
 
@@ -71,37 +71,33 @@ class SignIn(LoginView):
 
 
 @never_cache
-def unsent_form(request: UserRequest) -> HttpResponse:
-    """What was typed before the session was over, to be looked at."""
+def unsent_form(request: ConsoleRequest) -> HttpResponse:
+    """Shows what was typed before the session was over."""
     if (form := unsent.kept(request)) is None:
         unsent.forget(request)
         return redirect("home")
-    context = {"unsent": form, "shown": _shown(form.fields)}
-    return render(request, "console/account/unsent.html", context)
-
-
-def _shown(fields: list[list[str]]) -> list[tuple[str, str]]:
-    """Name and value for people, without what a table's rows have empty, or count."""
     values: dict[str, list[str]] = {}
-    for name, value in fields:
+    for name, value in form.fields:
+        # Without the counters and the empty cells of tables.
         if not name.endswith("_FORMS") and (value or "-" not in name):
             values.setdefault(name, []).append(value)
-    return [
+    shown = [
         (re.sub("[_-]", " ", name).capitalize(), Truncator(", ".join(each)).chars(MAX_SHOWN))
         for name, each in values.items()
     ]
+    return render(request, "console/account/unsent.html", {"unsent": form, "shown": shown})
 
 
 @require_POST
-def unsent_send(request: UserRequest) -> HttpResponse:
-    """The browser sends this very form on, with its fields."""
+def unsent_send(request: ConsoleRequest) -> HttpResponse:
+    """Redirects so that the browser sends this request on, with its fields, to where the form was to go."""
     form = unsent.kept(request)
     unsent.forget(request)
     return HttpResponseRedirect(form.path, preserve_request=True) if form else redirect("home")
 
 
 @require_POST
-def unsent_discard(request: UserRequest) -> HttpResponse:
+def unsent_discard(request: ConsoleRequest) -> HttpResponse:
     form = unsent.kept(request)
     unsent.forget(request)
     return redirect(form.page if form else "home")
@@ -126,13 +122,13 @@ def code(request: HttpRequest) -> HttpResponse:
 @never_cache
 @sensitive_post_parameters("password")
 def signup(request: HttpRequest) -> HttpResponse:
-    if request.user.is_authenticated:
+    if is_signed_in(request):
         return redirect("home")
     if not settings.SIGNUP:
         return render(request, "console/account/signup_closed.html", status=403)
-    limit = throttle.from_here(request, "sign-up", tries=20, seconds=AN_HOUR)
-    if request.POST and (seconds := throttle.wait(request, limit)):
-        return throttle.refuse(request, seconds)
+    limit = sign_in_limits.of_network(request, "sign-up", tries=20, seconds=AN_HOUR)
+    if request.POST and (seconds := sign_in_limits.count_try(request, limit)):
+        return sign_in_limits.refuse(request, seconds)
     if settings.SIGNUP_VERIFY:
         return _mail_sign_up(request)
     form = SignUpForm(request.POST or None, initial={"locale": "UTC"})
@@ -147,9 +143,9 @@ def _mail_sign_up(request: HttpRequest) -> HttpResponse:
     form = FirstEmailForm(request.POST or None)
     if form.is_valid():
         email = form.cleaned_data["email"]
-        limit = throttle.Limit("sign-up of an e-mail", known_browser.key(email), 5, AN_HOUR)
-        if seconds := throttle.wait(request, limit):
-            return throttle.refuse(request, seconds)
+        limit = sign_in_limits.Limit("sign-up of an e-mail", known_browser.key(email), 5, AN_HOUR)
+        if seconds := sign_in_limits.count_try(request, limit):
+            return sign_in_limits.refuse(request, seconds)
         if error := mail_link(request, tasks.send_sign_up_link, email):
             form.add_error(None, error)
         else:
@@ -161,7 +157,7 @@ def _mail_sign_up(request: HttpRequest) -> HttpResponse:
 @never_cache
 @sensitive_post_parameters("password")
 def signup_confirm(request: HttpRequest, link: str) -> HttpResponse:
-    """Where the mailed link leads: the e-mail is known to be theirs."""
+    """Opens the mailed link, which proves that the e-mail is theirs."""
     email = links.read_sign_up(link)
     if email is None or not settings.SIGNUP:
         messages.info(request, "This link has ended or is not complete: ask for another one.")
@@ -182,10 +178,12 @@ def _created(form: Any, fields: dict[str, Any]) -> User | None:
 
 
 def mail_link(request: HttpRequest, task: Any, *arguments: object) -> str:
-    """Has the link mailed; else what keeps it from being."""
-    if not (base := _base(request)):
+    """Has the link mailed, or says why it can't be."""
+    base, host = str(settings.PUBLIC_URL), request.get_host()
+    if not base and "*" in settings.ALLOWED_HOSTS and split_domain_port(host)[0] not in ON_THIS_MACHINE:
+        # The request may name any host, and a link with a token must not lead there.
         return "Links can't be mailed yet: the operator has to set THINGSCALE_PUBLIC_URL."
-    if not tasks.ask(task, *arguments, base):
+    if not tasks.ask(task, *arguments, base or f"{request.scheme}://{host}"):
         return "Mails can't be sent just now. Try again in some minutes."
     return ""
 
@@ -197,11 +195,11 @@ def reset(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         email = form.cleaned_data["email"]
         limits = (
-            throttle.from_here(request, "reset", seconds=AN_HOUR),
-            throttle.Limit("reset of an account", known_browser.key(email), 5, AN_HOUR),
+            sign_in_limits.of_network(request, "reset", seconds=AN_HOUR),
+            sign_in_limits.Limit("reset of an account", known_browser.key(email), 5, AN_HOUR),
         )
-        if seconds := throttle.wait(request, *limits):
-            return throttle.refuse(request, seconds)
+        if seconds := sign_in_limits.count_try(request, *limits):
+            return sign_in_limits.refuse(request, seconds)
         if error := mail_link(request, tasks.send_reset, email):
             form.add_error(None, error)
         else:
@@ -219,20 +217,10 @@ class ResetConfirm(PasswordResetConfirmView):
         return super().form_valid(form)
 
 
-def _base(request: HttpRequest) -> str:
-    """How links in mails begin. A request may name any host, and a link with a token must not lead there."""
-    host = request.get_host()
-    if settings.PUBLIC_URL:
-        return str(settings.PUBLIC_URL)
-    if "*" in settings.ALLOWED_HOSTS and split_domain_port(host)[0] not in ON_THIS_MACHINE:
-        return ""
-    return f"{request.scheme}://{host}"
-
-
 @login_not_required
 @require_POST
 def theme(request: HttpRequest) -> HttpResponse:
-    """Keeps the choice in a cookie, so that the page comes in the right colours at once."""
+    """Keeps the choice in a cookie, so that a page has the right colours from its first paint."""
     back = own_path(request, request.POST.get("next", ""))
     response = HttpResponseRedirect(back or reverse("home"))
     if (chosen := request.POST.get("theme")) in THEMES:

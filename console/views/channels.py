@@ -17,7 +17,7 @@ from console.forms.channels import (
     fits,
 )
 from console.paging import PAGE_SIZE, page
-from console.request import UserRequest
+from console.request import ConsoleRequest
 from console.value_keys import value_keys
 from thingscale.lib.errors import ContractError
 from thingscale.lib.plurals import counted
@@ -31,20 +31,20 @@ LOOK_AT = 100  # values of the tags heard last, for keys
 SEEN = 100  # keys without a label, offered to be labelled
 
 
-def index(request: UserRequest) -> HttpResponse:
-    channels = Channel.objects.for_user(request.user).with_totals()
+def index(request: ConsoleRequest) -> HttpResponse:
+    channels = Channel.objects.for_account(request.account).with_totals()
     text = request.GET.get("q", "").strip()
     found = channels.search(text) if text else channels
     context = {"page": page(found, "number", PAGE_SIZE, request.GET.get("page", "")), "q": text}
     return render(request, "console/channel/list.html", SECTION | context)
 
 
-def create(request: UserRequest) -> HttpResponse:
-    free = Channel.objects.for_user(request.user).free_number()
+def create(request: ConsoleRequest) -> HttpResponse:
+    free = Channel.objects.for_account(request.account).free_number()
     form = NewChannelForm(request.POST or None, initial={"number": free})
     if form.is_valid():
         try:
-            channel = create_channel(request.user, **form.cleaned_data)
+            channel = create_channel(request.account, **form.cleaned_data)
         except ContractError as refused:
             form.add_error("number", refused.detail)
         else:
@@ -53,13 +53,19 @@ def create(request: UserRequest) -> HttpResponse:
     return render(request, "console/channel/new.html", SECTION | {"form": form})
 
 
-def edit(request: UserRequest, number: int) -> HttpResponse:
+def edit(request: ConsoleRequest, number: int) -> HttpResponse:
     channel = _channel(request, number)
     initial = {"name": channel.name, "retention_days": channel.retention_days}
     form = ChangeChannelForm(request.POST or None, initial=initial, kept=channel.retention_days)
-    shown = None if request.POST else _streams(channel)
-    streams = StreamFormSet(request.POST or None, initial=shown, prefix="streams")
-    if form.is_valid() and streams.is_valid() and streams.require_at_most(request.user.max_keys):
+    rows = None
+    if not request.POST:  # offer keys that have been seen and have no label yet
+        newest = Latest.objects.shown().filter(channel=channel).order_by("-at")[:LOOK_AT]
+        labelled = {stream["key"] for stream in channel.streams}
+        seen = dict.fromkeys(key for latest in newest for key in value_keys(latest.value))
+        new = [key for key in seen if key not in labelled and fits(key)]
+        rows = [*channel.streams, *({"key": key} for key in new[: min(SEEN, MOST - len(labelled))])]
+    streams = StreamFormSet(request.POST or None, initial=rows, prefix="streams")
+    if form.is_valid() and streams.is_valid() and streams.require_at_most(request.account.max_keys):
         try:
             update_channel(channel, form.cleaned_data | {"streams": streams.labels()})
         except ContractError as refused:
@@ -73,7 +79,7 @@ def edit(request: UserRequest, number: int) -> HttpResponse:
     return render(request, "console/channel/detail.html", SECTION | context)
 
 
-def delete(request: UserRequest, number: int) -> HttpResponse:
+def delete(request: ConsoleRequest, number: int) -> HttpResponse:
     channel = _channel(request, number)
     datapoints, devices = channel.datapoints or 0, channel.device_count or 0
     form = ConfirmForm(request.POST or None, expected=str(number))
@@ -89,7 +95,7 @@ def delete(request: UserRequest, number: int) -> HttpResponse:
     return _confirm(request, number, form, texts)
 
 
-def rename_tag(request: UserRequest, number: int, pk: int) -> HttpResponse:
+def rename_tag(request: ConsoleRequest, number: int, pk: int) -> HttpResponse:
     tag = _tag(request, number, pk)
     form = TagForm(request.POST or None, initial={"name": tag.name})
     if form.is_valid():
@@ -102,7 +108,7 @@ def rename_tag(request: UserRequest, number: int, pk: int) -> HttpResponse:
     return render(request, "console/channel/tag.html", SECTION | {"form": form, "tag": tag, "number": number})
 
 
-def delete_tag(request: UserRequest, number: int, pk: int) -> HttpResponse:
+def delete_tag(request: ConsoleRequest, number: int, pk: int) -> HttpResponse:
     tag = _tag(request, number, pk)
     count = sum(Latest.objects.filter(channel=tag.channel, tag=tag.pk).values_list("count", flat=True))
     form = ConfirmForm(request.POST or None, expected=tag.name)
@@ -115,31 +121,22 @@ def delete_tag(request: UserRequest, number: int, pk: int) -> HttpResponse:
     return _confirm(request, number, form, texts)
 
 
-def _confirm(request: UserRequest, number: int, form: ConfirmForm, texts: dict[str, str]) -> HttpResponse:
+def _confirm(request: ConsoleRequest, number: int, form: ConfirmForm, texts: dict[str, str]) -> HttpResponse:
     context = SECTION | texts | {"form": form, "back": reverse("channel", args=[number])}
     return render(request, "console/confirm.html", context)
 
 
-def _channel(request: UserRequest, number: int) -> Any:
-    return get_object_or_404(Channel.objects.for_user(request.user).with_totals(), number=number)
+def _channel(request: ConsoleRequest, number: int) -> Any:
+    return get_object_or_404(Channel.objects.for_account(request.account).with_totals(), number=number)
 
 
-def _tag(request: UserRequest, number: int, pk: int) -> Tag:
-    tags = Tag.objects.filter(channel__in=Channel.objects.for_user(request.user).filter(number=number))
+def _tag(request: ConsoleRequest, number: int, pk: int) -> Tag:
+    tags = Tag.objects.filter(channel__in=Channel.objects.for_account(request.account).filter(number=number))
     return get_object_or_404(tags.select_related("channel"), pk=pk)
 
 
-def _streams(channel: Channel) -> list[dict[str, str]]:
-    """What is labelled, and what has been seen and has no label yet."""
-    newest = Latest.objects.shown().filter(channel=channel).order_by("-at")[:LOOK_AT]
-    labelled = {stream["key"] for stream in channel.streams}
-    seen = dict.fromkeys(key for row in newest for key in value_keys(row.value))
-    new = [key for key in seen if key not in labelled and fits(key)]
-    return [*channel.streams, *({"key": key} for key in new[: min(SEEN, MOST - len(labelled))])]
-
-
-def _tags(request: UserRequest, channel: Channel) -> dict[str, Any]:
-    """A page of them by name, those with the text that is searched for."""
+def _tags(request: ConsoleRequest, channel: Channel) -> dict[str, Any]:
+    """A page of the channel's tags, those with the text that is searched for, by name."""
     text = request.GET.get("tag", "").strip().replace("\0", "")
     found = Tag.objects.filter(channel=channel, name__icontains=text)
     tags = page(found, "name", TAGS, request.GET.get("tags", ""))

@@ -1,7 +1,5 @@
 """Several devices at once: those that are checked, or all that match the list's search and filter."""
 
-from typing import Any
-
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -10,7 +8,7 @@ from django.urls import reverse
 from console import left_held
 from console.device_filter import DeviceFilter, filter_from_query
 from console.forms.devices_bulk import ACTIONS, BulkForm
-from console.request import UserRequest
+from console.request import ConsoleRequest
 from console.views.devices import SECTION, suggested
 from thingscale.devices.actions import delete_devices
 from thingscale.devices.models import Device
@@ -18,51 +16,45 @@ from thingscale.lib.plurals import counted
 from thingscale.provisioning.actions import configure_devices
 
 
-def bulk(request: UserRequest) -> HttpResponse:
+def bulk(request: ConsoleRequest) -> HttpResponse:
     """Asks first where much is at stake: for a deletion, and for devices that the page did not show."""
     wanted = filter_from_query(request.POST)
+    to_list = f"{reverse('devices')}?{wanted.query}" if wanted.query else reverse("devices")
     action = ACTIONS.get(request.POST.get("action", ""))
     if request.method != "POST" or action is None:
         return redirect("devices")
-    chosen = _chosen(request, wanted)
+    if "all" in request.POST:
+        chosen = wanted.devices(request.account)
+    else:
+        keys = [
+            key for key in request.POST.getlist("pk") if key.isascii() and key.isdigit() and len(key) < 19
+        ]
+        chosen = Device.objects.for_account(request.account).filter(pk__in=keys)
     count = chosen.count()
     if not count:
         messages.warning(request, "No device was selected: check some first.")
-        return _to_list(wanted)
-    form = BulkForm(request.POST, user=request.user, count=count)
+        return redirect(to_list)
+    form = BulkForm(request.POST, account=request.account, count=count)
     sure = bool(request.POST.get("confirmed")) or (form.action_name != "delete" and "all" not in request.POST)
     if form.is_valid() and sure:
-        _apply(request, chosen, form)
-        return _to_list(wanted)
-    return _ask(request, form, count, wanted)
+        if form.action_name == "delete":
+            count = delete_devices(request.account, chosen)
+        else:
+            count = configure_devices(request.account, chosen, form.changes)
+            left_held.warn(request)
+        messages.success(request, f"{counted(count, 'device is,devices are')} {action.done}.")
+        return redirect(to_list)
+    return _ask(request, count, wanted, to_list)
 
 
-def _chosen(request: UserRequest, wanted: DeviceFilter) -> Any:
-    if "all" in request.POST:
-        return wanted.devices(request.user)
-    keys = [key for key in request.POST.getlist("pk") if key.isascii() and key.isdigit() and len(key) < 19]
-    return Device.objects.for_user(request.user).filter(pk__in=keys)
-
-
-def _apply(request: UserRequest, chosen: Any, form: BulkForm) -> None:
-    if form.action_name == "delete":
-        count = delete_devices(request.user, chosen)
-    else:
-        count = configure_devices(request.user, chosen, form.changes)
-        left_held.warn(request)
-    devices = counted(count, "device is,devices are")
-    messages.success(request, f"{devices} {ACTIONS[form.action_name].done}.")
-
-
-def _ask(request: UserRequest, form: BulkForm, count: int, wanted: DeviceFilter) -> HttpResponse:
-    """The form again: for what is wrong with it, or for the last word."""
-    action = ACTIONS[form.action_name]
+def _ask(request: ConsoleRequest, count: int, wanted: DeviceFilter, back: str) -> HttpResponse:
+    """Shows the form again, with what is wrong in it or with the last question."""
     confirming = request.POST.copy()
     confirming["confirmed"] = "on"
-    form = BulkForm(confirming, user=request.user, count=count)
+    form = BulkForm(confirming, account=request.account, count=count)
     if not request.POST.get("confirmed"):
         form.errors.pop("typed", None)  # nothing could be typed yet
-    devices = counted(count, "device")
+    action, devices = ACTIONS[form.action_name], counted(count, "device")
     context = {
         "form": form,
         "title": f"{action.verb}: {devices}",
@@ -74,15 +66,6 @@ def _ask(request: UserRequest, form: BulkForm, count: int, wanted: DeviceFilter)
         "keys": [] if "all" in request.POST else request.POST.getlist("pk"),
         "all": "all" in request.POST,
         "channels": suggested(request),
-        "back": _address(wanted),
+        "back": back,
     }
     return render(request, "console/device/bulk.html", SECTION | context)
-
-
-def _to_list(wanted: DeviceFilter) -> HttpResponse:
-    return redirect(_address(wanted))
-
-
-def _address(wanted: DeviceFilter) -> str:
-    query = wanted.query
-    return f"{reverse('devices')}?{query}" if query else reverse("devices")

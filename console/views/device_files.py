@@ -11,7 +11,7 @@ from django.utils import timezone
 from console import left_held
 from console.device_filter import filter_from_query
 from console.forms.devices_import import ImportForm
-from console.request import UserRequest
+from console.request import ConsoleRequest
 from console.views.devices import SECTION
 from thingscale.devices.fields import DESCRIPTION, FACTS, TEXTS
 from thingscale.lib import csv_file
@@ -28,9 +28,9 @@ EXAMPLES = (
 )
 
 
-def import_csv(request: UserRequest) -> HttpResponse:
+def import_csv(request: ConsoleRequest) -> HttpResponse:
     """First a look: nothing is written. Then, with the same table checked again, all or nothing."""
-    form = ImportForm(request.POST or None, request.FILES or None, user=request.user)
+    form = ImportForm(request.POST or None, request.FILES or None, account=request.account)
     if not form.is_valid():
         return _page(request, form)
     given, sure = form.cleaned_data["table"], form.cleaned_data["sure"]
@@ -44,21 +44,21 @@ def import_csv(request: UserRequest) -> HttpResponse:
     if carried is None and not report.errors:
         report = report._replace(errors=[Fault(1, "", "The table is too large: import it in parts.")])
     text = given.decode("utf-8-sig", errors="replace") if len(given) <= EDITABLE else ""
-    return _page(request, ImportForm(user=request.user, initial={"text": text}), report, carried)
+    return _page(request, ImportForm(account=request.account, initial={"text": text}), report, carried)
 
 
-def _report(request: UserRequest, given: bytes, dry_run: bool) -> Report:
+def _report(request: ConsoleRequest, given: bytes, dry_run: bool) -> Report:
     try:
         rows = csv_file.read(given, device_csv.COLUMNS, device_csv.KEY)
     except csv_file.Unreadable as fault:
         return Report(0, 0, [Fault(fault.line, "", fault.message)])
     if not rows:
         return Report(0, 0, [Fault(1, "", "There is no device in it: a line each, below the first one.")])
-    return import_devices(request.user, rows, dry_run=dry_run)
+    return import_devices(request.account, rows, dry_run=dry_run)
 
 
 def _page(
-    request: UserRequest, form: ImportForm, report: Report | None = None, carried: str | None = None
+    request: ConsoleRequest, form: ImportForm, report: Report | None = None, carried: str | None = None
 ) -> HttpResponse:
     context: dict[str, object] = {
         "form": form,
@@ -72,12 +72,12 @@ def _page(
     return render(request, "console/device/import.html", SECTION | context)
 
 
-def export_csv(request: UserRequest) -> StreamingHttpResponse:
-    rows = device_csv.export_rows(filter_from_query(request.GET).devices(request.user))
+def export_csv(request: ConsoleRequest) -> StreamingHttpResponse:
+    rows = device_csv.export_rows(filter_from_query(request.GET).devices(request.account))
     return _download(f"devices-{timezone.localdate():%Y-%m-%d}.csv", rows)
 
 
-def example_csv(request: UserRequest) -> StreamingHttpResponse:
+def example_csv(request: ConsoleRequest) -> StreamingHttpResponse:
     return _download("devices-example.csv", EXAMPLES)
 
 

@@ -10,7 +10,7 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 
 from console import snippets
-from console.request import UserRequest
+from console.request import ConsoleRequest
 from console.views.devices import SECTION, get_device, suggested
 from thingscale.devices.models import Command, Device, MqttSession, RejectedMessage
 from thingscale.devices.presence import connected, names
@@ -28,8 +28,8 @@ SESSIONS = 20
 WAYS = {"curl", "mosquitto"}
 
 
-class Told(NamedTuple):
-    """Something a device sent, as a table shows it."""
+class Sent(NamedTuple):
+    """Something that a device sent, as a table shows it."""
 
     at: Any
     tag: str | None
@@ -37,47 +37,46 @@ class Told(NamedTuple):
     cut: bool
 
 
-def detail(request: UserRequest, pk: int) -> HttpResponse:
+def detail(request: ConsoleRequest, pk: int) -> HttpResponse:
     device = get_device(request, pk)
+    rejected = RejectedMessage.objects.for_account(request.account).filter(device_id=device.device_id)
+    state = device.state if isinstance(device.state, dict) else {}
     context = {
         "device": device,
-        "datapoints": _datapoints(device),
+        "datapoints": [],
         "look_at": LOOK_AT,
         "held": _held(device),
-        "rejected": [_rejected(message) for message in _refused(request, device)],
+        "rejected": [
+            {"message": message, "excerpt": excerpt(bytes(message.payload))}
+            for message in rejected.order_by("-pk")[:REJECTED]
+        ],
         "commands": [_command(command) for command in device.commands.order_by("-pk")[:COMMANDS]],
         "sessions": _sessions(request, device),
         "ways": _ways(request, device),
         "stores": device.enabled and device.mapped_channel_id is not None,
-        "state": _state(device),
+        "state": [
+            (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+            for name, value in state.items()
+        ],
     }
     if device.mapped_channel_id is None:
-        channels = Channel.objects.for_user(request.user)
+        channels = Channel.objects.for_account(request.account)
         context |= {"channels": suggested(request), "number": channels.free_number()}
+    else:
+        points = newest_of_device(
+            ChannelPk(device.mapped_channel_id), device.id, DATAPOINTS, LOOK_AT, CHARACTERS
+        )
+        context["datapoints"] = [
+            Sent(point.at, point.tag, point.value, point.length > CHARACTERS) for point in points
+        ]
     return render(request, "console/device/detail.html", SECTION | context)
 
 
-def _datapoints(device: Device) -> list[Told]:
-    if device.mapped_channel_id is None:
-        return []
-    found = newest_of_device(ChannelPk(device.mapped_channel_id), device.id, DATAPOINTS, LOOK_AT, CHARACTERS)
-    return [Told(point.at, point.tag, point.value, point.length > CHARACTERS) for point in found]
-
-
-def _held(device: Device) -> list[Told]:
-    """Newest first; the values as PostgreSQL has them, so that a number keeps every digit."""
+def _held(device: Device) -> list[Sent]:
+    """Newest first. The values are PostgreSQL's texts, so that a number keeps every digit."""
     texts = device.held.annotate(text=Cast("value", TextField())).order_by("-pk")
     found = texts.values_list("received_at", "tag", "text")
-    return [Told(at, tag, text[:CHARACTERS], len(text) > CHARACTERS) for at, tag, text in found]
-
-
-def _refused(request: UserRequest, device: Device) -> Any:
-    found = RejectedMessage.objects.for_user(request.user).filter(device_id=device.device_id)
-    return found.order_by("-pk")[:REJECTED]
-
-
-def _rejected(message: RejectedMessage) -> dict[str, Any]:
-    return {"message": message, "excerpt": excerpt(bytes(message.payload))}
+    return [Sent(at, tag, text[:CHARACTERS], len(text) > CHARACTERS) for at, tag, text in found]
 
 
 def _command(command: Command) -> dict[str, Any]:
@@ -86,29 +85,21 @@ def _command(command: Command) -> dict[str, Any]:
     return {"command": command, "excerpt": shown, "cut": len(payload) > CHARACTERS}
 
 
-def _sessions(request: UserRequest, device: Device) -> list[MqttSession]:
-    """By the form recommended for client ids: `DEVICE_something`. To operators with the gateway's name."""
+def _sessions(request: ConsoleRequest, device: Device) -> list[MqttSession]:
+    """The device's connected clients, if their ids have the recommended form `DEVICE_something`. Operators
+    see the gateway's name, too."""
     own = Q(client_id=device.device_id) | Q(client_id__startswith=f"{device.device_id}_")
-    found = list(connected(request.user).filter(own)[:SESSIONS])
-    if request.user.is_staff and found:
+    found = list(connected(request.account).filter(own)[:SESSIONS])
+    if request.actor.is_staff and found:
         of_gateways = names()
         for session in found:
             session.gateway_name = of_gateways.get(session.gateway, "")
     return found
 
 
-def _state(device: Device) -> list[tuple[str, str]]:
-    """Names and JSON values, text without its quotes."""
-    state = device.state if isinstance(device.state, dict) else {}
-    return [
-        (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-        for name, value in state.items()
-    ]
-
-
-def _ways(request: UserRequest, device: Device) -> list[dict[str, str]]:
-    """Commands that send something as this device, with the token and with it masked."""
-    full = snippets.context(request, request.user, device.device_id)
+def _ways(request: ConsoleRequest, device: Device) -> list[dict[str, str]]:
+    """Shell commands that send something as this device, each with the token and with the token masked."""
+    full = snippets.context(request, request.account, device.device_id)
     masked = snippets.masked(full)
     return [
         {

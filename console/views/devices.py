@@ -1,6 +1,5 @@
 """Devices: the list, and what is done to one of them. Its page is in device_page.py."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from django import forms
@@ -15,7 +14,7 @@ from django.views.decorators.http import require_POST
 from console.device_filter import ORDERS, filter_from_query
 from console.forms.devices import DeviceForm, MapForm, NewDeviceForm, initial_of
 from console.paging import PAGE_SIZE, page
-from console.request import UserRequest, own_path
+from console.request import ConsoleRequest, own_path
 from thingscale.devices.actions import create_device, delete_device
 from thingscale.devices.models import Device
 from thingscale.lib.errors import ContractError
@@ -26,13 +25,13 @@ SECTION = {"section": "devices"}
 SUGGESTED = 1000  # channels, in an input's list; others are typed
 
 
-def index(request: UserRequest) -> HttpResponse:
+def index(request: ConsoleRequest) -> HttpResponse:
     """The whole page, or for htmx only its table."""
     wanted = filter_from_query(request.GET)
     order = request.GET.get("sort", "")
     order = order if order in ORDERS else "device_id"
-    devices = wanted.devices(request.user).with_last_seen().select_related("mapped_channel")
-    counts = wanted.counts(request.user)
+    devices = wanted.devices(request.account).with_last_seen().select_related("mapped_channel")
+    counts = wanted.counts(request.account)
     context = {
         "page": page(devices, order, PAGE_SIZE, request.GET.get("page", "")),
         "wanted": wanted,
@@ -50,11 +49,11 @@ def index(request: UserRequest) -> HttpResponse:
     return response
 
 
-def create(request: UserRequest) -> HttpResponse:
-    form = NewDeviceForm(request.POST or None, user=request.user, initial={"enabled": True})
+def create(request: ConsoleRequest) -> HttpResponse:
+    form = NewDeviceForm(request.POST or None, account=request.account, initial={"enabled": True})
     if form.is_valid():
         try:
-            device = create_device(request.user, **form.cleaned_data)
+            device = create_device(request.account, **form.cleaned_data)
         except ContractError as refused:
             form.add_error("device_id", refused.detail)
         else:
@@ -64,9 +63,9 @@ def create(request: UserRequest) -> HttpResponse:
     return render(request, "console/device/new.html", context)
 
 
-def edit(request: UserRequest, pk: int) -> HttpResponse:
+def edit(request: ConsoleRequest, pk: int) -> HttpResponse:
     device = get_device(request, pk)
-    form = DeviceForm(request.POST or None, user=request.user, initial=initial_of(device))
+    form = DeviceForm(request.POST or None, account=request.account, initial=initial_of(device))
     if form.is_valid():
         try:
             configure_device(device, form.cleaned_data)
@@ -81,7 +80,7 @@ def edit(request: UserRequest, pk: int) -> HttpResponse:
     return render(request, "console/device/edit.html", context)
 
 
-def delete(request: UserRequest, pk: int) -> HttpResponse:
+def delete(request: ConsoleRequest, pk: int) -> HttpResponse:
     device = get_device(request, pk)
     held = device.held.count()
     if request.method == "POST":
@@ -97,48 +96,45 @@ def delete(request: UserRequest, pk: int) -> HttpResponse:
     return render(request, "console/confirm.html", context)
 
 
-def map_to(request: UserRequest, pk: int) -> HttpResponse:
-    """Maps, unmaps, and enables on the way if that is asked for. GET shows the same as a page of its own."""
+def map_to(request: ConsoleRequest, pk: int) -> HttpResponse:
+    """Maps or unmaps the device, and enables it if asked to. GET shows the form as a page of its own."""
     device = get_device(request, pk)
-    form = MapForm(request.POST or None, user=request.user)
+    form = MapForm(request.POST or None, account=request.account)
+    channels = Channel.objects.for_account(request.account)
     if form.is_valid():
+        to, number = form.cleaned_data["to"], form.cleaned_data["number"]
+        changes: dict[str, Any] = {"enabled": True} if form.cleaned_data["enable"] else {}
         try:
-            device = _map(request, device, form.cleaned_data)
+            if to == MapForm.NEW:
+                number = channels.free_number() if number is None else number
+                device = map_to_new_channel(device, number, changes)
+            else:
+                changes["mapped_channel"] = form.cleaned_data["channel"]
+                device = configure_device(device, changes)
         except ContractError as refused:
-            form.add_error("number" if form.cleaned_data["to"] == MapForm.NEW else "channel", refused.detail)
+            form.add_error("number" if to == MapForm.NEW else "channel", refused.detail)
         else:
-            messages.success(request, _mapped(device))
+            name, channel = device.device_id, device.mapped_channel
+            if channel is None:
+                messages.success(request, f"Device {name} is unmapped: what it sends next is held.")
+            elif device.enabled:
+                messages.success(request, f"What {name} sends is stored in channel {channel.number}.")
+            else:
+                text = f"Device {name} is mapped to channel {channel.number}. It is not enabled."
+                messages.success(request, text)
             return back(request, reverse("device", args=[pk]))
-    context = {"device": device, "form": form, "channels": suggested(request), "number": _number(request)}
-    return render(
-        request, "console/device/map.html", SECTION | context | {"next": request.POST.get("next", "")}
-    )
-
-
-def _map(request: UserRequest, device: Device, wanted: Mapping[str, Any]) -> Device:
-    changes = {"enabled": True} if wanted["enable"] else {}
-    if wanted["to"] == MapForm.NEW:
-        number = wanted["number"]
-        return map_to_new_channel(device, _number(request) if number is None else number, changes)
-    return configure_device(device, {"mapped_channel": wanted["channel"]} | changes)
-
-
-def _mapped(device: Device) -> str:
-    if device.mapped_channel is None:
-        return f"Device {device.device_id} is unmapped: what it sends next is held."
-    if device.enabled:
-        return f"What {device.device_id} sends is stored in channel {device.mapped_channel.number}."
-    return (
-        f"Device {device.device_id} is mapped to channel {device.mapped_channel.number}. It is not enabled."
-    )
-
-
-def _number(request: UserRequest) -> int:
-    return Channel.objects.for_user(request.user).free_number()
+    context = {
+        "device": device,
+        "form": form,
+        "channels": suggested(request),
+        "number": channels.free_number(),
+        "next": request.POST.get("next", ""),
+    }
+    return render(request, "console/device/map.html", SECTION | context)
 
 
 @require_POST
-def switch(request: UserRequest, pk: int, on: bool) -> HttpResponse:
+def switch(request: ConsoleRequest, pk: int, on: bool) -> HttpResponse:
     try:
         device = configure_device(get_device(request, pk), {"enabled": on})
     except ContractError as refused:
@@ -150,18 +146,17 @@ def switch(request: UserRequest, pk: int, on: bool) -> HttpResponse:
     return back(request, reverse("device", args=[pk]))
 
 
-def get_device(request: UserRequest, pk: int) -> Any:
-    """With `last_seen` and `messages`; None: never heard."""
-    devices = (
-        Device.objects.for_user(request.user).with_last_seen().annotate(messages=F("activity__messages"))
-    )
-    return get_object_or_404(devices.select_related("mapped_channel"), pk=pk)
+def get_device(request: ConsoleRequest, pk: int) -> Any:
+    """With `last_seen` and `messages`, which are None for a device that was never heard."""
+    devices = Device.objects.for_account(request.account).with_last_seen()
+    with_messages = devices.annotate(messages=F("activity__messages")).select_related("mapped_channel")
+    return get_object_or_404(with_messages, pk=pk)
 
 
-def suggested(request: UserRequest) -> Any:
-    return Channel.objects.for_user(request.user).only("number", "name")[:SUGGESTED]
+def suggested(request: ConsoleRequest) -> Any:
+    return Channel.objects.for_account(request.account).only("number", "name")[:SUGGESTED]
 
 
-def back(request: UserRequest, otherwise: str) -> HttpResponse:
+def back(request: ConsoleRequest, otherwise: str) -> HttpResponse:
     """To the page that the form stood on, if it said so."""
     return redirect(own_path(request, request.POST.get("next", "")) or otherwise)

@@ -6,8 +6,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 
 from console import minute_bars_svg
-from console.request import UserRequest
-from thingscale.accounts.models import User
+from console.request import ConsoleRequest
 from thingscale.devices.models import SILENT_AFTER, Device
 from thingscale.devices.overview import overview
 from thingscale.streams import recent_messages
@@ -17,34 +16,26 @@ from thingscale.streams.usage import used_storage
 SHOWN = 6  # of each list
 
 
-def home(request: UserRequest) -> HttpResponse:
-    user = request.user
-    if recent_messages.none_yet(user):
+def home(request: ConsoleRequest) -> HttpResponse:
+    account = request.account
+    if recent_messages.none_yet(account):
         return redirect("start")
-    seen = overview(user, timezone.now())
+    seen = overview(account, timezone.now())
+    used = used_storage(account)
+    percent = 100 * used.bytes / account.max_storage if account.max_storage else 100
+    latest = Latest.objects.shown().filter(channel__user=account.pk)
+    named = latest.values_list("channel__number", "channel__name")
+    heard = named.annotate(at=Max("at"), n=Sum("count")).order_by("-at")  # the channels with the newest data
     context = {
         "section": "home",
         "seen": seen,
         "silent_minutes": int(SILENT_AFTER.total_seconds() // 60),
         "hour": minute_bars_svg.draw(seen.per_minute),
-        "storage": _storage(user),
-        "waiting": Device.objects.for_user(user).new().order_by("-pk")[:SHOWN],
-        "rejected": recent_messages.rejected(user, SHOWN),
-        "heard": _heard(user),
+        "storage": {"datapoints": used.datapoints, "bytes": used.bytes, "percent": percent},
+        "waiting": Device.objects.for_account(account).new().order_by("-pk")[:SHOWN],
+        "rejected": recent_messages.rejected(account, SHOWN),
+        "heard": heard[:SHOWN],
     }
     if seen.new:
-        context["free_number"] = Channel.objects.for_user(user).free_number()
+        context["free_number"] = Channel.objects.for_account(account).free_number()
     return render(request, "console/home/page.html", context)
-
-
-def _storage(user: User) -> dict[str, float]:
-    used = used_storage(user)
-    percent = 100 * used.bytes / user.max_storage if user.max_storage else 100
-    return {"datapoints": used.datapoints, "bytes": used.bytes, "percent": percent}
-
-
-def _heard(user: User) -> list[tuple[int, str, object, int]]:
-    """(number, name, time, datapoints) of the channels with the newest datapoints."""
-    latest = Latest.objects.shown().filter(channel__user=user)
-    named = latest.values_list("channel__number", "channel__name")
-    return list(named.annotate(at=Max("at"), n=Sum("count")).order_by("-at")[:SHOWN])

@@ -1,10 +1,10 @@
-"""What comes, as it comes."""
+"""Messages, live as they come."""
 
 from django.http import HttpResponse
 from django.shortcuts import render
 
 from console.rejection_texts import REASONS
-from console.request import UserRequest
+from console.request import ConsoleRequest
 from thingscale.streams import recent_messages
 from thingscale.streams.recent_messages import Arrival
 
@@ -12,9 +12,11 @@ SHOWN = 30  # of each status, before anything comes live
 STATUSES = ("stored", "held", "rejected", "duplicate")
 
 
-def inspector(request: UserRequest) -> HttpResponse:
+def inspector(request: ConsoleRequest) -> HttpResponse:
     asked = {name: request.GET.get(name, "").strip() for name in ("status", "device", "text")}
-    rows = [(arrival, _matches(arrival, asked)) for arrival in recent_messages.newest(request.user, SHOWN)]
+    rows = [
+        (arrival, _matches(arrival, **asked)) for arrival in recent_messages.newest(request.account, SHOWN)
+    ]
     context = {
         "section": "inspector",
         "rows": rows,
@@ -26,10 +28,11 @@ def inspector(request: UserRequest) -> HttpResponse:
     return render(request, "console/inspector/page.html", context)
 
 
-def _matches(arrival: Arrival, asked: dict[str, str]) -> bool:
-    """As matches() of inspector.js."""
-    if asked["status"] and arrival.status != asked["status"]:
-        return False
-    text = f"{arrival.value} {arrival.tag or ''} {arrival.reason or ''} {arrival.kind}"
-    device = asked["device"].lower() in arrival.device.lower()
-    return device and asked["text"].lower() in text.lower()
+def _matches(arrival: Arrival, status: str, device: str, text: str) -> bool:
+    """Whether the filter shows it: the same as matches() of inspector.js."""
+    searched = f"{arrival.value} {arrival.tag or ''} {arrival.reason or ''} {arrival.kind}"
+    return (
+        arrival.status == (status or arrival.status)
+        and device.lower() in arrival.device.lower()
+        and text.lower() in searched.lower()
+    )

@@ -10,8 +10,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 
 from console.forms.publish import PublishForm
 from console.paging import PAGE_SIZE, page
-from console.request import UserRequest
-from thingscale.accounts.models import User
+from console.request import ConsoleRequest
+from thingscale.accounts.models import Account
 from thingscale.devices.commands import Message, send
 from thingscale.devices.models import Command, Device
 from thingscale.devices.presence import connected
@@ -32,18 +32,18 @@ class Result(NamedTuple):
     pk: int | None = None
 
 
-def publish(request: UserRequest) -> HttpResponse:
-    """What became of a command is shown once, on a page that may be loaded again without sending it again."""
+def publish(request: ConsoleRequest) -> HttpResponse:
+    """Shows what became of a command once, on a page that may be loaded again without sending it again."""
     form = PublishForm(request.POST or None)
     if form.is_valid():
-        results = _send(request.user, form.cleaned_data)
+        results = _send(request.account, form.cleaned_data)
         typed = {name: request.POST.get(name, "") for name in form.fields}
         request.session[SENT] = {"results": results, "typed": typed}
         return redirect("publish")
     sent = request.session.pop(SENT, {}) if request.method == "GET" else {}
     if not form.is_bound:
         form = PublishForm(initial=_initial(request) or sent.get("typed"))
-    commands = Command.objects.for_user(request.user).select_related("device")
+    commands = Command.objects.for_account(request.account).select_related("device")
     context = {
         "section": "publish",
         "form": form,
@@ -54,77 +54,74 @@ def publish(request: UserRequest) -> HttpResponse:
     return render(request, "console/publish/page.html", context)
 
 
-def devices(request: UserRequest) -> HttpResponse:
+def devices(request: ConsoleRequest) -> HttpResponse:
     """Proposals for the field of device ids."""
-    found = Device.objects.for_user(request.user).search(request.GET.get("q", "").strip())
+    found = Device.objects.for_account(request.account).search(request.GET.get("q", "").strip())
     return render(request, "console/publish/_devices.html", {"devices": found.order_by("device_id")[:FOUND]})
 
 
-def _initial(request: UserRequest) -> dict[str, Any]:
-    """Of a device's page, or of a command that was sent before."""
+def _initial(request: ConsoleRequest) -> dict[str, Any]:
+    """What the form begins with: a device, where its page leads here, or a command that was sent before."""
     if pk := _key(request, "again"):
-        command = get_object_or_404(Command.objects.for_user(request.user).select_related("device"), pk=pk)
-        typed = _typed(bytes(command.payload))
-        more = {"qos": command.qos, "retain": command.retain, "topic": command.topic}
-        return {"devices": command.device.device_id} | more | typed
+        commands = Command.objects.for_account(request.account).select_related("device")
+        command = get_object_or_404(commands, pk=pk)
+        payload = bytes(command.payload)
+        text = payload.decode(errors="replace")
+        # As text only if every byte of it comes back as it was.
+        as_text = text.encode() == payload and "\0" not in text and "\r" not in text
+        return {
+            "devices": command.device.device_id,
+            "qos": command.qos,
+            "retain": command.retain,
+            "topic": command.topic,
+            "payload": text if as_text else payload.hex(" "),
+            "format": "text" if as_text else "hex",
+        }
     if pk := _key(request, "device"):
-        return {"devices": get_object_or_404(Device.objects.for_user(request.user), pk=pk).device_id}
+        return {"devices": get_object_or_404(Device.objects.for_account(request.account), pk=pk).device_id}
     return {}
 
 
-def _key(request: UserRequest, name: str) -> int:
+def _key(request: ConsoleRequest, name: str) -> int:
     text = request.GET.get(name, "")
     return int(text) if text.isdecimal() and len(text) < 19 else 0
 
 
-def _typed(payload: bytes) -> dict[str, str]:
-    """As it would have to be typed to be sent again: text, if every byte of it survives the way."""
-    text = payload.decode(errors="replace")
-    if text.encode() == payload and "\0" not in text and "\r" not in text:
-        return {"payload": text, "format": "text"}
-    return {"payload": payload.hex(" "), "format": "hex"}
-
-
-def _send(user: User, command: dict[str, Any]) -> list[Result]:
-    known = {d.device_id: d for d in Device.objects.for_user(user).filter(device_id__in=command["devices"])}
-    listening = _listening(user, list(known))
+def _send(account: Account, command: dict[str, Any]) -> list[Result]:
+    """Sends it to each device. After one failure the others are not tried: they would wait in vain."""
+    asked = Device.objects.for_account(account).filter(device_id__in=command["devices"])
+    known = {device.device_id: device for device in asked}
+    connections = _connections(account, list(known))
     results: list[Result] = []
-    away = ""
+    failure = ""
     for device_id in command["devices"]:
         device = known.get(device_id)
         if device is None:
-            results.append(
-                Result(device_id, NO_DEVICE, "Nothing was sent. Check the id; upper and lower case differ.")
-            )
+            detail = "Nothing was sent. Check the id; upper and lower case differ."
+            results.append(Result(device_id, NO_DEVICE, detail))
             continue
-        if not away:
-            away = _send_one(user, device, command)
-        status, detail = (NOT_SENT, away) if away else (Command.SENT, listening.get(device_id, ""))
+        if not failure:
+            message = Message(command["bytes"], command["qos"], command["retain"], command["topic"])
+            try:
+                send(account, device, message, Command.By.CONSOLE)
+            except ContractError as refused:
+                failure = refused.detail
+        status, detail = (NOT_SENT, failure) if failure else (Command.SENT, connections.get(device_id, ""))
         results.append(Result(device_id, status, detail, device.pk))
     return results
 
 
-def _send_one(user: User, device: Device, command: dict[str, Any]) -> str:
-    """Why it was not sent; empty if it was. After one failure the others would only wait in vain."""
-    try:
-        message = Message(command["bytes"], command["qos"], command["retain"], command["topic"])
-        send(user, device, message, Command.By.CONSOLE)
-    except ContractError as refused:
-        return refused.detail
-    return ""
-
-
-def _listening(user: User, device_ids: Sequence[str]) -> dict[str, str]:
-    """What is known of each device's connection. A client is advised to name itself by its device."""
+def _connections(account: Account, device_ids: Sequence[str]) -> dict[str, str]:
+    """A sentence about each device's connection. Clients are advised to name themselves by their device."""
     if settings.INGEST_MODE != "gateway" or not device_ids:
         return {}
-    own = Q(client_id__in=device_ids)
+    named = Q(client_id__in=device_ids)
     for device_id in device_ids:
-        own |= Q(client_id__startswith=f"{device_id}_")
-    clients = set(connected(user).filter(own).values_list("client_id", flat=True))
-    return {device_id: _connection(device_id, clients) for device_id in device_ids}
-
-
-def _connection(device_id: str, clients: set[str]) -> str:
-    there = any(client == device_id or client.startswith(f"{device_id}_") for client in clients)
-    return "A client of its name is connected." if there else "No client of its name is connected now."
+        named |= Q(client_id__startswith=f"{device_id}_")
+    clients = set(connected(account).filter(named).values_list("client_id", flat=True))
+    sentences = {}
+    for device_id in device_ids:
+        there = any(client == device_id or client.startswith(f"{device_id}_") for client in clients)
+        yes, no = "A client of its name is connected.", "No client of its name is connected now."
+        sentences[device_id] = yes if there else no
+    return sentences

@@ -6,20 +6,22 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST
 
 from console.forms.rules import RuleForm
-from console.request import UserRequest
+from console.request import ConsoleRequest
 from console.views.devices import SECTION, suggested
 from thingscale.devices import actions
 from thingscale.devices.models import ActivationRule, Device
 from thingscale.lib.errors import ContractError
 
 
-def index(request: UserRequest) -> HttpResponse:
-    form = RuleForm(request.POST or None, user=request.user, initial={"pattern": request.GET.get("pattern")})
+def index(request: ConsoleRequest) -> HttpResponse:
+    form = RuleForm(
+        request.POST or None, account=request.account, initial={"pattern": request.GET.get("pattern")}
+    )
     asked = "preview" in request.POST
     if form.is_valid() and not asked:
         try:
             rule = actions.create_rule(
-                request.user, form.cleaned_data["pattern"], form.cleaned_data["channel"].pk
+                request.account, form.cleaned_data["pattern"], form.cleaned_data["channel"].pk
             )
         except ContractError as refused:
             form.add_error("pattern", refused.detail)
@@ -29,39 +31,39 @@ def index(request: UserRequest) -> HttpResponse:
     context = {
         "form": form,
         "channels": suggested(request),
-        "rules": ActivationRule.objects.for_user(request.user).select_related("channel"),
+        "rules": ActivationRule.objects.for_account(request.account).select_related("channel"),
         "preview": _preview(request, form["pattern"].value()) if asked else None,
     }
     return render(request, "console/rule/list.html", SECTION | context)
 
 
-def preview(request: UserRequest) -> HttpResponse:
+def preview(request: ConsoleRequest) -> HttpResponse:
     """A piece of the page, while somebody types."""
     context = {"preview": _preview(request, request.GET.get("pattern", ""))}
     return render(request, "console/rule/_preview.html", context)
 
 
 @require_POST
-def move(request: UserRequest, pk: int) -> HttpResponse:
+def move(request: ConsoleRequest, pk: int) -> HttpResponse:
     actions.move_rule(_rule(request, pk), -1 if request.POST.get("to") == "up" else 1)
     return redirect("rules")
 
 
 @require_POST
-def delete(request: UserRequest, pk: int) -> HttpResponse:
+def delete(request: ConsoleRequest, pk: int) -> HttpResponse:
     rule = _rule(request, pk)
     actions.delete_rule(rule)
     messages.success(request, f"The rule for {rule.pattern} is gone. Devices stay as they are.")
     return redirect("rules")
 
 
-def _rule(request: UserRequest, pk: int) -> ActivationRule:
-    return get_object_or_404(ActivationRule.objects.for_user(request.user), pk=pk)
+def _rule(request: ConsoleRequest, pk: int) -> ActivationRule:
+    return get_object_or_404(ActivationRule.objects.for_account(request.account), pk=pk)
 
 
-def _preview(request: UserRequest, pattern: str) -> int | None:
+def _preview(request: ConsoleRequest, pattern: str) -> int | None:
     """How many devices that wait now it would take; None for what is no pattern."""
     pattern = pattern.strip()
     if not pattern or len(pattern) > 64 or "\0" in pattern:
         return None
-    return Device.objects.for_user(request.user).waiting().matching(pattern).count()
+    return Device.objects.for_account(request.account).waiting().matching(pattern).count()

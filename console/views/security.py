@@ -1,4 +1,4 @@
-"""What keeps others out of an account: password, sessions, the second factor."""
+"""What keeps others out: the password, the list of signed-in browsers, the second factor."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from django.utils.safestring import mark_safe
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
-from console import client_info, throttle
+from console import client_info, sign_in_limits
 from console.forms.account import status_of, takes_code
 from console.forms.profile import PasswordAndCodeForm, PasswordForm, SetUpForm
-from console.request import UserRequest
+from console.request import ConsoleRequest
 from thingscale.accounts import actions, second_factor
 from thingscale.accounts.models import Session, User
 from thingscale.lib.errors import ContractError
@@ -24,9 +24,9 @@ SECTION = {"section": "profile"}
 
 
 @never_cache
-@throttle.passwords
-def password(request: UserRequest) -> HttpResponse:
-    user = User.objects.get(pk=request.user.pk)
+@sign_in_limits.limit_passwords
+def password(request: ConsoleRequest) -> HttpResponse:
+    user = User.objects.get(pk=request.actor.pk)
     form = PasswordForm(request.POST or None, user=user)
     if form.is_valid():
         actions.change_password(user, form.cleaned_data["password"], keep=request.session.session_key)
@@ -39,8 +39,8 @@ def password(request: UserRequest) -> HttpResponse:
 # Sessions
 
 
-def sessions(request: UserRequest) -> HttpResponse:
-    found = Session.objects.for_user(request.user)[:100]
+def sessions(request: ConsoleRequest) -> HttpResponse:
+    found = Session.objects.for_actor(request.actor)[:100]
     mine = request.session.session_key
     rows = [
         {"session": row, "browser": client_info.browser(row.user_agent), "this": row.session_key == mine}
@@ -51,8 +51,8 @@ def sessions(request: UserRequest) -> HttpResponse:
 
 
 @require_POST
-def end_session(request: UserRequest, name: str) -> HttpResponse:
-    for session in Session.objects.for_user(request.user):
+def end_session(request: ConsoleRequest, name: str) -> HttpResponse:
+    for session in Session.objects.for_actor(request.actor):
         if session.name == name:
             actions.end_session(session)
             messages.success(request, f"Signed out: {client_info.browser(session.user_agent)}.")
@@ -61,8 +61,8 @@ def end_session(request: UserRequest, name: str) -> HttpResponse:
 
 
 @require_POST
-def end_other_sessions(request: UserRequest) -> HttpResponse:
-    count = actions.end_sessions(request.user, keep=request.session.session_key)
+def end_other_sessions(request: ConsoleRequest) -> HttpResponse:
+    count = actions.end_sessions(request.actor, keep=request.session.session_key)
     messages.success(request, f"Signed out: {counted(count, 'other browser')}.")
     return redirect("sessions")
 
@@ -71,40 +71,43 @@ def end_other_sessions(request: UserRequest) -> HttpResponse:
 
 
 @never_cache
-def two_factor(request: UserRequest) -> HttpResponse:
-    user = request.user
-    if request.method == "POST" and not second_factor.is_on(user):
-        actions.begin_second_factor(user)
+def two_factor(request: ConsoleRequest) -> HttpResponse:
+    actor = request.actor
+    if request.method == "POST" and not second_factor.is_on(actor):
+        actions.begin_second_factor(actor)
         return redirect("two-factor-setup")
-    context = {"on": second_factor.is_on(user), "codes_left": second_factor.codes_left(user)}
+    context = {"on": second_factor.is_on(actor), "codes_left": second_factor.codes_left(actor)}
     return render(request, "console/profile/two_factor.html", SECTION | context)
 
 
 @never_cache
-@throttle.passwords
-def set_up(request: UserRequest) -> HttpResponse:
-    device: Any = second_factor.waiting(request.user)
+@sign_in_limits.limit_passwords
+def set_up(request: ConsoleRequest) -> HttpResponse:
+    device: Any = second_factor.waiting(request.actor)
     if device is None:
         return redirect("two-factor")
-    form = SetUpForm(request.POST or None, user=request.user)
+    form = SetUpForm(request.POST or None, actor=request.actor)
     if form.is_valid():
         try:
-            codes = actions.confirm_second_factor(request.user, form.cleaned_data["code"])
+            codes = actions.confirm_second_factor(request.actor, form.cleaned_data["code"])
         except ContractError as refused:
             form.add_error("code", refused.detail)
         else:
             return _show_codes(request, codes)
-    secret = second_factor.secret(device)
-    context = {"form": form, "qr": _picture(device.config_url), "secret": secret}
+    # A QR code as SVG. It keeps its quiet zone, and its colours in a dark page too, or phones can't read it.
+    code = segno.make(device.config_url, error="m", micro=False)
+    svg = code.svg_inline(scale=5, border=3, dark="#000", light="#fff", svgclass="qr")
+    picture = mark_safe(svg)  # noqa: S308 (made of squares)
+    context = {"form": form, "qr": picture, "secret": second_factor.secret(device)}
     return render(request, "console/profile/two_factor_setup.html", SECTION | context)
 
 
 @never_cache
-@throttle.passwords
-def end_two_factor(request: UserRequest) -> HttpResponse:
-    form = PasswordAndCodeForm(request.POST or None, user=request.user)
-    if form.is_valid() and takes_code(form, request.user, request):
-        actions.end_second_factor(request.user)
+@sign_in_limits.limit_passwords
+def end_two_factor(request: ConsoleRequest) -> HttpResponse:
+    form = PasswordAndCodeForm(request.POST or None, actor=request.actor)
+    if form.is_valid() and takes_code(form, request.actor, request):
+        actions.end_second_factor(request.actor)
         messages.success(request, "Two-factor sign-in is off. Your password alone lets you in.")
         return redirect("two-factor")
     texts = {
@@ -112,44 +115,24 @@ def end_two_factor(request: UserRequest) -> HttpResponse:
         "question": "From then on your password alone lets anyone in who knows it. The recovery codes end.",
         "action": "Turn off",
     }
-    return render(
-        request,
-        "console/profile/two_factor_ask.html",
-        SECTION | texts | {"form": form},
-        status=status_of(form),
-    )
+    context = SECTION | texts | {"form": form}
+    return render(request, "console/profile/two_factor_ask.html", context, status=status_of(form))
 
 
 @never_cache
-@throttle.passwords
-def new_codes(request: UserRequest) -> HttpResponse:
-    form = PasswordAndCodeForm(request.POST or None, user=request.user)
-    if form.is_valid() and takes_code(form, request.user, request):
-        return _show_codes(request, actions.make_recovery_codes(request.user))
+@sign_in_limits.limit_passwords
+def new_codes(request: ConsoleRequest) -> HttpResponse:
+    form = PasswordAndCodeForm(request.POST or None, actor=request.actor)
+    if form.is_valid() and takes_code(form, request.actor, request):
+        return _show_codes(request, actions.make_recovery_codes(request.actor))
     texts = {
         "title": "New recovery codes",
         "question": "You get ten new codes. Those you have now end.",
         "action": "Make new codes",
     }
-    return render(
-        request,
-        "console/profile/two_factor_ask.html",
-        SECTION | texts | {"form": form},
-        status=status_of(form),
-    )
-
-
-def _ask(request: UserRequest, form: PasswordAndCodeForm, texts: dict[str, str]) -> HttpResponse:
     context = SECTION | texts | {"form": form}
     return render(request, "console/profile/two_factor_ask.html", context, status=status_of(form))
 
 
-def _show_codes(request: UserRequest, codes: list[str]) -> HttpResponse:
+def _show_codes(request: ConsoleRequest, codes: list[str]) -> HttpResponse:
     return render(request, "console/profile/recovery_codes.html", SECTION | {"codes": codes})
-
-
-def _picture(url: str) -> str:
-    """A QR code as SVG, with its quiet zone: it must be dark on light in a dark page too."""
-    code = segno.make(url, error="m", micro=False)
-    svg = code.svg_inline(scale=5, border=3, dark="#000", light="#fff", svgclass="qr")
-    return mark_safe(svg)  # noqa: S308 (made of squares)

@@ -1,4 +1,4 @@
-"""The first datapoint: code to run with the account's own tokens, and what came of it, as it comes."""
+"""The first datapoint: code to run with the account's own tokens, and what arrives, live."""
 
 from datetime import timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from django.views.decorators.http import require_POST
 
 from console import snippets
 from console.forms.start import DeviceIdForm, EnableForm
-from console.request import UserRequest
+from console.request import ConsoleRequest
 from thingscale.devices.models import Device
 from thingscale.lib.errors import ContractError
 from thingscale.provisioning.actions import start_device
@@ -25,24 +25,24 @@ NEW = "my-first-device"
 RECENT = timedelta(minutes=10)
 
 
-def start(request: UserRequest) -> HttpResponse:
-    return _page(request, _arrived(request, _waited_for(request)))
+def start(request: ConsoleRequest) -> HttpResponse:
+    return _page(request, _arrived(request))
 
 
-def panel(request: UserRequest) -> HttpResponse:
-    """What the page asks for again when something has come."""
-    arrived = _arrived(request, _waited_for(request))
-    return render(request, "console/start/_arrived.html", arrived)
+def panel(request: ConsoleRequest) -> HttpResponse:
+    """A part of the page, for which it asks again when something has come."""
+    return render(request, "console/start/_arrived.html", _arrived(request))
 
 
 @require_POST
-def enable(request: UserRequest, pk: int) -> HttpResponse:
-    """From a new device to its chart."""
-    device = get_object_or_404(Device.objects.for_user(request.user), pk=pk)
+def enable(request: ConsoleRequest, pk: int) -> HttpResponse:
+    """Enables a new device, and leads to its chart."""
+    device = get_object_or_404(Device.objects.for_account(request.account), pk=pk)
     form = EnableForm(request.POST, auto_id=_ids(device))
     if form.is_valid():
         try:
-            start_device(device, number := form.cleaned_data["number"])
+            number = form.cleaned_data["number"]
+            start_device(device, number)
         except ContractError as refused:
             form.add_error("number", refused.detail)
         else:
@@ -52,47 +52,42 @@ def enable(request: UserRequest, pk: int) -> HttpResponse:
     return _page(request, {"arrived": [], "waiting": device, "form": form})
 
 
-def _page(request: UserRequest, arrived: dict[str, Any]) -> HttpResponse:
-    form = DeviceIdForm(request.GET if "device" in request.GET else None)
-    device_id = form.device_id(_proposed(request))
+def _page(request: ConsoleRequest, arrived: dict[str, Any]) -> HttpResponse:
+    device_id, form = _chosen_device(request)
     if not form.is_bound:
         form.initial = {"device": device_id}
     offered = snippets.offered(snippets.broker(request))
     chosen = next((one for one in offered if one.key == request.GET.get("with")), offered[0])
-    context = snippets.context(request, request.user, device_id)
+    device = Device.objects.for_account(request.account).enabled().filter(device_id=device_id)
+    context = snippets.context(request, request.account, device_id)
     context |= {"snippets": offered, "chosen": chosen, "device_form": form}
-    context["stored_in"] = _stored_in(request, device_id)
+    context["stored_in"] = device.values_list("mapped_channel__number", flat=True).first()
     return render(request, "console/start/page.html", SECTION | context | arrived)
 
 
-def _proposed(request: UserRequest) -> str:
-    """The device that is ready to store, if `manage.py up` made one; else one that is not there yet."""
-    ready = Device.objects.for_user(request.user).enabled().filter(mapped_channel__isnull=False)
-    return READY if ready.filter(device_id=READY).exists() else NEW
-
-
-def _stored_in(request: UserRequest, device_id: str) -> int | None:
-    """The channel that stores what this device sends now."""
-    devices = Device.objects.for_user(request.user).enabled().filter(device_id=device_id)
-    return devices.values_list("mapped_channel__number", flat=True).first()
-
-
-def _waited_for(request: UserRequest) -> str:
+def _chosen_device(request: ConsoleRequest) -> tuple[str, DeviceIdForm]:
+    """The device id that the page is about: the one that was typed, or else that of the device that
+    `manage.py up` made, or else one that is not there yet."""
     form = DeviceIdForm(request.GET if "device" in request.GET else None)
-    return form.device_id(_proposed(request))
+    if form.is_valid():
+        return form.cleaned_data["device"], form
+    ready = Device.objects.for_account(request.account).enabled().filter(mapped_channel__isnull=False)
+    return (READY if ready.filter(device_id=READY).exists() else NEW), form
 
 
-def _arrived(request: UserRequest, device_id: str) -> dict[str, Any]:
+def _arrived(request: ConsoleRequest) -> dict[str, Any]:
+    """What has come from the chosen device, with a form that enables a new device."""
     since = timezone.now() - RECENT
-    found = [arrival for arrival in recent_messages.newest_of(request.user, device_id) if arrival.at > since]
+    newest = recent_messages.newest_of(request.account, _chosen_device(request)[0])
+    found = [arrival for arrival in newest if arrival.at > since]
     pk = next((arrival.device_pk for arrival in found if arrival.status == "held"), None)
     if pk is None:
         return {"arrived": found}
-    initial = {"number": Channel.objects.for_user(request.user).free_number()}
-    waiting = Device.objects.for_user(request.user).get(pk=pk)
+    waiting = Device.objects.for_account(request.account).get(pk=pk)
+    initial = {"number": Channel.objects.for_account(request.account).free_number()}
     return {"arrived": found, "waiting": waiting, "form": EnableForm(initial=initial, auto_id=_ids(waiting))}
 
 
 def _ids(device: Device) -> str:
-    """Of fields, so that the page keeps what is typed into them when it asks again."""
+    """Ids of fields. The page keeps what is typed into a field with the same id when it asks again."""
     return f"enable-{device.pk}-%s"

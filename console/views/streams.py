@@ -1,6 +1,7 @@
 """A channel's datapoints: charts, a table, files."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from django.core import signing
@@ -12,7 +13,7 @@ from django.utils.cache import get_conditional_response
 from django.utils.http import quote_etag
 
 from console import time_range
-from console.request import UserRequest
+from console.request import ConsoleRequest
 from thingscale.lib.errors import ContractError
 from thingscale.streams import charts, export
 from thingscale.streams.browse import Row, first_at, newest_by_now, table_page
@@ -29,32 +30,40 @@ MAX_TAGS = 200  # to choose from; any can be typed
 USUAL_PIXELS = 1000
 
 
-def index(request: UserRequest) -> HttpResponse:
+def index(request: ConsoleRequest) -> HttpResponse:
     """The channel asked for, else the one that was written to last."""
     number = request.GET.get("channel", "").split(" ")[0]
     if number.isdecimal() and len(number) < 11:
         return redirect("stream", int(number))
-    newest = Channel.objects.for_user(request.user).newest_first().first()
+    newest = Channel.objects.for_account(request.account).newest_first().first()
     if newest is not None:
         return redirect("stream", newest.number)
     return render(request, "console/stream/empty.html", {"section": "streams"})
 
 
-def detail(request: UserRequest, number: int) -> HttpResponse:
+def detail(request: ConsoleRequest, number: int) -> HttpResponse:
     channel = _channel(request, number)
     shown = _range(request, channel)
     tags = list(Tag.objects.filter(channel=channel)[: MAX_TAGS + 1])
     selection = _selection(request, channel, shown)
-    before = _key(request.GET.get("before", ""))
-    rows, note = _rows(selection, before)
+    cursors = signing.Signer(salt="console.streams")  # signed, so nothing in a cursor needs a check
+    before: Key | None = None
+    with suppress(signing.BadSignature):  # what is no cursor of ours leads to the first page
+        before = tuple(cursors.unsign_object(request.GET.get("before", "")))
+    rows: list[Row] = []
+    note = ""
+    try:
+        rows = table_page(selection, ROWS + 1, before or LAST)
+    except ContractError as refused:
+        note = refused.detail
     context = {
         "section": "streams",
         "channel": channel,
-        "sources": Channel.objects.for_user(request.user).only("number", "name")[:MAX_SOURCES],
+        "sources": Channel.objects.for_account(request.account).only("number", "name")[:MAX_SOURCES],
         "range": shown,
         "presets": time_range.PRESETS,
-        "start": time_range.local(shown.start, request.user.zone),
-        "end": time_range.local(shown.end, request.user.zone),
+        "start": time_range.local(shown.start, request.actor.zone),
+        "end": time_range.local(shown.end, request.actor.zone),
         "earlier": shown.shifted(-1).query,
         "later": shown.shifted(1).query,
         "tags": tags[:MAX_TAGS],
@@ -62,23 +71,16 @@ def detail(request: UserRequest, number: int) -> HttpResponse:
         "tag": request.GET.get("tag", ""),
         "rows": rows[:ROWS],
         "note": note,
-        "next": _cursors().sign_object(rows[ROWS - 1].key) if len(rows) > ROWS else None,
+        "next": cursors.sign_object(rows[ROWS - 1].key) if len(rows) > ROWS else None,
         "before": before,
-        "follows": _follows(request, shown),
+        # Whether the page moves on by itself: not if its end was asked for.
+        "follows": shown.live or not request.GET.get("end", "").strip(),
     }
     return render(request, "console/stream/detail.html", context)
 
 
-def _rows(selection: Selection, before: Key | None) -> tuple[list[Row], str]:
-    """One more than the table shows; and why there are none, if they can't be read."""
-    try:
-        return table_page(selection, ROWS + 1, before or LAST), ""
-    except ContractError as refused:
-        return [], refused.detail
-
-
-def chart(request: UserRequest, number: int) -> HttpResponse:
-    """JSON for chart.js; see streams/charts.py. 304 if the chart that is shown is still true."""
+def chart(request: ConsoleRequest, number: int) -> HttpResponse:
+    """JSON for chart.js, as streams/charts.py describes it. 304 if the chart on the page is still true."""
     channel = _channel(request, number)
     shown = _range(request, channel)
     selection = _selection(request, channel, shown)
@@ -96,7 +98,7 @@ def chart(request: UserRequest, number: int) -> HttpResponse:
         return JsonResponse({"error": refused.code, "detail": refused.detail}, status=400)
 
 
-def download(request: UserRequest, number: int, form: str) -> HttpResponseBase:
+def download(request: ConsoleRequest, number: int, form: str) -> HttpResponseBase:
     channel = _channel(request, number)
     shown = _range(request, channel)
     selection = _selection(request, channel, shown)
@@ -113,31 +115,26 @@ def download(request: UserRequest, number: int, form: str) -> HttpResponseBase:
     return answer
 
 
-def _refused(request: UserRequest, channel: Any, title: str, detail: str) -> HttpResponse:
+def _refused(request: ConsoleRequest, channel: Any, title: str, detail: str) -> HttpResponse:
     if not request.accepts("text/html"):
         return JsonResponse({"error": "BAD_PARAMETER", "detail": detail}, status=400)
     context = {"section": "streams", "channel": channel, "title": title, "detail": detail}
     return render(request, "console/stream/refused.html", context, status=400)
 
 
-def _channel(request: UserRequest, number: int) -> Any:
-    return get_object_or_404(Channel.objects.for_user(request.user).with_totals(), number=number)
+def _channel(request: ConsoleRequest, number: int) -> Any:
+    return get_object_or_404(Channel.objects.for_account(request.account).with_totals(), number=number)
 
 
-def _range(request: UserRequest, channel: Any) -> time_range.TimeRange:
+def _range(request: ConsoleRequest, channel: Any) -> time_range.TimeRange:
     newest = channel.last_update
     if newest and newest > timezone.now():  # data of the future is shown when its time has come
         newest = newest_by_now(channel.pk)
-    return time_range.read(request.GET, request.user.zone, first_at(channel.pk), newest)
+    return time_range.read(request.GET, request.actor.zone, first_at(channel.pk), newest)
 
 
-def _follows(request: UserRequest, shown: time_range.TimeRange) -> bool:
-    """Whether a page that is loaded later shows another range: one without an end of its own."""
-    return shown.live or not request.GET.get("end", "").strip()
-
-
-def _selection(request: UserRequest, channel: Any, shown: time_range.TimeRange) -> Selection:
-    selection = Selection(channel.pk, request.user.locale, shown.start, shown.end)
+def _selection(request: ConsoleRequest, channel: Any, shown: time_range.TimeRange) -> Selection:
+    selection = Selection(channel.pk, request.actor.locale, shown.start, shown.end)
     name = request.GET.get("tag", "")
     if not name:
         return selection
@@ -145,17 +142,3 @@ def _selection(request: UserRequest, channel: Any, shown: time_range.TimeRange) 
     if tag is None:
         raise Http404
     return selection._replace(tag=tag.id)
-
-
-def _key(cursor: str) -> Key | None:
-    """None, the first page, for one that is not ours."""
-    try:
-        at, number = _cursors().unsign_object(cursor)
-    except signing.BadSignature:
-        return None
-    return at, number
-
-
-def _cursors() -> signing.Signer:
-    """Signed, so nothing in one needs a check."""
-    return signing.Signer(salt="console.streams")

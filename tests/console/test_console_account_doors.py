@@ -6,7 +6,7 @@ from doors import EMAIL, FIREFOX, is_in, sign_in
 from pytest_django import Settings
 from support import PASSWORD, Account, make_account
 
-from console import throttle
+from console import sign_in_limits
 from thingscale.accounts.models import Session, Token, User
 from thingscale.web.circuit_breaker import CircuitBreaker
 
@@ -125,7 +125,7 @@ def test_s3_tries_in_the_same_network_do_not_lock_out_a_known_browser(account: A
 def test_valkey_away_keeps_nobody_out(
     account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(throttle, "circuit", CircuitBreaker("Nothing is limited"))
+    monkeypatch.setattr(sign_in_limits, "circuit", CircuitBreaker("Nothing is limited"))
     away = {"LOCATION": ["unix:///nonexistent/valkey.sock"]}
     settings.CACHES = {name: cache | away for name, cache in settings.CACHES.items()}
     client = Client()

@@ -11,7 +11,7 @@ from thingscale.provisioning.tasks import activate_new_devices
 
 
 def patterns(account: Account) -> list[str]:
-    return list(ActivationRule.objects.for_user(account.user).values_list("pattern", flat=True))
+    return list(ActivationRule.objects.for_account(account.user).values_list("pattern", flat=True))
 
 
 def add(account: Account, *names: str) -> list[ActivationRule]:

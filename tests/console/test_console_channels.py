@@ -62,7 +62,7 @@ def test_the_list_has_pages(account: Account, signed_in: SignIn) -> None:
 def test_a_new_channel(account: Account, signed_in: SignIn) -> None:
     answer = signed_in(account).post("/channels/new/", {"number": "3", "name": "Roof"}, follow=True)
     assert answer.redirect_chain == [("/channels/3/", 302)]
-    assert Channel.objects.for_user(account.user).get(number=3).name == "Roof"
+    assert Channel.objects.for_account(account.user).get(number=3).name == "Roof"
 
 
 def test_a_taken_number_keeps_what_was_typed(account: Account, signed_in: SignIn) -> None:
@@ -119,7 +119,7 @@ def test_deleting_needs_the_number_typed(account: Account, signed_in: SignIn) ->
     assert "with 1 datapoint," in client.get("/channels/7/delete/").text
     assert "exactly as it stands here" in client.post("/channels/7/delete/", {"typed": "8"}).text
     client.post("/channels/7/delete/", {"typed": "7"})
-    assert not Channel.objects.for_user(account.user).exists()
+    assert not Channel.objects.for_account(account.user).exists()
 
 
 def test_a_tag_is_renamed_and_deleted(account: Account, signed_in: SignIn) -> None:

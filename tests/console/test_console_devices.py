@@ -134,7 +134,7 @@ def test_a_device_made_by_hand(account: Account, signed_in: SignIn) -> None:
     channel = account.channel(7)
     fields = {"device_id": "d1", "mapped_channel": "7 · Whatever", "enabled": "on", "location": "Roof"}
     answer = signed_in(account).post("/devices/new/", fields, follow=True)
-    device = Device.objects.for_user(account.user).get(device_id="d1")
+    device = Device.objects.for_account(account.user).get(device_id="d1")
     assert answer.redirect_chain == [(f"/devices/{device.pk}/", 302)]
     assert (device.enabled, device.mapped_channel, device.location) == (True, channel, "Roof")
     assert "Device d1 is there" in answer.text

@@ -19,7 +19,7 @@ def three(account: Account) -> list[int]:
 
 
 def states(account: Account) -> list[tuple[str, bool, int | None]]:
-    devices = Device.objects.for_user(account.user).order_by("device_id")
+    devices = Device.objects.for_account(account.user).order_by("device_id")
     return list(devices.values_list("device_id", "enabled", "mapped_channel__number"))
 
 
@@ -116,4 +116,4 @@ def test_other_users_devices_are_ignored(
     assert "No device was selected" in post(client, pk=three, **fields).text
     post(client, all="on", **fields)
     assert states(account) == before
-    assert Channel.objects.for_user(account.user).count() == 0
+    assert Channel.objects.for_account(account.user).count() == 0

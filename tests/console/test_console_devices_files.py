@@ -49,7 +49,7 @@ def test_a_look_first_then_the_import(account: Account, signed_in: SignIn) -> No
     assert not Device.objects.filter(device_id="d2").exists()
     answer = confirm(client, text)
     assert "1 device made, 1 changed" in answer.text
-    devices = Device.objects.for_user(account.user).order_by("device_id")
+    devices = Device.objects.for_account(account.user).order_by("device_id")
     rows = devices.values_list("device_id", "mapped_channel__number", "location", "enabled")
     assert list(rows) == [("d1", 7, "Cellar", True), ("d2", None, "", True)]
 
@@ -141,7 +141,7 @@ def test_a_thousand_devices(account: Account, signed_in: SignIn) -> None:
     preview = upload(client, "device_id,enabled,channel\r\n" + rows).text
     assert "<dt>Devices made</dt><dd>1,000</dd>" in preview
     assert "1,000 devices made, 0 changed" in confirm(client, preview).text
-    assert Device.objects.for_user(account.user).filter(mapped_channel__number=7).count() == 1000
+    assert Device.objects.for_account(account.user).filter(mapped_channel__number=7).count() == 1000
 
 
 def test_export_follows_the_filter_and_the_user(

@@ -150,7 +150,7 @@ def test_connections_by_the_recommended_client_id(
             keepalive=60,
             connected_at=timezone.now(),
         )
-    monkeypatch.setattr("console.views.device_page.connected", MqttSession.objects.for_user)
+    monkeypatch.setattr("console.views.device_page.connected", MqttSession.objects.for_account)
     text = signed_in(account).get(f"/devices/{device.pk}/").text
     assert "<code>d1_4f2a</code>" in text
     assert "<code>d12_4f2a</code>" not in text

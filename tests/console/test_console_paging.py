@@ -31,7 +31,7 @@ def devices(rows: list[tuple[datetime, datetime | None]]) -> DeviceQuerySet:
             for device, (_, seen) in zip(made, rows, strict=True)
             if seen
         )
-    return Device.objects.for_user(owner).with_last_seen()
+    return Device.objects.for_account(owner).with_last_seen()
 
 
 def plainly_sorted(rows: DeviceQuerySet, order: str) -> list[int]:
@@ -114,4 +114,4 @@ def test_a_cursor_shows_an_outsider_nothing(ten: DeviceQuerySet) -> None:
     cursor = page(ten, "device_id", 4).next
     assert cursor
     outsider = User.objects.create(email="else@example.com")
-    assert page(Device.objects.for_user(outsider), "device_id", 4, cursor) == Page([], None, None)
+    assert page(Device.objects.for_account(outsider), "device_id", 4, cursor) == Page([], None, None)

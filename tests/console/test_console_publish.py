@@ -54,7 +54,7 @@ def test_several_devices_with_a_result_each(account: Account, signed_in: SignIn)
     assert sent() == [(topic, b'{"on": true}', 1) for topic in topics]
     assert "no such device" in page
     assert "No client of its name is connected now." in page
-    assert Command.objects.for_user(account.user).count() == 2
+    assert Command.objects.for_account(account.user).count() == 2
     assert "{&quot;on&quot;: true}</textarea>" in page  # to be sent again, changed
 
 
@@ -229,7 +229,7 @@ def test_an_outsider_sees_and_sends_nothing(account: Account, outsider: Account,
 
 def test_the_queries_of_a_large_account(account: Account, signed_in: SignIn) -> None:
     large(account)
-    device = Device.objects.for_user(account.user).first()
+    device = Device.objects.for_account(account.user).first()
     assert device
     for number in range(60):
         record(Command(user=account.user, device=device, payload=b"%d" % number, qos=0, by="api"))

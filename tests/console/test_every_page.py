@@ -104,7 +104,9 @@ def paths(account: Account) -> dict[str, str]:
 
 
 def fill(path: str, account: Account) -> str:
-    device = Device.objects.for_user(account.user).filter(device_id="boiler-1").values_list("pk", flat=True)
+    device = (
+        Device.objects.for_account(account.user).filter(device_id="boiler-1").values_list("pk", flat=True)
+    )
     tag = Tag.objects.filter(channel__user=account.user).values_list("pk", flat=True)
     return path.format(device=device.first(), tag=tag.first())
 

@@ -87,9 +87,8 @@ def test_a_thousand_devices_are_imported(
         assert not Device.objects.exists()
         visitor.press("Import")
         expect(page.get_by_role("heading", name="Devices")).to_be_visible()
-    assert (
-        Device.objects.for_user(account.user).filter(enabled=True, mapped_channel__number=7).count() == 1000
-    )
+    devices = Device.objects.for_account(account.user)
+    assert devices.filter(enabled=True, mapped_channel__number=7).count() == 1000
 
 
 def test_a_rotated_token_is_refused_after_the_overlap(

@@ -60,7 +60,7 @@ def test_a_device_id_is_unique_within_a_user(user: User, outsider: User) -> None
     create_device(user, "d1")
     assert refusal(user, "d1") == "DEVICE_INUSE"
     create_device(outsider, "d1")
-    assert [Device.objects.for_user(owner).count() for owner in (user, outsider)] == [1, 1]
+    assert [Device.objects.for_account(owner).count() for owner in (user, outsider)] == [1, 1]
 
 
 def test_the_quota_is_the_users_own(user: User, outsider: User) -> None:

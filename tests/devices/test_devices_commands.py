@@ -41,7 +41,7 @@ def away(broker_mode: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def history(user: User) -> list[tuple[str, bytes, int, str, str]]:
-    found = Command.objects.for_user(user).order_by("id").select_related("device")
+    found = Command.objects.for_account(user).order_by("id").select_related("device")
     return [(c.device.device_id, bytes(c.payload), c.qos, c.result, c.by) for c in found]
 
 

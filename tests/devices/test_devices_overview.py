@@ -50,7 +50,7 @@ def some(user: User, outsider: User) -> DeviceQuerySet:
         heard(disabled, timedelta())
         alive.mapped_channel = create_channel(owner, 0)
         alive.save()
-    return Device.objects.for_user(user)
+    return Device.objects.for_account(user)
 
 
 def names(devices: DeviceQuerySet) -> set[str]:
@@ -91,7 +91,7 @@ def test_search(user: User, outsider: User, text: str, found: set[str]) -> None:
     create_device(user, "b", device_type="Meter", description="auf dem Dach")
     create_device(user, "c", description="100% of_it 温度計")
     create_device(outsider, "meter-1", location="roof", description="100% _ Dach 温度")
-    assert names(Device.objects.for_user(user).search(text)) == found
+    assert names(Device.objects.for_account(user).search(text)) == found
 
 
 def test_the_overview(user: User, some: DeviceQuerySet) -> None:
@@ -129,7 +129,7 @@ def test_minutes_are_their_users_own(user: User, outsider: User) -> None:
     for owner, stored in ((user, 1), (outsider, 2)):
         for age in (2, 1, 0):
             count(owner, minute - MINUTE * age, stored, age)
-    assert MinuteCount.objects.for_user(user).since(minute - MINUTE) == {
+    assert MinuteCount.objects.for_account(user).since(minute - MINUTE) == {
         minute - MINUTE: Counts(1, 1),
         minute: Counts(1),
     }
@@ -143,9 +143,9 @@ def test_points_written_over_rest_are_counted(user: User, outsider: User) -> Non
         store_points(channel, Points.of(points), ("once", UUID(int=1)))
     store_points(channel, Points.of(points))
     store_points(channel, Points.of([]))
-    counts = MinuteCount.objects.for_user(user).since(now - MINUTE)
+    counts = MinuteCount.objects.for_account(user).since(now - MINUTE)
     assert sum(count.stored for count in counts.values()) == 6
-    assert not MinuteCount.objects.for_user(outsider).exists()
+    assert not MinuteCount.objects.for_account(outsider).exists()
 
 
 def test_activity_goes_with_its_device(user: User) -> None:
@@ -153,7 +153,7 @@ def test_activity_goes_with_its_device(user: User) -> None:
     Device.objects.bulk_create(devices)
     Activity.objects.bulk_create(Activity(device=d, last_seen=NOW, messages=1) for d in devices)
     with CaptureQueriesContext(connection) as queries:
-        Device.objects.for_user(user).delete()
+        Device.objects.for_account(user).delete()
     assert len(queries) < 20  # a hundred devices each
     assert not Activity.objects.exists()
 

@@ -81,7 +81,7 @@ def held_values(device: Device) -> list[Any]:
 
 def reasons(account: Account) -> list[str]:
     """Of the account's rejected messages, in order."""
-    found = RejectedMessage.objects.for_user(account.user).order_by("id")
+    found = RejectedMessage.objects.for_account(account.user).order_by("id")
     return list(found.values_list("reason", flat=True))
 
 

@@ -50,7 +50,7 @@ def heard_of(account: Account) -> dict[str, int]:
 def counts(account: Account) -> Counter[str]:
     """Of all minutes."""
     total: Counter[str] = Counter()
-    for row in MinuteCount.objects.for_user(account.user):
+    for row in MinuteCount.objects.for_account(account.user):
         total.update(stored=row.stored, held=row.held, rejected=row.rejected)
     return +total
 

@@ -356,7 +356,7 @@ def test_arrays_count_as_messages_of_the_device_and_as_datapoints_of_the_account
     feed(message(account, text(THREE)), message(account, "1"), message(account, b"[]"))
     feed.stop()
     assert ask("SELECT messages FROM devices_activity WHERE device_id = %s", device.pk) == 3
-    counts = MinuteCount.objects.for_user(account.user).values_list("stored", "rejected")
+    counts = MinuteCount.objects.for_account(account.user).values_list("stored", "rejected")
     assert [sum(each) for each in zip(*counts, strict=True)] == [4, 1]
 
 

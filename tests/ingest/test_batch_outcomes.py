@@ -182,7 +182,7 @@ def test_a_thousand_rejected_messages_are_kept_for_each_user(
     for start in (0, 700, 1400):
         feed(*(message(account, "{", f"n{number}") for number in range(start, start + 700)))
     kept = list(
-        RejectedMessage.objects.for_user(account.user).order_by("id").values_list("device_id", flat=True)
+        RejectedMessage.objects.for_account(account.user).order_by("id").values_list("device_id", flat=True)
     )
     assert kept == [f"n{number}" for number in range(1100, 2100)]
     assert len(reasons(outsider)) == 1

@@ -177,7 +177,9 @@ def test_b4_an_account_keeps_max_rejected_messages(feed: Feed, account: Account,
     limit(account, max_rejected=3)
     feed(*(message(account, "{", f"d{n}") for n in range(5)), *(message(outsider, "{") for _ in range(5)))
     feed(message(account, "{", "last"))
-    kept = RejectedMessage.objects.for_user(account.user).order_by("id").values_list("device_id", flat=True)
+    kept = (
+        RejectedMessage.objects.for_account(account.user).order_by("id").values_list("device_id", flat=True)
+    )
     assert list(kept) == ["d3", "d4", "last"]
     assert len(reasons(outsider)) == 5
 
@@ -229,7 +231,7 @@ def test_what_is_refused_is_refused_where_it_comes_again_in_one_batch(
 
 def details(account: Account) -> list[str]:
     """Of rejected messages, the newest last, as their page shows them."""
-    kept = RejectedMessage.objects.for_user(account.user).order_by("id")
+    kept = RejectedMessage.objects.for_account(account.user).order_by("id")
     return list(kept.values_list("detail", flat=True))
 
 

@@ -61,7 +61,7 @@ def post(http: Connection, token: str, device: str) -> int:
 
 
 def recorded(account: Account) -> list[tuple[str, str, str]]:
-    rows = RejectedMessage.objects.for_user(account.user).order_by("id")
+    rows = RejectedMessage.objects.for_account(account.user).order_by("id")
     return list(rows.values_list("reason", "device_id", "source"))
 
 

@@ -83,8 +83,8 @@ def test_the_channel_and_the_account_can_be_chosen(
     outsider.channel(7)
     shown = simulate(stack("ingest"), protocol="mqtt", user=outsider.user_id, channel=7, duration=0.5)
     assert rows(outsider, 7) == figure(shown, "found stored") > 0
-    assert not Channel.objects.for_user(account.user).exists()
-    assert not Device.objects.for_user(account.user).exists()
+    assert not Channel.objects.for_account(account.user).exists()
+    assert not Device.objects.for_account(account.user).exists()
 
 
 def test_what_is_refused_is_counted_by_its_reason(stack: Callable[..., Stack], account: Account) -> None:

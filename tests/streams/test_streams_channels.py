@@ -33,7 +33,7 @@ def test_a_channel_number_is_unique_within_a_user(user: User, outsider: User) ->
     create_channel(user, 0, name="sensor")
     assert refusal(user, 0) == "CHANNEL_INUSE"
     create_channel(outsider, 0)
-    assert [Channel.objects.for_user(owner).get().name for owner in (user, outsider)] == ["sensor", ""]
+    assert [Channel.objects.for_account(owner).get().name for owner in (user, outsider)] == ["sensor", ""]
 
 
 @pytest.mark.parametrize("number", [-1, 2**31, 10**30])
@@ -70,7 +70,7 @@ def test_a_deleted_channel_is_purged_with_everything_of_it(user: User) -> None:
         fill(each, 2, at=timezone.now() - timedelta(days=900))
     key = channel.pk
     delete_channel(channel)
-    assert not Channel.objects.for_user(user).filter(number=0).exists()
+    assert not Channel.objects.for_account(user).filter(number=0).exists()
     assert DeletedChannel.objects.get().channel == key
     assert not Tag.objects.filter(channel=key).exists()
     purge_deleted_channels()

@@ -59,7 +59,7 @@ def subjects(account: Account) -> list[str]:
 
 
 def devices(account: Account, count: int) -> None:
-    Device.objects.for_user(account.user).delete()
+    Device.objects.for_account(account.user).delete()
     Device.objects.bulk_create(Device(user=account.user, device_id=f"d{n}") for n in range(count))
 
 

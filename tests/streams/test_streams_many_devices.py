@@ -41,7 +41,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 def many(user: User, number: int, **fields: Any) -> DeviceQuerySet:
     Device.objects.bulk_create(Device(user=user, device_id=f"d{n:05d}", **fields) for n in range(number))
-    return Device.objects.for_user(user)
+    return Device.objects.for_account(user)
 
 
 def hold(device: Device, *values: Any, tag: str | None = None) -> None:
@@ -143,7 +143,7 @@ def faults(user: User, rows: list[CsvRow]) -> list[tuple[int, str]]:
 
 
 def shown(user: User) -> list[tuple[str, ...]]:
-    return list(export_rows(Device.objects.for_user(user)))
+    return list(export_rows(Device.objects.for_account(user)))
 
 
 def test_an_import_makes_and_changes(
@@ -151,7 +151,7 @@ def test_an_import_makes_and_changes(
 ) -> None:
     create_device(user, "old", description="kept", location="cellar", enabled=False)
     create_device(outsider, "old", description="theirs")
-    hold(Device.objects.for_user(user).get(), 1)
+    hold(Device.objects.for_account(user).get(), 1)
     rows = sheet_of("old;yes;7;roof", "new;FALSE; ;", "new2;;7;", header="device_id;enabled;channel;location")
     told.clear()
     assert import_devices(user, rows, dry_run=True) == Report(2, 1, [])
@@ -164,7 +164,7 @@ def test_an_import_makes_and_changes(
     ]
     assert told == [("devices", user.pk)]
     assert count(channel.pk) == 1
-    assert [d.activate_at is None for d in Device.objects.for_user(user).order_by("device_id")] == [
+    assert [d.activate_at is None for d in Device.objects.for_account(user).order_by("device_id")] == [
         *(True, False, False)
     ]
     assert shown(outsider) == [("old", "theirs", "true", "", "", "", "")]
@@ -192,7 +192,7 @@ def test_an_import_with_an_error_writes_nothing(user: User, outsider: User, chan
         *((3, "device_id"), (4, "device_id"), (5, "device_id"), (6, "enabled")),
         *((7, "channel"), (8, "channel"), (9, "channel"), (10, "location"), (11, "location")),
     ]
-    assert not Device.objects.for_user(user).exists()
+    assert not Device.objects.for_account(user).exists()
 
 
 def test_an_import_keeps_to_the_quota(user: User) -> None:

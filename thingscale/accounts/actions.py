@@ -16,6 +16,8 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from thingscale.accounts import encryption, limits
 from thingscale.accounts.models import (
     CLOSED_DOMAIN,
+    Account,
+    Actor,
     Authenticator,
     AuthenticatorSecret,
     Session,
@@ -59,8 +61,8 @@ def check_new_password(user: User, password: str) -> None:
         raise ValidationError({"password": error.messages}) from None
 
 
-def update_account(user: User, changes: dict[str, Any]) -> None:
-    User.objects.filter(pk=user.pk).update(**changes)
+def update_account(account: Account, changes: dict[str, Any]) -> None:
+    User.objects.filter(pk=account.pk).update(**changes)
 
 
 @transaction.atomic
@@ -100,26 +102,26 @@ def change_account(user: User, changes: dict[str, Any]) -> None:
 
 
 @transaction.atomic
-def choose_when_full(user: User, when_full: str) -> None:
-    update_account(user, {"when_full": when_full})
-    change_notifications.announce("limits", user.pk)
+def choose_when_full(account: Account, when_full: str) -> None:
+    update_account(account, {"when_full": when_full})
+    change_notifications.announce("limits", account.pk)
 
 
 @transaction.atomic
-def reset_limits(user: User) -> None:
+def reset_limits(account: Account) -> None:
     """To those of a new account."""
-    update_account(user, limits.defaults())
-    change_notifications.announce("limits", user.pk)
+    update_account(account, limits.defaults())
+    change_notifications.announce("limits", account.pk)
 
 
-def locked(user: User) -> User:
-    """The account as it is now; until COMMIT nobody else counts what it has, to add to it."""
-    return User.objects.select_for_update(no_key=True).get(pk=user.pk)
+def locked(account: Account) -> User:
+    """Reads and locks the account. Until COMMIT nobody else counts what it has, to add to it."""
+    return User.objects.select_for_update(no_key=True).get(pk=account.pk)
 
 
 @transaction.atomic
 def change_password(user: User, password: str, keep: str | None = None) -> None:
-    """Every session of the user ends, but the one with the key `keep`. Raises ValidationError."""
+    """Ends every session of the user, but the one with the key `keep`. Raises ValidationError."""
     check_new_password(user, password)
     user.set_password(password)
     user.save(update_fields=["password"])
@@ -127,9 +129,9 @@ def change_password(user: User, password: str, keep: str | None = None) -> None:
     tell(user, Notice.PASSWORD_CHANGED)
 
 
-def end_sessions(user: User, keep: str | None = None) -> int:
-    """Browsers that are signed in, but for the session with the key `keep`; returns how many."""
-    return Session.objects.filter(user=user).exclude(session_key=keep or "").delete()[0]
+def end_sessions(actor: Actor, keep: str | None = None) -> int:
+    """Signs the actor out of all browsers, but for the session with the key `keep`; returns of how many."""
+    return Session.objects.filter(user=actor.pk).exclude(session_key=keep or "").delete()[0]
 
 
 def end_session(session: Session) -> None:
@@ -176,11 +178,12 @@ def clear_ended() -> None:
 
 
 @transaction.atomic
-def rotate_token(user: User, kind: str, overlap: timedelta | None = None) -> Token:
-    """A new token; the old one stays valid for the overlap, so that devices can be moved one by one."""
+def rotate_token(account: Account, kind: str, overlap: timedelta | None = None) -> Token:
+    """Makes a new token. The old one stays valid for the overlap, so that devices can be moved one by one."""
     if overlap is None:
         overlap = timedelta(hours=settings.TOKEN_OVERLAP_HOURS)
-    if User.objects.select_for_update().get(pk=user.pk).closed_at:
+    user = User.objects.select_for_update().get(pk=account.pk)
+    if user.closed_at:
         raise ContractError("ACCOUNT_CLOSED", "This account is closed.")
     Token.objects.filter(user=user, kind=kind, expires_at=None).update(expires_at=timezone.now() + overlap)
     token = _add_token(user, kind)
@@ -190,10 +193,10 @@ def rotate_token(user: User, kind: str, overlap: timedelta | None = None) -> Tok
 
 
 @transaction.atomic
-def revoke_rotated_tokens(user: User, kind: str) -> int:
+def revoke_rotated_tokens(account: Account, kind: str) -> int:
     """Ends the overlap now; returns how many tokens ended."""
-    count: int = Token.objects.rotated(user, kind).order_by().update(expires_at=timezone.now())
-    change_notifications.announce("tokens", user.pk)
+    count: int = Token.objects.rotated(account, kind).order_by().update(expires_at=timezone.now())
+    change_notifications.announce("tokens", account.pk)
     return count
 
 
@@ -212,11 +215,13 @@ def _add_token(user: User, kind: str) -> Token:
 
 
 @transaction.atomic
-def begin_second_factor(user: User) -> Authenticator:
+def begin_second_factor(actor: Actor) -> Authenticator:
     """A new authenticator, which waits for its first code."""
-    User.objects.select_for_update().get(pk=user.pk)
-    Authenticator.objects.filter(user=user, confirmed=False).delete()
-    device: Authenticator = Authenticator.objects.create(user=user, name="authenticator", confirmed=False)
+    User.objects.select_for_update().get(pk=actor.pk)
+    Authenticator.objects.filter(user_id=actor.pk, confirmed=False).delete()
+    device: Authenticator = Authenticator.objects.create(
+        user_id=actor.pk, name="authenticator", confirmed=False
+    )
     _encrypt_secret(device, secrets.token_bytes(20).hex())
     return device
 
@@ -230,36 +235,36 @@ def _encrypt_secret(device: TOTPDevice, secret: str) -> None:
     device.save(update_fields=["key"])
 
 
-def confirm_second_factor(user: User, code: str) -> list[str]:
+def confirm_second_factor(actor: Actor, code: str) -> list[str]:
     """Turns it on and returns the recovery codes. Raises ContractError for a code that is not the app's.
     Wrong ones are not counted: the page shows the secret itself."""
     with transaction.atomic():
-        waiting = Authenticator.objects.select_for_update().filter(user=user, confirmed=False)
+        waiting = Authenticator.objects.select_for_update().filter(user_id=actor.pk, confirmed=False)
         device = waiting.first()
         if device is None or not device.verify_token(code):
             raise ContractError("WRONG_CODE", WRONG_CODE)
-        Authenticator.objects.filter(user=user, confirmed=True).delete()
+        Authenticator.objects.filter(user_id=actor.pk, confirmed=True).delete()
         waiting.update(confirmed=True)
-        tell(user, Notice.TWO_FACTOR_ON)
-        return _make_recovery_codes(user)
+        tell(actor, Notice.TWO_FACTOR_ON)
+        return _make_recovery_codes(actor)
 
 
 @transaction.atomic
-def make_recovery_codes(user: User) -> list[str]:
+def make_recovery_codes(actor: Actor) -> list[str]:
     """In place of those there were. Only hashes are kept."""
-    tell(user, Notice.RECOVERY_CODES)
-    return _make_recovery_codes(user)
+    tell(actor, Notice.RECOVERY_CODES)
+    return _make_recovery_codes(actor)
 
 
-def _make_recovery_codes(user: User) -> list[str]:
-    StaticDevice.objects.filter(user=user).delete()
-    device = StaticDevice.objects.create(user=user, name="recovery codes")
+def _make_recovery_codes(actor: Actor) -> list[str]:
+    StaticDevice.objects.filter(user_id=actor.pk).delete()
+    device = StaticDevice.objects.create(user_id=actor.pk, name="recovery codes")
     codes = [b32encode(secrets.token_bytes(10)).decode().lower() for _ in range(RECOVERY_CODES)]
     StaticToken.objects.bulk_create(StaticToken(device=device, token=_hashed(code)) for code in codes)
     return ["-".join(code[start : start + 4] for start in range(0, len(code), 4)) for code in codes]
 
 
-def take_code(user: User, code: str, network: str, known_browser: bool) -> None:
+def take_code(actor: Actor, code: str, network: str, known_browser: bool) -> None:
     """A code of the authenticator, or a recovery code, which is used up. Raises ContractError.
 
     Who has the password and tries codes must not keep the owner out. So wrong codes count against the network
@@ -269,11 +274,13 @@ def take_code(user: User, code: str, network: str, known_browser: bool) -> None:
     typed = code.replace(" ", "").replace("-", "").lower()
     kind = WrongCode.Kind.APP if typed.isdecimal() and len(typed) == 6 else WrongCode.Kind.RECOVERY
     with transaction.atomic():  # wrong codes are to be kept, so no exception in here
-        User.objects.select_for_update().get(pk=user.pk)  # one code at a time
-        seconds = _seconds_to_wait(user, kind, network, known_browser)
-        right = not seconds and _is_right(user, kind, typed)
+        User.objects.select_for_update().get(pk=actor.pk)  # one code at a time
+        seconds = _seconds_to_wait(actor, kind, network, known_browser)
+        right = not seconds and _is_right(actor, kind, typed)
         if not seconds and not right:
-            WrongCode.objects.create(user=user, kind=kind, network=network, known_browser=known_browser)
+            WrongCode.objects.create(
+                user_id=actor.pk, kind=kind, network=network, known_browser=known_browser
+            )
     if seconds:
         minutes = -(-seconds // 60)
         raise ContractError(
@@ -285,17 +292,17 @@ def take_code(user: User, code: str, network: str, known_browser: bool) -> None:
         raise ContractError("WRONG_CODE", WRONG_CODE)
 
 
-def _is_right(user: User, kind: WrongCode.Kind, typed: str) -> bool:
+def _is_right(actor: Actor, kind: WrongCode.Kind, typed: str) -> bool:
     if kind is WrongCode.Kind.APP:
-        app = Authenticator.objects.filter(user=user, confirmed=True).first()
+        app = Authenticator.objects.filter(user_id=actor.pk, confirmed=True).first()
         return app is not None and bool(app.verify_token(typed))
-    codes = StaticDevice.objects.filter(user=user).first()
+    codes = StaticDevice.objects.filter(user_id=actor.pk).first()
     return codes is not None and bool(codes.verify_token(_hashed(typed)))
 
 
-def _seconds_to_wait(user: User, kind: WrongCode.Kind, network: str, known_browser: bool) -> int:
+def _seconds_to_wait(actor: Actor, kind: WrongCode.Kind, network: str, known_browser: bool) -> int:
     """0 if a code may be tried now."""
-    wrong = WrongCode.objects.filter(user=user, kind=kind)
+    wrong = WrongCode.objects.filter(user_id=actor.pk, kind=kind)
     limits = [
         (wrong.filter(network=network, known_browser=known_browser), 10, timedelta(minutes=5)),
         (wrong.filter(known_browser=known_browser), CODES_A_DAY[kind], timedelta(days=1)),
@@ -310,10 +317,10 @@ def _seconds_to_wait(user: User, kind: WrongCode.Kind, network: str, known_brows
 
 
 @transaction.atomic
-def end_second_factor(user: User) -> None:
-    if Authenticator.objects.filter(user=user, confirmed=True).exists():
-        tell(user, Notice.TWO_FACTOR_OFF)
-    _forget_second_factor(user)
+def end_second_factor(actor: Actor) -> None:
+    if Authenticator.objects.filter(user_id=actor.pk, confirmed=True).exists():
+        tell(actor, Notice.TWO_FACTOR_OFF)
+    _forget_second_factor(actor)
 
 
 def _hashed(code: str) -> str:
@@ -321,9 +328,9 @@ def _hashed(code: str) -> str:
     return tokens.digest(code).hex()[:16]
 
 
-def _forget_second_factor(user: User) -> None:
-    Authenticator.objects.filter(user=user).delete()
-    StaticDevice.objects.filter(user=user).delete()
+def _forget_second_factor(actor: Actor) -> None:
+    Authenticator.objects.filter(user_id=actor.pk).delete()
+    StaticDevice.objects.filter(user_id=actor.pk).delete()
 
 
 # Another secret key

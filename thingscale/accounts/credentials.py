@@ -2,14 +2,14 @@
 
 import json
 
-from thingscale.accounts.models import Token, User
+from thingscale.accounts.models import Account, Token
 
 
-def credentials(user: User) -> dict[str, str]:
+def credentials(account: Account) -> dict[str, str]:
     """`{user_id, api_token, device_token}` with the current tokens."""
     kinds = {"api_token": Token.Kind.API, "device_token": Token.Kind.DEVICE}
-    shown = {name: Token.objects.current(user, kind).plain for name, kind in kinds.items()}
-    return {"user_id": user.user_id} | shown
+    shown = {name: Token.objects.current(account, kind).plain for name, kind in kinds.items()}
+    return {"user_id": account.user_id} | shown
 
 
 def credentials_seen_by(bearer: Token) -> dict[str, str]:
@@ -32,6 +32,6 @@ def credentials_seen_by(bearer: Token) -> dict[str, str]:
     }
 
 
-def render(user: User, as_json: bool) -> str:
-    shown = credentials(user)
+def render(account: Account, as_json: bool) -> str:
+    shown = credentials(account)
     return json.dumps(shown) if as_json else "\n".join(f"{name}: {value}" for name, value in shown.items())

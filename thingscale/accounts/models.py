@@ -42,36 +42,40 @@ def validate_email_domain(email: str) -> None:
         raise ValidationError(f"Nobody has an e-mail at {CLOSED_DOMAIN}: give one that reaches you.")
 
 
-class User(Limits, AbstractBaseUser, PermissionsMixin):
-    """Owns devices, channels, events, one API token and one device token."""
+class Account(Limits):
+    """What owns: devices, channels, events, tokens, and the limits of all that."""
 
     id: UserPk
-    email = models.EmailField(unique=True, validators=[validate_email_domain])  # signs in with it
     email1 = models.EmailField(blank=True, validators=[validate_email_domain])
     email2 = models.EmailField(blank=True, validators=[validate_email_domain])
     organization = models.CharField(max_length=200, blank=True)
-    locale = models.CharField(max_length=64, default="UTC", validators=[validate_zone])
-    user_alias = models.CharField(max_length=200, blank=True)
-    is_staff = models.BooleanField(default=False)
-    is_active = models.BooleanField(default=True)
-    date_joined = models.DateTimeField(default=timezone.now)
     rest_rate = models.PositiveIntegerField(default=20, help_text="REST requests a second")
     closed_at = models.DateTimeField(null=True, editable=False)  # its data waits to be purged
     # Limits of which much is used, and how much was when last measured: {"tags": 9800}. It is here, and in no
     # table of its own, so that no page costs a query more for it.
     near_limits = models.JSONField(default=dict, db_default={}, editable=False)
 
-    USERNAME_FIELD = "email"
-    objects: ClassVar[UserManager] = UserManager()
+    class Meta:
+        abstract = True
+
+    @property
+    def user_id(self) -> str:
+        return f"U{self.pk:06d}"
+
+
+class Actor(AbstractBaseUser, PermissionsMixin):
+    """Who does something: signs in with an e-mail and a password, and sees times in a time zone."""
+
+    id: UserPk
+    email = models.EmailField(unique=True, validators=[validate_email_domain])
+    locale = models.CharField(max_length=64, default="UTC", validators=[validate_zone])
+    user_alias = models.CharField(max_length=200, blank=True)
+    is_staff = models.BooleanField(default=False)
+    is_active = models.BooleanField(default=True)
+    date_joined = models.DateTimeField(default=timezone.now)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                Upper("email"),
-                name="one_account_an_email",
-                violation_error_message="An account has this e-mail already.",
-            )
-        ]
+        abstract = True
 
     def set_password(self, raw_password: str | None) -> None:
         super().set_password(None if raw_password is None else normalised(raw_password))
@@ -85,15 +89,28 @@ class User(Limits, AbstractBaseUser, PermissionsMixin):
         return any(check(spelling) for spelling in spellings(raw_password or ""))
 
     @property
-    def user_id(self) -> str:
-        return f"U{self.pk:06d}"
-
-    @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.locale)
 
     def __str__(self) -> str:
-        return self.user_id
+        return f"U{self.pk:06d}"
+
+
+class User(Account, Actor):
+    """An account with its one actor, in one row. Code that needs one of them asks for that one by its type,
+    so that an account can get more actors one day."""
+
+    USERNAME_FIELD = "email"
+    objects: ClassVar[UserManager] = UserManager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                Upper("email"),
+                name="one_account_an_email",
+                violation_error_message="An account has this e-mail already.",
+            )
+        ]
 
 
 class Token(models.Model):

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.db import transaction
 from kombu.exceptions import OperationalError
 
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Actor
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +26,9 @@ class Notice(StrEnum):
     CLOSED = "it was closed, and its data are being deleted"
 
 
-def tell(user: User, notice: Notice, email: str = "") -> None:
+def tell(actor: Actor, notice: Notice, email: str = "") -> None:
     """Once it is committed, where mails can be sent. A queue that is away costs the mail and nothing else."""
-    to, user_id = email or user.email, user.user_id
+    to, user_id = email or actor.email, str(actor)
     if settings.EMAIL_HOST:
         transaction.on_commit(lambda: _ask(to, user_id, notice))
 

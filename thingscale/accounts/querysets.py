@@ -12,7 +12,7 @@ from django.utils import timezone
 from thingscale.lib import tokens
 
 if TYPE_CHECKING:
-    from thingscale.accounts.models import Session, Token, User
+    from thingscale.accounts.models import Account, Actor, Session, Token, User
 
 
 @functools.cache
@@ -76,16 +76,16 @@ class TokenQuerySet(models.QuerySet[Any]):
         token.user = User.from_db(self.db, _names(User), row[end:])
         return token
 
-    def rotated(self, user: "User", kind: str) -> "TokenQuerySet":
+    def rotated(self, account: "Account", kind: str) -> "TokenQuerySet":
         """Those in their overlap, the one that lasts longest first."""
-        return self.live().filter(user=user, kind=kind).exclude(expires_at=None).order_by("-expires_at")
+        return self.live().filter(user=account, kind=kind).exclude(expires_at=None).order_by("-expires_at")
 
-    def current(self, user: "User", kind: str) -> "Token":
-        token: Token = self.get(user=user, kind=kind, expires_at=None)
+    def current(self, account: "Account", kind: str) -> "Token":
+        token: Token = self.get(user=account, kind=kind, expires_at=None)
         return token
 
 
 class SessionManager(BaseSessionManager["Session"]):
-    def for_user(self, user: "User") -> "models.QuerySet[Session]":
+    def for_actor(self, actor: "Actor") -> "models.QuerySet[Session]":
         """Those that have not ended, the last begun first."""
-        return self.filter(user=user, expire_date__gt=timezone.now()).order_by("-signed_in_at")
+        return self.filter(user=actor.pk, expire_date__gt=timezone.now()).order_by("-signed_in_at")

@@ -4,21 +4,21 @@ from base64 import b32encode
 
 from django_otp.plugins.otp_static.models import StaticToken
 
-from thingscale.accounts.models import Authenticator, User
+from thingscale.accounts.models import Actor, Authenticator
 
 
-def is_on(user: User) -> bool:
-    return bool(Authenticator.objects.filter(user=user, confirmed=True).exists())
+def is_on(actor: Actor) -> bool:
+    return bool(Authenticator.objects.filter(user_id=actor.pk, confirmed=True).exists())
 
 
-def waiting(user: User) -> Authenticator | None:
+def waiting(actor: Actor) -> Authenticator | None:
     """The authenticator that is being set up."""
-    found: Authenticator | None = Authenticator.objects.filter(user=user, confirmed=False).first()
+    found: Authenticator | None = Authenticator.objects.filter(user_id=actor.pk, confirmed=False).first()
     return found
 
 
-def codes_left(user: User) -> int:
-    return int(StaticToken.objects.filter(device__user=user).count())
+def codes_left(actor: Actor) -> int:
+    return int(StaticToken.objects.filter(device__user=actor.pk).count())
 
 
 def secret(device: Authenticator) -> str:

@@ -1,4 +1,4 @@
-"""Narrowing to the owner: a view gets objects only through `.for_user(user)`."""
+"""Narrowing to the owner: a view gets objects only through `.for_account(account)`."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from django.db import models
 
 if TYPE_CHECKING:
-    from thingscale.accounts.models import User
+    from thingscale.accounts.models import Account
 
 M = TypeVar("M", bound=models.Model)
 
 
 class OwnedQuerySet(models.QuerySet[M]):
-    def for_user(self, user: "User") -> Self:
-        return self.filter(user=user)
+    def for_account(self, account: "Account") -> Self:
+        return self.filter(user=account)
 
 
 def in_pages(queryset: "models.QuerySet[M]", key: str, size: int) -> Iterator[list[M]]:

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from thingscale.accounts.actions import locked
 from thingscale.accounts.limits import no_more_than
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Account, User
 from thingscale.devices.models import ActivationRule, Device, MinuteCount
 from thingscale.lib.errors import ContractError
 from thingscale.lib.ids import DevicePk
@@ -17,26 +17,26 @@ from thingscale.processes import change_notifications
 
 
 @transaction.atomic
-def create_device(user: User, device_id: str, **fields: Any) -> Device:
+def create_device(account: Account, device_id: str, **fields: Any) -> Device:
     """A device made by a person: enabled, unmapped.
 
     Raises ContractError: DEVICE_ID_ZERO, BAD_PARAMETER, MAX_DEVICE_REACH, DEVICE_INUSE.
     """
     if code := bad_device_id(device_id):
         raise ContractError(code, DEVICE_ID_RULE)
-    user = locked(user)
-    if Device.objects.for_user(user).count() >= user.max_devices:
-        raise ContractError("MAX_DEVICE_REACH", no_more_than(user.max_devices, "device"))
+    account = locked(account)
+    if Device.objects.for_account(account).count() >= account.max_devices:
+        raise ContractError("MAX_DEVICE_REACH", no_more_than(account.max_devices, "device"))
     try:
         with transaction.atomic():
-            device = Device(user=user, device_id=device_id, **fields)
+            device = Device(user=account, device_id=device_id, **fields)
             device.activate_at = timezone.now() if device.enabled else None
             device.save(force_insert=True)
     except IntegrityError:
         raise ContractError(
             "DEVICE_INUSE", f"There is a device {device_id} already: change that one."
         ) from None
-    change_notifications.announce("device", user.pk, device_id)
+    change_notifications.announce("device", account.pk, device_id)
     return device
 
 
@@ -48,24 +48,24 @@ def delete_device(device: Device) -> None:
 
 
 @transaction.atomic
-def delete_devices(user: User, devices: QuerySet[Device]) -> int:
+def delete_devices(account: Account, devices: QuerySet[Device]) -> int:
     """Those of them that are the user's; returns how many."""
-    keys = lock_devices(user, devices)
+    keys = lock_devices(account, devices)
     Device.objects.filter(pk__in=keys).delete()
-    change_notifications.announce("devices", user.pk)
+    change_notifications.announce("devices", account.pk)
     return len(keys)
 
 
-def lock_devices(user: User, devices: QuerySet[Device]) -> list[DevicePk]:
+def lock_devices(account: Account, devices: QuerySet[Device]) -> list[DevicePk]:
     """Locks those of the devices that are the user's, in the order in which ingest locks them."""
-    own = Device.objects.for_user(user).filter(pk__in=devices.values("pk"))
+    own = Device.objects.for_account(account).filter(pk__in=devices.values("pk"))
     return [DevicePk(pk) for pk in own.order_by("pk").select_for_update().values_list("pk", flat=True)]
 
 
 @transaction.atomic
-def create_rule(user: User, pattern: str, channel: int) -> ActivationRule:
+def create_rule(account: Account, pattern: str, channel: int) -> ActivationRule:
     """After those there are; `channel` is a primary key. Raises ContractError: BAD_PARAMETER."""
-    rules = _rules(user)
+    rules = _rules(account)
     if bad_device_id(pattern.replace("*", "x").replace("?", "x")):
         raise ContractError(
             "BAD_PARAMETER",
@@ -73,10 +73,12 @@ def create_rule(user: User, pattern: str, channel: int) -> ActivationRule:
         )
     if any(rule.pattern == pattern for rule in rules):
         raise ContractError("BAD_PARAMETER", f"There is a rule for {pattern} already: delete that one first.")
-    if len(rules) >= (most := locked(user).max_rules):
+    if len(rules) >= (most := locked(account).max_rules):
         raise ContractError("BAD_PARAMETER", no_more_than(most, "rule"))
     last = rules[-1].position + 1 if rules else 0
-    return ActivationRule.objects.create(user=user, pattern=pattern, channel_id=channel, position=last)
+    return ActivationRule.objects.create(
+        user_id=account.pk, pattern=pattern, channel_id=channel, position=last
+    )
 
 
 @transaction.atomic
@@ -94,10 +96,10 @@ def delete_rule(rule: ActivationRule) -> None:
     rule.delete()
 
 
-def _rules(user: User) -> list[ActivationRule]:
+def _rules(account: Account) -> list[ActivationRule]:
     """In order, and nobody else changes them until COMMIT."""
-    User.objects.select_for_update().get(pk=user.pk)
-    return list(ActivationRule.objects.for_user(user))
+    User.objects.select_for_update().get(pk=account.pk)
+    return list(ActivationRule.objects.for_account(account))
 
 
 def forget_old_activity() -> None:

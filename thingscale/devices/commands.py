@@ -6,7 +6,7 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
-from thingscale.accounts.models import Token, User
+from thingscale.accounts.models import Account, Token
 from thingscale.devices import mqtt_client
 from thingscale.devices.models import Command, Device, Published
 from thingscale.lib import names
@@ -26,7 +26,7 @@ class Message(NamedTuple):
     topic: str = ""  # without the token; empty: the device's own
 
 
-def send(user: User, device: Device, message: Message, by: str) -> Command:
+def send(account: Account, device: Device, message: Message, by: str) -> Command:
     """`by`: a Command.By. What was sent and what failed is recorded.
 
     As the gateway's message it is committed: connected subscribers get it at once, the sessions of others
@@ -34,19 +34,26 @@ def send(user: User, device: Device, message: Message, by: str) -> Command:
     (QoS 0), and raises Refused BROKER_UNAVAILABLE.
     """
     payload, qos, retain, topic = message
-    command = Command(user=user, device=device, payload=payload, qos=qos, retain=retain, topic=topic, by=by)
+    command = Command(
+        user_id=account.pk, device=device, payload=payload, qos=qos, retain=retain, topic=topic, by=by
+    )
     topic = topic or f"{device.device_id}/{names.COMMANDS}"
     if settings.INGEST_MODE == "gateway":
         with transaction.atomic():
             if Device.objects.select_for_update(of=("self",), no_key=True).filter(pk=device.pk).exists():
                 record(command)  # else it was deleted meanwhile: others may listen to its topic
             Published.objects.create(
-                account=user, topic=topic, payload=payload, qos=qos, retain=retain, command=command.pk or 0
+                account_id=account.pk,
+                topic=topic,
+                payload=payload,
+                qos=qos,
+                retain=retain,
+                command=command.pk or 0,
             )
-            announce("published", user.pk)
+            announce("published", account.pk)
         return command
     try:
-        for token in Token.objects.live().filter(user=user, kind=Token.Kind.DEVICE):  # each of a rotation
+        for token in Token.objects.live().filter(user=account, kind=Token.Kind.DEVICE):  # each of a rotation
             mqtt_client.publish(f"{token.plain}/{topic}", payload, qos, retain)
     except mqtt_client.Unavailable:
         command.result = UNAVAILABLE

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from django.db.models import Count, QuerySet, Sum
 
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Account
 from thingscale.devices.models import SILENT_AFTER, Device, MinuteCount, RejectedMessage
 from thingscale.devices.querysets import ENABLED, NEW, UNMAPPED, Counts, heard_since
 
@@ -37,12 +37,12 @@ class Overview(NamedTuple):
     per_minute: list[Minute]  # the last hour; the newest, still going on, comes last
 
 
-def overview(user: User, now: datetime) -> Overview:
-    counts = MinuteCount.objects.for_user(user).since(now - DAY)
+def overview(account: Account, now: datetime) -> Overview:
+    counts = MinuteCount.objects.for_account(account).since(now - DAY)
     return Overview(
-        **_devices(user, now),
+        **_devices(account, now),
         rejected_24h=sum(count.rejected for count in counts.values()),
-        rejected_by_reason=_rejected(user, now),
+        rejected_by_reason=_rejected(account, now),
         per_minute=_per_minute(counts, now),
     )
 
@@ -60,8 +60,8 @@ def _sum(counts: QuerySet[MinuteCount]) -> Counts:
     return Counts(**totals)
 
 
-def _devices(user: User, now: datetime) -> dict[str, int]:
-    found: dict[str, int] = Device.objects.for_user(user).aggregate(
+def _devices(account: Account, now: datetime) -> dict[str, int]:
+    found: dict[str, int] = Device.objects.for_account(account).aggregate(
         devices=Count("pk"),
         alive=Count("pk", filter=ENABLED & heard_since(now - SILENT_AFTER)),
         new=Count("pk", filter=NEW),
@@ -71,8 +71,8 @@ def _devices(user: User, now: datetime) -> dict[str, int]:
     return {**found, "silent": found["enabled"] - found["alive"]}
 
 
-def _rejected(user: User, now: datetime) -> dict[str, int]:
-    rejected = RejectedMessage.objects.for_user(user).filter(received_at__gte=now - DAY)
+def _rejected(account: Account, now: datetime) -> dict[str, int]:
+    rejected = RejectedMessage.objects.for_account(account).filter(received_at__gte=now - DAY)
     return dict(rejected.values_list("reason").annotate(n=Count("pk")).order_by("-n", "reason"))
 
 

@@ -13,7 +13,7 @@ import psycopg
 from django.db import connection as django_connection
 from django.db.models import Count, QuerySet
 
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Account
 from thingscale.accounts.tenancy import OwnedQuerySet
 from thingscale.devices.models import GatewayProcess, MqttSession
 from thingscale.processes.change_notifications import CHANNEL, TAKE_OVER
@@ -92,8 +92,8 @@ class Use(NamedTuple):
     unread_bytes: int = 0
 
 
-def connected(user: User) -> QuerySet[MqttSession]:
-    return alive().for_user(user).order_by("connected_at", "pk")
+def connected(account: Account) -> QuerySet[MqttSession]:
+    return alive().for_account(account).order_by("connected_at", "pk")
 
 
 def alive() -> OwnedQuerySet[MqttSession]:

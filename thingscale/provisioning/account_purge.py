@@ -3,7 +3,7 @@
 from django.db import connection, transaction
 from django.utils import timezone
 
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Account, User
 from thingscale.background import maintenance
 from thingscale.devices.models import Device
 from thingscale.devices.mqtt_store import sessions
@@ -18,7 +18,7 @@ def purge_closed_accounts() -> None:
     """The account's own row goes last, when nothing of it can be on its way through ingest any more.
     Datapoints go as those of any deleted channel."""
     for user in User.objects.exclude(closed_at=None):
-        for channel in Channel.objects.for_user(user):
+        for channel in Channel.objects.for_account(user):
             delete_channel(channel)
         while _delete_devices(user) or _delete_mqtt(user):
             pass
@@ -27,13 +27,13 @@ def purge_closed_accounts() -> None:
 
 
 @transaction.atomic
-def _delete_mqtt(user: User) -> bool:
+def _delete_mqtt(account: Account) -> bool:
     maintenance.check_stop()
     with connection.connection.cursor() as cursor:
-        return sessions.delete_account(cursor, user.pk, SLICE)
+        return sessions.delete_account(cursor, account.pk, SLICE)
 
 
-def _delete_devices(user: User) -> int:
+def _delete_devices(account: Account) -> int:
     maintenance.check_stop()
-    keys = list(Device.objects.for_user(user).order_by("pk").values_list("pk", flat=True)[:SLICE])
+    keys = list(Device.objects.for_account(account).order_by("pk").values_list("pk", flat=True)[:SLICE])
     return Device.objects.filter(pk__in=keys).delete()[0]

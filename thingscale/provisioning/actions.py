@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from thingscale.accounts.actions import locked
 from thingscale.accounts.limits import no_more_than
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Account
 from thingscale.devices.actions import lock_devices
 from thingscale.devices.models import Device
 from thingscale.lib.csv_file import CsvRow
@@ -59,40 +59,40 @@ def start_device(device: Device, number: int) -> None:
     """Enables the device and maps it to its user's channel of this number, which is created if there is none.
     So its held messages are stored, and those that it sends from now on. Raises ContractError as
     create_channel does."""
-    channel = Channel.objects.for_user(device.user).filter(number=number).first()
+    channel = Channel.objects.for_account(device.user).filter(number=number).first()
     if channel is None:
         map_to_new_channel(device, number, {"enabled": True})
     else:
         configure_device(device, {"enabled": True, "mapped_channel": channel})
 
 
-def configure_devices(user: User, devices: QuerySet[Device], changes: dict[str, Any]) -> int:
+def configure_devices(account: Account, devices: QuerySet[Device], changes: dict[str, Any]) -> int:
     """As configure_device, for those of the devices that are the user's. Returns how many."""
     with transaction.atomic():
-        keys = lock_devices(user, devices)
+        keys = lock_devices(account, devices)
         chosen = Device.objects.filter(pk__in=keys)
         chosen.update(**changes)
         chosen.filter(enabled=True, activate_at=None).update(activate_at=timezone.now())
-        change_notifications.announce("devices", user.pk)
+        change_notifications.announce("devices", account.pk)
     store_held(keys)
     return len(keys)
 
 
-def import_devices(user: User, rows: Sequence[CsvRow], dry_run: bool = False) -> Report:
+def import_devices(account: Account, rows: Sequence[CsvRow], dry_run: bool = False) -> Report:
     """Creates and changes the devices of all rows, or of none if a row has a fault. A column that is missing
     leaves the devices' fields as they are."""
     with transaction.atomic():
-        user = locked(user)
-        channels = dict(Channel.objects.for_user(user).values_list("number", "pk"))
-        own = Device.objects.for_user(user)
+        account = locked(account)
+        channels = dict(Channel.objects.for_account(account).values_list("number", "pk"))
+        own = Device.objects.for_account(account)
         named = [row.cells[device_csv.KEY] for row in rows if may_exist(row.cells[device_csv.KEY])]
         asked = own.filter(device_id__in=named).order_by("pk").select_for_update()
         present = {device.device_id: device for device in asked}
         wanted, faults = device_csv.check(rows, channels, present)
         new = [row for row in wanted if row.device_id not in present]
-        room = max(0, user.max_devices - own.count())
+        room = max(0, account.max_devices - own.count())
         faults += [
-            Fault(row.line, device_csv.KEY, no_more_than(user.max_devices, "device")) for row in new[room:]
+            Fault(row.line, device_csv.KEY, no_more_than(account.max_devices, "device")) for row in new[room:]
         ]
         unmapped = sum(
             present[row.device_id].mapped_channel_id is not None
@@ -101,18 +101,18 @@ def import_devices(user: User, rows: Sequence[CsvRow], dry_run: bool = False) ->
             if row.device_id in present
         )
         if not faults and not dry_run:
-            keys = _save_devices(user, wanted, present)
+            keys = _save_devices(account, wanted, present)
     if not faults and not dry_run:
         store_held(keys)
     return Report(len(new), len(wanted) - len(new), sorted(faults), unmapped)
 
 
-def _save_devices(user: User, wanted: Sequence[Wanted], present: dict[str, Device]) -> list[DevicePk]:
+def _save_devices(account: Account, wanted: Sequence[Wanted], present: dict[str, Device]) -> list[DevicePk]:
     """Returns the primary keys. A device that ingest creates at the same moment is updated as well."""
     fields = {"activate_at"}.union(*(row.changes for row in wanted))
     devices = []
     for row in wanted:
-        device = present.get(row.device_id) or Device(user=user, device_id=row.device_id)
+        device = present.get(row.device_id) or Device(user_id=account.pk, device_id=row.device_id)
         for name, value in row.changes.items():
             setattr(device, name, value)
         if device.enabled and device.activate_at is None:
@@ -126,5 +126,5 @@ def _save_devices(user: User, wanted: Sequence[Wanted], present: dict[str, Devic
         unique_fields=["user", "device_id"],
         update_fields=sorted(fields),
     )
-    change_notifications.announce("devices", user.pk)
+    change_notifications.announce("devices", account.pk)
     return [device.id for device in saved]

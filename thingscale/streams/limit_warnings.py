@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from thingscale.accounts import emails
 from thingscale.accounts.limits import WORDS, use_in_words
-from thingscale.accounts.models import LimitWarning, User
+from thingscale.accounts.models import Account, LimitWarning, User
 from thingscale.background import maintenance
 from thingscale.lib.ids import UserPk
 from thingscale.streams.usage import LimitUse, limit_use
@@ -45,16 +45,18 @@ def look() -> None:
     LimitWarning.objects.exclude(user__in=User.objects.filter(closed_at=None)).delete()
 
 
-def update_near_limits(users: Sequence[User], measured: Mapping[UserPk, Mapping[str, LimitUse]]) -> None:
+def update_near_limits(
+    accounts: Sequence[Account], measured: Mapping[UserPk, Mapping[str, LimitUse]]
+) -> None:
     """For the pages. Skips accounts that are locked, as by an import, instead of waiting: the next look
     updates them."""
     changed = []
-    for user in users:
-        used = measured.get(user.id, {})
+    for account in accounts:
+        used = measured.get(account.id, {})
         near = {name: used[name].used for name in WORDS if name in used and used[name].percent >= LEVELS[0]}
-        if near != user.near_limits:
-            user.near_limits = near
-            changed.append(user)
+        if near != account.near_limits:
+            account.near_limits = near
+            changed.append(User(pk=account.pk, near_limits=near))
     if changed:
         with transaction.atomic():
             rows = User.objects.select_for_update(no_key=True, skip_locked=True)

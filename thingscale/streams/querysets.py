@@ -7,7 +7,7 @@ from django.db.models import Count, Exists, F, Max, OuterRef, Q, QuerySet, Subqu
 from thingscale.accounts.tenancy import OwnedQuerySet
 
 if TYPE_CHECKING:
-    from thingscale.accounts.models import User
+    from thingscale.accounts.models import Account
     from thingscale.streams.models import Channel
 
 
@@ -19,11 +19,11 @@ class ChannelQuerySet(OwnedQuerySet["Channel"]):
         found = Q(name__icontains=text)
         return self.filter(found | Q(number=int(text)) if text.isdecimal() and len(text) < 10 else found)
 
-    def numbered(self, user: "User", number: int) -> "Channel | None":
+    def numbered(self, account: "Account", number: int) -> "Channel | None":
         """Of all channels, whatever this was narrowed to. Each REST call for a stream asks, and Django would
         take longer to put the query together than it takes."""
         sql = "SELECT * FROM streams_channel WHERE user_id = %s AND number = %s"
-        return next(iter(self.raw(sql, [user.pk, number])), None)
+        return next(iter(self.raw(sql, [account.pk, number])), None)
 
     def free_number(self) -> int:
         """For the next channel: after the highest; where that is the last one, by hand."""

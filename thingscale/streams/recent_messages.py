@@ -7,7 +7,7 @@ from django.db import connection
 from django.db.models import TextField
 from django.db.models.functions import Cast
 
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Account
 from thingscale.devices.models import Device, RejectedMessage
 from thingscale.lib.excerpts import excerpt
 from thingscale.lib.reasons import Reason
@@ -35,19 +35,21 @@ class Arrival(NamedTuple):
     detail: str = ""  # beyond the reason
 
 
-def newest(user: User, limit: int) -> list[Arrival]:
+def newest(account: Account, limit: int) -> list[Arrival]:
     """Of all three, the newest first; at most `limit` of each."""
-    found = stored(user, limit) + held(user, limit) + rejected(user, limit)
+    found = stored(account, limit) + held(account, limit) + rejected(account, limit)
     return sorted(found, key=lambda arrival: arrival.at, reverse=True)
 
 
-def newest_of(user: User, device_id: str) -> list[Arrival]:
+def newest_of(account: Account, device_id: str) -> list[Arrival]:
     """As newest(), one of each, of this device id alone: whatever else the account hears."""
     found = [
         _rejected(row)
-        for row in RejectedMessage.objects.for_user(user).filter(device_id=device_id).order_by("-pk")[:1]
+        for row in RejectedMessage.objects.for_account(account)
+        .filter(device_id=device_id)
+        .order_by("-pk")[:1]
     ]
-    device = Device.objects.for_user(user).filter(device_id=device_id).first()
+    device = Device.objects.for_account(account).filter(device_id=device_id).first()
     if device is not None:
         texts = device.held.annotate(text=Cast("value", TextField())).order_by("-pk")
         found += [
@@ -62,31 +64,31 @@ def newest_of(user: User, device_id: str) -> list[Arrival]:
     return sorted(found, key=lambda arrival: arrival.at, reverse=True)
 
 
-def stored(user: User, limit: int) -> list[Arrival]:
+def stored(account: Account, limit: int) -> list[Arrival]:
     return [
         Arrival(at, "stored", device or "", pk, value, tag, number)
-        for at, device, pk, tag, number, value in _rows(_STORED, user, limit)
+        for at, device, pk, tag, number, value in _rows(_STORED, account, limit)
     ]
 
 
-def held(user: User, limit: int) -> list[Arrival]:
+def held(account: Account, limit: int) -> list[Arrival]:
     return [
         Arrival(
             *(at, "held", device, pk, value, tag),
             reason=Reason.NEW_DEVICE_FOUND if is_new else Reason.NO_MAPPED_CH,
         )
-        for at, device, pk, tag, value, is_new in _rows(_HELD, user, limit)
+        for at, device, pk, tag, value, is_new in _rows(_HELD, account, limit)
     ]
 
 
-def _rows(sql: str, user: User, limit: int) -> list[Any]:
+def _rows(sql: str, account: Account, limit: int) -> list[Any]:
     with connection.cursor() as cursor:
-        cursor.execute(sql, {"user": user.pk, "rows": limit, "preview": PREVIEW})
+        cursor.execute(sql, {"user": account.pk, "rows": limit, "preview": PREVIEW})
         return list(cursor.fetchall())
 
 
-def rejected(user: User, limit: int) -> list[Arrival]:
-    return [_rejected(row) for row in RejectedMessage.objects.for_user(user).order_by("-pk")[:limit]]
+def rejected(account: Account, limit: int) -> list[Arrival]:
+    return [_rejected(row) for row in RejectedMessage.objects.for_account(account).order_by("-pk")[:limit]]
 
 
 def _rejected(row: RejectedMessage) -> Arrival:
@@ -103,8 +105,8 @@ def _rejected(row: RejectedMessage) -> Arrival:
     )
 
 
-def none_yet(user: User) -> bool:
+def none_yet(account: Account) -> bool:
     """No datapoint was ever stored and no device heard."""
-    if Latest.objects.filter(channel__user=user).exists():
+    if Latest.objects.filter(channel__user=account.pk).exists():
         return False
-    return not Device.objects.for_user(user).filter(activity__isnull=False).exists()
+    return not Device.objects.for_account(account).filter(activity__isnull=False).exists()

@@ -10,7 +10,7 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from thingscale.accounts.limits import WhenFull
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Account, User
 from thingscale.background import maintenance
 from thingscale.lib.ids import ChannelPk
 from thingscale.streams import partitions, rollups
@@ -109,10 +109,10 @@ def drop_oldest() -> int:
     )
 
 
-def _make_room(user: User) -> int:
+def _make_room(account: Account) -> int:
     """Deletes the oldest datapoints of all channels, span of time after span of time, until there is room."""
-    target = user.max_storage * (100 - ROOM_PERCENT) // 100
-    channels = [ChannelPk(pk) for pk in Channel.objects.for_user(user).values_list("pk", flat=True)]
+    target = account.max_storage * (100 - ROOM_PERCENT) // 100
+    channels = [ChannelPk(pk) for pk in Channel.objects.for_account(account).values_list("pk", flat=True)]
     oldest = []
     with connection.cursor() as cursor:
         for channel in channels:  # one by one, since each has its index
@@ -122,7 +122,7 @@ def _make_room(user: User) -> int:
     while until is not None and until < timezone.now():
         until += span
         for channel in channels:
-            while (used := used_storage(user)).bytes > target:
+            while (used := used_storage(account)).bytes > target:
                 size = max(1, used.datapoint_bytes // max(1, used.datapoints))
                 rows = min(BATCH_ROWS, (used.bytes - target) // size + 1)
                 deleted = _delete_batch(channel, until, rows)

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import connection
 
 from thingscale.accounts.limits import MORE, WORDS, WhenFull, storage_bound
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Account
 from thingscale.lib.errors import ContractError
 from thingscale.lib.ids import UserPk
 
@@ -45,9 +45,9 @@ def measure(raw: psycopg.Connection, users: Sequence[UserPk]) -> dict[UserPk, Us
     return {user: Usage(*figures) for user, *figures in rows}
 
 
-def used_storage(user: User) -> Usage:
+def used_storage(account: Account) -> Usage:
     connection.ensure_connection()
-    return measure(connection.connection, [user.id]).get(user.id, Usage(0, 0, 0, 0, 0, 0, 0, 0, 0))
+    return measure(connection.connection, [account.id]).get(account.id, Usage(0, 0, 0, 0, 0, 0, 0, 0, 0))
 
 
 class LimitUse(NamedTuple):
@@ -61,7 +61,7 @@ class LimitUse(NamedTuple):
         return 100 * self.used // self.limit if self.limit else 100 * (self.used > 0)
 
 
-def limit_use(users: Sequence[User]) -> dict[UserPk, dict[str, LimitUse]]:
+def limit_use(users: Sequence[Account]) -> dict[UserPk, dict[str, LimitUse]]:
     """By the users' primary keys, and by the names that `GET /v2/user` has. An account that has just been
     deleted is left out."""
     connection.ensure_connection()
@@ -144,18 +144,18 @@ class StorageQuota:
         self._used: dict[UserPk, tuple[int, float]] = {}  # bytes, and when they were measured
         self._lock = threading.Lock()
 
-    def check(self, user: User, size: int) -> None:
+    def check(self, account: Account, size: int) -> None:
         """Raises ContractError: QUOTA_EXCEEDED, if there is no room for so many bytes."""
-        bound, now = storage_bound(user.max_storage, user.when_full), time.monotonic()
-        used, at = self._used.get(user.id, (0, -REUSE_SECONDS))
+        bound, now = storage_bound(account.max_storage, account.when_full), time.monotonic()
+        used, at = self._used.get(account.id, (0, -REUSE_SECONDS))
         if now - at >= REUSE_SECONDS or used + size > bound * NEARLY_FULL:
-            used, at = used_storage(user).bytes, now
+            used, at = used_storage(account).bytes, now
         if used + size > bound:
-            raise ContractError("QUOTA_EXCEEDED", storage_full(used, user.max_storage, user.when_full))
+            raise ContractError("QUOTA_EXCEEDED", storage_full(used, account.max_storage, account.when_full))
         with self._lock:
             if len(self._used) >= MAX_MEASURED:
                 self._used.clear()
-            self._used[user.id] = used + size, at
+            self._used[account.id] = used + size, at
 
 
 STORAGE_QUOTA = StorageQuota()

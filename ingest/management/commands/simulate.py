@@ -90,7 +90,7 @@ def prepare(user: User, run: str, count: int, number: int) -> list[str]:
     """The devices, enabled and mapped to the channel. Raises ContractError."""
     names = [f"sim-{run}-{place}" for place in range(count)]
     with transaction.atomic():
-        channel = Channel.objects.for_user(user).filter(number=number).first()
+        channel = Channel.objects.for_account(user).filter(number=number).first()
         channel = channel or create_channel(user, number, name="Simulation", streams=STREAMS)
         for name in names:
             configure_device(

@@ -7,7 +7,7 @@ from django.db import IntegrityError, transaction
 
 from thingscale.accounts.actions import locked
 from thingscale.accounts.limits import no_more_than
-from thingscale.accounts.models import User
+from thingscale.accounts.models import Account
 from thingscale.devices.models import Device
 from thingscale.lib.errors import ContractError
 from thingscale.processes import change_notifications
@@ -17,17 +17,17 @@ MAX_LABEL_BYTES = 128 * 1024  # of all labels of a channel: keys, labels and uni
 
 
 @transaction.atomic
-def create_channel(user: User, number: int, **fields: Any) -> Channel:
+def create_channel(account: Account, number: int, **fields: Any) -> Channel:
     """Raises ContractError: BAD_PARAMETER, MAX_CHANNEL_REACH, CHANNEL_INUSE."""
     if not 0 <= number <= Channel.MAX_NUMBER:
         raise ContractError("BAD_PARAMETER", f"A channel is a whole number from 0 to {Channel.MAX_NUMBER}.")
     _check_labels(fields)
-    user = locked(user)
-    if Channel.objects.for_user(user).count() >= user.max_channels:
-        raise ContractError("MAX_CHANNEL_REACH", no_more_than(user.max_channels, "channel"))
+    account = locked(account)
+    if Channel.objects.for_account(account).count() >= account.max_channels:
+        raise ContractError("MAX_CHANNEL_REACH", no_more_than(account.max_channels, "channel"))
     try:
         with transaction.atomic():
-            return Channel.objects.create(user=user, number=number, **fields)
+            return Channel.objects.create(user=account, number=number, **fields)
     except IntegrityError:
         raise ContractError(
             "CHANNEL_INUSE", f"There is a channel {number} already: change that one."

@@ -35,5 +35,5 @@ class Command(BaseCommand):
         user = User.objects.by_user_id(options["user_id"])
         device = create_device(user, options["device_id"], description=options["description"])
         if options["channel"] is not None:
-            channel = Channel.objects.for_user(user).get(number=options["channel"])
+            channel = Channel.objects.for_account(user).get(number=options["channel"])
             configure_device(device, {"mapped_channel_id": channel.pk})

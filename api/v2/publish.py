@@ -1,25 +1,20 @@
-"""What the platform does with devices that are connected: publish to them, list them."""
+"""/v2/publish/{device_id}: a message to a device."""
 
 from typing import Any
 
-from django.http.response import HttpResponseBase
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api.arrays import array
-from api.viewsets import OwnedViewSet, ok
-from thingscale.accounts.models import User
+from api.viewsets import AccountViewSet, ok
 from thingscale.devices.commands import MAX_PAYLOAD, Message, send
-from thingscale.devices.models import Command, Device, MqttSession
-from thingscale.devices.presence import connected
-from thingscale.lib.clock import without_colon
+from thingscale.devices.models import Command, Device
 from thingscale.lib.errors import ContractError
 from thingscale.lib.names import may_exist, valid_topic
 
 
 class PayloadField(serializers.Field[bytes, Any, Any, Any]):
-    """Text that goes out byte for byte: any character may be in it, and a number is no text."""
+    """A text that is sent byte for byte. A CharField would trim it, and take a number."""
 
     def to_internal_value(self, data: Any) -> bytes:
         if not isinstance(data, str):
@@ -34,7 +29,7 @@ class PayloadField(serializers.Field[bytes, Any, Any, Any]):
 
 
 class TopicField(serializers.Field[str, Any, Any, Any]):
-    """Of the account, without its token; blanks at its ends are part of it."""
+    """A topic of the account, without its token. Blanks at its ends are part of it."""
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str) or not valid_topic(data):
@@ -49,7 +44,7 @@ class PublishSerializer(serializers.Serializer[Any]):
     topic = TopicField(default="")
 
 
-class PublishViewSet(OwnedViewSet[Device]):
+class PublishViewSet(AccountViewSet[Device]):
     queryset = Device.objects.all()
     serializer_class = PublishSerializer
     missing = ("NO_DEVICE", "You have no device with this id: nothing was published.")
@@ -65,23 +60,5 @@ class PublishViewSet(OwnedViewSet[Device]):
                 "BAD_JSON_FORMAT",
                 'Send {"payload": "text"}, and "qos" (0, 1, 2), "retain" (true, false), "topic" if you like.',
             ) from error
-        send(self.user, device, Message(**message), Command.By.API)
+        send(self.request.account, device, Message(**message), Command.By.API)
         return ok()
-
-
-class SessionViewSet(OwnedViewSet[MqttSession]):
-    queryset = MqttSession.objects.all()
-
-    def list(self, request: Request) -> HttpResponseBase:
-        return array(_shown(session, self.user) for session in connected(self.user))
-
-
-def _shown(session: MqttSession, user: User) -> dict[str, Any]:
-    return {
-        "client_id": session.client_id,
-        "ipaddress": session.ipaddress,
-        "clean_sess": session.clean_sess,
-        "proto_ver": session.proto_ver,
-        "keepalive": session.keepalive,
-        "connected_at": without_colon(session.connected_at, user.zone),
-    }
