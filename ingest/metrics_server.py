@@ -3,18 +3,20 @@
 It has a port of its own, for the inside of the network: it asks for no password.
 """
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from django.conf import settings
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from ingest.message import Status
+from ingest.message import Reason, Status
+from ingest.metrics import Histogram
 from ingest.service import Ingest
 from ingest.store_client import RemoteIngest
 from thingscale.background import watched
@@ -36,13 +38,15 @@ HELP = {
 class Collector:
     """A collector, as prometheus_client asks for. Counters begin at 0 with the process."""
 
-    def __init__(self, ingest: Ingest | RemoteIngest, gauges: Gauges) -> None:
+    def __init__(self, ingest: Ingest | RemoteIngest, gauges: Gauges, protocol: str) -> None:
         self._ingest = ingest
+        self._protocol = protocol
         self._writer = ingest.writer
         self._gauges = gauges
 
     def collect(self) -> Iterator[Metric]:
         yield self._messages()
+        yield self._reasons()
         figures = self._writer.metrics
         if figures.refused:
             yield self._refused()
@@ -61,6 +65,20 @@ class Collector:
         yield _counter(
             "commit_seconds", "Time from taking a batch to its commit", figures.commit_seconds_total
         )
+        yield _histogram(
+            "batch_commit_seconds",
+            "Time from taking a batch to its commit",
+            figures.commit_times,
+            scale=1_000_000,
+        )
+        yield _histogram("batch_size", "Messages of a transaction", figures.batch_sizes)
+        yield _histogram(
+            "acknowledgement_seconds",
+            "Time from receiving a message to its acknowledgement",
+            figures.acknowledged,
+            scale=1_000_000,
+            labels={"protocol": self._protocol},
+        )
         yield _gauge("last_batch_size", "Messages of the last transaction", figures.batch_size)
         yield _gauge("last_commit_seconds", "Time that the last transaction took", figures.commit_seconds)
         yield _gauge("ready", "1 while the database is there", int(self._ingest.ready))
@@ -73,6 +91,14 @@ class Collector:
         )
         for status in Status:
             family.add_metric([status.value], self._writer.metrics.outcomes[status])
+        return family
+
+    def _reasons(self) -> Metric:
+        family = CounterMetricFamily(
+            "thingscale_reasons", "Messages held or rejected, by the reason", labels=["reason"]
+        )
+        for reason in Reason:
+            family.add_metric([reason.value], self._writer.metrics.reasons[reason])
         return family
 
     def _refused(self) -> Metric:
@@ -90,6 +116,19 @@ def _counter(name: str, text: str, value: float) -> Metric:
     return CounterMetricFamily(f"thingscale_{name}", text, value=value)
 
 
+def _histogram(
+    name: str, text: str, histogram: Histogram, *, scale: int = 1, labels: dict[str, str] | None = None
+) -> Metric:
+    """`scale`: how many of the histogram's units make one of Prometheus'."""
+    counts = list(itertools.accumulate(histogram.counts))  # Prometheus' buckets have the smaller ones in them
+    bounds = [*(str(bound / scale) for bound in histogram.bounds), "+Inf"]
+    family = HistogramMetricFamily(f"thingscale_{name}", text, labels=list(labels or ()))
+    family.add_metric(
+        list((labels or {}).values()), list(zip(bounds, counts, strict=True)), histogram.sum / scale
+    )
+    return family
+
+
 def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(f"thingscale_{name}", text, value=value)
 
@@ -99,12 +138,17 @@ class MetricsServer:
     store's process, where it has one."""
 
     def __init__(
-        self, port: int, ingest: Ingest | RemoteIngest, gauges: Gauges = dict, store: int | None = None
+        self,
+        port: int,
+        ingest: Ingest | RemoteIngest,
+        gauges: Gauges = dict,
+        store: int | None = None,
+        protocol: str = "mqtt",
     ) -> None:
         self._port = port
         self._ingest = ingest
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(Collector(ingest, gauges))
+        self._registry.register(Collector(ingest, gauges, protocol))
         ProcessCollector(registry=self._registry)
         if store is not None:
             ProcessCollector("thingscale_store", lambda: store, registry=self._registry)

@@ -17,8 +17,8 @@ from ingest.metrics import Metrics
 from ingest.service import connect
 from ingest.session_work import SessionWork
 from ingest.store_protocol import (
+    RECEIVED_AT,
     Answer,
-    Figures,
     Frames,
     Report,
     columns,
@@ -30,6 +30,7 @@ from ingest.store_protocol import (
 )
 from ingest.writer import Done
 from thingscale.background import watched
+from thingscale.lib.clock import now_us
 from thingscale.processes.change_notifications import Change, Listener
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class StoreClient(asyncio.Protocol):
         self._connection = connection
         self._frames = Frames()
         self._number = 0
-        self._waiting: dict[int, tuple[Done, Sequence[RawMessage], SessionWork | None]] = {}
+        self._waiting: dict[int, tuple[Done, Sequence[RawMessage], SessionWork | None, Sequence[int]]] = {}
         self._stopping = False
         self._closed = asyncio.Event()
         self._ready = False
@@ -73,10 +74,11 @@ class StoreClient(asyncio.Protocol):
 
     def accept(self, messages: Sequence[RawMessage], done: Done, work: SessionWork | None = None) -> None:
         self._number += 1
-        self._waiting[self._number] = done, messages, work
+        fields = columns(messages)
+        self._waiting[self._number] = done, messages, work, fields[RECEIVED_AT] if fields else ()
         asked = plain(work.asked) if work and work.asked else None
         behind = plain_behind(work.behind) if work and work.behind else None
-        self._transport.write(frame((self._number, columns(messages), asked, behind)))
+        self._transport.write(frame((self._number, fields, asked, behind)))
 
     # asyncio's side
 
@@ -85,10 +87,10 @@ class StoreClient(asyncio.Protocol):
         for value in self._frames.feed(data):
             if isinstance(value, tuple):
                 figures, self._ready = cast(Report, value)
-                self._learn(figures)
+                self.metrics.learn(figures)
                 continue
             for number, told, copies, found in cast(list[Answer], value):
-                done, messages, work = self._waiting.pop(number)
+                done, messages, work, received_at = self._waiting.pop(number)
                 if copies:
                     kept = [raw.kept for raw in messages if raw.kept and raw.kept.copies]
                     for each, numbers in zip(kept, copies, strict=True):
@@ -96,23 +98,24 @@ class StoreClient(asyncio.Protocol):
                 if work:
                     work.failed = found is False
                     work.found = found_of(found) if found else None
+                became = outcomes(told, len(messages))
                 try:
-                    done(outcomes(told, len(messages)))
+                    done(became)
                 except Exception:
                     log.exception("A session failed to take its answer")
+                if told:  # what failed is offered again, and has no acknowledgement yet
+                    received_at = [
+                        at
+                        for at, outcome in zip(received_at, became, strict=True)
+                        if outcome.status is not Status.FAILED
+                    ]
+                self.metrics.acknowledged.observe_ages(received_at, now_us())
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closed.set()
         if not self._stopping:
             log.critical("The store has ended, and so does the gateway: clients will send again")
             os._exit(1)
-
-    def _learn(self, figures: Figures) -> None:
-        metrics = self.metrics
-        counts, metrics.batches, metrics.messages, total, metrics.batch_size, metrics.commit_seconds = figures
-        metrics.commit_seconds_total = total
-        for status, count in counts.items():
-            metrics.outcomes[Status(status)] = count
 
 
 class RemoteIngest:

@@ -11,6 +11,7 @@ from itertools import repeat
 from typing import Any
 
 from ingest.message import STORED, Kept, Kind, Outcome, RawMessage, Reason, Status
+from ingest.metrics import Figures
 from ingest.session_work import Asked, Behind, Found, RetainedAsked, RetainedPage
 from thingscale.devices.mqtt_store.app_messages import PublishedMessage
 from thingscale.devices.mqtt_store.queues import Progress, QueuedRow
@@ -21,6 +22,7 @@ from thingscale.devices.mqtt_store.subscriptions import Subscribed
 PLAIN = 2  # marshal's version without references, to look for which would cost more than they save
 LENGTH = struct.Struct(">I")
 
+RECEIVED_AT = RawMessage._fields.index("received_at")
 _KIND = RawMessage._fields.index("kind")
 _REFUSED = RawMessage._fields.index("refused")
 _KEPT = RawMessage._fields.index("kept")
@@ -32,7 +34,6 @@ Told = tuple[str, str | None, str]  # an outcome
 # what was found for its sessions (False: it can't be).
 Answer = tuple[int, list[Told] | None, list[list[int]], Any]
 Columns = Sequence[Sequence[Any]]  # messages by field
-Figures = tuple[dict[str, int], int, int, float, int, float]  # as Metrics has them
 Report = tuple[Figures, bool]  # and whether the store is ready
 
 

@@ -14,14 +14,12 @@ from uuid import UUID, uuid4
 
 from django.db import connections
 
-from ingest.message import Outcome, RawMessage, Status
-from ingest.metrics import Metrics
+from ingest.message import Outcome, RawMessage
 from ingest.service import Ingest
 from ingest.session_work import SessionWork
 from ingest.store_protocol import (
     Answer,
     Columns,
-    Figures,
     Frames,
     answer,
     asked_of,
@@ -111,7 +109,7 @@ class StoreServer:
 
     def _report(self) -> None:
         while True:
-            self._send(frame((figures(self._ingest.writer.metrics), self._ingest.ready)))
+            self._send(frame((self._ingest.writer.metrics.figures(), self._ingest.ready)))
             time.sleep(STATUS_SECONDS)
 
     def _send(self, data: bytes) -> None:
@@ -127,14 +125,3 @@ def _end() -> NoReturn:
     """It would route by subscriptions that are old."""
     log.critical("Other gateways have taken this one for dead, so it ends: clients will send again")
     os._exit(1)
-
-
-def figures(metrics: Metrics) -> Figures:
-    return (
-        {status.value: metrics.outcomes[status] for status in Status},  # the writer may add one meanwhile
-        metrics.batches,
-        metrics.messages,
-        metrics.commit_seconds_total,
-        metrics.batch_size,
-        metrics.commit_seconds,
-    )

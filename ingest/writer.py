@@ -150,6 +150,7 @@ class Writer:
         self._activity = Activity()
         self.quotas = Quotas()
         self._after_commit = AfterCommit(self._activity, self.quotas, first_contact)
+        self.received: list[int] = []  # when the messages were that are now dispatched, in microseconds
         self._committed: list[Batch] = []  # of the batch that is being stored: it may take several
         self._connection: psycopg.Connection | None = None
         self._fenced = fenced
@@ -194,6 +195,11 @@ class Writer:
         if change is None or change[0] == "limits":
             with self._wakeup:
                 self._wakeup.notify()
+
+    def acknowledge(self, completions: list[Completion], received: Sequence[int]) -> None:
+        """In the callers' thread, for a `dispatch` that hands over to it."""
+        run_all(completions)
+        self.metrics.acknowledged.observe_ages(received, now_us())
 
     def drain(self, seconds: float) -> bool:
         """Stops accepting, stores what is queued, stops the thread. False if time ran out first."""
@@ -257,6 +263,7 @@ class Writer:
 
     def _store(self, submissions: list[Submission]) -> None:
         started = time.monotonic()
+        self.received = []
         live = [submission for submission in submissions if not submission.cancelled]
         items = [item for submission in live for item in submission.items]
         works = [submission.work for submission in live if submission.work]
@@ -319,14 +326,14 @@ class Writer:
     def _commit_once(self, items: list[Item], works: Sequence[SessionWork]) -> list[Outcome]:
         connection = self._connected()
         batch = Batch(items, self._device_cache, self.quotas)
-        times = list(map(_RECEIVED_AT, map(_RAW, items)))
+        received = times = list(map(_RECEIVED_AT, map(_RAW, items)))
         if not batch.simple:
             if local := batch.local_times:
                 items = read_local_times(connection, items, local)
                 batch = Batch(items, self._device_cache, self.quotas)
             if again := batch.repeats:
                 redeliveries.announce(connection, self._writer, again)
-            times += batch.own_times
+            times = times + batch.own_times
         now = now_us()
         if times:
             self._partitions.ensure(connection, times, now)
@@ -349,6 +356,7 @@ class Writer:
             self._redeliveries.confirmed(doubtful.values())
             batch.learn()
         self._committed.append(batch)
+        self.received += received
         return batch.outcomes
 
     def _marked(self, cursor: psycopg.Cursor, items: Sequence[Item]) -> dict[int, Key]:

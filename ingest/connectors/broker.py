@@ -28,7 +28,7 @@ from ingest.message import Outcome, RawMessage, Status
 from ingest.mqtt.codec import decode_publish, encode_ack
 from ingest.mqtt.packets import PUBACK, PUBLISH, PUBREC, V5, ProtocolError, Publish, Version
 from ingest.service import Ingest
-from ingest.writer import Completion, QueueFull, run_all
+from ingest.writer import Completion, QueueFull
 from thingscale.background.watched import AGAIN_SECONDS, Part
 from thingscale.devices import mqtt_client
 from thingscale.lib.clock import now_us
@@ -305,5 +305,6 @@ class BrokerWorker:
             connection.send_package(b"".join(acks))
 
     def _dispatch(self, completions: list[Completion]) -> None:
+        writer = self.ingest.writer
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(run_all, completions)
+            self._loop.call_soon_threadsafe(writer.acknowledge, completions, writer.received)

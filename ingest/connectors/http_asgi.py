@@ -17,7 +17,7 @@ from ingest.message import Outcome, RawMessage
 from ingest.metrics_server import MetricsServer
 from ingest.record_limiter import RecordLimiter
 from ingest.service import Ingest
-from ingest.writer import Completion, QueueFull, Submission, run_all
+from ingest.writer import Completion, QueueFull, Submission
 from thingscale.background.watched import log_failure
 from thingscale.lib.rate_limiter import RateLimiter
 from thingscale.web import http_response
@@ -48,7 +48,8 @@ class HttpConnector:
         self._too_fast = RecordLimiter(30, 60.0)
         self._tasks: set[asyncio.Task[None]] = set()
         self._bad_tokens = RecordLimiter(60, 60.0)
-        self._page = MetricsServer(settings.WEB_METRICS_PORT, self.ingest, self.ingest.writer.gauges)
+        gauges = self.ingest.writer.gauges
+        self._page = MetricsServer(settings.WEB_METRICS_PORT, self.ingest, gauges, protocol="http")
 
     # The direct way (thingscale/web/http_protocol.py): no await, so that it needs no task
 
@@ -188,8 +189,9 @@ class HttpConnector:
             return http.TRY_AGAIN
 
     def _dispatch(self, completions: list[Completion]) -> None:
+        writer = self.ingest.writer
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(run_all, completions)
+            self._loop.call_soon_threadsafe(writer.acknowledge, completions, writer.received)
 
 
 async def _read(receive: Receive) -> bytes | None:

@@ -593,7 +593,7 @@ class Gateway:
         }
 
     def report(self, account: Account, device_id: str, outcome: Outcome) -> None:
-        """RefusalReason a message was rejected, to whoever listens on `TOKEN/DEVICE_ID/errors`."""
+        """Why a message was rejected, to whoever listens on `TOKEN/DEVICE_ID/errors`."""
         if not account.listeners:
             return
         code = outcome.reason.value if outcome.reason else "REJECTED"

@@ -190,8 +190,9 @@ def test_i2_the_store_goes_on_saying_how_it_is(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(store_server, "STATUS_SECONDS", 0.01)
     ours, theirs = socket.socketpair()
     store = StoreServer(theirs, uuid4())
-    fails = Fails(store_server.figures)
-    monkeypatch.setattr(store_server, "figures", fails)
+    metrics = store._ingest.writer.metrics
+    fails = Fails(metrics.figures)
+    monkeypatch.setattr(metrics, "figures", fails)
     store._reporter.start()
     with ours, theirs:
         goes_unwell_and_well_again("status", fails)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from http.client import HTTPConnection
 
 import pytest
+from documents import quoted, table
 from mqtt_clients import Device
 from prometheus_client.parser import text_string_to_metric_families
 from stack import Stack, answers, free_port, wait_until
@@ -35,7 +36,7 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 def figures(port: int) -> dict[str, float]:
-    """By name, with the status of a message behind it."""
+    """By name, with the values of its labels behind it."""
     families = text_string_to_metric_families(get(port, "/metrics")[1])
     return {
         ":".join([sample.name, *sample.labels.values()]): sample.value
@@ -54,9 +55,30 @@ def test_messages_are_counted_by_what_became_of_them(watched: tuple[Stack, int],
         found = figures(port)
     assert found["thingscale_messages_total:stored"] == 3
     assert found["thingscale_messages_total:rejected"] == 1
+    assert found["thingscale_reasons_total:BAD_JSON_FORMAT"] == 1
+    assert found["thingscale_acknowledgement_seconds_count:mqtt"] == 4
+    assert 0 < found["thingscale_acknowledgement_seconds_sum:mqtt"] < 60
+    assert found["thingscale_acknowledgement_seconds_bucket:60.0:mqtt"] == 4
+    assert found["thingscale_batch_size_sum"] == 4
+    assert found["thingscale_batch_commit_seconds_count"] == found["thingscale_batch_size_count"]
     assert found["thingscale_connections"] == 1
     assert found["thingscale_queue_messages"] == 0
     assert found["process_resident_memory_bytes"] > 2**20
+
+
+def test_docs_have_all_metrics_of_a_gateway(watched: tuple[Stack, int]) -> None:
+    """And those of broker mode; refused connections are shown once there is one."""
+    families = text_string_to_metric_families(get(watched[1], "/metrics")[1])
+    shown = {
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in families
+        if family.name.startswith("thingscale_") and not family.name.startswith("thingscale_store_process")
+    }
+    headings = ("Histograms", "Counters", "Gauges")
+    rows = [row[0] for heading in headings for row in table("docs/metrics.md", heading)]
+    listed = {name.partition("{")[0] for row in rows for name in quoted(row)}
+    of_broker_mode = {"thingscale_unacknowledged", "thingscale_unknown_tokens"}
+    assert shown | of_broker_mode | {"thingscale_connections_refused_total"} == listed
 
 
 def test_the_store_has_figures_of_its_own(watched: tuple[Stack, int]) -> None:
