@@ -120,10 +120,20 @@ class State(Enum):
 class Client:
     __slots__ = (
         *("__weakref__", "_asked_to_last", "_backlog", "_backlog_size", "_bridge", "_busy", "_congested"),
-        *("_congested_at", "_keep_alive", "_limits", "_lost", "_named", "_reader", "_untaken", "_waits"),
+        *("_congested_at", "_keep_alive", "_limits", "_lost", "_named", "_reader", "_waits"),
         *("_will", "account", "began_at", "clean_start", "client_id", "connection", "deliveries", "expiry"),
-        *("gateway", "leaving", "publishes", "queue", "reading_paused", "row", "seen_at", "session", "share"),
-        *("state", "subscriber", "token", "token_owner", "unread", "version"),
+        *(
+            "gateway",
+            "handing_over",
+            "publishes",
+            "queue",
+            "reading_paused",
+            "row",
+            "seen_at",
+            "session",
+            "share",
+        ),
+        *("state", "subscriber", "token", "token_owner", "unread", "untaken_bytes", "version"),
     )
 
     def __init__(self, gateway: "Gateway", connection: Connection) -> None:
@@ -135,37 +145,37 @@ class Client:
         self.token = ""
         self.client_id = ""
         self.clean_start = True
-        self._named = False  # by itself
+        self._named = False  # it has sent its client id
         self._keep_alive = 0  # seconds
         self._bridge = self._asked_to_last = False
         self.account: Account | None = None
         self.subscriber: Subscriber | None = None
         self.share: TimeShare | None = None  # of the event loop's time; None: before CONNECT
-        self.session = 0  # key of a session that outlives the connection
-        self.row = 0  # the same, or that of one that is there for its will
-        self.expiry = 0  # seconds that the session lives on after the connection
+        self.session = 0  # key of its durable session
+        self.row = 0  # the same, or the key of a session that exists only for its will
+        self.expiry = 0  # seconds for which the session is kept after the connection
         self._limits = NO_LIMITS
-        self.deliveries: Deliveries | None = None  # what does not subscribe has none
+        self.deliveries: Deliveries | None = None  # once it subscribes
         self.queue: Queue | None = None  # of a durable session
         self.unread: Unread | None = None
-        self.publishes: Publishes | None = None  # what only listens has none
+        self.publishes: Publishes | None = None  # once it publishes
         self.seen_at = gateway.now()
         self.began_at = time.monotonic()
         self.reading_paused = False
-        self.leaving = False  # for another gateway
+        self.handing_over = False  # it is to go to another gateway
         self._will: Will | None = None
         self._reader = FrameReader(MAX_PACKET)
         self._backlog: list[Frame] | None = None
         self._backlog_size = 0
-        self._busy: asyncio.Task[None] | None = None  # later frames wait for it
-        self._waits = False  # for a turn
+        self._busy: asyncio.Task[None] | None = None  # a packet that later ones have to wait for
+        self._waits = False  # for its account's turn
         self._congested = self._lost = False
         self._congested_at = 0.0
-        self._untaken = 0
+        self.untaken_bytes = 0  # that it was sent and has not taken, when they were last measured
 
     @property
     def key(self) -> ClientKey:
-        """0: anonymous."""
+        """User 0: anonymous."""
         return (self.token_owner.user if self.token_owner else 0), self.client_id
 
     @property
@@ -187,21 +197,22 @@ class Client:
         """Whether the session outlives the connection."""
         return self.expiry > 0 and self.token_owner is not None
 
-    # What the connection tells
+    # What the connection calls
 
     def receive(self, data: bytes) -> None:
         self.seen_at = self.gateway.now()
         try:
             if self.state is State.NEW and not self._reader.buffered and data[0] >> 4 != CONNECT:
-                raise ProtocolError(ReasonCode.PROTOCOL_ERROR, NOT_MQTT)  # its length may mean anything
-            self._take(self._reader.feed(data))
+                # Another protocol: what looks like a length may be anything.
+                raise ProtocolError(ReasonCode.PROTOCOL_ERROR, NOT_MQTT)
+            self._process(self._reader.feed(data))
             if self._reader.error:
                 raise self._reader.error
         except ProtocolError as error:
             self._refuse(error)
 
     def congested(self, yes: bool) -> None:
-        """The client does not read what it is sent: nothing more is taken from it, or for it."""
+        """The client does not read what it is sent, so nothing more is taken from it, or for it."""
         self._congested = yes
         self._congested_at = self.gateway.now()
         if self.deliveries:
@@ -211,7 +222,7 @@ class Client:
             self.send_waiting()
 
     def lost(self) -> None:
-        """What the client has sent before still counts."""
+        """The connection is over. What the client has sent before still counts."""
         self._lost = True
         self.gateway.connection_limits.leave(self.connection)
         if not self._busy and not self._backlog:
@@ -223,13 +234,14 @@ class Client:
         """The owner of a topic's token, if this client may use it."""
         if self.token_owner and (token == self.token or self.token_owner.covers(token)):
             return self.token_owner
-        known = self.gateway.device_tokens.cached(token)  # anonymous, or a rotation is on its way to us
+        # The client is anonymous, or we have not heard of a rotation yet.
+        known = self.gateway.device_tokens.cached(token)
         if not isinstance(known, TokenOwner) or (self.token_owner and self.token_owner.user != known.user):
             return None
         return known
 
     def start_publishing(self) -> Publishes:
-        """Who sends no client id is the same client after a reconnect, for all we can know."""
+        """Clients of one user without a client id can't be told apart, so they count as one."""
         confirmed_at = self.gateway.confirmed_clients.at(self.key) if self._named else 0
         seed = client_seed(f"{self.key[0]}:{self.client_id if self._named else ''}")
         self.publishes = Publishes(self, self.began_at, seed, confirmed_at)
@@ -242,17 +254,12 @@ class Client:
     def write_acknowledgements(self, data: bytes) -> None:
         self.connection.write_alone(data)
 
-    @property
-    def untaken(self) -> int:
-        """Bytes that it was sent and has not taken, when they were last measured."""
-        return self._untaken
-
     def measure(self) -> None:
-        """For the limit of its account."""
-        untaken = 0 if self.ended else self.connection.untaken
+        """Counts the bytes that the client has not taken yet, for the limit of its account."""
+        untaken = 0 if self.ended else self.connection.untaken_bytes
         if self.account:
-            self.account.totals.untaken_bytes += untaken - self._untaken
-            self._untaken = untaken
+            self.account.totals.untaken_bytes += untaken - self.untaken_bytes
+            self.untaken_bytes = untaken
         if self.deliveries:
             self.deliveries.slow = untaken > 0
 
@@ -260,25 +267,25 @@ class Client:
         self.write(encode(packet, self.version))
 
     def pause_reading(self, yes: bool) -> None:
-        """Back-pressure: too much of this client is on its way to storage."""
+        """Back-pressure: too many messages of this client are on their way to storage."""
         if yes is not self.reading_paused:
             self.reading_paused = yes
             self.seen_at = self.gateway.now()  # keep-alive counts from when we listen again
             self._adjust_reading()
 
-    def leave(self) -> None:
-        """It is to go to another gateway: nothing more is taken from it."""
-        self.leaving = True
+    def hand_over(self) -> None:
+        """The client is to go to another gateway, so nothing more is taken from it."""
+        self.handing_over = True
         self._adjust_reading()
 
     @property
     def answered(self) -> bool:
-        """Whether all that was taken from it has had its answer."""
+        """Whether the client has an answer to all that was taken from it."""
         return not (self._busy or self._backlog or (self.publishes and self.publishes.unacked))
 
     def fail(self, reason: ReasonCode, sentence: str, reference: str = "") -> None:
-        """Ends the connection; MQTT 5 clients are told why, and which server to go to, if they take that
-        much."""
+        """Ends the connection. MQTT 5 clients are told why, and which server to go to unless that is larger
+        than they take."""
         if self.ended:
             return
         log.debug("Closing a connection of %s: %s", self.user_id, sentence)
@@ -310,7 +317,8 @@ class Client:
             self.connection.close()
 
     def check(self, now: float) -> None:
-        """Once a second: keep-alive, the token's end, no CONNECT in time, a client that never reads."""
+        """Once a second: ends the connection if the keep-alive or the token has run out, if no CONNECT came
+        in time, or if the client never reads."""
         if self.state is not State.OPEN:
             if time.monotonic() - self.began_at > settings.CONNECT_SECONDS:
                 self.end(with_will=False)
@@ -321,7 +329,7 @@ class Client:
         elif self.token_owner and not self.token_owner.valid:
             self.fail(ReasonCode.NOT_AUTHORIZED, "the token has ended")
         elif self.token_owner and len(self.token_owner.siblings) > 1:
-            self.forget_topics()  # one of them ends some time
+            self.forget_topics()  # of a token that may have ended
         elif self._congested and now - self._congested_at > CONGESTED_SECONDS:
             self.connection.abort()
 
@@ -338,9 +346,9 @@ class Client:
 
     # Frames
 
-    def _take(self, frames: list[Frame], deadline: float = 0.0) -> None:
-        """As many as the account has time for; `deadline`: it is our turn, until then. What comes most is not
-        decoded as a packet."""
+    def _process(self, frames: list[Frame], deadline: float = 0.0) -> None:
+        """Processes as many as the account has time for. During its turn, `deadline` is the end of that turn.
+        The packets that come most often are not decoded completely."""
         share, started = self.share, now()
         used = 0.0
         if share is None:
@@ -352,21 +360,21 @@ class Client:
                 share.renews_at = started + WINDOW_SECONDS
             used, contested = share.used, share.scheduler.contested
             if frames and (self._backlog or share.waiting_work or (contested and used >= SLICE_SECONDS)):
-                self._put_off(frames)
+                self._keep_for_later(frames)
                 return
             deadline = started + SLICE_SECONDS - used if contested else math.inf
         place, end = 0, len(frames)
-        while place < end and self.state is not State.ENDED:  # what came before that still counts
+        while place < end and self.state is not State.ENDED:
             first, body = frames[place]
             if (
                 self._busy
-                or (self.token_owner is None and self._must_ask(first, body))
+                or (self.token_owner is None and self._asks_for_owner(first, body))
                 or (place and (not place % STEP or len(body) > LARGE) and now() >= deadline)
             ):
-                self._put_off(frames[place:])
+                self._keep_for_later(frames[place:])
                 break
             if first in PLAIN and self.publishes and self.publishes.counts:
-                behind = self.publishes.take_plain(frames, place, min(place - place % STEP + STEP, end))
+                behind = self.publishes.accept_plain(frames, place, min(place - place % STEP + STEP, end))
                 if behind > place:
                     place = behind
                     continue
@@ -376,24 +384,24 @@ class Client:
             elif first >> 4 == PUBLISH:
                 (self.publishes or self.start_publishing()).publish(first, body)
             elif first in _ANSWERS and len(body) == 2 and body != b"\0\0":
-                self._take_answer(_new(Ack, (first >> 4, body[0] << 8 | body[1], 0, _NO_PROPERTIES)))
+                self._on_ack(_new(Ack, (first >> 4, body[0] << 8 | body[1], 0, _NO_PROPERTIES)))
             elif first & TOO_LARGE:
-                (self.publishes or self.start_publishing()).too_large(first & ~TOO_LARGE, body)
+                (self.publishes or self.start_publishing()).reject_too_large(first & ~TOO_LARGE, body)
             else:
                 self._handle(first, body)
         if self.publishes:
             self.publishes.flush()
         if self.queue or self.unread:
-            self._read_on()  # there may be room now
+            self._read_more()
         if share:
             share.used = max(share.used, used + now() - started)
 
     def _flush(self) -> None:
-        """What it has published, in this read, goes on its way."""
+        """Sends what it has published in this read on to storage."""
         if self.publishes:
             self.publishes.flush()
 
-    def _take_answer(self, packet: Ack) -> None:
+    def _on_ack(self, packet: Ack) -> None:
         if packet.type == PUBREL:
             (self.publishes or self.start_publishing()).release(packet.packet_id)
         elif self.deliveries:
@@ -406,23 +414,32 @@ class Client:
         match packet:
             case Connect() if self.state is State.NEW:
                 self.state = State.OPENING
-                self._do(self._open(packet))
+                self._run_alone(self._open(packet))
             case PingReq():
                 self.send(PingResp())
             case Ack():
-                self._take_answer(packet)
+                self._on_ack(packet)
             case Subscribe():
-                self._do(self._subscribe(packet))
+                self._run_alone(self._subscribe(packet))
             case Unsubscribe():
-                self._do(self._unsubscribe(packet))
+                self._run_alone(self._unsubscribe(packet))
             case Disconnect():
-                self._goodbye(packet)
+                expiry = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL)
+                if expiry and not self._asked_to_last:
+                    sentence = "No session expiry was asked for at the start."
+                    raise ProtocolError(ReasonCode.PROTOCOL_ERROR, sentence)
+                if expiry is not None and self.token_owner:
+                    self.expiry = min(expiry, settings.DURABLE_SESSION_DAYS * 86_400)
+                self._flush()
+                if self.token_owner and not (self.publishes and self.publishes.unacked):
+                    self.gateway.confirmed_clients.note(self.key)
+                self.end(with_will=packet.code == ReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
             case _:
                 raise ProtocolError(
                     ReasonCode.PROTOCOL_ERROR, f"A client does not send {type(packet).__name__}."
                 )
 
-    def _put_off(self, frames: list[Frame]) -> None:
+    def _keep_for_later(self, frames: list[Frame]) -> None:
         if self._backlog is None:
             self._backlog = []
         self._backlog.extend(frames)
@@ -433,32 +450,32 @@ class Client:
     def _wait_for_turn(self) -> None:
         if self.share and not self._busy and not self._waits:
             self._waits = True
-            self.share.put_off(self._take_turn)
+            self.share.put_off(self._on_turn)
 
-    def _take_turn(self, deadline: float) -> bool:
+    def _on_turn(self, deadline: float) -> bool:
         self._waits = False
-        if not self.ended and not self._busy:  # else what it is busy with goes on with them
-            self._take_backlog(deadline)
+        if not self.ended and not self._busy:  # else _on_done goes on with them
+            self._process_backlog(deadline)
         return True
 
-    def _take_backlog(self, deadline: float = 0.0) -> None:
+    def _process_backlog(self, deadline: float = 0.0) -> None:
         backlog, self._backlog, self._backlog_size = self._backlog, None, 0
         try:
-            self._take(backlog or [], deadline)
+            self._process(backlog or [], deadline)
         except ProtocolError as broken:
             self._refuse(broken)
         if self._lost and not self._busy and not self._backlog:
             self.end(with_will=True)
         self._adjust_reading()
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs what has to wait for something; frames behind it keep their turn. Reading does not pause at
+    def _run_alone(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs what has to wait for something; later frames wait until it is done. Reading does not pause at
         once: uvloop loses what a TLS client sends before it closes, if reading is paused just then."""
         self._flush()
         self._busy = self.gateway.spawn(work)
-        self._busy.add_done_callback(self._go_on)
+        self._busy.add_done_callback(self._on_done)
 
-    def _go_on(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         self._busy = None
         if self.ended or task.cancelled():
             return
@@ -467,25 +484,27 @@ class Client:
             log.error("A connection failed", exc_info=error)
             self.end(with_will=True)
             return
-        if self._backlog and self.share:  # else those that were busy for long would all go on at once
+        if self._backlog and self.share:  # else many clients that were busy would all go on at once
             self._wait_for_turn()
         else:
-            self._take_backlog()
+            self._process_backlog()
 
     @property
     def _paused(self) -> bool:
         backlogged = self._backlog_size > MAX_BACKLOG
-        return self.reading_paused or self._congested or backlogged or self.leaving or self.gateway.draining
+        return (
+            self.reading_paused or self._congested or backlogged or self.handing_over or self.gateway.draining
+        )
 
     def _adjust_reading(self) -> None:
         if self._paused:
             self.connection.pause()
         else:
-            self.seen_at = self.gateway.now()  # what it sent meanwhile is still to be read
+            self.seen_at = self.gateway.now()  # what it has sent meanwhile is still to be read
             self.connection.resume()
 
     def _refuse(self, error: ProtocolError) -> None:
-        """What was in order before the bad packet still counts."""
+        """The packets before the bad one still count."""
         with contextlib.suppress(ProtocolError):
             self._flush()
         if self.state is not State.NEW:
@@ -494,7 +513,7 @@ class Client:
         self.gateway.connection_limits.note_failure(self.connection.peer)
         version = error.version
         if error.reason == ReasonCode.UNSUPPORTED_PROTOCOL_VERSION:
-            version = V311  # in the form that the most clients read [MQTT-3.1.2-2]
+            version = V311  # most clients understand this form [MQTT-3.1.2-2]
         code = error.reason if version == V5 else _V3_CODES.get(error.reason)
         if version and code is not None:
             self.write(encode(ConnAck(False, code, {}), version))
@@ -503,24 +522,82 @@ class Client:
     # Opening and closing
 
     async def _open(self, packet: Connect) -> None:
+        """CONNECT. Takes over an older connection of the same client."""
         self.version = packet.version
         self._reader.reads_over = packet.version != V5  # MQTT 5 clients are told how much we take
-        code = await self._authenticate(packet)
-        if code in _FAILURES:
+        refused = await self._authenticate(packet)
+        if refused in _FAILURES:
             self.gateway.connection_limits.note_failure(self.connection.peer)
-        if not code:
-            self._read_options(packet)
-            code = await self._join(packet)
+        if refused:
+            self._refuse_connect(refused)
+            return
+        self.client_id = packet.client_id or f"auto-{secrets.token_hex(8)}"
+        self._named = bool(packet.client_id)
+        self.clean_start = packet.clean_start
+        self._keep_alive = packet.keep_alive
+        self._bridge = packet.bridge
+        longest = settings.DURABLE_SESSION_DAYS * 86_400
+        asked = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL, 0)
+        self._asked_to_last = bool(asked)
+        if self.version != V5 and not packet.clean_start:
+            asked = longest
+        self.expiry = min(asked, longest) if self.token_owner else 0
+        try:
+            opened = await self.gateway.register(self, packet)
+        except DatabaseAway:
+            self._refuse_connect(ReasonCode.SERVER_UNAVAILABLE)
+            return
         if self.ended:
             return
-        if code:
-            self.send(ConnAck(False, code if self.version == V5 else _V3_CODES.get(code, 3), {}))
-            self.end(with_will=False)
+        if opened.refused:
+            log.info("A client of %s was refused: the account has as many as it may", self.user_id)
+            self._refuse_connect(ReasonCode.QUOTA_EXCEEDED)
+        else:
+            self._accept_connect(packet, opened)
+
+    def _accept_connect(self, packet: Connect, opened: Opened) -> None:
+        options = packet.properties
+        self.row = opened.session
+        self.session = self.subscriber.session if self.subscriber else 0
+        self.share = self.account.share if self.account else self.gateway.hub.anonymous
+        if opened.received:
+            self.start_publishing().received = set(opened.received)
+        if options:
+            self._limits = Limits(
+                options.get(Property.RECEIVE_MAXIMUM, 65_535),
+                options.get(Property.MAXIMUM_PACKET_SIZE, 2**32),
+                options.get(Property.TOPIC_ALIAS_MAXIMUM, 0),
+            )
+        if self.session and self.account:
+            prefix = sys.intern(f"{self.token}/")
+            deliveries = DurableDeliveries(self.version, prefix, self.account.totals, self._limits)
+            self.deliveries, self.queue = deliveries, Queue(self.session, deliveries, opened)
+        self._will = packet.will
+        self.state = State.OPEN
+        properties: Properties = {}
+        if self.version == V5:
+            properties[Property.MAXIMUM_PACKET_SIZE] = MAX_PACKET
+            properties[Property.TOPIC_ALIAS_MAXIMUM] = MAX_ALIASES
+            if options.get(Property.SESSION_EXPIRY_INTERVAL, 0) != self.expiry:
+                properties[Property.SESSION_EXPIRY_INTERVAL] = self.expiry
+            if not packet.client_id:
+                properties[Property.ASSIGNED_CLIENT_IDENTIFIER] = self.client_id
+        self.send(ConnAck(opened.present, 0, properties))
+        self.gateway.connected(self)
+        if self.queue and self.subscriber:
+            self._react(self.queue.resume(opened, self.subscriber.newest))
+            self._read_more()
 
     async def _authenticate(self, packet: Connect) -> ReasonCode | None:
         """The reason to refuse, or None."""
-        if self._comes_too_often(packet):
-            return ReasonCode.CONNECTION_RATE_EXCEEDED
+        connection_limits, peer = self.gateway.connection_limits, self.connection.peer
+        anonymous = packet.username is None and packet.password is None and self.gateway.allow_anonymous
+        if connection_limits.fails_too_often(peer) and not anonymous:
+            # Of the clients behind this address, those whose tokens we remember come in all the same.
+            owner = self.gateway.device_tokens.cached((packet.password or b"").decode(errors="replace"))
+            if not isinstance(owner, TokenOwner) or owner.user_id != packet.username:
+                connection_limits.refuse(RefusalReason.FAILED_SIGN_INS, peer)
+                return ReasonCode.CONNECTION_RATE_EXCEEDED
         if len(packet.client_id.encode()) > MAX_CLIENT_ID:
             return ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
         if Property.AUTHENTICATION_METHOD in packet.properties:
@@ -535,109 +612,20 @@ class Client:
         except (OSError, TimeoutError):
             return ReasonCode.SERVER_UNAVAILABLE
         if token_owner is None or packet.username != token_owner.user_id:
-            self.gateway.note_refused_sign_in(packet, token_owner)
+            self.gateway.spawn(self.gateway.record_refused_sign_in(packet, token_owner))
             return ReasonCode.BAD_USER_NAME_OR_PASSWORD
-        self.token_owner, self.token = token_owner, sys.intern(token)  # the same for many
+        self.token_owner, self.token = token_owner, sys.intern(token)  # many have the same token
         return None
 
-    def _comes_too_often(self, packet: Connect) -> bool:
-        """Too many sign-ins from its address failed of late. Whose token we remember comes in all the same:
-        behind that address there may be others."""
-        connection_limits, peer = self.gateway.connection_limits, self.connection.peer
-        if not connection_limits.fails_too_often(peer):
-            return False
-        if packet.username is None and packet.password is None and self.gateway.allow_anonymous:
-            return False
-        token = (packet.password or b"").decode(errors="replace")
-        owner = self.gateway.device_tokens.cached(token)
-        if isinstance(owner, TokenOwner) and owner.user_id == packet.username:
-            return False
-        connection_limits.refuse(RefusalReason.FAILED_SIGN_INS, peer)
-        return True
-
-    def _read_options(self, packet: Connect) -> None:
-        self.client_id = packet.client_id or f"auto-{secrets.token_hex(8)}"
-        self._named = bool(packet.client_id)
-        self.clean_start = packet.clean_start
-        self._keep_alive = packet.keep_alive
-        self._bridge = packet.bridge
-        self._asked_to_last = bool(packet.properties.get(Property.SESSION_EXPIRY_INTERVAL))
-        longest = settings.DURABLE_SESSION_DAYS * 86_400
-        if self.version == V5:
-            asked = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL, 0)
-        else:
-            asked = 0 if packet.clean_start else longest
-        self.expiry = min(asked, longest) if self.token_owner else 0
-
-    async def _join(self, packet: Connect) -> ReasonCode | None:
-        """Takes over an older connection of the same client. The reason to refuse, or None."""
-        try:
-            opened = await self.gateway.register(self, packet)
-        except DatabaseAway:
-            return ReasonCode.SERVER_UNAVAILABLE
-        if self.ended:
-            return None
-        if opened.refused:
-            log.info("A client of %s was refused: the account has as many as it may", self.user_id)
-            return ReasonCode.QUOTA_EXCEEDED
-        self.row = opened.session
-        self.session = self.subscriber.session if self.subscriber else 0
-        self.share = self.account.share if self.account else self.gateway.hub.anonymous
-        if opened.received:
-            self.start_publishing().received = set(opened.received)
-        self._read_limits(packet.properties)
-        if self.session and self.account:
-            self._make_queue(self.account, opened)
-        self._will = packet.will
-        self.state = State.OPEN
-        self.send(ConnAck(opened.present, 0, self._connack_properties(packet)))
-        self.gateway.connected(self)
-        if self.queue and self.subscriber:
-            self._react(self.queue.resume(opened, self.subscriber.newest))
-            self._read_on()
-        return None
-
-    def _read_limits(self, properties: Properties) -> None:
-        if properties:
-            self._limits = Limits(
-                properties.get(Property.RECEIVE_MAXIMUM, 65_535),
-                properties.get(Property.MAXIMUM_PACKET_SIZE, 2**32),
-                properties.get(Property.TOPIC_ALIAS_MAXIMUM, 0),
-            )
-
-    def _make_queue(self, account: Account, opened: Opened) -> None:
-        prefix = sys.intern(f"{self.token}/")
-        deliveries = DurableDeliveries(self.version, prefix, account.totals, self._limits)
-        self.deliveries, self.queue = deliveries, Queue(self.session, deliveries, opened)
-
-    def _connack_properties(self, packet: Connect) -> Properties:
-        if self.version != V5:
-            return {}
-        properties: Properties = {
-            Property.MAXIMUM_PACKET_SIZE: MAX_PACKET,
-            Property.TOPIC_ALIAS_MAXIMUM: MAX_ALIASES,
-        }
-        if packet.properties.get(Property.SESSION_EXPIRY_INTERVAL, 0) != self.expiry:
-            properties[Property.SESSION_EXPIRY_INTERVAL] = self.expiry
-        if not packet.client_id:
-            properties[Property.ASSIGNED_CLIENT_IDENTIFIER] = self.client_id
-        return properties
-
-    def _goodbye(self, packet: Disconnect) -> None:
-        expiry = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL)
-        if expiry and not self._asked_to_last:
-            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "No session expiry was asked for at the start.")
-        if expiry is not None and self.token_owner:
-            self.expiry = min(expiry, settings.DURABLE_SESSION_DAYS * 86_400)
-        self._flush()
-        if self.token_owner and not (self.publishes and self.publishes.unacked):
-            self.gateway.confirmed_clients.note(self.key)
-        self.end(with_will=packet.code == ReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
+    def _refuse_connect(self, code: ReasonCode) -> None:
+        if not self.ended:
+            self.send(ConnAck(False, code if self.version == V5 else _V3_CODES.get(code, 3), {}))
+            self.end(with_will=False)
 
     # What it subscribes to
 
     async def _subscribe(self, packet: Subscribe) -> None:
-        """Own topics only; the others get a failure code, and the connection stays up."""
+        """To topics of the own account. Others get a failure code, and the connection stays up."""
         account, subscriber = self.account, self.subscriber
         used, started = self.share.used if self.share else 0.0, now()
         identifier = packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, [0])[0]
@@ -696,7 +684,7 @@ class Client:
     async def _unsubscribe(self, packet: Unsubscribe) -> None:
         account, subscriber = self.account, self.subscriber
         codes: list[int] = []
-        gone: list[tuple[str, str]] = []
+        removed: list[tuple[str, str]] = []
         for filter_ in packet.filters:
             share, first, rest = topics.split_filter(filter_)
             group = share.split("/")[1] if share else ""
@@ -709,10 +697,10 @@ class Client:
             )
             codes.append(0 if there else ReasonCode.NO_SUBSCRIPTION_EXISTED)
             if there and subscriber and subscriber.session:
-                gone.append((group, relative))
-        if gone and account and subscriber:
+                removed.append((group, relative))
+        if removed and account and subscriber:
             try:
-                await self.gateway.durable_sessions.write(account, subscriber.session, unsubscribe=gone)
+                await self.gateway.durable_sessions.write(account, subscriber.session, unsubscribe=removed)
             except DatabaseAway:
                 self.fail(ReasonCode.SERVER_UNAVAILABLE, "the database is away")
                 return
@@ -725,12 +713,12 @@ class Client:
     ) -> None:
         """`number`: in the session's queue, or 0."""
         if self.deliveries is None or self.state is not State.OPEN:
-            return  # what is in its queue is read from there
+            return  # a durable session reads it from its queue
         delivery = _new(Delivery, (message, qos, retain, match.identifiers, number))
         self._react(self.deliveries.deliver(delivery, time.time()))
 
     def read_retained(self, wanted: Wanted) -> None:
-        """Once there is room for it."""
+        """Reads it once there is room for it."""
         if self.account and self.unread is None:
             self.unread = Unread(self, self.account)
         if self.unread:
@@ -742,7 +730,8 @@ class Client:
         return self.queue.progress(sorted(received or ()))
 
     def _react(self, outcome: Outcome) -> None:
-        """What a durable session has got is remembered; at QoS 2 before PUBREL goes out."""
+        """Sends the outcome's packets, and has the progress of a durable session stored; at QoS 2 before the
+        PUBREL goes out."""
         write, done, received = outcome
         if write:
             self.write(write)
@@ -766,19 +755,19 @@ class Client:
         """Another gateway may have put messages into the queue, up to this number."""
         if self.queue and self.state is State.OPEN:
             self.queue.deliveries.know(newest)
-            self._read_on()
+            self._read_more()
 
     def send_waiting(self) -> None:
         while self.deliveries and self.deliveries.ready and not self.ended:
             self._react(self.deliveries.advance(time.time()))
-        self._read_on()
+        self._read_more()
 
-    def _read_on(self) -> None:
-        """What there was no room for in memory, once there is."""
+    def _read_more(self) -> None:
+        """Reads messages that memory had no room for, once there is room."""
         if self.queue and self.state is State.OPEN and (read := self.queue.deliveries.begin_read()):
             self.gateway.spawn(self._read_queue(read.seq))
         if self.unread:
-            self.unread.read_on()
+            self.unread.read_more()
 
     async def _read_queue(self, first: int) -> None:
         queue = self.queue
@@ -793,19 +782,19 @@ class Client:
             self._react(queue.deliveries.end_read(queue.stored(rows), bool(rows), time.time()))
             self.send_waiting()
 
-    # Anonymous clients: the token is in each topic
+    # Anonymous clients, which have the token in each topic
 
-    def _must_ask(self, first: int, body: bytes) -> bool:
-        """Whether a publish has to wait until the database has said whose token that is."""
+    def _asks_for_owner(self, first: int, body: bytes) -> bool:
+        """Whether a publish has to wait until the database says whose token that is; then that is asked."""
         if self.state is not State.OPEN or first >> 4 != PUBLISH:
             return False
         token = body[2 : 2 + int.from_bytes(body[:2], "big")].split(b"/", 1)[0].decode("utf-8", "replace")
         if self.gateway.device_tokens.cached(token):
             return False
-        self._do(self._ask(token))
+        self._run_alone(self._find_owner(token))
         return True
 
-    async def _ask(self, token: str) -> None:
+    async def _find_owner(self, token: str) -> None:
         try:
             await self.gateway.find_token_owner(token)
         except (OSError, TimeoutError):

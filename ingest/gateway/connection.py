@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
             self._session.measure()
 
     @property
-    def untaken(self) -> int:
+    def untaken_bytes(self) -> int:
         """Bytes that were written, and that the system has not taken yet."""
         return self._transport.get_write_buffer_size() if self._transport else 0
 

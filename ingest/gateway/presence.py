@@ -1,6 +1,6 @@
-"""Tells the database who is connected, and what the accounts use of this gateway: a thread that writes what
-changed, a moment later and together. What it writes of a client it asks when it does, so that nothing is kept
-of each."""
+"""A thread that writes into the database who is connected to this gateway and what accounts use of it, and
+reads what other gateways have done. Changes are written together, a moment later. What is to be written of a
+client is asked only then, so that nothing is kept for each client."""
 
 import logging
 import threading
@@ -22,18 +22,18 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 5.0
 FOLLOW_SECONDS = 1.0  # between two looks at what other gateways have done
 GATHER_SECONDS = 0.1
-USE_SECONDS = 5.0  # between two looks at what the accounts use
-BACK_SECONDS = 1.5  # after our connection was lost, in which others may be without theirs
-LEAVING_SECONDS = 0.25  # between two looks whether there is still somebody to leave our clients to
+USE_SECONDS = 5.0  # between two looks at what accounts use
+BACK_SECONDS = 1.5  # after our connection was lost, in which others may not have theirs back yet
+STOPPING_SECONDS = 0.25  # between two looks at whether other gateways stay, once this one is to stop
 _NOTHING = Use()
 
-# The newest numbers in the queues of our clients, if there are other gateways; whether clients of dead ones
-# have left; and gateways that have died.
-Seen = Callable[[dict[int, int] | None, bool, set[int]], None]
+# Gets the newest numbers in the queues of our clients, if there are other gateways; whether clients of dead
+# gateways were marked as disconnected; and which gateways have died.
+OnOtherGateways = Callable[[dict[int, int] | None, bool, set[int]], None]
 
 
 class Known(NamedTuple):
-    """What the gateway knows as of now; asked in the writer's thread."""
+    """What the gateway knows at the moment; asked in this thread."""
 
     everybody: Callable[[], Iterable[ClientKey]]  # who is connected
     find: Callable[[ClientKey], Presence | None]
@@ -42,35 +42,35 @@ class Known(NamedTuple):
 
 
 class PresenceWriter:
-    """`note` may be called from any thread and never waits. `entered` is set once others see that we live;
-    `seen` tells what other gateways have done."""
+    """`note` may be called from any thread and never waits. `entered` is set once other gateways see that
+    this one lives."""
 
     def __init__(
         self,
         connect: Callable[[], psycopg.Connection],
         gateway: UUID,
         known: Known,
-        seen: Seen = lambda newest, left, dead: None,
+        on_other_gateways: OnOtherGateways = lambda newest, disconnected, dead: None,
     ) -> None:
         self._connect = connect
         self._gateway = gateway
         self._key = presence.key_of(gateway)
         self._known = known
-        self._seen = seen
+        self._on_other_gateways = on_other_gateways
         self.entered = threading.Event()
         self.clock_offset = 0.0
         self._back_at = -BACK_SECONDS  # when our connection was there again
-        self._alive: set[int] = set()  # gateways, when we last looked
-        self._known_gateways: set[int] = set()  # and those that may have lost a connection only
-        self._lost_at = 0.0  # when one of them was not there any more, or our connection was new
+        self._alive: set[int] = set()  # gateways, at the last look
+        self._known_gateways: set[int] = set()  # and those that may only have lost their connection
+        self._lost_at = 0.0  # when one of them was missing, or our connection was new
         self._changed: set[ClientKey] = set()
         self._lock = threading.Lock()
         self._wakeup = threading.Event()
         self._thread = WatchedThread("presence", self._run)
         self._stopping = self._thread.stopping
-        self._leaving = threading.Event()
-        self._left = threading.Event()  # the others know
-        self.successors = 0  # other gateways that stay, once we leave
+        self._announcing_stop = threading.Event()
+        self._stop_announced = threading.Event()
+        self.successors = 0  # other gateways that stay, once this one is to stop
 
     def start(self) -> None:
         self._thread.start()
@@ -82,32 +82,33 @@ class PresenceWriter:
 
     @property
     def unsure(self) -> bool:
-        """Whether others that seem to be dead have perhaps lost their connections as we have."""
+        """Whether gateways that seem to be dead have perhaps only lost their connections, as this one did."""
         return time.monotonic() - self._back_at < BACK_SECONDS
 
-    def leave(self, seconds: float) -> None:
-        """Tells the others that we are to stop, and counts those that stay; waits so long at most."""
-        self._leaving.set()
+    def announce_stop(self, seconds: float) -> None:
+        """Lets the others know that this gateway is to stop, and counts those that stay. Waits so long at
+        most."""
+        self._announcing_stop.set()
         self._wakeup.set()
-        self._left.wait(seconds)
+        self._stop_announced.wait(seconds)
 
     def note(self, client: ClientKey) -> None:
-        """It has come, or gone."""
+        """The client has connected or disconnected."""
         with self._lock:
             self._changed.add(client)
         self._wakeup.set()
 
     def _run(self) -> None:
-        """The lock that shows that we live ends with the connection, so a new one writes everything again."""
+        """A new connection has to write everything again: the lock that shows that we live is new."""
         while not self._stopping.is_set():
             try:
                 with self._connect() as connection:
-                    self._write(connection)
+                    self._write_changes(connection)
             except psycopg.Error as error:
                 log.warning("Who is connected can't be written: %s", type(error).__name__)
                 self._stopping.wait(1)
 
-    def _write(self, connection: psycopg.Connection) -> None:
+    def _write_changes(self, connection: psycopg.Connection) -> None:
         presence.enter(connection, self._key)
         if self.entered.is_set():
             self._back_at = time.monotonic()
@@ -121,27 +122,38 @@ class PresenceWriter:
         figures, written_at = Figures(), time.monotonic()
         look_at = use_at = time.monotonic()
         while not self._stopping.is_set():
-            gone, come = self._take()
-            if gone or come:
-                presence.update(connection, self._key, self.clock_offset, gone, come)
+            self._wakeup.clear()
+            with self._lock:
+                changed, self._changed = self._changed, set()
+            found = {key: self._known.find(key) for key in changed}
+            disconnected = [key for key, client in found.items() if client is None]
+            connected = [client for client in found.values() if client]
+            if found:
+                presence.update(connection, self._key, self.clock_offset, disconnected, connected)
             if time.monotonic() >= look_at:
                 alone = self._follow_others(connection)  # and notices a dead server
                 look_at = time.monotonic() + (IDLE_SECONDS if alone else FOLLOW_SECONDS)
             if time.monotonic() >= use_at:
                 self._write_uses(connection, written)
-                figures, written_at = self._write_figures(connection, figures, written_at), time.monotonic()
-                use_at = time.monotonic() + USE_SECONDS
-            if self._leaving.is_set():
-                presence.leave(connection, self._key)
+                counted = self._known.figures()
+                rate = max(counted.messages - figures.messages, 0) / max(time.monotonic() - written_at, 1)
+                counted = counted._replace(rate=round(rate, 1))
+                if counted != figures:
+                    presence.update_figures(connection, self._key, counted)
+                figures, written_at = counted, time.monotonic()
+                use_at = written_at + USE_SECONDS
+            if self._announcing_stop.is_set():
+                presence.mark_stopping(connection, self._key)
                 self.successors = len(presence.staying(connection) - {self._key})
-                self._left.set()
+                self._stop_announced.set()
             wait = look_at - time.monotonic()
-            self._wakeup.wait(max(min(wait, LEAVING_SECONDS) if self._leaving.is_set() else wait, 0))
-            if not self._leaving.is_set():
+            self._wakeup.wait(max(min(wait, STOPPING_SECONDS) if self._announcing_stop.is_set() else wait, 0))
+            if not self._announcing_stop.is_set():
                 self._stopping.wait(GATHER_SECONDS)
 
     def _follow_others(self, connection: psycopg.Connection) -> bool:
-        """Whether there is nothing to follow. Who has lost its lock has perhaps lost a connection only."""
+        """Returns whether there are no other gateways. One without its lock has perhaps only lost its
+        connection, so it is taken for dead a little later."""
         now = time.monotonic()
         with connection.transaction(), connection.cursor() as cursor:
             alive = set(presence.gateways(cursor))
@@ -153,25 +165,16 @@ class PresenceWriter:
             dead = set() if waits else self._known_gateways - alive
             if dead:  # first, as batches do: their row, then sessions
                 commit_log.fence(cursor, dead)
-            left = not waits and sessions.disconnect_dead_gateways(cursor, alive)
+            disconnected = not waits and sessions.disconnect_dead_gateways(cursor, alive)
             alone = alive <= {self._key}
             newest = None if alone else dict(sessions.newest_numbers(cursor, self._gateway))
         self._known_gateways -= dead
-        if left or dead or newest is not None:
-            self._seen(newest, left, dead)
+        if disconnected or dead or newest is not None:
+            self._on_other_gateways(newest, disconnected, dead)
         return alone and not waits
 
-    def _write_figures(self, connection: psycopg.Connection, written: Figures, at: float) -> Figures:
-        """`written`: those of last time, and when that was."""
-        found = self._known.figures()
-        rate = max(found.messages - written.messages, 0) / max(time.monotonic() - at, 1)
-        now = found._replace(rate=round(rate, 1))
-        if now != written:
-            presence.update_figures(connection, self._key, now)
-        return now
-
     def _write_uses(self, connection: psycopg.Connection, written: dict[int, Use]) -> None:
-        """Those that are not what was `written` last."""
+        """Those that differ from what was `written` last."""
         now = self._known.uses()
         changed = {
             user: now.get(user, _NOTHING)
@@ -182,11 +185,3 @@ class PresenceWriter:
             presence.update_use(connection, self._key, changed)
             written.clear()
             written.update(now)
-
-    def _take(self) -> tuple[list[ClientKey], list[Presence]]:
-        self._wakeup.clear()
-        with self._lock:
-            changed, self._changed = self._changed, set()
-        found = {key: self._known.find(key) for key in changed}
-        come = [client for client in found.values() if client]
-        return [key for key, client in found.items() if client is None], come

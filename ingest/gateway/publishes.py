@@ -58,17 +58,17 @@ _new: Final = tuple.__new__  # a NamedTuple's own constructor takes twice as lon
 
 
 class TopicOwner(NamedTuple):
-    """A topic understood: whose it is, its part behind the token, and what it means."""
+    """Whose topic it is, its part behind the token, and what it means."""
 
     account: Account | None  # None: of somebody unknown
     user: int
     topic: str
     target: topics.Target
-    source: str = ""  # of what is refused: the topic for people
+    source: str = ""  # of a message that is refused: the topic as people see it
 
 
 class PublishInfo(NamedTuple):
-    """How a message came, beside what is stored of it."""
+    """What is known of a message beside what is stored of it."""
 
     owner: TopicOwner
     qos: int
@@ -79,8 +79,8 @@ class PublishInfo(NamedTuple):
     command: int
 
 
-class Chunk:
-    """The publishes of one read, answered together."""
+class ClientSubmission:
+    """The messages of one read, which are answered together."""
 
     __slots__ = ("account", "messages", "publishes", "remembers", "sent", "size", "weight", "will_of")
 
@@ -99,20 +99,20 @@ class Chunk:
         self.will_of = will_of  # the session whose will it is
         self.account = messages[0].user if messages else 0  # whose share of the queue it takes
         self.size = queue_size(messages)
-        self.weight = len(messages)  # and copies for the queues of sessions
+        self.weight = len(messages)  # with the copies for the queues of sessions
 
-    def only(self, chosen: list[bool]) -> "Chunk":
+    def only(self, chosen: list[bool]) -> "ClientSubmission":
         messages, sent = list(compress(self.messages, chosen)), list(compress(self.sent, chosen))
-        chunk = Chunk(self.publishes, messages, sent, self.remembers, self.will_of)
-        chunk.weight += sum(len(each.route.copies) for each in sent)
-        return chunk
+        submission = ClientSubmission(self.publishes, messages, sent, self.remembers, self.will_of)
+        submission.weight += sum(len(each.route.copies) for each in sent)
+        return submission
 
-    def without_qos_0(self) -> "Chunk":
+    def without_qos_0(self) -> "ClientSubmission":
         return self.only([sent.qos > 0 for sent in self.sent])
 
 
 class Publisher(Protocol):
-    """Whose publishes these are."""
+    """What Publishes needs of its client. Implemented by Client, DisconnectedClient and SystemClient."""
 
     @property
     def gateway(self) -> "Gateway": ...
@@ -133,9 +133,9 @@ class Publisher(Protocol):
     def progress(self) -> Progress: ...
 
 
-class Gone:
-    """In place of a client whose connection has ended: what it has sent still counts, and holds nothing else
-    of it."""
+class DisconnectedClient:
+    """Stands for a client whose connection has ended. What it has sent is still stored, and keeps only this
+    of the client in memory."""
 
     __slots__ = (
         *("_queue", "_received", "gateway", "reading_paused", "session", "subscriber", "token_owner"),
@@ -172,7 +172,7 @@ class Gone:
 
 
 class Forwarded(NamedTuple):
-    """A message that goes to another gateway, too."""
+    """A message for other gateways."""
 
     topic: str
     payload: bytes
@@ -183,9 +183,9 @@ class Forwarded(NamedTuple):
 
 
 class Publishes:
-    """One per client."""
+    """What one client publishes."""
 
-    to_all_gateways = True  # whose clients subscribe to it
+    to_all_gateways = True  # they are forwarded to
     __slots__ = (
         *("_aliases", "_client", "_completed", "_connected_at", "_copies", "_forgotten", "_last_key"),
         *("_lone_id", "_messages", "_owners", "_pending", "_seed", "_sent", "_confirmed_at", "received"),
@@ -202,22 +202,22 @@ class Publishes:
         self._copies = 0  # of them, for the queues of sessions
         self._owners: dict[bytes, TopicOwner] = {}
         self._aliases: dict[int, str] | None = None
-        # QoS 2: on their way to storage; and taken, waiting for PUBREL, with those that are being committed.
-        # Sets that are made when they are needed: an empty one takes 216 bytes.
+        # Packet ids at QoS 2: on their way to storage; and stored or being committed, until PUBREL comes. The
+        # sets are made when they are needed: an empty one takes 216 bytes.
         self._pending: set[int] | None = None
         self.received: set[int] | None = None
         self._completed: list[bytes] | None = None  # PUBCOMPs of this read
         self._forgotten = False  # some of their packet ids were known
         self.unacked = 0
-        self._confirmed_at = confirmed_at  # microseconds: it had an answer to all that it had sent until then
-        self._seed = seed  # of dedupe keys: tells this client from others
-        self.reused_at = 0  # the same, as far as this connection has told
+        self._confirmed_at = confirmed_at  # microseconds: all that it sent until then was answered
+        self._seed = seed  # of its dedupe keys, so that they differ from those of other clients
+        self.reused_at = 0  # the same, as far as this connection shows it
         self._lone_id = self._last_key = 0  # the only packet id so far (or _SEVERAL), and its last message
 
     def end(self, queue: "Queue | None") -> None:
         """With the connection."""
         self.received = self.received or set()
-        self._client = Gone(self._client, queue, self.received)
+        self._client = DisconnectedClient(self._client, queue, self.received)
         self._owners.clear()
         self._aliases = None
 
@@ -225,10 +225,10 @@ class Publishes:
         """Tokens changed."""
         self._owners.clear()
 
-    def take_plain(self, frames: list[Frame], place: int, end: int) -> int:
-        """The shortest way, for what most devices send: at QoS 1 or 2, not retained, not sent again, to a
-        topic that the client has used before, and for storage only. Returns the place of the first frame that
-        is anything else."""
+    def accept_plain(self, frames: list[Frame], place: int, end: int) -> int:
+        """Takes what most devices send in the shortest way: messages at QoS 1 or 2, not retained, not sent
+        again, to a topic that the client has used before, to which nobody subscribes. Returns the place of
+        the first frame that is anything else."""
         since, confirmed_at, seed, version_5 = (
             self._connected_at,
             self._confirmed_at,
@@ -283,7 +283,7 @@ class Publishes:
         return place
 
     def publish(self, first: int, body: bytes) -> None:
-        """What is ordinary, and to a topic that the client has used before, needs no complete decoding."""
+        """An ordinary message to a topic that the client has used before is not decoded completely."""
         version = self._client.version
         end = 2 + (body[0] << 8 | body[1]) if len(body) > 1 else 2
         start = end + (2 if version != V5 else 3)  # behind the packet id and, in MQTT 5, "no properties"
@@ -303,7 +303,7 @@ class Publishes:
                 else:
                     dedupe = keys.of_packet_5(body[2:end], packet_id, payload, self._seed)
                 qos, dup = flags
-                self.take(owner, _new(Publish, ("", payload, qos, False, dup, packet_id, {})), dedupe)
+                self.accept(owner, _new(Publish, ("", payload, qos, False, dup, packet_id, {})), dedupe)
                 return
         publish = decode_publish(first, body, version)
         if publish.properties:
@@ -311,15 +311,15 @@ class Publishes:
         topic = publish.topic.encode()
         owner = self._owners.get(topic) or self._resolve(publish.topic)
         if not publish.qos:
-            self.take(owner, publish)
+            self.accept(owner, publish)
         elif version != V5:
-            self.take(owner, publish, keys.of_packet(body, self._seed))
+            self.accept(owner, publish, keys.of_packet(body, self._seed))
         else:
             dedupe = keys.of_packet_5(topic, publish.packet_id, publish.payload, self._seed)
-            self.take(owner, publish, dedupe)
+            self.accept(owner, publish, dedupe)
 
-    def too_large(self, first: int, head: bytes) -> None:
-        """With its topic and packet id only: recorded as refused, and acknowledged."""
+    def reject_too_large(self, first: int, head: bytes) -> None:
+        """Only its topic and packet id are there. It is recorded as rejected, and acknowledged."""
         publish = decode_publish(first, head, self._client.version)
         owner = self._resolve(publish.topic)
         if not owner.target.refused:
@@ -327,21 +327,23 @@ class Publishes:
                 owner.target.kind or Kind.JSON, owner.target.device_id, None, Reason.TOO_LARGE
             )
             owner = owner._replace(target=target, source=topics.shown(publish.topic)[:MAX_SOURCE])
-        self.take(owner, publish._replace(retain=False))
+        self.accept(owner, publish._replace(retain=False))
 
     def deliver_here(self, owner: TopicOwner, publish: Publish, command: int) -> None:
         """To connected clients without a durable session."""
         _, payload, qos, retain, _, packet_id, properties = publish
         self._deliver(PublishInfo(owner, qos, retain, packet_id, properties, NOWHERE, command), payload, ())
 
-    def take(self, owner: TopicOwner, publish: Publish, dedupe: int | None = None, command: int = 0) -> None:
-        """`owner` has the topic; `dedupe` tells the message from others, when it is sent again."""
+    def accept(
+        self, owner: TopicOwner, publish: Publish, dedupe: int | None = None, command: int = 0
+    ) -> None:
+        """`owner` knows the topic. By `dedupe` the message is known when it is sent again."""
         _, payload, qos, retain, dup, packet_id, properties = publish
-        if qos == 2 and self._seen(packet_id):
+        if qos == 2 and self._is_repeated(packet_id):
             return
         account, user, topic, (kind, device_id, tag, refused), source = owner
         if retain and not payload and not refused:
-            kind = None  # which clears what is retained, and is no datapoint
+            kind = None  # it only clears the retained message
         route = NOWHERE
         if account and account.listeners and not refused:
             route = account.route(topic, qos, self._client.subscriber)
@@ -350,8 +352,15 @@ class Publishes:
         if account and (retain or route.copies) and not refused:
             kept = _kept(topic, publish, route, command)
         if kind is None:
-            if not kept and not self._must_wait(qos):
-                self._route_at_once(sent, payload)
+            # A message with nothing to store comes behind what was sent before it, all the same. A durable
+            # session has to remember the packet id at QoS 2. And another gateway may know of a durable
+            # session that waits for it.
+            has_to_wait = self.unacked or self._messages or (qos == 2 and self._client.session)
+            current = not qos or self._client.gateway.durable_sessions.current
+            if not kept and not has_to_wait and current:
+                if packet_id:
+                    self._client.write(self._acknowledge(qos, packet_id, STORED))
+                self._deliver(sent, payload, ())
                 return
             kind, device_id, tag, dedupe = Kind.MESSAGE, "", None, None
         now, since = now_us(), self._connected_at
@@ -385,8 +394,9 @@ class Publishes:
         return self._lone_id == _SEVERAL
 
     def _note_use(self, packet_id: int, key: int, dup: bool, now: int) -> None:
-        """A client that has only one packet id, and takes it for another message, has the answer to what it
-        sent before. (Who counts takes one again after 65,535 messages, which is too late to matter.)"""
+        """A client that uses only one packet id, and uses it for another message, has the answer to what it
+        sent before. (A client that counts its packet ids reuses one after 65,535 messages, which does not
+        matter.)"""
         if not self._lone_id:
             self._lone_id = packet_id
         elif packet_id != self._lone_id:
@@ -395,56 +405,58 @@ class Publishes:
             self._confirmed_at = self.reused_at = now - 1
         self._last_key = key
 
-    def _must_wait(self, qos: int) -> bool:
-        """What has nothing to keep still comes behind what was sent before it. A durable session remembers
-        the packet id at QoS 2. And perhaps another gateway knows of a session that waits for it."""
-        if self.unacked or self._messages or (qos == 2 and self._client.session):
-            return True
-        return bool(qos) and not self._client.gateway.durable_sessions.current
-
-    def _route_at_once(self, sent: PublishInfo, payload: bytes) -> None:
-        if sent.packet_id:
-            self._client.write(self._acknowledge(sent.qos, sent.packet_id, STORED))
-        self._deliver(sent, payload, ())
-
     def flush(self, wait: bool = False, will_of: int = 0) -> None:
-        """At the end of a read: everything of it in one submission. `wait`: it goes also while the queue is
-        full, since nobody sends it again. `will_of`: the session whose will it is, which keeps it until it is
-        committed."""
+        """At the end of a read: submits all its messages together. With `wait` they are submitted also if the
+        queue is full, since nobody sends them again. `will_of` is the session whose will this is, which keeps
+        it until it is committed."""
+        client = self._client
         if self._completed:
-            self._write_completed()
+            answers, forgotten = b"".join(self._completed), self._forgotten
+            self._completed, self._forgotten = None, False
+            if (
+                forgotten and client.session
+            ):  # a durable session forgets the packet ids before PUBCOMPs go out
+                client.gateway.admission.note(client.session, client.progress, partial(client.write, answers))
+            else:
+                client.write(answers)
         if not self._messages:
             if will_of:  # it was routed at once
-                self._client.gateway.admission.will_published(will_of)
+                client.gateway.admission.will_published(will_of)
             return
-        remembers = bool(self._pending and self._client.session)
-        chunk = Chunk(self, self._messages, self._sent, remembers, will_of)
-        chunk.weight += self._copies
+        remembers = bool(self._pending and client.session)
+        submission = ClientSubmission(self, self._messages, self._sent, remembers, will_of)
+        submission.weight += self._copies
         self._messages, self._sent, self._copies = [], [], 0
-        self.unacked += len(chunk.messages)
-        if not self._client.gateway.admission.submit(chunk, wait) or self.unacked >= MAX_UNACKED:
-            self._client.pause_reading(True)
+        self.unacked += len(submission.messages)
+        if not client.gateway.admission.submit(submission, wait) or self.unacked >= MAX_UNACKED:
+            client.pause_reading(True)
 
-    def submitted(self, chunk: Chunk) -> Iterable[Progress]:
-        """The packet ids of a durable session are committed with the messages."""
+    def submitted(self, submission: ClientSubmission) -> Iterable[Progress]:
+        """Returns what the client's durable session has to remember with it: the packet ids."""
         if not self._client.session or not self._pending:
             return ()
-        ids = [sent.packet_id for sent in chunk.sent if sent.qos == 2]
+        ids = [sent.packet_id for sent in submission.sent if sent.qos == 2]
         if not ids:
             return ()
         self._remember(ids)
         return (self._client.progress(),)
 
-    def committed(self, chunk: Chunk, outcomes: list[Outcome]) -> None:
-        """Acknowledges in the order of arrival, in one write; then routes."""
+    def committed(self, submission: ClientSubmission, outcomes: list[Outcome]) -> None:
+        """Acknowledges in the order of arrival, in one write, and delivers then. What the platform failed to
+        store is not acknowledged, but offered again a little later."""
         client = self._client
         self.unacked -= len(outcomes)
         all_stored = outcomes.count(STORED) == len(outcomes)
         if not all_stored:
-            chunk, outcomes = self._without_failed(chunk, outcomes)
+            failed = [outcome.status is Status.FAILED for outcome in outcomes]
+            if any(failed):
+                self.unacked += sum(failed)
+                client.gateway.offer_again(submission.only(failed))
+                answered = [not each for each in failed]
+                submission, outcomes = submission.only(answered), list(compress(outcomes, answered))
         acks = []
         received = []
-        for sent, outcome in zip(chunk.sent, outcomes, strict=True):
+        for sent, outcome in zip(submission.sent, outcomes, strict=True):
             qos, packet_id = sent[1], sent[3]
             if not packet_id:  # QoS 0, or a will
                 continue
@@ -459,24 +471,21 @@ class Publishes:
             self._receive(received)
         if acks:
             client.write_acknowledgements(b"".join(acks))
-        # Of clients that have signed in, all that is not refused is of one account. In ordinary times nobody
-        # subscribes there, and nobody is to be told what is wrong.
-        account = chunk.sent[0].owner.account if chunk.sent else None
+        # All messages of a client that has signed in are of one account, unless they are refused. Mostly
+        # nobody subscribes there, and nothing is wrong.
+        account = submission.sent[0].owner.account if submission.sent else None
         if client.token_owner is None or not all_stored or (account and account.listeners):
-            self._route(chunk, outcomes)
+            for message, sent, outcome in zip(submission.messages, submission.sent, outcomes, strict=True):
+                account = sent[0][0]
+                if account is None:
+                    continue
+                if outcome.status is Status.REJECTED:
+                    if device_id := sent.owner.target.device_id:
+                        client.gateway.report(account, device_id, outcome)
+                elif account.listeners and outcome.status is not Status.DUPLICATE:
+                    self._deliver(sent, message.payload, message.kept.numbers if message.kept else ())
         if client.reading_paused:
-            self.relax()
-
-    def _route(self, chunk: Chunk, outcomes: list[Outcome]) -> None:
-        for message, sent, outcome in zip(chunk.messages, chunk.sent, outcomes, strict=True):
-            account = sent[0][0]
-            if account is None:
-                continue
-            if outcome.status is Status.REJECTED:
-                if device_id := sent.owner.target.device_id:
-                    self._client.gateway.report(account, device_id, outcome)
-            elif account.listeners and outcome.status is not Status.DUPLICATE:
-                self._deliver(sent, message.payload, message.kept.numbers if message.kept else ())
+            self.resume_reading()
 
     def _deliver(self, sent: PublishInfo, payload: bytes, numbers: Sequence[int]) -> None:
         owner, qos, retain, _, properties, route, command = sent
@@ -489,18 +498,8 @@ class Publishes:
             sending = _new(Sending, (qos, retain, route, numbers, self._client.subscriber))
             account.deliver(message, sending)
 
-    def _without_failed(self, chunk: Chunk, outcomes: list[Outcome]) -> tuple[Chunk, list[Outcome]]:
-        """What the platform failed to store is offered again a little later, unacknowledged until then."""
-        failed = [outcome.status is Status.FAILED for outcome in outcomes]
-        if not any(failed):
-            return chunk, outcomes
-        self.unacked += sum(failed)
-        self._client.gateway.offer_again(chunk.only(failed))
-        answered = [not each for each in failed]
-        return chunk.only(answered), list(compress(outcomes, answered))
-
-    def relax(self) -> None:
-        """Reads on, if there is room for it."""
+    def resume_reading(self) -> None:
+        """If there is room again."""
         user = self._client.token_owner.user if self._client.token_owner else 0
         if self.unacked < MAX_UNACKED // 2 and not self._client.gateway.admission.holds(user):
             self._client.pause_reading(False)
@@ -514,28 +513,22 @@ class Publishes:
         self._completed.append(encode_ack(PUBCOMP, packet_id, code, self._client.version))
         self._forgotten |= known
 
-    def _write_completed(self) -> None:
-        """PUBCOMPs. A durable session forgets the packet ids before they go out."""
-        client, answers = self._client, b"".join(self._completed or ())
-        forgotten, self._forgotten, self._completed = self._forgotten, False, None
-        if forgotten and client.session:
-            client.gateway.admission.note(client.session, client.progress, partial(client.write, answers))
-        else:
-            client.write(answers)
-
-    def leave_will(self, will: Will, session: int) -> None:
-        """The will of a client that went without goodbye, as if it had published it."""
+    def publish_will(self, will: Will, session: int) -> None:
+        """Of a client that did not send DISCONNECT. It is as if the client had published it."""
         topic, payload, qos, retain, properties = will
         properties = {key: value for key, value in properties.items() if key != Property.WILL_DELAY_INTERVAL}
         publish = self._own_properties(Publish(topic, payload, qos, retain, False, 0, properties))
-        self.take(self._resolve(topic), publish)
+        self.accept(self._resolve(topic), publish)
         self.flush(wait=True, will_of=session)
 
     def _resolve(self, topic: str) -> TopicOwner:
         token, rest = topics.split(topic)
         token_owner = self._client.owner(token)
-        if token_owner is None:
-            owner = self._foreign(topic, rest)
+        if token_owner is None:  # somebody else's token, or none: recorded for the account that sent it
+            target = topics.target(rest)
+            target = topics.Target(target.kind or Kind.JSON, target.device_id, None, Reason.AUTH_REQUIRED)
+            sender = self._client.token_owner.user if self._client.token_owner else 0
+            owner = TopicOwner(None, sender, rest, target, topics.shown(topic)[:MAX_SOURCE])
         else:
             target = topics.target(rest)
             source = topics.shown(topic)[:MAX_SOURCE] if target.refused else ""
@@ -546,14 +539,6 @@ class Publishes:
         if len(topic) <= MAX_REMEMBERED:
             self._owners[topic.encode()] = owner
         return owner
-
-    def _foreign(self, topic: str, rest: str) -> TopicOwner:
-        """Somebody else's token, or none: recorded for the account that sent it."""
-        target = topics.target(rest)
-        refused = topics.Target(target.kind or Kind.JSON, target.device_id, None, Reason.AUTH_REQUIRED)
-        token_owner = self._client.token_owner
-        source = topics.shown(topic)[:MAX_SOURCE]
-        return TopicOwner(None, token_owner.user if token_owner else 0, rest, refused, source)
 
     def _resolve_alias(self, publish: Publish) -> Publish:
         alias = publish.properties.pop(Property.TOPIC_ALIAS, None)
@@ -571,7 +556,7 @@ class Publishes:
         return publish._replace(topic=self._aliases[alias])
 
     def _own_properties(self, publish: Publish) -> Publish:
-        """A response topic of the account is kept without its token."""
+        """Takes the token off a response topic of the account."""
         if Property.SUBSCRIPTION_IDENTIFIER in publish.properties:
             raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "A client sends no subscription identifier.")
         response = publish.properties.get(Property.RESPONSE_TOPIC)
@@ -579,8 +564,8 @@ class Publishes:
             publish.properties[Property.RESPONSE_TOPIC] = own_response(response, self._client.owner)
         return publish
 
-    def _seen(self, packet_id: int) -> bool:
-        """QoS 2, sent again: the first one is answered, or its answer is that of this one too."""
+    def _is_repeated(self, packet_id: int) -> bool:
+        """At QoS 2: whether the message is here already. Its answer has been sent, or is on its way."""
         if self._pending and packet_id in self._pending:
             return True
         if self.received and packet_id in self.received:
@@ -593,7 +578,7 @@ class Publishes:
         return False
 
     def _receive(self, packet_ids: Sequence[int]) -> None:
-        """Committed."""
+        """The messages with these packet ids are committed."""
         self._remember(packet_ids)
         if self._pending:
             self._pending.difference_update(packet_ids)
@@ -605,10 +590,10 @@ class Publishes:
 
     def _forget(self, packet_id: int) -> bool:
         """Whether it was there."""
-        known = self.received is not None and packet_id in self.received
-        if known and self.received is not None:
-            self.received.discard(packet_id)
-        return known
+        if self.received is None or packet_id not in self.received:
+            return False
+        self.received.discard(packet_id)
+        return True
 
     def _acknowledge(self, qos: int, packet_id: int, outcome: Outcome) -> bytes:
         code = 0

@@ -1,4 +1,4 @@
-"""The device gateway: listeners, the clients, and what they share."""
+"""The MQTT gateway: its ports, the clients, and what the clients share."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ from ingest.gateway.durable_sessions import Announcement, DurableSessions, set_s
 from ingest.gateway.hub import NOWHERE, Account, Hub, Sending, Subscriber
 from ingest.gateway.peers import Peers
 from ingest.gateway.presence import Known, PresenceWriter
-from ingest.gateway.publishes import MAX_SOURCE, Chunk, Forwarded, Publishes
+from ingest.gateway.publishes import MAX_SOURCE, ClientSubmission, Forwarded, Publishes
 from ingest.gateway.system import AppPublishes, SystemClient
 from ingest.message import Kind, Outcome, RawMessage, Reason
 from ingest.mqtt.packets import Connect, ReasonCode, Will
@@ -57,16 +57,16 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 1.0
 LOOKUP_SECONDS = 10.0
 LAST_SECONDS = 0.1
-LEAVE_SECONDS = 1.0  # for the database to say whether another gateway stays
-LEAVING_SECONDS = 0.05  # between two steps in which clients leave
-LEAVING_AT_ONCE = 10  # clients at least: fewer than 200 a second overwhelm nobody
+ANNOUNCE_STOP_SECONDS = 1.0  # for the database to say whether another gateway stays
+HANDOVER_STEP_SECONDS = 0.05
+HANDOVER_STEP_CLIENTS = 10  # at least: fewer than 200 a second overwhelm nobody
 MAX_FAILED = 10_000  # messages that wait until storing them is tried again
 FAILED_SECONDS = 1.0
-TAKE_OVER_SECONDS = 10.0  # for another gateway that lives to let go of a client, however often that asks
-ASKING_SECONDS = 2.0
-HELD_SECONDS = 60.0  # for which it is remembered since when a client waits for that
-PEER_SECONDS = 0.05  # between two looks whether it has
-PUBLISHED_SECONDS = 120.0  # for which what apps have published is known not to be new
+TAKE_OVER_SECONDS = 10.0  # that another gateway has to let go of a client, however often the client connects
+ASKING_SECONDS = 2.0  # that it has in any case
+REMEMBER_SECONDS = 60.0  # for which we know since when a client waits for that
+PEER_SECONDS = 0.05  # until we look again whether it has let go
+PUBLISHED_SECONDS = 120.0  # for which we know which messages of apps are not new
 
 
 T = TypeVar("T")
@@ -74,60 +74,60 @@ T = TypeVar("T")
 
 class Gateway:
     def __init__(self, store: socket.socket, gateway: UUID) -> None:
-        """`store`: the connection to the store's process; `gateway`: what both are known as."""
+        """`store` is the connection to the store's process, `gateway` the id of both in the database."""
         self.gateway = gateway
         self._key = presence.key_of(gateway)
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time
-        self.ingest = RemoteIngest(store, self._changed, self._listened)
+        self.ingest = RemoteIngest(store, self._on_change, self._note_listening)
         self.device_tokens: DeviceTokens = self.ingest.device_tokens
         self.allow_anonymous: bool = settings.ALLOW_ANONYMOUS
         limits = Limits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES)
-        self.admission = Admission(self.ingest.writer, limits, self._relax)
+        self.admission = Admission(self.ingest.writer, limits, self._resume_reading)
         self.hub = Hub(self.note_command, self.loop)
         self.peers = Peers(self._key, self.hub, self.ingest.writer.metrics)
         self._system = SystemClient(self, publishes=AppPublishes)
         self.durable_sessions = DurableSessions(self, self._key)
-        self._missing: set[int] = set()  # connected sessions that seem to be another gateway's
+        self._missing: set[int] = set()  # connected sessions that another gateway seems to have
         self._presence = PresenceWriter(
             connect,
             gateway,
             Known(lambda: list(self._by_client), self._find_presence, self._find_uses, self._find_figures),
-            lambda *seen: self._call_soon(self._peers_seen, *seen),
+            lambda *seen: self._call_soon(self._on_other_gateways, *seen),
         )
         self._clients: set[Client] = set()
         self._by_client: dict[ClientKey, Client] = {}
         self._unchecked: set[Client] = set()  # their tokens may have been revoked
         self._checking: asyncio.Task[None] | None = None
         self.confirmed_clients = ConfirmedClients()
-        self._wills_due: asyncio.TimerHandle | None = None  # when the next one may be, of all that wait
+        self._wills_due: asyncio.TimerHandle | None = None  # when the next will that waits may be due
         self._claiming_wills = asyncio.Lock()
-        self._ending: set[int] = set()  # sessions whose wills need not wait for their time
+        self._ending: set[int] = set()  # sessions that end, so that their wills are due
         self._publishing_wills: dict[int, SystemClient] = {}  # by session: on their way to storage
-        self._unanswered: dict[ClientKey, Publishes] = {}  # of sessions whose connection is over
+        self._unanswered: dict[ClientKey, Publishes] = {}  # of durable sessions that have disconnected
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rounds: list[asyncio.Task[None]] = []
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookups")
         self._servers: list[asyncio.Server | ProxyListener] = []
-        self._published: dict[int, float] = {}  # of apps: those seen, and when
-        self._held_since: dict[ClientKey, float] = {}  # clients that another gateway has not let go of
-        self._knows_sessions = False
+        self._published: dict[int, float] = {}  # messages of apps that we have seen, and when
+        self._taking_over_since: dict[ClientKey, float] = {}  # clients that another gateway has not let go of
+        self._sessions_loaded = False
         self._published_due = False
         self._publishing: asyncio.Task[None] | None = None
         self._failed = 0
         self._sign_ins = RecordLimiter(10, 3600.0)  # the list keeps a thousand
         self.connection_limits = ConnectionLimits(self.ingest.writer.metrics.refused)
         self.dropped = 0  # deliveries at QoS 0, to clients that take too little
-        self.leaving = False  # nobody comes in any more
-        self.draining = False  # and nothing more is taken
+        self.leaving = False  # no more clients may connect
+        self.draining = False  # and nothing more is read from clients
 
     # Life
 
     async def start(self) -> None:
         await self.ingest.start()
         await self.durable_sessions.load()  # before others can tell that this gateway lives
-        self._knows_sessions = True
-        self._take_published()
+        self._sessions_loaded = True
+        self._read_published_soon()
         self._presence.start()
         while not await asyncio.to_thread(self._presence.entered.wait, LOOKUP_SECONDS):
             log.warning("Other gateways can't be told yet that this one lives: the database is away")
@@ -135,22 +135,32 @@ class Gateway:
         self.spawn(keep_going("peers", self.peers.run))
         await self.peers.wait_for_peers(self.durable_sessions.others)
         await self._publish_wills_due()
-        rounds = {"sweep": self._sweep, "relief": self._relieve_all, "sessions": self._end_sessions}
+        rounds = {"sweep": self._sweep, "relief": self._relieve_accounts, "sessions": self._expire_sessions}
         self._rounds = [self.spawn(keep_going(name, work)) for name, work in rounds.items()]
-        await self._listen()
+        await self._serve(settings.MQTT_PORT, Connection, None)
+        await self._serve(settings.MQTT_WS_PORT, WebSocketConnection, None)
+        if settings.TLS_CERT:
+            certificate = Certificate(settings.TLS_CERT, settings.TLS_KEY)
+            self._rounds.append(self.spawn(keep_going("certificate", certificate.follow)))
+            await self._serve(settings.MQTT_TLS_PORT, Connection, certificate.context)
+            await self._serve(settings.MQTT_WSS_PORT, WebSocketConnection, certificate.context)
 
     async def stop(self) -> None:
-        """Takes no more clients, leaves those that it has to other gateways, stores what was taken, answers
-        it, and closes."""
+        """Takes no more clients, hands over those that it has to other gateways, stores and answers what they
+        have sent, and closes."""
         self.leaving = True
         for server in self._servers:
             server.close()
-        await self._leave_clients()
+        await self._hand_over_clients()
         self.draining = True
         for client in list(self._clients):
             client.pause_reading(True)
         deadline = self.now() + settings.DRAIN_SECONDS
-        await self._drain(deadline)
+        # Until what the clients sent is stored and answered, or time is up. The writer's thread sets no
+        # event.
+        while (self.admission.pending or self.hub.scheduler.busy) and self.now() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(RETRY_SECONDS)
+        await asyncio.sleep(0)  # the last answers are written
         for client in list(self._clients):
             self._send_away(client)
         self.admission.flush()
@@ -167,38 +177,31 @@ class Gateway:
         self._lookups.shutdown(wait=False, cancel_futures=True)
         log.info("Stopped; %s", "all that was accepted is stored" if drained else "the store was away")
 
-    async def _leave_clients(self) -> None:
-        """In small steps, so that they do not all come to the others at once. Each is served until its
-        turn comes, and ended once what it has sent is answered. If nobody else stays, there is nothing to
-        spread."""
-        await asyncio.to_thread(self._presence.leave, LEAVE_SECONDS)
-        waiting, leaving = list(self._clients), list[Client]()
+    async def _hand_over_clients(self) -> None:
+        """To the other gateways, in small steps, so that they do not all come there at once. Each client is
+        served until its turn comes, and disconnected once what it has sent is answered. If no other gateway
+        stays, all are served on."""
+        await asyncio.to_thread(self._presence.announce_stop, ANNOUNCE_STOP_SECONDS)
+        waiting, going = list(self._clients), list[Client]()
         deadline = self.now() + settings.HANDOVER_SECONDS
-        while (waiting or leaving) and self._presence.successors and self.now() < deadline:
-            steps = max((deadline - self.now()) / LEAVING_SECONDS - 1, 1)
-            count = max(math.ceil(len(waiting) / steps), LEAVING_AT_ONCE)
+        while (waiting or going) and self._presence.successors and self.now() < deadline:
+            steps = max((deadline - self.now()) / HANDOVER_STEP_SECONDS - 1, 1)
+            count = max(math.ceil(len(waiting) / steps), HANDOVER_STEP_CLIENTS)
             for client in waiting[-count:]:
-                client.leave()
-            leaving += waiting[-count:]
+                client.hand_over()
+            going += waiting[-count:]
             del waiting[-count:]
-            for client in leaving:
+            for client in going:
                 if client.answered:
                     self._send_away(client)
-            leaving = [client for client in leaving if not client.ended]
-            await asyncio.sleep(LEAVING_SECONDS)
+            going = [client for client in going if not client.ended]
+            await asyncio.sleep(HANDOVER_STEP_SECONDS)
 
     def _send_away(self, client: Client) -> None:
-        """Its will is due."""
+        """Disconnects it; its will is due."""
         reference = settings.SERVER_REFERENCE if self._presence.successors else ""
         reason = ReasonCode.USE_ANOTHER_SERVER if reference else ReasonCode.SERVER_SHUTTING_DOWN
         client.fail(reason, "the gateway stops", reference)
-
-    async def _drain(self, deadline: float) -> None:
-        """Until what the clients sent is stored and answered, or time is up."""
-        # The writer's thread sets no event.
-        while (self.admission.pending or self.hub.scheduler.busy) and self.now() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(RETRY_SECONDS)
-        await asyncio.sleep(0)  # the last answers are written
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = self.loop.create_task(work)
@@ -206,20 +209,6 @@ class Gateway:
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(log_failure)
         return task
-
-    async def _listen(self) -> None:
-        plain: list[tuple[int, type[Connection]]] = [
-            (settings.MQTT_PORT, Connection),
-            (settings.MQTT_WS_PORT, WebSocketConnection),
-        ]
-        for port, kind in plain:
-            await self._serve(port, kind, None)
-        if settings.TLS_CERT:
-            certificate = Certificate(settings.TLS_CERT, settings.TLS_KEY)
-            self._rounds.append(self.spawn(keep_going("certificate", certificate.follow)))
-            context = certificate.context
-            await self._serve(settings.MQTT_TLS_PORT, Connection, context)
-            await self._serve(settings.MQTT_WSS_PORT, WebSocketConnection, context)
 
     async def _serve(self, port: int, kind: type[Connection], context: ssl.SSLContext | None) -> None:
         if not port:
@@ -265,8 +254,10 @@ class Gateway:
             now = self.now()
             self._unanswered = {key: each for key, each in self._unanswered.items() if each.unacked}
             self._publishing_wills = {key: each for key, each in self._publishing_wills.items() if each.waits}
-            since = now - HELD_SECONDS
-            self._held_since = {key: each for key, each in self._held_since.items() if each > since}
+            since = now - REMEMBER_SECONDS
+            self._taking_over_since = {
+                key: each for key, each in self._taking_over_since.items() if each > since
+            }
             for client in list(self._clients):
                 try:
                     client.check(now)
@@ -274,33 +265,28 @@ class Gateway:
                     log.exception("A connection failed")  # and only that one
                     client.end(with_will=True)
 
-    async def _relieve_all(self) -> None:
+    async def _relieve_accounts(self) -> None:
+        """Where the clients of an account do not take what they are sent, cuts off those that have the most
+        of it. The others are then sent what had to wait."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            for account in list(self.hub.accounts.values()):
-                self._relieve(account)
-
-    def _relieve(self, account: Account) -> None:
-        """Where the clients of an account do not take what they are sent, those that have the most of it are
-        cut off; the others are sent what had to wait."""
-        totals = account.totals
-        if not account.subscriptions:
-            return
-        clients = [each.client for each in account.subscribers.values() if each.client]
-        for client in clients:
-            client.measure()
-        if not totals.full and not totals.delayed:
-            return
-        for client in sorted(clients, key=lambda each: each.untaken, reverse=True) if totals.full else ():
-            if totals.untaken_bytes <= totals.max_waiting_bytes // 2 or not client.untaken:
-                break
-            log.info("A client of %s was cut off: it reads too slowly", account.user_id)
-            client.connection.abort()
-            client.end(with_will=True)
-        if not totals.full:
-            totals.delayed = False
-            for client in clients:
-                client.send_waiting()
+            for account in [each for each in self.hub.accounts.values() if each.subscriptions]:
+                totals = account.totals
+                clients = [each.client for each in account.subscribers.values() if each.client]
+                for client in clients:
+                    client.measure()
+                was_full = totals.full
+                if was_full:
+                    for client in sorted(clients, key=lambda each: each.untaken_bytes, reverse=True):
+                        if totals.untaken_bytes <= totals.max_waiting_bytes // 2 or not client.untaken_bytes:
+                            break
+                        log.info("A client of %s was cut off: it reads too slowly", account.user_id)
+                        client.connection.abort()
+                        client.end(with_will=True)
+                if (was_full or totals.delayed) and not totals.full:
+                    totals.delayed = False
+                    for client in clients:
+                        client.send_waiting()
 
     # Clients coming and going
 
@@ -316,13 +302,11 @@ class Gateway:
             raise OSError(str(error)) from None
         return token_owner
 
-    def note_refused_sign_in(self, packet: Connect, owner: TokenOwner | None) -> None:
-        """For the list of its account: whose token it was, or else whose user name."""
+    async def record_refused_sign_in(self, packet: Connect, owner: TokenOwner | None) -> None:
+        """In the list of its account: whose token it was, or else whose user name."""
         name = owner.user_id if owner else packet.username or ""
-        if self._sign_ins.should_record(name[:20], packet.client_id[:64], self.now()):
-            self.spawn(self._record_sign_in(packet, owner))
-
-    async def _record_sign_in(self, packet: Connect, owner: TokenOwner | None) -> None:
+        if not self._sign_ins.should_record(name[:20], packet.client_id[:64], self.now()):
+            return
         with contextlib.suppress(Error, TimeoutError):
             user = owner.user if owner else await self.in_thread(key_of_user, packet.username or "")
             if user and not self.admission.holds(user):
@@ -333,8 +317,7 @@ class Gateway:
                 self.ingest.writer.accept([message], lambda outcomes: None)
 
     async def register(self, client: Client, packet: Connect) -> Opened:
-        """Takes over an older connection of the same client, and its session if there is one that goes on.
-        Raises DatabaseAway."""
+        """Takes over an older connection of the same client, and its durable session. Raises DatabaseAway."""
         key = client.key
         older = self._by_client.get(key)
         if client.token_owner:
@@ -349,16 +332,22 @@ class Gateway:
         opened = Opened(0, False, 0)
         if client.token_owner is None:
             return opened
-        if key in self._unanswered:
-            await self._wait_for_answers(self._unanswered[key])
+        if before := self._unanswered.get(key):
+            # What the connection before has sent, and the full queue has kept from storage, has to be
+            # remembered in the session first: the client may send it again.
+            deadline = self.now() + ASKED_SECONDS
+            while before.unacked:
+                if self.now() >= deadline:
+                    raise DatabaseAway
+                await asyncio.sleep(RETRY_SECONDS)
             if client.ended:  # meanwhile
                 return opened
         known = account.subscribers.get(client.client_id)
         if client.durable or packet.will or (known and known.session) or self.durable_sessions.others:
             will, delay = stored_will(packet.will, client.owner) if packet.will else (None, 0)
-            lasts = client.durable or will is not None
+            stored = client.durable or will is not None
             question = Open(
-                account.user, client.client_id, packet.clean_start, lasts, client.expiry, will, delay
+                account.user, client.client_id, packet.clean_start, stored, client.expiry, will, delay
             )
             opened = await self._open_session(client, question)
             if client.ended:  # meanwhile
@@ -371,8 +360,8 @@ class Gateway:
         if known and not (opened.present and known.session == opened.session):
             account.remove(known)
             known = None
-        lasts = client.durable or opened.present  # though perhaps not after this connection
-        subscriber = known or Subscriber(client.client_id, opened.session if lasts else 0)
+        durable = client.durable or opened.present  # though perhaps not after this connection
+        subscriber = known or Subscriber(client.client_id, opened.session if durable else 0)
         if known is None:
             account.subscribers[client.client_id] = subscriber
         if known is None or opened.moved:  # the same object: messages may be on their way to it
@@ -384,20 +373,20 @@ class Gateway:
         return opened
 
     async def _open_session(self, client: Client, question: Open) -> Opened:
-        """Once the gateway that the client was connected to has let go of it. One that does not is fenced,
-        after a while. Raises DatabaseAway."""
+        """Opens the session once the gateway that the client was connected to has let go of it. A gateway
+        that does not is fenced after a while. Raises DatabaseAway."""
         began = self.now()
         while True:
             question = question._replace(unsure=self._presence.unsure)
-            opened = await self.admission.open(question, self._leave_unopened)
+            opened = await self.admission.open(question, self._close_unwanted)
             if opened.due_will:
                 await self._publish_wills(opened.due_will)
                 question = question._replace(will_published=True)
             elif not opened.held_by_other_gateway:
-                self._held_since.pop(client.key, None)
+                self._taking_over_since.pop(client.key, None)
                 return opened
             elif (
-                self.now() - self._held_since.setdefault(client.key, self.now()) >= TAKE_OVER_SECONDS
+                self.now() - self._taking_over_since.setdefault(client.key, self.now()) >= TAKE_OVER_SECONDS
                 and self.now() - began >= ASKING_SECONDS  # it was asked now, too
             ):
                 log.warning("Another gateway has not let go of a client in time, and is taken for dead")
@@ -407,39 +396,31 @@ class Gateway:
                 await self._announce(question.account, told)
                 await asyncio.sleep(PEER_SECONDS)
 
-    def _leave_unopened(self, question: Open, opened: Opened) -> None:
-        """Its client has gone before the answer came. One that has connected again has its own."""
+    def _close_unwanted(self, question: Open, opened: Opened) -> None:
+        """Of a session whose client went before it was opened. If the client has connected again, that
+        connection has a session of its own."""
         current = self._by_client.get((question.account, question.client_id))
         if current is None or (current.state is State.OPEN and current.row != opened.session):
-            self.admission.leave(Disconnected(opened.session, question.expiry, None))
-
-    async def _wait_for_answers(self, publishes: Publishes) -> None:
-        """What the connection before has sent, and a full queue has kept from storage, is to be remembered in
-        the session first: the client may send it again. Raises DatabaseAway."""
-        deadline = self.now() + ASKED_SECONDS
-        while publishes.unacked:
-            if self.now() >= deadline:
-                raise DatabaseAway
-            await asyncio.sleep(RETRY_SECONDS)
+            self.admission.note_disconnected(Disconnected(opened.session, question.expiry, None))
 
     def connected(self, client: Client) -> None:
-        """After CONNACK: apps may know."""
+        """After CONNACK."""
         self.connection_limits.leave(client.connection)
         if client.token_owner:
             self._presence.note(client.key)
 
     def _find_presence(self, key: ClientKey) -> Presence | None:
-        """In the writer's thread."""
+        """In the thread of the PresenceWriter."""
         client = self._by_client.get(key)
         return client.presence if client and client.state is State.OPEN and client.token_owner else None
 
     def _find_uses(self) -> dict[int, Use]:
-        """In the writer's thread. By account."""
+        """In the thread of the PresenceWriter. By account."""
         uses = {account.user: account.use for account in list(self.hub.accounts.values())}
         return {user: use for user, use in uses.items() if any(use)}
 
     def _find_figures(self) -> Figures:
-        """In the writer's thread."""
+        """In the thread of the PresenceWriter."""
         counted = self.ingest.writer.metrics
         return Figures(
             counted.messages,
@@ -450,7 +431,7 @@ class Gateway:
         )
 
     def disconnected(self, client: Client, will: Will | None) -> None:
-        """`will`: if it is to be published."""
+        """`will` is None unless it is to be published."""
         self._clients.discard(client)
         key = client.key
         current = self._by_client.get(key) is client
@@ -466,36 +447,32 @@ class Gateway:
             account.disconnected(subscriber)
             if not subscriber.session or not client.expiry:
                 account.remove(subscriber)
-        delay = self._will_delay(client, will) if will else 0
+        # Seconds that the will waits in the database, for the client to come back. It does not wait if a
+        # clean start ends the session now, nor if its topic is somebody else's, so that it is refused.
+        delay = 0
+        successor = self._by_client.get(key)
+        ends_now = successor and successor.clean_start
+        if will and client.row and not ends_now and client.owner(topics.split(will.topic)[0]):
+            delay = min(will.properties.get(Property.WILL_DELAY_INTERVAL, 0), client.expiry)
         if client.session and client.publishes and client.publishes.unacked:
             self._unanswered[key] = client.publishes
         if client.row:
             will_in = (delay or sessions.CLAIM_SECONDS) if will else None
             sent = client.queue.sent_seq if client.queue else None
-            left = Disconnected(client.row, client.expiry if client.session else 0, will_in, sent)
-            self.admission.leave(left)
-            if left.ends and account and client.session:
+            disconnected = Disconnected(client.row, client.expiry if client.session else 0, will_in, sent)
+            self.admission.note_disconnected(disconnected)
+            if disconnected.ends and account and client.session:
                 self.durable_sessions.announce_ended([(account.user, client.row)])
         if will and not delay:
-            (client.publishes or client.start_publishing()).leave_will(will, client.row)
+            (client.publishes or client.start_publishing()).publish_will(will, client.row)
         elif will and subscriber:
             subscriber.will_waits = True
             self._look_for_wills(delay)
 
-    def _will_delay(self, client: Client, will: Will) -> int:
-        """Seconds that it waits in the database, for the client to come back. It waits for nothing if the
-        session ends now, by a clean start; nor if it goes to a topic of somebody else, to be refused."""
-        successor = self._by_client.get(client.key)
-        ends = successor and successor.clean_start
-        if ends or not client.row or client.owner(topics.split(will.topic)[0]) is None:
-            return 0
-        delay: int = will.properties.get(Property.WILL_DELAY_INTERVAL, 0)
-        return min(delay, client.expiry)
-
     # Wills that wait
 
     def _look_for_wills(self, seconds: float) -> None:
-        """In so many seconds, or earlier if something else is due."""
+        """In so many seconds, or earlier if another will is due then."""
         at = self.now() + seconds
         if self._wills_due and self._wills_due.when() > at:
             self._wills_due.cancel()
@@ -509,7 +486,7 @@ class Gateway:
             self.spawn(self._publish_wills_due())
 
     async def _publish_wills_due(self) -> None:
-        """However long the database is away."""
+        """Waits while the database is away."""
         while True:
             try:
                 await self._publish_wills()
@@ -519,9 +496,9 @@ class Gateway:
                 await asyncio.sleep(SWEEP_SECONDS)
 
     async def _publish_wills(self, ending: int = 0) -> None:
-        """Those that are due, and of the session that is `ending`, together with others that wait for the
-        same. One claim after the other: what is claimed is on its way to storage before the next one.
-        Raises DatabaseAway."""
+        """Publishes the wills that are due, and that of the session that is `ending`, together with others
+        for which this is called meanwhile. Wills that are claimed are on their way to storage before the next
+        ones are claimed. Raises DatabaseAway."""
         if ending:
             self._ending.add(ending)
         try:
@@ -558,7 +535,7 @@ class Gateway:
 
     # Durable sessions
 
-    async def _end_sessions(self) -> None:
+    async def _expire_sessions(self) -> None:
         while True:
             await asyncio.sleep(settings.DURABLE_END_SECONDS)
             try:
@@ -591,7 +568,7 @@ class Gateway:
             "failed_messages": self._failed,
             "peers": len(self.peers.known),
         }
-
+        """Publishes on `TOKEN/DEVICE_ID/errors` why a message was rejected."""
     def report(self, account: Account, device_id: str, outcome: Outcome) -> None:
         """Why a message was rejected, to whoever listens on `TOKEN/DEVICE_ID/errors`."""
         if not account.listeners:
@@ -607,35 +584,36 @@ class Gateway:
     def note_command(self, command: int, acknowledged: bool) -> None:
         self.admission.command_result(command, Command.ACKNOWLEDGED if acknowledged else Command.DELIVERED)
 
-    def _relax(self) -> None:
+    def _resume_reading(self) -> None:
         for client in list(self._clients):
             if client.publishes:
-                client.publishes.relax()
+                client.publishes.resume_reading()
 
-    def offer_again(self, chunk: Chunk) -> None:
-        """What failed. Bounded: beyond that it is for the client to send again what is not acknowledged."""
-        count = len(chunk.messages)
+    def offer_again(self, submission: ClientSubmission) -> None:
+        """What the store failed to store. Beyond MAX_FAILED messages, clients have to send again what is not
+        acknowledged."""
+        count = len(submission.messages)
         if self._failed + count > MAX_FAILED or self.draining:
             self.ingest.writer.metrics.dropped += count
-            chunk.publishes.unacked -= count
+            submission.publishes.unacked -= count
             return
         self._failed += count
 
         def offer() -> None:
             self._failed -= count
-            self.admission.submit(chunk, wait=True)
+            self.admission.submit(submission, wait=True)
 
         self.loop.call_later(FAILED_SECONDS, offer)
 
-    def _take_published(self) -> None:
-        """What apps publish: read by one task, which begins anew if there was more meanwhile."""
-        if self.draining or not self._knows_sessions:
-            return  # another gateway takes it, or the next one; or this one once it knows for whom it is
+    def _read_published_soon(self) -> None:
+        """One task reads what apps publish. It starts again if there was more meanwhile."""
+        if self.draining or not self._sessions_loaded:
+            return  # another gateway takes it, or the next one; or this one, once it has loaded the sessions
         self._published_due = True
         if self._publishing is None or self._publishing.done():
-            self._publishing = self.spawn(self._publish())
+            self._publishing = self.spawn(self._publish_for_apps())
 
-    async def _publish(self) -> None:
+    async def _publish_for_apps(self) -> None:
         while self._published_due:
             self._published_due = False
             try:
@@ -658,20 +636,20 @@ class Gateway:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self.loop.call_soon_threadsafe(work, *arguments)
 
-    def _listened(self, at: float) -> None:
+    def _note_listening(self, at: float) -> None:
         """In the listener's thread."""
         self._call_soon(self.durable_sessions.note_listening, at)
 
-    def _changed(self, change: Change | None) -> None:
+    def _on_change(self, change: Change | None) -> None:
         """In the listener's thread."""
         with contextlib.suppress(RuntimeError):
             if change is None or change[0] == "tokens":
                 self.loop.call_soon_threadsafe(self._check_tokens, change[1] if change else None)
             if change and change[0] == TAKE_OVER:
                 told = TakeOver.of(change[2])
-                self.loop.call_soon_threadsafe(self._take_over, change[1], told)
+                self.loop.call_soon_threadsafe(self._on_take_over, change[1], told)
             if change is None or change[0] == "published":
-                self.loop.call_soon_threadsafe(self._take_published)
+                self.loop.call_soon_threadsafe(self._read_published_soon)
             if change is None:
                 self.loop.call_soon_threadsafe(self.durable_sessions.on_missed_announcements)
             elif change[0] == SESSIONS:
@@ -684,9 +662,9 @@ class Gateway:
                 number, gateway = map(int, change[2].split())
                 self.loop.call_soon_threadsafe(self.durable_sessions.on_confirmation, gateway, number)
 
-    def _take_over(self, user: int, told: TakeOver) -> None:
-        """A client has connected to a gateway. If it was connected to this one before, it is no more; if it
-        came here later, the other gateway is to hear so."""
+    def _on_take_over(self, user: int, told: TakeOver) -> None:
+        """A client has connected to another gateway. If it was connected to this one before, that connection
+        ends; if it came here later, the other gateway has to know."""
         client = self._by_client.get((user, told.client_id))
         if not client or told.gateway == self._key:
             return
@@ -697,18 +675,18 @@ class Gateway:
             self.spawn(self._announce(user, TakeOver(self._key, connected_at, told.client_id)))
 
     async def _announce(self, user: int, take_over: TakeOver) -> None:
-        """While the database is away nobody else gets a client either."""
+        """While the database is away, no other gateway can get a client either."""
         with contextlib.suppress(Error, TimeoutError):
             await self.in_thread(announce, TAKE_OVER, user, take_over.text)
 
     def _connected_at(self, client: Client) -> float:
-        """By the database's clock, to the microsecond, as it is in its row."""
+        """By the database's clock, rounded to microseconds as in the client's row."""
         return round(client.began_at + self._presence.clock_offset, 6)
 
-    def _peers_seen(self, newest: dict[int, int] | None, left: bool, dead: set[int]) -> None:
-        """`newest`: numbers in the queues of sessions that are connected here; other gateways put messages
-        into them, too. A session that is missing in two looks in a row was taken over while we could not
-        hear of it."""
+    def _on_other_gateways(self, newest: dict[int, int] | None, left: bool, dead: set[int]) -> None:
+        """What other gateways have done. `newest` has the newest numbers in the queues of sessions that are
+        connected here, since other gateways put messages into them. If a session is missing there twice in a
+        row, another gateway has taken it over while this one could not hear of it."""
         self.durable_sessions.forget(dead)
         if left:
             self._look_for_wills(0)
@@ -735,11 +713,12 @@ class Gateway:
             elif client.token_owner is None:
                 client.forget_topics()
         if self._unchecked and (self._checking is None or self._checking.done()):
-            self._checking = self.spawn(self._check())
+            self._checking = self.spawn(self._check_unchecked())
 
-    async def _check(self) -> None:
-        """Until it is known: a token that has been revoked must not live on. One task for all: while the
-        database is away, we are told again and again that there may be changes."""
+    async def _check_unchecked(self) -> None:
+        """Asks until the database answers: a client with a revoked token must not stay connected. One task
+        does it for all clients: while the database is away, we are told again and again that tokens may have
+        changed. """
         while self._unchecked:
             client = self._unchecked.pop()  # first, so that a change meanwhile is not overlooked
             try:

@@ -131,9 +131,9 @@ class Unread:
 
     def add(self, wanted: Wanted) -> None:
         self._wanted[wanted.asked.filter] = wanted
-        self.read_on()
+        self.read_more()
 
-    def read_on(self) -> None:
+    def read_more(self) -> None:
         if self._asked or not self._wanted or self._client.ended or not self._has_room:
             return
         wanted = next(iter(self._wanted.values()))
@@ -157,7 +157,7 @@ class Unread:
     def _answered(self, wanted: Wanted, pages: Sequence[RetainedPage] | None) -> None:
         self._asked = False
         if pages is None:
-            asyncio.get_running_loop().call_later(RETRY_SECONDS, self.read_on)
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self.read_more)
             return
         filter_ = wanted.asked.filter
         subscribed = self._account.tree.has(wanted.match.subscriber, filter_, "")
@@ -168,7 +168,7 @@ class Unread:
             deliver_retained(self._client, wanted, pages[0])
         if pages[0].more and latest and subscribed:
             self._wanted[filter_] = wanted.behind(pages[0])
-        self.read_on()
+        self.read_more()
 
 
 def deliver_retained(client: "Client", wanted: Wanted, page: RetainedPage) -> None:

@@ -50,7 +50,7 @@ class SystemClient:
     def publish_will(self, account: Account, will: WaitingWill) -> None:
         (publish,) = read_packets(will.packet, 1)
         owner = TopicOwner(account, account.user, publish.topic, topics.target(publish.topic))
-        self._publishes.take(owner, publish)
+        self._publishes.accept(owner, publish)
         self._publishes.flush(wait=True, will_of=will.session)
 
     def publish_for_app(self, account: Account, message: PublishedMessage) -> None:
@@ -59,7 +59,7 @@ class SystemClient:
         owner = TopicOwner(account, account.user, message.topic, topics.Target(None))
         publish = Publish(message.topic, message.payload, message.qos, message.retain, False, 0, {})
         if message.claimed:
-            self._publishes.take(owner, publish, command=message.command)
+            self._publishes.accept(owner, publish, command=message.command)
             self._publishes.flush(wait=True)
             self.gateway.admission.published(message.key)
         else:

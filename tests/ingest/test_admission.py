@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ingest.admission import GATHER_BYTES, GATHER_MESSAGES, SHARE, Admission
 from ingest.gateway.hub import NOWHERE
-from ingest.gateway.publishes import Chunk, PublishInfo, TopicOwner
+from ingest.gateway.publishes import ClientSubmission, PublishInfo, TopicOwner
 from ingest.gateway.publishes import Publishes as ClientPublishes
 from ingest.message import STORED, Kind, Outcome, RawMessage
 from ingest.metrics import Metrics
@@ -31,16 +31,16 @@ class Publishes:
         self.account = next(_accounts)
         self._remembered = remembered
 
-    def submitted(self, _chunk: Chunk) -> Iterable[Progress]:
+    def submitted(self, _chunk: ClientSubmission) -> Iterable[Progress]:
         return self._remembered
 
-    def committed(self, _chunk: Chunk, _outcomes: list[Outcome]) -> None: ...
+    def committed(self, _chunk: ClientSubmission, _outcomes: list[Outcome]) -> None: ...
 
 
-def chunk(publishes: Any, payload: bytes = b"1", qos: int = 1, messages: int = 1) -> Chunk:
+def chunk(publishes: Any, payload: bytes = b"1", qos: int = 1, messages: int = 1) -> ClientSubmission:
     raw = RawMessage(publishes.account, "d1", None, Kind.JSON, payload, 0)
     sent = [PublishInfo(OWNER, qos, False, number + 1, {}, NOWHERE, 0) for number in range(messages)]
-    return Chunk(publishes, [raw] * messages, sent, remembers=True)
+    return ClientSubmission(publishes, [raw] * messages, sent, remembers=True)
 
 
 class Submission(NamedTuple):
@@ -69,13 +69,13 @@ class Store:
 
 
 def admission(
-    store: Any, messages: int = 10**9, size: int = 10**9, relax: Callable[[], None] = lambda: None
+    store: Any, messages: int = 10**9, size: int = 10**9, resume_reading: Callable[[], None] = lambda: None
 ) -> Admission:
-    return Admission(store, Limits(messages, size), relax)
+    return Admission(store, Limits(messages, size), resume_reading)
 
 
 def submit(
-    *chunks: Chunk, store: Store | None = None, messages: int = 10**9, size: int = 10**9
+    *chunks: ClientSubmission, store: Store | None = None, messages: int = 10**9, size: int = 10**9
 ) -> tuple[Admission, list[bool]]:
     """In one turn of the loop."""
 
@@ -152,7 +152,7 @@ def test_what_waits_is_offered_until_it_has_room() -> None:
 
     async def run() -> None:
         read_on = asyncio.Event()
-        made = admission(store, 1, relax=lambda: None if made.waiting else read_on.set())
+        made = admission(store, 1, resume_reading=lambda: None if made.waiting else read_on.set())
         assert made.submit(chunk(clients[0]))
         await asyncio.sleep(0)
         for client, text in itertools.product(clients, (b"1", b"2")):
@@ -190,7 +190,7 @@ def test_what_sessions_remember_goes_with_the_messages_of_the_turn() -> None:
         assert made.submit(chunk(Publishes(with_chunk)))
         made.note(2, progress, None)
         made.note(2, progress, None)
-        made.leave(Disconnected(3, 60, None))
+        made.note_disconnected(Disconnected(3, 60, None))
         made.command_result(4, "delivered")
         assert asked == []
         await asyncio.sleep(0)

@@ -170,7 +170,7 @@ class ActivationRule(models.Model):
 
 
 class ClientSession(models.Model):
-    """An MQTT session that outlives its connection, or has a will that outlives its gateway (mqtt_store.py).
+    """An MQTT session that outlives its connection, or has a will that outlives its gateway (mqtt_store/).
     Its messages are numbered: `next_seq` is the next one's. All up to `done_seq` are acknowledged, and so are
     those in `done`."""
 

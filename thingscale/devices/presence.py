@@ -1,5 +1,5 @@
-"""Which clients are connected. Each gateway process holds an advisory lock while it lives and has rows
-under the lock's key, so the rows of one that died are known to be stale the moment it is gone."""
+"""Which clients are connected to which gateway. Each gateway process holds an advisory lock while it lives,
+and the key of the lock is in its rows: rows whose lock is gone are stale at once."""
 
 import os
 import socket
@@ -19,8 +19,8 @@ from thingscale.devices.models import GatewayProcess, MqttSession
 from thingscale.processes.change_notifications import CHANNEL, TAKE_OVER
 
 LOCK = 7_465  # first key of the advisory locks
-LEAVING = 7_469  # the same, of gateways that are to stop
-DEAD_SECONDS = 5.0  # without its lock, after which a gateway's clients have left
+STOPPING = 7_469  # the same, of gateways that are to stop
+DEAD_SECONDS = 5.0  # without its lock, after which a gateway's clients count as disconnected
 
 ClientKey = tuple[int, str]  # user's primary key, client id
 
@@ -38,7 +38,7 @@ KEY = key("gateway")
 ALIVE = _ALIVE % LOCK
 LIVES = f"{KEY} IN ({ALIVE})"
 
-# Who is connected to two gateways: the later one of the two connections stays.
+# Clients that are connected to two gateways: the later one of the two connections stays.
 _TWICE = """SELECT m.user_id, m.client_id, CASE WHEN m.connected_at > o.connected_at
         OR (m.connected_at = o.connected_at AND m.gateway > o.gateway) THEN m.gateway ELSE o.gateway END,
     extract(epoch FROM greatest(m.connected_at, o.connected_at))::float8
@@ -49,7 +49,7 @@ WHERE m.gateway = %s AND o.gateway = ANY (%s)"""
 
 
 class TakeOver(NamedTuple):
-    """Told to all gateways: a client has connected to this one, at that time of the database's clock."""
+    """Announced to all gateways: a client has connected to this one, at this time by the database's clock."""
 
     gateway: int
     at: float
@@ -102,7 +102,7 @@ def alive() -> OwnedQuerySet[MqttSession]:
 
 
 def living() -> list[GatewayProcess]:
-    """Those that live, each with the number of its `clients` that have signed in."""
+    """The gateways that live, each with the number of its `clients` that have signed in."""
     keys = _gateways()
     clients = Counter(
         dict(
@@ -113,20 +113,19 @@ def living() -> list[GatewayProcess]:
         )
     )
     found = {gateway.key: gateway for gateway in GatewayProcess.objects.filter(key__in=keys)}
-    listed = [found.get(key) or _of_another_release(key) for key in keys]
+    # A gateway of an older release has no row. (What is not given would be an expression of the database.)
+    nothing = dict.fromkeys(("messages", "rate", "waiting", "dropped", "refused"), 0)
+    listed = [
+        found.get(key) or GatewayProcess(key=key, host="", pid=0, started_at=None, **nothing)  # type: ignore[misc]
+        for key in keys
+    ]
     for gateway in listed:
         gateway.clients = clients[gateway.key]
     return sorted(listed, key=lambda each: (each.host, each.pid))
 
 
-def _of_another_release(key: int) -> GatewayProcess:
-    """It has no row. (What is not given would be an expression of the database.)"""
-    nothing = dict.fromkeys(("messages", "rate", "waiting", "dropped", "refused"), 0)
-    return GatewayProcess(key=key, host="", pid=0, started_at=None, **nothing)  # type: ignore[misc]
-
-
 def names() -> dict[int, str]:
-    """Of the gateways, for operators."""
+    """Of the gateways, as operators see them, by key."""
     return {gateway.key: gateway.name for gateway in GatewayProcess.objects.all()}
 
 
@@ -136,29 +135,29 @@ def _gateways() -> list[int]:
 
 
 def gateways(cursor: Any) -> list[int]:
-    """Those that live."""
+    """Keys of the gateways that live."""
     cursor.execute(_ALIVE, [LOCK])
     return [key for (key,) in cursor.fetchall()]
 
 
-def leave(connection: psycopg.Connection, key: int) -> None:
-    """For as long as the connection lives: this gateway is to stop, so nobody should come to it."""
-    connection.execute("SELECT pg_try_advisory_lock(%s, %s)", [LEAVING, key])
+def mark_stopping(connection: psycopg.Connection, key: int) -> None:
+    """For as long as the connection lives: no clients should be handed over to this gateway."""
+    connection.execute("SELECT pg_try_advisory_lock(%s, %s)", [STOPPING, key])
 
 
 def staying(connection: psycopg.Connection) -> set[int]:
     """Gateways that live, and are not to stop."""
-    found = connection.execute(f"{_ALIVE} EXCEPT {_ALIVE}", [LOCK, LEAVING])
+    found = connection.execute(f"{_ALIVE} EXCEPT {_ALIVE}", [LOCK, STOPPING])
     return {key for (key,) in found.fetchall()}
 
 
 def key_of(gateway: UUID) -> int:
-    """Of the lock by which others see that it lives."""
+    """The key of the gateway's lock."""
     return gateway.int & 0x7FFFFFFF
 
 
 def enter(connection: psycopg.Connection, key: int) -> None:
-    """Takes a lock for as long as the connection lives, and clears what dead gateways left."""
+    """Takes the lock for as long as the connection lives, and deletes the rows of dead gateways."""
     connection.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK, key])
     alive = [key for (key,) in connection.execute(_ALIVE, [LOCK]).fetchall()]
     connection.execute("DELETE FROM devices_mqttsession WHERE gateway <> ALL (%s)", [alive])
@@ -172,9 +171,9 @@ def enter(connection: psycopg.Connection, key: int) -> None:
 
 
 def clock_offset(connection: psycopg.Connection) -> float:
-    """From this process's monotonic clock to the database's, by which all gateways tell who came last."""
+    """From this process's monotonic clock to the database's clock, by which all gateways compare times."""
     found = []
-    for _ in range(20):  # the quickest answer tells best
+    for _ in range(20):  # the quickest answer is the most exact
         asked = time.monotonic()
         ((now,),) = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchall()
         answered = time.monotonic()
@@ -186,19 +185,19 @@ def update(
     connection: psycopg.Connection,
     gateway: int,
     offset: float,
-    gone: Sequence[ClientKey],
-    come: Sequence[Presence],
+    disconnected: Sequence[ClientKey],
+    connected: Sequence[Presence],
 ) -> None:
     """`offset`: see clock_offset()."""
-    leaving = [*gone, *((row.user, row.client_id) for row in come)]
+    old = [*disconnected, *((row.user, row.client_id) for row in connected)]
     with connection.transaction():
         connection.execute(
             """DELETE FROM devices_mqttsession s
             USING unnest(%s::bigint[], %s::text[]) AS g (user_id, client_id)
             WHERE s.gateway = %s AND s.user_id = g.user_id AND s.client_id = g.client_id""",
-            [[user for user, _ in leaving], [client for _, client in leaving], gateway],
+            [[user for user, _ in old], [client for _, client in old], gateway],
         )
-        columns = [[row[place] for row in come] for place in range(len(Presence._fields))]
+        columns = [[row[place] for row in connected] for place in range(len(Presence._fields))]
         connection.execute(
             """INSERT INTO devices_mqttsession (gateway, user_id, client_id, ipaddress, clean_sess, proto_ver,
                 keepalive, connected_at)
@@ -209,15 +208,15 @@ def update(
             JOIN accounts_user u ON u.id = p.user_id""",
             [gateway, offset, *columns],
         )
-    if not come:
+    if not connected:
         return
     others = [key for key in gateways(connection.cursor()) if key != gateway]
     if others:
         # Behind the commit: of two gateways at the same moment at least one sees the other's row.
-        clients = [[row.user for row in come], [row.client_id for row in come]]
+        clients = [[row.user for row in connected], [row.client_id for row in connected]]
         for user, client_id, winner, at in connection.execute(_TWICE, [*clients, gateway, others]).fetchall():
-            told = TakeOver(winner, at, client_id)
-            connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, f"{TAKE_OVER}:{user}:{told.text}"])
+            take_over = TakeOver(winner, at, client_id)
+            connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, f"{TAKE_OVER}:{user}:{take_over.text}"])
 
 
 def update_figures(connection: psycopg.Connection, key: int, figures: Figures) -> None:
@@ -230,7 +229,7 @@ def update_figures(connection: psycopg.Connection, key: int, figures: Figures) -
 
 
 def update_use(connection: psycopg.Connection, gateway: int, uses: Mapping[int, Use]) -> None:
-    """By account. Who uses nothing has no row."""
+    """By account. An account that uses nothing has no row."""
     none = [user for user, use in uses.items() if not any(use)]
     some = sorted((user, *use) for user, use in uses.items() if any(use))
     columns = [[row[place] for row in some] for place in range(3)]

@@ -10,7 +10,7 @@ import pytest
 
 from ingest.device_tokens import Denied
 from ingest.gateway.client import Client
-from ingest.gateway.publishes import MAX_REMEMBERED, Chunk, Publishes
+from ingest.gateway.publishes import MAX_REMEMBERED, ClientSubmission, Publishes
 from ingest.message import STORED
 
 
@@ -58,7 +58,7 @@ def test_b6_what_is_on_its_way_holds_no_client(without_collector: None) -> None:
     client.end(with_will=False)
     del client
     assert seen() is None
-    publishes.committed(Chunk(publishes, [], []), [STORED][:0])
+    publishes.committed(ClientSubmission(publishes, [], []), [STORED][:0])
 
 
 def test_b6_long_topics_are_not_remembered() -> None:

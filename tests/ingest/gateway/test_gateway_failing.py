@@ -45,7 +45,7 @@ def test_a_client_that_can_not_be_looked_at_ends(gateway: Any, monkeypatch: pyte
 
     async def sweep() -> None:
         gateway._clients, gateway.now = {broken, Well()}, lambda: 0.0
-        gateway._unanswered, gateway._publishing_wills, gateway._held_since = {}, {}, {}
+        gateway._unanswered, gateway._publishing_wills, gateway._taking_over_since = {}, {}, {}
         sweeping = asyncio.create_task(gateway._sweep())
         async with asyncio.timeout(60):
             await checked.wait()
@@ -58,6 +58,6 @@ def test_a_client_that_can_not_be_looked_at_ends(gateway: Any, monkeypatch: pyte
 def test_a_client_whose_token_can_not_be_checked_ends(gateway: Any) -> None:
     broken = Broken()
     gateway._unchecked = {broken}
-    asyncio.run(gateway._check())
+    asyncio.run(gateway._check_unchecked())
     assert broken.ended
     assert not gateway._unchecked
