@@ -568,14 +568,14 @@ class Gateway:
             "failed_messages": self._failed,
             "peers": len(self.peers.known),
         }
-        """Publishes on `TOKEN/DEVICE_ID/errors` why a message was rejected."""
+
     def report(self, account: Account, device_id: str, outcome: Outcome) -> None:
-        """Why a message was rejected, to whoever listens on `TOKEN/DEVICE_ID/errors`."""
+        """Publishes on `TOKEN/DEVICE_ID/errors` why a message was rejected."""
         if not account.listeners:
             return
         code = outcome.reason.value if outcome.reason else "REJECTED"
-        told = {"error": code} | ({"detail": outcome.detail} if outcome.detail else {})
-        topic, payload = f"{device_id}/{names.ERRORS}", json.dumps(told).encode()
+        body = {"error": code} | ({"detail": outcome.detail} if outcome.detail else {})
+        topic, payload = f"{device_id}/{names.ERRORS}", json.dumps(body).encode()
         if account.peer_subscriptions is not None:
             self.peers.forward(account, Forwarded(topic, payload, 0, False, {}, 0))
         message = Message(topic, payload, {})
