@@ -1,8 +1,8 @@
-"""When each device was last heard, and messages a minute of each account: noted in memory after every
-commit, written every few seconds.
+"""When each device was last heard, and how many messages a minute each account sends: noted in memory after
+every commit, written every few seconds.
 
-These are figures for people to look at. `kill -9` loses those of the last seconds, a connection that breaks
-during their COMMIT may count them twice; a message is never lost or delayed for them.
+These are figures for people to look at. `kill -9` loses those of the last seconds, and if a connection breaks
+during their COMMIT they may count twice. No message is lost or delayed for them.
 """
 
 import logging
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 5.0
 SHARE = 20  # the writer spends at most one part in so many of its time on this
-KEPT = 100_000  # devices, and minutes of accounts, while they can't be written
-NOBODY = 0  # no account's primary key: of devices that are not known any more
+MAX_NOTED = 100_000  # devices, and minutes of accounts, while they can't be written
+NOBODY = 0  # in place of an account's primary key: of devices that are not known any more
 _QUICK = """SELECT set_config('lock_timeout', '500ms', true), set_config('statement_timeout', '3s', true),
     set_config('synchronous_commit', 'off', true)"""
 
@@ -43,7 +43,7 @@ K = TypeVar("K", int, DeviceKey)
 
 
 class Heard(Generic[K]):
-    """Devices, by a key: time of the latest message, and how many."""
+    """By device: the time of its latest message, and how many there were."""
 
     def __init__(self) -> None:
         self.seen: dict[K, int] = {}
@@ -53,11 +53,12 @@ class Heard(Generic[K]):
         return [(key, from_us(at), self.messages[key]) for key, at in self.seen.items()]
 
     def forget_oldest(self, account: Callable[[K], int]) -> None:
-        """Of whoever has most devices. Half as many as there may be are kept, so that this is done seldom."""
+        """Of the accounts that have most devices. Half as many as there may be are kept, so that this happens
+        seldom."""
         shares: dict[int, dict[K, int]] = {}
         for key, at in self.seen.items():
             shares.setdefault(account(key), {})[key] = at
-        kept: FairCache[K, int] = FairCache(KEPT // 2)
+        kept: FairCache[K, int] = FairCache(MAX_NOTED // 2)
         for user, seen in shares.items():
             kept.update(user, seen)
         self.seen = {key: at for seen in kept.accounts.values() for key, at in seen.items()}
@@ -69,50 +70,42 @@ class Activity:
 
     def __init__(self) -> None:
         self._known: Heard[int] = Heard()  # by primary key
-        self._named: Heard[DeviceKey] = Heard()  # exceptions, of devices that may not exist
+        self._named: Heard[DeviceKey] = Heard()  # messages off the hot path, whose devices may not exist
         self._minutes: dict[Status, Counter[MinuteKey]] = {status: Counter() for status in Status}
         self._next = time.monotonic()
         self._failing = False
 
     @property
     def wait_seconds(self) -> float | None:
-        """Until it is time to flush; None if there is nothing."""
+        """Until the next flush; None if there is nothing to flush."""
         return max(0.0, self._next - time.monotonic()) if self._minutes[Status.STORED] else None
 
     def note(self, batch: Batch) -> None:
-        """After its commit."""
+        """After its commit. 80,000 messages a second come by, so these are loops that run in C; the messages
+        of a device come in order."""
         try:
-            self._note(batch)
+            devices = list(map(_DEVICE, batch.ordinary))
+            self._known.messages.update(devices)
+            self._known.seen.update(zip(devices, map(_AT, batch.ordinary), strict=True))
+            minute = datetime.now(UTC).replace(second=0, microsecond=0)
+            for user, count in Counter(map(_USER, map(_RAW, batch.items))).items():
+                self._minutes[Status.STORED][user, minute] += count
+            for raw, outcome, points in batch.exceptions:  # these were counted as stored
+                key = raw.user, raw.device_id
+                self._named.messages[key] += 1
+                self._named.seen[key] = raw.received_at
+                if outcome.status is not Status.STORED:
+                    self._minutes[Status.STORED][raw.user, minute] -= 1
+                    self._minutes[outcome.status][raw.user, minute] += 1
+                else:  # an array counts by its datapoints, as at the REST API
+                    self._minutes[Status.STORED][raw.user, minute] += points - 1
             self._forget_oldest(batch.device_cache)
         except Exception:  # must not look as if the batch had failed: it would be stored again
             log.exception("The activity of devices could not be noted")
 
-    def _note(self, batch: Batch) -> None:
-        """Loops that run in C, since 80,000 messages a second come by; a device's come in order."""
-        ordinary = batch.ordinary
-        devices = list(map(_DEVICE, ordinary))
-        self._known.messages.update(devices)
-        self._known.seen.update(zip(devices, map(_AT, ordinary), strict=True))
-        minute = datetime.now(UTC).replace(second=0, microsecond=0)
-        for user, count in Counter(map(_USER, map(_RAW, batch.items))).items():
-            self._minutes[Status.STORED][user, minute] += count
-        self._note_exceptions(batch, minute)
-
-    def _note_exceptions(self, batch: Batch, minute: datetime) -> None:
-        """They have been counted as stored."""
-        for raw, outcome, points in batch.exceptions:
-            key = raw.user, raw.device_id
-            self._named.messages[key] += 1
-            self._named.seen[key] = raw.received_at
-            if outcome.status is not Status.STORED:
-                self._minutes[Status.STORED][raw.user, minute] -= 1
-                self._minutes[outcome.status][raw.user, minute] += 1
-            else:  # as REST counts an array: by its datapoints
-                self._minutes[Status.STORED][raw.user, minute] += points - 1
-
     def flush(self, connect: Callable[[], psycopg.Connection]) -> bool:
-        """In a transaction of its own. False if that failed: what is noted is kept for the next time, unless
-        it is refused for what it is."""
+        """Writes it in a transaction of its own. False if that failed: then it is kept for the next time,
+        unless the database refuses what is written."""
         if self.wait_seconds is None:
             return True
         started = time.monotonic()
@@ -156,11 +149,11 @@ class Activity:
             minutes.clear()
 
     def _forget_oldest(self, device_cache: DeviceCache) -> None:
-        if len(self._known.seen) > KEPT:
+        if len(self._known.seen) > MAX_NOTED:
             accounts = device_cache.accounts_of_devices()
             self._known.forget_oldest(lambda device: accounts.get(device, NOBODY))
-        if len(self._named.seen) > KEPT:
+        if len(self._named.seen) > MAX_NOTED:
             self._named.forget_oldest(itemgetter(0))
         for minutes in self._minutes.values():  # each account has one more a minute
-            for key in list(islice(minutes, max(0, len(minutes) - KEPT))):
+            for key in list(islice(minutes, max(0, len(minutes) - MAX_NOTED))):
                 del minutes[key]

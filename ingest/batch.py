@@ -1,4 +1,4 @@
-"""One batch of messages in one transaction: route, hold, reject, store."""
+"""A batch of messages in one transaction: which of them are stored, held or rejected."""
 
 import logging
 from bisect import bisect_left
@@ -41,7 +41,7 @@ from thingscale.streams.exactly_once.window import DEDUPE_WINDOW
 log = logging.getLogger(__name__)
 
 UNSTORABLE = b"null"  # in place of a value
-_NOTHING: dict[str, Route] = {}  # known of an account
+_NO_ROUTES: dict[str, Route] = {}
 _new = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
 
@@ -73,7 +73,7 @@ def prepare(raw: RawMessage) -> Item:
 
 
 def prepare_array(raw: RawMessage, zone: ZoneInfo | None) -> Item:
-    """`zone` is that of its user, once it is known."""
+    """`zone` is the user's time zone, once it is known."""
     try:
         most = MAX_ARRAY if raw.source.startswith("http") else MAX_ARRAY_MQTT
         array = decode_array(raw.payload, most, raw.received_at, zone)
@@ -88,7 +88,7 @@ def prepare_array(raw: RawMessage, zone: ZoneInfo | None) -> Item:
 def read_local_times(
     connection: psycopg.Connection, items: Sequence[Item], places: Sequence[int]
 ) -> list[Item]:
-    """Arrays with local times, which only the database can tell the zone of."""
+    """Reads the arrays with local times at these places. Only the database knows the time zones of users."""
     users = {items[place].raw.user for place in places}
     rows = connection.execute("SELECT id, locale FROM accounts_user WHERE id = ANY (%s)", [list(users)])
     zones = {user: ZoneInfo(locale) for user, locale in rows.fetchall()}
@@ -116,7 +116,8 @@ class AccountLimits(NamedTuple):
 
 
 class Batch:
-    """`rows` are the datapoints, `outcomes` the answers in the order of the items. For one attempt only."""
+    """`rows` are the datapoints, `outcomes` the answers in the order of the items. A batch is for one attempt
+    to store it."""
 
     def __init__(self, items: Sequence[Item], device_cache: DeviceCache, quotas: Quotas) -> None:
         self.items = items
@@ -127,39 +128,35 @@ class Batch:
         self.device_cache = device_cache
         self.quotas = quotas
         self._generation = device_cache.generation
-        self._learned: dict[DeviceKey, Route] = {}
+        self._new_routes: dict[DeviceKey, Route] = {}
         self._tags: dict[TagKey, int] = {}
         self._tags_by_user: dict[int, dict[TagKey, int]] = {}
         self._first_contact: set[DeviceKey] = set()
-        self._held: list[tuple[devices.Held, datetime | None]] = []  # and since when it may have been before
-        self._submissions: dict[submissions.Key, Submission] = {}  # that came before, here or elsewhere
-        self._submitted: dict[submissions.Key, Submission] = {}  # new ones
-        self._again: dict[submissions.Key, list[int]] = {}  # places of what came before in this batch
-        self._without_room: list[tuple[int, devices.Held]] = []  # places of what would be held, else
+        # Each with the time since when the same may be held already.
+        self._held: list[tuple[devices.Held, datetime | None]] = []
+        self._submissions: dict[submissions.Key, Submission] = {}  # stored before, or in this batch
+        self._submitted: dict[submissions.Key, Submission] = {}  # those in this batch
+        self._again: dict[submissions.Key, list[int]] = {}  # places of their repetitions in this batch
+        self._without_room: list[tuple[int, devices.Held]] = []  # by place: the account has no room for it
         self.rejected: list[devices.Rejected] = []
         self._limits: dict[int, AccountLimits] = {}  # of accounts that have too many of something
         self._states: dict[int, tuple[str, datetime]] = {}
-        self._slow: list[int] = []  # places of the items that need a look at the database, in order
+        self.slow: list[int] = []  # places of the items that need a look at the database, in order
         self._late: dict[int, streams.Row] = {}  # the datapoints among those
         self._newest_rows: dict[int, dict[str | None, streams.Row]] = {}  # of arrays, by tag
-        self.kept: list[int] = []  # places of what has to last beside its datapoint
+        self.kept: list[int] = []  # places of messages to be retained, or copied into queues
         self._route_known()
-        self.simple = not self._slow and not self.kept  # only datapoints are to be written
+        self.simple = not self.slow and not self.kept  # only datapoints are to be written
 
     @cached_property
     def _recent(self) -> int:
-        """Since when what was stored may be what is sent again."""
+        """A datapoint that was stored since then may be the same as one that is sent again."""
         return DEDUPE_WINDOW.start()
 
     @property
-    def has_exceptions(self) -> bool:
-        """Whether something in it needs a look at the database."""
-        return bool(self._slow)
-
-    @property
     def repeats(self) -> list[submissions.Key]:
-        """Of what another process may have without knowing that it is sent again."""
-        slow = (self.items[place].raw for place in self._slow)
+        """Messages that another process may be storing, which does not know that they were sent again."""
+        slow = (self.items[place].raw for place in self.slow)
         return [
             (raw.user, raw.dedupe)
             for raw in slow
@@ -168,17 +165,17 @@ class Batch:
 
     @property
     def local_times(self) -> list[int]:
-        """Places of arrays that are to be read in the zone of their user first."""
-        return [place for place in self._slow if self.items[place].array is LOCAL_TIMES]
+        """Places of arrays that first have to be read in the time zone of their user."""
+        return [place for place in self.slow if self.items[place].array is LOCAL_TIMES]
 
     @property
     def own_times(self) -> list[int]:
         """Of the datapoints of arrays."""
-        arrays = [array for place in self._slow if (array := self.items[place].array)]
+        arrays = [array for place in self.slow if (array := self.items[place].array)]
         return [at for array in arrays for at in array.times]
 
     def with_possible_duplicates(self, places: Collection[int]) -> "Batch":
-        """The same, of which these may be stored already."""
+        """The same batch, in which the messages at these places may be stored already."""
         items = [
             item._replace(raw=item.raw._replace(repeated=True)) if place in places else item
             for place, item in enumerate(self.items)
@@ -187,61 +184,62 @@ class Batch:
 
     @property
     def ordinary(self) -> list[streams.Row]:
-        """Of the hot path."""
-        return self.rows[: len(self.items) - len(self._slow)]
+        """The datapoints of the hot path."""
+        return self.rows[: len(self.items) - len(self.slow)]
 
     @property
     def exceptions(self) -> list[tuple[RawMessage, Outcome, int]]:
-        """What was off the hot path, what became of it, and of how many datapoints it is."""
+        """Messages off the hot path, what became of each, and how many datapoints it has."""
         return [
             (raw, self.outcomes[place], self.points(place))
-            for place in self._slow
+            for place in self.slow
             if (raw := self.items[place].raw).kind is not Kind.MESSAGE
         ]
 
     def points(self, place: int) -> int:
-        """How many datapoints an item is of."""
+        """How many datapoints an item has."""
         array = self.items[place].array
         return len(array.times) if array else 1
 
-    def learn(self) -> None:
-        """After the commit."""
-        if self._learned or self._tags:
-            self.device_cache.store(self._generation, self._learned, self._tags_by_user)
+    def store_routes(self) -> None:
+        """In the cache, after the commit."""
+        if self._new_routes or self._tags:
+            self.device_cache.store(self._generation, self._new_routes, self._tags_by_user)
 
-    def told(self, place: int) -> list[MessageEvent]:
-        """What became of an item; after the commit. Of an array the newest datapoint of each tag."""
-        rows = self._newest_rows.get(place)
-        if rows is None:
-            return [self._told(place, self.items[place].raw.tag, self._row(place))]
-        return [self._told(place, tag, row) for tag, row in rows.items()]
-
-    def _told(self, place: int, tag: str | None, row: streams.Row | None) -> MessageEvent:
+    def events(self, place: int) -> list[MessageEvent]:
+        """What became of an item, for open pages; after the commit. Of an array, the newest datapoint of each
+        tag."""
         raw, value, _, _, _ = self.items[place]
         status, reason, detail = self.outcomes[place]
-        if self.items[place].array:
-            value = row.value if row else raw.payload
-        return MessageEvent(
-            row.at if row else raw.received_at,
-            raw.device_id or None,
-            tag,
-            self._source(raw) if status is Status.REJECTED else raw.kind.value,
-            status.value,
-            reason.value if reason else None,
-            row.channel if row else None,
-            raw.payload if status is Status.REJECTED else value,
-            detail,
-        )
-
-    def _row(self, place: int) -> streams.Row | None:
-        """The datapoint of an item: those of the hot path come first, in order."""
-        before = bisect_left(self._slow, place)
-        slow = before < len(self._slow) and self._slow[before] == place
-        return self._late.get(place) if slow else self.rows[place - before]
+        rejected = status is Status.REJECTED
+        before = bisect_left(self.slow, place)
+        row: streams.Row | None
+        if before < len(self.slow) and self.slow[before] == place:
+            row = self._late.get(place)
+        else:  # those of the hot path come first, in order
+            row = self.rows[place - before]
+        found = []
+        for tag, newest in self._newest_rows.get(place, {raw.tag: row}).items():
+            if self.items[place].array:
+                value = newest.value if newest else raw.payload
+            found.append(
+                MessageEvent(
+                    newest.at if newest else raw.received_at,
+                    raw.device_id or None,
+                    tag,
+                    self._source(raw) if rejected else raw.kind.value,
+                    status.value,
+                    reason.value if reason else None,
+                    newest.channel if newest else None,
+                    raw.payload if rejected else value,
+                    detail,
+                )
+            )
+        return found
 
     def _route_known(self) -> None:
-        """The hot path: a known device, with a known tag or none, and no doubt about repetition. Of a full
-        account nothing is ordinary."""
+        """The hot path: a known device, with a known tag or none, and no repetition. Messages of a full
+        account do not take it."""
         devices, tags, full, rows = (
             self.device_cache.devices.accounts,
             self.device_cache.tags.accounts,
@@ -255,29 +253,37 @@ class Batch:
             if kept:
                 self.kept.append(place)
             if user != last:
-                last, known = user, _NOTHING if user in full else devices.get(user, _NOTHING)
+                last, known = user, _NO_ROUTES if user in full else devices.get(user, _NO_ROUTES)
                 self.users.add(user)
             route = known.get(device_id)
             if route is None or route.channel is None or reason or repeated or array or kind is Kind.STATE:
-                self._slow.append(place)
+                self.slow.append(place)
                 continue
             tag_key = None
             if tag is not None:
                 tag_key = tags[user].get((route.channel, tag)) if user in tags else None
                 if tag_key is None:
-                    self._slow.append(place)
+                    self.slow.append(place)
                     continue
             rows.append(_new(streams.Row, (route.channel, received_at, route.device, tag_key, value, dedupe)))
 
     def route_unknown(self, cursor: psycopg.Cursor) -> None:
-        """What needs a look at the database."""
-        messages = [place for place in self._slow if self.items[place].raw.kind is not Kind.MESSAGE]
+        """Decides about the messages that need a look at the database."""
+        messages = [place for place in self.slow if self.items[place].raw.kind is not Kind.MESSAGE]
         places = [place for place in messages if not self._reject_as_decoded(place)]
-        found = self._find_devices(cursor, {self._key(place) for place in places})
+        keys = {self._key(place) for place in places}
+        found = devices.lock(cursor, keys) if keys else {}
+        if missing := keys - found.keys():
+            self._first_contact = devices.create(cursor, missing)
+            found |= devices.lock(cursor, missing)
+            self.first_contacts = [found[key].pk for key in self._first_contact]
         self._find_submissions(cursor, places, found)
         storable = [place for place in places if self._place_item(cursor, place, found)]
         storable = self._without_duplicates(cursor, storable, found)
-        storable = [place for place in storable if self._within_storage(place)]
+        for place in storable:
+            if (user := self.items[place].raw.user) in self.quotas.full:
+                self._reject_for_quota(place, self.quotas.full[user])
+        storable = [place for place in storable if self.items[place].raw.user not in self.quotas.full]
         self._append_rows(cursor, storable, found)
 
     def _reject_as_decoded(self, place: int) -> bool:
@@ -293,20 +299,12 @@ class Batch:
             self.reject(place, raw, reason, detail)
         return reason is not None
 
-    def _within_storage(self, place: int) -> bool:
-        """Of a datapoint that is not stored yet. Else it is rejected."""
-        raw = self.items[place].raw
-        if raw.user in self.quotas.full:
-            self._reject_for_quota(place, self.quotas.full[raw.user])
-            return False
-        return True
-
     def _reject_for_tags(self, cursor: psycopg.Cursor, place: int, missing: int) -> None:
         raw = self.items[place].raw
         self._reject_for_quota(place, no_room_for_tags(missing, self._limits_of(cursor, raw.user).max_tags))
 
     def _reject_for_quota(self, place: int, detail: str) -> None:
-        """With all that repeats it in this batch. The same key may come again, when there is room."""
+        """With its repetitions in this batch. The same key may come again later, when there is room."""
         places = [place]
         if self.items[place].raw.dedupe is not None:
             key = self._key_of_sending(place)
@@ -324,19 +322,6 @@ class Batch:
             self._limits[user] = AccountLimits(*(cursor.fetchone() or (0, 0)))
         return self._limits[user]
 
-    def _find_devices(
-        self, cursor: psycopg.Cursor, keys: set[DeviceKey]
-    ) -> dict[DeviceKey, devices.DeviceRow]:
-        if not keys:
-            return {}
-        found = devices.lock(cursor, keys)
-        missing = keys - found.keys()
-        if missing:
-            self._first_contact = devices.create(cursor, missing)
-            found |= devices.lock(cursor, missing)
-            self.first_contacts = [found[key].pk for key in self._first_contact]
-        return found
-
     def _place_item(
         self, cursor: psycopg.Cursor, place: int, found: dict[DeviceKey, devices.DeviceRow]
     ) -> bool:
@@ -349,7 +334,7 @@ class Batch:
             self.reject(place, raw, Reason.MAX_DEVICE_REACH, no_more_than(most, "device"))
             return False
         if not device.enabled and not device.new:
-            self._learned[key] = Route(device.pk, None)
+            self._new_routes[key] = Route(device.pk, None)
             self.reject(place, raw, Reason.DEVICE_DISABLED)
             return False
         if self._is_submission(place) and self._came_before(place):
@@ -358,7 +343,7 @@ class Batch:
             self._states[device.pk] = (value.decode(), from_us(raw.received_at))
             return False
         if device.enabled and device.channel is not None:
-            self._learned[key] = Route(device.pk, device.channel)
+            self._new_routes[key] = Route(device.pk, device.channel)
             self._submit(place)
             return True
         self._hold(place, device)
@@ -380,7 +365,7 @@ class Batch:
             again = raw.repeated and array is None
             self._held.append((held, from_us(self._since(place)) if again else None))
 
-    # What has a key of its own (exactly_once/submissions.py): all under the lock of its device
+    # Submissions: messages with a key of their own (exactly_once/submissions.py). The device is locked
 
     def _is_submission(self, place: int) -> bool:
         raw, _, _, array, _ = self.items[place]
@@ -399,7 +384,7 @@ class Batch:
         self._submissions = submissions.find(
             cursor, {key: self._since(place) for key, place in asked.items()}
         )
-        # The release before has left none, but its datapoints have the key.
+        # The release before recorded no submissions, but its datapoints have the key.
         stored: dict[tuple[int, int], submissions.Key] = {}
         values: dict[tuple[int, int], bytes] = {}
         for key, place in asked.items():
@@ -415,11 +400,12 @@ class Batch:
                 self._submissions[key] = Submission(*key, body, "")
 
     def _since(self, place: int) -> int:
-        """When the first copy of what is sent again can have come, at the earliest."""
+        """When, at the earliest, a message that is sent again can have come for the first time."""
         return max(self._recent, self.items[place].raw.confirmed_at)
 
     def _came_before(self, place: int) -> bool:
-        """In an earlier batch or in this one. Answered as it was then; with another body it is refused."""
+        """In an earlier batch or in this one. Then it gets the same answer; with another body it is
+        refused."""
         raw = self.items[place].raw
         before = self._submissions.get(self._key_of_sending(place)) if raw.repeated else None
         if before is None:
@@ -449,7 +435,7 @@ class Batch:
     def _without_duplicates(
         self, cursor: psycopg.Cursor, places: list[int], found: dict[DeviceKey, devices.DeviceRow]
     ) -> list[int]:
-        """Leaves out what MQTT sends again and is stored already, before or in this batch."""
+        """Leaves out messages that MQTT sends again and that are stored already, or are in this batch."""
         asked = [
             (self._channel(p, found), p)
             for p in places
@@ -460,21 +446,20 @@ class Batch:
         keys = [(channel, self.items[p].raw.dedupe or 0, from_us(self._since(p))) for channel, p in asked]
         seen = streams.stored_before(cursor, keys)
         seen |= {(row.channel, row.dedupe) for row in self.rows if row.dedupe is not None}
-        return [place for place in places if not self._is_duplicate(place, found, seen)]
-
-    def _is_duplicate(
-        self, place: int, found: dict[DeviceKey, devices.DeviceRow], seen: set[tuple[int, int]]
-    ) -> bool:
-        dedupe = self.items[place].raw.dedupe
-        if dedupe is None or self._is_submission(place):
-            return False
-        key = (self._channel(place, found), dedupe)
-        if self.items[place].raw.repeated and key in seen:
-            self.outcomes[place] = DUPLICATE
-            self._again.setdefault(self._key_of_sending(place), []).append(place)
-            return True
-        seen.add(key)
-        return False
+        new = []
+        for place in places:
+            raw = self.items[place].raw
+            if raw.dedupe is None or self._is_submission(place):
+                new.append(place)
+                continue
+            key = self._channel(place, found), raw.dedupe
+            if raw.repeated and key in seen:
+                self.outcomes[place] = DUPLICATE
+                self._again.setdefault(self._key_of_sending(place), []).append(place)
+            else:
+                seen.add(key)
+                new.append(place)
+        return new
 
     def _append_rows(
         self, cursor: psycopg.Cursor, places: list[int], found: dict[DeviceKey, devices.DeviceRow]
@@ -517,7 +502,7 @@ class Batch:
         return {tag or raw.tag for tag in set(array.tags)} if array else {raw.tag}
 
     def _append_array(self, place: int, array: Points, channel: int, device: int) -> None:
-        """An element's tag goes before the message's."""
+        """The tag of an element takes precedence over that of the message."""
         default = self.items[place].raw.tag
         keys_of: dict[str | None, int | None] = {
             tag: self._tags[channel, name] if (name := tag or default) else None for tag in set(array.tags)
@@ -535,7 +520,18 @@ class Batch:
     def write_exceptions(self, cursor: psycopg.Cursor) -> None:
         """What is no datapoint."""
         if self._without_room:
-            self._reject_unheld(cursor)
+            # What is held already, and is sent again, stays held; there is no room for the rest.
+            asked = [
+                (held.device, held.dedupe, held.value, from_us(self._since(place)))
+                for place, held in self._without_room
+                if self.items[place].raw.repeated and held.dedupe is not None
+            ]
+            seen = devices.held_before(cursor, asked) if asked else set()
+            for place, held in self._without_room:
+                raw = self.items[place].raw
+                if not (raw.repeated and (held.device, held.dedupe) in seen):
+                    detail = self.quotas.full.get(raw.user) or self.quotas.held_full[raw.user]
+                    self.reject(place, raw, Reason.QUOTA_EXCEEDED, detail)
         if self._held:
             devices.hold(cursor, self._held_once(cursor))
         if self._states:
@@ -543,22 +539,8 @@ class Batch:
         if self._submitted:
             submissions.record(cursor, list(self._submitted.values()))
 
-    def _reject_unheld(self, cursor: psycopg.Cursor) -> None:
-        """What is sent again and held already stays held; there is no room for the rest."""
-        asked = [
-            (held.device, held.dedupe, held.value, from_us(self._since(place)))
-            for place, held in self._without_room
-            if self.items[place].raw.repeated and held.dedupe is not None
-        ]
-        seen = devices.held_before(cursor, asked) if asked else set()
-        for place, held in self._without_room:
-            raw = self.items[place].raw
-            if not (raw.repeated and (held.device, held.dedupe) in seen):
-                detail = self.quotas.full.get(raw.user) or self.quotas.held_full[raw.user]
-                self.reject(place, raw, Reason.QUOTA_EXCEEDED, detail)
-
     def _held_once(self, cursor: psycopg.Cursor) -> list[devices.Held]:
-        """Without what is sent again and held already, before or in this batch."""
+        """Leaves out messages that are sent again and held already, or are in this batch."""
         asked = [
             (held.device, held.dedupe, held.value, since)
             for held, since in self._held
@@ -586,7 +568,7 @@ class Batch:
         )
 
     def _source(self, raw: RawMessage) -> str:
-        """Where it came in: as the connector has put it, or its topic."""
+        """Where the message came from: as the connector says, or its topic."""
         if raw.kept:
             return f"TOKEN/{raw.kept.topic}"[: RejectedMessage.SOURCE]
         endpoint = ENDPOINTS.get(raw.kind)
@@ -599,5 +581,5 @@ class Batch:
 
     def _channel(self, place: int, found: dict[DeviceKey, devices.DeviceRow]) -> int:
         channel = found[self._key(place)].channel
-        assert channel is not None  # placed as storable
+        assert channel is not None  # see _place_item
         return channel

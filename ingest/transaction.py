@@ -43,7 +43,7 @@ def write(cursor: psycopg.Cursor, batch: Batch, works: Sequence[SessionWork], ga
     for work in works:
         if work.asked:
             answer_session(cursor, work, gateway, batch.quotas)
-    if batch.has_exceptions:
+    if batch.slow:
         batch.route_unknown(cursor)
         batch.write_exceptions(cursor)
     streams.write(cursor, batch.rows)

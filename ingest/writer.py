@@ -1,9 +1,9 @@
 """The one way into storage: a bounded queue and ONE writer thread.
 
-`accept()` decodes in the caller's thread and queues. The writer takes what queued up during its last
-commit (natural batching: no timer), writes it in one transaction, and reports. Nothing is reported
-before COMMIT. While the database is away the writer keeps its batch and tries again; the queue fills,
-and `accept()` says so.
+`accept()` decodes messages in the caller's thread and queues them. The writer takes what has queued up during
+its last commit, so that it needs no timer, writes it in one transaction, and reports. Nothing is reported
+before COMMIT. While the database is away, the writer keeps its batch and tries again; the queue fills, and
+`accept()` says so.
 """
 
 import logging
@@ -43,15 +43,15 @@ from thingscale.streams.writer import Partitions
 log = logging.getLogger(__name__)
 
 MAX_BATCH = 5_000  # messages a transaction
-LAST_SECONDS = 5  # for the statement that a drain finds running when its time is over
+LAST_SECONDS = 5  # for a statement that still runs when the time of a drain is over
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
-MOST_DROPPED = 20  # partitions, each of which was empty, one after the other while a batch is on its way
-# What a payload itself can cause. All else is ours and rejects nothing, such as a broken constraint.
+MAX_DROPPED = 20  # empty partitions that may be dropped, one after the other, while a batch is stored
+# Errors that a payload itself can cause. Any other error is ours, and rejects no message.
 POISON = (
     *(psycopg.DataError, psycopg.errors.ProgramLimitExceeded),
-    *(ValueError, OverflowError, struct.error),  # what can't even be sent
+    *(ValueError, OverflowError, struct.error),  # psycopg can't even send it
 )
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError)  # no connection, no room, too long a wait
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError)  # no connection, no disk space, timeouts
 NO_PARTITION = psycopg.errors.CheckViolation
 SHORTEST = len('{"value":1},')  # element of an array
 LARGE = 512  # bytes of a payload
@@ -117,9 +117,9 @@ def run_all(completions: list[Completion]) -> None:
 
 
 class Writer:
-    """`connect` opens the writer's psycopg connection (autocommit); `dispatch` carries answers to the
-    caller's thread; `first_contact` is told the primary keys of devices just created; `key` is what it is
-    known as in the database; `fenced` is called when others have taken this writer for dead."""
+    """`connect` opens the writer's connection, in autocommit mode. `dispatch` brings answers to the callers'
+    thread. `first_contact` gets the primary keys of devices that were created. `key` is the writer's id in
+    the database. `fenced` is called when other gateways have taken this writer for dead."""
 
     def __init__(  # noqa: PLR0913  (what differs between the processes)
         self,
@@ -135,7 +135,7 @@ class Writer:
         self.limits = limits
         self.queued = 0  # messages
         self.queued_bytes = 0
-        self.closed = False  # takes nothing more, as if it were full
+        self.closed = False  # it takes nothing more, as if it were full
         self.metrics = Metrics()
         self._connect = connect
         self._device_cache = device_cache
@@ -151,12 +151,12 @@ class Writer:
         self.quotas = Quotas()
         self._after_commit = AfterCommit(self._activity, self.quotas, first_contact)
         self.received: list[int] = []  # when the messages were that are now dispatched, in microseconds
-        self._committed: list[Batch] = []  # of the batch that is being stored: it may take several
+        self._committed: list[Batch] = []  # parts of the batch that is being stored
         self._connection: psycopg.Connection | None = None
         self._fenced = fenced
         self._thread = WatchedThread("writer", self._run)
 
-    # Callers' side
+    # In the callers' threads
 
     def start(self) -> None:
         self._thread.start()
@@ -212,7 +212,7 @@ class Writer:
         self._thread.join(LAST_SECONDS)
         return not self.queued
 
-    # Writer thread
+    # In the writer's thread
 
     def _run(self) -> None:
         while (submissions := self._next_batch()) is not None:
@@ -239,7 +239,8 @@ class Writer:
             self._disconnect()
 
     def _next_batch(self) -> list[Submission] | None:
-        """What has queued up; waits for something, or until activity is to be flushed. None means stop."""
+        """Waits until something has queued up, or until activity is to be flushed or quotas are to be
+        measured. None: stop."""
         with self._wakeup:
             if not self._queue and not self.closed:
                 waits = (self._activity.wait_seconds, self.quotas.wait_seconds)
@@ -251,7 +252,7 @@ class Writer:
             while self._queue and (not taken or count + self._queue[0].points <= MAX_BATCH):
                 work = self._queue[0].work
                 if count and work and work.asked:
-                    break  # it has to see what came before it
+                    break  # it has to see what was stored before it
                 submission = self._queue.popleft()
                 count += submission.points + (work is not None)
                 taken.append(submission)
@@ -269,7 +270,7 @@ class Writer:
         works = [submission.work for submission in live if submission.work]
         outcomes = self._commit(items, live, works)
         if outcomes is None:
-            self._run_after_commit()  # of halves of it
+            self._run_after_commit()  # some halves are committed
             self._requeue(submissions)
             return
         seconds = time.monotonic() - started
@@ -285,7 +286,7 @@ class Writer:
             start = end
         try:
             self._dispatch(completions)
-        except Exception:  # to store it again would be worse
+        except Exception:  # to store the batch again would be worse
             log.exception("A connector failed to take its answers")
         self.metrics.batch(outcomes, seconds)
         self._run_after_commit()
@@ -297,7 +298,7 @@ class Writer:
     def _commit(
         self, items: list[Item], live: list[Submission], works: Sequence[SessionWork] = ()
     ) -> list[Outcome] | None:
-        """Outcomes of the items, once committed; None if it was given up before that."""
+        """The outcomes of the items, once they are committed; None if that was given up."""
         attempt = doubts = 0
         while (items or works) and not self._give_up.is_set():
             try:
@@ -306,13 +307,13 @@ class Writer:
                 self._fenced()
                 raise
             except commit_log.NotRegistered:
-                self._disconnect()  # and connect again, which reads what was announced meanwhile
+                self._disconnect()  # to connect again reads what was announced meanwhile
                 continue
             except (psycopg.Error, *POISON) as error:
                 if not isinstance(error, AWAY) or isinstance(error, POISON):
-                    if doubts >= (MOST_DROPPED if isinstance(error, NO_PARTITION) else 1):
+                    if doubts >= (MAX_DROPPED if isinstance(error, NO_PARTITION) else 1):
                         return self._commit_halves(items, works, error)
-                    self._partitions = Partitions()  # one may have been dropped meanwhile
+                    self._partitions = Partitions()  # one may have been dropped
                     doubts += 1
                     continue
                 log.warning("The database is away or busy: %s", type(error).__name__)
@@ -346,7 +347,7 @@ class Writer:
                 connection, batch.rows, self._writer, self._sequence, self._redeliveries.seen
             ):
                 with connection.transaction(), connection.cursor() as cursor:
-                    if doubtful := self._marked(cursor, items):
+                    if doubtful := self._possible_duplicates(cursor, items):
                         batch = batch.with_possible_duplicates(doubtful)
                     transaction.write(cursor, batch, works, self._writer)
         except (psycopg.OperationalError, psycopg.InterfaceError):
@@ -354,14 +355,14 @@ class Writer:
                 raise
         if not batch.simple:
             self._redeliveries.confirmed(doubtful.values())
-            batch.learn()
+            batch.store_routes()
         self._committed.append(batch)
         self.received += received
         return batch.outcomes
 
-    def _marked(self, cursor: psycopg.Cursor, items: Sequence[Item]) -> dict[int, Key]:
-        """First in the transaction of a batch. Places and keys of what another process has got again, as
-        nothing in it says."""
+    def _possible_duplicates(self, cursor: psycopg.Cursor, items: Sequence[Item]) -> dict[int, Key]:
+        """The first statement of a transaction. Returns places and keys of messages that another process has
+        announced as sent again, though they do not say so themselves."""
         self._redeliveries.catch_up(cursor, commit_log.record_batch(cursor, self._writer, self._sequence))
         if not self._redeliveries.known:
             return {}
@@ -377,16 +378,22 @@ class Writer:
     def _commit_halves(
         self, items: list[Item], works: Sequence[SessionWork], error: Exception
     ) -> list[Outcome] | None:
-        """Finds the row at fault: the rest of the batch is stored. What its payload has caused is recorded as
-        rejected; what it has not is to be sent again."""
+        """Finds the message at fault, so that the rest of the batch is stored. The message is recorded as
+        rejected if its payload caused the error; else it is to be sent again."""
         if not items or (len(items) == 1 and not isinstance(error, POISON)):
-            _alarm(error)
+            diagnosis = error.diag if isinstance(error, psycopg.Error) else None
+            place = diagnosis and (diagnosis.constraint_name or diagnosis.column_name or diagnosis.table_name)
+            log.error(  # no value
+                "PostgreSQL refused a message for what is not its fault, so it has to come again: %s at %s",
+                type(error).__name__,
+                place or "-",
+            )
             for work in works:
                 work.failed = True
             return [FAILED] * len(items)
         if len(items) == 1:
             log.warning("PostgreSQL refused a value: %s", type(error).__name__)
-            if items[0].reason:  # not even a record of it
+            if items[0].reason:  # it was the record of a rejection
                 return [Outcome(Status.REJECTED, Reason.UNSTORABLE)]
             return self._commit([Item(items[0].raw, UNSTORABLE, Reason.UNSTORABLE)], [], works)
         middle = len(items) // 2
@@ -395,7 +402,8 @@ class Writer:
         return first + second if first is not None and second is not None else None
 
     def _was_committed(self) -> bool:
-        """After a connection broke in mid-transaction: what became of it. Waits until it can be known."""
+        """Whether the transaction in which the connection broke was committed. Waits until the database can
+        tell."""
         for delay in chain((0, *RETRY_SECONDS), repeat(RETRY_SECONDS[-1])):
             if self._give_up.wait(delay):
                 break
@@ -427,14 +435,3 @@ class Writer:
         except psycopg.Error:
             log.debug("The connection was gone already")
         self._connection = None
-
-
-def _alarm(error: Exception) -> None:
-    """Names the place in the database, no value."""
-    diagnosis = error.diag if isinstance(error, psycopg.Error) else None
-    place = diagnosis and (diagnosis.constraint_name or diagnosis.column_name or diagnosis.table_name)
-    log.error(
-        "PostgreSQL refused a message for what is not its fault, so it has to come again: %s at %s",
-        type(error).__name__,
-        place or "-",
-    )

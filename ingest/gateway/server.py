@@ -718,7 +718,7 @@ class Gateway:
     async def _check_unchecked(self) -> None:
         """Asks until the database answers: a client with a revoked token must not stay connected. One task
         does it for all clients: while the database is away, we are told again and again that tokens may have
-        changed. """
+        changed."""
         while self._unchecked:
             client = self._unchecked.pop()  # first, so that a change meanwhile is not overlooked
             try:

@@ -235,7 +235,7 @@ def test_a_failure_after_the_commit_stores_nothing_twice(
 def test_it_is_bounded_while_it_can_not_be_written(
     monkeypatch: pytest.MonkeyPatch, account: Account, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(activity, "KEPT", 20)
+    monkeypatch.setattr(activity, "MAX_NOTED", 20)
     noted = Noted()
     assert noted.wait_seconds is None
 
@@ -264,7 +264,7 @@ def test_b4_an_account_with_many_devices_pushes_out_its_own_figures(
     monkeypatch: pytest.MonkeyPatch, account: Account, outsider: Account
 ) -> None:
     """Known devices, new ones and made-up ones."""
-    monkeypatch.setattr(activity, "KEPT", 20)
+    monkeypatch.setattr(activity, "MAX_NOTED", 20)
     noted, router = Noted(), DeviceCache()
     for owner in (account, outsider):
         router.devices.update(owner.user.pk, {"known": Route(owner.device("known").pk, 1)})
@@ -292,7 +292,7 @@ def test_b4_a_device_that_the_router_has_forgotten_has_a_share_too(
     monkeypatch: pytest.MonkeyPatch, account: Account, outsider: Account
 ) -> None:
     """It was heard, and then its account has changed all of its devices."""
-    monkeypatch.setattr(activity, "KEPT", 20)
+    monkeypatch.setattr(activity, "MAX_NOTED", 20)
     noted, router = Noted(), DeviceCache()
     router.devices.update(account.user.pk, {"known": Route(account.device("known").pk, 1)})
     noted.note(Batch([prepare(message(account, device_id="known"))], router, Quotas()))
