@@ -79,7 +79,7 @@ def test_nothing_is_handed_over_when_nobody_looks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not watched:
-        monkeypatch.setattr(Batch, "told", None)
+        monkeypatch.setattr(Batch, "events", None)
     pages.watched = watched
     account.device("d1")
     feed(message(account))
