@@ -106,7 +106,7 @@ def one_by_one(body: list[Any], now: int) -> list[list[Any]]:
 
 
 def at_once(body: list[Any], now: int) -> list[list[Any]] | None:
-    found = points._ordinary(body, ZONE, now)
+    found = points._parse_together(body, ZONE, now)
     return found and [list(field) for field in found]
 
 

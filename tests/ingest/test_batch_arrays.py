@@ -388,12 +388,12 @@ def test_numbers_as_printf_writes_them_are_read_at_once(account: Account) -> Non
     body = exact_json.loads(
         b'[{"value":23.40},{"value":{"t":-7.50,"u":[1.0]}},{"value":1234567890123456789}]'
     )
-    found = points._ordinary(body, account.user.zone, now_us())
+    found = points._parse_together(body, account.user.zone, now_us())
     assert found is not None
     assert found.values == [b"23.40", b'{"t":-7.50,"u":[1.0]}', b"1234567890123456789"]
     for number in (b"1e400", b"1e-400", b"9" * 1001):
         body = exact_json.loads(b'[{"value":23.40},{"value":%s}]' % number)
-        assert points._ordinary(body, account.user.zone, now_us()) is None
+        assert points._parse_together(body, account.user.zone, now_us()) is None
 
 
 @pytest.mark.parametrize("at", ["2026-01-31T13:45:30Z", "2026-01-31 13:45"])

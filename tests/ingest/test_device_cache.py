@@ -70,7 +70,7 @@ def test_what_was_read_before_a_change_is_not_learned(known: DeviceCache, change
 
 
 def test_b4_a_flood_of_devices_and_tags_pushes_out_its_own_accounts_entries(known: DeviceCache) -> None:
-    known.devices.most = known.tags.most = 10
+    known.devices.max_entries = known.tags.max_entries = 10
     for number in range(100):
         known.store(known.generation, {(2, f"n{number}"): Route(number, 8)}, {2: {(8, f"t{number}"): number}})
         assert len(known.devices) <= 10

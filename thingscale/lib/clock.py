@@ -1,7 +1,7 @@
-"""Time: UTC microseconds inside, the user's zone outside.
+"""Times are UTC microseconds inside the platform, and in the user's zone outside.
 
-Here is the one parser for every time that somebody writes: the ranges of the API and of the console, and
-the `at` of a datapoint.
+This has the one parser for all times that people and devices write: the ranges of the API and of the console,
+and the `at` of a datapoint.
 """
 
 import re
@@ -20,9 +20,8 @@ DAY = timedelta(days=1)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 LATEST = datetime.max.replace(tzinfo=UTC)
 OLDEST_DATAPOINT = POSTGRES_EPOCH  # storage has no partitions before
-MAX_AHEAD = (
-    86_400_000_000  # microseconds: a clock that is wrong by more would hide what comes after as `last`
-)
+# Microseconds. The datapoints of a clock that is wrong by more would be the `last` ones for too long.
+MAX_AHEAD = 86_400_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _ISO = re.compile(rf"{_DATE}[ T][0-9]{{2}}:[0-9]{{2}}(:[0-9]{{2}}(\.[0-9]+)?)?(Z|[+-][0-9]{{2}}:?[0-5][0-9])")
@@ -72,7 +71,7 @@ def without_colon(moment: datetime, zone: ZoneInfo) -> str:
 
 
 def all_to_us(texts: Sequence[str]) -> list[int] | None:
-    """Of times with an offset, faster than one by one. None if one is anything else."""
+    """Reads times that have an offset, faster than one by one. None if one of them is anything else."""
     try:
         if not all(map(_ISO.fullmatch, texts)):
             return None
@@ -83,7 +82,7 @@ def all_to_us(texts: Sequence[str]) -> list[int] | None:
 
 class WrittenTime(NamedTuple):
     moment: datetime  # naive where the text has no offset
-    width: timedelta  # of what the text names: a day, a minute, a second or a microsecond
+    width: timedelta  # how exact the text is: a day, a minute, a second or a microsecond
 
 
 def parse_start(text: str, zone: ZoneInfo) -> datetime:
@@ -92,7 +91,7 @@ def parse_start(text: str, zone: ZoneInfo) -> datetime:
 
 
 def parse_sharp_end(text: str, zone: ZoneInfo) -> datetime:
-    """The last moment that the text can mean, but of a minute or a second its beginning."""
+    """The last moment that the text can mean; if it is a minute or a second, its beginning."""
     written = read_time(text)
     return _end_of_day(written, zone) if written.width == DAY else _in_utc(written.moment, zone, fold=1)
 
@@ -107,8 +106,8 @@ def parse_end(text: str, zone: ZoneInfo) -> datetime:
 
 
 def restore_plus(text: str) -> str:
-    """A time from a query string: a `+` that was not written as %2B arrives as a space. It can be told where
-    a time is followed by nothing but digits."""
+    """Restores a `+` that arrived as a space, because a query string had it instead of %2B: between a time
+    and digits."""
     return _LOST_PLUS.sub(r"\1+\4", text.strip())
 
 
@@ -125,7 +124,7 @@ def datapoint_time(at: object, zone: ZoneInfo, now: int) -> int:
 
 
 def read_time(text: str) -> WrittenTime:
-    """Raises ValueError with a rule that goes on where a field's name ends."""
+    """Raises ValueError with a rule that completes a sentence that begins with the field's name."""
     text = text.strip()
     if _UNIX.fullmatch(text):
         return _read_unix(Decimal(text))

@@ -1,4 +1,5 @@
-"""Compressed bodies of requests (Content-Encoding, RFC 9110 8.4), bounded in what they expand to."""
+"""Expands compressed bodies of requests (Content-Encoding, RFC 9110 8.4), up to a limit. The encodings of
+answers are in thingscale/web/accept_encoding.py."""
 
 import zlib
 
@@ -12,7 +13,7 @@ class BadEncoding(Exception):
 
 
 def readable(encoding: bytes) -> bool:
-    """One coding; nobody needs two, and each is a bomb of its own."""
+    """One encoding only: nobody needs two, and two could expand a small body without bounds."""
     return is_identity(encoding) or _name(encoding) in _WBITS
 
 
@@ -21,7 +22,8 @@ def is_identity(encoding: bytes) -> bool:
 
 
 def decode(encoding: bytes, body: bytes, limit: int) -> bytes:
-    """At most one byte more than `limit`, which says that it is too much. Raises BadEncoding."""
+    """Returns at most one byte more than `limit`, which means that the body is too large. Raises
+    BadEncoding."""
     if is_identity(encoding):
         return body[: limit + 1]
     decoder = Decoder(encoding, limit)
@@ -36,7 +38,7 @@ def _name(encoding: bytes) -> bytes:
 
 
 class Decoder:
-    """Of a body that comes in parts."""
+    """Expands a body that comes in parts."""
 
     def __init__(self, encoding: bytes, limit: int) -> None:
         """`encoding`: a readable one."""
@@ -46,7 +48,7 @@ class Decoder:
         self._stream = zlib.decompressobj(_WBITS[self._name])
 
     def feed(self, part: bytes) -> bytes:
-        """What it expands to, as far as the limit goes. Raises BadEncoding."""
+        """Returns what the part expands to, up to the limit. Raises BadEncoding."""
         expanded = []
         while part and self._left > 0:
             if self._stream.eof:  # gzip files may follow each other

@@ -1,6 +1,6 @@
-"""A table that people keep in a spreadsheet: CSV as such programs write it, to rows and back.
+"""Reads and writes tables that people keep in a spreadsheet, as CSV.
 
-A text that such a program would run as a formula is written with ' before it, and read without.
+A text that a spreadsheet would run as a formula is written with ' before it, and read without.
 """
 
 import csv
@@ -13,9 +13,9 @@ from thingscale.lib.plurals import counted
 
 MAX_BYTES = 5 * 2**20
 MAX_ROWS = 10_000
-_FORMULA = re.compile("'*[=+\\-@\t\r]")  # also what looks like a marked one, so that it comes back as it was
+_FORMULA = re.compile("'*[=+\\-@\t\r]")  # also one that has a ' already, so that it comes back as it was
 _DELIMITERS = ",;\t"
-_SEPARATOR = re.compile(r"""("?)sep=([,;|\t])\1""", re.IGNORECASE)  # a spreadsheet's own first line
+_STATED_DELIMITER = re.compile(r"""("?)sep=([,;|\t])\1""", re.IGNORECASE)  # a spreadsheet's own first line
 
 
 class CsvRow(NamedTuple):
@@ -24,7 +24,7 @@ class CsvRow(NamedTuple):
 
 
 class Unreadable(Exception):
-    """The file as a whole is refused: where, and one sentence that says what to do."""
+    """The whole file is refused. `message` is a sentence that says what to do."""
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
@@ -33,16 +33,23 @@ class Unreadable(Exception):
 
 
 def read(data: bytes, columns: Sequence[str], required: str) -> list[CsvRow]:
-    """UTF-8 with or without a byte order mark; comma, semicolon or tab, or what a first line such as `sep=;`
-    says; then the columns' names in any order, `required` among them. Raises Unreadable."""
-    text = _decoded(data)
+    """Reads UTF-8 with or without a byte order mark. The delimiter is comma, semicolon or tab, or what a
+    first line such as `sep=;` says. The next line has the columns' names in any order, `required` among them.
+    Raises Unreadable."""
+    if len(data) > MAX_BYTES:
+        raise Unreadable(1, f"The file has more than {MAX_BYTES // 2**20} MB: send it in parts.")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise Unreadable(line, "The file is not UTF-8: save it as CSV UTF-8.") from None
     first, _, rest = text.partition("\n")
     skipped = 0
-    if stated := _SEPARATOR.fullmatch(first.rstrip("\r")):
+    if stated := _STATED_DELIMITER.fullmatch(first.rstrip("\r")):
         text, skipped = rest, 1
     delimiter = stated[2] if stated else max(_DELIMITERS, key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    lines = ((line + skipped, cells) for line, cells in _cells(reader))
+    lines = ((line + skipped, cells) for line, cells in _lines(reader))
     line, names = next(lines, (1, []))
     while names and not names[-1].strip():
         names.pop()
@@ -57,7 +64,7 @@ def read(data: bytes, columns: Sequence[str], required: str) -> list[CsvRow]:
             )
         if len(rows) == MAX_ROWS:
             raise Unreadable(line, f"A file has at most {MAX_ROWS} rows: send it in parts.")
-        rows.append(CsvRow(line, dict(zip(header, map(_unmarked, cells), strict=True))))
+        rows.append(CsvRow(line, dict(zip(header, map(_without_mark, cells), strict=True))))
     return rows
 
 
@@ -66,32 +73,18 @@ def write(rows: Iterable[Sequence[str]]) -> Iterator[str]:
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     for row in rows:
-        writer.writerow([_marked(cell) for cell in row])
+        writer.writerow([f"'{cell}" if _FORMULA.match(cell) else cell for cell in row])
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
 
 
-def _marked(cell: str) -> str:
-    return f"'{cell}" if _FORMULA.match(cell) else cell
-
-
-def _unmarked(cell: str) -> str:
+def _without_mark(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
-def _decoded(data: bytes) -> str:
-    if len(data) > MAX_BYTES:
-        raise Unreadable(1, f"The file has more than {MAX_BYTES // 2**20} MB: send it in parts.")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise Unreadable(line, "The file is not UTF-8: save it as CSV UTF-8.") from None
-
-
-def _cells(reader: Any) -> Iterator[tuple[int, list[str]]]:
-    """Line and cells of what is not empty."""
+def _lines(reader: Any) -> Iterator[tuple[int, list[str]]]:
+    """Number and cells of each line that is not empty."""
     line = 1
     try:
         for cells in reader:

@@ -1,4 +1,4 @@
-"""Settings from the environment: each read names the variable in its error."""
+"""Reads settings from environment variables. Each error names the variable."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
-KNOWN_TO_ALL = "insecure: set THINGSCALE_SECRET_KEY"  # earlier versions started with it
+KNOWN_TO_ALL = "insecure: set THINGSCALE_SECRET_KEY"  # the default of earlier versions
 
 
 Broker = tuple[str, int, str | None, str | None]
@@ -50,8 +50,8 @@ def networks(name: str) -> tuple[IPv4Network | IPv6Network, ...]:
 
 
 def servers(name: str) -> str:
-    """As an MQTT 5 client gets it (section 4.11): names or addresses, each with a port if it likes, with
-    spaces between them."""
+    """Names or addresses, each with or without a port, with spaces between them: the form in which an MQTT 5
+    client gets them (section 4.11)."""
     listed = text(name).replace(",", " ").split()
     server = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:(\d{1,5}))?", re.ASCII)
     for each in listed:
@@ -141,7 +141,7 @@ def broker_of(given: str, name: str) -> Broker:
 
 
 def unused_broker() -> str:
-    """A sentence, where a broker is named that is not used."""
+    """A sentence that says so, if the environment names a broker that is not used."""
     named = [name for name in ("MQTT_URL", "MQTT5_URL") if text(name)]
     if not named or text("THINGSCALE_INGEST") == "broker":
         return ""
@@ -152,7 +152,7 @@ def unused_broker() -> str:
 
 
 class Mail(NamedTuple):
-    """Where mails are handed in. No host: nowhere."""
+    """The mail server. Without a host, no mails are sent."""
 
     host: str = ""
     port: int = 25

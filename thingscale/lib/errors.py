@@ -1,4 +1,4 @@
-"""What a caller can do wrong, by the codes of docs/contract.md."""
+"""The error that a caller's mistake raises, with its code in docs/contract.md."""
 
 
 class ContractError(Exception):

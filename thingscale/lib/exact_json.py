@@ -1,11 +1,11 @@
-"""JSON read so that its numbers stay as they were written."""
+"""Reads JSON so that its numbers stay as they were written."""
 
 import json
 from typing import Any, NoReturn
 
 import orjson
 
-_NO_NUMBER = bytes(set(range(256)) - set(b'0123456789.-+eE,:[]{}"'))  # nor between two
+_NO_PART_OF_NUMBERS = bytes(set(range(256)) - set(b'0123456789.-+eE,:[]{}"'))  # nor between two numbers
 
 
 class Number(str):
@@ -15,13 +15,14 @@ class Number(str):
 
 
 def loads(body: bytes) -> Any:
-    """Numbers that a Python float would change are Number. A body that has none is read the fast way. Raises
-    ValueError or RecursionError."""
+    """Numbers that a Python float would change become Number. A body without such numbers is read by orjson,
+    which is faster. Raises ValueError or RecursionError."""
     try:
         found = orjson.loads(body)
-    except orjson.JSONDecodeError:  # it refuses some that are JSON, such as numbers beyond a float
+    except orjson.JSONDecodeError:  # it also refuses some JSON, such as numbers beyond a float
         return standard(body, parse_float=Number, parse_int=_whole)
-    if _unchanged(body, orjson.dumps(found)):
+    written = orjson.dumps(found)
+    if body.translate(None, _NO_PART_OF_NUMBERS) == written.translate(None, _NO_PART_OF_NUMBERS):
         return found
     return standard(body, parse_float=Number, parse_int=_whole)
 
@@ -37,8 +38,3 @@ def _not_json(constant: str) -> NoReturn:
 
 def _whole(text: str) -> int | Number:
     return int(text) if len(text) < 19 else Number(text)
-
-
-def _unchanged(body: bytes, read: bytes) -> bool:
-    """Whether each number reads back as it was written."""
-    return body.translate(None, _NO_NUMBER) == read.translate(None, _NO_NUMBER)

@@ -1,10 +1,10 @@
-"""Bytes that devices sent or get, for people."""
+"""Shows bytes that devices sent or get to people."""
 
 from codecs import getincrementaldecoder
 
 
 def excerpt(payload: bytes) -> str:
-    """As text if it is that, else in hex. It may have been cut within a character."""
+    """As text if it is readable, else in hex. `payload` may have been cut within a character."""
     try:
         text = getincrementaldecoder("utf-8")().decode(payload)
     except UnicodeDecodeError:

@@ -1,5 +1,5 @@
-"""What a process remembers for its accounts, bounded in all. The account with the most entries makes room:
-however many one account brings about, it pushes out its own."""
+"""A cache of bounded size that accounts share. When it is full, the account with the most entries loses its
+oldest ones, so that an account with many entries pushes out its own."""
 
 from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
@@ -11,10 +11,10 @@ V = TypeVar("V")
 
 
 class FairCache(Generic[K, V]):
-    """`accounts` holds the entries of each account that has some, oldest first; it is there to be read."""
+    """`accounts` has the entries of each account, oldest first, for callers to read."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, max_entries: int) -> None:
+        self.max_entries = max_entries
         self.accounts: dict[int, dict[K, V]] = {}
         self._count = 0
 
@@ -30,7 +30,7 @@ class FairCache(Generic[K, V]):
         before = len(kept)
         kept.update(entries)
         self._count += len(kept) - before
-        if self._count > self.most:
+        if self._count > self.max_entries:
             self._make_room()
 
     def forget(self, account: int, key: K) -> None:
@@ -48,11 +48,11 @@ class FairCache(Generic[K, V]):
         self._count = 0
 
     def _make_room(self) -> None:
-        """The older half of the largest account's entries, then of the next, until a sixteenth is free, so
-        that this is done seldom."""
+        """Drops the older half of the largest account's entries, then of the account that is the largest by
+        then, until a sixteenth of the cache is free: so this is done seldom."""
         sizes = [(-len(entries), account) for account, entries in self.accounts.items()]
         heapify(sizes)
-        while self._count > self.most - self.most // 16:
+        while self._count > self.max_entries - self.max_entries // 16:
             _, largest = heappop(sizes)
             entries = self.accounts[largest]
             oldest = list(islice(entries, (len(entries) + 1) // 2))

@@ -1,8 +1,8 @@
-"""What JSON a datapoint may be: one book of rules for every door (docs/contract.md, Values).
+"""The rules for the JSON value of a datapoint (docs/contract.md, Values).
 
-MQTT, the HTTP connector, REST arrays, states and held messages all end here, so that a value that one door
-takes is taken by all of them, and is stored as the same text. Whatever passes, PostgreSQL's jsonb accepts and
-can be read back: jsonb writes numbers out in full (1e308 has 309 digits), so that is what the limits count.
+MQTT, the HTTP connector, REST, states and held messages all use these rules, so that they accept the same
+values and store them as the same text. PostgreSQL's jsonb accepts each value that passes, and it can be read
+back. jsonb writes numbers out in full (1e308 has 309 digits), so the limits count the digits written out.
 """
 
 import re
@@ -46,15 +46,15 @@ class BadValue(Exception):
 
 
 def trimmed(payload: bytes) -> bytes:
-    """Without what is no part of the text: Windows' byte order mark in front; behind it line ends, and the
-    one NUL with which C ends a string."""
+    """Removes what is no part of the text: a byte order mark before it; behind it line ends, and the one NUL
+    with which C ends a string."""
     if payload[:1] != b"\xef" and payload[-1:] > b"\r":
         return payload  # most, in half the time
     return payload.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n").removesuffix(b"\0").rstrip(b"\r\n")
 
 
 def bare(payload: bytes) -> bytes:
-    """JSON text of what a device sends as its value: a number, true or false, whole JSON, or else text.
+    """JSON text for a payload that is a value: a number, true or false, whole JSON, or else text.
     Raises BadValue."""
     try:
         value = _loads(payload)
@@ -75,7 +75,7 @@ def bare(payload: bytes) -> bytes:
 
 
 def _bare_text(payload: bytes) -> bytes:
-    """What orjson does not read, or reads as JSON where the contract has text: 12E4, null."""
+    """For payloads that orjson can't read, or reads as JSON where the contract has text: 12E4, null."""
     text = trimmed(payload)
     if b"\0" in text:
         raise BadValue(Reason.NUL_CHARACTER, "has a NUL character")
@@ -87,7 +87,14 @@ def _bare_text(payload: bytes) -> bytes:
         _check_numbers(number.encode())
         return number.encode()
     if plain.lstrip().startswith(("{", "[", '"')):
-        return _whole(text)
+        try:
+            value = _loads(text)
+        except _JSONDecodeError:
+            _not_json("is not whole JSON")
+        if value.__class__ is list:
+            _not_json("is an array")
+        check(text, value)
+        return text
     if plain.strip() in ("true", "false"):
         return plain.strip().encode()
     if not plain.strip():
@@ -95,17 +102,6 @@ def _bare_text(payload: bytes) -> bytes:
     if _CONTROL_CHARACTER.search(plain):
         _not_json("has control characters")
     return orjson.dumps(plain)
-
-
-def _whole(text: bytes) -> bytes:
-    try:
-        value = _loads(text)
-    except _JSONDecodeError:
-        _not_json("is not whole JSON")
-    if value.__class__ is list:
-        _not_json("is an array")
-    check(text, value)
-    return text
 
 
 def _not_json(rule: str) -> NoReturn:
@@ -122,7 +118,7 @@ def number_or_text(text: str) -> Any:
 def check(text: bytes, value: Any) -> None:
     """Raises BadValue unless jsonb can hold this JSON text and its readers can read it. `value` is what it
     was parsed to."""
-    if len(text) <= _TINY:  # most; these can break two rules only
+    if len(text) <= _TINY:  # most; such a text can break two rules only
         if b"\\u0000" in text or _LONG_EXPONENT in text.translate(_SHAPE, b"+-"):
             _check_nul(text)
             _check_numbers(text)
@@ -135,8 +131,8 @@ def check(text: bytes, value: Any) -> None:
 
 
 def suspicious(texts: Sequence[bytes], longest: int) -> bool:
-    """Whether one of these JSON texts may break a rule; `longest` is the length of the longest. One look at
-    all of them, for arrays of thousands."""
+    """Whether one of these JSON texts may break a rule. Looks at all of them together, because an array may
+    have thousands. `longest` is the length of the longest text."""
     together = b" ".join(texts)
     if b"\\u0000" in together or _suspicious_numbers(together, longest):
         return True
@@ -144,7 +140,7 @@ def suspicious(texts: Sequence[bytes], longest: int) -> bool:
 
 
 def check_nesting(value: Any) -> None:
-    """Level by level: recursion could go too deep. Raises BadValue."""
+    """Goes level by level, since recursion could go too deep. Raises BadValue."""
     level = [value]
     for _ in range(MAX_NESTING + 1):
         level = [item for item in level if isinstance(item, dict | list)]
@@ -175,8 +171,13 @@ def _check_numbers(text: bytes) -> None:
     for whole, fraction, exponent in _NUMBER.findall(_STRING.sub(b'""', text)):
         if not exponent and len(whole) + len(fraction) < len(_MANY_DIGITS):
             continue
-        digits = _digits(whole, fraction, exponent)
-        if digits > MAX_DIGITS or not _is_double(whole, fraction, exponent):
+        # Written out by jsonb; an exponent of ten digits is beyond all.
+        shift = int(exponent or 0) if len(exponent) <= 10 else MAX_DIGITS
+        digits = max(1, len(whole) + shift) + max(0, len(fraction) - shift)
+        # Neither beyond the greatest double, nor so small that only zero is left of it.
+        number = float(b"%s.%se%s" % (whole, fraction or b"0", exponent or b"0"))
+        lost = number == 0.0 and (whole + fraction).strip(b"0")
+        if digits > MAX_DIGITS or lost or number == float("inf"):
             _not_json(
                 "has a number out of range: a double holds about 5e-324 to 1.8e308, here in 1000 digits"
             )
@@ -184,19 +185,3 @@ def _check_numbers(text: bytes) -> None:
     if written_out > MAX_WRITTEN_OUT:
         rule = f"has more than {MAX_WRITTEN_OUT // 1024} KiB with its numbers written out"
         raise BadValue(Reason.TOO_LARGE, rule)
-
-
-def _digits(whole: bytes, fraction: bytes, exponent: bytes) -> int:
-    """Of the number written out, as jsonb does it; an exponent of ten digits is beyond all."""
-    if len(exponent) > 10:
-        return MAX_DIGITS + 1
-    shift = int(exponent or 0)
-    return max(1, len(whole) + shift) + max(0, len(fraction) - shift)
-
-
-def _is_double(whole: bytes, fraction: bytes, exponent: bytes) -> bool:
-    """Neither beyond the greatest double, nor so small that only zero is left of it."""
-    number = float(b"%s.%se%s" % (whole, fraction or b"0", exponent or b"0"))
-    if number == 0.0:
-        return not (whole + fraction).strip(b"0")
-    return number != float("inf")

@@ -1,4 +1,4 @@
-"""One record, one line of bounded length, whatever a client has put into it."""
+"""Formats each log record as one line of bounded length, whatever a client has put into it."""
 
 import logging
 import re
@@ -7,33 +7,27 @@ MAX_LINE = 1_000  # characters of a message
 MAX_TRACEBACK = 16_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CONTROL_BUT_NEWLINE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
-CLIENTS = ("django.security",)  # loggers of what only clients can cause
+CLIENT_LOGGERS = ("django.security",)  # of what only clients can cause
 
 
 class LineFormatter(logging.Formatter):
-    """A traceback comes with our own failures only: a request that was refused needs none."""
+    """Only failures of our own have a traceback: a request that was refused needs none."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = _CONTROL.sub(_escaped, super().formatMessage(self._prepared(record)))
+        record.message = record.getMessage()
+        record.asctime = self.formatTime(record, self.datefmt)
+        line = _CONTROL.sub(_escaped, super().formatMessage(record))
         if len(line) > MAX_LINE:
             line = f"{line[:MAX_LINE]}... ({len(line):,} characters)"
-        if record.exc_info and not _by_client(record):
+        status = getattr(record, "status_code", None)
+        refused = isinstance(status, int) and 400 <= status < 500
+        if record.exc_info and not refused and not record.name.startswith(CLIENT_LOGGERS):
             text = _CONTROL_BUT_NEWLINE.sub(_escaped, self.formatException(record.exc_info))
             if len(text) > MAX_TRACEBACK:
                 half = MAX_TRACEBACK // 2
                 text = f"{text[:half]}\n... ({len(text):,} characters)\n{text[-half:]}"
             line = f"{line}\n{text}"
         return line
-
-    def _prepared(self, record: logging.LogRecord) -> logging.LogRecord:
-        record.message = record.getMessage()
-        record.asctime = self.formatTime(record, self.datefmt)
-        return record
-
-
-def _by_client(record: logging.LogRecord) -> bool:
-    refused = isinstance(status := getattr(record, "status_code", None), int) and 400 <= status < 500
-    return refused or record.name.startswith(CLIENTS)
 
 
 def _escaped(character: re.Match[str]) -> str:

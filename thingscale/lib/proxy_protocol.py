@@ -1,11 +1,11 @@
 """The header of the PROXY protocol, versions 1 and 2: a load balancer writes it in front of what its client
-sends, to say who that is (https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt). Pure."""
+sends, to say who that is (https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt)."""
 
 import struct
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
-MAX_SIZE = 536  # bytes; what a header with all that proxies tell beside the addresses fits into
+MAX_SIZE = 536  # bytes; room for addresses and for everything else that proxies tell
 MAX_LINE = 107  # of version 1
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"

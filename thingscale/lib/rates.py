@@ -1,4 +1,4 @@
-"""What is left of a rate, as in draft-ietf-httpapi-ratelimit-headers."""
+"""How much of a rate is left, in the headers of draft-ietf-httpapi-ratelimit-headers."""
 
 from typing import NamedTuple
 

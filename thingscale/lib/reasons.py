@@ -1,4 +1,5 @@
-"""Why a message is not in its channel: one row for each reason, from which every door derives its answer.
+"""The reasons why a message is not in its channel. MQTT, HTTP and the console derive their answers from one
+table.
 
 A new reason needs a member and a row here, nothing else: tests/lib/test_lib_reasons.py holds them together.
 """
@@ -29,7 +30,7 @@ class Reason(StrEnum):
 
 
 class Answer(NamedTuple):
-    """What the doors say for a reason."""
+    """What HTTP, MQTT and the console say for a reason."""
 
     http: int  # status
     mqtt: int  # reason code of PUBACK and PUBREC in MQTT 5
