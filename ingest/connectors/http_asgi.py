@@ -21,10 +21,10 @@ from ingest.writer import Completion, QueueFull, Submission
 from thingscale.background.watched import log_failure
 from thingscale.lib.rate_limiter import RateLimiter
 from thingscale.web import http_response
+from thingscale.web.fair_semaphore import Busy
+from thingscale.web.fair_threads import ClientLeft
 from thingscale.web.http_parser import Request
 from thingscale.web.http_response import Response
-from thingscale.web.lanes import ClientLeft
-from thingscale.web.shares import Busy
 from thingscale.web.timeouts import Timeouts
 
 Scope = MutableMapping[str, Any]

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
-from thingscale.web.lanes import Lane
-from thingscale.web.shares import Busy
+from thingscale.web.fair_semaphore import Busy
+from thingscale.web.fair_threads import FairThreads
 
 MAX_BYTES = 64 * 2**20  # of bodies that wait or are being read
 MAX_BYTES_PER_ACCOUNT = 16 * 2**20
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 class LargeBodies:
     def __init__(self) -> None:
-        self._lane = Lane("bodies", 1, share=1)  # which bounds their count
+        self._lane = FairThreads("bodies", 1, share=1)  # which bounds their count
         self._bytes: Counter[int] = Counter()  # by account
 
     async def read(

@@ -55,7 +55,7 @@ PARTS = {
     "thingscale/web/http_protocol.py create_task": "a request: uvicorn's cycle answers 500 and closes",
     "thingscale/web/https.py create_task": "test_i2_the_certificate_is_followed_again",
     "thingscale/web/https.py keep_going": "test_i2_the_certificate_is_followed_again",
-    "thingscale/web/lanes.py ThreadPoolExecutor": BY_ITS_CALLER,
+    "thingscale/web/fair_threads.py ThreadPoolExecutor": BY_ITS_CALLER,
     "thingscale/web/proxy_listener.py call_later": "adds a reader, which does not raise",
     "thingscale/web/proxy_listener.py create_task": "of a connection: it logs what fails, and closes it",
     "thingscale/web/static_files.py ThreadPoolExecutor": BY_ITS_CALLER,

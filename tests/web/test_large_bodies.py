@@ -14,8 +14,8 @@ from support import Account
 
 from ingest.connectors import large_bodies
 from ingest.connectors.large_bodies import LargeBodies
-from thingscale.web.lanes import ClientLeft
-from thingscale.web.shares import Busy
+from thingscale.web.fair_semaphore import Busy
+from thingscale.web.fair_threads import ClientLeft
 
 
 def array(size: int) -> bytes:

@@ -15,7 +15,7 @@ from stack import Stack
 
 from thingscale.version import VERSION
 from thingscale.web import static_files
-from thingscale.web.encodings import choose
+from thingscale.web.accept_encoding import choose_encoding
 from thingscale.web.static_files import StaticFiles, found, version
 
 CSS = "console/console.css"
@@ -156,7 +156,7 @@ def test_in_development_a_change_is_there_at_once(
     ],
 )
 def test_h9_which_encoding(asked: str, chosen: str) -> None:
-    assert choose(asked, ["br", "gzip"]) == chosen
+    assert choose_encoding(asked, ["br", "gzip"]) == chosen
 
 
 @pytest.mark.e2e

@@ -18,12 +18,13 @@ DISCONNECT = {"type": "http.disconnect"}
 
 
 class Connection(Protocol):
-    """What a cycle needs of its connection."""
+    """What a cycle needs from its connection."""
 
     @property
     def date(self) -> bytes: ...
     def keeps(self, possible: bool) -> bool:
-        """Whether it goes on after this answer, if the answer allows that; asked once, for its head."""
+        """Whether the connection goes on after this answer, if `possible`. Called once, for the answer's
+        head."""
 
     def write(self, data: bytes, *, more: bool) -> None: ...
     def want_body(self) -> None: ...
@@ -118,7 +119,7 @@ class Cycle:
             if self._started:
                 raise RuntimeError("The answer has begun already.")
             self._started = message
-            asyncio.get_running_loop().call_soon(self._send_head)  # unless the body comes at once
+            asyncio.get_running_loop().call_soon(self._send_head)  # does nothing if the body has come by then
             return
         if not self._started:
             raise RuntimeError(f"An answer does not begin with {message['type']}.")
@@ -128,7 +129,16 @@ class Cycle:
         if isinstance(self._started, MutableMapping):
             head = self._head(self._started["status"], self._started.get("headers", ()), body, more)
             self._started = True
-        data = head + self._framed(body, more)
+        if self._bodyless:
+            body = b""
+        elif self._chunked:
+            chunk = b"%x\r\n%s\r\n" % (len(body), body) if body else b""
+            body = chunk if more else chunk + b"0\r\n\r\n"
+        elif self._left is not None:
+            self._left -= len(body)
+            if self._left < 0 or (self._left and not more):
+                raise RuntimeError("The answer's body is not as long as its Content-Length says.")
+        data = head + body
         if data:
             self._connection.write(data, more=more)
         if not more:
@@ -136,7 +146,7 @@ class Cycle:
         await self._connection.drained()
 
     def _send_head(self) -> None:
-        """The application still makes the body: the client may know that it comes."""
+        """Sends the head first, if the application still makes the body."""
         if isinstance(self._started, MutableMapping) and not self.disconnected:
             head = self._head(self._started["status"], self._started.get("headers", ()), b"", more=True)
             self._started = True
@@ -178,16 +188,3 @@ class Cycle:
         if not self._connection.keeps(possible):
             return [CLOSE]
         return [] if self._request.minor else [KEEP_ALIVE]
-
-    def _framed(self, body: bytes, more: bool) -> bytes:
-        if self._bodyless:
-            return b""
-        if self._chunked:
-            chunk = b"%x\r\n%s\r\n" % (len(body), body) if body else b""
-            return chunk if more else chunk + b"0\r\n\r\n"
-        if self._left is None:
-            return body
-        self._left -= len(body)
-        if self._left < 0 or (self._left and not more):
-            raise RuntimeError("The answer's body is not as long as its Content-Length says.")
-        return body

@@ -1,4 +1,4 @@
-"""The address that others reach us at."""
+"""The address at which clients reach this server."""
 
 from django.conf import settings
 from django.http import HttpRequest

@@ -1,5 +1,7 @@
-"""Whose share of the threads a request takes: an account's, as its token or its session says, else that of
-its address. It is asked before a thread is, and decides nothing else: Django looks again.
+"""Finds out in whose share of the threads a request is: its account's, by token or session, else its
+address's.
+
+This decides nothing else: Django checks the credential again.
 """
 
 import asyncio
@@ -13,7 +15,7 @@ from typing import NamedTuple
 from thingscale.web.request_body import Scope
 
 MAX_KNOWN = 20_000  # credentials of accounts remembered, by their hashes, and as many that are nobody's
-KNOWN_SECONDS = 60.0  # then it is asked again: a token that has ended takes nothing of its account's share
+KNOWN_SECONDS = 60.0  # then a credential is looked up again: it may have ended
 
 
 class Credential(NamedTuple):
@@ -26,7 +28,7 @@ class Credential(NamedTuple):
 
 
 Identify = Callable[[Credential], int | None]  # the account's primary key; runs in a thread
-RunInThread = Callable[[Identify, Credential, str], Awaitable[int | None]]  # with the address' share
+RunInThread = Callable[[Identify, Credential, str], Awaitable[int | None]]  # the text: in whose share
 
 
 class Callers:
@@ -34,12 +36,14 @@ class Callers:
         self._identify = identify
         self._run = run
         self._cookie = session_cookie
-        self._accounts: OrderedDict[bytes, tuple[int | None, float]] = OrderedDict()  # and until when
-        self._nobodys: OrderedDict[bytes, tuple[int | None, float]] = OrderedDict()  # anybody makes these up
-        self._asked: dict[bytes, asyncio.Future[int | None]] = {}
+        # By the credentials' digests: primary key, and when it has to be looked up again. Credentials of
+        # nobody are kept apart, since anybody can make them up.
+        self._accounts: OrderedDict[bytes, tuple[int | None, float]] = OrderedDict()
+        self._nobodys: OrderedDict[bytes, tuple[int | None, float]] = OrderedDict()
+        self._lookups: dict[bytes, asyncio.Future[int | None]] = {}
 
     async def account(self, scope: Scope) -> str:
-        """Raises shares.Busy: too many unknown credentials come from this address."""
+        """Raises Busy: too many unknown credentials come from this address."""
         credential = find_credential(scope, self._cookie)
         if credential is None:
             return address(scope)
@@ -48,24 +52,20 @@ class Callers:
         pk, until = known.get(digest, (None, 0.0))
         if monotonic() < until:
             known.move_to_end(digest)
-        else:
-            pk = await self._ask(credential, digest, address(scope))
+        else:  # many requests with a new token look it up once
+            lookup = self._lookups.get(digest)
+            if lookup is None:
+                lookup = asyncio.ensure_future(self._run(self._identify, credential, address(scope)))
+                self._lookups[digest] = lookup
+                lookup.add_done_callback(lambda done: self._remember(digest, done))
+            pk = await asyncio.shield(lookup)
         return address(scope) if pk is None else f"account {pk}"
 
-    async def _ask(self, credential: Credential, digest: bytes, where: str) -> int | None:
-        """Many requests with a new token ask for it once."""
-        asked = self._asked.get(digest)
-        if asked is None:
-            asked = asyncio.ensure_future(self._run(self._identify, credential, where))
-            self._asked[digest] = asked
-            asked.add_done_callback(lambda done: self._answered(digest, done))
-        return await asyncio.shield(asked)
-
-    def _answered(self, digest: bytes, asked: "asyncio.Future[int | None]") -> None:
-        del self._asked[digest]
-        if asked.cancelled() or asked.exception():
+    def _remember(self, digest: bytes, lookup: "asyncio.Future[int | None]") -> None:
+        del self._lookups[digest]
+        if lookup.cancelled() or lookup.exception():
             return
-        pk = asked.result()
+        pk = lookup.result()
         known, other = self._accounts, self._nobodys
         if pk is None:
             known, other = other, known
@@ -94,7 +94,7 @@ def find_credential(scope: Scope, session_cookie: str) -> Credential | None:
 
 
 def address(scope: Scope) -> str:
-    """Of IPv6 the network, which one person has as a whole."""
+    """For IPv6 the network, since one person has all of it."""
     try:
         found = ip_address((scope.get("client") or ("",))[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""Pages of other origins, if a setting lists them, may call REST and the connectors: with a token in a
+"""Lets pages of other origins, if a setting lists them, call REST and the connectors: with a token in a
 header, never with cookies."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -13,12 +13,14 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 METHODS = b"GET, POST, PUT, DELETE, OPTIONS"
-SHOWN = b"ETag, RateLimit, RateLimit-Policy, Retry-After, X-Held"  # beside what every page may read
+EXPOSED_HEADERS = (
+    b"ETag, RateLimit, RateLimit-Policy, Retry-After, X-Held"  # besides those that every page may read
+)
 PREFLIGHT_SECONDS = b"3600"
 
 
 def origin_of(headers: list[tuple[bytes, bytes]]) -> bytes | None:
-    """The origin that asks, if it is a listed one."""
+    """The page's origin, if it is listed."""
     for name, origin in headers:
         if name == b"origin":
             listed = settings.CORS_ORIGINS
@@ -33,11 +35,24 @@ class Cors:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         origin = origin_of(scope["headers"])
         if origin and scope["method"] == "OPTIONS":
-            await self._preflight(dict(scope["headers"]), origin, send)
+            # A preflight is answered without a token, since browsers send none with it.
+            asked = dict(scope["headers"]).get(b"access-control-request-headers", b"*")
+            headers = [
+                (b"access-control-allow-origin", origin),
+                (b"access-control-allow-methods", METHODS),
+                (b"access-control-allow-headers", asked),
+                (b"access-control-max-age", PREFLIGHT_SECONDS),
+                (b"vary", b"Origin, Access-Control-Request-Headers"),
+            ]
+            await send({"type": "http.response.start", "status": 204, "headers": headers})
+            await send({"type": "http.response.body", "body": b""})
             return
-        more = [(b"vary", b"Origin")]  # also without one: a cache may hold the answer for a page
+        more = [(b"vary", b"Origin")]  # also without an origin: a cache may keep the answer for a page
         if origin:
-            more += [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", SHOWN)]
+            more += [
+                (b"access-control-allow-origin", origin),
+                (b"access-control-expose-headers", EXPOSED_HEADERS),
+            ]
 
         async def add(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -45,15 +60,3 @@ class Cors:
             await send(message)
 
         await self._application(scope, receive, add)
-
-    async def _preflight(self, asked: dict[bytes, bytes], origin: bytes, send: Send) -> None:
-        """Without a token: browsers send none with it."""
-        headers = [
-            (b"access-control-allow-origin", origin),
-            (b"access-control-allow-methods", METHODS),
-            (b"access-control-allow-headers", asked.get(b"access-control-request-headers", b"*")),
-            (b"access-control-max-age", PREFLIGHT_SECONDS),
-            (b"vary", b"Origin, Access-Control-Request-Headers"),
-        ]
-        await send({"type": "http.response.start", "status": 204, "headers": headers})
-        await send({"type": "http.response.body", "body": b""})

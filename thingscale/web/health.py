@@ -1,4 +1,4 @@
-"""Liveness and readiness of the web process, outside of Django's threads: busy is not dead."""
+"""Liveness and readiness of the web process. It needs none of Django's threads: busy is not dead."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +21,8 @@ class Health:
         self._check: asyncio.Future[bool] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """/healthz: the process answers, with its version. /readyz: and it reaches the database, and all its
-        threads go on."""
+        """/healthz is OK if the process answers, and shows its version. /readyz is OK if also the database
+        answers and no thread fails."""
         status, text = 200, f"OK {VERSION}" if scope["path"] == "/healthz" else "OK"
         if scope["method"] not in {"GET", "HEAD"}:
             status, text = 405, "This can only be read."
@@ -40,7 +40,7 @@ class Health:
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _database_answers(self) -> bool:
-        """All who ask while a look is under way get its result: many of them cost one query."""
+        """Requests that come during a check get its result, so that many cost one query."""
         if self._check is None or self._check.done():
             self._check = asyncio.get_running_loop().run_in_executor(self._thread, ask_database)
         try:

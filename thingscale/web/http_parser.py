@@ -1,8 +1,8 @@
-"""HTTP/1.1 requests out of bytes (RFC 9112). Pure: no sockets, no clock.
+"""Parses HTTP/1.1 requests (RFC 9112), without sockets and clocks.
 
-An own parser, since it must not do what the others do: stop at `Upgrade: h2c` and read the body as the next
-request, keep white space around a header's value, collect a head without end. A head is looked at whole: it
-is small, and most devices send the same one again and again.
+This is an own parser because the others stop at `Upgrade: h2c` and read the body as the next request, keep
+white space around a header's value, or collect a head without end. It parses a head as a whole: heads are
+small, and most devices send the same one again and again.
 """
 
 import re
@@ -28,7 +28,7 @@ _NUMBER = re.compile(rb"[0-9]+")
 
 
 class BadRequest(Exception):
-    """The connection can't go on: where the next request begins is not known, or not to be read."""
+    """The connection can't go on, since it is unclear where the next request begins."""
 
     def __init__(self, status: int, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -38,7 +38,7 @@ class BadRequest(Exception):
 
 
 class Request(NamedTuple):
-    """A head."""
+    """The head of a request."""
 
     method: str
     path: str
@@ -46,12 +46,12 @@ class Request(NamedTuple):
     query: bytes
     minor: int  # of the version: 0 or 1
     headers: list[tuple[bytes, bytes]]  # names in lower case
-    fields: Mapping[bytes, bytes]  # the same; of a header that comes twice, the last
+    fields: Mapping[bytes, bytes]  # the headers by name; the last one of several with the same name
     length: int | None  # Content-Length
     chunked: bool
     keep_alive: bool
     expects_continue: bool
-    websocket: bool  # asks to go on as one
+    websocket: bool  # it asks for an upgrade to WebSocket
 
     @property
     def has_body(self) -> bool:
@@ -59,8 +59,8 @@ class Request(NamedTuple):
 
 
 def head_end(data: bytes | bytearray, searched: int = 0) -> int:
-    """Where the head in front of `data` ends, its empty line with it; 0 if that is not there yet. The first
-    `searched` bytes are known to be without it. Raises BadRequest for one that is too large."""
+    """The length of the head at the beginning of `data`, with its empty line; 0 if its end has not come yet.
+    The first `searched` bytes have been searched before. Raises BadRequest if the head is too large."""
     found = _HEAD_END.search(data, max(searched - 3, 0))
     end = found.end() if found else 0
     if end > MAX_HEAD or (not end and len(data) > MAX_HEAD):
@@ -78,18 +78,36 @@ def parse_head(head: bytes) -> Request:
     lines = head.removesuffix(b"\n").removesuffix(b"\r").removesuffix(b"\n").split(b"\n")
     if len(lines) > MAX_HEADERS + 1:
         raise BadRequest(431, "HEAD_TOO_LARGE", f"A request has at most {MAX_HEADERS} headers.")
-    method, target, minor = _request_line(lines[0].removesuffix(b"\r"))
+    line = lines[0].removesuffix(b"\r")
+    found = _REQUEST_LINE.fullmatch(line)
+    if found is None and len(line) <= MAX_TARGET:
+        raise BadRequest(400, "BAD_REQUEST", "The request line is not METHOD, target and HTTP version.")
+    if found and found[3] != b"1":
+        raise BadRequest(505, "HTTP_VERSION", "This server speaks HTTP/1.1 and HTTP/1.0.")
+    if found is None or len(found[2]) > MAX_TARGET:
+        raise BadRequest(414, "URI_TOO_LONG", f"A request's target has at most {MAX_TARGET} bytes.")
+    method, target, minor = found[1].decode(), found[2], min(int(found[4]), 1)
     headers = [_header(line.removesuffix(b"\r")) for line in lines[1:]]
     fields = dict(headers)
-    length, chunked = _framing(headers, fields, minor)
+    length, chunked = _body_length(headers, fields, minor)
     target = _origin_form(method, target, headers, fields, minor)
     raw_path, _, query = target.partition(b"?")
+    # Each byte that is not UTF-8 would become the same character: three ids would be one.
+    try:
+        path = (unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path).decode()
+    except UnicodeDecodeError:
+        raise BadRequest(400, "BAD_PARAMETER", "The path is not UTF-8.") from None
+    try:
+        if b"%" in query:
+            unquote_to_bytes(query).decode()
+    except UnicodeDecodeError:
+        raise BadRequest(400, "BAD_PARAMETER", "The query is not UTF-8.") from None
     connection = _tokens(headers, b"connection") if b"connection" in fields else ()
     return Request(
         method,
-        _decoded(raw_path),
+        path,
         raw_path,
-        _checked_query(query),
+        query,
         minor,
         headers,
         fields,
@@ -105,20 +123,6 @@ def parse_head(head: bytes) -> Request:
     )
 
 
-def _request_line(line: bytes) -> tuple[str, bytes, int]:
-    found = _REQUEST_LINE.fullmatch(line)
-    if found is None:
-        if len(line) > MAX_TARGET:
-            raise BadRequest(414, "URI_TOO_LONG", f"A request's target has at most {MAX_TARGET} bytes.")
-        raise BadRequest(400, "BAD_REQUEST", "The request line is not METHOD, target and HTTP version.")
-    method, target, major, minor = found.groups()
-    if major != b"1":
-        raise BadRequest(505, "HTTP_VERSION", "This server speaks HTTP/1.1 and HTTP/1.0.")
-    if len(target) > MAX_TARGET:
-        raise BadRequest(414, "URI_TOO_LONG", f"A request's target has at most {MAX_TARGET} bytes.")
-    return method.decode(), target, min(int(minor), 1)
-
-
 _known_names: dict[bytes, bytes] = {}  # as clients write them -> in lower case
 
 
@@ -130,7 +134,7 @@ def _header(line: bytes) -> tuple[bytes, bytes]:
             raise BadRequest(400, "BAD_REQUEST", "A header is not a name, a colon and a value.")
         known = name.lower()
         if len(name) < 64:
-            if len(_known_names) >= MAX_NAMES:  # of a client that makes them up: the usual ones come again
+            if len(_known_names) >= MAX_NAMES:  # by a client that makes them up; the usual ones come again
                 _known_names.clear()
             _known_names[name] = known
     elif not colon:
@@ -141,7 +145,7 @@ def _header(line: bytes) -> tuple[bytes, bytes]:
 
 
 def _tokens(headers: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
-    """Of all headers with that name, in lower case."""
+    """The list elements of all headers with that name, in lower case."""
     return [
         token.strip(b" \t")
         for found, value in headers
@@ -150,11 +154,11 @@ def _tokens(headers: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
     ]
 
 
-def _framing(
+def _body_length(
     headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes], minor: int
 ) -> tuple[int | None, bool]:
-    """Content-Length, and whether the body is chunked. What could be read in two ways is refused: a proxy in
-    front may have chosen the other one."""
+    """Content-Length, and whether the body is chunked. Refuses what could be read in two ways, because a
+    proxy in front may read it in the other way."""
     if b"transfer-encoding" in fields:
         codings = _tokens(headers, b"transfer-encoding")
         if codings != [b"chunked"]:
@@ -168,7 +172,7 @@ def _framing(
     length = lengths.pop()
     if lengths or not _NUMBER.fullmatch(length) or len(length) > MAX_LENGTH_DIGITS:
         raise BadRequest(400, "BAD_REQUEST", "Content-Length is not one number.")
-    if fields[b"content-length"] != length:  # nobody behind us has to know that `3, 3` is 3
+    if fields[b"content-length"] != length:  # so that the application need not know that `3, 3` is 3
         fields[b"content-length"] = length
         headers[:] = [(name, length if name == b"content-length" else value) for name, value in headers]
     return int(length), False
@@ -181,7 +185,7 @@ def _origin_form(
     fields: dict[bytes, bytes],
     minor: int,
 ) -> bytes:
-    """The target from its path on; a proxy's form names the host as well (RFC 9112 3.2.2)."""
+    """The target from its path on. The absolute form, for proxies, also names the host (RFC 9112 3.2.2)."""
     hosts = [value for name, value in headers if name == b"host"]
     if len(hosts) > 1 or (minor and not hosts):
         raise BadRequest(400, "BAD_REQUEST", "A request has one Host header.")
@@ -199,25 +203,8 @@ def _origin_form(
     raise BadRequest(400, "BAD_REQUEST", "The request's target does not begin with a slash.")
 
 
-def _decoded(raw_path: bytes) -> str:
-    """A byte that is no UTF-8 would become the same character as any other such byte: three ids in one."""
-    try:
-        return (unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path).decode()
-    except UnicodeDecodeError:
-        raise BadRequest(400, "BAD_PARAMETER", "The path is not UTF-8.") from None
-
-
-def _checked_query(query: bytes) -> bytes:
-    if b"%" in query:
-        try:
-            unquote_to_bytes(query).decode()
-        except UnicodeDecodeError:
-            raise BadRequest(400, "BAD_PARAMETER", "The query is not UTF-8.") from None
-    return query
-
-
 class _Part(Enum):
-    """Of a chunked body."""
+    """What comes next in a chunked body."""
 
     SIZE = auto()
     DATA = auto()
@@ -239,22 +226,22 @@ class BodyReader:
 
     @property
     def left(self) -> int | None:
-        """Bytes that are still to come; None if only the sender knows."""
+        """How many bytes are still to come; None if only the sender knows."""
         return None if self._chunked and not self.complete else self._left
 
     def feed(self, buffer: bytearray) -> bytes:
-        """Takes what belongs to the body from the front of `buffer`. Raises BadRequest."""
+        """Removes the body's bytes from the front of `buffer` and returns them. Raises BadRequest."""
         if self._chunked:
-            return self._chunks(buffer)
+            return self._read_chunks(buffer)
         taken = bytes(buffer[: self._left])
         del buffer[: self._left]
         self._left -= len(taken)
         self.complete = not self._left
         return taken
 
-    def _chunks(self, buffer: bytearray) -> bytes:
+    def _read_chunks(self, buffer: bytearray) -> bytes:
         found: list[bytes] = []
-        start = 0  # what is in front of it is used
+        start = 0  # all before it has been read
         while not self.complete:
             if self._part is _Part.DATA:
                 data = bytes(buffer[start : start + self._left])
@@ -272,13 +259,13 @@ class BodyReader:
                 raise BadRequest(400, "BAD_REQUEST", "A line of the chunked body is too long.")
             if end < 0:
                 break
-            self._line(bytes(buffer[start:end]))
+            self._read_chunk_line(bytes(buffer[start:end]))
             start = end + 1
         del buffer[:start]
         return b"".join(found)
 
-    def _line(self, line: bytes) -> None:
-        if not line.endswith(b"\r"):  # no leniency inside of bodies: it is what smuggling is made of
+    def _read_chunk_line(self, line: bytes) -> None:
+        if not line.endswith(b"\r"):  # leniency inside of bodies allows request smuggling
             raise BadRequest(400, "BAD_REQUEST", "A line of the chunked body does not end with CR LF.")
         line = line[:-1]
         if self._part is _Part.SIZE:
@@ -292,7 +279,7 @@ class BodyReader:
                 raise BadRequest(400, "BAD_REQUEST", "A chunk is longer than it says.")
             self._part = _Part.SIZE
         elif line:
-            _header(line)  # whose meaning nobody asks for
+            _header(line)  # only checked: nobody needs trailers
             self._trailers += len(line)
             if self._trailers > MAX_HEAD:
                 raise BadRequest(431, "HEAD_TOO_LARGE", f"Trailers have at most {MAX_HEAD} bytes.")

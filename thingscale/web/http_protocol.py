@@ -1,8 +1,8 @@
-"""HTTP/1.1 on one connection: the one place where a request is taken (docs/decisions/0024-http-door.md).
+"""The HTTP/1.1 protocol of a connection: all requests arrive here (docs/decisions/0024-http-door.md).
 
 uvicorn's server loads it (`--http thingscale.web.http_protocol:HttpProtocol`). Requests that the connector
-takes directly have no ASGI scope and no task; all others are a Cycle of the ASGI application. Whatever a
-client does or leaves undone, every state has a time limit, and what it makes us hold is bounded.
+takes directly have no ASGI scope and no task; each other request is a Cycle of the ASGI application. Every
+state has a time limit, and the memory of a connection is bounded, whatever its client does.
 """
 
 import asyncio
@@ -29,51 +29,51 @@ from thingscale.web.proxy_listener import (
     MAX_WAITING,
     ClientTransport,
     is_proxy,
-    say_refused,
+    log_refused,
 )
 from thingscale.web.request_body import BODY_SECONDS
 
 log = logging.getLogger(__name__)
 
-TICK_SECONDS = 0.25  # that a time limit may be late
+TICK_SECONDS = 0.25  # by which a time limit may be late
 BODY_LATE_SECONDS = 2 * BODY_SECONDS  # the application answers 408 itself, after BODY_SECONDS
-HALF_CLOSED_SECONDS = 30.0  # that an answer is still made for a client that has closed its side
+HALF_CLOSED_SECONDS = 30.0  # for an answer to a client that has closed its side
 LINGER_SECONDS = 2.0  # for the client to read an answer to a request that was not read whole
 CLOSE_SECONDS = 5.0
-UNREAD_SECONDS = 20.0  # an answer that is not read ...
-READ_RATE = 4096  # ... or more slowly than so many bytes a second, ends
-MAX_READ_PAST = 64 * 1024  # bytes of a refused body, so that its connection can be kept
+UNREAD_SECONDS = 20.0  # for an answer to be read, and one second more for each READ_RATE bytes of it
+READ_RATE = 4096
+MAX_READ_PAST = 64 * 1024  # bytes of a refused body that are read to keep its connection
 MAX_REMEMBERED_HEAD = 1024  # bytes; a device sends the same head with each datapoint
-MAX_REFUSED_AT_ONCE = 100  # connections that are told why; more are just closed
-BUFFERED = 64 * 1024  # bytes of a body, or of the next requests, that wait here
+MAX_REFUSED_AT_ONCE = 100  # connections that get an answer why; more are just closed
+MAX_BUFFERED = 64 * 1024  # bytes of a body, or of the next requests
 NEVER = float("inf")
-NO_HEADER = Header(0, None)  # of who is no proxy
+NO_HEADER = Header(0, None)  # of a connection that comes from no proxy
 
 
 class Exchange(Protocol):
     """A request that is answered without ASGI."""
 
-    max_body: int  # of a larger one, one byte more than that is taken
+    max_body: int  # of a larger body, take() gets one byte more than that
 
     def take(self, body: bytes) -> None: ...
     def give_up(self) -> Response:
-        """The answer is late: this one is given, and no other will come."""
+        """Called if the answer is late. Returns the answer to give instead; no other will come."""
 
 
 class Direct(Protocol):
-    """Takes requests without ASGI. It is `direct` in the state that lifespan hands to the server."""
+    """Takes requests without ASGI. The lifespan puts it into the state of the server, as `direct`."""
 
     store_seconds: float
-    too_slow: Response  # to a body that does not come
+    too_slow: Response  # the answer if the body does not come
 
     def admit(self, request: Request, answer: Callable[[Response], None]) -> Exchange | Response | None:
-        """Before the body: who answers, or the refusal; None leaves the request to the ASGI application.
-        `answer` is to be called once, after take(), unless the exchange was given up."""
+        """Called before the body comes. Returns the exchange, or a refusal, or None to leave the request to
+        the ASGI application. The exchange has to call `answer` once, after take(), unless it was given up."""
 
 
 class State(Enum):
-    PROXY_HEADER = auto()  # the proxy's, before everything else
-    HEAD = auto()  # waits for one, or for its rest
+    PROXY_HEADER = auto()  # waits for it, before everything else
+    HEAD = auto()  # waits for a head, or for the rest of one
     BODY = auto()
     ANSWERING = auto()  # the request is here; what comes now is the next one
     READING_PAST = auto()  # answered; the rest of the body is thrown away
@@ -82,35 +82,30 @@ class State(Enum):
 
 
 class Connections:
-    """Those of this process, and the one timer that looks at their time limits."""
+    """The connections of this process, and the one timer that looks at their time limits."""
 
     def __init__(self) -> None:
         self.open: set[HttpProtocol] = set()
         self.by_address: Counter[str] = Counter()  # with those in their TLS handshake
         self._in_handshake: dict[asyncio.Protocol, str] = {}  # and the address that each is counted under
-        self.without_header: set[HttpProtocol] = set()  # from proxies that have not said for whom
-        self.servers: list[ServerState] = []  # which know the WebSockets, too
+        self.without_header: set[HttpProtocol] = set()  # from proxies, whose header has not come yet
+        self.servers: list[ServerState] = []  # these know the WebSockets, too
         self.date = b""
         self.stop_at = NEVER
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def over(self, address: str) -> int:
-        """By how many connections one more from there would be too many."""
+    def excess(self, address: str) -> int:
+        """By how many connections one more from this address would be above the limits. If the process is
+        full, closes the connection that is idle for longest, since it is needed least."""
         together = sum(len(server.connections) for server in self.servers) + 1 - settings.HTTP_CONNECTIONS
-        if together > 0:
-            self._close_longest_idle()
+        if together > 0 and (idle := [each for each in self.open if each.idle]):
+            min(idle, key=lambda each: each.due).close()
         own = self.by_address[address] + 1 - settings.HTTP_CONNECTIONS_PER_ADDRESS if address else 0
         return max(together, own, 0)
 
-    def _close_longest_idle(self) -> None:
-        """To make room for the next one: who sent nothing for longest needs its connection least."""
-        idle = [each for each in self.open if each.idle]
-        if idle:
-            min(idle, key=lambda each: each.due).close()
-
     def enter(self, connection: asyncio.Protocol, host: str) -> bool:
-        """Before its TLS handshake, for which it may take its time. False: it is one too many of its
-        address, and can't be told so."""
+        """Counts a connection before its TLS handshake, which may take long. False if its address has too
+        many."""
         assert isinstance(connection, HttpProtocol)
         address = connection.counted_address(host)
         if address and self.by_address[address] >= settings.HTTP_CONNECTIONS_PER_ADDRESS:
@@ -120,7 +115,7 @@ class Connections:
         return True
 
     def leave(self, connection: asyncio.Protocol) -> None:
-        """The handshake is over, if there was one."""
+        """To be called when the handshake is over, if there was one."""
         self._count(self._in_handshake.pop(connection, ""), -1)
 
     def _count(self, address: str, more: int) -> None:
@@ -133,7 +128,7 @@ class Connections:
         self.open.add(connection)
         self._count(address, 1)
         loop = asyncio.get_running_loop()
-        if self._loop is not loop:  # the first one, or of another server in the same process
+        if self._loop is not loop:  # the first connection, or another server in the same process
             self._loop = loop
             self._tick()
 
@@ -146,13 +141,13 @@ class Connections:
         if not self.open:
             self._loop = None
             return
-        self._loop.call_later(TICK_SECONDS, self._tick)  # first: without it no limit holds any more
+        self._loop.call_later(TICK_SECONDS, self._tick)  # first, since without the next tick no limit holds
         self.date = b"Date: %s\r\n" % formatdate(usegmt=True).encode()
         now = self._loop.time()
         for each in [each for each in self.open if each.due <= now or each.unread_due <= now]:
             try:
                 each.on_due(now)
-            except Exception:  # the others' limits hold none the less
+            except Exception:  # the limits of the others still hold
                 log.exception("A connection failed")
                 each.abort()
         if now >= self.stop_at:
@@ -180,7 +175,7 @@ class HttpProtocol(asyncio.Protocol):
         *,
         proxy_header: Header | None = None,
     ) -> None:
-        """`proxy_header`: what has been read before there was a transport."""
+        """`proxy_header`: if it was read before there was a transport."""
         self._config = config
         self._server = server_state
         self._app_state = app_state
@@ -188,10 +183,10 @@ class HttpProtocol(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._tls = False
-        self._https = False  # the client's, perhaps with a proxy
+        self._https = False  # whether the client uses TLS, perhaps with a proxy
         self._proxy_header = proxy_header
         self._client: Address | None = None
-        self._address = ""  # counted under it; empty: not counted
+        self._address = ""  # under which it is counted; empty: not counted
         self._state = State.HEAD
         self.due = NEVER  # when the state has lasted too long
         self.unread_due = NEVER  # when the answer has been unread for too long
@@ -213,15 +208,16 @@ class HttpProtocol(asyncio.Protocol):
     # The transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
-        self._transport.set_write_buffer_limits(1, 0)  # so that we hear of every answer that is not read
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
+        # So that pause_writing() is called for every answer that is not read.
+        self._transport.set_write_buffer_limits(1, 0)
         self._tls = self._https = transport.get_extra_info("sslcontext") is not None
         tcp.keep_alive(transport)
         if self._server not in connections.servers:
             connections.servers.append(self._server)
         self._client = _address(transport.get_extra_info("peername"))
         if self._proxy_header or not self._client or not is_proxy(self._client[0]):
-            self._take_in(self._proxy_header or NO_HEADER)
+            self._admit(self._proxy_header or NO_HEADER)
         elif len(connections.without_header) < MAX_WAITING:
             self._state = State.PROXY_HEADER
             self.due = self._loop.time() + HEADER_SECONDS
@@ -230,28 +226,14 @@ class HttpProtocol(asyncio.Protocol):
         else:
             self.abort()
 
-    def _take_proxy_header(self) -> bool:
-        try:
-            header = proxy_protocol.read(bytes(self._buffer[:MAX_SIZE]))
-        except BadHeader as error:
-            self._refuse_proxy(str(error))
-            return False
-        if header is None:
-            return False
-        del self._buffer[: header.size]
-        connections.without_header.discard(self)
-        self._state = State.HEAD
-        self._take_in(header)
-        return True
-
     def _refuse_proxy(self, why: str) -> None:
-        """Without an answer: who sent this is no client."""
+        """Gives no answer: a proxy would not understand it."""
         assert self._client
-        say_refused(self._client[0], why)
+        log_refused(self._client[0], why)
         self.abort()
 
-    def _take_in(self, header: Header) -> None:
-        """Counts it, as one of its client's."""
+    def _admit(self, header: Header) -> None:
+        """Counts the connection, for its client. Closes it if there are too many."""
         if header.client:
             self._client = header.client
             seen = ClientTransport(self._transport, header.client, header.tls)
@@ -259,19 +241,19 @@ class HttpProtocol(asyncio.Protocol):
             self._https = self._tls or header.tls
         connections.leave(self)
         address = self.counted_address(self._client[0]) if self._client else ""
-        over = connections.over(address)
+        excess = connections.excess(address)
         self._address = address
         connections.add(self, address)
         cast(set[Any], self._server.connections).add(self)
         self.due = self._loop.time() + settings.HTTP_HEAD_SECONDS
-        if over > MAX_REFUSED_AT_ONCE:
+        if excess > MAX_REFUSED_AT_ONCE:
             self.abort()
-        elif over:
+        elif excess:
             detail = "This server has as many connections as it takes: try again, or close others first."
             self._refuse(BadRequest(503, "TOO_MANY_CONNECTIONS", detail))
 
     def counted_address(self, host: str) -> str:
-        """Empty: it is not counted."""
+        """Empty if it is not counted."""
         return counted_address(host, self._config.loaded_app)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -309,7 +291,7 @@ class HttpProtocol(asyncio.Protocol):
             start, end = len(self._head), len(data)
             exchange = self._direct.admit(request, self._answer)
             if request.length == end - start and exchange and not isinstance(exchange, Response):
-                # The case that counts: a whole request with the same head as before
+                # Most requests: whole, with the same head as the last one.
                 self._server.total_requests += 1
                 self._request, self._keep = request, True
                 self._reader = None
@@ -328,7 +310,7 @@ class HttpProtocol(asyncio.Protocol):
         self._advance()
 
     def eof_received(self) -> bool:
-        """True, as long as an answer is owed: some clients close their side as soon as they have asked."""
+        """True while an answer is being made: some clients close their side after their request."""
         self._eof = True
         if self._state is State.ANSWERING and not self._tls:  # where asyncio has no half-closed connections
             self.due = min(self.due, self._loop.time() + HALF_CLOSED_SECONDS)
@@ -339,8 +321,8 @@ class HttpProtocol(asyncio.Protocol):
     # Requests
 
     def _advance(self) -> None:
-        """As far as what has come goes."""
-        if self._advancing:  # an answer was given at once: the loop below goes on
+        """Goes on with the data that have come."""
+        if self._advancing:  # within the loop below, which goes on
             return
         self._advancing = True
         try:
@@ -351,16 +333,27 @@ class HttpProtocol(asyncio.Protocol):
         finally:
             self._advancing = False
         if self._state is State.ANSWERING:
-            if len(self._buffer) > BUFFERED:
+            if len(self._buffer) > MAX_BUFFERED:
                 self._pause_reading()
         elif self._eof and self._state in {State.HEAD, State.BODY, State.READING_PAST}:
-            self.close()  # the rest will not come
+            self.close()  # no more will come
 
     def _step(self) -> bool:
-        """False if more has to come first. Raises BadRequest."""
+        """False if more data have to come first. Raises BadRequest."""
         match self._state:
             case State.PROXY_HEADER:
-                return self._take_proxy_header()
+                try:
+                    header = proxy_protocol.read(bytes(self._buffer[:MAX_SIZE]))
+                except BadHeader as error:
+                    self._refuse_proxy(str(error))
+                    return False
+                if header is None:
+                    return False
+                del self._buffer[: header.size]
+                connections.without_header.discard(self)
+                self._state = State.HEAD
+                self._admit(header)
+                return True
             case State.HEAD:
                 return self._take_head()
             case State.BODY:
@@ -376,7 +369,7 @@ class HttpProtocol(asyncio.Protocol):
         return False
 
     def _take_head(self) -> bool:
-        while self._buffer.startswith((b"\r", b"\n")):  # some clients send an empty line behind a body
+        while self._buffer.startswith((b"\r", b"\n")):  # some clients send an empty line after a body
             del self._buffer[:1]
             self._searched = 0
         if not self._buffer:
@@ -428,7 +421,7 @@ class HttpProtocol(asyncio.Protocol):
                 self._cycle.feed(part, self._reader.complete)
             if self._reader.complete:
                 self.due = NEVER
-            elif self._cycle.buffered > BUFFERED:
+            elif self._cycle.buffered > MAX_BUFFERED:
                 self._pause_reading()
         elif self._exchange:
             self._body += part
@@ -470,7 +463,7 @@ class HttpProtocol(asyncio.Protocol):
         task.add_done_callback(self._server.tasks.discard)
 
     def _upgrade(self, request: Request) -> None:
-        """From here on, the connection is uvicorn's WebSocket, which expects names in lower case."""
+        """Hands the connection over to uvicorn's WebSocket, which expects header names in lower case."""
         target = request.raw_path + (b"?" + request.query if request.query else b"")
         lines = [b"%s: %s\r\n" % header for header in request.headers]
         head = b"".join((b"GET ", target, b" HTTP/1.1\r\n", *lines, b"\r\n"))
@@ -487,7 +480,7 @@ class HttpProtocol(asyncio.Protocol):
     # Answers
 
     def _answer(self, answer: Response) -> None:
-        """Of a direct request."""
+        """Sends the answer to a direct request."""
         self._exchange = None
         if self._state not in {State.ANSWERING, State.BODY}:
             return
@@ -499,8 +492,8 @@ class HttpProtocol(asyncio.Protocol):
         self.answered()
 
     def _refuse(self, error: BadRequest) -> None:
-        """What can't be read as a request is answered, and ends the connection."""
-        if self._cycle:  # it waits for a body that will not come
+        """Answers data that are no request, and ends the connection."""
+        if self._cycle:  # its body will not come
             self._cycle.disconnect()
             if self._cycle.started:
                 self.abort()
@@ -589,14 +582,15 @@ class HttpProtocol(asyncio.Protocol):
                 self.abort()
 
     def shutdown(self) -> None:
-        """The server stops: what was asked is answered, within a time; no more is asked."""
+        """Called when the server stops. Requests that have come are answered within a time; no others are
+        read."""
         if connections.stop_at == NEVER:
             connections.stop_at = self._loop.time() + settings.DRAIN_SECONDS
         if self._state is State.HEAD:
             self.close()
 
     def close(self) -> None:
-        """Once what was written is read, or the time for that is over."""
+        """Closes once the client has read what was written, or the time for that is over."""
         if self._state is not State.CLOSED:
             self._state = State.CLOSED
             if self._cycle:
@@ -609,8 +603,8 @@ class HttpProtocol(asyncio.Protocol):
         self._transport.abort()
 
     def _linger(self) -> None:
-        """Closes our side only: to close over what the client is still sending would reset the connection,
-        and with it take our answer away."""
+        """Closes our side only. If we closed both while the client is still sending, the connection would be
+        reset, and the client might lose our answer."""
         self._state = State.LINGERING
         self._buffer.clear()
         self._resume_reading()
@@ -632,7 +626,8 @@ class HttpProtocol(asyncio.Protocol):
 
 
 def counted_address(host: str, application: object) -> str:
-    """Under which a connection is counted. Empty for a proxy that is trusted: it speaks for many."""
+    """The address under which a connection is counted. Empty for a trusted proxy, which speaks for many
+    clients."""
     if isinstance(application, ProxyHeadersMiddleware) and host in application.trusted_hosts:
         return ""
     return tcp.counted_address(host)

@@ -1,4 +1,4 @@
-"""Answers as bytes."""
+"""Builds the bytes of HTTP answers."""
 
 import http
 from functools import lru_cache
@@ -14,11 +14,11 @@ _AS_USUAL = {
 }
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE = b"Connection: close\r\n"
-KEEP_ALIVE = b"Connection: keep-alive\r\n"  # which HTTP/1.0 has to be told
+KEEP_ALIVE = b"Connection: keep-alive\r\n"  # HTTP/1.0 clients expect it
 
 
 class Response(NamedTuple):
-    """A whole one. `head` is without Date, Connection and its empty line, which the connection adds."""
+    """A whole answer. The connection adds Date, Connection and the empty line to `head`."""
 
     head: bytes
     body: bytes
@@ -47,13 +47,13 @@ def header_line(name: bytes, value: bytes) -> bytes:
 
 
 def response(status: int, headers: dict[str, str], body: bytes) -> Response:
-    """With its Content-Length."""
+    """Adds Content-Length."""
     lines = [header_line(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     return Response(b"".join((status_line(status), *lines, b"Content-Length: %d\r\n" % len(body))), body)
 
 
 def refusal(error: BadRequest, path: str | None) -> Response:
-    """In the API's shape where the API is. `path`: None if the head could not be read."""
+    """In the API's form, if the path is one of the API. `path` is None if the head could not be read."""
     if path is not None and path.startswith(("/v1/", "/v2/")):
         body = orjson.dumps({"error": error.code, "detail": error.detail})
         return response(error.status, {"content-type": "application/json"}, body)

@@ -1,4 +1,4 @@
-"""The same protocol over TLS, on a port of its own, in the web process that lifespan starts."""
+"""The HTTPS listener: the same protocol over TLS, on a port of its own, in each web process."""
 
 import asyncio
 import logging
@@ -49,7 +49,7 @@ class HttpsListener:
         log.info("Listening on %s:%d (HTTPS)", settings.BIND, settings.HTTPS_PORT)
 
     async def stop(self) -> None:
-        """As uvicorn does for its own port."""
+        """Stops as uvicorn does for its own port."""
         if self._server is None:
             return
         assert self._renewals
@@ -58,6 +58,6 @@ class HttpsListener:
         for connection in list(self._state.connections):
             connection.shutdown()
         deadline = time.monotonic() + settings.DRAIN_SECONDS
-        # As in uvicorn, nobody says when the last one has gone.
+        # As in uvicorn: there is no event for the end of the last connection.
         while (self._state.connections or self._state.tasks) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.05)

@@ -1,7 +1,7 @@
-"""Listeners that look at a connection before asyncio gets it, and so before a TLS handshake.
+"""A listener that looks at each connection before asyncio gets it, and so before a TLS handshake.
 
-What comes from a network of THINGSCALE_PROXY_NETWORKS begins with a PROXY header, in front of everything
-else: it is read from the socket, and not a byte more. A gate is asked whether its client may come in.
+A connection from a network of THINGSCALE_PROXY_NETWORKS begins with a PROXY header, which is read from the
+socket, and not a byte more. Then a gate decides whether the client may connect.
 """
 
 import asyncio
@@ -26,28 +26,28 @@ MAX_WAITING = 10_000  # connections whose header, or whose handshake, has not co
 BACKLOG = 4096
 ACCEPTED_AT_ONCE = 100
 NO_ROOM_SECONDS = 1.0  # until the next try, where no file can be opened
-SAID_SECONDS = 10.0  # between two lines in the log about connections that are refused
+LOG_SECONDS = 10.0  # between two lines in the log about connections that are refused
 
-_said_at = -SAID_SECONDS
+_logged_at = -LOG_SECONDS
 
 
 @lru_cache(1024)
 def is_proxy(host: str) -> bool:
-    """Whether who connects from there has to send a header first."""
+    """Whether connections from there begin with a PROXY header."""
     return env.is_in(host, settings.PROXY_NETWORKS)
 
 
-def say_refused(host: str, why: str) -> None:
-    """A proxy that is not set up makes many of them."""
-    if _may_say():
+def log_refused(host: str, why: str) -> None:
+    """Logs one of them now and then: a proxy that is not set up causes many."""
+    if _may_log():
         log.warning("A connection from %s, which is in THINGSCALE_PROXY_NETWORKS, was closed: %s", host, why)
 
 
-def _may_say() -> bool:
-    global _said_at  # noqa: PLW0603
-    if time.monotonic() - _said_at < SAID_SECONDS:
+def _may_log() -> bool:
+    global _logged_at  # noqa: PLW0603
+    if time.monotonic() - _logged_at < LOG_SECONDS:
         return False
-    _said_at = time.monotonic()
+    _logged_at = time.monotonic()
     return True
 
 
@@ -59,8 +59,9 @@ class Gate(Protocol):
 
 
 class ProxyListener:
-    """As an asyncio.Server. `make(header)` makes the protocol of a connection; None: it is from no proxy.
-    `gate` may refuse it, and hears when it fails before the protocol has it."""
+    """Used like an asyncio.Server. `make(header)` makes a connection's protocol; the header is None if it
+    does not come from a proxy. `gate` may refuse the connection, and is told if it fails before its protocol
+    has it."""
 
     def __init__(
         self,
@@ -69,14 +70,14 @@ class ProxyListener:
         gate: Gate | None = None,
         **limits: float,
     ) -> None:
-        """`limits`: those that asyncio has for TLS."""
+        """`limits`: asyncio's time limits for TLS."""
         self._loop = asyncio.get_running_loop()
         self._make = make
         self._gate = gate
         self._tls: dict[str, Any] = {"ssl": context, **limits} if context else {}
         self._sockets: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._later: set[asyncio.TimerHandle] = set()
+        self._later: dict[socket.socket, asyncio.TimerHandle] = {}
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False) -> None:
         """Raises OSError."""
@@ -98,8 +99,8 @@ class ProxyListener:
             self._loop.add_reader(listening, self._accept, listening)
 
     def close(self) -> None:
-        """Accepts no more, and drops those that have not come in yet."""
-        for later in self._later:
+        """Accepts no more connections, and closes those that wait for their header or handshake."""
+        for later in self._later.values():
             later.cancel()
         for listening in self._sockets:
             self._loop.remove_reader(listening)
@@ -117,39 +118,43 @@ class ProxyListener:
             except OSError as error:
                 log.error("No connection can be taken: %s", error.strerror)
                 self._loop.remove_reader(listening)
-                self._accept_again(listening)
+                self._later[listening] = self._loop.call_later(
+                    NO_ROOM_SECONDS, self._loop.add_reader, listening, self._accept, listening
+                )
                 return
             connection.setblocking(False)
             if len(self._tasks) >= MAX_WAITING:
                 connection.close()
-                if _may_say():
+                if _may_log():
                     log.warning("A connection was closed: %d others have not come in yet", MAX_WAITING)
                 continue
-            task = self._loop.create_task(self._take(connection, str(address[0])))
+            task = self._loop.create_task(self._connect(connection, str(address[0])))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _accept_again(self, listening: socket.socket) -> None:
-        def again() -> None:
-            self._later.discard(later)
-            self._loop.add_reader(listening, self._accept, listening)
-
-        later = self._loop.call_later(NO_ROOM_SECONDS, again)
-        self._later.add(later)
-
-    async def _take(self, connection: socket.socket, host: str) -> None:
+    async def _connect(self, connection: socket.socket, host: str) -> None:
         header: Header | None = None
         try:
             if is_proxy(host):
                 async with asyncio.timeout(HEADER_SECONDS):
                     header = await self._read_header(connection)
-            await self._hand_over(connection, header, host)
+            protocol = self._make(header)
+            client = header.client[0] if header and header.client else host
+            if self._gate and not self._gate.enter(protocol, client):
+                connection.close()
+                return
+            try:
+                await self._loop.connect_accepted_socket(lambda: protocol, connection, **self._tls)
+            except BaseException:
+                if self._gate:
+                    self._gate.leave(protocol)
+                raise
         except BadHeader as error:
-            say_refused(host, str(error))
+            log_refused(host, str(error))
             connection.close()
         except TimeoutError:
             if is_proxy(host) and header is None:
-                say_refused(host, f"no PROXY header came within {HEADER_SECONDS:.0f} seconds.")
+                log_refused(host, f"no PROXY header came within {HEADER_SECONDS:.0f} seconds.")
             connection.close()
         except OSError:  # the client has gone, or its handshake failed
             connection.close()
@@ -160,25 +165,16 @@ class ProxyListener:
             log.exception("A connection failed")
             connection.close()
 
-    async def _hand_over(self, connection: socket.socket, header: Header | None, host: str) -> None:
-        """Raises OSError."""
-        protocol = self._make(header)
-        client = header.client[0] if header and header.client else host
-        if self._gate and not self._gate.enter(protocol, client):
-            connection.close()
-            return
-        try:
-            await self._loop.connect_accepted_socket(lambda: protocol, connection, **self._tls)
-        except BaseException:
-            if self._gate:
-                self._gate.leave(protocol)
-            raise
-
     async def _read_header(self, connection: socket.socket) -> Header:
         """Raises BadHeader, OSError."""
         data = b""
         while True:
-            await self._readable(connection)
+            arrived = asyncio.Event()
+            self._loop.add_reader(connection, arrived.set)
+            try:
+                await arrived.wait()
+            finally:
+                self._loop.remove_reader(connection)
             try:
                 coming = connection.recv(MAX_SIZE - len(data), socket.MSG_PEEK)
             except (BlockingIOError, InterruptedError):
@@ -190,17 +186,9 @@ class ProxyListener:
             if header:
                 return header
 
-    async def _readable(self, connection: socket.socket) -> None:
-        arrived = asyncio.Event()
-        self._loop.add_reader(connection, arrived.set)
-        try:
-            await arrived.wait()
-        finally:
-            self._loop.remove_reader(connection)
-
 
 class ClientTransport:
-    """A transport whose other side is the proxy's client."""
+    """Makes the proxy's client the peer of a transport."""
 
     def __init__(self, transport: asyncio.Transport, client: Address, tls: bool) -> None:
         self._transport = transport
@@ -211,9 +199,9 @@ class ClientTransport:
         match name:
             case "peername":
                 return self._client
-            case "socket":  # uvicorn would ask it for the proxy's address
+            case "socket":  # uvicorn would ask the socket for the proxy's address
                 return default
-            case "sslcontext" if self._tls:  # what uvicorn asks, to know whether there is TLS
+            case "sslcontext" if self._tls:  # by which uvicorn sees whether there is TLS
                 return True
         return self._transport.get_extra_info(name, default)
 

@@ -1,6 +1,7 @@
-"""Bodies of requests to Django, taken whole before a thread is: half of one holds nothing up.
+"""Receives the body of a request to Django before the request gets a thread, so that half a body blocks no
+thread.
 
-They are bounded in size and time; what does not fit into a little memory waits in a file.
+A body is bounded in size and time. What does not fit into a little memory waits in a file.
 """
 
 import json
@@ -13,7 +14,7 @@ from thingscale.web.timeouts import Timeouts
 
 MAX_BODY = 16 * 2**20  # bytes; bounds what one call can make the server hold
 IN_MEMORY = 2**20
-MAX_UNSIGNED = 64 * 1024  # bytes of a body that are taken from anybody; a larger one has to be signed for
+MAX_ANONYMOUS = 64 * 1024  # bytes of a body without a known token or session
 BODY_SECONDS = 30.0  # in all
 
 Scope = MutableMapping[str, Any]
@@ -46,8 +47,8 @@ class ClientDisconnected(Exception):
 
 class Body:
     def __init__(self, encoding: bytes = b"") -> None:
-        """`encoding`: its Content-Encoding."""
-        self.file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 (closed by who asked for it)
+        """`encoding`: the Content-Encoding."""
+        self.file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 (the caller closes it)
         self.size = 0  # expanded
         self.complete = False
         self._readable = readable(encoding)
@@ -57,12 +58,12 @@ class Body:
         self._received = 0
 
     async def receive(self, receive: Receive, timeouts: Timeouts, limit: int | None = None) -> Refusal | None:
-        """The whole body; with a limit it stops as soon as more bytes than that have come. Raises
+        """Receives the whole body; with a limit, it stops as soon as more bytes have come. Raises
         ClientDisconnected."""
         if not self._readable:
             return UNREADABLE
         try:
-            await timeouts.wait_for(BODY_SECONDS, self._take(receive, limit))
+            await timeouts.wait_for(BODY_SECONDS, self._read(receive, limit))
             if self.complete and self._decoder:
                 self._decoder.end()
         except TimeoutError:
@@ -78,8 +79,9 @@ class Body:
         self.file.truncate()
         self.size = 0
 
-    async def _take(self, receive: Receive, limit: int | None) -> None:
-        """Of one too large, as much again is let pass: many clients read no answer until all is sent."""
+    async def _read(self, receive: Receive, limit: int | None) -> None:
+        """Reads twice MAX_BODY of a body that is too large: many clients read no answer before they have sent
+        everything."""
         while not self.complete and self._received <= 2 * MAX_BODY:
             if limit is not None and self._received > limit:
                 return
@@ -97,7 +99,7 @@ class Body:
 
 
 async def refuse(path: str, send: Send, refusal: Refusal, retry_after: int = 0) -> None:
-    """In the API's shape where the API is."""
+    """Answers in the API's form, if the path is one of the API."""
     api = path.startswith(("/v1/", "/v2/"))
     content_type = "application/json" if api else "text/plain; charset=utf-8"
     text = json.dumps({"error": refusal.code, "detail": refusal.detail}) if api else refusal.detail

@@ -1,14 +1,15 @@
-"""Static files, outside of Django and of its threads: a client that reads slowly holds up nobody.
+"""Serves static files without Django and its threads, so that a client that reads slowly holds up nobody.
 
-The addresses in our pages have a version, made from the contents of all files together: browsers keep them
-for a year and never ask again. It stands in front of the path, so that one file may name another by a
-relative path. Each file is read, and compressed as well as it goes, when it is first asked for, and then
-kept: there is no build step to forget.
+Their addresses in our pages begin with a version, made from the contents of all files: browsers keep the
+files for a year and never ask again. The version is in front of the path, so that one file may name another
+by a relative path. Each file is read and compressed when it is first asked for, and then kept in memory:
+there is no build step.
 """
 
 import asyncio
 import hashlib
 import mimetypes
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -21,7 +22,7 @@ from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.contrib.staticfiles.storage import StaticFilesStorage
 
-from thingscale.web.encodings import IDENTITY, choose
+from thingscale.web.accept_encoding import IDENTITY, choose_encoding
 from thingscale.web.request_body import Message, Receive, Scope, Send
 
 FOR_A_YEAR = "public, max-age=31536000, immutable"
@@ -37,7 +38,7 @@ for _ending in (".js", ".mjs"):
 
 @cache
 def found() -> Mapping[str, Path]:
-    """The files by name. Of two with one name the first counts, as everywhere in Django."""
+    """The files by name. The first of several with the same name counts, as everywhere in Django."""
     files: dict[str, Path] = {}
     for finder in get_finders():
         for name, storage in finder.list([]):
@@ -57,7 +58,7 @@ def version() -> str:
 
 
 class VersionedStorage(StaticFilesStorage):
-    """What `{% static %}` gives."""
+    """Makes the addresses of `{% static %}`."""
 
     def url(self, name: str | None) -> str:
         return super().url(name if settings.DEBUG or not name else f"{version()}/{name}")
@@ -83,14 +84,20 @@ class StaticFiles:
         name = scope["path"].removeprefix(settings.STATIC_URL)
         asked, _, rest = name.partition("/")
         current = not settings.DEBUG and asked == version()
-        if name not in found() and (current or is_version(asked)):
+        is_version = re.fullmatch("[0-9a-f]{12}", asked)
+        if name not in found() and (current or is_version):
             name = rest
         if name not in found():
             await answer(send, 404, {"cache-control": "no-cache"}, b"There is no such file.")
             return
         headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
-        encoding = choose(headers.get("accept-encoding", ""), ("br", "gzip") if compressible(name) else ())
-        file = await self._file(name, encoding)
+        encoding = choose_encoding(
+            headers.get("accept-encoding", ""), ("br", "gzip") if compressible(name) else ()
+        )
+        file = None if settings.DEBUG else self._kept.get((name, encoding))
+        if file is None:
+            loop = asyncio.get_running_loop()
+            file = await loop.run_in_executor(self._reader, self._load, name, encoding)
         shown = {**file.headers, "cache-control": FOR_A_YEAR if current else ASK_EACH_TIME}
         known = [each.strip() for each in headers.get("if-none-match", "").split(",")]
         if file.etag in known:
@@ -99,15 +106,8 @@ class StaticFiles:
             shown["content-length"] = str(len(file.body))
             await answer(send, 200, shown, file.body if scope["method"] == "GET" else b"")
 
-    async def _file(self, name: str, encoding: str) -> StaticFile:
-        file = None if settings.DEBUG else self._kept.get((name, encoding))
-        if file is None:
-            loop = asyncio.get_running_loop()
-            file = await loop.run_in_executor(self._reader, self._load, name, encoding)
-        return file
-
     def _load(self, name: str, encoding: str) -> StaticFile:
-        """In the one thread that reads, so that many who ask at once have it done once."""
+        """Runs in the only thread that reads files, so that many requests at once load a file once."""
         if not settings.DEBUG and (name, encoding) in self._kept:
             return self._kept[name, encoding]
         path = found()[name]
@@ -138,12 +138,8 @@ def compress(body: bytes, encoding: str) -> bytes:
     return bytes(brotli.compress(body, quality=11 if len(body) <= MAX_BEST_LEVEL else 9))
 
 
-def is_version(text: str) -> bool:
-    return len(text) == 12 and all(character in "0123456789abcdef" for character in text)
-
-
 async def answer(send: Send, status: int, headers: Mapping[str, str], body: bytes) -> None:
-    """With its body in parts: the server takes the next one when the client has read enough."""
+    """Sends the body in parts: the server takes the next one when the client has read enough."""
     if status >= 400:
         headers = {"content-type": "text/plain; charset=utf-8", "content-length": str(len(body)), **headers}
     encoded = [(name.encode(), value.encode()) for name, value in headers.items()]

@@ -1,4 +1,4 @@
-"""What every listener of ours, HTTP or MQTT, asks of TCP."""
+"""TCP keep-alive, and addresses, for all listeners, HTTP and MQTT."""
 
 import asyncio
 import contextlib
@@ -8,9 +8,9 @@ from typing import Any
 
 from thingscale.lib import env
 
-IDLE_SECONDS = 60  # of silence, before the other side is asked whether it is still there
+IDLE_SECONDS = 60  # of silence before the first probe
 PROBE_SECONDS = 15
-PROBES = 4  # without an answer: then the connection is over
+PROBES = 4  # without an answer end the connection
 
 _OPTIONS = [
     (socket.IPPROTO_TCP, number, value)
@@ -24,16 +24,16 @@ _OPTIONS = [
 
 
 def keep_alive(transport: asyncio.BaseTransport) -> None:
-    """A peer that vanished without a word (a device without power, a NAT that forgot it) is noticed."""
+    """So that a peer that vanished is noticed, such as a device without power."""
     connection = transport.get_extra_info("socket")
     if connection is None or connection.family not in {socket.AF_INET, socket.AF_INET6}:
         return
-    with contextlib.suppress(OSError):  # it has gone already, and the transport will say so
+    with contextlib.suppress(OSError):  # the peer has gone already, which the transport will report
         set_keep_alive(connection)
 
 
 def keep_accepted_alive(server: asyncio.Server) -> None:
-    """The same for all that it accepts: connections inherit it from the socket that listens."""
+    """For all connections that the server accepts: they inherit it from the listening socket."""
     for listening in server.sockets:
         set_keep_alive(listening)
 
@@ -45,7 +45,8 @@ def set_keep_alive(connection: Any) -> None:
 
 
 def counted_address(host: str) -> str:
-    """Under which a connection is counted: an IPv6 network of 64 bits as one, which any customer gets."""
+    """The address under which a connection is counted. IPv6 networks of 64 bits count as one: any customer
+    gets one."""
     if ":" in host:
         address = ipaddress.IPv6Address(host.partition("%")[0])
         if address.ipv4_mapped:
@@ -55,7 +56,7 @@ def counted_address(host: str) -> str:
 
 
 class Proxies:
-    """Addresses and networks that are trusted, separated by commas; `*` is any. As uvicorn reads them."""
+    """Trusted addresses and networks, separated by commas; `*` is any. uvicorn reads them the same way."""
 
     def __init__(self, text: str) -> None:
         parts = [part.strip() for part in text.split(",")]

@@ -1,5 +1,5 @@
-"""Time limits for many short waits: `asyncio.timeout` makes a timer for each, which costs more than all else
-that is done for a datapoint here."""
+"""Time limits for many short waits. `asyncio.timeout` makes a timer for each, which costs more than the rest
+of the work on a datapoint here."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Timeouts:
-    """For the running event loop. One timer looks at all who wait."""
+    """For the running event loop. One timer looks at all waits."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()  # which is a system call each time

@@ -1,4 +1,4 @@
-"""The certificate of all listeners with TLS, read again when its files are renewed."""
+"""The certificate of all TLS listeners. It is read again when its files are renewed."""
 
 import asyncio
 import logging
@@ -14,10 +14,11 @@ NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST"}  # Open
 Seen = tuple[tuple[int, int, int], ...]
 
 
-class TellingObject(ssl.SSLObject):
-    """Says why a handshake failed. asyncio ends the connection without sending the alert that OpenSSL has
-    written. So it is told to go on, which sends the alert, and hears of the failure when the client answers;
-    the handshake's time limit ends what does not. Who speaks no TLS gets no alert: that ends at once."""
+class SSLObjectWithAlerts(ssl.SSLObject):
+    """Sends the client the TLS alert that says why a handshake failed. asyncio would end the connection
+    without sending the alert that OpenSSL has written. So this asks for more data, which makes asyncio send
+    the alert, and raises the error when the client answers. If it does not answer, the handshake's time limit
+    ends the connection. A client that speaks no TLS gets no alert: its connection ends at once."""
 
     _failure: ssl.SSLError | None = None
 
@@ -36,18 +37,18 @@ class TellingObject(ssl.SSLObject):
 
 
 class Certificate:
-    """`context` is for the listener. It hands each connection to the newest pair that could be read whole: a
-    certificate whose key is not there yet breaks no handshake, and connections that are open go on."""
+    """`context` is for the listener. It gives each new connection the newest pair that could be read whole,
+    so that a certificate whose key is not there yet breaks no handshake. Open connections go on."""
 
     def __init__(self, cert: str, key: str, protocols: list[str] | None = None) -> None:
-        """Raises OSError (also ssl.SSLError) if there is no pair to begin with."""
+        """Raises OSError (also ssl.SSLError) if the pair can't be read."""
         self._cert, self._key, self._protocols = cert, key, protocols
         self._seen = self._look()
         self._newest = self.context = self._load()
         self.context.sni_callback = self._choose
 
     async def follow(self) -> None:
-        """For ever."""
+        """Reloads the certificate when it is renewed, for ever."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             self.reload_if_renewed()
@@ -59,15 +60,15 @@ class Certificate:
                 return
             self._seen = seen
             self._newest = self._load()
-        except OSError as error:  # half of a renewal; the other half is another change
+        except OSError as error:  # perhaps half of a renewal: the other half will be another change
             log.warning("The TLS certificate was changed and can't be used, the old one stays: %s", error)
         else:
             log.info("The TLS certificate was renewed")
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.sslobject_class = TellingObject
-        context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996; whatever the system's OpenSSL would take
+        context.sslobject_class = SSLObjectWithAlerts
+        context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996; the system's OpenSSL may accept less
         context.load_cert_chain(self._cert, self._key)
         if self._protocols:
             context.set_alpn_protocols(self._protocols)

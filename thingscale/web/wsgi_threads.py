@@ -1,9 +1,9 @@
-"""Django's WSGI handler as an ASGI application: requests in a few threads, of which each account has a share.
+"""Runs Django's WSGI handler as an ASGI application, in a few threads that accounts share fairly.
 
 A thread makes an answer, or a part of a long one, and is free again: the event loop sends it, however slowly
-the client reads. Reads of datapoints have threads of their own. Who has the account's share in use already
-waits a little, in the event loop, and is then refused; what its client has left meanwhile never starts.
-docs/decisions/0027-threads-and-static-files.md
+the client reads. Reads of datapoints have threads of their own. If the account's share is in use, the request
+waits a little in the event loop, and is then refused. A request whose client has left meanwhile never starts.
+See docs/decisions/0027-threads-and-static-files.md.
 """
 
 import asyncio
@@ -21,16 +21,16 @@ from django.urls import Resolver404, resolve
 
 from thingscale.web import request_body
 from thingscale.web.callers import Callers, Credential, Identify, address, find_credential
-from thingscale.web.lanes import ClientLeft, Lane
+from thingscale.web.fair_semaphore import Busy, FairSemaphore
+from thingscale.web.fair_threads import ClientLeft, FairThreads
 from thingscale.web.request_body import Body, Message, Receive, Refusal, Scope, Send
-from thingscale.web.shares import Busy, Shares
 from thingscale.web.timeouts import Timeouts
 
 PART = 256 * 1024  # bytes sent at once
-# A client may let us wait so many seconds, and one more for each MIN_RATE bytes that it has taken.
+# For so long a client may let us wait, and one second more for each MIN_RATE bytes that it has taken.
 PATIENCE = 30.0
 MIN_RATE = 4096  # bytes a second
-STREAM_SECONDS = 3600.0  # that an answer may take in all
+STREAM_SECONDS = 3600.0  # for all of an answer
 WAIT_SECONDS = 5.0  # for a place to stream from
 RETRY_SECONDS = 5
 
@@ -43,7 +43,7 @@ TOO_MANY = Refusal(
 
 
 class Client:
-    """Who reads the answer."""
+    """The client that reads the answer."""
 
     def __init__(self, send: Send, timeouts: Timeouts) -> None:
         self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -53,14 +53,14 @@ class Client:
         self._waited = 0.0
 
     async def watch(self, receive: Receive) -> None:
-        """After the body, the one message that comes is that the client has left."""
+        """After the body, the only message to come is that the client has left."""
         while (await receive())["type"] != "http.disconnect":
             pass
         if not self.left.done():
             self.left.set_result(None)
 
     async def send(self, message: Message) -> None:
-        """Raises ClientLeft. The server sees an answer without its end, and breaks the connection."""
+        """Raises ClientLeft. The answer then has no end, so the server breaks the connection."""
         if self.left.done():
             raise ClientLeft
         begun = time.monotonic()
@@ -82,7 +82,7 @@ class Client:
 
 
 class Answer:
-    """Made by one thread after the other, never by two at once."""
+    """Django's answer. Several threads make parts of it, never two at once."""
 
     def __init__(self) -> None:
         self.head: Message = {}
@@ -95,7 +95,7 @@ class Answer:
     def begin(
         self, wsgi: Callable[[WSGIEnvironment, StartResponse], Any], environ: WSGIEnvironment
     ) -> "Answer":
-        """All of a short answer; of a long one the head and nothing else."""
+        """Makes all of a short answer; of a streaming one, only the head."""
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: object = None) -> Any:
             encoded = [(name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in headers]
@@ -113,7 +113,7 @@ class Answer:
         return self
 
     def next_part(self) -> bytes | None:
-        """None at the end. Small parts are joined: each takes a turn of a thread."""
+        """None at the end. Joins small parts, since each call takes a turn of a thread."""
         with self._lock:
             close_old_connections()  # this thread's may have broken since its last request
             joined, size = [], 0
@@ -130,16 +130,16 @@ class Answer:
 
 
 class WSGIThreads:
-    """For one event loop: the first that calls it."""
+    """For one event loop, the first that calls it."""
 
     def __init__(
         self, wsgi: Callable[[WSGIEnvironment, StartResponse], Any], identify: Identify, threads: int = 8
     ) -> None:
         self._wsgi = wsgi
-        self._ordinary = Lane("django", threads, share=-(-threads * 3 // 4))
-        self._heavy = Lane("reads", -(-threads // 2), settings.READS_AT_ONCE)
-        self._lookups = Lane("callers", 2, share=1)
-        self._streams = Shares(100, settings.STREAMS_AT_ONCE, waiting=500, waiting_per_account=20)
+        self._ordinary = FairThreads("django", threads, share=-(-threads * 3 // 4))
+        self._heavy = FairThreads("reads", -(-threads // 2), settings.READS_AT_ONCE)
+        self._lookups = FairThreads("callers", 2, share=1)
+        self._streams = FairSemaphore(100, settings.STREAMS_AT_ONCE, waiting=500, waiting_per_account=20)
         self._identify = identify
         self._callers = Callers(identify, self._identified, settings.SESSION_COOKIE_NAME)
         self._timeouts: Timeouts | None = None  # of the event loop, which is not there yet
@@ -173,29 +173,25 @@ class WSGIThreads:
     async def _receive(
         self, scope: Scope, headers: dict[bytes, bytes], body: Body, receive: Receive, timeouts: Timeouts
     ) -> Refusal | None:
-        """A large body is taken from who has signed in, and for a path that there is. Else the request is
-        answered as if it had none: by Django, which says what is wrong. Raises ClientDisconnected."""
-        if int(headers.get(b"content-length") or 0) <= request_body.MAX_UNSIGNED:
-            refusal = await body.receive(receive, timeouts, request_body.MAX_UNSIGNED)
+        """Receives a large body only from clients that have signed in, and only for a path that exists.
+        Otherwise the request goes to Django without its body, and Django says what is wrong. Raises
+        ClientDisconnected."""
+        if int(headers.get(b"content-length") or 0) <= request_body.MAX_ANONYMOUS:
+            refusal = await body.receive(receive, timeouts, request_body.MAX_ANONYMOUS)
             if refusal or body.complete:
                 return refusal
-        if await self._may_send_much(scope):
-            return await body.receive(receive, timeouts)
-        body.empty()
-        return None
-
-    async def _may_send_much(self, scope: Scope) -> bool:
+        credential = find_credential(scope, settings.SESSION_COOKIE_NAME)
         try:
             resolve(scope["path"])
         except Resolver404:
-            return False
-        credential = find_credential(scope, settings.SESSION_COOKIE_NAME)
-        if credential is None:
-            return False
-        if (await self._callers.account(scope)).startswith("account "):
-            return True
-        # It may have been unknown, or the database away, when it was looked up.
-        return await self._identified(self._identify, credential, address(scope)) is not None
+            credential = None
+        if credential:
+            signed_in = (await self._callers.account(scope)).startswith("account ")
+            # Looked up again: the credential may have been unknown before, or the database away.
+            if signed_in or await self._identified(self._identify, credential, address(scope)) is not None:
+                return await body.receive(receive, timeouts)
+        body.empty()
+        return None
 
     async def _answer(self, scope: Scope, body: Body, client: Client) -> None:
         """Raises ClientLeft; Busy before anything is sent."""
@@ -203,7 +199,7 @@ class WSGIThreads:
         announced = {b"content-length", b"transfer-encoding"} & {name for name, _ in scope["headers"]}
         kept = [header for header in scope["headers"] if header[0] != b"content-encoding"]  # it is expanded
         environ: WSGIEnvironment = cast(Any, build_environ)({**scope, "headers": kept}, body.file)
-        # Else the API answers 411 where there has to be a body.
+        # Without CONTENT_LENGTH, the API answers 411 where there has to be a body.
         if announced or body.size or scope["method"] not in {"POST", "PUT"}:
             environ["CONTENT_LENGTH"] = str(body.size)
         heavy = scope["method"] in {"GET", "HEAD"} and HEAVY.match(scope["path"])
@@ -218,17 +214,17 @@ class WSGIThreads:
         finally:
             lane.run_later(answer.close)
 
-    async def _stream(self, lane: Lane, account: str, answer: Answer, client: Client) -> None:
-        """Each part is made while the one before it is read. One that fails breaks the connection: a cut
-        answer can't be taken for a whole one."""
-        if not await self._streams.take(account, WAIT_SECONDS, client.left):
+    async def _stream(self, lane: FairThreads, account: str, answer: Answer, client: Client) -> None:
+        """Each part is made while the client reads the one before it. If making a part fails, the connection
+        breaks, so that the client does not take the answer for a whole one."""
+        if not await self._streams.acquire(account, WAIT_SECONDS, client.left):
             raise ClientLeft
         ends = time.monotonic() + STREAM_SECONDS
 
         def make() -> asyncio.Task[bytes | None]:
             left = max(0.0, ends - time.monotonic())
             task = asyncio.create_task(lane.run(account, client.left, answer.next_part, seconds=left))
-            # Its error is not to be reported as unseen, where the client left before it was awaited.
+            # Reads the error, or asyncio would report it where the client left before the task was awaited.
             task.add_done_callback(lambda task: task.cancelled() or task.exception())
             return task
 

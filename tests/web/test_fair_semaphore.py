@@ -8,7 +8,7 @@ import pytest
 
 from thingscale.web import callers
 from thingscale.web.callers import Callers, Credential, address, find_credential
-from thingscale.web.shares import Busy, Shares
+from thingscale.web.fair_semaphore import Busy, FairSemaphore
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -25,10 +25,10 @@ def nobody_leaves() -> "asyncio.Future[None]":
 
 def test_b2_an_account_has_its_share_and_the_others_come_first() -> None:
     async def test() -> None:
-        shares, order = Shares(3, 2, waiting=10, waiting_per_account=5), []
+        semaphore, order = FairSemaphore(3, 2, waiting=10, waiting_per_account=5), []
 
         async def take(account: str) -> None:
-            assert await shares.take(account, 5, nobody_leaves())
+            assert await semaphore.acquire(account, 5, nobody_leaves())
             order.append(account)
 
         tasks = [asyncio.ensure_future(take("a")) for _ in range(5)]
@@ -38,35 +38,35 @@ def test_b2_an_account_has_its_share_and_the_others_come_first() -> None:
         await asyncio.sleep(0)
         assert order == ["a", "a", "b"]
         for account in ("a", "a", "b", "a", "b", "a", "a"):
-            shares.release(account)
+            semaphore.release(account)
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         assert sorted(order) == ["a"] * 5 + ["b"] * 2
         await asyncio.gather(*tasks)
-        assert not shares.taken
+        assert not semaphore.taken
 
     run(test)
 
 
 def test_b2_who_waits_too_long_or_behind_too_many_is_refused() -> None:
     async def test() -> None:
-        shares = Shares(1, 1, waiting=3, waiting_per_account=2)
-        assert await shares.take("a", 5, nobody_leaves())
-        waiting = [asyncio.ensure_future(shares.take("a", 0.2, nobody_leaves())) for _ in range(2)]
+        semaphore = FairSemaphore(1, 1, waiting=3, waiting_per_account=2)
+        assert await semaphore.acquire("a", 5, nobody_leaves())
+        waiting = [asyncio.ensure_future(semaphore.acquire("a", 0.2, nobody_leaves())) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(Busy):
-            await shares.take("a", 5, nobody_leaves())
-        other = asyncio.ensure_future(shares.take("b", 5, nobody_leaves()))
+            await semaphore.acquire("a", 5, nobody_leaves())
+        other = asyncio.ensure_future(semaphore.acquire("b", 5, nobody_leaves()))
         await asyncio.sleep(0)
         with pytest.raises(Busy):
-            await shares.take("c", 5, nobody_leaves())
+            await semaphore.acquire("c", 5, nobody_leaves())
         for each in waiting:
             with pytest.raises(Busy):
                 await each
-        shares.release("a")
+        semaphore.release("a")
         assert await other
-        shares.release("b")
-        assert await shares.take("a", 5, nobody_leaves())
+        semaphore.release("b")
+        assert await semaphore.acquire("a", 5, nobody_leaves())
 
     run(test)
 
@@ -74,9 +74,9 @@ def test_b2_who_waits_too_long_or_behind_too_many_is_refused() -> None:
 @pytest.mark.parametrize("cancelled", [True, False])
 def test_b2_what_a_client_has_left_does_not_start(cancelled: bool) -> None:
     async def test() -> None:
-        shares, left = Shares(1, 1, waiting=3, waiting_per_account=2), nobody_leaves()
-        assert await shares.take("a", 5, nobody_leaves())
-        waiting = asyncio.ensure_future(shares.take("a", 5, left))
+        semaphore, left = FairSemaphore(1, 1, waiting=3, waiting_per_account=2), nobody_leaves()
+        assert await semaphore.acquire("a", 5, nobody_leaves())
+        waiting = asyncio.ensure_future(semaphore.acquire("a", 5, left))
         await asyncio.sleep(0)
         if cancelled:
             waiting.cancel()
@@ -84,11 +84,11 @@ def test_b2_what_a_client_has_left_does_not_start(cancelled: bool) -> None:
         else:
             left.set_result(None)
             assert await waiting is False
-        shares.release("a")
-        assert await shares.take("b", 5, nobody_leaves())  # nobody holds the place
+        semaphore.release("a")
+        assert await semaphore.acquire("b", 5, nobody_leaves())  # nobody holds the place
         left_before = nobody_leaves()
         left_before.set_result(None)
-        assert await shares.take("b", 5, left_before) is False
+        assert await semaphore.acquire("b", 5, left_before) is False
 
     run(test)
 
