@@ -15,6 +15,7 @@ from thingscale.devices.actions import create_device
 from thingscale.devices.models import Device
 from thingscale.streams.models import Channel
 
+pytestmark = pytest.mark.slow
 CALLS = [
     ("GET", "device", None),
     ("GET", "device/x", None),

@@ -19,6 +19,8 @@ from thingscale.streams.actions.tags import create_tag
 from thingscale.streams.models import Channel
 from thingscale.web.compression import compressed
 
+pytestmark = pytest.mark.slow
+
 
 def get(account: Account, path: str, **headers: str) -> Any:
     return Client().get(path, headers={"X-APITOKEN": account.api_token, **headers})

@@ -16,6 +16,7 @@ from thingscale.streams import csv_columns, queries, writer
 from thingscale.streams.actions.datapoints import store_rows
 from thingscale.streams.models import Channel
 
+pytestmark = pytest.mark.slow
 WHOLE = {"X_STARTTIME": "2000-01-01 00:00", "X_ENDTIME": "2099-12-31 23:59"}
 CSV, LINES = "text/csv", "application/x-ndjson"
 

@@ -18,6 +18,7 @@ from thingscale.accounts.models import User
 from thingscale.web.circuit_breaker import CircuitBreaker
 
 Found = TypeVar("Found")
+pytestmark = pytest.mark.slow
 POLICY = '"rest";q=20;w=1'
 
 
