@@ -5,20 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django_ratelimit.core import get_usage
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from thingscale.accounts.models import Account
 from thingscale.lib.rates import Rate
 from thingscale.web.circuit_breaker import CircuitBreaker
+from thingscale.web.shared_counter import SECOND, count_in_second
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # at run time it imports this module
-
-WINDOW = 1  # seconds; see ratelimit_cache.py
-NEVER = 86_400  # the period that django-ratelimit is told, so that its windows don't end ours
-
 
 circuit = CircuitBreaker("Requests are not limited")
 
@@ -29,21 +25,14 @@ class AccountThrottle(BaseThrottle):
         account: Account | None = getattr(request, "account", None)
         if account is None:
             return True
-        used = circuit.ask(
-            lambda: get_usage(
-                request,
-                group="rest",
-                key=lambda group, request: str(account.pk),
-                rate=(account.rest_rate, NEVER),
-                increment=True,
-            )["count"]
-        )
-        rate = Rate("rest", account.rest_rate, account.rest_rate - (used or 0), WINDOW)
+        limit = account.rest_rate
+        used = circuit.ask(lambda: count_in_second(request._request, "rest", str(account.pk), limit))
+        rate = Rate("rest", limit, limit - (used or 0), SECOND)
         request._request.rate = rate  # type: ignore[attr-defined]  # for RateLimitHeaders
         return rate.left >= 0
 
     def wait(self) -> float:
-        return WINDOW
+        return SECOND
 
 
 class RateLimitHeaders:

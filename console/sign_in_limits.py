@@ -1,16 +1,16 @@
 """How often people may try to sign in, to sign up or to type a password: docs/decisions/0015-doors.md."""
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django_ratelimit.core import get_usage
 
 from console import client_info
 from console.known_browser import is_known
 from console.request import ConsoleRequest
+from thingscale.web import shared_counter
 from thingscale.web.circuit_breaker import CircuitBreaker
 
 circuit = CircuitBreaker("Sign-ins are not limited")
@@ -29,18 +29,11 @@ def of_network(request: HttpRequest, what: str, tries: int = 10, seconds: int = 
 
 def count_try(request: HttpRequest, *limits: Limit) -> int:
     """Counts a try for each limit. Returns 0 if it may go on, or else the seconds until the next one may."""
-    return max(circuit.ask(lambda limit=limit: _count(request, limit)) or 0 for limit in limits)  # type: ignore[misc]
-
-
-def _count(request: HttpRequest, limit: Limit) -> int:
-    usage = get_usage(
-        request,
-        group=f"door {limit.what} ",
-        key=lambda group, request: limit.whose,
-        rate=(limit.tries, limit.seconds),
-        increment=True,
-    )
-    return max(1, usage["time_left"]) if usage["should_limit"] else 0
+    waits = []
+    for what, whose, tries, seconds in limits:
+        count = partial(shared_counter.count_try, request, f"door {what} ", whose, tries, seconds)
+        waits.append(circuit.ask(count) or 0)
+    return max(waits)
 
 
 def refuse(request: HttpRequest, seconds: int) -> HttpResponse:

@@ -102,7 +102,7 @@ _VALKEY = {
 }
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache"} | _VALKEY,
-    "ratelimit": {"BACKEND": "api.ratelimit_cache.WindowCache"} | _VALKEY,
+    "ratelimit": {"BACKEND": "thingscale.web.shared_counter.WindowCache"} | _VALKEY,
 }
 RATELIMIT_USE_CACHE = "ratelimit"
 LIVE_VALKEY = {
