@@ -3,8 +3,8 @@
 The broker acknowledges a device when it has the message; the worker acknowledges the broker after COMMIT,
 so what waits for storage waits in the broker. After a crash it is delivered again in the kept session,
 under the same packet id, and stored once. Several workers share the messages, each in a session of its own. A
-broker without shared subscriptions serves one worker; that is RabbitMQ, which gives new packet ids when it
-delivers again, so that its repetitions are stored, rather than new messages taken for such.
+broker without shared subscriptions serves one worker. That is RabbitMQ, which gives new packet ids when it
+delivers again: its repetitions are stored again, since otherwise new messages might be taken for repetitions.
 
 gmqtt's own PUBLISH handler starts a task a message and tells no packet id, so ours takes its place in the
 handler table; connection, subscriptions and reconnects stay gmqtt's (docs/decisions/0005-gmqtt.md).
@@ -81,11 +81,7 @@ class BrokerWorker:
         self._subscribe_timer: asyncio.TimerHandle | None = None
         self._refused = False  # a subscription, on this connection
         self._due: dict[int, bytes] = {}  # packet id -> its acknowledgement, empty until committed; in order
-        self._client = self._make_client(client_id)
-        self._connecting: asyncio.Task[None] | None = None
-
-    def _make_client(self, client_id: str) -> Any:
-        made = mqtt_client.make_client(
+        self._client = mqtt_client.make_client(
             self._address,
             client_id,
             self._connected,
@@ -93,9 +89,9 @@ class BrokerWorker:
             session_expiry_interval=NEVER,
             receive_maximum=settings.BROKER_WINDOW,
         )
-        made._package_handler._handler_cache[PUBLISH << 4] = self._on_publish
-        made.on_subscribe = self._subscribed
-        return made
+        self._client._package_handler._handler_cache[PUBLISH << 4] = self._on_publish
+        self._client.on_subscribe = self._subscribed
+        self._connecting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         self.ingest.start()
@@ -107,8 +103,8 @@ class BrokerWorker:
         return self.ingest.writer.gauges() | own
 
     async def leave(self) -> None:
-        """Ends the session once it is empty, as far as one can tell: nothing has come for a while, and all
-        of what came is stored."""
+        """Ends the session once it seems to be empty: nothing has come for a while, and all that came is
+        stored."""
         idle_since = time.monotonic()
         while time.monotonic() - idle_since < LEAVE_SECONDS:
             await asyncio.sleep(0.1)
@@ -146,7 +142,7 @@ class BrokerWorker:
 
     @property
     def _filters(self) -> list[str]:
-        """Each has a group of its own: rumqttd mixes up those of one."""
+        """Each has a share group of its own: rumqttd mixes up filters of one group."""
         if not self._shared:
             return list(topics.BROKER_FILTERS.values())
         return [f"$share/{self._group}-{name}/{filter_}" for name, filter_ in topics.BROKER_FILTERS.items()]
@@ -160,7 +156,7 @@ class BrokerWorker:
             connected.subscribe(filter_, qos=2)
 
     def _subscribed(self, connected: Any, packet_id: int, codes: tuple[int, ...], properties: Any) -> None:
-        """One that is refused is asked for again: the broker may ask a server that is away."""
+        """Asks again for a subscription that is refused: the broker may ask a server that is away."""
         if max(codes) < FAILURE or self._subscribe_timer:
             return
         if not self._refused:
@@ -203,7 +199,7 @@ class BrokerWorker:
             task.add_done_callback(self._asking.discard)
 
     async def _ask(self, token: str) -> None:
-        """Waits while the database is away. What waited keeps its order, and its time of arrival."""
+        """Waits while the database is away. The messages that wait keep their order and time of arrival."""
         while True:
             try:
                 owner = await self._loop.run_in_executor(self._lookups, self.ingest.device_tokens.find, token)
@@ -222,7 +218,7 @@ class BrokerWorker:
                 self._ignore(publish)
 
     def _ignore(self, publish: Publish) -> None:
-        """Not for storage, or nobody's: the broker need not keep it."""
+        """Not for storage, or with a token that is nobody's: the broker need not keep it."""
         self._acknowledge(self._client._connection, [publish])
 
     def _message(
@@ -255,7 +251,7 @@ class BrokerWorker:
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        """What has come in one read goes in one submission."""
+        """Submits together what has come in one read."""
         unsent = self._unsent
 
         def done(outcomes: list[Outcome]) -> None:
@@ -274,7 +270,7 @@ class BrokerWorker:
         except QueueFull:
             self._loop.call_later(RETRY_SECONDS, self._flush)
             return
-        except Exception as error:  # the same
+        except Exception as error:  # else all would wait for ever
             self._part.failed(error)
             self._loop.call_later(AGAIN_SECONDS, self._flush)
             return
@@ -282,7 +278,7 @@ class BrokerWorker:
         self._flushing = False
 
     def _queue_again(self, entries: list[tuple[RawMessage, Publish, Any]]) -> None:
-        """What the platform failed to store, unless the broker delivers it again by itself."""
+        """Messages that the platform failed to store, unless the broker delivers them again by itself."""
         for message, publish, connection in entries:
             if connection is self._client._connection:
                 self._queue(message, publish, connection)
@@ -290,8 +286,8 @@ class BrokerWorker:
     # Back to the broker
 
     def _acknowledge(self, connection: Any, publishes: list[Publish]) -> None:
-        """On the connection that delivered them only: on another one the packet ids mean something else.
-        In the order of delivery [MQTT-4.6.0-2], on which rumqttd insists."""
+        """Only on the connection that delivered them: on another one the packet ids mean something else. In
+        the order of delivery [MQTT-4.6.0-2], on which rumqttd insists."""
         if connection is not self._client._connection or not self._client.is_connected:
             return
         due = self._due

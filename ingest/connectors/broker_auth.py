@@ -21,7 +21,6 @@ from ingest.connectors.broker_forms import (
     Answer,
     Asked,
     BadForm,
-    Form,
     read_fields,
 )
 from ingest.connectors.broker_rules import BrokerRules
@@ -88,7 +87,8 @@ class BrokerAuth:
         in_path, slash, question = rest.partition("/")
         if not slash:
             in_path, question = "", rest
-        if not _is_secret(in_path or headers.get(b"authorization", "").removeprefix("Bearer ")):
+        secret = in_path or headers.get(b"authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(secret.encode(), settings.BROKER_AUTH_SECRET.encode()):
             self._warn(
                 "A broker asks with a wrong THINGSCALE_BROKER_AUTH_SECRET, or with none, and is refused."
             )
@@ -99,19 +99,13 @@ class BrokerAuth:
             return form.refusal
         if body is None:
             return None
-        return await self._ask(form, question, scope["query_string"], headers, body)
-
-    async def _ask(
-        self, form: Form, question: str, query: bytes, headers: dict[bytes, str], body: bytes
-    ) -> Answer:
         try:
             if len(body) > MAX_BODY:
                 raise BadForm
             fields = read_fields(headers.get(b"content-type", ""), body)
-            options = dict(parse_qsl(query.decode("latin-1")))
-            return await form.answer(
-                Asked(question, headers.get(b"vernemq-hook", ""), options, fields), self._rules
-            )
+            options = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+            asked = Asked(question, headers.get(b"vernemq-hook", ""), options, fields)
+            return await form.answer(asked, self._rules)
         except BadForm:
             self._warn(
                 "A broker's question is not understood, and refused: compare with docs/broker-mode.md."
@@ -142,10 +136,6 @@ class BrokerAuth:
         del self._lookups[token]
         if not done.cancelled():
             done.exception()  # who asked may have given up
-
-
-def _is_secret(given: str) -> bool:
-    return hmac.compare_digest(given.encode(), settings.BROKER_AUTH_SECRET.encode())
 
 
 async def _read(receive: Receive) -> bytes | None:

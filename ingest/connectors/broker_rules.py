@@ -39,7 +39,10 @@ class BrokerRules:
 
     async def sign_in(self, username: str, password: str, client_id: str) -> SignIn:
         if is_ours(username):
-            ours = _is_our_password(username, password)
+            ours = any(
+                user == username and own is not None and hmac.compare_digest(own.encode(), password.encode())
+                for _, _, user, own in (settings.BROKER, settings.BROKER5)
+            )
             return SignIn(Verdict.ALLOW, superuser=True) if ours else SignIn(Verdict.DENY)
         if is_our_client_id(client_id):
             return SignIn(Verdict.DENY)
@@ -56,11 +59,13 @@ class BrokerRules:
         return SignIn(Verdict.ALLOW, ends_at=owner.ends_at)
 
     async def use(self, username: str, action: Action, topic: str) -> Verdict:
-        """Below a token of the user's only; the one that the client signed in with is not known any more. A
-        wildcard is no token."""
+        """Allowed are topics below any token of the user: the broker does not say with which one the client
+        has signed in. A wildcard is no token."""
         if is_ours(username):
             return Verdict.ALLOW
-        share, token, rest = topics.split_filter(topic) if action is Action.SUBSCRIBE else _split(topic)
+        share, (token, rest) = "", topics.split(topic)
+        if action is Action.SUBSCRIBE:
+            share, token, rest = topics.split_filter(topic)
         group = share.removeprefix("$share/").removesuffix("/")
         if not rest.strip("/") or (share and (not group or "+" in group or "#" in group)):
             return Verdict.DENY
@@ -74,12 +79,6 @@ class BrokerRules:
         return Verdict.ALLOW if anonymous or owner.user_id == username else Verdict.DENY
 
 
-def _split(topic: str) -> tuple[str, str, str]:
-    """As topics.split_filter does; nobody publishes to a share."""
-    token, slash, rest = topic.partition("/")
-    return "", token, slash + rest
-
-
 def is_ours(username: str) -> bool:
     """The ingest worker's user name, which the publisher has as well."""
     return bool(username) and username in {settings.BROKER[2], settings.BROKER5[2]}
@@ -88,10 +87,3 @@ def is_ours(username: str) -> bool:
 def is_our_client_id(client_id: str) -> bool:
     """Whoever connected with a worker's client id would take over its session, and all accounts' messages."""
     return client_id.startswith(OUR_CLIENT_IDS) or client_id == settings.BROKER_CLIENT_ID
-
-
-def _is_our_password(username: str, password: str) -> bool:
-    return any(
-        user == username and own is not None and hmac.compare_digest(own.encode(), password.encode())
-        for _, _, user, own in (settings.BROKER, settings.BROKER5)
-    )

@@ -94,13 +94,13 @@ def refuse_body(headers: Headers) -> Answer | None:
 
 
 def takes_long(headers: Headers, body: bytes) -> bool:
-    """Whether to read it stops the event loop for more than a moment. What a compressed one expands to is not
-    known before."""
+    """Whether reading it stops the event loop for more than a moment. How large a compressed body is, one
+    only knows then."""
     return len(body) > READ_AT_ONCE or not content_encoding.is_identity(headers.get(b"content-encoding", b""))
 
 
 class RateDecision(NamedTuple):
-    """A device's turn to send; to be taken before the body is read."""
+    """Whether the device may send now."""
 
     refusal: Answer | None  # 429: it has just sent something
     rate: Rate | None
@@ -112,52 +112,60 @@ class RateDecision(NamedTuple):
 _UNLIMITED = RateDecision(None, None)
 
 
-def check_rate(pace: RateLimiter, user: int, headers: Headers) -> RateDecision:
-    """A device id that can't be one has no turn: it is refused with a reason, and must not be remembered."""
-    if not pace.rate:
+def check_rate(limiter: RateLimiter, user: int, headers: Headers) -> RateDecision:
+    """Before the body is read. A bad device id is not counted: it is refused later, with a reason, and must
+    not be remembered."""
+    if not limiter.rate:
         return _UNLIMITED
     device_id, refused = _device_id(headers)
     if refused:
         return _UNLIMITED
     now = time.monotonic()
-    seconds = pace.wait(user, device_id, now)
+    seconds = limiter.wait(user, device_id, now)
     refusal = None
     if seconds:
         refusal = _refusal(Reason.TOO_MANY_REQUESTS)._replace(retry_after=math.ceil(seconds))
-    return RateDecision(refusal, Rate("device", pace.rate, pace.left(user, device_id, now)))
+    return RateDecision(refusal, Rate("device", limiter.rate, limiter.left(user, device_id, now)))
 
 
 def too_fast(path: str, user: int, headers: Headers) -> RawMessage:
-    """To be recorded; its body is not read."""
+    """The message that is recorded when a device sends too fast. Its body is not read."""
     return message(path, user, headers, b"")._replace(
         dedupe=None, repeated=False, refused=Reason.TOO_MANY_REQUESTS
     )
 
 
 def sender(headers: Headers) -> bytes:
-    """Who is to be recorded once; a header may be of any length."""
+    """The device id as it came, for RecordLimiter; a header may be of any length."""
     return headers.get(b"x-deviceid", b"")[:256]
 
 
 def bad_token(path: str, user: int, headers: Headers) -> RawMessage:
-    """A token of this account, but not its current device token."""
+    """The message that is recorded for a token of this account that is not its current device token."""
     refused = too_fast(path, user, headers)
     source = f"{refused.source}, with an API token or one that has ended"
     return refused._replace(refused=Reason.AUTH_REQUIRED, source=source)
 
 
 def message(path: str, user: int, headers: Headers, body: bytes) -> RawMessage:
-    """A refusal is part of the message: it is recorded like any other."""
+    """If the request is refused, the message says so, and is recorded."""
     kind = kind_of(path)
     assert kind is not None  # only our paths are routed here
     device_id, refused = _device_id(headers)
     tag = None
     if kind is Kind.JSON and not refused:
-        tag, refused = _tag(headers)
-    try:
-        body = _decoded(headers, body)
-    except content_encoding.BadEncoding:
-        refused = refused or Reason.BAD_JSON_FORMAT
+        try:
+            tag = headers.get(b"x-tagname", b"").decode() or None
+        except UnicodeDecodeError:
+            refused = Reason.BAD_PARAMETER
+        if tag and bad_tag(tag):
+            tag, refused = None, Reason.BAD_PARAMETER
+    encoding = headers.get(b"content-encoding", b"")
+    if len(body) <= MAX_BODY and not content_encoding.is_identity(encoding):
+        try:
+            body = content_encoding.decode(encoding, body, MAX_BODY)
+        except content_encoding.BadEncoding:
+            refused = refused or Reason.BAD_JSON_FORMAT
     key = headers.get(b"idempotency-key")
     dedupe = keys.of_http(user, device_id, key) if key else None
     return RawMessage(
@@ -171,17 +179,9 @@ def answer(outcome: Outcome) -> Answer:
     if outcome.reason is None:  # stored, now or before
         return _OK
     said = ANSWERS[outcome.reason]
-    told = said.code or outcome.reason is Reason.IDEMPOTENCY_KEY_REUSED  # what the code alone does not tell
-    detail = _HELD if outcome.held else outcome.detail or (said.sentence if told else "")
+    needs_sentence = said.code or outcome.reason is Reason.IDEMPOTENCY_KEY_REUSED  # the code does not say all
+    detail = _HELD if outcome.held else outcome.detail or (said.sentence if needs_sentence else "")
     return _refusal(outcome.reason)._replace(detail=detail, held=outcome.held)
-
-
-def _decoded(headers: Headers, body: bytes) -> bytes:
-    """Raises BadEncoding. One that is too large as it came stays so."""
-    encoding = headers.get(b"content-encoding", b"")
-    if len(body) > MAX_BODY or content_encoding.is_identity(encoding):
-        return body
-    return content_encoding.decode(encoding, body, MAX_BODY)
 
 
 def _device_id(headers: Headers) -> tuple[str, Reason | None]:
@@ -191,13 +191,3 @@ def _device_id(headers: Headers) -> tuple[str, Reason | None]:
         return "", Reason.BAD_PARAMETER
     refused = bad_device_id(device_id)
     return ("", refused) if refused else (device_id, None)
-
-
-def _tag(headers: Headers) -> tuple[str | None, Reason | None]:
-    try:
-        tag = headers.get(b"x-tagname", b"").decode()
-    except UnicodeDecodeError:
-        return None, Reason.BAD_PARAMETER
-    if not tag:
-        return None, None
-    return (None, Reason.BAD_PARAMETER) if bad_tag(tag) else (tag, None)

@@ -35,7 +35,7 @@ BODY_SECONDS = 30
 
 
 class HttpConnector:
-    """To be started, once, in the event loop that calls it."""
+    """To be started once, in the event loop that calls it."""
 
     _loop: asyncio.AbstractEventLoop
     _timeouts: Timeouts
@@ -49,9 +49,9 @@ class HttpConnector:
         self._tasks: set[asyncio.Task[None]] = set()
         self._bad_tokens = RecordLimiter(60, 60.0)
         gauges = self.ingest.writer.gauges
-        self._page = MetricsServer(settings.WEB_METRICS_PORT, self.ingest, gauges, protocol="http")
+        self._metrics_server = MetricsServer(settings.WEB_METRICS_PORT, self.ingest, gauges, protocol="http")
 
-    # The direct way (thingscale/web/http_protocol.py): no await, so that it needs no task
+    # The direct way (thingscale/web/http_protocol.py) has no await, so that it needs no task
 
     @property
     def store_seconds(self) -> float:
@@ -62,7 +62,8 @@ class HttpConnector:
         return _response(http.TOO_SLOW, as_json=False)
 
     def admit(self, request: Request, answer: Callable[[Response], None]) -> "Exchange | Response | None":
-        """A token that only the database knows goes the other way, as does all that is not a POST to us."""
+        """None: the request goes the other way, as ASGI. That is so for everything but a POST to the
+        connector, and for a token that only the database knows."""
         if request.method != "POST" or not http.kind_of(request.path):
             return None
         headers = request.fields
@@ -77,12 +78,12 @@ class HttpConnector:
             return _response(http.AUTH_REQUIRED, as_json)
         if refusal := http.refuse_body(headers):
             return _response(refusal, as_json)
-        turn = http.check_rate(self._rate_limiter, token_owner.user, headers)
-        if turn.refusal:
+        decision = http.check_rate(self._rate_limiter, token_owner.user, headers)
+        if decision.refusal:
             if self._too_fast.should_record(token_owner.user, http.sender(headers), self._loop.time()):
                 self._record(http.too_fast(request.path, token_owner.user, headers))
-            return _response(turn.on(turn.refusal), as_json)
-        return Exchange(self, request, token_owner.user, Reply(turn, as_json, answer))
+            return _response(decision.on(decision.refusal), as_json)
+        return Exchange(self, request, token_owner.user, Reply(decision, as_json, answer))
 
     def take_large(self, exchange: "Exchange", body: bytes) -> None:
         task = self._loop.create_task(exchange.take_large(self._large, body))
@@ -96,13 +97,13 @@ class HttpConnector:
         self._loop = asyncio.get_running_loop()
         self._timeouts = Timeouts()
         self.ingest.start()
-        self._page.start()
+        self._metrics_server.start()
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.ingest.stop)
         self._lookups.shutdown(wait=False)
         self._large.stop()
-        self._page.stop()
+        self._metrics_server.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: http.Headers = dict(scope["headers"])
@@ -116,33 +117,7 @@ class HttpConnector:
         """None if the client has gone."""
         if scope["method"] != "POST":
             return http.METHOD_NOT_ALLOWED
-        token_owner = await self._find_token_owner(headers.get(b"x-devicetoken", b"").decode("latin-1"))
-        if isinstance(token_owner, http.Answer):
-            if token_owner is http.AUTH_REQUIRED:
-                self._note_bad_token(scope["path"], headers)
-            return token_owner
-        if refusal := http.refuse_body(headers):
-            return refusal
-        turn = http.check_rate(self._rate_limiter, token_owner.user, headers)
-        if turn.refusal and self._too_fast.should_record(
-            token_owner.user, http.sender(headers), self._loop.time()
-        ):
-            self._record(http.too_fast(scope["path"], token_owner.user, headers))
-        answer = turn.refusal or await self._take(scope["path"], token_owner.user, headers, receive)
-        return answer and turn.on(answer)
-
-    async def _take(
-        self, path: str, user: int, headers: http.Headers, receive: Receive
-    ) -> http.Answer | None:
-        try:
-            body = await self._timeouts.wait_for(BODY_SECONDS, _read(receive))
-        except TimeoutError:
-            return http.TOO_SLOW
-        if body is None:
-            return None
-        return await self._store(path, user, headers, body)
-
-    async def _find_token_owner(self, token: str) -> TokenOwner | http.Answer:
+        path, token = scope["path"], headers.get(b"x-devicetoken", b"").decode("latin-1")
         token_owner = self.ingest.device_tokens.cached(token)
         if token_owner is None:
             try:
@@ -150,15 +125,30 @@ class HttpConnector:
                 token_owner = await self._timeouts.wait_for(settings.HTTP_STORE_SECONDS, found)
             except (Error, TimeoutError):
                 return http.TRY_AGAIN
-        return token_owner if isinstance(token_owner, TokenOwner) else http.AUTH_REQUIRED
+        if not isinstance(token_owner, TokenOwner):
+            self._note_bad_token(path, headers)
+            return http.AUTH_REQUIRED
+        user = token_owner.user
+        if refusal := http.refuse_body(headers):
+            return refusal
+        decision = http.check_rate(self._rate_limiter, user, headers)
+        if decision.refusal:
+            if self._too_fast.should_record(user, http.sender(headers), self._loop.time()):
+                self._record(http.too_fast(path, user, headers))
+            return decision.on(decision.refusal)
+        try:
+            body = await self._timeouts.wait_for(BODY_SECONDS, _read(receive))
+        except TimeoutError:
+            return decision.on(http.TOO_SLOW)
+        return None if body is None else decision.on(await self._store(path, user, headers, body))
 
     def _record(self, message: RawMessage) -> None:
-        """Of what was refused already: nobody waits for it."""
+        """A request that was refused already, so that nobody waits for its outcome."""
         with contextlib.suppress(QueueFull):
             self.ingest.writer.accept([message], lambda outcomes: None)
 
     def _note_bad_token(self, path: str, headers: http.Headers) -> None:
-        """For the list of its account, if it is one's."""
+        """In the list of its account, if it is the token of one."""
         token = headers.get(b"x-devicetoken", b"").decode("latin-1")
         user = self.ingest.device_tokens.whose(token)
         if user and self._bad_tokens.should_record(user, token, self._loop.time()):
@@ -209,12 +199,12 @@ async def _read(receive: Receive) -> bytes | None:
 class Reply(NamedTuple):
     """How and where a message on the direct way is answered."""
 
-    turn: http.RateDecision
+    decision: http.RateDecision
     as_json: bool
     send: Callable[[Response], None]
 
     def response(self, answer: http.Answer) -> Response:
-        return _response(self.turn.on(answer), self.as_json)
+        return _response(self.decision.on(answer), self.as_json)
 
 
 class Exchange:

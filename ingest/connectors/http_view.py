@@ -34,7 +34,7 @@ def ingest() -> Ingest:
 
 
 @functools.cache
-def pace() -> RateLimiter:
+def rate_limiter() -> RateLimiter:
     return RateLimiter(settings.HTTP_RATE)
 
 
@@ -49,8 +49,9 @@ def connector(request: HttpRequest) -> HttpResponse:
 def _answer(request: HttpRequest) -> http.Answer:
     if request.method != "POST":
         return http.METHOD_NOT_ALLOWED
+    path, token = request.path, request.headers.get("X-DEVICETOKEN", "").strip(" \t")
     try:
-        token_owner = ingest().device_tokens.find(request.headers.get("X-DEVICETOKEN", "").strip(" \t"))
+        token_owner = ingest().device_tokens.find(token)
     except Error:
         return http.TRY_AGAIN
     headers = {
@@ -58,46 +59,33 @@ def _answer(request: HttpRequest) -> http.Answer:
         for name, value in request.headers.items()
     }
     if token_owner is None:
-        _note_bad_token(request.path, headers)
+        of_account = ingest().device_tokens.whose(token)
+        if of_account and BAD_TOKENS.should_record(of_account, token, time.monotonic()):
+            _record(http.bad_token(path, of_account, headers))
         return http.AUTH_REQUIRED
+    user = token_owner.user
     if refusal := http.refuse_body(headers):
         return refusal
-    turn = http.check_rate(pace(), token_owner.user, headers)
-    if turn.refusal and TOO_FAST.should_record(token_owner.user, http.sender(headers), time.monotonic()):
-        _record(http.too_fast(request.path, token_owner.user, headers))
-    return turn.on(turn.refusal or _take(request, token_owner.user, headers))
-
-
-def _note_bad_token(path: str, headers: http.Headers) -> None:
-    """For the list of its account, if it is one's."""
-    token = headers.get(b"x-devicetoken", b"").decode("latin-1")
-    user = ingest().device_tokens.whose(token)
-    if user and BAD_TOKENS.should_record(user, token, time.monotonic()):
-        _record(http.bad_token(path, user, headers))
+    decision = http.check_rate(rate_limiter(), user, headers)
+    if decision.refusal:
+        if TOO_FAST.should_record(user, http.sender(headers), time.monotonic()):
+            _record(http.too_fast(path, user, headers))
+        return decision.on(decision.refusal)
+    try:
+        body = request.read(http.MAX_BODY + 1)  # one byte past the limit, which the writer answers
+    except UnreadablePostError:
+        return decision.on(http.CLIENT_GONE)
+    # WSGI servers end the body early when the client has gone, and half a number is a number, too.
+    stated = int(request.META.get("CONTENT_LENGTH") or 0)
+    if len(body) < min(stated, http.MAX_BODY + 1):
+        return decision.on(http.CLIENT_GONE)
+    return decision.on(_store(http.message(path, user, headers, body)))
 
 
 def _record(message: RawMessage) -> None:
-    """Of what was refused already: nobody waits for it."""
+    """A request that was refused already, so that nobody waits for its outcome."""
     with contextlib.suppress(QueueFull):
         ingest().writer.accept([message], lambda outcomes: None)
-
-
-def _take(request: HttpRequest, user: int, headers: http.Headers) -> http.Answer:
-    body = _read(request)
-    if body is None:
-        return http.CLIENT_GONE
-    return _store(http.message(request.path, user, headers, body))
-
-
-def _read(request: HttpRequest) -> bytes | None:
-    """The body, cut one byte past the limit, which the writer answers; None if the client has gone. WSGI
-    servers then end the body early, and half a number is a number too."""
-    try:
-        body = request.read(http.MAX_BODY + 1)
-    except UnreadablePostError:
-        return None
-    stated = int(request.META.get("CONTENT_LENGTH") or 0)
-    return body if len(body) >= min(stated, http.MAX_BODY + 1) else None
 
 
 def _store(message: RawMessage) -> http.Answer:

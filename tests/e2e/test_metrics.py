@@ -96,7 +96,7 @@ def test_no_store_where_it_is_no_process() -> None:
 
 
 def test_the_web_process_says_what_waits_there() -> None:
-    body = HttpConnector()._page.answer("/metrics")[2].decode()
+    body = HttpConnector()._metrics_server.answer("/metrics")[2].decode()
     assert "\nthingscale_queue_messages 0.0\n" in body
     assert "\nthingscale_queue_bytes 0.0\n" in body
 

@@ -18,9 +18,9 @@ def limited(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     """To one a second, and the second does not pass, however long a test takes."""
     settings.HTTP_RATE = 1
     monkeypatch.setattr("ingest.connectors.http.time", SimpleNamespace(monotonic=lambda: 100.0))
-    http_view.pace.cache_clear()
+    http_view.rate_limiter.cache_clear()
     yield
-    http_view.pace.cache_clear()
+    http_view.rate_limiter.cache_clear()
 
 
 def remembered(pace: RateLimiter) -> int:

@@ -69,9 +69,9 @@ def recorded(account: Account) -> list[tuple[str, str, str]]:
 def once_a_second(settings: Settings) -> Iterator[None]:
     """For each device; before the connector starts."""
     settings.HTTP_RATE = 1
-    http_view.pace.cache_clear()
+    http_view.rate_limiter.cache_clear()
     yield
-    http_view.pace.cache_clear()
+    http_view.rate_limiter.cache_clear()
 
 
 @pytest.mark.usefixtures("once_a_second")
