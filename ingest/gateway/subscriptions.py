@@ -1,4 +1,4 @@
-"""Who in one account is subscribed to what. Pure.
+"""The subscriptions of one account: which subscribers get a message. Pure.
 
 Topics and filters are relative to the account: what follows `TOKEN/`. So their first level is never the first
 level on the wire, and a `$` in front of it means nothing ([MQTT-4.7.2-1] is about topics of the server).
@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from ingest.mqtt.packets import Subscription
 
-# What `match` remembers of one account. Its figures are upper bounds, see _remember.
+# What `match` remembers of one account. Its figures are upper bounds, see _find.
 MAX_CACHED_TOPICS: Final = 1_000
 MAX_CACHED_BYTES: Final = 256 * 1024
 _CACHED_ENTRY_BYTES: Final = 200  # dict entry and tuple, without what they refer to
@@ -148,7 +148,14 @@ class SubscriptionTree(Generic[S]):
         new = self._join(group, topic_filter, match) if group else self._add(topic_filter, match)
         if new:
             self._count += 1
-            self._own(subscriber, (group, topic_filter) if group else topic_filter)
+            key = (group, topic_filter) if group else topic_filter
+            owned = self._owned.get(subscriber)
+            if owned is None:
+                self._owned[subscriber] = key
+            elif isinstance(owned, dict):
+                owned[key] = None
+            else:
+                self._owned[subscriber] = {owned: None, key: None}
         return new
 
     def unsubscribe(self, subscriber: S, topic_filter: str, group: str = "") -> bool:
@@ -245,16 +252,6 @@ class SubscriptionTree(Generic[S]):
         group._members[match.subscriber] = match  # one that was there keeps its turn
         return new
 
-    def _own(self, subscriber: S, key: _Key) -> None:
-        owned = self._owned.get(subscriber)
-        if owned is None:
-            self._owned[subscriber] = key
-        elif type(owned) is dict:
-            owned[key] = None
-        else:
-            assert not isinstance(owned, dict)
-            self._owned[subscriber] = {owned: None, key: None}
-
     def _get(self, subscriber: S, group: str, topic_filter: str) -> Match[S]:
         if group:
             assert self._shared is not None
@@ -267,10 +264,17 @@ class SubscriptionTree(Generic[S]):
 
     def _drop(self, subscriber: S, key: _Key) -> None:
         self._count -= 1
-        if type(key) is tuple:
-            self._leave(subscriber, *key)
+        if isinstance(key, tuple):
+            name, topic_filter = key
+            assert self._shared is not None
+            groups = self._shared.get(topic_filter)
+            assert groups is not None
+            del groups[name]._members[subscriber]
+            if not groups[name]:
+                del groups[name]
+            if not groups:
+                self._shared.drop(topic_filter)
             return
-        assert isinstance(key, str)
         there = self._index.get(key)
         if type(there) is dict:
             del there[subscriber]
@@ -279,16 +283,6 @@ class SubscriptionTree(Generic[S]):
         else:
             self._index.drop(key)
         self._forget(key)
-
-    def _leave(self, subscriber: S, name: str, topic_filter: str) -> None:
-        assert self._shared is not None
-        groups = self._shared.get(topic_filter)
-        assert groups is not None
-        del groups[name]._members[subscriber]
-        if not groups[name]:
-            del groups[name]
-        if not groups:
-            self._shared.drop(topic_filter)
 
     def _find(self, topic: str) -> tuple[Match[S], ...]:
         found = self._index.find(topic)
@@ -310,19 +304,17 @@ class SubscriptionTree(Generic[S]):
                         size += _MERGED_BYTES + 8 * len(match.identifiers)
                     merged[match.subscriber] = match
             matches = tuple(merged.values())
-        self._remember(topic, matches, size)
-        return matches
-
-    def _remember(self, topic: str, matches: tuple[Match[S], ...], size: int) -> None:
-        """What is forgotten by `_forget` still counts, until all is forgotten: that keeps it simple."""
+        # What `_forget` removes still counts, until all is forgotten: that keeps it simple.
         size += _CACHED_ENTRY_BYTES + getsizeof(topic) + 8 * len(matches)
-        if size > MAX_CACHED_BYTES // 4:
-            return  # to deliver that many takes far longer than to find them
-        if len(self._cache) >= MAX_CACHED_TOPICS or self._cached_bytes + size > MAX_CACHED_BYTES:
-            self._cache.clear()
-            self._cached_bytes = 0
-        self._cache[topic] = matches
-        self._cached_bytes += size
+        if (
+            size <= MAX_CACHED_BYTES // 4
+        ):  # else to deliver the message takes far longer than to find them again
+            if len(self._cache) >= MAX_CACHED_TOPICS or self._cached_bytes + size > MAX_CACHED_BYTES:
+                self._cache.clear()
+                self._cached_bytes = 0
+            self._cache[topic] = matches
+            self._cached_bytes += size
+        return matches
 
     def _forget(self, topic_filter: str) -> None:
         if _is_wild(topic_filter):

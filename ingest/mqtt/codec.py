@@ -94,11 +94,17 @@ _FLAGGED: Final = (PUBREL, SUBSCRIBE, UNSUBSCRIBE)
 
 
 def decode(first: int, body: bytes, version: Version) -> Packet:
-    """A frame as FrameReader gives it; `version` plays no part in CONNECT, which names its own."""
+    """A frame from FrameReader. For CONNECT, which names its own version, `version` is not used."""
     kind = first >> 4
     if kind == PUBLISH:
         return decode_publish(first, body, version)
-    _check_first_byte(kind, first & 0x0F, version)
+    if kind not in _DECODERS or (kind == AUTH and version != V5):
+        raise malformed(f"Packet type {kind} does not exist.")
+    flags = first & 0x0F
+    if version == V31 and kind in _FLAGGED:  # MQTT 3.1 may set DUP in a packet that is sent again
+        flags &= ~0x08
+    if flags != (0x02 if kind in _FLAGGED else 0):  # [MQTT-2.2.2-2] of 3.1.1, [MQTT-2.1.3-1] of MQTT 5
+        raise malformed(f"Packet type {kind} has wrong flags in its first byte.")
     reader = Reader(body)
     packet = _DECODERS[kind](reader, version)
     reader.finish()
@@ -106,19 +112,9 @@ def decode(first: int, body: bytes, version: Version) -> Packet:
 
 
 def encode(packet: Packet, version: Version) -> bytes:
-    """The whole packet with its fixed header; CONNECT goes by its own version.
+    """The whole packet with its fixed header. For CONNECT its own version counts.
 
-    What `version` has no place for (properties, reason codes and options in MQTT 3) is left out.
-    Raises ProtocolError for what `decode` would refuse, and for AUTH before MQTT 5.
+    Properties, reason codes and options, which MQTT 3 does not have, are left out there. Raises ProtocolError
+    for what `decode` would refuse, and for AUTH before MQTT 5.
     """
     return _ENCODERS[type(packet)](packet, version)
-
-
-def _check_first_byte(kind: int, flags: int, version: Version) -> None:
-    """[MQTT-2.2.2-2] of 3.1.1, [MQTT-2.1.3-1] of MQTT 5; in MQTT 3.1 what is sent again may have DUP set."""
-    if kind not in _DECODERS or (kind == AUTH and version != V5):
-        raise malformed(f"Packet type {kind} does not exist.")
-    if version == V31 and kind in _FLAGGED:
-        flags &= ~0x08
-    if flags != (0x02 if kind in _FLAGGED else 0):
-        raise malformed(f"Packet type {kind} has wrong flags in its first byte.")

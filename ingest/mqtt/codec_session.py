@@ -51,7 +51,12 @@ _RETURN_CODES: Final = {0x84: 1, 0x85: 2, 0x86: 4, 0x87: 5, 0x8A: 5, 0x8C: 5}  #
 
 
 def decode_connect(reader: Reader) -> Connect:
-    version, bridge = _read_version(reader)
+    name, level = reader.text(), reader.byte()
+    bridge = level in {V31 | BRIDGE, V311 | BRIDGE}  # as mosquitto says that it is a bridge
+    version = _VERSIONS.get((name, level & ~BRIDGE if bridge else level))
+    if version is None:
+        sentence = f"Protocol {name[:20]!r} level {level} is not supported."
+        raise ProtocolError(ReasonCode.UNSUPPORTED_PROTOCOL_VERSION, sentence)
     try:
         return _read_connect(reader, version)._replace(bridge=bridge)
     except ProtocolError as error:
@@ -59,9 +64,32 @@ def decode_connect(reader: Reader) -> Connect:
         raise
 
 
+def _read_connect(reader: Reader, version: Version) -> Connect:
+    """What follows the version."""
+    flags, keep_alive = reader.byte(), reader.u16()
+    _check_connect_flags(flags, version)
+    properties = _read_v5(reader, version, CONNECT)
+    _check_connect_properties(properties)
+    client_id, clean = reader.text(), bool(flags & _CLEAN)
+    _check_client_id(client_id, clean, version)
+    will = None
+    if flags & _WILL:
+        will_properties = _read_v5(reader, version, WILL)
+        topic, payload = reader.text(), reader.binary()
+        _check_will_topic(topic)
+        will = Will(topic, payload, flags >> 3 & 3, bool(flags & _WILL_RETAIN), will_properties)
+    username = reader.text() if _present(reader, flags & _USERNAME, version) else None
+    password = reader.binary() if _present(reader, flags & _PASSWORD, version) else None
+    return Connect(version, client_id, clean, keep_alive, username, password, will, properties)
+
+
 def encode_connect(packet: Connect) -> bytes:
     version, will = packet.version, packet.will
-    flags = packet.clean_start * _CLEAN | _will_flags(will)
+    flags = packet.clean_start * _CLEAN
+    if will:
+        if not 0 <= will.qos <= 2:
+            raise malformed("The QoS of a will is 0, 1 or 2.")
+        flags |= _WILL | will.qos << 3 | will.retain * _WILL_RETAIN
     flags |= (packet.username is not None) * _USERNAME | (packet.password is not None) * _PASSWORD
     _check_connect_flags(flags, version)
     _check_client_id(packet.client_id, packet.clean_start, version)
@@ -75,7 +103,10 @@ def encode_connect(packet: Connect) -> bytes:
         parts.append(write_properties(packet.properties, CONNECT))
     parts.append(write_text(packet.client_id))
     if will:
-        parts.append(_write_will(will, version))
+        _check_will_topic(will.topic)
+        if version == V5:
+            parts.append(write_properties(will.properties, WILL))
+        parts += write_text(will.topic), write_binary(will.payload)
     if packet.username is not None:
         parts.append(write_text(packet.username))
     if packet.password is not None:
@@ -145,30 +176,6 @@ def _read_v5(reader: Reader, version: Version, kind: int) -> Properties:
     return read_properties(reader, kind) if version == V5 else {}
 
 
-def _read_version(reader: Reader) -> tuple[Version, bool]:
-    """And whether it is a bridge, as mosquitto says it."""
-    name, level = reader.text(), reader.byte()
-    bridge = level in {V31 | BRIDGE, V311 | BRIDGE}
-    version = _VERSIONS.get((name, level & ~BRIDGE if bridge else level))
-    if version is None:
-        sentence = f"Protocol {name[:20]!r} level {level} is not supported."
-        raise ProtocolError(ReasonCode.UNSUPPORTED_PROTOCOL_VERSION, sentence)
-    return version, bridge
-
-
-def _read_connect(reader: Reader, version: Version) -> Connect:
-    flags, keep_alive = reader.byte(), reader.u16()
-    _check_connect_flags(flags, version)
-    properties = _read_v5(reader, version, CONNECT)
-    _check_connect_properties(properties)
-    client_id, clean = reader.text(), bool(flags & _CLEAN)
-    _check_client_id(client_id, clean, version)
-    will = _read_will(reader, flags, version) if flags & _WILL else None
-    username = reader.text() if _present(reader, flags & _USERNAME, version) else None
-    password = reader.binary() if _present(reader, flags & _PASSWORD, version) else None
-    return Connect(version, client_id, clean, keep_alive, username, password, will, properties)
-
-
 def _present(reader: Reader, flag: int, version: Version) -> bool:
     """MQTT 3.1 lets the remaining length take precedence over the user name and password flags."""
     return bool(flag) and (version != V31 or bool(reader))
@@ -194,19 +201,6 @@ def _check_client_id(client_id: str, clean: bool, version: Version) -> None:
     raise ProtocolError(ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "This CONNECT needs a client identifier.")
 
 
-def _read_will(reader: Reader, flags: int, version: Version) -> Will:
-    properties = _read_v5(reader, version, WILL)
-    topic, payload = reader.text(), reader.binary()
-    _check_will_topic(topic)
-    return Will(topic, payload, flags >> 3 & 3, bool(flags & _WILL_RETAIN), properties)
-
-
-def _write_will(will: Will, version: Version) -> bytes:
-    _check_will_topic(will.topic)
-    properties = write_properties(will.properties, WILL) if version == V5 else b""
-    return properties + write_text(will.topic) + write_binary(will.payload)
-
-
 def _check_will_topic(topic: str) -> None:
     if not valid_topic_name(topic):
         raise ProtocolError(ReasonCode.TOPIC_NAME_INVALID, "The will has no valid topic name.")
@@ -227,11 +221,3 @@ def _check_auth(code: int, properties: Properties) -> None:
     check_code(code, _AUTH_CODES)
     if (code or properties) and Property.AUTHENTICATION_METHOD not in properties:
         raise violation("AUTH does not name its authentication method.")
-
-
-def _will_flags(will: Will | None) -> int:
-    if will is None:
-        return 0
-    if not 0 <= will.qos <= 2:
-        raise malformed("The QoS of a will is 0, 1 or 2.")
-    return _WILL | will.qos << 3 | will.retain * _WILL_RETAIN

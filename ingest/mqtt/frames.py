@@ -7,13 +7,13 @@ Frame = tuple[int, bytes]
 
 
 MAX_READ_OVER = 16 * 2**20
-TOO_LARGE = 0x100  # beside the first byte of a PUBLISH of which only the topic and the packet id were kept
+TOO_LARGE = 0x100  # flag beside the first byte of a PUBLISH of which only topic and packet id are kept
 
 
 class FrameReader:
-    """Collects what a connection receives; `max_size` limits the Remaining Length of a packet. With
-    `reads_over` a larger PUBLISH is read over: a client that can't be told what is too large, and gets no
-    acknowledgement, would send it for ever, and nothing behind it."""
+    """Collects what a connection receives. `max_size` limits the Remaining Length of a packet. With
+    `reads_over` the payload of a larger PUBLISH is skipped: a client that can't be told the limit, and gets
+    no acknowledgement, would send the same message for ever, and nothing behind it."""
 
     __slots__ = ("_max_size", "_rest", "_skipped", "_wanted", "error", "reads_over")
 
@@ -32,8 +32,8 @@ class FrameReader:
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes, as (first byte, body).
 
-        Raises ProtocolError for a bad length; frames in front of it are returned first, then the next call,
-        and every one after it, raises.
+        Raises ProtocolError for a bad length. Frames in front of it are returned first; then the next call
+        raises, and every one after it.
         """
         if self.error:
             raise self.error
@@ -91,7 +91,7 @@ class FrameReader:
 
 
 def _head_end(data: bytes, start: int, body: int, length: int) -> int:
-    """Of a PUBLISH: behind its topic and packet id, or behind what has to be there to tell."""
+    """The end of the topic and packet id of a PUBLISH; or of the bytes that are needed to know it."""
     end = body + 2
     if end <= len(data):
         end += int.from_bytes(data[body:end], "big") + 2 * bool(data[start] & 0x06)

@@ -73,17 +73,14 @@ class HttpSender:
         try:
             closes = False
             while not closes:
-                await self._wait()
+                while not self._queue:
+                    self._wakeup.clear()
+                    await self._wakeup.wait()
                 closes = await self._exchange(reader, writer)
         finally:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
-
-    async def _wait(self) -> None:
-        while not self._queue:
-            self._wakeup.clear()
-            await self._wakeup.wait()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Whether the server closes the connection."""

@@ -22,9 +22,8 @@ from ingest.mqtt.packets import (
     Publish,
     ReasonCode,
 )
-from ingest.simulate.devices import Device, Reading
+from ingest.simulate.devices import Device
 from ingest.simulate.tally import Tally
-from thingscale.lib.kinds import ENDPOINTS
 
 WINDOW = 20  # unacknowledged messages of a device: what bounds the memory
 UNSENT_BYTES = 64 * 1024  # QoS 0 is not sent beyond this
@@ -71,16 +70,32 @@ class MqttSender:
         one again; at QoS 0 there is then nothing to be sent."""
         if self._qos and len(self._flights) >= WINDOW:
             return False
-        if not self._qos and not self._can_write():
+        writer = self._writer
+        if not self._qos and (writer is None or writer.transport.get_write_buffer_size() >= UNSENT_BYTES):
             return False
-        publish = self._publish(self._device.take(time.time()))
+        reading = self._device.take(time.time())
+        self.tally.stateful = reading.kind is Kind.STATE
+        tail = f"/{reading.tag}" if reading.tag else ""
+        kind = "" if reading.kind is Kind.FORM else f"/{reading.kind.value}"
+        topic = f"{self._token}{kind}/{self._device.device_id}{tail}"
+        packet_id = 0
+        if self._qos:
+            packet_id = self._packet_id % 65_535 + 1
+            while packet_id in self._flights:
+                packet_id = packet_id % 65_535 + 1
+            self._packet_id = packet_id
+        publish = Publish(topic, reading.payload, self._qos, False, False, packet_id, {})
         self.tally.sent += 1
         flight = _Flight(publish)
         if self._qos:
             self._flights[publish.packet_id] = flight
-        if self._writer:
+        if writer:
             self._send(flight)
-            self._flap()
+            if self._left is not None:
+                self._left -= 1
+                if self._left <= 0:  # the radio link of a flapping device breaks in mid-flight
+                    self._left = self._device.online
+                    writer.close()
         return True
 
     async def run(self) -> None:
@@ -99,21 +114,6 @@ class MqttSender:
         if self._writer and not self._writer.is_closing():
             self._writer.write(encode(Disconnect(0, {}), V5))
 
-    def _publish(self, reading: Reading) -> Publish:
-        self.tally.stateful = reading.kind is Kind.STATE
-        topic = f"{self._token}/{ENDPOINTS[reading.kind].topic(self._device.device_id, reading.tag)}"
-        packet_id = self._next_id() if self._qos else 0
-        return Publish(topic, reading.payload, self._qos, False, False, packet_id, {})
-
-    def _next_id(self) -> int:
-        while True:
-            self._packet_id = self._packet_id % 65_535 + 1
-            if self._packet_id not in self._flights:
-                return self._packet_id
-
-    def _can_write(self) -> bool:
-        return self._writer is not None and self._writer.transport.get_write_buffer_size() < UNSENT_BYTES
-
     def _send(self, flight: _Flight) -> None:
         """What does not go out any more is sent on the next connection."""
         assert self._writer is not None
@@ -126,15 +126,6 @@ class MqttSender:
         self._writer.write(encode(flight.publish._replace(dup=flight.tried), V5))
         flight.tried = True
 
-    def _flap(self) -> None:
-        """The radio link of a flapping device breaks in mid-flight."""
-        if self._left is None or self._writer is None:
-            return
-        self._left -= 1
-        if self._left <= 0:
-            self._left = self._device.online
-            self._writer.close()
-
     # The connection
 
     async def _session(self) -> None:
@@ -142,24 +133,18 @@ class MqttSender:
         reader, writer = await asyncio.wait_for(asyncio.open_connection(*self._address), ANSWER_SECONDS)
         try:
             writer.write(encode(self._connect, V5))
-            await self._converse(reader, writer)
+            frames = FrameReader(2**20)
+            while data := await self._read(reader, writer):
+                for first, body in frames.feed(data):
+                    self._on_packet(decode(first, body, V5), writer)
+            if not writer.is_closing():
+                raise Gone
         finally:
             self._writer = None
             writer.close()
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(1):  # wait_for() may swallow that the task is cancelled
                     await writer.wait_closed()
-
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        frames = FrameReader(2**20)
-        while True:
-            data = await self._read(reader, writer)
-            if not data:
-                if writer.is_closing():
-                    return
-                raise Gone
-            for first, body in frames.feed(data):
-                self._take(decode(first, body, V5), writer)
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         """Empty at the end. Says that it is still there when nothing comes."""
@@ -170,7 +155,7 @@ class MqttSender:
                 return await asyncio.wait_for(reader.read(65_536), KEEP_ALIVE / 2)
             writer.write(b"\xc0\0")
 
-    def _take(self, packet: Packet, writer: asyncio.StreamWriter) -> None:
+    def _on_packet(self, packet: Packet, writer: asyncio.StreamWriter) -> None:
         match packet:
             case ConnAck(code=0):
                 self._writer = writer

@@ -27,14 +27,17 @@ Progress = Callable[[float], None]
 async def simulate(
     senders: Sequence[Sender], rate: float, duration: float, stop: asyncio.Event, progress: Progress
 ) -> float:
-    """`progress` is called each second with the seconds since the start. Returns for how long was sent."""
+    """Calls `progress` each second with the seconds since the start. Returns for how many seconds it sent."""
     tasks = [asyncio.create_task(sender.run()) for sender in senders]
     started = time.monotonic()
-    line = asyncio.create_task(_tell(progress, started))
+    line = asyncio.create_task(_show_progress(progress, started))
     try:
         await _pace(senders, rate, started + duration, stop)
         seconds = time.monotonic() - started
-        await _settle(senders)
+        for _ in range(int(LAST_ANSWERS_SECONDS / TICK_SECONDS)):
+            if not any(sender.waiting for sender in senders):
+                break
+            await asyncio.sleep(TICK_SECONDS)
     finally:
         line.cancel()
         for sender in senders:
@@ -42,12 +45,15 @@ async def simulate(
         for task in tasks:
             task.cancel()
         await asyncio.gather(line, *tasks, return_exceptions=True)
-    _raise_first_failure(tasks)
+    for task in tasks:
+        if not task.cancelled() and (error := task.exception()):
+            raise error
     return seconds
 
 
 async def _pace(senders: Sequence[Sender], rate: float, end: float, stop: asyncio.Event) -> None:
-    """Devices in turn. One without room is passed over; what nobody has room for is not made up later."""
+    """Offers readings to the devices in turn. A device without room is passed over; readings that no device
+    has room for are left out."""
     started = time.monotonic()
     done = turn = 0
     while (now := time.monotonic()) < end and not stop.is_set():
@@ -63,20 +69,7 @@ async def _pace(senders: Sequence[Sender], rate: float, end: float, stop: asynci
         await asyncio.sleep(TICK_SECONDS)
 
 
-async def _settle(senders: Sequence[Sender]) -> None:
-    for _ in range(int(LAST_ANSWERS_SECONDS / TICK_SECONDS)):
-        if not any(sender.waiting for sender in senders):
-            return
-        await asyncio.sleep(TICK_SECONDS)
-
-
-async def _tell(progress: Progress, started: float) -> None:
+async def _show_progress(progress: Progress, started: float) -> None:
     while True:
         await asyncio.sleep(1)
         progress(time.monotonic() - started)
-
-
-def _raise_first_failure(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        if not task.cancelled() and (error := task.exception()):
-            raise error
