@@ -451,7 +451,7 @@ def test_a_clean_session_sends_once_and_in_order_and_counts_what_it_drops(
         )
         out._newest = last_id
         connection = Connection(out, version)
-        for name, one, two, _ in [*steps, ("congest", False, None, None), *[("client", 9, 0, 0)] * 9]:
+        for name, one, two, _ in [*steps, ("congest", False, None, None), *[("client", 9, 0, 0)] * 20]:
             match name:
                 case "publish":
                     payload = b"%d" % len(published) + b"." * two
