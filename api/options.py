@@ -1,8 +1,8 @@
 """Options of a call: the header `X-NAME`, or else the query parameter `name` (docs/contract.md).
 
-Each function takes the name in upper case without its `X-`, and raises ContractError BAD_PARAMETER naming the
-header. A call that reads takes an option that is sent empty for one that is not sent. A call that writes
-refuses it: whoever deletes the tag "" must not lose the channel.
+Each function takes the name in upper case without its `X-`, and raises ContractError BAD_PARAMETER, which
+names the header. To a call that reads, an empty option is as good as none. A call that writes refuses it:
+whoever deletes the tag "" must not lose the channel.
 """
 
 from collections.abc import Callable, Collection
@@ -34,8 +34,8 @@ SEPARATORS = {",": ",", ";": ";", "comma": ",", "semicolon": ";", "tab": "\t"}
 
 
 def check_write(request: Request, known: Collection[str]) -> None:
-    """Refuses a call that may mean less than what it would do: with an option that is there and empty, with
-    one that the call does not know, or with a body that a DELETE would not read."""
+    """Refuses a call that would do more than it may mean: one with an empty option, with an option that the
+    call does not know, or a DELETE with a body."""
     for name in OPTIONS:
         header = request.headers.get(f"X-{name}")
         if header is not None and not header.strip():
@@ -65,7 +65,7 @@ def text(request: Request, name: str) -> str | None:
 
 
 def _utf8(header: str) -> str:
-    """WSGI hands over header bytes as Latin-1; clients send UTF-8."""
+    """Clients send UTF-8, and WSGI decodes it as Latin-1."""
     try:
         return header.encode("latin-1").decode()
     except UnicodeError:
@@ -90,17 +90,9 @@ def whole(request: Request, name: str, default: int, low: int, high: int) -> int
     return int(given)
 
 
-def tag(request: Request) -> str | None:
-    return _name(request, "TAGNAME")
-
-
-def device_id(request: Request) -> str | None:
-    return _name(request, "DEVICEID")
-
-
-def _name(request: Request, name: str) -> str | None:
-    """White space around a header is not part of its value; a query parameter is taken exactly, so that names
-    with white space at an end, which are older than the rule against it, can be read, renamed and deleted."""
+def name_of(request: Request, name: str) -> str | None:
+    """A tag or a device id. White space around a header is not part of its value. A query parameter is taken
+    exactly: older names with white space at an end can be read, renamed and deleted by it."""
     header = _utf8(request.headers.get(f"X-{name}", "").strip(" \t"))
     given = header or request.query_params.get(name.lower(), "")
     if given and not may_exist(given):

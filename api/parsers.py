@@ -1,6 +1,6 @@
 """A body is JSON whatever its Content-Type says: the published curl samples send curl's default."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any
 
 from rest_framework.negotiation import BaseContentNegotiation
@@ -14,7 +14,7 @@ from thingscale.web.request_body import MAX_BODY
 
 
 class AlwaysJSON(BaseContentNegotiation):
-    """The one parser and renderer of a view, whatever Content-Type and Accept say."""
+    """Takes the one parser and renderer of a view, whatever Content-Type and Accept say."""
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
         return next(iter(parsers))
@@ -30,6 +30,7 @@ class AnyTypeJSONParser(BaseParser):
     """Raises ContractError: BAD_JSON_FORMAT, TOO_LARGE."""
 
     media_type = "*/*"
+    loads: Callable[[bytes], Any] = staticmethod(exact_json.standard)
 
     def parse(
         self,
@@ -41,17 +42,12 @@ class AnyTypeJSONParser(BaseParser):
         if len(body) > MAX_BODY:
             raise ContractError("TOO_LARGE", f"A body has at most {MAX_BODY} bytes: send it in parts.")
         try:
-            return self.read(json_rules.trimmed(body))
+            return self.loads(json_rules.trimmed(body))
         except (ValueError, RecursionError) as error:
             raise ContractError("BAD_JSON_FORMAT", f"The body is not JSON: {error}.") from None
 
-    def read(self, body: bytes) -> Any:
-        """Raises ValueError or RecursionError."""
-        return exact_json.standard(body)
-
 
 class ExactJSONParser(AnyTypeJSONParser):
-    """Keeps numbers that a Python float would change: they are exact_json.Number."""
+    """Keeps numbers that a Python float would change, as exact_json.Number."""
 
-    def read(self, body: bytes) -> Any:
-        return exact_json.loads(body)
+    loads = staticmethod(exact_json.loads)

@@ -83,10 +83,10 @@ class StreamReader(ChannelAccess):
             if start is not None:
                 selection = selection._replace(start=start)
         nothing = selection._replace(start="infinity")
-        if name := options.tag(request):
+        if name := options.name_of(request, "TAGNAME"):
             tag = Tag.objects.filter(channel=channel, name=name).first()
             selection = selection._replace(tag=tag.id) if tag else nothing
-        if device_id := options.device_id(request):
+        if device_id := options.name_of(request, "DEVICEID"):
             device = Device.objects.for_account(request.account).filter(device_id=device_id).first()
             selection = selection._replace(device=device.id) if device else nothing
         return selection, last

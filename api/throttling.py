@@ -1,10 +1,7 @@
 """How many requests a second an account may send: docs/contract.md, docs/decisions/0011-rate-limits.md."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from django.http import HttpRequest
-from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
@@ -28,22 +25,8 @@ class AccountThrottle(BaseThrottle):
         limit = account.rest_rate
         used = circuit.ask(lambda: count_in_second(request._request, "rest", str(account.pk), limit))
         rate = Rate("rest", limit, limit - (used or 0), SECOND)
-        request._request.rate = rate  # type: ignore[attr-defined]  # for RateLimitHeaders
+        request._request.rate = rate  # type: ignore[attr-defined]  # for ApiHeaders
         return rate.left >= 0
 
     def wait(self) -> float:
         return SECOND
-
-
-class RateLimitHeaders:
-    """Middleware. Adds to every answer how many requests are left, so that a client sees a 429 coming."""
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        response = self.get_response(request)
-        rate: Any = getattr(request, "rate", None)
-        for name, text in (rate.headers if rate else {}).items():
-            response[name] = text
-        return response

@@ -1,9 +1,10 @@
-"""Long lists in pages, by the sort key of the row at a page's end: as quick on the last page as on the first,
+"""Long lists in pages, by the sort key of the row at a page's end. So the last page is as quick as the first,
 and a row that comes or goes shifts no other.
 
-A page's address is a signed text, so nothing in it needs a check.
+A page's cursor is a signed text, so nothing in it needs a check.
 """
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -21,8 +22,8 @@ class Page(NamedTuple, Generic[M]):
 
 
 class Order:
-    """By a field or annotation, with "-" in front the other way round; those without a value come last, those
-    that have the same come by primary key."""
+    """By a field or an annotation, falling if it begins with "-". Rows without a value come last. Rows with
+    the same value are in the order of their primary keys."""
 
     def __init__(self, name: str, backward: bool = False) -> None:
         self.field = name.removeprefix("-")
@@ -51,24 +52,18 @@ class Order:
 
 
 def page(rows: QuerySet[M], order: str, size: int, cursor: str = "") -> Page[M]:
-    """The page that the cursor leads to. The first one, if there is none, if it is not of this order, or if
-    it leads to less than a page at the begin, or beyond the end."""
+    """The page that the cursor leads to. It is the first page if there is no cursor, or one of another order,
+    and if the cursor leads beyond the end, or to less than a page at the begin."""
     forward = Order(order)
-    try:
+    with suppress(signing.BadSignature):
         backward, value, pk = forward.signer.unsign_object(cursor)
-    except signing.BadSignature:
-        return _first(rows, forward, size)
-    way = Order(order, backward)
-    found = list(way.apply(rows.filter(way.beyond(value, pk)))[: size + 1])
-    more = len(found) > size
-    if not found or (backward and not more):
-        return _first(rows, forward, size)
-    shown = found[:size][:: -1 if backward else 1]
-    following = forward.cursor(shown[-1], False) if more else None
-    return Page(shown, following, forward.cursor(shown[0], True))
-
-
-def _first(rows: QuerySet[M], order: Order, size: int) -> Page[M]:
-    found = list(order.apply(rows)[: size + 1])
-    more = len(found) > size
-    return Page(found[:size], order.cursor(found[size - 1], False) if more else None, None)
+        direction = Order(order, backward)
+        found = list(direction.apply(rows.filter(direction.beyond(value, pk)))[: size + 1])
+        more = len(found) > size
+        if found and (more or not backward):
+            shown = found[:size][:: -1 if backward else 1]
+            following = forward.cursor(shown[-1], False) if more else None
+            return Page(shown, following, forward.cursor(shown[0], True))
+    found = list(forward.apply(rows)[: size + 1])
+    following = forward.cursor(found[size - 1], False) if len(found) > size else None
+    return Page(found[:size], following, None)

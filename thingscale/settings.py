@@ -69,8 +69,7 @@ MIDDLEWARE = [
     "console.middleware.ContentSecurityPolicy",
     "console.middleware.SignedIn",
     "console.deleted_objects.DeletedObjectAs404",
-    "api.throttling.RateLimitHeaders",
-    "api.caching.CacheHeaders",
+    "api.headers.ApiHeaders",
 ]
 ROOT_URLCONF = "thingscale.urls"
 APPEND_SLASH = False  # the REST contract takes both forms without a redirect

@@ -78,7 +78,7 @@ class ChannelViewSet(ChannelAccess):
         return self.shown([[self.channel(number)]])
 
     def create(self, request: Request, number: str) -> Response:
-        if tag := options.tag(request):
+        if tag := options.name_of(request, "TAGNAME"):
             create_tag(self.channel(number), tag)
             return ok(201)
         key = whole(number)
@@ -89,7 +89,7 @@ class ChannelViewSet(ChannelAccess):
 
     def update(self, request: Request, number: str) -> Response:
         channel = self.channel(number)
-        if tag := options.tag(request):
+        if tag := options.name_of(request, "TAGNAME"):
             rename_tag(self._tag(channel, tag), self.changes(shape=TagSerializer)["tag"])
         else:
             update_channel(channel, self.changes(instance=channel))
@@ -97,7 +97,7 @@ class ChannelViewSet(ChannelAccess):
 
     def destroy(self, request: Request, number: str) -> Response:
         channel = self.channel(number)
-        if tag := options.tag(request):
+        if tag := options.name_of(request, "TAGNAME"):
             delete_tag(self._tag(channel, tag))
         else:
             delete_channel(channel)

@@ -14,12 +14,13 @@ _NUMBER = re.compile(r"\s*(\d{1,10})\s*(·.*)?", re.DOTALL)
 
 
 def titled(channel: Channel) -> str:
-    """As a ChannelField shows and takes it."""
+    """The text that a ChannelField shows and takes."""
     return f"{channel.number} · {channel.name}" if channel.name else str(channel.number)
 
 
 class ChannelField(forms.CharField):
-    """A channel of the user, by its number or as the list of suggestions has it: `0 · First channel`."""
+    """A channel of the account: its number, its name, or both as a suggestion has them: `0 · First
+    channel`."""
 
     widget = forms.TextInput(
         attrs={"list": "channels", "autocomplete": "off", "placeholder": "Number or name"}
@@ -31,28 +32,26 @@ class ChannelField(forms.CharField):
 
     def clean(self, value: Any) -> Any:
         text = super().clean(value)
-        return self._find(text) if text else None
-
-    def prepare_value(self, value: Any) -> Any:
-        return titled(value) if isinstance(value, Channel) else value
-
-    def _find(self, text: str) -> Channel:
+        if not text:
+            return None
         channels = Channel.objects.for_account(self._account)
         match = _NUMBER.fullmatch(text)
-        found = channels.filter(number=int(match[1])).first() if match else _only(channels.filter(name=text))
+        if match:
+            found = channels.filter(number=int(match[1])).first()
+        else:
+            named = list(channels.filter(name=text)[:2])
+            found = named[0] if len(named) == 1 else None  # of two with this name, neither is meant for sure
         if found is None:
             name = match[1] if match else text
             raise forms.ValidationError(f"You have no channel {name}: choose one of the list, or make it.")
         return found
 
-
-def _only(channels: Any) -> Channel | None:
-    found = list(channels[:2])
-    return found[0] if len(found) == 1 else None
+    def prepare_value(self, value: Any) -> Any:
+        return titled(value) if isinstance(value, Channel) else value
 
 
 class DeviceForm(forms.Form):
-    """`changes` are the fields of the model."""
+    """The cleaned data has the names of the model."""
 
     description = forms.CharField(
         max_length=DESCRIPTION.max_length, required=False, widget=forms.Textarea(attrs={"rows": 2})
@@ -93,7 +92,7 @@ def initial_of(device: Device) -> dict[str, Any]:
 
 
 class MapForm(forms.Form):
-    """To a channel that exists, or to a new one named after the device."""
+    """Maps to a channel that exists, or to a new one that is named after the device."""
 
     EXISTING, NEW, NONE = "existing", "new", "none"
 

@@ -1,7 +1,8 @@
-"""The health of the platform's parts. Each look has a short time limit; one that fails says so."""
+"""The health of the platform's parts. Each look has a short time limit, and shows its own failure."""
 
 import platform
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import django
@@ -39,7 +40,7 @@ Rows = Iterable[tuple[str, Any]]
 
 
 class Trouble(Exception):
-    """A part answers, and something is wrong with it."""
+    """A part that answers has trouble."""
 
     def __init__(self, sentence: str, rows: Rows) -> None:
         super().__init__(sentence)
@@ -53,40 +54,30 @@ class Part(NamedTuple):
 
     @property
     def watched(self) -> bool:
-        """Whether its answer says that it works."""
+        """Whether an answer means that the part works."""
         return self.name in {"Database", "Valkey", "Celery", "Ingest"}
 
 
 def page(request: ConsoleRequest) -> HttpResponse:
-    if request.method == "POST":
-        _send_test(request)
+    if request.method == "POST":  # a mail to try the mail server
+        try:
+            emails.send_test(request.actor.email)
+        except OSError as error:
+            messages.error(request, f"The mail was not taken: {type(error).__name__}: {error}")
+        else:
+            messages.success(request, f"A mail to {request.actor.email} was handed in.")
         return redirect("admin:health")
     parts = [_look(name, look) for name, look in LOOKS.items()]
-    gateways = _look_at_gateways()
+    gateways: list[GatewayProcess] = []
+    # While the database is away, its own part says so.
+    with suppress(Error, OSError), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = '{DATABASE_LIMIT}'")
+        gateways = presence.living()
     sums = (
         {name: sum(getattr(each, name) for each in gateways) for name in SUMS} if len(gateways) > 1 else None
     )
     context = {"parts": parts, "gateways": gateways, "sums": sums}
     return render(request, "console/operator/health.html", context)
-
-
-def _send_test(request: ConsoleRequest) -> None:
-    try:
-        emails.send_test(request.actor.email)
-    except OSError as error:
-        messages.error(request, f"The mail was not taken: {type(error).__name__}: {error}")
-    else:
-        messages.success(request, f"A mail to {request.actor.email} was handed in.")
-
-
-def _look_at_gateways() -> list[GatewayProcess]:
-    """While the database is away, its own part says so."""
-    try:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL statement_timeout = '{DATABASE_LIMIT}'")
-            return presence.living()
-    except (Error, OSError):
-        return []
 
 
 def _look(name: str, look: Callable[[], Rows]) -> Part:
@@ -134,7 +125,7 @@ def _celery() -> Rows:
 
 
 def _ingest() -> Rows:
-    """A writer has a row in the journal from when it connects, with the time of its last batch."""
+    """A writer's row in the journal has the time of its last batch."""
     gateways = presence.living()
     batches = list(Journal.objects.exclude(batch=0).values_list("at", flat=True))
     rows = [

@@ -17,7 +17,7 @@ TONES = {"new": "accent", "enabled": "ok", "disabled": "bad", "unmapped": "warn"
 
 
 def states(device: Any) -> list[str]:
-    """Of a device read with_last_seen(); what matters most comes first."""
+    """The states of a device that was read with_last_seen(), the one that matters most first."""
     if device.activate_at is None:
         return ["new"]
     if not device.enabled:
@@ -28,24 +28,16 @@ def states(device: Any) -> list[str]:
     return ["enabled"] if heard else ["silent", "enabled"]
 
 
-def _badges(words: list[str]) -> SafeString:
+@register.filter
+def badges(device: Any, most: int | None = None) -> SafeString:
+    words = states(device)[:most]
     text = '<span class="badge badge-{}">{}</span>'
     return format_html_join(" ", text, ((TONES[word], word) for word in words))
 
 
 @register.filter
-def badge(device: Any) -> SafeString:
-    return _badges(states(device)[:1])
-
-
-@register.filter
-def badges(device: Any) -> SafeString:
-    return _badges(states(device))
-
-
-@register.filter
 def visible(device_id: str) -> SafeString:
-    """Any character may be in a device id: blanks at its ends would not be seen without quotes."""
+    """Quotes a device id with blanks at an end, which nobody would see."""
     text = device_id if device_id == device_id.strip() else f"“{device_id}”"
     return format_html('<span class="device-id">{}</span>', text)
 
@@ -55,7 +47,7 @@ register.filter(titled)
 
 @register.simple_tag
 def channel_options(channels: Any) -> SafeString:
-    """For a datalist."""
+    """The options of a datalist."""
     return format_html_join("", '<option value="{}">', ((titled(channel),) for channel in channels))
 
 
@@ -83,5 +75,5 @@ def searched_texts() -> str:
 
 @register.filter
 def proto(version: int) -> str:
-    """Of MQTT, as people know it."""
+    """The version of MQTT, as people know it."""
     return {3: "3.1", 4: "3.1.1", 5: "5"}.get(version, str(version))

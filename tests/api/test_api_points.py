@@ -89,7 +89,7 @@ TIMES = [  # with their offset, as the bodies of loggers have them, and what is 
 
 
 def read(*items: bytes) -> Any:
-    return ExactJSONParser().read(b"[" + b",".join(items) + b"]")
+    return ExactJSONParser().loads(b"[" + b",".join(items) + b"]")
 
 
 def outcome(parse: Any) -> Any:

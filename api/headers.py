@@ -1,4 +1,4 @@
-"""What caches may do with answers of the API: ask each time whether they still hold, and share nothing."""
+"""Headers of the API's answers: what is left of the rate, and what caches may do."""
 
 import hashlib
 from collections.abc import Callable
@@ -9,11 +9,26 @@ from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from django.utils.http import parse_etags
 
-KEPT = {"Cache-Control", "ETag", "Vary", "RateLimit", "RateLimit-Policy", "Content-Location", "Expires"}
+from thingscale.lib.rates import Rate
+
+KEPT_BY_304 = {
+    "Cache-Control",
+    "ETag",
+    "Vary",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Content-Location",
+    "Expires",
+}
 
 
-class CacheHeaders:
-    """Middleware. An answer that is made before it is sent has an ETag; who has it already gets 304."""
+class ApiHeaders:
+    """Middleware.
+
+    Every answer to a token says how many requests are left, so that a client sees a 429 coming. Caches may
+    share nothing, and have to ask each time. An answer that is not streamed has an ETag, for which they get
+    304.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._next = get_response
@@ -22,6 +37,9 @@ class CacheHeaders:
         response = self._next(request)
         if not request.path.startswith(("/v1/", "/v2/")):
             return response
+        rate: Rate | None = getattr(request, "rate", None)  # set by AccountThrottle
+        for name, text in (rate.headers if rate else {}).items():
+            response[name] = text
         response.headers.setdefault("Cache-Control", "private, no-cache")
         patch_vary_headers(response, ["X-APITOKEN", "Authorization"])
         read = request.method in {"GET", "HEAD"} and response.status_code == 200
@@ -33,8 +51,8 @@ class CacheHeaders:
         response["ETag"] = etag
         if "*" not in known and all(each.removeprefix("W/") != etag for each in known):
             return response
-        same = HttpResponseNotModified()
+        unchanged = HttpResponseNotModified()
         for name, text in response.items():
-            if name in KEPT:
-                same[name] = text
-        return same
+            if name in KEPT_BY_304:
+                unchanged[name] = text
+        return unchanged
