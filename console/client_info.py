@@ -1,4 +1,4 @@
-"""Where a request comes from."""
+"""What a request says of its client: address, network and browser."""
 
 from ipaddress import IPv6Address, ip_address, ip_network
 
@@ -17,12 +17,12 @@ SYSTEMS = {
 
 
 def address(request: HttpRequest) -> str:
-    """Empty where the server does not say (a socket)."""
+    """Empty if the server gives none, as on a Unix socket."""
     return str(request.META.get("REMOTE_ADDR") or "")[:45]
 
 
 def network(request: HttpRequest) -> str:
-    """What one person has: of IPv6 a whole network."""
+    """The network that one person has: an IPv4 address, or a /64 of IPv6."""
     try:
         found = ip_address(address(request))
     except ValueError:
@@ -37,11 +37,11 @@ def user_agent(request: HttpRequest) -> str:
 
 
 def browser(agent: str) -> str:
-    """In a few words: `Firefox on Linux`."""
-    name = _first(BROWSERS, agent) or "An unknown browser"
-    system = _first(SYSTEMS, agent)
+    """The browser and its system in a few words: `Firefox on Linux`."""
+    name = _first_match(BROWSERS, agent) or "An unknown browser"
+    system = _first_match(SYSTEMS, agent)
     return f"{name} on {system}" if system else name
 
 
-def _first(names: dict[str, str], agent: str) -> str:
+def _first_match(names: dict[str, str], agent: str) -> str:
     return next((name for mark, name in names.items() if mark in agent), "")

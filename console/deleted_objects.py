@@ -1,4 +1,4 @@
-"""What is deleted between a page and its form, in another tab or by somebody else."""
+"""Objects that are deleted in another tab, or by somebody else, while a page with their form is open."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ CODES = {"NO_DEVICE", "NO_CHANNEL"}
 
 
 class DeletedObjectAs404:
-    """404 for what a view lets through. Where a form stands for it, the sentence is beside the field."""
+    """Answers 404 where a view does not handle the error itself, by a sentence beside a field of its form."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._next = get_response

@@ -1,5 +1,5 @@
-"""Which devices a page is about: those with a text in them, in a state. A list shows them, a bulk change or
-an export takes all of them; the same two parameters, `q` and `filter`, say it everywhere."""
+"""Which devices a page is about: those with a text, in a state. The list, a bulk change and an export take
+the same two parameters, `q` and `filter`."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -33,7 +33,7 @@ class DeviceFilter(NamedTuple):
 
     @property
     def query(self) -> str:
-        """As a page's address has it."""
+        """The query string of a page's address."""
         parameters = {"q": self.text, "filter": "" if self.state == "all" else self.state}
         return urlencode({name: value for name, value in parameters.items() if value})
 
@@ -53,7 +53,7 @@ class DeviceFilter(NamedTuple):
 
 
 def filter_from_query(parameters: Mapping[str, str]) -> DeviceFilter:
-    """What is no filter means all."""
+    """An unknown state means all."""
     state = parameters.get("filter", "")
     return DeviceFilter(parameters.get("q", "").strip(), state if state in FILTERS else "all")
 

@@ -1,6 +1,6 @@
-"""A browser that has been signed in to an account before: others' wrong tries do not keep it out.
+"""A cookie marks a browser that was signed in to an account before. Wrong tries of others do not lock it out.
 
-The cookie opens nothing. Who has it is still asked for the password and the code.
+The cookie opens nothing: its owner is still asked for the password and the code.
 """
 
 from django.conf import settings
@@ -14,7 +14,8 @@ SECONDS = 180 * 24 * 3600
 
 
 def key(email: str) -> str:
-    """The same for all spellings that find an account, which is by UPPER(email): ſ and ı are S and I."""
+    """One text for all spellings of an e-mail that find the same account. It is found by UPPER(email), for
+    which ſ and ı are S and I."""
     return email.strip().upper().lower()[:254]
 
 

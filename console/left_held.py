@@ -1,5 +1,5 @@
-"""Says which messages stay held although their devices can store: there is no room for the tags that they
-bring. For what changes many devices at once, and so can't be refused for one of them."""
+"""Warns of messages that stay held although their devices can store, since the account has no room for their
+tags. A change of many devices at once does so, where a change of one device is refused."""
 
 from django.contrib import messages
 

@@ -1,5 +1,5 @@
-"""Messages a minute as bars: geometry for an SVG without any style in it. static/console/home.js goes on from
-it with what comes live."""
+"""The geometry of an SVG with a bar of messages for each minute. static/console/home.js goes on from it with
+live messages."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -40,18 +40,13 @@ def draw(minutes: Sequence[Minute]) -> Bars:
     totals = [sum(minute[1:]) for minute in minutes]
     most = max(totals)
     unit = HEIGHT / max(1, most)
-    drawn = [
-        Bar(minute.minute, total, place * STEP, _parts(minute, unit))
-        for place, (minute, total) in enumerate(zip(minutes, totals, strict=True))
-    ]
+    bars = []
+    for position, (minute, total) in enumerate(zip(minutes, totals, strict=True)):
+        parts, top = [], float(HEIGHT)
+        for kind in KINDS:
+            count = getattr(minute, kind)
+            top -= count * unit
+            parts.append(Part(kind, count, round(top, 2), round(count * unit, 2)))
+        bars.append(Bar(minute.minute, total, position * STEP, parts))
     sums = [(kind, sum(getattr(minute, kind) for minute in minutes)) for kind in KINDS]
-    return Bars(drawn, sums, most)
-
-
-def _parts(minute: Minute, unit: float) -> list[Part]:
-    parts, top = [], float(HEIGHT)
-    for kind in KINDS:
-        height = getattr(minute, kind) * unit
-        top -= height
-        parts.append(Part(kind, getattr(minute, kind), round(top, 2), round(height, 2)))
-    return parts
+    return Bars(bars, sums, most)

@@ -1,4 +1,4 @@
-"""Why a message is not in its channel, in words: one sentence, or two, that say what to do."""
+"""Why a message is not in its channel, in a sentence or two that say what to do."""
 
 from thingscale.lib.reasons import ANSWERS
 
@@ -6,5 +6,5 @@ REASONS = {reason.value: answer.sentence for reason, answer in ANSWERS.items()}
 
 
 def in_words(code: str | None) -> str:
-    """The code itself, if there are no words for it; nothing for no code."""
+    """The code itself if there are no words for it, and nothing for no code."""
     return REASONS.get(code, code) if code else ""

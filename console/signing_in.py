@@ -1,4 +1,4 @@
-"""From a right password to a session, with a code in between where the account asks for one."""
+"""From a right password to a session, with a code in between if the second factor is on."""
 
 import time
 from typing import Any
@@ -17,7 +17,7 @@ PENDING_SECONDS = 300
 
 
 def limits(request: HttpRequest, email: str) -> list[Limit]:
-    """A browser that has signed in to the account before does not mind how many others try, or where."""
+    """A browser that was signed in before has a limit of its own, so that nobody else can use it up."""
     email = key(email)
     if is_known(request, email):
         return [Limit("sign-in in a known browser", email, tries=30)]
@@ -47,7 +47,7 @@ def ask_for_code(request: HttpRequest, actor: Actor, then: str) -> None:
 
 
 def pending(request: HttpRequest) -> tuple[User, str] | None:
-    """Whose password was right a moment ago, and where they go then."""
+    """Who typed the right password a moment ago, and the page that they go to after the code."""
     waits: dict[str, Any] = request.session.get(PENDING) or {}
     if waits.get("until", 0) < time.time():
         return None

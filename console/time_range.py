@@ -25,7 +25,7 @@ DEFAULT = "24h"
 
 
 class TimeRange(NamedTuple):
-    """Both ends inclusive. `preset` is its name where the range ends now, and so moves on."""
+    """Both ends belong to it. A range with a `preset` ends now, and so moves on."""
 
     start: datetime
     end: datetime
@@ -49,7 +49,7 @@ class TimeRange(NamedTuple):
         return "1 minute"
 
     def shifted(self, widths: int) -> "TimeRange":
-        """The same range where there is no time any more."""
+        """The range so many widths later. Beyond the last time that Python knows, it stays where it is."""
         try:
             return TimeRange(self.start + widths * self.width, self.end + widths * self.width)
         except OverflowError:
@@ -57,14 +57,14 @@ class TimeRange(NamedTuple):
 
     @property
     def query(self) -> str:
-        """In UTC: a clock change makes two moments of one local time."""
+        """In UTC, since a local time at a clock change may be two moments."""
         if self.preset:
             return urlencode({"range": self.preset})
         return urlencode({"start": _exact(self.start), "end": _exact(self.end)})
 
 
 def local(moment: datetime, zone: ZoneInfo) -> str:
-    """As a browser's date and time input takes it."""
+    """The text that a browser's date and time input takes."""
     with suppress(OverflowError):  # within a day of the first or the last moment there is
         moment = moment.astimezone(zone)
     return moment.replace(tzinfo=None).isoformat(timespec="seconds")
@@ -75,17 +75,27 @@ def _exact(moment: datetime) -> str:
 
 
 def read(parameters: QueryDict, zone: ZoneInfo, first: datetime | None, newest: datetime | None) -> TimeRange:
-    """What is asked for; else the last day, or the last day with data if that is longer ago, or less where
-    there is less: a new device shall not draw its first minutes at the edge of an empty day."""
-    if "start" in parameters or "end" in parameters:
-        return _between(parameters, zone)
-    if (name := parameters.get("range", "")) in PRESETS:
-        return ending_now(name)
+    """The range that is asked for. Without one it is the last day, or the last day that has data. For a
+    channel whose first data is younger it is the shortest preset that shows all: a new device must not draw
+    its first minutes at the edge of an empty day."""
     usual = ending_now(DEFAULT)
-    if name:
-        return usual._replace(
-            errors={"range": f"There is no such range: choose one of {', '.join(PRESETS)}."}
-        )
+    if "start" in parameters or "end" in parameters:
+        ends, errors = {"start": usual.start, "end": usual.end}, {}
+        for name, parse in (("start", parse_start), ("end", parse_sharp_end)):
+            try:
+                if text := restore_plus(parameters.get(name, "")):
+                    ends[name] = parse(text, zone)
+            except ValueError as error:
+                errors[name] = f"It {error}."
+        if not errors and ends["start"] >= ends["end"]:
+            errors["end"] = "The end must come after the start."
+        return usual._replace(errors=errors) if errors else TimeRange(ends["start"], ends["end"])
+    preset = parameters.get("range", "")
+    if preset in PRESETS:
+        return ending_now(preset)
+    if preset:
+        rule = f"There is no such range: choose one of {', '.join(PRESETS)}."
+        return usual._replace(errors={"range": rule})
     if first is not None and first > usual.start:
         return next(each for each in map(ending_now, PRESETS) if first >= each.start)
     if newest is None or newest >= usual.start:
@@ -96,17 +106,3 @@ def read(parameters: QueryDict, zone: ZoneInfo, first: datetime | None, newest: 
 def ending_now(name: str) -> TimeRange:
     now = timezone.now()
     return TimeRange(now - PRESETS[name][1], now, name)
-
-
-def _between(parameters: QueryDict, zone: ZoneInfo) -> TimeRange:
-    usual, errors = ending_now(DEFAULT), {}
-    found = {"start": usual.start, "end": usual.end}
-    for name, parse in (("start", parse_start), ("end", parse_sharp_end)):
-        try:
-            if text := restore_plus(parameters.get(name, "")):
-                found[name] = parse(text, zone)
-        except ValueError as error:
-            errors[name] = f"It {error}."
-    if not errors and found["start"] >= found["end"]:
-        errors["end"] = "The end must come after the start."
-    return usual._replace(errors=errors) if errors else TimeRange(found["start"], found["end"])

@@ -1,7 +1,7 @@
-"""A form that comes when its session is over. What was typed is kept until it is sent or thrown away.
+"""Keeps what was typed into a form that was sent after its session had ended.
 
-On the sign-in page it is a hidden field, signed, so that nothing has to be stored for people who are not
-signed in. After signing in it is in the session, and a page shows it; only a click there sends it.
+The sign-in page carries it in a hidden, signed field, so that nothing has to be stored for people who are not
+signed in. After signing in it is in the session, and a page shows it. Only a click there sends it.
 """
 
 import re
@@ -33,7 +33,7 @@ class Unsent(NamedTuple):
 
     @classmethod
     def of(cls, request: HttpRequest) -> Self | None:
-        """None for what can't be kept, or needs not."""
+        """None if the form can't be kept, or has nothing that was typed."""
         name = request.resolver_match.url_name if request.resolver_match else None
         fields = [
             [field, value]
@@ -55,20 +55,21 @@ class Unsent(NamedTuple):
 
 
 def page_before(request: HttpRequest) -> str:
-    """The page that has the form: what a form is sent to may show nothing."""
+    """The page that has the form: the address that a form is sent to may show nothing."""
     sent_from = urlsplit(request.headers.get("Referer", ""))
     place = own_path(request, sent_from._replace(scheme="", netloc="", fragment="").geturl())
     return place if place and sent_from.netloc == request.get_host() else request.get_full_path()
 
 
 def to_sign_in_with(request: HttpRequest) -> str:
-    """What the sign-in form carries on; "" if that is nothing, or not of ours."""
+    """What the sign-in form has to carry; "" if there is nothing, or nothing that we have signed."""
     carried = request.POST.get(FIELD, "")
     return carried if _read(carried) else ""
 
 
 def keep(request: HttpRequest) -> str:
-    """Into the session, whose password was right. Where the person goes then; "" if nothing is unsent."""
+    """Puts the form into the session after a right password. Returns the next page, or "" if nothing is
+    unsent."""
     if (unsent := _read(request.POST.get(FIELD, ""))) is None:
         return ""
     request.session[FIELD] = [time.time() + SEND_SECONDS, *unsent]

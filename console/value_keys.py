@@ -1,4 +1,4 @@
-"""The streams inside a value: `{"temp": 20, "a": {"b": 1}}` has `temp` and `a:b`; a bare one is `value`."""
+"""The keys of a value: `{"temp": 20, "a": {"b": 1}}` has `temp` and `a:b`. A bare number has `value`."""
 
 from typing import Any
 

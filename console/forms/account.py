@@ -1,4 +1,4 @@
-"""Forms of an account's doors: in, up, and back in."""
+"""Forms to sign in, to sign up and to choose a new password."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def email_field(**attrs: Any) -> forms.EmailField:
 
 
 def new_password_field(label: str = "Password") -> forms.CharField:
-    """Typed once: it can be shown."""
+    """Is typed only once, since a button shows it."""
     widget = forms.PasswordInput(attrs={"autocomplete": "new-password", "data-show": True})
     return PasswordField(
         label=label,
@@ -36,14 +36,14 @@ def new_password_field(label: str = "Password") -> forms.CharField:
 
 
 class PasswordField(forms.CharField):
-    """A new password, as it is kept, whatever the keyboard it was typed on."""
+    """A new password, in one form whatever keyboard it was typed on."""
 
     def to_python(self, value: Any) -> str:
         return normalised(super().to_python(value) or "")
 
 
 def unlike(user: User, password: str) -> str:
-    """The password, if it is none that the account's own page shows. Raises ValidationError."""
+    """The password, unless it is like the e-mail or a name of its account. Raises ValidationError."""
     try:
         check_new_password(user, password)
     except ValidationError as error:
@@ -65,8 +65,8 @@ def code_field(label: str = "Code") -> forms.CharField:
     return forms.CharField(label=label, max_length=40, widget=forms.TextInput(attrs=attrs))
 
 
-def tell(form: forms.Form, error: ValidationError, otherwise: str) -> None:
-    """Puts what an action refused beside the fields it is about."""
+def add_errors(form: forms.Form, error: ValidationError, otherwise: str) -> None:
+    """Puts the errors of an action beside their fields, or beside the field `otherwise`."""
     found = error.message_dict if hasattr(error, "error_dict") else {otherwise: error.messages}
     for name, texts in found.items():
         if name in form.fields:
@@ -112,7 +112,7 @@ class SignUpForm(forms.Form):
 
 
 class FirstEmailForm(forms.Form):
-    """Of a sign-up that goes on by mail."""
+    """The first step of a sign-up that goes on by mail."""
 
     email = forms.EmailField(
         label="E-mail",
@@ -140,7 +140,7 @@ class ResetForm(forms.Form):
 
 
 class NewPasswordForm(forms.Form):
-    """As Django's reset view uses it."""
+    """The form of Django's reset view."""
 
     password = new_password_field("New password")
 

@@ -9,7 +9,7 @@ from thingscale.lib.names import MAX_TAG, TAG_RULE, bad_tag
 from thingscale.lib.plurals import counted
 from thingscale.streams.models import Channel
 
-MOST = 1000  # streams of a channel with a label
+MAX_STREAMS = 1000  # with a label, in a channel
 MAX_KEY = 200  # characters
 RETENTION = "Older datapoints are deleted. Empty: kept for ever."
 
@@ -22,7 +22,7 @@ class ChannelForm(forms.Form):
 
 
 class ChangeChannelForm(ChannelForm):
-    """Asks once more before datapoints are deleted that were to be kept."""
+    """Asks once more before a shorter retention deletes datapoints."""
 
     shorter = forms.BooleanField(label="Delete them", required=False)
 
@@ -33,7 +33,7 @@ class ChangeChannelForm(ChannelForm):
             del self.fields["shorter"]
 
     def asks(self) -> bool:
-        """Whether fewer days are wanted than now."""
+        """Whether the form wants fewer days than now."""
         text = self.data.get("retention_days", "") if self.is_bound else ""
         return text.isdecimal() and 0 < int(text[:9]) < (self._kept or 10**9)
 
@@ -62,7 +62,7 @@ else:
 
 
 def fits(key: str) -> bool:
-    """Whether a form can carry this key of a value, and bring it back as it is."""
+    """Whether a form can carry this key of a value and return it unchanged."""
     return 0 < len(key) <= MAX_KEY and key.isprintable()
 
 
@@ -83,7 +83,7 @@ class BaseStreamFormSet(_FormSet):
                 keys.add(key)
 
     def require_at_most(self, most: int) -> bool:
-        """Labelled keys. Else the form says so."""
+        """Whether at most so many keys have a label or a unit. If not, the form says so."""
         if len(self.labels()) <= most:
             return True
         rule = f"You can have {counted(most, 'key')} with a label or a unit: leave some out."
@@ -91,14 +91,19 @@ class BaseStreamFormSet(_FormSet):
         return False
 
     def labels(self) -> list[dict[str, Any]]:
-        """As a channel keeps them; a key without label and unit says nothing and is left out."""
+        """The rows as a channel keeps them, without keys that have neither a label nor a unit."""
         rows = [form.cleaned_data for form in self.forms if form not in self.deleted_forms]
         names = ("key", "label", "unit")
         return [{name: row[name] for name in names} for row in rows if row.get("label") or row.get("unit")]
 
 
 StreamFormSet: Any = formset_factory(
-    StreamForm, formset=BaseStreamFormSet, extra=1, can_delete=True, max_num=MOST, absolute_max=MOST + 1
+    StreamForm,
+    formset=BaseStreamFormSet,
+    extra=1,
+    can_delete=True,
+    max_num=MAX_STREAMS,
+    absolute_max=MAX_STREAMS + 1,
 )
 
 
@@ -113,7 +118,7 @@ class TagForm(forms.Form):
 
 
 class ConfirmForm(forms.Form):
-    """Asks for the text that proves the person has read what will be gone."""
+    """Asks to type a text, which shows that the person has read what is deleted."""
 
     typed = forms.CharField(widget=forms.TextInput(attrs={"autocomplete": "off"}))
 

@@ -1,4 +1,4 @@
-"""What is to be done with several devices."""
+"""The form for an action on several devices."""
 
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ MAPPING = {"map", "activate"}
 
 
 class BulkForm(forms.Form):
-    """`count`: of the devices chosen; it has to be typed before they are deleted."""
+    """`count` is the number of chosen devices. It has to be typed before they are deleted."""
 
     action = forms.ChoiceField(choices=[(name, name) for name in ACTIONS], widget=forms.HiddenInput)
     confirmed = forms.BooleanField(required=False, widget=forms.HiddenInput)
@@ -54,7 +54,7 @@ class BulkForm(forms.Form):
 
     @property
     def changes(self) -> dict[str, Any]:
-        """By the names of the model; to be asked of a valid form."""
+        """The changes of a valid form, by the names of the model."""
         match self.cleaned_data["action"]:
             case "enable" | "disable" as name:
                 return {"enabled": name == "enable"}

@@ -13,8 +13,8 @@ MAX_CARRIED = 2_000_000  # characters, packed: what Django takes in a field with
 
 
 class ImportForm(forms.Form):
-    """`cleaned_data` has `table`, its bytes, and `sure`: the person has seen what it would do. The table is
-    carried by the page itself, packed and signed, so that nothing has to be kept here meanwhile."""
+    """`cleaned_data` has the bytes of the `table`, and `sure` if the person has seen what it would do.
+    Meanwhile the page carries the table, packed and signed, so that nothing has to be stored here."""
 
     file = forms.FileField(
         label="CSV file", required=False, widget=forms.FileInput(attrs={"accept": ".csv,text/csv,text/plain"})
@@ -42,23 +42,19 @@ class ImportForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
         if carried := cleaned.get("carried"):
-            return cleaned | {"table": self._unpack(carried), "sure": True}
+            try:
+                text: str = signing.loads(carried, salt=self._salt, max_age=CARRIED_SECONDS)
+            except signing.BadSignature:
+                rule = "This preview is older than 30 minutes: give the table again."
+                raise forms.ValidationError(rule) from None
+            return cleaned | {"table": text.encode(), "sure": True}
         if file := cleaned.get("file"):
             return cleaned | {"table": file.read(), "sure": False}
         if not cleaned.get("text") and not self.errors:
             self.add_error("file", "Choose a file, or paste the table below.")
         return cleaned | {"table": cleaned.get("text", "").encode(), "sure": False}
 
-    def _unpack(self, carried: str) -> bytes:
-        try:
-            text: str = signing.loads(carried, salt=self._salt, max_age=CARRIED_SECONDS)
-        except signing.BadSignature:
-            raise forms.ValidationError(
-                "This preview is older than 30 minutes: give the table again."
-            ) from None
-        return text.encode()
-
     def pack(self, table: bytes) -> str | None:
-        """None: too large to be carried."""
+        """None for a table that is too large."""
         packed = signing.dumps(table.decode(), salt=self._salt, compress=True)
         return packed if len(packed) <= MAX_CARRIED else None

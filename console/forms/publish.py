@@ -1,4 +1,4 @@
-"""What is published, and to which devices."""
+"""The form to publish to devices."""
 
 from typing import Any
 
@@ -68,7 +68,8 @@ class PublishForm(forms.Form):
         cleaned = self.cleaned_data
         if "payload" in cleaned and "format" in cleaned:
             try:
-                cleaned["bytes"] = _bytes(cleaned["payload"], cleaned["format"])
+                text = cleaned["payload"].replace("\r\n", "\n")  # browsers send ends of lines as CR LF
+                cleaned["bytes"] = bytes.fromhex(text) if cleaned["format"] == "hex" else text.encode()
             except ValueError:
                 self.add_error("payload", PAIRS)
         if cleaned.get("topic") and len(cleaned.get("devices", ())) > 1:
@@ -76,8 +77,3 @@ class PublishForm(forms.Form):
         if len(cleaned.get("bytes", b"")) > MAX_PAYLOAD:
             self.add_error("payload", f"It is too long: send at most {MAX_PAYLOAD // 1024} KiB.")
         return cleaned
-
-
-def _bytes(payload: str, form: str) -> bytes:
-    """A browser sends the ends of lines as CR LF, whatever was typed. Raises ValueError."""
-    return bytes.fromhex(payload) if form == "hex" else payload.replace("\r\n", "\n").encode()

@@ -27,9 +27,9 @@ from console.forms.account import (
     ResetForm,
     SignInForm,
     SignUpForm,
+    add_errors,
     status_of,
     takes_code,
-    tell,
 )
 from console.request import ConsoleRequest, is_signed_in, own_path
 from thingscale.accounts import actions, links, second_factor, tasks
@@ -173,7 +173,7 @@ def _created(form: Any, fields: dict[str, Any]) -> User | None:
     try:
         return actions.create_account(**fields)
     except ValidationError as error:
-        tell(form, error, "email" if "email" in form.fields else "password")
+        add_errors(form, error, "email" if "email" in form.fields else "password")
         return None
 
 
@@ -183,7 +183,7 @@ def mail_link(request: HttpRequest, task: Any, *arguments: object) -> str:
     if not base and "*" in settings.ALLOWED_HOSTS and split_domain_port(host)[0] not in ON_THIS_MACHINE:
         # The request may name any host, and a link with a token must not lead there.
         return "Links can't be mailed yet: the operator has to set THINGSCALE_PUBLIC_URL."
-    if not tasks.ask(task, *arguments, base or f"{request.scheme}://{host}"):
+    if not tasks.enqueue(task, *arguments, base or f"{request.scheme}://{host}"):
         return "Mails can't be sent just now. Try again in some minutes."
     return ""
 

@@ -1,4 +1,4 @@
-"""Channels: what data is kept under, with its streams' labels and its tags."""
+"""Channels, with the labels of their streams and their tags."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 
 from console.forms.channels import (
-    MOST,
+    MAX_STREAMS,
     ChangeChannelForm,
     ConfirmForm,
     NewChannelForm,
@@ -26,9 +26,9 @@ from thingscale.streams.actions.channels import create_channel, delete_channel, 
 from thingscale.streams.models import Channel, Latest, Tag
 
 SECTION = {"section": "channels"}
-TAGS = 100  # a page
-LOOK_AT = 100  # values of the tags heard last, for keys
-SEEN = 100  # keys without a label, offered to be labelled
+TAGS_A_PAGE = 100
+LOOK_AT = 100  # newest values of tags, in which keys are looked for
+OFFERED_KEYS = 100  # that have no label yet
 
 
 def index(request: ConsoleRequest) -> HttpResponse:
@@ -63,7 +63,10 @@ def edit(request: ConsoleRequest, number: int) -> HttpResponse:
         labelled = {stream["key"] for stream in channel.streams}
         seen = dict.fromkeys(key for latest in newest for key in value_keys(latest.value))
         new = [key for key in seen if key not in labelled and fits(key)]
-        rows = [*channel.streams, *({"key": key} for key in new[: min(SEEN, MOST - len(labelled))])]
+        rows = [
+            *channel.streams,
+            *({"key": key} for key in new[: min(OFFERED_KEYS, MAX_STREAMS - len(labelled))]),
+        ]
     streams = StreamFormSet(request.POST or None, initial=rows, prefix="streams")
     if form.is_valid() and streams.is_valid() and streams.require_at_most(request.account.max_keys):
         try:
@@ -139,7 +142,7 @@ def _tags(request: ConsoleRequest, channel: Channel) -> dict[str, Any]:
     """A page of the channel's tags, those with the text that is searched for, by name."""
     text = request.GET.get("tag", "").strip().replace("\0", "")
     found = Tag.objects.filter(channel=channel, name__icontains=text)
-    tags = page(found, "name", TAGS, request.GET.get("tags", ""))
+    tags = page(found, "name", TAGS_A_PAGE, request.GET.get("tags", ""))
     latest = Latest.objects.filter(channel=channel, tag__in=[tag.pk for tag in tags.rows])
     totals = {row["tag"]: row for row in latest.values("tag", "count", "at")}
     rows = [{"tag": tag, "latest": totals.get(tag.pk)} for tag in tags.rows]

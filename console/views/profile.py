@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 
 from console import known_browser, sign_in_limits
-from console.forms.account import tell
+from console.forms.account import add_errors
 from console.forms.profile import CloseForm, EmailForm, ProfileForm, RotateForm, WhenFullForm
 from console.request import ConsoleRequest
 from console.views.account import mail_link
@@ -102,7 +102,7 @@ def email(request: ConsoleRequest) -> HttpResponse:
                 return _changed_email(request, new)
             actions.check_email(User.objects.get(pk=actor.pk), new)
         except ValidationError as error:
-            tell(form, error, "email")
+            add_errors(form, error, "email")
         else:
             if problem := mail_link(request, tasks.send_email_link, actor.pk, new):
                 form.add_error(None, problem)

@@ -33,14 +33,16 @@ from thingscale.lib.plurals import counted
 from thingscale.processes import change_notifications
 
 RECOVERY_CODES = 10
-CODES_A_DAY = {WrongCode.Kind.APP: 50, WrongCode.Kind.RECOVERY: 1000}  # wrong ones, of an account
+WRONG_CODES_A_DAY = {WrongCode.Kind.APP: 50, WrongCode.Kind.RECOVERY: 1000}  # of an account
 WRONG_CODE = "This code is not right, or has been used. Type the one shown now."
-KEPT_TOKENS = timedelta(days=30)  # ended ones, for whoever asks what became of one
+ENDED_TOKENS_RETAINED = timedelta(days=30)  # so that the operator can see what became of one
 
 
 @transaction.atomic
 def create_account(email: str, password: str, locale: str = "UTC", staff: bool = False) -> User:
-    """A user with both tokens. Raises ValidationError for a taken or malformed e-mail or a weak password."""
+    """Makes an account with its actor and both tokens.
+
+    Raises ValidationError for a taken or malformed e-mail or a weak password."""
     user = User(email=User.objects.normalize_email(email), email1=email, locale=locale)
     user.is_staff = user.is_superuser = staff
     user.set_defaults()
@@ -54,7 +56,8 @@ def create_account(email: str, password: str, locale: str = "UTC", staff: bool =
 
 
 def check_new_password(user: User, password: str) -> None:
-    """Raises ValidationError, of the field `password`, for one that is weak or too much like the account."""
+    """Raises ValidationError of the field `password` for a password that is weak or like the account's
+    names."""
     try:
         validate_password(normalised(password), user)
     except ValidationError as error:
@@ -67,7 +70,7 @@ def update_account(account: Account, changes: dict[str, Any]) -> None:
 
 @transaction.atomic
 def change_email(user: User, email: str) -> None:
-    """Of the sign-in. Raises ValidationError for a taken or malformed one."""
+    """Changes the e-mail to sign in with. Raises ValidationError for one that is taken or malformed."""
     if User.objects.select_for_update().get(pk=user.pk).closed_at:
         raise ValidationError("This account is closed.")
     old = user.email
@@ -77,14 +80,14 @@ def change_email(user: User, email: str) -> None:
 
 
 def check_email(user: User, email: str) -> None:
-    """Raises ValidationError, as for a change."""
+    """Sets the e-mail without saving it. Raises ValidationError for one that is taken or malformed."""
     user.email = User.objects.normalize_email(email)
     user.full_clean()
 
 
 @transaction.atomic
 def change_account(user: User, changes: dict[str, Any]) -> None:
-    """By the operator: any field but the password, rights too."""
+    """The operator's changes: any field but the password, and rights too."""
     rest = dict(changes)
     active, staff = rest.pop("is_active", None), rest.pop("is_staff", None)
     if staff is not None:
@@ -109,7 +112,7 @@ def choose_when_full(account: Account, when_full: str) -> None:
 
 @transaction.atomic
 def reset_limits(account: Account) -> None:
-    """To those of a new account."""
+    """Sets the limits of a new account."""
     update_account(account, limits.defaults())
     change_notifications.announce("limits", account.pk)
 
@@ -140,7 +143,7 @@ def end_session(session: Session) -> None:
 
 @transaction.atomic
 def set_active(user: User, active: bool) -> None:
-    """An inactive account's tokens are refused by REST and connectors at once; its sessions end."""
+    """REST and the connectors refuse an inactive account's tokens at once, and its sessions end."""
     user.is_active = active
     user.save(update_fields=["is_active"])
     if not active:
@@ -150,7 +153,7 @@ def set_active(user: User, active: bool) -> None:
 
 @transaction.atomic
 def close_account(user: User) -> None:
-    """For ever: nobody gets in any more, what says whose it was is gone, the e-mail is free again. A task
+    """Closes it for ever: nobody can sign in, nothing says whose it was, and the e-mail is free again. A task
     purges the data."""
     User.objects.select_for_update().get(pk=user.pk)  # so that no token is being made meanwhile
     Token.objects.filter(user=user).delete()
@@ -166,10 +169,10 @@ def close_account(user: User) -> None:
 
 
 def clear_ended() -> None:
-    """Rows of sessions, tokens and counts that have ended."""
+    """Deletes sessions, tokens and counts of wrong codes that have ended."""
     now = timezone.now()
     Session.objects.filter(expire_date__lt=now).delete()
-    Token.objects.filter(expires_at__lt=now - KEPT_TOKENS).delete()
+    Token.objects.filter(expires_at__lt=now - ENDED_TOKENS_RETAINED).delete()
     WrongCode.objects.filter(at__lt=now - timedelta(days=1)).delete()
     AuthenticatorSecret.objects.exclude(device__in=TOTPDevice.objects.all()).delete()
 
@@ -216,7 +219,7 @@ def _add_token(user: User, kind: str) -> Token:
 
 @transaction.atomic
 def begin_second_factor(actor: Actor) -> Authenticator:
-    """A new authenticator, which waits for its first code."""
+    """Makes a new authenticator, which waits for its first code."""
     User.objects.select_for_update().get(pk=actor.pk)
     Authenticator.objects.filter(user_id=actor.pk, confirmed=False).delete()
     device: Authenticator = Authenticator.objects.create(
@@ -227,8 +230,8 @@ def begin_second_factor(actor: Actor) -> Authenticator:
 
 
 def _encrypt_secret(device: TOTPDevice, secret: str) -> None:
-    """What django-otp calls the key becomes meaningless, and wrong: an older version of this software that
-    still runs asks for a code and takes none, rather than letting anyone in."""
+    """Keeps the secret encrypted, and gives django-otp a random key in its place. An older version of this
+    software that still runs then asks for a code and takes none, and lets nobody in."""
     ciphertext = encryption.encrypt(secret, encryption.Purpose.AUTHENTICATOR)
     AuthenticatorSecret.objects.create(device_id=device.pk, ciphertext=ciphertext)
     device.key = secrets.token_bytes(20).hex()
@@ -251,7 +254,7 @@ def confirm_second_factor(actor: Actor, code: str) -> list[str]:
 
 @transaction.atomic
 def make_recovery_codes(actor: Actor) -> list[str]:
-    """In place of those there were. Only hashes are kept."""
+    """Replaces the recovery codes. Only hashes are kept."""
     tell(actor, Notice.RECOVERY_CODES)
     return _make_recovery_codes(actor)
 
@@ -265,18 +268,24 @@ def _make_recovery_codes(actor: Actor) -> list[str]:
 
 
 def take_code(actor: Actor, code: str, network: str, known_browser: bool) -> None:
-    """A code of the authenticator, or a recovery code, which is used up. Raises ContractError.
+    """Uses up a code of the authenticator, or a recovery code. Raises ContractError for a wrong one.
 
-    Who has the password and tries codes must not keep the owner out. So wrong codes count against the network
-    that they come from, and browsers that were signed in before are counted apart from all others. A
-    recovery code has 80 bits: nobody guesses one, and wrong codes of the app don't stop it.
+    Who has found the password and tries codes must not keep the owner out. So wrong codes count against the
+    network that they come from, and browsers that were signed in before are counted apart from all others. A
+    recovery code has 80 bits, so nobody guesses one, and wrong codes of the app don't stop it.
     """
     typed = code.replace(" ", "").replace("-", "").lower()
     kind = WrongCode.Kind.APP if typed.isdecimal() and len(typed) == 6 else WrongCode.Kind.RECOVERY
-    with transaction.atomic():  # wrong codes are to be kept, so no exception in here
+    with transaction.atomic():  # an exception in here would undo the count of wrong codes
         User.objects.select_for_update().get(pk=actor.pk)  # one code at a time
         seconds = _seconds_to_wait(actor, kind, network, known_browser)
-        right = not seconds and _is_right(actor, kind, typed)
+        right = False
+        if not seconds and kind is WrongCode.Kind.APP:
+            app = Authenticator.objects.filter(user_id=actor.pk, confirmed=True).first()
+            right = app is not None and app.verify_token(typed)
+        elif not seconds:
+            codes = StaticDevice.objects.filter(user_id=actor.pk).first()
+            right = codes is not None and codes.verify_token(_hashed(typed))
         if not seconds and not right:
             WrongCode.objects.create(
                 user_id=actor.pk, kind=kind, network=network, known_browser=known_browser
@@ -292,20 +301,12 @@ def take_code(actor: Actor, code: str, network: str, known_browser: bool) -> Non
         raise ContractError("WRONG_CODE", WRONG_CODE)
 
 
-def _is_right(actor: Actor, kind: WrongCode.Kind, typed: str) -> bool:
-    if kind is WrongCode.Kind.APP:
-        app = Authenticator.objects.filter(user_id=actor.pk, confirmed=True).first()
-        return app is not None and bool(app.verify_token(typed))
-    codes = StaticDevice.objects.filter(user_id=actor.pk).first()
-    return codes is not None and bool(codes.verify_token(_hashed(typed)))
-
-
 def _seconds_to_wait(actor: Actor, kind: WrongCode.Kind, network: str, known_browser: bool) -> int:
-    """0 if a code may be tried now."""
+    """Until the next code may be tried; 0 if one may be tried now."""
     wrong = WrongCode.objects.filter(user_id=actor.pk, kind=kind)
     limits = [
         (wrong.filter(network=network, known_browser=known_browser), 10, timedelta(minutes=5)),
-        (wrong.filter(known_browser=known_browser), CODES_A_DAY[kind], timedelta(days=1)),
+        (wrong.filter(known_browser=known_browser), WRONG_CODES_A_DAY[kind], timedelta(days=1)),
     ]
     now = timezone.now()
     waits = [0]
@@ -324,7 +325,7 @@ def end_second_factor(actor: Actor) -> None:
 
 
 def _hashed(code: str) -> str:
-    """As long as the column is: 64 bits."""
+    """The hash has 64 bits, as many as the column takes."""
     return tokens.digest(code).hex()[:16]
 
 
@@ -342,8 +343,8 @@ class Reencrypted(NamedTuple):
 
 
 def reencrypt() -> Reencrypted:
-    """Everything that is kept encrypted, with the newest secret key, and what earlier versions kept in clear.
-    May be stopped and repeated at any time, with the platform running."""
+    """Encrypts everything again with the newest secret key, also what earlier versions kept in clear. May be
+    stopped and repeated at any time, while the platform runs."""
     renewed = unreadable = 0
     for model, purpose in (
         (Token, encryption.Purpose.TOKEN),

@@ -1,4 +1,4 @@
-"""Whose a token or a session is, for the shares of the web process's threads."""
+"""Finds the account of a token or a session, so that no account takes more than its share of the threads."""
 
 from django.db import Error, close_old_connections, connection
 from django.utils import timezone
@@ -8,7 +8,7 @@ from thingscale.web.callers import Credential
 
 
 def identify(credential: Credential) -> int | None:
-    """The account's primary key. None for what nobody has, and while the database is away."""
+    """The account's primary key. None for an unknown credential, and while the database is away."""
     close_old_connections()
     try:
         if credential.kind == "token":

@@ -1,4 +1,4 @@
-"""What a script needs of an account."""
+"""The user id and the tokens of an account, for scripts."""
 
 import json
 
@@ -13,9 +13,9 @@ def credentials(account: Account) -> dict[str, str]:
 
 
 def credentials_seen_by(bearer: Token) -> dict[str, str]:
-    """What a call with this API token is told: the token it came with, and no token that is newer than its
-    successor. A token is rotated because somebody else may have it; in its overlap it must not tell them the
-    next one. "" where there is no such device token any more."""
+    """The credentials that a call with this API token may see: the token itself, and no token that is newer
+    than the token's successor. Somebody else may have an API token that was rotated, and must not learn the
+    next one from it during the overlap. The device token is "" if the one to show has ended."""
     tokens = Token.objects.live().filter(user=bearer.user_id)
     device = tokens.filter(kind=Token.Kind.DEVICE)
     if bearer.expires_at is None:

@@ -14,8 +14,8 @@ from thingscale.accounts.notices import Notice
 
 
 def send_reset(email: str, base: str) -> None:
-    """A link to choose a new password, to the account with this e-mail, if there is one. Raises OSError
-    (SMTPException is one). `base` is how the link begins: https://iot.example.com"""
+    """Sends a link to choose a new password, if an account has this e-mail. `base` is the begin of the link:
+    https://iot.example.com. Raises OSError, of which SMTPException is one."""
     for user in User.objects.filter(email__iexact=email, is_active=True):
         key = [urlsafe_base64_encode(force_bytes(user.pk)), default_token_generator.make_token(user)]
         context = {"user": user, "link": base + reverse("reset-confirm", args=key)}
@@ -38,7 +38,7 @@ def send_limit_warning(user: User, name: str, percent: int, sentence: str) -> No
 
 
 def send_email_link(user_pk: int, email: str, base: str) -> None:
-    """To the new e-mail, which it proves. Raises OSError."""
+    """Sends a link to the new e-mail: who opens it has proved to read it. Raises OSError."""
     for user in User.objects.filter(pk=user_pk, is_active=True):
         link = base + reverse("profile-email-confirm", args=[links.email_change(user, email)])
         text = render_to_string("mail/email.txt", {"user": user, "email": email, "link": link})
@@ -46,7 +46,7 @@ def send_email_link(user_pk: int, email: str, base: str) -> None:
 
 
 def send_sign_up_link(email: str, base: str) -> None:
-    """Or, to whoever has an account, that there is one. Raises OSError."""
+    """Sends a link to sign up, or says that there is an account already. Raises OSError."""
     known = User.objects.filter(email__iexact=email).exists()
     path = reverse("reset") if known else reverse("signup-confirm", args=[links.sign_up(email)])
     text = render_to_string("mail/signup.txt", {"email": email, "known": known, "link": base + path})

@@ -1,6 +1,6 @@
-"""What is kept encrypted: tokens and the secrets of authenticators (docs/decisions/0030-secrets.md).
+"""Encrypts tokens and the secrets of authenticators (docs/decisions/0030-secrets.md).
 
-The newest secret key encrypts, and each of them decrypts. A purpose has a key of its own.
+The newest secret key encrypts, and any of them decrypts. Each purpose has keys of its own.
 """
 
 import base64

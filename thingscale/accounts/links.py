@@ -1,4 +1,4 @@
-"""Signed texts in links that are mailed: who opens one has read what went to that e-mail."""
+"""Signed texts in mailed links. Who opens one has proved to read that e-mail."""
 
 from django.core import signing
 

@@ -27,7 +27,8 @@ class Notice(StrEnum):
 
 
 def tell(actor: Actor, notice: Notice, email: str = "") -> None:
-    """Once it is committed, where mails can be sent. A queue that is away costs the mail and nothing else."""
+    """Mails the notice after the commit, if a mail server is set. While the queue is away the mail is lost,
+    and nothing else."""
     to, user_id = email or actor.email, str(actor)
     if settings.EMAIL_HOST:
         transaction.on_commit(lambda: _ask(to, user_id, notice))

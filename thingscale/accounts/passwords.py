@@ -1,4 +1,4 @@
-"""What a password is: one text however it was typed, and nothing that stands on the account's own page."""
+"""Rules for passwords: one text however it is typed, and nothing that the account's page shows."""
 
 import re
 import unicodedata
@@ -20,14 +20,14 @@ def normalised(password: str) -> str:
 
 
 def spellings(password: str) -> list[str]:
-    """Under which a stored hash may open: those made before passwords were normalised are of the text as it
-    was typed, on any keyboard. One for a password in ASCII."""
+    """The texts that a stored hash may be of. Older hashes are of the text as some keyboard gave it, before
+    passwords were normalised. A password in ASCII has one spelling."""
     forms = [unicodedata.normalize(form, password) for form in ("NFKC", "NFC", "NFD")]
     return list(dict.fromkeys([forms[0], password, *forms[1:]]))
 
 
 class UnlikeTheAccount:
-    """Refuses the e-mail, the organization and the name, parts of them, and what is almost the same."""
+    """Refuses a password that is almost the e-mail, the organization or the name, or a part of them."""
 
     def validate(self, password: str, user: "User | None" = None) -> None:
         if user is None:
@@ -61,7 +61,7 @@ def _similar(password: str, part: str) -> bool:
 
 
 def _ratio(left: str, right: str) -> float:
-    """Of lengths that differ too much it can't be high, and long ones would take long to compare."""
+    """Texts whose lengths differ too much can't be similar, and long ones would take long to compare."""
     shorter, longer = sorted((len(left), len(right)))
     if 2 * shorter / (shorter + longer) < MAX_SIMILARITY:
         return 0.0

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @functools.cache
 def _columns(model: type[models.Model]) -> "list[models.Field[Any, Any]]":
-    """But for what only pages show, which would have to be decoded."""
+    """Without JSON fields: only pages show them, and decoding takes time."""
     return [field for field in model._meta.concrete_fields if not isinstance(field, models.JSONField)]
 
 
 @functools.cache
-def _find(token: type[models.Model], user: type[models.Model]) -> str:
-    """Put together once: it is asked with every REST call, and Django would spend a third of a short one on
+def _find_sql(token: type[models.Model], user: type[models.Model]) -> str:
+    """Is built once. Each REST call asks this, and Django would spend a third of a short call on building
     it."""
     columns = [
         f'{alias}."{field.column}"'
@@ -41,11 +41,11 @@ def _names(model: type[models.Model]) -> list[str]:
 
 class UserManager(BaseUserManager["User"]):
     def get_by_natural_key(self, username: str | None) -> "User":
-        """People don't mind the case of their e-mail."""
+        """Finds an e-mail whatever its case."""
         return self.get(email__iexact=username or "")
 
     def by_user_id(self, user_id: str) -> "User":
-        """Raises User.DoesNotExist, also for what is no user id."""
+        """Raises User.DoesNotExist, also for a malformed user id."""
         match = re.fullmatch(r"U(\d{6,18})", user_id)
         return self.get(pk=int(match[1]) if match else 0)
 
@@ -61,13 +61,13 @@ class TokenQuerySet(models.QuerySet[Any]):
         return token if token and token.kind == kind and not token.ended else None
 
     def find_any(self, plain: str) -> "Token | None":
-        """Of any kind, also one that has ended; with its user, who is active."""
+        """The token with this text and its user, of any kind, also if it has ended. The user is active."""
         from thingscale.accounts.models import Token, User  # which import this module
 
         if not tokens.well_formed(plain):
             return None
         with connections[self.db].cursor() as cursor:
-            cursor.execute(_find(Token, User), [tokens.digest(plain)])
+            cursor.execute(_find_sql(Token, User), [tokens.digest(plain)])
             row = cursor.fetchone()
         if row is None:
             return None
@@ -77,7 +77,7 @@ class TokenQuerySet(models.QuerySet[Any]):
         return token
 
     def rotated(self, account: "Account", kind: str) -> "TokenQuerySet":
-        """Those in their overlap, the one that lasts longest first."""
+        """Rotated tokens in their overlap, the one that ends last first."""
         return self.live().filter(user=account, kind=kind).exclude(expires_at=None).order_by("-expires_at")
 
     def current(self, account: "Account", kind: str) -> "Token":
@@ -87,5 +87,5 @@ class TokenQuerySet(models.QuerySet[Any]):
 
 class SessionManager(BaseSessionManager["Session"]):
     def for_actor(self, actor: "Actor") -> "models.QuerySet[Session]":
-        """Those that have not ended, the last begun first."""
+        """Sessions that have not ended, the newest first."""
         return self.filter(user=actor.pk, expire_date__gt=timezone.now()).order_by("-signed_in_at")

@@ -22,6 +22,6 @@ def codes_left(actor: Actor) -> int:
 
 
 def secret(device: Authenticator) -> str:
-    """As people type it into an app, in groups of four."""
+    """The secret as people type it into an app, in groups of four."""
     text = b32encode(device.bin_key).decode()
     return " ".join(text[place : place + 4] for place in range(0, len(text), 4))

@@ -34,9 +34,9 @@ def send_sign_up_link(email: str, base: str) -> None:
     emails.send_sign_up_link(email, base)
 
 
-def ask(task: Any, *arguments: object) -> bool:
-    """False while the queue is away. Who asks learns nothing of an account: not even from how long it takes,
-    as it would from sending."""
+def enqueue(task: Any, *arguments: object) -> bool:
+    """Puts a mail into the queue; False while the queue is away. Sending it here would tell, by the time it
+    takes, whether there is an account."""
     try:
         task.apply_async(arguments, retry=False)
     except (OperationalError, OSError):

@@ -17,8 +17,8 @@ class OwnedQuerySet(models.QuerySet[M]):
 
 
 def in_pages(queryset: "models.QuerySet[M]", key: str, size: int) -> Iterator[list[M]]:
-    """Of a queryset in the order of `key`, which no two have. Nothing stays open between two pages: the
-    next one may be read by another thread, with another connection."""
+    """Reads a queryset that is ordered by `key`, which is unique. Nothing stays open between two pages:
+    another thread may read the next one, with another connection."""
     page = list(queryset[:size])
     while page:
         yield page
