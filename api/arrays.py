@@ -1,4 +1,4 @@
-"""Arrays that may be long: each row is made when the one before it has been sent."""
+"""Streams long arrays: a row is made when the one before it has been sent."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -8,7 +8,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.renderers import JSONRenderer
 
-WHOLE = 2**20  # bytes; up to this an answer is made before it is sent
+MAX_WHOLE = 2**20  # bytes of an answer that is made before it is sent
 
 
 def array(rows: Iterable[Any]) -> HttpResponseBase:
@@ -16,15 +16,16 @@ def array(rows: Iterable[Any]) -> HttpResponseBase:
 
 
 def whole_if_small(parts: Iterator[bytes], content_type: str) -> HttpResponseBase:
-    """Only what is made before it is sent has an ETag. Few rows may have megabytes."""
-    begun: list[bytes] = []
+    """Makes a small answer before it sends it, so that it can have an ETag. Also few rows may have
+    megabytes."""
+    buffered: list[bytes] = []
     size = 0
     for part in parts:
-        begun.append(part)
+        buffered.append(part)
         size += len(part)
-        if size > WHOLE:
-            return StreamingHttpResponse(chain(begun, parts), content_type=content_type)
-    return HttpResponse(b"".join(begun), content_type=content_type)
+        if size > MAX_WHOLE:
+            return StreamingHttpResponse(chain(buffered, parts), content_type=content_type)
+    return HttpResponse(b"".join(buffered), content_type=content_type)
 
 
 def _parts(rows: Iterable[Any]) -> Iterator[bytes]:

@@ -83,7 +83,7 @@ def choice(request: Request, name: str, choices: Collection[str], default: str) 
     return given
 
 
-def whole(request: Request, name: str, default: int, low: int, high: int) -> int:
+def whole_number(request: Request, name: str, default: int, low: int, high: int) -> int:
     given = text(request, name) or str(default)
     if not (given.isascii() and given.isdigit() and len(given) < 19 and low <= int(given) <= high):
         raise bad(name, f"must be a whole number from {low} to {high}")

@@ -38,7 +38,7 @@ class StreamReader(ChannelAccess):
         }
         selection, last = self._selection(channel)
         if last:
-            return self.rows(head, selection, options.whole(request, "PAGELIMIT", 1, 1, MAX_LAST))
+            return self.rows(head, selection, options.whole_number(request, "PAGELIMIT", 1, 1, MAX_LAST))
         if answer := self.aggregated(head, selection):
             return answer
         export.check_size(selection, totals["count"] or 0)

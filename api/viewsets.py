@@ -28,7 +28,7 @@ def ok(status: int = 200) -> Response:
     return Response({"result": "OK"}, status)
 
 
-def whole(text: str) -> int | None:
+def path_number(text: str) -> int | None:
     """Reads a number in a path, which has one spelling: 7, and not 007."""
     fits = re.fullmatch(r"0|[1-9][0-9]{0,9}", text) and int(text) <= MAX_INTEGER
     return int(text) if fits else None
@@ -103,7 +103,7 @@ class ChannelAccess(AccountViewSet[Channel]):
     missing = NO_CHANNEL
 
     def channel(self, number: str) -> Channel:
-        key = whole(number)
+        key = path_number(number)
         found = None if key is None else Channel.objects.numbered(self.request.account, key)
         if found is None:
             raise ContractError(*self.missing)

@@ -29,7 +29,7 @@ POLICY = "; ".join(
 )
 
 
-# Nothing of a browser's that the console has a use for, should a foreign script ever get into a page.
+# Features of browsers that the console does not use, so that no foreign script in a page can use them.
 UNUSED_FEATURES = """
     accelerometer ambient-light-sensor bluetooth browsing-topics camera display-capture
     geolocation gyroscope hid magnetometer microphone midi payment serial usb
@@ -38,7 +38,7 @@ PERMISSIONS = ", ".join(f"{feature}=()" for feature in UNUSED_FEATURES.split())
 
 
 class ContentSecurityPolicy:
-    """Scripts and styles from our own files only, never from within a page. A view may state its own."""
+    """Allows scripts and styles from our own files only, not within a page. A view may set its own policy."""
 
     def __init__(self, get_response: Next) -> None:
         self._next = get_response
@@ -62,7 +62,7 @@ ERRORS = {
 
 
 class ErrorsForMachines:
-    """A page that says what went wrong is for browsers, which ask for HTML. Others get it as JSON or text."""
+    """Leaves pages that say what went wrong to browsers, which ask for HTML. Others get JSON or text."""
 
     def __init__(self, get_response: Next) -> None:
         self._next = get_response
@@ -90,30 +90,31 @@ class ErrorsForMachines:
 
 
 class LoginRequired(LoginRequiredMiddleware):
-    """Where a part of a page is asked for and the session has ended, the page says so and stays, with what is
-    typed into it. A whole form is carried through the sign-in; its CSRF token says that it is ours."""
+    """Asks to sign in, and loses nothing that was typed before the session ended.
+
+    A page that asks for a part of itself gets an error, says so and stays as it is. A form that is sent is
+    carried through the sign-in; its CSRF token proves that it is ours.
+    """
 
     def process_view(self, request: HttpRequest, view_func: Any, *args: Any) -> Any:
-        """Asks for no user where none is needed: the database may be away."""
+        """Does not ask for the user where a page is open to all: the database may be away."""
         open_to_all = not getattr(view_func, "login_required", True)
         return None if open_to_all else super().process_view(request, view_func, *args)
 
     def handle_no_permission(self, request: HttpRequest, view_func: Any) -> Any:
-        part = "HX-Request" in request.headers
-        if not part and request.headers.get("Accept", "").split(",")[0] != "application/json":
-            if request.method == "POST":
-                form = Unsent.of(request)
-                return _sign_in_with(request, form) if form else redirect_to_login(page_before(request))
+        wants_json = request.headers.get("Accept", "").split(",")[0] == "application/json"
+        if "HX-Request" in request.headers or wants_json:
+            detail = "You are signed out: sign in again."
+            return JsonResponse({"error": "AUTH_REQUIRED", "detail": detail}, status=401)
+        if request.method != "POST":
             return super().handle_no_permission(request, view_func)
-        detail = "You are signed out: sign in again."
-        return JsonResponse({"error": "AUTH_REQUIRED", "detail": detail}, status=401)
-
-
-def _sign_in_with(request: HttpRequest, unsent: Unsent) -> HttpResponse:
-    context = {"form": SignInForm(request), "next": unsent.page, "unsent": unsent.signed}
-    response = render(request, "console/account/signin.html", context, status=401)
-    add_never_cache_headers(response)
-    return response
+        form = Unsent.of(request)
+        if form is None:
+            return redirect_to_login(page_before(request))
+        context = {"form": SignInForm(request), "next": form.page, "unsent": form.signed}
+        response = render(request, "console/account/signin.html", context, status=401)
+        add_never_cache_headers(response)
+        return response
 
 
 class SignedIn:

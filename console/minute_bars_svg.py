@@ -12,7 +12,7 @@ STEP = 10  # from one bar to the next
 KINDS = ("stored", "held", "rejected")  # from the ground up
 
 
-class Part(NamedTuple):
+class BarPart(NamedTuple):
     kind: str
     messages: int
     y: float
@@ -23,7 +23,7 @@ class Bar(NamedTuple):
     minute: datetime
     total: int
     x: int
-    parts: list[Part]
+    parts: list[BarPart]
 
 
 class Bars(NamedTuple):
@@ -46,7 +46,7 @@ def draw(minutes: Sequence[Minute]) -> Bars:
         for kind in KINDS:
             count = getattr(minute, kind)
             top -= count * unit
-            parts.append(Part(kind, count, round(top, 2), round(count * unit, 2)))
+            parts.append(BarPart(kind, count, round(top, 2), round(count * unit, 2)))
         bars.append(Bar(minute.minute, total, position * STEP, parts))
     sums = [(kind, sum(getattr(minute, kind) for minute in minutes)) for kind in KINDS]
     return Bars(bars, sums, most)

@@ -39,7 +39,7 @@ SNIPPETS = [
 ]
 
 
-class Broker(NamedTuple):
+class BrokerAddress(NamedTuple):
     """Where devices speak MQTT. `port` 0: nowhere."""
 
     host: str
@@ -56,19 +56,19 @@ class Broker(NamedTuple):
         return f"mqtt{'s' if self.tls else ''}://{host}:{self.port}"
 
 
-def offered(broker: Broker) -> list[Snippet]:
+def offered(broker: BrokerAddress) -> list[Snippet]:
     return [snippet for snippet in SNIPPETS if broker.port or not snippet.mqtt]
 
 
-def broker(request: HttpRequest) -> Broker:
+def broker(request: HttpRequest) -> BrokerAddress:
     """The gateway on the host that the browser came to; in broker mode the user's own broker."""
     host = urlsplit(base_url(request)).hostname or "localhost"
     if settings.INGEST_MODE == "broker":
         own, port, _, _ = settings.BROKER
-        return Broker(host if own in LOOPBACK else own, port, tls=False)
+        return BrokerAddress(host if own in LOOPBACK else own, port, tls=False)
     if settings.TLS_CERT and settings.MQTT_TLS_PORT:
-        return Broker(host, settings.MQTT_TLS_PORT, tls=True)
-    return Broker(host, settings.MQTT_PORT, tls=False)
+        return BrokerAddress(host, settings.MQTT_TLS_PORT, tls=True)
+    return BrokerAddress(host, settings.MQTT_PORT, tls=False)
 
 
 def context(request: HttpRequest, account: Account, device_id: str) -> dict[str, object]:

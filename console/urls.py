@@ -21,7 +21,7 @@ from console.views import (
 )
 
 urlpatterns = [
-    path("signin/", account.SignIn.as_view(), name="signin"),
+    path("signin/", account.SignInView.as_view(), name="signin"),
     path("signin/code/", account.code, name="signin-code"),
     path("unsent/", account.unsent_form, name="unsent"),
     path("unsent/send/", account.unsent_send, name="unsent-send"),
@@ -29,7 +29,7 @@ urlpatterns = [
     path("signup/", account.signup, name="signup"),
     path("signup/<str:link>/", account.signup_confirm, name="signup-confirm"),
     path("reset/", account.reset, name="reset"),
-    path("reset/<uidb64>/<token>/", account.ResetConfirm.as_view(), name="reset-confirm"),
+    path("reset/<uidb64>/<token>/", account.ResetConfirmView.as_view(), name="reset-confirm"),
     path("signout/", LogoutView.as_view(), name="signout"),
     path("theme/", account.theme, name="theme"),
     path("channels/", channels.index, name="channels"),

@@ -6,9 +6,9 @@ from api.v2 import publish
 
 urlpatterns = [
     route(PUBLISH, publish.PublishViewSet, post="create"),
-    route("device", views.DeviceViewSet, get="list"),
-    route("channel", views.ChannelViewSet, get="list"),
-    route(CHANNEL, views.ChannelViewSet, get="retrieve"),
-    route(STREAM, views.StreamViewSet, get="retrieve"),
+    route("device", views.OlderDeviceViewSet, get="list"),
+    route("channel", views.OlderChannelViewSet, get="list"),
+    route(CHANNEL, views.OlderChannelViewSet, get="retrieve"),
+    route(STREAM, views.OlderStreamViewSet, get="retrieve"),
     unknown,
 ]

@@ -15,11 +15,11 @@ from thingscale.streams.models import Channel
 from thingscale.streams.queries import Leaf
 
 
-class DeviceViewSet(views.DeviceViewSet):
+class OlderDeviceViewSet(views.DeviceViewSet):
     http_method_names = ["get", "head"]
 
 
-class ChannelViewSet(views.ChannelViewSet):
+class OlderChannelViewSet(views.ChannelViewSet):
     http_method_names = ["get", "head"]
     serializer_class = OlderChannelSerializer
 
@@ -27,7 +27,7 @@ class ChannelViewSet(views.ChannelViewSet):
         return array(row for page in pages for row in self.rows(page))
 
 
-class StreamViewSet(StreamReader):
+class OlderStreamViewSet(StreamReader):
     http_method_names = ["get", "head"]
     form = queries.V1
 

@@ -30,7 +30,7 @@ class OpenAPIView(APIView):
         return Response(document() | {"servers": [{"url": base_url(request._request)}]})
 
 
-class Page(SpectacularSwaggerSplitView):
+class DocsPage(SpectacularSwaggerSplitView):
     """Its script is a file of its own, so that the page's policy need not allow any within it."""
 
     def finalize_response(self, *args: Any, **kwargs: Any) -> Response:
@@ -39,5 +39,5 @@ class Page(SpectacularSwaggerSplitView):
         return response
 
 
-_page: Any = Page.as_view(url="/v2/openapi.json")
+_page: Any = DocsPage.as_view(url="/v2/openapi.json")
 urlpatterns = [path("openapi.json", OpenAPIView.as_view()), path("docs", _page), path("docs/", _page)]

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 
 from api.arrays import array
 from api.v2.serializers import Text
-from api.viewsets import MAX_INTEGER, AccountViewSet, ok, whole
+from api.viewsets import MAX_INTEGER, AccountViewSet, ok, path_number
 from thingscale.accounts.tenancy import in_pages
 from thingscale.events.actions import create_event, delete_event, update_event
 from thingscale.events.models import Event
@@ -58,13 +58,14 @@ class EventSerializer(serializers.Serializer[Event]):
         return url
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """What the event would be as a whole: parts that contradict each other would never act."""
+        """Looks at the event as it would become, since an operator and a threshold that do not fit would
+        never act."""
         event = self.instance or Event()
-        whole = {name: attrs.get(name, getattr(event, name)) for name in ("operator", "threshold")}
-        threshold = whole["threshold"].strip()
-        if whole["operator"] not in {"=", "!="} and threshold and not _NUMBER.fullmatch(threshold):
+        merged = {name: attrs.get(name, getattr(event, name)) for name in ("operator", "threshold")}
+        threshold = merged["threshold"].strip()
+        if merged["operator"] not in {"=", "!="} and threshold and not _NUMBER.fullmatch(threshold):
             raise serializers.ValidationError(
-                {"threshold": [f"Must be a number with the operator {whole['operator']}."]}
+                {"threshold": [f"Must be a number with the operator {merged['operator']}."]}
             )
         return attrs
 
@@ -111,7 +112,7 @@ class EventViewSet(AccountViewSet[Event]):
         return ok()
 
     def event(self, number: str) -> Event:
-        key = whole(number)
+        key = path_number(number)
         if key is None:
             raise ContractError(*self.missing)
         return self.find(number=key)

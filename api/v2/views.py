@@ -16,7 +16,7 @@ from api.v2.serializers import (
     TagSerializer,
     UserSerializer,
 )
-from api.viewsets import MAX_INTEGER, AccountViewSet, ChannelAccess, ok, stream_time, whole
+from api.viewsets import MAX_INTEGER, AccountViewSet, ChannelAccess, ok, path_number, stream_time
 from thingscale.accounts.actions import update_account
 from thingscale.accounts.models import User
 from thingscale.accounts.tenancy import in_pages
@@ -81,7 +81,7 @@ class ChannelViewSet(ChannelAccess):
         if tag := options.name_of(request, "TAGNAME"):
             create_tag(self.channel(number), tag)
             return ok(201)
-        key = whole(number)
+        key = path_number(number)
         if key is None:
             raise ContractError("BAD_PARAMETER", f"A channel is a whole number from 0 to {MAX_INTEGER}.")
         create_channel(self.request.account, key, **self.changes(required=False))

@@ -8,19 +8,19 @@ from console.forms.devices import ChannelField
 from thingscale.accounts.models import Account
 
 
-class Action(NamedTuple):
+class BulkAction(NamedTuple):
     verb: str  # on the button
     done: str  # "12 devices are ..."
     warning: str = ""
 
 
 ACTIONS = {
-    "enable": Action("Enable", "enabled", "What is held for those that have a channel is stored."),
-    "disable": Action("Disable", "disabled", "What they send from now on is rejected."),
-    "map": Action("Map", "mapped", "What is held for those that are enabled is stored."),
-    "activate": Action("Enable and map", "enabled and mapped", "What is held for them is stored."),
-    "unmap": Action("Unmap", "unmapped", "What they send from now on is held, not stored."),
-    "delete": Action(
+    "enable": BulkAction("Enable", "enabled", "What is held for those that have a channel is stored."),
+    "disable": BulkAction("Disable", "disabled", "What they send from now on is rejected."),
+    "map": BulkAction("Map", "mapped", "What is held for those that are enabled is stored."),
+    "activate": BulkAction("Enable and map", "enabled and mapped", "What is held for them is stored."),
+    "unmap": BulkAction("Unmap", "unmapped", "What they send from now on is held, not stored."),
+    "delete": BulkAction(
         "Delete",
         "gone",
         "Datapoints that are stored stay in their channels. Their held messages go with them."

@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString, mark_safe
 
-from console.operator.forms import AccountForm, NewAccountForm, PasswordForm
+from console.operator.forms import AccountForm, NewAccountForm, OperatorPasswordForm
 from console.request import ConsoleRequest
 from thingscale.accounts import actions, second_factor
 from thingscale.accounts.models import User
@@ -31,7 +31,7 @@ class AccountAdmin(_UserAdmin):
     filter_horizontal = ()
     add_form = NewAccountForm
     form: Any = AccountForm
-    change_password_form = PasswordForm
+    change_password_form = OperatorPasswordForm
     add_fieldsets = ((None, {"fields": ("email", "password", "locale", "is_staff")}),)
     fieldsets = (
         (None, {"fields": ("email", "password_link", "two_factor")}),

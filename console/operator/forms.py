@@ -48,7 +48,7 @@ class AccountForm(_UserForm):
     locale = zone_field()
 
 
-class PasswordForm(_PasswordForm):
+class OperatorPasswordForm(_PasswordForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields.pop("usable_password", None)

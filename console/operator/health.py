@@ -47,7 +47,7 @@ class Trouble(Exception):
         self.rows = rows
 
 
-class Part(NamedTuple):
+class PartHealth(NamedTuple):
     name: str
     rows: Rows
     trouble: str = ""
@@ -80,15 +80,15 @@ def page(request: ConsoleRequest) -> HttpResponse:
     return render(request, "console/operator/health.html", context)
 
 
-def _look(name: str, look: Callable[[], Rows]) -> Part:
+def _look(name: str, look: Callable[[], Rows]) -> PartHealth:
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL statement_timeout = '{DATABASE_LIMIT}'")
-            return Part(name, list(look()))
+            return PartHealth(name, list(look()))
     except Trouble as trouble:
-        return Part(name, trouble.rows, str(trouble))
+        return PartHealth(name, trouble.rows, str(trouble))
     except (Error, RedisError, OSError) as error:
-        return Part(name, [], f"No answer: {type(error).__name__}.")
+        return PartHealth(name, [], f"No answer: {type(error).__name__}.")
 
 
 def _web() -> Rows:

@@ -24,7 +24,7 @@ NOW = 5  # seconds
 
 @register.simple_tag
 def icon(name: str) -> SafeString:
-    """From static/console/icons.svg; the text beside it says what it means."""
+    """An icon of static/console/icons.svg. The text beside it says what it means."""
     href = f"{static('console/icons.svg')}#{name}"
     return format_html('<svg class="icon" aria-hidden="true"><use href="{}"></use></svg>', href)
 
@@ -81,7 +81,7 @@ def is_checkbox(field: BoundField) -> bool:
 
 @register.filter
 def moment(value: Any) -> SafeString | str:
-    """A time in the person's zone, to the second; nothing for None."""
+    """A time in the actor's zone, to the second; nothing for None."""
     if value is None:
         return ""
     local = timezone.localtime(value)
@@ -91,8 +91,7 @@ def moment(value: Any) -> SafeString | str:
 
 @register.filter
 def ago(value: Any) -> SafeString | str:
-    """How long ago, or how far ahead, with the exact time as its title; `never` for None, or for what is not
-    there."""
+    """How long ago or how far ahead a time is, with the exact time as a title; `never` for None or ""."""
     if not value:
         return "never"
     seconds = int((timezone.now() - value).total_seconds())
@@ -107,8 +106,8 @@ def ago(value: Any) -> SafeString | str:
 
 @register.filter
 def newest(channel: Any) -> SafeString | str:
-    """Of a channel with totals: how long ago its newest datapoint was. Is it of the future, then also that of
-    the newest by now."""
+    """How long ago the newest datapoint of a channel with totals was. If it lies in the future, also how long
+    ago the newest one by now was."""
     shown = ago(channel.last_update)
     if not channel.last_update or channel.last_update <= timezone.now() + timedelta(seconds=NOW):
         return shown
@@ -117,7 +116,8 @@ def newest(channel: Any) -> SafeString | str:
 
 
 def in_words(seconds: int) -> str:
-    """As ago() of console.js says it. Clocks of devices differ by seconds: that is now."""
+    """The same words as ago() of console.js. A few seconds are now, since clocks of devices differ by as
+    much."""
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
         if abs(seconds) >= max(size, NOW):
             count = abs(seconds) // size

@@ -41,7 +41,7 @@ MAX_SHOWN = 2000  # characters of what a field has
 ON_THIS_MACHINE = {"localhost", "127.0.0.1", "[::1]"}
 
 
-class SignIn(LoginView):
+class SignInView(LoginView):
     template_name = "console/account/signin.html"
     form_class = SignInForm
     redirect_authenticated_user = True
@@ -207,7 +207,7 @@ def reset(request: HttpRequest) -> HttpResponse:
     return render(request, "console/account/reset.html", {"form": form})
 
 
-class ResetConfirm(PasswordResetConfirmView):
+class ResetConfirmView(PasswordResetConfirmView):
     template_name = "console/account/reset_confirm.html"
     form_class: Any = NewPasswordForm
     success_url = reverse_lazy("signin")

@@ -204,12 +204,13 @@ def test_the_database_is_away(
     assert response["Retry-After"] == "5"
 
 
-def test_a_failure_of_ours_is_logged_and_keeps_the_shape(
-    api: Caller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_failure_of_ours_is_logged_with_its_actor_and_keeps_the_shape(
+    api: Caller, owner: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("api.v2.views.DeviceViewSet.get_queryset", lambda self: 1 / 0)
     assert refusal(api.get("device")) == (500, "SERVER_ERROR")
     assert "ZeroDivisionError" in caplog.text
+    assert f"/v2/device failed, asked by {owner.user_id}" in caplog.text
 
 
 def test_few_queries(
