@@ -22,7 +22,7 @@ PROGRAM_SECONDS = 600 if LONG else 60  # of a database in which other drills hav
 
 def pg(place: Place, program: str, *arguments: str) -> str:
     """Runs a program of the PostgreSQL that is running; its output."""
-    install = place.servers.postgres.place.install
+    install = place.servers.postgres.directory.install
     command = [str(install / "bin" / program), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PROGRAM_SECONDS)
     assert done.returncode == 0, done.stderr

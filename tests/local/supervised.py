@@ -4,9 +4,9 @@ import os
 import sys
 from pathlib import Path
 
+from thingscale.local.child_process import Program
 from thingscale.local.errors import StartError
 from thingscale.local.managed_process import ManagedProcess
-from thingscale.local.process import Program
 from thingscale.local.supervisor import Stopped, Supervisor
 
 SCRIPT = """

@@ -12,9 +12,9 @@ import psycopg
 import pytest
 
 from thingscale.local import bundled_servers, data_directory
+from thingscale.local.child_process import UnixAccount
 from thingscale.local.errors import StartError
 from thingscale.local.home import Home
-from thingscale.local.process import Account
 from thingscale.local.servers import Servers
 
 from .helpers import PROJECT, clean_environment
@@ -23,9 +23,9 @@ SITE_PACKAGES = bundled_servers.postgres_install().parents[1]
 PYTHONS = (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}", "/usr/local/bin/python3")
 
 
-def nobody() -> Account:
+def nobody() -> UnixAccount:
     entry = pwd.getpwnam("nobody")
-    return Account("nobody", entry.pw_uid, entry.pw_gid)
+    return UnixAccount("nobody", entry.pw_uid, entry.pw_gid)
 
 
 def one_query(servers: Servers) -> bool:
@@ -42,7 +42,7 @@ def test_root_gives_postgres_to_an_unprivileged_account(folder: Path) -> None:
         uid = Path(f"/proc/{servers.postgres.process.pid}").stat().st_uid
         assert uid == servers.postgres.data.stat().st_uid != 0
         assert servers.postgres.data.is_relative_to(servers.home.path)
-        assert servers.postgres.place.note == ""
+        assert servers.postgres.directory.note == ""
 
 
 @pytest.mark.usefixtures("as_root")
@@ -54,7 +54,7 @@ def test_a_home_that_the_account_cannot_enter(closed_folder: Path, outside: list
         link = servers.home.path / "postgres"
         assert link.is_symlink()
         assert servers.postgres.data.parent == link.readlink()
-        assert str(link.readlink()) in servers.postgres.place.note
+        assert str(link.readlink()) in servers.postgres.directory.note
         with psycopg.connect(servers.postgres.url) as connection:
             connection.execute("CREATE TABLE kept ()")
     assert stat.S_IMODE(closed_folder.stat().st_mode) == 0o700
@@ -101,7 +101,7 @@ def test_programs_that_the_account_cannot_reach_are_copied(
     servers = Servers(folder / "home", want={"postgres"}, fast=True)
     with servers:
         assert one_query(servers)
-        install = servers.postgres.place.install
+        install = servers.postgres.directory.install
         assert f"shared/postgresql-{bundled_servers.postgres_version()}/" in str(install)
     assert stat.S_IMODE((wheel / "bin").stat().st_mode) == 0o700
 
@@ -125,7 +125,7 @@ def test_without_an_account(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         data_directory.find_data_directory(home)
 
 
-def python_for(account: Account) -> str:
+def python_for(account: UnixAccount) -> str:
     for python in PYTHONS:
         probe = [python, "-c", "import sys; print(sys.version_info[:2])"]
         try:
@@ -158,7 +158,7 @@ def test_an_ordinary_user_has_everything_in_the_home(folder: Path) -> None:
         "servers = Servers(Path(sys.argv[1]), fast=True)\n"
         "with servers as env:\n"
         "    import psycopg; psycopg.connect(env['DATABASE_URL']).close()\n"
-        "    print(servers.postgres.data, servers.postgres.place.account, servers.home.sockets())\n"
+        "    print(servers.postgres.data, servers.postgres.directory.account, servers.home.sockets())\n"
     )
     done = subprocess.run(
         [python, "-c", script, str(folder / "home")],

@@ -100,7 +100,7 @@ def restored_dump(folder: Path) -> Iterator[Servers]:
     servers = Servers(want=ALL, fast=True)
     with servers:
         sql = lzma.decompress((CAPTURED / "dump.sql.xz").read_bytes())
-        psql = servers.postgres.place.install / "bin" / "psql"
+        psql = servers.postgres.directory.install / "bin" / "psql"
         command = [str(psql), "-q", "-v", "ON_ERROR_STOP=1", servers.postgres.url]
         subprocess.run(command, input=sql, stdout=subprocess.DEVNULL, check=True, timeout=SECONDS)
         yield servers

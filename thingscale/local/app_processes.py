@@ -1,4 +1,4 @@
-"""Our own three processes: how each is started, and how one knows that it is ready."""
+"""The platform's own processes, web, ingest and celery: their commands, and how each is found to be ready."""
 
 import http.client
 import sys
@@ -8,14 +8,16 @@ from collections.abc import Mapping
 
 from thingscale.lib import env
 from thingscale.local import ports
+from thingscale.local.child_process import Program
 from thingscale.local.config import PROJECT, Config
 from thingscale.local.home import Home
 from thingscale.local.managed_process import ManagedProcess
-from thingscale.local.process import Program
 
-GRACE_SECONDS = 12  # for answers that are on their way when the web process is to stop
-DRAINS = {"THINGSCALE_HANDOVER_SECONDS": 5, "THINGSCALE_DRAIN_SECONDS": 10}  # and their defaults
-QUIET_SECONDS = 15  # alive for this long counts as ready where the log level hides what says so
+GRACE_SECONDS = 12  # for the answers that the web process still sends when it stops
+DRAINS = {"THINGSCALE_HANDOVER_SECONDS": 5, "THINGSCALE_DRAIN_SECONDS": 10}  # with the defaults
+QUIET_SECONDS = (
+    15  # a process that lives for so long counts as ready: the log level may hide the line that says so
+)
 
 
 def manage(*arguments: str) -> list[str]:
@@ -47,7 +49,7 @@ def celery_command() -> list[str]:
     return [*worker, *size, *alone, "--loglevel", "INFO"]
 
 
-class OurProcess(ManagedProcess):
+class AppProcess(ManagedProcess):
     def __init__(self, config: Config, home: Home, environment: Mapping[str, str]) -> None:
         self.config = config
         self.home = home
@@ -61,7 +63,7 @@ class OurProcess(ManagedProcess):
         return Program(self.command(), log=log, env=self.environment, cwd=PROJECT)
 
 
-class Web(OurProcess):
+class Web(AppProcess):
     name = "web"
     stop_limit = 40.0  # it drains
 
@@ -82,10 +84,10 @@ class Web(OurProcess):
             connection.close()
 
 
-class Ingest(OurProcess):
-    """One of several shares its ports with the others: the kernel gives each connection to one of them."""
+class Ingest(AppProcess):
+    """A gateway. Several of them share their ports: the kernel gives each connection to one of them."""
 
-    group = "gateways"  # each leaves its clients to those that stay
+    group = "gateways"  # stopped together, or each would hand its clients over to the next
 
     def __init__(self, config: Config, home: Home, environment: Mapping[str, str], number: int = 1) -> None:
         super().__init__(config, home, environment)
@@ -104,18 +106,19 @@ class Ingest(OurProcess):
         super().launch()
 
     def ready(self) -> bool:
-        """It listens where it is to. A gateway whose ports are all off stores what comes by other ways."""
+        """Whether it answers on its MQTT ports. If these are all off, it only stores what comes by other
+        ways."""
         listening = [port for name, port in self.config.listens.items() if "_MQTT_" in name]
         if not self.running() or not all(ports.answers(self.config.host, port) for port in listening):
             return False
         if self.config.workers == 1:
             return True
-        # Who answers may be another one.
+        # The gateway that answers may be another one.
         quiet = time.monotonic() - self.launched > QUIET_SECONDS
         return quiet or self.output().count(" Listening on ") >= len(listening)
 
 
-class Celery(OurProcess):
+class Celery(AppProcess):
     name = "celery"
 
     def command(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""The first account, and a channel and a device for its first datapoint."""
+"""Prepares the database at the start, and creates the first account, with a channel and a device."""
 
 import json
 import secrets
@@ -12,16 +12,16 @@ import psycopg
 
 from thingscale.lib.env import secret_keys
 from thingscale.local.app_processes import manage
+from thingscale.local.child_process import Program
 from thingscale.local.config import PROJECT
 from thingscale.local.errors import StartError
 from thingscale.local.home import Home
-from thingscale.local.process import Program
 from thingscale.local.supervisor import Supervisor
 
 EMAIL = "admin@localhost"
 DEVICE = "first-device"
 LOCK = 7_468
-WAIT_SECONDS = 0.2  # between two tries to get it
+WAIT_SECONDS = 0.2  # between two tries to get the lock
 ANY_ACCOUNT = "SELECT EXISTS (SELECT FROM accounts_user)"
 UNENCRYPTED = """SELECT EXISTS (SELECT FROM otp_totp_totpdevice d
     LEFT JOIN accounts_authenticatorsecret s ON s.device_id = d.id WHERE s.device_id IS NULL)"""
@@ -36,7 +36,7 @@ class FirstAccount:
 
 
 class Bootstrap:
-    """Runs management commands as children: models would drag Django into the supervisor."""
+    """Runs management commands as child processes, so that the supervisor need not load Django."""
 
     def __init__(self, supervisor: Supervisor, home: Home, environment: Mapping[str, str]) -> None:
         self._supervisor = supervisor
@@ -46,7 +46,7 @@ class Bootstrap:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """One after the other, of all that start on this database."""
+        """Waits until no other process prepares this database."""
         with psycopg.connect(
             self._environment["DATABASE_URL"], connect_timeout=10, autocommit=True
         ) as connection:
@@ -56,14 +56,14 @@ class Bootstrap:
             yield
 
     def migrate(self) -> None:
-        """First it looks whether the database is one for us, which other processes may be using."""
+        """`prepare` first checks that the database is the platform's, and which processes use it."""
         self._manage("prepare")
 
     def has_account(self) -> bool:
         return self._is_true(ANY_ACCOUNT)
 
     def has_secrets_to_encrypt(self) -> bool:
-        """Of an earlier version, or of an older secret key."""
+        """Secrets of an earlier version, or encrypted with an older secret key."""
         return len(secret_keys(self._home / "secret_key")) > 1 or self._is_true(UNENCRYPTED)
 
     def reencrypt(self) -> None:

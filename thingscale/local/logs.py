@@ -1,4 +1,4 @@
-"""Log files of the children: bounded in size, and read for the line that matters."""
+"""Bounds the log files of child processes, and finds the line in them that matters."""
 
 import os
 import re
@@ -11,8 +11,9 @@ _TAIL_BYTES = 16 * 1024
 
 
 def truncate_large(log: Path) -> None:
-    """Keeps the newest part as one older copy, or nothing where the disk is full. Safe under a running child,
-    because each appends (O_APPEND); what it writes between the copy and the cut is lost."""
+    """Copies the newest part to one older file, or nothing if the disk is full, and empties the log. This is
+    safe while a child writes, since it appends (O_APPEND); only what it writes between copying and emptying
+    is lost."""
     if size(log) <= MAX_BYTES:
         return
     older = log.with_name(log.name + ".1")

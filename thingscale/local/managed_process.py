@@ -1,4 +1,5 @@
-"""A child that is started, watched until ready, stopped, killed and started again."""
+"""A child process with a name: it is started, watched until it is ready, stopped, killed and started
+again."""
 
 import signal
 import time
@@ -6,14 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from thingscale.local import logs
+from thingscale.local.child_process import ChildProcess, Program
 from thingscale.local.errors import StartError
-from thingscale.local.process import Process, Program
 
 POLL_SECONDS = 0.03
-
-
-def nothing() -> None:
-    """The default of what to do between two looks."""
 
 
 class ManagedProcess(ABC):
@@ -21,9 +18,9 @@ class ManagedProcess(ABC):
     time_limit = 60.0  # seconds until ready
     stop_limit = 15.0  # seconds until killed
     alarming = logs.ERROR  # lines of its log that the person at the terminal should see
-    attempts = 1  # how many early deaths the first start forgives
-    group = ""  # those of the same one are stopped together
-    process: Process | None = None
+    attempts = 1  # to start it, if it ends early
+    group = ""  # processes of the same group are stopped together
+    process: ChildProcess | None = None
 
     @abstractmethod
     def program(self) -> Program:
@@ -31,7 +28,7 @@ class ManagedProcess(ABC):
 
     @abstractmethod
     def ready(self) -> bool:
-        """One look, at most a few seconds long, without an exception."""
+        """Looks once, for a few seconds at most, and raises nothing."""
 
     def launch(self) -> None:
         if self.process:
@@ -40,14 +37,14 @@ class ManagedProcess(ABC):
         if program.log:
             logs.truncate_large(program.log)
             self.log_start = logs.size(program.log)
-        self.process = Process(program)
+        self.process = ChildProcess(program)
 
-    def start(self, meanwhile: Callable[[], None] = nothing) -> None:
+    def start(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Returns when ready. `meanwhile` is called all the time and may raise to give up."""
         self.launch()
         self.wait_ready(meanwhile)
 
-    def wait_ready(self, meanwhile: Callable[[], None] = nothing) -> None:
+    def wait_ready(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         deadline = time.monotonic() + self.time_limit
         left = self.attempts
         while not self.ready():
@@ -56,18 +53,15 @@ class ManagedProcess(ABC):
                 left -= 1
                 if left < 1:
                     raise StartError(f"{self.name} stopped while starting ({self.last_words()}).")
-                self.pause(0.5, meanwhile)
+                until = time.monotonic() + 0.5
+                while time.monotonic() < until:
+                    meanwhile()
+                    time.sleep(POLL_SECONDS)
                 self.launch()
             if time.monotonic() > deadline:
                 raise StartError(
                     f"{self.name} was not ready in {self.time_limit:.0f} s ({self.last_words()})."
                 )
-            time.sleep(POLL_SECONDS)
-
-    def pause(self, seconds: float, meanwhile: Callable[[], None]) -> None:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            meanwhile()
             time.sleep(POLL_SECONDS)
 
     def running(self) -> bool:
@@ -77,7 +71,7 @@ class ManagedProcess(ABC):
         return self.process.exit_code() if self.process else None
 
     def output(self) -> str:
-        """What it has logged since its last start (the end of it)."""
+        """The end of what it has logged since its last start."""
         log = self.process.program.log if self.process else None
         return logs.read_from(log, self.log_start) if log else ""
 
@@ -95,7 +89,7 @@ class ManagedProcess(ABC):
             self.process = None
 
     def force(self) -> None:
-        """The quickest end that leaves nothing behind."""
+        """Ends it as quickly as possible without leaving anything behind."""
         self.kill()
 
     def kill(self) -> None:

@@ -20,7 +20,7 @@ def free_port(taken: frozenset[int] = frozenset(), host: str = "127.0.0.1") -> i
 
 
 def bind_error(host: str, port: int) -> OSError | None:
-    """Why nobody can listen there, or None."""
+    """The error of listening there, or None."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:

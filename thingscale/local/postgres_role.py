@@ -1,11 +1,11 @@
-"""The role that the platform connects as: it owns its database, and may do nothing else.
+"""The database role of the platform: it owns its database, and may do nothing else.
 
-A superuser may read the server's files and run programs, and so could whoever finds a mistake in our SQL. All
-statements may be repeated, and have a line each: that is how a single-user server reads them.
+A superuser may read the server's files and run programs. With such a role, so could anybody who finds a
+mistake in our SQL. Each statement can be repeated, and is on one line, as a single-user server reads it.
 """
 
 DATABASE = "thingscale"
-SUPERUSER = "thingscale"  # whom earlier versions connected as
+SUPERUSER = "thingscale"  # earlier versions connected as this one
 ROLE = "thingscale_app"
 # In front of pg_hba.conf. The first line says that the role is made; an administrator may remove the other.
 MADE = (
@@ -19,8 +19,8 @@ _MAKE = (
     f"ALTER ROLE {ROLE} NOSUPERUSER NOCREATEROLE NOREPLICATION NOBYPASSRLS NOCREATEDB;",
     f"ALTER DATABASE {DATABASE} OWNER TO {ROLE};",
 )
-# What the superuser (10) made in homes of earlier versions; PostgreSQL's own objects are below 16384.
-# A sequence of a column goes with its table.
+# Objects that the superuser (10) made in earlier versions; PostgreSQL's own objects are below 16384. The
+# owner of a column's sequence changes with its table.
 _TAKE_OVER = (
     "DO $$ DECLARE thing record; BEGIN FOR thing IN"  # noqa: S608 (constants)
     " SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, c.oid::regclass::text AS name"

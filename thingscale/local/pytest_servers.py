@@ -1,7 +1,8 @@
-"""PostgreSQL, Valkey, and a broker for broker mode, for the tests: in a process whose environment names none,
-and in each of pytest-xdist's workers, which would be in each other's way on the same ones.
+"""A pytest plugin that starts PostgreSQL, Valkey, and a broker for broker mode: those that the environment
+does not name, and all of them in each worker of pytest-xdist, since workers would disturb each other on the
+same servers.
 
-A plugin (`-p` in pyproject.toml): they have to be there before pytest-django reads the settings.
+It is loaded by `-p` in pyproject.toml: the servers have to run before pytest-django reads the settings.
 """
 
 import os
@@ -14,7 +15,9 @@ from thingscale.local.servers import ALL, Servers, not_given
 
 _servers: list[Servers] = []
 WORKERS = 8
-PORTS = (ports.LAST - ports.FIRST) // WORKERS  # for each: they are chosen some time before they are taken
+PORTS = (
+    ports.LAST - ports.FIRST
+) // WORKERS  # of a worker, since a port is chosen some time before it is taken
 
 
 @pytest.hookimpl(wrapper=True)

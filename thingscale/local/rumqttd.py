@@ -16,9 +16,8 @@ from iotcore.iotcore import IotCoreBroker
 def main(config: str) -> None:
     # Its tracing spans arrive as an ERROR record for every packet.
     logging.getLogger().setLevel(logging.CRITICAL)
-    signal.signal(
-        signal.SIGINT, signal.SIG_DFL
-    )  # the interpreter's handler never gets its turn in native code
+    # Python's own handler would not run while native code does.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_die_with, args=[os.getppid()], daemon=True).start()
     broker = IotCoreBroker(config_path=config)
     broker.check_ports()
@@ -26,7 +25,7 @@ def main(config: str) -> None:
 
 
 def _die_with(parent: int) -> None:
-    """Where the kernel doesn't do it."""
+    """For systems whose kernel doesn't do it."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(0)

@@ -1,4 +1,4 @@
-"""`manage.py with_servers`: private servers around one command."""
+"""`manage.py with_servers`: runs a command with private servers."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from thingscale.local.process import Process, Program
+from thingscale.local.child_process import ChildProcess, Program
 from thingscale.local.servers import ALL, PLATFORM, Servers, not_given
 
 
@@ -24,19 +24,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(only: str, fast: bool, command: Sequence[str]) -> int:
-    """The command's exit code. Servers that the environment already names are used, not started."""
+    """Returns the command's exit code. Servers that the environment names are used, not started."""
     words = list(command[1:] if command[:1] == ["--"] else command)
     names = frozenset(filter(None, only.split(",")))
     if not words or not names <= ALL:
         sys.stderr.write(f"usage: with_servers [--fast] [--only {','.join(sorted(ALL))}] -- COMMAND ...\n")
         return 2
     with _terminate_as_exit(), Servers(want=not_given(os.environ, names), fast=fast) as env:
-        return _run_command(words, dict(os.environ) | env)
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        environment = {**os.environ, **env, "PATH": path}
+        process = ChildProcess(Program(words, env=environment, cwd=Path.cwd(), own_group=False))
+        # The terminal sends Ctrl-C to the command as well; the command decides, and we wait for it.
+        previous = [signal.signal(signal.SIGINT, signal.SIG_IGN)]
+        previous.append(
+            signal.signal(signal.SIGTERM, lambda number, _: process.signal(signal.Signals(number)))
+        )
+        try:
+            code = process.wait()
+        finally:
+            signal.signal(signal.SIGINT, previous[0])
+            signal.signal(signal.SIGTERM, previous[1])
+    return 128 - code if code is not None and code < 0 else code or 0
 
 
 @contextmanager
 def _terminate_as_exit() -> Iterator[None]:
-    """SIGTERM while servers start unwinds the stack, so that they are stopped and the folder deleted."""
+    """Turns SIGTERM into SystemExit, so that the servers are stopped and their folder is deleted."""
 
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -46,17 +59,3 @@ def _terminate_as_exit() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def _run_command(words: list[str], env: dict[str, str]) -> int:
-    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
-    process = Process(Program(words, env=env, cwd=Path.cwd(), own_group=False))
-    # The terminal sends Ctrl-C to the command as well; it decides, and we wait for it.
-    previous = [signal.signal(signal.SIGINT, signal.SIG_IGN)]
-    previous.append(signal.signal(signal.SIGTERM, lambda number, _: process.signal(signal.Signals(number))))
-    try:
-        code = process.wait()
-    finally:
-        signal.signal(signal.SIGINT, previous[0])
-        signal.signal(signal.SIGTERM, previous[1])
-    return 128 - code if code is not None and code < 0 else code or 0

@@ -1,5 +1,5 @@
-"""Private PostgreSQL and Valkey for the length of a `with`, and a broker for broker mode: for tests and
-benchmarks."""
+"""Private servers for the duration of a `with`: PostgreSQL, Valkey, and a broker for broker mode. For tests
+and benchmarks."""
 
 import os
 import shutil
@@ -16,19 +16,19 @@ from thingscale.local.valkey import Valkey
 
 VARIABLES = {"postgres": "DATABASE_URL", "valkey": "REDIS_URL", "broker": "MQTT_URL"}
 ALL = frozenset(VARIABLES)
-PLATFORM = ALL - {"broker"}  # what the platform itself can't do without
+PLATFORM = ALL - {"broker"}  # the servers that the platform needs
 MEMORY = Path("/dev/shm")  # noqa: S108
 MEMORY_NEEDED = 2 * 2**30
 
 
 def not_given(environment: Mapping[str, str], servers: Iterable[str] = PLATFORM) -> frozenset[str]:
-    """Of these servers, those that the environment doesn't name."""
+    """Those of the servers that the environment does not name."""
     return frozenset(name for name in servers if not environment.get(VARIABLES[name]))
 
 
 def memory_folder() -> str | None:
-    """Where files that nobody keeps cost no disk writes, if there is room. A new cluster starts several times
-    faster there; its WAL is kept small (postgres.FAST)."""
+    """A folder in memory, if there is room: a new cluster starts several times faster there. Its WAL is kept
+    small (postgres.FAST)."""
     roomy = os.access(MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(MEMORY).free > MEMORY_NEEDED
     return str(MEMORY) if roomy else None
 
@@ -58,7 +58,14 @@ class Servers:
         self.home.create()
         self.home.lock()
         try:
-            return self._start()
+            for server in reversed(self.wanted):  # PostgreSQL takes longest: it is waited for last
+                server.launch()
+            secret_key = os.environ.get("THINGSCALE_SECRET_KEY") or self.home.secret_keys()[0]
+            environment = {"THINGSCALE_HOME": str(self.home.path), "THINGSCALE_SECRET_KEY": secret_key}
+            for server in self.wanted:
+                server.wait_ready()
+                environment |= server.environment()
+            return environment
         except BaseException:
             self.close()
             raise
@@ -71,18 +78,6 @@ class Servers:
     @property
     def wanted(self) -> list[Postgres | Valkey | Broker]:
         return [server for server in (self.postgres, self.valkey, self.broker) if server.name in self.want]
-
-    def _start(self) -> dict[str, str]:
-        for server in reversed(self.wanted):  # PostgreSQL takes longest: it is waited for last
-            server.launch()
-        environment = {
-            "THINGSCALE_HOME": str(self.home.path),
-            "THINGSCALE_SECRET_KEY": os.environ.get("THINGSCALE_SECRET_KEY") or self.home.secret_keys()[0],
-        }
-        for server in self.wanted:
-            server.wait_ready()
-            environment |= server.environment()
-        return environment
 
     def close(self) -> None:
         for server in reversed(self.wanted):

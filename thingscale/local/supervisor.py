@@ -1,4 +1,4 @@
-"""Keeps children running until a signal comes, then stops them in reverse order."""
+"""Keeps child processes running until a signal comes, then stops them in reverse order."""
 
 import signal
 import time
@@ -10,16 +10,16 @@ from tempfile import TemporaryFile
 from types import FrameType
 
 from thingscale.local import logs
+from thingscale.local.child_process import ChildProcess, Program
 from thingscale.local.errors import StartError
 from thingscale.local.managed_process import POLL_SECONDS, ManagedProcess
-from thingscale.local.process import Process, Program
 
 FIRST_DELAY, LAST_DELAY = 0.5, 10.0
-STEADY_SECONDS = 60  # a child that ran this long starts over with the first delay
-ECHO_SECONDS = 1.0  # at most one error line a child in this time
-ROTATE_SECONDS = 1.0  # as long a log may grow past its size, however fast its process writes
-WAITING_SECONDS = 10.0
-IN_VAIN = 3  # the exit code of a command that has said in a sentence why it can't go on
+STEADY_SECONDS = 60  # a child that ran for so long is restarted after FIRST_DELAY again
+ECHO_SECONDS = 1.0  # in which at most one error line of a child is shown
+ROTATE_SECONDS = 1.0  # between two checks of the logs' sizes
+WAITING_SECONDS = 10.0  # between two messages that a child is still waited for
+EXPLAINED = 3  # exit code of a command that has written a sentence on why it can't go on
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -42,7 +42,7 @@ class Supervisor:
         self._say = say
         self._children: list[ManagedProcess] = []
         self._watched: list[Watched] = []
-        self._signals = 0
+        self.signals_received = 0
         self._rotated_at = time.monotonic()
 
     @contextmanager
@@ -55,38 +55,30 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._signals += 1
-
-    @property
-    def asked_to_stop(self) -> bool:
-        return self._signals > 0
+        self.signals_received += 1
 
     def start(self, child: ManagedProcess) -> None:
-        """Returns when it is ready; from then on it is watched."""
+        """Returns when the child is ready. From then on it is watched."""
         self._check_signal()
         self._children.append(child)
-        child.start(self._patiently(child))
-        self._watched.append(Watched(child, time.monotonic(), read=_log_size(child)))
-
-    def _patiently(self, child: ManagedProcess) -> Callable[[], None]:
-        """`tick`, and a word every ten seconds: recovery after a crash can take minutes."""
         told = time.monotonic()
 
-        def tick() -> None:
+        def meanwhile() -> None:
             nonlocal told
             self.tick()
-            if time.monotonic() - told > WAITING_SECONDS:
+            if time.monotonic() - told > WAITING_SECONDS:  # recovery after a crash can take minutes
                 told = time.monotonic()
                 self._say(f"still waiting for {child.name} ({child.last_words()})")
 
-        return tick
+        child.start(meanwhile)
+        self._watched.append(Watched(child, time.monotonic(), read=_log_size(child)))
 
     def run(self, name: str, program: Program) -> str:
-        """A command that ends by itself. Its standard output, which reaches no log."""
+        """Runs a command to its end, and returns its standard output, which reaches no log."""
         self._check_signal()
         start = logs.size(program.log) if program.log else 0
         with TemporaryFile() as stdout:
-            process = Process(replace(program, stdout=stdout))
+            process = ChildProcess(replace(program, stdout=stdout))
             try:
                 while process.exit_code() is None:
                     self.tick()
@@ -96,7 +88,7 @@ class Supervisor:
                 raise
             stdout.seek(0)
             output = stdout.read().decode(errors="replace")
-        if process.exit_code() == IN_VAIN and program.log:
+        if process.exit_code() == EXPLAINED and program.log:
             raise StartError(logs.read_from(program.log, start).strip())
         if process.exit_code():
             reason = logs.telling_line(logs.read_from(program.log, start)) if program.log else ""
@@ -104,29 +96,38 @@ class Supervisor:
         return output
 
     def watch(self) -> None:
-        """Until a signal comes, which raises Stopped."""
+        """Watches all children until a signal comes, which raises Stopped."""
         while True:
             self.tick()
             time.sleep(0.1)
 
     def tick(self) -> None:
-        """One look at everything."""
+        """Looks at all children once."""
         self._check_signal()
         for watched in self._watched:
             self._echo_errors(watched)
-            self._look_after(watched)
+            self._keep_running(watched)
         if time.monotonic() - self._rotated_at > ROTATE_SECONDS:
-            self._rotate()
+            self._rotated_at = time.monotonic()
+            for child in self._children:
+                if child.process and child.process.program.log:
+                    logs.truncate_large(child.process.program.log)
 
     def _check_signal(self) -> None:
-        if self._signals:
+        if self.signals_received:
             raise Stopped
 
-    def _look_after(self, watched: Watched) -> None:
+    def _keep_running(self, watched: Watched) -> None:
         now = time.monotonic()
         if watched.restart_at is not None:
-            if now >= watched.restart_at:
-                self._restart(watched)
+            if now < watched.restart_at:
+                return
+            watched.restart_at, watched.started = None, now
+            try:
+                watched.child.launch()
+            except (StartError, OSError) as error:
+                self._plan_restart(watched, f"can't be started: {error}")
+            watched.read = _log_size(watched.child)
         elif watched.child.exit_code() is not None:
             if now - watched.started > STEADY_SECONDS:
                 watched.delay = FIRST_DELAY
@@ -136,15 +137,6 @@ class Supervisor:
         self._say(f"{watched.child.name} {what}; starting it again in {watched.delay:g} s")
         watched.restart_at = time.monotonic() + watched.delay
         watched.delay = min(watched.delay * 2, LAST_DELAY)
-
-    def _restart(self, watched: Watched) -> None:
-        watched.restart_at = None
-        watched.started = time.monotonic()
-        try:
-            watched.child.launch()
-        except (StartError, OSError) as error:
-            self._plan_restart(watched, f"can't be started: {error}")
-        watched.read = _log_size(watched.child)
 
     def _echo_errors(self, watched: Watched) -> None:
         log = watched.child.process.program.log if watched.child.process else None
@@ -161,14 +153,9 @@ class Supervisor:
             self._say(f"{watched.child.name}: {lines[-1]}{more}")
             watched.echoed_at = now
 
-    def _rotate(self) -> None:
-        self._rotated_at = time.monotonic()
-        for child in self._children:
-            if child.process and child.process.program.log:
-                logs.truncate_large(child.process.program.log)
-
     def stop(self) -> None:
-        """In reverse order, those of a group at the same time. A second signal kills what is left."""
+        """Stops the children in reverse order, those of a group together. A second signal kills those that
+        are left."""
         for _, group in groupby(reversed(self._children), lambda child: child.group or child.name):
             stopping = [child for child in group if child.running()]
             for child in stopping:
@@ -177,19 +164,16 @@ class Supervisor:
                     child.process.ask_to_stop()
             asked_at = time.monotonic()
             for child in stopping:
-                self._wait_for_end(child, asked_at + child.stop_limit)
+                deadline = asked_at + child.stop_limit
+                while child.running() and self.signals_received < 2 and time.monotonic() <= deadline:
+                    time.sleep(POLL_SECONDS)
+                if child.running():
+                    self._say(f"{child.name} is killed")
+                    child.force()
+                elif child.process:
+                    child.process.kill_rest()
         self._children.clear()
         self._watched.clear()
-
-    def _wait_for_end(self, child: ManagedProcess, deadline: float) -> None:
-        while child.running():
-            if self._signals > 1 or time.monotonic() > deadline:
-                self._say(f"{child.name} is killed")
-                child.force()
-                return
-            time.sleep(POLL_SECONDS)
-        if child.process:
-            child.process.kill_rest()
 
 
 def _log_size(child: ManagedProcess) -> int:

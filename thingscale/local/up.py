@@ -1,10 +1,10 @@
-"""`manage.py up`: the whole platform from one command."""
+"""`manage.py up`: starts the whole platform."""
 
 import argparse
 import errno
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import psycopg
 
@@ -20,7 +20,7 @@ from thingscale.local.servers import VARIABLES, not_given
 from thingscale.local.supervisor import Stopped, Supervisor
 from thingscale.local.valkey import Valkey
 
-LEFT_BEHIND_SECONDS = 20  # that the processes of a killed supervisor may take to end
+LEFT_BEHIND_SECONDS = 20  # for the processes of a killed supervisor to end
 
 
 def say(text: str) -> None:
@@ -48,7 +48,7 @@ def run(only: str, workers: str) -> int:
         check_servers(settings, os.environ)
         home = Home(settings.home)
         home.create()
-        os.umask(0o077)  # of all files from here on, the children's too
+        os.umask(0o077)  # for all files from here on, also of the children
         crashed = home.lock()
         home.check_disk()
         config.check_ports(settings, LEFT_BEHIND_SECONDS if crashed else 0)
@@ -63,7 +63,7 @@ def run(only: str, workers: str) -> int:
 
 
 def check_servers(settings: config.Config, environment: Mapping[str, str]) -> None:
-    """Raises StartError where a part needs a server that is neither named nor to be started."""
+    """Raises StartError if a part needs a server that is neither named nor started."""
     if not settings.parts - SERVERS:
         return
     missing = sorted(not_given(environment, SERVERS - settings.parts))
@@ -89,8 +89,8 @@ def _supervise(platform: "Platform", supervisor: Supervisor) -> int:
     except Stopped:
         pass
     except (StartError, BadSetting, OSError, psycopg.Error) as error:
-        # A command that the signal reached first is no failure.
-        failure = None if supervisor.asked_to_stop else error
+        # A command that a signal has stopped is no failure.
+        failure = None if supervisor.signals_received else error
     finally:
         supervisor.stop()
         platform.home.remove_sockets()
@@ -106,51 +106,43 @@ class Platform:
         self.supervisor = supervisor
 
     def start(self) -> None:
-        environment = self._start_servers()
-        account = None
-        if self.config.parts - SERVERS:
-            setup = Bootstrap(self.supervisor, self.home, environment)
-            with setup.alone():  # others may start on the same database
-                account = self._set_up(setup)
-        for part in self._parts(environment):
-            self._start(part)
-        say(f"\n{banner.ready(self.config, account)}\n")
-
-    def _parts(self, environment: Mapping[str, str]) -> Iterator[Web | Ingest | Celery]:
-        if "web" in self.config.parts:
-            yield Web(self.config, self.home, environment)
-        if "ingest" in self.config.parts:
-            for number in range(1, self.config.workers + 1):
-                yield Ingest(self.config, self.home, environment, number)
-        if "celery" in self.config.parts:
-            yield Celery(self.config, self.home, environment)
-
-    def _start_servers(self) -> Mapping[str, str]:
-        found: dict[str, str] = {}
+        urls: dict[str, str] = {}
         wanted = not_given(os.environ, SERVERS & self.config.parts)
-        postgres = Postgres(self.home)
-        for server in (postgres, Valkey(self.home)):
+        for server in (Postgres(self.home), Valkey(self.home)):
             if server.name in wanted:
                 self._start(server)
-                found |= server.environment()
-        self.home.remember_servers(found)
-        self.home.secret_keys()  # so that there is one
-        return config.child_environment(self.config, found)
+                urls |= server.environment()
+        self.home.remember_servers(urls)
+        self.home.secret_keys()  # makes one at the first start
+        environment = config.child_environment(self.config, urls)
+        account = None
+        if self.config.parts - SERVERS:
+            bootstrap = Bootstrap(self.supervisor, self.home, environment)
+            with bootstrap.alone():  # others may start on the same database
+                account = self._prepare(bootstrap)
+        if "web" in self.config.parts:
+            self._start(Web(self.config, self.home, environment))
+        if "ingest" in self.config.parts:
+            for number in range(1, self.config.workers + 1):
+                self._start(Ingest(self.config, self.home, environment, number))
+        if "celery" in self.config.parts:
+            self._start(Celery(self.config, self.home, environment))
+        say(f"\n{banner.ready(self.config, account)}\n")
 
     def _start(self, child: Postgres | Valkey | Web | Ingest | Celery) -> None:
         say(f"starting {child.name}")
-        if isinstance(child, Postgres) and child.place.note:
-            say(child.place.note)
+        if isinstance(child, Postgres) and child.directory.note:
+            say(child.directory.note)
         self.supervisor.start(child)
 
-    def _set_up(self, setup: Bootstrap) -> FirstAccount | None:
+    def _prepare(self, bootstrap: Bootstrap) -> FirstAccount | None:
         say("preparing the database")
-        setup.migrate()
-        if setup.has_secrets_to_encrypt():
-            setup.reencrypt()
-        if setup.has_account():
+        bootstrap.migrate()
+        if bootstrap.has_secrets_to_encrypt():
+            bootstrap.reencrypt()
+        if bootstrap.has_account():
             return None
-        account = setup.create_account()
+        account = bootstrap.create_account()
         say(f"\n{banner.first_account(account)}\n")
-        setup.create_device(account.user_id)
+        bootstrap.create_device(account.user_id)
         return account

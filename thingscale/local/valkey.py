@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 
 from thingscale.local import bundled_servers
+from thingscale.local.child_process import Program
 from thingscale.local.errors import StartError
 from thingscale.local.home import Home, make_folder
 from thingscale.local.managed_process import ManagedProcess
-from thingscale.local.process import Program
 
 ORPHAN_SECONDS = 10
 
@@ -35,7 +35,12 @@ class Valkey(ManagedProcess):
     def program(self) -> Program:
         folder = self.home.path / "valkey"
         make_folder(folder)
-        self._wait_for_orphan()
+        # A server whose supervisor was killed may still be ending, and two must not write the same file.
+        deadline = time.monotonic() + ORPHAN_SECONDS
+        while self.ready():
+            if time.monotonic() > deadline:
+                raise StartError(f"An earlier Valkey still runs in {self.home.path}.")
+            time.sleep(0.1)
         options = {
             "port": "0",
             "unixsocket": str(self.socket),
@@ -52,14 +57,6 @@ class Valkey(ManagedProcess):
             log=self.home.logs / "valkey.log",
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
         )
-
-    def _wait_for_orphan(self) -> None:
-        """Two servers must not write one file: one whose supervisor was killed may still be ending."""
-        deadline = time.monotonic() + ORPHAN_SECONDS
-        while self.ready():
-            if time.monotonic() > deadline:
-                raise StartError(f"An earlier Valkey still runs in {self.home.path}.")
-            time.sleep(0.1)
 
     def ready(self) -> bool:
         try:

@@ -1,4 +1,8 @@
-"""One operating system process: it dies with us, logs to a file and stops within a time limit."""
+"""One child process: it dies with us, logs to a file and stops within a time limit.
+
+managed_process.py builds on this: there, a process has a name, is waited for until it is ready, and can be
+started again.
+"""
 
 import contextlib
 import os
@@ -12,13 +16,13 @@ from pathlib import Path
 from typing import IO
 
 LAUNCHER = Path(__file__).with_name("launch.py")
-# The kernel's promise to kill a child is tied to the THREAD that started it, so all are started by one
-# thread that lives as long as we do.
+# The kernel kills a child when the THREAD that started it ends. So one thread, which lives as long as we do,
+# starts all of them.
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
 
 
 @dataclass(frozen=True)
-class Account:
+class UnixAccount:
     name: str
     uid: int
     gid: int
@@ -31,12 +35,12 @@ class Program:
     stdout: IO[bytes] | None = None  # in place of the log, for what must not be kept
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     cwd: Path = Path("/")
-    account: Account | None = None  # None: whoever we are
+    account: UnixAccount | None = None  # None: our own
     stop_signal: signal.Signals = signal.SIGTERM
     own_group: bool = True  # out of reach of the terminal's Ctrl-C
 
 
-class Process:
+class ChildProcess:
     def __init__(self, program: Program) -> None:
         self.program = program
         self._popen = _starter.submit(_spawn, program).result()
@@ -46,7 +50,7 @@ class Process:
         return self._popen.pid
 
     def exit_code(self) -> int | None:
-        """None while it runs; negative: the signal that ended it."""
+        """None while it runs; negative if a signal ended it."""
         return self._popen.poll()
 
     def wait(self, seconds: float | None = None) -> int | None:
@@ -62,13 +66,13 @@ class Process:
         self.signal(self.program.stop_signal)
 
     def kill(self) -> None:
-        """As `kill -9`, and the same to what it has started."""
+        """As `kill -9`, also for what the process has started."""
         self._popen.kill()
         self._popen.wait()
         self.kill_rest()
 
     def kill_rest(self) -> None:
-        """Once it has ended: ends what it has left behind in its process group."""
+        """To be called once it has ended: kills what it has left behind in its process group."""
         if self.program.own_group:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
