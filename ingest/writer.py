@@ -150,7 +150,8 @@ class Writer:
         self._activity = Activity()
         self.quotas = Quotas()
         self._after_commit = AfterCommit(self._activity, self.quotas, first_contact)
-        self.received: list[int] = []  # when the messages were that are now dispatched, in microseconds
+        # Microseconds: when the messages that are being answered were received.
+        self.received: list[int] = []
         self._committed: list[Batch] = []  # parts of the batch that is being stored
         self._connection: psycopg.Connection | None = None
         self._fenced = fenced

@@ -66,6 +66,7 @@ def _page(
         "carried": carried,
         "texts": TEXTS,
         "max_rows": csv_file.MAX_ROWS,
+        "max_mb": csv_file.MAX_BYTES // 2**20,
     }
     if report:
         context |= {"errors": report.errors[:SHOWN_ERRORS], "beyond": len(report.errors) - SHOWN_ERRORS}

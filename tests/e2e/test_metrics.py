@@ -101,6 +101,26 @@ def test_the_web_process_says_what_waits_there() -> None:
     assert "\nthingscale_queue_bytes 0.0\n" in body
 
 
+def test_what_http_answers_is_timed_as_well(transactional_db: None, account: Account) -> None:
+    """Stored, held and rejected, on the direct way and on the one of a token that is not known yet."""
+    port = free_port()
+    stack = Stack(THINGSCALE_WEB_METRICS_PORT=str(port))
+    stack.ensure("web")
+    try:
+        account.device("d1")
+        for device, body, status in (("d1", b"1", 200), ("d2", b"2", 201), ("d3", b"{no json", 400)):
+            connection = HTTPConnection("127.0.0.1", stack.http, timeout=60)
+            headers = {"X-DEVICETOKEN": account.device_token, "X-DEVICEID": device}
+            connection.request("POST", "/post_v2/", body, headers)
+            assert connection.getresponse().status == status
+            connection.close()
+        name = "thingscale_acknowledgement_seconds"
+        wait_until(lambda: figures(port)[f"{name}_count:http"] == 3, what="what comes behind the last answer")
+        assert 0 < figures(port)[f"{name}_sum:http"] < 60
+    finally:
+        stack.stop()
+
+
 def test_alive_ready_and_nothing_else(watched: tuple[Stack, int]) -> None:
     port = watched[1]
     wait_until(lambda: get(port, "/readyz") == (200, "OK"))
