@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from ingest.message import STORED, Outcome, Reason, Status
 
@@ -71,7 +71,11 @@ class Metrics:
         if stored < len(outcomes):  # seldom, and to hash a status takes Python code
             others = [outcome for outcome in outcomes if outcome is not STORED]
             self.outcomes.update(outcome.status for outcome in others)
-            self.reasons.update(_reasons(others))
+            self.reasons.update(  # but not again of what was sent again
+                outcome.reason
+                for outcome in others
+                if outcome.reason and outcome.status is not Status.DUPLICATE
+            )
         self.batches += 1
         self.messages += len(outcomes)
         self.commit_seconds_total += seconds
@@ -97,10 +101,3 @@ class Metrics:
         self.batch_sizes.counts, self.batch_sizes.sum = figures[9:]
         self.outcomes = Counter({Status(status): count for status, count in outcomes.items()})
         self.reasons = Counter({Reason(reason): count for reason, count in reasons.items()})
-
-
-def _reasons(outcomes: Iterable[Outcome]) -> Iterable[Reason]:
-    """Not of what was sent again: it has been counted."""
-    return (
-        outcome.reason for outcome in outcomes if outcome.reason and outcome.status is not Status.DUPLICATE
-    )

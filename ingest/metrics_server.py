@@ -5,7 +5,7 @@ It has a port of its own, for the inside of the network: it asks for no password
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from django.conf import settings
@@ -45,11 +45,14 @@ class Collector:
         self._gauges = gauges
 
     def collect(self) -> Iterator[Metric]:
-        yield self._messages()
-        yield self._reasons()
         figures = self._writer.metrics
-        if figures.refused:
-            yield self._refused()
+        outcomes = {status.value: figures.outcomes[status] for status in Status}
+        yield _counters("messages", "Messages committed, by what became of them", "status", outcomes)
+        reasons = {reason.value: figures.reasons[reason] for reason in Reason}
+        yield _counters("reasons", "Messages held or rejected, by the reason", "reason", reasons)
+        if refused := figures.refused:
+            text = "MQTT connections refused before they signed in"
+            yield _counters("connections_refused", text, "reason", refused)
         yield _counter("dropped", "QoS 0 messages dropped: queue full, or broker slow", figures.dropped)
         yield _counter("peer_messages", "Messages told to other gateways", figures.peer_messages)
         yield _counter(
@@ -85,35 +88,16 @@ class Collector:
         for name, value in self._gauges().items():
             yield _gauge(name, HELP.get(name, name.replace("_", " ").capitalize()), value)
 
-    def _messages(self) -> Metric:
-        family = CounterMetricFamily(
-            "thingscale_messages", "Messages committed, by what became of them", labels=["status"]
-        )
-        for status in Status:
-            family.add_metric([status.value], self._writer.metrics.outcomes[status])
-        return family
-
-    def _reasons(self) -> Metric:
-        family = CounterMetricFamily(
-            "thingscale_reasons", "Messages held or rejected, by the reason", labels=["reason"]
-        )
-        for reason in Reason:
-            family.add_metric([reason.value], self._writer.metrics.reasons[reason])
-        return family
-
-    def _refused(self) -> Metric:
-        family = CounterMetricFamily(
-            "thingscale_connections_refused",
-            "MQTT connections refused before they signed in",
-            labels=["reason"],
-        )
-        for reason, count in self._writer.metrics.refused.items():
-            family.add_metric([reason], count)
-        return family
-
 
 def _counter(name: str, text: str, value: float) -> Metric:
     return CounterMetricFamily(f"thingscale_{name}", text, value=value)
+
+
+def _counters(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(f"thingscale_{name}", text, labels=[label])
+    for value, count in values.items():
+        family.add_metric([value], count)
+    return family
 
 
 def _histogram(

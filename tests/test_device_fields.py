@@ -9,6 +9,7 @@ from django.test import Client
 from support import Account
 
 from api.v2.schemas import COMPONENTS
+from thingscale.accounts.models import User
 from thingscale.devices import writer
 from thingscale.devices.actions import create_device
 from thingscale.devices.fields import TEXTS, DeviceText
@@ -114,6 +115,15 @@ def test_csv_names_one_that_is_too_long(account: Account, text: DeviceText) -> N
     page = uploaded(signed_in(account), text, "x" * (text.max_length + 1)).text
     assert f"This has {text.max_length + 1} characters, of at most {text.max_length}." in page
     assert not Device.objects.exists()
+
+
+@each_text
+def test_the_operator_sees_it(account: Account, outsider: Account, text: DeviceText) -> None:
+    device = create_device(outsider.user, "d1", **{text.name: "Some words"})
+    User.objects.filter(pk=account.user.pk).update(is_staff=True, is_superuser=True)
+    path = f"/admin/devices/device/{device.pk}/change/"
+    assert "Some words" in signed_in(account).get(path).text
+    assert "Some words" not in signed_in(outsider).get(path, follow=True).text
 
 
 def test_a_device_that_made_itself_known_has_empty_texts(account: Account) -> None:
