@@ -28,12 +28,8 @@ class DeviceFilter(NamedTuple):
     state: str = "all"
 
     @property
-    def everything(self) -> bool:
-        return self == DeviceFilter()
-
-    @property
     def query(self) -> str:
-        """The query string of a page's address."""
+        """The query string of a page's address; "" for all devices."""
         parameters = {"q": self.text, "filter": "" if self.state == "all" else self.state}
         return urlencode({name: value for name, value in parameters.items() if value})
 

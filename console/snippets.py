@@ -84,8 +84,3 @@ def context(request: HttpRequest, account: Account, device_id: str) -> dict[str,
         "device_id": device_id,
         "value": '{"temp": 21.5}',
     }
-
-
-def masked(filled: dict[str, object]) -> dict[str, object]:
-    """The same without the token."""
-    return filled | {"token": MASK, "topic": f"{MASK}/{JSON.topic(str(filled['device_id']))}"}

@@ -33,10 +33,6 @@ class TimeRange(NamedTuple):
     errors: dict[str, str] = {}
 
     @property
-    def live(self) -> bool:
-        return bool(self.preset)
-
-    @property
     def width(self) -> timedelta:
         return self.end - self.start
 

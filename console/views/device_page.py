@@ -100,7 +100,8 @@ def _sessions(request: ConsoleRequest, device: Device) -> list[MqttSession]:
 def _ways(request: ConsoleRequest, device: Device) -> list[dict[str, str]]:
     """Shell commands that send something as this device, each with the token and with the token masked."""
     full = snippets.context(request, request.account, device.device_id)
-    masked = snippets.masked(full)
+    topic = f"{snippets.MASK}/{snippets.JSON.topic(device.device_id)}"
+    masked = full | {"token": snippets.MASK, "topic": topic}
     return [
         {
             "name": "MQTT" if way.mqtt else "HTTP",

@@ -42,10 +42,8 @@ def index(request: ConsoleRequest) -> HttpResponse:
 
 
 def detail(request: ConsoleRequest, number: int) -> HttpResponse:
-    channel = _channel(request, number)
-    shown = _range(request, channel)
+    channel, shown, selection = _selected(request, number)
     tags = list(Tag.objects.filter(channel=channel)[: MAX_TAGS + 1])
-    selection = _selection(request, channel, shown)
     cursors = signing.Signer(salt="console.streams")  # signed, so nothing in a cursor needs a check
     before: Key | None = None
     with suppress(signing.BadSignature):  # what is no cursor of ours leads to the first page
@@ -74,16 +72,14 @@ def detail(request: ConsoleRequest, number: int) -> HttpResponse:
         "next": cursors.sign_object(rows[ROWS - 1].key) if len(rows) > ROWS else None,
         "before": before,
         # Whether the page moves on by itself: not if its end was asked for.
-        "follows": shown.live or not request.GET.get("end", "").strip(),
+        "follows": bool(shown.preset) or not request.GET.get("end", "").strip(),
     }
     return render(request, "console/stream/detail.html", context)
 
 
 def chart(request: ConsoleRequest, number: int) -> HttpResponse:
     """JSON for chart.js, as streams/charts.py describes it. 304 if the chart on the page is still true."""
-    channel = _channel(request, number)
-    shown = _range(request, channel)
-    selection = _selection(request, channel, shown)
+    _, _, selection = _selected(request, number)
     pixels = request.GET.get("pixels", "")
     width = int(pixels) if pixels.isdecimal() and len(pixels) < 6 else USUAL_PIXELS
     version = quote_etag(charts.version(selection, width))
@@ -99,11 +95,9 @@ def chart(request: ConsoleRequest, number: int) -> HttpResponse:
 
 
 def download(request: ConsoleRequest, number: int, form: str) -> HttpResponseBase:
-    channel = _channel(request, number)
-    shown = _range(request, channel)
-    selection = _selection(request, channel, shown)
+    channel, shown, selection = _selected(request, number)
     media_type, written = FILES[form]
-    if shown.errors:  # another range than the one asked for would be taken for it
+    if shown.errors:  # nobody must take another range for the one that was asked for
         return _refused(request, channel, "No such range", next(iter(shown.errors.values())))
     try:
         export.check_size(selection, channel.datapoints or 0)
@@ -122,23 +116,18 @@ def _refused(request: ConsoleRequest, channel: Any, title: str, detail: str) -> 
     return render(request, "console/stream/refused.html", context, status=400)
 
 
-def _channel(request: ConsoleRequest, number: int) -> Any:
-    return get_object_or_404(Channel.objects.for_account(request.account).with_totals(), number=number)
-
-
-def _range(request: ConsoleRequest, channel: Any) -> time_range.TimeRange:
+def _selected(request: ConsoleRequest, number: int) -> tuple[Any, time_range.TimeRange, Selection]:
+    """The channel, the range of time that is asked for, and the datapoints in it that have the tag."""
+    channels = Channel.objects.for_account(request.account).with_totals()
+    channel: Any = get_object_or_404(channels, number=number)
     newest = channel.last_update
     if newest and newest > timezone.now():  # data of the future is shown when its time has come
         newest = newest_by_now(channel.pk)
-    return time_range.read(request.GET, request.actor.zone, first_at(channel.pk), newest)
-
-
-def _selection(request: ConsoleRequest, channel: Any, shown: time_range.TimeRange) -> Selection:
+    shown = time_range.read(request.GET, request.actor.zone, first_at(channel.pk), newest)
     selection = Selection(channel.pk, request.actor.locale, shown.start, shown.end)
-    name = request.GET.get("tag", "")
-    if not name:
-        return selection
-    tag = None if "\0" in name else Tag.objects.filter(channel=channel, name=name).first()
-    if tag is None:
-        raise Http404
-    return selection._replace(tag=tag.id)
+    if name := request.GET.get("tag", ""):
+        tag = None if "\0" in name else Tag.objects.filter(channel=channel, name=name).first()
+        if tag is None:
+            raise Http404
+        selection = selection._replace(tag=tag.id)
+    return channel, shown, selection

@@ -62,7 +62,7 @@ def test_data_of_last_year_is_shown_at_once(account: Account, signed_in: SignIn)
     fill(account, ending=to_us(datetime(2025, 3, 1, 12, tzinfo=UTC)))
     page = signed_in(account).get("/streams/7/")
     assert [row.value for row in page.context["rows"]] == ['{"n": 2}', '{"n": 1}', '{"n": 0}']
-    assert not page.context["range"].live
+    assert not page.context["range"].preset
 
 
 def test_a_range_is_read_in_the_zone_of_the_user(account: Account, signed_in: SignIn) -> None:
