@@ -10,9 +10,9 @@ from django.core import mail as django_mail
 from django.core.mail import EmailMessage
 from django.test import Client
 from django_otp.oath import totp
-from doors import EMAIL, is_in, sign_in
 from kombu.exceptions import OperationalError
 from pytest_django import Settings
+from sign_ins import EMAIL, is_in, sign_in
 from support import PASSWORD, Account
 
 from thingscale.accounts import actions, links, tasks

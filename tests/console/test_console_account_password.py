@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from django.test import Client
-from doors import EMAIL, is_in, sign_in
 from kombu.exceptions import OperationalError
 from pytest_django import Settings
+from sign_ins import EMAIL, is_in, sign_in
 from support import PASSWORD, Account
 
 from thingscale.accounts import tasks

@@ -10,8 +10,8 @@ from django.core.exceptions import ValidationError
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
-from doors import EMAIL, FIREFOX, is_in, sign_in
 from pytest_django import DjangoAssertNumQueries
+from sign_ins import EMAIL, FIREFOX, is_in, sign_in
 from support import PASSWORD, Account
 
 from thingscale.accounts import actions, tasks

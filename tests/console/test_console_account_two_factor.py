@@ -11,8 +11,8 @@ from django.utils import timezone
 from django_otp.oath import totp
 from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
-from doors import is_in, sign_in
 from pytest_django import Settings
+from sign_ins import is_in, sign_in
 from support import PASSWORD, Account
 
 from console import signing_in, unsent

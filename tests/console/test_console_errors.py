@@ -17,7 +17,7 @@ BROWSER = "text/html,application/xhtml+xml,*/*;q=0.8"
 
 
 def is_door(answer: Any) -> bool:
-    return 'class="door"' in answer.text and "console.css" in answer.text
+    return 'class="signed-out"' in answer.text and "console.css" in answer.text
 
 
 def test_nothing_at_an_address(account: Account, signed_in: Any) -> None:

@@ -11,8 +11,8 @@ from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 from django_otp.plugins.otp_totp.models import TOTPDevice
-from doors import is_in, sign_in
 from pytest_django import Settings
+from sign_ins import is_in, sign_in
 from stack import Stack
 from support import PASSWORD, Account
 

@@ -9,8 +9,8 @@ import pytest
 from django.contrib.auth.hashers import make_password
 from django.core import signing
 from django.test import Client
-from doors import EMAIL, is_in
 from playwright.sync_api import Browser, expect
+from sign_ins import EMAIL, is_in
 from stack import Stack
 from support import PASSWORD, Account
 from visiting import visit

@@ -2,8 +2,8 @@
 
 import pytest
 from django.test import Client
-from doors import EMAIL, FIREFOX, is_in, sign_in
 from pytest_django import Settings
+from sign_ins import EMAIL, FIREFOX, is_in, sign_in
 from support import PASSWORD, Account, make_account
 
 from console import sign_in_limits

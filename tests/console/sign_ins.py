@@ -1,4 +1,4 @@
-"""What tests of the doors to an account need."""
+"""Signing in and out, for tests of accounts."""
 
 from typing import Any
 
