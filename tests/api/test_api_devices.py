@@ -8,6 +8,7 @@ from api_calls import Caller, at, document, refusal
 
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device
+from thingscale.devices.fields import FACTS
 from thingscale.devices.models import Device, HeldMessage
 from thingscale.streams.models import Channel
 
@@ -17,9 +18,7 @@ SHAPE = {
     "enabled": True,
     "enable": "true",
     "mapped_ch": None,
-    "device_type": "",
-    "location": "",
-    "manufacturer": "",
+    **{fact.name: "" for fact in FACTS},
 }
 
 
