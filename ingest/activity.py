@@ -110,7 +110,18 @@ class Activity:
             return True
         started = time.monotonic()
         try:
-            self._write(connect())
+            connection = connect()
+            with connection.transaction(), connection.cursor() as cursor:
+                cursor.execute(_QUICK)
+                writer.note_heard(cursor, self._known.rows(), self._named.rows())
+                held, rejected = self._minutes[Status.HELD], self._minutes[Status.REJECTED]
+                writer.count_minutes(
+                    cursor,
+                    [
+                        writer.Minute(*key, count, held[key], rejected[key])
+                        for key, count in self._minutes[Status.STORED].items()
+                    ],
+                )
             self._forget()
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             self._say("waits for its next round", error)
@@ -122,19 +133,6 @@ class Activity:
         finished = time.monotonic()
         self._next = finished + max(FLUSH_SECONDS, (finished - started) * SHARE)
         return not self._failing
-
-    def _write(self, connection: psycopg.Connection) -> None:
-        with connection.transaction(), connection.cursor() as cursor:
-            cursor.execute(_QUICK)
-            writer.note_heard(cursor, self._known.rows(), self._named.rows())
-            held, rejected = self._minutes[Status.HELD], self._minutes[Status.REJECTED]
-            writer.count_minutes(
-                cursor,
-                [
-                    writer.Minute(*key, count, held[key], rejected[key])
-                    for key, count in self._minutes[Status.STORED].items()
-                ],
-            )
 
     def _say(self, what: str, error: Exception) -> None:
         if not self._failing:

@@ -272,7 +272,14 @@ class Admission:
             start = 0
             for submission in submissions:
                 end = start + len(submission.messages)
-                self._release(submission)
+                account, count = submission.account, submission.weight
+                self.queued -= count
+                self.queued_bytes -= submission.size
+                if self._queued[account] == count:
+                    del self._queued[account], self._queued_bytes[account]
+                else:
+                    self._queued[account] -= count
+                    self._queued_bytes[account] -= submission.size
                 try:
                     submission.publishes.committed(submission, outcomes[start:end])
                 except Exception:
@@ -286,16 +293,6 @@ class Admission:
             self._store.accept(messages, done, SessionWork(None, behind) if any(behind) else None)
         if not self._asking and any(self._questions):
             self._flush_questions()
-
-    def _release(self, submission: "ClientSubmission") -> None:
-        account, count = submission.account, submission.weight
-        self.queued -= count
-        self.queued_bytes -= submission.size
-        if self._queued[account] == count:
-            del self._queued[account], self._queued_bytes[account]
-        else:
-            self._queued[account] -= count
-            self._queued_bytes[account] -= submission.size
 
     def _flush_questions(self) -> None:
         """Asks together what has come up while the questions before were on their way: a statement for many

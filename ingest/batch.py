@@ -327,7 +327,7 @@ class Batch:
     ) -> bool:
         """True if the item is to be stored as a datapoint; else it is held, rejected or a state."""
         key = self._key(place)
-        raw, value, _, _, _ = self.items[place]
+        raw, value, _, array, _ = self.items[place]
         device = found.get(key)
         if device is None:
             most = self._limits_of(cursor, raw.user).max_devices
@@ -346,13 +346,8 @@ class Batch:
             self._new_routes[key] = Route(device.pk, device.channel)
             self._submit(place)
             return True
-        self._hold(place, device)
-        return False
-
-    def _hold(self, place: int, device: devices.DeviceRow) -> None:
-        raw, value, _, array, _ = self.items[place]
         reason = Reason.NO_MAPPED_CH if device.enabled else Reason.DEVICE_DISABLED
-        if self._key(place) in self._first_contact:
+        if key in self._first_contact:
             reason = Reason.NEW_DEVICE_FOUND
         self.outcomes[place] = Outcome(Status.HELD, reason)
         text = held_array(array, raw.tag) if array else value.decode()
@@ -364,6 +359,7 @@ class Batch:
             self._submit(place, reason)
             again = raw.repeated and array is None
             self._held.append((held, from_us(self._since(place)) if again else None))
+        return False
 
     # Submissions: messages with a key of their own (exactly_once/submissions.py). The device is locked
 
@@ -474,17 +470,29 @@ class Batch:
             self._tags = streams.tag_keys(cursor, list(wanted))
         for place in places:
             raw, value, _, array, _ = self.items[place]
+            channel, device = self._channel(place, found), found[self._key(place)].pk
             if array:
-                channel = self._channel(place, found)
                 missing = sum(
                     (channel, tag) not in self._tags for tag in self._tag_names(place) if tag is not None
                 )
                 if missing:
                     self._reject_for_tags(cursor, place, missing)  # all or nothing
                     continue
-                self._append_array(place, array, self._channel(place, found), found[self._key(place)].pk)
+                # The tag of an element takes precedence over that of the message.
+                keys_of: dict[str | None, int | None] = {
+                    tag: self._tags[channel, name] if (name := tag or raw.tag) else None
+                    for tag in set(array.tags)
+                }
+                rows = [
+                    _new(streams.Row, (channel, at, device, keys_of[tag], value, None))
+                    for tag, value, at in zip(*array, strict=True)
+                ]
+                self.rows += rows
+                newest: dict[str | None, streams.Row] = {}
+                for tag, row in sorted(zip(array.tags, rows, strict=True), key=lambda each: each[1].at):
+                    newest[tag or raw.tag] = row
+                self._newest_rows[place] = newest
                 continue
-            channel = self._channel(place, found)
             tag_key = None
             if raw.tag is not None:
                 tag_key = self._tags.get((channel, raw.tag))
@@ -492,7 +500,6 @@ class Batch:
                     self._reject_for_tags(cursor, place, 1)
                     continue
                 self._tags_by_user.setdefault(raw.user, {})[channel, raw.tag] = tag_key
-            device = found[self._key(place)].pk
             row = streams.Row(channel, raw.received_at, device, tag_key, value, raw.dedupe)
             self.rows.append(row)
             self._late[place] = row
@@ -500,22 +507,6 @@ class Batch:
     def _tag_names(self, place: int) -> set[str | None]:
         raw, _, _, array, _ = self.items[place]
         return {tag or raw.tag for tag in set(array.tags)} if array else {raw.tag}
-
-    def _append_array(self, place: int, array: Points, channel: int, device: int) -> None:
-        """The tag of an element takes precedence over that of the message."""
-        default = self.items[place].raw.tag
-        keys_of: dict[str | None, int | None] = {
-            tag: self._tags[channel, name] if (name := tag or default) else None for tag in set(array.tags)
-        }
-        rows = [
-            _new(streams.Row, (channel, at, device, keys_of[tag], value, None))
-            for tag, value, at in zip(*array, strict=True)
-        ]
-        self.rows += rows
-        newest: dict[str | None, streams.Row] = {}
-        for tag, row in sorted(zip(array.tags, rows, strict=True), key=lambda each: each[1].at):
-            newest[tag or default] = row
-        self._newest_rows[place] = newest
 
     def write_exceptions(self, cursor: psycopg.Cursor) -> None:
         """What is no datapoint."""

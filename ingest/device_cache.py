@@ -30,7 +30,7 @@ class DeviceCache:
         self.devices: FairCache[str, Route] = FairCache(MAX_ENTRIES)
         self.tags: FairCache[TagKey, int] = FairCache(MAX_ENTRIES)
         self._lock = threading.Lock()
-        self.generation = 0  # of changes: to be read before a query whose result is to be learned
+        self.generation = 0  # of changes; to be read before a query whose result is to be stored
 
     def store(
         self,
@@ -38,8 +38,8 @@ class DeviceCache:
         devices: Mapping[DeviceKey, Route],
         tags: Mapping[int, Mapping[TagKey, int]],
     ) -> None:
-        """Keeps what a committed transaction saw, unless something changed since the generation. `tags`: by
-        the user's primary key."""
+        """Stores what a committed transaction saw, unless something has changed since `generation`. `tags`:
+        by the user's primary key."""
         by_user: dict[int, dict[str, Route]] = {}
         for (user, device_id), route in devices.items():
             by_user.setdefault(user, {})[device_id] = route

@@ -1,4 +1,5 @@
-"""Whose device token is it? Answers are kept in memory, negative ones too; a rotation clears them at once."""
+"""Whose token is it? The answers, also negative ones, are kept in memory until the account's tokens
+change."""
 
 import threading
 import time
@@ -28,12 +29,12 @@ class TokenOwner(NamedTuple):
 
     @property
     def valid(self) -> bool:
-        return _lasts(self.ends_at)
+        return _is_valid(self.ends_at)
 
     def covers(self, token: str) -> bool:
         """Whether this is one of the user's valid tokens."""
         digest = tokens.digest(token)
-        return digest in self.siblings and _lasts(self.siblings[digest])
+        return digest in self.siblings and _is_valid(self.siblings[digest])
 
 
 class Denied(Enum):
@@ -127,5 +128,5 @@ def _end(token: Token) -> float | None:
     return token.expires_at.timestamp() if token.expires_at else None
 
 
-def _lasts(end: float | None) -> bool:
+def _is_valid(end: float | None) -> bool:
     return end is None or time.time() < end

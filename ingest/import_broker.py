@@ -1,7 +1,7 @@
-"""Takes over what a broker keeps that the gateway of an earlier release stood in front of."""
+"""Takes over what the broker keeps behind which the gateway of an earlier release stood."""
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import NamedTuple
 
 import psycopg
@@ -49,7 +49,7 @@ def import_account(connection: psycopg.Connection, broker: OldBroker, user: User
 
 
 def _retain(connection: psycopg.Connection, user: User, messages: Sequence[Publish]) -> int:
-    """But those whose topics have one here: it is newer."""
+    """Leaves out messages whose topics have a retained message here, which is newer."""
     relative = {_relative(user, message.topic): message for message in messages}
     known = set(
         Retained.objects.filter(account=user, topic__in=list(relative)).values_list("topic", flat=True)
@@ -59,26 +59,23 @@ def _retain(connection: psycopg.Connection, user: User, messages: Sequence[Publi
     for topic, message in relative.items():
         if valid_topic(topic) and topic not in known and message.payload:
             expiry = message.properties.get(Property.MESSAGE_EXPIRY_INTERVAL)
-            ends = None if expiry is None else _after(now, expiry)
+            ends = None if expiry is None else now + timedelta(seconds=min(expiry, 2**31))
             rows.append(Retain(user.pk, topic, message.payload, message.qos, _properties(message), now, ends))
     with connection.transaction(), connection.cursor() as cursor:
         retained.retain(cursor, rows)
     return len(rows)
 
 
-def _after(now: datetime, seconds: int) -> datetime:
-    return now + timedelta(seconds=min(seconds, 2**31))
-
-
 def _clients(user: User) -> list[str]:
-    """Those of the release before, also where a gateway has taken their rows over."""
+    """Client ids that had durable sessions in the release before, also if a gateway has taken their rows
+    over."""
     before = DurableSession.objects.for_account(user).values_list("client_id", flat=True)
     now = ClientSession.objects.filter(account=user, expiry__gt=0).values_list("client_id", flat=True)
     return sorted({*before, *now})
 
 
 def _drain(connection: psycopg.Connection, broker: OldBroker, user: User, client_id: str) -> int | None:
-    """How many messages have come. None: they have to stay there for now."""
+    """Returns how many messages have come. None: they have to stay there for now."""
     with connection.transaction(), connection.cursor() as cursor:
         previous_release.adopt(cursor, settings.DURABLE_SESSION_DAYS, [(user.pk, client_id)])
         session = _away(cursor, user, client_id)
@@ -86,19 +83,26 @@ def _drain(connection: psycopg.Connection, broker: OldBroker, user: User, client
     with broker.session(user.user_id, client_id) as link:
         if link.present and session:
             for batch in link.batches():
-                packets = list(_packets(user, batch))
+                packets = []
+                for message in batch:
+                    topic = _relative(user, message.topic)
+                    if message.qos and valid_topic(topic):  # messages at QoS 0 are not queued
+                        kept = Kept(topic, message.qos, message.retain, _properties(message), (), None, 0, [])
+                        packets.append(stored_packet(kept, message.payload))
                 if packets and not _enqueue(connection, user, client_id, packets):
                     return None
                 count += len(packets)
-        elif link.present and _is_connected(user, client_id):
-            return None
+        elif link.present:
+            client = ClientSession.objects.filter(account=user, client_id=client_id)
+            if client.filter(ends_at=None).exists():  # it is connected
+                return None
     broker.end_session(user.user_id, client_id)
     return count
 
 
 def _away(cursor: psycopg.Cursor, user: User, client_id: str) -> int:
-    """The key of the session, if its client is not connected: it would not see what comes by another way.
-    Nobody opens it before the end of the transaction."""
+    """The key of the session, if its client is not connected: a connected client would not see what is put
+    into its queue in this way. Nobody can open the session before the end of the transaction."""
     cursor.execute(
         """SELECT id FROM mqtt_session WHERE account_id = %s AND client_id = %s AND ends_at > now()
         FOR UPDATE""",
@@ -108,12 +112,8 @@ def _away(cursor: psycopg.Cursor, user: User, client_id: str) -> int:
     return row[0] if row else 0
 
 
-def _is_connected(user: User, client_id: str) -> bool:
-    return ClientSession.objects.filter(account=user, client_id=client_id, ends_at=None).exists()
-
-
 def _enqueue(connection: psycopg.Connection, user: User, client_id: str, packets: list[bytes]) -> bool:
-    """All of them, committed; or none, if the session has no room for them or its client has come."""
+    """Commits all of them; or none, if the session has no room or its client has connected."""
     taken = 0
     with connection.transaction(), connection.cursor() as cursor:
         if session := _away(cursor, user, client_id):
@@ -124,17 +124,8 @@ def _enqueue(connection: psycopg.Connection, user: User, client_id: str, packets
     return taken == len(packets)
 
 
-def _packets(user: User, messages: Sequence[Publish]) -> Iterator[bytes]:
-    """What has no QoS waits for nobody."""
-    for message in messages:
-        topic = _relative(user, message.topic)
-        if message.qos and valid_topic(topic):
-            kept = Kept(topic, message.qos, message.retain, _properties(message), (), None, 0, [])
-            yield stored_packet(kept, message.payload)
-
-
 def _relative(user: User, topic: str) -> str:
-    """Without the user id; empty for what is not the account's."""
+    """Without the user id; empty if the topic is not the account's."""
     first, _, rest = topic.partition("/")
     return rest if first == user.user_id else ""
 

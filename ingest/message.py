@@ -13,7 +13,8 @@ Copy = tuple[int, int, tuple[int, ...]]  # session's key, options of its subscri
 
 
 class Kept(NamedTuple):
-    """What has to last of an MQTT publish beside its datapoint."""
+    """What is stored of an MQTT message beside its datapoint: for the retained message, and for the queues of
+    durable sessions."""
 
     topic: str  # without the token
     qos: int
@@ -22,7 +23,7 @@ class Kept(NamedTuple):
     copies: tuple[Copy, ...]  # for durable sessions
     expires_in: int | None  # seconds
     command: int  # what an app has published, or 0
-    numbers: list[int]  # of the copies in their sessions' queues, once committed; 0: there was no room
+    numbers: list[int]  # of the copies in the queues, once committed; 0: there was no room
 
 
 class RawMessage(NamedTuple):
@@ -46,12 +47,12 @@ class Status(StrEnum):
     DUPLICATE = "duplicate"
     HELD = "held"
     REJECTED = "rejected"
-    FAILED = "failed"  # not stored, for a reason of the platform's own: to be sent again, nothing is recorded
+    FAILED = "failed"  # not stored, by the platform's fault: it is to be sent again, and nothing is recorded
 
 
 class Outcome(NamedTuple):
-    """What became of a message, committed unless it failed. A duplicate has the reason why the first one is
-    held."""
+    """What became of a message; committed, unless it failed. If the first message is held, a duplicate has
+    the same reason."""
 
     status: Status
     reason: Reason | None = None

@@ -1,8 +1,8 @@
-"""What the broker keeps that the gateway of an earlier release stood in front of: retained messages, and what
-waits for its clients. Topics there begin with the user id, client ids too.
+"""Reads from the broker behind which the gateway of an earlier release stood: retained messages, and the
+queues of its clients. There, topics and client ids begin with the user id.
 
-Our own codec instead of a client library: what is taken from there is acknowledged when it is committed here.
-"""
+It uses our own codec instead of a client library, since messages are acknowledged once they are committed
+here. """
 
 import contextlib
 import secrets
@@ -49,7 +49,7 @@ PAUSE = 0.2  # seconds, between two looks whether there is more
 
 
 class Away(Exception):
-    """In a sentence."""
+    """The broker can't be used; the text is a sentence for people."""
 
 
 class Link:
@@ -64,10 +64,12 @@ class Link:
         self._pinged = False  # and not answered
         self._released = False
         self._socket = socket.create_connection((host, port), SECONDS)
-        lasts: Properties = {Property.SESSION_EXPIRY_INTERVAL: NEVER} if version == V5 and not clean else {}
+        properties: Properties = (
+            {Property.SESSION_EXPIRY_INTERVAL: NEVER} if version == V5 and not clean else {}
+        )
         secret = password.encode() if password is not None else None
         try:
-            self.send(Connect(version, client_id, clean, KEEP_ALIVE, username, secret, None, lasts))
+            self.send(Connect(version, client_id, clean, KEEP_ALIVE, username, secret, None, properties))
             answer = self.receive()
             if not isinstance(answer, ConnAck):
                 raise ConnectionError("it closed the connection")
@@ -84,8 +86,8 @@ class Link:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """By a DISCONNECT, and then the broker closes: the embedded one would else end the next connection of
-        this client."""
+        """Sends DISCONNECT and waits until the broker closes: otherwise the embedded broker would end the
+        next connection of this client."""
         with contextlib.suppress(OSError, ProtocolError):
             self.send(Disconnect(0, {}))
             while self.receive():
@@ -109,19 +111,20 @@ class Link:
         return self._packet_id
 
     def batches(self) -> Iterator[list[Publish]]:
-        """What the broker sends, until it has no more. Acknowledged when the next batch is asked for."""
+        """What the broker sends, until it has no more. A batch is acknowledged when the next one is asked
+        for."""
         quiet = 0
         while quiet < 2:
             batch = self._batch()
             if batch:
                 yield batch
-                self._take(batch)
+                self._acknowledge(batch)
             quiet = 0 if batch or self._released else quiet + 1
             if quiet == 1:
                 time.sleep(PAUSE)
 
     def _batch(self) -> list[Publish]:
-        """Up to the answer to a ping, or enough of them. What comes after that answer is the next one's."""
+        """Messages up to the answer to a ping, or AT_ONCE of them."""
         batch: list[Publish] = []
         self._released = False
         if not self._pinged:
@@ -138,7 +141,7 @@ class Link:
                 self._pinged = False
         return batch
 
-    def _take(self, batch: Sequence[Publish]) -> None:
+    def _acknowledge(self, batch: Sequence[Publish]) -> None:
         kinds = {1: PUBACK, 2: PUBREC}
         self.send(*(Ack(kinds[each.qos], each.packet_id, 0, {}) for each in batch if each.qos))
 
@@ -157,7 +160,7 @@ class Link:
         while not isinstance(packet := self._expect(), SubAck):
             if isinstance(packet, Publish):  # some are faster than the answer
                 found.append(packet)
-                self._take([packet])
+                self._acknowledge([packet])
         if any(code >= 0x80 for code in packet.codes):
             raise ConnectionError("it refused the subscription")
         for batch in self.batches():
@@ -177,13 +180,13 @@ class OldBroker:
     def link(self, client_id: str, clean: bool) -> Link:
         """By MQTT 5 if the broker speaks it, for the messages' properties. Raises Away."""
         if self._open:
-            return _said(self._open, client_id, clean)
+            return _or_away(self._open, client_id, clean)
         try:
             self._open = self._link5
             return self._link5(client_id, clean)
         except (OSError, ProtocolError):
             self._open = self._link311
-            return _said(self._link311, client_id, clean)
+            return _or_away(self._link311, client_id, clean)
 
     def _link5(self, client_id: str, clean: bool) -> Link:
         return Link(self._address5, V5, client_id, clean)
@@ -211,7 +214,7 @@ class OldBroker:
             pass
 
 
-def _said(connect: Callable[[str, bool], Link], client_id: str, clean: bool) -> Link:
+def _or_away(connect: Callable[[str, bool], Link], client_id: str, clean: bool) -> Link:
     try:
         return connect(client_id, clean)
     except (OSError, ProtocolError) as error:

@@ -1,7 +1,5 @@
-"""Which accounts have no room for more: measured every few seconds, so that a message costs no query.
-
-An account may take in some seconds' more than it may have (decision 26).
-"""
+"""Which accounts have no room for more. It is measured every few seconds, so that a message costs no query;
+what comes in those seconds may exceed the limit (decision 26)."""
 
 import logging
 import threading
@@ -21,7 +19,7 @@ _QUICK = "SELECT set_config('statement_timeout', '5s', true)"
 
 
 class Quotas:
-    """For the writer thread, but for `on_change`."""
+    """For the writer's thread, except `on_change`."""
 
     def __init__(self) -> None:
         # Accounts, each with the sentence for what is refused:
@@ -30,13 +28,13 @@ class Quotas:
         self.retained_full: dict[int, str] = {}  # the same
         self.queued_full: set[int] = set()  # whose queues have as many bytes as they may
         self._active: set[int] = set()
-        self._changed = True  # any account's limits may have: all are looked at, once
+        self._changed = True  # any account's limits may have changed: all are measured once
         self._next = time.monotonic()
         self._failing = False
         self._lock = threading.Lock()
 
     def note(self, users: Iterable[int]) -> None:
-        """They have sent something."""
+        """These users have sent something."""
         self._active.update(users)
 
     def on_change(self, change: Change | None) -> None:
@@ -50,25 +48,33 @@ class Quotas:
 
     @property
     def wait_seconds(self) -> float | None:
-        """Until it is time to look; None if there is nothing to look at."""
+        """Until the next measurement; None if there is nothing to measure."""
         if not (self._active or self._all_full):
             return None
         return max(0.0, self._next - time.monotonic())
 
     @property
     def _all_full(self) -> set[int]:
-        """Of something."""
+        """Accounts that are full of something."""
         return {*self.full, *self.held_full, *self.retained_full, *self.queued_full}
 
     def look(self, connect: Callable[[], psycopg.Connection]) -> bool:
-        """False if that failed: what was known stays, and the next time comes."""
+        """False if that failed: then what was known stays until the next time."""
         started = time.monotonic()
         everybody, self._changed = self._changed, False
         with self._lock:
             asked = self._active | self._all_full
             self._active = set()
         try:
-            self._measure(connect(), None if everybody else asked)
+            users = None if everybody else asked
+            connection = connect()
+            with connection.transaction():
+                connection.execute(_QUICK)
+                full = full_accounts(connection, users)
+            self.full = full.storage | _others(self.full, users)
+            self.held_full = full.held | _others(self.held_full, users)
+            self.retained_full = full.retained | _others(self.retained_full, users)
+            self.queued_full = full.queued | (set() if users is None else self.queued_full - users)
             self._failing = False
         except Exception as error:
             if not self._failing:
@@ -79,16 +85,7 @@ class Quotas:
         self._next = finished + max(LOOK_SECONDS, (finished - started) * SHARE)
         return not self._failing
 
-    def _measure(self, connection: psycopg.Connection, users: set[int] | None) -> None:
-        with connection.transaction():
-            connection.execute(_QUICK)
-            full = full_accounts(connection, users)
-        self.full = full.storage | _others(self.full, users)
-        self.held_full = full.held | _others(self.held_full, users)
-        self.retained_full = full.retained | _others(self.retained_full, users)
-        self.queued_full = full.queued | (set() if users is None else self.queued_full - users)
-
 
 def _others(known: Mapping[int, str], users: Set[int] | None) -> dict[int, str]:
-    """What is known of all but these; None is everybody."""
+    """What is known of all others; `users` None: of nobody."""
     return {} if users is None else {user: known[user] for user in known.keys() - users}

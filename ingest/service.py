@@ -1,4 +1,4 @@
-"""The writer with what it needs, once a process."""
+"""The writer and what it needs, once in each process."""
 
 import contextlib
 import logging
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Ingest:
-    """`on_change` also hears of each change, in the listener's thread. `writer`: what it is known as in the
+    """`on_change` gets each change, too, in the listener's thread. `writer` is the writer's id in the
     database. `fenced`: see Writer."""
 
     def __init__(
@@ -58,11 +58,11 @@ class Ingest:
 
     @property
     def ready(self) -> bool:
-        """Whether what is sent can be stored; known within seconds."""
+        """Whether messages can be stored. This is known within seconds."""
         return self._listener.connected and self.writer.running and not watched.failing()
 
     def stop(self, seconds: float | None = None) -> bool:
-        """Stores what is queued; False if time ran out first."""
+        """Returns once what is queued is stored; False if time ran out first."""
         drained = self.writer.drain(settings.DRAIN_SECONDS if seconds is None else seconds)
         self._listener.stop()
         return drained
@@ -75,7 +75,7 @@ class Ingest:
 
 
 def connect() -> psycopg.Connection:
-    """A connection of its own for a thread that outlives requests, to the database that Django uses."""
+    """A connection to Django's database, for a thread that outlives requests."""
     params: dict[str, Any] = connections["default"].get_connection_params()
     for name in ("cursor_factory", "context", "prepare_threshold"):
         params.pop(name, None)
@@ -90,8 +90,8 @@ def connect() -> psycopg.Connection:
 
 
 class Activation(WatchedThread):
-    """Asks Celery to look at new devices, apart from the writer: Valkey may be slow or away. A request that
-    is lost is made good by the periodic task, at the cost of a minute."""
+    """Asks Celery to activate new devices. It is a thread of its own, since Valkey may be slow or away. If a
+    request is lost, the periodic task activates the device within a minute."""
 
     def __init__(self) -> None:
         super().__init__("activation", self._ask_celery)

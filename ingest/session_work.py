@@ -1,5 +1,5 @@
-"""What the gateway asks of the database for its clients' sessions, beside what they publish. It goes with a
-submission, in the same transaction and order."""
+"""What the gateway asks the database, and writes there, for the sessions of its clients. It goes with a
+submission of messages, in the same transaction and order."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -15,7 +15,8 @@ RETAINED_ROWS = 100  # of a RetainedPage, at most
 
 
 class RetainedAsked(NamedTuple):
-    """What a new subscription is to get. A durable session gets it into its queue, at a QoS above 0."""
+    """The retained messages for a new subscription. At a QoS above 0 a durable session gets them into its
+    queue."""
 
     account: int
     filter: str
@@ -31,7 +32,7 @@ class RetainedPage(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Done before the messages of the batch, in this order."""
+    """Questions that are answered before the messages of the batch are written, in this order."""
 
     open: Sequence[Open] = ()
     unsubscribe: Sequence[tuple[int, str, str]] = ()  # session, group, filter
@@ -44,7 +45,7 @@ class Asked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Each in the order in which it was asked for."""
+    """The answers, each in the order of the questions."""
 
     opened: Sequence[Opened] = ()
     queues: Sequence[Sequence[QueuedRow]] = ()
@@ -56,17 +57,17 @@ class Found(NamedTuple):
 
 
 class Behind(NamedTuple):
-    """Done behind the messages of the batch."""
+    """What is written behind the messages of the batch."""
 
     progress: Sequence[Progress] = ()
-    left: Sequence[Disconnected] = ()
+    disconnected: Sequence[Disconnected] = ()
     published: Sequence[int] = ()  # what apps have published is in the queues
     results: Mapping[int, str] = {}  # of commands
     wills: Sequence[int] = ()  # sessions whose wills are published
 
 
 class SessionWork:
-    """Of one submission. The writer fills in what it has found."""
+    """Of one submission. The writer adds what it has found."""
 
     __slots__ = ("asked", "behind", "failed", "found")
 

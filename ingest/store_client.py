@@ -40,7 +40,7 @@ SILENT_SECONDS = 10.0  # without a word, after which the store is not ready
 
 
 class StoreClient(asyncio.Protocol):
-    """What the writer is in other processes; how much may wait is up to admission.py, which hands it over."""
+    """Takes the place that the writer has in other processes. How much may wait is up to admission.py."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.metrics = Metrics()
@@ -58,7 +58,7 @@ class StoreClient(asyncio.Protocol):
         self._transport, _ = await self._loop.create_unix_connection(lambda: self, sock=self._connection)
 
     async def stop(self, seconds: float) -> bool:
-        """Stores what was accepted; False if time ran out first."""
+        """Returns once what was accepted is stored; False if time ran out first."""
         self._stopping = True
         self._transport.write(frame(float(seconds)))
         try:
@@ -89,7 +89,7 @@ class StoreClient(asyncio.Protocol):
                 figures, self._ready = cast(Report, value)
                 self.metrics.learn(figures)
                 continue
-            for number, told, copies, found in cast(list[Answer], value):
+            for number, plain_outcomes, copies, found in cast(list[Answer], value):
                 done, messages, work, received_at = self._waiting.pop(number)
                 if copies:
                     kept = [raw.kept for raw in messages if raw.kept and raw.kept.copies]
@@ -98,12 +98,12 @@ class StoreClient(asyncio.Protocol):
                 if work:
                     work.failed = found is False
                     work.found = found_of(found) if found else None
-                became = outcomes(told, len(messages))
+                became = outcomes(plain_outcomes, len(messages))
                 try:
                     done(became)
                 except Exception:
                     log.exception("A session failed to take its answer")
-                if told:  # what failed is offered again, and has no acknowledgement yet
+                if plain_outcomes:  # what failed is offered again, and has no acknowledgement yet
                     received_at = [
                         at
                         for at, outcome in zip(received_at, became, strict=True)
@@ -119,7 +119,7 @@ class StoreClient(asyncio.Protocol):
 
 
 class RemoteIngest:
-    """As service.Ingest, with the writer in another process."""
+    """Like service.Ingest, with the writer in another process."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class RemoteIngest:
 
     async def start(self) -> None:
         await self.writer.start()
-        self._listener.start()  # what it tells may be for the store
+        self._listener.start()  # second, since a change may be for the store
 
     @property
     def ready(self) -> bool:

@@ -29,10 +29,10 @@ _KEPT = RawMessage._fields.index("kept")
 _KINDS = {kind.value: kind for kind in Kind}
 _NAMES = {kind: kind.value for kind in Kind}
 
-Told = tuple[str, str | None, str]  # an outcome
+PlainOutcome = tuple[str, str | None, str]
 # Number of a submission; outcomes (None: all stored); numbers of the copies of each message that has some;
 # what was found for its sessions (False: it can't be).
-Answer = tuple[int, list[Told] | None, list[list[int]], Any]
+Answer = tuple[int, list[PlainOutcome] | None, list[list[int]], Any]
 Columns = Sequence[Sequence[Any]]  # messages by field
 Report = tuple[Figures, bool]  # and whether the store is ready
 
@@ -44,7 +44,7 @@ def frame(value: Any) -> bytes:
 
 
 class Frames:
-    """Cuts what comes in."""
+    """Cuts a stream of bytes into values."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
@@ -65,7 +65,7 @@ class Frames:
 
 
 def columns(messages: Sequence[RawMessage]) -> Columns:
-    """By field, since nothing that runs message by message is as fast."""
+    """Messages by field: whatever runs message by message is slower."""
     if not messages:
         return ()
     fields: list[tuple[Any, ...]] = list(zip(*messages, strict=True))
@@ -88,19 +88,19 @@ def messages(fields: Columns) -> list[RawMessage]:
 def answer(number: int, outcomes: Sequence[Outcome], copies: list[list[int]], found: Any) -> Answer:
     if outcomes.count(STORED) == len(outcomes):
         return number, None, copies, found
-    told = [(status.value, reason and reason.value, detail) for status, reason, detail in outcomes]
-    return number, told, copies, found
+    plain_outcomes = [(status.value, reason and reason.value, detail) for status, reason, detail in outcomes]
+    return number, plain_outcomes, copies, found
 
 
-def outcomes(told: list[Told] | None, count: int) -> list[Outcome]:
+def outcomes(plain_outcomes: list[PlainOutcome] | None, count: int) -> list[Outcome]:
     """Of `count` messages."""
-    if told is None:
+    if plain_outcomes is None:
         return [STORED] * count
-    return [_outcome(*each) for each in told]
+    return [_outcome(*each) for each in plain_outcomes]
 
 
 def _outcome(status: str, reason: str | None, detail: str) -> Outcome:
-    """STORED is compared by identity where it is fast."""
+    """Returns STORED itself where it applies, since others compare it by identity."""
     if reason is None and status == Status.STORED and not detail:
         return STORED
     return Outcome(Status(status), Reason(reason) if reason else None, detail)
@@ -117,9 +117,9 @@ def plain(value: Any) -> Any:
 
 
 def plain_behind(behind: Behind) -> Any:
-    """There may be a hundred packet ids in each progress, so not at any depth."""
-    progress, left, *others = behind
-    return tuple(map(tuple, progress)), tuple(map(tuple, left)), *others
+    """Not at any depth, since each progress may have a hundred packet ids."""
+    progress, disconnected, *others = behind
+    return tuple(map(tuple, progress)), tuple(map(tuple, disconnected)), *others
 
 
 def asked_of(fields: Any) -> Asked:
@@ -137,14 +137,19 @@ def asked_of(fields: Any) -> Asked:
 
 
 def behind_of(fields: Any) -> Behind:
-    progress, left, *others = fields
-    return Behind([Progress(*each) for each in progress], [Disconnected(*each) for each in left], *others)
+    progress, disconnected, *others = fields
+    return Behind(
+        [Progress(*each) for each in progress], [Disconnected(*each) for each in disconnected], *others
+    )
 
 
 def found_of(fields: Any) -> Found:
     opened, queues, retained, published, ended, wills, next_will = fields
     return Found(
-        [_opened(*each) for each in opened],
+        [
+            each._replace(subscriptions=[Subscribed(*subscribed) for subscribed in each.subscriptions])
+            for each in (Opened(*fields) for fields in opened)
+        ],
         [[QueuedRow(*row) for row in rows] for rows in queues],
         [
             RetainedPage([RetainedMessage(*row) for row in rows], first, count, more)
@@ -155,8 +160,3 @@ def found_of(fields: Any) -> Found:
         [WaitingWill(*each) for each in wills],
         next_will,
     )
-
-
-def _opened(*fields: Any) -> Opened:
-    opened = Opened(*fields)
-    return opened._replace(subscriptions=[Subscribed(*each) for each in opened.subscriptions])

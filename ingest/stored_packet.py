@@ -10,7 +10,7 @@ from ingest.mqtt.properties import Property, write_properties
 from ingest.mqtt.wire import write_frame, write_text
 
 MAX_PACKET = 2**28
-OWN_RESPONSE = "\1/"  # in place of the token of a response topic, as long as the platform has it
+OWN_RESPONSE = "\1/"  # in place of the token of a stored response topic
 
 
 def stored_packet(kept: Kept, payload: bytes) -> bytes:
@@ -26,14 +26,14 @@ def read_packets(packets: bytes, count: int) -> Iterator[Publish]:
 
 
 def own_response(topic: str, owner: Callable[[str], object]) -> str:
-    """A response topic of the account (`owner` of its token) is kept without the token."""
+    """Takes the token off a response topic of the account. `owner` finds the owner of a token."""
     token, rest = topics.split(topic)
     return OWN_RESPONSE + rest if rest and owner(token) else topic
 
 
 def stored_will(will: Will, owner: Callable[[str], object]) -> tuple[bytes | None, int]:
-    """The packet, and the will's delay in seconds. None for a topic that is not the account's (`owner` of its
-    token): that will is refused when it is published."""
+    """The packet, and the will's delay in seconds. `owner` finds the owner of a token. The packet is None for
+    a topic that is not the account's: that will is refused when it is published."""
     token, rest = topics.split(will.topic)
     if owner(token) is None:
         return None, 0

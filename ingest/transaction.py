@@ -1,5 +1,5 @@
-"""What the one transaction of a batch writes, in this order: what sessions have asked for, the messages, and
-what sessions have to remember behind them."""
+"""What the one transaction of a batch does, in this order: it answers what sessions ask, writes the messages,
+and writes what sessions have to remember behind them."""
 
 import time
 from bisect import bisect_right
@@ -30,12 +30,12 @@ from thingscale.lib.clock import from_us
 from thingscale.streams import writer as streams
 from thingscale.streams.exactly_once import commit_log
 
-QUEUE_BYTES = 256 * 1024  # of a session, read at once; or the messages of one batch
-RETAINED_BYTES = 256 * 1024  # of a RetainedPage, but one message in any case
-RETAINED_BYTES_IN_ALL = 1024 * 1024  # by one submission: what finds no room is asked for again
+QUEUE_BYTES = 256 * 1024  # of a session's queue, read at once; but one row in any case
+RETAINED_BYTES = 256 * 1024  # of a RetainedPage; but one message in any case
+RETAINED_BYTES_IN_ALL = 1024 * 1024  # for one submission: the gateway asks again for the rest
 RETAINED_SECONDS = 0.05  # the same; but one filter of each account in any case
-EXPIRED_AT_ONCE = 1_000  # sessions
-_LASTS = frozenset((Status.STORED, Status.HELD))
+MAX_EXPIRED = 1_000  # sessions, at once
+_ACCEPTED = frozenset((Status.STORED, Status.HELD))
 
 
 def write(cursor: psycopg.Cursor, batch: Batch, works: Sequence[SessionWork], gateway: UUID) -> None:
@@ -58,9 +58,9 @@ def answer_session(cursor: psycopg.Cursor, work: SessionWork, gateway: UUID, quo
     asked = work.asked
     assert asked
     quotas.note(each.account for each in asked.retained if each.copy)
-    lasting = [(each.account, each.client_id) for each in asked.open if each.stored and not each.clean]
-    if lasting:
-        previous_release.adopt(cursor, settings.DURABLE_SESSION_DAYS, lasting)
+    durable = [(each.account, each.client_id) for each in asked.open if each.stored and not each.clean]
+    if durable:
+        previous_release.adopt(cursor, settings.DURABLE_SESSION_DAYS, durable)
     opened = sessions.open_sessions(cursor, gateway, asked.open, commit_log.fence) if asked.open else ()
     if asked.unsubscribe:
         subscriptions.unsubscribe(cursor, asked.unsubscribe)
@@ -72,7 +72,7 @@ def answer_session(cursor: psycopg.Cursor, work: SessionWork, gateway: UUID, quo
         [read[session] for session, _ in asked.queues],
         read_retained(cursor, asked.retained, quotas.queued_full),
         app_messages.claim_messages(cursor, gateway, asked.published) if asked.published is not None else (),
-        sessions.expire_sessions(cursor, EXPIRED_AT_ONCE) if asked.expire else (),
+        sessions.expire_sessions(cursor, MAX_EXPIRED) if asked.expire else (),
     )
     if asked.wills is not None:
         wills, next_will = sessions.claim_wills(cursor, asked.wills)
@@ -83,7 +83,7 @@ def answer_session(cursor: psycopg.Cursor, work: SessionWork, gateway: UUID, quo
 def read_retained(
     cursor: psycopg.Cursor, asked: Sequence[RetainedAsked], queued_full: Set[int]
 ) -> list[RetainedPage]:
-    """Each account has its turn: with very many retained messages a filter may take long."""
+    """The accounts take turns, since a filter may take long if there are very many retained messages."""
     retaining = retained.accounts_with_retained(cursor, {each.account for each in asked})
     of_account: dict[int, list[int]] = {}
     for place, each in enumerate(asked):
@@ -95,28 +95,24 @@ def read_retained(
         for place in places:
             if place is None or room <= 0 or (turn and time.monotonic() >= deadline):
                 continue
-            pages[place] = _read_retained_page(cursor, asked[place], queued_full)
-            room -= sum(map(_size, pages[place].rows))
+            account, topic_filter, after, copy = asked[place]
+            rows = retained.read_retained(cursor, account, topic_filter, after, RETAINED_ROWS)
+            ends = list(accumulate(map(_size, rows)))
+            fitting = max(bisect_right(ends, RETAINED_BYTES), 1)
+            more = len(rows) == RETAINED_ROWS or len(rows) > fitting
+            rows = rows[:fitting]
+            room -= sum(map(_size, rows))
+            first = count = 0
+            packets = [
+                stored_packet(Kept(row.topic, row.qos, True, row.properties, (), None, 0, []), row.payload)
+                for row in rows
+                if copy and row.qos
+            ]
+            if copy and packets:
+                found = queues.enqueue(cursor, [queues.Copies((copy,), packets)], queued_full)
+                first, count = found.get(copy[0], (0, 0))
+            pages[place] = RetainedPage(rows, first, count, more)
     return pages
-
-
-def _read_retained_page(cursor: psycopg.Cursor, asked: RetainedAsked, queued_full: Set[int]) -> RetainedPage:
-    account, topic_filter, after, copy = asked
-    rows = retained.read_retained(cursor, account, topic_filter, after, RETAINED_ROWS)
-    ends = list(accumulate(map(_size, rows)))
-    fitting = max(bisect_right(ends, RETAINED_BYTES), 1)
-    more = len(rows) == RETAINED_ROWS or len(rows) > fitting
-    rows = rows[:fitting]
-    packets = [
-        stored_packet(Kept(row.topic, row.qos, True, row.properties, (), None, 0, []), row.payload)
-        for row in rows
-        if copy and row.qos
-    ]
-    if not copy or not packets:
-        return RetainedPage(rows, more=more)
-    found = queues.enqueue(cursor, [queues.Copies((copy,), packets)], queued_full)
-    first, count = found.get(copy[0], (0, 0))
-    return RetainedPage(rows, first, count, more)
 
 
 def _size(row: RetainedMessage) -> int:
@@ -124,17 +120,17 @@ def _size(row: RetainedMessage) -> int:
 
 
 def write_kept(cursor: psycopg.Cursor, batch: Batch) -> None:
-    """Retained messages, and copies for the queues of sessions, of what is stored or held now: what was so
-    before has had its copies."""
+    """Retained messages, and copies for the queues of sessions. Only of messages that are stored or held now:
+    a duplicate has had its copies."""
     unretained = _refuse_retained(cursor, batch)
     to_retain: list[retained.Retain] = []
     groups: list[queues.Copies] = []
-    last_group: dict[int, int] = {}  # by session, that of its last message
-    same: tuple[Copy, ...] = ()  # copies that a message can have to be in the last group, too
+    last_group: dict[int, int] = {}  # by session, the group of its last message
+    same: tuple[Copy, ...] = ()  # a message with these copies can join the last group
     for place in batch.kept:
         raw, outcome = batch.items[place].raw, batch.outcomes[place]
         kept = raw.kept
-        if kept is None or outcome.status not in _LASTS:
+        if kept is None or outcome.status not in _ACCEPTED:
             continue
         if kept.retain and place not in unretained:
             at = from_us(raw.received_at)
@@ -171,8 +167,9 @@ def write_kept(cursor: psycopg.Cursor, batch: Batch) -> None:
 
 
 def _refuse_retained(cursor: psycopg.Cursor, batch: Batch) -> set[int]:
-    """Places of what is not retained. A full account can replace and clear what it has. Else a message that
-    is nothing but retained is refused; a datapoint is stored, and what is not retained of it is recorded."""
+    """Returns the places of messages that are not to be retained. A full account can replace and clear what
+    it has, but not add to it. A message that would only be retained is rejected; a datapoint is stored, and
+    that it is not retained is recorded."""
     refused = batch.quotas.retained_full | batch.quotas.full
     new = {
         (raw.user, kept.topic): place
@@ -181,7 +178,7 @@ def _refuse_retained(cursor: psycopg.Cursor, batch: Batch) -> set[int]:
         and (kept := raw.kept)
         and kept.retain
         and raw.payload
-        and batch.outcomes[place].status in _LASTS
+        and batch.outcomes[place].status in _ACCEPTED
     }
     unretained: set[int] = set()
     if not new:
@@ -201,11 +198,12 @@ def _refuse_retained(cursor: psycopg.Cursor, batch: Batch) -> set[int]:
 
 
 def _number_copies(batch: Batch, queued: dict[int, tuple[int, int]]) -> None:
-    """By session, the first number that it has given in this batch, and to how many."""
+    """Notes the number of each copy in its session's queue. `queued`: by session, the first number that was
+    given in this batch, and how many."""
     given: dict[int, int] = dict.fromkeys(queued, 0)
     for place in batch.kept:
         kept, outcome = batch.items[place].raw.kept, batch.outcomes[place]
-        if kept is None or outcome.status not in _LASTS:
+        if kept is None or outcome.status not in _ACCEPTED:
             continue
         numbers = []
         for session, _, _ in kept.copies:
@@ -217,12 +215,12 @@ def _number_copies(batch: Batch, queued: dict[int, tuple[int, int]]) -> None:
 
 
 def write_behind(cursor: psycopg.Cursor, works: Sequence[SessionWork], gateway: UUID) -> None:
-    """Of all the submissions of a batch."""
+    """For all submissions of a batch."""
     all_behind = [work.behind for work in works if work.behind]
     if progress := {each.session: each for behind in all_behind for each in behind.progress}:
         queues.progress(cursor, gateway, progress)
-    if left := [each for behind in all_behind for each in behind.left]:
-        sessions.disconnect(cursor, left, gateway)
+    if disconnected := [each for behind in all_behind for each in behind.disconnected]:
+        sessions.disconnect(cursor, disconnected, gateway)
     if wills := [key for behind in all_behind for key in behind.wills]:
         sessions.delete_wills(cursor, wills)
     if published := [key for behind in all_behind for key in behind.published]:

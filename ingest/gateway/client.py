@@ -779,7 +779,7 @@ class Client:
             self.fail(ReasonCode.SERVER_UNAVAILABLE, "the database is away")
             return
         if self.state is State.OPEN:
-            self._react(queue.deliveries.end_read(queue.stored(rows), bool(rows), time.time()))
+            self._react(queue.deliveries.end_read(queue.read_rows(rows), bool(rows), time.time()))
             self.send_waiting()
 
     # Anonymous clients, which have the token in each topic

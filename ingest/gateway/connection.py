@@ -31,7 +31,8 @@ class Receiver(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """TCP. `new_session` is called when the client has connected; None means: no room, close."""
+    """TCP. `new_session` is called when the client has connected; if it returns None, there is no room, and
+    the connection is closed."""
 
     __slots__ = (
         *("_closing", "_measuring", "_new_session", "_outgoing", "_outgoing_size", "_session", "_transport"),
@@ -39,7 +40,7 @@ class Connection(asyncio.Protocol):
     )
 
     def __init__(self, new_session: Callable[["Connection"], Receiver | None], peer: str = "") -> None:
-        """`peer`: the client's address, where the transport has a proxy's."""
+        """`peer` is the client's address, if the transport has the address of a proxy."""
         self._new_session = new_session
         self._session: Receiver | None = None
         self._transport: asyncio.Transport | None = None
@@ -79,7 +80,8 @@ class Connection(asyncio.Protocol):
     # the session's side; all of it is harmless after the end
 
     def write(self, data: bytes) -> None:
-        """In order, with all of this turn of the loop: a system call for each would cost more."""
+        """What is written in one turn of the loop goes out together: a system call for each would cost
+        more."""
         if self._outgoing is None:
             self._outgoing = []
             asyncio.get_running_loop().call_soon(self.write_out)
@@ -89,7 +91,7 @@ class Connection(asyncio.Protocol):
             self.write_out()
 
     def write_alone(self, data: bytes) -> None:
-        """The same, of what is usually the only write of its turn, and so is not gathered."""
+        """The same for what is usually the only write of its turn. It goes out at once."""
         if self._outgoing is not None or len(data) > SMALL_WRITE:
             self.write(data)
         elif self._transport and not self._closing:
@@ -120,8 +122,8 @@ class Connection(asyncio.Protocol):
         return self._transport.get_write_buffer_size() if self._transport else 0
 
     def close(self) -> None:
-        """Sends what is buffered, then closes, whether the client reads it or not. What the client is still
-        sending is read and dropped: closing over it would reset the connection, and lose our last packet."""
+        """Sends what is buffered, then closes, whether the client reads it or not. What the client still
+        sends is read and dropped: otherwise the connection would be reset, and our last packet lost."""
         self.write_out()
         transport = self._transport
         if transport is None or self._closing:
@@ -168,8 +170,11 @@ class WebSocketConnection(Connection):
         for event in events:
             if isinstance(event, Request):
                 self._socket.send_response(self._socket.accept(event))
-            elif isinstance(event, Frame):
-                self._frame(event)
+            elif isinstance(event, Frame) and event.opcode in {Opcode.BINARY, Opcode.CONT}:
+                super().data_received(bytes(event.data))
+            elif isinstance(event, Frame) and event.opcode == Opcode.TEXT:
+                self._socket.fail(1003, "MQTT is binary")
+            # A Close is answered by the protocol. Behind that answer, _flush ends the connection.
         self._flush()
 
     def write_alone(self, data: bytes) -> None:
@@ -188,13 +193,6 @@ class WebSocketConnection(Connection):
             self._socket.send_close(1000)
             self._flush()
         super().close()
-
-    def _frame(self, frame: Frame) -> None:
-        if frame.opcode in {Opcode.BINARY, Opcode.CONT}:
-            super().data_received(bytes(frame.data))
-        elif frame.opcode == Opcode.TEXT:
-            self._socket.fail(1003, "MQTT is binary")
-        # A Close is answered by the protocol, and the connection ended by _flush behind that answer.
 
     def _flush(self) -> None:
         for data in self._socket.data_to_send():

@@ -1,4 +1,5 @@
-"""The queue of a durable session, as its connected client works it off; the database has the same."""
+"""What the connected client of a durable session has acknowledged of its queue. The database has the same, a
+little later."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -24,13 +25,13 @@ class Queue:
         return self.deliveries.sent_through
 
     def resume(self, opened: Opened, newest: int) -> Outcome:
-        """`newest`: what was routed since the session was opened in the database, and nobody could take."""
+        """`newest`: number of the last message that was routed since the session was opened in the
+        database."""
         last = max(opened.next_seq - 1, newest)
         sent = opened.next_seq - 1 if opened.sent_seq is None else opened.sent_seq
         return self.deliveries.resume(opened.done_seq + 1, last, sent, opened.received_seq, opened.done)
 
-    def stored(self, rows: Iterable[QueuedRow]) -> Iterator[Delivery]:
-        """What was read."""
+    def read_rows(self, rows: Iterable[QueuedRow]) -> Iterator[Delivery]:
         now = time.time()
         for _, first, last, options, identifiers, packets, at, command in rows:
             for number, publish in enumerate(read_packets(packets, last - first + 1), first):

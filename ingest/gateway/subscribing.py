@@ -1,4 +1,4 @@
-"""One SUBSCRIBE: from when on the client gets messages, and the retained ones."""
+"""A SUBSCRIBE: from which message on the client gets new ones, and which retained messages it gets."""
 
 import asyncio
 import time
@@ -37,9 +37,10 @@ class Wanted(NamedTuple):
 
 
 class Subscribing:
-    """What was published before is in the retained messages, and what comes after it is routed to the client:
-    so the one is read, and the client enters the tree, between the same two batches. A durable session is
-    in the tree at once, since what is admitted from now on is committed behind that, with its copies."""
+    """The client gets the retained messages as they are between two batches, and each message that is stored
+    behind the first of them: its subscriptions enter the tree at that moment. Those of a durable session
+    enter the tree at once, since messages that are admitted from now on are committed behind them, with
+    copies."""
 
     def __init__(
         self,
@@ -105,7 +106,7 @@ class Subscribing:
             self._client.send(self._suback)
 
     def _answered_in_order(self, pages: Sequence[RetainedPage] | None) -> None:
-        """Behind the messages from before that are still to be delivered."""
+        """Behind older messages that are still to be delivered."""
         self._account.share.run_in_order(partial(self._answered, pages))
 
     def _answered(self, pages: Sequence[RetainedPage] | None) -> None:
@@ -120,13 +121,13 @@ class Subscribing:
 
 
 class Unread:
-    """The retained messages behind the first pages of a client's new subscriptions. A page is read when the
-    client has room for it, since what there is no room for would be dropped, and it is as of then."""
+    """The retained messages of a client's new subscriptions that did not fit into the first pages. A page is
+    read once the client has room for it: messages without room would be dropped."""
 
     def __init__(self, client: "Client", account: Account) -> None:
         self._client = client
         self._account = account
-        self._wanted: dict[str, Wanted] = {}  # by filter; who subscribes anew gets all anew
+        self._wanted: dict[str, Wanted] = {}  # by filter
         self._asked = False
 
     def add(self, wanted: Wanted) -> None:
@@ -134,22 +135,16 @@ class Unread:
         self.read_more()
 
     def read_more(self) -> None:
-        if self._asked or not self._wanted or self._client.ended or not self._has_room:
+        if self._asked or not self._wanted or self._client.ended:
+            return
+        deliveries = self._client.deliveries
+        if deliveries is None or deliveries.congested or deliveries.waiting > RETAINED_ROWS:
+            return
+        if isinstance(deliveries, DurableDeliveries) and deliveries.behind:
             return
         wanted = next(iter(self._wanted.values()))
         self._asked = True
         self._client.gateway.admission.subscribe((), [wanted.asked], partial(self._answered_in_order, wanted))
-
-    @property
-    def _has_room(self) -> bool:
-        deliveries = self._client.deliveries
-        behind = isinstance(deliveries, DurableDeliveries) and deliveries.behind
-        return (
-            deliveries is not None
-            and not behind
-            and not deliveries.congested
-            and deliveries.waiting <= RETAINED_ROWS
-        )
 
     def _answered_in_order(self, wanted: Wanted, pages: Sequence[RetainedPage] | None) -> None:
         self._account.share.run_in_order(partial(self._answered, wanted, pages))
@@ -172,7 +167,7 @@ class Unread:
 
 
 def deliver_retained(client: "Client", wanted: Wanted, page: RetainedPage) -> None:
-    """What a durable session gets at a QoS above 0 is in its queue, as far as there was room."""
+    """Messages at a QoS above 0 for a durable session are in its queue already, unless it is full."""
     rows, number, count, _ = page
     match, asked = wanted
     for row in rows:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class AppPublishes(Publishes):
-    """What apps publish each gateway reads for itself."""
+    """Each gateway reads for itself what apps publish, so it is not forwarded."""
 
     __slots__ = ()
     to_all_gateways = False
 
 
 class SystemClient:
-    """What Publishes needs of a client."""
+    """The Publisher of messages that no client has sent."""
 
     version: Version = V311
     session = 0
@@ -37,14 +37,14 @@ class SystemClient:
         subscriber: Subscriber | None = None,
         publishes: type[Publishes] = Publishes,
     ) -> None:
-        """`subscriber`: in whose name it publishes."""
+        """`subscriber`: the one in whose name it publishes."""
         self.gateway = gateway
         self.subscriber = subscriber
         self._publishes = publishes(self)
 
     @property
     def waits(self) -> bool:
-        """Whether something of it is on its way to storage."""
+        """Whether one of its messages is on its way to storage."""
         return self._publishes.unacked > 0
 
     def publish_will(self, account: Account, will: WaitingWill) -> None:
@@ -54,8 +54,8 @@ class SystemClient:
         self._publishes.flush(wait=True, will_of=will.session)
 
     def publish_for_app(self, account: Account, message: PublishedMessage) -> None:
-        """Never a datapoint. Another gateway may have put it into the queues; who is connected here gets it
-        from here."""
+        """It is never a datapoint. The gateway that claimed it puts it into the queues; each gateway delivers
+        it to its connected clients."""
         owner = TopicOwner(account, account.user, message.topic, topics.Target(None))
         publish = Publish(message.topic, message.payload, message.qos, message.retain, False, 0, {})
         if message.claimed:

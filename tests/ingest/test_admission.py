@@ -202,7 +202,7 @@ def test_what_sessions_remember_goes_with_the_messages_of_the_turn() -> None:
     assert submission.work.asked is None
     behind = submission.work.behind
     assert behind
-    assert (behind.progress, behind.left, behind.results) == (
+    assert (behind.progress, behind.disconnected, behind.results) == (
         [with_chunk, alone],
         [Disconnected(3, 60, None)],
         {4: "delivered"},

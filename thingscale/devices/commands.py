@@ -31,7 +31,7 @@ def send(account: Account, device: Device, message: Message, by: str) -> Command
 
     As the gateway's message it is committed: connected subscribers get it at once, the sessions of others
     when they come. In broker mode it returns when the broker has it (QoS 1 and 2) or it is on its way there
-    (QoS 0), and raises Refused BROKER_UNAVAILABLE.
+    (QoS 0), and raises ContractError BROKER_UNAVAILABLE.
     """
     payload, qos, retain, topic = message
     command = Command(
@@ -68,15 +68,11 @@ def record(command: Command) -> None:
     try:
         with transaction.atomic():
             command.save(force_insert=True)
-            _drop_oldest(command.user_id)
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    """DELETE FROM devices_command WHERE user_id = %s AND id <= (
+                    SELECT id FROM devices_command WHERE user_id = %s ORDER BY id DESC OFFSET %s LIMIT 1)""",
+                    [command.user_id, command.user_id, Command.KEPT],
+                )
     except IntegrityError:
         log.info("A device was deleted while it was published to")
-
-
-def _drop_oldest(user: int) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """DELETE FROM devices_command WHERE user_id = %s AND id <= (
-                SELECT id FROM devices_command WHERE user_id = %s ORDER BY id DESC OFFSET %s LIMIT 1)""",
-            [user, user, Command.KEPT],
-        )
