@@ -118,7 +118,7 @@ class Activity:
                 writer.count_minutes(
                     cursor,
                     [
-                        writer.Minute(*key, count, held[key], rejected[key])
+                        writer.MinuteRow(*key, count, held[key], rejected[key])
                         for key, count in self._minutes[Status.STORED].items()
                     ],
                 )

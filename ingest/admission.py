@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ingest.message import Outcome
 from ingest.session_work import Asked, Behind, Found, RetainedAsked, RetainedPage, SessionWork
 from ingest.store_client import StoreClient
-from ingest.writer import Limits
+from ingest.writer import QueueLimits
 from thingscale.devices.mqtt_store.app_messages import PublishedMessage
 from thingscale.devices.mqtt_store.queues import Progress, QueuedRow
 from thingscale.devices.mqtt_store.sessions import Disconnected, Open, Opened, WaitingWill
-from thingscale.devices.mqtt_store.subscriptions import Subscribed
+from thingscale.devices.mqtt_store.subscriptions import StoredSubscription
 
 if TYPE_CHECKING:
     from ingest.gateway.publishes import ClientSubmission
@@ -41,7 +41,7 @@ class Questions(NamedTuple):
 
     open: list[tuple[Open, Answer]]
     unsubscribe: list[tuple[int, str, str]]
-    subscribe: list[tuple[int, Subscribed]]
+    subscribe: list[tuple[int, StoredSubscription]]
     queues: list[tuple[tuple[int, int], Answer]]
     retained: list[tuple[list[RetainedAsked], Callable[[Sequence[RetainedPage] | None], None]]]
     committed: list[Answer]  # which only wait for COMMIT
@@ -51,7 +51,7 @@ class Admission:
     """`limits` are for what was taken from clients and is not stored yet. `resume_reading` is called when the
     clients may be read again."""
 
-    def __init__(self, store: StoreClient, limits: Limits, resume_reading: Callable[[], None]) -> None:
+    def __init__(self, store: StoreClient, limits: QueueLimits, resume_reading: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._store = store
         self.limits = limits
@@ -183,7 +183,7 @@ class Admission:
 
     def subscribe(
         self,
-        subscriptions: Iterable[tuple[int, Subscribed]],
+        subscriptions: Iterable[tuple[int, StoredSubscription]],
         retained: list[RetainedAsked],
         answered: Callable[[Sequence[RetainedPage] | None], None],
     ) -> None:
@@ -195,7 +195,7 @@ class Admission:
 
     async def write_subscriptions(
         self,
-        subscribe: Iterable[tuple[int, Subscribed]] = (),
+        subscribe: Iterable[tuple[int, StoredSubscription]] = (),
         unsubscribe: Iterable[tuple[int, str, str]] = (),
     ) -> None:
         """Returns once they are committed, and all that was asked before."""

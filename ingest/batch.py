@@ -22,7 +22,7 @@ from ingest.decode import (
     decode_array,
     is_array,
 )
-from ingest.device_cache import DeviceCache, DeviceKey, Route, TagKey
+from ingest.device_cache import DeviceCache, DeviceKey, DeviceRoute, TagKey
 from ingest.message import DUPLICATE, STORED, Kind, Outcome, RawMessage, Reason, Status
 from ingest.quotas import Quotas
 from thingscale.accounts.limits import no_more_than, no_room_for_tags
@@ -41,7 +41,7 @@ from thingscale.streams.exactly_once.window import DEDUPE_WINDOW
 log = logging.getLogger(__name__)
 
 UNSTORABLE = b"null"  # in place of a value
-_NO_ROUTES: dict[str, Route] = {}
+_NO_ROUTES: dict[str, DeviceRoute] = {}
 _new = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
 
@@ -128,7 +128,7 @@ class Batch:
         self.device_cache = device_cache
         self.quotas = quotas
         self._generation = device_cache.generation
-        self._new_routes: dict[DeviceKey, Route] = {}
+        self._new_routes: dict[DeviceKey, DeviceRoute] = {}
         self._tags: dict[TagKey, int] = {}
         self._tags_by_user: dict[int, dict[TagKey, int]] = {}
         self._first_contact: set[DeviceKey] = set()
@@ -247,7 +247,7 @@ class Batch:
             self.rows,
         )
         last = -1
-        known: dict[str, Route] = {}
+        known: dict[str, DeviceRoute] = {}
         for place, (raw, value, reason, array, _) in enumerate(self.items):
             user, device_id, tag, kind, _, received_at, dedupe, repeated, _, _, _, kept, _ = raw
             if kept:
@@ -334,7 +334,7 @@ class Batch:
             self.reject(place, raw, Reason.MAX_DEVICE_REACH, no_more_than(most, "device"))
             return False
         if not device.enabled and not device.new:
-            self._new_routes[key] = Route(device.pk, None)
+            self._new_routes[key] = DeviceRoute(device.pk, None)
             self.reject(place, raw, Reason.DEVICE_DISABLED)
             return False
         if self._is_submission(place) and self._came_before(place):
@@ -343,7 +343,7 @@ class Batch:
             self._states[device.pk] = (value.decode(), from_us(raw.received_at))
             return False
         if device.enabled and device.channel is not None:
-            self._new_routes[key] = Route(device.pk, device.channel)
+            self._new_routes[key] = DeviceRoute(device.pk, device.channel)
             self._submit(place)
             return True
         reason = Reason.NO_MAPPED_CH if device.enabled else Reason.DEVICE_DISABLED

@@ -18,7 +18,7 @@ DeviceKey = tuple[int, str]  # user's primary key, device id
 TagKey = tuple[int, str]  # channel's primary key, tag
 
 
-class Route(NamedTuple):
+class DeviceRoute(NamedTuple):
     device: int
     channel: int | None  # None: disabled
 
@@ -27,7 +27,7 @@ class DeviceCache:
     """Written by the writer thread, invalidated by the listener's."""
 
     def __init__(self) -> None:
-        self.devices: FairCache[str, Route] = FairCache(MAX_ENTRIES)
+        self.devices: FairCache[str, DeviceRoute] = FairCache(MAX_ENTRIES)
         self.tags: FairCache[TagKey, int] = FairCache(MAX_ENTRIES)
         self._lock = threading.Lock()
         self.generation = 0  # of changes; to be read before a query whose result is to be stored
@@ -35,12 +35,12 @@ class DeviceCache:
     def store(
         self,
         generation: int,
-        devices: Mapping[DeviceKey, Route],
+        devices: Mapping[DeviceKey, DeviceRoute],
         tags: Mapping[int, Mapping[TagKey, int]],
     ) -> None:
         """Stores what a committed transaction saw, unless something has changed since `generation`. `tags`:
         by the user's primary key."""
-        by_user: dict[int, dict[str, Route]] = {}
+        by_user: dict[int, dict[str, DeviceRoute]] = {}
         for (user, device_id), route in devices.items():
             by_user.setdefault(user, {})[device_id] = route
         with self._lock:

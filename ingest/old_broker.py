@@ -2,7 +2,7 @@
 queues of its clients. There, topics and client ids begin with the user id.
 
 It uses our own codec instead of a client library, since messages are acknowledged once they are committed
-here. """
+here."""
 
 import contextlib
 import secrets

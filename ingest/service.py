@@ -13,7 +13,7 @@ from django.db import connections
 
 from ingest.device_cache import DeviceCache
 from ingest.device_tokens import DeviceTokens
-from ingest.writer import Dispatch, Limits, Writer, run_all
+from ingest.writer import Dispatch, QueueLimits, Writer, run_all
 from thingscale.background import watched
 from thingscale.background.watched import WatchedThread
 from thingscale.lib.gc_tuning import drop_tracebacks
@@ -31,7 +31,7 @@ class Ingest:
         self,
         dispatch: Dispatch = run_all,
         on_change: Callable[[Change | None], None] = lambda change: None,
-        limits: Limits | None = None,
+        limits: QueueLimits | None = None,
         writer: UUID | None = None,
         fenced: Callable[[], None] = lambda: None,
     ) -> None:
@@ -42,7 +42,7 @@ class Ingest:
         self.writer = Writer(
             connect,
             self.device_cache,
-            limits=limits or Limits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES),
+            limits=limits or QueueLimits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES),
             dispatch=dispatch,
             first_contact=self._activation.ask,
             key=writer,

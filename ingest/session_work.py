@@ -9,7 +9,7 @@ from thingscale.devices.mqtt_store.app_messages import PublishedMessage
 from thingscale.devices.mqtt_store.queues import Progress, QueuedRow
 from thingscale.devices.mqtt_store.retained import RetainedMessage
 from thingscale.devices.mqtt_store.sessions import Disconnected, Open, Opened, WaitingWill
-from thingscale.devices.mqtt_store.subscriptions import Subscribed
+from thingscale.devices.mqtt_store.subscriptions import StoredSubscription
 
 RETAINED_ROWS = 100  # of a RetainedPage, at most
 
@@ -36,7 +36,7 @@ class Asked(NamedTuple):
 
     open: Sequence[Open] = ()
     unsubscribe: Sequence[tuple[int, str, str]] = ()  # session, group, filter
-    subscribe: Sequence[tuple[int, Subscribed]] = ()  # session
+    subscribe: Sequence[tuple[int, StoredSubscription]] = ()  # session
     queues: Sequence[tuple[int, int]] = ()  # session, first number
     retained: Sequence["RetainedAsked"] = ()
     published: Sequence[int] | None = None  # what apps publish, but these that are known

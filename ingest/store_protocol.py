@@ -17,7 +17,7 @@ from thingscale.devices.mqtt_store.app_messages import PublishedMessage
 from thingscale.devices.mqtt_store.queues import Progress, QueuedRow
 from thingscale.devices.mqtt_store.retained import RetainedMessage
 from thingscale.devices.mqtt_store.sessions import Disconnected, Open, Opened, WaitingWill
-from thingscale.devices.mqtt_store.subscriptions import Subscribed
+from thingscale.devices.mqtt_store.subscriptions import StoredSubscription
 
 PLAIN = 2  # marshal's version without references, to look for which would cost more than they save
 LENGTH = struct.Struct(">I")
@@ -127,7 +127,7 @@ def asked_of(fields: Any) -> Asked:
     return Asked(
         [Open(*each) for each in opens],
         unsubscribe,
-        [(session, Subscribed(*each)) for session, each in subscribe],
+        [(session, StoredSubscription(*each)) for session, each in subscribe],
         queues,
         [RetainedAsked(*each) for each in retained],
         published,
@@ -147,7 +147,9 @@ def found_of(fields: Any) -> Found:
     opened, queues, retained, published, ended, wills, next_will = fields
     return Found(
         [
-            each._replace(subscriptions=[Subscribed(*subscribed) for subscribed in each.subscriptions])
+            each._replace(
+                subscriptions=[StoredSubscription(*subscribed) for subscribed in each.subscriptions]
+            )
             for each in (Opened(*fields) for fields in opened)
         ],
         [[QueuedRow(*row) for row in rows] for rows in queues],

@@ -28,7 +28,7 @@ from ingest.store_protocol import (
     messages,
     plain,
 )
-from ingest.writer import Completion, Limits
+from ingest.writer import Completion, QueueLimits
 from thingscale.background.watched import WatchedThread
 from thingscale.lib.gc_tuning import freeze_after_start
 
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 RECEIVE = 1 << 20  # bytes at a time
 STATUS_SECONDS = 1.0
-NO_LIMITS = Limits(1 << 62, 1 << 62)  # the gateway sends no more than may wait
+NO_LIMITS = QueueLimits(1 << 62, 1 << 62)  # the gateway sends no more than may wait
 
 
 class StartedStore(NamedTuple):

@@ -70,7 +70,7 @@ class QueueFull(Exception):
     """Try again: the store takes less than what comes in, or is away."""
 
 
-class Limits(NamedTuple):
+class QueueLimits(NamedTuple):
     """Of the queue."""
 
     messages: int
@@ -126,7 +126,7 @@ class Writer:
         connect: Callable[[], psycopg.Connection],
         device_cache: DeviceCache,
         *,
-        limits: Limits,
+        limits: QueueLimits,
         dispatch: Dispatch = run_all,
         first_contact: Callable[[list[int]], None] = lambda devices: None,
         key: uuid.UUID | None = None,

@@ -18,9 +18,9 @@ from django.conf import settings
 from ingest.connectors.broker_forms import (
     FORMS,
     REMEMBERED_SECONDS,
-    Answer,
-    Asked,
     BadForm,
+    BrokerAnswer,
+    Question,
     read_fields,
 )
 from ingest.connectors.broker_rules import BrokerRules
@@ -37,8 +37,8 @@ LOOKUP_SECONDS = 3.0  # brokers wait for five
 MAX_LOOKUPS = 1_000  # tokens that wait for the database at once
 WARN_SECONDS = 60.0
 
-NOT_FOUND = Answer(404, b"Not found", "text/plain; charset=utf-8")
-POST_ONLY = Answer(405, b"POST: a password in a URL ends up in logs.", "text/plain; charset=utf-8")
+NOT_FOUND = BrokerAnswer(404, b"Not found", "text/plain; charset=utf-8")
+POST_ONLY = BrokerAnswer(405, b"POST: a password in a URL ends up in logs.", "text/plain; charset=utf-8")
 
 
 class BrokerAuth:
@@ -75,7 +75,7 @@ class BrokerAuth:
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer | None:
+    async def _answer(self, scope: Scope, receive: Receive) -> BrokerAnswer | None:
         """None if the broker has gone."""
         name, _, rest = scope["path"].removeprefix(PREFIX).partition("/")
         form = FORMS.get(name)
@@ -104,7 +104,7 @@ class BrokerAuth:
                 raise BadForm
             fields = read_fields(headers.get(b"content-type", ""), body)
             options = dict(parse_qsl(scope["query_string"].decode("latin-1")))
-            asked = Asked(question, headers.get(b"vernemq-hook", ""), options, fields)
+            asked = Question(question, headers.get(b"vernemq-hook", ""), options, fields)
             return await form.answer(asked, self._rules)
         except BadForm:
             self._warn(

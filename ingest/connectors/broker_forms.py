@@ -23,14 +23,14 @@ class BadForm(Exception):
     """A request that is none of these."""
 
 
-class Answer(NamedTuple):
+class BrokerAnswer(NamedTuple):
     status: int
     body: bytes
     content_type: str = "application/json"
     remembered: bool = False
 
 
-class Asked(NamedTuple):
+class Question(NamedTuple):
     question: str  # the path's last level
     hook: str  # header `vernemq-hook`
     options: Mapping[str, str]  # of the URL, which the operator has written
@@ -45,10 +45,10 @@ class Asked(NamedTuple):
 
 
 class Form(Protocol):
-    refusal: Answer
-    away: Answer
+    refusal: BrokerAnswer
+    away: BrokerAnswer
 
-    async def answer(self, asked: Asked, rules: BrokerRules) -> Answer:
+    async def answer(self, asked: Question, rules: BrokerRules) -> BrokerAnswer:
         """Raises BadForm."""
 
 
@@ -69,12 +69,12 @@ def read_fields(content_type: str, body: bytes) -> dict[str, Any]:
     return fields
 
 
-def _json(document: object, status: int = 200, *, remembered: bool = False) -> Answer:
-    return Answer(status, orjson.dumps(document), remembered=remembered)
+def _json(document: object, status: int = 200, *, remembered: bool = False) -> BrokerAnswer:
+    return BrokerAnswer(status, orjson.dumps(document), remembered=remembered)
 
 
-def _text(text: str, status: int = 200) -> Answer:
-    return Answer(status, text.encode(), "text/plain; charset=utf-8")
+def _text(text: str, status: int = 200) -> BrokerAnswer:
+    return BrokerAnswer(status, text.encode(), "text/plain; charset=utf-8")
 
 
 class Emqx:
@@ -84,7 +84,7 @@ class Emqx:
     _allowed = _json({"result": "allow"})
     _actions = {"publish": Action.PUBLISH, "subscribe": Action.SUBSCRIBE}
 
-    async def answer(self, asked: Asked, rules: BrokerRules) -> Answer:
+    async def answer(self, asked: Question, rules: BrokerRules) -> BrokerAnswer:
         username = asked.text("username")
         match asked.question:
             case "authenticate":
@@ -120,7 +120,7 @@ class Mosquitto:
         "8": Action.SUBSCRIBE,  # to end a subscription
     }
 
-    async def answer(self, asked: Asked, rules: BrokerRules) -> Answer:
+    async def answer(self, asked: Question, rules: BrokerRules) -> BrokerAnswer:
         username = asked.text("username")
         match asked.question:
             case "user":
@@ -148,7 +148,7 @@ class RabbitMq:
     away = _text("the database is away", 503)
     _allowed = _text("allow")
 
-    async def answer(self, asked: Asked, rules: BrokerRules) -> Answer:
+    async def answer(self, asked: Question, rules: BrokerRules) -> BrokerAnswer:
         username = asked.text("username")
         theirs = asked.options.get("vhost") or "/"
         optional = asked.question == "user" and "vhost" not in asked.fields
@@ -193,7 +193,7 @@ class VerneMq:
     _allowed = _json({"result": "ok"})
     _allowed_for_a_while = _allowed._replace(remembered=True)
 
-    async def answer(self, asked: Asked, rules: BrokerRules) -> Answer:
+    async def answer(self, asked: Question, rules: BrokerRules) -> BrokerAnswer:
         if asked.question != "hook":
             raise BadForm
         username = asked.text("username")
@@ -214,7 +214,7 @@ class VerneMq:
                 return await self._subscribe(asked, rules, username)
         raise BadForm
 
-    async def _subscribe(self, asked: Asked, rules: BrokerRules, username: str) -> Answer:
+    async def _subscribe(self, asked: Question, rules: BrokerRules, username: str) -> BrokerAnswer:
         """If some of the topics are refused, all are named, with a reason code in place of their QoS."""
         wanted = asked.fields.get("topics")
         if not isinstance(wanted, list) or not 0 < len(wanted) <= MAX_TOPICS:

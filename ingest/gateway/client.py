@@ -21,18 +21,18 @@ from ingest.gateway.connection import Connection
 from ingest.gateway.connection_limits import RefusalReason
 from ingest.gateway.deliveries import (
     NO_LIMITS,
+    ClientLimits,
     Deliveries,
     Delivery,
     DurableDeliveries,
-    Limits,
+    Effects,
     Message,
-    Outcome,
 )
 from ingest.gateway.fair_scheduler import SLICE_SECONDS, WINDOW_SECONDS, TimeShare, now
 from ingest.gateway.hub import Account, Subscriber
 from ingest.gateway.publishes import MAX_ALIASES, PLAIN, Publishes
 from ingest.gateway.queue import Queue
-from ingest.gateway.subscribing import Subscribing, Unread, Wanted
+from ingest.gateway.subscribing import Subscribing, Unread, WantedRetained
 from ingest.gateway.subscriptions import Match
 from ingest.mqtt.codec import FrameReader, decode, encode
 from ingest.mqtt.frames import TOO_LARGE, Frame
@@ -63,7 +63,7 @@ from ingest.mqtt.packets import (
 from ingest.mqtt.properties import Property
 from thingscale.devices.mqtt_store.queues import Progress
 from thingscale.devices.mqtt_store.sessions import Opened
-from thingscale.devices.mqtt_store.subscriptions import Subscribed
+from thingscale.devices.mqtt_store.subscriptions import StoredSubscription
 from thingscale.devices.presence import ClientKey, Presence
 from thingscale.streams.exactly_once.keys import client_seed
 
@@ -563,7 +563,7 @@ class Client:
         if opened.received:
             self.start_publishing().received = set(opened.received)
         if options:
-            self._limits = Limits(
+            self._limits = ClientLimits(
                 options.get(Property.RECEIVE_MAXIMUM, 65_535),
                 options.get(Property.MAXIMUM_PACKET_SIZE, 2**32),
                 options.get(Property.TOPIC_ALIAS_MAXIMUM, 0),
@@ -631,7 +631,7 @@ class Client:
         identifier = packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, [0])[0]
         not_authorized = ReasonCode.NOT_AUTHORIZED if self.version == V5 else FAILURE
         codes: list[int] = []
-        allowed: list[tuple[Subscription, Subscribed]] = []
+        allowed: list[tuple[Subscription, StoredSubscription]] = []
         new: set[tuple[str, str]] = set()
         for subscription in packet.subscriptions:
             share, first, rest = topics.split_filter(subscription.filter)
@@ -665,7 +665,7 @@ class Client:
                     | subscription.retain_as_published << 3
                     | subscription.retain_handling << 4
                 )
-                subscribed = Subscribed(group, filter_, options, identifier)
+                subscribed = StoredSubscription(group, filter_, options, identifier)
                 codes.append(subscription.qos)
                 allowed.append((subscription, subscribed))
         if self.share:
@@ -717,7 +717,7 @@ class Client:
         delivery = _new(Delivery, (message, qos, retain, match.identifiers, number))
         self._react(self.deliveries.deliver(delivery, time.time()))
 
-    def read_retained(self, wanted: Wanted) -> None:
+    def read_retained(self, wanted: WantedRetained) -> None:
         """Reads it once there is room for it."""
         if self.account and self.unread is None:
             self.unread = Unread(self, self.account)
@@ -729,7 +729,7 @@ class Client:
         received = self.publishes.received if self.publishes else None
         return self.queue.progress(sorted(received or ()))
 
-    def _react(self, outcome: Outcome) -> None:
+    def _react(self, outcome: Effects) -> None:
         """Sends the outcome's packets, and has the progress of a durable session stored; at QoS 2 before the
         PUBREL goes out."""
         write, done, received = outcome

@@ -1,7 +1,7 @@
 """What one connected client is sent, and what it answers: the outgoing half of a session (section 4). Pure.
 
 `Deliveries` is for a clean session, which ends with its connection; `DurableDeliveries` is for one whose
-messages the database keeps. Methods return an `Outcome`: what is to be written to the client, and what is to
+messages the database keeps. Methods return an `Effects`: what is to be written to the client, and what is to
 be stored. Times are Unix seconds, as `expires_at` is.
 
 In flight a message needs no memory beyond its packet id: a clean session never sends it again, and a durable
@@ -34,7 +34,7 @@ from ingest.mqtt.properties import Property, write_properties
 MAX_IN_FLIGHT = 10_000  # whatever Receive Maximum the client states
 MAX_WAITING = 10_000  # messages beyond the window, of one client
 MAX_WAITING_BYTES = 4 * 1024 * 1024
-MAX_WRITE = 64 * 1024  # what one Outcome takes from the queue, give or take a message
+MAX_WRITE = 64 * 1024  # that are taken from the queue at once, give or take a message
 READ_MESSAGES = 100  # of a durable session, at once
 READ_BYTES = 256 * 1024
 MAX_TOPIC_ALIASES = 32
@@ -160,7 +160,7 @@ class Delivery(NamedTuple):
     seq: int = 0
 
 
-class Outcome(NamedTuple):
+class Effects(NamedTuple):
     """`write` goes to the client. The other two are of durable sessions: `done` are messages that can be
     deleted; `received` is one whose PUBREC has to be committed, whereupon `receipt_stored` is called."""
 
@@ -178,7 +178,7 @@ class Read(NamedTuple):
     size: int
 
 
-class Limits(NamedTuple):
+class ClientLimits(NamedTuple):
     """What a client's CONNECT says it takes; MQTT 3 clients have these."""
 
     receive_maximum: int = 65_535
@@ -239,8 +239,8 @@ class Flow(Enum):
     PUBCOMP = "PUBCOMP"
 
 
-NO_LIMITS: Final = Limits()
-_NOTHING: Final = Outcome()
+NO_LIMITS: Final = ClientLimits()
+_NOTHING: Final = Effects()
 _NO_SEQS: Final[frozenset[int]] = frozenset()  # each empty frozenset of its own takes 216 bytes
 _FIRST_FLOW: Final = {1: Flow.PUBACK, 2: Flow.PUBREC}
 _NAMES: Final = {PUBACK: "PUBACK", PUBREC: "PUBREC", PUBCOMP: "PUBCOMP"}
@@ -273,7 +273,7 @@ class Deliveries:
     )
 
     def __init__(
-        self, version: Version, prefix: str, totals: DeliveryTotals, limits: Limits = NO_LIMITS
+        self, version: Version, prefix: str, totals: DeliveryTotals, limits: ClientLimits = NO_LIMITS
     ) -> None:
         self.prefix = prefix
         self.congested = False
@@ -305,7 +305,7 @@ class Deliveries:
         """Whether `advance` would send something."""
         return self._waiting is not None and self._can_send(self._waiting[0])
 
-    def deliver(self, delivery: Delivery, now: float) -> Outcome:
+    def deliver(self, delivery: Delivery, now: float) -> Effects:
         """Sent, put into the queue, or dropped."""
         if not delivery.qos:
             return self._deliver_at_once(delivery, now)
@@ -314,15 +314,15 @@ class Deliveries:
                 self._totals.dropped += 1
             return self.advance(now)
         write, done = self._send(delivery, now)
-        return _new(Outcome, (write, done, 0))
+        return _new(Effects, (write, done, 0))
 
-    def acknowledge(self, ack: Ack, now: float) -> Outcome:
+    def acknowledge(self, ack: Ack, now: float) -> Effects:
         """A PUBACK, PUBREC or PUBCOMP. Raises ProtocolError if the message waits for another of them."""
         kind, packet_id, code, _ = ack
         flow = self._open.get(packet_id) if self._open else None
         if flow is None:
             self._totals.unexpected += 1
-            return Outcome(self._answer_unknown(ack))
+            return Effects(self._answer_unknown(ack))
         if (kind == PUBACK and flow is Flow.PUBACK) or (kind == PUBCOMP and flow is Flow.PUBCOMP):
             return self._complete(packet_id, now)
         if kind == PUBREC and flow is not Flow.PUBACK:
@@ -332,11 +332,11 @@ class Deliveries:
                 return self._receive(packet_id)
             if flow is Flow.STORAGE:
                 return _NOTHING  # sent twice; PUBREL follows when the first is stored
-            return Outcome(encode_ack(PUBREL, packet_id))
+            return Effects(encode_ack(PUBREL, packet_id))
         sentence = f"{_NAMES[kind]} of packet {packet_id}, which waits for {flow.value}."
         raise ProtocolError(ReasonCode.PROTOCOL_ERROR, sentence)
 
-    def advance(self, now: float) -> Outcome:
+    def advance(self, now: float) -> Effects:
         """Sends what waits, as far as window and connection have room, about MAX_WRITE bytes at most."""
         waiting = self._waiting
         if not waiting or not self._can_send(waiting[0]):
@@ -353,14 +353,14 @@ class Deliveries:
             done += skipped
         if not waiting:
             self._waiting = None
-        return Outcome(b"".join(written), tuple(done))
+        return Effects(b"".join(written), tuple(done))
 
     def close(self) -> None:
         """The connection is over: the account's limit is given back what waited here."""
         self._waiting = None
         self._release_bytes(self._waiting_bytes)
 
-    def _deliver_at_once(self, delivery: Delivery, now: float) -> Outcome:
+    def _deliver_at_once(self, delivery: Delivery, now: float) -> Effects:
         message = delivery.message
         if self.congested or (self.slow and self._totals.full):
             self._totals.dropped += 1
@@ -371,7 +371,7 @@ class Deliveries:
         encoded = self._encode(delivery, now)
         if encoded and message.command:
             self._totals.note(message.command, False)
-        return _new(Outcome, (encoded[0], (), 0)) if encoded else _NOTHING
+        return _new(Effects, (encoded[0], (), 0)) if encoded else _NOTHING
 
     def _can_send(self, _delivery: Delivery) -> bool:
         return (
@@ -466,7 +466,7 @@ class Deliveries:
             return b""
         return encode_ack(PUBREL, ack.packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND, self._version)
 
-    def _complete(self, packet_id: int, now: float) -> Outcome:
+    def _complete(self, packet_id: int, now: float) -> Effects:
         if self._commands and (command := self._commands.pop(packet_id, 0)):
             self._totals.note(command, True)
         done = self._done(self._seq(packet_id))
@@ -475,9 +475,9 @@ class Deliveries:
         if not self._open:
             self._open = None
         if not self._waiting:
-            return _new(Outcome, (b"", done, 0))
+            return _new(Effects, (b"", done, 0))
         write, more, _ = self.advance(now)
-        return _new(Outcome, (write, done + more, 0))
+        return _new(Effects, (write, done + more, 0))
 
     # What a durable session does otherwise
 
@@ -489,11 +489,11 @@ class Deliveries:
         self._newest = packet_id
         return packet_id
 
-    def _receive(self, packet_id: int) -> Outcome:
+    def _receive(self, packet_id: int) -> Effects:
         """PUBREC. Nothing is stored: on another connection the message would not be sent again anyway."""
         assert self._open is not None
         self._open[packet_id] = Flow.PUBCOMP
-        return Outcome(encode_ack(PUBREL, packet_id))
+        return Effects(encode_ack(PUBREL, packet_id))
 
     def _seq(self, _packet_id: int) -> int:
         return 0
@@ -520,7 +520,7 @@ class DurableDeliveries(Deliveries):
     __slots__ = ("_finished", "_floor", "_known", "_read_stopped", "_read_through", "_taken", "sent_through")
 
     def __init__(
-        self, version: Version, prefix: str, totals: DeliveryTotals, limits: Limits = NO_LIMITS
+        self, version: Version, prefix: str, totals: DeliveryTotals, limits: ClientLimits = NO_LIMITS
     ) -> None:
         super().__init__(version, prefix, totals, limits)
         self.sent_through = 0  # all up to here may have been sent, on this connection or one before it
@@ -543,7 +543,7 @@ class DurableDeliveries(Deliveries):
         sent_through: int,
         released: Collection[int] = (),
         done: Collection[int] = (),
-    ) -> Outcome:
+    ) -> Effects:
         """Once, before anything else: where the session stands, as the database has it.
 
         `first`: all before it is done; `last`: the highest seq that was given; `sent_through`: all up to
@@ -560,9 +560,9 @@ class DurableDeliveries(Deliveries):
         self._newest = max(released)
         self._floor = min(released)
         self._open = {_packet_id(seq): Flow.PUBCOMP for seq in sorted(released)}
-        return Outcome(b"".join(encode_ack(PUBREL, packet_id) for packet_id in self._open))
+        return Effects(b"".join(encode_ack(PUBREL, packet_id) for packet_id in self._open))
 
-    def deliver(self, delivery: Delivery, now: float) -> Outcome:
+    def deliver(self, delivery: Delivery, now: float) -> Effects:
         """Sent, put into the queue, or left to the database. A seq that is known already changes nothing."""
         seq = delivery.seq
         if not delivery.qos:
@@ -597,7 +597,7 @@ class DurableDeliveries(Deliveries):
         self._read_through = self._known
         return Read(self._taken + 1, room, READ_BYTES)
 
-    def end_read(self, deliveries: Iterable[Delivery], more: bool, now: float) -> Outcome:
+    def end_read(self, deliveries: Iterable[Delivery], more: bool, now: float) -> Effects:
         """What was read, in order; `more`: the read stopped at a limit, so there may be more. It may begin
         earlier than it was asked to, and with what `resume` was told is done: these are passed over."""
         through = self._read_through
@@ -622,22 +622,22 @@ class DurableDeliveries(Deliveries):
         else:
             if not more:  # what is missing does not exist any more
                 self._taken = max(self._taken, through)
-        return Outcome(b"".join(written), tuple(done))
+        return Effects(b"".join(written), tuple(done))
 
     def fail_read(self) -> None:
         """The read came to nothing: `begin_read` asks for it again."""
         self._read_through = 0
 
-    def receipt_stored(self, seq: int) -> Outcome:
+    def receipt_stored(self, seq: int) -> Effects:
         """A PUBREC is committed."""
         packet_id = _packet_id(seq)
         flow = self._open.get(packet_id) if self._open else None
         if self._open is None or flow is not Flow.STORAGE or self._seq(packet_id) != seq:
             return _NOTHING  # of an earlier connection, or the client has given the message up
         self._open[packet_id] = Flow.PUBCOMP
-        return Outcome(encode_ack(PUBREL, packet_id))
+        return Effects(encode_ack(PUBREL, packet_id))
 
-    def _take(self, delivery: Delivery, now: float) -> Outcome:
+    def _take(self, delivery: Delivery, now: float) -> Effects:
         """If there is room. Otherwise _taken stays where it is, and so we are behind."""
         if self._waiting or not self._can_send(delivery):
             if self._wait(delivery):
@@ -645,7 +645,7 @@ class DurableDeliveries(Deliveries):
             return self.advance(now)
         self._taken = delivery.seq
         write, done = self._send(delivery, now)
-        return _new(Outcome, (write, done, 0))
+        return _new(Effects, (write, done, 0))
 
     def _can_send(self, delivery: Delivery) -> bool:
         open_ = self._open
@@ -671,16 +671,16 @@ class DurableDeliveries(Deliveries):
         """Of a message in flight. No two of them are more than _MAX_SPREAD apart."""
         return self._newest - (_packet_id(self._newest) - packet_id) % _PACKET_IDS
 
-    def _complete(self, packet_id: int, now: float) -> Outcome:
+    def _complete(self, packet_id: int, now: float) -> Effects:
         self._read_stopped = False
         return super()._complete(packet_id, now)
 
-    def _receive(self, packet_id: int) -> Outcome:
+    def _receive(self, packet_id: int) -> Effects:
         """PUBREC. If PUBREL were sent before this is stored, a crash would send the message again to a client
         that has forgotten its packet id."""
         assert self._open is not None
         self._open[packet_id] = Flow.STORAGE
-        return Outcome(received=self._seq(packet_id))
+        return Effects(received=self._seq(packet_id))
 
     def _done(self, seq: int) -> tuple[int, ...]:
         return (seq,)

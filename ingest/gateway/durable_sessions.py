@@ -21,7 +21,7 @@ from thingscale.accounts.models import User
 from thingscale.devices import presence
 from thingscale.devices.mqtt_store import previous_release
 from thingscale.devices.mqtt_store.sessions import StoredSession, disconnect_dead_gateways, load_sessions
-from thingscale.devices.mqtt_store.subscriptions import Subscribed
+from thingscale.devices.mqtt_store.subscriptions import StoredSubscription
 from thingscale.processes.change_notifications import HEARD, LEFT, SESSIONS, announce
 from thingscale.streams.exactly_once import commit_log
 
@@ -120,7 +120,7 @@ class DurableSessions:
         self,
         account: Account,
         session: int,
-        subscribe: Iterable[Subscribed] = (),
+        subscribe: Iterable[StoredSubscription] = (),
         unsubscribe: Iterable[tuple[str, str]] = (),
     ) -> None:
         """Returns once it is committed and all gateways route by it. This goes on if the caller stops
@@ -151,7 +151,7 @@ class DurableSessions:
     async def _write_and_announce(
         self,
         sessions: Collection[SessionKey],
-        subscribe: Iterable[tuple[int, Subscribed]] = (),
+        subscribe: Iterable[tuple[int, StoredSubscription]] = (),
         unsubscribe: Iterable[tuple[int, str, str]] = (),
     ) -> bool:
         try:
@@ -314,7 +314,7 @@ class DurableSessions:
 
 
 def set_subscriptions(
-    account: Account, subscriber: Subscriber, subscriptions: Collection[Subscribed]
+    account: Account, subscriber: Subscriber, subscriptions: Collection[StoredSubscription]
 ) -> None:
     """Replaces all that it has."""
     current = {(each.group, each.filter) for each in subscriptions}

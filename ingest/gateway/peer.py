@@ -37,7 +37,7 @@ class PeerMessage(NamedTuple):
     packed: bytes
 
 
-class Header(NamedTuple):
+class FrameHeader(NamedTuple):
     """The beginning of a frame. Messages follow."""
 
     version: int
@@ -178,7 +178,7 @@ class Peer:
             outgoing.append(self.outgoing.popleft())
             size += outgoing[-1].size
         sessions = list(islice(self.wakes, FRAME_CHANGES))
-        header = Header(
+        header = FrameHeader(
             VERSION,
             sender,
             connection,

@@ -22,14 +22,24 @@ from redis.exceptions import RedisError
 
 from ingest.gateway.hub import NOWHERE, Account, Hub, PeerGroup, Sending, Subscriber
 from ingest.gateway.local_subscriptions import ALL, Key, LocalSubscriptions
-from ingest.gateway.peer import ALL_SENT, CONFIRM, FRAMES, VERSION, Frame, FullKey, Header, Peer, PeerMessage
+from ingest.gateway.peer import (
+    ALL_SENT,
+    CONFIRM,
+    FRAMES,
+    VERSION,
+    Frame,
+    FrameHeader,
+    FullKey,
+    Peer,
+    PeerMessage,
+)
 from ingest.gateway.publishes import Forwarded, new_message
 from ingest.metrics import Metrics
 from ingest.mqtt.packets import PUBLISH, Subscription
 from ingest.mqtt.properties import read_properties, write_properties
 from ingest.mqtt.wire import Reader
 from thingscale.accounts.models import User
-from thingscale.devices.mqtt_store.subscriptions import Subscribed
+from thingscale.devices.mqtt_store.subscriptions import StoredSubscription
 from thingscale.lib import env
 
 log = logging.getLogger(__name__)
@@ -262,7 +272,7 @@ class Peers:
         fields = next(unpacker)
         if fields[0] != VERSION:
             return
-        header = Header(*fields)
+        header = FrameHeader(*fields)
         peer = self._note_alive(header.gateway, header.connection)
         begins = header.epoch != peer.epoch and not header.number
         follows = (header.epoch, header.number) == (peer.epoch, peer.number + 1)
@@ -360,7 +370,7 @@ class Peers:
         self,
         account: Account,
         subscriber: Subscriber,
-        subscriptions: Sequence[tuple[Subscription, Subscribed]],
+        subscriptions: Sequence[tuple[Subscription, StoredSubscription]],
     ) -> AsyncIterator[None]:
         """Around a SUBSCRIBE: first the peers apply it, then the retained messages are read. The messages
         that peers send meanwhile wait, so that the client misses none between the two. What the peers have

@@ -4,7 +4,7 @@ little later."""
 import time
 from collections.abc import Iterable, Iterator
 
-from ingest.gateway.deliveries import Delivery, DurableDeliveries, Outcome
+from ingest.gateway.deliveries import Delivery, DurableDeliveries, Effects
 from ingest.gateway.publishes import new_message
 from ingest.stored_packet import read_packets
 from thingscale.devices.mqtt_store.queues import Progress, QueuedRow
@@ -24,7 +24,7 @@ class Queue:
     def sent_seq(self) -> int:
         return self.deliveries.sent_through
 
-    def resume(self, opened: Opened, newest: int) -> Outcome:
+    def resume(self, opened: Opened, newest: int) -> Effects:
         """`newest`: number of the last message that was routed since the session was opened in the
         database."""
         last = max(opened.next_seq - 1, newest)

@@ -36,7 +36,7 @@ from ingest.record_limiter import RecordLimiter
 from ingest.service import connect
 from ingest.store_client import RemoteIngest
 from ingest.stored_packet import stored_will
-from ingest.writer import Limits
+from ingest.writer import QueueLimits
 from thingscale.accounts.models import User
 from thingscale.background.watched import keep_going, log_failure
 from thingscale.devices import presence
@@ -82,7 +82,7 @@ class Gateway:
         self.ingest = RemoteIngest(store, self._on_change, self._note_listening)
         self.device_tokens: DeviceTokens = self.ingest.device_tokens
         self.allow_anonymous: bool = settings.ALLOW_ANONYMOUS
-        limits = Limits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES)
+        limits = QueueLimits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES)
         self.admission = Admission(self.ingest.writer, limits, self._resume_reading)
         self.hub = Hub(self.note_command, self.loop)
         self.peers = Peers(self._key, self.hub, self.ingest.writer.metrics)

@@ -17,7 +17,7 @@ from ingest.mqtt.properties import read_properties
 from ingest.mqtt.wire import Reader
 from ingest.session_work import RETAINED_ROWS, RetainedAsked, RetainedPage
 from thingscale.devices.mqtt_store.retained import RetainedMessage
-from thingscale.devices.mqtt_store.subscriptions import Subscribed
+from thingscale.devices.mqtt_store.subscriptions import StoredSubscription
 
 if TYPE_CHECKING:
     from ingest.gateway.client import Client
@@ -26,13 +26,13 @@ AWAY_SECONDS = 2.0  # that a client without a durable session waits for a databa
 RETRY_SECONDS = 2.0  # until what the database could not answer is asked again
 
 
-class Wanted(NamedTuple):
+class WantedRetained(NamedTuple):
     """The retained messages that one new subscription is to get."""
 
     match: Match[Subscriber]
     asked: RetainedAsked
 
-    def behind(self, page: RetainedPage) -> "Wanted":
+    def behind(self, page: RetainedPage) -> "WantedRetained":
         return self._replace(asked=self.asked._replace(after=page.rows[-1].topic)) if page.rows else self
 
 
@@ -48,14 +48,14 @@ class Subscribing:
         account: Account,
         subscriber: Subscriber,
         suback: SubAck,
-        subscriptions: list[tuple[Subscription, Subscribed]],
+        subscriptions: list[tuple[Subscription, StoredSubscription]],
     ) -> None:
         self._client = client
         self._account = account
         self._subscriber = subscriber
         self._suback = suback
         self._subscriptions = subscriptions
-        self._wanted: list[Wanted] = []
+        self._wanted: list[WantedRetained] = []
         for subscription, subscribed in subscriptions:
             group, filter_, _, identifier = subscribed
             new = not account.tree.has(subscriber, filter_, group)
@@ -65,7 +65,7 @@ class Subscribing:
                 if subscriber.session and subscription.qos:
                     copy = subscriber.session, subscription.qos | 1 << 3, identifiers
                 match = Match(subscriber, subscription.qos, True, False, identifiers)
-                self._wanted.append(Wanted(match, RetainedAsked(account.user, filter_, "", copy)))
+                self._wanted.append(WantedRetained(match, RetainedAsked(account.user, filter_, "", copy)))
         self._in_tree = self._acknowledged = False
         self._answer: asyncio.Future[Sequence[RetainedPage] | None] = (
             asyncio.get_running_loop().create_future()
@@ -127,10 +127,10 @@ class Unread:
     def __init__(self, client: "Client", account: Account) -> None:
         self._client = client
         self._account = account
-        self._wanted: dict[str, Wanted] = {}  # by filter
+        self._wanted: dict[str, WantedRetained] = {}  # by filter
         self._asked = False
 
-    def add(self, wanted: Wanted) -> None:
+    def add(self, wanted: WantedRetained) -> None:
         self._wanted[wanted.asked.filter] = wanted
         self.read_more()
 
@@ -146,10 +146,10 @@ class Unread:
         self._asked = True
         self._client.gateway.admission.subscribe((), [wanted.asked], partial(self._answered_in_order, wanted))
 
-    def _answered_in_order(self, wanted: Wanted, pages: Sequence[RetainedPage] | None) -> None:
+    def _answered_in_order(self, wanted: WantedRetained, pages: Sequence[RetainedPage] | None) -> None:
         self._account.share.run_in_order(partial(self._answered, wanted, pages))
 
-    def _answered(self, wanted: Wanted, pages: Sequence[RetainedPage] | None) -> None:
+    def _answered(self, wanted: WantedRetained, pages: Sequence[RetainedPage] | None) -> None:
         self._asked = False
         if pages is None:
             asyncio.get_running_loop().call_later(RETRY_SECONDS, self.read_more)
@@ -166,7 +166,7 @@ class Unread:
         self.read_more()
 
 
-def deliver_retained(client: "Client", wanted: Wanted, page: RetainedPage) -> None:
+def deliver_retained(client: "Client", wanted: WantedRetained, page: RetainedPage) -> None:
     """Messages at a QoS above 0 for a durable session are in its queue already, unless it is full."""
     rows, number, count, _ = page
     match, asked = wanted

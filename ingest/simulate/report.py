@@ -9,7 +9,7 @@ from django.db import connection
 from ingest.simulate.tally import Tally
 
 
-class Found(NamedTuple):
+class StoredByDevice(NamedTuple):
     """In the database, of one device."""
 
     rows: int
@@ -17,7 +17,7 @@ class Found(NamedTuple):
     state: int  # number of the state that it shows; 0: none
 
 
-NOTHING = Found(0, 0, 0)
+NOTHING = StoredByDevice(0, 0, 0)
 
 
 class Findings(NamedTuple):
@@ -33,7 +33,7 @@ class Findings(NamedTuple):
         return not self.missing and not self.doubled
 
 
-def find(user: int, run: str) -> dict[str, Found]:
+def find(user: int, run: str) -> dict[str, StoredByDevice]:
     """By device id. No two values of a simulated device are the same, so one that is there twice was stored
     twice."""
     with connection.cursor() as cursor:
@@ -46,10 +46,10 @@ def find(user: int, run: str) -> dict[str, Found]:
             WHERE v.user_id = %s AND v.device_id LIKE %s GROUP BY v.id""",
             [user, f"sim-{run}-%"],
         )
-        return {device_id: Found(*numbers) for device_id, *numbers in cursor.fetchall()}
+        return {device_id: StoredByDevice(*numbers) for device_id, *numbers in cursor.fetchall()}
 
 
-def compare(tallies: Sequence[Tally], found: Mapping[str, Found]) -> Findings:
+def compare(tallies: Sequence[Tally], found: Mapping[str, StoredByDevice]) -> Findings:
     """A device whose last messages got no answer may have more stored than acknowledged, but never less."""
     stored = states = missing = doubled = 0
     for tally in tallies:

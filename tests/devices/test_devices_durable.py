@@ -9,7 +9,7 @@ from support import Account
 from ingest.service import connect
 from thingscale.devices.models import ClientSession, DurableSession
 from thingscale.devices.mqtt_store import previous_release, sessions
-from thingscale.devices.mqtt_store.subscriptions import Subscribed
+from thingscale.devices.mqtt_store.subscriptions import StoredSubscription
 
 DAYS = 3
 
@@ -29,7 +29,10 @@ def test_they_go_on_at_the_start(two: object, account: Account) -> None:
         previous_release.adopt(cursor, DAYS)
         (session,) = sessions.load_sessions(cursor)
     assert session[1:3] == (account.user.pk, "c1")
-    assert session.subscriptions == [Subscribed("", "#", 1 | 8 | 32, 0), Subscribed("a-b", "x", 2 | 4, 0)]
+    assert session.subscriptions == [
+        StoredSubscription("", "#", 1 | 8 | 32, 0),
+        StoredSubscription("a-b", "x", 2 | 4, 0),
+    ]
     ends_at = ClientSession.objects.get().ends_at
     assert ends_at is not None
     assert timedelta(days=DAYS - 1) < ends_at - timezone.now() <= timedelta(days=DAYS)

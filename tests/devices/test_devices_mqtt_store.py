@@ -17,7 +17,7 @@ from thingscale.devices.mqtt_store import queues, retained, sessions, subscripti
 from thingscale.devices.mqtt_store.queues import Copies, Progress
 from thingscale.devices.mqtt_store.retained import Retain
 from thingscale.devices.mqtt_store.sessions import Disconnected, Open, Opened
-from thingscale.devices.mqtt_store.subscriptions import Subscribed
+from thingscale.devices.mqtt_store.subscriptions import StoredSubscription
 from thingscale.provisioning.account_purge import purge_closed_accounts
 from thingscale.streams.exactly_once import commit_log
 
@@ -61,19 +61,19 @@ def waiting(cursor: psycopg.Cursor, session: int, seq: int = 0) -> list[tuple[in
 def test_a_session_is_there_again_with_what_it_had(cursor: psycopg.Cursor, account: Account) -> None:
     first = open_one(cursor, account)
     assert (first.present, first.refused) == (False, False)
-    subscriptions.subscribe(cursor, [(first.session, Subscribed("", "a/#", 1, 7))])
+    subscriptions.subscribe(cursor, [(first.session, StoredSubscription("", "a/#", 1, 7))])
     queues.enqueue(cursor, [Copies(((first.session, 1, (7,)),), packets("m1", "m2"))])
     sessions.disconnect(cursor, [Disconnected(first.session, 100, None)])
     again = open_one(cursor, account)
     assert (again.session, again.present, again.next_seq, again.done_seq) == (first.session, True, 3, 0)
-    assert again.subscriptions == [Subscribed("", "a/#", 1, 7)]
+    assert again.subscriptions == [StoredSubscription("", "a/#", 1, 7)]
     assert waiting(cursor, again.session) == [(1, 2, b"m1m2")]
 
 
 @pytest.mark.parametrize("end", ["clean", "over", "left"])
 def test_what_ends_leaves_nothing(cursor: psycopg.Cursor, account: Account, end: str) -> None:
     first = open_one(cursor, account)
-    subscriptions.subscribe(cursor, [(first.session, Subscribed("", "a", 1, 0))])
+    subscriptions.subscribe(cursor, [(first.session, StoredSubscription("", "a", 1, 0))])
     queues.enqueue(cursor, [Copies(((first.session, 1, ()),), packets("m1"))])
     if end == "left":
         sessions.disconnect(cursor, [Disconnected(first.session, 0, None)])
@@ -315,7 +315,7 @@ def test_what_a_gateway_has_claimed_and_not_published_is_given_back_when_it_is_k
 def test_a_closed_account_leaves_nothing(cursor: psycopg.Cursor, account: Account, outsider: User) -> None:
     for owner in (account, outsider):
         session = open_one(cursor, owner).session
-        subscriptions.subscribe(cursor, [(session, Subscribed("", "a", 1, 0))])
+        subscriptions.subscribe(cursor, [(session, StoredSubscription("", "a", 1, 0))])
         queues.enqueue(cursor, [Copies(((session, 1, ()),), packets("m"))])
         retained.retain(cursor, [Retain(user(owner), "t", b"1", 1, b"\0", timezone.now(), None)])
     User.objects.filter(pk=account.user.pk).update(closed_at=timezone.now())

@@ -12,7 +12,7 @@ from support import Account
 from ingest.device_cache import DeviceCache
 from ingest.message import Kind, Outcome, RawMessage, Reason, Status
 from ingest.service import connect
-from ingest.writer import Limits, Submission, Writer
+from ingest.writer import QueueLimits, Submission, Writer
 from thingscale.devices.models import Device, RejectedMessage
 from thingscale.lib.clock import now_us
 
@@ -49,7 +49,7 @@ class Feed:
         self.writer = Writer(
             self._connect,
             self.device_cache,
-            limits=Limits(messages, size),
+            limits=QueueLimits(messages, size),
             first_contact=self.first_contacts.extend,
         )
         self.writer.start()

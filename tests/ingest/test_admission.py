@@ -14,7 +14,7 @@ from ingest.message import STORED, Kind, Outcome, RawMessage
 from ingest.metrics import Metrics
 from ingest.session_work import SessionWork
 from ingest.topics import Target
-from ingest.writer import Limits
+from ingest.writer import QueueLimits
 from thingscale.devices.mqtt_store.queues import Progress
 from thingscale.devices.mqtt_store.sessions import Disconnected
 
@@ -71,7 +71,7 @@ class Store:
 def admission(
     store: Any, messages: int = 10**9, size: int = 10**9, resume_reading: Callable[[], None] = lambda: None
 ) -> Admission:
-    return Admission(store, Limits(messages, size), resume_reading)
+    return Admission(store, QueueLimits(messages, size), resume_reading)
 
 
 def submit(

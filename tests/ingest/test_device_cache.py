@@ -2,13 +2,13 @@
 
 import pytest
 
-from ingest.device_cache import DeviceCache, Route
+from ingest.device_cache import DeviceCache, DeviceRoute
 from thingscale.processes.change_notifications import Change
 
 DEVICE, OTHER, TAG = (1, "d1"), (1, "d:2"), (7, "t")
 
 
-def devices(router: DeviceCache) -> dict[tuple[int, str], Route]:
+def devices(router: DeviceCache) -> dict[tuple[int, str], DeviceRoute]:
     found = router.devices.accounts.items()
     return {(user, name): route for user, routes in found for name, route in routes.items()}
 
@@ -16,12 +16,12 @@ def devices(router: DeviceCache) -> dict[tuple[int, str], Route]:
 @pytest.fixture
 def known() -> DeviceCache:
     found = DeviceCache()
-    found.store(found.generation, {DEVICE: Route(5, 7), OTHER: Route(6, None)}, {1: {TAG: 9}})
+    found.store(found.generation, {DEVICE: DeviceRoute(5, 7), OTHER: DeviceRoute(6, None)}, {1: {TAG: 9}})
     return found
 
 
 def test_it_keeps_what_it_learns(known: DeviceCache) -> None:
-    assert devices(known) == {DEVICE: Route(5, 7), OTHER: Route(6, None)}
+    assert devices(known) == {DEVICE: DeviceRoute(5, 7), OTHER: DeviceRoute(6, None)}
     assert known.tags.get(1, TAG) == 9
 
 
@@ -64,7 +64,7 @@ def test_a_gap_in_the_news_removes_everything(known: DeviceCache) -> None:
 def test_what_was_read_before_a_change_is_not_learned(known: DeviceCache, change: Change | None) -> None:
     before = known.generation
     known.on_change(change)
-    known.store(before, {(1, "late"): Route(8, 7)}, {1: {(7, "late"): 10}})
+    known.store(before, {(1, "late"): DeviceRoute(8, 7)}, {1: {(7, "late"): 10}})
     assert (1, "late") not in devices(known)
     assert known.tags.get(1, (7, "late")) is None
 
@@ -72,7 +72,9 @@ def test_what_was_read_before_a_change_is_not_learned(known: DeviceCache, change
 def test_b4_a_flood_of_devices_and_tags_pushes_out_its_own_accounts_entries(known: DeviceCache) -> None:
     known.devices.max_entries = known.tags.max_entries = 10
     for number in range(100):
-        known.store(known.generation, {(2, f"n{number}"): Route(number, 8)}, {2: {(8, f"t{number}"): number}})
+        known.store(
+            known.generation, {(2, f"n{number}"): DeviceRoute(number, 8)}, {2: {(8, f"t{number}"): number}}
+        )
         assert len(known.devices) <= 10
         assert len(known.tags) <= 10
     assert set(devices(known)) >= {DEVICE, OTHER, (2, "n99")}

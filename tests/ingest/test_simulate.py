@@ -133,7 +133,7 @@ def test_it_fails_where_something_acknowledged_is_missing_or_doubled(
     running = stack("ingest")
     find = report.find
 
-    def tampered(user: int, run: str) -> dict[str, report.Found]:
+    def tampered(user: int, run: str) -> dict[str, report.StoredByDevice]:
         with connection.cursor() as cursor:
             cursor.execute(statement)
         return find(user, run)

@@ -33,7 +33,7 @@ class Held(NamedTuple):
     size: int  # of the JSON text
 
 
-class Minute(NamedTuple):
+class MinuteRow(NamedTuple):
     user: int
     minute: datetime
     stored: int
@@ -192,7 +192,7 @@ def note_heard(
     )
 
 
-def count_minutes(cursor: psycopg.Cursor, minutes: Sequence[Minute]) -> None:
+def count_minutes(cursor: psycopg.Cursor, minutes: Sequence[MinuteRow]) -> None:
     cursor.execute(
         """INSERT INTO devices_minutecount AS c (user_id, minute, stored, held, rejected)
         SELECT m.*

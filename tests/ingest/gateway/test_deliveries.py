@@ -7,13 +7,13 @@ from delivering import NOW, delivery, message, packets, puback, pubcomp, publish
 
 from ingest.gateway import deliveries
 from ingest.gateway.deliveries import (
+    ClientLimits,
     Deliveries,
     Delivery,
     DeliveryTotals,
     DurableDeliveries,
-    Limits,
+    Effects,
     Message,
-    Outcome,
     Read,
 )
 from ingest.mqtt.packets import V5, V31, V311, Ack, Packet, ProtocolError, Publish, ReasonCode, Version
@@ -23,13 +23,13 @@ PREFIX = "TOKEN/"
 
 
 def clean(version: Version = V311, totals: DeliveryTotals | None = None, **limits: int) -> Deliveries:
-    return Deliveries(version, PREFIX, totals or DeliveryTotals(), Limits(**limits))
+    return Deliveries(version, PREFIX, totals or DeliveryTotals(), ClientLimits(**limits))
 
 
 class Durable(DurableDeliveries):
     """Messages that a test leaves out are done."""
 
-    def deliver(self, delivery: Delivery, now: float) -> Outcome:
+    def deliver(self, delivery: Delivery, now: float) -> Effects:
         if delivery.qos and not self.behind:
             self._known = self._taken = max(self._taken, delivery.seq - 1)
         return super().deliver(delivery, now)
@@ -38,14 +38,14 @@ class Durable(DurableDeliveries):
 def durable(
     version: Version = V311, totals: DeliveryTotals | None = None, **limits: int
 ) -> DurableDeliveries:
-    return Durable(version, PREFIX, totals or DeliveryTotals(), Limits(**limits))
+    return Durable(version, PREFIX, totals or DeliveryTotals(), ClientLimits(**limits))
 
 
-def ids(outcome: Outcome, version: Version = V311) -> list[int]:
+def ids(outcome: Effects, version: Version = V311) -> list[int]:
     return [packet.packet_id for packet in publishes(outcome.write, version)]
 
 
-def payloads(outcome: Outcome) -> list[bytes]:
+def payloads(outcome: Effects) -> list[bytes]:
     return [packet.payload for packet in publishes(outcome.write)]
 
 
@@ -183,8 +183,8 @@ def test_a_congested_connection_gets_answers_only() -> None:
     client = clean(totals=totals)
     client.deliver(delivery(qos=2), NOW)
     client.congested = True
-    assert client.deliver(delivery(b"0"), NOW) == Outcome()
-    assert client.deliver(delivery(b"1", qos=1), NOW) == Outcome()
+    assert client.deliver(delivery(b"0"), NOW) == Effects()
+    assert client.deliver(delivery(b"1", qos=1), NOW) == Effects()
     assert packets(client.acknowledge(pubrec(1), NOW).write) == [pubrel(1)]
     assert (totals.dropped, client.waiting, client.ready) == (1, 1, False)
     client.congested = False
@@ -232,7 +232,7 @@ def test_qos_2_of_a_clean_session() -> None:
     assert packets(client.acknowledge(pubrec(1), NOW).write) == [pubrel(1)]
     assert packets(client.acknowledge(pubrec(1), NOW).write) == [pubrel(1)]  # sent again
     assert client.in_flight == 1
-    assert client.acknowledge(pubcomp(1), NOW) == Outcome()
+    assert client.acknowledge(pubcomp(1), NOW) == Effects()
     assert client.in_flight == 0
 
 
@@ -249,7 +249,7 @@ def test_a_pubrec_with_an_error_ends_it_after_pubrel_too() -> None:
     client = clean(V5)
     client.deliver(delivery(qos=2), NOW)
     client.acknowledge(pubrec(1), NOW)
-    assert client.acknowledge(pubrec(1, 0x83), NOW) == Outcome()
+    assert client.acknowledge(pubrec(1, 0x83), NOW) == Effects()
     assert client.in_flight == 0
 
 
@@ -315,10 +315,10 @@ def test_a_message_larger_than_the_client_takes_counts_as_completed(qos: int) ->
     client = clean(V5, totals, maximum_packet_size=limit)
     assert len(publishes(client.deliver(delivery(b"x" * 50, qos=qos), NOW).write, V5)) == 1
     in_flight = client.in_flight
-    assert client.deliver(delivery(b"x" * 51, qos=qos), NOW) == Outcome()
+    assert client.deliver(delivery(b"x" * 51, qos=qos), NOW) == Effects()
     assert (totals.too_large, client.in_flight) == (1, in_flight)
     kept = durable(V5, totals, maximum_packet_size=limit)
-    assert kept.deliver(delivery(b"x" * 51, qos=1, seq=3), NOW) == Outcome(done=(3,))
+    assert kept.deliver(delivery(b"x" * 51, qos=1, seq=3), NOW) == Effects(done=(3,))
 
 
 @pytest.mark.parametrize("properties", [{}, {Property.RESPONSE_TOPIC: "r" * 65_535}])
@@ -328,7 +328,7 @@ def test_a_stored_message_that_no_packet_has_room_for_does_not_come_back(propert
     one = Delivery(Message(topic, b"", properties, relative_response=True), 1, seq=8)
     totals = DeliveryTotals()
     client = durable(V5, totals)
-    assert client.deliver(one, NOW) == Outcome(done=(8,))
+    assert client.deliver(one, NOW) == Effects(done=(8,))
     assert totals.too_large == 1
     assert ids(client.deliver(delivery(qos=1, seq=9), NOW), V5) == [10]
 
@@ -368,30 +368,30 @@ def test_aliases_are_bounded_by_us_too() -> None:
 def test_the_packet_id_follows_from_the_seq(seq: int, packet_id: int) -> None:
     client = durable()
     assert ids(client.deliver(delivery(qos=1, seq=seq), NOW)) == [packet_id]
-    assert client.acknowledge(puback(packet_id), NOW) == Outcome(done=(seq,))
+    assert client.acknowledge(puback(packet_id), NOW) == Effects(done=(seq,))
 
 
 def test_a_pubrec_is_stored_before_pubrel_is_sent() -> None:
     client = durable()
     client.deliver(delivery(qos=2, seq=70_000), NOW)
     packet_id = 70_000 % 65_535 + 1
-    assert client.acknowledge(pubrec(packet_id), NOW) == Outcome(received=70_000)
-    assert client.acknowledge(pubrec(packet_id), NOW) == Outcome()
+    assert client.acknowledge(pubrec(packet_id), NOW) == Effects(received=70_000)
+    assert client.acknowledge(pubrec(packet_id), NOW) == Effects()
     with pytest.raises(ProtocolError, match="waits for storage"):
         client.acknowledge(pubcomp(packet_id), NOW)
-    assert client.receipt_stored(70_000 - 65_535) == Outcome()  # another that had the same packet id
+    assert client.receipt_stored(70_000 - 65_535) == Effects()  # another that had the same packet id
     assert packets(client.receipt_stored(70_000).write) == [pubrel(packet_id)]
-    assert client.receipt_stored(70_000) == Outcome()
-    assert client.acknowledge(pubcomp(packet_id), NOW) == Outcome(done=(70_000,))
-    assert client.receipt_stored(70_000) == Outcome()
+    assert client.receipt_stored(70_000) == Effects()
+    assert client.acknowledge(pubcomp(packet_id), NOW) == Effects(done=(70_000,))
+    assert client.receipt_stored(70_000) == Effects()
 
 
 def test_a_client_that_gives_a_message_up_while_its_pubrec_is_stored() -> None:
     client = durable(V5)
     client.deliver(delivery(qos=2, seq=1), NOW)
     assert client.acknowledge(pubrec(2), NOW).received == 1
-    assert client.acknowledge(pubrec(2, 0x80), NOW) == Outcome(done=(1,))
-    assert client.receipt_stored(1) == Outcome()
+    assert client.acknowledge(pubrec(2, 0x80), NOW) == Effects(done=(1,))
+    assert client.receipt_stored(1) == Effects()
 
 
 def test_a_durable_session_leaves_to_the_database_what_its_queue_has_no_room_for(
@@ -409,7 +409,7 @@ def test_a_durable_session_leaves_to_the_database_what_its_queue_has_no_room_for
     assert client.begin_read() == Read(4, 3, deliveries.READ_BYTES)
     assert client.begin_read() is None  # one at a time
     client.deliver(delivery(b"6", qos=1, seq=6), NOW)  # is not in what is being read
-    assert client.end_read([delivery(b"4", qos=1, seq=4)], False, NOW) == Outcome()
+    assert client.end_read([delivery(b"4", qos=1, seq=4)], False, NOW) == Effects()
     assert client.waiting == 2
     assert client.begin_read() == Read(6, 2, deliveries.READ_BYTES)  # 5 was gone
     client.fail_read()
@@ -444,8 +444,8 @@ def test_a_message_whose_pubcomp_came_while_it_was_read_is_not_sent_again() -> N
     client = durable()
     client.resume(first=4, last=4, sent_through=4, released=[4])
     assert client.begin_read()
-    assert client.acknowledge(pubcomp(5), NOW) == Outcome(done=(4,))
-    assert client.end_read([delivery(qos=2, seq=4)], False, NOW) == Outcome()
+    assert client.acknowledge(pubcomp(5), NOW) == Effects(done=(4,))
+    assert client.end_read([delivery(qos=2, seq=4)], False, NOW) == Effects()
 
 
 @pytest.mark.parametrize("read", [True, False])
@@ -456,11 +456,11 @@ def test_a_message_that_was_committed_before_the_resume_and_routed_after_it_come
     assert client.begin_read()
     if read:
         assert ids(client.end_read(rows, False, NOW)) == [2, 3]
-    assert client.deliver(rows[0], NOW) == Outcome()
+    assert client.deliver(rows[0], NOW) == Effects()
     assert client.behind == (not read)
     if not read:
         assert ids(client.end_read(rows, False, NOW)) == [2, 3]
-    assert client.deliver(rows[1], NOW) == Outcome()
+    assert client.deliver(rows[1], NOW) == Effects()
     assert not client.behind
 
 
@@ -471,7 +471,7 @@ def test_a_message_that_was_committed_while_others_were_read_comes_once() -> Non
     client.begin_read()
     rows = [delivery(qos=2, seq=seq) for seq in (1, 2)]
     assert ids(client.end_read(rows, False, NOW)) == [2, 3]
-    assert client.deliver(rows[1], NOW) == Outcome()
+    assert client.deliver(rows[1], NOW) == Effects()
     assert ids(client.deliver(delivery(qos=1, seq=3), NOW)) == [4]
 
 
@@ -483,7 +483,7 @@ def test_a_read_may_bring_what_is_done_or_was_taken_already() -> None:
     client.begin_read()
     assert ids(client.end_read(rows[:6], True, NOW)) == [4]
     client.begin_read()
-    assert client.end_read(rows[2:], False, NOW) == Outcome()  # 7, 8 and 9 wait
+    assert client.end_read(rows[2:], False, NOW) == Effects()  # 7, 8 and 9 wait
     assert (client.waiting, client.behind) == (3, False)
     assert ids(client.acknowledge(pubcomp(5), NOW)) == [8]
 
@@ -492,7 +492,7 @@ def test_a_read_of_nothing_but_what_is_done_goes_on_behind_it() -> None:
     client = durable()
     client.resume(first=1, last=5, sent_through=5, done=[2, 3])
     client.begin_read()
-    assert client.end_read([delivery(qos=1, seq=seq) for seq in (2, 3)], True, NOW) == Outcome()
+    assert client.end_read([delivery(qos=1, seq=seq) for seq in (2, 3)], True, NOW) == Effects()
     assert client.begin_read() == Read(4, 100, deliveries.READ_BYTES)
 
 
@@ -505,10 +505,10 @@ def test_a_pubrec_before_the_repetition_gets_no_pubrel(ready: bool) -> None:
     if ready:
         client.begin_read()
         client.end_read([delivery(qos=1, seq=1), delivery(qos=2, seq=2)], False, NOW)
-    assert client.acknowledge(pubrec(3), NOW) == Outcome()
+    assert client.acknowledge(pubrec(3), NOW) == Effects()
     if ready:
         assert ids(client.acknowledge(puback(2), NOW), V5) == [3]
-        assert client.acknowledge(pubrec(3), NOW) == Outcome(received=2)
+        assert client.acknowledge(pubrec(3), NOW) == Effects(received=2)
 
 
 @pytest.mark.parametrize(("sent_through", "sent"), [(1, [0]), (0, [])])
@@ -529,10 +529,10 @@ def test_nothing_goes_out_that_is_too_far_from_the_oldest_in_flight() -> None:
     client.deliver(delivery(qos=1, seq=10), NOW)
     client.deliver(delivery(qos=1, seq=11), NOW)
     assert ids(client.deliver(delivery(qos=1, seq=10 + 65_534), NOW)) == [10]
-    assert client.deliver(delivery(qos=1, seq=10 + 65_535), NOW) == Outcome()
-    assert client.deliver(delivery(qos=1, seq=90_000), NOW) == Outcome()
-    assert client.acknowledge(puback(10), NOW) == Outcome(done=(10 + 65_534,))
-    assert client.acknowledge(puback(12), NOW) == Outcome(done=(11,))
+    assert client.deliver(delivery(qos=1, seq=10 + 65_535), NOW) == Effects()
+    assert client.deliver(delivery(qos=1, seq=90_000), NOW) == Effects()
+    assert client.acknowledge(puback(10), NOW) == Effects(done=(10 + 65_534,))
+    assert client.acknowledge(puback(12), NOW) == Effects(done=(11,))
     outcome = client.acknowledge(puback(11), NOW)
     assert outcome.done == (10,)
     assert ids(outcome) == [11, 90_000 - 65_535 + 1]
@@ -542,9 +542,9 @@ def test_the_oldest_in_flight_may_be_one_that_was_released_before() -> None:
     client = durable()
     client.resume(first=5, last=70, sent_through=70, released=[5, 70])
     client.begin_read()
-    assert client.end_read([], False, NOW) == Outcome()
-    assert client.deliver(delivery(qos=1, seq=5 + 65_535), NOW) == Outcome()
-    assert client.acknowledge(pubcomp(71), NOW) == Outcome(done=(70,))
+    assert client.end_read([], False, NOW) == Effects()
+    assert client.deliver(delivery(qos=1, seq=5 + 65_535), NOW) == Effects()
+    assert client.acknowledge(pubcomp(71), NOW) == Effects(done=(70,))
     outcome = client.acknowledge(pubcomp(6), NOW)
     assert (outcome.done, ids(outcome)) == ((5,), [6])
 
@@ -554,7 +554,7 @@ def test_an_older_message_follows_one_that_was_released_before() -> None:
     client.resume(first=3, last=70_000, sent_through=70_000, released=[70_000])
     client.begin_read()
     rows = [delivery(qos=1, seq=3), delivery(qos=1, seq=4)]
-    assert client.end_read(rows, False, NOW) == Outcome()
+    assert client.end_read(rows, False, NOW) == Effects()
     outcome = client.acknowledge(pubcomp(70_000 - 65_535 + 1), NOW)
     assert (outcome.done, ids(outcome)) == ((70_000,), [4, 5])
     assert [client.acknowledge(puback(packet_id), NOW).done for packet_id in (5, 4)] == [(4,), (3,)]
@@ -587,7 +587,7 @@ def test_a_read_is_not_repeated_before_something_has_changed() -> None:
     for row in rows:
         client.deliver(row, NOW)
     assert client.begin_read()
-    assert client.end_read(rows[1:], False, NOW) == Outcome()
+    assert client.end_read(rows[1:], False, NOW) == Effects()
     assert client.begin_read() is None
     client.congested = True
     client.acknowledge(puback(2), NOW)

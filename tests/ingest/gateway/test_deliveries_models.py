@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from ingest.gateway import deliveries
 from ingest.gateway.deliveries import (
+    ClientLimits,
     Deliveries,
     Delivery,
     DeliveryTotals,
     DurableDeliveries,
+    Effects,
     Flow,
-    Limits,
     Message,
-    Outcome,
 )
 from ingest.mqtt.packets import PUBREL, V5, V311, Ack, Packet, ProtocolError, Publish, Version
 
@@ -106,7 +106,9 @@ class Database:
 class DurableSession:
     """The caller of DurableDeliveries, with a store whose commits and reads take time."""
 
-    def __init__(self, database: Database, limits: Limits, version: Version, account: DeliveryTotals) -> None:
+    def __init__(
+        self, database: Database, limits: ClientLimits, version: Version, account: DeliveryTotals
+    ) -> None:
         self.database = database
         self.client = Client()
         self.limits = limits
@@ -124,7 +126,7 @@ class DurableSession:
         assert isinstance(self.connection.out, DurableDeliveries)
         return self.connection.out
 
-    def apply(self, outcome: Outcome) -> None:
+    def apply(self, outcome: Effects) -> None:
         assert self.connection
         self.connection.write(outcome.write)
         self.operations += [("done", seq) for seq in outcome.done]
@@ -371,7 +373,7 @@ def run(configuration: Sequence[Any], steps: Iterable[Sequence[Any]]) -> None:
     next_seq, receive_maximum, version, account, keeps_received = configuration
     with narrow_limits():
         database = Database(next_seq, keeps_received)
-        session = DurableSession(database, Limits(receive_maximum), version, DeliveryTotals(account))
+        session = DurableSession(database, ClientLimits(receive_maximum), version, DeliveryTotals(account))
         session.connect()
         for name, *arguments in steps:
             getattr(session, name)(*arguments)
@@ -447,7 +449,7 @@ def test_a_clean_session_sends_once_and_in_order_and_counts_what_it_drops(
     published: list[tuple[bytes, int]] = []
     with narrow_limits():
         out = Deliveries(
-            version, "T/", totals, Limits(receive_maximum, 2**32, aliases if version == V5 else 0)
+            version, "T/", totals, ClientLimits(receive_maximum, 2**32, aliases if version == V5 else 0)
         )
         out._newest = last_id
         connection = Connection(out, version)

@@ -16,7 +16,7 @@ from ingest.gateway.peers import Peers
 from ingest.gateway.publishes import Forwarded
 from ingest.metrics import Metrics
 from ingest.mqtt.packets import Subscription
-from thingscale.devices.mqtt_store.subscriptions import Subscribed
+from thingscale.devices.mqtt_store.subscriptions import StoredSubscription
 
 USERS = (1, 2)
 FILTERS = ("a", "b/c", "b/+", "#")
@@ -307,7 +307,7 @@ async def test_messages_behind_a_subscribe_wait_for_it_and_no_others() -> None:
     there.subscribe(old, "#", 1)
     network.settle()
     account = there.account()
-    wanted_ = [(Subscription("a", 1, False, False, 0), Subscribed("", "a", 1, 0))]
+    wanted_ = [(Subscription("a", 1, False, False, 0), StoredSubscription("", "a", 1, 0))]
     known, go_on, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def subscribe() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import psycopg
 
-from thingscale.devices.mqtt_store.subscriptions import Subscribed
+from thingscale.devices.mqtt_store.subscriptions import StoredSubscription
 
 _GROUP = re.compile(r"\$share/U\d+-(.*)-[0-9a-f]{8}/")
 
@@ -46,10 +46,10 @@ def adopt(cursor: psycopg.Cursor, days: int, clients: Iterable[tuple[int, str]] 
 
 def translated(
     filter_: str, qos: int, no_local: bool, retain_as_published: bool, retain_handling: int
-) -> Subscribed:
+) -> StoredSubscription:
     """The broker of that release had the user id in front of each filter, and in the names of share
     groups."""
     group = _GROUP.match(filter_)
     relative = (filter_[group.end() :] if group else filter_).partition("/")[2]
     options = qos | no_local << 2 | retain_as_published << 3 | retain_handling << 4
-    return Subscribed(group[1] if group else "", relative, options, 0)
+    return StoredSubscription(group[1] if group else "", relative, options, 0)

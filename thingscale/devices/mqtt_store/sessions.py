@@ -8,7 +8,7 @@ import psycopg
 
 from thingscale.devices import presence
 from thingscale.devices.mqtt_store.queues import delete_queues, lock_own
-from thingscale.devices.mqtt_store.subscriptions import Subscribed, read_subscriptions
+from thingscale.devices.mqtt_store.subscriptions import StoredSubscription, read_subscriptions
 
 MAX_CLAIMED_WILLS = 1_000
 CLAIM_SECONDS = 30  # for which nobody else publishes a will
@@ -40,7 +40,7 @@ class Opened(NamedTuple):
     done: Sequence[int] = ()
     received_seq: Sequence[int] = ()
     received: Sequence[int] = ()
-    subscriptions: Sequence[Subscribed] = ()
+    subscriptions: Sequence[StoredSubscription] = ()
     sent_seq: int | None = None  # the last number that was sent; None: any may have been
     refused: bool = False  # the account has as many as it may have
     held_by_other_gateway: bool = False  # which lives and still has it: nothing was done
@@ -65,7 +65,7 @@ class StoredSession(NamedTuple):
     key: int
     account: int
     client_id: str
-    subscriptions: Sequence[Subscribed]
+    subscriptions: Sequence[StoredSubscription]
     will_waits: bool
 
 

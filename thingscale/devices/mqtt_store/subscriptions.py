@@ -6,14 +6,14 @@ from typing import NamedTuple
 import psycopg
 
 
-class Subscribed(NamedTuple):
+class StoredSubscription(NamedTuple):
     group: str
     filter: str
     options: int
     identifier: int
 
 
-def subscribe(cursor: psycopg.Cursor, subscriptions: Sequence[tuple[int, Subscribed]]) -> None:
+def subscribe(cursor: psycopg.Cursor, subscriptions: Sequence[tuple[int, StoredSubscription]]) -> None:
     """Each with its session. If a filter comes twice, the last one counts."""
     last = {(key, each.group, each.filter): each for key, each in subscriptions}
     rows = sorted((key, *each) for (key, _, _), each in last.items())
@@ -38,14 +38,16 @@ def unsubscribe(cursor: psycopg.Cursor, filters: Sequence[tuple[int, str, str]])
     )
 
 
-def read_subscriptions(cursor: psycopg.Cursor, sessions: Collection[int]) -> dict[int, list[Subscribed]]:
+def read_subscriptions(
+    cursor: psycopg.Cursor, sessions: Collection[int]
+) -> dict[int, list[StoredSubscription]]:
     """By session."""
     cursor.execute(
         """SELECT session, "group", filter, options, identifier FROM mqtt_subscription
         WHERE session = ANY (%s) ORDER BY session, filter""",
         [list(sessions)],
     )
-    found: dict[int, list[Subscribed]] = {}
+    found: dict[int, list[StoredSubscription]] = {}
     for key, *fields in cursor.fetchall():
-        found.setdefault(key, []).append(Subscribed(*fields))
+        found.setdefault(key, []).append(StoredSubscription(*fields))
     return found

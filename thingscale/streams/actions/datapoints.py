@@ -8,7 +8,7 @@ import psycopg
 from django.db import connection, transaction
 from django.utils import timezone
 
-from thingscale.devices.writer import Minute, count_minutes
+from thingscale.devices.writer import MinuteRow, count_minutes
 from thingscale.lib.clock import from_us, now_us
 from thingscale.lib.errors import ContractError
 from thingscale.lib.points import Points
@@ -66,7 +66,7 @@ def store_points(channel: Channel, points: Points, submission: tuple[str, UUID] 
         minute = timezone.now().replace(second=0, microsecond=0)
         with connection.connection.cursor() as cursor:
             # Last in its transaction, since other requests of the account wait here until COMMIT.
-            count_minutes(cursor, [Minute(channel.user_id, minute, len(points.times), 0, 0)])
+            count_minutes(cursor, [MinuteRow(channel.user_id, minute, len(points.times), 0, 0)])
     return len(points.times)
 
 
