@@ -1,5 +1,5 @@
-"""One server, one port: the HTTP connector, brokers' questions, health and static files as raw ASGI, live
-values through Channels, everything else through Django's WSGI handler.
+"""The web process, with one port for everything. The HTTP connector, the questions of brokers, health and
+static files are plain ASGI; live values use Channels; everything else goes to Django's WSGI handler.
 
 Django's own ASGI handler is 8 to 15 times slower than its WSGI handler (docs/decisions/0003-asgi.md).
 """
@@ -25,7 +25,8 @@ from ingest.connectors.http_asgi import HttpConnector, Receive, Scope, Send  # n
 from thingscale.accounts.callers import identify  # noqa: E402
 from thingscale.lib.gc_tuning import freeze_after_start  # noqa: E402
 from thingscale.live import routing  # noqa: E402
-from thingscale.processes.start import Registration, StartRefused  # noqa: E402
+from thingscale.processes.compatibility import StartRefused  # noqa: E402
+from thingscale.processes.registration import Registration  # noqa: E402
 from thingscale.web import health, static_files  # noqa: E402
 from thingscale.web.cors import Cors  # noqa: E402
 from thingscale.web.https import HttpsListener  # noqa: E402
@@ -37,7 +38,7 @@ _connector = HttpConnector()
 _broker_auth = BrokerAuth(_connector.ingest.device_tokens)
 _health = health.Health()
 _static_files = static_files.StaticFiles()
-SHARED = ("/v1", "/v2")  # with pages of other origins, if a setting lists these
+SHARED = ("/v1", "/v2")  # pages of other origins may call these, if a setting lists the origins
 
 
 async def http_application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,7 +86,9 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     except StartRefused as refused:
         await send({"type": "lifespan.startup.failed", "message": str(refused)})
         return
-    _allow_many_connections()
+    # The usual limit of open files, 1024, is meant for programs that use select().
+    _, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest, highest))
     _connector.start()
     _broker_auth.start()
     state = scope.get("state", {})
@@ -99,7 +102,7 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "lifespan.startup.failed", "message": message})
         return
     registration.start()
-    static_files.version()  # reads them all, once
+    static_files.version()  # reads all files once
     freeze_after_start()
     await send({"type": "lifespan.startup.complete"})
     await receive()
@@ -108,9 +111,3 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     await _connector.stop()
     await asyncio.to_thread(registration.stop)
     await send({"type": "lifespan.shutdown.complete"})
-
-
-def _allow_many_connections() -> None:
-    """The usual limit of open files, 1024, is meant for programs that use select()."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

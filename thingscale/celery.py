@@ -20,42 +20,42 @@ from click import Option
 
 from thingscale.background import maintenance
 from thingscale.processes import secret_key
-from thingscale.processes.start import Registration
+from thingscale.processes.registration import Registration
 
 log = logging.getLogger(__name__)
-TICK_SECONDS = 1  # at most between two looks at what is due, and so until it stops
+TICK_SECONDS = 1  # at most between two looks at the schedule, and so until it stops
 STOP_SECONDS = 3
-MAINTENANCE_AGAIN = 5.0  # seconds, while other maintenance runs
-_one_at_a_time = Lock()
+MAINTENANCE_RETRY_SECONDS = 5.0  # while other maintenance runs
+_maintenance_lock = Lock()
 _registration: Registration | None = None  # of a worker
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
-os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # they load all views, 15 MB that a worker never needs
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # the checks load all views, 15 MB that a worker never needs
 app = Celery("thingscale")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 
 class Maintenance(Task[Any, Any]):
-    """Work that may take long and that nobody waits for. It has one of the worker's two threads at most: the
-    other one is for activation and mail."""
+    """The base of tasks that may take long and that nobody waits for. They use one of the worker's two
+    threads: the other one is for activation and mail."""
 
-    max_retries = None  # as often as it takes; retry() would take None for the usual 3
+    max_retries = None  # any number; the argument of retry() can't say that
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        if not _one_at_a_time.acquire(blocking=False):
-            raise self.retry(countdown=MAINTENANCE_AGAIN)
+        if not _maintenance_lock.acquire(blocking=False):
+            raise self.retry(countdown=MAINTENANCE_RETRY_SECONDS)
         try:
             return super().__call__(*arguments, **options)
         except maintenance.Interrupted:
             log.info("%s is gone on with after the restart", self.name)
         finally:
-            _one_at_a_time.release()
+            _maintenance_lock.release()
 
 
 class BeatThread(Thread):
-    """Sends the periodic tasks. If it ends unasked, as with a full disk, so does the worker, to be started
-    again."""
+    """Sends the periodic tasks. If it ends although it should not, as with a full disk, the worker ends, too,
+    so that it is started again."""
 
     def __init__(self, service: Any) -> None:
         super().__init__(name="beat", daemon=True)
@@ -79,7 +79,8 @@ class BeatThread(Thread):
 
 
 class Schedule(bootsteps.StartStopStep):
-    """Celery's own `--beat` makes another process for the periodic tasks, with all of Django in it."""
+    """Runs the schedule in the worker. Celery's own `--beat` would start another process, with all of Django
+    in it."""
 
     conditional = True
 
@@ -115,7 +116,7 @@ def _require_secret_key(**_: object) -> None:
 
 
 @worker_init.connect
-def _check(**_: object) -> None:
+def _register(**_: object) -> None:
     global _registration  # noqa: PLW0603
     _registration = Registration("celery")
     _registration.require()
@@ -123,7 +124,7 @@ def _check(**_: object) -> None:
 
 @worker_ready.connect
 def _begin(**_: object) -> None:
-    """The scheduler would send the first heartbeat after a minute; until then the worker would look dead."""
+    """Sends a heartbeat at once: the scheduler sends the first one after a minute."""
     app.send_task("heartbeat", ignore_result=True)
     if _registration:
         _registration.start()
@@ -137,5 +138,5 @@ def _leave(**_: object) -> None:
 
 @worker_shutting_down.connect
 def _stop_maintenance(**_: object) -> None:
-    """The worker waits for what is running, and its supervisor not for long."""
+    """The worker waits for running tasks, and its supervisor does not wait long for the worker."""
     maintenance.stop()

@@ -1,4 +1,4 @@
-"""System checks of the settings: an id, a sentence and a hint for each."""
+"""System checks of the settings. Each has an id, a sentence and a hint."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from thingscale.lib import env
 from thingscale.processes import secret_key
 
-SHORTEST_KEY = 32
+MIN_KEY_LENGTH = 32
 
 
 @register()
@@ -25,13 +25,13 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def _secret_key() -> list[CheckMessage]:
-    """An error would keep `makemigrations` and the like from working without one, as they can."""
+    """Only warnings, since commands such as `makemigrations` work without a key."""
     if secret_key.is_missing():
         return [Warning(secret_key.MISSING, hint="No server starts like this.", id="thingscale.W001")]
-    if len(settings.SECRET_KEY) < SHORTEST_KEY:
+    if len(settings.SECRET_KEY) < MIN_KEY_LENGTH:
         return [
             Warning(
-                f"The secret key has less than {SHORTEST_KEY} characters: it might be guessed.",
+                f"The secret key has less than {MIN_KEY_LENGTH} characters: it might be guessed.",
                 hint="Put a longer one in front in THINGSCALE_SECRET_KEYS and run `manage.py reencrypt`.",
                 id="thingscale.W003",
             )

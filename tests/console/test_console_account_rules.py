@@ -15,7 +15,7 @@ def patterns(account: Account) -> list[str]:
 
 
 def add(account: Account, *names: str) -> list[ActivationRule]:
-    return [create_rule(account.user, name, account.channel(0).pk) for name in names]
+    return [create_rule(account.user, name, account.channel(0).id) for name in names]
 
 
 def new(account: Account, *names: str) -> None:

@@ -40,7 +40,7 @@ def test_r2_the_console_and_commands_refuse_it(account: Account, signed_in: Sign
     with pytest.raises(CommandError, match="white space"):
         call_command("create_device", account.user_id, name)
     with pytest.raises(ContractError, match="white space"):
-        create_rule(account.user, name.replace("1", "*"), account.channel(7).pk)
+        create_rule(account.user, name.replace("1", "*"), account.channel(7).id)
     assert not Device.objects.exists()
     assert not ActivationRule.objects.exists()
     assert Tag.objects.get().name == "room"

@@ -25,6 +25,7 @@ from thingscale.devices.presence import LOCK
 from thingscale.events.actions import create_event
 from thingscale.lib.clock import now_us
 from thingscale.lib.errors import ContractError
+from thingscale.lib.ids import ChannelPk
 from thingscale.lib.points import Points
 from thingscale.streams.actions.channels import create_channel
 from thingscale.streams.actions.datapoints import store_points
@@ -115,7 +116,7 @@ def test_c14_limits_of_one(one_of_each: Account, signed_in: SignIn) -> None:
     for action in (
         lambda: create_device(user, "second"),
         lambda: create_channel(user, 8),
-        lambda: create_rule(user, "second*", 0),
+        lambda: create_rule(user, "second*", ChannelPk(0)),
         lambda: [create_event(user, {}) for _ in range(2)],
     ):
         with pytest.raises(ContractError) as refusal, transaction.atomic():

@@ -11,7 +11,7 @@ from thingscale.settings import *  # noqa: F403
 CELERY_BEAT_SCHEDULE = {"heartbeat": {"task": "heartbeat", "schedule": 0.2}}
 CELERY_BEAT_SCHEDULER = os.environ.get("SCHEDULER", CELERY_BEAT_SCHEDULER)  # noqa: F405
 DURABLE_END_SECONDS = 0.2
-celery.MAINTENANCE_AGAIN = 0.2
+celery.MAINTENANCE_RETRY_SECONDS = 0.2
 log = logging.getLogger(__name__)
 
 

@@ -77,10 +77,10 @@ def test_channels_are_named_by_number(named_by_key: list[int] | None, named: lis
     consumer = make(sent)
     consumer._numbers = {7: 0, 8: 1}
 
-    async def learn(channels: set[int]) -> None:
+    async def load(channels: set[int]) -> None:
         assert channels == {7, 9, *(named_by_key or ())}
 
-    consumer._learn = learn  # type: ignore[method-assign]
+    consumer._load_numbers = load  # type: ignore[method-assign]
     asyncio.run(consumer.live_update({"update": update}))
     told = json.loads(sent[0]["text"])
     assert told["channels"] == named

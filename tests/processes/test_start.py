@@ -18,9 +18,10 @@ from stack import ROOT, Stack, wait_until
 from support import make_account
 
 from thingscale import version
-from thingscale.processes import start
+from thingscale.processes import compatibility
+from thingscale.processes.compatibility import StartRefused
 from thingscale.processes.models import Installation, Process, SecretKey
-from thingscale.processes.start import Registration, StartRefused
+from thingscale.processes.registration import SEEN_SECONDS, Registration
 from thingscale.version import RELEASE
 
 OLD, NEW, OTHER = "old " * 10, "new " * 10, "other " * 10
@@ -40,8 +41,8 @@ def keys(no_shared_stack: None, transactional_db: None, settings: Settings) -> C
 
 
 def begins() -> None:
-    with start.connected() as connection:
-        start.check(connection)
+    with compatibility.connected() as connection:
+        compatibility.check(connection)
 
 
 def used() -> int:
@@ -81,7 +82,7 @@ def test_a_key_is_changed_while_processes_start_one_by_one(keys: Callable[..., N
 
 def test_reencrypt_leaves_the_key_of_a_process_that_lives(keys: Callable[..., None]) -> None:
     keys(OLD, NEW)
-    mark = start.fingerprints()[0]
+    mark = compatibility.fingerprints()[0]
     process = a_process(RELEASE, secret_key=mark)
     keys(NEW, OLD)
     call_command("reencrypt")
@@ -107,9 +108,9 @@ def test_reencrypt_that_could_not_read_all_forgets_no_key(keys: Callable[..., No
 
 def test_a_fingerprint_tells_nothing_of_its_key(keys: Callable[..., None]) -> None:
     keys(OLD)
-    (mark,) = start.fingerprints()
+    (mark,) = compatibility.fingerprints()
     assert re.fullmatch("[0-9a-f]{64}", mark)
-    assert mark == start.fingerprints()[0]
+    assert mark == compatibility.fingerprints()[0]
 
 
 def a_process(release: int, secret_key: str = "") -> Process:
@@ -118,7 +119,7 @@ def a_process(release: int, secret_key: str = "") -> Process:
     )
 
 
-def age(process: Process, seconds: float = start.LIVES_SECONDS + 1) -> None:
+def age(process: Process, seconds: float = compatibility.ENDED_AFTER_SECONDS + 1) -> None:
     with django_connection.cursor() as cursor:
         cursor.execute(
             "UPDATE processes_process SET seen_at = now() - make_interval(secs => %s) WHERE id = %s",
@@ -130,7 +131,7 @@ def age(process: Process, seconds: float = start.LIVES_SECONDS + 1) -> None:
 def test_releases_that_follow_each_other_run_together(
     keys: Callable[..., None], monkeypatch: pytest.MonkeyPatch, ours: int
 ) -> None:
-    monkeypatch.setattr(start, "RELEASE", ours)
+    monkeypatch.setattr(compatibility, "RELEASE", ours)
     for other in (ours - 1, ours, ours + 1):
         a_process(other)
         Installation.objects.update_or_create(pk=1, defaults={"release": other})
@@ -146,7 +147,7 @@ def test_releases_that_follow_each_other_run_together(
 def test_a_process_that_is_two_releases_older_is_named_while_it_lives(
     keys: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(start, "RELEASE", 3)
+    monkeypatch.setattr(compatibility, "RELEASE", 3)
     older = a_process(1)
     with pytest.raises(StartRefused, match=r"ingest on machine-2 \(process 77\) runs release 1\. .*first"):
         keys(OLD)
@@ -157,22 +158,22 @@ def test_a_process_that_is_two_releases_older_is_named_while_it_lives(
 def test_a_database_that_lacks_a_migration_is_refused_and_one_that_has_more_is_not(
     keys: Callable[..., None],
 ) -> None:
-    with start.connected() as connection:
+    with compatibility.connected() as connection:
         connection.execute(
             "INSERT INTO django_migrations (app, name, applied) VALUES ('streams', '9999_new', now())"
         )
-        start.check(connection)
+        compatibility.check(connection)
         connection.execute("DELETE FROM django_migrations WHERE app = 'streams' AND name = '0002_datapoint'")
         connection.execute("DELETE FROM django_migrations WHERE app = 'otp_totp'")
         with pytest.raises(
             StartRefused, match=r"lacks \d migrations \(the first one: otp_totp\.0001_initial\): run `ma"
         ):
-            start.check(connection)
+            compatibility.check(connection)
         connection.rollback()
 
 
 def test_migrations_are_known_by_name_as_django_knows_them(db: None) -> None:
-    assert start.migrations() == set(MigrationLoader(django_connection).disk_migrations)
+    assert compatibility.migrations() == set(MigrationLoader(django_connection).disk_migrations)
 
 
 def test_the_version_is_the_package_s() -> None:
@@ -211,7 +212,7 @@ def test_each_part_is_known_while_it_runs(started: Callable[..., Stack]) -> None
     wait_until(lambda: parts() == sorted(pids.items()), SECONDS, "three rows")
     with django_connection.cursor() as cursor:
         cursor.execute("TRUNCATE processes_process, processes_secretkey, processes_installation")
-    wait_until(lambda: parts() == sorted(pids.items()), start.SEEN_SECONDS + SECONDS, "them again")
+    wait_until(lambda: parts() == sorted(pids.items()), SEEN_SECONDS + SECONDS, "them again")
     assert used() == 1
     running.kill("ingest", signal.SIGKILL)
     for name in ("web", "celery"):
@@ -228,7 +229,7 @@ def test_a_process_with_another_key_says_so_and_ends(started: Callable[..., Stac
         running.start(part)
     assert running.processes[part].wait(SECONDS) == 3
     said = running.log(part)
-    assert start.OTHER_KEY in said
+    assert compatibility.OTHER_KEY in said
     assert "Traceback" not in said
     assert not Process.objects.filter(pid=running.processes[part].pid).exists()
 
@@ -246,10 +247,10 @@ def test_up_with_another_key_changes_nothing_and_says_what_to_do(
     up = running.another(THINGSCALE_HTTP_PORT=str(running.http)).manage("up")
     said, wrong = up.communicate(timeout=60)
     assert up.returncode == 1
-    assert wrong == f"{start.OTHER_KEY}\n"
+    assert wrong == f"{compatibility.OTHER_KEY}\n"
     assert "ready" not in said
     with override_settings(SECRET_KEY=OTHER, SECRET_KEY_FALLBACKS=[]):
-        assert not SecretKey.objects.filter(fingerprint__in=start.fingerprints()).exists()
+        assert not SecretKey.objects.filter(fingerprint__in=compatibility.fingerprints()).exists()
 
 
 @pytest.mark.e2e
@@ -279,7 +280,7 @@ def test_while_the_database_is_away_it_is_looked_at_later(
     keys(OLD)
     told: list[int] = []
     monkeypatch.setattr(os, "kill", lambda _pid, number: told.append(number))
-    monkeypatch.setattr(start, "SEEN_SECONDS", 0.05)
+    monkeypatch.setattr("thingscale.processes.registration.SEEN_SECONDS", 0.05)
     with monkeypatch.context() as away:
         away.setitem(django_connection.settings_dict, "HOST", "/nowhere")
         registration = Registration("web")
@@ -292,10 +293,10 @@ def test_while_the_database_is_away_it_is_looked_at_later(
     registration.stop()
     assert own.count() == 0
     with pytest.MonkeyPatch.context() as other:
-        other.setattr(start, "fingerprints", lambda: ["another"])
+        other.setattr(compatibility, "fingerprints", lambda: ["another"])
         stranger = Registration("web")
         stranger.start()
         wait_until(lambda: told, SECONDS, "its end")
         stranger.stop()
     assert set(told) == {signal.SIGTERM}
-    assert start.OTHER_KEY in caplog.text
+    assert compatibility.OTHER_KEY in caplog.text

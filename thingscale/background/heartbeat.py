@@ -1,11 +1,11 @@
-"""A sign of life of Celery: its scheduler asks for it, its worker gives it."""
+"""Celery's heartbeat: its scheduler sends the task, and its worker runs it, so it shows that both work."""
 
 from django.core.cache import cache
 from django.utils import timezone
 
 KEY = "celery-heartbeat"
-KEPT = 7 * 24 * 3600
+SECONDS = 7 * 24 * 3600  # for which the last one is kept
 
 
 def beat() -> None:
-    cache.set(KEY, timezone.now(), KEPT)
+    cache.set(KEY, timezone.now(), SECONDS)

@@ -1,11 +1,11 @@
-"""Work that takes long stops when its process is told to: it asks between two transactions whether to go on.
-The next round goes on with it."""
+"""Lets maintenance that takes long stop early when its process stops: it calls check_stop() between two
+transactions. The next round goes on where it stopped."""
 
 _stopping = False
 
 
 class Interrupted(Exception):
-    """Nothing is half done."""
+    """The process stops. No transaction is half done."""
 
 
 def stop() -> None:

@@ -1,7 +1,7 @@
-"""Threads and tasks that have to go on for as long as their process.
+"""Watches threads and tasks that have to run for as long as their process.
 
-One that raises is logged, begins again after a moment, and makes its process not ready until it has gone well
-for a while: `failing()` is what /readyz asks. So none is dead while everything looks fine.
+If one of them raises, this logs it and starts it again after a moment. Until it has run well for a while, the
+process is not ready: /readyz asks `failing()`. So none can be dead unnoticed.
 """
 
 import asyncio
@@ -15,20 +15,22 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 1.0
-STEADY_SECONDS = 5.0  # without a failure, after which it counts as well again
+STEADY_SECONDS = 5.0  # without a failure, until a part counts as well again
 
 _parts: "weakref.WeakSet[Part]" = weakref.WeakSet()
 _lock = threading.Lock()
 
 
 def failing() -> list[str]:
-    """The names of those that are not well, in this process."""
+    """The names of the parts of this process that are not well."""
     with _lock:
         parts = list(_parts)
     return sorted({part.name for part in parts if not part.well})
 
 
 class Part:
+    """A thread or task that is watched."""
+
     def __init__(self, name: str) -> None:
         self.name = name
         self._failed_at: float | None = None
@@ -40,7 +42,7 @@ class Part:
         return self._failed_at is None or time.monotonic() - self._failed_at > STEADY_SECONDS
 
     def failed(self, error: BaseException | None) -> None:
-        """The first one is logged with its traceback; an endless row of them would fill the disk."""
+        """Logs only the first of several failures with its traceback: many of them would fill the disk."""
         if self.well:
             log.critical("%s failed, and begins again", self.name, exc_info=error)
         else:
@@ -49,7 +51,8 @@ class Part:
 
 
 class WatchedThread(Part):
-    """`work` runs until `stop()`. It may return once `stopping` is set; before that, to return is to fail."""
+    """Runs `work` until `stop()`. `work` may return once `stopping` is set; if it returns earlier, it has
+    failed."""
 
     def __init__(self, name: str, work: Callable[[], None]) -> None:
         super().__init__(name)
@@ -61,7 +64,7 @@ class WatchedThread(Part):
         self._thread.start()
 
     def stop(self, seconds: float) -> None:
-        """Tells it to end, and waits for so long."""
+        """Tells the thread to end, and waits for it up to so many seconds."""
         self.stopping.set()
         self.join(seconds)
 
@@ -90,7 +93,7 @@ class WatchedThread(Part):
 
 
 async def keep_going(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """The same for a task: until it is cancelled."""
+    """Runs `work` again and again until this task is cancelled. Each end of it counts as a failure."""
     part = Part(name)
     while True:
         error: BaseException | None = None
@@ -103,6 +106,6 @@ async def keep_going(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -
 
 
 def log_failure(task: "asyncio.Task[Any]") -> None:
-    """For tasks that have an end, as their done callback: asyncio says it when the garbage is collected."""
+    """A done callback for tasks that end: asyncio would log their failure only at garbage collection."""
     if not task.cancelled() and (error := task.exception()):
         log.critical("A task failed: %s", task.get_name(), exc_info=error)

@@ -1,4 +1,4 @@
-"""Writes of devices. Mapping to a channel is in provisioning/actions.py, which stores what was held."""
+"""Writes of devices. Mapping to a channel is in provisioning/actions.py, since it stores held messages."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from thingscale.accounts.limits import no_more_than
 from thingscale.accounts.models import Account, User
 from thingscale.devices.models import ActivationRule, Device, MinuteCount
 from thingscale.lib.errors import ContractError
-from thingscale.lib.ids import DevicePk
+from thingscale.lib.ids import ChannelPk, DevicePk
 from thingscale.lib.names import DEVICE_ID_RULE, ENDS_RULE, bad_device_id
 from thingscale.processes import change_notifications
 
 
 @transaction.atomic
 def create_device(account: Account, device_id: str, **fields: Any) -> Device:
-    """A device made by a person: enabled, unmapped.
+    """Creates a device for a person.
 
     Raises ContractError: DEVICE_ID_ZERO, BAD_PARAMETER, MAX_DEVICE_REACH, DEVICE_INUSE.
     """
@@ -42,14 +42,14 @@ def create_device(account: Account, device_id: str, **fields: Any) -> Device:
 
 @transaction.atomic
 def delete_device(device: Device) -> None:
-    """Its stored datapoints stay in the channel; held messages go."""
+    """Its datapoints stay in the channel; its held messages are deleted."""
     device.delete()
     change_notifications.announce("device", device.user_id, device.device_id)
 
 
 @transaction.atomic
 def delete_devices(account: Account, devices: QuerySet[Device]) -> int:
-    """Those of them that are the user's; returns how many."""
+    """Deletes those of the devices that are the account's. Returns how many."""
     keys = lock_devices(account, devices)
     Device.objects.filter(pk__in=keys).delete()
     change_notifications.announce("devices", account.pk)
@@ -57,14 +57,14 @@ def delete_devices(account: Account, devices: QuerySet[Device]) -> int:
 
 
 def lock_devices(account: Account, devices: QuerySet[Device]) -> list[DevicePk]:
-    """Locks those of the devices that are the user's, in the order in which ingest locks them."""
+    """Locks those of the devices that are the account's, in the order in which ingest locks them."""
     own = Device.objects.for_account(account).filter(pk__in=devices.values("pk"))
     return [DevicePk(pk) for pk in own.order_by("pk").select_for_update().values_list("pk", flat=True)]
 
 
 @transaction.atomic
-def create_rule(account: Account, pattern: str, channel: int) -> ActivationRule:
-    """After those there are; `channel` is a primary key. Raises ContractError: BAD_PARAMETER."""
+def create_rule(account: Account, pattern: str, channel: ChannelPk) -> ActivationRule:
+    """Adds a rule after the others. Raises ContractError: BAD_PARAMETER."""
     rules = _rules(account)
     if bad_device_id(pattern.replace("*", "x").replace("?", "x")):
         raise ContractError(
@@ -83,7 +83,7 @@ def create_rule(account: Account, pattern: str, channel: int) -> ActivationRule:
 
 @transaction.atomic
 def move_rule(rule: ActivationRule, by: int) -> None:
-    """Down by so many places, or up if negative."""
+    """Moves the rule down by so many places, or up if `by` is negative."""
     rules = _rules(rule.user)
     place = rules.index(rule)
     rules.insert(max(0, place + by), rules.pop(place))
@@ -97,13 +97,13 @@ def delete_rule(rule: ActivationRule) -> None:
 
 
 def _rules(account: Account) -> list[ActivationRule]:
-    """In order, and nobody else changes them until COMMIT."""
+    """The rules in order. Nobody else can change them until COMMIT."""
     User.objects.select_for_update().get(pk=account.pk)
     return list(ActivationRule.objects.for_account(account))
 
 
 def forget_old_activity() -> None:
-    """Minutes past their time, and what ingest wrote of a device while that was being deleted."""
+    """Deletes old minutes, and the activity that ingest wrote of a device while that was being deleted."""
     MinuteCount.objects.filter(minute__lt=timezone.now() - MinuteCount.KEPT).delete()
     with connection.cursor() as cursor:
         cursor.execute(

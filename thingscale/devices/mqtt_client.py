@@ -1,5 +1,4 @@
-"""Broker mode's way to the MQTT broker: gmqtt clients, and the one function that publishes to devices. Topics
-there begin with the devices' own token."""
+"""Clients of the MQTT broker, in broker mode, and the function that publishes to devices through it."""
 
 import asyncio
 import contextlib
@@ -22,7 +21,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
 RETRY_SECONDS = 1.0
-SAY_AGAIN_SECONDS = 60.0
+LOG_SECONDS = 60.0  # between two lines in the log about refusals
 KEEP_ALIVE = 30
 PUBLISH_SECONDS = 5.0
 Address = tuple[str, int, str | None, str | None]
@@ -32,13 +31,14 @@ class Unavailable(Exception):
     """The broker is away, or did not take the message in time."""
 
 
-class Store(PersistentStorage):  # type: ignore[misc]
-    """gmqtt's publishes that the broker has not acknowledged; `taken` is told of each that it has."""
+class UnacknowledgedPublishes(PersistentStorage):  # type: ignore[misc]
+    """Those of a gmqtt client. `acknowledged` has futures by packet id, which are done when the broker
+    acknowledges."""
 
     def __init__(self) -> None:
         super().__init__()
         self.newest = 0  # packet id of the publish just sent
-        self.taken: dict[int, asyncio.Future[None]] = {}
+        self.acknowledged: dict[int, asyncio.Future[None]] = {}
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -52,7 +52,7 @@ class Store(PersistentStorage):  # type: ignore[misc]
 
     def remove_message_by_mid(self, mid: int) -> None:
         super().remove_message_by_mid(mid)
-        waiting = self.taken.pop(mid, None)
+        waiting = self.acknowledged.pop(mid, None)
         if waiting and not waiting.done():
             waiting.set_result(None)
 
@@ -71,43 +71,43 @@ def make_client(
 
 
 async def connect(client: Any, address: Address) -> None:
-    """Returns once connected, however long that takes; from then on gmqtt reconnects by itself, also to a
-    broker that refuses us: it may ask a server that is away who we are."""
+    """Returns once connected, however long that takes. From then on gmqtt reconnects by itself, also to a
+    broker that refuses us: its server for authentication may just be away."""
     host, port, _, _ = address
-    said, refusal_said_at = False, -math.inf
+    logged_away, logged_at = False, -math.inf
 
     def retry_refused(code: int) -> bool:
-        nonlocal refusal_said_at
-        if time.monotonic() - refusal_said_at >= SAY_AGAIN_SECONDS:
-            refusal_said_at = time.monotonic()
+        nonlocal logged_at
+        if time.monotonic() - logged_at >= LOG_SECONDS:
+            logged_at = time.monotonic()
             log.warning("The MQTT broker at %s:%d refuses us (0x%02X); trying again", host, port, code)
         return True
 
     handler = client._package_handler
-    handler._is_retryable_connack = lambda code: False  # it is the loop below that tries again
+    handler._is_retryable_connack = lambda code: False  # the loop below tries again
     while True:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await client.connect(host, port, keepalive=KEEP_ALIVE, version=MQTTv50)
             handler._is_retryable_connack = retry_refused
             return
-        except Exception as error:  # whatever it is: nobody else would try again
-            if not said:
+        except Exception as error:  # of any kind, since nothing else would try again
+            if not logged_away:
                 name = type(error).__name__
                 log.warning("The MQTT broker at %s:%d is away (%s); trying again", host, port, name)
-            said = True
+            logged_away = True
             await asyncio.sleep(RETRY_SECONDS)
 
 
 async def disconnect(client: Any, **properties: int) -> None:
     client.stop_reconnect()
-    with contextlib.suppress(Exception):  # it is going away either way
+    with contextlib.suppress(Exception):  # it ends either way
         async with asyncio.timeout(2):
             await client.disconnect(**properties)
 
 
 class _Publisher:
-    """A client on an event loop in a thread of its own, for callers that are not asynchronous."""
+    """A client on an event loop in a thread of its own, for synchronous callers."""
 
     def __init__(self) -> None:
         self._address: Address = settings.BROKER5
@@ -117,7 +117,7 @@ class _Publisher:
         asyncio.run_coroutine_threadsafe(self._connect(), self._loop)
 
     async def _connect(self) -> None:
-        self._store = Store()
+        self._store = UnacknowledgedPublishes()
         name = f"thingscale-web-{secrets.token_hex(4)}"
         self._client = make_client(self._address, name, persistent_storage=self._store)
         self._connecting = self._loop.create_task(connect(self._client, self._address))
@@ -136,16 +136,16 @@ class _Publisher:
             if not self._client.is_connected:
                 raise Unavailable  # gmqtt is reconnecting
             self._client.publish(topic, payload, qos=qos, retain=retain)
-            if qos:
-                await self._acknowledged(self._store.newest)
-
-    async def _acknowledged(self, packet_id: int) -> None:
-        taken = self._store.taken[packet_id] = self._loop.create_future()
-        try:
-            await taken
-        finally:
-            if not taken.done() or taken.cancelled():
-                self._store.remove_message_by_mid(packet_id)  # the caller was told no: not later either
+            if not qos:
+                return
+            packet_id = self._store.newest
+            acknowledged = self._store.acknowledged[packet_id] = self._loop.create_future()
+            try:
+                await acknowledged
+            finally:
+                if not acknowledged.done() or acknowledged.cancelled():
+                    # The caller gets Unavailable, so the message must not be sent later either.
+                    self._store.remove_message_by_mid(packet_id)
 
 
 @cache

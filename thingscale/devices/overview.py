@@ -1,4 +1,4 @@
-"""An account at a glance, for its home page: three queries, however many devices."""
+"""The figures of an account's home page: three queries, however many devices it has."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from thingscale.devices.querysets import ENABLED, NEW, UNMAPPED, Counts, heard_s
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
-SHOWN = 60  # minutes
+MINUTES_SHOWN = 60
 
 
 class Minute(NamedTuple):
@@ -31,53 +31,41 @@ class Overview(NamedTuple):
     new: int
     unmapped: int
     rejected_24h: int
-    rejected_by_reason: dict[
-        str, int
-    ]  # of 24 hours, most frequent first; of the messages kept, so it may be fewer
-    per_minute: list[Minute]  # the last hour; the newest, still going on, comes last
+    # Of 24 hours, most frequent first. Only of the messages that are kept, so these may be fewer.
+    rejected_by_reason: dict[str, int]
+    per_minute: list[Minute]  # of the last hour; the last one is the current minute
 
 
 def overview(account: Account, now: datetime) -> Overview:
     counts = MinuteCount.objects.for_account(account).since(now - DAY)
+    devices: dict[str, int] = Device.objects.for_account(account).aggregate(
+        devices=Count("pk"),
+        alive=Count("pk", filter=ENABLED & heard_since(now - SILENT_AFTER)),
+        new=Count("pk", filter=NEW),
+        unmapped=Count("pk", filter=UNMAPPED),
+        enabled=Count("pk", filter=ENABLED),  # last, or the others would mean this one, not the field
+    )
+    rejected = RejectedMessage.objects.for_account(account).filter(received_at__gte=now - DAY)
+    by_reason = rejected.values_list("reason").annotate(n=Count("pk")).order_by("-n", "reason")
+    this_minute = now.replace(second=0, microsecond=0)
+    minutes = [this_minute - MINUTE * age for age in reversed(range(MINUTES_SHOWN))]
     return Overview(
-        **_devices(account, now),
+        **devices,
+        silent=devices["enabled"] - devices["alive"],
         rejected_24h=sum(count.rejected for count in counts.values()),
-        rejected_by_reason=_rejected(account, now),
-        per_minute=_per_minute(counts, now),
+        rejected_by_reason=dict(by_reason),
+        per_minute=[Minute(minute, *counts.get(minute, Counts())) for minute in minutes],
     )
 
 
 def platform_minutes(now: datetime) -> tuple[Counts, Counts]:
-    """Of all accounts: the last full minute, and the last hour."""
+    """The messages of all accounts in the last full minute, and in the last hour."""
     this = now.replace(second=0, microsecond=0)
     last = MinuteCount.objects.filter(minute=this - MINUTE)
-    hour = MinuteCount.objects.filter(minute__gte=this - MINUTE * SHOWN)
+    hour = MinuteCount.objects.filter(minute__gte=this - MINUTE * MINUTES_SHOWN)
     return _sum(last), _sum(hour)
 
 
 def _sum(counts: QuerySet[MinuteCount]) -> Counts:
     totals = counts.aggregate(**{name: Sum(name, default=0) for name in Counts._fields})
     return Counts(**totals)
-
-
-def _devices(account: Account, now: datetime) -> dict[str, int]:
-    found: dict[str, int] = Device.objects.for_account(account).aggregate(
-        devices=Count("pk"),
-        alive=Count("pk", filter=ENABLED & heard_since(now - SILENT_AFTER)),
-        new=Count("pk", filter=NEW),
-        unmapped=Count("pk", filter=UNMAPPED),
-        enabled=Count("pk", filter=ENABLED),  # last: the others would take it for the field
-    )
-    return {**found, "silent": found["enabled"] - found["alive"]}
-
-
-def _rejected(account: Account, now: datetime) -> dict[str, int]:
-    rejected = RejectedMessage.objects.for_account(account).filter(received_at__gte=now - DAY)
-    return dict(rejected.values_list("reason").annotate(n=Count("pk")).order_by("-n", "reason"))
-
-
-def _per_minute(counts: dict[datetime, Counts], now: datetime) -> list[Minute]:
-    """With those in which nothing came."""
-    last = now.replace(second=0, microsecond=0)
-    minutes = [last - MINUTE * age for age in reversed(range(SHOWN))]
-    return [Minute(minute, *counts.get(minute, Counts())) for minute in minutes]

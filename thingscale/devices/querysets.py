@@ -1,4 +1,4 @@
-"""Reads of devices and of an account's messages per minute."""
+"""Queries of devices, and of an account's messages per minute."""
 
 import re
 from datetime import datetime
@@ -23,7 +23,7 @@ def heard_since(moment: datetime) -> Q:
 
 class DeviceQuerySet(OwnedQuerySet["Device"]):
     def with_last_seen(self) -> Self:
-        """With `last_seen`; None: never."""
+        """Adds `last_seen`, None if never."""
         return self.annotate(last_seen=F("activity__last_seen"))
 
     def enabled(self) -> Self:
@@ -33,7 +33,7 @@ class DeviceQuerySet(OwnedQuerySet["Device"]):
         return self.filter(NEW)
 
     def waiting(self) -> Self:
-        """New, for a person or an activation rule to decide on."""
+        """New devices that wait for a person or an activation rule."""
         return self.new().filter(enabled=False)
 
     def matching(self, pattern: str) -> Self:
@@ -52,7 +52,7 @@ class DeviceQuerySet(OwnedQuerySet["Device"]):
 
 
 class Counts(NamedTuple):
-    """What became of messages."""
+    """How many messages were stored, held and rejected."""
 
     stored: int = 0
     held: int = 0

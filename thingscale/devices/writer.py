@@ -1,6 +1,6 @@
-"""What ingest writes of devices, in the transaction of its batch: first contact, held and rejected messages,
-state; and apart from batches, who was heard. Plain SQL on the writer's own connection; one statement a batch,
-whatever its size."""
+"""The writes of ingest that concern devices: first contact, held and rejected messages and states, in the
+transaction of its batch; and activity, apart from batches. Each function takes one or two statements, however
+large the batch."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -11,8 +11,6 @@ import psycopg
 from thingscale.devices.models import HeldMessage
 
 DeviceKey = tuple[int, str]  # user's primary key, device id
-
-
 T = TypeVar("T", bound=tuple[object, ...])
 
 
@@ -67,8 +65,8 @@ def lock(cursor: psycopg.Cursor, keys: Iterable[DeviceKey]) -> dict[DeviceKey, D
 
 
 def create(cursor: psycopg.Cursor, keys: Iterable[DeviceKey]) -> set[DeviceKey]:
-    """Devices on first contact: disabled, unmapped. Returns those that are new; an account has room
-    for max_devices."""
+    """Creates devices on first contact, disabled and unmapped, as far as their accounts have room for them
+    (max_devices). Returns those that it has created."""
     users, names = _columns(sorted(keys), 2)
     cursor.execute(
         """WITH asked AS (
@@ -91,7 +89,7 @@ def create(cursor: psycopg.Cursor, keys: Iterable[DeviceKey]) -> set[DeviceKey]:
 
 
 def hold(cursor: psycopg.Cursor, held: Sequence[Held]) -> None:
-    """Keeps the newest of each device, in number and in bytes."""
+    """Keeps only the newest messages of each device, in number and in bytes."""
     newest = _newest(held, HeldMessage.KEPT)
     cursor.execute(
         """INSERT INTO devices_heldmessage (device_id, tag, value, received_at, dedupe, "array", size)
@@ -114,7 +112,7 @@ def hold(cursor: psycopg.Cursor, held: Sequence[Held]) -> None:
 
 
 def reject(cursor: psycopg.Cursor, rejected: Sequence[Rejected]) -> None:
-    """Keeps the newest of each user, as many as the user may have."""
+    """Keeps only the newest messages of each user, as many as its max_rejected."""
     cursor.execute(
         """INSERT INTO devices_rejectedmessage
             (user_id, device_id, source, reason, payload, size, received_at, detail)
@@ -139,7 +137,7 @@ def reject(cursor: psycopg.Cursor, rejected: Sequence[Rejected]) -> None:
 
 
 def set_states(cursor: psycopg.Cursor, states: dict[int, tuple[str, datetime]]) -> None:
-    """`states`: device's primary key -> JSON text and receive time; the latest only."""
+    """`states`: by the device's primary key, the JSON text of the latest state and its time."""
     cursor.execute(
         """UPDATE devices_device d SET state = s.state::jsonb, state_at = s.at
         FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[]) AS s (device, state, at)
@@ -151,7 +149,8 @@ def set_states(cursor: psycopg.Cursor, states: dict[int, tuple[str, datetime]]) 
 def held_before(
     cursor: psycopg.Cursor, keys: Sequence[tuple[int, int, str, datetime]]
 ) -> set[tuple[int, int]]:
-    """Which (device, dedupe key, JSON text of the value) are already held, since then."""
+    """`keys`: device, dedupe key, JSON text of the value, and since when. Returns device and dedupe key of
+    those that are held already."""
     cursor.execute(
         """SELECT h.device_id, h.dedupe FROM devices_heldmessage h
         JOIN unnest(%s::bigint[], %s::bigint[], %s::text[], %s::timestamptz[])
@@ -168,8 +167,9 @@ def note_heard(
     known: Sequence[tuple[int, datetime, int]],
     named: Sequence[tuple[DeviceKey, datetime, int]],
 ) -> None:
-    """A device's key, its latest message, how many. Devices that don't exist are left out; in order of the
-    key, as every writer does it: no deadlock."""
+    """Of each device, known by its primary key or by name: the time of its latest message, and how many.
+    Devices that don't exist are left out. Every writer updates in the order of the keys, so that no two meet
+    in a deadlock."""
     names = [(*key, at, messages) for key, at, messages in named]
     cursor.execute(
         """INSERT INTO devices_activity AS a (device_id, last_seen, messages)

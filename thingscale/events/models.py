@@ -1,4 +1,4 @@
-"""Events: a threshold on one source of one channel, and whom to tell."""
+"""Events: a threshold for a value of a channel, and whom to notify."""
 
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from thingscale.accounts.tenancy import OwnedQuerySet
 
 
 class Event(models.Model):
-    """One that still lacks its channel, source or threshold is kept and does nothing."""
+    """An event without channel, source or threshold is kept and does nothing."""
 
     class Notify(models.TextChoices):
         EMAIL = "email"

@@ -1,4 +1,5 @@
-"""The socket of an open page: accepted first, since only then can the browser read why it is closed."""
+"""The WebSocket of an open page. It is always accepted first: only then the browser can read why it is
+closed."""
 
 import asyncio
 import contextlib
@@ -22,9 +23,9 @@ from thingscale.streams.models import Channel
 
 log = logging.getLogger(__name__)
 
-BEAT_SECONDS = 10.0  # the mark is renewed, and the session looked at
-NOTICED_SECONDS = 2 * live_feed.TICK_SECONDS  # after this every writer has seen the mark
-SEND_SECONDS = 5.0  # then the browser is too slow
+BEAT_SECONDS = 10.0  # between two renewals of the mark, with a look at the session
+NOTICED_SECONDS = 2 * live_feed.TICK_SECONDS  # until every writer has seen the mark
+SEND_SECONDS = 5.0  # or the browser is too slow
 MAX_SOCKETS = 20  # of a user, in this process
 
 SIGNED_OUT, TOO_MANY, TRY_LATER = 4401, 4429, 1013
@@ -32,7 +33,8 @@ AWAY = (RedisError, Error)  # Valkey or PostgreSQL
 
 
 class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
-    """Sends `ready` once nothing can be missed any more, then updates. It expects nothing from the page."""
+    """Sends `ready` once the page can miss no update any more, then updates. It expects nothing from the
+    page."""
 
     sockets: ClassVar[Counter[int]] = Counter()  # by user
 
@@ -44,14 +46,24 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         self._ended = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.base_send = send  # Channels sets it only after it has reached Valkey
+        self.base_send = send  # Channels would set it only after it has reached Valkey
         await self.accept()
         try:
             await super().__call__(scope, receive, send)
-        except (*AWAY, RuntimeError) as error:  # channels_redis lets two pages read at once as Valkey returns
+        except (
+            *AWAY,
+            RuntimeError,
+        ) as error:  # as Valkey returns, channels_redis may let two pages read at once
             await self._postpone(error)
         finally:
-            await self._leave()
+            if self._beat:
+                self._beat.cancel()
+            if self._user is not None:
+                self.sockets[self._user] -= 1
+                if not self.sockets[self._user]:
+                    del self.sockets[self._user]
+                with contextlib.suppress(*AWAY):
+                    await self.channel_layer.group_discard(live_feed.group(self._user), self.channel_name)
 
     async def connect(self) -> None:
         user = await self._signed_in()
@@ -63,31 +75,21 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             self._user = user
             self.sockets[user] += 1
             await self.channel_layer.group_add(live_feed.group(user), self.channel_name)
-            self._beat = asyncio.create_task(self._beating(user), name="live page")
+            self._beat = asyncio.create_task(self._keep_alive(user), name="live page")
 
     async def _postpone(self, error: Exception) -> None:
         log.warning("A live page has to wait: %s", type(error).__name__)
         await self._end(TRY_LATER)
 
     async def _end(self, code: int) -> None:
-        """At most once, and nothing is sent after it: two tasks may come to it."""
+        """Closes the socket only once, since two tasks may want to. Nothing is sent after it."""
         if not self._ended:
             self._ended = True
-            with contextlib.suppress(OSError):  # the browser was first
+            with contextlib.suppress(OSError):  # the browser has closed it
                 await self.close(code)
 
-    async def _leave(self) -> None:
-        if self._beat:
-            self._beat.cancel()
-        if self._user is None:
-            return
-        self.sockets[self._user] -= 1
-        if not self.sockets[self._user]:
-            del self.sockets[self._user]
-        with contextlib.suppress(*AWAY):
-            await self.channel_layer.group_discard(live_feed.group(self._user), self.channel_name)
-
-    async def _beating(self, user: int) -> None:
+    async def _keep_alive(self, user: int) -> None:
+        """Renews the mark, and ends the socket when the session has ended."""
         try:
             await asyncio.to_thread(live_feed.subscribe, user)
             await asyncio.sleep(NOTICED_SECONDS)
@@ -101,7 +103,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             await self._postpone(error)
         except StopConsumer:
             pass  # the browser has gone
-        except Exception as error:  # an open page that nobody looks after would never hear again
+        except Exception as error:  # or the page would stay open and get no more updates
             log.exception("A live page failed")
             await self._postpone(error)
 
@@ -115,20 +117,20 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     async def live_update(self, event: dict[str, Any]) -> None:
         update = event["update"]
         messages, channels = update["messages"], update["channels"]
-        await self._learn({entry["channel"] for entry in messages} - {None} | set(channels or ()))
+        await self._load_numbers({entry["channel"] for entry in messages} - {None} | set(channels or ()))
         for entry in messages:
             entry["channel"] = self._numbers.get(entry["channel"])
-        if channels is not None:  # without those deleted meanwhile
+        if channels is not None:  # channels deleted meanwhile are left out
             channels = [self._numbers[channel] for channel in channels if channel in self._numbers]
         await self._send({"type": "update"} | update | {"channels": channels})
 
-    async def _learn(self, channels: set[int]) -> None:
+    async def _load_numbers(self, channels: set[int]) -> None:
         missing = channels - self._numbers.keys()
         if missing:
             self._numbers |= await database_sync_to_async(_numbers)(self._user, missing)
 
     async def _send(self, content: dict[str, Any]) -> None:
-        """Ends the socket of a browser that is too slow, or gone."""
+        """Ends the socket if the browser is too slow, or has gone."""
         if self._ended:
             return
         try:
@@ -139,5 +141,6 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
 
 
 def _numbers(user: int, channels: set[int]) -> dict[int, int]:
+    """Numbers of channels by primary key."""
     found = Channel.objects.filter(user=user, pk__in=channels)
     return dict(found.values_list("pk", "number"))

@@ -11,7 +11,7 @@ _consumer = CookieMiddleware(LiveConsumer.as_asgi())
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Pages of our own only: a browser sends its cookies along whichever site opens the socket."""
+    """Accepts only our own pages: a browser sends its cookies, whichever site opens the socket."""
     if from_own_page(dict(scope["headers"])):
         await _consumer(scope, receive, send)
     else:

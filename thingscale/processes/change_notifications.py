@@ -1,8 +1,7 @@
-"""What changed, told to every process: the routing and token caches of the connectors follow at once.
+"""Tells all processes what has changed, so that the device and token caches of the connectors follow at once.
 
-`announce()` goes out with the transaction's COMMIT (PostgreSQL NOTIFY). `Listener` is a thread that
-calls back for each change. Changes missed while it was cut off are made good by a call with None,
-which means: forget everything.
+`announce()` takes effect with the transaction's COMMIT (PostgreSQL NOTIFY). `Listener` is a thread that calls
+back for each change. After it was cut off, it calls back with None, which means: forget everything.
 """
 
 import logging
@@ -15,10 +14,10 @@ from django.db import connection
 from thingscale.background.watched import WatchedThread
 
 CHANNEL = "thingscale"
-# Nouns of what gateways tell each other; in place of a user's primary key comes a gateway's.
+# Nouns of what gateways tell each other. These have a gateway's key in place of a user's primary key.
 TAKE_OVER, SESSIONS, HEARD, LEFT = "take-over", "sessions", "heard", "left"
 AMONG_GATEWAYS = frozenset({TAKE_OVER, SESSIONS, HEARD, LEFT})
-PATROL_SECONDS = 1.0  # between looks at whether the server is still there, and whether to stop
+PATROL_SECONDS = 1.0  # between two checks that the server is still there
 log = logging.getLogger(__name__)
 
 Change = tuple[str, int, str]  # noun ("device", "devices", "tokens"), user's primary key, device id or ""
@@ -29,21 +28,12 @@ def announce(noun: str, user: int, name: str = "") -> None:
         cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, f"{noun}:{user}:{name}"])
 
 
-def _parse(payload: str) -> Change | None:
-    """None, which is always safe, for what is not ours."""
-    try:
-        noun, user, name = payload.split(":", 2)
-        return noun, int(user), name
-    except ValueError:
-        return None
-
-
 class Listener:
     """Listens on a connection of its own and reconnects by itself.
 
-    `connect` opens a psycopg connection in autocommit mode; `on_change` runs in this thread, and so does
-    `on_patrol`, each time that the connection was seen to stand: with the time.monotonic() at which that was
-    asked.
+    `connect` opens a psycopg connection in autocommit mode. `on_change` runs in this thread. So does
+    `on_patrol`, after each check that the connection works, with the time.monotonic() at which the check
+    began.
     """
 
     def __init__(
@@ -69,21 +59,23 @@ class Listener:
         while not self._stop.is_set():
             try:
                 with self._connect() as listening:
-                    self._listen(listening)
+                    listening.execute(f"LISTEN {CHANNEL}")
+                    self._on_change(None)
+                    while not self._stop.is_set():
+                        for notification in listening.notifies(timeout=PATROL_SECONDS, stop_after=1):
+                            try:
+                                noun, user, name = notification.payload.split(":", 2)
+                                change: Change | None = (noun, int(user), name)
+                            except ValueError:  # not ours; to forget everything is always safe
+                                change = None
+                            self._on_change(change)
+                        asked = time.monotonic()
+                        listening.execute("SELECT 1")  # notices a dead server
+                        self.connected = True
+                        self._on_patrol(asked)
             except psycopg.Error as error:
                 log.warning("Lost the connection for cache invalidation: %s", type(error).__name__)
-            finally:  # also when a callback raises: begun again, it forgets everything
+            finally:  # also if a callback raises: when the thread begins again, it forgets everything
                 self.connected = False
             self._on_change(None)
             self._stop.wait(0.5)
-
-    def _listen(self, listening: psycopg.Connection) -> None:
-        listening.execute(f"LISTEN {CHANNEL}")
-        self._on_change(None)
-        while not self._stop.is_set():
-            for notification in listening.notifies(timeout=PATROL_SECONDS, stop_after=1):
-                self._on_change(_parse(notification.payload))
-            asked = time.monotonic()
-            listening.execute("SELECT 1")  # notices a dead server
-            self.connected = True
-            self._on_patrol(asked)

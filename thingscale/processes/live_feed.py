@@ -1,8 +1,8 @@
-"""What became of messages, told to the pages that their users have open (docs/decisions/0012-live.md).
+"""Tells the open pages of users what became of messages (docs/decisions/0012-live.md).
 
-Sockets mark their user as watched in Valkey. Whoever stores asks `LIVE_FEED` whether that user is, and only
-then hands over; a thread tells the pages four times a second what has come together. Nothing here can hold
-up or fail a writer: the pages are a courtesy.
+Sockets of open pages mark their user as watched in Valkey. A process that stores messages publishes them to
+`LIVE_FEED` if the user is watched. A thread sends the pages an update four times a second. Nothing here can
+delay or fail a writer.
 """
 
 import asyncio
@@ -25,16 +25,17 @@ from thingscale.lib.excerpts import excerpt
 log = logging.getLogger(__name__)
 
 KEY = "thingscale:watched"
-MARK_SECONDS = 30  # how long a mark is good for; sockets renew it more often
+MARK_SECONDS = 30  # for which a mark is valid; sockets renew it more often
 TICK_SECONDS = 0.25
-# Of one update to one user's pages:
+# Limits of one update to the pages of one user:
 MAX_NAMES = 1_000  # of channels, and of devices
 MAX_MESSAGES = 50
 PREVIEW = 200  # characters
 
 
 class MessageEvent(NamedTuple):
-    """What became of one message, committed. `value` is its JSON text, or the payload if it was rejected."""
+    """What became of a message, after the commit. `value` is its JSON text, or the payload if it was
+    rejected."""
 
     at: int  # microseconds since 1970 UTC
     device: str | None
@@ -44,11 +45,11 @@ class MessageEvent(NamedTuple):
     reason: str | None
     channel: int | None  # primary key, of a datapoint
     value: bytes
-    detail: str = ""  # what is wrong with its payload, beyond the reason
+    detail: str = ""  # what is wrong with its payload, in addition to the reason
 
 
 class Update:
-    """What the pages of one user hear next. However much is added, it stays within the limits above."""
+    """The next update to the pages of a user. However much is added, it stays within the limits above."""
 
     def __init__(self) -> None:
         self.counts = Counter({"stored": 0, "held": 0, "rejected": 0, "duplicate": 0})
@@ -57,8 +58,8 @@ class Update:
         self.messages: deque[MessageEvent] = deque(maxlen=MAX_MESSAGES)
 
     def add(self, counts: Mapping[str, int], messages: Iterable[MessageEvent]) -> None:
-        """Messages in order; any but the last ones, and one of each device and of each channel, may be left
-        out of them."""
+        """`messages` are in order. The caller may leave out all but the last ones, if each device and each
+        channel still has one."""
         self.counts.update(counts)
         for event in messages:
             self.messages.append(event)
@@ -68,13 +69,17 @@ class Update:
                 self.devices.add(event.device)
 
     def as_json(self) -> dict[str, Any]:
-        """As the pages get it, but for channels, which are primary keys. More names than MAX_NAMES are None:
-        it may be any."""
+        """As the pages get it, except that channels are primary keys. If there are more than MAX_NAMES
+        channels or devices, their list is None, which stands for all."""
         return {
             "counts": dict(self.counts),
             "channels": _unless_too_many(self.channels),
             "devices": _unless_too_many(self.devices),
-            "messages": [_line(event) for event in self.messages],
+            "messages": [
+                event._asdict()
+                | {"at": utc_text(event.at), "value": excerpt(event.value[: 4 * PREVIEW])[:PREVIEW]}
+                for event in self.messages
+            ],
             "dropped": self.counts.total() - len(self.messages),
         }
 
@@ -83,13 +88,8 @@ def _unless_too_many(names: set[Any]) -> list[Any] | None:
     return sorted(names) if len(names) <= MAX_NAMES else None
 
 
-def _line(event: MessageEvent) -> dict[str, Any]:
-    preview = excerpt(event.value[: 4 * PREVIEW])[:PREVIEW]
-    return event._asdict() | {"at": utc_text(event.at), "value": preview}
-
-
 class LiveFeed:
-    """The open pages, as seen by a process that stores."""
+    """The open pages, for a process that stores messages."""
 
     def __init__(self) -> None:
         self.watched: frozenset[int] | None = None  # users by primary key; None: not known yet
@@ -99,18 +99,18 @@ class LiveFeed:
         self._away = False
 
     def start(self) -> None:
-        """Once a process, however often it is called."""
+        """Starts the thread once in a process, however often this is called."""
         with self._lock:
             if self._thread is None:
                 self._thread = WatchedThread("pages", self._run)
                 self._thread.start()
 
     def has_listeners(self, user: int) -> bool:
-        """Whether it is worth telling them; in doubt it is."""
+        """Whether the user has a page open; also True while that is not known."""
         return self.watched is None or user in self.watched
 
     def publish(self, user: int, counts: Mapping[str, int], messages: Iterable[MessageEvent]) -> None:
-        """As Update.add."""
+        """See Update.add."""
         self.start()
         with self._lock:
             self._updates.setdefault(user, Update()).add(counts, messages)
@@ -123,26 +123,19 @@ class LiveFeed:
 
     def round(self, runner: asyncio.Runner) -> None:
         try:
-            self._send(runner)
+            self.watched = watched_users()
+            for user, update in self._take_updates().items():
+                if user in self.watched:
+                    runner.run(send_update(user, update.as_json()))
             self._away = False
-        except Exception as error:
-            self._nobody(error)
+        except Exception as error:  # Valkey is away: no page can get anything
+            self.watched = frozenset()
+            self._take_updates()
+            if not self._away:
+                log.warning("Open pages hear nothing until Valkey is back: %s", type(error).__name__)
+            self._away = True
 
-    def _send(self, runner: asyncio.Runner) -> None:
-        self.watched = watched_users()
-        for user, update in self._take().items():
-            if user in self.watched:
-                runner.run(send_update(user, update.as_json()))
-
-    def _nobody(self, error: Exception) -> None:
-        """Valkey is away: no page can be told anything."""
-        self.watched = frozenset()
-        self._take()
-        if not self._away:
-            log.warning("Open pages hear nothing until Valkey is back: %s", type(error).__name__)
-        self._away = True
-
-    def _take(self) -> dict[int, Update]:
+    def _take_updates(self) -> dict[int, Update]:
         with self._lock:
             taken, self._updates = self._updates, {}
         return taken
@@ -156,12 +149,12 @@ def group(user: int) -> str:
 
 
 async def send_update(user: int, update: dict[str, Any]) -> None:
-    """To the sockets of this user only."""
+    """Sends it to the sockets of this user only."""
     await get_channel_layer().group_send(group(user), {"type": "live.update", "update": update})
 
 
 def subscribe(user: int) -> None:
-    """This user has a page open."""
+    """Marks the user as watched. Called for each open page, again and again."""
     now = time.time()
     with _valkey().pipeline() as commands:
         commands.zremrangebyscore(KEY, "-inf", now)

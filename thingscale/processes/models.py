@@ -1,17 +1,18 @@
-"""What the processes on one database know of each other (start.py reads and writes it)."""
+"""What the processes on one database know of each other; see compatibility.py and registration.py."""
 
 from django.db import models
 from django.db.models.functions import Now
 
 
 class Installation(models.Model):
-    """One row."""
+    """Has one row."""
 
     release = models.IntegerField(help_text="the newest that has ever started here")
 
 
 class SecretKey(models.Model):
-    """One that something in the database may be encrypted with: the newest one of a process that started."""
+    """A key that something in the database may be encrypted with: each process that starts records its newest
+    one."""
 
     fingerprint = models.CharField(max_length=64, unique=True)
     since = models.DateTimeField(db_default=Now())

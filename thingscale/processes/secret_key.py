@@ -1,4 +1,5 @@
-"""No server starts without a secret key: anybody could read the tokens, and make a session of any account."""
+"""No server starts without a secret key: otherwise anybody could read the tokens, and forge a session of any
+account."""
 
 import sys
 
@@ -8,7 +9,7 @@ MISSING = (
     "There is no secret key: set THINGSCALE_SECRET_KEY to a long random text,"
     " or start with `manage.py up`, which makes one."
 )
-STARTED_IN_VAIN = 3  # what uvicorn and gunicorn take for an end that starting again does not mend
+EXIT_CODE = 3  # for uvicorn and gunicorn it means that starting again does not help
 
 
 def is_missing() -> bool:
@@ -21,7 +22,7 @@ def is_missing() -> bool:
 
 
 def require() -> None:
-    """Ends the process with one sentence."""
+    """Without a key, ends the process with one sentence."""
     if is_missing():
         sys.stderr.write(f"{MISSING}\n")
-        sys.exit(STARTED_IN_VAIN)
+        sys.exit(EXIT_CODE)

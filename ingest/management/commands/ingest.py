@@ -21,7 +21,7 @@ from ingest.store_client import RemoteIngest
 from thingscale.lib import env
 from thingscale.lib.gc_tuning import freeze_after_start
 from thingscale.processes import secret_key
-from thingscale.processes.start import Registration
+from thingscale.processes.registration import Registration
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from thingscale.accounts.actions import reencrypt
 from thingscale.lib.plurals import counted
-from thingscale.processes import start
+from thingscale.processes import compatibility
 
 
 class Command(BaseCommand):
@@ -22,9 +22,9 @@ class Command(BaseCommand):
                 f"{counted(unreadable, 'secret is,secrets are')} of a key that is not in"
                 " THINGSCALE_SECRET_KEYS: add it and repeat this."
             )
-        with start.connected() as connection:
-            if start.has_table(connection, "processes_secretkey"):  # else it is of an earlier release
-                start.forget_older_keys(connection)
+        with compatibility.connected() as connection:
+            if compatibility.has_table(connection, "processes_secretkey"):  # else it is of an earlier release
+                compatibility.forget_older_keys(connection)
         if settings.SECRET_KEY_FALLBACKS:
             self.stdout.write(
                 "The older keys are needed for sessions and links only, which end within 14 days:"

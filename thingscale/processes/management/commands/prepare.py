@@ -8,7 +8,7 @@ from django.db import connections
 
 from thingscale.accounts import encryption
 from thingscale.accounts.models import Token
-from thingscale.processes import secret_key, start
+from thingscale.processes import compatibility, secret_key
 
 LOCK = 7_467
 
@@ -28,33 +28,28 @@ class Command(BaseCommand):
         try:
             with psycopg.connect(**params, autocommit=True) as others:
                 others.execute("SELECT pg_advisory_lock(%s)", [LOCK])  # until this connection ends
-                with start.connected() as connection:
+                with compatibility.connected() as connection:
                     _check_before(connection)
                 call_command("migrate", interactive=False, verbosity=options["verbosity"], stdout=self.stdout)
-                with start.connected() as connection:
-                    start.check(connection)
-        except start.StartRefused as refused:
+                with compatibility.connected() as connection:
+                    compatibility.check(connection)
+        except compatibility.StartRefused as refused:
             self.stderr.write(str(refused))
-            sys.exit(secret_key.STARTED_IN_VAIN)
+            sys.exit(secret_key.EXIT_CODE)
 
 
 def _check_before(connection: psycopg.Connection) -> None:
-    """On a database that may be empty, or of an earlier release, whose keys nobody wrote down."""
-    if start.has_table(connection, "processes_installation"):
-        start.check_releases(connection)
-        start.check_keys(connection)
+    """Checks a database that may be empty, or of an earlier release, which recorded no keys."""
+    if compatibility.has_table(connection, "processes_installation"):
+        compatibility.check_releases(connection)
+        compatibility.check_keys(connection)
         known = connection.execute("SELECT EXISTS (SELECT FROM processes_secretkey)").fetchall()[0][0]
     else:
         known = False
-    if not known and start.has_table(connection, Token._meta.db_table):
-        _check_a_token(connection)
-
-
-def _check_a_token(connection: psycopg.Connection) -> None:
-    newest = connection.execute("SELECT ciphertext FROM accounts_token ORDER BY id DESC LIMIT 1").fetchone()
-    if newest is None:
-        return
-    try:
-        encryption.decrypt(bytes(newest[0]), encryption.Purpose.TOKEN)
-    except encryption.Undecryptable:
-        raise start.StartRefused(start.OTHER_KEY) from None
+    if not known and compatibility.has_table(connection, Token._meta.db_table):
+        tokens = connection.execute("SELECT ciphertext FROM accounts_token ORDER BY id DESC LIMIT 1")
+        for (ciphertext,) in tokens:
+            try:
+                encryption.decrypt(bytes(ciphertext), encryption.Purpose.TOKEN)
+            except encryption.Undecryptable:
+                raise compatibility.StartRefused(compatibility.OTHER_KEY) from None

@@ -1,16 +1,13 @@
-"""What has to be true before a process serves anybody: it can read what is in the database and what the
-others write there, and they what it writes.
+"""Checks, before a process starts, that its release and its secret key are compatible with the database and
+with the other processes: it has to read what they write, and they what it writes.
 
-Each process has a row while it lives, so that the next one knows which releases run, and with which key.
+Each process has a row while it runs; see registration.py.
 """
 
 import contextlib
 import logging
 import os
 import pkgutil
-import signal
-import socket
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,18 +17,14 @@ from django.conf import settings
 from django.db import connections
 from django.utils.crypto import salted_hmac
 
-from thingscale.background.watched import WatchedThread
 from thingscale.lib.plurals import counted
-from thingscale.processes import secret_key
-from thingscale.version import RELEASE, VERSION
+from thingscale.version import RELEASE
 
 log = logging.getLogger(__name__)
 
-SEEN_SECONDS = 15.0  # between two signs of life
-LIVES_SECONDS = 60  # without one, after which a process counts as ended
-KEPT_DAYS = 1
+ENDED_AFTER_SECONDS = 60  # without a sign of life, a process counts as ended
 CONNECT_SECONDS = 5
-LOCK = 7_466  # of who looks, and then writes
+LOCK = 7_466  # advisory lock while a process checks and records itself
 
 OTHER_KEY = (
     "The database is of an installation with another secret key, and this process could not read its tokens."
@@ -57,12 +50,12 @@ PROCESS_OLDER = (
 
 
 class StartRefused(Exception):
-    """One sentence or two, which say what to do."""
+    """The text says what to do, in one sentence or two."""
 
 
 @contextlib.contextmanager
 def connected() -> Iterator[psycopg.Connection]:
-    """For a moment; to the database that Django uses."""
+    """A short connection to the database that Django uses, of its own."""
     params: dict[str, Any] = connections["default"].get_connection_params()
     for name in ("cursor_factory", "context", "prepare_threshold"):
         params.pop(name, None)
@@ -73,7 +66,7 @@ def connected() -> Iterator[psycopg.Connection]:
 
 
 def fingerprints() -> list[str]:
-    """Of the secret keys, newest first. They tell nothing about the keys."""
+    """Fingerprints of the secret keys, newest first. They reveal nothing about the keys."""
     keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     return [
         salted_hmac("thingscale.processes", "fingerprint", key, algorithm="sha256").hexdigest()
@@ -81,11 +74,9 @@ def fingerprints() -> list[str]:
     ]
 
 
-# The checks. Each raises StartRefused
-
-
 def check(connection: psycopg.Connection) -> None:
-    """On a database that is prepared. Writes down that this release and this key have been here."""
+    """Checks a prepared database, and records that this release and this key have been here. Raises
+    StartRefused."""
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
     check_schema(connection)
     check_releases(connection)
@@ -102,9 +93,13 @@ def check(connection: psycopg.Connection) -> None:
 
 
 def check_schema(connection: psycopg.Connection) -> None:
-    """By names: to load all migrations takes memory that the process never needs again. The database may have
-    more than we know, of the next release."""
-    missing = sorted(migrations() - applied(connection))
+    """Compares names only, since loading all migrations would take memory that the process never needs again.
+    The database may have more migrations, of the next release. Raises StartRefused."""
+    applied: set[tuple[str, str]] = set()
+    if has_table(connection, "django_migrations"):
+        rows = connection.execute("SELECT app, name FROM django_migrations")
+        applied = {(app, name) for app, name in rows}
+    missing = sorted(migrations() - applied)
     if missing:
         app, name = missing[0]
         number = counted(len(missing), "migration,migrations")
@@ -112,7 +107,7 @@ def check_schema(connection: psycopg.Connection) -> None:
 
 
 def migrations() -> set[tuple[str, str]]:
-    """Those of the installed apps."""
+    """The migrations of the installed apps."""
     return {
         (config.label, found.name)
         for config in apps.get_app_configs()
@@ -121,35 +116,30 @@ def migrations() -> set[tuple[str, str]]:
     }
 
 
-def applied(connection: psycopg.Connection) -> set[tuple[str, str]]:
-    if not has_table(connection, "django_migrations"):
-        return set()
-    return {(app, name) for app, name in connection.execute("SELECT app, name FROM django_migrations")}
-
-
 def has_table(connection: psycopg.Connection, name: str) -> bool:
     return bool(connection.execute("SELECT to_regclass(%s) IS NOT NULL", [name]).fetchall()[0][0])
 
 
 def check_releases(connection: psycopg.Connection) -> None:
+    """Raises StartRefused."""
     for (newest,) in connection.execute("SELECT release FROM processes_installation"):
         if newest - 1 > RELEASE:
             raise StartRefused(DATABASE_NEWER.format(ours=RELEASE, theirs=newest))
     older = connection.execute(
         """SELECT part, host, pid, release FROM processes_process
         WHERE release < %s AND seen_at > now() - make_interval(secs => %s) ORDER BY release LIMIT 1""",
-        [RELEASE - 1, LIVES_SECONDS],
+        [RELEASE - 1, ENDED_AFTER_SECONDS],
     )
     for part, host, pid, theirs in older:
         raise StartRefused(
             PROCESS_OLDER.format(
-                ours=RELEASE, theirs=theirs, part=part, host=host, pid=pid, seconds=LIVES_SECONDS
+                ours=RELEASE, theirs=theirs, part=part, host=host, pid=pid, seconds=ENDED_AFTER_SECONDS
             )
         )
 
 
 def check_keys(connection: psycopg.Connection) -> None:
-    """All that something may be encrypted with have to be ours, too."""
+    """We need each key that something in the database may be encrypted with. Raises StartRefused."""
     used = {key for (key,) in connection.execute("SELECT fingerprint FROM processes_secretkey")}
     ours = set(fingerprints())
     if not used <= ours:
@@ -157,76 +147,9 @@ def check_keys(connection: psycopg.Connection) -> None:
 
 
 def forget_older_keys(connection: psycopg.Connection) -> None:
-    """After everything was encrypted anew. Processes that live go on with theirs."""
+    """To be called after everything was encrypted with the newest key. Keys of running processes stay."""
     connection.execute(
         """DELETE FROM processes_secretkey WHERE fingerprint <> %s AND fingerprint NOT IN (
             SELECT secret_key FROM processes_process WHERE seen_at > now() - make_interval(secs => %s))""",
-        [fingerprints()[0], LIVES_SECONDS],
+        [fingerprints()[0], ENDED_AFTER_SECONDS],
     )
-
-
-# The process
-
-
-class Registration:
-    """The row of this process, for as long as it lives."""
-
-    def __init__(self, part: str) -> None:
-        self._part = part
-        self._key = 0
-        self._thread = WatchedThread("registration", self._run)
-
-    def check(self) -> None:
-        """Before anything else is started. While the database is away nothing can be told: the thread does it
-        later. Raises ContractError."""
-        try:
-            with connected() as connection:
-                check(connection)
-        except psycopg.Error as error:
-            log.warning(
-                "The database is away (%s): key and release are looked at later", type(error).__name__
-            )
-
-    def require(self) -> None:
-        """Ends the process with the sentence, as it does without a secret key."""
-        try:
-            self.check()
-        except StartRefused as refused:
-            sys.stderr.write(f"{refused}\n")
-            sys.exit(secret_key.STARTED_IN_VAIN)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Takes the row away."""
-        self._thread.stop(CONNECT_SECONDS)
-        with contextlib.suppress(psycopg.Error), connected() as connection:
-            connection.execute("DELETE FROM processes_process WHERE id = %s", [self._key])
-
-    def _run(self) -> None:
-        while not self._thread.stopping.is_set():
-            try:
-                with connected() as connection:
-                    self._write(connection)
-            except StartRefused as refused:
-                log.critical("%s", refused)
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-            except psycopg.Error as error:
-                log.warning("This process can't be registered: %s", type(error).__name__)
-            self._thread.stopping.wait(SEEN_SECONDS)
-
-    def _write(self, connection: psycopg.Connection) -> None:
-        seen = connection.execute("UPDATE processes_process SET seen_at = now() WHERE id = %s", [self._key])
-        if seen.rowcount:
-            return
-        check(connection)
-        connection.execute(
-            "DELETE FROM processes_process WHERE seen_at < now() - make_interval(days => %s)", [KEPT_DAYS]
-        )
-        (self._key,) = connection.execute(
-            """INSERT INTO processes_process (part, host, pid, version, release, secret_key)
-            VALUES (%s, %s, %s, %s, %s, %s) RETURNING id""",
-            [self._part, socket.gethostname()[:255], os.getpid(), VERSION, RELEASE, fingerprints()[0]],
-        ).fetchall()[0]
