@@ -253,6 +253,6 @@ def test_i2_an_open_page_is_told_to_come_again(
     monkeypatch.setattr(live_feed, "subscribe", mark)
     page = LiveConsumer()
     monkeypatch.setattr(page, "close", close)
-    asyncio.run(page._beating(1))
+    asyncio.run(page._keep_alive(1))
     assert codes == [TRY_LATER]
     assert "A live page failed" in caplog.text
