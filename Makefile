@@ -68,7 +68,7 @@ bench: $(VENV)/.installed-dev node_modules/.installed-dev  ## all benchmarks, in
 	@$(BIN)/python benchmarks/suite.py $(ONLY)
 
 shape: $(VENV)/.installed-dev  ## how hard the code is to read, in figures
-	@$(BIN)/python scripts/shape.py
+	@$(BIN)/python scripts/shape.py --ways
 
 openapi: $(VENV)/.installed-dev  ## write api/openapi-v2.yaml again
 	@$(BIN)/python manage.py write_openapi

@@ -1,6 +1,9 @@
 """`make shape`: how hard our code is to read, in figures, and on request the functions behind them.
 
     python scripts/shape.py [--tree CHECKOUT] [--list]     static, also for an older checkout
+    python scripts/shape.py --ways                         and what one message, one read, one page run through
+
+`--ways` starts servers of its own, and touches no other database. `make shape` asks for it.
 
 What is counted:
 
@@ -21,12 +24,16 @@ What is counted:
   helpers referenced once" is the figure to bring down.
 - A class name stands for two things if it is defined twice. `Meta` and `Command` are Django's, not ours.
 - Loose files: Python files in `thingscale/` itself, `__init__.py` apart.
+- Ways: distinct functions and files of ours, and changes of file from one call to the next (tests/ways.py).
 """
 
 import argparse
 import ast
 import math
+import os
+import secrets
 import sys
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -222,13 +229,45 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tree", type=Path, default=ROOT, help="a checkout; default: this one")
     parser.add_argument("--list", action="store_true", help="print the functions that are referenced once")
+    parser.add_argument("--ways", action="store_true", help="trace ways through the running platform, too")
     options = parser.parse_args()
+    if options.ways and options.tree.resolve() != ROOT:
+        parser.error("--ways traces the checkout that this script is in; leave --tree away")
     tree = Tree(options.tree.resolve())
     if options.list:
         say(*lists(tree))
         return 0
     say(*(f"{title:42} {figure}" for title, figure in static_figures(tree)))
+    if options.ways:
+        say("", "ways: functions, files, changes of file")
+        for line in ways():
+            say(line)
     return 0
+
+
+def ways() -> Iterator[str]:
+    """On private servers, whatever databases the environment names."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "gateway")]
+    from thingscale.local.servers import Servers
+
+    with Servers(fast=True) as urls, tempfile.TemporaryDirectory() as folder:
+        os.environ |= urls | {
+            "DJANGO_SETTINGS_MODULE": "thingscale.settings",
+            "THINGSCALE_SECRET_KEY": secrets.token_hex(32),
+        }
+        import django
+        from django.core.management import call_command
+
+        django.setup()
+        call_command("migrate", verbosity=0)
+        from support import make_account
+        from ways import all_ways
+
+        account = make_account("owner@example.com")
+        account.device("d1")
+        for way in all_ways(account, Path(folder)):
+            trace = way.shortest
+            yield f"{way.name:52} {trace.functions:4} {trace.files:4} {trace.changes:4}"
 
 
 def say(*lines: str) -> None:
