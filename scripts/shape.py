@@ -1,7 +1,7 @@
 """`make shape`: how hard our code is to read, in figures, and on request the functions behind them.
 
     python scripts/shape.py [--tree CHECKOUT] [--list]     static, also for an older checkout
-    python scripts/shape.py --ways                         and what one message, one read, one page run through
+    python scripts/shape.py --ways                         and what one message, read or page runs through
 
 `--ways` starts servers of its own, and touches no other database. `make shape` asks for it.
 

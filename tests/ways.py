@@ -94,7 +94,7 @@ class Way(NamedTuple):
 
 
 class TracedProcess:
-    """`first`: the file whose functions a way begins with. `answers_from`: the file whose last call is its end,
+    """`first`: the file whose functions a way begins with. `answers_from`: the file whose last call ends it,
     where the process goes on by itself."""
 
     def __init__(
