@@ -65,7 +65,7 @@ class Heard(Generic[K]):
         self.messages = Counter({key: self.messages[key] for key in self.seen})
 
 
-class Activity:
+class ActivityLog:
     """For the writer thread only."""
 
     def __init__(self) -> None:

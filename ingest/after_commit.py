@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from ingest.activity import Activity
+from ingest.activity import ActivityLog
 from ingest.batch import Batch
 from ingest.message import STORED, Kind
 from ingest.quotas import Quotas
@@ -19,7 +19,7 @@ class AfterCommit:
     """`first_contact` gets the primary keys of the devices that the batch has created."""
 
     def __init__(
-        self, activity: Activity, quotas: Quotas, first_contact: Callable[[list[int]], None]
+        self, activity: ActivityLog, quotas: Quotas, first_contact: Callable[[list[int]], None]
     ) -> None:
         self._activity = activity
         self._quotas = quotas

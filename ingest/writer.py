@@ -20,7 +20,7 @@ from typing import NamedTuple
 import psycopg
 
 from ingest import transaction
-from ingest.activity import Activity
+from ingest.activity import ActivityLog
 from ingest.after_commit import AfterCommit
 from ingest.batch import UNSTORABLE, Batch, Item, prepare, read_local_times
 from ingest.decode import (
@@ -147,7 +147,7 @@ class Writer:
         self._sequence = 0
         self._redeliveries = redeliveries.Redeliveries(self._writer)
         self._partitions = Partitions()
-        self._activity = Activity()
+        self._activity = ActivityLog()
         self.quotas = Quotas()
         self._after_commit = AfterCommit(self._activity, self.quotas, first_contact)
         # Microseconds: when the messages that are being answered were received.

@@ -19,17 +19,10 @@ from ingest.decode import MAX_ARRAY_MQTT
 from ingest.device_tokens import TokenOwner
 from ingest.gateway.connection import Connection
 from ingest.gateway.connection_limits import RefusalReason
-from ingest.gateway.deliveries import (
-    NO_LIMITS,
-    ClientLimits,
-    Deliveries,
-    Delivery,
-    DurableDeliveries,
-    Effects,
-    Message,
-)
+from ingest.gateway.deliveries import NO_LIMITS, ClientLimits, Deliveries, DurableDeliveries, Effects
 from ingest.gateway.fair_scheduler import SLICE_SECONDS, WINDOW_SECONDS, TimeShare, now
 from ingest.gateway.hub import Account, Subscriber
+from ingest.gateway.outgoing_message import Delivery, OutgoingMessage
 from ingest.gateway.publishes import MAX_ALIASES, PLAIN, Publishes
 from ingest.gateway.queue import Queue
 from ingest.gateway.subscribing import Subscribing, Unread, WantedRetained
@@ -709,7 +702,7 @@ class Client:
     # What it is sent
 
     def deliver(
-        self, message: Message, qos: int, retain: bool, match: Match[Subscriber], number: int
+        self, message: OutgoingMessage, qos: int, retain: bool, match: Match[Subscriber], number: int
     ) -> None:
         """`number`: in the session's queue, or 0."""
         if self.deliveries is None or self.state is not State.OPEN:

@@ -1,11 +1,11 @@
 """What one connected client is sent, and what it answers: the outgoing half of a session (section 4). Pure.
 
-`Deliveries` is for a clean session, which ends with its connection; `DurableDeliveries` is for one whose
-messages the database keeps. Methods return an `Effects`: what is to be written to the client, and what is to
-be stored. Times are Unix seconds, as `expires_at` is.
+`Deliveries` is for a clean session, which ends with its connection; `DurableDeliveries` is for a durable one,
+whose messages the database keeps. Methods return `Effects`: what is to be written to the client, and what is
+to be stored. Times are Unix seconds.
 
-In flight a message needs no memory beyond its packet id: a clean session never sends it again, and a durable
-one reads it again.
+A message in flight needs no memory beyond its packet id: a clean session never sends it again, and a durable
+session reads it again.
 """
 
 from collections import deque
@@ -14,22 +14,20 @@ from enum import Enum
 from struct import Struct
 from typing import Final, NamedTuple
 
+from ingest.gateway.outgoing_message import Delivery, around_packet_id
 from ingest.mqtt.codec_publish import encode_ack, encode_publish
 from ingest.mqtt.packets import (
     PUBACK,
     PUBCOMP,
-    PUBLISH,
     PUBREC,
     PUBREL,
-    V5,
     Ack,
-    Properties,
     ProtocolError,
     Publish,
     ReasonCode,
     Version,
 )
-from ingest.mqtt.properties import Property, write_properties
+from ingest.mqtt.properties import Property
 
 MAX_IN_FLIGHT = 10_000  # whatever Receive Maximum the client states
 MAX_WAITING = 10_000  # messages beyond the window, of one client
@@ -38,131 +36,19 @@ MAX_WRITE = 64 * 1024  # that are taken from the queue at once, give or take a m
 READ_MESSAGES = 100  # of a durable session, at once
 READ_BYTES = 256 * 1024
 MAX_TOPIC_ALIASES = 32
-MAX_ENCODINGS = 4  # of one message, kept for its further receivers
 
 _DUP: Final = 0x08
 _FAILURE: Final = 0x80
 _PACKET_IDS: Final = 65_535
 _MAX_SPREAD: Final = 65_534  # from the oldest open message of a durable session to the newest
-_OF_THE_CONNECTION: Final = frozenset(
-    (Property.TOPIC_ALIAS, Property.SUBSCRIPTION_IDENTIFIER, Property.MESSAGE_EXPIRY_INTERVAL)
-)
 
-_SHORT: Final = 0x80  # a Remaining Length below this is one byte
 _pack_id: Final = Struct(">H").pack
-_pack_head: Final = Struct(">BBH").pack
 _new: Final = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
 
-class Message:
-    """One message for all its receivers, who share its encodings.
-
-    `topic` is relative to the account; each receiver's prefix (`TOKEN/`) goes before it, and before the
-    response topic if that is relative, too (`relative_response`). `properties` are the publisher's;
-    what belongs to its connection (alias, identifiers) is left out, and the expiry interval is counted anew.
-    """
-
-    __slots__ = (
-        *("_encodings", "_size", "command", "expires_at", "payload", "properties", "relative_response"),
-        "topic",
-    )
-
-    def __init__(
-        self,
-        topic: str,
-        payload: bytes,
-        properties: Properties,
-        expires_at: float | None = None,
-        *,
-        relative_response: bool = False,
-    ) -> None:
-        self.topic = topic
-        self.command = 0  # what an app has published, see DeliveryTotals.note
-        self.payload = payload
-        self.properties = properties
-        self.expires_at = expires_at
-        self.relative_response = relative_response
-        self._size = 0
-        self._encodings: dict[tuple[object, ...], tuple[bytes, bytes]] | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes that it takes, about."""
-        if not self._size:
-            properties = write_properties(self.properties_for("", (), None), PUBLISH)
-            self._size = len(self.topic) + len(self.payload) + len(properties)
-        return self._size
-
-    def expired(self, now: float) -> bool:
-        return self.expires_at is not None and self.expires_at <= now
-
-    def encode(self, delivery: "Delivery", prefix: str, version: Version, now: float) -> tuple[bytes, bytes]:
-        """A PUBLISH without DUP: what comes before its packet id, and what comes after. At QoS 0, which has
-        no packet id, the first part is all of it."""
-        _, qos, retain, identifiers, _ = delivery
-        left: int | None = None
-        if version == V5:
-            if self.expires_at is not None:
-                left = self.seconds_left(now)
-            key: tuple[object, ...] = (prefix, qos, retain, identifiers, left)
-        else:
-            key = (prefix, qos, retain)
-        if self._encodings is None:
-            self._encodings = {}
-        encoded = self._encodings.get(key)
-        if encoded is None:
-            if len(self._encodings) >= MAX_ENCODINGS:
-                self._encodings.clear()
-            encoded = self._encodings[key] = self._encode(delivery, prefix, version, left)
-        return encoded
-
-    def _encode(
-        self, delivery: "Delivery", prefix: str, version: Version, left: int | None
-    ) -> tuple[bytes, bytes]:
-        _, qos, retain, identifiers, _ = delivery
-        topic = (prefix + self.topic).encode()
-        size = len(topic) + len(self.payload) + 2 * (qos > 0) + 2
-        if version != V5 and size < _SHORT:  # most are like that; the topic was checked when it came
-            head = _pack_head(0x30 | qos << 1 | retain, size, len(topic)) + topic
-            return (head, self.payload) if qos else (head + self.payload, b"")
-        properties = self.properties_for(prefix, identifiers, left) if version == V5 else {}
-        packet = Publish(prefix + self.topic, self.payload, qos, retain, False, 1, properties)
-        return _cut(encode_publish(packet, version), qos)
-
-    def properties_for(self, prefix: str, identifiers: tuple[int, ...], left: int | None) -> Properties:
-        properties = {key: value for key, value in self.properties.items() if key not in _OF_THE_CONNECTION}
-        if self.relative_response and Property.RESPONSE_TOPIC in properties:
-            properties[Property.RESPONSE_TOPIC] = prefix + properties[Property.RESPONSE_TOPIC]
-        if left is not None:
-            properties[Property.MESSAGE_EXPIRY_INTERVAL] = left
-        if identifiers:
-            properties[Property.SUBSCRIPTION_IDENTIFIER] = list(identifiers)
-        return properties
-
-    def seconds_left(self, now: float) -> int:
-        """The Message Expiry Interval [MQTT-3.3.2-6]: 0 only for what has expired since it was first sent."""
-        assert self.expires_at is not None
-        return max(0 if self.expired(now) else 1, round(self.expires_at - now))
-
-
-class Delivery(NamedTuple):
-    """A message as one client is to get it; receivers who get it alike can share this, too.
-
-    `qos` is the lower of the publish's and the subscription's, `retain` the flag that the client is to see.
-    `seq` numbers the stored messages of a durable session, in order; it is 0 at QoS 0 and for a
-    clean session.
-    """
-
-    message: Message
-    qos: int
-    retain: bool = False
-    identifiers: tuple[int, ...] = ()
-    seq: int = 0
-
-
 class Effects(NamedTuple):
-    """`write` goes to the client. The other two are of durable sessions: `done` are messages that can be
-    deleted; `received` is one whose PUBREC has to be committed, whereupon `receipt_stored` is called."""
+    """`write` goes to the client. The other two are for durable sessions: `done` are messages that can be
+    deleted; the PUBREC of `received` has to be committed, and then `receipt_stored` has to be called."""
 
     write: bytes = b""
     done: tuple[int, ...] = ()
@@ -170,8 +56,8 @@ class Effects(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What a durable session needs from the database: messages from `seq` on, in order, as long as they are
-    no more than `messages` and `size` bytes (but one in any case)."""
+    """What is to be read from the queue of a durable session: messages from `seq` on, in order, up to a
+    number of `messages` and `size` bytes (but one in any case)."""
 
     seq: int
     messages: int
@@ -179,7 +65,7 @@ class Read(NamedTuple):
 
 
 class ClientLimits(NamedTuple):
-    """What a client's CONNECT says it takes; MQTT 3 clients have these."""
+    """What a client takes, as its CONNECT says. MQTT 3 clients have the defaults."""
 
     receive_maximum: int = 65_535
     maximum_packet_size: int = 2**32  # no packet is as large
@@ -187,8 +73,8 @@ class ClientLimits(NamedTuple):
 
 
 class DeliveryTotals:
-    """What the clients of one account share: a limit for all their queues together, the same for what they
-    were sent and have not taken, and counters."""
+    """What the clients of one account share: a limit for all their queues together, the same limit for the
+    bytes that they were sent and have not taken, and counters."""
 
     __slots__ = (
         "delayed",
@@ -207,11 +93,11 @@ class DeliveryTotals:
         max_waiting_bytes: int = 64 * 1024 * 1024,
         note: Callable[[int, bool], None] = lambda command, acknowledged: None,
     ) -> None:
-        self.note = note  # what has become of a command: it was sent, or acknowledged
+        self.note = note  # gets each command that was sent or acknowledged
         self.max_waiting_bytes = max_waiting_bytes
         self.waiting_bytes = 0
-        self.untaken_bytes = 0  # that the clients' connections have
-        self.delayed = False  # something was not sent or read, since there was too much of that
+        self.untaken_bytes = 0  # in the write buffers of the connections
+        self.delayed = False  # something was not sent or read, since there are too many of those
         self.dropped = 0  # no room in the client's queue; at QoS 0: it reads too slowly
         self.expired = 0
         self.too_large = 0  # for the client's Maximum Packet Size [MQTT-3.1.2-25], or for any packet
@@ -219,11 +105,11 @@ class DeliveryTotals:
 
     @property
     def full(self) -> bool:
-        """Slow clients are sent nothing more until some have taken something, or were cut off."""
+        """Then slow clients are sent nothing more, until some have taken something or were cut off."""
         return self.untaken_bytes >= self.max_waiting_bytes
 
     def delay(self) -> bool:
-        """Whether something has to wait for that."""
+        """Whether a slow client has to wait for that."""
         if self.untaken_bytes < self.max_waiting_bytes:
             return False
         self.delayed = True
@@ -249,10 +135,10 @@ _NAMES: Final = {PUBACK: "PUBACK", PUBREC: "PUBREC", PUBCOMP: "PUBCOMP"}
 class Deliveries:
     """The outgoing half of a connected client with a clean session.
 
-    The caller sets `congested` while the connection's write buffer is full: then nothing is sent but answers,
-    and what is at QoS 0 is dropped. Afterwards it calls `advance`, and again while the client is `ready`. It
-    sets `slow` while there is anything in that buffer: the same holds then if the account has too much of it.
-    `prefix` is what the account's topics begin with for this client.
+    The caller sets `congested` while the connection's write buffer is full: then only answers are sent, and
+    messages at QoS 0 are dropped. Afterwards the caller calls `advance`, again and again while the client is
+    `ready`. It sets `slow` while anything is in that buffer: then the same holds if the account has too much
+    in its buffers. For this client the topics of the account begin with `prefix`.
     """
 
     __slots__ = (
@@ -283,10 +169,10 @@ class Deliveries:
         self._window = min(limits.receive_maximum, MAX_IN_FLIGHT)
         self._largest = limits.maximum_packet_size
         self._alias_maximum = min(limits.topic_alias_maximum, MAX_TOPIC_ALIASES)
-        # Made when they are needed, gone when they are empty: an idle client has none of them.
+        # Each is made when it is needed and dropped when it is empty: an idle client has none of them.
         self._aliases: dict[str, int] | None = None
         self._open: dict[int, Flow] | None = None  # what is in flight, by packet id
-        self._commands: dict[int, int] | None = None  # those among that, by packet id
+        self._commands: dict[int, int] | None = None  # keys of the commands among them, by packet id
         self._waiting: deque[Delivery] | None = None
         self._waiting_bytes = 0
         self._newest = 0  # the packet id last used; of a durable session the highest seq in flight
@@ -297,7 +183,7 @@ class Deliveries:
 
     @property
     def waiting(self) -> int:
-        """Messages in memory that there was no room for in the window."""
+        """Messages in memory for which the window had no room."""
         return len(self._waiting) if self._waiting else 0
 
     @property
@@ -306,7 +192,7 @@ class Deliveries:
         return self._waiting is not None and self._can_send(self._waiting[0])
 
     def deliver(self, delivery: Delivery, now: float) -> Effects:
-        """Sent, put into the queue, or dropped."""
+        """Sends the message, puts it into the queue, or drops it."""
         if not delivery.qos:
             return self._deliver_at_once(delivery, now)
         if self._waiting or not self._can_send(delivery):
@@ -317,7 +203,7 @@ class Deliveries:
         return _new(Effects, (write, done, 0))
 
     def acknowledge(self, ack: Ack, now: float) -> Effects:
-        """A PUBACK, PUBREC or PUBCOMP. Raises ProtocolError if the message waits for another of them."""
+        """A PUBACK, PUBREC or PUBCOMP. Raises ProtocolError if the message waits for another one."""
         kind, packet_id, code, _ = ack
         flow = self._open.get(packet_id) if self._open else None
         if flow is None:
@@ -337,7 +223,8 @@ class Deliveries:
         raise ProtocolError(ReasonCode.PROTOCOL_ERROR, sentence)
 
     def advance(self, now: float) -> Effects:
-        """Sends what waits, as far as window and connection have room, about MAX_WRITE bytes at most."""
+        """Sends messages that wait, as far as window and connection have room, up to about MAX_WRITE
+        bytes."""
         waiting = self._waiting
         if not waiting or not self._can_send(waiting[0]):
             return _NOTHING
@@ -356,7 +243,7 @@ class Deliveries:
         return Effects(b"".join(written), tuple(done))
 
     def close(self) -> None:
-        """The connection is over: the account's limit is given back what waited here."""
+        """The connection is over: what waits here no longer counts for the account's limit."""
         self._waiting = None
         self._release_bytes(self._waiting_bytes)
 
@@ -402,10 +289,12 @@ class Deliveries:
         self._totals.waiting_bytes -= size
 
     def _send(self, delivery: Delivery, now: float) -> tuple[bytes, tuple[int, ...]]:
-        """The packet; or nothing and what is done with, if it has expired or the client can't take it."""
+        """Returns the packet; or, if the message has expired or the client can't take it, nothing, and that
+        it is done."""
         message, seq = delivery.message, delivery.seq
         again = self._sent_before(seq)
-        # What may have been sent is sent again even if it has expired: the client may be in the middle of it.
+        # A message that may have been sent is sent again even if it has expired: the client may have begun
+        # with it.
         if message.expires_at is not None and message.expires_at <= now and not again:
             self._totals.expired += 1
             return b"", self._done(seq)
@@ -426,9 +315,9 @@ class Deliveries:
         return head + _pack_id(packet_id) + tail, ()
 
     def _encode(self, delivery: Delivery, now: float) -> tuple[bytes, bytes] | None:
-        """None if the client can't get it, now or ever: larger than it takes, or longer with this prefix than
-        MQTT can write. The message then counts as completed: a stored one would break each connection anew.
-        """
+        """None if the client can never get the message: it is larger than the client takes, or the topic with
+        this prefix is too long for MQTT. Then the message counts as completed: a stored one would break each
+        connection again."""
         try:
             if self._alias_maximum:
                 encoded = self._encode_with_alias(delivery, now)
@@ -442,7 +331,7 @@ class Deliveries:
         return encoded
 
     def _encode_with_alias(self, delivery: Delivery, now: float) -> tuple[bytes, bytes]:
-        """For a client that has asked for aliases: its first topics get one each, and keep it."""
+        """For a client that takes aliases. Its first topics get one each, and keep it."""
         message, qos, retain, identifiers, _ = delivery
         if self._aliases is None:
             self._aliases = {}
@@ -458,10 +347,10 @@ class Deliveries:
         if len(data) > self._largest:  # perhaps it is not without the alias
             return message.encode(delivery, self.prefix, self._version, now)
         self._aliases[topic] = properties[Property.TOPIC_ALIAS]
-        return _cut(data, qos)
+        return around_packet_id(data, qos)
 
     def _answer_unknown(self, ack: Ack) -> bytes:
-        """Who sends PUBREC waits for PUBREL; for anything else there is nothing to do."""
+        """A PUBREC has to be answered with PUBREL. For other packets there is nothing to do."""
         if ack.type != PUBREC or ack.code >= _FAILURE:
             return b""
         return encode_ack(PUBREL, ack.packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND, self._version)
@@ -479,10 +368,11 @@ class Deliveries:
         write, more, _ = self.advance(now)
         return _new(Effects, (write, done + more, 0))
 
-    # What a durable session does otherwise
+    # What DurableDeliveries does in another way
 
     def _open_id(self, _seq: int) -> int:
-        """The next packet id that is free. Not the lowest: an answer that comes late must not hit another."""
+        """The next packet id that is free. Not the lowest one: a late answer must not be taken for that of
+        another message."""
         packet_id = self._newest % _PACKET_IDS + 1
         while self._open and packet_id in self._open:
             packet_id = packet_id % _PACKET_IDS + 1
@@ -490,7 +380,7 @@ class Deliveries:
         return packet_id
 
     def _receive(self, packet_id: int) -> Effects:
-        """PUBREC. Nothing is stored: on another connection the message would not be sent again anyway."""
+        """PUBREC. It is not stored, since the message is not sent again on another connection."""
         assert self._open is not None
         self._open[packet_id] = Flow.PUBCOMP
         return Effects(encode_ack(PUBREL, packet_id))
@@ -509,12 +399,12 @@ class DurableDeliveries(Deliveries):
     """The outgoing half of a connected client with a durable session.
 
     Its messages at QoS 1 and 2 are committed with a `seq` before `deliver` gets them, in that order. The
-    packet id follows from the seq, so that a message has the same one when it is sent again, on whatever
+    packet id follows from the seq, so that a message has the same one when it is sent again on another
     connection.
 
-    What the queue has no room for stays in the database: then the session is *behind*, and stays so until it
-    has read all up to the newest seq it was told of. The caller asks `begin_read` whenever something has been
-    acknowledged, sent or resumed, reads, and hands the result to `end_read` (or calls `fail_read`).
+    Messages for which the queue in memory has no room stay in the database. Then the session is *behind*,
+    until it has read all up to the newest seq that it knows. The caller asks `begin_read` whenever something
+    has been acknowledged, sent or resumed, reads, and passes the result to `end_read` (or calls `fail_read`).
     """
 
     __slots__ = ("_finished", "_floor", "_known", "_read_stopped", "_read_through", "_taken", "sent_through")
@@ -523,13 +413,13 @@ class DurableDeliveries(Deliveries):
         self, version: Version, prefix: str, totals: DeliveryTotals, limits: ClientLimits = NO_LIMITS
     ) -> None:
         super().__init__(version, prefix, totals, limits)
-        self.sent_through = 0  # all up to here may have been sent, on this connection or one before it
-        self._taken = 0  # all up to here is done, in flight or waiting here
-        self._known = 0  # the highest seq that we were told of; above _taken: we are behind
-        self._read_through = 0  # what was known when the read began that is under way; 0: there is none
+        self.sent_through = 0  # all up to here may have been sent, on this connection or an earlier one
+        self._taken = 0  # all up to here are done, in flight or in memory
+        self._known = 0  # the highest seq that we know; if it is above _taken, we are behind
+        self._read_through = 0  # _known when the present read began; 0: there is no read
         self._read_stopped = False  # the last read brought more than there was room for
         self._floor = 0  # nothing in flight has a lower seq
-        self._finished = _NO_SEQS  # released or done before we resumed; a read may still bring them
+        self._finished = _NO_SEQS  # were released or done before `resume`, but a read may still bring them
 
     @property
     def behind(self) -> bool:
@@ -544,12 +434,12 @@ class DurableDeliveries(Deliveries):
         released: Collection[int] = (),
         done: Collection[int] = (),
     ) -> Effects:
-        """Once, before anything else: where the session stands, as the database has it.
+        """Called once, before anything else, with what the database has stored.
 
-        `first`: all before it is done; `last`: the highest seq that was given; `sent_through`: all up to
-        there may have been sent, and is sent again with DUP; `released`: those at QoS 2 whose PUBREC is
-        stored, but not their PUBCOMP. These get PUBREL at once, and count as in flight. The rest is read.
-        `done`: what is done from `first` on, if a read may still bring it.
+        All messages before `first` are done. `last` is the highest seq. Messages up to `sent_through` may
+        have been sent, and are sent again with DUP. `released` are those at QoS 2 whose PUBREC is stored, but
+        not their PUBCOMP; they get PUBREL at once, and count as in flight. `done` are messages from `first`
+        on that are done, but that a read may still bring. The rest has to be read.
         """
         self._taken = first - 1
         self._known = max(last, self._taken)
@@ -563,24 +453,25 @@ class DurableDeliveries(Deliveries):
         return Effects(b"".join(encode_ack(PUBREL, packet_id) for packet_id in self._open))
 
     def deliver(self, delivery: Delivery, now: float) -> Effects:
-        """Sent, put into the queue, or left to the database. A seq that is known already changes nothing."""
+        """Sends the message, puts it into the queue, or leaves it in the database. A seq that is known
+        already changes nothing."""
         seq = delivery.seq
         if not delivery.qos:
             return self._deliver_at_once(delivery, now)
         assert seq, "a message of a durable session is stored before it is delivered"
         if seq <= self._known:
             return _NOTHING
-        # Those in between came from another gateway.
+        # Messages in between came from another gateway.
         behind = self._known > self._taken or seq > self._known + 1
         self._known = seq
         return _NOTHING if behind else self._take(delivery, now)
 
     def know(self, seq: int) -> None:
-        """There are messages up to this one."""
+        """The queue has messages up to this one."""
         self._known = max(seq, self._known)
 
     def begin_read(self) -> Read | None:
-        """What is to be read now: something only if we are behind, have room, and no read is under way."""
+        """What is to be read now. None unless we are behind, have room, and no read is under way."""
         if self._known <= self._taken or self._read_through or self.congested:
             return None
         if self.slow and self._totals.delay():
@@ -598,8 +489,8 @@ class DurableDeliveries(Deliveries):
         return Read(self._taken + 1, room, READ_BYTES)
 
     def end_read(self, deliveries: Iterable[Delivery], more: bool, now: float) -> Effects:
-        """What was read, in order; `more`: the read stopped at a limit, so there may be more. It may begin
-        earlier than it was asked to, and with what `resume` was told is done: these are passed over."""
+        """The messages that were read, in order. With `more`, the read stopped at a limit, so there may be
+        more. It may begin with messages that were not asked for, or that are done: these are skipped."""
         through = self._read_through
         assert through
         self._read_through = 0
@@ -620,12 +511,12 @@ class DurableDeliveries(Deliveries):
                 self._read_stopped = True
                 break
         else:
-            if not more:  # what is missing does not exist any more
+            if not more:  # messages that are missing do not exist any more
                 self._taken = max(self._taken, through)
         return Effects(b"".join(written), tuple(done))
 
     def fail_read(self) -> None:
-        """The read came to nothing: `begin_read` asks for it again."""
+        """The read failed: `begin_read` asks for it again."""
         self._read_through = 0
 
     def receipt_stored(self, seq: int) -> Effects:
@@ -633,12 +524,12 @@ class DurableDeliveries(Deliveries):
         packet_id = _packet_id(seq)
         flow = self._open.get(packet_id) if self._open else None
         if self._open is None or flow is not Flow.STORAGE or self._seq(packet_id) != seq:
-            return _NOTHING  # of an earlier connection, or the client has given the message up
+            return _NOTHING  # it was on an earlier connection, or the client has given the message up
         self._open[packet_id] = Flow.PUBCOMP
         return Effects(encode_ack(PUBREL, packet_id))
 
     def _take(self, delivery: Delivery, now: float) -> Effects:
-        """If there is room. Otherwise _taken stays where it is, and so we are behind."""
+        """Takes the message if there is room. Otherwise _taken stays as it is, so that we are behind."""
         if self._waiting or not self._can_send(delivery):
             if self._wait(delivery):
                 self._taken = delivery.seq
@@ -668,7 +559,7 @@ class DurableDeliveries(Deliveries):
         return _packet_id(seq)
 
     def _seq(self, packet_id: int) -> int:
-        """Of a message in flight. No two of them are more than _MAX_SPREAD apart."""
+        """The seq of a message in flight. No two of them are more than _MAX_SPREAD apart."""
         return self._newest - (_packet_id(self._newest) - packet_id) % _PACKET_IDS
 
     def _complete(self, packet_id: int, now: float) -> Effects:
@@ -676,8 +567,8 @@ class DurableDeliveries(Deliveries):
         return super()._complete(packet_id, now)
 
     def _receive(self, packet_id: int) -> Effects:
-        """PUBREC. If PUBREL were sent before this is stored, a crash would send the message again to a client
-        that has forgotten its packet id."""
+        """PUBREC. PUBREL is sent once this is stored: otherwise, after a crash, the message would be sent
+        again to a client that has forgotten its packet id."""
         assert self._open is not None
         self._open[packet_id] = Flow.STORAGE
         return Effects(received=self._seq(packet_id))
@@ -689,22 +580,11 @@ class DurableDeliveries(Deliveries):
         return seq <= self.sent_through
 
     def _answer_unknown(self, ack: Ack) -> bytes:
-        """A PUBREC of a message that we are still to send again gets no PUBREL: that would make the client
-        forget that it has the message. Its PUBREC of the repetition does."""
+        """A PUBREC of a message that has to be sent again gets no PUBREL, by which the client would forget
+        that it has the message. The PUBREC of the repetition gets one."""
         next_seq = self._waiting[0].seq if self._waiting else self._taken + 1
         return b"" if next_seq <= self.sent_through else super()._answer_unknown(ack)
 
 
 def _packet_id(seq: int) -> int:
     return seq % _PACKET_IDS + 1
-
-
-def _cut(data: bytes, qos: int) -> tuple[bytes, bytes]:
-    """A PUBLISH around its packet id."""
-    if not qos:
-        return data, b""
-    topic = 2  # behind the first byte and the remaining length
-    while data[topic - 1] & 0x80:
-        topic += 1
-    packet_id = topic + 2 + (data[topic] << 8 | data[topic + 1])
-    return data[:packet_id], data[packet_id + 2 :]

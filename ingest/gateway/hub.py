@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from django.conf import settings
 
-from ingest.gateway.deliveries import DeliveryTotals, Message
+from ingest.gateway.deliveries import DeliveryTotals
 from ingest.gateway.fair_scheduler import FairScheduler, TimeShare, now
 from ingest.gateway.local_subscriptions import ALL, LocalSubscriptions
+from ingest.gateway.outgoing_message import OutgoingMessage
 from ingest.gateway.subscriptions import Match, SubscriptionTree
 from ingest.message import Copy
 from ingest.mqtt.packets import Subscription, topic_matches
@@ -258,7 +259,7 @@ class Account:
             return subscriber.peer.reachable
         return subscriber.client is not None or subscriber.session in self.peer_sessions
 
-    def deliver_to_group(self, message: Message, sending: Sending, group: str, filter_: str) -> None:
+    def deliver_to_group(self, message: OutgoingMessage, sending: Sending, group: str, filter_: str) -> None:
         """To one of the group's members here: the gateway that took the message from its publisher has chosen
         this gateway."""
 
@@ -271,7 +272,7 @@ class Account:
         if match:
             self.share.run_in_order(partial(self.deliver_one, message, sending, match, 0))
 
-    def deliver(self, message: Message, sending: Sending) -> None:
+    def deliver(self, message: OutgoingMessage, sending: Sending) -> None:
         """To the clients that are connected here, behind the work of this account that waits for its turn."""
         share, started = self.share, now()
         if share.used_up(started):
@@ -286,7 +287,7 @@ class Account:
                 self.deliver_one(message, sending, match, number)
         share.used = max(share.used, used + now() - started)
 
-    def targets(self, message: Message, sending: Sending) -> "list[Target]":
+    def targets(self, message: OutgoingMessage, sending: Sending) -> "list[Target]":
         """Who gets it, each with the message's number in the queue of a durable session, or 0."""
         qos, _, route, numbers, publisher = sending
         targets: list[Target] = []
@@ -304,7 +305,9 @@ class Account:
             targets += [(match, 0) for match in route.chosen[route.queued :]]
         return targets
 
-    def deliver_one(self, message: Message, sending: Sending, match: Match[Subscriber], number: int) -> None:
+    def deliver_one(
+        self, message: OutgoingMessage, sending: Sending, match: Match[Subscriber], number: int
+    ) -> None:
         """`number`: in the queue of a durable session, which has to know it also while its client is away."""
         subscriber = match.subscriber
         if number:
@@ -352,7 +355,11 @@ class Fanout:
     __slots__ = ("_account", "_message", "_place", "_sending", "_targets")
 
     def __init__(
-        self, account: Account, message: Message, sending: Sending, targets: list[Target] | None = None
+        self,
+        account: Account,
+        message: OutgoingMessage,
+        sending: Sending,
+        targets: list[Target] | None = None,
     ) -> None:
         self._account = account
         self._message = message

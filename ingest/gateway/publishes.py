@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ingest import topics
 from ingest.device_tokens import TokenOwner
-from ingest.gateway.deliveries import Message
 from ingest.gateway.hub import NOWHERE, Account, Route, Sending, Subscriber
+from ingest.gateway.outgoing_message import OutgoingMessage
 from ingest.message import STORED, Kept, Kind, Outcome, RawMessage, Reason, Status
 from ingest.mqtt.codec import decode_publish, encode_ack
 from ingest.mqtt.frames import Frame
@@ -615,10 +615,10 @@ class Publishes:
 
 def new_message(
     topic: str, payload: bytes, properties: Properties, command: int = 0, age: float = 0
-) -> Message:
+) -> OutgoingMessage:
     """`age`: seconds since it was published."""
     if not properties:
-        message = Message(topic, payload, properties)
+        message = OutgoingMessage(topic, payload, properties)
         message.command = command
         return message
     expiry = properties.get(Property.MESSAGE_EXPIRY_INTERVAL)
@@ -627,7 +627,7 @@ def new_message(
     if response is not None and own:
         properties = properties | {Property.RESPONSE_TOPIC: response.removeprefix(OWN_RESPONSE)}
     expires_at = None if expiry is None else time.time() + expiry - age
-    message = Message(topic, payload, properties, expires_at, relative_response=own)
+    message = OutgoingMessage(topic, payload, properties, expires_at, relative_response=own)
     message.command = command
     return message
 

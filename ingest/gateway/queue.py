@@ -4,7 +4,8 @@ little later."""
 import time
 from collections.abc import Iterable, Iterator
 
-from ingest.gateway.deliveries import Delivery, DurableDeliveries, Effects
+from ingest.gateway.deliveries import DurableDeliveries, Effects
+from ingest.gateway.outgoing_message import Delivery
 from ingest.gateway.publishes import new_message
 from ingest.stored_packet import read_packets
 from thingscale.devices.mqtt_store.queues import Progress, QueuedRow

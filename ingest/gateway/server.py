@@ -22,9 +22,9 @@ from ingest.gateway.client import Client, State
 from ingest.gateway.confirmed_clients import ConfirmedClients
 from ingest.gateway.connection import Connection, WebSocketConnection
 from ingest.gateway.connection_limits import ConnectionLimits, RefusalReason
-from ingest.gateway.deliveries import Message
 from ingest.gateway.durable_sessions import Announcement, DurableSessions, set_subscriptions
 from ingest.gateway.hub import NOWHERE, Account, Hub, Sending, Subscriber
+from ingest.gateway.outgoing_message import OutgoingMessage
 from ingest.gateway.peers import Peers
 from ingest.gateway.presence import Known, PresenceWriter
 from ingest.gateway.publishes import MAX_SOURCE, ClientSubmission, Forwarded, Publishes
@@ -578,7 +578,7 @@ class Gateway:
         topic, payload = f"{device_id}/{names.ERRORS}", json.dumps(body).encode()
         if account.peer_subscriptions is not None:
             self.peers.forward(account, Forwarded(topic, payload, 0, False, {}, 0))
-        message = Message(topic, payload, {})
+        message = OutgoingMessage(topic, payload, {})
         account.deliver(message, Sending(0, False, NOWHERE, (), None))
 
     def note_command(self, command: int, acknowledged: bool) -> None:

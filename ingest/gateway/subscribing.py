@@ -8,8 +8,9 @@ from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 from ingest.admission import ASKED_SECONDS, DatabaseAway
-from ingest.gateway.deliveries import DurableDeliveries, Message
+from ingest.gateway.deliveries import DurableDeliveries
 from ingest.gateway.hub import Account, Subscriber
+from ingest.gateway.outgoing_message import OutgoingMessage
 from ingest.gateway.publishes import new_message
 from ingest.gateway.subscriptions import Match
 from ingest.mqtt.packets import PUBLISH, ReasonCode, SubAck, Subscription
@@ -180,6 +181,6 @@ def deliver_retained(client: "Client", wanted: WantedRetained, page: RetainedPag
         number, count = number + 1, max(count - 1, 0)
 
 
-def _message(row: RetainedMessage) -> Message:
+def _message(row: RetainedMessage) -> OutgoingMessage:
     properties = read_properties(Reader(row.properties), PUBLISH)
     return new_message(row.topic, row.payload, properties, age=time.time() - row.at / 1e6)

@@ -18,7 +18,7 @@ RETRY_SECONDS = 0.5
 PATHS = {kind: f"{each.http_paths[0]}/" for kind, each in ENDPOINTS.items() if each.http_paths}
 
 
-class Reply(NamedTuple):
+class HttpReply(NamedTuple):
     status: int
     code: str
     closes: bool
@@ -95,14 +95,14 @@ class HttpSender:
             self._count(answer)
         return answer.closes
 
-    def _count(self, answer: Reply) -> None:
+    def _count(self, answer: HttpReply) -> None:
         if answer.status == 200:
             self.tally.acknowledged += 1
         else:
             self.tally.refused[f"{answer.status} {answer.code}"] += 1
 
 
-async def read_answer(reader: asyncio.StreamReader) -> Reply:
+async def read_answer(reader: asyncio.StreamReader) -> HttpReply:
     """Raises EOFError (asyncio's IncompleteReadError is one) where the connection ends first."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     status_line, *lines = head.split("\r\n")
@@ -111,4 +111,4 @@ async def read_answer(reader: asyncio.StreamReader) -> Reply:
     }
     body = await reader.readexactly(int(headers.get("content-length", "0")))
     closes = headers.get("connection", "").lower() == "close"
-    return Reply(int(status_line.split(" ", 2)[1]), body.decode("utf-8", "replace")[:100], closes)
+    return HttpReply(int(status_line.split(" ", 2)[1]), body.decode("utf-8", "replace")[:100], closes)

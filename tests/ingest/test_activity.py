@@ -14,7 +14,7 @@ from stack import wait_until
 from support import Account
 
 from ingest import activity
-from ingest.activity import Activity as Noted
+from ingest.activity import ActivityLog as Noted
 from ingest.batch import Batch, prepare
 from ingest.device_cache import DeviceCache, DeviceRoute
 from ingest.message import Kind, Outcome, Status

@@ -91,7 +91,7 @@ async def leave_the_broker() -> None:
 async def serve(make: Callable[[], Service], registration: Registration, store: int | None = None) -> None:
     """Until SIGTERM or SIGINT; a second one ends at once. `store`: the id of its process."""
     service = make()
-    page = MetricsServer(settings.METRICS_PORT, service.ingest, service.gauges, store)
+    metrics_server = MetricsServer(settings.METRICS_PORT, service.ingest, service.gauges, store)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -103,10 +103,10 @@ async def serve(make: Callable[[], Service], registration: Registration, store: 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave)
     await service.start()
-    page.start()
+    metrics_server.start()
     registration.start()
     freeze_after_start()
     await stop.wait()
     await service.stop()
-    page.stop()
+    metrics_server.stop()
     await asyncio.to_thread(registration.stop)

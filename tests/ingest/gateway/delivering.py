@@ -1,6 +1,6 @@
 """A client's side of deliveries, for their tests."""
 
-from ingest.gateway.deliveries import Delivery, Message
+from ingest.gateway.outgoing_message import Delivery, OutgoingMessage
 from ingest.mqtt.codec import FrameReader, decode
 from ingest.mqtt.packets import (
     PUBACK,
@@ -17,8 +17,8 @@ from ingest.mqtt.packets import (
 NOW = 1_800_000_000.0
 
 
-def message(payload: bytes = b"21.5", topic: str = "json/d1") -> Message:
-    return Message(topic, payload, {})
+def message(payload: bytes = b"21.5", topic: str = "json/d1") -> OutgoingMessage:
+    return OutgoingMessage(topic, payload, {})
 
 
 def delivery(payload: bytes = b"21.5", qos: int = 0, seq: int = 0) -> Delivery:

@@ -5,17 +5,16 @@ from typing import Any
 import pytest
 from delivering import NOW, delivery, message, packets, puback, pubcomp, publishes, pubrec, pubrel
 
-from ingest.gateway import deliveries
+from ingest.gateway import deliveries, outgoing_message
 from ingest.gateway.deliveries import (
     ClientLimits,
     Deliveries,
-    Delivery,
     DeliveryTotals,
     DurableDeliveries,
     Effects,
-    Message,
     Read,
 )
+from ingest.gateway.outgoing_message import Delivery, OutgoingMessage
 from ingest.mqtt.packets import V5, V31, V311, Ack, Packet, ProtocolError, Publish, ReasonCode, Version
 from ingest.mqtt.properties import Property
 
@@ -72,7 +71,7 @@ def test_properties_come_unaltered_but_for_those_of_the_connection() -> None:
         Property.USER_PROPERTY: [("k", "1"), ("k", "2"), ("a", "")],
         Property.TOPIC_ALIAS: 9,
     }
-    shared = Message("a", b"x", properties, NOW + 60)
+    shared = OutgoingMessage("a", b"x", properties, NOW + 60)
     (packet,) = publishes(clean(V5).deliver(Delivery(shared, 1, False, (7, 300)), NOW + 10.4).write, V5)
     del properties[Property.TOPIC_ALIAS]
     properties[Property.MESSAGE_EXPIRY_INTERVAL] = 50
@@ -83,7 +82,7 @@ def test_properties_come_unaltered_but_for_those_of_the_connection() -> None:
 
 @pytest.mark.parametrize("relative", [True, False])
 def test_a_relative_response_topic_gets_the_prefix_of_who_reads_it(relative: bool) -> None:
-    shared = Message("a", b"", {Property.RESPONSE_TOPIC: "d1/answers"}, relative_response=relative)
+    shared = OutgoingMessage("a", b"", {Property.RESPONSE_TOPIC: "d1/answers"}, relative_response=relative)
     client = clean(V5)
     for prefix in ("TOKEN/", "NEW/"):
         client.prefix = prefix
@@ -106,7 +105,7 @@ def test_encodings_of_one_message_are_bounded() -> None:
         (packet,) = publishes(client.deliver(Delivery(shared, 0, False, (number,)), NOW).write, V5)
         assert packet.properties == {Property.SUBSCRIPTION_IDENTIFIER: [number]}
         assert shared._encodings
-        assert len(shared._encodings) <= deliveries.MAX_ENCODINGS
+        assert len(shared._encodings) <= outgoing_message.MAX_ENCODINGS
 
 
 @pytest.mark.parametrize(
@@ -117,7 +116,7 @@ def test_an_expiry_interval_counts_down_and_what_has_expired_is_dropped(
     qos: int, after: float, left: int | None
 ) -> None:
     totals = DeliveryTotals()
-    one = Delivery(Message("a", b"x", {}, NOW + 10), qos)
+    one = Delivery(OutgoingMessage("a", b"x", {}, NOW + 10), qos)
     write = clean(V5, totals).deliver(one, NOW + after).write
     intervals = [packet.properties[Property.MESSAGE_EXPIRY_INTERVAL] for packet in publishes(write, V5)]
     assert intervals == ([] if left is None else [left])
@@ -129,7 +128,7 @@ def test_what_expires_while_it_waits_is_dropped_and_needs_no_packet_id() -> None
     client = clean(totals=totals, receive_maximum=1)
     client.deliver(delivery(qos=1), NOW)
     for expires_at in (NOW + 5, NOW + 50):
-        client.deliver(Delivery(Message("a", b"", {}, expires_at), 1), NOW)
+        client.deliver(Delivery(OutgoingMessage("a", b"", {}, expires_at), 1), NOW)
     assert ids(client.acknowledge(puback(1), NOW + 5)) == [2]
     assert (totals.expired, totals.waiting_bytes, client.waiting) == (1, 0, 0)
 
@@ -325,7 +324,7 @@ def test_a_message_larger_than_the_client_takes_counts_as_completed(qos: int) ->
 def test_a_stored_message_that_no_packet_has_room_for_does_not_come_back(properties: Any) -> None:
     """With another client's prefix a topic can be too long. It must not break connection after connection."""
     topic = "a" if properties else "t" * 65_530
-    one = Delivery(Message(topic, b"", properties, relative_response=True), 1, seq=8)
+    one = Delivery(OutgoingMessage(topic, b"", properties, relative_response=True), 1, seq=8)
     totals = DeliveryTotals()
     client = durable(V5, totals)
     assert client.deliver(one, NOW) == Effects(done=(8,))
@@ -518,7 +517,7 @@ def test_what_may_have_been_sent_is_sent_again_even_if_it_has_expired(
     client = durable(V5)
     client.resume(first=1, last=1, sent_through=sent_through)
     client.begin_read()
-    outcome = client.end_read([Delivery(Message("a", b"", {}, NOW - 1), 2, seq=1)], False, NOW)
+    outcome = client.end_read([Delivery(OutgoingMessage("a", b"", {}, NOW - 1), 2, seq=1)], False, NOW)
     intervals = [one.properties[Property.MESSAGE_EXPIRY_INTERVAL] for one in publishes(outcome.write, V5)]
     assert intervals == sent
     assert outcome.done == (() if sent else (1,))

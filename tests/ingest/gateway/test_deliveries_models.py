@@ -18,13 +18,12 @@ from ingest.gateway import deliveries
 from ingest.gateway.deliveries import (
     ClientLimits,
     Deliveries,
-    Delivery,
     DeliveryTotals,
     DurableDeliveries,
     Effects,
     Flow,
-    Message,
 )
+from ingest.gateway.outgoing_message import Delivery, OutgoingMessage
 from ingest.mqtt.packets import PUBREL, V5, V311, Ack, Packet, ProtocolError, Publish, Version
 
 MAX_WAITING = 4
@@ -141,7 +140,7 @@ class DurableSession:
             self.database.next_seq = seq + 1
         elif not self.connection:
             return
-        one = Delivery(Message("a", payload, {}), qos, seq=seq)
+        one = Delivery(OutgoingMessage("a", payload, {}), qos, seq=seq)
         self.published.append((payload, qos))
         if qos:
             self.database.messages[seq] = one
@@ -458,7 +457,7 @@ def test_a_clean_session_sends_once_and_in_order_and_counts_what_it_drops(
                 case "publish":
                     payload = b"%d" % len(published) + b"." * two
                     published.append((payload, one))
-                    connection.write(out.deliver(Delivery(Message("a", payload, {}), one), NOW).write)
+                    connection.write(out.deliver(Delivery(OutgoingMessage("a", payload, {}), one), NOW).write)
                 case "client" | "server":
                     if name == "client":
                         answers = [client.handle(packet) for packet in connection.to_client[:one]]
