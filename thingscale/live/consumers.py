@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS = 10.0  # between two renewals of the mark, with a look at the session
 NOTICED_SECONDS = 2 * live_feed.TICK_SECONDS  # until every writer has seen the mark
 SEND_SECONDS = 5.0  # or the browser is too slow
-MAX_SOCKETS = 20  # of a user, in this process
+MAX_SOCKETS = 20  # of an account, in this process
 
 SIGNED_OUT, TOO_MANY, TRY_LATER = 4401, 4429, 1013
 AWAY = (RedisError, Error)  # Valkey or PostgreSQL
@@ -36,11 +36,11 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     """Sends `ready` once the page can miss no update any more, then updates. It expects nothing from the
     page."""
 
-    sockets: ClassVar[Counter[int]] = Counter()  # by user
+    sockets: ClassVar[Counter[int]] = Counter()  # by account
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._user: int | None = None
+        self._account: int | None = None
         self._beat: asyncio.Task[None] | None = None
         self._numbers: dict[int, int] = {}  # channel's primary key -> number
         self._ended = False
@@ -58,24 +58,24 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         finally:
             if self._beat:
                 self._beat.cancel()
-            if self._user is not None:
-                self.sockets[self._user] -= 1
-                if not self.sockets[self._user]:
-                    del self.sockets[self._user]
+            if self._account is not None:
+                self.sockets[self._account] -= 1
+                if not self.sockets[self._account]:
+                    del self.sockets[self._account]
                 with contextlib.suppress(*AWAY):
-                    await self.channel_layer.group_discard(live_feed.group(self._user), self.channel_name)
+                    await self.channel_layer.group_discard(live_feed.group(self._account), self.channel_name)
 
     async def connect(self) -> None:
-        user = await self._signed_in()
-        if user is None:
+        account = await self._signed_in()
+        if account is None:
             await self._end(SIGNED_OUT)
-        elif self.sockets[user] >= MAX_SOCKETS:
+        elif self.sockets[account] >= MAX_SOCKETS:
             await self._end(TOO_MANY)
         else:
-            self._user = user
-            self.sockets[user] += 1
-            await self.channel_layer.group_add(live_feed.group(user), self.channel_name)
-            self._beat = asyncio.create_task(self._keep_alive(user), name="live page")
+            self._account = account
+            self.sockets[account] += 1
+            await self.channel_layer.group_add(live_feed.group(account), self.channel_name)
+            self._beat = asyncio.create_task(self._keep_alive(account), name="live page")
 
     async def _postpone(self, error: Exception) -> None:
         log.warning("A live page has to wait: %s", type(error).__name__)
@@ -88,15 +88,15 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             with contextlib.suppress(OSError):  # the browser has closed it
                 await self.close(code)
 
-    async def _keep_alive(self, user: int) -> None:
+    async def _keep_alive(self, account: int) -> None:
         """Renews the mark, and ends the socket when the session has ended."""
         try:
-            await asyncio.to_thread(live_feed.subscribe, user)
+            await asyncio.to_thread(live_feed.subscribe, account)
             await asyncio.sleep(NOTICED_SECONDS)
             await self._send({"type": "ready"})
             await asyncio.sleep(BEAT_SECONDS)
-            while await self._signed_in() == user:
-                await asyncio.to_thread(live_feed.subscribe, user)
+            while await self._signed_in() == account:
+                await asyncio.to_thread(live_feed.subscribe, account)
                 await asyncio.sleep(BEAT_SECONDS)
             await self._end(SIGNED_OUT)
         except AWAY as error:
@@ -108,7 +108,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             await self._postpone(error)
 
     async def _signed_in(self) -> int | None:
-        """The user, if the session is still good."""
+        """The account of the session's actor, if the session is still good."""
         key = self.scope["cookies"].get(settings.SESSION_COOKIE_NAME)
         session = import_module(settings.SESSION_ENGINE).SessionStore(key)
         user = await get_user({"session": session})
@@ -127,7 +127,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     async def _load_numbers(self, channels: set[int]) -> None:
         missing = channels - self._numbers.keys()
         if missing:
-            self._numbers |= await database_sync_to_async(_numbers)(self._user, missing)
+            self._numbers |= await database_sync_to_async(_numbers)(self._account, missing)
 
     async def _send(self, content: dict[str, Any]) -> None:
         """Ends the socket if the browser is too slow, or has gone."""
@@ -140,7 +140,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             raise StopConsumer from None
 
 
-def _numbers(user: int, channels: set[int]) -> dict[int, int]:
+def _numbers(account: int, channels: set[int]) -> dict[int, int]:
     """Numbers of channels by primary key."""
-    found = Channel.objects.filter(user=user, pk__in=channels)
+    found = Channel.objects.filter(user=account, pk__in=channels)
     return dict(found.values_list("pk", "number"))
