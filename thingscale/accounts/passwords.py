@@ -56,13 +56,11 @@ def _similar(password: str, part: str) -> bool:
     password, part = (normalised(text).casefold() for text in (password, part))
     # With letters and digits alone, too: "Ada-Lovelace!" is "ada.lovelace".
     bare_password, bare_part = (re.sub(r"[\W_]+", "", text) for text in (password, part))
-    pairs = [(password, part), (bare_password, bare_part)]
-    return any(left and right and _ratio(left, right) >= MAX_SIMILARITY for left, right in pairs)
-
-
-def _ratio(left: str, right: str) -> float:
-    """Texts whose lengths differ too much can't be similar, and long ones would take long to compare."""
-    shorter, longer = sorted((len(left), len(right)))
-    if 2 * shorter / (shorter + longer) < MAX_SIMILARITY:
-        return 0.0
-    return SequenceMatcher(a=left, b=right).quick_ratio()
+    for left, right in ((password, part), (bare_password, bare_part)):
+        shorter, longer = sorted((len(left), len(right)))
+        # Texts whose lengths differ too much can't be similar, and long ones would take long to compare.
+        if not shorter or 2 * shorter / (shorter + longer) < MAX_SIMILARITY:
+            continue
+        if SequenceMatcher(a=left, b=right).quick_ratio() >= MAX_SIMILARITY:
+            return True
+    return False
