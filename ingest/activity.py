@@ -53,8 +53,8 @@ class Heard(Generic[K]):
         return [(key, from_us(at), self.messages[key]) for key, at in self.seen.items()]
 
     def forget_oldest(self, account: Callable[[K], int]) -> None:
-        """Of the accounts that have most devices. Half as many as there may be are kept, so that this happens
-        seldom."""
+        """Forgets devices of the accounts that have most of them. It keeps half as many as there may be, so
+        that this happens seldom."""
         shares: dict[int, dict[K, int]] = {}
         for key, at in self.seen.items():
             shares.setdefault(account(key), {})[key] = at

@@ -170,7 +170,7 @@ class Batch:
 
     @property
     def own_times(self) -> list[int]:
-        """Of the datapoints of arrays."""
+        """Times of the datapoints of arrays."""
         arrays = [array for place in self.slow if (array := self.items[place].array)]
         return [at for array in arrays for at in array.times]
 
@@ -509,7 +509,7 @@ class Batch:
         return {tag or raw.tag for tag in set(array.tags)} if array else {raw.tag}
 
     def write_exceptions(self, cursor: psycopg.Cursor) -> None:
-        """What is no datapoint."""
+        """Writes what is no datapoint: held messages, states and submissions."""
         if self._without_room:
             # What is held already, and is sent again, stays held; there is no room for the rest.
             asked = [

@@ -24,7 +24,7 @@ AS_SENT = 2 | 1 << 3  # options of a subscription: at their QoS, retain as publi
 
 
 class Imported(NamedTuple):
-    """Of one account, in all."""
+    """What was taken over of one account."""
 
     retained: int
     sessions: int

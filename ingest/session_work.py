@@ -67,7 +67,7 @@ class Behind(NamedTuple):
 
 
 class SessionWork:
-    """Of one submission. The writer adds what it has found."""
+    """The work for one submission. The writer adds what it has found."""
 
     __slots__ = ("asked", "behind", "failed", "found")
 

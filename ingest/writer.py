@@ -71,7 +71,7 @@ class QueueFull(Exception):
 
 
 class QueueLimits(NamedTuple):
-    """Of the queue."""
+    """How much the queue may hold."""
 
     messages: int
     bytes: int
@@ -102,7 +102,7 @@ class Submission:
 
 
 def _points(item: Item) -> int:
-    """Of an array that is not read yet, as many as there may be."""
+    """How many datapoints an item has; of an array that is not read yet, how many it may have."""
     if item.array is LOCAL_TIMES:
         return len(item.raw.payload) // SHORTEST
     return len(item.array.times) if item.array else 1

@@ -114,7 +114,7 @@ class BrokerWorker:
         await mqtt_client.disconnect(self._client, session_expiry_interval=0)
 
     async def stop(self) -> None:
-        """What is not acknowledged stays with the broker."""
+        """Messages that are not acknowledged stay with the broker."""
         if self._connecting:
             self._connecting.cancel()
         await asyncio.to_thread(self.ingest.stop)

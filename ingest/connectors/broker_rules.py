@@ -80,7 +80,7 @@ class BrokerRules:
 
 
 def is_ours(username: str) -> bool:
-    """The ingest worker's user name, which the publisher has as well."""
+    """Whether it is the user name of the ingest workers and of the publisher."""
     return bool(username) and username in {settings.BROKER[2], settings.BROKER5[2]}
 
 

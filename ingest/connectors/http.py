@@ -85,7 +85,7 @@ def wants_json(accept: bytes) -> bool:
 
 
 def refuse_body(headers: Headers) -> Answer | None:
-    """What can be said of a body before it is here."""
+    """The reason to refuse a body that can be known before it is read."""
     if b"content-length" not in headers and b"transfer-encoding" not in headers:
         return LENGTH_REQUIRED
     if not content_encoding.readable(headers.get(b"content-encoding", b"")):

@@ -1,8 +1,8 @@
-"""Connections that have not signed in: how many one address may have open, and how often it may fail to.
+"""Limits for connections that have not signed in: how many one address may have open, and how often its
+sign-ins may fail.
 
-Anybody can open connections and send what he likes in their CONNECT; accounts have limits of their own, but
-only once it is known whose a connection is. Proxies that are trusted speak for many, and are not counted.
-"""
+Anybody can open connections and send anything in CONNECT. The limits of accounts only help once we know whose
+a connection is. Trusted proxies speak for many clients, and are not counted."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ FAILURE_SECONDS = 60.0
 
 
 class RefusalReason(StrEnum):
-    """A connection is refused."""
+    """Why a connection is refused."""
 
     MAX_CONNECTIONS = "max_connections"
     CONNECTING = "connecting"  # too many of its address have not signed in yet
@@ -37,7 +37,7 @@ _IN_WORDS = {
 
 
 class ConnectionLimits:
-    """`refused` counts, for the metrics."""
+    """`refused` counts them for the metrics. It is a Gate of ProxyListener."""
 
     def __init__(self, refused: Counter[str]) -> None:
         self.refused = refused
@@ -45,13 +45,13 @@ class ConnectionLimits:
         self._most = settings.CONNECTING_PER_ADDRESS
         self._failures = FailureLimiter(settings.FAILED_SIGN_INS, FAILURE_SECONDS)
         self._proxies = tcp.Proxies(settings.TRUSTED_PROXIES)
-        self._address: dict[asyncio.Protocol, str] = {}  # of those that have not signed in
-        self._count: Counter[str] = Counter()  # of those, by address
+        self._address: dict[asyncio.Protocol, str] = {}  # of connections that have not signed in
+        self._count: Counter[str] = Counter()  # of these connections, by address
         self._unlogged = 0
         self._log_at = 0.0
 
     def enter(self, connection: asyncio.Protocol, host: str) -> bool:
-        """False: it is one too many. With TLS it comes here before the handshake, and after it again."""
+        """False if it is one too many. With TLS it is called before the handshake, and again after it."""
         address = self._counted(host)
         if not address or not self._most or connection in self._address:
             return True
@@ -63,7 +63,7 @@ class ConnectionLimits:
         return True
 
     def leave(self, connection: asyncio.Protocol) -> None:
-        """It has signed in, or has closed; both may be."""
+        """The connection has signed in or is closed. May be called for both."""
         address = self._address.pop(connection, "")
         if address:
             self._count[address] -= 1
@@ -78,20 +78,20 @@ class ConnectionLimits:
         address = self._counted(host)
         return bool(address) and self._failures.too_many(address, time.monotonic())
 
-    def refuse(self, why: RefusalReason, address: str) -> None:
-        """Counts it, and says so once a minute."""
-        self.refused[why] += 1
+    def refuse(self, reason: RefusalReason, address: str) -> None:
+        """Counts it, and logs once a minute that connections are refused."""
+        self.refused[reason] += 1
         self._unlogged += 1
         now = time.monotonic()
         if now >= self._log_at:
             log.warning(
                 "MQTT connections are refused: %s; %d since the last such line, the last one from %s",
-                _IN_WORDS[why],
+                _IN_WORDS[reason],
                 self._unlogged,
                 address,
             )
             self._unlogged, self._log_at = 0, now + LOG_SECONDS
 
     def _counted(self, host: str) -> str:
-        """The address that a host is counted under; empty: it is not."""
+        """The address under which a host is counted; empty if it is not counted."""
         return "" if host in self._proxies else tcp.counted_address(host)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NODE_BYTES = 250  # of a level that filters with wildcards have in common
 MAX_SUBSCRIPTION_BYTES = 64 * 2**20  # of an account, in memory
 MAX_PEER_MEMBERS = 100  # that are counted of one share group at one other gateway
-STEP = 64  # deliveries between two looks at the clock
+STEP = 64  # deliveries, after which the clock is read
 
 
 class Subscriber:

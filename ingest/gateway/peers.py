@@ -140,7 +140,7 @@ class Peers:
             await asyncio.sleep(RECONNECT_SECONDS)
 
     def _on_connect(self) -> None:
-        """What was sent meanwhile is lost, so everything is sent again."""
+        """Sends everything again, since messages of the time without a connection are lost."""
         now = self._loop.time()
         self._epoch += 1
         self._connection = self._epoch

@@ -1,4 +1,4 @@
-"""What a client publishes: admitted in order, acknowledged once it is committed, then routed."""
+"""What a client publishes. It is admitted in order, acknowledged once it is committed, and then delivered."""
 
 import struct
 import time
@@ -514,7 +514,7 @@ class Publishes:
         self._forgotten |= known
 
     def publish_will(self, will: Will, session: int) -> None:
-        """Of a client that did not send DISCONNECT. It is as if the client had published it."""
+        """The will of a client that did not send DISCONNECT, as if the client had published it."""
         topic, payload, qos, retain, properties = will
         properties = {key: value for key, value in properties.items() if key != Property.WILL_DELAY_INTERVAL}
         publish = self._own_properties(Publish(topic, payload, qos, retain, False, 0, properties))

@@ -397,7 +397,7 @@ class Gateway:
                 await asyncio.sleep(PEER_SECONDS)
 
     def _close_unwanted(self, question: Open, opened: Opened) -> None:
-        """Of a session whose client went before it was opened. If the client has connected again, that
+        """Closes a session whose client went before it was opened. If the client has connected again, that
         connection has a session of its own."""
         current = self._by_client.get((question.account, question.client_id))
         if current is None or (current.state is State.OPEN and current.row != opened.session):

@@ -23,7 +23,7 @@ V = TypeVar("V")
 
 
 class Match(NamedTuple, Generic[S]):
-    """What one subscriber is to get of a message: one delivery, however many of its filters match."""
+    """How one subscriber gets a message: once, however many of its filters match."""
 
     subscriber: S
     qos: int
@@ -81,7 +81,7 @@ _Key = str | tuple[str, str]  # a filter, or a group and a filter
 class SubscriptionTree(Generic[S]):
     """The subscriptions of one account. Not thread-safe.
 
-    The caller bounds their number and the levels of a filter: to compare takes about 0.2 us a level.
+    The caller limits their number and the levels of a filter: comparing takes about 0.2 us a level.
 
     `match` remembers its answers, because a topic that was published to will be published to again. A changed
     exact filter forgets the answer for its own topic only. A changed wildcard filter forgets all. Each answer
@@ -106,7 +106,7 @@ class SubscriptionTree(Generic[S]):
 
     @property
     def nodes(self) -> int:
-        """What wildcard filters with common first levels cost beyond themselves, about 250 bytes each.
+        """How many nodes the wildcard filters need, about 250 bytes each.
 
         Ordinary filters need far fewer nodes than there are filters; long ones made for it need one a level.
         """
@@ -122,7 +122,7 @@ class SubscriptionTree(Generic[S]):
         return key in owned if isinstance(owned, dict) else owned == key
 
     def qos(self, subscriber: S, topic_filter: str, group: str = "") -> int:
-        """Of a subscription that is there."""
+        """The QoS of a subscription that exists."""
         return self._get(subscriber, group, topic_filter).qos
 
     def subscribe(
@@ -191,7 +191,7 @@ class SubscriptionTree(Generic[S]):
             yield Subscribed(group, topic_filter, subscription, sum(match.identifiers))
 
     def match(self, topic: str) -> Sequence[Match[S]]:
-        """Who gets a message, but for shared subscriptions; the order means nothing.
+        """The subscribers that get a message, without shared subscriptions; the order means nothing.
 
         Where several filters of one subscriber match: the highest QoS, Retain As Published if any has it, No
         Local only if all have it, and the identifiers of all.

@@ -77,4 +77,4 @@ class SystemClient:
     write_acknowledgements = write
 
     def pause_reading(self, yes: bool) -> None:
-        """What comes is bounded by who hands it over."""
+        """Its callers limit what they hand over."""

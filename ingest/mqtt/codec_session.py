@@ -65,7 +65,7 @@ def decode_connect(reader: Reader) -> Connect:
 
 
 def _read_connect(reader: Reader, version: Version) -> Connect:
-    """What follows the version."""
+    """The rest of the packet, behind the version."""
     flags, keep_alive = reader.byte(), reader.u16()
     _check_connect_flags(flags, version)
     properties = _read_v5(reader, version, CONNECT)

@@ -115,7 +115,7 @@ class MqttSender:
             self._writer.write(encode(Disconnect(0, {}), V5))
 
     def _send(self, flight: _Flight) -> None:
-        """What does not go out any more is sent on the next connection."""
+        """A message that can't be sent any more is sent on the next connection."""
         assert self._writer is not None
         if self._writer.is_closing():
             return

@@ -29,7 +29,7 @@ _ALIVE = """SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND g
 
 
 def key(column: str) -> str:
-    """As key_of(), in SQL."""
+    """key_of() in SQL."""
     return f"(('x' || right({column}::text, 8))::bit(32) & x'7fffffff')::int"
 
 
@@ -76,7 +76,7 @@ class Presence(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """Of a gateway since its start, as the columns of devices_gatewayprocess."""
+    """Figures of a gateway since its start: the columns of devices_gatewayprocess."""
 
     messages: int = 0
     rate: float = 0

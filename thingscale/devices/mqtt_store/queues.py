@@ -12,7 +12,8 @@ import psycopg
 
 from thingscale.devices.models import ClientSession
 
-SPARE_BYTES = 16 * 1024  # of a queue though its account is full: who keeps up goes on getting what is sent
+# For a queue whose account is full: a client that keeps up goes on getting messages.
+SPARE_BYTES = 16 * 1024
 
 
 class Copies(NamedTuple):
@@ -24,7 +25,7 @@ class Copies(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What a session's client has acknowledged, and what it has sent at QoS 2, as of now."""
+    """What a session's client has acknowledged, and which messages it has sent at QoS 2."""
 
     session: int
     done_seq: int

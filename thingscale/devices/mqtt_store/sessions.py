@@ -337,7 +337,8 @@ def disconnect_dead_gateways(cursor: psycopg.Cursor, alive: Collection[int]) -> 
 
 
 def newest_numbers(cursor: psycopg.Cursor, gateway: UUID) -> list[tuple[int, int]]:
-    """Of the queues of its connected clients: session, number of the last message."""
+    """For each connected client of the gateway: its session, and the number of the last message in its
+    queue."""
     cursor.execute(
         "SELECT id, next_seq - 1 FROM mqtt_session WHERE gateway = %s AND ends_at IS NULL",
         [gateway],
