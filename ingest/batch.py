@@ -269,8 +269,21 @@ class Batch:
 
     def route_unknown(self, cursor: psycopg.Cursor) -> None:
         """Decides about the messages that need a look at the database."""
-        messages = [place for place in self.slow if self.items[place].raw.kind is not Kind.MESSAGE]
-        places = [place for place in messages if not self._reject_as_decoded(place)]
+        places = []
+        for place in self.slow:
+            raw, _, reason, _, detail = self.items[place]
+            if raw.kind is Kind.MESSAGE:
+                continue
+            route = self.device_cache.devices.get(*self._key(place))
+            if reason is None and route is not None:
+                if route.channel is None:
+                    reason = Reason.DEVICE_DISABLED
+                elif raw.user in self.quotas.full and not raw.repeated and raw.kind is not Kind.STATE:
+                    reason, detail = Reason.QUOTA_EXCEEDED, self.quotas.full[raw.user]
+            if reason is None:
+                places.append(place)
+            else:
+                self.reject(place, raw, reason, detail)
         keys = {self._key(place) for place in places}
         found = devices.lock(cursor, keys) if keys else {}
         if missing := keys - found.keys():
@@ -285,19 +298,6 @@ class Batch:
                 self._reject_for_quota(place, self.quotas.full[user])
         storable = [place for place in storable if self.items[place].raw.user not in self.quotas.full]
         self._append_rows(cursor, storable, found)
-
-    def _reject_as_decoded(self, place: int) -> bool:
-        """True if the item needs no device: it can't be read, or its device is known to be disabled."""
-        raw, _, reason, _, detail = self.items[place]
-        route = self.device_cache.devices.get(*self._key(place))
-        if reason is None and route is not None:
-            if route.channel is None:
-                reason = Reason.DEVICE_DISABLED
-            elif raw.user in self.quotas.full and not raw.repeated and raw.kind is not Kind.STATE:
-                reason, detail = Reason.QUOTA_EXCEEDED, self.quotas.full[raw.user]
-        if reason is not None:
-            self.reject(place, raw, reason, detail)
-        return reason is not None
 
     def _reject_for_tags(self, cursor: psycopg.Cursor, place: int, missing: int) -> None:
         raw = self.items[place].raw

@@ -300,7 +300,13 @@ class SubscriptionTree(Generic[S]):
                 for match in _listed(there):
                     other = merged.get(match.subscriber)
                     if other is not None:
-                        match = _merged(other, match)  # noqa: PLW2901
+                        match = Match(  # noqa: PLW2901
+                            match.subscriber,
+                            max(other.qos, match.qos),
+                            other.retain_as_published or match.retain_as_published,
+                            other.no_local and match.no_local,
+                            other.identifiers + match.identifiers,
+                        )
                         size += _MERGED_BYTES + 8 * len(match.identifiers)
                     merged[match.subscriber] = match
             matches = tuple(merged.values())
@@ -514,13 +520,3 @@ def _rest_matches(rest: str, levels: list[str], start: int) -> bool:
 
 def _listed(there: Any) -> tuple[Match[Any], ...]:
     return tuple(there.values()) if type(there) is dict else (there,)
-
-
-def _merged(one: Match[S], other: Match[S]) -> Match[S]:
-    return Match(
-        one.subscriber,
-        max(one.qos, other.qos),
-        one.retain_as_published or other.retain_as_published,
-        one.no_local and other.no_local,
-        one.identifiers + other.identifiers,
-    )

@@ -51,9 +51,13 @@ def encode_subscribe(packet: Subscribe, version: Version) -> bytes:
     body = write_packet_id(packet.packet_id)
     if version == V5:
         body += write_properties(packet.properties, SUBSCRIBE)
-    for subscription in packet.subscriptions:
-        _check_filter(subscription.filter)
-        body += write_text(subscription.filter) + bytes((_options(subscription, version),))
+    for filter_, qos, no_local, as_published, handling in packet.subscriptions:
+        _check_filter(filter_)
+        if not 0 <= qos <= 2 or not 0 <= handling <= 2:
+            raise violation("QoS and retain handling are 0, 1 or 2.")
+        options = qos | no_local << 2 | as_published << 3 | handling << 4 if version == V5 else qos
+        _subscription(filter_, options, version)
+        body += write_text(filter_) + bytes((options,))
     return write_frame(SUBSCRIBE << 4 | 2, body)
 
 
@@ -128,15 +132,6 @@ def _subscription(filter_: str, options: int, version: Version) -> Subscription:
     if no_local and filter_.startswith("$share/"):  # [MQTT-3.8.3-4] of MQTT 5
         raise violation("SUBSCRIBE sets No Local on a shared subscription.")
     return Subscription(filter_, qos, no_local, bool(options & 8), handling)
-
-
-def _options(subscription: Subscription, version: Version) -> int:
-    filter_, qos, no_local, as_published, handling = subscription
-    options = qos | no_local << 2 | as_published << 3 | handling << 4 if version == V5 else qos
-    if not 0 <= qos <= 2 or not 0 <= handling <= 2:
-        raise violation("QoS and retain handling are 0, 1 or 2.")
-    _subscription(filter_, options, version)
-    return options
 
 
 def _filter(reader: Reader) -> str:

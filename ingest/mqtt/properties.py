@@ -138,21 +138,17 @@ def write_properties(properties: Properties, packet: int) -> bytes:
     """With their length in front; `packet` is a packet type, or WILL."""
     if not properties:
         return b"\0"
-    out = b"".join(_write(key, value, packet) for key, value in properties.items())
-    return wire.write_varint(len(out)) + out
-
-
-def _write(key: int, value: Any, packet: int) -> bytes:
-    rule = _rule(key, packet)
-    values = value if rule.repeats else (value,)
-    if len(values) > 1 and packet not in rule.repeats:
-        raise violation(f"Property {Property(key).name} appears twice.")
     out = b""
-    for one in values:
-        if rule.type.largest:
-            _check_range(key, rule, one)
-        out += bytes((key,)) + rule.type.write(one)
-    return out
+    for key, value in properties.items():
+        rule = _rule(key, packet)
+        values = value if rule.repeats else (value,)
+        if len(values) > 1 and packet not in rule.repeats:
+            raise violation(f"Property {Property(key).name} appears twice.")
+        for each in values:
+            if rule.type.largest:
+                _check_range(key, rule, each)
+            out += bytes((key,)) + rule.type.write(each)
+    return wire.write_varint(len(out)) + out
 
 
 def _rule(key: int, packet: int) -> _Rule:

@@ -34,8 +34,14 @@ class Command(BaseCommand):
             old = OldBroker(broker_of(url, "--url or MQTT_URL"), broker_of(url5, "--url or MQTT5_URL"))
         except BadSetting as error:
             raise CommandError(str(error)) from None
+        users = User.objects.order_by("pk")
+        if options["user"]:
+            try:
+                users = users.filter(pk=User.objects.by_user_id(options["user"]).pk)
+            except User.DoesNotExist:
+                raise CommandError(f"There is no account {options['user']}.") from None
         with connect() as connection:
-            for user in _users(options["user"]):
+            for user in users:
                 try:
                     found = import_account(connection, old, user)
                 except Away as error:
@@ -49,12 +55,3 @@ class Command(BaseCommand):
                         f"{user.user_id}: {client_id!r} is connected, or its queue is full: its messages are "
                         "left there. Run it again when it has gone, or has fetched them."
                     )
-
-
-def _users(user_id: str | None) -> list[User]:
-    if user_id is None:
-        return list(User.objects.order_by("pk"))
-    try:
-        return [User.objects.by_user_id(user_id)]
-    except User.DoesNotExist:
-        raise CommandError(f"There is no account {user_id}.") from None
