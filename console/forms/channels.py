@@ -27,15 +27,12 @@ class ChangeChannelForm(ChannelForm):
     shorter = forms.BooleanField(label="Delete them", required=False)
 
     def __init__(self, *args: Any, kept: int | None, **kwargs: Any) -> None:
+        """`kept` is how many days datapoints are kept now; None: for ever."""
         super().__init__(*args, **kwargs)
-        self._kept = kept
-        if not self.asks():
-            del self.fields["shorter"]
-
-    def asks(self) -> bool:
-        """Whether the form wants fewer days than now."""
         text = self.data.get("retention_days", "") if self.is_bound else ""
-        return text.isdecimal() and 0 < int(text[:9]) < (self._kept or 10**9)
+        wants_fewer = text.isdecimal() and 0 < int(text[:9]) < (kept or 10**9)
+        if not wants_fewer:
+            del self.fields["shorter"]
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data

@@ -6,8 +6,8 @@ from typing import Any
 from django import forms
 
 from thingscale.accounts.models import Account
-from thingscale.devices.fields import DESCRIPTION, FACTS, TEXTS
-from thingscale.devices.models import Device, validate_device_id
+from thingscale.devices.fields import DESCRIPTION, FACTS
+from thingscale.devices.models import validate_device_id
 from thingscale.streams.models import Channel
 
 _NUMBER = re.compile(r"\s*(\d{1,10})\s*(·.*)?", re.DOTALL)
@@ -84,11 +84,6 @@ class NewDeviceForm(DeviceForm):
         widget=forms.TextInput(attrs={"class": "mono", "autocomplete": "off", "spellcheck": "false"}),
         help_text="What the device calls itself: serial number, IMSI, host name. It can't be changed.",
     )
-
-
-def initial_of(device: Device) -> dict[str, Any]:
-    names = ("mapped_channel", "enabled", *(text.name for text in TEXTS))
-    return {name: getattr(device, name) for name in names}
 
 
 class MapForm(forms.Form):

@@ -12,10 +12,11 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_POST
 
 from console.device_filter import ORDERS, filter_from_query
-from console.forms.devices import DeviceForm, MapForm, NewDeviceForm, initial_of
+from console.forms.devices import DeviceForm, MapForm, NewDeviceForm
 from console.paging import PAGE_SIZE, page
 from console.request import ConsoleRequest, own_path
 from thingscale.devices.actions import create_device, delete_device
+from thingscale.devices.fields import TEXTS
 from thingscale.devices.models import Device
 from thingscale.lib.errors import ContractError
 from thingscale.provisioning.actions import configure_device, map_to_new_channel
@@ -65,7 +66,9 @@ def create(request: ConsoleRequest) -> HttpResponse:
 
 def edit(request: ConsoleRequest, pk: int) -> HttpResponse:
     device = get_device(request, pk)
-    form = DeviceForm(request.POST or None, account=request.account, initial=initial_of(device))
+    names = ("mapped_channel", "enabled", *(text.name for text in TEXTS))
+    initial = {name: getattr(device, name) for name in names}
+    form = DeviceForm(request.POST or None, account=request.account, initial=initial)
     if form.is_valid():
         try:
             configure_device(device, form.cleaned_data)
