@@ -24,7 +24,7 @@ class Undecryptable(Exception):
 
 
 def encrypt(text: str, purpose: Purpose) -> bytes:
-    return _cipher(purpose, _keys()).encrypt(text.encode())
+    return _cipher(purpose).encrypt(text.encode())
 
 
 def decrypt(ciphertext: bytes, purpose: Purpose) -> str:
@@ -32,7 +32,7 @@ def decrypt(ciphertext: bytes, purpose: Purpose) -> str:
     from cryptography.fernet import InvalidToken
 
     try:
-        return _cipher(purpose, _keys()).decrypt(ciphertext).decode()
+        return _cipher(purpose).decrypt(ciphertext).decode()
     except InvalidToken:
         raise Undecryptable(
             "A secret can't be read: THINGSCALE_SECRET_KEYS lacks the key that encrypted it."
@@ -43,18 +43,18 @@ def is_of_newest_key(ciphertext: bytes, purpose: Purpose) -> bool:
     from cryptography.fernet import InvalidToken
 
     try:
-        _cipher(purpose, _keys()[:1]).decrypt(ciphertext)
+        _cipher(purpose, newest_only=True).decrypt(ciphertext)
     except InvalidToken:
         return False
     return True
 
 
-def _keys() -> list[str]:
-    return [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+def _cipher(purpose: Purpose, newest_only: bool = False) -> "MultiFernet":
+    from cryptography.fernet import (
+        Fernet,
+        MultiFernet,
+    )  # here, since it takes memory and few processes decrypt
 
-
-def _cipher(purpose: Purpose, keys: list[str]) -> "MultiFernet":
-    from cryptography.fernet import Fernet, MultiFernet  # memory that processes which only check tokens save
-
+    keys = [settings.SECRET_KEY, *([] if newest_only else settings.SECRET_KEY_FALLBACKS)]
     digests = [hashlib.sha256(f"{purpose}:{key}".encode()).digest() for key in keys]
     return MultiFernet([Fernet(base64.urlsafe_b64encode(digest)) for digest in digests])
