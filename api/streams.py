@@ -26,7 +26,7 @@ T = TypeVar("T")
 class StreamReader(ChannelAccess):
     """`form` is how a datapoint is shown."""
 
-    form: ClassVar[queries.Form] = queries.V2
+    form: ClassVar[queries.RowFormat] = queries.V2
 
     def retrieve(self, request: Request, number: str) -> HttpResponseBase:
         channel = self.channel(number)

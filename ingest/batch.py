@@ -35,7 +35,7 @@ from thingscale.lib.points import Points
 from thingscale.processes.live_feed import MessageEvent
 from thingscale.streams import writer as streams
 from thingscale.streams.exactly_once import keys, submissions
-from thingscale.streams.exactly_once.submissions import Submission
+from thingscale.streams.exactly_once.submissions import RecordedSubmission
 from thingscale.streams.exactly_once.window import DEDUPE_WINDOW
 
 log = logging.getLogger(__name__)
@@ -134,8 +134,8 @@ class Batch:
         self._first_contact: set[DeviceKey] = set()
         # Each with the time since when the same may be held already.
         self._held: list[tuple[devices.Held, datetime | None]] = []
-        self._submissions: dict[submissions.Key, Submission] = {}  # stored before, or in this batch
-        self._submitted: dict[submissions.Key, Submission] = {}  # those in this batch
+        self._submissions: dict[submissions.Key, RecordedSubmission] = {}  # stored before, or in this batch
+        self._submitted: dict[submissions.Key, RecordedSubmission] = {}  # those in this batch
         self._again: dict[submissions.Key, list[int]] = {}  # places of their repetitions in this batch
         self._without_room: list[tuple[int, devices.Held]] = []  # by place: the account has no room for it
         self.rejected: list[devices.Rejected] = []
@@ -393,7 +393,7 @@ class Batch:
             for each in streams.stored_by_the_release_before(cursor, values, from_us(self._recent)):
                 key = stored[each]
                 body = self._fingerprint(self.items[asked[key]].raw)
-                self._submissions[key] = Submission(*key, body, "")
+                self._submissions[key] = RecordedSubmission(*key, body, "")
 
     def _since(self, place: int) -> int:
         """When, at the earliest, a message that is sent again can have come for the first time."""
@@ -417,7 +417,7 @@ class Batch:
     def _submit(self, place: int, held: Reason | None = None) -> None:
         if self._is_submission(place):
             key, body = self._key_of_sending(place), self._fingerprint(self.items[place].raw)
-            new = Submission(*key, body, held.value if held else "")
+            new = RecordedSubmission(*key, body, held.value if held else "")
             self._submissions[key] = self._submitted[key] = new
 
     def _key_of_sending(self, place: int) -> submissions.Key:

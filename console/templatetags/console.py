@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from thingscale.accounts.limits import WORDS, use_in_words
 from thingscale.accounts.models import Account
 from thingscale.lib.plurals import counted
-from thingscale.streams.browse import newest_by_now
+from thingscale.streams.datapoint_table import newest_time_until_now
 from thingscale.streams.limit_warnings import LEVELS
 
 register = template.Library()
@@ -111,7 +111,7 @@ def newest(channel: Any) -> SafeString | str:
     shown = ago(channel.last_update)
     if not channel.last_update or channel.last_update <= timezone.now() + timedelta(seconds=NOW):
         return shown
-    by_now = newest_by_now(channel.pk)
+    by_now = newest_time_until_now(channel.pk)
     return format_html("{}, by now {}", shown, ago(by_now) if by_now else "none")
 
 

@@ -18,7 +18,7 @@ SHOWN = 6  # of each list
 
 def home(request: ConsoleRequest) -> HttpResponse:
     account = request.account
-    if recent_messages.none_yet(account):
+    if recent_messages.nothing_received(account):
         return redirect("start")
     seen = overview(account, timezone.now())
     used = used_storage(account)

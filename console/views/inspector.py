@@ -6,7 +6,7 @@ from django.shortcuts import render
 from console.rejection_texts import REASONS
 from console.request import ConsoleRequest
 from thingscale.streams import recent_messages
-from thingscale.streams.recent_messages import Arrival
+from thingscale.streams.recent_messages import RecentMessage
 
 SHOWN = 30  # of each status, before anything comes live
 STATUSES = ("stored", "held", "rejected", "duplicate")
@@ -28,7 +28,7 @@ def inspector(request: ConsoleRequest) -> HttpResponse:
     return render(request, "console/inspector/page.html", context)
 
 
-def _matches(arrival: Arrival, status: str, device: str, text: str) -> bool:
+def _matches(arrival: RecentMessage, status: str, device: str, text: str) -> bool:
     """Whether the filter shows it: the same as matches() of inspector.js."""
     searched = f"{arrival.value} {arrival.tag or ''} {arrival.reason or ''} {arrival.kind}"
     return (

@@ -78,7 +78,7 @@ def _chosen_device(request: ConsoleRequest) -> tuple[str, DeviceIdForm]:
 def _arrived(request: ConsoleRequest) -> dict[str, Any]:
     """What has come from the chosen device, with a form that enables a new device."""
     since = timezone.now() - RECENT
-    newest = recent_messages.newest_of(request.account, _chosen_device(request)[0])
+    newest = recent_messages.newest_of_device_id(request.account, _chosen_device(request)[0])
     found = [arrival for arrival in newest if arrival.at > since]
     pk = next((arrival.device_pk for arrival in found if arrival.status == "held"), None)
     if pk is None:

@@ -16,7 +16,7 @@ from console import time_range
 from console.request import ConsoleRequest
 from thingscale.lib.errors import ContractError
 from thingscale.streams import charts, export
-from thingscale.streams.browse import Row, first_at, newest_by_now, table_page
+from thingscale.streams.datapoint_table import TableRow, newest_time_until_now, oldest_time, table_page
 from thingscale.streams.models import Channel, Tag
 from thingscale.streams.queries import LAST, Key, Selection
 
@@ -48,7 +48,7 @@ def detail(request: ConsoleRequest, number: int) -> HttpResponse:
     before: Key | None = None
     with suppress(signing.BadSignature):  # what is no cursor of ours leads to the first page
         before = tuple(cursors.unsign_object(request.GET.get("before", "")))
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     note = ""
     try:
         rows = table_page(selection, ROWS + 1, before or LAST)
@@ -122,8 +122,8 @@ def _selected(request: ConsoleRequest, number: int) -> tuple[Any, time_range.Tim
     channel: Any = get_object_or_404(channels, number=number)
     newest = channel.last_update
     if newest and newest > timezone.now():  # data of the future is shown when its time has come
-        newest = newest_by_now(channel.pk)
-    shown = time_range.read(request.GET, request.actor.zone, first_at(channel.pk), newest)
+        newest = newest_time_until_now(channel.pk)
+    shown = time_range.read(request.GET, request.actor.zone, oldest_time(channel.pk), newest)
     selection = Selection(channel.pk, request.actor.locale, shown.start, shown.end)
     if name := request.GET.get("tag", ""):
         tag = None if "\0" in name else Tag.objects.filter(channel=channel, name=name).first()

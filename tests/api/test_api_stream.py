@@ -436,7 +436,7 @@ def test_d7_a_channel_of_huge_values_is_read_in_pages_of_bounded_size(
     assert response.streaming
     sizes = [len(part) for part in response.streaming_content]
     assert sum(sizes) > 45 * 3_300_000
-    assert max(sizes) < (queries.LARGE + 1) * 3_500_000
+    assert max(sizes) < (queries.LARGE_VALUES + 1) * 3_500_000
 
 
 def test_d7_large_and_small_values_in_any_order_come_once(api: Caller, channel: Channel) -> None:

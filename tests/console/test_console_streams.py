@@ -12,7 +12,7 @@ from support import Account
 from thingscale.accounts.actions import update_account
 from thingscale.lib.clock import now_us, to_us
 from thingscale.lib.points import Points
-from thingscale.streams import browse, queries
+from thingscale.streams import datapoint_table, queries
 from thingscale.streams.actions.datapoints import store_points
 from thingscale.streams.actions.tags import create_tag
 from thingscale.streams.models import Tag
@@ -153,7 +153,7 @@ def test_what_takes_too_long_is_said_on_the_page(
 ) -> None:
     fill(account)
     settings.READ_SECONDS = 1
-    monkeypatch.setattr(browse, "_TABLE", browse._TABLE.replace("AND at", SLOWLY))
+    monkeypatch.setattr(datapoint_table, "_TABLE", datapoint_table._TABLE.replace("AND at", SLOWLY))
     page = signed_in(account).get("/streams/7/?range=1h")
     assert page.status_code == 200
     assert "Reading it took longer than" in page.text

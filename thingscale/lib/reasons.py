@@ -29,7 +29,7 @@ class Reason(StrEnum):
     UNSTORABLE = "UNSTORABLE"  # PostgreSQL refused the value
 
 
-class Answer(NamedTuple):
+class ReasonAnswer(NamedTuple):
     """What HTTP, MQTT and the console say for a reason."""
 
     http: int  # status
@@ -41,80 +41,82 @@ class Answer(NamedTuple):
 
 NOT_AUTHORIZED, TOPIC_NAME, QUOTA, FORMAT = 0x87, 0x90, 0x97, 0x99  # MQTT 5, table 2-6
 
-ANSWERS: dict[Reason, Answer] = {
-    Reason.AUTH_REQUIRED: Answer(
+ANSWERS: dict[Reason, ReasonAnswer] = {
+    Reason.AUTH_REQUIRED: ReasonAnswer(
         401,
         NOT_AUTHORIZED,
         "The token in it was missing, wrong or old: a topic begins with the current device token, as in"
         " TOKEN/json/DEVICE; HTTP has it in X-DEVICETOKEN.",
     ),
-    Reason.BAD_JSON_FORMAT: Answer(
+    Reason.BAD_JSON_FORMAT: ReasonAnswer(
         400,
         FORMAT,
         "It could not be read: send a whole JSON object, a number, true, false or text in UTF-8 without"
         " control characters, at most 32 levels deep, no number beyond a double; to state, key=value pairs.",
     ),
-    Reason.BAD_PARAMETER: Answer(
+    Reason.BAD_PARAMETER: ReasonAnswer(
         400,
         TOPIC_NAME,
         "A device id or tag in it can't be used: a device id has up to 64 characters, without / + #;"
         " a tag up to 128, without + #.",
     ),
-    Reason.DEVICE_DISABLED: Answer(
+    Reason.DEVICE_DISABLED: ReasonAnswer(
         403, NOT_AUTHORIZED, "The device is not enabled: enable it to take what it sends."
     ),
-    Reason.DEVICE_ID_ZERO: Answer(
+    Reason.DEVICE_ID_ZERO: ReasonAnswer(
         400, TOPIC_NAME, "The device id was empty or 0: give the device an id of its own."
     ),
-    Reason.IDEMPOTENCY_KEY_REUSED: Answer(
+    Reason.IDEMPOTENCY_KEY_REUSED: ReasonAnswer(
         422, FORMAT, "Its Idempotency-Key had come with another body: give each message a key of its own."
     ),
-    Reason.MAX_DEVICE_REACH: Answer(403, QUOTA, "The account has no room for another device."),
-    Reason.QUOTA_EXCEEDED: Answer(
+    Reason.MAX_DEVICE_REACH: ReasonAnswer(403, QUOTA, "The account has no room for another device."),
+    Reason.QUOTA_EXCEEDED: ReasonAnswer(
         403,
         QUOTA,
         "The account has no room for it: see Use and limits in the profile.",
     ),
-    Reason.NEW_DEVICE_FOUND: Answer(
+    Reason.NEW_DEVICE_FOUND: ReasonAnswer(
         201,
         NOT_AUTHORIZED,
         "This was the device's first message: enable the device and map it to a channel.",
         held=True,
     ),
-    Reason.NO_MAPPED_CH: Answer(403, NOT_AUTHORIZED, "The device has no channel: map it to one.", held=True),
-    Reason.NUL_CHARACTER: Answer(
+    Reason.NO_MAPPED_CH: ReasonAnswer(
+        403, NOT_AUTHORIZED, "The device has no channel: map it to one.", held=True
+    ),
+    Reason.NUL_CHARACTER: ReasonAnswer(
         400,
         FORMAT,
         "It had a NUL character in it (\\u0000, or text in UTF-16), which can't be stored: leave that out,"
         " and send UTF-8.",
         code="BAD_JSON_FORMAT",
     ),
-    Reason.SIGN_IN_REFUSED: Answer(
+    Reason.SIGN_IN_REFUSED: ReasonAnswer(
         401,
         NOT_AUTHORIZED,
         "An MQTT client could not sign in: its user name has to be the user id, its password the current"
         " device token. One such attempt a client and ten an hour are listed.",
         code="AUTH_REQUIRED",
     ),
-    Reason.TOO_LARGE: Answer(
+    Reason.TOO_LARGE: ReasonAnswer(
         413,
         FORMAT,
         "It was larger than 64 KiB (a state: 16 KiB), or than 256 KiB with its numbers written out:"
         " send less at a time.",
     ),
-    Reason.TOO_MANY_REQUESTS: Answer(
+    Reason.TOO_MANY_REQUESTS: ReasonAnswer(
         429,
         QUOTA,
         "The device sent faster than it may, so this was not read: let it wait as long as Retry-After says."
         " One such message a device and minute is listed.",
     ),
-    Reason.UNKNOWN_TOPIC: Answer(
+    Reason.UNKNOWN_TOPIC: ReasonAnswer(
         400,
         TOPIC_NAME,
         "Its topic means nothing here: publish to TOKEN/json/DEVICE or TOKEN/json/DEVICE/TAG.",
         code="BAD_PARAMETER",
     ),
-    Reason.UNSTORABLE: Answer(
+    Reason.UNSTORABLE: ReasonAnswer(
         400,
         FORMAT,
         "The database refused the value: look for numbers beyond all measure or broken text in it.",

@@ -63,7 +63,7 @@ class AppProcess(ManagedProcess):
         return Program(self.command(), log=log, env=self.environment, cwd=PROJECT)
 
 
-class Web(AppProcess):
+class WebProcess(AppProcess):
     name = "web"
     stop_limit = 40.0  # it drains
 
@@ -84,7 +84,7 @@ class Web(AppProcess):
             connection.close()
 
 
-class Ingest(AppProcess):
+class IngestProcess(AppProcess):
     """A gateway. Several of them share their ports: the kernel gives each connection to one of them."""
 
     group = "gateways"  # stopped together, or each would hand its clients over to the next
@@ -118,7 +118,7 @@ class Ingest(AppProcess):
         return quiet or self.output().count(" Listening on ") >= len(listening)
 
 
-class Celery(AppProcess):
+class CeleryProcess(AppProcess):
     name = "celery"
 
     def command(self) -> list[str]:

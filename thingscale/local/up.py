@@ -10,7 +10,7 @@ import psycopg
 
 from thingscale.lib.env import BadSetting, unused_broker
 from thingscale.local import banner, config, external_servers
-from thingscale.local.app_processes import Celery, Ingest, Web
+from thingscale.local.app_processes import AppProcess, CeleryProcess, IngestProcess, WebProcess
 from thingscale.local.bootstrap import Bootstrap, FirstAccount
 from thingscale.local.errors import StartError
 from thingscale.local.home import Home
@@ -121,15 +121,15 @@ class Platform:
             with bootstrap.alone():  # others may start on the same database
                 account = self._prepare(bootstrap)
         if "web" in self.config.parts:
-            self._start(Web(self.config, self.home, environment))
+            self._start(WebProcess(self.config, self.home, environment))
         if "ingest" in self.config.parts:
             for number in range(1, self.config.workers + 1):
-                self._start(Ingest(self.config, self.home, environment, number))
+                self._start(IngestProcess(self.config, self.home, environment, number))
         if "celery" in self.config.parts:
-            self._start(Celery(self.config, self.home, environment))
+            self._start(CeleryProcess(self.config, self.home, environment))
         say(f"\n{banner.ready(self.config, account)}\n")
 
-    def _start(self, child: Postgres | Valkey | Web | Ingest | Celery) -> None:
+    def _start(self, child: Postgres | Valkey | AppProcess) -> None:
         say(f"starting {child.name}")
         if isinstance(child, Postgres) and child.directory.note:
             say(child.directory.note)

@@ -1,4 +1,4 @@
-"""Removing what a closed account leaves, a little at a time."""
+"""Deletes the data of closed accounts, a little at a time."""
 
 from django.db import connection, transaction
 from django.utils import timezone
@@ -11,12 +11,12 @@ from thingscale.streams.actions.channels import delete_channel
 from thingscale.streams.models import Channel
 from thingscale.streams.retention import LATE_WRITES
 
-SLICE = 500  # devices a transaction, each with up to a hundred held messages
+BATCH_DEVICES = 500  # of a transaction, each with up to a hundred held messages
 
 
 def purge_closed_accounts() -> None:
-    """The account's own row goes last, when nothing of it can be on its way through ingest any more.
-    Datapoints go as those of any deleted channel."""
+    """Deletes the account's own row last, when no message of it can still be in ingest. Its datapoints are
+    deleted like those of any deleted channel."""
     for user in User.objects.exclude(closed_at=None):
         for channel in Channel.objects.for_account(user):
             delete_channel(channel)
@@ -30,10 +30,12 @@ def purge_closed_accounts() -> None:
 def _delete_mqtt(account: Account) -> bool:
     maintenance.check_stop()
     with connection.connection.cursor() as cursor:
-        return sessions.delete_account(cursor, account.pk, SLICE)
+        return sessions.delete_account(cursor, account.pk, BATCH_DEVICES)
 
 
 def _delete_devices(account: Account) -> int:
     maintenance.check_stop()
-    keys = list(Device.objects.for_account(account).order_by("pk").values_list("pk", flat=True)[:SLICE])
+    keys = list(
+        Device.objects.for_account(account).order_by("pk").values_list("pk", flat=True)[:BATCH_DEVICES]
+    )
     return Device.objects.filter(pk__in=keys).delete()[0]

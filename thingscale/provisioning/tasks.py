@@ -1,5 +1,5 @@
-"""Activation of devices, what was held for them, and what closed accounts leave. The names of the tasks stay
-as they were in thingscale.streams: workers of the release before take them from the same queue."""
+"""Tasks for activation, held messages and closed accounts. Their names still begin with `streams.`, because
+workers of the release before take them from the same queue."""
 
 import logging
 from fnmatch import fnmatchcase
@@ -20,14 +20,14 @@ def purge_closed_accounts() -> None:
 
 @app.task(name="streams.activate_device")
 def activate_device(device: int) -> None:
-    """Auto-activation on first contact: the first rule that matches enables and maps the device."""
+    """Activates a device on its first contact: the first rule that matches enables and maps it."""
     for new in Device.objects.filter(pk=device, enabled=False, activate_at=None):
         _activate(new)
 
 
 @app.task(name="streams.activate_new_devices")
 def activate_new_devices() -> None:
-    """Catches up on first contacts whose task was lost, and on rules that came after the device."""
+    """Activates devices whose task was lost, or whose rule is newer than the device."""
     with_rules = ActivationRule.objects.values("user")
     for new in Device.objects.filter(enabled=False, activate_at=None, user__in=with_rules).iterator():
         _activate(new)

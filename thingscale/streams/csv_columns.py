@@ -1,16 +1,16 @@
-"""Datapoints as lines of CSV, made in PostgreSQL.
+"""Makes CSV lines of datapoints in PostgreSQL.
 
-The columns must be known before the first line. They are taken from a sample, the first and the newest
-datapoints of what is asked for; what another datapoint has beyond them is JSON in the last column, so that
-nothing is lost and nothing is read twice.
+The columns must be known before the first line. They are taken from a sample: the first and the newest
+datapoints of the selection. Everything that another datapoint has in addition is JSON in the last column. So
+nothing is lost, and nothing is read twice.
 
-A column's name tells its path and nothing else: it is the same in every file, and no two paths have one name.
+A column's name depends only on its path: it is the same in every file, and no two paths have the same name.
 """
 
 import re
 from typing import NamedTuple
 
-from thingscale.streams.queries import Form, Selection, reading, template
+from thingscale.streams.queries import RowFormat, Selection, reading, template
 
 SAMPLE = 500  # datapoints at each end
 MAX_COLUMNS = 200
@@ -24,11 +24,12 @@ Path = list[str]
 
 class Dialect(NamedTuple):
     separator: str = ","
-    marked: bool = False  # text that a spreadsheet would run as a formula has ' before it
+    marked: bool = False  # a text that a spreadsheet would run as a formula gets ' before it
 
 
 def columns(selection: Selection) -> list[Path]:
-    """Paths inside the values. Where datapoints differ in shape, the object wins over what it replaces."""
+    """Paths inside the values. If a path has an object in one datapoint and something else in another, the
+    paths in the object are columns."""
     with reading() as cursor:
         cursor.execute(_COLUMNS, {**selection.parameters, "sample": SAMPLE, "columns": MAX_COLUMNS})
         paths = [path for (path,) in cursor.fetchall()]
@@ -48,7 +49,7 @@ def name(path: Path) -> str:
     return f".{keys[0]}" if keys[0] in {*HEAD, REST} and len(keys) == 1 else ".".join(keys)
 
 
-def form(paths: list[Path], dialect: Dialect) -> Form:
+def form(paths: list[Path], dialect: Dialect) -> RowFormat:
     """Lines of CSV with these columns between those of HEAD and REST."""
     cells = [
         "_id",
@@ -56,12 +57,12 @@ def form(paths: list[Path], dialect: Dialect) -> Form:
         _quoted("tag", dialect),
         _quoted("device_id", dialect),
         _cell("CASE jsonb_typeof(value) WHEN 'object' THEN NULL ELSE value END", dialect),
-        *(_cell(_found(number, path), dialect) for number, path in enumerate(paths)),
+        *(_cell(_value_at(number, path), dialect) for number, path in enumerate(paths)),
         _rest(paths, dialect),
     ]
     parameters = {f"path_{number}": path for number, path in enumerate(paths)}
     row = f" || '{dialect.separator}' || ".join(cells)
-    return Form(row, joint="\r\n", parameters=parameters, device="device")
+    return RowFormat(row, separator="\r\n", parameters=parameters, device="device")
 
 
 def line(cells: list[str], dialect: Dialect) -> str:
@@ -81,7 +82,7 @@ def _quoted(text: str, dialect: Dialect) -> str:
 
 
 def _cell(value: str, dialect: Dialect) -> str:
-    """Numbers and truth as they are, text and lists in quotes, null and nothing empty."""
+    """Numbers, true and false as they are; text and lists in quotes; null and nothing as an empty cell."""
     return f"""(SELECT CASE
         WHEN jsonb_typeof(c) IN ('number', 'boolean') THEN c::text
         WHEN jsonb_typeof(c) = 'null' THEN ''
@@ -89,8 +90,9 @@ def _cell(value: str, dialect: Dialect) -> str:
     END FROM (SELECT {value} AS c OFFSET 0) AS cell)"""  # noqa: S608 (expressions of ours)
 
 
-def _found(number: int, path: Path) -> str:
-    """What is at a path of objects. A key such as `0` would find an array's element too."""
+def _value_at(number: int, path: Path) -> str:
+    """The value at a path of objects. Without the check, a key such as `0` would also find an element of an
+    array."""
     found = f"value #> %(path_{number})s::text[]"
     through = _through_objects(number, [place for place in range(1, len(path)) if _is_index(path[place])])
     return f"CASE WHEN {through} THEN {found} END" if through else found
@@ -107,6 +109,7 @@ def _through_objects(number: int, lengths: list[int]) -> str:
 
 
 def _rest(paths: list[Path], dialect: Dialect) -> str:
+    """The last cell: what the other columns do not have."""
     taken = ""
     for number, path in enumerate(paths):
         removed = f"%(path_{number})s::text[]"

@@ -1,6 +1,7 @@
-"""A channel's datapoints as a file: what the API and the console both hand out.
+"""A channel's datapoints as a file, for the API and for the console.
 
-Each function gives parts of bytes, read page by page. A limit means the newest so many.
+Each function yields parts of bytes, which are read page by page. With a limit, these are the newest
+datapoints.
 """
 
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ _BYTE_ORDER_MARK = "\ufeff"  # without it, spreadsheets take UTF-8 for something
 
 
 def check_size(selection: Selection, stored: int) -> None:
-    """`stored`, the channel's total, answers most requests without counting. Raises ContractError."""
+    """`stored` is the channel's total; with it, most calls need not count. Raises ContractError."""
     limit = settings.STREAM_MAX_ROWS
     if stored > limit and queries.has_more_than(selection, limit):
         raise ContractError(
@@ -43,8 +44,8 @@ def csv(
     return _in_lines(chain([_BYTE_ORDER_MARK + first if dialect.marked else first], rows), "\r\n")
 
 
-def read(selection: Selection, limit: int | None, form: queries.Form) -> Iterator[str]:
-    """Pages of text, the first of them already read: what fails, fails before an answer has begun."""
+def read(selection: Selection, limit: int | None, form: queries.RowFormat) -> Iterator[str]:
+    """Pages of text. The first one is read at once, so that an error comes before the answer has begun."""
     pages = queries.pages(selection, form) if limit is None else queries.newest(selection, limit, form)
     first = next(pages, None)
     return pages if first is None else chain([first], pages)

@@ -45,7 +45,8 @@ class Tag(models.Model):
 
 
 class Latest(models.Model):
-    """The newest datapoint and the totals of a (channel, tag); written with every batch by writer.py."""
+    """The newest datapoint and the totals of a channel's tag, or of what has no tag. writer.py writes it with
+    every batch."""
 
     UNTAGGED = 0
 
@@ -81,21 +82,22 @@ class Journal(models.Model):
     writer = models.UUIDField(primary_key=True)
     batch = models.BigIntegerField()
     at = models.DateTimeField()
-    repeats = models.BigIntegerField(db_default=0)  # the last Repeated that is meant for this writer
+    repeats = models.BigIntegerField(db_default=0)  # the last Repeated that this writer has to read
     fenced = models.BooleanField(db_default=False)  # it stores nothing more
 
 
 class Repeated(models.Model):
-    """Dedupe keys of one account's messages that were sent again; see exactly_once/redeliveries.py."""
+    """Announces dedupe keys of an account's messages that were sent again; see
+    exactly_once/redeliveries.py."""
 
     writer = models.UUIDField()
-    account = models.BigIntegerField(null=True)  # user's primary key; null: the release before did not tell
+    account = models.BigIntegerField(null=True)  # user's primary key; null: from the release before
     at = models.DateTimeField(db_default=Now())
     keys = ArrayField(models.BigIntegerField())
 
 
 class Submitted(models.Model):
-    """See exactly_once/submissions.py. `account` is no foreign key, which each write would look up."""
+    """See exactly_once/submissions.py. `account` is no foreign key, since each write would check it."""
 
     pk = models.CompositePrimaryKey("account", "key")
     account = models.BigIntegerField()  # user's primary key
@@ -106,8 +108,8 @@ class Submitted(models.Model):
 
 
 class Rollup(models.Model):
-    """The lowest and the highest number of a series in an hour. True for hours before RolledUntil that are no
-    StaleHour; see rollups.py."""
+    """The lowest and the highest number of a series in an hour. Valid for hours before RolledUntil that have
+    no StaleHour; see rollups.py."""
 
     pk = models.CompositePrimaryKey("channel", "hour", "tag", "path")
     channel = models.BigIntegerField()
@@ -122,7 +124,7 @@ class Rollup(models.Model):
 
 
 class StaleHour(models.Model):
-    """Waits to be rolled up; `version` changes when it is marked again."""
+    """An hour that waits to be rolled up. `version` changes when it is marked again."""
 
     pk = models.CompositePrimaryKey("channel", "hour")
     channel = models.BigIntegerField()
@@ -134,7 +136,7 @@ class StaleHour(models.Model):
 
 
 class RolledUntil(models.Model):
-    """One row: all channels' hours before this one have their rollups, or are stale."""
+    """Has one row: all hours before this one have their rollups, or are stale."""
 
     hour = models.DateTimeField()
     format = models.SmallIntegerField(db_default=1)  # rollups.FORMAT, when all hours were marked last

@@ -1,8 +1,8 @@
-"""Reads of datapoints. The rows become JSON text in PostgreSQL (see sql/), in the user's time zone.
+"""Queries of datapoints. PostgreSQL makes the rows' JSON text (see sql/), in the user's time zone.
 
-A long answer is read page by page, each in a transaction of its own, from the key of the last row on:
-memory stays flat, and neither a slow client nor one that leaves keeps a query or a snapshot open. So a
-datapoint that arrives meanwhile may or may not be in the answer; one that was there before is, once.
+A long answer is read page by page. Each page is a transaction of its own and begins after the key of the last
+row. So memory stays small, and a client that is slow or has left keeps no query or snapshot open. A datapoint
+that arrives meanwhile may or may not be in the answer; one that was there before is in it, once.
 """
 
 import sys
@@ -23,10 +23,12 @@ from thingscale.lib.ids import ChannelPk, DevicePk, TagPk
 from thingscale.lib.plurals import counted
 
 PAGE = 1000  # rows
-LARGE = 20  # values of more than 2 kB in a page, at first: 256 KiB each written out, older ones up to 3.5 MB
-MOST_LARGE = 100  # once those before were small
-PAGE_BYTES = 4 * 1024 * 1024  # of text that a page is to have, where its values are large
-MAX_PAGE_BYTES = 2 * PAGE_BYTES  # of text that one has, if it is not a single value that has more
+LARGE_VALUES = (
+    20  # of more than 2 kB in the first page: with up to 256 KiB each, older ones with up to 3.5 MB
+)
+MAX_LARGE_VALUES = 100  # in a page, if those before were small
+PAGE_BYTES = 4 * 1024 * 1024  # of text that a page with large values should have
+MAX_PAGE_BYTES = 2 * PAGE_BYTES  # of text in a page, unless a single value has more
 Key = tuple[str, int]  # a row's time, as PostgreSQL's text, and id
 FIRST: Key = ("-infinity", 0)
 LAST: Key = ("infinity", sys.maxsize)
@@ -51,7 +53,8 @@ _AGGREGATE = template("aggregate.sql")
 _LEAVES_THAT_FIT = template("leaves_that_fit.sql")
 _END_OF_INTERVAL = template("end_of_interval.sql")
 _VALUES_OF_KEYS = template("values_of_keys.sql").substitute()
-# Where bare numbers and objects meet, the bare ones are one series with those that an object has at `value`.
+# If there are bare numbers and objects, a bare number is in one series with the number at `value` in an
+# object.
 _BARE_NAMED = "CASE jsonb_typeof(value) WHEN 'number' THEN jsonb_build_object('value', value) ELSE value END"
 AGGREGATES = {
     "avg": "trim_scale(avg(value::numeric))",
@@ -61,29 +64,30 @@ AGGREGATES = {
 }
 _SET_LIMITS = "SELECT set_config('TimeZone', %s, true), set_config('statement_timeout', %s, true)"
 NO_BUCKET = "NULL::timestamptz"
-MAX_LEAVES = 100_000  # of an aggregate, over all buckets: what is held in memory
+MAX_LEAVES = 100_000  # of an aggregate, in all buckets, since they are held in memory
 MAX_LEAF_BYTES = 32 * 1024 * 1024  # of their paths and texts: a key may have 64 kB
-Leaf = tuple[datetime | None, list[str], str]  # bucket, path inside the value, JSON text
+# The aggregate of what is at one path inside the values, in one bucket: bucket, path, JSON text.
+Leaf = tuple[datetime | None, list[str], str]
 
 
-class Form(NamedTuple):
-    """How a datapoint is shown. The first two are SQL, see sql/read_page.sql; `parameters` are theirs."""
+class RowFormat(NamedTuple):
+    """How a datapoint is shown. `row` and `value` are SQL (see sql/read_page.sql) with `parameters`."""
 
     row: str
     value: str = "value"
-    joint: str = ","  # between rows
-    device: str = "NULL::bigint"  # or the column, for rows that show which device a datapoint is of
+    separator: str = ","  # between rows
+    device: str = "NULL::bigint"  # or the column, if rows show the device
     parameters: Mapping[str, Any] = {}
 
 
-V2 = Form(template("row_v2.sql").substitute())
-V2_WITH_DEVICE = Form(template("row_v2_device.sql").substitute(), device="device")
-V2_LINES = V2_WITH_DEVICE._replace(joint="\n")
-V1 = Form(template("row_v1.sql").substitute(), template("value_v1.sql").substitute())
+V2 = RowFormat(template("row_v2.sql").substitute())
+V2_WITH_DEVICE = RowFormat(template("row_v2_device.sql").substitute(), device="device")
+V2_LINES = V2_WITH_DEVICE._replace(separator="\n")
+V1 = RowFormat(template("row_v1.sql").substitute(), template("value_v1.sql").substitute())
 
 
-class Glimpse(NamedTuple):
-    """A datapoint for people: its JSON text may be cut, `length` is that of the whole."""
+class DatapointPreview(NamedTuple):
+    """A datapoint whose JSON text may be cut; `length` is that of the whole text."""
 
     at: datetime
     tag: str | None
@@ -91,8 +95,8 @@ class Glimpse(NamedTuple):
     length: int
 
 
-class End(NamedTuple):
-    """The first or the last datapoint of a bucket; `large`: its value may have more than 2 kB."""
+class BucketEnd(NamedTuple):
+    """The first or the last datapoint of a bucket. If `large`, its value may have more than 2 kB."""
 
     bucket: datetime
     at: str
@@ -121,9 +125,10 @@ class Selection(NamedTuple):
 
 
 def pages(
-    selection: Selection, form: Form = V2, limit: int = sys.maxsize, after: Key | None = None
+    selection: Selection, form: RowFormat = V2, limit: int = sys.maxsize, after: Key | None = None
 ) -> Iterator[str]:
-    """The rows as texts, joined as the form says; nothing for a selection without rows."""
+    """Pages of rows as text. First assumes that all values are small, and reads a page again if one is
+    large."""
     order, beyond = ("DESC", "<") if selection.newest_first else ("ASC", ">")
     page_rows = _PAGE_ROWS.substitute(order=order, beyond=beyond, device=form.device)
     until_large = _PAGE_ROWS_UNTIL_LARGE.substitute(order=order, page_rows=page_rows)
@@ -132,9 +137,14 @@ def pages(
     all_are_small = _PAGE_THAT_FITS.substitute(page=page)
     page = _PAGE.substitute(shown, page_rows=until_large, is_written="TRUE")
     some_are_large = _PAGE_THAT_FITS.substitute(page=page)
-    parameters = {**selection.parameters, **form.parameters, "joint": form.joint, "bytes": MAX_PAGE_BYTES}
+    parameters = {
+        **selection.parameters,
+        **form.parameters,
+        "separator": form.separator,
+        "bytes": MAX_PAGE_BYTES,
+    }
     key = after or (LAST if selection.newest_first else FIRST)
-    sql, most, large = all_are_small, PAGE, LARGE
+    sql, most, large = all_are_small, PAGE, LARGE_VALUES
     while limit > 0:
         rows = min(limit, most)
         place = {"rows": rows, "large": large, "after_at": key[0], "after_id": key[1]}
@@ -142,7 +152,7 @@ def pages(
             cursor.execute(sql, parameters | place)
             count, text, *last, large_found, length = cursor.fetchone()
             if sql is all_are_small and large_found:
-                sql, large = some_are_large, LARGE
+                sql, large = some_are_large, LARGE_VALUES
                 cursor.execute(sql, parameters | place | {"large": large})
                 count, text, *last, large_found, length = cursor.fetchone()
             while text is None:
@@ -156,8 +166,8 @@ def pages(
             return
         if not large_found:
             sql, most = all_are_small, min(fitting, PAGE)
-        elif count < rows:  # cut: the next one need not find what it would leave out
-            large = min(max(LARGE, count * PAGE_BYTES // max(length, 1)), 2 * large, MOST_LARGE)
+        elif count < rows:  # the page was cut, so the next one should find only what fits
+            large = min(max(LARGE_VALUES, count * PAGE_BYTES // max(length, 1)), 2 * large, MAX_LARGE_VALUES)
             most = min(max(2 * count, large), PAGE)
         else:
             most = min(2 * most, fitting, PAGE)
@@ -165,8 +175,8 @@ def pages(
         limit -= count
 
 
-def newest(selection: Selection, limit: int, form: Form = V2) -> Iterator[str]:
-    """As `pages`, but only the newest rows, in the order of the selection."""
+def newest(selection: Selection, limit: int, form: RowFormat = V2) -> Iterator[str]:
+    """As pages(), but only the newest rows, in the order of the selection."""
     if selection.newest_first:
         return pages(selection, form, limit)
     with reading(selection.zone) as cursor:
@@ -182,10 +192,10 @@ def has_more_than(selection: Selection, rows: int) -> bool:
 
 
 def aggregate(
-    selection: Selection, function: str, form: Form = V2, bucket: str = NO_BUCKET
+    selection: Selection, function: str, form: RowFormat = V2, bucket: str = NO_BUCKET
 ) -> list[Leaf] | None:
-    """The aggregate of each path to a number inside the values, a bucket after the other; `function` of
-    AGGREGATES. None: more than can be held."""
+    """Aggregates the numbers at each path inside the values, bucket by bucket. `function` is one of
+    AGGREGATES. None if there are too many leaves."""
     with reading(one_snapshot=True) as cursor:
 
         def of(value: str) -> list[Leaf] | None:
@@ -198,7 +208,7 @@ def aggregate(
 
 
 def leaves(sql: str, selection: Selection) -> list[Leaf] | None:
-    """None: more than can be held."""
+    """None if there are too many."""
     with reading() as cursor:
         return _leaves(cursor, sql, selection)
 
@@ -211,21 +221,21 @@ def _leaves(cursor: CursorWrapper, sql: str, selection: Selection) -> list[Leaf]
     return None if too_many else found
 
 
-def ends_of_buckets(selection: Selection, bucket: str, order: str) -> list[End] | None:
-    """The first (ASC) or the last (DESC) datapoint of each bucket. None: more than MAX_LEAVES."""
+def ends_of_buckets(selection: Selection, bucket: str, order: str) -> list[BucketEnd] | None:
+    """The first (ASC) or the last (DESC) datapoint of each bucket. None if these are more than MAX_LEAVES."""
     parameters = {**selection.parameters, "zone": selection.zone, "rows": MAX_LEAVES + 1}
     with reading() as cursor:
         cursor.execute(_END_OF_INTERVAL.substitute(bucket=bucket, order=order), parameters)
-        found = [End(*row) for row in cursor.fetchall()]
+        found = [BucketEnd(*row) for row in cursor.fetchall()]
     return found if len(found) <= MAX_LEAVES else None
 
 
-def values_of_ends(selection: Selection, ends: Sequence[End]) -> Iterator[list[Leaf]]:
-    """Their whole values, in pages of bounded size. What has been deleted meanwhile is left out."""
-    page: list[End] = []
+def values_of_ends(selection: Selection, ends: Sequence[BucketEnd]) -> Iterator[list[Leaf]]:
+    """The whole values, in pages of bounded size. Leaves out those that have been deleted meanwhile."""
+    page: list[BucketEnd] = []
     large = 0
     for end in ends:
-        if len(page) == PAGE or (end.large and large == LARGE):
+        if len(page) == PAGE or (end.large and large == LARGE_VALUES):
             yield from _values(selection.channel, page)
             page, large = [], 0
         page.append(end)
@@ -234,7 +244,7 @@ def values_of_ends(selection: Selection, ends: Sequence[End]) -> Iterator[list[L
         yield from _values(selection.channel, page)
 
 
-def _values(channel: ChannelPk, ends: Sequence[End]) -> Iterator[list[Leaf]]:
+def _values(channel: ChannelPk, ends: Sequence[BucketEnd]) -> Iterator[list[Leaf]]:
     keys: dict[str, Any] = {"ats": [end.at for end in ends], "ids": [end.id for end in ends]}
     with reading() as cursor:
         cursor.execute(_VALUES_OF_KEYS, keys | {"channel": channel, "bytes": MAX_PAGE_BYTES})
@@ -249,19 +259,19 @@ def _values(channel: ChannelPk, ends: Sequence[End]) -> Iterator[list[Leaf]]:
 
 def newest_of_device(
     channel: ChannelPk, device: DevicePk, rows: int, look_at: int, characters: int
-) -> list[Glimpse]:
-    """Newest first; only those among the channel's newest `look_at` datapoints. Both by primary key."""
+) -> list[DatapointPreview]:
+    """Newest first. Looks only among the channel's newest `look_at` datapoints."""
     parameters = {"channel": channel, "device": device, "rows": rows, "look_at": look_at}
     with connection.cursor() as cursor:
         cursor.execute(_NEWEST_OF_DEVICE, parameters | {"characters": characters})
-        return [Glimpse(*row) for row in cursor.fetchall()]
+        return [DatapointPreview(*row) for row in cursor.fetchall()]
 
 
 @contextmanager
 def reading(zone: str = "UTC", one_snapshot: bool = False) -> Iterator[CursorWrapper]:
-    """A transaction in the time zone, with a limit for each query in it. Rolling back gives the session its
-    own again, also where this one is nested in another. `one_snapshot`: its queries see one state of the
-    data; what it is nested in has its own rule for that. Raises ContractError: RANGE_TOO_LARGE."""
+    """A transaction with a time zone, and with a time limit for each query. It is rolled back, which resets
+    both, also if it is nested in another one. With `one_snapshot`, all its queries see the same state of the
+    data, unless it is nested. Raises ContractError: RANGE_TOO_LARGE."""
     seconds = settings.READ_SECONDS
     outermost = not connection.in_atomic_block
     try:

@@ -1,4 +1,4 @@
-"""Reads of channels for people. Reads of datapoints are in queries.py."""
+"""Queries of channels. Those of datapoints are in queries.py."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,27 +13,29 @@ if TYPE_CHECKING:
 
 class ChannelQuerySet(OwnedQuerySet["Channel"]):
     def search(self, text: str) -> "ChannelQuerySet":
-        """By a part of the name, or by the number."""
+        """Finds channels by a part of the name, or by the number."""
         if "\0" in text:  # PostgreSQL takes no such text
             return self.none()
         found = Q(name__icontains=text)
         return self.filter(found | Q(number=int(text)) if text.isdecimal() and len(text) < 10 else found)
 
     def numbered(self, account: "Account", number: int) -> "Channel | None":
-        """Of all channels, whatever this was narrowed to. Each REST call for a stream asks, and Django would
-        take longer to put the query together than it takes."""
+        """Finds one of all channels, ignoring the filters of this queryset. This is raw SQL because each REST
+        call for a stream needs it, and Django would take longer to build the query than to run it."""
         sql = "SELECT * FROM streams_channel WHERE user_id = %s AND number = %s"
         return next(iter(self.raw(sql, [account.pk, number])), None)
 
     def free_number(self) -> int:
-        """For the next channel: after the highest; where that is the last one, by hand."""
+        """A number for the next channel: the one after the highest. If that is the last one, people have to
+        choose."""
         from thingscale.streams.models import Channel
 
         last = self.aggregate(number=Max("number"))["number"]
         return 0 if last is None else min(last + 1, Channel.MAX_NUMBER)
 
     def with_totals(self) -> "ChannelQuerySet":
-        """`datapoints`, `last_update`, `device_count` : sub-queries, so that a page pays for its own rows."""
+        """Adds `datapoints`, `last_update` and `device_count`, by sub-queries, so that a page costs only its
+        own rows."""
         from thingscale.devices.models import Device
         from thingscale.streams.models import Latest
 
@@ -46,13 +48,13 @@ class ChannelQuerySet(OwnedQuerySet["Channel"]):
         )
 
     def newest_first(self) -> "ChannelQuerySet":
-        """By their newest datapoint; those without any come last."""
+        """Orders by the newest datapoint; channels without datapoints come last."""
         return self.with_totals().order_by(F("last_update").desc(nulls_last=True), "number")
 
 
 class LatestQuerySet(QuerySet[Any]):
     def shown(self) -> "LatestQuerySet":
-        """Without deleted tags: a batch that was on its way may bring one again until it is purged."""
+        """Without deleted tags: a batch that is being written may bring one back until it is purged."""
         from thingscale.streams.models import DeletedTag  # which imports this module
 
         return self.exclude(Exists(DeletedTag.objects.filter(tag=OuterRef("tag"))))

@@ -1,4 +1,4 @@
-"""What came last for an account, whatever became of it: one query a status."""
+"""The newest messages of an account, stored, held and rejected: one query for each status."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -15,34 +15,34 @@ from thingscale.processes.live_feed import PREVIEW
 from thingscale.streams.models import Latest
 from thingscale.streams.queries import newest_of_device, template
 
-LOOK_AT = 1_000  # datapoints of a channel, for one of a device
+LOOK_AT = 1_000  # newest datapoints of a channel, among which one of the device is looked for
 _STORED = template("newest_of_user.sql").substitute()
 _HELD = template("newest_held_of_user.sql").substitute()
 
 
-class Arrival(NamedTuple):
-    """A message as open pages are told of it (thingscale/processes/live_feed.py)."""
+class RecentMessage(NamedTuple):
+    """A message as open pages show it (thingscale/processes/live_feed.py)."""
 
     at: datetime
     status: str  # stored, held, rejected
-    device: str  # "" where it is not known, or gone
+    device: str  # "" if it is unknown or deleted
     device_pk: int | None
-    value: str  # the begin of its JSON text, or of the payload if it was rejected
+    value: str  # the beginning of its JSON text, or of the payload if it was rejected
     tag: str | None = None
-    channel: int | None = None  # number, of a datapoint
+    channel: int | None = None  # the number, if it is stored
     kind: str = ""
     reason: str | None = None
-    detail: str = ""  # beyond the reason
+    detail: str = ""  # in addition to the reason
 
 
-def newest(account: Account, limit: int) -> list[Arrival]:
-    """Of all three, the newest first; at most `limit` of each."""
+def newest(account: Account, limit: int) -> list[RecentMessage]:
+    """The newest first; at most `limit` of each status."""
     found = stored(account, limit) + held(account, limit) + rejected(account, limit)
     return sorted(found, key=lambda arrival: arrival.at, reverse=True)
 
 
-def newest_of(account: Account, device_id: str) -> list[Arrival]:
-    """As newest(), one of each, of this device id alone: whatever else the account hears."""
+def newest_of_device_id(account: Account, device_id: str) -> list[RecentMessage]:
+    """As newest(), but only one message of each status, and only of this device id."""
     found = [
         _rejected(row)
         for row in RejectedMessage.objects.for_account(account)
@@ -53,27 +53,27 @@ def newest_of(account: Account, device_id: str) -> list[Arrival]:
     if device is not None:
         texts = device.held.annotate(text=Cast("value", TextField())).order_by("-pk")
         found += [
-            Arrival(at, "held", device_id, device.pk, text[:PREVIEW], tag)
+            RecentMessage(at, "held", device_id, device.pk, text[:PREVIEW], tag)
             for at, tag, text in texts.values_list("received_at", "tag", "text")[:1]
         ]
     if device is not None and (channel := device.mapped_channel):
         found += [
-            Arrival(point.at, "stored", device_id, device.pk, point.value, point.tag, channel.number)
+            RecentMessage(point.at, "stored", device_id, device.pk, point.value, point.tag, channel.number)
             for point in newest_of_device(channel.id, device.id, 1, LOOK_AT, PREVIEW)
         ]
     return sorted(found, key=lambda arrival: arrival.at, reverse=True)
 
 
-def stored(account: Account, limit: int) -> list[Arrival]:
+def stored(account: Account, limit: int) -> list[RecentMessage]:
     return [
-        Arrival(at, "stored", device or "", pk, value, tag, number)
+        RecentMessage(at, "stored", device or "", pk, value, tag, number)
         for at, device, pk, tag, number, value in _rows(_STORED, account, limit)
     ]
 
 
-def held(account: Account, limit: int) -> list[Arrival]:
+def held(account: Account, limit: int) -> list[RecentMessage]:
     return [
-        Arrival(
+        RecentMessage(
             *(at, "held", device, pk, value, tag),
             reason=Reason.NEW_DEVICE_FOUND if is_new else Reason.NO_MAPPED_CH,
         )
@@ -87,13 +87,13 @@ def _rows(sql: str, account: Account, limit: int) -> list[Any]:
         return list(cursor.fetchall())
 
 
-def rejected(account: Account, limit: int) -> list[Arrival]:
+def rejected(account: Account, limit: int) -> list[RecentMessage]:
     return [_rejected(row) for row in RejectedMessage.objects.for_account(account).order_by("-pk")[:limit]]
 
 
-def _rejected(row: RejectedMessage) -> Arrival:
+def _rejected(row: RejectedMessage) -> RecentMessage:
     payload = excerpt(bytes(row.payload)[: 4 * PREVIEW])[:PREVIEW]
-    return Arrival(
+    return RecentMessage(
         row.received_at,
         "rejected",
         row.device_id,
@@ -105,8 +105,8 @@ def _rejected(row: RejectedMessage) -> Arrival:
     )
 
 
-def none_yet(account: Account) -> bool:
-    """No datapoint was ever stored and no device heard."""
+def nothing_received(account: Account) -> bool:
+    """Whether the account has no datapoints, and no device of it ever sent a message."""
     if Latest.objects.filter(channel__user=account.pk).exists():
         return False
     return not Device.objects.for_account(account).filter(activity__isnull=False).exists()

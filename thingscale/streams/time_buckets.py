@@ -1,7 +1,7 @@
-"""Aggregates in buckets of the calendar, in the user's time zone.
+"""Aggregates in buckets of time, in the user's time zone.
 
-A bucket begins on a round local time. Up to an hour, each bucket of the clock is one, so the hour that comes
-twice in autumn is two. Longer ones follow the calendar: a day may have 23 or 25 hours.
+A bucket begins at a round local time. Buckets of up to an hour follow the clock: the hour that comes twice in
+autumn is two buckets. Longer ones follow the calendar: a day may have 23 or 25 hours.
 """
 
 from collections.abc import Iterator
@@ -22,18 +22,18 @@ FUNCTIONS = (*queries.AGGREGATES, "count", *_ENDS)
 
 
 def _clock(stride: str) -> str:
-    """The moment when the bucket began."""
+    """SQL for the moment at which the bucket began."""
     return f"at - ({_LOCAL} - date_bin('{stride}', {_LOCAL}, {_MONDAY}))"
 
 
 def _calendar(stride: str) -> str:
-    """The local time, without a zone, at which the bucket began."""
+    """SQL for the local time, without a zone, at which the bucket began."""
     return f"date_bin('{stride}', {_LOCAL}, {_MONDAY})"
 
 
-CLOCK = {"1m": 1, "5m": 5, "10m": 10, "15m": 15, "30m": 30, "1h": 60}  # minutes
+CLOCK_MINUTES = {"1m": 1, "5m": 5, "10m": 10, "15m": 15, "30m": 30, "1h": 60}
 INTERVALS = {
-    **{name: _clock(f"{minutes} minutes") for name, minutes in CLOCK.items()},
+    **{name: _clock(f"{minutes} minutes") for name, minutes in CLOCK_MINUTES.items()},
     **{f"{n}h": _calendar(f"{n} hours") for n in (2, 3, 4, 6, 8, 12)},
     "1d": _calendar("1 day"),
     "1w": _calendar("7 days"),
@@ -44,8 +44,9 @@ Bucket = tuple[datetime, list[Leaf]]
 
 
 def aggregate(selection: Selection, function: str, interval: str) -> Iterator[list[Bucket]] | None:
-    """For each bucket with datapoints its beginning and its leaves, in the selection's order, in pages of
-    bounded size; `function` of FUNCTIONS, `interval` of INTERVALS. None: too many to hold."""
+    """The beginning and the leaves of each bucket that has datapoints, in the selection's order, in pages of
+    bounded size. `function` is one of FUNCTIONS, `interval` one of INTERVALS. None if there are too many
+    leaves."""
     bucket = INTERVALS[interval]
     if function in _ENDS:
         ends = queries.ends_of_buckets(selection, bucket, _ENDS[function])
@@ -65,27 +66,24 @@ def aggregate(selection: Selection, function: str, interval: str) -> Iterator[li
 
 def _buckets(leaves: list[Leaf], zone_name: str, interval: str) -> list[Bucket]:
     zone = ZoneInfo(zone_name)
-    stride = timedelta(minutes=CLOCK.get(interval, 0))
+    stride = timedelta(minutes=CLOCK_MINUTES.get(interval, 0))
     return [
-        (_moment(begin, zone, stride), list(part)) for begin, part in groupby(leaves, itemgetter(0)) if begin
+        (_begin(begin, zone, stride), list(part)) for begin, part in groupby(leaves, itemgetter(0)) if begin
     ]
 
 
-def _moment(begin: datetime, zone: ZoneInfo, stride: timedelta) -> datetime:
-    """A bucket of the clock within which the clock was set by less than its stride, as on Lord Howe Island,
-    begins when it was set: the time before is in another bucket."""
+def _begin(begin: datetime, zone: ZoneInfo, stride: timedelta) -> datetime:
+    """The beginning of the bucket. If the clock was set within the bucket by less than its stride, as on Lord
+    Howe Island, the bucket begins when the clock was set: the time before is in another bucket."""
     if not begin.tzinfo:
         return resolve_local(begin, zone, fold=0)
     before, after = begin, begin + stride
     offset = before.astimezone(zone).utcoffset()
-    if after.astimezone(zone).utcoffset() == offset or _is_round(before.astimezone(zone), stride):
+    local = before.astimezone(zone).replace(tzinfo=None)
+    is_round = not (local - local.replace(hour=0, minute=0, second=0, microsecond=0)) % stride
+    if after.astimezone(zone).utcoffset() == offset or is_round:
         return begin
     while after - before > SECOND:
         middle = before + (after - before) / 2
         before, after = (middle, after) if middle.astimezone(zone).utcoffset() == offset else (before, middle)
     return after.replace(microsecond=0)
-
-
-def _is_round(local: datetime, stride: timedelta) -> bool:
-    minutes = timedelta(hours=local.hour, minutes=local.minute, seconds=local.second)
-    return not (minutes + timedelta(microseconds=local.microsecond)) % stride

@@ -17,7 +17,7 @@ FAILED = response(500, {"content-type": "text/plain; charset=utf-8"}, b"Internal
 DISCONNECT = {"type": "http.disconnect"}
 
 
-class Connection(Protocol):
+class HttpConnection(Protocol):
     """What a cycle needs from its connection."""
 
     @property
@@ -39,7 +39,7 @@ class Cycle:
         *("_continued", "_left", "_request", "_started", "_waiting", "complete", "disconnected", "scope"),
     )
 
-    def __init__(self, connection: Connection, request: Request, scope: dict[str, Any]) -> None:
+    def __init__(self, connection: HttpConnection, request: Request, scope: dict[str, Any]) -> None:
         self.scope = scope
         self.complete = False  # the answer
         self.disconnected = False

@@ -50,7 +50,7 @@ NEVER = float("inf")
 NO_HEADER = Header(0, None)  # of a connection that comes from no proxy
 
 
-class Exchange(Protocol):
+class DirectExchange(Protocol):
     """A request that is answered without ASGI."""
 
     max_body: int  # of a larger body, take() gets one byte more than that
@@ -60,18 +60,18 @@ class Exchange(Protocol):
         """Called if the answer is late. Returns the answer to give instead; no other will come."""
 
 
-class Direct(Protocol):
+class DirectHandler(Protocol):
     """Takes requests without ASGI. The lifespan puts it into the state of the server, as `direct`."""
 
     store_seconds: float
     too_slow: Response  # the answer if the body does not come
 
-    def admit(self, request: Request, answer: Callable[[Response], None]) -> Exchange | Response | None:
+    def admit(self, request: Request, answer: Callable[[Response], None]) -> DirectExchange | Response | None:
         """Called before the body comes. Returns the exchange, or a refusal, or None to leave the request to
         the ASGI application. The exchange has to call `answer` once, after take(), unless it was given up."""
 
 
-class State(Enum):
+class ConnectionState(Enum):
     PROXY_HEADER = auto()  # waits for it, before everything else
     HEAD = auto()  # waits for a head, or for the rest of one
     BODY = auto()
@@ -179,7 +179,7 @@ class HttpProtocol(asyncio.Protocol):
         self._config = config
         self._server = server_state
         self._app_state = app_state
-        self._direct: Direct | None = app_state.get("direct")
+        self._direct: DirectHandler | None = app_state.get("direct")
         self._loop = _loop or asyncio.get_running_loop()
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._tls = False
@@ -187,7 +187,7 @@ class HttpProtocol(asyncio.Protocol):
         self._proxy_header = proxy_header
         self._client: Address | None = None
         self._address = ""  # under which it is counted; empty: not counted
-        self._state = State.HEAD
+        self._state = ConnectionState.HEAD
         self.due = NEVER  # when the state has lasted too long
         self.unread_due = NEVER  # when the answer has been unread for too long
         self._buffer = bytearray()
@@ -202,7 +202,7 @@ class HttpProtocol(asyncio.Protocol):
         self._reader: BodyReader | None = None
         self._keep = False
         self._body = bytearray()  # of a direct request
-        self._exchange: Exchange | None = None
+        self._exchange: DirectExchange | None = None
         self._cycle: Cycle | None = None
 
     # The transport's side
@@ -219,7 +219,7 @@ class HttpProtocol(asyncio.Protocol):
         if self._proxy_header or not self._client or not is_proxy(self._client[0]):
             self._admit(self._proxy_header or NO_HEADER)
         elif len(connections.without_header) < MAX_WAITING:
-            self._state = State.PROXY_HEADER
+            self._state = ConnectionState.PROXY_HEADER
             self.due = self._loop.time() + HEADER_SECONDS
             connections.add(self, "")
             connections.without_header.add(self)
@@ -257,7 +257,7 @@ class HttpProtocol(asyncio.Protocol):
         return counted_address(host, self._config.loaded_app)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._state = State.CLOSED
+        self._state = ConnectionState.CLOSED
         self._forget()
         if self._cycle:
             self._cycle.disconnect()
@@ -284,7 +284,12 @@ class HttpProtocol(asyncio.Protocol):
             self._drained.set_result(None)
 
     def data_received(self, data: bytes) -> None:
-        if self._state is State.HEAD and self._head and not self._buffer and data.startswith(self._head):
+        if (
+            self._state is ConnectionState.HEAD
+            and self._head
+            and not self._buffer
+            and data.startswith(self._head)
+        ):
             request = self._remembered
             assert request
             assert self._direct
@@ -296,7 +301,7 @@ class HttpProtocol(asyncio.Protocol):
                 self._request, self._keep = request, True
                 self._reader = None
                 self._exchange = exchange
-                self._state = State.ANSWERING
+                self._state = ConnectionState.ANSWERING
                 self.due = self._loop.time() + self._direct.store_seconds
                 exchange.take(data[start:])
                 return
@@ -305,14 +310,15 @@ class HttpProtocol(asyncio.Protocol):
             self._advance()
             return
         self._buffer += data
-        if self._state is State.HEAD and len(self._buffer) == len(data):  # until now it was idle
+        if self._state is ConnectionState.HEAD and len(self._buffer) == len(data):  # until now it was idle
             self.due = min(self.due, self._loop.time() + settings.HTTP_HEAD_SECONDS)
         self._advance()
 
     def eof_received(self) -> bool:
         """True while an answer is being made: some clients close their side after their request."""
         self._eof = True
-        if self._state is State.ANSWERING and not self._tls:  # where asyncio has no half-closed connections
+        # With TLS, asyncio has no half-closed connections.
+        if self._state is ConnectionState.ANSWERING and not self._tls:
             self.due = min(self.due, self._loop.time() + HALF_CLOSED_SECONDS)
             return True
         self.close()
@@ -332,16 +338,20 @@ class HttpProtocol(asyncio.Protocol):
             self._refuse(error)
         finally:
             self._advancing = False
-        if self._state is State.ANSWERING:
+        if self._state is ConnectionState.ANSWERING:
             if len(self._buffer) > MAX_BUFFERED:
                 self._pause_reading()
-        elif self._eof and self._state in {State.HEAD, State.BODY, State.READING_PAST}:
+        elif self._eof and self._state in {
+            ConnectionState.HEAD,
+            ConnectionState.BODY,
+            ConnectionState.READING_PAST,
+        }:
             self.close()  # no more will come
 
     def _step(self) -> bool:
         """False if more data have to come first. Raises BadRequest."""
         match self._state:
-            case State.PROXY_HEADER:
+            case ConnectionState.PROXY_HEADER:
                 try:
                     header = proxy_protocol.read(bytes(self._buffer[:MAX_SIZE]))
                 except BadHeader as error:
@@ -351,20 +361,20 @@ class HttpProtocol(asyncio.Protocol):
                     return False
                 del self._buffer[: header.size]
                 connections.without_header.discard(self)
-                self._state = State.HEAD
+                self._state = ConnectionState.HEAD
                 self._admit(header)
                 return True
-            case State.HEAD:
+            case ConnectionState.HEAD:
                 return self._take_head()
-            case State.BODY:
+            case ConnectionState.BODY:
                 return self._take_body()
-            case State.READING_PAST:
+            case ConnectionState.READING_PAST:
                 assert self._reader
                 self._reader.feed(self._buffer)
                 if self._reader.complete:
                     self._next_request()
                 return self._reader.complete
-            case State.LINGERING | State.CLOSED:
+            case ConnectionState.LINGERING | ConnectionState.CLOSED:
                 self._buffer.clear()
         return False
 
@@ -389,12 +399,12 @@ class HttpProtocol(asyncio.Protocol):
         self._begin(request, head, direct.admit(request, self._answer) if direct else None)
         return True
 
-    def _begin(self, request: Request, head: bytes, admitted: Exchange | Response | None) -> None:
+    def _begin(self, request: Request, head: bytes, admitted: DirectExchange | Response | None) -> None:
         self._server.total_requests += 1
         self._request = request
         self._reader = BodyReader(request)
         self._keep = request.keep_alive
-        self._state = State.ANSWERING if self._reader.complete else State.BODY
+        self._state = ConnectionState.ANSWERING if self._reader.complete else ConnectionState.BODY
         if admitted is None:
             self._head, self._remembered = b"", None
             self._start_cycle(request)
@@ -415,7 +425,7 @@ class HttpProtocol(asyncio.Protocol):
         assert self._reader
         part = self._reader.feed(self._buffer)
         if self._reader.complete:
-            self._state = State.ANSWERING
+            self._state = ConnectionState.ANSWERING
         if self._cycle:
             if part or self._reader.complete:
                 self._cycle.feed(part, self._reader.complete)
@@ -427,12 +437,12 @@ class HttpProtocol(asyncio.Protocol):
             self._body += part
             if self._reader.complete or len(self._body) > self._exchange.max_body:
                 self._hand_over(self._exchange)
-        return self._state is not State.BODY
+        return self._state is not ConnectionState.BODY
 
-    def _hand_over(self, exchange: Exchange) -> None:
+    def _hand_over(self, exchange: DirectExchange) -> None:
         assert self._direct
         body, self._body = bytes(self._body[: exchange.max_body + 1]), bytearray()
-        self._state = State.ANSWERING
+        self._state = ConnectionState.ANSWERING
         self.due = self._loop.time() + self._direct.store_seconds
         exchange.take(body)
 
@@ -468,7 +478,7 @@ class HttpProtocol(asyncio.Protocol):
         lines = [b"%s: %s\r\n" % header for header in request.headers]
         head = b"".join((b"GET ", target, b" HTTP/1.1\r\n", *lines, b"\r\n"))
         rest, self._buffer = bytes(self._buffer), bytearray()
-        self._state = State.CLOSED
+        self._state = ConnectionState.CLOSED
         self._forget()
         self._transport.set_write_buffer_limits()
         factory = cast(Callable[..., asyncio.Protocol], self._config.ws_protocol_class)
@@ -482,7 +492,7 @@ class HttpProtocol(asyncio.Protocol):
     def _answer(self, answer: Response) -> None:
         """Sends the answer to a direct request."""
         self._exchange = None
-        if self._state not in {State.ANSWERING, State.BODY}:
+        if self._state not in {ConnectionState.ANSWERING, ConnectionState.BODY}:
             return
         assert self._request
         line = b"" if self._request.minor else KEEP_ALIVE
@@ -498,12 +508,12 @@ class HttpProtocol(asyncio.Protocol):
             if self._cycle.started:
                 self.abort()
                 return
-        path = self._request.path if self._request and self._state is State.BODY else None
+        path = self._request.path if self._request and self._state is ConnectionState.BODY else None
         answer = http_response.refusal(error, path)
         self._transport.write(b"".join((answer.head, connections.date, CLOSE, b"\r\n", answer.body)))
         self._linger()
 
-    # A cycle's side, see asgi_cycle.Connection
+    # A cycle's side, see asgi_cycle.HttpConnection
 
     @property
     def date(self) -> bytes:
@@ -519,10 +529,10 @@ class HttpProtocol(asyncio.Protocol):
         return self._keep
 
     def write(self, data: bytes, *, more: bool) -> None:
-        if self._state is State.CLOSED or self._state is State.LINGERING:
+        if self._state is ConnectionState.CLOSED or self._state is ConnectionState.LINGERING:
             return
         self._transport.write(data)
-        if more and self._state is State.ANSWERING and not self._eof and self.due == NEVER:
+        if more and self._state is ConnectionState.ANSWERING and not self._eof and self.due == NEVER:
             self.due = self._loop.time() + settings.HTTP_ANSWER_SECONDS
 
     def want_body(self) -> None:
@@ -534,13 +544,13 @@ class HttpProtocol(asyncio.Protocol):
 
     def answered(self) -> None:
         self._cycle = None
-        if self._state in {State.LINGERING, State.CLOSED}:
+        if self._state in {ConnectionState.LINGERING, ConnectionState.CLOSED}:
             return
         complete = self._reader is None or self._reader.complete
         if self._keep and complete:
             self._next_request()
         elif self._keep:
-            self._state = State.READING_PAST
+            self._state = ConnectionState.READING_PAST
             self.due = self._loop.time() + BODY_SECONDS
         elif complete and not self._buffer:
             self.close()
@@ -551,7 +561,7 @@ class HttpProtocol(asyncio.Protocol):
             self._advance()
 
     def _next_request(self) -> None:
-        self._state = State.HEAD
+        self._state = ConnectionState.HEAD
         self._request = None
         idle = settings.HTTP_HEAD_SECONDS if self._buffer else settings.HTTP_KEEP_ALIVE_SECONDS
         self.due = self._loop.time() + idle
@@ -560,23 +570,23 @@ class HttpProtocol(asyncio.Protocol):
 
     @property
     def idle(self) -> bool:
-        return self._state is State.HEAD and not self._buffer and self.unread_due == NEVER
+        return self._state is ConnectionState.HEAD and not self._buffer and self.unread_due == NEVER
 
     def on_due(self, now: float) -> None:
         match self._state:
             case _ if self.unread_due <= now:
                 self.abort()
-            case State.PROXY_HEADER:
+            case ConnectionState.PROXY_HEADER:
                 self._refuse_proxy(f"no PROXY header came within {HEADER_SECONDS:.0f} seconds.")
-            case State.HEAD if self._buffer:
+            case ConnectionState.HEAD if self._buffer:
                 detail = f"A request's head has to come within {settings.HTTP_HEAD_SECONDS} seconds."
                 self._refuse(BadRequest(408, "REQUEST_TIMEOUT", detail))
-            case State.BODY if self._exchange and self._direct:
+            case ConnectionState.BODY if self._exchange and self._direct:
                 self._keep = False
                 self._answer(self._direct.too_slow)
-            case State.ANSWERING if self._exchange:
+            case ConnectionState.ANSWERING if self._exchange:
                 self._answer(self._exchange.give_up())
-            case State.HEAD | State.READING_PAST | State.LINGERING:
+            case ConnectionState.HEAD | ConnectionState.READING_PAST | ConnectionState.LINGERING:
                 self.close()
             case _:
                 self.abort()
@@ -586,13 +596,13 @@ class HttpProtocol(asyncio.Protocol):
         read."""
         if connections.stop_at == NEVER:
             connections.stop_at = self._loop.time() + settings.DRAIN_SECONDS
-        if self._state is State.HEAD:
+        if self._state is ConnectionState.HEAD:
             self.close()
 
     def close(self) -> None:
         """Closes once the client has read what was written, or the time for that is over."""
-        if self._state is not State.CLOSED:
-            self._state = State.CLOSED
+        if self._state is not ConnectionState.CLOSED:
+            self._state = ConnectionState.CLOSED
             if self._cycle:
                 self._cycle.disconnect()
             self.due = self._loop.time() + CLOSE_SECONDS if self.unread_due == NEVER else self.unread_due
@@ -605,7 +615,7 @@ class HttpProtocol(asyncio.Protocol):
     def _linger(self) -> None:
         """Closes our side only. If we closed both while the client is still sending, the connection would be
         reset, and the client might lose our answer."""
-        self._state = State.LINGERING
+        self._state = ConnectionState.LINGERING
         self._buffer.clear()
         self._resume_reading()
         self.due = self._loop.time() + LINGER_SECONDS

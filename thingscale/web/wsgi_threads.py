@@ -42,7 +42,7 @@ TOO_MANY = Refusal(
 )
 
 
-class Client:
+class AnswerReader:
     """The client that reads the answer."""
 
     def __init__(self, send: Send, timeouts: Timeouts) -> None:
@@ -81,7 +81,7 @@ class Client:
             )
 
 
-class Answer:
+class DjangoAnswer:
     """Django's answer. Several threads make parts of it, never two at once."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class Answer:
 
     def begin(
         self, wsgi: Callable[[WSGIEnvironment, StartResponse], Any], environ: WSGIEnvironment
-    ) -> "Answer":
+    ) -> "DjangoAnswer":
         """Makes all of a short answer; of a streaming one, only the head."""
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: object = None) -> Any:
@@ -158,7 +158,7 @@ class WSGIThreads:
             if refusal:
                 await request_body.refuse(scope["path"], send, refusal)
                 return
-            client = Client(send, timeouts)
+            client = AnswerReader(send, timeouts)
             watch = asyncio.create_task(client.watch(receive)) if body.complete else None
             try:
                 await self._answer(scope, body, client)
@@ -193,7 +193,7 @@ class WSGIThreads:
         body.empty()
         return None
 
-    async def _answer(self, scope: Scope, body: Body, client: Client) -> None:
+    async def _answer(self, scope: Scope, body: Body, client: AnswerReader) -> None:
         """Raises ClientLeft; Busy before anything is sent."""
         account = await self._callers.account(scope)
         announced = {b"content-length", b"transfer-encoding"} & {name for name, _ in scope["headers"]}
@@ -204,7 +204,7 @@ class WSGIThreads:
             environ["CONTENT_LENGTH"] = str(body.size)
         heavy = scope["method"] in {"GET", "HEAD"} and HEAVY.match(scope["path"])
         lane = self._heavy if heavy else self._ordinary
-        answer = await lane.run(account, client.left, Answer().begin, self._wsgi, environ)
+        answer = await lane.run(account, client.left, DjangoAnswer().begin, self._wsgi, environ)
         if not answer.streaming:
             await client.send(answer.head)
             await client.send_body(answer.whole, more=False)
@@ -214,7 +214,9 @@ class WSGIThreads:
         finally:
             lane.run_later(answer.close)
 
-    async def _stream(self, lane: FairThreads, account: str, answer: Answer, client: Client) -> None:
+    async def _stream(
+        self, lane: FairThreads, account: str, answer: DjangoAnswer, client: AnswerReader
+    ) -> None:
         """Each part is made while the client reads the one before it. If making a part fails, the connection
         breaks, so that the client does not take the answer for a whole one."""
         if not await self._streams.acquire(account, WAIT_SECONDS, client.left):

@@ -16,7 +16,7 @@ from thingscale.processes.live_feed import LIVE_FEED, MessageEvent
 from thingscale.streams import writer
 from thingscale.streams.actions.tags import tag_keys
 from thingscale.streams.exactly_once import keys, submissions
-from thingscale.streams.exactly_once.submissions import Submission
+from thingscale.streams.exactly_once.submissions import RecordedSubmission
 from thingscale.streams.exactly_once.window import DEDUPE_WINDOW
 from thingscale.streams.models import Channel
 from thingscale.streams.usage import STORAGE_QUOTA
@@ -81,7 +81,7 @@ def _submitted_before(channel: Channel, points: Points, key: int, body: UUID) ->
         before = found.get((channel.user_id, key))
         if before is None:
             count = len(points.times)
-            submissions.record(cursor, [Submission(channel.user_id, key, body, str(count))])
+            submissions.record(cursor, [RecordedSubmission(channel.user_id, key, body, str(count))])
             if not count:
                 return None
             # The release before recorded no submissions: are all there under this key, recent or of the same

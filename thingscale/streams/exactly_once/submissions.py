@@ -25,7 +25,7 @@ BATCH_ROWS = 10_000  # of a transaction
 Key = tuple[int, int]  # account's primary key, and a key of keys.py
 
 
-class Submission(NamedTuple):
+class RecordedSubmission(NamedTuple):
     account: int
     key: int
     body: UUID  # keys.fingerprint() of all that was sent
@@ -37,7 +37,7 @@ def lock(cursor: psycopg.Cursor, key: int) -> None:
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key])
 
 
-def find(cursor: psycopg.Cursor, keys: Mapping[Key, int]) -> dict[Key, Submission]:
+def find(cursor: psycopg.Cursor, keys: Mapping[Key, int]) -> dict[Key, RecordedSubmission]:
     """The submissions of these keys that arrived at the key's time (microseconds since 1970) or later."""
     ordered = sorted(keys)
     cursor.execute(
@@ -51,10 +51,10 @@ def find(cursor: psycopg.Cursor, keys: Mapping[Key, int]) -> dict[Key, Submissio
             [from_us(keys[each]) for each in ordered],
         ],
     )
-    return {row[:2]: Submission(*row) for row in cursor.fetchall()}
+    return {row[:2]: RecordedSubmission(*row) for row in cursor.fetchall()}
 
 
-def record(cursor: psycopg.Cursor, submissions: Sequence[Submission]) -> None:
+def record(cursor: psycopg.Cursor, submissions: Sequence[RecordedSubmission]) -> None:
     """Every writer inserts in the order of the keys, so that no two meet in a deadlock. Replaces a submission
     that is past the window. The time of arrival is of the clock that window.py reads, not of PostgreSQL's."""
     accounts, keys, bodies, answers = zip(*sorted(submissions, key=lambda each: each[:2]), strict=True)

@@ -19,7 +19,7 @@ WITH page AS (
 )
 SELECT
     count(*),
-    coalesce(string_agg(CASE WHEN $is_written THEN $row END, %(joint)s ORDER BY at $order, id $order), ''),
+    coalesce(string_agg(CASE WHEN $is_written THEN $row END, %(separator)s ORDER BY at $order, id $order), ''),
     (array_agg(at ORDER BY at $order, id $order))[count(*)]::text,
     (array_agg(id ORDER BY at $order, id $order))[count(*)],
     coalesce(max(large), 0)

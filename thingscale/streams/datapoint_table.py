@@ -1,4 +1,5 @@
-"""Datapoints as people look at them: a table, newest first, a page at a time."""
+"""The console's table of datapoints, newest first, page by page; and the times of the oldest and the newest
+one."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -9,16 +10,16 @@ from django.utils import timezone
 from thingscale.lib.ids import ChannelPk
 from thingscale.streams.queries import LAST, Key, Selection, reading, template
 
-CHARACTERS = 1000  # shown of a value
+MAX_CHARACTERS = 1000  # of a value that are shown
 _TABLE = template("table_page.sql").substitute()
 _NEWEST = template("newest_at.sql").substitute()
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     at: datetime
     id: int
     tag: str | None
-    device_id: str | None  # None: written over REST, or the device is gone
+    device_id: str | None  # None: written over REST, or the device is deleted
     value: str  # JSON text, cut
 
     @property
@@ -26,16 +27,16 @@ class Row(NamedTuple):
         return self.at.isoformat(), self.id
 
 
-def table_page(selection: Selection, rows: int, before: Key = LAST) -> list[Row]:
+def table_page(selection: Selection, rows: int, before: Key = LAST) -> list[TableRow]:
     """Raises ContractError: RANGE_TOO_LARGE."""
-    place = {"rows": rows, "characters": CHARACTERS, "before_at": before[0], "before_id": before[1]}
+    place = {"rows": rows, "characters": MAX_CHARACTERS, "before_at": before[0], "before_id": before[1]}
     with reading() as cursor:
         cursor.execute(_TABLE, selection.parameters | place)
-        return [Row(*row) for row in cursor.fetchall()]
+        return [TableRow(*row) for row in cursor.fetchall()]
 
 
-def newest_by_now(channel: ChannelPk) -> datetime | None:
-    """The time of the newest datapoint that is not of the future."""
+def newest_time_until_now(channel: ChannelPk) -> datetime | None:
+    """The time of the newest datapoint that is not in the future."""
     selection = Selection(channel, "UTC", end=timezone.now())
     with connection.cursor() as cursor:
         cursor.execute(_NEWEST, selection.parameters)
@@ -43,7 +44,7 @@ def newest_by_now(channel: ChannelPk) -> datetime | None:
     return row[0] if row else None
 
 
-def first_at(channel: ChannelPk) -> datetime | None:
+def oldest_time(channel: ChannelPk) -> datetime | None:
     """The time of the oldest datapoint."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT at FROM datapoint WHERE channel = %s ORDER BY at LIMIT 1", [channel])
