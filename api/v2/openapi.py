@@ -20,7 +20,7 @@ from drf_spectacular.utils import (
     extend_schema_view,
 )
 
-from api.v2 import connector, events, publish, samples, schemas, sessions, streams, views
+from api.v2 import connector, events, openapi_examples, publish, schemas, sessions, streams, views
 from api.v2.schemas import Schema
 
 JSON = "application/json"
@@ -152,18 +152,18 @@ _TEXTS = {
 }
 
 extend_schema_view(
-    list=call("All devices", schemas.ref("Device"), sample=samples.DEVICE),
+    list=call("All devices", schemas.ref("Device"), sample=openapi_examples.DEVICE),
     retrieve=call(
         "One device, in an array",
         schemas.array(schemas.ref("Device")),
-        sample=[samples.DEVICE],
+        sample=[openapi_examples.DEVICE],
         takes=[_DEVICE_ID],
         errors=(404,),
     ),
     create=call(
         "Make a device: enabled, unmapped",
         schemas.ref("Done"),
-        sample=samples.DONE,
+        sample=openapi_examples.DONE,
         takes=[_NEW_DEVICE_ID],
         body=schemas.ref("DeviceFields"),
         bodies={"mapped": {"description": "roof", "mapped_ch": 0}},
@@ -173,7 +173,7 @@ extend_schema_view(
     update=call(
         "Change a device",
         schemas.ref("Done"),
-        sample=samples.DONE,
+        sample=openapi_examples.DONE,
         takes=[_DEVICE_ID],
         body=schemas.ref("DeviceFields"),
         bodies={"map": {"enabled": True, "mapped_ch": 0}, "unmap": {"mapped_ch": None}},
@@ -182,7 +182,7 @@ extend_schema_view(
     destroy=call(
         "Delete a device; its datapoints stay",
         schemas.ref("Done"),
-        sample=samples.DONE,
+        sample=openapi_examples.DONE,
         takes=[_DEVICE_ID],
         errors=(400, 404),
     ),
@@ -193,21 +193,21 @@ extend_schema_view(
     list=call(
         "All channels",
         schemas.ref("Channel"),
-        sample=samples.CHANNEL,
+        sample=openapi_examples.CHANNEL,
         takes=[_WITHTAG],
         errors=(400,),
     ),
     retrieve=call(
         "One channel, in an array",
         schemas.array(schemas.ref("Channel")),
-        sample=[samples.CHANNEL],
+        sample=[openapi_examples.CHANNEL],
         takes=[_CHANNEL, _WITHTAG],
         errors=(400, 404),
     ),
     create=call(
         "Make a channel, or with X-TAGNAME a tag of one",
         schemas.ref("Done"),
-        sample=samples.DONE,
+        sample=openapi_examples.DONE,
         takes=[_NEW_CHANNEL, _TAGNAME],
         body=schemas.ref("ChannelFields"),
         bodies={"named": {"channel_name": "roof", "retention_days": 30}},
@@ -217,7 +217,7 @@ extend_schema_view(
     update=call(
         "Change a channel, or with X-TAGNAME the name of a tag",
         schemas.ref("Done"),
-        sample=samples.DONE,
+        sample=openapi_examples.DONE,
         takes=[_CHANNEL, _TAGNAME],
         body={"anyOf": [schemas.ref("ChannelFields"), schemas.ref("TagFields")]},
         bodies={
@@ -229,7 +229,7 @@ extend_schema_view(
     destroy=call(
         "Delete a channel, or with X-TAGNAME a tag, with its datapoints",
         schemas.ref("Done"),
-        sample=samples.DONE,
+        sample=openapi_examples.DONE,
         takes=[_CHANNEL, _TAGNAME],
         errors=(400, 404),
     ),
@@ -239,7 +239,7 @@ extend_schema_view(
     retrieve=call(
         "Read datapoints",
         schemas.ref("Stream"),
-        sample=samples.STREAM,
+        sample=openapi_examples.STREAM,
         takes=[_CHANNEL, *_READING],
         errors=(400, 404),
         others=_TEXTS,
@@ -268,11 +268,11 @@ extend_schema_view(
 )(streams.StreamViewSet)
 
 extend_schema_view(
-    list=call("All events", schemas.ref("Event"), sample=samples.EVENT),
+    list=call("All events", schemas.ref("Event"), sample=openapi_examples.EVENT),
     retrieve=call(
         "One event, in an array",
         schemas.array(schemas.ref("Event")),
-        sample=[samples.EVENT],
+        sample=[openapi_examples.EVENT],
         takes=[_EVENT],
         errors=(404,),
     ),
@@ -281,29 +281,33 @@ extend_schema_view(
         schemas.ref("EventCreated"),
         sample={"event_id": 1},
         body=schemas.ref("EventFields"),
-        bodies={"threshold": samples.EVENT_BODY},
+        bodies={"threshold": openapi_examples.EVENT_BODY},
         status=201,
     ),
     update=call(
         "Change an event",
         schemas.ref("Done"),
-        sample=samples.DONE,
+        sample=openapi_examples.DONE,
         takes=[_EVENT],
         body=schemas.ref("EventFields"),
         bodies={"off": {"enabled": False}, "ours": {"repeat": "crossing", "min_interval": 60}},
         errors=(404,),
     ),
     destroy=call(
-        "Delete an event", schemas.ref("Done"), sample=samples.DONE, takes=[_EVENT], errors=(400, 404)
+        "Delete an event",
+        schemas.ref("Done"),
+        sample=openapi_examples.DONE,
+        takes=[_EVENT],
+        errors=(400, 404),
     ),
 )(events.EventViewSet)
 
 extend_schema_view(
-    list=call("The account, in an array", schemas.ref("User"), sample=samples.USER),
+    list=call("The account, in an array", schemas.ref("User"), sample=openapi_examples.USER),
     update=call(
         "Change the account; tokens and user_id are read-only",
         schemas.ref("Done"),
-        sample=samples.DONE,
+        sample=openapi_examples.DONE,
         body=schemas.ref("UserFields"),
         bodies={"zone": {"locale": "Europe/Berlin", "organization": "Example"}},
     ),
@@ -313,7 +317,7 @@ extend_schema_view(
     create=call(
         "Publish to a device, at TOKEN/DEVICE/subscribe or another topic",
         schemas.ref("Done"),
-        sample=samples.DONE,
+        sample=openapi_examples.DONE,
         takes=[_DEVICE_ID],
         body=schemas.ref("Publish"),
         bodies={
@@ -323,7 +327,7 @@ extend_schema_view(
         errors=(404,),
     )
 )(publish.PublishViewSet)
-extend_schema_view(list=call("Connected clients", schemas.ref("Session"), sample=samples.SESSION))(
+extend_schema_view(list=call("Connected clients", schemas.ref("Session"), sample=openapi_examples.SESSION))(
     sessions.SessionViewSet
 )
 

@@ -13,7 +13,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from api.management.commands.write_openapi import FILE
-from api.v2 import connector, openapi, samples
+from api.v2 import connector, openapi, openapi_examples
 from ingest.connectors import http
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device
@@ -43,7 +43,7 @@ def known(owner: User) -> Caller:
     store(channel, [(at("2015-02-05 23:26:29"), '{"temp": 21.5}')])
     create_device(owner, "sensor-1", description="roof", mapped_channel=channel)
     api = Caller(owner)
-    assert api.post("event", samples.EVENT_BODY).status_code == 201
+    assert api.post("event", openapi_examples.EVENT_BODY).status_code == 201
     return api
 
 

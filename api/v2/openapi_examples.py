@@ -1,4 +1,4 @@
-"""Answers of /v2 to show in its description; tests/api/test_api_openapi.py compares them with real ones."""
+"""Answers of /v2 for its description; tests/api/test_api_openapi.py compares them with real ones."""
 
 from thingscale.devices.fields import FACTS
 
