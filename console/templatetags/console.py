@@ -45,20 +45,20 @@ def limit_banner(context: dict[str, Any]) -> dict[str, Any]:
     if account is None:
         return {}
     near = {
-        name: (used, most)
+        name: (used, limit)
         for name in WORDS
         if (used := account.near_limits.get(name)) is not None
-        and 100 * used >= LEVELS[0] * (most := account.most(name))
+        and 100 * used >= LEVELS[0] * (limit := account.limit(name))
     }
     return {
         "short": [
-            f"{WORDS[name].name} {'full' if used >= most else f'{100 * used // most} %'}"
-            for name, (used, most) in near.items()
+            f"{WORDS[name].name} {'full' if used >= limit else f'{100 * used // limit} %'}"
+            for name, (used, limit) in near.items()
         ],
         "sentences": [
-            use_in_words(name, used, most, account.when_full) for name, (used, most) in near.items()
+            use_in_words(name, used, limit, account.when_full) for name, (used, limit) in near.items()
         ],
-        "full": any(used >= most for used, most in near.values()),
+        "full": any(used >= limit for used, limit in near.values()),
     }
 
 

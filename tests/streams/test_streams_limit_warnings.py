@@ -168,7 +168,7 @@ def test_b3_each_limit_is_warned_of(
 def test_b3_every_limit_that_is_warned_of_has_words_and_a_column(account: Account) -> None:
     assert WORDS.keys() == limit_use([account.user])[account.user.id].keys() - {"rejected", "unread"}
     for name in WORDS:
-        most = account.user.most(name)
+        most = account.user.limit(name)
         sentence = use_in_words(name, most, most, "refuse")
         assert "full" in sentence
         assert sentence.endswith("or ask the operator for more.")

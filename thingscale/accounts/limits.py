@@ -1,5 +1,5 @@
-"""How much an account may have. A new account gets the values of the settings; the operator can change each
-for an account."""
+"""How much an account may have. A new account gets the values of the settings, and the operator can change
+them for each account."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from django.template.defaultfilters import filesizeformat
 
 from thingscale.lib.plurals import counted
 
-MOST_KEYS = 1_000  # of one channel: they are on one page, in one form
+MAX_LABELLED_KEYS = 1_000  # of one channel: they are on one page, in one form
 SPARE_PERCENT = 10  # over its storage, for an account whose oldest datapoints are dropped once a minute
 
 
@@ -22,15 +22,15 @@ class WhenFull(models.TextChoices):
 
 
 class Words(NamedTuple):
-    """About one of the limits."""
+    """What pages and mails say of a limit."""
 
     name: str
     full: str  # what happens once all is used
     remedy: str
 
 
-# By the names that `GET /v2/user` has. Nothing is refused for rejected messages: the newest are kept. What is
-# unread comes and goes in seconds, so nobody is warned of it.
+# By the names in `GET /v2/user`. Rejected messages are missing: nothing is refused, and the newest are kept.
+# Unread messages are missing, too: they come and go in seconds.
 WORDS = {
     "storage": Words(
         "Storage",
@@ -89,39 +89,39 @@ DROPPING = Words(
 MORE = "or ask the operator for more"
 
 
-def use_in_words(name: str, used: int, most: int, when_full: str) -> str:
+def use_in_words(name: str, used: int, limit: int, when_full: str) -> str:
     """How much of a limit is used, what happens when all is, and what to do."""
     words = DROPPING if name == "storage" and when_full == WhenFull.DROP_OLDEST else WORDS[name]
     how_much = (
-        f"{filesizeformat(used)} of {filesizeformat(most)}" if name in IN_BYTES else f"{used:,} of {most:,}"
+        f"{filesizeformat(used)} of {filesizeformat(limit)}" if name in IN_BYTES else f"{used:,} of {limit:,}"
     )
     remedy = f"{words.remedy}, {MORE}."
-    if used >= most:
+    if used >= limit:
         return f"{words.name}: full, {how_much} used. {words.full[0].upper()}{words.full[1:]} now. {remedy}"
-    percent = 100 * used // most
+    percent = 100 * used // limit
     return f"{words.name}: {percent} % used, {how_much}. Once full, {words.full}. {remedy}"
 
 
-def no_more_than(most: int, noun: str) -> str:
-    """To whoever wants one more of what there are as many of as there may be."""
-    return f"You can have {counted(most, noun)}: delete one first, {MORE}."
+def no_more_than(limit: int, noun: str) -> str:
+    """The sentence for a request to make one too many."""
+    return f"You can have {counted(limit, noun)}: delete one first, {MORE}."
 
 
-def no_room_for_tags(wanted: int, most: int) -> str:
+def no_room_for_tags(wanted: int, limit: int) -> str:
     return (
-        f"There is no room for {counted(wanted, 'more tag')}: you can have {most:,} in all channels."
+        f"There is no room for {counted(wanted, 'more tag')}: you can have {limit:,} in all channels."
         f" Delete tags that are no longer used, {MORE}."
     )
 
 
 def storage_bound(max_storage: int, when_full: str) -> int:
-    """Bytes at which nothing more is taken."""
+    """How many bytes may be used before new data is refused."""
     spare = SPARE_PERCENT if when_full == WhenFull.DROP_OLDEST else 0
     return max_storage + max_storage * spare // 100
 
 
 class Limits(models.Model):
-    """Of an account. Columns have defaults in the database, so that older code can add rows."""
+    """The limits of an account. Columns have defaults in the database, so that older code can add rows."""
 
     max_devices = models.PositiveIntegerField(default=10_000)
     max_channels = models.PositiveIntegerField(default=10_000)
@@ -133,7 +133,7 @@ class Limits(models.Model):
     max_keys = models.PositiveIntegerField(
         default=1_000,
         db_default=1_000,
-        validators=[MaxValueValidator(MOST_KEYS)],
+        validators=[MaxValueValidator(MAX_LABELLED_KEYS)],
         help_text="of a channel, with a label or a unit",
     )
     max_events = models.PositiveIntegerField(default=1_000, db_default=1_000)
@@ -172,12 +172,12 @@ class Limits(models.Model):
     class Meta:
         abstract = True
 
-    def most(self, name: str) -> int:
-        """By the names of WORDS."""
+    def limit(self, name: str) -> int:
+        """`name` is one of WORDS."""
         if name == "subscriptions":
             return settings.SUBSCRIPTIONS  # the same for all accounts
-        most: int = getattr(self, "max_rules" if name == "activation_rules" else f"max_{name}")
-        return most
+        limit: int = getattr(self, "max_rules" if name == "activation_rules" else f"max_{name}")
+        return limit
 
     def set_defaults(self) -> None:
         """The limits of a new account."""
