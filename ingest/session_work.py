@@ -39,9 +39,9 @@ class Asked(NamedTuple):
     subscribe: Sequence[tuple[int, StoredSubscription]] = ()  # session
     queues: Sequence[tuple[int, int]] = ()  # session, first number
     retained: Sequence["RetainedAsked"] = ()
-    published: Sequence[int] | None = None  # what apps publish, but these that are known
+    published: Sequence[int] | None = None  # new messages of apps, without these
     expire: bool = False  # the sessions that are over
-    wills: Sequence[int] | None = None  # those that are due, and of these sessions, which end
+    wills: Sequence[int] | None = None  # wills that are due, and those of these sessions, which end
 
 
 class Found(NamedTuple):
@@ -61,7 +61,7 @@ class Behind(NamedTuple):
 
     progress: Sequence[Progress] = ()
     disconnected: Sequence[Disconnected] = ()
-    published: Sequence[int] = ()  # what apps have published is in the queues
+    published: Sequence[int] = ()  # messages of apps that are in the queues now
     results: Mapping[int, str] = {}  # of commands
     wills: Sequence[int] = ()  # sessions whose wills are published
 

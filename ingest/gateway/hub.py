@@ -100,9 +100,8 @@ class Account:
         self.peer_subscriptions: SubscriptionTree[Peer] | None = None
         self.peer_sessions: dict[int, Peer] = {}  # durable ones whose clients are connected to other gateways
         self._peer_members: dict[tuple[Peer, str, str], list[PeerMember]] = {}
-        self.local_subscriptions: LocalSubscriptions | None = (
-            None  # in what others have; None: there are none
-        )
+        # None: there are no other gateways.
+        self.local_subscriptions: LocalSubscriptions | None = None
         self.subscription_bytes = 0  # of the filters
         self.connections = 0
         self.totals = DeliveryTotals(settings.UNREAD_BYTES, note_command)

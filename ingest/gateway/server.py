@@ -64,9 +64,9 @@ MAX_FAILED = 10_000  # messages that wait until storing them is tried again
 FAILED_SECONDS = 1.0
 TAKE_OVER_SECONDS = 10.0  # that another gateway has to let go of a client, however often the client connects
 ASKING_SECONDS = 2.0  # that it has in any case
-REMEMBER_SECONDS = 60.0  # for which we know since when a client waits for that
+REMEMBER_SECONDS = 60.0  # for which we remember since when a client waits
 PEER_SECONDS = 0.05  # until we look again whether it has let go
-PUBLISHED_SECONDS = 120.0  # for which we know which messages of apps are not new
+PUBLISHED_SECONDS = 120.0  # for which we remember which messages of apps are not new
 
 
 T = TypeVar("T")
@@ -167,7 +167,7 @@ class Gateway:
         drained = await self.ingest.stop(max(deadline - self.now(), 1.0))
         for task in self._rounds:
             task.cancel()
-        await asyncio.sleep(LAST_SECONDS)  # what tells subscribers is on its way
+        await asyncio.sleep(LAST_SECONDS)  # the last messages to subscribers are on their way
         await self.peers.sign_off()
         if drained:
             await self.durable_sessions.announce_stop()

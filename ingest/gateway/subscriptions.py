@@ -52,7 +52,7 @@ class SharedGroup(Generic[S]):
     def __init__(self, name: str, topic_filter: str) -> None:
         self.name = name
         self.filter = topic_filter
-        self._members: OrderedDict[S, Match[S]] = OrderedDict()  # who has waited longest stands first
+        self._members: OrderedDict[S, Match[S]] = OrderedDict()  # the one that has waited longest comes first
 
     def __len__(self) -> int:
         return len(self._members)
@@ -312,9 +312,8 @@ class SubscriptionTree(Generic[S]):
             matches = tuple(merged.values())
         # What `_forget` removes still counts, until all is forgotten: that keeps it simple.
         size += _CACHED_ENTRY_BYTES + getsizeof(topic) + 8 * len(matches)
-        if (
-            size <= MAX_CACHED_BYTES // 4
-        ):  # else to deliver the message takes far longer than to find them again
+        # To deliver to more subscribers than that takes far longer than to find them again.
+        if size <= MAX_CACHED_BYTES // 4:
             if len(self._cache) >= MAX_CACHED_TOPICS or self._cached_bytes + size > MAX_CACHED_BYTES:
                 self._cache.clear()
                 self._cached_bytes = 0
