@@ -413,9 +413,8 @@ class Publishes:
         if self._completed:
             answers, forgotten = b"".join(self._completed), self._forgotten
             self._completed, self._forgotten = None, False
-            if (
-                forgotten and client.session
-            ):  # a durable session forgets the packet ids before PUBCOMPs go out
+            if forgotten and client.session:
+                # A durable session forgets the packet ids before the PUBCOMPs go out.
                 client.gateway.admission.note(client.session, client.progress, partial(client.write, answers))
             else:
                 client.write(answers)

@@ -29,6 +29,7 @@ from ingest.gateway.peers import Peers
 from ingest.gateway.presence import Known, PresenceWriter
 from ingest.gateway.publishes import MAX_SOURCE, ClientSubmission, Forwarded, Publishes
 from ingest.gateway.system import AppPublishes, SystemClient
+from ingest.gateway.waiting_wills import WaitingWills
 from ingest.message import Kind, Outcome, RawMessage, Reason
 from ingest.mqtt.packets import Connect, ReasonCode, Will
 from ingest.mqtt.properties import Property
@@ -42,7 +43,7 @@ from thingscale.background.watched import keep_going, log_failure
 from thingscale.devices import presence
 from thingscale.devices.models import Command
 from thingscale.devices.mqtt_store import sessions
-from thingscale.devices.mqtt_store.sessions import Disconnected, Open, Opened, WaitingWill
+from thingscale.devices.mqtt_store.sessions import Disconnected, Open, Opened
 from thingscale.devices.presence import ClientKey, Figures, Presence, TakeOver, Use
 from thingscale.lib import names
 from thingscale.lib.clock import now_us
@@ -100,10 +101,7 @@ class Gateway:
         self._unchecked: set[Client] = set()  # their tokens may have been revoked
         self._checking: asyncio.Task[None] | None = None
         self.confirmed_clients = ConfirmedClients()
-        self._wills_due: asyncio.TimerHandle | None = None  # when the next will that waits may be due
-        self._claiming_wills = asyncio.Lock()
-        self._ending: set[int] = set()  # sessions that end, so that their wills are due
-        self._publishing_wills: dict[int, SystemClient] = {}  # by session: on their way to storage
+        self.waiting_wills = WaitingWills(self)
         self._unanswered: dict[ClientKey, Publishes] = {}  # of durable sessions that have disconnected
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rounds: list[asyncio.Task[None]] = []
@@ -134,7 +132,7 @@ class Gateway:
         await self.durable_sessions.join_others()
         self.spawn(keep_going("peers", self.peers.run))
         await self.peers.wait_for_peers(self.durable_sessions.others)
-        await self._publish_wills_due()
+        await self.waiting_wills.publish_when_possible()
         rounds = {"sweep": self._sweep, "relief": self._relieve_accounts, "sessions": self._expire_sessions}
         self._rounds = [self.spawn(keep_going(name, work)) for name, work in rounds.items()]
         await self._serve(settings.MQTT_PORT, Connection, None)
@@ -253,7 +251,6 @@ class Gateway:
             await asyncio.sleep(SWEEP_SECONDS)
             now = self.now()
             self._unanswered = {key: each for key, each in self._unanswered.items() if each.unacked}
-            self._publishing_wills = {key: each for key, each in self._publishing_wills.items() if each.waits}
             since = now - REMEMBER_SECONDS
             self._taking_over_since = {
                 key: each for key, each in self._taking_over_since.items() if each > since
@@ -380,7 +377,7 @@ class Gateway:
             question = question._replace(unsure=self._presence.unsure)
             opened = await self.admission.open(question, self._close_unwanted)
             if opened.due_will:
-                await self._publish_wills(opened.due_will)
+                await self.waiting_wills.publish(opened.due_will)
                 question = question._replace(will_published=True)
             elif not opened.held_by_other_gateway:
                 self._taking_over_since.pop(client.key, None)
@@ -467,71 +464,7 @@ class Gateway:
             (client.publishes or client.start_publishing()).publish_will(will, client.row)
         elif will and subscriber:
             subscriber.will_waits = True
-            self._look_for_wills(delay)
-
-    # Wills that wait
-
-    def _look_for_wills(self, seconds: float) -> None:
-        """In so many seconds, or earlier if another will is due then."""
-        at = self.now() + seconds
-        if self._wills_due and self._wills_due.when() > at:
-            self._wills_due.cancel()
-            self._wills_due = None
-        if self._wills_due is None:
-            self._wills_due = self.loop.call_at(at, self._wills_may_be_due)
-
-    def _wills_may_be_due(self) -> None:
-        self._wills_due = None
-        if not self.draining:  # else the next gateway finds them
-            self.spawn(self._publish_wills_due())
-
-    async def _publish_wills_due(self) -> None:
-        """Waits while the database is away."""
-        while True:
-            try:
-                await self._publish_wills()
-                break
-            except DatabaseAway:
-                log.warning("Wills that are due wait: the database is away")
-                await asyncio.sleep(SWEEP_SECONDS)
-
-    async def _publish_wills(self, ending: int = 0) -> None:
-        """Publishes the wills that are due, and that of the session that is `ending`, together with others
-        for which this is called meanwhile. Wills that are claimed are on their way to storage before the next
-        ones are claimed. Raises DatabaseAway."""
-        if ending:
-            self._ending.add(ending)
-        try:
-            async with self._claiming_wills:
-                if ending and ending not in self._ending:
-                    return  # it went with another one
-                next_one: float | None = 0.0
-                while next_one is not None and next_one <= 0:
-                    sessions = list(self._ending)
-                    wills, next_one = await self.admission.claim_wills(sessions)
-                    self._ending.difference_update(sessions)
-                    for will in wills:
-                        self._publish_will(will)
-                    self.admission.flush()
-                if next_one is not None:
-                    self._look_for_wills(next_one)
-        finally:
-            self._ending.discard(ending)  # of a client that is refused nothing ends
-
-    def _publish_will(self, will: WaitingWill) -> None:
-        account = self.hub.account(will.account, User(pk=will.account).user_id)
-        subscriber = account.subscribers.get(will.client_id)
-        if subscriber:
-            subscriber.will_waits = False
-        before = self._publishing_wills.get(will.session)
-        if before and before.waits:
-            return  # claimed again, since the queue is full for longer than a claim lasts
-        publisher = self._publishing_wills[will.session] = SystemClient(self, subscriber)
-        try:
-            publisher.publish_will(account, will)
-        except Exception:
-            log.exception("A will failed")  # and only that one
-            self.admission.will_published(will.session)
+            self.waiting_wills.publish_in(delay)
 
     # Durable sessions
 
@@ -539,7 +472,7 @@ class Gateway:
         while True:
             await asyncio.sleep(settings.DURABLE_END_SECONDS)
             try:
-                await self._publish_wills()  # also those of another gateway, which may be gone
+                await self.waiting_wills.publish()  # also those of other gateways, which may be gone
                 ended = await self.admission.expire_sessions()
             except DatabaseAway:
                 log.warning("Sessions that are over stay: the database is away")
@@ -689,7 +622,7 @@ class Gateway:
         row, another gateway has taken it over while this one could not hear of it."""
         self.durable_sessions.forget(dead)
         if left:
-            self._look_for_wills(0)
+            self.waiting_wills.publish_in(0)
         if newest is None:
             return
         missing = set()

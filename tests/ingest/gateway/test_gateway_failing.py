@@ -45,7 +45,7 @@ def test_a_client_that_can_not_be_looked_at_ends(gateway: Any, monkeypatch: pyte
 
     async def sweep() -> None:
         gateway._clients, gateway.now = {broken, Well()}, lambda: 0.0
-        gateway._unanswered, gateway._publishing_wills, gateway._taking_over_since = {}, {}, {}
+        gateway._unanswered, gateway._taking_over_since = {}, {}
         sweeping = asyncio.create_task(gateway._sweep())
         async with asyncio.timeout(60):
             await checked.wait()
