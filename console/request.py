@@ -9,7 +9,7 @@ from thingscale.accounts.models import Account, Actor
 class ConsoleRequest(HttpRequest):
     """A request of someone who is signed in, as each page needs it that is not marked otherwise.
 
-    middleware.SignedIn sets both. What a page shows and changes is the account's; who does it is the actor.
+    middleware.SignedIn sets them. What a page shows and changes is the account's; who does it is the actor.
     """
 
     account: Account
@@ -20,10 +20,10 @@ def is_signed_in(request: HttpRequest) -> bool:
     return hasattr(request, "actor")
 
 
-def own_path(request: HttpRequest, place: str) -> str:
-    """Where a form wants to lead, if that is a page of this console; else ""."""
-    ours = url_has_allowed_host_and_scheme(place, {request.get_host()}, request.is_secure())
-    return place if ours and place.startswith("/") else ""
+def own_path(request: HttpRequest, path: str) -> str:
+    """The path that a form wants to lead to, if it is one of this console; else ""."""
+    ours = url_has_allowed_host_and_scheme(path, {request.get_host()}, request.is_secure())
+    return path if ours and path.startswith("/") else ""
 
 
 def is_api(request: HttpRequest) -> bool:

@@ -57,8 +57,8 @@ class Unsent(NamedTuple):
 def page_before(request: HttpRequest) -> str:
     """The page that has the form: the address that a form is sent to may show nothing."""
     sent_from = urlsplit(request.headers.get("Referer", ""))
-    place = own_path(request, sent_from._replace(scheme="", netloc="", fragment="").geturl())
-    return place if place and sent_from.netloc == request.get_host() else request.get_full_path()
+    path = own_path(request, sent_from._replace(scheme="", netloc="", fragment="").geturl())
+    return path if path and sent_from.netloc == request.get_host() else request.get_full_path()
 
 
 def to_sign_in_with(request: HttpRequest) -> str:

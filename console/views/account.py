@@ -54,8 +54,8 @@ class SignInView(LoginView):
 
     def get_redirect_url(self, request: HttpRequest | None = None) -> str:
         """Leads to a page of ours, but not back to this one."""
-        place = own_path(self.request, super().get_redirect_url())
-        return "" if place.startswith(reverse("signin")) else place
+        path = own_path(self.request, super().get_redirect_url())
+        return "" if path.startswith(reverse("signin")) else path
 
     def form_valid(self, form: Any) -> HttpResponse:
         user: User = form.get_user()

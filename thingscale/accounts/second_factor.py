@@ -24,4 +24,4 @@ def codes_left(actor: Actor) -> int:
 def secret(device: Authenticator) -> str:
     """The secret as people type it into an app, in groups of four."""
     text = b32encode(device.bin_key).decode()
-    return " ".join(text[place : place + 4] for place in range(0, len(text), 4))
+    return " ".join(text[start : start + 4] for start in range(0, len(text), 4))
