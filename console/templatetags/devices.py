@@ -8,7 +8,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from console.forms.devices import titled
-from thingscale.devices.fields import FACTS, TEXTS, DeviceText
+from thingscale.devices.fields import FACTS, DeviceText
 from thingscale.devices.models import SILENT_AFTER
 
 register = template.Library()
@@ -60,17 +60,6 @@ def facts(device: Any) -> list[tuple[DeviceText, str]]:
 @register.filter
 def listed_facts(device: Any) -> str:
     return " · ".join(text for fact, text in facts(device) if fact.listed)
-
-
-@register.simple_tag
-def listed_facts_heading() -> str:
-    return ", ".join(fact.label for fact in FACTS if fact.listed).capitalize()
-
-
-@register.simple_tag
-def searched_texts() -> str:
-    *some, last = (text.label.lower() for text in TEXTS if text.listed)
-    return f"Id, {', '.join(some)} or {last}"
 
 
 @register.filter

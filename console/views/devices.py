@@ -16,13 +16,16 @@ from console.forms.devices import DeviceForm, MapForm, NewDeviceForm
 from console.paging import PAGE_SIZE, page
 from console.request import ConsoleRequest, own_path
 from thingscale.devices.actions import create_device, delete_device
-from thingscale.devices.fields import TEXTS
+from thingscale.devices.fields import FACTS, TEXTS
 from thingscale.devices.models import Device
 from thingscale.lib.errors import ContractError
 from thingscale.provisioning.actions import configure_device, map_to_new_channel
 from thingscale.streams.models import Channel
 
 SECTION = {"section": "devices"}
+FACTS_HEADING = ", ".join(fact.label for fact in FACTS if fact.listed).capitalize()
+*_OTHERS, _LAST = ("id", *(text.label.lower() for text in TEXTS if text.listed))
+SEARCHED = f"{', '.join(_OTHERS).capitalize()} or {_LAST}"
 SUGGESTED = 1000  # channels, in an input's list; others are typed
 
 
@@ -40,6 +43,8 @@ def index(request: ConsoleRequest) -> HttpResponse:
         "matching": counts[wanted.state],
         "sort": order,
         "orders": ORDERS,
+        "searched": SEARCHED,
+        "facts_heading": FACTS_HEADING,
     }
     fragment = "HX-Request" in request.headers and "HX-History-Restore-Request" not in request.headers
     if not fragment:
