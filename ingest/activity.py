@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 import psycopg
 
 from ingest.batch import Batch, Item
-from ingest.device_cache import DeviceCache, DeviceKey
+from ingest.device_cache import DeviceKey
 from ingest.message import RawMessage, Status
 from thingscale.devices import writer
 from thingscale.lib.clock import from_us
@@ -84,9 +84,10 @@ class ActivityLog:
         """After its commit. 80,000 messages a second come by, so these are loops that run in C; the messages
         of a device come in order."""
         try:
-            devices = list(map(_DEVICE, batch.ordinary))
+            ordinary = batch.ordinary
+            devices = list(map(_DEVICE, ordinary))
             self._known.messages.update(devices)
-            self._known.seen.update(zip(devices, map(_AT, batch.ordinary), strict=True))
+            self._known.seen.update(zip(devices, map(_AT, ordinary), strict=True))
             minute = datetime.now(UTC).replace(second=0, microsecond=0)
             for user, count in Counter(map(_USER, map(_RAW, batch.items))).items():
                 self._minutes[Status.STORED][user, minute] += count
@@ -99,7 +100,14 @@ class ActivityLog:
                     self._minutes[outcome.status][raw.user, minute] += 1
                 else:  # an array counts by its datapoints, as at the REST API
                     self._minutes[Status.STORED][raw.user, minute] += points - 1
-            self._forget_oldest(batch.device_cache)
+            if len(self._known.seen) > MAX_NOTED:
+                accounts = batch.device_cache.accounts_of_devices()
+                self._known.forget_oldest(lambda device: accounts.get(device, NOBODY))
+            if len(self._named.seen) > MAX_NOTED:
+                self._named.forget_oldest(itemgetter(0))
+            for minutes in self._minutes.values():  # each account has one more a minute
+                for oldest in list(islice(minutes, max(0, len(minutes) - MAX_NOTED))):
+                    del minutes[oldest]
         except Exception:  # must not look as if the batch had failed: it would be stored again
             log.exception("The activity of devices could not be noted")
 
@@ -145,13 +153,3 @@ class ActivityLog:
             heard.messages.clear()
         for minutes in self._minutes.values():
             minutes.clear()
-
-    def _forget_oldest(self, device_cache: DeviceCache) -> None:
-        if len(self._known.seen) > MAX_NOTED:
-            accounts = device_cache.accounts_of_devices()
-            self._known.forget_oldest(lambda device: accounts.get(device, NOBODY))
-        if len(self._named.seen) > MAX_NOTED:
-            self._named.forget_oldest(itemgetter(0))
-        for minutes in self._minutes.values():  # each account has one more a minute
-            for key in list(islice(minutes, max(0, len(minutes) - MAX_NOTED))):
-                del minutes[key]

@@ -21,7 +21,7 @@ from django.conf import settings  # noqa: E402
 from ingest.connectors import http  # noqa: E402
 from ingest.connectors.broker_auth import PREFIX as BROKER_AUTH  # noqa: E402
 from ingest.connectors.broker_auth import BrokerAuth  # noqa: E402
-from ingest.connectors.http_asgi import HttpConnector, Receive, Scope, Send  # noqa: E402
+from ingest.connectors.http_asgi import HttpConnector  # noqa: E402
 from thingscale.accounts.callers import identify  # noqa: E402
 from thingscale.lib.gc_tuning import freeze_after_start  # noqa: E402
 from thingscale.live import routing  # noqa: E402
@@ -30,6 +30,7 @@ from thingscale.processes.registration import Registration  # noqa: E402
 from thingscale.web import health, static_files  # noqa: E402
 from thingscale.web.cors import Cors  # noqa: E402
 from thingscale.web.https import HttpsListener  # noqa: E402
+from thingscale.web.request_body import Receive, Scope, Send  # noqa: E402
 from thingscale.web.wsgi_threads import WSGIThreads  # noqa: E402
 from thingscale.wsgi import application as wsgi  # noqa: E402
 

@@ -186,17 +186,15 @@ class BrokerWorker:
             message = self._message(owner, publish, rest, target, now_us())
             self._queue(message, publish, self._client._connection)
         else:
-            self._wait(token, Waiting(self._client._connection, publish, rest, target, now_us()))
-
-    def _wait(self, token: str, message: Waiting) -> None:
-        if not message.publish.qos and sum(map(len, self._unknown.values())) >= MAX_UNKNOWN:
-            self.ingest.writer.metrics.dropped += 1
-            return
-        self._unknown.setdefault(token, []).append(message)
-        if len(self._unknown[token]) == 1:
-            task = self._loop.create_task(self._ask(token))
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
+            if not publish.qos and sum(map(len, self._unknown.values())) >= MAX_UNKNOWN:
+                self.ingest.writer.metrics.dropped += 1
+                return
+            waiting = Waiting(self._client._connection, publish, rest, target, now_us())
+            self._unknown.setdefault(token, []).append(waiting)
+            if len(self._unknown[token]) == 1:
+                task = self._loop.create_task(self._ask(token))
+                self._asking.add(task)
+                task.add_done_callback(self._asking.discard)
 
     async def _ask(self, token: str) -> None:
         """Waits while the database is away. The messages that wait keep their order and time of arrival."""

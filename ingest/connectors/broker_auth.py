@@ -25,7 +25,7 @@ from ingest.connectors.broker_forms import (
 )
 from ingest.connectors.broker_rules import BrokerRules
 from ingest.device_tokens import DeviceTokens, TokenOwner
-from thingscale.web.request_body import Receive, Scope, Send
+from thingscale.web.request_body import Receive, Scope, Send, read_body
 from thingscale.web.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class BrokerAuth:
             )
             return form.refusal
         try:
-            body = await self._timeouts.wait_for(BODY_SECONDS, _read(receive))
+            body = await self._timeouts.wait_for(BODY_SECONDS, read_body(receive, MAX_BODY))
         except TimeoutError:
             return form.refusal
         if body is None:
@@ -136,18 +136,3 @@ class BrokerAuth:
         del self._lookups[token]
         if not done.cancelled():
             done.exception()  # who asked may have given up
-
-
-async def _read(receive: Receive) -> bytes | None:
-    """The body, cut one byte past the limit; None if the broker has gone."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            return None
-        part = bytes(event.get("body", b""))
-        parts.append(part)
-        size += len(part)
-        if not event.get("more_body") or size > MAX_BODY:
-            return b"".join(parts)[: MAX_BODY + 1]

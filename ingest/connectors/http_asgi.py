@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.conf import settings
 from django.db import Error
@@ -25,12 +25,9 @@ from thingscale.web.fair_semaphore import Busy
 from thingscale.web.fair_threads import ClientLeft
 from thingscale.web.http_parser import Request
 from thingscale.web.http_response import Response
+from thingscale.web.request_body import Message, Receive, Scope, Send, read_body
 from thingscale.web.timeouts import Timeouts
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 BODY_SECONDS = 30
 
 
@@ -137,7 +134,7 @@ class HttpConnector:
                 self._record(http.too_fast(path, user, headers))
             return decision.on(decision.refusal)
         try:
-            body = await self._timeouts.wait_for(BODY_SECONDS, _read(receive))
+            body = await self._timeouts.wait_for(BODY_SECONDS, read_body(receive, http.MAX_BODY))
         except TimeoutError:
             return decision.on(http.TOO_SLOW)
         return None if body is None else decision.on(await self._store(path, user, headers, body))
@@ -182,18 +179,6 @@ class HttpConnector:
         writer = self.ingest.writer
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(writer.acknowledge, completions, writer.received)
-
-
-async def _read(receive: Receive) -> bytes | None:
-    """The body, cut one byte past the limit, which the writer answers; None if the client has gone."""
-    body = b""
-    while True:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            return None
-        body += bytes(event.get("body", b""))
-        if not event.get("more_body") or len(body) > http.MAX_BODY:
-            return body[: http.MAX_BODY + 1]
 
 
 class Reply(NamedTuple):

@@ -55,7 +55,11 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self._transport.set_write_buffer_limits(WRITE_LIMIT)
-        self.peer = self.peer or _host(transport.get_extra_info("peername"))
+        if not self.peer:
+            try:
+                self.peer = str(ipaddress.ip_address(transport.get_extra_info("peername")[0]))
+            except (TypeError, IndexError, ValueError):  # the client has gone already
+                self.peer = ""
         self._session = self._new_session(self)
         if self._session is None:
             self._transport.abort()
@@ -208,10 +212,3 @@ def _choose(server: ServerProtocol, offered: object) -> Subprotocol | None:
     """A client that names no subprotocol, or another one, is served all the same."""
     names = list(offered) if isinstance(offered, list | tuple) else []
     return next((name for name in ("mqtt", "mqttv3.1") if name in names), None)  # type: ignore[return-value]
-
-
-def _host(peername: object) -> str:
-    try:
-        return str(ipaddress.ip_address(peername[0]))  # type: ignore[index]
-    except (TypeError, IndexError, ValueError):
-        return ""

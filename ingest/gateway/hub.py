@@ -224,11 +224,10 @@ class Account:
                 self._last_matches = matches
                 self._last_route = Route(copies, sessions, (), 0) if copies else NOWHERE
             route = self._last_route
-        return self._with_share_groups(route, topic, qos) if self.tree.has_shared else route
-
-    def _with_share_groups(self, route: Route, topic: str, qos: int) -> Route:
-        """Adds one member of each share group. A member that is away is chosen only if nobody of its group is
-        connected, to any gateway."""
+        if not self.tree.has_shared:
+            return route
+        # One member of each share group. A member that is away is chosen only if nobody of its group is
+        # connected, to any gateway.
         queued, live, at_peers = [], [], []
         for group in self.tree.shared(topic):
             match = group.choose(self._is_connected) or group.choose(lambda each: each.session > 0)

@@ -225,7 +225,7 @@ def test_a_failure_after_the_commit_stores_nothing_twice(
     def broken(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(feed.writer._activity, "_forget_oldest", broken)
+    monkeypatch.setattr(activity, "Counter", broken)
     assert feed(message(account)) == [STORED]
     assert feed(message(account)) == [STORED]
     feed.stop()

@@ -45,6 +45,21 @@ class ClientDisconnected(Exception):
     """The client left before the end of its body."""
 
 
+async def read_body(receive: Receive, most: int) -> bytes | None:
+    """The whole body, cut one byte past `most`, so that the caller sees that it is larger. None if the client
+    has gone."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            return None
+        parts.append(bytes(event.get("body", b"")))
+        size += len(parts[-1])
+        if not event.get("more_body") or size > most:
+            return b"".join(parts)[: most + 1]
+
+
 class Body:
     def __init__(self, encoding: bytes = b"") -> None:
         """`encoding`: the Content-Encoding."""
