@@ -113,20 +113,11 @@ class State(Enum):
 class Client:
     __slots__ = (
         *("__weakref__", "_asked_to_last", "_backlog", "_backlog_size", "_bridge", "_busy", "_congested"),
-        *("_congested_at", "_keep_alive", "_limits", "_lost", "_named", "_reader", "_waits"),
-        *("_will", "account", "began_at", "clean_start", "client_id", "connection", "deliveries", "expiry"),
-        *(
-            "gateway",
-            "handing_over",
-            "publishes",
-            "queue",
-            "reading_paused",
-            "row",
-            "seen_at",
-            "session",
-            "share",
-        ),
-        *("state", "subscriber", "token", "token_owner", "unread", "untaken_bytes", "version"),
+        *("_congested_at", "_keep_alive", "_limits", "_lost", "_named", "_reader", "_waits", "_will"),
+        *("account", "began_at", "clean_start", "client_id", "connection", "deliveries", "expiry"),
+        *("gateway", "handing_over", "publishes", "queue", "reading_paused", "row", "seen_at", "session"),
+        *("state", "subscriber", "time_share", "token", "token_owner", "unread", "untaken_bytes"),
+        *("version"),
     )
 
     def __init__(self, gateway: "Gateway", connection: Connection) -> None:
@@ -143,7 +134,7 @@ class Client:
         self._bridge = self._asked_to_last = False
         self.account: Account | None = None
         self.subscriber: Subscriber | None = None
-        self.share: TimeShare | None = None  # of the event loop's time; None: before CONNECT
+        self.time_share: TimeShare | None = None  # of the event loop's time; None: before CONNECT
         self.session = 0  # key of its durable session
         self.row = 0  # the same, or the key of a session that exists only for its will
         self.expiry = 0  # seconds for which the session is kept after the connection
@@ -342,7 +333,7 @@ class Client:
     def _process(self, frames: list[Frame], deadline: float = 0.0) -> None:
         """Processes as many as the account has time for. During its turn, `deadline` is the end of that turn.
         The packets that come most often are not decoded completely."""
-        share, started = self.share, now()
+        share, started = self.time_share, now()
         used = 0.0
         if share is None:
             deadline = math.inf
@@ -441,9 +432,9 @@ class Client:
         self._wait_for_turn()
 
     def _wait_for_turn(self) -> None:
-        if self.share and not self._busy and not self._waits:
+        if self.time_share and not self._busy and not self._waits:
             self._waits = True
-            self.share.put_off(self._on_turn)
+            self.time_share.put_off(self._on_turn)
 
     def _on_turn(self, deadline: float) -> bool:
         self._waits = False
@@ -477,7 +468,7 @@ class Client:
             log.error("A connection failed", exc_info=error)
             self.end(with_will=True)
             return
-        if self._backlog and self.share:  # else many clients that were busy would all go on at once
+        if self._backlog and self.time_share:  # else many clients that were busy would all go on at once
             self._wait_for_turn()
         else:
             self._process_backlog()
@@ -552,7 +543,7 @@ class Client:
         options = packet.properties
         self.row = opened.session
         self.session = self.subscriber.session if self.subscriber else 0
-        self.share = self.account.share if self.account else self.gateway.hub.anonymous
+        self.time_share = self.account.time_share if self.account else self.gateway.hub.anonymous
         if opened.received:
             self.start_publishing().received = set(opened.received)
         if options:
@@ -620,15 +611,15 @@ class Client:
     async def _subscribe(self, packet: Subscribe) -> None:
         """To topics of the own account. Others get a failure code, and the connection stays up."""
         account, subscriber = self.account, self.subscriber
-        used, started = self.share.used if self.share else 0.0, now()
+        used, started = self.time_share.used if self.time_share else 0.0, now()
         identifier = packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, [0])[0]
         not_authorized = ReasonCode.NOT_AUTHORIZED if self.version == V5 else FAILURE
         codes: list[int] = []
         allowed: list[tuple[Subscription, StoredSubscription]] = []
         new: set[tuple[str, str]] = set()
         for subscription in packet.subscriptions:
-            share, first, rest = topics.split_filter(subscription.filter)
-            group, filter_ = share.split("/")[1] if share else "", rest.removeprefix("/")
+            group_prefix, first, rest = topics.split_filter(subscription.filter)
+            group, filter_ = group_prefix.split("/")[1] if group_prefix else "", rest.removeprefix("/")
             if account is None or subscriber is None or self.owner(first) is None:
                 codes.append(not_authorized)
             elif not rest.strip("/"):  # no topic is the token alone
@@ -645,7 +636,7 @@ class Client:
                 )
             ):
                 codes.append(ReasonCode.QUOTA_EXCEEDED if self.version == V5 else FAILURE)
-            elif share and subscription.no_local:
+            elif group_prefix and subscription.no_local:
                 raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "A shared subscription can't have No Local.")
             else:
                 if not account.tree.has(subscriber, filter_, group):
@@ -661,8 +652,8 @@ class Client:
                 subscribed = StoredSubscription(group, filter_, options, identifier)
                 codes.append(subscription.qos)
                 allowed.append((subscription, subscribed))
-        if self.share:
-            self.share.used = max(self.share.used, used + now() - started)
+        if self.time_share:
+            self.time_share.used = max(self.time_share.used, used + now() - started)
         if not allowed or account is None or subscriber is None:
             self.send(SubAck(packet.packet_id, codes, {}))
             return
@@ -679,8 +670,8 @@ class Client:
         codes: list[int] = []
         removed: list[tuple[str, str]] = []
         for filter_ in packet.filters:
-            share, first, rest = topics.split_filter(filter_)
-            group = share.split("/")[1] if share else ""
+            group_prefix, first, rest = topics.split_filter(filter_)
+            group = group_prefix.split("/")[1] if group_prefix else ""
             relative = rest.removeprefix("/")
             there = (
                 account is not None

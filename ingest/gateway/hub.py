@@ -86,11 +86,11 @@ class Sending(NamedTuple):
 
 class Account:
     def __init__(
-        self, user: int, user_id: str, note_command: Callable[[int, bool], None], share: TimeShare
+        self, user: int, user_id: str, note_command: Callable[[int, bool], None], time_share: TimeShare
     ) -> None:
         self.user = user
         self.user_id = user_id
-        self.share = share
+        self.time_share = time_share
         self.tree: SubscriptionTree[Subscriber] = SubscriptionTree()
         self.subscribers: dict[str, Subscriber] = {}  # by client id: connected clients and durable sessions
         self.subscriptions = 0
@@ -268,11 +268,11 @@ class Account:
         found = self.tree.group(group, filter_)
         match = found.choose(can_take) if found else None
         if match:
-            self.share.run_in_order(partial(self.deliver_one, message, sending, match, 0))
+            self.time_share.run_in_order(partial(self.deliver_one, message, sending, match, 0))
 
     def deliver(self, message: OutgoingMessage, sending: Sending) -> None:
         """To the clients that are connected here, behind the work of this account that waits for its turn."""
-        share, started = self.share, now()
+        share, started = self.time_share, now()
         if share.used_up(started):
             share.put_off(Fanout(self, message, sending))
             return

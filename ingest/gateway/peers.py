@@ -549,7 +549,7 @@ class Peers:
         the clients here are too many or too slow, the message is dropped: its publisher, at another gateway,
         can't be told to wait."""
         _, flags, topic, payload, written, command, groups = record
-        if len(account.share.waiting_work) >= min(MAX_HELD, MAX_HELD_BYTES // (len(payload) + OVERHEAD)):
+        if len(account.time_share.waiting_work) >= min(MAX_HELD, MAX_HELD_BYTES // (len(payload) + OVERHEAD)):
             self._metrics.peer_dropped += 1
             return
         properties = read_properties(Reader(written), PUBLISH) if written else {}

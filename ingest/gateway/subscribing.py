@@ -108,7 +108,7 @@ class Subscribing:
 
     def _answered_in_order(self, pages: Sequence[RetainedPage] | None) -> None:
         """Behind older messages that are still to be delivered."""
-        self._account.share.run_in_order(partial(self._answered, pages))
+        self._account.time_share.run_in_order(partial(self._answered, pages))
 
     def _answered(self, pages: Sequence[RetainedPage] | None) -> None:
         if pages is not None or not self._subscriber.session:
@@ -148,7 +148,7 @@ class Unread:
         self._client.gateway.admission.subscribe((), [wanted.asked], partial(self._answered_in_order, wanted))
 
     def _answered_in_order(self, wanted: WantedRetained, pages: Sequence[RetainedPage] | None) -> None:
-        self._account.share.run_in_order(partial(self._answered, wanted, pages))
+        self._account.time_share.run_in_order(partial(self._answered, wanted, pages))
 
     def _answered(self, wanted: WantedRetained, pages: Sequence[RetainedPage] | None) -> None:
         self._asked = False

@@ -455,7 +455,7 @@ async def test_what_the_clients_here_are_too_slow_for_is_dropped_and_counted() -
     subscriber, client = there.connect("c")
     there.subscribe(subscriber, "a", 0)
     network.settle()
-    share = there.account().share
+    share = there.account().time_share
     share.waiting_work.extend([lambda _deadline: True] * module.MAX_HELD)  # that wait for their turn
     here.publish("a", b"too much")
     network.settle()
