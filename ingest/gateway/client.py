@@ -117,7 +117,7 @@ class Client:
         *("account", "began_at", "clean_start", "client_id", "connection", "deliveries", "expiry"),
         *("gateway", "handing_over", "publishes", "queue", "reading_paused", "row", "seen_at", "session"),
         *("state", "subscriber", "time_share", "token", "token_owner", "unread", "untaken_bytes"),
-        *("version"),
+        "version",
     )
 
     def __init__(self, gateway: "Gateway", connection: Connection) -> None:
