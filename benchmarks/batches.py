@@ -19,6 +19,7 @@ from load import PAYLOAD
 
 from ingest.service import connect
 from thingscale.lib.clock import now_us
+from thingscale.lib.ids import ChannelPk, DevicePk
 from thingscale.streams import writer
 from thingscale.streams.exactly_once import commit_log
 from thingscale.streams.models import Channel
@@ -49,7 +50,7 @@ class Writer:
 def rows(channels: list[int], size: int) -> list[writer.Row]:
     now = now_us()
     return [
-        writer.Row(channels[place % len(channels)], now + place, 1, None, PAYLOAD, place)
+        writer.Row(ChannelPk(channels[place % len(channels)]), now + place, DevicePk(1), None, PAYLOAD, place)
         for place in range(size)
     ]
 

@@ -100,7 +100,10 @@ def roll_up() -> None:
 
 def writes(key: int, runs: int) -> None:
     """A batch as ingest has it, and the part of it that looks for late datapoints."""
-    rows = [writer.Row(key, now_us() + n, None, None, b'{"temp":20.5,"humid":50}', n) for n in range(BATCH)]
+    rows = [
+        writer.Row(ChannelPk(key), now_us() + n, None, None, b'{"temp":20.5,"humid":50}', n)
+        for n in range(BATCH)
+    ]
 
     def write() -> None:
         with transaction.atomic(), connection.cursor() as cursor:

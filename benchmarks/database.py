@@ -16,6 +16,7 @@ from thingscale.accounts.credentials import credentials
 from thingscale.accounts.models import User
 from thingscale.devices.models import Device
 from thingscale.lib.clock import from_us, now_us
+from thingscale.lib.ids import ChannelPk, DevicePk
 from thingscale.streams import partitions, writer
 from thingscale.streams.models import Channel
 
@@ -115,7 +116,14 @@ def copy_data(keys: Sequence[int], batch: int) -> bytes:
     """A batch in PostgreSQL's binary form: rows of random channels, a microsecond apart."""
     start = now_us() + batch * BATCH
     rows = sorted(
-        writer.Row(random.choice(keys), start + place, place, None, PAYLOAD, random.getrandbits(63))
+        writer.Row(
+            ChannelPk(random.choice(keys)),
+            start + place,
+            DevicePk(place),
+            None,
+            PAYLOAD,
+            random.getrandbits(63),
+        )
         for place in range(BATCH)
     )
     header, trailer = b"PGCOPY\n\xff\r\n\x00" + bytes(8), b"\xff\xff"

@@ -29,6 +29,7 @@ from thingscale.accounts.limits import no_more_than, no_room_for_tags
 from thingscale.devices import writer as devices
 from thingscale.devices.models import RejectedMessage
 from thingscale.lib.clock import from_us
+from thingscale.lib.ids import ChannelPk, DevicePk, TagPk
 from thingscale.lib.json_rules import BadValue
 from thingscale.lib.kinds import ENDPOINTS
 from thingscale.lib.points import Points
@@ -129,8 +130,8 @@ class Batch:
         self.quotas = quotas
         self._generation = device_cache.generation
         self._new_routes: dict[DeviceKey, DeviceRoute] = {}
-        self._tags: dict[TagKey, int] = {}
-        self._tags_by_user: dict[int, dict[TagKey, int]] = {}
+        self._tags: dict[TagKey, TagPk] = {}
+        self._tags_by_user: dict[int, dict[TagKey, TagPk]] = {}
         self._first_contact: set[DeviceKey] = set()
         # Each with the time since when the same may be held already.
         self._held: list[tuple[devices.Held, datetime | None]] = []
@@ -140,7 +141,7 @@ class Batch:
         self._without_room: list[tuple[int, devices.Held]] = []  # by place: the account has no room for it
         self.rejected: list[devices.Rejected] = []
         self._limits: dict[int, AccountLimits] = {}  # of accounts that have too many of something
-        self._states: dict[int, tuple[str, datetime]] = {}
+        self._states: dict[DevicePk, tuple[str, datetime]] = {}
         self.slow: list[int] = []  # places of the items that need a look at the database, in order
         self._late: dict[int, streams.Row] = {}  # the datapoints among those
         self._newest_rows: dict[int, dict[str | None, streams.Row]] = {}  # of arrays, by tag
@@ -479,7 +480,7 @@ class Batch:
                     self._reject_for_tags(cursor, place, missing)  # all or nothing
                     continue
                 # The tag of an element takes precedence over that of the message.
-                keys_of: dict[str | None, int | None] = {
+                keys_of: dict[str | None, TagPk | None] = {
                     tag: self._tags[channel, name] if (name := tag or raw.tag) else None
                     for tag in set(array.tags)
                 }
@@ -570,7 +571,7 @@ class Batch:
         raw = self.items[place].raw
         return raw.user, raw.device_id
 
-    def _channel(self, place: int, found: dict[DeviceKey, devices.DeviceRow]) -> int:
+    def _channel(self, place: int, found: dict[DeviceKey, devices.DeviceRow]) -> ChannelPk:
         channel = found[self._key(place)].channel
         assert channel is not None  # see _place_item
         return channel

@@ -11,16 +11,17 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from thingscale.lib.fair_cache import FairCache
+from thingscale.lib.ids import ChannelPk, DevicePk, TagPk
 from thingscale.processes.change_notifications import AMONG_GATEWAYS, Change
 
 MAX_ENTRIES = 500_000  # devices, and as many tags
 DeviceKey = tuple[int, str]  # user's primary key, device id
-TagKey = tuple[int, str]  # channel's primary key, tag
+TagKey = tuple[ChannelPk, str]
 
 
 class DeviceRoute(NamedTuple):
-    device: int
-    channel: int | None  # None: disabled
+    device: DevicePk
+    channel: ChannelPk | None  # None: disabled
 
 
 class DeviceCache:
@@ -28,7 +29,7 @@ class DeviceCache:
 
     def __init__(self) -> None:
         self.devices: FairCache[str, DeviceRoute] = FairCache(MAX_ENTRIES)
-        self.tags: FairCache[TagKey, int] = FairCache(MAX_ENTRIES)
+        self.tags: FairCache[TagKey, TagPk] = FairCache(MAX_ENTRIES)
         self._lock = threading.Lock()
         self.generation = 0  # of changes; to be read before a query whose result is to be stored
 
@@ -36,7 +37,7 @@ class DeviceCache:
         self,
         generation: int,
         devices: Mapping[DeviceKey, DeviceRoute],
-        tags: Mapping[int, Mapping[TagKey, int]],
+        tags: Mapping[int, Mapping[TagKey, TagPk]],
     ) -> None:
         """Stores what a committed transaction saw, unless something has changed since `generation`. `tags`:
         by the user's primary key."""

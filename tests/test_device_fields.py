@@ -129,6 +129,6 @@ def test_the_operator_sees_it(account: Account, outsider: Account, text: DeviceT
 def test_a_device_that_made_itself_known_has_empty_texts(account: Account) -> None:
     connection.ensure_connection()
     with connection.connection.cursor() as cursor:
-        writer.create(cursor, [(account.user.pk, "d1")])
+        writer.create(cursor, [(account.user.id, "d1")])
     device = Device.objects.get()
     assert [getattr(device, text.name) for text in TEXTS] == [""] * len(TEXTS)

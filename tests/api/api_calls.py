@@ -66,7 +66,7 @@ def store(channel: Channel, rows: Iterable[tuple[datetime, str] | tuple[datetime
     """(time, JSON text of the value, tag or nothing)."""
     encoded = []
     for moment, value, *tag in rows:
-        key = Tag.objects.get_or_create(channel=channel, name=tag[0])[0].pk if tag else None
-        encoded.append(writer.Row(channel.pk, to_us(moment), None, key, value.encode(), None))
+        key = Tag.objects.get_or_create(channel=channel, name=tag[0])[0].id if tag else None
+        encoded.append(writer.Row(channel.id, to_us(moment), None, key, value.encode(), None))
     if encoded:
         store_rows(encoded)

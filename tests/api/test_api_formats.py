@@ -292,7 +292,7 @@ def test_r5_the_device_of_each_datapoint(
     begin = to_us(at("2026-01-31 00:00:00"))
     store_rows(
         [
-            writer.Row(channel.pk, begin + n, device.pk, None, b"%d" % n, None)
+            writer.Row(channel.id, begin + n, device.id, None, b"%d" % n, None)
             for n, device in enumerate(devices)
         ]
     )

@@ -26,10 +26,10 @@ def send(device: Device, count: int, value: str = '{{"temp": {n}}}', tag: str | 
     """As ingest stores it."""
     assert device.mapped_channel
     now = to_us(timezone.now()) - 1_000_000
-    key = Tag.objects.get_or_create(channel=device.mapped_channel, name=tag)[0].pk if tag else None
+    key = Tag.objects.get_or_create(channel=device.mapped_channel, name=tag)[0].id if tag else None
     store_rows(
         [
-            Row(device.mapped_channel.pk, now + n, device.pk, key, value.format(n=n).encode(), None)
+            Row(device.mapped_channel.id, now + n, device.id, key, value.format(n=n).encode(), None)
             for n in range(count)
         ]
     )

@@ -106,7 +106,7 @@ def test_c9_waiting_then_what_came_of_the_device_waited_for(account: Account, si
     assert "Waiting for the first message" in client.get("/start/?device=pump").text
     device = account.device("pump", 7)
     reject(account, "pump")
-    value = Row(account.channel(7).pk, now_us(), device.pk, None, b'{"temp": 22.5}', None)
+    value = Row(account.channel(7).id, now_us(), device.id, None, b'{"temp": 22.5}', None)
     with transaction.atomic():
         write([value])
     panel = client.get("/start/arrived/?device=pump").text

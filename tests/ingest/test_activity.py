@@ -24,6 +24,7 @@ from thingscale.devices import writer
 from thingscale.devices.actions import delete_device
 from thingscale.devices.models import Activity, Device, MinuteCount
 from thingscale.lib.clock import from_us, now_us
+from thingscale.lib.ids import ChannelPk, DevicePk
 
 
 @pytest.fixture(autouse=True)
@@ -246,7 +247,7 @@ def test_it_is_bounded_while_it_can_not_be_written(
     for number in range(60):
         device = account.device(f"d{number}", 0)
         if number % 2:
-            router.devices.update(account.user.pk, {f"d{number}": DeviceRoute(device.pk, 1)})
+            router.devices.update(account.user.pk, {f"d{number}": DeviceRoute(device.id, ChannelPk(1))})
         noted.note(Batch([prepare(message(account, device_id=f"d{number}"))], router, Quotas()))
         assert not noted.flush(away)
         sizes = [len(each) for heard in (noted._known, noted._named) for each in (heard.seen, heard.messages)]
@@ -267,10 +268,10 @@ def test_b4_an_account_with_many_devices_pushes_out_its_own_figures(
     monkeypatch.setattr(activity, "MAX_NOTED", 20)
     noted, router = Noted(), DeviceCache()
     for owner in (account, outsider):
-        router.devices.update(owner.user.pk, {"known": DeviceRoute(owner.device("known").pk, 1)})
+        router.devices.update(owner.user.pk, {"known": DeviceRoute(owner.device("known").id, ChannelPk(1))})
         owner.device("new")
-    many = {f"d{number}": DeviceRoute(10**9 + number, 1) for number in range(50)}
-    newest = DeviceRoute(outsider.device("newest").pk, 1)
+    many = {f"d{number}": DeviceRoute(DevicePk(10**9 + number), ChannelPk(1)) for number in range(50)}
+    newest = DeviceRoute(outsider.device("newest").id, ChannelPk(1))
     router.devices.update(outsider.user.pk, many | {"newest": newest})
 
     def hear(owner: Account, *names: str) -> None:
@@ -294,10 +295,10 @@ def test_b4_a_device_that_the_router_has_forgotten_has_a_share_too(
     """It was heard, and then its account has changed all of its devices."""
     monkeypatch.setattr(activity, "MAX_NOTED", 20)
     noted, router = Noted(), DeviceCache()
-    router.devices.update(account.user.pk, {"known": DeviceRoute(account.device("known").pk, 1)})
+    router.devices.update(account.user.pk, {"known": DeviceRoute(account.device("known").id, ChannelPk(1))})
     noted.note(Batch([prepare(message(account, device_id="known"))], router, Quotas()))
     router.on_change(("devices", account.user.pk, ""))
-    many = {f"d{number}": DeviceRoute(10**9 + number, 1) for number in range(50)}
+    many = {f"d{number}": DeviceRoute(DevicePk(10**9 + number), ChannelPk(1)) for number in range(50)}
     router.devices.update(outsider.user.pk, many)
     for name in many:
         noted.note(Batch([prepare(message(outsider, device_id=name))], router, Quotas()))
@@ -309,7 +310,7 @@ def test_b4_a_device_that_the_router_has_forgotten_has_a_share_too(
 def test_many_users_and_outcomes_in_a_batch(account: Account, outsider: Account) -> None:
     noted, router = Noted(), DeviceCache()
     for owner in (account, outsider):
-        router.devices.update(owner.user.pk, {"known": DeviceRoute(owner.device("known").pk, 1)})
+        router.devices.update(owner.user.pk, {"known": DeviceRoute(owner.device("known").id, ChannelPk(1))})
     items = [
         prepare(message(owner, device_id=name))
         for owner in (account, outsider)

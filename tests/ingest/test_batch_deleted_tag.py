@@ -37,7 +37,7 @@ def test_a_batch_that_commits_after_the_deletion(feed: Feed, account: Account) -
     account.device("d1")
     feed(message(account, tag="a"))
     tag = Tag.objects.get()
-    row = writer.Row(account.channel().pk, now_us(), None, tag.pk, b"2", None)
+    row = writer.Row(account.channel().id, now_us(), None, tag.id, b"2", None)
     with connect() as other, other.transaction(), other.cursor() as cursor:
         writer.write(cursor, [row])
         delete_tag(tag)

@@ -3,9 +3,12 @@
 import pytest
 
 from ingest.device_cache import DeviceCache, DeviceRoute
+from thingscale.lib.ids import ChannelPk, DevicePk, TagPk
 from thingscale.processes.change_notifications import Change
 
-DEVICE, OTHER, TAG = (1, "d1"), (1, "d:2"), (7, "t")
+CHANNEL = ChannelPk(7)
+DEVICE, OTHER, TAG = (1, "d1"), (1, "d:2"), (CHANNEL, "t")
+ROUTES = {DEVICE: DeviceRoute(DevicePk(5), CHANNEL), OTHER: DeviceRoute(DevicePk(6), None)}
 
 
 def devices(router: DeviceCache) -> dict[tuple[int, str], DeviceRoute]:
@@ -16,12 +19,12 @@ def devices(router: DeviceCache) -> dict[tuple[int, str], DeviceRoute]:
 @pytest.fixture
 def known() -> DeviceCache:
     found = DeviceCache()
-    found.store(found.generation, {DEVICE: DeviceRoute(5, 7), OTHER: DeviceRoute(6, None)}, {1: {TAG: 9}})
+    found.store(found.generation, ROUTES, {1: {TAG: TagPk(9)}})
     return found
 
 
 def test_it_keeps_what_it_learns(known: DeviceCache) -> None:
-    assert devices(known) == {DEVICE: DeviceRoute(5, 7), OTHER: DeviceRoute(6, None)}
+    assert devices(known) == ROUTES
     assert known.tags.get(1, TAG) == 9
 
 
@@ -64,18 +67,19 @@ def test_a_gap_in_the_news_removes_everything(known: DeviceCache) -> None:
 def test_what_was_read_before_a_change_is_not_learned(known: DeviceCache, change: Change | None) -> None:
     before = known.generation
     known.on_change(change)
-    known.store(before, {(1, "late"): DeviceRoute(8, 7)}, {1: {(7, "late"): 10}})
+    late = CHANNEL, "late"
+    known.store(before, {(1, "late"): DeviceRoute(DevicePk(8), CHANNEL)}, {1: {late: TagPk(10)}})
     assert (1, "late") not in devices(known)
-    assert known.tags.get(1, (7, "late")) is None
+    assert known.tags.get(1, late) is None
 
 
 def test_b4_a_flood_of_devices_and_tags_pushes_out_its_own_accounts_entries(known: DeviceCache) -> None:
     known.devices.max_entries = known.tags.max_entries = 10
     for number in range(100):
-        known.store(
-            known.generation, {(2, f"n{number}"): DeviceRoute(number, 8)}, {2: {(8, f"t{number}"): number}}
-        )
+        route = DeviceRoute(DevicePk(number), ChannelPk(8))
+        tags = {(ChannelPk(8), f"t{number}"): TagPk(number)}
+        known.store(known.generation, {(2, f"n{number}"): route}, {2: tags})
         assert len(known.devices) <= 10
         assert len(known.tags) <= 10
     assert set(devices(known)) >= {DEVICE, OTHER, (2, "n99")}
-    assert (known.tags.get(1, TAG), known.tags.get(2, (8, "t99"))) == (9, 99)
+    assert (known.tags.get(1, TAG), known.tags.get(2, (ChannelPk(8), "t99"))) == (9, 99)

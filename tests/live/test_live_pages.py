@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from support import Account
 
 from thingscale.lib.clock import now_us
+from thingscale.lib.ids import ChannelPk
 from thingscale.lib.points import Points
 from thingscale.processes import live_feed
 from thingscale.processes.live_feed import LiveFeed, MessageEvent
@@ -55,7 +56,9 @@ def published(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def tell(pages: LiveFeed, user: int) -> None:
-    pages.publish(user, {"stored": 1}, [MessageEvent(now_us(), "d1", None, "json", "stored", None, 1, b"1")])
+    pages.publish(
+        user, {"stored": 1}, [MessageEvent(now_us(), "d1", None, "json", "stored", None, ChannelPk(1), b"1")]
+    )
 
 
 def test_only_those_who_watch_are_sent_an_update(

@@ -13,6 +13,7 @@ from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device
 from thingscale.devices.models import Device
 from thingscale.lib.errors import ContractError
+from thingscale.lib.ids import ChannelPk
 from thingscale.provisioning.actions import configure_device
 from thingscale.streams import retention, writer
 from thingscale.streams.actions.channels import create_channel, delete_channel, update_channel
@@ -95,7 +96,7 @@ def test_rows_that_were_on_their_way_are_purged_too(user: User) -> None:
     delete_channel(channel)
     assert retention.purge_deleted_channels() == 0
     assert DeletedChannel.objects.exists()
-    store_rows([writer.Row(key, 1_700_000_000_000_000, None, None, b"1", None)])
+    store_rows([writer.Row(ChannelPk(key), 1_700_000_000_000_000, None, None, b"1", None)])
     assert retention.purge_deleted_channels() == 1
     DeletedChannel.objects.update(deleted_at=timezone.now() - timedelta(hours=2))
     assert retention.purge_deleted_channels() == 0

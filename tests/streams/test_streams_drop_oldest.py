@@ -16,7 +16,7 @@ from thingscale.streams.usage import used_storage
 def fill(channel: Channel, points: int, first: datetime) -> None:
     """Ten bytes each minute."""
     times = [to_us(first + timedelta(minutes=n)) for n in range(points)]
-    store_rows([writer.Row(channel.pk, at, None, None, b"1234567890", None) for at in times])
+    store_rows([writer.Row(channel.id, at, None, None, b"1234567890", None) for at in times])
 
 
 def test_b3_the_oldest_of_all_channels_go_until_there_is_room(user: User, outsider: User) -> None:

@@ -13,6 +13,7 @@ from series import fill
 from thingscale.accounts.models import User
 from thingscale.background import maintenance
 from thingscale.lib.clock import now_us, to_us
+from thingscale.lib.ids import TagPk
 from thingscale.lib.points import Points
 from thingscale.streams import charts, retention, rollup_invalidation, rollups, writer
 from thingscale.streams.actions.channels import create_channel, delete_channel
@@ -128,7 +129,7 @@ def test_late_datapoints_mark_their_hour_in_the_same_transaction(channel: Channe
 
 
 def test_datapoints_of_the_last_minutes_mark_nothing(channel: Channel) -> None:
-    rows = [writer.Row(channel.pk, now_us() - age * 1_000_000, None, None, b"1", None) for age in (0, 290)]
+    rows = [writer.Row(channel.id, now_us() - age * 1_000_000, None, None, b"1", None) for age in (0, 290)]
     store_rows(rows)
     assert not StaleHour.objects.exists()
     store_rows([rows[0]._replace(at=now_us() - 301_000_000)])
@@ -167,7 +168,7 @@ def test_late_datapoints_that_are_not_committed_yet_keep_their_mark(
 ) -> None:
     store(channel, *sine(begin, 3))
     rollups.mark_hours_that_are_over()
-    late = writer.Row(channel.pk, to_us(begin) + 1_000_000, None, None, b"-5", None)
+    late = writer.Row(channel.id, to_us(begin) + 1_000_000, None, None, b"-5", None)
     with psycopg.connect(**connection.get_connection_params()) as other, other.cursor() as cursor:
         writer.write(cursor, [late])
         rolling = _in_thread(rollups._roll_up_batch)
@@ -304,7 +305,7 @@ def test_retention_and_late_datapoints_do_not_lock_each_other_out(
     store(channel, *sine(begin, 2))
     rollups.roll_up(10)
     store(channel, (begin + marked * HOUR, 5))
-    late = [writer.Row(channel.pk, to_us(begin + n * HOUR) + 1, None, 7, b"-5", None) for n in (0, 1)]
+    late = [writer.Row(channel.id, to_us(begin + n * HOUR) + 1, None, TagPk(7), b"-5", None) for n in (0, 1)]
     deleting = _in_thread(lambda: retention.delete_before(channel.id, begin + deleted * HOUR))
     with psycopg.connect(**connection.get_connection_params()) as other, other.cursor() as cursor:
         rollup_invalidation.invalidate_late(cursor, late[:1])

@@ -12,6 +12,7 @@ from thingscale.accounts.models import User
 from thingscale.devices.models import Device
 from thingscale.lib.clock import now_us
 from thingscale.lib.errors import ContractError
+from thingscale.lib.ids import TagPk
 from thingscale.lib.points import Points
 from thingscale.streams import queries, recent_messages, retention, tasks, writer
 from thingscale.streams.actions.channels import create_channel
@@ -35,7 +36,7 @@ def delete(channel: Channel, name: str) -> int:
 
 def late(channel: Channel, tag: int, at: int = 1_700_000_000_000_000) -> None:
     """A batch that was routed before the tag was deleted."""
-    store_rows([writer.Row(channel.pk, at, None, tag, b"1", None)])
+    store_rows([writer.Row(channel.id, at, None, TagPk(tag), b"1", None)])
 
 
 def seen(channel: Channel) -> int:
@@ -71,12 +72,12 @@ def test_a_deleted_tag_is_out_of_sight_at_once_and_purged_later(channel: Channel
 
 def test_what_came_last_is_told_without_a_deleted_tag(channel: Channel, user: User) -> None:
     device = Device.objects.create(user=user, device_id="pump", mapped_channel=channel)
-    keys = [Tag.objects.create(channel=channel, name=name).pk for name in ("a", "b")]
-    rows = [(None, b"1"), (keys[0], b"2"), *[(keys[1], b"3")] * 5]
+    keys = [Tag.objects.create(channel=channel, name=name).id for name in ("a", "b")]
+    rows: list[tuple[TagPk | None, bytes]] = [(None, b"1"), (keys[0], b"2"), *[(keys[1], b"3")] * 5]
     start = now_us() - 1000
     store_rows(
         [
-            writer.Row(channel.pk, start + n, device.pk, tag, value, None)
+            writer.Row(channel.id, start + n, device.id, tag, value, None)
             for n, (tag, value) in enumerate(rows)
         ]
     )

@@ -13,6 +13,7 @@ from support import Account
 
 from ingest.service import connect
 from thingscale.lib.clock import from_us, now_us, to_us
+from thingscale.lib.ids import ChannelPk, DevicePk, TagPk
 from thingscale.streams import rollup_invalidation, writer
 from thingscale.streams.exactly_once import commit_log
 from thingscale.streams.models import Journal, Latest
@@ -24,6 +25,8 @@ WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = %s AND NOT granted)"
 Write = Callable[[psycopg.Connection, Sequence[Row]], None]
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+DEVICE = DevicePk(1)
 
 
 @pytest.fixture
@@ -50,9 +53,9 @@ both_ways = pytest.mark.parametrize("write", [in_steps, in_one_statement])
 
 @both_ways
 def test_rows_and_newest_values(raw: psycopg.Connection, account: Account, write: Write) -> None:
-    channel, at = account.channel().pk, now_us()
+    channel, at = account.channel().id, now_us()
     values = [b"1", '{"naïve": [1, null]}'.encode(), b'"\\"{},"', b"-0.250", b"true", b"[]", b'""', b"0"]
-    fields = product((None, 2**40), (None, 7), (None, -(2**63)))
+    fields = product((None, DevicePk(2**40)), (None, TagPk(7)), (None, -(2**63)))
     rows = [
         Row(channel, at + place, device, tag, value, dedupe)
         for place, ((device, tag, dedupe), value) in enumerate(zip(fields, values, strict=True))
@@ -76,10 +79,16 @@ def test_of_the_same_moment_the_last_is_the_newest(
     raw: psycopg.Connection, account: Account, write: Write
 ) -> None:
     """And it comes after the others."""
-    first, second, at = account.channel(1).pk, account.channel(2).pk, now_us()
-    rows = [Row(channel, at, 1, None, b"%d" % n, None) for n in range(9) for channel in (second, first)]
+    first, second, at = account.channel(1).id, account.channel(2).id, now_us()
+    rows = [Row(channel, at, DEVICE, None, b"%d" % n, None) for n in range(9) for channel in (second, first)]
     write(raw, rows)
-    write(raw, [Row(first, at - 1, 1, None, b"10", None), Row(second, at, 1, None, b"11", None)])
+    write(
+        raw,
+        [
+            Row(first, at - 1, DEVICE, None, b"10", None),
+            Row(second, at, DEVICE, None, b"11", None),
+        ],
+    )
     assert [latest.value for latest in Latest.objects.order_by("channel_id")] == [8, 11]
     assert [latest.count for latest in Latest.objects.all()] == [10, 10]
     stored = raw.execute("SELECT value FROM datapoint WHERE channel = %s ORDER BY id", [second]).fetchall()
@@ -87,9 +96,12 @@ def test_of_the_same_moment_the_last_is_the_newest(
 
 
 def test_a_series_is_written_as_its_rows(raw: psycopg.Connection, account: Account) -> None:
-    one, other, at = account.channel(1).pk, account.channel(2).pk, now_us()
+    one, other, at = account.channel(1).id, account.channel(2).id, now_us()
     times, values = [at, at - 2, at - 1, at - 2], [b"4", b'{"a": "1"}', b"3", b"2"]
-    in_steps(raw, [Row(one, at, None, None, value, None) for at, value in zip(times, values, strict=True)])
+    in_steps(
+        raw,
+        [Row(one, at, None, None, value, None) for at, value in zip(times, values, strict=True)],
+    )
     with raw.transaction(), raw.cursor() as cursor:
         writer.write_series(cursor, other, times, values)
     shape = "SELECT at, device, tag, value::text, dedupe FROM datapoint WHERE channel = %s ORDER BY id"
@@ -113,7 +125,7 @@ def test_a_month_is_remembered_until_it_is_over() -> None:
 
 def test_what_fits_into_one_statement() -> None:
     now = now_us()
-    row = Row(1, now, 1, None, b"1", None)
+    row = Row(ChannelPk(1), now, DEVICE, None, b"1", None)
     late = row._replace(at=now - rollup_invalidation.LATE - 1)  # the hour is to be marked
     assert writer.fits_one_statement([row] * writer.MAX_STATEMENT_ROWS, now)
     assert not writer.fits_one_statement([], now)
@@ -123,7 +135,7 @@ def test_what_fits_into_one_statement() -> None:
 
 
 def test_nothing_at_once_while_an_announcement_is_unread(raw: psycopg.Connection, account: Account) -> None:
-    own, rows = uuid4(), [Row(account.channel().pk, now_us(), 1, None, b"1", None)]
+    own, rows = uuid4(), [Row(account.channel().id, now_us(), DEVICE, None, b"1", None)]
     commit_log.register(raw, own)
     assert writer.write_in_one_statement(raw, rows, own, 1, 0)
     raw.execute("UPDATE streams_journal SET repeats = 5 WHERE writer = %s", [own])
@@ -138,7 +150,7 @@ def test_nothing_at_once_while_an_announcement_is_unread(raw: psycopg.Connection
 
 
 def test_an_announcement_that_a_statement_waits_for(raw: psycopg.Connection, account: Account) -> None:
-    own, rows = uuid4(), [Row(account.channel().pk, now_us(), 1, None, b"1", None)]
+    own, rows = uuid4(), [Row(account.channel().id, now_us(), DEVICE, None, b"1", None)]
     commit_log.register(raw, own)
     with ThreadPoolExecutor(1) as thread, connect() as other:
         with other.transaction():
@@ -152,7 +164,7 @@ def test_an_announcement_that_a_statement_waits_for(raw: psycopg.Connection, acc
 
 def test_nothing_at_once_without_a_journal_row(raw: psycopg.Connection, account: Account) -> None:
     """It may have been deleted meanwhile: what was announced since has to be read."""
-    rows = [Row(account.channel().pk, now_us(), 1, None, b"1", None)]
+    rows = [Row(account.channel().id, now_us(), DEVICE, None, b"1", None)]
     assert not writer.write_in_one_statement(raw, rows, uuid4(), 1, 0)
     assert not Latest.objects.exists()
     assert not Journal.objects.exists()
@@ -160,7 +172,7 @@ def test_nothing_at_once_without_a_journal_row(raw: psycopg.Connection, account:
 
 def test_what_was_stored_is_found_by_its_key(raw: psycopg.Connection, account: Account) -> None:
     key = 5
-    channel, other, at = account.channel().pk, account.channel(1).pk, now_us()
+    channel, other, at = account.channel().id, account.channel(1).id, now_us()
     in_steps(raw, [Row(channel, at, None, None, b"1", dedupe) for dedupe in (key, key + 1, None)])
     asked = [(channel, key), (channel, ~key), (channel, key + 1000), (other, key)]
     with raw.transaction(), raw.cursor() as cursor:
@@ -171,17 +183,22 @@ def test_what_was_stored_is_found_by_its_key(raw: psycopg.Connection, account: A
 def test_what_the_release_before_has_stored_is_found_by_key_and_value(
     raw: psycopg.Connection, account: Account
 ) -> None:
-    channel, other, at = account.channel().pk, account.channel(1).pk, now_us()
+    channel, other, at = account.channel().id, account.channel(1).id, now_us()
     in_steps(raw, [Row(channel, at, None, None, b'{"a": 1}', dedupe) for dedupe in (-5, -6, 7, None)])
-    same = {(channel, -5): b'{"a":1}', (channel, -6): b'{"a":2}', (channel, 7): b'{"a":1}', (other, -5): b"1"}
+    same: dict[tuple[int, int], bytes] = {
+        (channel, -5): b'{"a":1}',
+        (channel, -6): b'{"a":2}',
+        (channel, 7): b'{"a":1}',
+        (other, -5): b"1",
+    }
     with raw.transaction(), raw.cursor() as cursor:
         assert writer.stored_by_the_release_before(cursor, same, from_us(at)) == {(channel, -5)}
         assert writer.stored_by_the_release_before(cursor, same, from_us(at + 1)) == set()
 
 
 def test_a_keyed_lookup_does_not_read_the_channel(raw: psycopg.Connection, account: Account) -> None:
-    channel, at = account.channel().pk, now_us()
-    in_steps(raw, [Row(channel, at, 1, None, b"1", number) for number in range(-10, 5000)])
+    channel, at = account.channel().id, now_us()
+    in_steps(raw, [Row(channel, at, DEVICE, None, b"1", number) for number in range(-10, 5000)])
     asked = {"channels": [channel], "keys": [-5], "values": ["1"], "since": from_us(at)}
     with raw.transaction(force_rollback=True), raw.cursor() as cursor:
         cursor.execute("ANALYZE datapoint")

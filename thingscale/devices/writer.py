@@ -9,20 +9,21 @@ from typing import NamedTuple, TypeVar
 import psycopg
 
 from thingscale.devices.models import HeldMessage
+from thingscale.lib.ids import ChannelPk, DevicePk
 
 DeviceKey = tuple[int, str]  # user's primary key, device id
 T = TypeVar("T", bound=tuple[object, ...])
 
 
 class DeviceRow(NamedTuple):
-    pk: int
+    pk: DevicePk
     enabled: bool
-    channel: int | None
+    channel: ChannelPk | None
     new: bool  # never enabled
 
 
 class Held(NamedTuple):
-    device: int
+    device: DevicePk
     tag: str | None
     value: str  # JSON text
     received_at: datetime
@@ -136,7 +137,7 @@ def reject(cursor: psycopg.Cursor, rejected: Sequence[Rejected]) -> None:
     )
 
 
-def set_states(cursor: psycopg.Cursor, states: dict[int, tuple[str, datetime]]) -> None:
+def set_states(cursor: psycopg.Cursor, states: dict[DevicePk, tuple[str, datetime]]) -> None:
     """`states`: by the device's primary key, the JSON text of the latest state and its time."""
     cursor.execute(
         """UPDATE devices_device d SET state = s.state::jsonb, state_at = s.at

@@ -21,6 +21,7 @@ from django.conf import settings
 from thingscale.background.watched import WatchedThread
 from thingscale.lib.clock import utc_text
 from thingscale.lib.excerpts import excerpt
+from thingscale.lib.ids import ChannelPk
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class MessageEvent(NamedTuple):
     kind: str
     status: str  # stored, held, rejected, duplicate
     reason: str | None
-    channel: int | None  # primary key, of a datapoint
+    channel: ChannelPk | None  # of a datapoint
     value: bytes
     detail: str = ""  # what is wrong with its payload, in addition to the reason
 

@@ -19,6 +19,7 @@ import orjson
 import psycopg
 
 from thingscale.lib.clock import POSTGRES_EPOCH, from_us
+from thingscale.lib.ids import ChannelPk, DevicePk, TagPk
 from thingscale.streams import partitions, rollup_invalidation
 
 COPY = "COPY datapoint (channel, at, device, dedupe, tag, value) FROM STDIN (FORMAT BINARY)"
@@ -50,10 +51,10 @@ _value = itemgetter(4)
 
 
 class Row(NamedTuple):
-    channel: int  # primary key of the channel
+    channel: ChannelPk
     at: int  # microseconds since 1970 UTC
-    device: int | None
-    tag: int | None
+    device: DevicePk | None
+    tag: TagPk | None
     value: bytes  # JSON text that jsonb accepts
     dedupe: int | None
 
@@ -127,7 +128,9 @@ def write_in_one_statement(
     return row is not None and int(row[0]) <= seen
 
 
-def write_series(cursor: psycopg.Cursor, channel: int, times: Sequence[int], values: Sequence[bytes]) -> None:
+def write_series(
+    cursor: psycopg.Cursor, channel: ChannelPk, times: Sequence[int], values: Sequence[bytes]
+) -> None:
     """As write(), for datapoints of one channel that have no tag, device and dedupe key: those of a REST
     request."""
     order = sorted(range(len(times)), key=times.__getitem__)
@@ -189,7 +192,9 @@ def stored_by_the_release_before(
     return set(cursor.fetchall())
 
 
-def tag_keys(cursor: psycopg.Cursor, tags: Sequence[tuple[int, str]]) -> dict[tuple[int, str], int]:
+def tag_keys(
+    cursor: psycopg.Cursor, tags: Sequence[tuple[ChannelPk, str]]
+) -> dict[tuple[ChannelPk, str], TagPk]:
     """Primary keys of tags by channel and name. Makes those that are missing; leaves out those that would be
     more than the account's max_tags."""
     found = _find_tags(cursor, sorted(set(tags)))
@@ -202,7 +207,9 @@ def tag_keys(cursor: psycopg.Cursor, tags: Sequence[tuple[int, str]]) -> dict[tu
     return found
 
 
-def _find_tags(cursor: psycopg.Cursor, tags: Sequence[tuple[int, str]]) -> dict[tuple[int, str], int]:
+def _find_tags(
+    cursor: psycopg.Cursor, tags: Sequence[tuple[ChannelPk, str]]
+) -> dict[tuple[ChannelPk, str], TagPk]:
     cursor.execute(
         """SELECT t.channel_id, t.name, t.id FROM streams_tag t
         JOIN unnest(%s::bigint[], %s::text[]) AS k (channel_id, name)

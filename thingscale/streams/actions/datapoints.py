@@ -33,7 +33,7 @@ def store_points(channel: Channel, points: Points, submission: tuple[str, UUID] 
     `submission` is an Idempotency-Key and the fingerprint of the request. If datapoints were stored under
     this key before, nothing is stored again, and their number is returned. Raises ContractError
     IDEMPOTENCY_KEY_REUSED if the request before was another one."""
-    channel_pk = channel.pk  # kept, because Django looks `pk` up each time
+    channel_pk = channel.id  # kept, because Django looks it up each time
     dedupe = None
     if submission is not None:
         dedupe = keys.of_rest(channel_pk, submission[0])

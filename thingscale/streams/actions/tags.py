@@ -23,10 +23,10 @@ def create_tag(channel: Channel, name: str) -> None:
         raise ContractError("BAD_PARAMETER", f"A tag has {TAG_RULE}.")
     if Tag.objects.filter(channel=channel, name=name).exists():
         raise ContractError("CHANNEL_INUSE", f"Channel {channel.number} has a tag {name} already.")
-    tag_keys({(channel.pk, name)})
+    tag_keys({(channel.id, name)})
 
 
-def tag_keys(names: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
+def tag_keys(names: set[tuple[ChannelPk, str]]) -> dict[tuple[ChannelPk, str], TagPk]:
     """Primary keys of tags by channel and name; makes those that are missing.
     Raises ContractError: QUOTA_EXCEEDED, if the account can't have so many."""
     if not names:
