@@ -1,4 +1,5 @@
-"""Devices, what waits for them, what was refused, and who was heard."""
+"""Devices, their activity, and messages: held, rejected, sent to devices, retained or queued for MQTT
+sessions."""
 
 from datetime import datetime, timedelta
 from typing import ClassVar
@@ -15,7 +16,7 @@ from thingscale.devices.querysets import DeviceQuerySet, MinuteCountQuerySet
 from thingscale.lib.ids import DevicePk
 from thingscale.lib.names import DEVICE_ID_RULE, MAX_TAG, bad_device_id
 
-SILENT_AFTER = timedelta(minutes=15)  # an enabled device not heard for so long is silent
+SILENT_AFTER = timedelta(minutes=15)  # without a message, an enabled device counts as silent
 
 
 def validate_device_id(device_id: str) -> None:
@@ -37,11 +38,11 @@ class Device(models.Model):
     location = models.CharField(max_length=200, blank=True, default="", db_default="")
     manufacturer = models.CharField(max_length=200, blank=True, default="", db_default="")
     created_at = models.DateTimeField(default=timezone.now)
-    activate_at = models.DateTimeField(null=True)  # first enabled; null: never, so still new
+    activate_at = models.DateTimeField(null=True)  # when it was first enabled; null: never, it is new
     state = models.JSONField(null=True)
     state_at = models.DateTimeField(null=True)
 
-    last_seen: datetime | None  # of those that came by DeviceQuerySet.with_last_seen()
+    last_seen: datetime | None  # only set by DeviceQuerySet.with_last_seen()
     objects: ClassVar[DeviceQuerySet] = DeviceQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
@@ -52,8 +53,8 @@ class Device(models.Model):
 
 
 class Activity(models.Model):
-    """Written every few seconds by ingest (ingest/activity.py). No constraint in the database, so that
-    writing it locks no device; rows whose device is gone are cleared by a task."""
+    """Ingest writes it every few seconds (ingest/activity.py). It has no constraint in the database, so that
+    writing it locks no device. A task deletes the rows of deleted devices."""
 
     device = models.OneToOneField(Device, on_delete=models.CASCADE, primary_key=True, db_constraint=False)
     last_seen = models.DateTimeField()
@@ -61,7 +62,7 @@ class Activity(models.Model):
 
 
 class MinuteCount(models.Model):
-    """An account's messages by the minute of their commit."""
+    """How many messages of an account were committed in a minute."""
 
     KEPT = timedelta(days=31)
 
@@ -84,10 +85,10 @@ class MinuteCount(models.Model):
 
 
 class HeldMessage(models.Model):
-    """A decoded message of a new or unmapped device, stored in the channel once there is one."""
+    """A decoded message of a new or unmapped device. It is stored in the device's channel once it has one."""
 
-    KEPT = 100  # a device
-    MAX_BYTES = 8 * 2**20  # of JSON text, a device; at least the newest is kept
+    KEPT = 100  # of a device
+    MAX_BYTES = 8 * 2**20  # of JSON text of a device; at least the newest message is kept
 
     device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="held")
     tag = models.CharField(max_length=MAX_TAG, null=True)
@@ -95,11 +96,11 @@ class HeldMessage(models.Model):
     received_at = models.DateTimeField()
     dedupe = models.BigIntegerField(null=True)
     array = models.BooleanField(db_default=False)  # of {"at": microseconds, "tag", "value"}
-    size = models.IntegerField(db_default=0)  # of the value's text; 0: of the release before, not counted
+    size = models.IntegerField(db_default=0)  # of the value's text; 0: from the release before, not counted
 
 
 class RejectedMessage(models.Model):
-    """A message that was answered and not stored, with the reason: an account's newest `max_rejected`."""
+    """A message that was refused, with the reason. The newest `max_rejected` of an account are kept."""
 
     EXCERPT = 256  # bytes of payload
     SOURCE = 300  # characters
@@ -113,7 +114,8 @@ class RejectedMessage(models.Model):
     payload = models.BinaryField()  # its first bytes
     size = models.PositiveIntegerField()
     received_at = models.DateTimeField()
-    detail = models.TextField(blank=True, db_default="")  # what is wrong with the payload, beyond the reason
+    # What is wrong with the payload, in addition to the reason.
+    detail = models.TextField(blank=True, db_default="")
 
     objects: ClassVar[OwnedQuerySet["RejectedMessage"]] = OwnedQuerySet.as_manager()  # type: ignore[assignment]
 
@@ -122,9 +124,9 @@ class RejectedMessage(models.Model):
 
 
 class Command(models.Model):
-    """What was published to a device; see commands.py."""
+    """A message to a device; see commands.py."""
 
-    KEPT = 1000  # a user
+    KEPT = 1000  # of a user
     SENT = "sent"  # to the gateway
     DELIVERED = "delivered"  # to a subscriber
     ACKNOWLEDGED = "acknowledged"  # by one of those
@@ -140,9 +142,8 @@ class Command(models.Model):
     payload = models.BinaryField()
     qos = models.PositiveSmallIntegerField()
     retain = models.BooleanField(db_default=False, default=False)
-    topic = models.TextField(
-        blank=True, db_default="", default=""
-    )  # without the token; empty: the device's own
+    # Without the token; empty: the device's own topic.
+    topic = models.TextField(blank=True, db_default="", default="")
     sent_at = models.DateTimeField(default=timezone.now)
     result = models.CharField(max_length=40, default=SENT)  # or the error's code
     by = models.CharField(max_length=7, choices=By)
@@ -154,7 +155,7 @@ class Command(models.Model):
 
 
 class ActivationRule(models.Model):
-    """New devices whose id matches the pattern are enabled and mapped."""
+    """Enables and maps new devices whose id matches the pattern."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="activation_rules"
@@ -187,14 +188,13 @@ class ClientSession(models.Model):
     client_id = models.TextField()
     gateway = models.UUIDField(null=True)  # the writer it is connected to
     epoch = models.BigIntegerField(db_default=0)  # how often it was opened
-    expiry = models.BigIntegerField()  # seconds that it lives on
+    expiry = models.BigIntegerField()  # seconds, after its connection has ended
     ends_at = models.DateTimeField(null=True)  # while its client is away
     next_seq = models.BigIntegerField(db_default=1)
     done_seq = models.BigIntegerField(db_default=0)
     done = ArrayField(models.BigIntegerField(), db_default=[])
-    sent_seq = models.BigIntegerField(
-        null=True
-    )  # the last one sent; null: not known, its client is connected
+    # The last message that was sent; null: not known, its client is connected.
+    sent_seq = models.BigIntegerField(null=True)
     received_seq = ArrayField(models.BigIntegerField(), db_default=[])  # at QoS 2, not completed
     received = ArrayField(models.IntegerField(), db_default=[])  # packet ids of its own publishes at QoS 2
     queued_bytes = models.BigIntegerField(db_default=0)
@@ -212,7 +212,7 @@ class ClientSession(models.Model):
 
 
 class Subscription(models.Model):
-    """Of a durable session; the filter is without the token."""
+    """A subscription of a durable session. Its filter is without the token."""
 
     pk = models.CompositePrimaryKey("session", "group", "filter")
     session = models.BigIntegerField()
@@ -226,8 +226,8 @@ class Subscription(models.Model):
 
 
 class QueuedMessages(models.Model):
-    """Messages of one batch that the same sessions wait for: PUBLISH packets of MQTT 5, one after the other,
-    topics without the token."""
+    """Messages of a batch that the same sessions wait for, as PUBLISH packets of MQTT 5 whose topics are
+    without the token."""
 
     packets = models.BinaryField()
     at = models.DateTimeField()
@@ -238,7 +238,7 @@ class QueuedMessages(models.Model):
 
 
 class Queued(models.Model):
-    """That a session waits for these messages."""
+    """A session that waits for some QueuedMessages."""
 
     pk = models.CompositePrimaryKey("session", "seq")
     session = models.BigIntegerField()
@@ -255,7 +255,7 @@ class Queued(models.Model):
 
 
 class Retained(models.Model):
-    """The last retained message of a topic, which is without the token."""
+    """The retained message of a topic. The topic is without the token."""
 
     pk = models.CompositePrimaryKey("account", "topic")
     account = models.ForeignKey(
@@ -265,7 +265,7 @@ class Retained(models.Model):
         db_constraint=False,
         db_index=False,
     )
-    topic = models.TextField(db_collation="C")  # so that those under a level are in a row
+    topic = models.TextField(db_collation="C")  # so that the topics below a level follow each other
     payload = models.BinaryField()
     qos = models.SmallIntegerField()
     properties = models.BinaryField()  # as PUBLISH has them
@@ -277,8 +277,8 @@ class Retained(models.Model):
 
 
 class Published(models.Model):
-    """A message of an app on its way to the gateways (commands.py): one of them puts it into the queues of
-    durable sessions, each gives it to the clients that are connected to it."""
+    """A message of an app on its way to the gateways (commands.py). One gateway puts it into the queues of
+    durable sessions; each gives it to the clients that are connected to it."""
 
     account = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -301,7 +301,7 @@ class Published(models.Model):
 
 
 class DurableSession(models.Model):
-    """As ClientSession, of the release before: taken over when it is opened."""
+    """A ClientSession of the release before. It is converted when it is opened."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     client_id = models.TextField()
@@ -315,7 +315,7 @@ class DurableSession(models.Model):
 
 
 class GatewayProcess(models.Model):
-    """Where a gateway runs, and its figures as of some seconds ago; see presence.py."""
+    """A gateway, and its figures of some seconds ago; see presence.py."""
 
     key = models.IntegerField(primary_key=True)  # of the lock that it holds while it lives
     host = models.CharField(max_length=255)
@@ -331,12 +331,12 @@ class GatewayProcess(models.Model):
 
     @property
     def name(self) -> str:
-        """For operators: it tells others more of the machines than they need to know."""
+        """For operators only, since it reveals the machine."""
         return f"{self.host}/{self.pid}" if self.pid else "of another release"
 
 
 class GatewayUse(models.Model):
-    """What an account's clients use of a gateway's memory, as of some seconds ago; see presence.py."""
+    """How much of a gateway's memory an account's clients used some seconds ago; see presence.py."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     gateway = models.IntegerField()  # as in MqttSession

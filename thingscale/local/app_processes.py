@@ -15,9 +15,8 @@ from thingscale.local.managed_process import ManagedProcess
 
 GRACE_SECONDS = 12  # for the answers that the web process still sends when it stops
 DRAINS = {"THINGSCALE_HANDOVER_SECONDS": 5, "THINGSCALE_DRAIN_SECONDS": 10}  # with the defaults
-QUIET_SECONDS = (
-    15  # a process that lives for so long counts as ready: the log level may hide the line that says so
-)
+# A process that lives for so long counts as ready, since the log level may hide the line that says so.
+QUIET_SECONDS = 15
 
 
 def manage(*arguments: str) -> list[str]:

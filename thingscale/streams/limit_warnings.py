@@ -26,7 +26,7 @@ from thingscale.streams.usage import LimitUse, limit_use
 log = logging.getLogger(__name__)
 
 LEVELS = (80, 95, 100)  # percent
-CLEARLY = 5  # percentage points below a level: here the use has left it
+CLEARLY = 5  # percentage points below a level, at which the use has left it
 BATCH_ACCOUNTS = 500
 MAIL_SECONDS = 20.0  # in one round: the worker has other mails to send
 FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=1)  # until a mail is tried again

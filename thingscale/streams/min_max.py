@@ -24,7 +24,8 @@ SeriesKey = tuple[str, int]  # path, and the tag's primary key or 0
 
 
 class Point(NamedTuple):
-    """Points sort in the order of their arrival: `order` is the datapoint's id where that is known."""
+    """Points sort by time, and those of the same time by arrival: `order` is the datapoint's id, if that is
+    known."""
 
     ms: float  # since 1970 UTC
     order: float

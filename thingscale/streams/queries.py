@@ -23,9 +23,7 @@ from thingscale.lib.ids import ChannelPk, DevicePk, TagPk
 from thingscale.lib.plurals import counted
 
 PAGE = 1000  # rows
-LARGE_VALUES = (
-    20  # of more than 2 kB in the first page: with up to 256 KiB each, older ones with up to 3.5 MB
-)
+LARGE_VALUES = 20  # of more than 2 kB, in the first page; each has up to 256 KiB, older ones 3.5 MB
 MAX_LARGE_VALUES = 100  # in a page, if those before were small
 PAGE_BYTES = 4 * 1024 * 1024  # of text that a page with large values should have
 MAX_PAGE_BYTES = 2 * PAGE_BYTES  # of text in a page, unless a single value has more

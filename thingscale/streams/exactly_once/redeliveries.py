@@ -107,8 +107,8 @@ class Redeliveries:
             self.seen = number
 
     def announced_at(self, account: int, key: int) -> float:
-        """-1 if it was not. A message that came to this process on a connection older than the announcement
-        may be the one that was announced."""
+        """The time of the announcement, -1 if there is none. A message that came on a connection from before
+        that time may be the announced one."""
         at = self.known.get(account, _NO_KEYS).get(key, -1.0)
         return max(at, self.known[UNNAMED].get(key, -1.0)) if UNNAMED in self.known else at
 

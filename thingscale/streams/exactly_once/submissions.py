@@ -1,5 +1,5 @@
-"""A submission is a request with an Idempotency-Key, or an array of datapoints by MQTT: it has a dedupe key
-that all its datapoints share.
+"""Submissions: requests with an Idempotency-Key, and arrays of datapoints by MQTT. The datapoints of a
+submission share one dedupe key.
 
 Each has a row, written in the transaction that stores or holds its datapoints. If it is sent again within the
 window, it is found by the time of its arrival, whatever times its datapoints have, and gets the same answer
