@@ -3,7 +3,7 @@
 from django.db import connection, transaction
 from django.utils import timezone
 
-from thingscale.accounts.models import Account, User
+from thingscale.accounts.models import User
 from thingscale.background import maintenance
 from thingscale.devices.models import Device
 from thingscale.devices.mqtt_store import sessions
@@ -20,22 +20,13 @@ def purge_closed_accounts() -> None:
     for user in User.objects.exclude(closed_at=None):
         for channel in Channel.objects.for_account(user):
             delete_channel(channel)
-        while _delete_devices(user) or _delete_mqtt(user):
-            pass
+        left = True
+        while left:
+            maintenance.check_stop()
+            pks = Device.objects.for_account(user).order_by("pk").values_list("pk", flat=True)
+            left = Device.objects.filter(pk__in=list(pks[:BATCH_DEVICES])).delete()[0] > 0
+            if not left:
+                with transaction.atomic(), connection.connection.cursor() as cursor:
+                    left = sessions.delete_account(cursor, user.pk, BATCH_DEVICES)
         if user.closed_at and user.closed_at < timezone.now() - LATE_WRITES:
             user.delete()
-
-
-@transaction.atomic
-def _delete_mqtt(account: Account) -> bool:
-    maintenance.check_stop()
-    with connection.connection.cursor() as cursor:
-        return sessions.delete_account(cursor, account.pk, BATCH_DEVICES)
-
-
-def _delete_devices(account: Account) -> int:
-    maintenance.check_stop()
-    keys = list(
-        Device.objects.for_account(account).order_by("pk").values_list("pk", flat=True)[:BATCH_DEVICES]
-    )
-    return Device.objects.filter(pk__in=keys).delete()[0]

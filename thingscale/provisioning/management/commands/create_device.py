@@ -21,7 +21,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            self._create(options)
+            with transaction.atomic():
+                user = User.objects.by_user_id(options["user_id"])
+                device = create_device(user, options["device_id"], description=options["description"])
+                if options["channel"] is not None:
+                    channel = Channel.objects.for_account(user).get(number=options["channel"])
+                    configure_device(device, {"mapped_channel_id": channel.pk})
         except User.DoesNotExist:
             raise CommandError(f"There is no account {options['user_id']}.") from None
         except Channel.DoesNotExist:
@@ -29,11 +34,3 @@ class Command(BaseCommand):
         except ContractError as refused:
             raise CommandError(f"{refused.code}: {refused.detail}") from None
         self.stdout.write(f"Device {options['device_id']} created.")
-
-    @transaction.atomic
-    def _create(self, options: dict[str, Any]) -> None:
-        user = User.objects.by_user_id(options["user_id"])
-        device = create_device(user, options["device_id"], description=options["description"])
-        if options["channel"] is not None:
-            channel = Channel.objects.for_account(user).get(number=options["channel"])
-            configure_device(device, {"mapped_channel_id": channel.pk})
