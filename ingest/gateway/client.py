@@ -21,7 +21,7 @@ from ingest.gateway.connection import Connection
 from ingest.gateway.connection_limits import RefusalReason
 from ingest.gateway.deliveries import NO_LIMITS, ClientLimits, Deliveries, DurableDeliveries, Effects
 from ingest.gateway.fair_scheduler import SLICE_SECONDS, WINDOW_SECONDS, TimeShare, now
-from ingest.gateway.hub import Account, Subscriber
+from ingest.gateway.hub import AccountHub, Subscriber
 from ingest.gateway.outgoing_message import Delivery, OutgoingMessage
 from ingest.gateway.publishes import MAX_ALIASES, PLAIN, Publishes
 from ingest.gateway.queue import Queue
@@ -132,7 +132,7 @@ class Client:
         self._named = False  # it has sent its client id
         self._keep_alive = 0  # seconds
         self._bridge = self._asked_to_last = False
-        self.account: Account | None = None
+        self.account: AccountHub | None = None
         self.subscriber: Subscriber | None = None
         self.time_share: TimeShare | None = None  # of the event loop's time; None: before CONNECT
         self.session = 0  # key of its durable session

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import Error, connection, transaction
 
 from ingest.admission import ASKED_SECONDS, DatabaseAway
-from ingest.gateway.hub import Account, Subscriber
+from ingest.gateway.hub import AccountHub, Subscriber
 from ingest.mqtt.packets import Subscription
 from ingest.service import connect
 from thingscale.accounts.models import User
@@ -118,7 +118,7 @@ class DurableSessions:
 
     async def write(
         self,
-        account: Account,
+        account: AccountHub,
         session: int,
         subscribe: Iterable[StoredSubscription] = (),
         unsubscribe: Iterable[tuple[str, str]] = (),
@@ -314,7 +314,7 @@ class DurableSessions:
 
 
 def set_subscriptions(
-    account: Account, subscriber: Subscriber, subscriptions: Collection[StoredSubscription]
+    account: AccountHub, subscriber: Subscriber, subscriptions: Collection[StoredSubscription]
 ) -> None:
     """Replaces all that it has."""
     current = {(each.group, each.filter) for each in subscriptions}

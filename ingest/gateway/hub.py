@@ -84,7 +84,9 @@ class Sending(NamedTuple):
     publisher: Subscriber | None
 
 
-class Account:
+class AccountHub:
+    """An account at this gateway: its clients, sessions and subscriptions."""
+
     def __init__(
         self, user: int, user_id: str, note_command: Callable[[int, bool], None], time_share: TimeShare
     ) -> None:
@@ -354,7 +356,7 @@ class Fanout:
 
     def __init__(
         self,
-        account: Account,
+        account: AccountHub,
         message: OutgoingMessage,
         sending: Sending,
         targets: list[Target] | None = None,
@@ -380,28 +382,28 @@ class Fanout:
 
 class Hub:
     def __init__(self, note_command: Callable[[int, bool], None], loop: asyncio.AbstractEventLoop) -> None:
-        self.accounts: dict[int, Account] = {}
+        self.accounts: dict[int, AccountHub] = {}
         self.scheduler = FairScheduler(loop)
         self.anonymous = self.scheduler.new_share()
         self._connected = 0  # accounts that have connections
         self._note_command = note_command
-        self.new_account: Callable[[Account], object] = lambda account: None
+        self.new_account: Callable[[AccountHub], object] = lambda account: None
 
-    def connected(self, account: Account) -> None:
+    def connected(self, account: AccountHub) -> None:
         """One of the account's clients has connected."""
         account.connections += 1
         self._connected += account.connections == 1
         self.scheduler.contested = settings.ALLOW_ANONYMOUS or self._connected > 1
 
-    def disconnected(self, account: Account) -> None:
+    def disconnected(self, account: AccountHub) -> None:
         account.connections -= 1
         self._connected -= account.connections == 0
         self.scheduler.contested = settings.ALLOW_ANONYMOUS or self._connected > 1
 
-    def account(self, user: int, user_id: str) -> Account:
+    def account(self, user: int, user_id: str) -> AccountHub:
         found = self.accounts.get(user)
         if found is None:
-            found = self.accounts[user] = Account(
+            found = self.accounts[user] = AccountHub(
                 user, user_id, self._note_command, self.scheduler.new_share()
             )
             self.new_account(found)

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from ingest.gateway.hub import Account
+from ingest.gateway.hub import AccountHub
 from ingest.gateway.local_subscriptions import LocalSubscriptions
 
 VERSION: Final = 1  # of the frames; a gateway that sends another one is not understood
@@ -85,7 +85,7 @@ class Peer:
         self.in_flight_bytes = 0
         self.changes_sent = 0
         # What we have to send to it:
-        self.accounts: deque[Account] | None = None  # whose changes it gets again; None: it has them
+        self.accounts: deque[AccountHub] | None = None  # whose changes it gets again; None: it has them
         self.changes: dict[FullKey, int] = {}  # only the newest value of each key
         self.changes_added = 0  # to those, ever
         self.outgoing: deque[PeerMessage] = deque()
@@ -96,7 +96,7 @@ class Peer:
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
         self._waiting_for_all: list[Callable[[], None]] = []
 
-    def send_all_changes(self, epoch: int, accounts: Iterable[Account]) -> None:
+    def send_all_changes(self, epoch: int, accounts: Iterable[AccountHub]) -> None:
         """Begins a new epoch."""
         self.our_epoch, self.next_number = epoch, 0
         self.accounts = deque(accounts)
@@ -149,7 +149,7 @@ class Peer:
         self._waiting_for_all.clear()
 
     def next_frame(
-        self, sender: int, connection: int, local_subscriptions: Callable[[Account], LocalSubscriptions]
+        self, sender: int, connection: int, local_subscriptions: Callable[[AccountHub], LocalSubscriptions]
     ) -> Frame | None:
         while self.accounts and len(self.changes) < FRAME_CHANGES:
             account = self.accounts.popleft()

@@ -20,7 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from ingest.gateway.hub import NOWHERE, Account, Hub, PeerGroup, Sending, Subscriber
+from ingest.gateway.hub import NOWHERE, AccountHub, Hub, PeerGroup, Sending, Subscriber
 from ingest.gateway.local_subscriptions import ALL, Key, LocalSubscriptions
 from ingest.gateway.peer import (
     ALL_SENT,
@@ -349,7 +349,7 @@ class Peers:
 
     # What our clients want
 
-    def _local_subscriptions_of(self, account: Account) -> LocalSubscriptions:
+    def _local_subscriptions_of(self, account: AccountHub) -> LocalSubscriptions:
         if account.local_subscriptions is None:
             local = LocalSubscriptions()
             for subscriber in account.subscribers.values():
@@ -368,7 +368,7 @@ class Peers:
     @contextlib.asynccontextmanager
     async def subscribing(
         self,
-        account: Account,
+        account: AccountHub,
         subscriber: Subscriber,
         subscriptions: Sequence[tuple[Subscription, StoredSubscription]],
     ) -> AsyncIterator[None]:
@@ -444,7 +444,7 @@ class Peers:
 
     def forward(
         self,
-        account: Account,
+        account: AccountHub,
         message: Forwarded,
         groups: Sequence[PeerGroup] = (),
         to_all: bool = True,
@@ -521,13 +521,13 @@ class Peers:
                     entry.over = True
             self._deliver_held(account, peer, held)
 
-    def _release(self, account: Account, hold: Hold) -> None:
+    def _release(self, account: AccountHub, hold: Hold) -> None:
         hold.over = True
         for peer in hold.peers:
             if held := self._held.get((account.user, peer)):
                 self._deliver_held(account, peer, held)
 
-    def _deliver_held(self, account: Account, peer: Peer, held: HeldMessages) -> None:
+    def _deliver_held(self, account: AccountHub, peer: Peer, held: HeldMessages) -> None:
         """Up to the first SUBSCRIBE that is not answered yet."""
         while held.entries:
             entry = held.entries[0]
@@ -544,7 +544,7 @@ class Peers:
                 self._deliver(account, record, self._loop.time() - at)
         self._held.pop((account.user, peer), None)
 
-    def _deliver(self, account: Account, record: tuple[Any, ...], age: float) -> None:
+    def _deliver(self, account: AccountHub, record: tuple[Any, ...], age: float) -> None:
         """Durable sessions get theirs from their queues. `age`: seconds that the message has waited here. If
         the clients here are too many or too slow, the message is dropped: its publisher, at another gateway,
         can't be told to wait."""

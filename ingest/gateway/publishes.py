@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ingest import topics
 from ingest.device_tokens import TokenOwner
-from ingest.gateway.hub import NOWHERE, Account, Route, Sending, Subscriber
+from ingest.gateway.hub import NOWHERE, AccountHub, Route, Sending, Subscriber
 from ingest.gateway.outgoing_message import OutgoingMessage
 from ingest.message import STORED, Kept, Kind, Outcome, RawMessage, Reason, Status
 from ingest.mqtt.codec import decode_publish, encode_ack
@@ -60,7 +60,7 @@ _new: Final = tuple.__new__  # a NamedTuple's own constructor takes twice as lon
 class TopicOwner(NamedTuple):
     """Whose topic it is, its part behind the token, and what it means."""
 
-    account: Account | None  # None: of somebody unknown
+    account: AccountHub | None  # None: of somebody unknown
     user: int
     topic: str
     target: topics.Target

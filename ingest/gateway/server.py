@@ -23,7 +23,7 @@ from ingest.gateway.confirmed_clients import ConfirmedClients
 from ingest.gateway.connection import Connection, WebSocketConnection
 from ingest.gateway.connection_limits import ConnectionLimits, RefusalReason
 from ingest.gateway.durable_sessions import Announcement, DurableSessions, set_subscriptions
-from ingest.gateway.hub import NOWHERE, Account, Hub, Sending, Subscriber
+from ingest.gateway.hub import NOWHERE, AccountHub, Hub, Sending, Subscriber
 from ingest.gateway.outgoing_message import OutgoingMessage
 from ingest.gateway.peers import Peers
 from ingest.gateway.presence import Known, PresenceWriter
@@ -502,7 +502,7 @@ class Gateway:
             "peers": len(self.peers.known),
         }
 
-    def report(self, account: Account, device_id: str, outcome: Outcome) -> None:
+    def report(self, account: AccountHub, device_id: str, outcome: Outcome) -> None:
         """Publishes on `TOKEN/DEVICE_ID/errors` why a message was rejected."""
         if not account.listeners:
             return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ingest.admission import ASKED_SECONDS, DatabaseAway
 from ingest.gateway.deliveries import DurableDeliveries
-from ingest.gateway.hub import Account, Subscriber
+from ingest.gateway.hub import AccountHub, Subscriber
 from ingest.gateway.outgoing_message import OutgoingMessage
 from ingest.gateway.publishes import new_message
 from ingest.gateway.subscriptions import Match
@@ -46,7 +46,7 @@ class Subscribing:
     def __init__(
         self,
         client: "Client",
-        account: Account,
+        account: AccountHub,
         subscriber: Subscriber,
         suback: SubAck,
         subscriptions: list[tuple[Subscription, StoredSubscription]],
@@ -125,7 +125,7 @@ class Unread:
     """The retained messages of a client's new subscriptions that did not fit into the first pages. A page is
     read once the client has room for it: messages without room would be dropped."""
 
-    def __init__(self, client: "Client", account: Account) -> None:
+    def __init__(self, client: "Client", account: AccountHub) -> None:
         self._client = client
         self._account = account
         self._wanted: dict[str, WantedRetained] = {}  # by filter

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from ingest import topics
 from ingest.device_tokens import TokenOwner
-from ingest.gateway.hub import Account, Subscriber
+from ingest.gateway.hub import AccountHub, Subscriber
 from ingest.gateway.publishes import Publishes, TopicOwner
 from ingest.mqtt.packets import V311, Publish, Version
 from ingest.stored_packet import read_packets
@@ -47,13 +47,13 @@ class SystemClient:
         """Whether one of its messages is on its way to storage."""
         return self._publishes.unacked > 0
 
-    def publish_will(self, account: Account, will: WaitingWill) -> None:
+    def publish_will(self, account: AccountHub, will: WaitingWill) -> None:
         (publish,) = read_packets(will.packet, 1)
         owner = TopicOwner(account, account.user, publish.topic, topics.target(publish.topic))
         self._publishes.accept(owner, publish)
         self._publishes.flush(wait=True, will_of=will.session)
 
-    def publish_for_app(self, account: Account, message: PublishedMessage) -> None:
+    def publish_for_app(self, account: AccountHub, message: PublishedMessage) -> None:
         """It is never a datapoint. The gateway that claimed it puts it into the queues; each gateway delivers
         it to its connected clients."""
         owner = TopicOwner(account, account.user, message.topic, topics.Target(None))

@@ -11,7 +11,7 @@ import pytest
 
 from ingest.gateway import peer as peer_module
 from ingest.gateway import peers as module
-from ingest.gateway.hub import Account, Hub, Subscriber
+from ingest.gateway.hub import AccountHub, Hub, Subscriber
 from ingest.gateway.peers import Peers
 from ingest.gateway.publishes import Forwarded
 from ingest.metrics import Metrics
@@ -44,7 +44,7 @@ class Gateway:
         self.peers = Peers(key, self.hub, self.metrics)
         self.peers._on_connect()
 
-    def account(self, user: int = 1) -> Account:
+    def account(self, user: int = 1) -> AccountHub:
         return self.hub.account(user, f"U{user:06}")
 
     def connect(self, client_id: str, session: int = 0, user: int = 1) -> tuple[Subscriber, Client]:
