@@ -14,14 +14,41 @@ MIN_KEY_LENGTH = 32
 
 @register()
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    return [
-        message
-        for check in (
-            *(_secret_key, _tls, _ingest_mode, _unused_broker, _broker_auth, _broker_user),
-            *(_when_full, _links, _origins),
+    found = [*_secret_key()]
+    if bool(settings.TLS_CERT) != bool(settings.TLS_KEY):
+        found.append(
+            Error(
+                "THINGSCALE_TLS_CERT and THINGSCALE_TLS_KEY go together.",
+                hint="Set both to PEM files, or neither.",
+                id="thingscale.E001",
+            )
         )
-        for message in check()
-    ]
+    if settings.INGEST_MODE not in {"gateway", "broker"}:
+        found.append(Error("THINGSCALE_INGEST must be `gateway` or `broker`.", id="thingscale.E002"))
+    if sentence := env.unused_broker():
+        found.append(Warning(sentence, id="thingscale.W004"))
+    found += [*_broker_auth(), *_broker_user()]
+    if settings.WHEN_FULL not in {"refuse", "drop_oldest"}:
+        found.append(Error("THINGSCALE_WHEN_FULL must be `refuse` or `drop_oldest`.", id="thingscale.E003"))
+    if settings.EMAIL_HOST and not settings.PUBLIC_URL and "*" in settings.ALLOWED_HOSTS:
+        found.append(
+            Warning(
+                "Mails can be sent, but no links in them.",
+                hint="Set THINGSCALE_PUBLIC_URL to the address that browsers use.",
+                id="thingscale.W002",
+            )
+        )
+    origin = re.compile(r"https?://[^/\s]+|\*")
+    if wrong := sorted(text for text in settings.CORS_ORIGINS if not origin.fullmatch(text)):
+        found.append(
+            Error(
+                f"THINGSCALE_CORS_ORIGINS has {wrong[0]!r}, which is no origin.",
+                hint="An origin is like https://dashboard.example.com:"
+                " no path, no slash at its end. * is any.",
+                id="thingscale.E004",
+            )
+        )
+    return found
 
 
 def _secret_key() -> list[CheckMessage]:
@@ -37,29 +64,6 @@ def _secret_key() -> list[CheckMessage]:
             )
         ]
     return []
-
-
-def _tls() -> list[CheckMessage]:
-    if bool(settings.TLS_CERT) == bool(settings.TLS_KEY):
-        return []
-    return [
-        Error(
-            "THINGSCALE_TLS_CERT and THINGSCALE_TLS_KEY go together.",
-            hint="Set both to PEM files, or neither.",
-            id="thingscale.E001",
-        )
-    ]
-
-
-def _ingest_mode() -> list[CheckMessage]:
-    if settings.INGEST_MODE in {"gateway", "broker"}:
-        return []
-    return [Error("THINGSCALE_INGEST must be `gateway` or `broker`.", id="thingscale.E002")]
-
-
-def _unused_broker() -> list[CheckMessage]:
-    sentence = env.unused_broker()
-    return [Warning(sentence, id="thingscale.W004")] if sentence else []
 
 
 def _broker_auth() -> list[CheckMessage]:
@@ -106,36 +110,4 @@ def _broker_user() -> list[CheckMessage]:
         )
         for variable, user in named.items()
         if user_id.fullmatch(user or "")
-    ]
-
-
-def _when_full() -> list[CheckMessage]:
-    if settings.WHEN_FULL in {"refuse", "drop_oldest"}:
-        return []
-    return [Error("THINGSCALE_WHEN_FULL must be `refuse` or `drop_oldest`.", id="thingscale.E003")]
-
-
-def _origins() -> list[CheckMessage]:
-    origin = re.compile(r"https?://[^/\s]+|\*")
-    wrong = sorted(text for text in settings.CORS_ORIGINS if not origin.fullmatch(text))
-    if not wrong:
-        return []
-    return [
-        Error(
-            f"THINGSCALE_CORS_ORIGINS has {wrong[0]!r}, which is no origin.",
-            hint="An origin is like https://dashboard.example.com: no path, no slash at its end. * is any.",
-            id="thingscale.E004",
-        )
-    ]
-
-
-def _links() -> list[CheckMessage]:
-    if not settings.EMAIL_HOST or settings.PUBLIC_URL or "*" not in settings.ALLOWED_HOSTS:
-        return []
-    return [
-        Warning(
-            "Mails can be sent, but no links in them.",
-            hint="Set THINGSCALE_PUBLIC_URL to the address that browsers use.",
-            id="thingscale.W002",
-        )
     ]

@@ -64,7 +64,8 @@ def read(data: bytes, columns: Sequence[str], required: str) -> list[CsvRow]:
             )
         if len(rows) == MAX_ROWS:
             raise Unreadable(line, f"A file has at most {MAX_ROWS} rows: send it in parts.")
-        rows.append(CsvRow(line, dict(zip(header, map(_without_mark, cells), strict=True))))
+        texts = [cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell for cell in cells]
+        rows.append(CsvRow(line, dict(zip(header, texts, strict=True))))
     return rows
 
 
@@ -77,10 +78,6 @@ def write(rows: Iterable[Sequence[str]]) -> Iterator[str]:
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
-
-
-def _without_mark(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _lines(reader: Any) -> Iterator[tuple[int, list[str]]]:

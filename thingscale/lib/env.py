@@ -76,22 +76,20 @@ def secret_keys(stored: Path) -> list[str]:
     """Newest first: THINGSCALE_SECRET_KEYS, else THINGSCALE_SECRET_KEY, else the lines of the file that
     `manage.py up` made. Empty if there is none, or if the newest is the one that everybody knows."""
     several, one = text("THINGSCALE_SECRET_KEYS"), text("THINGSCALE_SECRET_KEY")
-    listed = several.split(",") if several else [] if one else _lines(stored)
+    listed = several.split(",") if several else []
+    if not several and not one:
+        try:
+            listed = stored.read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise BadSetting(f"The secret key in {stored} can't be read: {error.strerror}.") from None
     keys = [key.strip() for key in listed if key.strip()] or [one] * bool(one)
     if several and one and one not in keys:
         raise BadSetting(
             "THINGSCALE_SECRET_KEYS has to list the key of THINGSCALE_SECRET_KEY, or unset that."
         )
     return keys if keys and keys[0] != KNOWN_TO_ALL else []
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise BadSetting(f"The secret key in {file} can't be read: {error.strerror}.") from None
 
 
 def url_secret(name: str) -> str:

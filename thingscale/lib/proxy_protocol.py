@@ -98,17 +98,13 @@ def _read_binary(data: bytes) -> Header | None:
         return Header(size, None)
     source = _host(ip_address(data[_FIXED.size : _FIXED.size + width]))
     (port,) = struct.unpack_from(">H", data, _FIXED.size + 2 * width)
-    return Header(size, (source, port), _by_tls(data[first_option:size]))
-
-
-def _by_tls(options: bytes) -> bool:
-    """What else the proxy tells: a type, a length and as many bytes each. All others are skipped."""
+    options = data[first_option:size]  # a type, a length and as many bytes each
     while len(options) >= 3:
         kind, length = struct.unpack_from(">BH", options)
         value, options = options[3 : 3 + length], options[3 + length :]
         if kind == _TLS and value:
-            return bool(value[0] & _BY_TLS)
-    return False
+            return Header(size, (source, port), bool(value[0] & _BY_TLS))
+    return Header(size, (source, port))
 
 
 def _host(address: IPv4Address | IPv6Address) -> str:

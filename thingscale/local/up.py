@@ -11,7 +11,7 @@ import psycopg
 from thingscale.lib.env import BadSetting, unused_broker
 from thingscale.local import banner, config, external_servers
 from thingscale.local.app_processes import AppProcess, CeleryProcess, IngestProcess, WebProcess
-from thingscale.local.bootstrap import Bootstrap, FirstAccount
+from thingscale.local.bootstrap import Bootstrap
 from thingscale.local.errors import StartError
 from thingscale.local.home import Home
 from thingscale.local.postgres import Postgres
@@ -119,7 +119,14 @@ class Platform:
         if self.config.parts - SERVERS:
             bootstrap = Bootstrap(self.supervisor, self.home, environment)
             with bootstrap.alone():  # others may start on the same database
-                account = self._prepare(bootstrap)
+                say("preparing the database")
+                bootstrap.migrate()
+                if bootstrap.has_secrets_to_encrypt():
+                    bootstrap.reencrypt()
+                if not bootstrap.has_account():
+                    account = bootstrap.create_account()
+                    say(f"\n{banner.first_account(account)}\n")
+                    bootstrap.create_device(account.user_id)
         if "web" in self.config.parts:
             self._start(WebProcess(self.config, self.home, environment))
         if "ingest" in self.config.parts:
@@ -134,15 +141,3 @@ class Platform:
         if isinstance(child, Postgres) and child.directory.note:
             say(child.directory.note)
         self.supervisor.start(child)
-
-    def _prepare(self, bootstrap: Bootstrap) -> FirstAccount | None:
-        say("preparing the database")
-        bootstrap.migrate()
-        if bootstrap.has_secrets_to_encrypt():
-            bootstrap.reencrypt()
-        if bootstrap.has_account():
-            return None
-        account = bootstrap.create_account()
-        say(f"\n{banner.first_account(account)}\n")
-        bootstrap.create_device(account.user_id)
-        return account
