@@ -27,6 +27,7 @@ from ingest.mqtt.packets import V311, Connect, Publish
 
 PAYLOAD = b'{"temp":25.1,"humidity":50}'
 ACK = 4  # bytes of an acknowledgement in MQTT 3.1.1
+PINGREQ, PINGRESP = b"\xc0\0", b"\xd0\0"
 PUBACK, PUBREC, PUBREL, PUBCOMP = 0x40, 0x50, 0x62, 0x70
 CONNACK = b"\x20\x02\0\0"
 CONNACKS = (CONNACK, b"\x20\x02\1\0")  # the second: the session goes on
@@ -146,6 +147,16 @@ class Client:
         if finished and not self._paced:
             self.send(self._window, now)
         return finished
+
+    def ping(self) -> None:
+        """Its answer is for wait_pong()."""
+        self._write(PINGREQ)
+
+    def wait_pong(self) -> None:
+        self._socket.setblocking(True)
+        if self._socket.recv(len(PINGRESP), socket.MSG_WAITALL) != PINGRESP:
+            raise ConnectionError("no answer to a ping")
+        self._socket.setblocking(False)
 
     def close(self) -> None:
         self._socket.close()

@@ -5,19 +5,21 @@
 
 One gateway, two of them at ports of their own with half of the connections each, and two at one port, as
 `manage.py up --workers 2` starts them, where the kernel deals the connections out: in turn, on one database.
-Two do not share their batches, so on a machine without spare cores they store less than one. The loads with a
-fixed rate say how the cost of a message falls while batches grow.
+Each commits batches of its own, and smaller ones. The loads with a fixed rate say how the cost of a message
+falls while batches grow. A connection and a ping are measured too: from these docs/several-machines.md reckons
+what many devices need.
 """
 
 import argparse
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from common import at_least, record, record_loads
 from database import backends, empty, prepare, target
-from load import Load, Target, run
+from load import Load, Target, connect, run
 from measuring import Measured, measure
-from processes import children, gateway, two_gateways
+from processes import Used, children, gateway, two_gateways
 
 from thingscale.accounts.models import User
 
@@ -25,6 +27,7 @@ ONE, TWO, SHARED = "one gateway", "two gateways", "two gateways at one port"
 CONNECTIONS = 100
 RATES = (1_000, 5_000, 20_000)
 RATE_SECONDS = 5
+CONNECTED, PINGS = 5_000, 10  # connections, and pings of each
 
 
 def loads(messages: int) -> list[Load]:
@@ -52,6 +55,31 @@ def measure_all(way: str, user: User, wanted: list[Load]) -> list[Measured]:
             empty()
             found.append(measure(publish_to, load, gateway=pids, store=stores, backends=backends()))
         return found
+
+
+def connections(way: str, user: User) -> None:
+    """What a connection and a ping cost, without TLS."""
+    with started(way, user) as (publish_to, pids):
+        processes = {
+            "gateway": pids,
+            "store": [child for pid in pids for child in children(pid)],
+            "backends": backends(),
+        }
+        run(publish_to, Load(1000, 1, 2000))  # the warm-up
+        used, began = Used(**processes), time.perf_counter()
+        clients = connect(publish_to, Load(CONNECTED, 1, CONNECTED))
+        seconds = time.perf_counter() - began
+        record(f"{way}: connections", [CONNECTED / seconds], cpu_us=[used.us(CONNECTED)])
+        used, began = Used(**processes), time.perf_counter()
+        for _ in range(PINGS):
+            for client in clients:
+                client.ping()
+            for client in clients:
+                client.wait_pong()
+        seconds = time.perf_counter() - began
+        record(f"{way}: pings", [CONNECTED * PINGS / seconds], cpu_us=[used.us(CONNECTED * PINGS)])
+        for client in clients:
+            client.close()
 
 
 def main() -> None:
@@ -83,6 +111,8 @@ def main() -> None:
                 of=ONE,
                 cpu_us=[each.cpu_us for each in found],
             )
+    for way in (ONE, TWO):
+        connections(way, user)
 
 
 if __name__ == "__main__":
