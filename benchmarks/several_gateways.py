@@ -6,8 +6,8 @@
 One gateway, two of them at ports of their own with half of the connections each, and two at one port, as
 `manage.py up --workers 2` starts them, where the kernel deals the connections out: in turn, on one database.
 Each commits batches of its own, and smaller ones. The loads with a fixed rate say how the cost of a message
-falls while batches grow. A connection and a ping are measured too: from these docs/several-machines.md reckons
-what many devices need.
+falls while batches grow. A connection and a ping are measured too: docs/several-machines.md
+reckons with these what many devices need.
 """
 
 import argparse
@@ -60,12 +60,12 @@ def measure_all(way: str, user: User, wanted: list[Load]) -> list[Measured]:
 def connections(way: str, user: User) -> None:
     """What a connection and a ping cost, without TLS."""
     with started(way, user) as (publish_to, pids):
+        run(publish_to, Load(1000, 1, 2000))  # the warm-up
         processes = {
             "gateway": pids,
             "store": [child for pid in pids for child in children(pid)],
             "backends": backends(),
         }
-        run(publish_to, Load(1000, 1, 2000))  # the warm-up
         used, began = Used(**processes), time.perf_counter()
         clients = connect(publish_to, Load(CONNECTED, 1, CONNECTED))
         seconds = time.perf_counter() - began
