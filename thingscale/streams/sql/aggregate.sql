@@ -1,7 +1,7 @@
--- One aggregate for each path to a number inside the values: '{}' for values that are plain numbers,
--- '{temp}', '{gps,lat}'; for each bucket, an expression over `at`. Filled in: `aggregate` is over `value`,
--- `value` over a datapoint's. Only nested objects are walked recursively: flat ones, which are nearly all,
--- would pay for it four times over.
+-- One aggregate for each path to a number inside the values, in each bucket. The path is '{}' for plain numbers, else
+-- for example '{temp}' or '{gps,lat}'. Filled in: `bucket`, an expression over `at`; `aggregate`, over `value`; `value`,
+-- over the value of a datapoint. Only nested objects are walked recursively: for flat ones, which are nearly all, that
+-- would take four times as long.
 WITH RECURSIVE shown AS NOT MATERIALIZED (
     SELECT $bucket AS bucket, $value AS value
     FROM datapoint

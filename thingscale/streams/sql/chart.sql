@@ -1,5 +1,5 @@
--- What a chart shows of `source`, see min_max.sql: of the first %(series)s pairs of path and tag, those of a
--- named path before others, all buckets; of the rest one each, so that they can be counted.
+-- What a chart shows of `source` (see min_max.sql): all buckets of the first %(series)s series, those of named paths
+-- before others; and one bucket of each other series, so that these can be counted.
 SELECT path, tag, bucket, count, low[1], low[2], high[1], high[2]
 FROM (
     SELECT

@@ -1,4 +1,4 @@
--- Paths to what is inside the objects among the first and the newest %(sample)s datapoints of a selection.
+-- The paths inside the objects among the first and the newest %(sample)s datapoints of a selection.
 WITH RECURSIVE selected AS NOT MATERIALIZED (
     SELECT at, id, value
     FROM datapoint

@@ -1,4 +1,4 @@
--- How many datapoints a selection has, counted no further than %(rows)s.
+-- How many datapoints a selection has; counts up to %(rows)s only.
 SELECT count(*)
 FROM (
     SELECT

@@ -1,4 +1,4 @@
--- How many datapoints each bucket has, an expression over `at`.
+-- How many datapoints each bucket has. `bucket` is an expression over `at`.
 SELECT $bucket AS bucket, '{}'::text[], count(*)::text
 FROM datapoint
 WHERE $selected

@@ -1,5 +1,5 @@
--- How many accounts have of what is limited by number; of value keys, the channel with the most labels. Limits of
--- a gateway's memory are for each one: what counts is the gateway on which an account uses the most.
+-- How many of each limited thing accounts have. Of value keys, it is the number in the channel with the most labels.
+-- The limits of a gateway's memory are for each gateway, so these are figures of the gateway where an account uses most.
 WITH living AS MATERIALIZED (
     SELECT l.objid::bigint AS gateway FROM pg_locks AS l
     WHERE l.locktype = 'advisory' AND l.classid = 7465

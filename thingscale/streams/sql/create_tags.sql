@@ -1,4 +1,4 @@
--- Tags of channels, as far as their accounts have room for them.
+-- Creates tags of channels, as far as their accounts have room for them.
 WITH asked AS (
     SELECT k.channel, k.name, c.user_id, row_number() OVER (PARTITION BY c.user_id ORDER BY k.place) AS nth
     FROM unnest(%s::bigint[], %s::text[]) WITH ORDINALITY AS k (channel, name, place)

@@ -1,5 +1,5 @@
--- The time series of all channels (DESIGN, Storage). One row a datapoint; `id` is the order of arrival.
--- No primary key, foreign key or trigger: one btree of all rows is what COPY can afford, and Citus can distribute it.
+-- The time series of all channels, with one row for each datapoint. `id` is the order of arrival.
+-- There is no primary key, foreign key or trigger: COPY can afford one index of all rows, and Citus can distribute it.
 CREATE SEQUENCE datapoint_id;
 
 CREATE TABLE datapoint (

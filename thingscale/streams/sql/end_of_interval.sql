@@ -1,5 +1,5 @@
--- The first or the last datapoint of each bucket, an expression over `at`; order is ASC or DESC. Only its key, and
--- whether its value is large (is_large.sql): the values of all could be more than there is memory.
+-- The first or the last datapoint of each bucket. Filled in: `bucket`, an expression over `at`; `order`, ASC or DESC.
+-- Selects only keys, and whether a value is large (is_large.sql), since all values might not fit into memory.
 SELECT DISTINCT ON (bucket) bucket, at::text, id, large
 FROM (
     SELECT $bucket AS bucket, at, id, (

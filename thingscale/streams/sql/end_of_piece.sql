@@ -1,4 +1,4 @@
--- The time of the first datapoint after so many of them.
+-- The time of the datapoint that comes after %(rows)s others.
 SELECT at FROM datapoint
 WHERE channel = %(channel)s AND at >= %(start)s AND at < %(end)s
 ORDER BY at OFFSET %(rows)s LIMIT 1

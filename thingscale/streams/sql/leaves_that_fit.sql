@@ -1,4 +1,4 @@
--- The leaves of an aggregate, if all together have no more bytes than they may; else one without a text.
+-- The leaves of an aggregate. If all together have more than %(bytes)s bytes, at least one comes without its text.
 SELECT bucket, path, CASE WHEN total <= %(bytes)s THEN text END
 FROM (
     SELECT

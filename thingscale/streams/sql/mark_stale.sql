@@ -1,4 +1,4 @@
--- The update keeps the hour locked until the change is committed, so that rollups can't overlook it.
+-- The hour stays locked until the change is committed, so that rollups can't miss the change.
 INSERT INTO streams_stalehour AS s (channel, hour)
 SELECT channel, hour
 FROM unnest(%s::bigint[], %s::timestamptz[]) AS changed (channel, hour)

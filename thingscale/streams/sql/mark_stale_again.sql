@@ -1,4 +1,4 @@
--- An hour of a channel, if one is given, and those up to it, or all, that are marked.
+-- Marks one hour of a channel, if one is given, and all hours up to it, or at all, that are marked already.
 INSERT INTO streams_stalehour AS s (channel, hour)
 SELECT channel, hour
 FROM (

@@ -1,5 +1,5 @@
--- The lowest and the highest of the numbers (numbers.sql), each with its time, and how many there are: of each
--- path, in each bucket, an expression over `ms`. Left out: those that no double holds, and endless paths.
+-- The lowest and the highest number (numbers.sql) of each path in each bucket, each with its time; and how many numbers
+-- there are. `bucket` is an expression over `ms`. Leaves out very large and very small numbers, and very long paths.
 $numbers
 SELECT
     tag, path, $bucket AS bucket, count(*) AS count,

@@ -1,5 +1,5 @@
--- The newest held messages of the devices last heard among those that can't store. Step by step: for a LIMIT the
--- planner would rather go through everybody's held messages, backwards.
+-- The newest held messages, of the devices that can't store and were heard last. Goes step by step: with one LIMIT, the
+-- planner would go through the held messages of all accounts, backwards.
 WITH holding AS MATERIALIZED (
     SELECT d.id AS pk, d.device_id, d.activate_at
     FROM devices_device d LEFT JOIN devices_activity a ON a.device_id = d.id

@@ -1,6 +1,6 @@
--- A device's newest datapoints among the newest of its channel: the index knows no devices, and a look at a
--- bounded number of rows costs the same in a channel of any size. Values are cut, for they may have 64 KiB;
--- last of all, so that no other is even read. Those of a deleted tag are out of sight, as in selected.sql.
+-- A device's newest datapoints among the newest of its channel. The index has no devices, and looking at a bounded
+-- number of rows costs the same in a channel of any size. Values may have 64 KiB, so they are cut, in the last step, so
+-- that no other value is read. Leaves out deleted tags, as selected.sql does.
 WITH newest AS (
     SELECT at, id, device, tag, value
     FROM datapoint

@@ -1,5 +1,5 @@
--- The newest datapoints of a user's channels. They are in as many channels at most, in those last heard of.
--- Those of a deleted tag are out of sight until they are purged.
+-- The newest datapoints of a user's channels. Only as many channels can have them, those that got datapoints last.
+-- Leaves out deleted tags, whose datapoints wait to be purged.
 WITH heard AS (
     SELECT l.channel_id AS channel, max(l.at) AS at
     FROM streams_latest l JOIN streams_channel c ON c.id = l.channel_id

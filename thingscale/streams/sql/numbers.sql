@@ -1,7 +1,7 @@
--- The numbers inside the values, true being 1 and false 0, each with its path and its time, `ms`, in milliseconds
--- since 1970. A plain number is the path "value", {"gps": {"lat": 1}} is "gps:lat"; a colon or a backslash that is
--- part of a key has a backslash before it, so that {"gps:lat": 1} is another path. Left out: numbers in lists.
--- Nested objects apart, as in aggregate.sql.
+-- The numbers inside the values, each with its path and its time `ms`, in milliseconds since 1970; true is 1, false 0. A
+-- plain number has the path "value"; {"gps": {"lat": 1}} has "gps:lat". A colon or a backslash inside a key has a
+-- backslash before it, so that {"gps:lat": 1} is another path. Leaves out numbers in lists. Nested objects are walked
+-- separately, as in aggregate.sql.
 WITH RECURSIVE selected AS NOT MATERIALIZED (
     SELECT coalesce(tag, 0) AS tag, date_part('epoch', at) * 1000 AS ms, id, value
     FROM datapoint

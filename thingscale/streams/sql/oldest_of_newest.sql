@@ -1,4 +1,4 @@
--- Key of the oldest of the newest %(rows)s datapoints: where reading them in ascending order begins.
+-- The key of the oldest of the newest %(rows)s datapoints, from where these can be read in ascending order.
 SELECT at::text AS key, id
 FROM datapoint
 WHERE $selected

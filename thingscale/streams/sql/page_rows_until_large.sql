@@ -1,4 +1,4 @@
--- The datapoints of a page until it has so many large values.
+-- The datapoints of a page, up to a number of large values.
 SELECT at, id, tag, device, value, large
 FROM (
     SELECT at, id, tag, device, value,

@@ -1,5 +1,5 @@
--- A page, read_page.sql. How large it is written out can't be told before: the text of one that is larger than it
--- may be is kept back, and only its length is told.
+-- A page (read_page.sql). Only writing it out tells its size: if it is too large, only its length is returned, not its
+-- text.
 SELECT
     count,
     CASE WHEN octet_length(text) <= %(bytes)s OR count = 1 THEN text END,

@@ -1,4 +1,4 @@
--- Which datapoints a selection has. Those of a deleted tag are out of sight until they are purged.
+-- The datapoints of a selection. Leaves out deleted tags, whose datapoints wait to be purged.
 channel = %(channel)s
 AND at BETWEEN %(start)s AND %(end)s
 AND (%(tag)s::int IS NULL OR tag = %(tag)s)

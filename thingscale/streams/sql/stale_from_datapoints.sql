@@ -1,4 +1,4 @@
--- All hours that have datapoints, for the first rollup.
+-- Marks all hours that have datapoints, for the first rollup.
 INSERT INTO streams_stalehour (channel, hour)
 SELECT DISTINCT channel, date_trunc('hour', at, 'UTC')
 FROM datapoint

@@ -1,4 +1,4 @@
--- The hours that are over since, of all channels that may have datapoints in them.
+-- Marks the hours that are over since the last time, of all channels that may have datapoints in them.
 INSERT INTO streams_stalehour (channel, hour)
 SELECT DISTINCT l.channel_id, over.hour
 FROM generate_series(%(since)s, %(until)s - interval '1 hour', interval '1 hour') AS over (hour)

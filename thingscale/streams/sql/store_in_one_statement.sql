@@ -1,5 +1,5 @@
--- A batch, its journal row, newest values and totals. Nothing of it without such a row, if there is an announcement
--- to read, or if the writer is fenced or has given this batch up meanwhile (exactly_once/commit_log.py).
+-- Writes a batch, its number into the commit log, newest values and totals. Writes nothing if the writer has no row in
+-- the commit log, has announcements to read, is fenced off, or has given up this batch (exactly_once/commit_log.py).
 WITH mark AS (
     UPDATE streams_journal SET batch = CASE WHEN repeats > %s THEN batch ELSE %s END, at = now()
     WHERE writer = %s AND abs(batch) < %s AND NOT fenced
@@ -10,7 +10,7 @@ WITH mark AS (
         unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::int[], %s::bigint[]),
         jsonb_array_elements(%s::jsonb)
     ) WITH ORDINALITY AS p (channel, at, device, dedupe, tag, size, value, place)
-    WHERE (SELECT repeats FROM mark) <= %s -- asked for first, and that waits for whoever has the row locked
+    WHERE (SELECT repeats FROM mark) <= %s -- runs first, and waits for a lock on the row
 ), stored AS (
     INSERT INTO datapoint (channel, at, device, dedupe, tag, value)
     SELECT channel, at, device, dedupe, nullif(tag, 0), value FROM points ORDER BY place

@@ -1,4 +1,4 @@
--- No index has these keys: all recent datapoints of the channels are read, once.
+-- No index has these keys: this reads all recent datapoints of the channels, once.
 SELECT d.channel, d.dedupe
 FROM (SELECT DISTINCT unnest(%(channels)s::bigint[]) AS channel) AS c
 JOIN datapoint AS d ON d.channel = c.channel

@@ -1,4 +1,4 @@
--- Rows of a channel for a table: newest first, before the key of the last row shown.
+-- Rows of a channel for a table, newest first, before the key of the last row shown.
 SELECT d.at, d.id, t.name, v.device_id, left(d.value::text, %(characters)s)
 FROM (
     SELECT at, id, tag, device, value

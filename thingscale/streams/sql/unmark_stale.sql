@@ -1,4 +1,4 @@
--- Unmarks hours and deletes their rollups, for new ones to be put. An hour that was marked again meanwhile stays.
+-- Unmarks hours and deletes their rollups, before new ones are saved. Hours that were marked again meanwhile stay.
 WITH settled AS (
     SELECT s.channel, s.hour
     FROM streams_stalehour AS s

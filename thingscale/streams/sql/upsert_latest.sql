@@ -1,4 +1,4 @@
--- Newest value and totals of each (channel, tag) of a batch.
+-- Writes the newest value and the totals of each channel and tag of a batch.
 INSERT INTO streams_latest AS l (channel_id, tag, at, value, count, bytes)
 SELECT channel, tag, 'epoch'::timestamptz + at * '1 microsecond'::interval, value, count, bytes
 FROM ROWS FROM (

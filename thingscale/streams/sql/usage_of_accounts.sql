@@ -1,5 +1,5 @@
--- What accounts use of their storage: datapoints and their bytes, held, rejected and retained messages and theirs; and what waits for MQTT sessions. Devices that
--- can store hold nothing, or not for long: in an ordinary account hardly any device is looked at twice.
+-- How much of their storage accounts use: datapoints, held, rejected and retained messages, each with their bytes; and
+-- what is queued for MQTT sessions. Devices that can store hold nothing for long, so few devices have to be looked at.
 SELECT
     u.id,
     datapoints.count,

@@ -1,5 +1,5 @@
--- Values as text, with the place of each among the keys. If all together have more bytes than they may, none has a
--- text, unless there is but one.
+-- Values as text, each with the position of its key. If all together have too many bytes, none has a text, unless there
+-- is only one.
 SELECT nth, CASE WHEN sum(octet_length(text)) OVER () <= %(bytes)s OR count(*) OVER () = 1 THEN text END
 FROM (
     SELECT k.nth, d.value::text AS text

@@ -1,5 +1,5 @@
--- What changes whenever a channel's datapoints, tags or labels do: each write of datapoints, and each deletion of
--- any, changes totals; `xmin` tells two apart that come to the same.
+-- Changes with a channel's datapoints, tags or labels: each write and each deletion of datapoints changes its totals.
+-- `xmin` tells two changes apart that result in the same totals.
 SELECT
     (SELECT md5(streams::text) FROM streams_channel WHERE id = %(channel)s),
     (SELECT sum(hashtext(name)::bigint) FROM streams_tag WHERE channel_id = %(channel)s),
