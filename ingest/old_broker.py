@@ -62,7 +62,6 @@ class Link:
         self._frames: list[tuple[int, bytes]] = []
         self._packet_id = 0
         self._pinged = False  # and not answered
-        self._released = False
         self._socket = socket.create_connection((host, port), SECONDS)
         properties: Properties = (
             {Property.SESSION_EXPIRY_INTERVAL: NEVER} if version == V5 and not clean else {}
@@ -115,31 +114,27 @@ class Link:
         for."""
         quiet = 0
         while quiet < 2:
-            batch = self._batch()
+            # Messages up to the answer to a ping, or AT_ONCE of them.
+            batch: list[Publish] = []
+            released = False
+            if not self._pinged:
+                self.send(PingReq())
+                self._pinged = True
+            while self._pinged and len(batch) < AT_ONCE:
+                packet = self._expect()
+                if isinstance(packet, Publish):
+                    batch.append(packet)
+                elif isinstance(packet, Ack) and packet.type == PUBREL:
+                    released = True
+                    self.send(Ack(PUBCOMP, packet.packet_id, 0, {}))
+                elif isinstance(packet, PingResp):
+                    self._pinged = False
             if batch:
                 yield batch
                 self._acknowledge(batch)
-            quiet = 0 if batch or self._released else quiet + 1
+            quiet = 0 if batch or released else quiet + 1
             if quiet == 1:
                 time.sleep(PAUSE)
-
-    def _batch(self) -> list[Publish]:
-        """Messages up to the answer to a ping, or AT_ONCE of them."""
-        batch: list[Publish] = []
-        self._released = False
-        if not self._pinged:
-            self.send(PingReq())
-            self._pinged = True
-        while self._pinged and len(batch) < AT_ONCE:
-            packet = self._expect()
-            if isinstance(packet, Publish):
-                batch.append(packet)
-            elif isinstance(packet, Ack) and packet.type == PUBREL:
-                self._released = True
-                self.send(Ack(PUBCOMP, packet.packet_id, 0, {}))
-            elif isinstance(packet, PingResp):
-                self._pinged = False
-        return batch
 
     def _acknowledge(self, batch: Sequence[Publish]) -> None:
         kinds = {1: PUBACK, 2: PUBREC}

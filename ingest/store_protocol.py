@@ -93,7 +93,7 @@ def answer(number: int, outcomes: Sequence[Outcome], copies: list[list[int]], fo
 
 
 def outcomes(plain_outcomes: list[PlainOutcome] | None, count: int) -> list[Outcome]:
-    """Of `count` messages."""
+    """The outcomes of `count` messages."""
     if plain_outcomes is None:
         return [STORED] * count
     return [_outcome(*each) for each in plain_outcomes]
@@ -117,7 +117,7 @@ def plain(value: Any) -> Any:
 
 
 def plain_behind(behind: Behind) -> Any:
-    """Not at any depth, since each progress may have a hundred packet ids."""
+    """As `plain`, but not at any depth: each progress may have a hundred packet ids."""
     progress, disconnected, *others = behind
     return tuple(map(tuple, progress)), tuple(map(tuple, disconnected)), *others
 

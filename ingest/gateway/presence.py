@@ -134,7 +134,15 @@ class PresenceWriter:
                 alone = self._follow_others(connection)  # and notices a dead server
                 look_at = time.monotonic() + (IDLE_SECONDS if alone else FOLLOW_SECONDS)
             if time.monotonic() >= use_at:
-                self._write_uses(connection, written)
+                uses = self._known.uses()
+                changed_uses = {
+                    user: uses.get(user, _NOTHING)
+                    for user in uses.keys() | written.keys()
+                    if uses.get(user, _NOTHING) != written.get(user, _NOTHING)
+                }
+                if changed_uses:
+                    presence.update_use(connection, self._key, changed_uses)
+                    written = dict(uses)
                 counted = self._known.figures()
                 rate = max(counted.messages - figures.messages, 0) / max(time.monotonic() - written_at, 1)
                 counted = counted._replace(rate=round(rate, 1))
@@ -172,16 +180,3 @@ class PresenceWriter:
         if disconnected or dead or newest is not None:
             self._on_other_gateways(newest, disconnected, dead)
         return alone and not waits
-
-    def _write_uses(self, connection: psycopg.Connection, written: dict[int, Use]) -> None:
-        """Those that differ from what was `written` last."""
-        now = self._known.uses()
-        changed = {
-            user: now.get(user, _NOTHING)
-            for user in now.keys() | written.keys()
-            if now.get(user, _NOTHING) != written.get(user, _NOTHING)
-        }
-        if changed:
-            presence.update_use(connection, self._key, changed)
-            written.clear()
-            written.update(now)

@@ -69,7 +69,12 @@ class FrameReader:
                 if not body:
                     break
             if largest < length <= MAX_READ_OVER and self.reads_over and data[start] >> 4 == PUBLISH:
-                end = _head_end(data, start, body, length)
+                # Behind the topic and packet id; or behind the bytes that are needed to know where they end.
+                end = body + 2
+                if end <= size:
+                    end += int.from_bytes(data[body:end], "big") + 2 * bool(data[start] & 0x06)
+                if end - body > length:
+                    raise malformed("The topic of a PUBLISH is longer than the packet.")
                 if end > size:
                     self._wanted = end - start
                     return start
@@ -88,16 +93,6 @@ class FrameReader:
             start = end
         self._wanted = 0
         return start
-
-
-def _head_end(data: bytes, start: int, body: int, length: int) -> int:
-    """The end of the topic and packet id of a PUBLISH; or of the bytes that are needed to know it."""
-    end = body + 2
-    if end <= len(data):
-        end += int.from_bytes(data[body:end], "big") + 2 * bool(data[start] & 0x06)
-    if end - body > length:
-        raise malformed("The topic of a PUBLISH is longer than the packet.")
-    return end
 
 
 def _long_length(data: bytes, start: int) -> tuple[int, int]:
