@@ -69,6 +69,13 @@ def test_a_database_url_of_a_socket(given: Callable[[str], None]) -> None:
     assert env.database("NAME")["HOST"] == "/run/pg"
 
 
+def test_a_database_url_of_a_primary_and_its_standby(given: Callable[[str], None]) -> None:
+    given("postgresql://u@one:5433,[2001:db8::7]:5434/name?target_session_attrs=read-write")
+    found = env.database("NAME")
+    assert (found["HOST"], found["PORT"]) == ("one,2001:db8::7", "5433,5434")
+    assert found["OPTIONS"] == {"target_session_attrs": "read-write"}
+
+
 @pytest.mark.parametrize(
     "value",
     [
