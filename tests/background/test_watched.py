@@ -109,7 +109,7 @@ def test_i2_a_task_that_raises_begins_again(caplog: pytest.LogCaptureFixture) ->
 
 @pytest.mark.django_db(transaction=True)
 def test_i2_a_listener_whose_callback_raises(settings: Any) -> None:
-    """FINDINGS' own: it was dead, and `connected` for ever. What was missed meanwhile is made good."""
+    """A listener whose thread has died must not say `connected`. What was missed meanwhile is made good."""
     heard: list[Any] = []
     fails = Fails(heard.append)
     fails.broken = False
