@@ -169,3 +169,34 @@ def test_a_bearer_token_is_an_api_token(owner: User) -> None:
         assert refusal(anonymous.get("user", Authorization=wrong)) == (401, "AUTH_REQUIRED")
     wrong = Caller(None).get("user", X_APITOKEN="F" * 32, Authorization=f"Bearer {token}")
     assert refusal(wrong) == (401, "AUTH_REQUIRED")
+
+
+FIELDS = [
+    *(
+        "value",
+        "tag",
+        "at",
+        "payload",
+        "qos",
+        "retain",
+        "topic",
+        "description",
+        "location",
+        "enabled",
+        "enable",
+    ),
+    *("mapped_ch", "channel_name", "value1_name", "streams", "retention_days", "channel", "stream", "action"),
+]
+
+
+@pytest.mark.parametrize("depth", [33, 300, 1000, 1500])
+@pytest.mark.parametrize(("version", "method", "service"), [each for each in CALLS if each[1] != "DELETE"])
+def test_what_is_nested_deep_is_an_error_of_the_caller(
+    owner: User, version: str, method: str, service: str, depth: int
+) -> None:
+    """Python's and orjson's readers and writers each end at another depth."""
+    deep = '{"a":' * depth + "1" + "}" * depth
+    bodies = [deep, f"[{deep}]", *(f'{{"value":1,"payload":"x","{name}":{deep}}}' for name in FIELDS)]
+    found = {call(owner, version, method, service, body=body).status_code for body in bodies}
+    assert max(found) < 500
+    assert 400 in found

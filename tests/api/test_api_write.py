@@ -126,6 +126,7 @@ BAD_POINTS = [
     ('{"value": {"x": -1E-999999}}', ".value"),
     ('{"value": %s}' % ("9" * 1001), ".value"),
     (f'{{"value": {nested(33)}}}', ".value"),
+    pytest.param(f'{{"value": {nested(300)}}}', ".value", id="deeper than orjson writes"),
     ('{"value": 1, "tag": ""}', ".tag"),
     ('{"value": 1, "tag": "a//b"}', ".tag"),
     ('{"value": 1, "tag": "a\\u0000"}', ".tag"),

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from ingest.decode import MAX_PAYLOAD, MAX_STATE, decode
+from ingest.decode import MAX_PAYLOAD, MAX_STATE, BadArray, decode, decode_array
 from ingest.message import Kind, Reason
+from thingscale.lib.clock import now_us
 from thingscale.lib.json_rules import MAX_DIGITS, BadValue, number_or_text
 
 
@@ -198,14 +199,41 @@ def test_d6_a_number_in_a_form_that_no_double_holds(kind: Kind, number: str) -> 
     assert refused(kind, f"v={number}".encode()) is Reason.BAD_JSON_FORMAT
 
 
+# orjson writes up to 254 levels and reads up to 1,024; Python's own reader ends near a thousand.
+DEPTHS = (
+    33,
+    100,
+    252,
+    253,
+    254,
+    255,
+    256,
+    300,
+    900,
+    990,
+    1000,
+    1020,
+    1021,
+    1022,
+    1023,
+    1024,
+    1025,
+    1100,
+    5000,
+)
+
+
 @pytest.mark.parametrize(("opening", "closing"), [(b'{"a":', b"}"), (b"[", b"]")])
 def test_nesting_goes_up_to_32(opening: bytes, closing: bytes) -> None:
     def nested(depth: int) -> bytes:
         return b'{"a":' + opening * (depth - 1) + b"1" + closing * (depth - 1) + b"}"
 
     assert decode(Kind.JSON, nested(32)) == nested(32)
-    for depth in (33, 1000, 5000):
+    for depth in DEPTHS:
         assert refused(Kind.JSON, nested(depth)) is Reason.BAD_JSON_FORMAT
+        with pytest.raises(BadArray) as error:
+            decode_array(b'[{"value":%s}]' % nested(depth), 2**20, now_us())
+        assert error.value.reason is Reason.BAD_JSON_FORMAT
 
 
 def test_many_shallow_brackets_are_not_nesting() -> None:

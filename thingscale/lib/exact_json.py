@@ -21,7 +21,10 @@ def loads(body: bytes) -> Any:
         found = orjson.loads(body)
     except orjson.JSONDecodeError:  # it also refuses some JSON, such as numbers beyond a float
         return standard(body, parse_float=Number, parse_int=_whole)
-    written = orjson.dumps(found)
+    try:
+        written = orjson.dumps(found)
+    except orjson.JSONEncodeError:  # it reads what is nested deeper than it writes
+        return standard(body, parse_float=Number, parse_int=_whole)
     if body.translate(None, _NO_PART_OF_NUMBERS) == written.translate(None, _NO_PART_OF_NUMBERS):
         return found
     return standard(body, parse_float=Number, parse_int=_whole)
