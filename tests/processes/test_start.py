@@ -30,7 +30,7 @@ SECONDS = 60
 
 @pytest.fixture
 def keys(no_shared_stack: None, transactional_db: None, settings: Settings) -> Callable[..., None]:
-    """`keys(newest, *older)`: a process with these starts. Raises ContractError."""
+    """`keys(newest, *older)`: a process with these starts. Raises StartRefused."""
     SecretKey.objects.all().delete()  # of processes that other tests share
 
     def begin(*names: str) -> None:
@@ -253,24 +253,54 @@ def test_up_with_another_key_changes_nothing_and_says_what_to_do(
         assert not SecretKey.objects.filter(fingerprint__in=compatibility.fingerprints()).exists()
 
 
-@pytest.mark.e2e
-def test_two_machines_may_prepare_an_empty_database_at_once(started: Callable[..., Stack]) -> None:
+@pytest.fixture
+def empty_database(started: Callable[..., Stack]) -> Iterator[str]:
+    """Its URL."""
     settings = django_connection.settings_dict
     url = f"postgresql://{settings['USER']}@/{{}}?host={settings['HOST']}"
     with psycopg.connect(url.format(settings["NAME"]), autocommit=True) as connection:
-        connection.execute("DROP DATABASE IF EXISTS prepared_twice")
-        connection.execute("CREATE DATABASE prepared_twice TEMPLATE template1")
-        try:
-            running = started(DATABASE_URL=url.format("prepared_twice"))
-            for command in [running.manage("prepare") for _ in range(2)]:
-                _, wrong = command.communicate(timeout=120)
-                assert command.returncode == 0, wrong
-            with psycopg.connect(url.format("prepared_twice")) as prepared:
-                assert prepared.execute("SELECT release FROM processes_installation").fetchall() == [
-                    (RELEASE,)
-                ]
-        finally:
-            connection.execute("DROP DATABASE prepared_twice WITH (FORCE)")
+        connection.execute("DROP DATABASE IF EXISTS prepared WITH (FORCE)")
+        connection.execute("CREATE DATABASE prepared TEMPLATE template1")
+        yield url.format("prepared")
+        connection.execute("DROP DATABASE prepared WITH (FORCE)")
+
+
+@pytest.mark.e2e
+def test_two_machines_may_prepare_an_empty_database_at_once(
+    started: Callable[..., Stack], empty_database: str
+) -> None:
+    running = started(DATABASE_URL=empty_database)
+    for command in [running.manage("prepare") for _ in range(2)]:
+        _, wrong = command.communicate(timeout=120)
+        assert command.returncode == 0, wrong
+    with psycopg.connect(empty_database) as prepared:
+        found = prepared.execute("SELECT release FROM processes_installation").fetchall()
+    assert found == [(RELEASE,)]
+
+
+@pytest.mark.e2e
+def test_a_migration_gives_way_to_those_who_are_at_work(
+    started: Callable[..., Stack], empty_database: str
+) -> None:
+    """A backup holds a table that is to change: the processes of the release before go on using it."""
+    running = started(DATABASE_URL=empty_database)
+    for arguments in (["prepare"], ["migrate", "devices", "0011"]):
+        command = running.manage(*arguments)
+        _, wrong = command.communicate(timeout=120)
+        assert command.returncode == 0, wrong
+    with psycopg.connect(empty_database) as backup:
+        backup.execute("LOCK TABLE devices_device IN ACCESS SHARE MODE")
+        upgrade = running.manage("prepare")
+        assert upgrade.stderr
+        assert "trying again" in upgrade.stderr.readline()
+        with psycopg.connect(empty_database, options="-c lock_timeout=20s") as at_work:
+            at_work.execute("LOCK TABLE devices_device IN ROW EXCLUSIVE MODE")
+        assert upgrade.poll() is None
+    _, wrong = upgrade.communicate(timeout=120)
+    assert upgrade.returncode == 0, wrong
+    with psycopg.connect(empty_database) as prepared:
+        found = prepared.execute("SELECT max(name) FROM django_migrations WHERE app = 'devices'").fetchall()
+    assert found == [("0012_text_defaults",)]
 
 
 def test_while_the_database_is_away_it_is_looked_at_later(
