@@ -70,15 +70,15 @@ def handle(error: Exception, context: dict[str, Any]) -> Response:
     """REST framework's EXCEPTION_HANDLER."""
     refused = _as_contract_error(error)
     headers = {}
-    if refused.code == "AUTH_REQUIRED":
+    if refused.code == "SERVER_ERROR":
+        request = context["request"]
+        log.error("%s failed, asked by %s", request.path, getattr(request, "actor", "nobody"), exc_info=error)
+    elif refused.code == "AUTH_REQUIRED":
         headers = {"WWW-Authenticate": getattr(error, "auth_header", "X-APITOKEN")}
     elif refused.code in {"TRY_AGAIN", "BROKER_UNAVAILABLE"}:
         headers = {"Retry-After": str(RETRY_SECONDS)}
     elif (wait := getattr(error, "wait", None)) is not None:
         headers = {"Retry-After": str(max(1, wait))}
-    elif refused.code == "SERVER_ERROR":
-        request = context["request"]
-        log.error("%s failed, asked by %s", request.path, getattr(request, "actor", "nobody"), exc_info=error)
     return Response({"error": refused.code, "detail": refused.detail}, STATUS[refused.code], headers=headers)
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any, cast
 
+from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -129,7 +130,8 @@ class SignedIn:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         # A session cookie, and not the user, decides here: who sends none costs no query.
-        if is_api(request) or "sessionid" not in request.COOKIES or not request.user.is_authenticated:
+        has_session = settings.SESSION_COOKIE_NAME in request.COOKIES
+        if is_api(request) or not has_session or not request.user.is_authenticated:
             return self._next(request)
         signed_in = cast(ConsoleRequest, request)
         signed_in.account = signed_in.actor = request.user

@@ -27,7 +27,7 @@ class Order:
 
     def __init__(self, name: str, backward: bool = False) -> None:
         self.field = name.removeprefix("-")
-        self.signer = signing.Signer(salt=f"console.paging:{name}")  # a cursor is good for this order only
+        self.signer = signing.Signer(salt=f"thingscale.paging:{name}")  # a cursor is good for this order only
         self.backward = backward
         self._falling = name.startswith("-") != backward
 

@@ -98,18 +98,18 @@ class StoreClient(asyncio.Protocol):
                 if work:
                     work.failed = found is False
                     work.found = found_of(found) if found else None
-                became = outcomes(plain_outcomes, len(messages))
                 try:
+                    became = outcomes(plain_outcomes, len(messages))
                     done(became)
+                    if plain_outcomes:  # what failed is offered again, and has no acknowledgement yet
+                        received_at = [
+                            at
+                            for at, outcome in zip(received_at, became, strict=True)
+                            if outcome.status is not Status.FAILED
+                        ]
+                    self.metrics.acknowledged.observe_ages(received_at, now_us())
                 except Exception:
                     log.exception("A session failed to take its answer")
-                if plain_outcomes:  # what failed is offered again, and has no acknowledgement yet
-                    received_at = [
-                        at
-                        for at, outcome in zip(received_at, became, strict=True)
-                        if outcome.status is not Status.FAILED
-                    ]
-                self.metrics.acknowledged.observe_ages(received_at, now_us())
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closed.set()

@@ -12,7 +12,7 @@ from api.viewsets import MAX_INTEGER, NO_CHANNEL, stream_time
 from thingscale.accounts.credentials import credentials_seen_by
 from thingscale.accounts.models import User
 from thingscale.accounts.time_zones import time_zones
-from thingscale.devices.fields import FACTS, TEXTS
+from thingscale.devices.fields import DESCRIPTION, FACTS
 from thingscale.devices.models import Device
 from thingscale.lib.clock import with_colon
 from thingscale.lib.errors import ContractError
@@ -40,8 +40,8 @@ class DeviceSerializer(serializers.Serializer[Device]):
     )
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        texts = {text.name: Text(text.max_length) for text in TEXTS}
-        return {**texts, **super().get_fields()}
+        facts = {fact.name: Text(fact.max_length) for fact in FACTS}
+        return {DESCRIPTION.name: Text(DESCRIPTION.max_length), **super().get_fields(), **facts}
 
     def validate_mapped_ch(self, number: int | None) -> int | None:
         """The channel's primary key."""

@@ -596,7 +596,7 @@ class Client:
         except (OSError, TimeoutError):
             return ReasonCode.SERVER_UNAVAILABLE
         if token_owner is None or packet.username != token_owner.user_id:
-            self.gateway.spawn(self.gateway.record_refused_sign_in(packet, token_owner))
+            self.gateway.record_refused_sign_in(packet, token_owner)
             return ReasonCode.BAD_USER_NAME_OR_PASSWORD
         self.token_owner, self.token = token_owner, sys.intern(token)  # many have the same token
         return None

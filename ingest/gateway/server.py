@@ -299,11 +299,13 @@ class Gateway:
             raise OSError(str(error)) from None
         return token_owner
 
-    async def record_refused_sign_in(self, packet: Connect, owner: TokenOwner | None) -> None:
+    def record_refused_sign_in(self, packet: Connect, owner: TokenOwner | None) -> None:
         """In the list of its account: whose token it was, or else whose user name."""
         name = owner.user_id if owner else packet.username or ""
-        if not self._sign_ins.should_record(name[:20], packet.client_id[:64], self.now()):
-            return
+        if self._sign_ins.should_record(name[:20], packet.client_id[:64], self.now()):
+            self.spawn(self._record_refused_sign_in(packet, owner))
+
+    async def _record_refused_sign_in(self, packet: Connect, owner: TokenOwner | None) -> None:
         with contextlib.suppress(Error, TimeoutError):
             user = owner.user if owner else await self.in_thread(key_of_user, packet.username or "")
             if user and not self.admission.holds(user):

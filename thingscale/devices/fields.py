@@ -1,8 +1,9 @@
 """The texts that an account keeps with a device: one line for each, from which every door takes it.
 
 REST (api/v2/serializers.py, and schemas.py for OpenAPI), the console's form, page, list and search, CSV
-import and export (provisioning/device_csv.py) go through this table. A new text needs a line here, and its
-column in Device with a migration; tests/test_device_fields.py then tries it at each door.
+import and export (provisioning/device_csv.py) go through this table. A new text needs a line here, its
+column in Device with a migration, its row in docs/contract.md, and `make openapi`;
+tests/test_device_fields.py then tries it at each door.
 """
 
 from typing import NamedTuple
