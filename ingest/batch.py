@@ -35,13 +35,13 @@ from thingscale.lib.kinds import ENDPOINTS
 from thingscale.lib.points import Points
 from thingscale.processes.live_feed import MessageEvent
 from thingscale.streams import writer as streams
-from thingscale.streams.exactly_once import keys, submissions
-from thingscale.streams.exactly_once.submissions import RecordedSubmission
+from thingscale.streams.exactly_once import idempotent_requests, keys
+from thingscale.streams.exactly_once.idempotent_requests import IdempotentRequest
 from thingscale.streams.exactly_once.window import DEDUPE_WINDOW
 
 log = logging.getLogger(__name__)
 
-UNSTORABLE = b"null"  # in place of a value
+NO_VALUE = b"null"  # of an item that is rejected, is an array, or has nothing to store
 _NO_ROUTES: dict[str, DeviceRoute] = {}
 _new = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
@@ -58,19 +58,19 @@ class Item(NamedTuple):
 
 def prepare(raw: RawMessage) -> Item:
     if raw.refused:
-        return Item(raw, UNSTORABLE, raw.refused)
+        return Item(raw, NO_VALUE, raw.refused)
     if raw.kind is Kind.MESSAGE:
-        return Item(raw, UNSTORABLE, None)
+        return Item(raw, NO_VALUE, None)
     try:
         # Its own way of making one takes twice as long.
         return tuple.__new__(Item, (raw, decode(raw.kind, raw.payload), None, None, ""))
     except BadValue as error:
         if raw.kind is Kind.JSON and is_array(raw.payload):  # which is no value
             return prepare_array(raw, None)
-        return Item(raw, UNSTORABLE, error.reason)
+        return Item(raw, NO_VALUE, error.reason)
     except Exception:  # one payload must not end the process, and come again
         log.exception("A payload of %d bytes could not be read", len(raw.payload))
-        return Item(raw, UNSTORABLE, Reason.UNSTORABLE)
+        return Item(raw, NO_VALUE, Reason.UNSTORABLE)
 
 
 def prepare_array(raw: RawMessage, zone: ZoneInfo | None) -> Item:
@@ -78,12 +78,12 @@ def prepare_array(raw: RawMessage, zone: ZoneInfo | None) -> Item:
     try:
         most = MAX_ARRAY if raw.source.startswith("http") else MAX_ARRAY_MQTT
         array = decode_array(raw.payload, most, raw.received_at, zone)
-        return Item(raw, UNSTORABLE, None, array)
+        return Item(raw, NO_VALUE, None, array)
     except BadArray as error:
-        return Item(raw, UNSTORABLE, error.reason, detail=error.detail)
+        return Item(raw, NO_VALUE, error.reason, detail=error.detail)
     except Exception:
         log.exception("An array of %d bytes could not be read", len(raw.payload))
-        return Item(raw, UNSTORABLE, Reason.UNSTORABLE)
+        return Item(raw, NO_VALUE, Reason.UNSTORABLE)
 
 
 def read_local_times(
@@ -135,9 +135,10 @@ class Batch:
         self._first_contact: set[DeviceKey] = set()
         # Each with the time since when the same may be held already.
         self._held: list[tuple[devices.Held, datetime | None]] = []
-        self._submissions: dict[submissions.Key, RecordedSubmission] = {}  # stored before, or in this batch
-        self._submitted: dict[submissions.Key, RecordedSubmission] = {}  # those in this batch
-        self._again: dict[submissions.Key, list[int]] = {}  # places of their repetitions in this batch
+        # By keys: the requests of before and of this batch, those of this batch, places of their repetitions.
+        self._known_requests: dict[idempotent_requests.Key, IdempotentRequest] = {}
+        self._new_requests: dict[idempotent_requests.Key, IdempotentRequest] = {}
+        self._again: dict[idempotent_requests.Key, list[int]] = {}
         self._without_room: list[tuple[int, devices.Held]] = []  # by place: the account has no room for it
         self.rejected: list[devices.Rejected] = []
         self._limits: dict[int, AccountLimits] = {}  # of accounts that have too many of something
@@ -155,7 +156,7 @@ class Batch:
         return DEDUPE_WINDOW.start()
 
     @property
-    def repeats(self) -> list[submissions.Key]:
+    def repeats(self) -> list[idempotent_requests.Key]:
         """Messages that another process may be storing, which does not know that they were sent again."""
         slow = (self.items[place].raw for place in self.slow)
         return [
@@ -291,7 +292,7 @@ class Batch:
             self._first_contact = devices.create(cursor, missing)
             found |= devices.lock(cursor, missing)
             self.first_contacts = [found[key].pk for key in self._first_contact]
-        self._find_submissions(cursor, places, found)
+        self._find_known_requests(cursor, places, found)
         storable = [place for place in places if self._place_item(cursor, place, found)]
         storable = self._without_duplicates(cursor, storable, found)
         for place in storable:
@@ -309,8 +310,8 @@ class Batch:
         places = [place]
         if self.items[place].raw.dedupe is not None:
             key = self._key_of_sending(place)
-            self._submissions.pop(key, None)
-            self._submitted.pop(key, None)
+            self._known_requests.pop(key, None)
+            self._new_requests.pop(key, None)
             places += self._again.pop(key, ())
         for each in places:
             self.reject(each, self.items[each].raw, Reason.QUOTA_EXCEEDED, detail)
@@ -338,14 +339,14 @@ class Batch:
             self._new_routes[key] = DeviceRoute(device.pk, None)
             self.reject(place, raw, Reason.DEVICE_DISABLED)
             return False
-        if self._is_submission(place) and self._came_before(place):
+        if self._has_own_key(place) and self._came_before(place):
             return False
         if raw.kind is Kind.STATE:
             self._states[device.pk] = (value.decode(), from_us(raw.received_at))
             return False
         if device.enabled and device.channel is not None:
             self._new_routes[key] = DeviceRoute(device.pk, device.channel)
-            self._submit(place)
+            self._record_request(place)
             return True
         reason = Reason.NO_MAPPED_CH if device.enabled else Reason.DEVICE_DISABLED
         if key in self._first_contact:
@@ -357,44 +358,44 @@ class Batch:
         if raw.user in self.quotas.full or raw.user in self.quotas.held_full:
             self._without_room.append((place, held))
         else:
-            self._submit(place, reason)
+            self._record_request(place, reason)
             again = raw.repeated and array is None
             self._held.append((held, from_us(self._since(place)) if again else None))
         return False
 
-    # Submissions: messages with a key of their own (exactly_once/submissions.py). The device is locked
+    # Messages with a key of their own (exactly_once/idempotent_requests.py). The device is locked
 
-    def _is_submission(self, place: int) -> bool:
+    def _has_own_key(self, place: int) -> bool:
         raw, _, _, array, _ = self.items[place]
         return raw.dedupe is not None and (raw.dedupe < 0 or array is not None)
 
-    def _find_submissions(
+    def _find_known_requests(
         self, cursor: psycopg.Cursor, places: list[int], found: dict[DeviceKey, devices.DeviceRow]
     ) -> None:
         asked = {
             self._key_of_sending(place): place
             for place in places
-            if self._is_submission(place) and self.items[place].raw.repeated
+            if self._has_own_key(place) and self.items[place].raw.repeated
         }
         if not asked:
             return
-        self._submissions = submissions.find(
+        self._known_requests = idempotent_requests.find(
             cursor, {key: self._since(place) for key, place in asked.items()}
         )
-        # The release before recorded no submissions, but its datapoints have the key.
-        stored: dict[tuple[int, int], submissions.Key] = {}
+        # The release before recorded no requests, but its datapoints have the key.
+        stored: dict[tuple[int, int], idempotent_requests.Key] = {}
         values: dict[tuple[int, int], bytes] = {}
         for key, place in asked.items():
             device = found.get(self._key(place))
             array = self.items[place].array
-            if key not in self._submissions and not array and device and device.channel is not None:
+            if key not in self._known_requests and not array and device and device.channel is not None:
                 stored[device.channel, key[1]] = key
                 values[device.channel, key[1]] = self.items[place].value
         if values:
             for each in streams.stored_by_the_release_before(cursor, values, from_us(self._recent)):
                 key = stored[each]
                 body = self._fingerprint(self.items[asked[key]].raw)
-                self._submissions[key] = RecordedSubmission(*key, body, "")
+                self._known_requests[key] = IdempotentRequest(*key, body, "")
 
     def _since(self, place: int) -> int:
         """When, at the earliest, a message that is sent again can have come for the first time."""
@@ -404,7 +405,7 @@ class Batch:
         """In an earlier batch or in this one. Then it gets the same answer; with another body it is
         refused."""
         raw = self.items[place].raw
-        before = self._submissions.get(self._key_of_sending(place)) if raw.repeated else None
+        before = self._known_requests.get(self._key_of_sending(place)) if raw.repeated else None
         if before is None:
             return False
         if before.body != self._fingerprint(raw):
@@ -415,13 +416,13 @@ class Batch:
             self._again.setdefault(self._key_of_sending(place), []).append(place)
         return True
 
-    def _submit(self, place: int, held: Reason | None = None) -> None:
-        if self._is_submission(place):
+    def _record_request(self, place: int, held: Reason | None = None) -> None:
+        if self._has_own_key(place):
             key, body = self._key_of_sending(place), self._fingerprint(self.items[place].raw)
-            new = RecordedSubmission(*key, body, held.value if held else "")
-            self._submissions[key] = self._submitted[key] = new
+            new = IdempotentRequest(*key, body, held.value if held else "")
+            self._known_requests[key] = self._new_requests[key] = new
 
-    def _key_of_sending(self, place: int) -> submissions.Key:
+    def _key_of_sending(self, place: int) -> idempotent_requests.Key:
         raw = self.items[place].raw
         assert raw.dedupe is not None
         return raw.user, raw.dedupe
@@ -436,7 +437,7 @@ class Batch:
         asked = [
             (self._channel(p, found), p)
             for p in places
-            if self.items[p].raw.repeated and not self._is_submission(p)
+            if self.items[p].raw.repeated and not self._has_own_key(p)
         ]
         if not asked:
             return places
@@ -446,7 +447,7 @@ class Batch:
         new = []
         for place in places:
             raw = self.items[place].raw
-            if raw.dedupe is None or self._is_submission(place):
+            if raw.dedupe is None or self._has_own_key(place):
                 new.append(place)
                 continue
             key = self._channel(place, found), raw.dedupe
@@ -510,7 +511,7 @@ class Batch:
         return {tag or raw.tag for tag in set(array.tags)} if array else {raw.tag}
 
     def write_exceptions(self, cursor: psycopg.Cursor) -> None:
-        """Writes what is no datapoint: held messages, states and submissions."""
+        """Writes what is no datapoint: held messages, states and requests with a key."""
         if self._without_room:
             # What is held already, and is sent again, stays held; there is no room for the rest.
             asked = [
@@ -528,8 +529,8 @@ class Batch:
             devices.hold(cursor, self._held_once(cursor))
         if self._states:
             devices.set_states(cursor, self._states)
-        if self._submitted:
-            submissions.record(cursor, list(self._submitted.values()))
+        if self._new_requests:
+            idempotent_requests.record(cursor, list(self._new_requests.values()))
 
     def _held_once(self, cursor: psycopg.Cursor) -> list[devices.Held]:
         """Leaves out messages that are sent again and held already, or are in this batch."""

@@ -22,7 +22,7 @@ import psycopg
 from ingest import transaction
 from ingest.activity import ActivityLog
 from ingest.after_commit import AfterCommit
-from ingest.batch import UNSTORABLE, Batch, Item, prepare, read_local_times
+from ingest.batch import NO_VALUE, Batch, Item, prepare, read_local_times
 from ingest.decode import (
     LOCAL_TIMES,
     is_array,
@@ -37,7 +37,7 @@ from thingscale.lib.clock import now_us
 from thingscale.processes.change_notifications import Change
 from thingscale.streams import writer
 from thingscale.streams.exactly_once import commit_log, redeliveries
-from thingscale.streams.exactly_once.submissions import Key
+from thingscale.streams.exactly_once.idempotent_requests import Key
 from thingscale.streams.writer import Partitions
 
 log = logging.getLogger(__name__)
@@ -396,7 +396,7 @@ class Writer:
             log.warning("PostgreSQL refused a value: %s", type(error).__name__)
             if items[0].reason:  # it was the record of a rejection
                 return [Outcome(Status.REJECTED, Reason.UNSTORABLE)]
-            return self._commit([Item(items[0].raw, UNSTORABLE, Reason.UNSTORABLE)], [], works)
+            return self._commit([Item(items[0].raw, NO_VALUE, Reason.UNSTORABLE)], [], works)
         middle = len(items) // 2
         first = self._commit(items[:middle], [])
         second = self._commit(items[middle:], [], works) if first is not None else None

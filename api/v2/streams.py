@@ -41,14 +41,14 @@ class StreamViewSet(StreamReader):
             raise ContractError("BAD_PARAMETER", f"Idempotency-Key: has at most {MAX_KEY} characters.")
         body = self.body()
         sent = points.parse(body, self.request.actor.zone, now_us())
-        submission = None
+        idempotency = None
         if key:  # the fingerprint has the times that are sent: those without `at` are times of this request
             items = body if isinstance(body, list) else [body]
             times = orjson.dumps([isinstance(body, list), *(item.get("at") for item in items)])
-            submission = key, keys.fingerprint(times, orjson.dumps(sent.tags), *sent.values)
+            idempotency = key, keys.fingerprint(times, orjson.dumps(sent.tags), *sent.values)
         if isinstance(body, list):
             body.clear()  # else the garbage collector has to free it: DRF's request is part of a cycle
-        return Response({"stored": store_points(channel, sent, submission)}, 201)
+        return Response({"stored": store_points(channel, sent, idempotency)}, 201)
 
     def rows(self, head: Head, selection: Selection, limit: int | None = None) -> HttpResponseBase:
         """Reads the first datapoints before it answers, so that a failure has its status."""

@@ -28,7 +28,7 @@ SESSIONS = 20
 WAYS = {"curl", "mosquitto"}
 
 
-class Sent(NamedTuple):
+class MessageLine(NamedTuple):
     """Something that a device sent, as a table shows it."""
 
     at: Any
@@ -67,16 +67,16 @@ def detail(request: ConsoleRequest, pk: int) -> HttpResponse:
             ChannelPk(device.mapped_channel_id), device.id, DATAPOINTS, LOOK_AT, CHARACTERS
         )
         context["datapoints"] = [
-            Sent(point.at, point.tag, point.value, point.length > CHARACTERS) for point in points
+            MessageLine(point.at, point.tag, point.value, point.length > CHARACTERS) for point in points
         ]
     return render(request, "console/device/detail.html", SECTION | context)
 
 
-def _held(device: Device) -> list[Sent]:
+def _held(device: Device) -> list[MessageLine]:
     """Newest first. The values are PostgreSQL's texts, so that a number keeps every digit."""
     texts = device.held.annotate(text=Cast("value", TextField())).order_by("-pk")
     found = texts.values_list("received_at", "tag", "text")
-    return [Sent(at, tag, text[:CHARACTERS], len(text) > CHARACTERS) for at, tag, text in found]
+    return [MessageLine(at, tag, text[:CHARACTERS], len(text) > CHARACTERS) for at, tag, text in found]
 
 
 def _command(command: Command) -> dict[str, Any]:

@@ -15,7 +15,7 @@ STATUSES = ("stored", "held", "rejected", "duplicate")
 def inspector(request: ConsoleRequest) -> HttpResponse:
     asked = {name: request.GET.get(name, "").strip() for name in ("status", "device", "text")}
     rows = [
-        (arrival, _matches(arrival, **asked)) for arrival in recent_messages.newest(request.account, SHOWN)
+        (message, _matches(message, **asked)) for message in recent_messages.newest(request.account, SHOWN)
     ]
     context = {
         "section": "inspector",
@@ -28,11 +28,11 @@ def inspector(request: ConsoleRequest) -> HttpResponse:
     return render(request, "console/inspector/page.html", context)
 
 
-def _matches(arrival: RecentMessage, status: str, device: str, text: str) -> bool:
+def _matches(message: RecentMessage, status: str, device: str, text: str) -> bool:
     """Whether the filter shows it: the same as matches() of inspector.js."""
-    searched = f"{arrival.value} {arrival.tag or ''} {arrival.reason or ''} {arrival.kind}"
+    searched = f"{message.value} {message.tag or ''} {message.reason or ''} {message.kind}"
     return (
-        arrival.status == (status or arrival.status)
-        and device.lower() in arrival.device.lower()
+        message.status == (status or message.status)
+        and device.lower() in message.device.lower()
         and text.lower() in searched.lower()
     )

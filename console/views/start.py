@@ -79,8 +79,8 @@ def _arrived(request: ConsoleRequest) -> dict[str, Any]:
     """What has come from the chosen device, with a form that enables a new device."""
     since = timezone.now() - RECENT
     newest = recent_messages.newest_of_device_id(request.account, _chosen_device(request)[0])
-    found = [arrival for arrival in newest if arrival.at > since]
-    pk = next((arrival.device_pk for arrival in found if arrival.status == "held"), None)
+    found = [message for message in newest if message.at > since]
+    pk = next((message.device_pk for message in found if message.status == "held"), None)
     if pk is None:
         return {"arrived": found}
     waiting = Device.objects.for_account(request.account).get(pk=pk)

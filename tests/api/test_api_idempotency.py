@@ -11,7 +11,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from thingscale.accounts.models import User
-from thingscale.streams.exactly_once.submissions import delete_old
+from thingscale.streams.exactly_once.idempotent_requests import delete_old
 from thingscale.streams.models import Channel, Latest, Submitted
 
 SEVERAL = [{"value": 1}, {"value": 2, "tag": "t"}, {"value": 3}]

@@ -17,11 +17,12 @@ import psycopg
 import pytest
 import requests
 from client import Client, Endpoint
-from drill_client import Gate, Load, Sender, dial, until
+from drill_client import Sender, dial, until
+from drill_commands import Commands
 from drill_haproxy import HAPROXY, NETWORKS, haproxy
 from drill_load import DEVICES, LONG, Mix
 from drill_platform import Subscriber, check_health
-from drill_subscriber import DurableSubscriber, check_faults, check_got
+from drill_subscriber import DurableSubscriber
 from private_place import Place, private_place
 from requests.adapters import HTTPAdapter
 from stack import Stack, wait_until
@@ -42,11 +43,9 @@ log = logging.getLogger(__name__)
 KILLS = 20 if LONG else 3
 AWAY_SECONDS = 2.0 if LONG else 0.3  # at most, between a kill and the next start
 SECONDS = 60.0
-UNAVAILABLE = 3, 0x88  # while there is no database
 TWINS = 10
 TAKE_OVER_SECONDS = 5.0  # a second, on a machine that does nothing else
 WEBS = WORKERS = 2
-PACE = 30  # commands a second, from each of two: a queue has room for 10,000, and some are away to the end
 
 MEMBERS = 2_000 if LONG else 100
 RATE = 20_000 if LONG else 500  # messages a second, of all members, if the machine can
@@ -89,62 +88,6 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
         yield Platform(place._replace(stack=front), gateways, webs, workers)
 
 
-class Commands:
-    """Messages from client to client, at QoS 2 from durable sessions to durable sessions."""
-
-    def __init__(self, place: Place) -> None:
-        who = place.stack.mqtt, place.user_id, place.token
-        topics = "command-3/subscribe", "command-5/subscribe"
-        self.gates = [Gate(2**31 - 1, start=start, pace=PACE) for start in (0, 1_000_000)]
-        versions: tuple[Version, Version] = (V311, V5)
-        self.load = Load(
-            [
-                Sender(*who, topic, gate, version=version, qos=2, window=20, topic=topic, durable=True)
-                for topic, gate, version in zip(topics, self.gates, versions, strict=True)
-            ]
-        )
-        for sender in self.load.senders:
-            sender.arrays = False
-        self.each = [
-            DurableSubscriber(
-                *who,
-                f"{'away' if away else 'there'}-{version}-{qos}",
-                topics,
-                version=version,
-                qos=qos,
-                away=away,
-            )
-            for away in (False, True)
-            for version in versions
-            for qos in (1, 2)
-        ]
-        self.sharing = [
-            DurableSubscriber(*who, f"sharing-{n}", ["$share/g/+/subscribe"], version=V5, qos=2)
-            for n in range(3)
-        ]
-        for each in self.subscribers:
-            each.refusals = UNAVAILABLE
-        for member in self.sharing:
-            member.ordered = False  # what waits for one is behind what another one has got
-
-    @property
-    def subscribers(self) -> list[DurableSubscriber]:
-        return [*self.each, *self.sharing]
-
-    def complete(self) -> bool:
-        wanted = len(self.load.acked)
-        return (
-            all(len(each.got) >= wanted for each in self.each)
-            and sum(len(each.got) for each in self.sharing) >= wanted
-        )
-
-    def check(self) -> None:
-        check_faults(self.subscribers)
-        for each in self.each:
-            check_got(self.load.acked, each)
-        check_got(self.load.acked, *self.sharing)
-
-
 class Drill:
     def __init__(self, platform: Platform, chance: random.Random) -> None:
         self.platform, self.chance = platform, chance
@@ -180,13 +123,7 @@ class Drill:
                 await asyncio.to_thread(self.check_addresses)
                 for gate in self.commands.gates:
                     gate.shut()
-            for each in self.commands.each:
-                each.away = False
-            with contextlib.suppress(TimeoutError):  # what is missing is counted
-                await until(self.commands.complete, SECONDS)
-            await asyncio.sleep(
-                1.5
-            )  # for what there should be no more of: the queues are looked at once a second
+            await self.commands.wait_for_all(SECONDS)
         finally:
             for task in listening:
                 task.cancel()
@@ -409,11 +346,8 @@ async def roll(platform: Platform, members: list[Member], commands: Commands) ->
                 gate.shut()
         for each in members:
             each.stopping = True
-        for subscriber in commands.each:
-            subscriber.away = False
         await until(lambda: all(each.finished for each in members), SECONDS)
-        with contextlib.suppress(TimeoutError):  # what is missing is counted
-            await until(commands.complete, SECONDS)
+        await commands.wait_for_all(SECONDS)
         return rate
     finally:
         for task in tasks:

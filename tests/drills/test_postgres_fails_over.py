@@ -2,7 +2,6 @@
 web process and Celery know both by one DATABASE_URL."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import random
@@ -19,11 +18,11 @@ from typing import NamedTuple
 import psycopg
 import pytest
 from drill_client import until
+from drill_commands import Commands
 from drill_load import DEVICES, LONG, Mix
 from drill_platform import Subscriber, check_health
 from private_place import Place, private_place
 from stack import Stack, wait_until
-from test_gateways_behind_haproxy import Commands
 
 from thingscale.local.postgres import FIXED, Postgres
 from thingscale.local.postgres_role import DATABASE, ROLE, SUPERUSER
@@ -165,13 +164,7 @@ async def drill(platform: Platform, mix: Mix, commands: Commands) -> float:
             await asyncio.to_thread(wait_until, all_listen, WELL_SECONDS, "all to hear of changes again")
             for gate in commands.gates:
                 gate.shut()
-        for each in commands.each:
-            each.away = False
-        with contextlib.suppress(TimeoutError):  # what is missing is counted
-            await until(commands.complete, SECONDS)
-        await asyncio.sleep(
-            1.5
-        )  # for what there should be no more of: the queues are looked at once a second
+        await commands.wait_for_all(SECONDS)
     finally:
         for task in listening:
             task.cancel()

@@ -20,7 +20,8 @@ AMONG_GATEWAYS = frozenset({TAKE_OVER, SESSIONS, HEARD, LEFT})
 PATROL_SECONDS = 1.0  # between two checks that the server is still there
 log = logging.getLogger(__name__)
 
-Change = tuple[str, int, str]  # noun ("device", "devices", "tokens"), user's primary key, device id or ""
+# Noun ("device", "devices", "limits", "published", "tokens", or one above), a primary key, device id or "".
+Change = tuple[str, int, str]
 
 
 def announce(noun: str, user: int, name: str = "") -> None:

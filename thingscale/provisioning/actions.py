@@ -20,7 +20,7 @@ from thingscale.lib.names import may_exist
 from thingscale.processes import change_notifications
 from thingscale.provisioning import device_csv
 from thingscale.provisioning.device_csv import Fault, Report, Wanted
-from thingscale.provisioning.held_messages import store_held, store_held_now
+from thingscale.provisioning.held_messages import store_held, store_held_in_transaction
 from thingscale.streams.actions.channels import create_channel
 from thingscale.streams.models import Channel
 
@@ -42,7 +42,7 @@ def configure_device(device: Device, changes: dict[str, Any]) -> Device:
     if device.enabled and device.activate_at is None:
         device.activate_at = timezone.now()
     device.save()
-    store_held_now([device.id])
+    store_held_in_transaction([device.id])
     change_notifications.announce("device", device.user_id, device.device_id)
     return device
 

@@ -16,7 +16,7 @@ from thingscale.processes.live_feed import MessageEvent
 from thingscale.streams import writer
 from thingscale.streams.actions.datapoints import publish_stored, store_rows
 from thingscale.streams.actions.tags import tag_keys
-from thingscale.streams.exactly_once import submissions
+from thingscale.streams.exactly_once import idempotent_requests
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +33,12 @@ def store_held(devices: Sequence[DevicePk]) -> None:
         for batch in _batches(devices[start : start + BATCH_DEVICES]):
             try:
                 with transaction.atomic():
-                    store_held_now(batch)
+                    store_held_in_transaction(batch)
             except ContractError:  # at least one account is at a limit: one by one, the others can be stored
                 for device in batch:
                     try:
                         with transaction.atomic():
-                            store_held_now([device])
+                            store_held_in_transaction([device])
                     except ContractError as refused:  # stays held, for the next round of store_left_held()
                         log.info(
                             "What is held for device %d is not stored: %s: %s",
@@ -84,8 +84,8 @@ class HeldDatapoint(NamedTuple):
     array: bool  # it belongs to an array
 
 
-def store_held_now(devices: Sequence[DevicePk]) -> None:
-    """In the caller's transaction."""
+def store_held_in_transaction(devices: Sequence[DevicePk]) -> None:
+    """Stores, in the caller's transaction, what is held for those that are enabled and mapped."""
     held = _remove_held(devices)
     if not held:
         return
@@ -104,12 +104,12 @@ def store_held_now(devices: Sequence[DevicePk]) -> None:
                 for row in held[start : start + STATEMENT_ROWS]
             ]
         )
-    submitted = {
+    with_key = {
         (row.user, row.dedupe) for row in held if row.dedupe is not None and (row.array or row.dedupe < 0)
     }
-    if submitted:
+    if with_key:
         with connection.connection.cursor() as cursor:
-            submissions.change_answer(cursor, submitted, "")
+            idempotent_requests.change_answer(cursor, with_key, "")
     by_user = itemgetter(HeldDatapoint._fields.index("user"))
     for user, rows in groupby(sorted(held, key=by_user), by_user):
         publish_stored(

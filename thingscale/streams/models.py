@@ -97,7 +97,7 @@ class Repeated(models.Model):
 
 
 class Submitted(models.Model):
-    """See exactly_once/submissions.py. `account` is no foreign key, since each write would check it."""
+    """See exactly_once/idempotent_requests.py. `account` is no foreign key: each write would check it."""
 
     pk = models.CompositePrimaryKey("account", "key")
     account = models.BigIntegerField()  # user's primary key

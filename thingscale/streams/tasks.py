@@ -2,7 +2,7 @@
 
 from thingscale.celery import Maintenance, app
 from thingscale.streams import limit_warnings, retention, rollups
-from thingscale.streams.exactly_once import commit_log, redeliveries, submissions
+from thingscale.streams.exactly_once import commit_log, idempotent_requests, redeliveries
 
 
 @app.task(name="streams.make_partitions", base=Maintenance)
@@ -15,7 +15,7 @@ def drop_expired() -> None:
     retention.drop_expired()
     retention.drop_empty_partitions()
     redeliveries.delete_old()
-    submissions.delete_old()
+    idempotent_requests.delete_old()
     commit_log.delete_old()
 
 

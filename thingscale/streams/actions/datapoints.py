@@ -15,8 +15,8 @@ from thingscale.lib.points import Points
 from thingscale.processes.live_feed import LIVE_FEED, MessageEvent
 from thingscale.streams import writer
 from thingscale.streams.actions.tags import tag_keys
-from thingscale.streams.exactly_once import keys, submissions
-from thingscale.streams.exactly_once.submissions import RecordedSubmission
+from thingscale.streams.exactly_once import idempotent_requests, keys
+from thingscale.streams.exactly_once.idempotent_requests import IdempotentRequest
 from thingscale.streams.exactly_once.window import DEDUPE_WINDOW
 from thingscale.streams.models import Channel
 from thingscale.streams.usage import STORAGE_QUOTA
@@ -26,18 +26,18 @@ _at = itemgetter(writer.Row._fields.index("at"))
 
 
 @transaction.atomic
-def store_points(channel: Channel, points: Points, submission: tuple[str, UUID] | None = None) -> int:
+def store_points(channel: Channel, points: Points, idempotency: tuple[str, UUID] | None = None) -> int:
     """Stores all of them or none, and returns how many. Raises django.db.DataError for a value that jsonb
     does not accept.
 
-    `submission` is an Idempotency-Key and the fingerprint of the request. If datapoints were stored under
+    `idempotency` is an Idempotency-Key and the fingerprint of the request. If datapoints were stored under
     this key before, nothing is stored again, and their number is returned. Raises ContractError
     IDEMPOTENCY_KEY_REUSED if the request before was another one."""
     channel_pk = channel.id  # kept, because Django looks it up each time
     dedupe = None
-    if submission is not None:
-        dedupe = keys.of_rest(channel_pk, submission[0])
-        before = _submitted_before(channel, points, dedupe, submission[1])
+    if idempotency is not None:
+        dedupe = keys.of_rest(channel_pk, idempotency[0])
+        before = _stored_under_key(channel, points, dedupe, idempotency[1])
         if before is not None:
             return before
     if points.times:
@@ -70,21 +70,21 @@ def store_points(channel: Channel, points: Points, submission: tuple[str, UUID] 
     return len(points.times)
 
 
-def _submitted_before(channel: Channel, points: Points, key: int, body: UUID) -> int | None:
+def _stored_under_key(channel: Channel, points: Points, key: int, body: UUID) -> int | None:
     """How many datapoints were stored under this key; None if none were, and then this request is recorded.
     Of two requests with the same key at the same moment, one waits here for the other's COMMIT."""
     connection.ensure_connection()
     raw: psycopg.Connection = connection.connection
     with connection.wrap_database_errors, raw.cursor() as cursor:
-        submissions.lock(cursor, key)
-        found = submissions.find(cursor, {(channel.user_id, key): DEDUPE_WINDOW.start()})
+        idempotent_requests.lock(cursor, key)
+        found = idempotent_requests.find(cursor, {(channel.user_id, key): DEDUPE_WINDOW.start()})
         before = found.get((channel.user_id, key))
         if before is None:
             count = len(points.times)
-            submissions.record(cursor, [RecordedSubmission(channel.user_id, key, body, str(count))])
+            idempotent_requests.record(cursor, [IdempotentRequest(channel.user_id, key, body, str(count))])
             if not count:
                 return None
-            # The release before recorded no submissions: are all there under this key, recent or of the same
+            # The release before recorded no requests: are all there under this key, recent or of the same
             # times?
             cursor.execute(
                 """SELECT count(*) FROM datapoint WHERE channel = %s AND dedupe = %s AND dedupe < 0

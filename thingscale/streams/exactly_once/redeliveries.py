@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from thingscale.lib.fair_cache import FairCache
 from thingscale.streams.exactly_once import commit_log
-from thingscale.streams.exactly_once.submissions import Key
+from thingscale.streams.exactly_once.idempotent_requests import Key
 from thingscale.streams.models import Repeated
 
 MAX_KEYS = 100_000  # that a process remembers, in fair shares for the accounts: 10 MB

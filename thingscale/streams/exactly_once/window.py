@@ -1,5 +1,5 @@
 """The window in which a message that is sent again is recognised: it is looked for among the datapoints and
-submissions that arrived since the window's start.
+requests that arrived since the window's start.
 
 If the clock is set forward, what has just been stored would be out of the window. So for as long as it
 matters, the window reaches back to what the clock showed before.

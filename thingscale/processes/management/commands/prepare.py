@@ -53,7 +53,8 @@ class Command(BaseCommand):
             try:
                 with connection.cursor() as cursor:
                     cursor.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
-                return call_command("migrate", interactive=False, verbosity=verbosity, stdout=self.stdout)
+                call_command("migrate", interactive=False, verbosity=verbosity, stdout=self.stdout)
+                return
             except OperationalError as error:
                 if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
                     raise

@@ -1,10 +1,10 @@
-"""Submissions: requests with an Idempotency-Key, and arrays of datapoints by MQTT. The datapoints of a
-submission share one dedupe key.
+"""Requests that have a key of their own: those with an Idempotency-Key, and arrays of datapoints by MQTT. The
+datapoints of a request share one dedupe key.
 
 Each has a row, written in the transaction that stores or holds its datapoints. If it is sent again within the
 window, it is found by the time of its arrival, whatever times its datapoints have, and gets the same answer
 as the first time. With another body it is not the same request (decision 0025). Whoever looks for a
-submission holds a lock until COMMIT, so that others with the same key wait: the device's lock, or lock().
+request holds a lock until COMMIT, so that others with the same key wait: the device's lock, or lock().
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -25,7 +25,7 @@ BATCH_ROWS = 10_000  # of a transaction
 Key = tuple[int, int]  # account's primary key, and a key of keys.py
 
 
-class RecordedSubmission(NamedTuple):
+class IdempotentRequest(NamedTuple):
     account: int
     key: int
     body: UUID  # keys.fingerprint() of all that was sent
@@ -37,8 +37,8 @@ def lock(cursor: psycopg.Cursor, key: int) -> None:
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key])
 
 
-def find(cursor: psycopg.Cursor, keys: Mapping[Key, int]) -> dict[Key, RecordedSubmission]:
-    """The submissions of these keys that arrived at the key's time (microseconds since 1970) or later."""
+def find(cursor: psycopg.Cursor, keys: Mapping[Key, int]) -> dict[Key, IdempotentRequest]:
+    """The requests with these keys that arrived at the key's time (microseconds since 1970) or later."""
     ordered = sorted(keys)
     cursor.execute(
         """SELECT s.account, s.key, s.body, s.answer
@@ -51,13 +51,13 @@ def find(cursor: psycopg.Cursor, keys: Mapping[Key, int]) -> dict[Key, RecordedS
             [from_us(keys[each]) for each in ordered],
         ],
     )
-    return {row[:2]: RecordedSubmission(*row) for row in cursor.fetchall()}
+    return {row[:2]: IdempotentRequest(*row) for row in cursor.fetchall()}
 
 
-def record(cursor: psycopg.Cursor, submissions: Sequence[RecordedSubmission]) -> None:
+def record(cursor: psycopg.Cursor, requests: Sequence[IdempotentRequest]) -> None:
     """Every writer inserts in the order of the keys, so that no two meet in a deadlock. Replaces a submission
     that is past the window. The time of arrival is of the clock that window.py reads, not of PostgreSQL's."""
-    accounts, keys, bodies, answers = zip(*sorted(submissions, key=lambda each: each[:2]), strict=True)
+    accounts, keys, bodies, answers = zip(*sorted(requests, key=lambda each: each[:2]), strict=True)
     cursor.execute(
         """INSERT INTO streams_submitted (account, key, body, answer, arrived_at)
         SELECT k.*, %s FROM unnest(%s::bigint[], %s::bigint[], %s::uuid[], %s::text[]) AS k
@@ -79,7 +79,7 @@ def change_answer(cursor: psycopg.Cursor, keys: Collection[Key], answer: str) ->
 
 
 def delete_old() -> None:
-    """Deletes submissions that are past the window, batch by batch."""
+    """Deletes requests that are past the window, batch by batch."""
     old = Submitted.objects.filter(arrived_at__lt=timezone.now() - timedelta(seconds=settings.DEDUPE_SECONDS))
     while True:
         maintenance.check_stop()
