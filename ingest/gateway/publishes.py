@@ -285,8 +285,8 @@ class Publishes:
     def publish(self, first: int, body: bytes) -> None:
         """The second of three readers of a PUBLISH, from the fastest to the one that reads all.
 
-        accept_plain() takes several messages to topics where nobody listens. This one takes an ordinary message
-        to a topic that the client has used before, and leaves the rest to decode_publish()."""
+        accept_plain() takes several messages to topics where nobody listens. This one takes an ordinary
+        message to a topic that the client has used before, and leaves the rest to decode_publish()."""
         version = self._client.version
         end = 2 + (body[0] << 8 | body[1]) if len(body) > 1 else 2
         start = end + (2 if version != V5 else 3)  # behind the packet id and, in MQTT 5, "no properties"

@@ -2,8 +2,8 @@
 
 Which topics are understood (ingest/topics.py) and subscribed to in broker mode, and which paths the HTTP
 connector has (ingest/connectors/http.py), follows from this table. A new kind needs a row here, the function
-that reads it in ingest/decode.py, and for people a row in docs/contract.md and in api/v2/connector.py:
-tests/ingest/test_kinds.py and tests/test_contract.py look for those.
+that reads it in ingest/decode.py, and for people a row in docs/contract.md, and in api/v2/connector.py if it
+has a path: tests/ingest/test_kinds.py and tests/test_contract.py look for those.
 """
 
 from enum import StrEnum

@@ -1,7 +1,8 @@
 """The reasons why a message is not in its channel. MQTT, HTTP and the console derive their answers from one
 table.
 
-A new reason needs a member and a row here, nothing else: tests/lib/test_lib_reasons.py holds them together.
+A new reason needs a member and a row here, and for people its rows in docs/contract.md and `make openapi`:
+tests/lib/test_lib_reasons.py and tests/test_contract.py look for them.
 """
 
 from enum import StrEnum
@@ -35,7 +36,7 @@ class ReasonAnswer(NamedTuple):
     http: int  # status
     mqtt: int  # reason code of PUBACK and PUBREC in MQTT 5
     sentence: str  # what to do about it, for people
-    code: str = ""  # what HTTP answers, where the contract has another word than the reason
+    code: str = ""  # what HTTP answers in its place, for clients that know a more general code
     held: bool = False  # the message is kept, and stored once its device is ready
 
 
