@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class Purpose(StrEnum):
     TOKEN = "token"  # noqa: S105
     AUTHENTICATOR = "authenticator"
+    NOTIFICATION = "notification"  # addresses of contact points, and the secrets that sign webhooks
 
 
 class Undecryptable(Exception):
