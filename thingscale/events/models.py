@@ -291,7 +291,7 @@ class Delivery(models.Model):
     )
     transport = models.CharField(max_length=7, choices=Transport)
     about = models.CharField(max_length=8, choices=About)
-    # What the share, the digest and the brake count by: an e-mail address, a URL's host and port, "contact:PK".
+    # What share, digest and brake count by: an e-mail address, a URL's host and port, "contact:PK".
     receiver = models.CharField(max_length=300)
     body = models.JSONField()  # the contract's object; the other transports make their text of it
     status = models.CharField(max_length=8, choices=Status, default=Status.WAITING, db_default=Status.WAITING)
