@@ -5,11 +5,13 @@ from django.urls import path
 
 from console.views import (
     account,
+    alerts,
     channels,
     device_bulk,
     device_files,
     device_page,
     devices,
+    events,
     home,
     inspector,
     profile,
@@ -57,6 +59,15 @@ urlpatterns = [
         path(f"streams/<int:number>/data.{form}", streams.download, {"form": form}, name=f"stream-{form}")
         for form in streams.FILES
     ],
+    path("alerts/", alerts.index, name="alerts"),
+    path("alerts/events/", events.index, name="events"),
+    path("alerts/events/new/", events.create, name="event-new"),
+    path("alerts/events/keys/", events.keys, name="event-keys"),
+    path("alerts/events/<int:number>/", events.detail, name="event"),
+    path("alerts/events/<int:number>/edit/", events.edit, name="event-edit"),
+    path("alerts/events/<int:number>/enable/", events.switch, {"on": True}, name="event-enable"),
+    path("alerts/events/<int:number>/disable/", events.switch, {"on": False}, name="event-disable"),
+    path("alerts/events/<int:number>/delete/", events.delete, name="event-delete"),
     # account
     path("profile/", profile.profile, name="profile"),
     path("profile/email/", profile.email, name="profile-email"),

@@ -20,6 +20,7 @@ from console import urls
 from ingest.service import connect
 from thingscale.devices.models import ActivationRule, Device, RejectedMessage
 from thingscale.devices.presence import LOCK
+from thingscale.events.actions import create_event
 from thingscale.lib.clock import now_us
 from thingscale.lib.points import Points
 from thingscale.streams.actions.datapoints import store_points
@@ -61,6 +62,12 @@ PAGES = {
     "sessions": "/profile/sessions/",
     "two-factor": "/profile/two-factor/",
     "rules": "/rules/",
+    "alerts": "/alerts/",
+    "events": "/alerts/events/",
+    "event-new": "/alerts/events/new/",
+    "event": "/alerts/events/1/",
+    "event-edit": "/alerts/events/1/edit/",
+    "event-delete": "/alerts/events/1/delete/",
 }
 # No page of their own, but what a button posts to, a fragment, a file, a way to elsewhere: tested elsewhere.
 NO_PAGE = {
@@ -77,6 +84,7 @@ NO_PAGE = {
     ),
     *("unsent", "unsent-send", "unsent-discard"),
     *("start-enable", "publish-devices", "signup-confirm", "profile-email-confirm"),
+    *("event-keys", "event-enable", "event-disable"),
 }
 
 
@@ -100,6 +108,8 @@ def paths(account: Account) -> dict[str, str]:
         size=1,
         received_at=device.created_at,
     )
+    event = {"mapped_channel": account.channel(7), "source": "temp", "operator": ">", "threshold": "30"}
+    create_event(account.user, event | {"description": "Hall too warm", "hold": 300})
     return {name: fill(path, account) for name, path in PAGES.items()}
 
 

@@ -1,0 +1,182 @@
+"""The form of an event. Its fields have the names of the model, but for `channel`.
+
+What belongs to one kind only is always part of the form, and hidden by the style sheet while another kind is
+chosen: so the form works without JavaScript, and keeps what was typed when somebody looks at another kind.
+"""
+
+import re
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.core.validators import URLValidator
+from django.urls import reverse_lazy
+from django.utils import timezone
+
+from console.forms.devices import ChannelField
+from console.spans import SpanField
+from thingscale.accounts.models import Account
+from thingscale.events.models import Event
+from thingscale.lib.errors import ContractError
+
+AS_TYPED = {"autocapitalize": "off", "spellcheck": "false", "autocomplete": "off"}
+KINDS = [
+    (Event.Kind.THRESHOLD, "A value passes a threshold"),
+    (Event.Kind.RANGE, "A value leaves a range"),
+    (Event.Kind.CHANGE, "A value changes"),
+    (Event.Kind.RATE, "A value moves fast"),
+    (Event.Kind.SILENCE, "A device goes silent"),
+]
+OPERATORS = [
+    (Event.Operator.GREATER, "> above"),
+    (Event.Operator.AT_LEAST, "≥ at least"),
+    (Event.Operator.LESS, "< below"),
+    (Event.Operator.AT_MOST, "≤ at most"),
+    (Event.Operator.EQUAL, "= equal to"),
+    (Event.Operator.UNEQUAL, "≠ other than"),
+]
+REPEATS = [
+    (Event.Repeat.CROSSING, "Once, when it begins, and again when it is over"),
+    (Event.Repeat.EVERY, "With each datapoint that matches"),
+]
+SEVERITIES = [
+    (Event.Severity.INFO, "Information"),
+    (Event.Severity.WARNING, "Warning"),
+    (Event.Severity.CRITICAL, "Critical"),
+]
+NEW = {
+    "kind": "threshold",
+    "operator": ">",
+    "repeat": "crossing",
+    "severity": "warning",
+    "notify_type": "email",
+}
+NOT_SILENCE = ("source", "operator", "threshold", "window", "clear", "hold", "no_data_after", "min_interval")
+RANGE = re.compile(r"\s*(-?[0-9.eE+-]+?)\s*\.\.\s*(-?[0-9.eE+-]+)\s*")
+FIELD_OF = {"mapped_ch": "channel", "for": "hold", "channels": "contact_points"}  # of REST's names
+
+
+class EventForm(forms.Form):
+    kind = forms.ChoiceField(label="When", choices=KINDS, widget=forms.RadioSelect)
+    source = forms.CharField(
+        label="Key in the value",
+        max_length=1000,
+        required=False,
+        help_text="<code>temp</code>, or <code>data:temp</code> one level down."
+        " <code>value</code> for a bare number.",
+        widget=forms.TextInput(attrs=AS_TYPED | {"list": "keys", "class": "mono"}),
+    )
+    operator = forms.ChoiceField(label="Is", choices=OPERATORS)
+    threshold = forms.CharField(
+        max_length=1000, required=False, widget=forms.TextInput(attrs=AS_TYPED | {"class": "mono"})
+    )
+    window = SpanField(label="Within", placeholder="10 min")
+    devices = forms.CharField(
+        max_length=64,
+        required=False,
+        help_text="Only devices whose id matches: <code>*</code> stands for anything, <code>?</code> for one"
+        " character. Empty: all of them.",
+        widget=forms.TextInput(attrs=AS_TYPED | {"class": "mono", "placeholder": "roof-*"}),
+    )
+    period = SpanField(label="It sends every", placeholder="1 min")
+    grace = SpanField(
+        label="And may be late by", placeholder="2 min", help_text="It is silent once both have passed."
+    )
+    description = forms.CharField(
+        label="Name",
+        max_length=1000,
+        required=False,
+        help_text="Messages begin with it. Empty: what is watched.",
+    )
+    notify_type = forms.ChoiceField(label="Notify by", widget=forms.RadioSelect)
+    post_url = forms.CharField(
+        label="Address of the webhook",
+        max_length=2000,
+        required=False,
+        widget=forms.URLInput(attrs=AS_TYPED | {"placeholder": "https://example.com/hook"}),
+        help_text="Gets a POST with JSON, signed with a secret of this event.",
+    )
+    repeat = forms.ChoiceField(label="Notify", choices=REPEATS, widget=forms.RadioSelect)
+    hold = SpanField(label="Must hold for", placeholder="at once", help_text="A short peak notifies nobody.")
+    clear = forms.CharField(
+        label="Is over at",
+        max_length=1000,
+        required=False,
+        widget=forms.TextInput(attrs=AS_TYPED | {"class": "mono short"}),
+        help_text="A second threshold, so that a value that wavers fires once. Empty: the first.",
+    )
+    severity = forms.ChoiceField(choices=SEVERITIES)
+    min_interval = SpanField(
+        label="At most every", placeholder="no limit", help_text="The least time between two notifications."
+    )
+    quiet_hours = forms.CharField(
+        max_length=11,
+        required=False,
+        widget=forms.TextInput(attrs=AS_TYPED | {"class": "short", "placeholder": "22:00-06:00"}),
+    )
+    no_data_after = SpanField(
+        label="No data after",
+        placeholder="never",
+        help_text="Without a datapoint for so long, the state is “no data” instead of the last one.",
+    )
+
+    def __init__(self, *args: Any, account: Account, event: Event | None = None, **kwargs: Any) -> None:
+        self._account = account
+        self._event = event
+        if event is not None:
+            kwargs["initial"] = {name: getattr(event, name) for name in self.base_fields} | {
+                "channel": event.mapped_channel
+            }
+        super().__init__(*args, **kwargs)
+        self.fields["channel"] = ChannelField(account, label="Channel", required=False)
+        self.fields["channel"].widget.attrs |= {"hx-get": reverse_lazy("event-keys"), "hx-target": "#keys"}
+        notify: Any = self.fields["notify_type"]
+        notify.choices = [(Event.Notify.EMAIL, "E-mail"), (Event.Notify.HTTP, "Webhook")]
+        quiet = self.fields["quiet_hours"]
+        quiet.help_text = f"Nobody is notified in them. Times in {timezone.get_current_timezone_name()}."
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        kind = cleaned.get("kind")
+        if kind == Event.Kind.SILENCE:
+            self._require("period", "Say how often the device sends.")
+            if not cleaned.get("channel") and not cleaned.get("devices") and "channel" not in self.errors:
+                self.add_error("devices", "Name the devices, * for all of them, or choose a channel.")
+        else:
+            self._require("channel", "Choose the channel that is watched.")
+            self._require("source", "Name the key that is watched: value, if the values are bare numbers.")
+            if kind != Event.Kind.CHANGE:
+                self._require("threshold", "Say where it fires.")
+            if kind == Event.Kind.RATE:
+                self._require("window", "Say within which time.")
+        if cleaned.get("notify_type") == Event.Notify.HTTP:
+            self._require("post_url", "Give an address such as https://example.com/hook.")
+        return cleaned
+
+    def clean_post_url(self) -> str:
+        url: str = self.cleaned_data["post_url"]
+        try:
+            if url:
+                URLValidator(schemes=["http", "https"])(url)
+        except ValidationError:
+            raise forms.ValidationError("Give an address such as https://example.com/hook.") from None
+        return url
+
+    def _require(self, name: str, sentence: str) -> None:
+        if name not in self.errors and not self.cleaned_data.get(name):
+            self.add_error(name, sentence)
+
+    def event_fields(self) -> dict[str, Any]:
+        """What create_event() and update_event() take."""
+        fields = dict(self.cleaned_data)
+        channel = fields.pop("channel")
+        return fields | {"mapped_channel_id": channel and channel.pk}
+
+    def refuse(self, refused: ContractError) -> None:
+        """Puts the sentence beside its field."""
+        name, _, sentence = refused.detail.partition(": ")
+        name = FIELD_OF.get(name, name)
+        if name in self.fields and sentence:
+            self.add_error(name, sentence)
+        else:
+            self.add_error(None, sentence if name == "event" else refused.detail)

@@ -1,0 +1,125 @@
+"""Events: what is watched, and whom it notifies."""
+
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.db.models import Q
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_POST
+
+from console.forms.devices import ChannelField
+from console.forms.events import NEW, EventForm
+from console.paging import PAGE_SIZE, page
+from console.request import ConsoleRequest
+from console.value_keys import value_keys
+from console.views.devices import back, suggested
+from thingscale.events.actions import create_event, delete_event, update_event
+from thingscale.events.models import Event
+from thingscale.lib.errors import ContractError
+from thingscale.streams.models import Latest
+
+SECTION = {"section": "alerts"}
+LOOK_AT = 100  # newest values of a channel's tags, in which keys are looked for
+OFFERED_KEYS = 200
+
+
+def index(request: ConsoleRequest) -> HttpResponse:
+    events = Event.objects.for_account(request.account).select_related("mapped_channel")
+    text = request.GET.get("q", "").strip().replace("\0", "")
+    if text:
+        parts = ("description", "source", "devices", "mapped_channel__name")
+        events = events.filter(reduce(or_, (Q(**{f"{part}__icontains": text}) for part in parts)))
+    context = {"page": page(events, "number", PAGE_SIZE, request.GET.get("page", "")), "q": text}
+    return render(request, "console/event/list.html", SECTION | context)
+
+
+def create(request: ConsoleRequest) -> HttpResponse:
+    """The query's names are those of the form's fields: a chart leads here with a channel, a key and a
+    height."""
+    given = {name: value for name, value in request.GET.items() if "\0" not in value}
+    form = EventForm(request.POST or None, account=request.account, initial=NEW | given)
+    if form.is_valid():
+        try:
+            event = create_event(request.account, form.event_fields())
+        except ContractError as refused:
+            form.refuse(refused)
+        else:
+            messages.success(request, f"Event {event.number} watches from now on.")
+            return redirect("event", event.number)
+    return _form(request, form, {})
+
+
+def edit(request: ConsoleRequest, number: int) -> HttpResponse:
+    event = get_event(request, number)
+    form = EventForm(request.POST or None, account=request.account, event=event)
+    if form.is_valid():
+        try:
+            update_event(event, form.event_fields())
+        except ContractError as refused:
+            form.refuse(refused)
+        else:
+            messages.success(request, "Saved.")
+            return redirect("event", number)
+    return _form(request, form, {"event": event})
+
+
+def keys(request: ConsoleRequest) -> HttpResponse:
+    """The options of a datalist: the keys in the newest values of a channel."""
+    context = {"keys": _known_keys(request, request.GET.get("channel", ""))}
+    return render(request, "console/event/_keys.html", context)
+
+
+def detail(request: ConsoleRequest, number: int) -> HttpResponse:
+    event = get_event(request, number)
+    return render(request, "console/event/detail.html", SECTION | {"event": event})
+
+
+def delete(request: ConsoleRequest, number: int) -> HttpResponse:
+    event = get_event(request, number)
+    if request.method == "POST":
+        delete_event(event)
+        messages.success(request, f"Event {number} is gone.")
+        return redirect("events")
+    name = f"{number}, {event.description}," if event.description else f"{number}"
+    question = f"This deletes the event {name} with its states. What it notified of stays in the history."
+    texts = {"title": f"Delete event {number}", "question": question, "action": "Delete event"}
+    context = SECTION | texts | {"form": forms.Form(), "back": reverse("event", args=[number])}
+    return render(request, "console/confirm.html", context)
+
+
+@require_POST
+def switch(request: ConsoleRequest, number: int, on: bool) -> HttpResponse:
+    update_event(get_event(request, number), {"enabled": on})
+    messages.success(request, f"Event {number} is {'enabled' if on else 'disabled'}.")
+    return back(request, reverse("event", args=[number]))
+
+
+def get_event(request: ConsoleRequest, number: int) -> Event:
+    events = Event.objects.for_account(request.account).select_related("mapped_channel")
+    return get_object_or_404(events, number=number)
+
+
+def _form(request: ConsoleRequest, form: EventForm, more: dict[str, Any]) -> HttpResponse:
+    context = {
+        "form": form,
+        "channels": suggested(request),
+        "keys": _known_keys(request, form["channel"].value()),
+    }
+    return render(request, "console/event/form.html", SECTION | context | more)
+
+
+def _known_keys(request: ConsoleRequest, channel: Any) -> list[str]:
+    try:
+        channel = ChannelField(request.account, required=False).clean(channel)
+    except ValidationError:
+        channel = None
+    if channel is None:
+        return []
+    newest = Latest.objects.shown().filter(channel=channel).order_by("-at")[:LOOK_AT]
+    return list(dict.fromkeys(key for latest in newest for key in value_keys(latest.value)))[:OFFERED_KEYS]

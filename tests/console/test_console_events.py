@@ -1,0 +1,194 @@
+"""Events: their list, their form, whose they are."""
+
+from typing import Any
+
+import pytest
+from support import Account
+
+from console.event_words import in_words
+from console.spans import in_words as span
+from console.spans import seconds_of
+from thingscale.events.actions import create_event
+from thingscale.events.models import Event
+from thingscale.lib.clock import now_us
+from thingscale.lib.points import Points
+from thingscale.streams.actions.datapoints import store_points
+
+PLAIN = {
+    "kind": "threshold",
+    "channel": "7",
+    "source": "temp",
+    "operator": ">",
+    "threshold": "30",
+    "notify_type": "email",
+    "repeat": "crossing",
+    "severity": "warning",
+}
+
+
+def event_of(account: Account, **fields: Any) -> Event:
+    plain = {"mapped_channel": account.channel(7), "source": "temp", "operator": ">", "threshold": "30"}
+    return create_event(account.user, plain | fields)
+
+
+def the_event(account: Account) -> Event:
+    return Event.objects.for_account(account.user).get()
+
+
+def test_an_empty_list_says_what_to_do(account: Account, signed_in: Any) -> None:
+    page = signed_in(account).get("/alerts/events/").text
+    assert "No event yet" in page
+    assert 'href="/alerts/events/new/"' in page
+
+
+def test_an_event_is_made_with_the_fields_at_sight(account: Account, signed_in: Any) -> None:
+    account.channel(7)
+    page = signed_in(account).post("/alerts/events/new/", PLAIN, follow=True).text
+    event = the_event(account)
+    assert "temp &gt; 30" in page
+    assert (event.mapped_channel, event.repeat, event.hold) == (account.channel(7), "crossing", 0)
+
+
+def test_what_the_query_says_is_filled_in(account: Account, signed_in: Any) -> None:
+    account.channel(7)
+    query = {"kind": "range", "channel": "7", "source": "humid", "threshold": "30..60", "devices": "roof-*"}
+    page = signed_in(account).get("/alerts/events/new/", query).text
+    for text in ('value="humid"', 'value="30..60"', 'value="roof-*"', 'value="7"'):
+        assert text in page
+    assert signed_in(account).get("/alerts/events/new/?channel=9&kind=none&source=%00").status_code == 200
+
+
+def test_everything_an_event_can_have_is_kept(account: Account, signed_in: Any) -> None:
+    account.channel(7)
+    more = {
+        "description": "Hall",
+        "devices": "roof-*",
+        "hold": "5 min",
+        "clear": "28",
+        "severity": "critical",
+        "quiet_hours": "22:00-06:00",
+        "min_interval": "1 h",
+        "no_data_after": "1 d",
+        "repeat": "every",
+    }
+    client = signed_in(account)
+    client.post("/alerts/events/new/", PLAIN | more)
+    event = the_event(account)
+    assert (event.hold, event.min_interval, event.no_data_after) == (300, 3600, 86_400)
+    assert (event.clear, event.severity, event.devices) == ("28", "critical", "roof-*")
+    page = client.get("/alerts/events/1/edit/").text
+    for text in ("5 min", "1 h", "1 d", "22:00-06:00"):
+        assert f'value="{text}"' in page
+    client.post("/alerts/events/1/edit/", PLAIN | {"threshold": "31"})
+    event.refresh_from_db()
+    assert (event.threshold, event.hold, event.description) == ("31", 0, "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "said"),
+    [
+        ({"channel": ""}, "channel", "Choose the channel"),
+        ({"channel": "9"}, "channel", "You have no channel 9"),
+        ({"source": ""}, "source", "Name the key"),
+        ({"threshold": ""}, "threshold", "Say where it fires"),
+        ({"kind": "rate", "window": ""}, "window", "within which time"),
+        ({"kind": "silence"}, "period", "how often"),
+        ({"kind": "silence", "period": "1 min", "channel": ""}, "devices", "Name the devices"),
+        ({"hold": "soon"}, "hold", "5 min"),
+        ({"hold": "9999 d"}, "hold", "at most 366 d"),
+        ({"notify_type": "http"}, "post_url", "https://example.com/hook"),
+        ({"notify_type": "http", "post_url": "ftp://a"}, "post_url", "https://example.com/hook"),
+        ({"kind": "other"}, "kind", "valid choice"),
+        ({"severity": "other"}, "severity", "valid choice"),
+    ],
+)
+def test_what_is_refused_is_said_at_its_field(
+    account: Account, signed_in: Any, changes: dict[str, str], field: str, said: str
+) -> None:
+    account.channel(7)
+    answer = signed_in(account).post("/alerts/events/new/", PLAIN | changes)
+    assert answer.status_code == 200
+    assert said in " ".join(answer.context["form"].errors[field])
+    assert said in answer.text
+    assert not Event.objects.exists()
+
+
+def test_a_channel_of_another_is_none(account: Account, outsider: Account, signed_in: Any) -> None:
+    account.channel(7)
+    assert "You have no channel 7" in signed_in(outsider).post("/alerts/events/new/", PLAIN).text
+    assert not Event.objects.exists()
+
+
+def test_one_event_too_many(account: Account, signed_in: Any) -> None:
+    event_of(account)
+    type(account.user).objects.filter(pk=account.user.pk).update(max_events=1)
+    assert "You can have 1 event" in signed_in(account).post("/alerts/events/new/", PLAIN).text
+
+
+def test_keys_of_the_channel_are_offered(account: Account, outsider: Account, signed_in: Any) -> None:
+    store_points(account.channel(7), Points.of([(None, b'{"temp": 1, "air": {"co2": 5}}', now_us())]))
+    page = signed_in(account).get("/alerts/events/keys/", {"channel": "7"}).text
+    assert '<option value="temp">' in page
+    assert '<option value="air:co2">' in page
+    for client, channel in ((outsider, "7"), (account, "x"), (account, ""), (account, "9"), (account, "\0")):
+        assert not signed_in(client).get("/alerts/events/keys/", {"channel": channel}).text.strip()
+
+
+def test_the_switch_and_the_end(account: Account, signed_in: Any) -> None:
+    event_of(account, description="Hall")
+    client = signed_in(account)
+    assert "disabled" in client.post("/alerts/events/1/disable/", follow=True).text
+    assert not the_event(account).enabled
+    client.post("/alerts/events/1/enable/", {"next": "/alerts/events/"})
+    assert the_event(account).enabled
+    assert "Hall" in client.get("/alerts/events/1/delete/").text
+    assert "No event yet" in client.post("/alerts/events/1/delete/", follow=True).text
+
+
+def test_an_outsider_changes_nothing(account: Account, outsider: Account, signed_in: Any) -> None:
+    event_of(account, description="secret")
+    client = signed_in(outsider)
+    assert "secret" not in client.get("/alerts/events/").text
+    for page in ("", "edit/", "enable/", "disable/", "delete/"):
+        assert client.post(f"/alerts/events/1/{page}", PLAIN).status_code == 404
+    event = the_event(account)
+    assert (event.description, event.enabled) == ("secret", True)
+
+
+def test_the_list_is_searched(account: Account, signed_in: Any) -> None:
+    event_of(account, description="Hall")
+    event_of(account, source="humid")
+    client = signed_in(account)
+    assert "Hall" not in client.get("/alerts/events/?q=humid").text
+    assert "No event matches" in client.get("/alerts/events/?q=cellar").text
+    assert client.get("/alerts/events/?q=%00").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "temp > 30"),
+        ({"hold": 300, "clear": "28"}, "temp > 30 for 5 min, until 28"),
+        ({"kind": "range", "threshold": "18..24"}, "temp outside of 18..24"),
+        ({"kind": "change", "threshold": ""}, "temp changes"),
+        ({"kind": "change", "threshold": "2"}, "temp changes by more than 2"),
+        ({"kind": "rate", "threshold": "2", "window": 600}, "temp moves by more than 2 within 10 min"),
+        ({"kind": "silence", "period": 60, "grace": 120}, "not heard for 3 min"),
+    ],
+)
+def test_words(fields: dict[str, Any], words: str) -> None:
+    assert in_words(Event(**{"source": "temp", "operator": ">", "threshold": "30"} | fields)) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90 s", 90), ("5 min", 300), ("5m", 300), ("1 h 30 min", 5400), ("2d", 172_800)],
+)
+def test_spans(text: str, seconds: int) -> None:
+    assert seconds_of(text) == seconds
+    assert seconds_of(span(seconds)) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "5 months", "-5 s", "5.5 h", "٣", "1 h soon"])
+def test_what_is_no_span(text: str) -> None:
+    assert seconds_of(text) is None
