@@ -4,19 +4,17 @@ import contextlib
 import logging
 import queue
 from collections.abc import Callable
-from typing import Any
 from uuid import UUID
 
 import psycopg
 from django.conf import settings
-from django.db import connections
 
 from ingest.device_cache import DeviceCache
 from ingest.device_tokens import DeviceTokens
 from ingest.writer import Dispatch, QueueLimits, Writer, run_all
 from thingscale.background import watched
 from thingscale.background.watched import WatchedThread
-from thingscale.lib.gc_tuning import drop_tracebacks
+from thingscale.processes import own_connection
 from thingscale.processes.change_notifications import Change, Listener
 from thingscale.processes.live_feed import LIVE_FEED
 
@@ -75,18 +73,7 @@ class Ingest:
 
 
 def connect() -> psycopg.Connection:
-    """A connection to Django's database, for a thread that outlives requests."""
-    params: dict[str, Any] = connections["default"].get_connection_params()
-    for name in ("cursor_factory", "context", "prepare_threshold"):
-        params.pop(name, None)
-    limits = "-c statement_timeout=60s -c lock_timeout=20s -c idle_in_transaction_session_timeout=60s"
-    params["options"] = f"{params.get('options') or ''} {limits}".strip()
-    defaults = {"connect_timeout": 5, "keepalives_idle": 10, "tcp_user_timeout": 20_000}
-    try:
-        return psycopg.connect(**(defaults | params), autocommit=True, application_name="thingscale-ingest")
-    except psycopg.Error as error:
-        drop_tracebacks(error)
-        raise
+    return own_connection.connect("thingscale-ingest")
 
 
 class Activation(WatchedThread):

@@ -42,6 +42,7 @@ BY_ITS_CALLER = "a failure is its caller's: the executor's thread goes on"
 PARTS = {
     "thingscale/processes/change_notifications.py WatchedThread": "test_i2_a_listener_whose_callback_raises",
     "thingscale/processes/live_feed.py WatchedThread": "test_i2_open_pages",
+    "thingscale/processes/wake_up.py WatchedThread": "saves a second; it begins again",
     "thingscale/background/watched.py Thread": "test_i2_a_thread_that_raises_begins_again",
     "thingscale/celery.py BeatThread": "test_i2_the_schedule_ends_its_worker",
     "thingscale/live/consumers.py create_task": "test_i2_an_open_page_is_told_to_come_again",

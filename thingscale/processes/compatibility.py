@@ -9,15 +9,14 @@ import logging
 import os
 import pkgutil
 from collections.abc import Iterator
-from typing import Any
 
 import psycopg
 from django.apps import apps
 from django.conf import settings
-from django.db import connections
 from django.utils.crypto import salted_hmac
 
 from thingscale.lib.plurals import counted
+from thingscale.processes import own_connection
 from thingscale.version import RELEASE
 
 log = logging.getLogger(__name__)
@@ -56,10 +55,7 @@ class StartRefused(Exception):
 @contextlib.contextmanager
 def connected() -> Iterator[psycopg.Connection]:
     """A short connection to the database that Django uses, of its own."""
-    params: dict[str, Any] = connections["default"].get_connection_params()
-    for name in ("cursor_factory", "context", "prepare_threshold"):
-        params.pop(name, None)
-    known = {"connect_timeout": CONNECT_SECONDS} | params
+    known = {"connect_timeout": CONNECT_SECONDS} | own_connection.parameters()
     with psycopg.connect(**known, application_name="thingscale-start") as connection:
         connection.execute("SET LOCAL statement_timeout = '10s'")
         yield connection

@@ -1,0 +1,31 @@
+"""Connections to Django's database for threads that outlive requests. Each thread has its own."""
+
+from typing import Any
+
+import psycopg
+from django.db import connections
+
+from thingscale.lib.gc_tuning import drop_tracebacks
+
+# A thread that writes for everybody must not wait for ever, and nobody for it.
+LIMITS = "-c statement_timeout=60s -c lock_timeout=20s -c idle_in_transaction_session_timeout=60s"
+
+
+def parameters() -> dict[str, Any]:
+    """Of psycopg, without what is Django's own."""
+    params: dict[str, Any] = connections["default"].get_connection_params()
+    for name in ("cursor_factory", "context", "prepare_threshold"):
+        params.pop(name, None)
+    return params
+
+
+def connect(application_name: str) -> psycopg.Connection:
+    """In autocommit mode. Raises psycopg.Error."""
+    params = parameters()
+    params["options"] = f"{params.get('options') or ''} {LIMITS}".strip()
+    defaults = {"connect_timeout": 5, "keepalives_idle": 10, "tcp_user_timeout": 20_000}
+    try:
+        return psycopg.connect(**(defaults | params), autocommit=True, application_name=application_name)
+    except psycopg.Error as error:
+        drop_tracebacks(error)
+        raise
