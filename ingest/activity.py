@@ -1,8 +1,8 @@
 """When each device was last heard, and how many messages a minute each account sends: noted in memory after
-every commit, written every few seconds.
+every commit, written every second or two.
 
-These are figures for people to look at. `kill -9` loses those of the last seconds, and if a connection breaks
-during their COMMIT they may count twice. No message is lost or delayed for them.
+`kill -9` loses those of the last seconds, which silence knows (thingscale/devices/listening.py), and if a
+connection breaks during their COMMIT they may count twice. No message is lost or delayed for them.
 """
 
 import logging
@@ -20,18 +20,21 @@ from ingest.batch import Batch, Item
 from ingest.device_cache import DeviceKey
 from ingest.message import RawMessage, Status
 from thingscale.devices import writer
-from thingscale.lib.clock import from_us
+from thingscale.devices.listening import Door
+from thingscale.lib.clock import LATEST, from_us, now_us, to_us
 from thingscale.lib.fair_cache import FairCache
 from thingscale.streams.writer import Row
 
 log = logging.getLogger(__name__)
 
-FLUSH_SECONDS = 5.0
+FLUSH_SECONDS = 1.5
 SHARE = 20  # the writer spends at most one part in so many of its time on this
 MAX_NOTED = 100_000  # devices, and minutes of accounts, while they can't be written
 NOBODY = 0  # in place of an account's primary key: of devices that are not known any more
-_QUICK = """SELECT set_config('lock_timeout', '500ms', true), set_config('statement_timeout', '3s', true),
+QUICK = """SELECT set_config('lock_timeout', '500ms', true), set_config('statement_timeout', '3s', true),
     set_config('synchronous_commit', 'off', true)"""
+SAME = 1_000_000  # microseconds by which two clocks may differ
+ENDLESS = to_us(LATEST) // 2
 
 _RAW = itemgetter(Item._fields.index("raw"))
 _USER = itemgetter(RawMessage._fields.index("user"))
@@ -49,8 +52,9 @@ class Heard(Generic[K]):
         self.seen: dict[K, int] = {}
         self.messages: Counter[K] = Counter()
 
-    def rows(self) -> list[tuple[K, datetime, int]]:
-        return [(key, from_us(at), self.messages[key]) for key, at in self.seen.items()]
+    def rows(self, shift: int, latest: int) -> list[tuple[K, datetime, int]]:
+        """With so many microseconds added to all times, and none after `latest`."""
+        return [(key, from_us(min(at + shift, latest)), self.messages[key]) for key, at in self.seen.items()]
 
     def forget_oldest(self, account: Callable[[K], int]) -> None:
         """Forgets devices of the accounts that have most of them. It keeps half as many as there may be, so
@@ -68,7 +72,9 @@ class Heard(Generic[K]):
 class ActivityLog:
     """For the writer thread only."""
 
-    def __init__(self) -> None:
+    def __init__(self, door: Door = Door.HTTP) -> None:
+        self._door = door
+        self._shift: int | None = None  # from this machine's clock to the database's
         self._known: Heard[int] = Heard()  # by primary key
         self._named: Heard[DeviceKey] = Heard()  # messages off the hot path, whose devices may not exist
         self._minutes: dict[Status, Counter[MinuteKey]] = {status: Counter() for status in Status}
@@ -78,7 +84,12 @@ class ActivityLog:
     @property
     def wait_seconds(self) -> float | None:
         """Until the next flush; None if there is nothing to flush."""
-        return max(0.0, self._next - time.monotonic()) if self._minutes[Status.STORED] else None
+        return None if self.written else max(0.0, self._next - time.monotonic())
+
+    @property
+    def written(self) -> bool:
+        """All that was noted."""
+        return not self._minutes[Status.STORED]
 
     def note(self, batch: Batch) -> None:
         """After its commit. 80,000 messages a second come by, so these are loops that run in C; the messages
@@ -120,8 +131,9 @@ class ActivityLog:
         try:
             connection = connect()
             with connection.transaction(), connection.cursor() as cursor:
-                cursor.execute(_QUICK)
-                writer.note_heard(cursor, self._known.rows(), self._named.rows())
+                cursor.execute(QUICK)
+                times = self._by_database_clock(cursor)
+                writer.note_heard(cursor, self._known.rows(*times), self._named.rows(*times), self._door)
                 held, rejected = self._minutes[Status.HELD], self._minutes[Status.REJECTED]
                 writer.count_minutes(
                     cursor,
@@ -141,6 +153,18 @@ class ActivityLog:
         finished = time.monotonic()
         self._next = finished + max(FLUSH_SECONDS, (finished - started) * SHARE)
         return not self._failing
+
+    def _by_database_clock(self, cursor: psycopg.Cursor) -> tuple[int, int]:
+        """Silence is measured by the database's clock: what is to be added to times of this machine, and the
+        time now. If one of the clocks was set since the last time, what came meanwhile counts as heard
+        now."""
+        cursor.execute("SELECT clock_timestamp()")
+        database = to_us(cursor.fetchall()[0][0])
+        shift, before = database - now_us(), self._shift
+        self._shift = shift
+        if before is not None and abs(shift - before) > SAME:
+            return ENDLESS, database
+        return (shift, database) if abs(shift) > SAME else (0, ENDLESS)
 
     def _say(self, what: str, error: Exception) -> None:
         if not self._failing:

@@ -14,6 +14,7 @@ from ingest.device_tokens import DeviceTokens
 from ingest.writer import Dispatch, QueueLimits, Writer, run_all
 from thingscale.background import watched
 from thingscale.background.watched import WatchedThread
+from thingscale.devices.listening import Door
 from thingscale.processes import own_connection
 from thingscale.processes.change_notifications import Change, Listener
 from thingscale.processes.live_feed import LIVE_FEED
@@ -23,15 +24,18 @@ log = logging.getLogger(__name__)
 
 class Ingest:
     """`on_change` gets each change, too, in the listener's thread. `writer` is the writer's id in the
-    database. `fenced`: see Writer."""
+    database. `fenced`, `door` and `hears`: see Writer."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (what differs between the processes)
         self,
         dispatch: Dispatch = run_all,
+        *,
         on_change: Callable[[Change | None], None] = lambda change: None,
         limits: QueueLimits | None = None,
         writer: UUID | None = None,
         fenced: Callable[[], None] = lambda: None,
+        door: Door = Door.HTTP,
+        hears: Callable[[], bool] = lambda: True,
     ) -> None:
         self.device_cache = DeviceCache()
         self.device_tokens = DeviceTokens()
@@ -45,6 +49,8 @@ class Ingest:
             first_contact=self._activation.ask,
             key=writer,
             fenced=fenced,
+            door=door,
+            hears=hears,
         )
         self._listener = Listener(connect, self._changed)
 

@@ -30,6 +30,7 @@ from ingest.store_protocol import (
 )
 from ingest.writer import Completion, QueueLimits
 from thingscale.background.watched import WatchedThread
+from thingscale.devices.listening import Door
 from thingscale.lib.gc_tuning import freeze_after_start
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class StoreServer:
         self._connection = connection
         self._sending = threading.Lock()
         self._answers: list[Answer] = []
-        self._ingest = Ingest(self._dispatch, limits=NO_LIMITS, writer=gateway, fenced=_end)
+        self._ingest = Ingest(self._dispatch, limits=NO_LIMITS, writer=gateway, fenced=_end, door=Door.MQTT)
         self._reporter = WatchedThread("status", self._report)
 
     def serve(self) -> None:

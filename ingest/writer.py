@@ -28,11 +28,13 @@ from ingest.decode import (
     is_array,
 )
 from ingest.device_cache import DeviceCache
+from ingest.listening_mark import UNDERWAY, ListeningMark
 from ingest.message import FAILED, Outcome, RawMessage, Reason, Status
 from ingest.metrics import Metrics
 from ingest.quotas import Quotas
 from ingest.session_work import SessionWork
 from thingscale.background.watched import WatchedThread
+from thingscale.devices.listening import Door
 from thingscale.lib.clock import now_us
 from thingscale.processes.change_notifications import Change
 from thingscale.streams import writer
@@ -119,7 +121,8 @@ def run_all(completions: list[Completion]) -> None:
 class Writer:
     """`connect` opens the writer's connection, in autocommit mode. `dispatch` brings answers to the callers'
     thread. `first_contact` gets the primary keys of devices that were created. `key` is the writer's id in
-    the database. `fenced` is called when other gateways have taken this writer for dead."""
+    the database. `fenced` is called when other gateways have taken this writer for dead. `hears` says, in
+    the writer's thread, whether devices reach it at all by its `door`."""
 
     def __init__(  # noqa: PLR0913  (what differs between the processes)
         self,
@@ -131,6 +134,8 @@ class Writer:
         first_contact: Callable[[list[int]], None] = lambda devices: None,
         key: uuid.UUID | None = None,
         fenced: Callable[[], None] = lambda: None,
+        door: Door = Door.HTTP,
+        hears: Callable[[], bool] = lambda: True,
     ) -> None:
         self.limits = limits
         self.queued = 0  # messages
@@ -147,7 +152,8 @@ class Writer:
         self._sequence = 0
         self._redeliveries = redeliveries.Redeliveries(self._writer)
         self._partitions = Partitions()
-        self._activity = ActivityLog()
+        self._activity = ActivityLog(door)
+        self._mark = ListeningMark(self._writer, door, hears)
         self.quotas = Quotas()
         self._after_commit = AfterCommit(self._activity, self.quotas, first_contact)
         # Microseconds: when the messages that are being answered were received.
@@ -229,23 +235,35 @@ class Writer:
                 break
             if self._activity.wait_seconds == 0:
                 self._flush_activity()
+            if self._mark.wait_seconds == 0 and not self._mark.write(self._connected, self._behind()):
+                self._disconnect()
             if self.quotas.wait_seconds == 0 and not self.quotas.look(self._connected):
                 self._disconnect()
         if not self._give_up.is_set():
             self._flush_activity()
+            if self._activity.written:
+                self._mark.leave(self._connected)
         self._disconnect(forget=True)
+
+    def _behind(self) -> float | None:
+        """How many seconds of what devices have sent are not in the database yet; None: more than before."""
+        if not self._activity.written:
+            return None
+        with self._wakeup:
+            waiting = next((queued.items[0].raw.received_at for queued in self._queue if queued.items), None)
+        return UNDERWAY + (max(0, now_us() - waiting) / 1e6 if waiting is not None else 0)
 
     def _flush_activity(self) -> None:
         if not self._activity.flush(self._connected):
             self._disconnect()
 
     def _next_batch(self) -> list[Submission] | None:
-        """Waits until something has queued up, or until activity is to be flushed or quotas are to be
-        measured. None: stop."""
+        """Waits until something has queued up, or until activity is to be flushed, quotas are to be measured
+        or a mark is to be made. None: stop."""
         with self._wakeup:
             if not self._queue and not self.closed:
-                waits = (self._activity.wait_seconds, self.quotas.wait_seconds)
-                self._wakeup.wait(min((seconds for seconds in waits if seconds is not None), default=None))
+                waits = (self._activity.wait_seconds, self.quotas.wait_seconds, self._mark.wait_seconds)
+                self._wakeup.wait(min(seconds for seconds in waits if seconds is not None))
             if not self._queue and self.closed:
                 return None
             taken: list[Submission] = []

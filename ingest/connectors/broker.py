@@ -31,6 +31,7 @@ from ingest.service import Ingest
 from ingest.writer import Completion, QueueFull
 from thingscale.background.watched import AGAIN_SECONDS, Part
 from thingscale.devices import mqtt_client
+from thingscale.devices.listening import Door
 from thingscale.lib.clock import now_us
 from thingscale.streams.exactly_once import keys
 
@@ -69,7 +70,7 @@ class BrokerWorker:
         self._leaving = leaving
         self._heard_at = -math.inf  # monotonic
         self._seed = keys.client_seed(client_id)
-        self.ingest = Ingest(self._dispatch)
+        self.ingest = Ingest(self._dispatch, door=Door.MQTT, hears=self._hears)
         self._lookups = ThreadPoolExecutor(2, thread_name_prefix="tokens")
         self._unsent: list[tuple[RawMessage, Publish, Any]] = []  # and the connection it came on
         self._unknown: dict[str, list[Waiting]] = {}  # by token
@@ -121,6 +122,10 @@ class BrokerWorker:
         await asyncio.sleep(0)  # the last acknowledgements are written
         await mqtt_client.disconnect(self._client)
         self._lookups.shutdown(wait=False)
+
+    def _hears(self) -> bool:
+        """In the writer's thread."""
+        return bool(self._client.is_connected) and not self._refused
 
     def _connected(self, connected: Any, flags: int, code: int, properties: dict[str, list[Any]]) -> None:
         self._due.clear()

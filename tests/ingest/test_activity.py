@@ -13,16 +13,18 @@ from feeding import STORED, Feed, another_transaction, message, terminate, value
 from stack import wait_until
 from support import Account
 
-from ingest import activity
+from ingest import activity, listening_mark
 from ingest.activity import ActivityLog as Noted
 from ingest.batch import Batch, prepare
 from ingest.device_cache import DeviceCache, DeviceRoute
 from ingest.message import Kind, Outcome, Status
 from ingest.quotas import Quotas
 from ingest.service import connect
+from ingest.writer import QueueLimits, Writer
 from thingscale.devices import writer
 from thingscale.devices.actions import delete_device
-from thingscale.devices.models import Activity, Device, MinuteCount
+from thingscale.devices.listening import Door
+from thingscale.devices.models import Activity, Device, Listening, ListeningGap, MinuteCount
 from thingscale.lib.clock import from_us, now_us
 from thingscale.lib.ids import ChannelPk, DevicePk
 
@@ -328,3 +330,73 @@ def test_many_users_and_outcomes_in_a_batch(account: Account, outsider: Account)
     assert heard_of(outsider) == heard_of(account) == {"known": 2}
     for owner in (account, outsider):
         assert counts(owner) == {"stored": 3, "held": 1, "rejected": 1}
+
+
+def marks() -> list[tuple[int, float]]:
+    """Of each process that listens: its door, and how many seconds of what it heard are not written."""
+    now = timezone.now()
+    return [(row.door, (now - row.until).total_seconds()) for row in Listening.objects.all()]
+
+
+def test_the_writer_marks_until_when_all_is_written(
+    feed: Feed, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening_mark, "SECONDS", 0.05)
+    wait_until(marks, what="a mark before the first message")
+    account.device("d1")
+    with another_transaction("SELECT FROM devices_activity FOR UPDATE"):
+        feed(message(account))
+        wait_until(lambda: heard() == {"d1": 1}, what="a flush")
+    wait_until(lambda: marks()[0][1] < 1, what="a mark after it")
+    with another_transaction("SELECT FROM devices_activity FOR UPDATE"):
+        feed(message(account))
+        wait_until(lambda: marks()[0][1] > 2, what="marks that stand still")
+    wait_until(lambda: marks()[0][1] < 1, what="a mark after the flush")
+    assert heard() == {"d1": 2}
+    ((door, _),) = marks()
+    assert door == Door.HTTP == Activity.objects.get().door
+    assert feed.stop()
+    assert not marks()
+    assert ListeningGap.objects.get().ended_at is None
+
+
+def test_what_waits_for_the_writer_is_not_written(account: Account) -> None:
+    waits = Writer(connect, DeviceCache(), limits=QueueLimits(10, 10_000))
+    assert waits._behind() == listening_mark.UNDERWAY
+    waits.accept([message(account, received_at=now_us() - 5_000_000)], lambda outcomes: None)
+    waits.accept([message(account)], lambda outcomes: None)
+    behind = waits._behind()
+    assert behind is not None
+    assert 5 < behind < 15
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_silence_goes_by_the_databases_clock(
+    account: Account, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """A machine whose clock is wrong all the time, and one whose clock is set in between."""
+    device = account.device("d1")
+    noted, wrong = Noted(), hours * 3_600_000_000
+
+    def hear_and_write(heard_at: int, written_at: int) -> float:
+        noted.note(Batch([prepare(message(account, received_at=heard_at))], DeviceCache(), Quotas()))
+        monkeypatch.setattr(activity, "now_us", lambda: written_at)
+        with connect() as opened:
+            assert noted.flush(lambda: opened)
+        return abs((timezone.now() - Activity.objects.get(device=device).last_seen).total_seconds())
+
+    now = now_us()
+    assert 1.9 < hear_and_write(now + wrong - 2_000_000, now + wrong) < 2.9
+    assert hear_and_write(now_us() + wrong, now_us()) < 0.9
+    assert hear_and_write(now_us(), now_us()) < 0.9
+
+
+def test_a_time_in_the_future_does_not_stay(account: Account) -> None:
+    """The database's clock was set back."""
+    device = account.device("d1")
+    Activity.objects.create(device=device, last_seen=timezone.now() + timedelta(hours=1), messages=1)
+    noted = Noted()
+    noted.note(Batch([prepare(message(account))], DeviceCache(), Quotas()))
+    with connect() as opened:
+        assert noted.flush(lambda: opened)
+    assert Activity.objects.get(device=device).last_seen <= timezone.now()

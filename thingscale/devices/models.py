@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from thingscale.accounts.tenancy import OwnedQuerySet
+from thingscale.devices.listening import Door
 from thingscale.devices.querysets import DeviceQuerySet, MinuteCountQuerySet
 from thingscale.lib.ids import DevicePk
 from thingscale.lib.names import DEVICE_ID_RULE, MAX_TAG, bad_device_id
@@ -59,6 +60,30 @@ class Activity(models.Model):
     device = models.OneToOneField(Device, on_delete=models.CASCADE, primary_key=True, db_constraint=False)
     last_seen = models.DateTimeField()
     messages = models.BigIntegerField()  # stored, held, rejected or sent again
+    # By which door the last one came; null: not known, from the release before.
+    door = models.SmallIntegerField(null=True, choices=[(door.value, door.name) for door in Door])
+    # While an event for silence fires for it: since when. See thingscale/events/silence.py.
+    silent_since = models.DateTimeField(null=True)
+
+
+class Listening(models.Model):
+    """A process that hears devices; see listening.py."""
+
+    writer = models.UUIDField(primary_key=True)
+    door = models.SmallIntegerField(choices=[(door.value, door.name) for door in Door])
+    at = models.DateTimeField()  # of its last mark
+    until = models.DateTimeField()  # all that it heard before is written
+
+
+class ListeningGap(models.Model):
+    """A time in which a device may have spoken without being heard."""
+
+    door = models.SmallIntegerField(choices=[(door.value, door.name) for door in Door])
+    began_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)  # null: nobody listens
+
+    class Meta:
+        indexes = [models.Index(fields=["ended_at"], name="listening_gaps_by_end")]
 
 
 class MinuteCount(models.Model):

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 
 import psycopg
 
+from thingscale.devices.listening import Door
 from thingscale.devices.models import HeldMessage
 from thingscale.lib.ids import ChannelPk, DevicePk
 
@@ -167,14 +168,15 @@ def note_heard(
     cursor: psycopg.Cursor,
     known: Sequence[tuple[int, datetime, int]],
     named: Sequence[tuple[DeviceKey, datetime, int]],
+    door: Door,
 ) -> None:
     """Of each device, known by its primary key or by name: the time of its latest message, and how many.
     Devices that don't exist are left out. Every writer updates in the order of the keys, so that no two meet
-    in a deadlock."""
+    in a deadlock. A time in the future is from before the clock was set back."""
     names = [(*key, at, messages) for key, at, messages in named]
     cursor.execute(
-        """INSERT INTO devices_activity AS a (device_id, last_seen, messages)
-        SELECT id, max(at), sum(messages)
+        """INSERT INTO devices_activity AS a (device_id, last_seen, messages, door)
+        SELECT id, max(at), sum(messages), %s::smallint
         FROM (
             SELECT d.id, h.at, h.messages
             FROM unnest(%s::bigint[], %s::timestamptz[], %s::bigint[]) AS h (id, at, messages)
@@ -187,9 +189,11 @@ def note_heard(
         ) AS heard
         GROUP BY id ORDER BY id
         ON CONFLICT (device_id) DO UPDATE SET
-            last_seen = greatest(a.last_seen, excluded.last_seen),
-            messages = a.messages + excluded.messages""",
-        [*_columns(known, 3), *_columns(names, 4)],
+            last_seen = CASE WHEN a.last_seen > now() THEN excluded.last_seen
+                ELSE greatest(a.last_seen, excluded.last_seen) END,
+            messages = a.messages + excluded.messages,
+            door = excluded.door""",
+        [door, *_columns(known, 3), *_columns(names, 4)],
     )
 
 
