@@ -109,10 +109,14 @@ def _not_json(rule: str) -> NoReturn:
 
 
 def number_or_text(text: str) -> Any:
-    """A number, as JSON text, only if it can be nothing else: `23.40`, ` -3`, `7e-06`; `007`, `12E4`, `nan`
-    and `04A1B2` stay text. Whether a double holds it is for `check` to say."""
-    number = text.strip()
-    return orjson.Fragment(number) if _NUMBER_TEXT.fullmatch(number) else text
+    """A number, as JSON text, only if it can be nothing else. Whether a double holds it is for `check` to
+    say."""
+    return orjson.Fragment(text.strip()) if is_number(text) else text
+
+
+def is_number(text: str) -> bool:
+    """`23.40`, ` -3`, `7e-06`; but `007`, `12E4`, `nan` and `04A1B2` are text."""
+    return _NUMBER_TEXT.fullmatch(text.strip()) is not None
 
 
 def check(text: bytes, value: Any) -> None:
