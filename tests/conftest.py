@@ -126,7 +126,7 @@ def no_shared_stack(_stack: Stack) -> None:
 
 
 # Their tests call the domain's functions, and look at all rows.
-ALONE = {"devices", "ingest", "processes", "streams"}
+ALONE = {"devices", "events", "ingest", "processes", "streams"}
 
 
 @pytest.fixture(autouse=True)

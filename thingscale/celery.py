@@ -99,7 +99,18 @@ class Schedule(bootsteps.StartStopStep):
         )
 
 
+class Notifications(bootsteps.StartStopStep):
+    """Runs the threads that make stored datapoints into notifications (thingscale/events/worker.py). They are
+    no tasks: activation and mail would have to wait for them."""
+
+    def create(self, worker: Any) -> Any:
+        from thingscale.events import worker as events  # with models, once Django is ready
+
+        return events.Notifications()
+
+
 app.steps["worker"].add(Schedule)
+app.steps["worker"].add(Notifications)
 app.user_options["worker"].add(
     Option(
         ["--with-schedule"],

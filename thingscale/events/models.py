@@ -204,11 +204,18 @@ class Condition(models.Model):
         "Incident", on_delete=models.SET_NULL, null=True, related_name="+", db_constraint=False
     )
     changes = models.JSONField(default=list, db_default=[])  # times of the last changes, in seconds: flapping
+    # What receivers heard last, as in states.py, and how much they were not told since.
+    told = models.CharField(max_length=8, blank=True, default="", db_default="")
+    left_out = models.IntegerField(default=0, db_default=0)
+    due_at = models.DateTimeField(null=True)  # when time alone can change something
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["event", "device", "tag"], name="one_condition")]
         indexes = [
-            models.Index(fields=["event"], name="events_open_conditions", condition=~models.Q(state="ok"))
+            models.Index(fields=["event"], name="events_open_conditions", condition=~models.Q(state="ok")),
+            models.Index(
+                fields=["due_at"], name="events_conditions_due", condition=models.Q(due_at__isnull=False)
+            ),
         ]
 
 

@@ -1,0 +1,98 @@
+"""The threads of a Celery worker: one process works at a time, and another takes over."""
+
+import time
+
+import psycopg
+import pytest
+from django.db import connection as django_connection
+from stack import wait_until
+from support import Account
+from watching import hot, owed, saw
+
+from thingscale.events import advance
+from thingscale.events.models import Delivery, Observation
+from thingscale.events.worker import Notifications
+from thingscale.processes.wake_up import WAKE_UP
+
+
+def test_it_follows_within_a_second_and_at_once_if_woken(account: Account) -> None:
+    event = hot(account)
+    worker = Notifications()
+    worker.start()
+    try:
+        wait_until(lambda: worker.active, what="the worker to begin")
+        saw(event)
+        wait_until(owed, 10, "a delivery without a signal")
+        waits = []
+        for _ in range(5):
+            saw(event)
+            began = time.monotonic()
+            WAKE_UP.events()
+            wait_until(lambda: not Observation.objects.exists(), 10, "a delivery")
+            waits.append(time.monotonic() - began)
+        assert min(waits) < 0.5
+    finally:
+        worker.stop(30)
+
+
+def test_one_works_and_another_takes_over(account: Account) -> None:
+    event = hot(account)
+    first, second = Notifications(), Notifications()
+    first.start()
+    wait_until(lambda: first.active)
+    second.start()
+    try:
+        for _ in range(20):
+            saw(event)
+        wait_until(lambda: len(owed()) == 20)
+        assert not second.active
+        first.stop(30)
+        wait_until(lambda: second.active, 10, "the second worker to take over")
+        saw(event)
+        wait_until(lambda: len(owed()) == 21)
+    finally:
+        first.stop(30)
+        second.stop(30)
+
+
+def test_its_connection_ends_and_it_begins_again(account: Account) -> None:
+    event = hot(account)
+    worker = Notifications()
+    worker.start()
+    try:
+        wait_until(lambda: worker.active)
+        with django_connection.cursor() as cursor:
+            cursor.execute(
+                """SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+                WHERE application_name = 'thingscale-events' AND datname = current_database()"""
+            )
+            assert cursor.fetchall() == [(True,)]
+        saw(event)
+        wait_until(owed, 30, "a delivery")
+    finally:
+        worker.stop(30)
+
+
+def test_what_fails_is_dropped_and_the_others_go_on(
+    account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    event, broken = hot(account), hot(account)
+    follow = advance.Batch.follow
+
+    def fail(self: advance.Batch, seen: advance.Seen) -> None:
+        follow(self, seen)
+        if seen.event == broken.pk:
+            raise psycopg.DataError
+
+    monkeypatch.setattr(advance.Batch, "follow", fail)
+    for each in (event, broken, event, broken, event):
+        saw(each)
+    worker = Notifications()
+    worker.start()
+    try:
+        wait_until(lambda: not Observation.objects.exists())
+    finally:
+        worker.stop(30)
+    assert {(each.event_id, each.status) for each in Delivery.objects.all()} == {(event.pk, "waiting")}
+    assert len(owed()) == 3
+    assert caplog.text.count("is dropped") == 2

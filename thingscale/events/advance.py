@@ -1,0 +1,509 @@
+"""Lets the conditions of events follow what the writers saw, and what is owed to receivers follow the
+conditions: incidents, deliveries, and the retained state of each event for MQTT clients.
+
+`advance` takes observations, and `look_at_due` the conditions that time alone changes. Each does all of its
+work in one transaction, so whoever is killed has done all of it or nothing.
+"""
+
+import json
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+import psycopg
+from psycopg.rows import class_row
+
+from thingscale.events import messages, states
+from thingscale.events.models import Delivery, Event, Incident, Observation
+from thingscale.events.noise import Quiet, Window
+from thingscale.events.states import Datapoint, Hush, Message, Notice, Policy, Standing, State, Told
+from thingscale.lib.ids import UserPk
+from thingscale.processes.change_notifications import CHANNEL
+
+BATCH = 500  # observations, or conditions, of a transaction
+RECEIVER = 300  # characters
+OPEN = "event-open"  # what is announced, with EVENT:DEVICE:TAG, when a condition is not ok any more
+
+ConditionKey = tuple[int, int, int]  # event, device and tag, by primary key
+
+_TAKE = """DELETE FROM events_observation WHERE id IN (
+    SELECT id FROM events_observation ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)
+RETURNING id, event, device, tag, what, at, value, count, stored_at"""
+
+# The lock lets nobody change or delete an event while its states follow what the old one saw.
+_EVENTS = """SELECT e.id AS pk, e.user_id AS "user", e.number, e.description, e.notify_type, e.post_url,
+    e.kind, e.source, e.operator, e.threshold, e.clear, e.repeat, e.hold, e."window", e.period, e.grace,
+    e.no_data_after, e.min_interval, e.severity, e.quiet_hours, e.muted_until,
+    c.id AS channel, c.number AS channel_number, coalesce(c.name, '') AS channel_name,
+    u.email1, u.email2, u.locale
+FROM events_event e JOIN accounts_user u ON u.id = e.user_id
+LEFT JOIN streams_channel c ON c.id = e.mapped_channel_id
+WHERE e.id = ANY (%s) AND e.enabled AND u.closed_at IS NULL ORDER BY e.id FOR SHARE OF e"""
+
+_CONDITIONS = """SELECT c.event_id, c.device, c.tag, c.muted_until, c.state, c.since, c.at, c.value,
+    c.notified_at, c.incident_id, c.changes, c.told, c.left_out FROM events_condition c"""
+_KNOWN = f"""{_CONDITIONS} JOIN unnest(%s::bigint[], %s::bigint[], %s::int[]) AS wanted (event, device, tag)
+    ON c.event_id = wanted.event AND c.device = wanted.device AND c.tag = wanted.tag FOR UPDATE OF c"""
+_DUE = f"{_CONDITIONS} WHERE c.due_at <= now() ORDER BY c.due_at LIMIT %s FOR UPDATE OF c SKIP LOCKED"
+
+CONDITION_COLUMNS = {
+    "event_id": "bigint",
+    "device": "bigint",
+    "tag": "int",
+    "state": "text",
+    "since": "timestamptz",
+    "at": "timestamptz",
+    "value": "text",
+    "notified_at": "timestamptz",
+    "incident_id": "bigint",
+    "changes": "jsonb",
+    "told": "text",
+    "left_out": "int",
+    "due_at": "timestamptz",
+}
+_SAVE = f"""INSERT INTO events_condition ({", ".join(CONDITION_COLUMNS)})
+SELECT * FROM unnest({", ".join(f"%s::{of}[]" for of in CONDITION_COLUMNS.values())})
+ON CONFLICT (event_id, device, tag)
+DO UPDATE SET {", ".join(f"{name} = EXCLUDED.{name}" for name in list(CONDITION_COLUMNS)[3:])}"""  # noqa: S608
+
+_HEARD = """SELECT wanted.event, wanted.device, wanted.tag, CASE WHEN wanted.device <> 0
+    THEN (SELECT last_seen FROM devices_activity a WHERE a.device_id = wanted.device)
+    ELSE (SELECT l.at FROM streams_latest l WHERE l.channel_id = wanted.channel AND l.tag = wanted.tag) END
+FROM unnest(%s::bigint[], %s::bigint[], %s::int[], %s::bigint[]) AS wanted (event, device, tag, channel)"""
+
+
+class Seen(NamedTuple):
+    """An Observation."""
+
+    id: int
+    event: int
+    device: int
+    tag: int
+    what: int
+    at: datetime
+    value: str
+    matches: int  # more than one if they were left out
+    stored_at: datetime
+
+    @property
+    def key(self) -> ConditionKey:
+        return self.event, self.device, self.tag
+
+
+@dataclass
+class Watched:
+    """An event with what its messages need of its account and its channel."""
+
+    pk: int
+    user: UserPk
+    number: int
+    description: str
+    notify_type: str
+    post_url: str
+    kind: str
+    source: str
+    operator: str
+    threshold: str
+    clear: str
+    repeat: str
+    hold: int
+    window: int
+    period: int
+    grace: int
+    no_data_after: int
+    min_interval: int
+    severity: str
+    quiet_hours: str
+    muted_until: datetime | None
+    channel: int | None
+    channel_number: int | None
+    channel_name: str
+    email1: str
+    email2: str
+    locale: str
+    contact_points: list[int] = field(default_factory=list)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.locale)
+
+    @property
+    def policy(self) -> Policy:
+        """A change is over with the datapoint that says it, so it is told like one."""
+        of_datapoints = (
+            self.repeat == Event.Repeat.EVERY
+            and self.kind in {Event.Kind.THRESHOLD, Event.Kind.CHANGE}
+            and not self.hold
+            and not self.clear
+        )
+        return Policy(of_datapoints, self.hold, self.no_data_after, self.min_interval)
+
+    @property
+    def is_ours(self) -> bool:
+        """A kind that the original did not have: webhooks are told its end, too."""
+        return self.kind != Event.Kind.THRESHOLD
+
+
+@dataclass
+class Row:
+    """A Condition."""
+
+    event: int
+    device: int
+    tag: int
+    standing: Standing
+    muted_until: datetime | None = None
+    incident: int | None = None
+
+    @property
+    def key(self) -> ConditionKey:
+        return self.event, self.device, self.tag
+
+
+class Receiver(NamedTuple):
+    transport: Delivery.Transport
+    name: str
+    contact_point: int | None = None
+    missing: str = ""  # why nothing can be sent
+
+
+def advance(connection: psycopg.Connection, most: int = BATCH) -> int:
+    """Takes the oldest observations; returns how many."""
+    with connection.transaction():
+        taken = sorted(Seen(*row) for row in connection.execute(_TAKE, [most]))
+        if taken:
+            batch = Batch(connection)
+            batch.load_events({seen.event for seen in taken})
+            batch.load_conditions({seen.key for seen in taken if seen.what != Observation.What.LEFT_OUT})
+            for seen in taken:
+                batch.follow(seen)
+            batch.save()
+    return len(taken)
+
+
+def look_at_due(connection: psycopg.Connection, most: int = BATCH) -> int:
+    """Looks at conditions that time may have changed; returns how many."""
+    with connection.transaction():
+        rows = [_row(each) for each in connection.execute(_DUE, [most])]
+        if rows:
+            batch = Batch(connection)
+            batch.load_events({row.event for row in rows})
+            batch.rows = {row.key: row for row in rows}
+            batch.look()
+            batch.save()
+    return len(rows)
+
+
+def drop_observation(connection: psycopg.Connection) -> None:
+    """The oldest one, which can't be followed."""
+    connection.execute(_TAKE, [1])
+
+
+def drop_due(connection: psycopg.Connection) -> None:
+    connection.execute(
+        """UPDATE events_condition SET due_at = NULL WHERE id = (
+        SELECT id FROM events_condition WHERE due_at <= now() ORDER BY due_at LIMIT 1)"""
+    )
+
+
+class Batch:
+    """The work of one transaction: what it loads, and what it writes at its end."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+        self._now: datetime = connection.execute("SELECT now()").fetchall()[0][0]
+        self._events: dict[int, Watched] = {}
+        self._windows: dict[UserPk, list[Window]] = {}
+        self.rows: dict[ConditionKey, Row] = {}
+        self._device_ids: dict[int, str] = {}
+        self._tags: dict[int, str] = {}
+        self._hushes: dict[ConditionKey, Hush | None] = {}
+        self._heard: dict[ConditionKey, datetime] = {}
+        self._opened: dict[int, list[Any]] = {}  # new incidents by primary key, as columns
+        self._closed: list[tuple[int, datetime, str]] = []
+        self._incident_keys: list[int] = []
+        self._deliveries: list[tuple[Any, ...]] = []
+        self._changed: set[int] = set()  # events whose states did
+        self._open_keys: set[ConditionKey] = set()
+
+    def load_events(self, keys: Collection[int]) -> None:
+        with self._connection.cursor(row_factory=class_row(Watched)) as cursor:
+            self._events = {event.pk: event for event in cursor.execute(_EVENTS, [list(keys)])}
+        for event, contact_point in self._connection.execute(
+            """SELECT e.event_id, p.id FROM events_eventcontact e
+            JOIN events_contactpoint p ON p.id = e.contact_point_id
+            WHERE e.event_id = ANY (%s) AND p.enabled ORDER BY p.id""",
+            [list(self._events)],
+        ):
+            self._events[event].contact_points.append(contact_point)
+        for user, devices, ends_at in self._connection.execute(
+            """SELECT user_id, devices, ends_at FROM events_maintenancewindow
+            WHERE user_id = ANY (%s) AND starts_at <= now() AND ends_at > now()""",
+            [list({event.user for event in self._events.values()})],
+        ):
+            self._windows.setdefault(user, []).append(Window(devices, ends_at))
+
+    def load_conditions(self, keys: Collection[ConditionKey]) -> None:
+        known = [key for key in keys if key[0] in self._events]
+        columns = [list(column) for column in zip(*known, strict=True)] or [[], [], []]
+        rows = [_row(each) for each in self._connection.execute(_KNOWN, columns)]
+        self.rows = {row.key: row for row in rows}
+        self._load_names(known)
+
+    def _load_names(self, keys: Iterable[ConditionKey]) -> None:
+        devices, tags = {key[1] for key in keys} - {0}, {key[2] for key in keys} - {0}
+        self._device_ids = dict(
+            self._connection.execute(
+                "SELECT id, device_id FROM devices_device WHERE id = ANY (%s)", [list(devices)]
+            ).fetchall()
+        )
+        self._tags = dict(
+            self._connection.execute(
+                "SELECT id, name FROM streams_tag WHERE id = ANY (%s)", [list(tags)]
+            ).fetchall()
+        )
+
+    def follow(self, seen: Seen) -> None:
+        event = self._events.get(seen.event)
+        if event is None:  # deleted or disabled since
+            return
+        if seen.what == Observation.What.LEFT_OUT:
+            self._say_left_out(event, seen.matches)
+            return
+        # A device's clock that is ahead must not make us deaf to what others send until then.
+        at = min(seen.at, seen.stored_at)
+        row = self.rows.get(seen.key)
+        if row is None:
+            if seen.what == Observation.What.CLEARED:
+                return
+            row = self.rows[seen.key] = Row(*seen.key, Standing(since=at, at=at))
+        policy, before = event.policy, row.standing.state
+        if seen.what == Observation.What.MATCHED:
+            changed = states.match(row.standing, policy, Datapoint(at, seen.value), self._now)
+        else:
+            changed = states.clear(row.standing, Datapoint(at, seen.value), self._now)
+        if changed:
+            self._note_change(event, row, before)
+        hush = self._hush(event, row)
+        if not policy.of_datapoints:
+            self._tell(event, row, states.tell_state(row.standing, policy, changed, self._now, hush))
+        elif seen.what == Observation.What.MATCHED:
+            datapoint = Datapoint(seen.at, seen.value)
+            self._tell(event, row, states.tell_datapoint(row.standing, policy, datapoint, self._now, hush))
+
+    def look(self) -> None:
+        """At what time has changed."""
+        self._load_names(self.rows)
+        self._load_heard()
+        for row in self.rows.values():
+            event = self._events.get(row.event)
+            if event is None:
+                continue  # save() lets it rest
+            policy, before = event.policy, row.standing.state
+            changed = states.pass_time(row.standing, policy, self._now, self._heard.get(row.key))
+            if changed:
+                self._note_change(event, row, before)
+            hush = self._hush(event, row)
+            if policy.of_datapoints:
+                message = states.tell_left_out(row.standing, policy, self._now, hush)
+            else:
+                message = states.tell_state(row.standing, policy, changed, self._now, hush)
+            self._tell(event, row, message)
+
+    def _load_heard(self) -> None:
+        wanted = [
+            (*row.key, self._events[row.event].channel)
+            for row in self.rows.values()
+            if row.event in self._events and self._events[row.event].no_data_after
+        ]
+        columns = [list(column) for column in zip(*wanted, strict=True)] or [[], [], [], []]
+        for *key, heard in self._connection.execute(_HEARD, columns):
+            if heard:
+                self._heard[tuple(key)] = heard
+
+    def _hush(self, event: Watched, row: Row) -> Hush | None:
+        if row.key not in self._hushes:
+            quiet = Quiet(event.muted_until, self._windows.get(event.user, ()), event.quiet_hours, event.zone)
+            device_id = self._device_ids.get(row.device, "")
+            self._hushes[row.key] = quiet.hush(device_id, row.muted_until, self._now)
+        return self._hushes[row.key]
+
+    def _note_change(self, event: Watched, row: Row, before: State) -> None:
+        it = row.standing
+        self._changed.add(event.pk)
+        if before == State.OK:
+            self._open_keys.add(row.key)
+        if it.state == State.FIRING:
+            row.incident = self._next_incident_key()
+            self._opened[row.incident] = [
+                *(row.incident, event.user, event.pk, event.number, self._title(event), event.severity),
+                *(event.channel, row.device, self._device_ids.get(row.device, "")),
+                *(self._tags.get(row.tag, ""), event.source, event.threshold, it.value, it.since),
+                *(None, "", ""),
+            ]
+        elif before == State.FIRING and row.incident:
+            over = Incident.Over.NO_DATA if it.state == State.NO_DATA else Incident.Over.CLEARED
+            self._closed.append((row.incident, it.since, over))
+
+    def _title(self, event: Watched) -> str:
+        if event.description:
+            return event.description
+        if event.kind == Event.Kind.SILENCE:
+            return f"Event {event.number}: silence"
+        return f"Event {event.number}: {event.source} {event.operator} {event.threshold}"[:1000]
+
+    def _next_incident_key(self) -> int:
+        if not self._incident_keys:
+            found = self._connection.execute(
+                "SELECT nextval(pg_get_serial_sequence('events_incident', 'id')) FROM generate_series(1, 100)"
+            )
+            self._incident_keys = [key for (key,) in reversed(found.fetchall())]
+        return self._incident_keys.pop()
+
+    def _tell(self, event: Watched, row: Row, message: Message | None) -> None:
+        if message is None:
+            return
+        it = row.standing
+        subject = messages.Subject(
+            event.channel_number,
+            event.channel_name,
+            self._device_ids.get(row.device, ""),
+            self._tags.get(row.tag),
+            event.zone,
+        )
+        said = messages.body(event, subject, message, it.state)
+        said["incident"] = (
+            row.incident if it.state == State.FIRING or message.notice == Notice.RESOLVED else None
+        )
+        about = ABOUT[message.notice]
+        for receiver in receivers(event):
+            if (
+                about == Delivery.About.RESOLVED
+                and receiver.transport == Delivery.Transport.HTTP
+                and not event.is_ours
+            ):
+                continue
+            self._owe(event, receiver, about, said, message.hush.why if message.hush else receiver.missing)
+
+    def _say_left_out(self, event: Watched, count: int) -> None:
+        pass
+
+    def _owe(
+        self, event: Watched, receiver: Receiver, about: Delivery.About, said: dict[str, Any], left_out: str
+    ) -> None:
+        key = uuid.uuid4()
+        body = json.dumps(said | {"delivery_id": str(key)}, ensure_ascii=False)
+        status = Delivery.Status.LEFT_OUT if left_out else Delivery.Status.WAITING
+        self._deliveries.append(
+            (
+                *(
+                    key,
+                    event.user,
+                    event.pk,
+                    said["incident"],
+                    receiver.contact_point,
+                    receiver.transport,
+                    about,
+                ),
+                *(receiver.name[:RECEIVER], body, status, self._now, self._now),
+                *(self._now if left_out else None, left_out[:RECEIVER]),
+            )
+        )
+
+    def save(self) -> None:
+        for key, ended_at, over in self._closed:
+            if key in self._opened:
+                self._opened[key][14:16] = ended_at, over
+        _copy(self._connection, "events_incident", INCIDENT_COLUMNS, self._opened.values())
+        closed = [each for each in self._closed if each[0] not in self._opened]
+        if closed:
+            self._connection.execute(
+                """UPDATE events_incident i SET ended_at = new.ended_at, over = new.over
+                FROM unnest(%s::bigint[], %s::timestamptz[], %s::text[]) AS new (id, ended_at, over)
+                WHERE i.id = new.id AND i.ended_at IS NULL""",
+                [list(column) for column in zip(*closed, strict=True)],
+            )
+        self._save_conditions()
+        _copy(self._connection, "events_delivery", DELIVERY_COLUMNS, self._deliveries)
+        self._announce()
+
+    def _save_conditions(self) -> None:
+        rows = sorted(self.rows.values(), key=lambda row: row.key)
+        columns: list[list[Any]] = [[] for _ in CONDITION_COLUMNS]
+        for row in rows:
+            it, event = row.standing, self._events.get(row.event)
+            due = states.due_at(it, event.policy, self._heard.get(row.key)) if event else None
+            values = (
+                *(*row.key, it.state, it.since, it.at, it.value, it.notified_at, row.incident),
+                *(json.dumps(it.changes), it.told, it.left_out, due),
+            )
+            for column, value in zip(columns, values, strict=True):
+                column.append(value)
+        self._connection.execute(_SAVE, columns)
+
+    def _announce(self) -> None:
+        if self._open_keys:
+            told = [
+                f"{OPEN}:{self._events[event].user}:{event}:{device}:{tag}"
+                for event, device, tag in self._open_keys
+            ]
+            self._connection.execute(
+                "SELECT pg_notify(%s, told) FROM unnest(%s::text[]) AS told", [CHANNEL, told]
+            )
+
+
+ABOUT = {
+    Notice.MATCH: Delivery.About.MATCH,
+    Notice.FIRING: Delivery.About.FIRING,
+    Notice.FLAPPING: Delivery.About.FIRING,
+    Notice.RESOLVED: Delivery.About.RESOLVED,
+}
+INCIDENT_COLUMNS = (
+    *("id", "user_id", "event_id", "number", "title", "severity", "channel", "device", "device_id", "tag"),
+    *("source", "threshold", "value", "started_at", "ended_at", "over", "acknowledged_by"),
+)
+DELIVERY_COLUMNS = (
+    *("id", "user_id", "event_id", "incident_id", "contact_point_id", "transport", "about", "receiver"),
+    *("body", "status", "created_at", "due_at", "done_at", "answer"),
+)
+
+
+def receivers(event: Watched) -> list[Receiver]:
+    found: list[Receiver] = []
+    if event.notify_type == Event.Notify.EMAIL:
+        addresses = dict.fromkeys(address for address in (event.email1, event.email2) if address)
+        found = [Receiver(Delivery.Transport.EMAIL, address) for address in addresses]
+        if not found:
+            found = [
+                Receiver(Delivery.Transport.EMAIL, "", missing="The account has no email1 and no email2.")
+            ]
+    elif event.notify_type == Event.Notify.HTTP:
+        host = urlsplit(event.post_url).netloc.rpartition("@")[2]
+        missing = "" if event.post_url else "The event has no post_url."
+        found = [Receiver(Delivery.Transport.HTTP, host, missing=missing)]
+    found += [Receiver(Delivery.Transport.CONTACT, f"contact:{pk}", pk) for pk in event.contact_points]
+    return found
+
+
+def _copy(
+    connection: psycopg.Connection, table: str, columns: Sequence[str], rows: Collection[Sequence[Any]]
+) -> None:
+    if not rows:
+        return
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy,
+    ):
+        for row in rows:
+            copy.write_row(row)
+
+
+def _row(columns: Sequence[Any]) -> Row:
+    event, device, tag, muted_until, state, since, at, value, notified_at, incident, *rest = columns
+    changes, told, left_out = rest
+    standing = Standing(since, at, value, State(state), Told(told), left_out, notified_at, changes)
+    return Row(event, device, tag, standing, muted_until, incident)
