@@ -60,6 +60,8 @@ urlpatterns = [
         for form in streams.FILES
     ],
     path("alerts/", alerts.index, name="alerts"),
+    path("alerts/incidents/<int:pk>/acknowledge/", alerts.acknowledge, name="incident-acknowledge"),
+    path("alerts/conditions/<int:pk>/mute/", alerts.mute, name="condition-mute"),
     path("alerts/events/", events.index, name="events"),
     path("alerts/events/new/", events.create, name="event-new"),
     path("alerts/events/keys/", events.keys, name="event-keys"),

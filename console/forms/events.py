@@ -4,7 +4,7 @@ What belongs to one kind only is always part of the form, and hidden by the styl
 chosen: so the form works without JavaScript, and keeps what was typed when somebody looks at another kind.
 """
 
-import re
+from collections.abc import Iterator
 from typing import Any
 
 from django import forms
@@ -51,8 +51,6 @@ NEW = {
     "severity": "warning",
     "notify_type": "email",
 }
-NOT_SILENCE = ("source", "operator", "threshold", "window", "clear", "hold", "no_data_after", "min_interval")
-RANGE = re.compile(r"\s*(-?[0-9.eE+-]+?)\s*\.\.\s*(-?[0-9.eE+-]+)\s*")
 FIELD_OF = {"mapped_ch": "channel", "for": "hold", "channels": "contact_points"}  # of REST's names
 
 
@@ -74,8 +72,8 @@ class EventForm(forms.Form):
     devices = forms.CharField(
         max_length=64,
         required=False,
-        help_text="Only devices whose id matches: <code>*</code> stands for anything, <code>?</code> for one"
-        " character. Empty: all of them.",
+        help_text="Only those whose id matches. <code>*</code> stands for anything, <code>?</code> for one"
+        " character.",
         widget=forms.TextInput(attrs=AS_TYPED | {"class": "mono", "placeholder": "roof-*"}),
     )
     period = SpanField(label="It sends every", placeholder="1 min")
@@ -130,27 +128,34 @@ class EventForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.fields["channel"] = ChannelField(account, label="Channel", required=False)
         self.fields["channel"].widget.attrs |= {"hx-get": reverse_lazy("event-keys"), "hx-target": "#keys"}
+        for name, sentence in self._needed():
+            self.fields[name].required = True
+            self.fields[name].error_messages["required"] = sentence
         notify: Any = self.fields["notify_type"]
         notify.choices = [(Event.Notify.EMAIL, "E-mail"), (Event.Notify.HTTP, "Webhook")]
         quiet = self.fields["quiet_hours"]
         quiet.help_text = f"Nobody is notified in them. Times in {timezone.get_current_timezone_name()}."
 
+    def _needed(self) -> Iterator[tuple[str, str]]:
+        """The fields that the chosen kind can't do without, and what is said when one is empty."""
+        kind, notify = self["kind"].value(), self["notify_type"].value()
+        if kind == Event.Kind.SILENCE:
+            yield "period", "Say how often the device sends."
+        else:
+            yield "channel", "Choose the channel that is watched."
+            yield "source", "Name the key that is watched: value, if the values are bare numbers."
+        if kind in {Event.Kind.THRESHOLD, Event.Kind.RANGE, Event.Kind.RATE}:
+            yield "threshold", "Say where it fires."
+        if kind == Event.Kind.RATE:
+            yield "window", "Say within which time."
+        if notify == Event.Notify.HTTP:
+            yield "post_url", "Give an address such as https://example.com/hook."
+
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
-        kind = cleaned.get("kind")
-        if kind == Event.Kind.SILENCE:
-            self._require("period", "Say how often the device sends.")
-            if not cleaned.get("channel") and not cleaned.get("devices") and "channel" not in self.errors:
-                self.add_error("devices", "Name the devices, * for all of them, or choose a channel.")
-        else:
-            self._require("channel", "Choose the channel that is watched.")
-            self._require("source", "Name the key that is watched: value, if the values are bare numbers.")
-            if kind != Event.Kind.CHANGE:
-                self._require("threshold", "Say where it fires.")
-            if kind == Event.Kind.RATE:
-                self._require("window", "Say within which time.")
-        if cleaned.get("notify_type") == Event.Notify.HTTP:
-            self._require("post_url", "Give an address such as https://example.com/hook.")
+        nothing = not cleaned.get("devices") and not cleaned.get("channel") and "channel" not in self.errors
+        if cleaned.get("kind") == Event.Kind.SILENCE and nothing:
+            self.add_error("devices", "Name the devices, * for all of them, or choose a channel.")
         return cleaned
 
     def clean_post_url(self) -> str:
@@ -161,10 +166,6 @@ class EventForm(forms.Form):
         except ValidationError:
             raise forms.ValidationError("Give an address such as https://example.com/hook.") from None
         return url
-
-    def _require(self, name: str, sentence: str) -> None:
-        if name not in self.errors and not self.cleaned_data.get(name):
-            self.add_error(name, sentence)
 
     def event_fields(self) -> dict[str, Any]:
         """What create_event() and update_event() take."""

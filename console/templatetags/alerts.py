@@ -1,15 +1,24 @@
 """How events are shown."""
 
+from datetime import datetime
 from typing import Any
 
 from django import template
-from django.utils.html import format_html_join
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from console.event_words import in_words
+from console.spans import in_words as span
+from thingscale.events.models import Incident
+from thingscale.events.overview import count_firing
 
 register = template.Library()
 register.filter("watched", in_words)
+
+SEVERITIES = {"critical": "bad", "warning": "warn", "info": "accent"}
+STATES = {"firing": "bad", "pending": "warn", "no data": "warn", "ok": "ok", "muted": "", "disabled": ""}
+MOST_SHOWN = 99  # in the menu
 
 
 @register.filter
@@ -17,6 +26,48 @@ def event_name(event: Any) -> str:
     return event.description or in_words(event)
 
 
+@register.filter
+def severity(name: str) -> SafeString:
+    return format_html('<span class="badge badge-{}">{}</span>', SEVERITIES.get(name, ""), name)
+
+
+@register.filter
+def state(name: str) -> SafeString:
+    return format_html('<span class="badge badge-{}">{}</span>', STATES.get(name, ""), name)
+
+
+@register.filter
+def clock(value: datetime) -> SafeString:
+    """Hours and minutes, with the day if it is not today."""
+    local = timezone.localtime(value)
+    text = f"{local:%H:%M}" if local.date() == timezone.localdate() else f"{local:%a %H:%M}"
+    exact = f"{local:%Y-%m-%d %H:%M:%S}"
+    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), exact, text)
+
+
+@register.filter
+def lasted(incident: Incident) -> str:
+    """How long, in its two largest units."""
+    end = incident.ended_at or timezone.now()
+    words = span(max(0, int((end - incident.started_at).total_seconds()))).split(" ")
+    return " ".join(words[:4])
+
+
 @register.simple_tag
 def key_options(keys: list[str]) -> SafeString:
     return format_html_join("", '<option value="{}">', ((key,) for key in keys))
+
+
+@register.simple_tag(takes_context=True)
+def firing_badge(context: dict[str, Any]) -> SafeString | str:
+    """How much fires, beside the menu's entry. A page that has counted it says so in `firing_count`."""
+    count = context.get("firing_count")
+    account = getattr(context.get("request"), "account", None)
+    if count is None and account is not None:
+        count = count_firing(account)
+    if not count:
+        return ""
+    text = f"{MOST_SHOWN}+" if count > MOST_SHOWN else str(count)
+    return format_html(
+        '<span class="badge badge-bad nav-count">{}<span class="sr-only"> firing</span></span>', text
+    )

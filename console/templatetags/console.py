@@ -30,11 +30,11 @@ def icon(name: str) -> SafeString:
 
 
 @register.simple_tag(takes_context=True)
-def nav(context: dict[str, Any], name: str, label: str) -> SafeString:
+def nav(context: dict[str, Any], name: str, label: str, more: str = "") -> SafeString:
     """An entry of the menu; `name` is a url name, its page's `section`, and its icon."""
     current = ' aria-current="page"' if context.get("section") == name else ""
-    text = '<li><a href="{}"' + current + ">{} {}</a></li>"
-    return format_html(text, reverse(name), icon(name), label)
+    text = '<li><a href="{}"' + current + ">{} {}{}</a></li>"
+    return format_html(text, reverse(name), icon(name), label, more)
 
 
 @register.inclusion_tag("console/_limits.html", takes_context=True)

@@ -21,6 +21,7 @@ from ingest.service import connect
 from thingscale.devices.models import ActivationRule, Device, RejectedMessage
 from thingscale.devices.presence import LOCK
 from thingscale.events.actions import create_event
+from thingscale.events.models import Condition, Incident
 from thingscale.lib.clock import now_us
 from thingscale.lib.points import Points
 from thingscale.streams.actions.datapoints import store_points
@@ -84,7 +85,7 @@ NO_PAGE = {
     ),
     *("unsent", "unsent-send", "unsent-discard"),
     *("start-enable", "publish-devices", "signup-confirm", "profile-email-confirm"),
-    *("event-keys", "event-enable", "event-disable"),
+    *("event-keys", "event-enable", "event-disable", "incident-acknowledge", "condition-mute"),
 }
 
 
@@ -109,7 +110,23 @@ def paths(account: Account) -> dict[str, str]:
         received_at=device.created_at,
     )
     event = {"mapped_channel": account.channel(7), "source": "temp", "operator": ">", "threshold": "30"}
-    create_event(account.user, event | {"description": "Hall too warm", "hold": 300})
+    warm = create_event(account.user, event | {"description": "Hall too warm", "hold": 300})
+    incident = Incident.objects.create(
+        user=account.user,
+        event=warm,
+        number=1,
+        title="boiler-1",
+        severity="info",
+        started_at=device.created_at,
+    )
+    Condition.objects.create(
+        event=warm,
+        device=device.pk,
+        state="firing",
+        since=device.created_at,
+        at=device.created_at,
+        incident=incident,
+    )
     return {name: fill(path, account) for name, path in PAGES.items()}
 
 

@@ -1,0 +1,59 @@
+"""How it stands with an account's events."""
+
+from typing import Any, NamedTuple
+
+from django.db.models import Case, Count, FloatField, QuerySet, Value, When
+from django.db.models.functions import Extract
+
+from thingscale.accounts.models import Account
+from thingscale.devices.models import Device
+from thingscale.events.models import Condition, Event, Incident
+from thingscale.streams.models import Tag
+
+MOST_COUNTED = 1000
+_A_STEP = 1e11  # seconds: more than lies between any two times
+
+
+def count_firing(account: Account) -> int:
+    """How much fires now, counted up to MOST_COUNTED: each page of the console asks."""
+    return Incident.objects.for_account(account).filter(ended_at=None)[:MOST_COUNTED].count()
+
+
+def conditions(account: Account, *states: str) -> QuerySet[Condition]:
+    """Those in one of the states, or in all, with `urgency`: the severest and newest have the highest."""
+    of_account = Condition.objects.filter(event__user=account.pk)
+    if states:
+        of_account = of_account.filter(state__in=states)
+    severity = Case(
+        When(event__severity=Event.Severity.CRITICAL, then=Value(2 * _A_STEP)),
+        When(event__severity=Event.Severity.WARNING, then=Value(_A_STEP)),
+        default=Value(0.0),
+        output_field=FloatField(),
+    )
+    urgency = severity + Extract("since", "epoch", output_field=FloatField())
+    return of_account.select_related("event__mapped_channel", "incident").annotate(urgency=urgency)
+
+
+class NamedCondition(NamedTuple):
+    """With device and tag as they are called now; "" where there is none, or none any more."""
+
+    condition: Condition
+    device_id: str
+    tag: str
+
+
+def named(found: list[Condition]) -> list[NamedCondition]:
+    devices = Device.objects.filter(pk__in={each.device for each in found if each.device})
+    tags = Tag.objects.filter(pk__in={each.tag for each in found if each.tag})
+    ids: dict[int, str] = dict(devices.values_list("pk", "device_id"))
+    names: dict[int, str] = dict(tags.values_list("pk", "name"))
+    return [NamedCondition(each, ids.get(each.device, ""), names.get(each.tag, "")) for each in found]
+
+
+def states_of(events: list[Event]) -> dict[int, dict[str, int]]:
+    """How many conditions of each event are in each state but ok, by the event's primary key."""
+    counted: dict[int, dict[str, int]] = {event.pk: {} for event in events}
+    rows: Any = Condition.objects.filter(event__in=events).exclude(state=Condition.State.OK)
+    for pk, state, count in rows.values_list("event", "state").annotate(Count("pk")):
+        counted[pk][state] = count
+    return counted
