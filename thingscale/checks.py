@@ -38,6 +38,14 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 id="thingscale.W002",
             )
         )
+    if any(network.prefixlen == 0 for network in settings.NOTIFY_NETWORKS):
+        found.append(
+            Warning(
+                "THINGSCALE_NOTIFY_NETWORKS lists every address: accounts can send into your own networks.",
+                hint="List only the networks of receivers, and not those of your servers.",
+                id="thingscale.W008",
+            )
+        )
     origin = re.compile(r"https?://[^/\s]+|\*")
     if wrong := sorted(text for text in settings.CORS_ORIGINS if not origin.fullmatch(text)):
         found.append(

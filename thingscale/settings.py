@@ -225,6 +225,8 @@ MAX_RETAINED = env.integer("THINGSCALE_MAX_RETAINED", 100_000)
 MAX_QUEUED = env.integer("THINGSCALE_MAX_QUEUED", 2 * 2**30, 0, 2**63 - 1)
 MAX_REJECTED = env.integer("THINGSCALE_MAX_REJECTED", 1_000, 1)
 WHEN_FULL = env.text("THINGSCALE_WHEN_FULL", "refuse")
+NOTIFY_NETWORKS = env.networks("THINGSCALE_NOTIFY_NETWORKS")
+MAX_DELIVERIES = env.integer("THINGSCALE_MAX_DELIVERIES", 100_000, 1)
 READ_SECONDS = env.integer("THINGSCALE_READ_SECONDS", 30, 1, 86_400)
 STREAM_MAX_ROWS = env.integer("THINGSCALE_STREAM_MAX_ROWS", 1_000_000, 1)
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 5000  # a channel's page has four for each of 1000 labels
@@ -296,6 +298,7 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": env.text("THINGSCALE_LOG_LEVEL", "INFO")},
     "loggers": {
         "gmqtt": {"level": 100},  # it would log payloads; thingscale/devices/mqtt_client.py says what matters
+        **{name: {"level": 100} for name in ("apprise", "requests", "urllib3")},  # of receivers
         "channels_redis": {"level": 100},  # a traceback a second without Valkey; live_feed.py says it
     },
 }
