@@ -8,12 +8,15 @@ from django.core import signing
 from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.cache import get_conditional_response
 from django.utils.http import quote_etag
 
 from console import time_range
 from console.request import ConsoleRequest
+from console.templatetags.alerts import event_name
+from thingscale.events.chart_marks import ChartMarks, chart_marks
 from thingscale.lib.errors import ContractError
 from thingscale.streams import charts, export
 from thingscale.streams.datapoint_table import TableRow, newest_time_until_now, oldest_time, table_page
@@ -78,20 +81,44 @@ def detail(request: ConsoleRequest, number: int) -> HttpResponse:
 
 
 def chart(request: ConsoleRequest, number: int) -> HttpResponse:
-    """JSON for chart.js, as streams/charts.py describes it. 304 if the chart on the page is still true."""
-    _, _, selection = _selected(request, number)
+    """JSON for chart.js, as streams/charts.py and events/chart_marks.py describe it. 304 if the chart on the
+    page is still true."""
+    channel, shown, selection = _selected(request, number)
     pixels = request.GET.get("pixels", "")
     width = int(pixels) if pixels.isdecimal() and len(pixels) < 6 else USUAL_PIXELS
-    version = quote_etag(charts.version(selection, width))
+    tag = request.GET.get("tag", "") or None
+    marks = _plain(chart_marks(request.account, channel.pk, shown.start, shown.end, tag))
+    version = quote_etag(charts.version(selection, width, marks))
     unchanged = get_conditional_response(request, version)
     if unchanged is not None:
         return unchanged
     try:
-        answer = HttpResponse(charts.chart(selection, width).json(), content_type="application/json")
+        text = charts.chart(selection, width).json(marks=marks)
+        answer = HttpResponse(text, content_type="application/json")
         answer.headers["ETag"] = version
         return answer
     except ContractError as refused:
         return JsonResponse({"error": refused.code, "detail": refused.detail}, status=400)
+
+
+def _plain(marks: ChartMarks) -> dict[str, Any]:
+    """For JSON. Incidents name their event by its place."""
+    place = {each.event.number: place for place, each in enumerate(marks.events)}
+    events = [
+        {
+            "name": event_name(each.event),
+            "url": reverse("event", args=[each.event.number]),
+            "key": each.key,
+            "kind": each.event.kind,
+            "operator": each.event.operator,
+            "severity": each.event.severity,
+            "lines": each.lines,
+            "clear": each.clear,
+        }
+        for each in marks.events
+    ]
+    incidents = [span._asdict() | {"event": place[span.number]} for span in marks.incidents]
+    return {"events": events, "incidents": incidents}
 
 
 def download(request: ConsoleRequest, number: int, form: str) -> HttpResponseBase:

@@ -1,7 +1,9 @@
-// One uPlot chart, of the series of one unit, with its title and its legend. `uPlot` is the page's: its minified
-// form is a script, not a module.
+// One uPlot chart, of the series of one unit, with its title, its legend and its events. `uPlot` is the page's: its
+// minified form is a script, not a module.
 
 import { alone, columns, describe, few, isSwitch, nameOf, nearest, number } from "./chart-data.js";
+import { Bell } from "./chart-bell.js";
+import { SEVERITIES, describeMarks, drawLines, drawSpans, linesOf, marksOf, reach, told } from "./chart-marks.js";
 import { exact, ticks } from "./chart-time.js";
 
 const COLOURS = 8;
@@ -20,17 +22,24 @@ export class Plot {
     const heading = document.createElement("h2");
     heading.textContent = title;
     heading.hidden = !title;
+    this.head = document.createElement("div");
+    this.head.className = "chart-head";
+    this.head.append(heading);
     this.legend = document.createElement("ul");
     this.legend.className = "chart-legend";
+    this.events = document.createElement("ul");
+    this.events.className = "chart-events";
     this.place = document.createElement("div");
     this.place.className = "chart-plot";
-    this.element.append(heading, this.place, this.legend);
+    this.element.append(this.head, this.place, this.legend, this.events);
     charts.body.append(this.element);
     this.readings = series.map((each, index) => this.entry(each, index));
     this.colours();
+    this.mark();
     this.uplot = new window.uPlot(this.options(), columns(series), this.place);
-    this.series.forEach((each, index) => this.switch(index, !charts.hidden.has(nameOf(each))));
+    this.series.forEach((each, index) => this.switch(index, this.isShown(each)));
     this.uplot.ctx.canvas.setAttribute("role", "img");
+    if (charts.element.dataset.eventNew) this.bell = new Bell(this, charts.element.dataset);
     this.describe();
   }
 
@@ -46,7 +55,10 @@ export class Plot {
       padding: [10, 8, 0, 0],
       tzDate: (ms) => window.uPlot.tzDate(new Date(ms), zone),
       legend: { show: false },
-      scales: { x: { time: true, range: () => [charts.start, Math.max(charts.end, charts.start + 1)] } },
+      scales: {
+        x: { time: true, range: () => [charts.start, Math.max(charts.end, charts.start + 1)] },
+        y: { range: (u, low, high) => this.heights(low, high) },
+      },
       axes: [
         { ...axis, size: 40, space: 70, values: (_, marks, _axis, _space, step) => ticks(marks, step, zone) },
         { ...axis, size: (u, values) => 18 + 7 * Math.max(6, ...(values ?? []).map((text) => text.length)),
@@ -60,8 +72,18 @@ export class Plot {
         dataIdx: (u, index, hovered) => (index ? nearest(u.data[0], u.data[index], hovered) : hovered),
         bind: { dblclick: () => () => charts.zoomOut() },
       },
-      hooks: { setSelect: [(u) => this.select(u)], setCursor: [(u) => this.read(u)] },
+      hooks: {
+        setSelect: [(u) => this.select(u)],
+        setCursor: [(u) => this.read(u)],
+        drawClear: [(u) => drawSpans(u, this.marks.spans, this.severities, charts.start, charts.end)],
+        draw: [(u) => drawLines(u, this.lines, this.severities, font, this.ground)],
+      },
     };
+  }
+
+  heights(low, high) {
+    if (low == null) return [null, null];
+    return window.uPlot.rangeNum(...reach(low, high, this.lines), 0.1, true);
   }
 
   size() {
@@ -109,7 +131,32 @@ export class Plot {
 
   switch(index, shown) {
     this.legend.children[index].firstElementChild.setAttribute("aria-pressed", String(shown));
-    if (this.uplot.series[index + 1].show !== shown) this.uplot.setSeries(index + 1, { show: shown });
+    if (this.uplot.series[index + 1].show === shown) return;
+    this.mark();
+    this.uplot.setSeries(index + 1, { show: shown });
+  }
+
+  isShown(series) {
+    return !this.charts.hidden.has(nameOf(series));
+  }
+
+  // What is known of the events of the series that are shown.
+  mark() {
+    this.marks = marksOf(this.charts.marks, this.series.filter((each) => this.isShown(each)));
+    this.lines = linesOf(this.marks.events);
+    this.events.replaceChildren(...this.marks.events.map((event) => this.eventEntry(event)));
+  }
+
+  eventEntry(event) {
+    const item = document.createElement("li");
+    const swatch = document.createElement("span");
+    swatch.className = `chart-severity chart-severity-${event.severity}`;
+    const link = document.createElement("a");
+    link.href = event.url;
+    link.textContent = event.name;
+    const own = this.marks.spans.filter((span) => span.event === event);
+    item.append(swatch, link, ` · ${event.severity}, ${told(own)}`);
+    return item;
   }
 
   // Colours as the page has them now: a canvas knows neither var() nor light-dark().
@@ -122,6 +169,8 @@ export class Plot {
     };
     this.muted = resolve("muted");
     this.line = resolve("line");
+    this.ground = resolve("surface");
+    this.severities = Object.fromEntries(SEVERITIES.map((name) => [name, resolve(`severity-${name}`)]));
     this.strokes = this.series.map(({ index }) => resolve(`series-${(index % COLOURS) + 1}`));
     probe.remove();
   }
@@ -133,6 +182,7 @@ export class Plot {
 
   use(series) {
     this.series = series;
+    this.mark();
     this.update();
   }
 
@@ -144,7 +194,9 @@ export class Plot {
   describe() {
     const { start, end, zone } = this.charts;
     const range = `${exact(start, zone)} to ${exact(end, zone)}`;
-    this.uplot.ctx.canvas.setAttribute("aria-label", `${this.title} ${range}. ${describe(this.series)}`.trim());
+    const said = [describe(this.series), describeMarks(this.marks)].filter(Boolean).join(". ");
+    this.uplot.ctx.canvas.setAttribute("aria-label", `${this.title} ${range}. ${said}`.trim());
+    this.bell?.update();
     this.read(this.uplot);
   }
 
@@ -160,7 +212,7 @@ export class Plot {
 
   select(u) {
     const { left, width } = u.select;
-    if (width < 3) return;
+    if (width < 3 || this.bell?.armed) return;
     const [start, end] = [u.posToVal(left, "x"), u.posToVal(left + width, "x")];
     u.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
     this.charts.zoom(start, end);
@@ -172,6 +224,7 @@ export class Plot {
   }
 
   destroy() {
+    this.bell?.disarm();
     this.uplot.destroy();
   }
 }

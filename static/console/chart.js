@@ -3,6 +3,7 @@
 // With data-live the charts show what a page that is loaded now would show: nothing is added to them here, they ask
 // the server again, which answers 304 where nothing has changed. `live:update` of the document says when to ask; in
 // case nothing is said (no socket, a lost message, a deletion), they ask every QUIET.
+// With data-event-new, the address of a form, and data-icons each chart has a bell, by which an event is made at a height.
 // Dragging over a chart shows that part, a double click goes back; either dispatches `chart:range` with
 // {start, end} in milliseconds since 1970 UTC. `chart:refreshed` says that something has changed without it.
 
@@ -15,6 +16,7 @@ const QUIET = 10_000; // milliseconds between two requests of a chart that is to
 const LEAST = 1_000; // and of one that is told much,
 const SHARE = 5; // or so many times as long as the last answer took
 const LIMIT = 60_000; // milliseconds for an answer
+const NO_MARKS = { events: [], incidents: [] };
 
 const charts = new Set();
 
@@ -119,8 +121,8 @@ class Charts {
     if (again) this.element.dispatchEvent(new CustomEvent("chart:refreshed", { bubbles: true }));
   }
 
-  show({ start, end, series, left_out: leftOut }) {
-    Object.assign(this, { start, end, series, leftOut });
+  show({ start, end, series, left_out: leftOut, marks = NO_MARKS }) {
+    Object.assign(this, { start, end, series, leftOut, marks });
     const groups = byUnit(series);
     const same = groups.map(({ title, series: members }) => [title, members.map(({ key, tag }) => [key, tag])]);
     if (JSON.stringify(same) !== this.shown) {

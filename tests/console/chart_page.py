@@ -22,7 +22,8 @@ PAGE = """<!doctype html><html lang="en"><head><title>Charts</title><meta charse
 <script src="/static/vendor/uplot/uPlot.iife.min.js" defer></script>
 <script type="module" src="/static/console/chart.js"></script></head><body><main class="main"><h1>Charts</h1>
 <section class="charts" aria-label="Charts" data-src="/chart.json?range=24h" data-zone="%(zone)s"
- data-channel="7" %(live)s></section></main></body></html>"""
+ data-channel="7" data-event-new="/alerts/events/new/" data-icons="/static/console/icons.svg"
+ %(live)s></section></main></body></html>"""
 
 Json = dict[str, Any]
 
@@ -51,6 +52,8 @@ class Handler(SimpleHTTPRequestHandler):
         url = urlsplit(self.path)
         if url.path == "/":
             self._send(HTTPStatus.OK, "text/html", self.site.page.encode())
+        elif url.path == "/alerts/events/new/":
+            self._send(HTTPStatus.OK, "text/html", b"<!doctype html><title>New event</title>")
         elif url.path == "/chart.json":
             self.site.asked.append({name: values[0] for name, values in parse_qs(url.query).items()})
             answer = self.site.answer

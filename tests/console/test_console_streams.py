@@ -6,10 +6,13 @@ from string import Template
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 from pytest_django import Settings
 from support import Account
 
 from thingscale.accounts.actions import update_account
+from thingscale.events.actions import create_event, update_event
+from thingscale.events.models import Incident
 from thingscale.lib.clock import now_us, to_us
 from thingscale.lib.points import Points
 from thingscale.streams import datapoint_table, queries
@@ -252,3 +255,32 @@ def test_r6_a_file_of_another_range_is_not_handed_out(
         assert (answer.status_code, "No such range" in answer.text) == (400, True)
         answer = signed_in(account).get(f"/streams/7/data.{form}?{query}", headers={"Accept": "text/csv"})
         assert (answer.status_code, answer.json()["error"]) == (400, "BAD_PARAMETER")
+
+
+def test_a_chart_has_thresholds_and_incidents(account: Account, signed_in: SignIn) -> None:
+    """A chart on the page is not true any more once an event changes or fires."""
+    fill(account)
+    fields = {"source": "n", "operator": ">", "threshold": "30", "description": "Many"}
+    event = create_event(account.user, fields | {"mapped_channel_id": account.channel(7).pk})
+    client = signed_in(account)
+    chart = client.get("/streams/7/chart.json")
+    (shown,) = chart.json()["marks"]["events"]
+    assert (shown["name"], shown["url"], shown["lines"]) == ("Many", f"/alerts/events/{event.number}/", [30])
+    version = chart.headers["ETag"]
+    assert client.get("/streams/7/chart.json", headers={"If-None-Match": version}).status_code == 304
+    now = timezone.now()
+    Incident.objects.create(
+        user=account.user, event=event, number=1, title="Many", severity="info", started_at=now
+    )
+    chart = client.get("/streams/7/chart.json", headers={"If-None-Match": version})
+    (incident,) = chart.json()["marks"]["incidents"]
+    assert (incident["event"], incident["tag"], incident["severity"], incident["end"]) == (
+        0,
+        "",
+        "info",
+        None,
+    )
+    update_event(event, {"threshold": "31"})
+    version = chart.headers["ETag"]
+    chart = client.get("/streams/7/chart.json", headers={"If-None-Match": version})
+    assert chart.json()["marks"]["events"][0]["lines"] == [31]

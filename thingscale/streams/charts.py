@@ -54,9 +54,9 @@ class Chart(NamedTuple):
     left_out: int  # series past MAX_SERIES
     series: list[Series]
 
-    def json(self) -> str:
+    def json(self, **beside: Any) -> str:
         series = [each._asdict() for each in self.series]
-        return orjson.dumps(self._asdict() | {"series": series}).decode()
+        return orjson.dumps(self._asdict() | {"series": series} | beside).decode()
 
 
 def chart(selection: Selection, pixels: int) -> Chart:
@@ -106,9 +106,10 @@ def chart(selection: Selection, pixels: int) -> Chart:
     )
 
 
-def version(selection: Selection, pixels: int) -> str:
-    """Changes with what the chart shows: the channel's datapoints, tags and labels, and the range, once it
-    has moved on by a pixel. Costs a look at the channel's totals, not at its datapoints."""
+def version(selection: Selection, pixels: int, beside: object = None) -> str:
+    """Changes with what the chart shows: the channel's datapoints, tags and labels, the range, once it has
+    moved on by a pixel, and what else is shown `beside`. Costs a look at the channel's totals, not at its
+    datapoints."""
     start, end = selection.start, selection.end
     if not isinstance(start, datetime) or not isinstance(end, datetime):
         raise ValueError("only a range with two ends has a version")
@@ -116,7 +117,7 @@ def version(selection: Selection, pixels: int) -> str:
     with connection.cursor() as cursor:
         cursor.execute(_VERSION, {"channel": selection.channel})
         totals = cursor.fetchone()
-    state = (selection.channel, selection.tag, round(width), _ms(start) // width, pixels, totals)
+    state = (selection.channel, selection.tag, round(width), _ms(start) // width, pixels, totals, beside)
     return blake2b(repr(state).encode(), digest_size=12).hexdigest()
 
 
