@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 
 from console.event_words import in_words
 from console.spans import in_words as span
-from thingscale.events.models import Incident
+from thingscale.events.models import Delivery, Incident
 from thingscale.events.overview import count_firing
 
 register = template.Library()
@@ -34,6 +34,31 @@ def severity(name: str) -> SafeString:
 @register.filter
 def state(name: str) -> SafeString:
     return format_html('<span class="badge badge-{}">{}</span>', STATES.get(name, ""), name)
+
+
+DELIVERY = {"waiting": "accent", "sent": "ok", "failed": "bad", "left out": ""}
+
+
+@register.filter
+def delivery_status(name: str) -> SafeString:
+    return format_html('<span class="badge badge-{}">{}</span>', DELIVERY.get(name, ""), name)
+
+
+@register.filter
+def receiver(delivery: Delivery) -> str:
+    """Whom it goes to, so that he who knows him recognises him, and nobody else does."""
+    if delivery.transport == Delivery.Transport.CONTACT:
+        return delivery.contact_point.name if delivery.contact_point else "a contact point that is gone"
+    name, at, host = delivery.receiver.rpartition("@")
+    return f"{name[:1]}•••@{host}" if at else delivery.receiver
+
+
+@register.filter
+def minute(value: datetime) -> SafeString:
+    """A time in the actor's zone, to the minute."""
+    local = timezone.localtime(value)
+    text = f"{local:%Y-%m-%d %H:%M}"
+    return format_html('<time datetime="{}" class="nowrap">{}</time>', local.isoformat(), text)
 
 
 @register.filter

@@ -31,8 +31,9 @@ def index(request: ConsoleRequest) -> HttpResponse:
     """The whole page, or for htmx what may have changed; nothing if the open page shows just that."""
     cursor = request.GET.get("firing", "")
     firing = page(conditions(request.account, State.FIRING), "-urgency", PAGE_SIZE, cursor)
-    others = conditions(request.account, State.PENDING, State.NO_DATA).order_by("-state", "-since")
-    rows = named([*firing.rows, *others[:WAITING_SHOWN]])
+    others = conditions(request.account, State.PENDING, State.NO_DATA)
+    waiting = page(others, "-urgency", WAITING_SHOWN)
+    rows = named([*firing.rows, *waiting.rows])
     history = page(_filtered(request), "-started_at", PAGE_SIZE, request.GET.get("page", ""))
     context = {
         "firing": rows[: len(firing.rows)],
@@ -82,13 +83,17 @@ def mute_end(until: str) -> datetime | None:
     return None if span is None else now + span
 
 
+def number_of(text: str) -> int:
+    """`7 · Hall too warm` is 7; what begins with no number is -1, which nothing has."""
+    number, _, _ = text.partition(" ")
+    return int(number) if number.isascii() and number.isdecimal() and len(number) < 10 else -1
+
+
 def _filtered(request: ConsoleRequest) -> QuerySet[Incident]:
     """The incidents that are over, or those of them that are asked for."""
     found = Incident.objects.for_account(request.account).exclude(ended_at=None).select_related("event")
-    event = request.GET.get("event", "").split(" ")[0]
-    if event:
-        number = int(event) if event.isascii() and event.isdecimal() and len(event) < 10 else -1
-        found = found.filter(number=number)
+    if event := request.GET.get("event", ""):
+        found = found.filter(number=number_of(event))
     if device := request.GET.get("device", "").replace("\0", ""):
         found = found.filter(device_id__icontains=device)
     if (severity := request.GET.get("severity", "")) in Event.Severity.values:

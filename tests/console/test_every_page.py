@@ -69,6 +69,8 @@ PAGES = {
     "event": "/alerts/events/1/",
     "event-edit": "/alerts/events/1/edit/",
     "event-delete": "/alerts/events/1/delete/",
+    "deliveries": "/alerts/deliveries/",
+    "maintenance": "/alerts/maintenance/",
 }
 # No page of their own, but what a button posts to, a fragment, a file, a way to elsewhere: tested elsewhere.
 NO_PAGE = {
@@ -86,6 +88,7 @@ NO_PAGE = {
     *("unsent", "unsent-send", "unsent-discard"),
     *("start-enable", "publish-devices", "signup-confirm", "profile-email-confirm"),
     *("event-keys", "event-enable", "event-disable", "incident-acknowledge", "condition-mute"),
+    "maintenance-end",
 }
 
 

@@ -1,5 +1,6 @@
 """How it stands with an account's events."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from django.db.models import Case, Count, FloatField, QuerySet, Value, When
@@ -10,6 +11,7 @@ from thingscale.devices.models import Device
 from thingscale.events.models import Condition, Event, Incident
 from thingscale.streams.models import Tag
 
+State = Condition.State
 MOST_COUNTED = 1000
 _A_STEP = 1e11  # seconds: more than lies between any two times
 
@@ -20,18 +22,20 @@ def count_firing(account: Account) -> int:
 
 
 def conditions(account: Account, *states: str) -> QuerySet[Condition]:
-    """Those in one of the states, or in all, with `urgency`: the severest and newest have the highest."""
+    """Those in one of the states, or in all, with `urgency`: what fires has more of it than what is pending,
+    and of those in the same state the severest and newest have most."""
     of_account = Condition.objects.filter(event__user=account.pk)
     if states:
         of_account = of_account.filter(state__in=states)
-    severity = Case(
-        When(event__severity=Event.Severity.CRITICAL, then=Value(2 * _A_STEP)),
-        When(event__severity=Event.Severity.WARNING, then=Value(_A_STEP)),
-        default=Value(0.0),
-        output_field=FloatField(),
-    )
-    urgency = severity + Extract("since", "epoch", output_field=FloatField())
+    state = _steps("state", [State.OK, State.NO_DATA, State.PENDING, State.FIRING], 10 * _A_STEP)
+    severity = _steps("event__severity", Event.Severity.values, _A_STEP)
+    urgency = state + severity + Extract("since", "epoch", output_field=FloatField())
     return of_account.select_related("event__mapped_channel", "incident").annotate(urgency=urgency)
+
+
+def _steps(field: str, values: Sequence[str], height: float) -> Case:
+    steps = [When(**{field: value}, then=Value(place * height)) for place, value in enumerate(values)]
+    return Case(*steps, default=Value(0.0), output_field=FloatField())
 
 
 class NamedCondition(NamedTuple):
@@ -53,7 +57,7 @@ def named(found: list[Condition]) -> list[NamedCondition]:
 def states_of(events: list[Event]) -> dict[int, dict[str, int]]:
     """How many conditions of each event are in each state but ok, by the event's primary key."""
     counted: dict[int, dict[str, int]] = {event.pk: {} for event in events}
-    rows: Any = Condition.objects.filter(event__in=events).exclude(state=Condition.State.OK)
+    rows: Any = Condition.objects.filter(event__in=events).exclude(state=State.OK)
     for pk, state, count in rows.values_list("event", "state").annotate(Count("pk")):
         counted[pk][state] = count
     return counted
