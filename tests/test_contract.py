@@ -194,8 +194,10 @@ def test_choices_of_events() -> None:
         "operator": Event.Operator.values,
         "notify_type": Event.Notify.values,
         "repeat": Event.Repeat.values,
+        "kind": Event.Kind.values,
+        "severity": Event.Severity.values,
     }
-    assert Event().repeat == "every"
+    assert (Event().repeat, Event().kind, Event().severity) == ("every", "threshold", "warning")
 
 
 def test_links_within_the_page() -> None:

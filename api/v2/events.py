@@ -1,31 +1,27 @@
 """/v2/event (docs/contract.md, Events)."""
 
-import re
 from typing import Any
 
-from django.core.exceptions import ValidationError
-from django.core.validators import URLValidator
 from django.http.response import HttpResponseBase
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.arrays import array
-from api.v2.serializers import Text
-from api.viewsets import MAX_INTEGER, AccountViewSet, ok, path_number
+from api.v2.serializers import Text, Time
+from api.viewsets import MAX_INTEGER, AccountViewSet, ok, path_number, stream_time
 from thingscale.accounts.tenancy import in_pages
 from thingscale.events.actions import create_event, delete_event, update_event
-from thingscale.events.models import Event
+from thingscale.events.models import ContactPoint, Event
 from thingscale.lib.errors import ContractError
 from thingscale.streams.models import Channel
 
-YEAR = 366 * 86_400  # seconds
-_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-_is_url = URLValidator(schemes=["http", "https"])
+MAX_CONTACT_POINTS = 20  # of an event
 
 
 class EventSerializer(serializers.Serializer[Event]):
-    """Context: `account`, `actor`. The validated data has the names of the model."""
+    """Context: `account`, `actor`. The validated data has the names of the model. What fits together is
+    checked by whoever saves it."""
 
     mapped_ch = serializers.IntegerField(
         required=False, allow_null=True, min_value=0, max_value=MAX_INTEGER, source="mapped_channel_id"
@@ -38,7 +34,26 @@ class EventSerializer(serializers.Serializer[Event]):
     operator = serializers.ChoiceField(Event.Operator.choices, required=False)
     threshold = Text(1000)
     repeat = serializers.ChoiceField(Event.Repeat.choices, required=False)
-    min_interval = serializers.IntegerField(required=False, min_value=0, max_value=YEAR)
+    min_interval = serializers.IntegerField(required=False)
+    kind = serializers.ChoiceField(Event.Kind.choices, required=False)
+    devices = Text(64)
+    clear = Text(1000)
+    window = serializers.IntegerField(required=False)
+    period = serializers.IntegerField(required=False)
+    grace = serializers.IntegerField(required=False)
+    no_data_after = serializers.IntegerField(required=False)
+    severity = serializers.ChoiceField(Event.Severity.choices, required=False)
+    quiet_hours = Text(11)
+    muted_until = Time(required=False, allow_null=True)
+    channels = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=MAX_INTEGER),
+        required=False,
+        max_length=MAX_CONTACT_POINTS,
+        source="contact_points",
+    )
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        return {**super().get_fields(), "for": serializers.IntegerField(required=False, source="hold")}
 
     def validate_mapped_ch(self, number: int | None) -> int | None:
         """The channel's primary key."""
@@ -49,25 +64,11 @@ class EventSerializer(serializers.Serializer[Event]):
             raise serializers.ValidationError("You have no channel with this number: create it first.")
         return channel.pk
 
-    def validate_post_url(self, url: str) -> str:
-        try:
-            if url:
-                _is_url(url)
-        except ValidationError:
-            raise serializers.ValidationError("Give an address such as https://example.com/hook.") from None
-        return url
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Looks at the event as it would become, since an operator and a threshold that do not fit would
-        never act."""
-        event = self.instance or Event()
-        merged = {name: attrs.get(name, getattr(event, name)) for name in ("operator", "threshold")}
-        threshold = merged["threshold"].strip()
-        if merged["operator"] not in {"=", "!="} and threshold and not _NUMBER.fullmatch(threshold):
-            raise serializers.ValidationError(
-                {"threshold": [f"Must be a number with the operator {merged['operator']}."]}
-            )
-        return attrs
+    def validate_channels(self, ids: list[int]) -> list[ContactPoint]:
+        contact_points = list(ContactPoint.objects.for_account(self.context["account"]).filter(pk__in=ids))
+        if len(contact_points) < len(set(ids)):
+            raise serializers.ValidationError("You have no contact with one of these ids: create it first.")
+        return contact_points
 
     def to_representation(self, instance: Event) -> dict[str, Any]:
         return {
@@ -82,11 +83,25 @@ class EventSerializer(serializers.Serializer[Event]):
             "threshold": instance.threshold,
             "repeat": instance.repeat,
             "min_interval": instance.min_interval,
+            "kind": instance.kind,
+            "devices": instance.devices,
+            "for": instance.hold,
+            "clear": instance.clear,
+            "window": instance.window,
+            "period": instance.period,
+            "grace": instance.grace,
+            "no_data_after": instance.no_data_after,
+            "severity": instance.severity,
+            "quiet_hours": instance.quiet_hours,
+            "muted_until": stream_time(instance.muted_until, self.context["actor"]),
+            "channels": sorted(each.contact_point_id for each in instance.eventcontact_set.all()),
         }
 
 
 class EventViewSet(AccountViewSet[Event]):
-    queryset = Event.objects.select_related("mapped_channel").order_by("number")
+    queryset = (
+        Event.objects.select_related("mapped_channel").prefetch_related("eventcontact_set").order_by("number")
+    )
     serializer_class = EventSerializer
     missing = ("NO_EVENT", "You have no event with this id: create it first.")
 
@@ -99,12 +114,16 @@ class EventViewSet(AccountViewSet[Event]):
         return Response([self.get_serializer(self.event(number)).data])
 
     def create(self, request: Request) -> Response:
-        event = create_event(self.request.account, self.changes(required=False))
+        fields = self.changes(required=False)
+        contact_points = fields.pop("contact_points", ())
+        event = create_event(self.request.account, fields, contact_points)
         return Response({"event_id": event.number}, 201)
 
     def update(self, request: Request, number: str) -> Response:
         event = self.event(number)
-        update_event(event, self.changes(instance=event))
+        changes = self.changes(instance=event)
+        contact_points = changes.pop("contact_points", None)
+        update_event(event, changes, contact_points)
         return ok()
 
     def destroy(self, request: Request, number: str) -> Response:

@@ -281,7 +281,7 @@ extend_schema_view(
         schemas.ref("EventCreated"),
         sample={"event_id": 1},
         body=schemas.ref("EventFields"),
-        bodies={"threshold": openapi_examples.EVENT_BODY},
+        bodies={"threshold": openapi_examples.EVENT_BODY, "silence": openapi_examples.SILENCE},
         status=201,
     ),
     update=call(
@@ -290,7 +290,7 @@ extend_schema_view(
         sample=openapi_examples.DONE,
         takes=[_EVENT],
         body=schemas.ref("EventFields"),
-        bodies={"off": {"enabled": False}, "ours": {"repeat": "crossing", "min_interval": 60}},
+        bodies={"off": {"enabled": False}, "ours": {"repeat": "crossing", "for": 60, "severity": "critical"}},
         errors=(404,),
     ),
     destroy=call(

@@ -30,8 +30,21 @@ EVENT = {
     "threshold": "30",
     "repeat": "every",
     "min_interval": 0,
+    "kind": "threshold",
+    "devices": "",
+    "for": 0,
+    "clear": "28",
+    "window": 0,
+    "period": 0,
+    "grace": 0,
+    "no_data_after": 0,
+    "severity": "warning",
+    "quiet_hours": "",
+    "muted_until": None,
+    "channels": [],
 }
 EVENT_BODY = {name: value for name, value in EVENT.items() if name != "event_id"}
+SILENCE = {"kind": "silence", "devices": "sensor-*", "period": 60, "grace": 120, "description": "silent"}
 USER = {
     "user_id": "U000265",
     "api_token": "0123456789ABCDEF0123456789ABCDEF",

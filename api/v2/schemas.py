@@ -4,6 +4,8 @@ liberal with numbers as text, for the sake of older clients."""
 from typing import Any
 
 from thingscale.devices.fields import DESCRIPTION, FACTS
+from thingscale.events.models import Event
+from thingscale.events.validation import MAX_WINDOW, YEAR
 from thingscale.lib.names import MAX_TOPIC
 from thingscale.streams.time_buckets import FUNCTIONS, INTERVALS
 
@@ -144,6 +146,11 @@ POINT = fields(
 )
 POINTS: Schema = {"anyOf": [ref("Point"), array(ref("Point")) | {"maxItems": 10_000}]}
 
+
+def _span(what: str) -> Schema:
+    return whole(0, YEAR) | {"description": f"seconds {what}"}
+
+
 EVENT_FIELDS = fields(
     mapped_ch=whole(0, MAX_INTEGER, null=True),
     description=text(1000),
@@ -154,7 +161,24 @@ EVENT_FIELDS = fields(
     operator=ref("Operator"),
     threshold=text(1000),
     repeat=ref("Repeat"),
-    min_interval=whole(0, 366 * 86_400) | {"description": "seconds between two notifications"},
+    min_interval=_span("between two notifications"),
+    kind=ref("EventKind"),
+    devices=text(64) | {"description": "only devices whose id matches: * and ?"},
+    **{"for": _span("that the condition must hold")},
+    clear=text(1000) | {"description": "the condition ends only past this second threshold"},
+    window=whole(0, MAX_WINDOW) | {"description": "seconds, of a rate"},
+    period=_span("between two datapoints of a device, of silence"),
+    grace=_span("that it may be late"),
+    no_data_after=_span("without a datapoint; 0: never"),
+    severity=ref("Severity"),
+    quiet_hours=STRING
+    | {"pattern": "^((0[0-9]|1[0-9]|2[0-3]):[0-5][0-9]-(0[0-9]|1[0-9]|2[0-3]):[0-5][0-9])?$"},
+    muted_until={
+        "type": ["string", "number", "null"],
+        "description": "local time, or ISO 8601 with an offset",
+    },
+    channels=array(INTEGER | {"minimum": 1, "maximum": MAX_INTEGER})
+    | {"maxItems": 20, "description": "ids of contacts"},
 )
 EVENT = exactly(
     event_id=COUNT,
@@ -168,6 +192,18 @@ EVENT = exactly(
     threshold=STRING,
     repeat=ref("Repeat"),
     min_interval=COUNT,
+    kind=ref("EventKind"),
+    devices=STRING,
+    **{"for": COUNT},
+    clear=STRING,
+    window=COUNT,
+    period=COUNT,
+    grace=COUNT,
+    no_data_after=COUNT,
+    severity=ref("Severity"),
+    quiet_hours=STRING,
+    muted_until=TIME_OR_NULL,
+    channels=array(COUNT),
 )
 
 _EMAIL: Schema = {
@@ -257,11 +293,12 @@ COMPONENTS = {
     "Event": EVENT,
     "EventCreated": exactly(event_id=COUNT),
     "EventFields": EVENT_FIELDS,
+    "EventKind": enumeration("string", **{each.name: each.value for each in Event.Kind}),
     "Interval": option(**{f"EVERY_{name.upper()}": name for name in INTERVALS}),
     "Label": LABEL,
     "LabelFields": LABEL_FIELDS,
     "MqttVersion": enumeration("integer", MQTT_3_1=3, MQTT_3_1_1=4, MQTT_5=5),
-    "NotifyType": enumeration("string", EMAIL="email", HTTP="http"),
+    "NotifyType": enumeration("string", EMAIL="email", HTTP="http", NONE="none"),
     "Operator": enumeration(
         "string",
         EQUAL="=",
@@ -278,6 +315,7 @@ COMPONENTS = {
     "Result": RESULT,
     "Separator": option(COMMA="comma", SEMICOLON="semicolon", TAB="tab"),
     "Session": SESSION,
+    "Severity": enumeration("string", **{each.name: each.value for each in Event.Severity}),
     "Share": exactly(used=COUNT, max=COUNT),
     "SortOrder": option(ASC="asc", DESC="desc"),
     "Stored": exactly(stored=COUNT),

@@ -4,6 +4,7 @@ PUT takes.
 Fields that are read-only or unknown are ignored, so that what a GET returned can be sent back.
 """
 
+from datetime import datetime
 from typing import Any
 
 from rest_framework import serializers
@@ -14,7 +15,7 @@ from thingscale.accounts.models import User
 from thingscale.accounts.time_zones import time_zones
 from thingscale.devices.fields import DESCRIPTION, FACTS
 from thingscale.devices.models import Device
-from thingscale.lib.clock import with_colon
+from thingscale.lib.clock import FORMS, parse_start, with_colon
 from thingscale.lib.errors import ContractError
 from thingscale.lib.names import TAG_RULE, bad_tag
 from thingscale.lib.plurals import counted
@@ -28,6 +29,18 @@ class Text(serializers.CharField):
         super().__init__(
             max_length=max_length, required=False, allow_blank=True, trim_whitespace=False, **options
         )
+
+
+class Time(serializers.Field[datetime, Any, Any, Any]):
+    """A moment, in any of the forms that a range takes. Context: `actor`."""
+
+    def to_internal_value(self, data: Any) -> datetime:
+        if isinstance(data, bool) or not isinstance(data, str | int | float):
+            raise serializers.ValidationError(f"{FORMS}.")
+        try:
+            return parse_start(str(data), self.context["actor"].zone)
+        except ValueError as error:
+            raise serializers.ValidationError(f"{error}.") from None
 
 
 class DeviceSerializer(serializers.Serializer[Device]):

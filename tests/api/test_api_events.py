@@ -1,5 +1,6 @@
 """GET, POST, PUT, DELETE /v2/event."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -8,7 +9,8 @@ from api_calls import Caller, document, refusal
 from django.db import connections
 
 from thingscale.accounts.models import User
-from thingscale.events.models import Event
+from thingscale.events.actions import create_event
+from thingscale.events.models import ContactPoint, Event
 from thingscale.streams.models import Channel
 
 EMPTY: dict[str, Any] = {
@@ -22,6 +24,18 @@ EMPTY: dict[str, Any] = {
     "threshold": "",
     "repeat": "every",
     "min_interval": 0,
+    "kind": "threshold",
+    "devices": "",
+    "for": 0,
+    "clear": "",
+    "window": 0,
+    "period": 0,
+    "grace": 0,
+    "no_data_after": 0,
+    "severity": "warning",
+    "quiet_hours": "",
+    "muted_until": None,
+    "channels": [],
 }
 FULL: dict[str, Any] = {
     "mapped_ch": 0,
@@ -34,6 +48,18 @@ FULL: dict[str, Any] = {
     "threshold": "23.40",
     "repeat": "crossing",
     "min_interval": 60,
+    "kind": "threshold",
+    "devices": "roof-*",
+    "for": 300,
+    "clear": "22",
+    "window": 600,
+    "period": 60,
+    "grace": 120,
+    "no_data_after": 3600,
+    "severity": "critical",
+    "quiet_hours": "22:00-06:00",
+    "muted_until": "2099-01-31T13:45:30+0900",
+    "channels": [],
 }
 
 
@@ -46,6 +72,26 @@ def test_a_new_event(api: Caller) -> None:
 def test_a_new_event_with_all_fields(api: Caller, channel: Channel) -> None:
     assert document(api.post("event", FULL)) == {"event_id": 1}
     assert document(api.get("event/1/")) == [{"event_id": 1} | FULL]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"notify_type": "http"},
+        {"operator": ">"},
+        {"operator": "=", "threshold": "open", "source": "door"},
+        {"mapped_ch": 0, "source": "value1", "threshold": "13", "notify_type": "email", "enabled": "true"},
+    ],
+)
+def test_an_original_client_makes_its_event_bit_by_bit(
+    api: Caller, channel: Channel, fields: dict[str, Any]
+) -> None:
+    assert api.post("event", fields).status_code == 201
+    api.post("event")
+    for name, value in fields.items():
+        assert api.put("event/2", {name: value}).status_code == 200
+    one, other = document(api.get("event"))
+    assert one | {"event_id": 2} == other
 
 
 def test_changing_an_event(api: Caller, channel: Channel) -> None:
@@ -113,15 +159,40 @@ BAD_FIELDS = [
     ("min_interval", -1),
     ("min_interval", 10**9),
     ("min_interval", "soon"),
+    ("kind", "other"),
+    ("kind", "range"),  # with a threshold that is none
+    ("kind", "silence"),  # without a period
+    ("devices", "a/b"),
+    ("devices", "x" * 65),
+    ("for", -1),
+    ("for", 10**12),
+    ("for", None),
+    ("clear", "30"),  # beyond the threshold
+    ("clear", "x"),
+    ("window", 10**6),
+    ("period", -1),
+    ("grace", "1 min"),
+    ("no_data_after", 9),
+    ("severity", "bad"),
+    ("quiet_hours", "22-6"),
+    ("muted_until", "soon"),
+    ("muted_until", True),
+    ("muted_until", []),
+    ("channels", [1]),
+    ("channels", 1),
+    ("channels", ["x"]),
+    ("channels", [2**40]),
 ]
 
 
 @pytest.mark.parametrize(("field", "value"), BAD_FIELDS)
 def test_a_bad_field_is_named(api: Caller, channel: Channel, field: str, value: Any) -> None:
     api.post("event", FULL)
-    for response in (api.put("event/1", {field: value}), api.post("event", {field: value})):
+    named = {"range": "threshold", "silence": "period"}.get(str(value), field)
+    changes = {"period": 0, field: value}
+    for response in (api.put("event/1", changes), api.post("event", FULL | changes)):
         assert refusal(response) == (400, "BAD_PARAMETER")
-        assert document(response)["detail"].startswith(f"{field}: ")
+        assert re.match(rf"{named}(\[0\])?: ", document(response)["detail"])
     assert document(api.get("event")) == [{"event_id": 1} | FULL]
 
 
@@ -142,6 +213,44 @@ def test_a_body_that_is_not_the_object_expected(api: Caller, body: bytes) -> Non
     assert refusal(api.put("event/1", body)) == (400, "BAD_JSON_FORMAT")
     assert refusal(api.post("event", body)) == (400, "BAD_JSON_FORMAT")
     assert refusal(api.put("event/1")) == (411, "LENGTH_REQUIRED")
+
+
+def test_an_event_from_before_a_rule_can_be_switched_off(api: Caller, owner: User) -> None:
+    event = create_event(owner, {"post_url": "https://example.com"})
+    Event.objects.filter(pk=event.pk).update(post_url="nowhere")
+    assert api.put("event/1", {"enabled": False, "description": "old"}).status_code == 200
+    assert refusal(api.put("event/1", {"threshold": "1"})) == (400, "BAD_PARAMETER")
+
+
+def test_a_webhook_gets_a_secret_that_stays(api: Caller, owner: User) -> None:
+    def secret() -> bytes:
+        return bytes(Event.objects.for_account(owner).get(number=1).secret_ciphertext or b"")
+
+    create_event(owner, {})
+    assert not secret()
+    assert api.put("event/1", {"notify_type": "http"}).status_code == 200
+    first = secret()
+    assert first
+    assert api.put("event/1", {"notify_type": "email"}).status_code == 200
+    assert api.put("event/1", {"notify_type": "http"}).status_code == 200
+    assert secret() == first
+    assert create_event(owner, {"notify_type": "http"}).secret_ciphertext not in {None, first}
+
+
+def test_contacts_of_an_event(api: Caller, owner: User, outsider: Caller) -> None:
+    assert outsider.user
+    mine, mine_too, other = (
+        ContactPoint.objects.create(user=user, name=name, ciphertext=b"")
+        for user, name in ((owner, "a"), (owner, "b"), (outsider.user, "a"))
+    )
+    assert api.post("event", {"channels": [mine.pk]}).status_code == 201
+    assert document(api.get("event"))[0]["channels"] == [mine.pk]
+    assert refusal(api.put("event/1", {"channels": [other.pk]})) == (400, "BAD_PARAMETER")
+    assert api.put("event/1", {"channels": [mine_too.pk, mine.pk, mine.pk]}).status_code == 200
+    assert api.put("event/1", {"threshold": "1"}).status_code == 200
+    assert document(api.get("event"))[0]["channels"] == [mine.pk, mine_too.pk]
+    assert api.put("event/1", {"channels": []}).status_code == 200
+    assert document(api.get("event"))[0]["channels"] == []
 
 
 def test_one_too_many(api: Caller, owner: User) -> None:

@@ -1,23 +1,41 @@
 """Writes of events."""
 
+import secrets
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
+from thingscale.accounts import encryption
 from thingscale.accounts.actions import locked
 from thingscale.accounts.limits import no_more_than
 from thingscale.accounts.models import Account, Actor
-from thingscale.events.models import Condition, Event, Incident, LastNumber, MaintenanceWindow
+from thingscale.events.models import (
+    Condition,
+    ContactPoint,
+    Event,
+    Incident,
+    LastNumber,
+    MaintenanceWindow,
+)
+from thingscale.events.validation import check_event
 from thingscale.lib.errors import ContractError
+from thingscale.processes.change_notifications import announce
 
 MAX_WINDOWS = 100  # of maintenance, that are not over, in an account
+# Can be changed whatever the rest of the event is, so that one from before a rule can be switched off.
+_FREE = frozenset({"description", "enabled", "muted_until", "severity"})
 
 
 @transaction.atomic
-def create_event(account: Account, fields: dict[str, Any]) -> Event:
-    """Raises ContractError: BAD_PARAMETER for one event too many."""
+def create_event(
+    account: Account, fields: dict[str, Any], contact_points: Iterable[ContactPoint] = ()
+) -> Event:
+    """Raises ContractError: BAD_PARAMETER for one event too many, and for fields that don't fit."""
+    event = Event(user_id=account.pk, **fields)
+    check_event(event)
     LastNumber.objects.get_or_create(user_id=account.pk)
     last = LastNumber.objects.select_for_update().get(user_id=account.pk)
     most = locked(account).max_events  # each datapoint is compared with the events of its channel
@@ -25,18 +43,39 @@ def create_event(account: Account, fields: dict[str, Any]) -> Event:
         raise ContractError("BAD_PARAMETER", f"event: {no_more_than(most, 'event')}")
     last.number += 1
     last.save()
-    return Event.objects.create(user_id=account.pk, number=last.number, **fields)
+    event.number = last.number
+    if _lacks_secret(event):
+        event.secret_ciphertext = _new_secret()
+    event.save()
+    event.contact_points.set(contact_points)
+    announce("events", account.pk)
+    return event
 
 
 @transaction.atomic
-def update_event(event: Event, changes: dict[str, Any]) -> None:
-    for name, value in changes.items():
-        setattr(event, name, value)
-    event.save(update_fields=list(changes))
+def update_event(
+    event: Event, changes: dict[str, Any], contact_points: Iterable[ContactPoint] | None = None
+) -> None:
+    """Raises ContractError: BAD_PARAMETER for fields that don't fit. Without `contact_points`, they stay."""
+    changed = {name for name, value in changes.items() if getattr(event, name) != value}
+    for name in changed:
+        setattr(event, name, changes[name])
+    if changed - _FREE:
+        check_event(event)
+    if _lacks_secret(event):
+        event.secret_ciphertext = _new_secret()
+        changed.add("secret_ciphertext")
+    event.save(update_fields=changed)
+    if contact_points is not None:
+        event.contact_points.set(contact_points)
+    announce("events", event.user_id)
 
 
+@transaction.atomic
 def delete_event(event: Event) -> None:
+    user = event.user_id
     event.delete()
+    announce("events", user)
 
 
 def acknowledge(incident: Incident, actor: Actor) -> None:
@@ -73,3 +112,11 @@ def end_maintenance_window(window: MaintenanceWindow) -> None:
         window.delete()
     else:
         MaintenanceWindow.objects.filter(pk=window.pk, ends_at__gt=now).update(ends_at=now)
+
+
+def _lacks_secret(event: Event) -> bool:
+    return event.notify_type == Event.Notify.HTTP and event.secret_ciphertext is None
+
+
+def _new_secret() -> bytes:
+    return encryption.encrypt(secrets.token_urlsafe(32), encryption.Purpose.NOTIFICATION)

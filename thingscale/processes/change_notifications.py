@@ -20,7 +20,8 @@ AMONG_GATEWAYS = frozenset({TAKE_OVER, SESSIONS, HEARD, LEFT})
 PATROL_SECONDS = 1.0  # between two checks that the server is still there
 log = logging.getLogger(__name__)
 
-# Noun ("device", "devices", "limits", "published", "tokens", or one above), a primary key, device id or "".
+# Noun ("device", "devices", "events", "limits", "published", "tokens", or one above), a primary key, and a
+# device id or "".
 Change = tuple[str, int, str]
 
 
