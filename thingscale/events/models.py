@@ -94,6 +94,7 @@ class Event(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["user", "number"], name="one_event_number_a_user")]
+        indexes = [models.Index(fields=["id"], name="events_silence", condition=models.Q(kind="silence"))]
         ordering = ["number"]
 
     def __str__(self) -> str:
@@ -319,4 +320,34 @@ class Delivery(models.Model):
                 fields=["due_at"], name="events_deliveries_due", condition=models.Q(status="waiting")
             ),
             models.Index(fields=["user", "-created_at"], name="events_deliveries_of_a_user"),
+        ]
+
+
+class SilenceRule(models.Model):
+    """An event that watches for silence, as it was followed last; see silence.py."""
+
+    event = models.BigIntegerField(primary_key=True)
+    user = models.BigIntegerField()
+    channel = models.BigIntegerField(null=True)
+    devices = models.CharField(max_length=200)  # for LIKE
+    silence = models.DurationField()  # period and grace
+    followed_at = models.DateTimeField()
+
+
+class SilenceWatch(models.Model):
+    """A device that an event watches."""
+
+    pk = models.CompositePrimaryKey("device", "event")
+    device = models.BigIntegerField()
+    event = models.BigIntegerField()
+    due_at = models.DateTimeField(null=True)  # when it is looked at; null: it is silent
+    silent_since = models.DateTimeField(null=True)
+    seen = models.DateTimeField(null=True)  # if it is silent: when it was last heard
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["event", "due_at"], name="events_silence_due"),
+            models.Index(
+                fields=["device"], name="events_silent", condition=models.Q(silent_since__isnull=False)
+            ),
         ]

@@ -7,12 +7,13 @@ All of its work is done on that same connection, so that whoever has lost the lo
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 
 import psycopg
 
 from thingscale.background.watched import WatchedThread
-from thingscale.events import advance
+from thingscale.events import advance, silence
 from thingscale.processes import own_connection
 from thingscale.processes.wake_up import OBSERVATIONS, WAKE_UP, Sleeper
 
@@ -30,6 +31,8 @@ class Notifications:
         self._stopping = self._thread.stopping
         self._away = False  # the database, as was logged
         self.active = False  # it is this process that works
+        self._look_for_silence_at = 0.0
+        self._silence_fails = False
 
     def start(self) -> None:
         self._thread.start()
@@ -66,6 +69,9 @@ class Notifications:
     def _look(self, connection: psycopg.Connection) -> None:
         """Until nothing waits any more. What time changes comes last, once each datapoint that was stored
         before is taken into account."""
+        if time.monotonic() >= self._look_for_silence_at:
+            self._look_for_silence_at = time.monotonic() + LOOK_SECONDS
+            self._look_for_silence(connection)
         found = total = 1
         while found and not self._stopping.is_set():
             found = _all(connection, advance.advance, advance.drop_observation) or _all(
@@ -74,6 +80,19 @@ class Notifications:
             total += found
         if total > 1:
             WAKE_UP.deliveries()
+
+    def _look_for_silence(self, connection: psycopg.Connection) -> None:
+        try:
+            silence.look(connection)
+            self._silence_fails = False
+        except UNWELL:
+            raise
+        except Exception as error:
+            if not self._silence_fails:
+                log.exception("Silent devices can't be found")
+            else:
+                log.error("Silent devices still can't be found: %s", type(error).__name__)
+            self._silence_fails = True
 
 
 def _all(
