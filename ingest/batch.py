@@ -189,6 +189,15 @@ class Batch:
         """The datapoints of the hot path."""
         return self.rows[: len(self.items) - len(self.slow)]
 
+    def device_ids(self) -> dict[DevicePk, str]:
+        """Of the devices of its datapoints."""
+        slow = set(self.slow)
+        fast = (item.raw.device_id for place, item in enumerate(self.items) if place not in slow)
+        found = {
+            row.device: device_id for row, device_id in zip(self.ordinary, fast, strict=True) if row.device
+        }
+        return found | {route.device: device_id for (_, device_id), route in self._new_routes.items()}
+
     @property
     def exceptions(self) -> list[tuple[RawMessage, Outcome, int]]:
         """Messages off the hot path, what became of each, and how many datapoints it has."""

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from thingscale.lib.fair_cache import FairCache
 from thingscale.lib.ids import ChannelPk, DevicePk, TagPk
-from thingscale.processes.change_notifications import AMONG_GATEWAYS, Change
+from thingscale.processes.change_notifications import AMONG_GATEWAYS, EVENT_OPEN, EVENTS, Change
 
 MAX_ENTRIES = 500_000  # devices, and as many tags
+_OF_NO_DEVICE = AMONG_GATEWAYS | {EVENTS, EVENT_OPEN}
 DeviceKey = tuple[int, str]  # user's primary key, device id
 TagKey = tuple[ChannelPk, str]
 
@@ -62,7 +63,7 @@ class DeviceCache:
             }
 
     def on_change(self, change: Change | None) -> None:
-        if change and change[0] in AMONG_GATEWAYS:
+        if change and change[0] in _OF_NO_DEVICE:
             return
         with self._lock:
             self.generation += 1

@@ -35,8 +35,11 @@ from ingest.quotas import Quotas
 from ingest.session_work import SessionWork
 from thingscale.background.watched import WatchedThread
 from thingscale.devices.listening import Door
+from thingscale.events.observe import Observations, concern, observe, settle
+from thingscale.events.rule_cache import RuleCache
 from thingscale.lib.clock import now_us
 from thingscale.processes.change_notifications import Change
+from thingscale.processes.wake_up import WAKE_UP
 from thingscale.streams import writer
 from thingscale.streams.exactly_once import commit_log, redeliveries
 from thingscale.streams.exactly_once.idempotent_requests import Key
@@ -61,6 +64,7 @@ UNFOLDED = 4
 _RAW = itemgetter(Item._fields.index("raw"))
 _ARRAY = itemgetter(Item._fields.index("array"))
 _PAYLOAD = itemgetter(RawMessage._fields.index("payload"))
+_CHANNEL = itemgetter(writer.Row._fields.index("channel"))
 _RECEIVED_AT = itemgetter(RawMessage._fields.index("received_at"))
 
 Done = Callable[[list[Outcome]], None]
@@ -155,6 +159,7 @@ class Writer:
         self._activity = ActivityLog(door)
         self._mark = ListeningMark(self._writer, door, hears)
         self.quotas = Quotas()
+        self._rules = RuleCache()
         self._after_commit = AfterCommit(self._activity, self.quotas, first_contact)
         # Microseconds: when the messages that are being answered were received.
         self.received: list[int] = []
@@ -199,6 +204,7 @@ class Writer:
     def on_change(self, change: Change | None) -> None:
         """In the listener's thread."""
         self.quotas.on_change(change)
+        self._rules.on_change(change)
         if change is None or change[0] == "limits":
             with self._wakeup:
                 self._wakeup.notify()
@@ -357,10 +363,13 @@ class Writer:
         now = now_us()
         if times:
             self._partitions.ensure(connection, times, now)
+        self._rules.load(connection, batch.users)
         self._sequence += 1
         small = batch.simple and not works and not self._redeliveries.known
         small = small and writer.fits_one_statement(batch.rows, now)
+        small = small and not concern(batch.rows, self._rules.watched(map(_CHANNEL, batch.rows)))
         doubtful: dict[int, Key] = {}
+        observations = Observations()
         try:
             if not small or not writer.write_in_one_statement(
                 connection, batch.rows, self._writer, self._sequence, self._redeliveries.seen
@@ -369,12 +378,19 @@ class Writer:
                     if doubtful := self._possible_duplicates(cursor, items):
                         batch = batch.with_possible_duplicates(doubtful)
                     transaction.write(cursor, batch, works, self._writer)
+                    if watched := self._rules.watched(map(_CHANNEL, batch.rows)):
+                        observations = observe(cursor, batch.rows, watched, batch.device_ids)
         except (psycopg.OperationalError, psycopg.InterfaceError):
             if not self._was_committed():
                 raise
         if not batch.simple:
             self._redeliveries.confirmed(doubtful.values())
             batch.store_routes()
+        if observations.work:
+            settle(observations)
+            self._rules.note(observations.rows)
+        if observations.rows:
+            WAKE_UP.events()
         self._committed.append(batch)
         self.received += received
         return batch.outcomes

@@ -22,7 +22,7 @@ from thingscale.events.models import (
 )
 from thingscale.events.validation import check_event
 from thingscale.lib.errors import ContractError
-from thingscale.processes.change_notifications import announce
+from thingscale.processes.change_notifications import EVENTS, announce
 
 MAX_WINDOWS = 100  # of maintenance, that are not over, in an account
 # Can be changed whatever the rest of the event is, so that one from before a rule can be switched off.
@@ -48,7 +48,7 @@ def create_event(
         event.secret_ciphertext = _new_secret()
     event.save()
     event.contact_points.set(contact_points)
-    announce("events", account.pk)
+    announce(EVENTS, account.pk)
     return event
 
 
@@ -68,14 +68,14 @@ def update_event(
     event.save(update_fields=changed)
     if contact_points is not None:
         event.contact_points.set(contact_points)
-    announce("events", event.user_id)
+    announce(EVENTS, event.user_id)
 
 
 @transaction.atomic
 def delete_event(event: Event) -> None:
     user = event.user_id
     event.delete()
-    announce("events", user)
+    announce(EVENTS, user)
 
 
 def acknowledge(incident: Incident, actor: Actor) -> None:

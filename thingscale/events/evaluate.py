@@ -37,7 +37,8 @@ Number = int | float
 
 
 class Seen(NamedTuple):
-    """What a rule says of a datapoint. If it matches, `value` is the first one that did; it is JSON text."""
+    """What a rule says of a datapoint. `value` is what was compared, as text; of an array the first one that
+    matched."""
 
     matched: bool  # False: the condition is over
     value: str
@@ -216,12 +217,12 @@ class _Threshold(Rule):
                 holds = self._holds(number, self._number)
                 stays = stays or (self._clear is not None and self._holds(number, self._clear))
             elif self._of_text:
-                holds = self._holds(value if type(value) is str else to_json(value), self._text)
+                holds = self._holds(value if type(value) is str else to_text(value), self._text)
             else:
                 continue
             if holds:
-                return Seen(True, to_json(value))
-            cleared = cleared or Seen(False, to_json(value))
+                return Seen(True, to_text(value))
+            cleared = cleared or Seen(False, to_text(value))
         return None if stays else cleared
 
 
@@ -241,9 +242,9 @@ class _Range(Rule):
             if number is None:
                 continue
             if not self._low <= number <= self._high:
-                return Seen(True, to_json(value))
+                return Seen(True, to_text(value))
             stays = stays or not self._clear_low <= number <= self._clear_high
-            cleared = cleared or Seen(False, to_json(value))
+            cleared = cleared or Seen(False, to_text(value))
         return None if stays else cleared
 
 
@@ -261,7 +262,7 @@ class _OtherValue(Rule):
         if not found:
             return None
         before, memory.value, memory.at = memory.value, _identity(found), at
-        return None if before is None else Seen(before != memory.value, to_json(found[0]))
+        return None if before is None else Seen(before != memory.value, to_text(found[0]))
 
 
 class _Moved(Rule):
@@ -287,8 +288,8 @@ class _Moved(Rule):
         if moved is None:
             return None
         if moved > self._limit:
-            return Seen(True, to_json(number))
-        return None if moved > self._clear else Seen(False, to_json(number))
+            return Seen(True, to_text(number))
+        return None if moved > self._clear else Seen(False, to_text(number))
 
     def _moved(self, number: Number, at: int, memory: Memory) -> Number | None:
         """How far. None: there is nothing to compare it with."""
@@ -368,10 +369,10 @@ def _number_of_text(text: str) -> Number | None:
     return number if type(number) is int or (type(number) is float and math.isfinite(number)) else None
 
 
-def to_json(value: Any) -> str:
+def to_text(value: Any) -> str:
     """Of a number, a text, true or false."""
     if type(value) is str:
-        return orjson.dumps(value[:MAX_TEXT]).decode()
+        return value[:MAX_TEXT]
     return str(value).lower() if type(value) is bool else repr(value)
 
 

@@ -181,6 +181,24 @@ class Observation(models.Model):
 
     class Meta:
         db_table = "events_observation"
+        indexes = [
+            # For doors that ask what is open of one event.
+            models.Index(fields=["event"], name="events_matches", condition=models.Q(what=1))
+        ]
+
+
+class RuleMemory(models.Model):
+    """What an event of change or rate remembers of one device and tag (evaluate.py). Writers change it in the
+    transaction that stores the datapoint."""
+
+    event = models.BigIntegerField()
+    device = models.BigIntegerField(default=0)  # primary key; 0: none
+    tag = models.IntegerField(default=0)
+    memory = models.TextField()
+
+    class Meta:
+        db_table = "events_rule_memory"
+        constraints = [models.UniqueConstraint(fields=["event", "device", "tag"], name="one_rule_memory")]
 
 
 class Condition(models.Model):

@@ -17,11 +17,14 @@ CHANNEL = "thingscale"
 # Nouns of what gateways tell each other. These have a gateway's key in place of a user's primary key.
 TAKE_OVER, SESSIONS, HEARD, LEFT = "take-over", "sessions", "heard", "left"
 AMONG_GATEWAYS = frozenset({TAKE_OVER, SESSIONS, HEARD, LEFT})
+# Nouns of what only the rules of ingest follow (thingscale/events/rule_cache.py): an account's events have
+# changed; a condition is not ok any more, with EVENT:DEVICE:TAG.
+EVENTS, EVENT_OPEN = "events", "event-open"
 PATROL_SECONDS = 1.0  # between two checks that the server is still there
 log = logging.getLogger(__name__)
 
-# Noun ("device", "devices", "events", "limits", "published", "tokens", or one above), a primary key, and a
-# device id or "".
+# Noun ("device", "devices", "limits", "published", "tokens", or one above), a primary key, and a device id or
+# what is said above, or "".
 Change = tuple[str, int, str]
 
 

@@ -89,6 +89,7 @@ def store_held_in_transaction(devices: Sequence[DevicePk]) -> None:
     held = _remove_held(devices)
     if not held:
         return
+    device_ids = {row.device: row.name for row in held}
     tags = tag_keys({(row.channel, row.tag) for row in held if row.tag})
     for start in range(0, len(held), STATEMENT_ROWS):
         store_rows(
@@ -102,7 +103,8 @@ def store_held_in_transaction(devices: Sequence[DevicePk]) -> None:
                     None if row.array else row.dedupe,
                 )
                 for row in held[start : start + STATEMENT_ROWS]
-            ]
+            ],
+            device_ids,
         )
     with_key = {
         (row.user, row.dedupe) for row in held if row.dedupe is not None and (row.array or row.dedupe < 0)

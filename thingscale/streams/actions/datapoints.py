@@ -1,6 +1,6 @@
 """Writes of datapoints that do not come through the ingest writer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from django.utils import timezone
 from thingscale.devices.writer import MinuteRow, count_minutes
 from thingscale.lib.clock import from_us, now_us
 from thingscale.lib.errors import ContractError
+from thingscale.lib.ids import ChannelPk, DevicePk
 from thingscale.lib.points import Points
 from thingscale.processes.live_feed import LIVE_FEED, MessageEvent
 from thingscale.streams import writer
@@ -21,6 +22,14 @@ from thingscale.streams.exactly_once.window import DEDUPE_WINDOW
 from thingscale.streams.models import Channel
 from thingscale.streams.usage import STORAGE_QUOTA
 
+# What happens in the same transaction, behind the datapoints, with their channels, their rows, and the ids of
+# their devices. The apps above this one add theirs when a process starts.
+also: list[
+    Callable[
+        [psycopg.Cursor, Collection[ChannelPk], Callable[[], Iterable[writer.Row]], Mapping[DevicePk, str]],
+        None,
+    ]
+] = []
 _partitions = writer.Partitions()
 _at = itemgetter(writer.Row._fields.index("at"))
 
@@ -46,6 +55,16 @@ def store_points(channel: Channel, points: Points, idempotency: tuple[str, UUID]
             if dedupe is None and not any(points.tags):
                 with _cursor(points.times) as cursor:
                     writer.write_series(cursor, channel_pk, points.times, points.values)
+                    for then in also:
+                        then(
+                            cursor,
+                            (channel_pk,),
+                            lambda: (
+                                writer.Row(channel_pk, at, None, None, value, None)
+                                for value, at in zip(points.values, points.times, strict=True)
+                            ),
+                            {},
+                        )
             else:
                 tags = tag_keys({(channel_pk, tag) for tag in set(points.tags) if tag})
                 store_rows(
@@ -106,10 +125,12 @@ def _stored_under_key(channel: Channel, points: Points, key: int, body: UUID) ->
         return int(before.answer)
 
 
-def store_rows(rows: list[writer.Row]) -> None:
+def store_rows(rows: list[writer.Row], device_ids: Mapping[DevicePk, str] | None = None) -> None:
     """Stores datapoints in the caller's transaction."""
     with _cursor(list(map(_at, rows))) as cursor:
         writer.write(cursor, rows)
+        for then in also:
+            then(cursor, {row.channel for row in rows}, lambda: rows, device_ids or {})
 
 
 def _cursor(times: Sequence[int]) -> psycopg.Cursor:

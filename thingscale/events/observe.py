@@ -1,0 +1,345 @@
+"""Writes what events see in datapoints, in the transaction that stores these: so a notification is owed for
+exactly what is stored. Each door comes here: ingest's writer, REST, and held messages.
+
+What an account can cause here is bounded: it has a budget of comparisons, and one of matches. What is over is
+counted, in one row for each event. The budgets are those of a process.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import orjson
+import psycopg
+from django.conf import settings
+from django.db import transaction
+
+from thingscale.events.evaluate import Memory, Rule, Seen
+from thingscale.events.models import Observation
+from thingscale.events.rules import OF_CHANNELS, Place, WatchedChannel, load
+from thingscale.lib.clock import now_us
+from thingscale.lib.ids import ChannelPk, DevicePk
+from thingscale.processes.wake_up import WAKE_UP
+from thingscale.streams.writer import Row, array
+
+log = logging.getLogger(__name__)
+
+PARSED_BYTES = 256 * 1024  # at a time
+PARSED_ROWS = 500
+VALUE_BYTES = 16  # of a value, that are as much work as one rule
+MEMORY_WORK = 20  # for a rule that remembers, in comparisons
+_MATCHED, _CLEARED, _LEFT_OUT = Observation.What.MATCHED, Observation.What.CLEARED, Observation.What.LEFT_OUT
+_INSERT = """INSERT INTO events_observation (event, device, tag, what, at, value, count)
+SELECT event, device, tag, what, 'epoch'::timestamptz + at * '1 microsecond'::interval, value, count
+FROM unnest(%s::bigint[], %s::bigint[], %s::int[], %s::smallint[], %s::bigint[], %s::text[], %s::int[])
+    WITH ORDINALITY AS o (event, device, tag, what, at, value, count, place) ORDER BY place"""
+_STILL_OPEN = """SELECT k.event, k.device, k.tag
+FROM unnest(%s::bigint[], %s::bigint[], %s::int[]) AS k (event, device, tag)
+WHERE EXISTS (SELECT FROM events_condition c WHERE c.event_id = k.event AND c.device = k.device
+        AND c.tag = k.tag AND c.state <> 'ok')
+    OR EXISTS (SELECT FROM events_observation o WHERE o.event = k.event AND o.device = k.device
+        AND o.tag = k.tag AND o.what = 1)"""
+_READ_MEMORIES = """SELECT m.event, m.device, m.tag, m.memory FROM events_rule_memory m
+JOIN unnest(%s::bigint[], %s::bigint[], %s::int[]) AS k (event, device, tag)
+    ON m.event = k.event AND m.device = k.device AND m.tag = k.tag"""
+# No other transaction writes to the same channel and tag meanwhile: each has the row of its newest value.
+_WRITE_MEMORIES = """INSERT INTO events_rule_memory (event, device, tag, memory)
+SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::int[], %s::text[]) AS m (event, device, tag, memory)
+ORDER BY event, device, tag
+ON CONFLICT (event, device, tag) DO UPDATE SET memory = excluded.memory"""
+_channel = itemgetter(Row._fields.index("channel"))
+_at = itemgetter(Row._fields.index("at"))
+_value = itemgetter(Row._fields.index("value"))
+
+Key = tuple[int, int, int]  # event, device, tag
+
+
+class Observed(NamedTuple):
+    """A row of Observation."""
+
+    channel: ChannelPk
+    event: int
+    device: int
+    tag: int
+    what: int
+    at: int  # microseconds
+    value: str = ""
+    matches: int = 1  # more than one if they were left out
+
+
+@dataclass(slots=True)
+class Observations:
+    """Of one transaction."""
+
+    rows: list[Observed] = field(default_factory=list)
+    work: Counter[int] = field(default_factory=Counter)  # by account
+    matches: Counter[int] = field(default_factory=Counter)
+
+
+class Budget:
+    """What an account may have of something: so much at once, and so much a second."""
+
+    MAX_ACCOUNTS = 10_000  # that are remembered
+
+    def __init__(self, burst: int, rate: int) -> None:
+        self._burst = burst
+        self._rate = rate
+        self._full_at: dict[int, float] = {}  # when an account will have all of it again
+        self._lock = threading.Lock()
+
+    def left(self, account: int, now: float) -> int:
+        missing = max(self._full_at.get(account, now) - now, 0.0) * self._rate
+        return max(int(self._burst - missing), 0)
+
+    def take(self, account: int, count: int, now: float) -> None:
+        with self._lock:
+            self._full_at[account] = max(self._full_at.get(account, now), now) + count / self._rate
+            if len(self._full_at) > self.MAX_ACCOUNTS:
+                self._full_at = {each: at for each, at in self._full_at.items() if at > now}
+
+
+COMPARISONS = Budget(1_000_000, 250_000)
+MATCHES = Budget(20_000, 500)
+
+
+def concern(rows: Sequence[Row], channels: Mapping[ChannelPk, WatchedChannel]) -> bool:
+    """Whether a rule may have something to say about one of the rows."""
+    for row, value in _parsed([row for row in rows if row[0] in channels]):
+        watched = channels[row[0]]
+        if watched.may_be_open or (watched.open and (row.device or 0, row.tag or 0) in watched.open):
+            return True
+        if not watched.rules.quiet(value):
+            return True
+    return False
+
+
+def observe(
+    cursor: psycopg.Cursor,
+    rows: Iterable[Row],
+    channels: Mapping[ChannelPk, WatchedChannel],
+    device_ids: Mapping[DevicePk, str] | Callable[[], Mapping[DevicePk, str]],
+) -> Observations:
+    """Compares rows that this transaction has just stored, and writes what is seen. `settle` is to be called
+    after the commit. `device_ids`: of the rows' devices, for rules that watch some."""
+    now = now_us()
+    since = now - settings.EVENT_LATE_SECONDS * 1_000_000
+    rows = sorted((row for row in rows if row[0] in channels and row[1] >= since), key=_at)
+    found = Observations()
+    if not rows:
+        return found
+    if callable(device_ids):
+        device_ids = device_ids() if any(channels[row[0]].rules.of_some_devices for row in rows) else {}
+    _Comparing(cursor, channels, device_ids, now, found).compare(rows)
+    if found.rows:
+        _insert(cursor, found.rows)
+    return found
+
+
+def settle(observations: Observations) -> None:
+    """After the commit."""
+    now = time.monotonic()
+    for account, count in observations.work.items():
+        COMPARISONS.take(account, count, now)
+    for account, count in observations.matches.items():
+        MATCHES.take(account, count, now)
+
+
+class _Comparing:
+    def __init__(
+        self,
+        cursor: psycopg.Cursor,
+        channels: Mapping[ChannelPk, WatchedChannel],
+        device_ids: Mapping[DevicePk, str],
+        now: int,
+        found: Observations,
+    ) -> None:
+        self._cursor = cursor
+        self._channels = channels
+        self._device_ids = device_ids
+        self._now = now
+        self._found = found
+        self._started = time.monotonic()
+        self._loud: set[tuple[ChannelPk, Place]] = set()
+        # What has become open and closed in this transaction.
+        self._open: dict[tuple[ChannelPk, Place], set[int]] = {}
+        self._closed: set[Key] = set()
+        self._left_out: dict[tuple[ChannelPk, int], tuple[int, int]] = {}  # count and time, by event
+        self._memories: dict[Key, Memory] = {}
+
+    def compare(self, rows: Sequence[Row]) -> None:
+        for chunk in _chunks(rows):
+            of_interest = [(row, value) for row, value in _parsed(chunk) if self._is_of_interest(row, value)]
+            looked_at = [(row, value) for row, value in of_interest if self._afford(row)]
+            self._read_memories([row for row, _ in looked_at])
+            for row, value in looked_at:
+                self._look_at(row, value)
+            self._write_memories()
+        for (channel, event), (count, at) in self._left_out.items():
+            self._found.rows.append(Observed(channel, event, 0, 0, _LEFT_OUT, at, matches=count))
+        self._forget_what_is_not_open()
+
+    def _is_of_interest(self, row: Row, value: Any) -> bool:
+        watched, place = self._channels[row.channel], (row.device or 0, row.tag or 0)
+        if (row.channel, place) in self._loud:
+            return True
+        if watched.may_be_open or place in watched.open or not watched.rules.quiet(value):
+            self._loud.add((row.channel, place))  # a rule may become open, and then be cleared
+            return True
+        return False
+
+    def _afford(self, row: Row) -> bool:
+        watched, found = self._channels[row.channel], self._found
+        rules = watched.rules.rules
+        work = len(rules) * (1 + len(row.value) // VALUE_BYTES)
+        if watched.rules.remembers:
+            work += MEMORY_WORK * sum(rule.remembers for rule in rules)
+        left = COMPARISONS.left(watched.account, self._started) - found.work[watched.account]
+        if left < work:
+            for rule in rules:
+                self._leave_out(row, rule)
+            return False
+        found.work[watched.account] += work
+        return True
+
+    def _leave_out(self, row: Row, rule: Rule) -> None:
+        count, at = self._left_out.get((row.channel, rule.event), (0, 0))
+        self._left_out[row.channel, rule.event] = count + 1, max(at, row.at)
+
+    def _look_at(self, row: Row, value: Any) -> None:
+        watched = self._channels[row.channel]
+        account = watched.account
+        device, tag = place = row.device or 0, row.tag or 0
+        opened = self._open.get((row.channel, place))
+        if opened is None:
+            opened = set(watched.open.get(place, ()))
+        device_id = self._device_ids.get(row.device, "") if row.device is not None else ""
+        for rule in watched.rules.rules:
+            if not rule.watches(device_id):
+                continue
+            key = rule.event, device, tag
+            seen = self._sees(rule, value, row.at, self._memories.get(key))
+            if seen is None:
+                continue
+            if seen.matched:
+                if MATCHES.left(account, self._started) <= self._found.matches[account]:
+                    self._leave_out(row, rule)
+                    continue
+                self._found.matches[account] += 1
+                opened.add(rule.event)
+                self._closed.discard(key)
+            elif rule.event in opened or (watched.may_be_open and key not in self._closed):
+                opened.discard(rule.event)
+                self._closed.add(key)
+            else:
+                continue
+            what = _MATCHED if seen.matched else _CLEARED
+            self._found.rows.append(Observed(row.channel, *key, what, row.at, seen.value))
+        self._open[row.channel, place] = opened
+
+    def _sees(self, rule: Rule, value: Any, at: int, memory: Memory | None) -> Seen | None:
+        try:
+            # A clock that is ahead must not make all that follows late.
+            return rule.sees(value, min(at, self._now), memory)
+        except Exception:  # an event must not keep datapoints from being stored
+            log.exception("Event %d could not be compared", rule.event)
+            return None
+
+    def _read_memories(self, rows: Sequence[Row]) -> None:
+        keys = {
+            (rule.event, row.device or 0, row.tag or 0)
+            for row in rows
+            if (rules := self._channels[row.channel].rules).remembers
+            for rule in rules.rules
+            if rule.remembers
+        }
+        if not keys:
+            return
+        self._cursor.execute(_READ_MEMORIES, list(map(array, zip(*keys, strict=True))))
+        self._memories = {key: Memory() for key in keys}
+        for event, device, tag, text in self._cursor.fetchall():
+            self._memories[event, device, tag] = Memory.load(text)
+
+    def _write_memories(self) -> None:
+        memories, self._memories = self._memories, {}
+        known = [(key, memory) for key, memory in memories.items() if memory.rule]
+        if known:
+            columns = map(array, zip(*(key for key, _ in known), strict=True))
+            self._cursor.execute(_WRITE_MEMORIES, [*columns, [memory.dump().decode() for _, memory in known]])
+
+    def _forget_what_is_not_open(self) -> None:
+        """Where it is not known what is open, the database says it."""
+        rows, channels = self._found.rows, self._channels
+        asked = [
+            (row.event, row.device, row.tag)
+            for row in rows
+            if row.what == _CLEARED and channels[row.channel].may_be_open
+        ]
+        if not asked:
+            return
+        matched = {(row.event, row.device, row.tag) for row in rows if row.what == _MATCHED}
+        self._cursor.execute(_STILL_OPEN, list(map(array, zip(*asked, strict=True))))
+        still = matched | set(self._cursor.fetchall())
+        self._found.rows = [
+            row
+            for row in rows
+            if row.what != _CLEARED
+            or not channels[row.channel].may_be_open
+            or (row.event, row.device, row.tag) in still
+        ]
+
+
+def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """So small that their values, parsed, fit into memory."""
+    start = size = 0
+    for place, row in enumerate(rows):
+        if place > start and (place - start >= PARSED_ROWS or size + len(row.value) > PARSED_BYTES):
+            yield rows[start:place]
+            start, size = place, 0
+        size += len(row.value)
+    yield rows[start:]
+
+
+def _parsed(rows: Sequence[Row]) -> Iterable[tuple[Row, Any]]:
+    try:
+        return zip(rows, orjson.loads(b"[%s]" % b",".join(map(_value, rows))), strict=True)
+    except orjson.JSONDecodeError:
+        return _parsed_one_by_one(rows)
+
+
+def _parsed_one_by_one(rows: Sequence[Row]) -> Iterator[tuple[Row, Any]]:
+    """What this parser does not take, and PostgreSQL does, is compared with nothing."""
+    for row in rows:
+        try:
+            yield row, orjson.loads(row.value)
+        except orjson.JSONDecodeError:
+            yield row, None
+
+
+def _insert(cursor: psycopg.Cursor, rows: Sequence[Observed]) -> None:
+    _, events, devices, tags, what, times, values, counts = zip(*rows, strict=True)
+    numbers = (events, devices, tags, what, times)
+    cursor.execute(_INSERT, [*map(array, numbers), list(values), array(counts)])
+
+
+def observe_stored(
+    cursor: psycopg.Cursor,
+    channels: Collection[ChannelPk],
+    rows: Callable[[], Iterable[Row]],
+    device_ids: Mapping[DevicePk, str],
+) -> None:
+    """For doors of Django: in its transaction, after the datapoints were written. What the channels have of
+    rules is asked of the database."""
+    watched = load(cursor, OF_CHANNELS, channels)
+    if not watched:
+        return
+    found = observe(cursor, rows(), watched, device_ids)
+    if found.work:
+        transaction.on_commit(partial(settle, found), robust=True)
+    if found.rows:
+        transaction.on_commit(WAKE_UP.events, robust=True)
