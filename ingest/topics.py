@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ingest.message import Kind, Reason
 from thingscale.lib.kinds import ENDPOINTS
-from thingscale.lib.names import FROM_PLATFORM, bad_device_id, bad_tag
+from thingscale.lib.names import FROM_PLATFORM, bad_device_id, bad_tag, is_event_topic
 
 _BY_FIRST_LEVEL = {
     each.first_level: (kind, each.tagged) for kind, each in ENDPOINTS.items() if each.first_level
@@ -49,6 +49,8 @@ def target(rest: str) -> Target:
         return _checked(kind, device_id, tag)
     if tag is None and device_id in FROM_PLATFORM and not bad_device_id(first):
         return Target(None, first)
+    if is_event_topic(rest):
+        return Target(Kind.JSON, refused=Reason.PLATFORM_TOPIC)
     return Target(Kind.JSON, refused=Reason.UNKNOWN_TOPIC)
 
 

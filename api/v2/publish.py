@@ -10,7 +10,7 @@ from api.viewsets import AccountViewSet, ok
 from thingscale.devices.commands import MAX_PAYLOAD, Message, send
 from thingscale.devices.models import Command, Device
 from thingscale.lib.errors import ContractError
-from thingscale.lib.names import may_exist, valid_topic
+from thingscale.lib.names import is_event_topic, may_exist, valid_topic
 
 
 class PayloadField(serializers.Field[bytes, Any, Any, Any]):
@@ -34,6 +34,8 @@ class TopicField(serializers.Field[str, Any, Any, Any]):
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str) or not valid_topic(data):
             raise serializers.ValidationError("is no topic: it has 1 to 1024 characters, and no + and #")
+        if is_event_topic(data):
+            raise serializers.ValidationError("is one of the platform's own")
         return data
 
 

@@ -10,6 +10,7 @@ from django.db import Error
 
 from ingest import topics
 from ingest.device_tokens import TokenOwner
+from thingscale.lib.names import is_event_topic
 
 OUR_CLIENT_IDS = "thingscale-"  # how those of workers and publishers begin
 
@@ -68,6 +69,8 @@ class BrokerRules:
             share, token, rest = topics.split_filter(topic)
         group = share.removeprefix("$share/").removesuffix("/")
         if not rest.strip("/") or (share and (not group or "+" in group or "#" in group)):
+            return Verdict.DENY
+        if action is Action.PUBLISH and is_event_topic(rest):
             return Verdict.DENY
         try:
             owner = await self._find_owner(token)

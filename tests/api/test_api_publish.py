@@ -93,6 +93,7 @@ def test_how_and_where_it_goes_out(
         {"topic": ""},
         {"topic": "a/+/b"},
         {"topic": "#"},
+        {"topic": "events/1"},
         {"topic": "a\0b"},
         {"topic": "x" * 1025},
         {"topic": "\u5ba4" * 22_000},

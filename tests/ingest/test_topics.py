@@ -47,7 +47,9 @@ def test_ingest_topics(rest: str, kind: Kind, device_id: str, tag: str | None) -
     assert target(rest) == Target(kind, device_id, tag)
 
 
-@pytest.mark.parametrize("rest", ["d1/subscribe", "d1/errors", f"{LONG}/errors", "é/subscribe"])
+@pytest.mark.parametrize(
+    "rest", ["d1/subscribe", "d1/errors", "events/subscribe", f"{LONG}/errors", "é/subscribe"]
+)
 def test_topics_for_subscribers_only(rest: str) -> None:
     assert target(rest) == Target(None, rest.partition("/")[0])
 
@@ -66,6 +68,7 @@ def test_topics_for_subscribers_only(rest: str) -> None:
             (rest, Reason.UNKNOWN_TOPIC)
             for rest in ("0/subscribe", "/errors", "d1/subscribe/x", f"{LONG}x/errors")
         ),
+        *((rest, Reason.PLATFORM_TOPIC) for rest in ("events/1", "events/1/x", "events/", "events/errors/x")),
     ],
 )
 def test_refused_topics(rest: str, reason: Reason) -> None:

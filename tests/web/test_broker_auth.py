@@ -93,6 +93,8 @@ def test_who_may_use_which_topic(broker: Asking, account: Account, outsider: Acc
     forbidden += ["$SYS/broker/uptime", f"{token.lower()}/d1", f"{account.api_token}/json/d1", f"x{token}/d1"]
     forbidden += [f"$delayed/5/{token}/json/d1", f"$queue/{token}/d1"]
     assert [topic for topic in forbidden if broker.publishes(user, topic)] == []
+    assert not broker.publishes(user, f"{token}/events/1")  # only the platform does
+    assert broker.subscribes(user, f"{token}/events/1")
     forbidden += [
         "#",
         "+/#",

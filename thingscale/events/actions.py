@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from thingscale.accounts import encryption
@@ -20,6 +20,8 @@ from thingscale.events.models import (
     LastNumber,
     MaintenanceWindow,
 )
+from thingscale.events.mqtt_state import withdraw
+from thingscale.events.reset import WATCHED_FIELDS, close_incidents, look_again, reset
 from thingscale.events.validation import check_event
 from thingscale.lib.errors import ContractError
 from thingscale.processes.change_notifications import EVENTS, announce
@@ -68,13 +70,20 @@ def update_event(
     event.save(update_fields=changed)
     if contact_points is not None:
         event.contact_points.set(contact_points)
+    if changed & WATCHED_FIELDS:
+        reset([event.pk])
+    else:
+        look_again(Condition.objects.filter(event=event))
     announce(EVENTS, event.user_id)
 
 
 @transaction.atomic
 def delete_event(event: Event) -> None:
-    user = event.user_id
+    user, number = event.user_id, event.number
+    close_incidents(Incident.objects.filter(event=event))
     event.delete()
+    with connection.cursor() as cursor:
+        withdraw(cursor, user, number)
     announce(EVENTS, user)
 
 
@@ -87,7 +96,9 @@ def acknowledge(incident: Incident, actor: Actor) -> None:
 
 def mute(condition: Condition, until: datetime | None) -> None:
     """None ends a mute."""
-    Condition.objects.filter(pk=condition.pk).update(muted_until=until)
+    found = Condition.objects.filter(pk=condition.pk)
+    found.update(muted_until=until)
+    look_again(found)
 
 
 @transaction.atomic
@@ -112,6 +123,7 @@ def end_maintenance_window(window: MaintenanceWindow) -> None:
         window.delete()
     else:
         MaintenanceWindow.objects.filter(pk=window.pk, ends_at__gt=now).update(ends_at=now)
+        look_again(Condition.objects.filter(event__user=window.user_id))
 
 
 def _lacks_secret(event: Event) -> bool:

@@ -17,16 +17,15 @@ from zoneinfo import ZoneInfo
 import psycopg
 from psycopg.rows import class_row
 
-from thingscale.events import messages, states
+from thingscale.events import messages, mqtt_state, states
 from thingscale.events.models import Delivery, Event, Incident, Observation
 from thingscale.events.noise import Quiet, Window
 from thingscale.events.states import Datapoint, Hush, Message, Notice, Policy, Standing, State, Told
 from thingscale.lib.ids import UserPk
-from thingscale.processes.change_notifications import CHANNEL
+from thingscale.processes.change_notifications import CHANNEL, EVENT_OPEN
 
 BATCH = 500  # observations, or conditions, of a transaction
 RECEIVER = 300  # characters
-OPEN = "event-open"  # what is announced, with EVENT:DEVICE:TAG, when a condition is not ok any more
 
 ConditionKey = tuple[int, int, int]  # event, device and tag, by primary key
 
@@ -37,7 +36,7 @@ RETURNING id, event, device, tag, what, at, value, count, stored_at"""
 # The lock lets nobody change or delete an event while its states follow what the old one saw.
 _EVENTS = """SELECT e.id AS pk, e.user_id AS "user", e.number, e.description, e.notify_type, e.post_url,
     e.kind, e.source, e.operator, e.threshold, e.clear, e.repeat, e.hold, e."window", e.period, e.grace,
-    e.no_data_after, e.min_interval, e.severity, e.quiet_hours, e.muted_until,
+    e.no_data_after, e.min_interval, e.severity, e.quiet_hours, e.muted_until, e.changed_at,
     c.id AS channel, c.number AS channel_number, coalesce(c.name, '') AS channel_name,
     u.email1, u.email2, u.locale
 FROM events_event e JOIN accounts_user u ON u.id = e.user_id
@@ -119,6 +118,7 @@ class Watched:
     severity: str
     quiet_hours: str
     muted_until: datetime | None
+    changed_at: datetime | None
     channel: int | None
     channel_number: int | None
     channel_name: str
@@ -269,8 +269,8 @@ class Batch:
 
     def follow(self, seen: Seen) -> None:
         event = self._events.get(seen.event)
-        if event is None:  # deleted or disabled since
-            return
+        if event is None or (event.changed_at and seen.stored_at < event.changed_at):
+            return  # it is deleted, disabled, or another one by now
         if seen.what == Observation.What.LEFT_OUT:
             self._say_left_out(event, seen.matches)
             return
@@ -342,7 +342,13 @@ class Batch:
             self._opened[row.incident] = [
                 *(row.incident, event.user, event.pk, event.number, self._title(event), event.severity),
                 *(event.channel, row.device, self._device_ids.get(row.device, "")),
-                *(self._tags.get(row.tag, ""), event.source, event.threshold, it.value, it.since),
+                *(
+                    self._tags.get(row.tag, ""),
+                    event.source,
+                    event.threshold,
+                    messages.shown(it.value),
+                    it.since,
+                ),
                 *(None, "", ""),
             ]
         elif before == State.FIRING and row.incident:
@@ -446,9 +452,12 @@ class Batch:
         self._connection.execute(_SAVE, columns)
 
     def _announce(self) -> None:
+        if self._changed:
+            with self._connection.cursor() as cursor:
+                mqtt_state.publish(cursor, self._changed)
         if self._open_keys:
             told = [
-                f"{OPEN}:{self._events[event].user}:{event}:{device}:{tag}"
+                f"{EVENT_OPEN}:{self._events[event].user}:{event}:{device}:{tag}"
                 for event, device, tag in self._open_keys
             ]
             self._connection.execute(

@@ -57,22 +57,28 @@ def body(event: EventFields, subject: Subject, message: Message, state: State) -
 
 
 def current(value: str) -> Any:
-    """A number, true, false and null are what they are in JSON; all else is text."""
+    """`value`: what was compared, as JSON text. What is none is text."""
     try:
         found = json.loads(value)
     except (ValueError, RecursionError):
         return value
-    return value if isinstance(found, str | list | dict) else found
+    return value if isinstance(found, list | dict) else found
+
+
+def shown(value: str) -> str:
+    """The same for people: a text without its quotes."""
+    found = current(value)
+    return found if isinstance(found, str) else value
 
 
 def status(event: EventFields, device_id: str, notice: Notice, state: State, value: str) -> str:
-    source, now = event.source, f"Current:{value}"
+    source, now = event.source, f"Current:{shown(value)}"
     over = notice == Notice.RESOLVED
     if notice == Notice.FLAPPING:
         often = f"more than {FLAP_CHANGES} times within {FLAP_SECONDS // 60} minutes"
         return f"{source or device_id} changed {often}. Nothing more is sent until it is steady."
     if over and state == State.NO_DATA:
-        return f"{source} was not received for {event.no_data_after} s. Last:{value}"
+        return f"{source} was not received for {event.no_data_after} s. Last:{shown(value)}"
     match event.kind:
         case "range":
             how = "is within the range again" if over else "was outside of the range"

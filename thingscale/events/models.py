@@ -87,6 +87,8 @@ class Event(models.Model):
     contact_points: "models.ManyToManyField[ContactPoint, EventContact]" = models.ManyToManyField(
         "ContactPoint", through="EventContact", related_name="events"
     )
+    # When it was made another one: what writers saw before is of no interest any more.
+    changed_at = models.DateTimeField(null=True)
     # For X-Signature of `http`; made with the event, or when it is first needed.
     secret_ciphertext = models.BinaryField(null=True)
 

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable
 
 import psycopg
+from django.conf import settings
 
 from thingscale.background.watched import WatchedThread
 from thingscale.events import advance, silence
+from thingscale.events.mqtt_state import Relay
 from thingscale.processes import own_connection
 from thingscale.processes.wake_up import OBSERVATIONS, WAKE_UP, Sleeper
 
@@ -29,6 +31,7 @@ class Notifications:
     def __init__(self) -> None:
         self._thread = WatchedThread("events", self._run)
         self._stopping = self._thread.stopping
+        self._relay = Relay() if settings.INGEST_MODE == "broker" else None
         self._away = False  # the database, as was logged
         self.active = False  # it is this process that works
         self._look_for_silence_at = 0.0
@@ -36,9 +39,13 @@ class Notifications:
 
     def start(self) -> None:
         self._thread.start()
+        if self._relay:
+            self._relay.start()
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         self._thread.stop(seconds)
+        if self._relay:
+            self._relay.stop(seconds)
 
     def _run(self) -> None:
         sleeper = Sleeper(OBSERVATIONS, self._stopping)

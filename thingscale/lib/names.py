@@ -22,6 +22,7 @@ TAG_RULE = (
 )
 COMMANDS, ERRORS = "subscribe", "errors"  # behind the device id, in topics that devices subscribe to
 FROM_PLATFORM = frozenset({COMMANDS, ERRORS})
+EVENTS = "events"  # before an event's number, in topics that say how it stands with the event
 _UNUSABLE = re.compile(r"[/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNUSABLE_IN_TAG = re.compile(r"[+#\x00-\x1f\x7f-\x9f\ud800-\udfff]|^/|//|/$")
 _INVISIBLE_CATEGORIES = {"Zs", "Zl", "Zp", "Cc", "Cf"}  # spaces; zero-width, BOM, soft hyphen, bidi marks
@@ -50,6 +51,13 @@ def may_exist(name: str) -> bool:
 def valid_topic(topic: str) -> bool:
     """Of an MQTT message, without the token."""
     return 0 < len(topic) <= MAX_TOPIC and re.search(r"[+#\x00\ud800-\udfff]", topic) is None
+
+
+def is_event_topic(topic: str) -> bool:
+    """Without the token. Only the platform publishes there. A device may be called `events`, too, and has
+    topics of its own."""
+    first, slash, rest = topic.partition("/")
+    return first == EVENTS and slash != "" and rest not in FROM_PLATFORM
 
 
 def is_blank(name: str) -> bool:

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     NEW_DEVICE_FOUND = "NEW_DEVICE_FOUND"
     NO_MAPPED_CH = "NO_MAPPED_CH"
     NUL_CHARACTER = "NUL_CHARACTER"
+    PLATFORM_TOPIC = "PLATFORM_TOPIC"
     QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
     SIGN_IN_REFUSED = "SIGN_IN_REFUSED"
     TOO_LARGE = "TOO_LARGE"
@@ -71,6 +72,12 @@ ANSWERS: dict[Reason, ReasonAnswer] = {
         422, FORMAT, "Its Idempotency-Key had come with another body: give each message a key of its own."
     ),
     Reason.MAX_DEVICE_REACH: ReasonAnswer(403, QUOTA, "The account has no room for another device."),
+    Reason.PLATFORM_TOPIC: ReasonAnswer(
+        400,
+        NOT_AUTHORIZED,
+        "Only the platform publishes below TOKEN/events/: there it says how it stands with each event.",
+        code="BAD_PARAMETER",
+    ),
     Reason.QUOTA_EXCEEDED: ReasonAnswer(
         403,
         QUOTA,
