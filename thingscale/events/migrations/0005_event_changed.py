@@ -5,8 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("events", "0004_rule_memory"),
-        ("events", "0004_silence"),
+        ("events", "0005_rule_memory"),
     ]
 
     operations = [
