@@ -52,6 +52,11 @@ NEW = {
     "notify_type": "email",
 }
 FIELD_OF = {"mapped_ch": "channel", "for": "hold", "channels": "contact_points"}  # of REST's names
+# What the preview depends on. Nothing else of the form goes to it, addresses of receivers least of all.
+PREVIEWED = (
+    *("kind", "channel", "source", "operator", "threshold", "window", "devices", "period", "grace"),
+    *("repeat", "hold", "clear", "min_interval", "no_data_after"),
+)
 
 
 class EventForm(forms.Form):

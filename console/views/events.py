@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from console.forms.devices import ChannelField
-from console.forms.events import NEW, EventForm
+from console.forms.events import NEW, PREVIEWED, EventForm
 from console.paging import PAGE_SIZE, page
 from console.request import ConsoleRequest
 from console.value_keys import value_keys
@@ -110,6 +110,7 @@ def _form(request: ConsoleRequest, form: EventForm, more: dict[str, Any]) -> Htt
         "form": form,
         "channels": suggested(request),
         "keys": _known_keys(request, form["channel"].value()),
+        "preview_fields": ",".join(PREVIEWED),
     }
     return render(request, "console/event/form.html", SECTION | context | more)
 

@@ -74,7 +74,16 @@ PAGES = {
 }
 # No page of their own, but what a button posts to, a fragment, a file, a way to elsewhere: tested elsewhere.
 NO_PAGE = {
-    *("signout", "theme", "signin-code", "reset-confirm", "streams", "rules-preview", "start-arrived"),
+    *(
+        "signout",
+        "theme",
+        "signin-code",
+        "reset-confirm",
+        "streams",
+        "rules-preview",
+        "event-preview",
+        "start-arrived",
+    ),
     *("devices-example", "devices-export", "devices-bulk", "device-enable", "device-disable"),
     *("stream-chart", "stream-csv", "stream-ndjson", "session-end", "sessions-end-others"),
     *(

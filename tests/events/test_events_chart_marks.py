@@ -64,7 +64,7 @@ def hours_after_start(ms: int) -> float:
         (" -1.5e3 ", [-1500]),
         ("18..24", [18, 24]),
         ("-5 .. -1.5", [-5, -1.5]),
-        *((text, []) for text in ("", "open", "nan", "inf", "1..x", "..3", "1e999")),
+        *((text, []) for text in ("", "open", "nan", "inf", "1..x", "..3", "3..1", "1e999")),
     ],
 )
 def test_the_heights_of_a_threshold(threshold: str, expected: list[float]) -> None:
@@ -77,7 +77,7 @@ def test_thresholds_are_of_what_is_enabled_and_compares_with_numbers(account: Ac
     event(account, kind="change", threshold="5")
     event(account, kind="rate", threshold="5", window=60)
     event(account, kind="silence", source="", threshold="", period=60)
-    event(account, threshold="open")
+    event(account, operator="=", threshold="open")
     event(account, enabled=False)
     event(account, mapped_channel_id=account.channel(8).pk)
     found = [(each.event.number, each.key, each.lines, each.clear) for each in marks(account).events]

@@ -133,19 +133,23 @@ class Watched:
 
     @property
     def policy(self) -> Policy:
-        """A change is over with the datapoint that says it, so it is told like one."""
-        of_datapoints = (
-            self.repeat == Event.Repeat.EVERY
-            and self.kind in {Event.Kind.THRESHOLD, Event.Kind.CHANGE}
-            and not self.hold
-            and not self.clear
-        )
-        return Policy(of_datapoints, self.hold, self.no_data_after, self.min_interval)
+        return policy_of(self)
 
     @property
     def is_ours(self) -> bool:
         """A kind that the original did not have: webhooks are told its end, too."""
         return self.kind != Event.Kind.THRESHOLD
+
+
+def policy_of(event: Watched | Event) -> Policy:
+    """A change is over with the datapoint that says it, so it is told like one."""
+    of_datapoints = (
+        event.repeat == Event.Repeat.EVERY
+        and event.kind in {Event.Kind.THRESHOLD, Event.Kind.CHANGE}
+        and not event.hold
+        and not event.clear
+    )
+    return Policy(of_datapoints, event.hold, event.no_data_after, event.min_interval)
 
 
 @dataclass

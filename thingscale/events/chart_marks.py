@@ -3,8 +3,6 @@
 Both are bounded in number, and cost two queries, whatever the account has.
 """
 
-import math
-import re
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +10,7 @@ from typing import NamedTuple
 from django.db import connection
 
 from thingscale.accounts.models import Account
+from thingscale.events.evaluate import read_range, read_threshold
 from thingscale.events.models import Event
 from thingscale.lib.clock import to_us
 from thingscale.lib.ids import ChannelPk
@@ -19,7 +18,6 @@ from thingscale.lib.ids import ChannelPk
 MAX_EVENTS = 20  # of a channel, those that are enabled first
 MAX_INCIDENTS = 200  # the newest
 _INCIDENTS = (Path(__file__).parent / "sql" / "incidents_of_chart.sql").read_text()
-_RANGE = re.compile(r"(.+)\.\.(.+)")
 
 
 class EventMarks(NamedTuple):
@@ -83,13 +81,10 @@ def _marks(event: Event) -> EventMarks:
 
 def heights(threshold: str) -> list[float]:
     """Where a threshold is in a chart: one number, or the two of LOW..HIGH; none for a text."""
-    both = _RANGE.fullmatch(threshold)
-    parts = both.groups() if both else (threshold,)
     try:
-        numbers = [float(part) for part in parts]
+        return list(read_range(threshold) if ".." in threshold else [read_threshold(threshold)])
     except ValueError:
         return []
-    return numbers if all(map(math.isfinite, numbers)) else []
 
 
 def _ms(moment: datetime) -> int:
