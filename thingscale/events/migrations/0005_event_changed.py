@@ -5,7 +5,8 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("events", "0005_rule_memory"),
+        ("events", "0004_rule_memory"),
+        ("events", "0004_silence"),
     ]
 
     operations = [
