@@ -6,12 +6,10 @@ work in one transaction, so whoever is killed has done all of it or nothing.
 """
 
 import json
-import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import psycopg
@@ -20,12 +18,12 @@ from psycopg.rows import class_row
 from thingscale.events import messages, mqtt_state, states
 from thingscale.events.models import Delivery, Event, Incident, Observation
 from thingscale.events.noise import Quiet, Window
+from thingscale.events.outbox import Outbox, copy
 from thingscale.events.states import Datapoint, Hush, Message, Notice, Policy, Standing, State, Told
 from thingscale.lib.ids import UserPk
 from thingscale.processes.change_notifications import CHANNEL, EVENT_OPEN
 
 BATCH = 500  # observations, or conditions, of a transaction
-RECEIVER = 300  # characters
 
 ConditionKey = tuple[int, int, int]  # event, device and tag, by primary key
 
@@ -168,13 +166,6 @@ class Row:
         return self.event, self.device, self.tag
 
 
-class Receiver(NamedTuple):
-    transport: Delivery.Transport
-    name: str
-    contact_point: int | None = None
-    missing: str = ""  # why nothing can be sent
-
-
 def advance(connection: psycopg.Connection, most: int = BATCH) -> int:
     """Takes the oldest observations; returns how many."""
     with connection.transaction():
@@ -230,7 +221,7 @@ class Batch:
         self._opened: dict[int, list[Any]] = {}  # new incidents by primary key, as columns
         self._closed: list[tuple[int, datetime, str]] = []
         self._incident_keys: list[int] = []
-        self._deliveries: list[tuple[Any, ...]] = []
+        self._outbox = Outbox(connection, self._now)
         self._changed: set[int] = set()  # events whose states did
         self._open_keys: set[ConditionKey] = set()
 
@@ -276,7 +267,8 @@ class Batch:
         if event is None or (event.changed_at and seen.stored_at < event.changed_at):
             return  # it is deleted, disabled, or another one by now
         if seen.what == Observation.What.LEFT_OUT:
-            self._say_left_out(event, seen.matches)
+            body = messages.left_out(event, self._subject(event), seen.at)
+            self._outbox.say_left_out(event, seen.matches, body)
             return
         # A device's clock that is ahead must not make us deaf to what others send until then.
         at = min(seen.at, seen.stored_at)
@@ -378,57 +370,26 @@ class Batch:
         if message is None:
             return
         it = row.standing
-        subject = messages.Subject(
-            event.channel_number,
-            event.channel_name,
-            self._device_ids.get(row.device, ""),
-            self._tags.get(row.tag),
-            event.zone,
-        )
-        said = messages.body(event, subject, message, it.state)
-        said["incident"] = (
+        body = messages.body(event, self._subject(event, row.device, row.tag), message, it.state)
+        body["incident"] = (
             row.incident if it.state == State.FIRING or message.notice == Notice.RESOLVED else None
         )
-        about = ABOUT[message.notice]
-        for receiver in receivers(event):
-            if (
-                about == Delivery.About.RESOLVED
-                and receiver.transport == Delivery.Transport.HTTP
-                and not event.is_ours
-            ):
-                continue
-            self._owe(event, receiver, about, said, message.hush.why if message.hush else receiver.missing)
+        self._outbox.owe(event, ABOUT[message.notice], body, message.hush.why if message.hush else "")
 
-    def _say_left_out(self, event: Watched, count: int) -> None:
-        pass
-
-    def _owe(
-        self, event: Watched, receiver: Receiver, about: Delivery.About, said: dict[str, Any], left_out: str
-    ) -> None:
-        key = uuid.uuid4()
-        body = json.dumps(said | {"delivery_id": str(key)}, ensure_ascii=False)
-        status = Delivery.Status.LEFT_OUT if left_out else Delivery.Status.WAITING
-        self._deliveries.append(
-            (
-                *(
-                    key,
-                    event.user,
-                    event.pk,
-                    said["incident"],
-                    receiver.contact_point,
-                    receiver.transport,
-                    about,
-                ),
-                *(receiver.name[:RECEIVER], body, status, self._now, self._now),
-                *(self._now if left_out else None, left_out[:RECEIVER]),
-            )
+    def _subject(self, event: Watched, device: int = 0, tag: int = 0) -> messages.Subject:
+        return messages.Subject(
+            event.channel_number,
+            event.channel_name,
+            self._device_ids.get(device, ""),
+            self._tags.get(tag),
+            event.zone,
         )
 
     def save(self) -> None:
         for key, ended_at, over in self._closed:
             if key in self._opened:
                 self._opened[key][14:16] = ended_at, over
-        _copy(self._connection, "events_incident", INCIDENT_COLUMNS, self._opened.values())
+        copy(self._connection, "events_incident", INCIDENT_COLUMNS, self._opened.values())
         closed = [each for each in self._closed if each[0] not in self._opened]
         if closed:
             self._connection.execute(
@@ -438,7 +399,7 @@ class Batch:
                 [list(column) for column in zip(*closed, strict=True)],
             )
         self._save_conditions()
-        _copy(self._connection, "events_delivery", DELIVERY_COLUMNS, self._deliveries)
+        self._outbox.save()
         self._announce()
 
     def _save_conditions(self) -> None:
@@ -479,40 +440,6 @@ INCIDENT_COLUMNS = (
     *("id", "user_id", "event_id", "number", "title", "severity", "channel", "device", "device_id", "tag"),
     *("source", "threshold", "value", "started_at", "ended_at", "over", "acknowledged_by"),
 )
-DELIVERY_COLUMNS = (
-    *("id", "user_id", "event_id", "incident_id", "contact_point_id", "transport", "about", "receiver"),
-    *("body", "status", "created_at", "due_at", "done_at", "answer"),
-)
-
-
-def receivers(event: Watched) -> list[Receiver]:
-    found: list[Receiver] = []
-    if event.notify_type == Event.Notify.EMAIL:
-        addresses = dict.fromkeys(address for address in (event.email1, event.email2) if address)
-        found = [Receiver(Delivery.Transport.EMAIL, address) for address in addresses]
-        if not found:
-            found = [
-                Receiver(Delivery.Transport.EMAIL, "", missing="The account has no email1 and no email2.")
-            ]
-    elif event.notify_type == Event.Notify.HTTP:
-        host = urlsplit(event.post_url).netloc.rpartition("@")[2]
-        missing = "" if event.post_url else "The event has no post_url."
-        found = [Receiver(Delivery.Transport.HTTP, host, missing=missing)]
-    found += [Receiver(Delivery.Transport.CONTACT, f"contact:{pk}", pk) for pk in event.contact_points]
-    return found
-
-
-def _copy(
-    connection: psycopg.Connection, table: str, columns: Sequence[str], rows: Collection[Sequence[Any]]
-) -> None:
-    if not rows:
-        return
-    with (
-        connection.cursor() as cursor,
-        cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy,
-    ):
-        for row in rows:
-            copy.write_row(row)
 
 
 def _row(columns: Sequence[Any]) -> Row:

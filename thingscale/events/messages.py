@@ -1,10 +1,11 @@
 """What a notification says: the contract's object, of which each transport makes its text. Pure."""
 
 import json
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
-from thingscale.events.states import FLAP_CHANGES, FLAP_SECONDS, Message, Notice, State
+from thingscale.events.states import FLAP_CHANGES, FLAP_SECONDS, Datapoint, Message, Notice, State
 from thingscale.lib.clock import without_colon
 
 
@@ -54,6 +55,16 @@ def body(event: EventFields, subject: Subject, message: Message, state: State) -
     if message.left_out:
         said["left_out"] = message.left_out
     return said
+
+
+def left_out(event: EventFields, subject: Subject, at: datetime) -> dict[str, Any]:
+    """Says that matches are left out; the sender adds how many."""
+    message = Message(Notice.MATCH, Datapoint(at, "null"))
+    return body(event, subject, message, State.FIRING) | {
+        "status": "Matches are left out: the account has more of them than can be followed.",
+        "state": "left out",
+        "incident": None,
+    }
 
 
 def current(value: str) -> Any:

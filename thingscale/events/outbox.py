@@ -1,0 +1,174 @@
+"""The deliveries that a batch of the worker owes: one for each receiver. They are written at its end, all at
+once.
+
+What fires or ends on several devices within seconds is one message for people: it waits a moment, and what
+comes meanwhile is put into its `also`. Webhooks get each by itself, at once.
+"""
+
+import json
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg.types.json import Json
+
+from thingscale.events.models import Delivery, Event
+from thingscale.lib.ids import UserPk
+
+RECEIVER = 300  # characters
+TOGETHER = timedelta(seconds=3)  # that a message for people waits for others of its event
+ALSO = 100  # of those, in one message; more are counted
+BRAKE = timedelta(hours=1)  # at most one message in it says that matches are left out
+
+About, Status, Transport = Delivery.About, Delivery.Status, Delivery.Transport
+COLUMNS = (
+    *("id", "user_id", "event_id", "incident_id", "contact_point_id", "transport", "about", "receiver"),
+    *("body", "status", "created_at", "due_at", "done_at", "answer"),
+)
+# One that is being sent is claimed, and locked for that.
+_JOINED = """SELECT id, body FROM events_delivery WHERE status = 'waiting' AND due_at > %s AND created_at > %s
+    AND event_id = %s AND transport = %s AND receiver = %s AND about = %s AND tries = 0
+    AND claimed_until IS NULL
+ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED"""
+_ADD_LEFT_OUT = """UPDATE events_delivery
+SET body = jsonb_set(body, '{left_out}', to_jsonb((body ->> 'left_out')::bigint + %s))
+WHERE user_id = %s AND about = 'brake' AND created_at > %s AND body ? 'left_out'"""
+
+
+class Owner(Protocol):
+    """What the receivers of an event depend on."""
+
+    pk: int
+    user: UserPk
+    notify_type: str
+    post_url: str
+    email1: str
+    email2: str
+    contact_points: list[int]
+
+    @property
+    def is_ours(self) -> bool: ...
+
+
+class Receiver(NamedTuple):
+    transport: Delivery.Transport
+    name: str
+    contact_point: int | None = None
+    missing: str = ""  # why nothing can be sent
+
+    @property
+    def is_person(self) -> bool:
+        return self.transport != Transport.HTTP
+
+
+def receivers(event: Owner) -> list[Receiver]:
+    found: list[Receiver] = []
+    if event.notify_type == Event.Notify.EMAIL:
+        addresses = dict.fromkeys(address for address in (event.email1, event.email2) if address)
+        missing = "" if addresses else "The account has no email1 and no email2."
+        found = [Receiver(Transport.EMAIL, address, missing=missing) for address in addresses or ("",)]
+    elif event.notify_type == Event.Notify.HTTP:
+        host = urlsplit(event.post_url).netloc.rpartition("@")[2]
+        found = [Receiver(Transport.HTTP, host, missing="" if host else "The event has no post_url.")]
+    return found + [Receiver(Transport.CONTACT, f"contact:{pk}", pk) for pk in event.contact_points]
+
+
+@dataclass
+class Group:
+    """Messages to one receiver of an event that are about the same."""
+
+    event: Owner
+    receiver: Receiver
+    about: Delivery.About
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Outbox:
+    def __init__(self, connection: psycopg.Connection, now: datetime) -> None:
+        self._connection = connection
+        self._now = now
+        self._rows: list[tuple[Any, ...]] = []
+        self._left_out: dict[UserPk, tuple[Owner, dict[str, Any], int]] = {}  # the first, and how many
+        self._groups: dict[tuple[int, Receiver, str], Group] = {}
+
+    def owe(self, event: Owner, about: Delivery.About, body: dict[str, Any], left_out: str = "") -> None:
+        """To all receivers of the event. `left_out`: why it is recorded, and not sent."""
+        for receiver in receivers(event):
+            if about == About.RESOLVED and not receiver.is_person and not event.is_ours:
+                continue  # the original told webhooks of matches only
+            reason = left_out or receiver.missing
+            if receiver.is_person and about in {About.FIRING, About.RESOLVED} and not reason:
+                key = event.pk, receiver, about
+                group = self._groups.setdefault(key, Group(event, receiver, about))
+                group.bodies.append(body)
+            else:
+                self._add(Group(event, receiver, about), body, self._now, reason)
+
+    def say_left_out(self, event: Owner, count: int, body: dict[str, Any]) -> None:
+        """That so many matches of an account are not looked at, since there are too many."""
+        event, body, before = self._left_out.get(event.user, (event, body, 0))
+        self._left_out[event.user] = event, body, before + count
+
+    def save(self) -> None:
+        for user, (event, body, count) in self._left_out.items():
+            added = self._connection.execute(_ADD_LEFT_OUT, [count, user, self._now - BRAKE])
+            if not added.rowcount:
+                self.owe(event, About.BRAKE, body | {"left_out": count})
+        for group in self._groups.values():
+            self._save_group(group)
+        copy(self._connection, "events_delivery", COLUMNS, self._rows)
+
+    def _save_group(self, group: Group) -> None:
+        receiver = group.receiver
+        waiting = self._connection.execute(
+            _JOINED,
+            [
+                *(self._now, self._now - TOGETHER, group.event.pk),
+                *(receiver.transport, receiver.name, group.about),
+            ],
+        ).fetchall()
+        if waiting:
+            ((key, body),) = waiting
+            others = group.bodies
+        else:
+            body, *others = group.bodies
+        if others:
+            also = [*body.get("also", ()), *map(_short, others)]
+            body = body | {"also": also[:ALSO], "more": body.get("more", 0) + len(also[ALSO:])}
+        if waiting:
+            self._connection.execute("UPDATE events_delivery SET body = %s WHERE id = %s", [Json(body), key])
+        else:
+            self._add(group, body, self._now + TOGETHER)
+
+    def _add(self, to: Group, body: dict[str, Any], due_at: datetime, left_out: str = "") -> None:
+        key, event, receiver = uuid.uuid4(), to.event, to.receiver
+        self._rows.append(
+            (
+                *(key, event.user, event.pk, body["incident"], receiver.contact_point, receiver.transport),
+                *(to.about, receiver.name[:RECEIVER]),
+                json.dumps(body | {"delivery_id": str(key)}, ensure_ascii=False),
+                Status.LEFT_OUT if left_out else Status.WAITING,
+                *(self._now, due_at, self._now if left_out else None, left_out[:RECEIVER]),
+            )
+        )
+
+
+def _short(body: dict[str, Any]) -> dict[str, Any]:
+    """What differs between messages of one event."""
+    return {name: body[name] for name in ("device_id", "tag", "current", "at", "status", "incident")}
+
+
+def copy(
+    connection: psycopg.Connection, table: str, columns: Sequence[str], rows: Collection[Sequence[Any]]
+) -> None:
+    """The quickest way to write many rows."""
+    if not rows:
+        return
+    statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
+    with connection.cursor() as cursor, cursor.copy(statement) as copying:
+        for row in rows:
+            copying.write_row(row)
