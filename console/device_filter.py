@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from django.db.models import Count, Q
-from django.utils import timezone
 from django.utils.http import urlencode
 
 from thingscale.accounts.models import Account
 from thingscale.devices.models import SILENT_AFTER, Device
 from thingscale.devices.querysets import ENABLED, NEW, UNMAPPED, DeviceQuerySet, heard_since
+from thingscale.lib import clock
 
 FILTERS = ("all", "enabled", "unmapped", "silent", "new", "disabled")
 ORDERS = {
@@ -59,7 +59,7 @@ def _conditions() -> dict[str, Q]:
         "all": ~Q(pk=None),
         "enabled": ENABLED,
         "unmapped": UNMAPPED,
-        "silent": ENABLED & ~heard_since(timezone.now() - SILENT_AFTER),
+        "silent": ENABLED & ~heard_since(clock.now() - SILENT_AFTER),
         "new": NEW,
         "disabled": ~ENABLED & ~NEW,
     }

@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from django.http import QueryDict
-from django.utils import timezone
 
+from thingscale.lib import clock
 from thingscale.lib.clock import parse_sharp_end, parse_start, restore_plus
 from thingscale.lib.plurals import counted
 
@@ -100,5 +100,5 @@ def read(parameters: QueryDict, zone: ZoneInfo, first: datetime | None, newest: 
 
 
 def ending_now(name: str) -> TimeRange:
-    now = timezone.now()
+    now = clock.now()
     return TimeRange(now - PRESETS[name][1], now, name)

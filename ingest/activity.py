@@ -9,7 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from operator import itemgetter
 from typing import Generic, TypeVar
@@ -99,7 +99,7 @@ class ActivityLog:
             devices = list(map(_DEVICE, ordinary))
             self._known.messages.update(devices)
             self._known.seen.update(zip(devices, map(_AT, ordinary), strict=True))
-            minute = datetime.now(UTC).replace(second=0, microsecond=0)
+            minute = from_us(now_us()).replace(second=0, microsecond=0)
             for user, count in Counter(map(_USER, map(_RAW, batch.items))).items():
                 self._minutes[Status.STORED][user, minute] += count
             for raw, outcome, points in batch.exceptions:  # these were counted as stored

@@ -10,6 +10,7 @@ from django.db import close_old_connections
 
 from thingscale.accounts.models import Token, User
 from thingscale.lib import tokens
+from thingscale.lib.clock import now_us
 from thingscale.processes.change_notifications import Change
 
 NEGATIVE_SECONDS = 5.0
@@ -129,4 +130,4 @@ def _end(token: Token) -> float | None:
 
 
 def _is_valid(end: float | None) -> bool:
-    return end is None or time.time() < end
+    return end is None or now_us() < end * 1e6

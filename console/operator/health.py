@@ -13,7 +13,6 @@ from django.db import Error, connection, transaction
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.template.defaultfilters import filesizeformat
-from django.utils import timezone
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -24,6 +23,7 @@ from thingscale.background import heartbeat
 from thingscale.devices import presence
 from thingscale.devices.models import GatewayProcess
 from thingscale.devices.overview import platform_minutes
+from thingscale.lib import clock
 from thingscale.streams.models import Journal
 
 DATABASE_LIMIT = "2s"
@@ -119,7 +119,7 @@ def _celery() -> Rows:
         waiting = int(client.llen(QUEUE))
     seen = cache.get(heartbeat.KEY)
     rows = [("Tasks that wait", waiting), ("Last heartbeat", ago(seen))]
-    if seen is None or (timezone.now() - seen).total_seconds() > BEAT_LATE:
+    if seen is None or (clock.now() - seen).total_seconds() > BEAT_LATE:
         raise Trouble("No heartbeat: the worker or its scheduler does not run, or is busy.", rows)
     return rows
 
@@ -140,7 +140,7 @@ def _ingest() -> Rows:
 
 
 def _messages() -> Rows:
-    last, hour = platform_minutes(timezone.now())
+    last, hour = platform_minutes(clock.now())
     for name, counts in (("Last full minute", last), ("Last hour", hour)):
         yield name, f"{counts.stored:,} stored, {counts.held:,} held, {counts.rejected:,} rejected"
 

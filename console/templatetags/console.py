@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 
 from thingscale.accounts.limits import WORDS, use_in_words
 from thingscale.accounts.models import Account
+from thingscale.lib import clock
 from thingscale.lib.plurals import counted
 from thingscale.streams.datapoint_table import newest_time_until_now
 from thingscale.streams.limit_warnings import LEVELS
@@ -94,7 +95,7 @@ def ago(value: Any) -> SafeString | str:
     """How long ago or how far ahead a time is, with the exact time as a title; `never` for None or ""."""
     if not value:
         return "never"
-    seconds = int((timezone.now() - value).total_seconds())
+    seconds = int((clock.now() - value).total_seconds())
     local = timezone.localtime(value)
     return format_html(
         '<time datetime="{}" title="{}" data-ago class="nowrap">{}</time>',
@@ -109,7 +110,7 @@ def newest(channel: Any) -> SafeString | str:
     """How long ago the newest datapoint of a channel with totals was. If it lies in the future, also how long
     ago the newest one by now was."""
     shown = ago(channel.last_update)
-    if not channel.last_update or channel.last_update <= timezone.now() + timedelta(seconds=NOW):
+    if not channel.last_update or channel.last_update <= clock.now() + timedelta(seconds=NOW):
         return shown
     by_now = newest_time_until_now(channel.pk)
     return format_html("{}, by now {}", shown, ago(by_now) if by_now else "none")

@@ -3,13 +3,13 @@
 from typing import Any
 
 from django import template
-from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from console.forms.devices import titled
 from thingscale.devices.fields import FACTS, DeviceText
 from thingscale.devices.models import SILENT_AFTER
+from thingscale.lib import clock
 
 register = template.Library()
 
@@ -24,7 +24,7 @@ def states(device: Any) -> list[str]:
         return ["disabled"]
     if device.mapped_channel_id is None:
         return ["unmapped", "enabled"]
-    heard = device.last_seen is not None and device.last_seen >= timezone.now() - SILENT_AFTER
+    heard = device.last_seen is not None and device.last_seen >= clock.now() - SILENT_AFTER
     return ["enabled"] if heard else ["silent", "enabled"]
 
 

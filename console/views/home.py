@@ -3,12 +3,12 @@
 from django.db.models import Max, Sum
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.utils import timezone
 
 from console import minute_bars_svg
 from console.request import ConsoleRequest
 from thingscale.devices.models import SILENT_AFTER, Device
 from thingscale.devices.overview import overview
+from thingscale.lib import clock
 from thingscale.streams import recent_messages
 from thingscale.streams.models import Channel, Latest
 from thingscale.streams.usage import used_storage
@@ -20,7 +20,7 @@ def home(request: ConsoleRequest) -> HttpResponse:
     account = request.account
     if recent_messages.nothing_received(account):
         return redirect("start")
-    seen = overview(account, timezone.now())
+    seen = overview(account, clock.now())
     used = used_storage(account)
     percent = 100 * used.bytes / account.max_storage if account.max_storage else 100
     latest = Latest.objects.shown().filter(channel__user=account.pk)

@@ -7,13 +7,13 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from console import snippets
 from console.forms.start import DeviceIdForm, EnableForm
 from console.request import ConsoleRequest
 from thingscale.devices.models import Device
+from thingscale.lib import clock
 from thingscale.lib.errors import ContractError
 from thingscale.provisioning.actions import start_device
 from thingscale.streams import recent_messages
@@ -77,7 +77,7 @@ def _chosen_device(request: ConsoleRequest) -> tuple[str, DeviceIdForm]:
 
 def _arrived(request: ConsoleRequest) -> dict[str, Any]:
     """What has come from the chosen device, with a form that enables a new device."""
-    since = timezone.now() - RECENT
+    since = clock.now() - RECENT
     newest = recent_messages.newest_of_device_id(request.account, _chosen_device(request)[0])
     found = [message for message in newest if message.at > since]
     pk = next((message.device_pk for message in found if message.status == "held"), None)

@@ -9,7 +9,6 @@ from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpRespon
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.cache import get_conditional_response
 from django.utils.http import quote_etag
 
@@ -17,6 +16,7 @@ from console import time_range
 from console.request import ConsoleRequest
 from console.templatetags.alerts import event_name
 from thingscale.events.chart_marks import ChartMarks, chart_marks
+from thingscale.lib import clock
 from thingscale.lib.errors import ContractError
 from thingscale.streams import charts, export
 from thingscale.streams.datapoint_table import TableRow, newest_time_until_now, oldest_time, table_page
@@ -148,7 +148,7 @@ def _selected(request: ConsoleRequest, number: int) -> tuple[Any, time_range.Tim
     channels = Channel.objects.for_account(request.account).with_totals()
     channel: Any = get_object_or_404(channels, number=number)
     newest = channel.last_update
-    if newest and newest > timezone.now():  # data of the future is shown when its time has come
+    if newest and newest > clock.now():  # data of the future is shown when its time has come
         newest = newest_time_until_now(channel.pk)
     shown = time_range.read(request.GET, request.actor.zone, oldest_time(channel.pk), newest)
     selection = Selection(channel.pk, request.actor.locale, shown.start, shown.end)

@@ -389,7 +389,7 @@ class Client:
         if packet.type == PUBREL:
             (self.publishes or self.start_publishing()).release(packet.packet_id)
         elif self.deliveries:
-            self._react(self.deliveries.acknowledge(packet, time.time()))
+            self._react(self.deliveries.acknowledge(packet, time.monotonic()))
 
     def _handle(self, first: int, body: bytes) -> None:
         if self.state is not State.OPEN and (first >> 4 != CONNECT or self.state is not State.NEW):
@@ -699,7 +699,7 @@ class Client:
         if self.deliveries is None or self.state is not State.OPEN:
             return  # a durable session reads it from its queue
         delivery = _new(Delivery, (message, qos, retain, match.identifiers, number))
-        self._react(self.deliveries.deliver(delivery, time.time()))
+        self._react(self.deliveries.deliver(delivery, time.monotonic()))
 
     def read_retained(self, wanted: WantedRetained) -> None:
         """Reads it once there is room for it."""
@@ -743,7 +743,7 @@ class Client:
 
     def send_waiting(self) -> None:
         while self.deliveries and self.deliveries.ready and not self.ended:
-            self._react(self.deliveries.advance(time.time()))
+            self._react(self.deliveries.advance(time.monotonic()))
         self._read_more()
 
     def _read_more(self) -> None:
@@ -763,7 +763,7 @@ class Client:
             self.fail(ReasonCode.SERVER_UNAVAILABLE, "the database is away")
             return
         if self.state is State.OPEN:
-            self._react(queue.deliveries.end_read(queue.read_rows(rows), bool(rows), time.time()))
+            self._react(queue.deliveries.end_read(queue.read_rows(rows), bool(rows), time.monotonic()))
             self.send_waiting()
 
     # Anonymous clients, which have the token in each topic

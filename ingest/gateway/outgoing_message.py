@@ -22,7 +22,7 @@ class OutgoingMessage:
     `topic` is relative to the account: each receiver's prefix (`TOKEN/`) goes before it, and before the
     response topic, if that is relative, too (`relative_response`). `properties` are those of the publisher,
     without those of its connection (alias, identifiers); the expiry interval is computed again when the
-    message is sent.
+    message is sent. `expires_at` is of time.monotonic(), as every `now` here.
     """
 
     __slots__ = (

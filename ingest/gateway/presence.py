@@ -24,6 +24,7 @@ FOLLOW_SECONDS = 1.0  # between two looks at what other gateways have done
 GATHER_SECONDS = 0.1
 USE_SECONDS = 5.0  # between two looks at what accounts use
 BACK_SECONDS = 1.5  # after our connection was lost, in which others may not have theirs back yet
+CLOCK_STEP = 0.5  # seconds; of the database's clock, by which it is written when each client connected
 STOPPING_SECONDS = 0.25  # between two looks at whether other gateways stay, once this one is to stop
 _NOTHING = Use()
 
@@ -58,7 +59,6 @@ class PresenceWriter:
         self._known = known
         self._on_other_gateways = on_other_gateways
         self.entered = threading.Event()
-        self.clock_offset = 0.0
         self._back_at = -BACK_SECONDS  # when our connection was there again
         self._alive: set[int] = set()  # gateways, at the last look
         self._known_gateways: set[int] = set()  # and those that may only have lost their connection
@@ -112,7 +112,7 @@ class PresenceWriter:
         presence.enter(connection, self._key)
         if self.entered.is_set():
             self._back_at = time.monotonic()
-        self.clock_offset = presence.clock_offset(connection)
+        clock_offset = presence.clock_offset()
         self._lost_at = time.monotonic()  # the others may have lost their connections, too
         self.entered.set()
         everybody = set(self._known.everybody())
@@ -123,13 +123,15 @@ class PresenceWriter:
         look_at = use_at = time.monotonic()
         while not self._stopping.is_set():
             self._wakeup.clear()
+            was, clock_offset = clock_offset, presence.clock_offset()
+            everybody = set(self._known.everybody()) if abs(clock_offset - was) > CLOCK_STEP else set()
             with self._lock:
-                changed, self._changed = self._changed, set()
+                changed, self._changed = self._changed | everybody, set()
             found = {key: self._known.find(key) for key in changed}
             disconnected = [key for key, client in found.items() if client is None]
             connected = [client for client in found.values() if client]
             if found:
-                presence.update(connection, self._key, self.clock_offset, disconnected, connected)
+                presence.update(connection, self._key, clock_offset, disconnected, connected)
             if time.monotonic() >= look_at:
                 alone = self._follow_others(connection)  # and notices a dead server
                 look_at = time.monotonic() + (IDLE_SECONDS if alone else FOLLOW_SECONDS)

@@ -628,7 +628,7 @@ def new_message(
     own = response is not None and response.startswith(OWN_RESPONSE)
     if response is not None and own:
         properties = properties | {Property.RESPONSE_TOPIC: response.removeprefix(OWN_RESPONSE)}
-    expires_at = None if expiry is None else time.time() + expiry - age
+    expires_at = None if expiry is None else time.monotonic() + expiry - age
     message = OutgoingMessage(topic, payload, properties, expires_at, relative_response=own)
     message.command = command
     return message

@@ -1,7 +1,6 @@
 """What the connected client of a durable session has acknowledged of its queue. The database has the same, a
 little later."""
 
-import time
 from collections.abc import Iterable, Iterator
 
 from ingest.gateway.deliveries import DurableDeliveries, Effects
@@ -10,6 +9,7 @@ from ingest.gateway.publishes import new_message
 from ingest.stored_packet import read_packets
 from thingscale.devices.mqtt_store.queues import Progress, QueuedRow
 from thingscale.devices.mqtt_store.sessions import Opened
+from thingscale.lib.clock import now_us
 
 
 class Queue:
@@ -33,11 +33,11 @@ class Queue:
         return self.deliveries.resume(opened.done_seq + 1, last, sent, opened.received_seq, opened.done)
 
     def read_rows(self, rows: Iterable[QueuedRow]) -> Iterator[Delivery]:
-        now = time.time()
+        now = now_us()
         for _, first, last, options, identifiers, packets, at, command in rows:
             for number, publish in enumerate(read_packets(packets, last - first + 1), first):
                 topic, payload, qos, retain, _, _, properties = publish
-                message = new_message(topic, payload, properties, command, now - at / 1e6)
+                message = new_message(topic, payload, properties, command, (now - at) / 1e6)
                 shown = retain and bool(options & 8)
                 yield Delivery(message, min(qos, options & 3), shown, tuple(identifiers), number)
 

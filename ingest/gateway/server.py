@@ -616,7 +616,7 @@ class Gateway:
 
     def _connected_at(self, client: Client) -> float:
         """By the database's clock, rounded to microseconds as in the client's row."""
-        return round(client.began_at + self._presence.clock_offset, 6)
+        return round(client.began_at + presence.clock_offset(), 6)
 
     def _on_other_gateways(self, newest: dict[int, int] | None, left: bool, dead: set[int]) -> None:
         """What other gateways have done. `newest` has the newest numbers in the queues of sessions that are

@@ -1,7 +1,6 @@
 """A SUBSCRIBE: from which message on the client gets new ones, and which retained messages it gets."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from functools import partial
 from itertools import repeat
@@ -19,6 +18,7 @@ from ingest.mqtt.wire import Reader
 from ingest.session_work import RETAINED_ROWS, RetainedAsked, RetainedPage
 from thingscale.devices.mqtt_store.retained import RetainedMessage
 from thingscale.devices.mqtt_store.subscriptions import StoredSubscription
+from thingscale.lib.clock import now_us
 
 if TYPE_CHECKING:
     from ingest.gateway.client import Client
@@ -183,4 +183,4 @@ def deliver_retained(client: "Client", wanted: WantedRetained, page: RetainedPag
 
 def _message(row: RetainedMessage) -> OutgoingMessage:
     properties = read_properties(Reader(row.properties), PUBLISH)
-    return new_message(row.topic, row.payload, properties, age=time.time() - row.at / 1e6)
+    return new_message(row.topic, row.payload, properties, age=(now_us() - row.at) / 1e6)

@@ -27,7 +27,7 @@ from thingscale.accounts.models import (
 )
 from thingscale.accounts.notices import Notice, tell
 from thingscale.accounts.passwords import normalised
-from thingscale.lib import tokens
+from thingscale.lib import clock, tokens
 from thingscale.lib.errors import ContractError
 from thingscale.lib.plurals import counted
 from thingscale.processes import change_notifications
@@ -188,7 +188,7 @@ def rotate_token(account: Account, kind: str, overlap: timedelta | None = None) 
     user = User.objects.select_for_update().get(pk=account.pk)
     if user.closed_at:
         raise ContractError("ACCOUNT_CLOSED", "This account is closed.")
-    Token.objects.filter(user=user, kind=kind, expires_at=None).update(expires_at=timezone.now() + overlap)
+    Token.objects.filter(user=user, kind=kind, expires_at=None).update(expires_at=clock.now() + overlap)
     token = _add_token(user, kind)
     tell(user, Notice.API_TOKEN_ROTATED if kind == Token.Kind.API else Notice.DEVICE_TOKEN_ROTATED)
     change_notifications.announce("tokens", user.pk)
@@ -198,7 +198,7 @@ def rotate_token(account: Account, kind: str, overlap: timedelta | None = None) 
 @transaction.atomic
 def revoke_rotated_tokens(account: Account, kind: str) -> int:
     """Ends the overlap now; returns how many tokens ended."""
-    count: int = Token.objects.rotated(account, kind).order_by().update(expires_at=timezone.now())
+    count: int = Token.objects.rotated(account, kind).order_by().update(expires_at=clock.now())
     change_notifications.announce("tokens", account.pk)
     return count
 

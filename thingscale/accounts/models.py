@@ -19,6 +19,7 @@ from thingscale.accounts import encryption
 from thingscale.accounts.limits import Limits
 from thingscale.accounts.passwords import normalised, spellings
 from thingscale.accounts.querysets import SessionManager, TokenQuerySet, UserManager
+from thingscale.lib import clock
 from thingscale.lib.ids import UserPk
 
 
@@ -138,7 +139,7 @@ class Token(models.Model):
 
     @property
     def ended(self) -> bool:
-        return self.expires_at is not None and self.expires_at <= timezone.now()
+        return self.expires_at is not None and self.expires_at <= clock.now()
 
     @property
     def plain(self) -> str:

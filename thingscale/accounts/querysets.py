@@ -9,7 +9,7 @@ from django.contrib.sessions.base_session import BaseSessionManager
 from django.db import connections, models
 from django.utils import timezone
 
-from thingscale.lib import tokens
+from thingscale.lib import clock, tokens
 
 if TYPE_CHECKING:
     from thingscale.accounts.models import Account, Actor, Session, Token, User
@@ -52,7 +52,7 @@ class UserManager(BaseUserManager["User"]):
 
 class TokenQuerySet(models.QuerySet[Any]):
     def live(self) -> "TokenQuerySet":
-        now = timezone.now()
+        now = clock.now()
         return self.filter(models.Q(expires_at=None) | models.Q(expires_at__gt=now), user__is_active=True)
 
     def find(self, kind: str, plain: str) -> "Token | None":

@@ -317,7 +317,7 @@ class Published(models.Model):
     qos = models.SmallIntegerField()
     retain = models.BooleanField(db_default=False)
     command = models.BigIntegerField()
-    at = models.DateTimeField(default=timezone.now)
+    at = models.DateTimeField(db_default=Now())
     gateway = models.UUIDField(null=True)  # that puts it into the queues
     done = models.BooleanField(db_default=False)  # it has
 

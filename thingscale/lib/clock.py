@@ -1,5 +1,8 @@
 """Times are UTC microseconds inside the platform, and in the user's zone outside.
 
+The clock of all processes is the database's. Those of the machines may differ, but what one of them writes is
+compared by another, and a device's datapoints have to be in order wherever it connects.
+
 This has the one parser for all times that people and devices write: the ranges of the API and of the console,
 and the `at` of a datapoint.
 """
@@ -42,9 +45,38 @@ FORMS = (
 )
 
 
-def now_us() -> int:
-    """Microseconds since 1970-01-01 UTC."""
-    return time.time_ns() // 1000
+class DatabaseClock:
+    """The database's clock, told from this machine's steady one. Whoever has asked the database for its time
+    gives it here (processes/database_clock.py); before the first time, it is the machine's own clock."""
+
+    _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # goes on while the machine sleeps
+
+    def __init__(self) -> None:
+        self._ahead: int | None = None  # nanoseconds from the steady clock to the database's
+
+    def now_us(self) -> int:
+        """Microseconds since 1970-01-01 UTC."""
+        if self._ahead is None:
+            return time.time_ns() // 1000
+        return (time.clock_gettime_ns(self._STEADY) + self._ahead) // 1000
+
+    def steady_ns(self) -> int:
+        return time.clock_gettime_ns(self._STEADY)
+
+    def adjust(self, asked: int, answered: int, shown: int) -> None:
+        """The database's clock showed `shown` (microseconds) at some time between the two of steady_ns().
+        What fits that is kept as it is, so that a slow answer changes nothing."""
+        earliest, latest = shown * 1000 - answered, (shown + 1) * 1000 - asked
+        known = (earliest + latest) // 2 if self._ahead is None else self._ahead
+        self._ahead = min(max(known, earliest), latest)
+
+
+CLOCK = DatabaseClock()
+now_us = CLOCK.now_us
+
+
+def now() -> datetime:
+    return from_us(now_us())
 
 
 def from_us(microseconds: int) -> datetime:

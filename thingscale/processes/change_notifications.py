@@ -12,6 +12,7 @@ import psycopg
 from django.db import connection
 
 from thingscale.background.watched import WatchedThread
+from thingscale.processes import database_clock
 
 CHANNEL = "thingscale"
 # Nouns of what gateways tell each other. These have a gateway's key in place of a user's primary key.
@@ -65,6 +66,7 @@ class Listener:
             try:
                 with self._connect() as listening:
                     listening.execute(f"LISTEN {CHANNEL}")
+                    database_clock.follow(listening, database_clock.FIRST_TIMES)
                     self._on_change(None)
                     while not self._stop.is_set():
                         for notification in listening.notifies(timeout=PATROL_SECONDS, stop_after=1):
@@ -75,7 +77,7 @@ class Listener:
                                 change = None
                             self._on_change(change)
                         asked = time.monotonic()
-                        listening.execute("SELECT 1")  # notices a dead server
+                        database_clock.follow(listening)  # and notices a dead server
                         self.connected = True
                         self._on_patrol(asked)
             except psycopg.Error as error:

@@ -19,7 +19,7 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 
 from thingscale.background.watched import WatchedThread
-from thingscale.lib.clock import utc_text
+from thingscale.lib.clock import now_us, utc_text
 from thingscale.lib.excerpts import excerpt
 from thingscale.lib.ids import ChannelPk
 
@@ -156,7 +156,7 @@ async def send_update(user: int, update: dict[str, Any]) -> None:
 
 def subscribe(user: int) -> None:
     """Marks the user as watched. Called for each open page, again and again."""
-    now = time.time()
+    now = now_us() / 1e6
     with _valkey().pipeline() as commands:
         commands.zremrangebyscore(KEY, "-inf", now)
         commands.zadd(KEY, {str(user): now + MARK_SECONDS})
@@ -164,7 +164,7 @@ def subscribe(user: int) -> None:
 
 
 def watched_users() -> frozenset[int]:
-    found: Any = _valkey().zrange(KEY, f"{time.time()}", "+inf", byscore=True)
+    found: Any = _valkey().zrange(KEY, f"{now_us() / 1e6}", "+inf", byscore=True)
     return frozenset(int(user) for user in found)
 
 

@@ -11,7 +11,7 @@ import sys
 import psycopg
 
 from thingscale.background.watched import WatchedThread
-from thingscale.processes import secret_key
+from thingscale.processes import database_clock, secret_key
 from thingscale.processes.compatibility import CONNECT_SECONDS, StartRefused, check, connected, fingerprints
 from thingscale.version import RELEASE, VERSION
 
@@ -35,6 +35,7 @@ class Registration:
         try:
             with connected() as connection:
                 check(connection)
+                database_clock.follow(connection, database_clock.FIRST_TIMES)
         except psycopg.Error as error:
             log.warning(
                 "The database is away (%s): key and release are looked at later", type(error).__name__
@@ -72,6 +73,7 @@ class Registration:
 
     def _update_row(self, connection: psycopg.Connection) -> None:
         """Makes the row if there is none, as at first, or after the process was cut off for long."""
+        database_clock.follow(connection)  # in some processes nobody else does
         seen = connection.execute("UPDATE processes_process SET seen_at = now() WHERE id = %s", [self._key])
         if seen.rowcount:
             return

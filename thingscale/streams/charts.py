@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import orjson
 from django.db import connection
-from django.utils import timezone
 
+from thingscale.lib import clock
 from thingscale.lib.clock import to_us
 from thingscale.streams import min_max, queries
 from thingscale.streams.min_max import MAX_SERIES, MinMax, SeriesKey
@@ -72,7 +72,7 @@ def chart(selection: Selection, pixels: int) -> Chart:
         with connection.cursor() as cursor:
             cursor.execute(_BOUNDS, selection.parameters)
             first, last = cursor.fetchone()
-        now = timezone.now()
+        now = clock.now()
         start = start if isinstance(start, datetime) else first or now
         end = end if isinstance(end, datetime) else max(now, last or now)
     width = _width_of_pixel(start, end, pixels)

@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from django.db import connection
-from django.utils import timezone
 
+from thingscale.lib import clock
 from thingscale.lib.ids import ChannelPk
 from thingscale.streams.queries import LAST, Key, Selection, reading, template
 
@@ -37,7 +37,7 @@ def table_page(selection: Selection, rows: int, before: Key = LAST) -> list[Tabl
 
 def newest_time_until_now(channel: ChannelPk) -> datetime | None:
     """The time of the newest datapoint that is not in the future."""
-    selection = Selection(channel, "UTC", end=timezone.now())
+    selection = Selection(channel, "UTC", end=clock.now())
     with connection.cursor() as cursor:
         cursor.execute(_NEWEST, selection.parameters)
         row = cursor.fetchone()

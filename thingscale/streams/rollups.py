@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import psycopg
 from django.db import connection, transaction
-from django.utils import timezone
 
 from thingscale.background import maintenance
+from thingscale.lib import clock
 from thingscale.lib.clock import MICROSECOND
 from thingscale.lib.ids import ChannelPk, TagPk
 from thingscale.streams import queries, rollup_invalidation
@@ -84,7 +84,7 @@ def mark_hours_that_are_over() -> None:
     that begins later sees the new RolledUntil and marks its hours itself."""
     connection.ensure_connection()
     raw: psycopg.Connection = connection.connection
-    until = hour_of(timezone.now() - ROLL_UP_AFTER)
+    until = hour_of(clock.now() - ROLL_UP_AFTER)
     commit_log.wait_for_others(raw)
     with transaction.atomic(), connection.cursor() as cursor:
         _take_lock()

@@ -6,7 +6,6 @@ from uuid import UUID
 
 import psycopg
 from django.db import connection, transaction
-from django.utils import timezone
 
 from thingscale.devices.writer import MinuteRow, count_minutes
 from thingscale.lib.clock import from_us, now_us
@@ -82,7 +81,7 @@ def store_points(channel: Channel, points: Points, idempotency: tuple[str, UUID]
                 for tag, value, at in zip(*points, strict=True)
             ),
         )
-        minute = timezone.now().replace(second=0, microsecond=0)
+        minute = from_us(now_us()).replace(second=0, microsecond=0)
         with connection.connection.cursor() as cursor:
             # Last in its transaction, since other requests of the account wait here until COMMIT.
             count_minutes(cursor, [MinuteRow(channel.user_id, minute, len(points.times), 0, 0)])

@@ -14,10 +14,9 @@ from uuid import UUID
 
 import psycopg
 from django.conf import settings
-from django.utils import timezone
 
 from thingscale.background import maintenance
-from thingscale.lib.clock import from_us, now_us
+from thingscale.lib.clock import from_us, now
 from thingscale.streams.models import Submitted
 
 BATCH_ROWS = 10_000  # of a transaction
@@ -63,7 +62,7 @@ def record(cursor: psycopg.Cursor, requests: Sequence[IdempotentRequest]) -> Non
         SELECT k.*, %s FROM unnest(%s::bigint[], %s::bigint[], %s::uuid[], %s::text[]) AS k
         ON CONFLICT (account, key) DO UPDATE
             SET body = excluded.body, answer = excluded.answer, arrived_at = excluded.arrived_at""",
-        [from_us(now_us()), list(accounts), list(keys), list(bodies), list(answers)],
+        [now(), list(accounts), list(keys), list(bodies), list(answers)],
     )
 
 
@@ -80,7 +79,7 @@ def change_answer(cursor: psycopg.Cursor, keys: Collection[Key], answer: str) ->
 
 def delete_old() -> None:
     """Deletes requests that are past the window, batch by batch."""
-    old = Submitted.objects.filter(arrived_at__lt=timezone.now() - timedelta(seconds=settings.DEDUPE_SECONDS))
+    old = Submitted.objects.filter(arrived_at__lt=now() - timedelta(seconds=settings.DEDUPE_SECONDS))
     while True:
         maintenance.check_stop()
         times = old.order_by("arrived_at").values_list("arrived_at", flat=True)

@@ -12,8 +12,8 @@ from uuid import UUID
 
 import psycopg
 from django.conf import settings
-from django.utils import timezone
 
+from thingscale.lib import clock
 from thingscale.lib.fair_cache import FairCache
 from thingscale.streams.exactly_once import commit_log
 from thingscale.streams.exactly_once.idempotent_requests import Key
@@ -58,7 +58,7 @@ def announce(connection: psycopg.Connection, writer: UUID, keys: Sequence[Key]) 
 
 
 def delete_old() -> None:
-    old = timezone.now() - timedelta(seconds=settings.DEDUPE_SECONDS)
+    old = clock.now() - timedelta(seconds=settings.DEDUPE_SECONDS)
     Repeated.objects.filter(at__lt=old).delete()
 
 
