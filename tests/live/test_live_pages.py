@@ -1,7 +1,6 @@
 """From the stores to the publish function: who is told, and what becomes of it without Valkey."""
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -101,6 +100,6 @@ def test_without_valkey_nobody_watches_and_one_line_says_so(
 def test_a_mark_is_good_for_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     live_feed.subscribe(10**9)
     assert 10**9 in live_feed.watched_users()
-    later = time.time() + live_feed.MARK_SECONDS + 1
-    monkeypatch.setattr(time, "time", lambda: later)
+    later = now_us() + (live_feed.MARK_SECONDS + 1) * 1_000_000
+    monkeypatch.setattr(live_feed, "now_us", lambda: later)
     assert 10**9 not in live_feed.watched_users()

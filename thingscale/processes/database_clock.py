@@ -2,7 +2,7 @@
 
 import psycopg
 
-from thingscale.lib.clock import CLOCK
+from thingscale.lib.clock import CLOCK, steady_ns
 
 FIRST_TIMES = 10  # that a new connection asks: the quickest answer is the most exact
 
@@ -10,8 +10,8 @@ FIRST_TIMES = 10  # that a new connection asks: the quickest answer is the most 
 def follow(connection: psycopg.Connection, times: int = 1) -> None:
     """To be called at the start of a process, and again and again: clocks drift, and are set."""
     for _ in range(times):
-        asked = CLOCK.steady_ns()
+        asked = steady_ns()
         ((shown,),) = connection.execute(
             "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
         ).fetchall()
-        CLOCK.adjust(asked, CLOCK.steady_ns(), shown)
+        CLOCK.adjust(asked, steady_ns(), shown)

@@ -55,7 +55,7 @@ def find(cursor: psycopg.Cursor, keys: Mapping[Key, int]) -> dict[Key, Idempoten
 
 def record(cursor: psycopg.Cursor, requests: Sequence[IdempotentRequest]) -> None:
     """Every writer inserts in the order of the keys, so that no two meet in a deadlock. Replaces a submission
-    that is past the window. The time of arrival is of the clock that window.py reads, not of PostgreSQL's."""
+    that is past the window. The time of arrival is of the clock that window.py reads."""
     accounts, keys, bodies, answers = zip(*sorted(requests, key=lambda each: each[:2]), strict=True)
     cursor.execute(
         """INSERT INTO streams_submitted (account, key, body, answer, arrived_at)
