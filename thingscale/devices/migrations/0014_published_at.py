@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("devices", "0012_text_defaults"),
+        ("devices", "0013_listening"),
     ]
 
     operations = [
