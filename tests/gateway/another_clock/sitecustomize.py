@@ -8,10 +8,11 @@ import mmap
 import os
 import struct
 import time
+from datetime import datetime as _real
 from pathlib import Path
 from typing import Any
 
-_now, _now_ns, _real = time.time, time.time_ns, datetime.datetime
+_now, _now_ns = time.time, time.time_ns
 with Path(os.environ["ANOTHER_CLOCK"]).open("rb") as _file:
     _seconds = mmap.mmap(_file.fileno(), 8, prot=mmap.PROT_READ)
 
