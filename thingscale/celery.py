@@ -109,8 +109,18 @@ class Notifications(bootsteps.StartStopStep):
         return events.Notifications()
 
 
+class Deliveries(bootsteps.StartStopStep):
+    """Runs the threads that send notifications (thingscale/events/delivery.py)."""
+
+    def create(self, worker: Any) -> Any:
+        from thingscale.events import delivery
+
+        return delivery.Deliveries()
+
+
 app.steps["worker"].add(Schedule)
 app.steps["worker"].add(Notifications)
+app.steps["worker"].add(Deliveries)
 app.user_options["worker"].add(
     Option(
         ["--with-schedule"],

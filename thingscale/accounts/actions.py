@@ -346,11 +346,9 @@ def reencrypt() -> Reencrypted:
     """Encrypts everything again with the newest secret key, also what earlier versions kept in clear. May be
     stopped and repeated at any time, while the platform runs."""
     renewed = unreadable = 0
-    for model, purpose in (
-        (Token, encryption.Purpose.TOKEN),
-        (AuthenticatorSecret, encryption.Purpose.AUTHENTICATOR),
-    ):
-        for pk, kept in model.objects.order_by("pk").values_list("pk", "ciphertext").iterator():
+    for model, column, purpose in encryption.COLUMNS:
+        rows = model._default_manager.exclude(**{column: None}).order_by("pk")
+        for pk, kept in rows.values_list("pk", column).iterator():
             ciphertext = bytes(kept)
             if encryption.is_of_newest_key(ciphertext, purpose):
                 continue
@@ -359,8 +357,8 @@ def reencrypt() -> Reencrypted:
             except encryption.Undecryptable:
                 unreadable += 1
                 continue
-            renewed += model.objects.filter(pk=pk, ciphertext=ciphertext).update(
-                ciphertext=encryption.encrypt(text, purpose)
+            renewed += model._default_manager.filter(**{"pk": pk, column: ciphertext}).update(
+                **{column: encryption.encrypt(text, purpose)}
             )
     for pk in list(TOTPDevice.objects.filter(encrypted=None).values_list("pk", flat=True)):
         with transaction.atomic():

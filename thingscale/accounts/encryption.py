@@ -6,18 +6,30 @@ The newest secret key encrypts, and any of them decrypts. Each purpose has keys 
 import base64
 import hashlib
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from django.conf import settings
 
 if TYPE_CHECKING:
     from cryptography.fernet import MultiFernet
+    from django.db.models import Model
 
 
 class Purpose(StrEnum):
     TOKEN = "token"  # noqa: S105
     AUTHENTICATOR = "authenticator"
     NOTIFICATION = "notification"  # addresses of contact points, and the secrets that sign webhooks
+
+
+class Column(NamedTuple):
+    """Where something encrypted is kept."""
+
+    model: "type[Model]"
+    name: str
+    purpose: Purpose
+
+
+COLUMNS: list[Column] = []  # of all apps: `manage.py reencrypt` goes through them
 
 
 class Undecryptable(Exception):

@@ -239,3 +239,9 @@ class Session(AbstractBaseSession):
         from thingscale.accounts.sessions import SessionStore
 
         return SessionStore
+
+
+encryption.COLUMNS += [
+    encryption.Column(Token, "ciphertext", encryption.Purpose.TOKEN),
+    encryption.Column(AuthenticatorSecret, "ciphertext", encryption.Purpose.AUTHENTICATOR),
+]

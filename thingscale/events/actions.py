@@ -47,7 +47,7 @@ def create_event(
     last.save()
     event.number = last.number
     if _lacks_secret(event):
-        event.secret_ciphertext = _new_secret()
+        event.secret_ciphertext = new_secret()
     event.save()
     event.contact_points.set(contact_points)
     announce(EVENTS, account.pk)
@@ -65,7 +65,7 @@ def update_event(
     if changed - _FREE:
         check_event(event)
     if _lacks_secret(event):
-        event.secret_ciphertext = _new_secret()
+        event.secret_ciphertext = new_secret()
         changed.add("secret_ciphertext")
     event.save(update_fields=changed)
     if contact_points is not None:
@@ -130,5 +130,6 @@ def _lacks_secret(event: Event) -> bool:
     return event.notify_type == Event.Notify.HTTP and event.secret_ciphertext is None
 
 
-def _new_secret() -> bytes:
+def new_secret() -> bytes:
+    """Encrypted."""
     return encryption.encrypt(secrets.token_urlsafe(32), encryption.Purpose.NOTIFICATION)

@@ -340,6 +340,16 @@ class Delivery(models.Model):
                 fields=["due_at"], name="events_deliveries_due", condition=models.Q(status="waiting")
             ),
             models.Index(fields=["user", "-created_at"], name="events_deliveries_of_a_user"),
+            models.Index(
+                fields=["user", "receiver", "due_at"],
+                name="events_deliveries_by_receiver",
+                condition=models.Q(status="waiting"),
+            ),
+            models.Index(
+                fields=["due_at"],
+                name="events_deliveries_tests",
+                condition=models.Q(status="waiting", about="test"),
+            ),
         ]
 
 
@@ -371,3 +381,25 @@ class SilenceWatch(models.Model):
                 fields=["device"], name="events_silent", condition=models.Q(silent_since__isnull=False)
             ),
         ]
+
+
+class ReceiverPace(models.Model):
+    """How much a receiver that is meant for people was sent of late (pace.py). Times are in seconds."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_constraint=False
+    )
+    receiver = models.CharField(max_length=300)  # as of Delivery
+    sent = models.JSONField(default=list, db_default=[])  # when messages went out in the last hour
+    digest_at = models.FloatField(default=0, db_default=0)
+    braked_until = models.FloatField(default=0, db_default=0)
+    changed_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "receiver"], name="one_pace_a_receiver")]
+
+
+encryption.COLUMNS += [
+    encryption.Column(ContactPoint, "ciphertext", encryption.Purpose.NOTIFICATION),
+    encryption.Column(Event, "secret_ciphertext", encryption.Purpose.NOTIFICATION),
+]

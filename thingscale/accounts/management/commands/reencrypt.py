@@ -10,8 +10,9 @@ from thingscale.processes import compatibility
 
 class Command(BaseCommand):
     help = (
-        "Encrypts tokens and authenticators' secrets with the newest of THINGSCALE_SECRET_KEYS, and what"
-        " earlier versions kept in clear. May run beside the platform, and again."
+        "Encrypts tokens, authenticators' secrets, contact points and the secrets of webhooks with the newest"
+        " of THINGSCALE_SECRET_KEYS, and what earlier versions kept in clear. May run beside the platform,"
+        " and again."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

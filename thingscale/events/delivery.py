@@ -1,0 +1,419 @@
+"""Sends the notifications that are owed, the rows of Delivery that wait: each at least once, with the same
+delivery_id each time.
+
+Every Celery worker has one thread that claims rows for a while, and notes what became of them; other threads
+send. Whoever is killed in between has sent some that are not noted: these are sent again once the claim is
+over.
+"""
+
+import contextlib
+import json
+import logging
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from psycopg.rows import class_row
+
+from thingscale.background.watched import WatchedThread
+from thingscale.events import pace, sending, words
+from thingscale.events.actions import new_secret
+from thingscale.events.models import Delivery
+from thingscale.events.pace import Pace, Plan
+from thingscale.events.sending import CLAIM_SECONDS, Claimed, Done, Job, Note
+from thingscale.events.shares import THREADS, Receiver, Shares, Wanted
+from thingscale.lib.ids import UserPk
+from thingscale.processes import own_connection
+from thingscale.processes.wake_up import DELIVERIES, Sleeper
+
+log = logging.getLogger(__name__)
+
+UNWELL = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
+LOOK_SECONDS = 1.0  # between two looks, if nobody wakes it before
+LOOKING_PART = 0.25  # of its time it spends with looking, at most
+KEEP_HOUSE_SECONDS = 5.0
+STOP_SECONDS = 3.0  # for what is being sent
+IDLE_SECONDS = 30.0  # then a thread ends
+GATHERED = 5_000  # rows of one message, at most
+TESTS = 10  # at once
+HOUSE_LOCK = 7_472  # advisory
+
+_FREE = "d.due_at <= now() AND (d.claimed_until IS NULL OR d.claimed_until < now())"
+
+# Who has something due. It goes from receiver to receiver in the index, however many rows each of them has.
+_DUE = f"""WITH RECURSIVE receiver AS (
+    (SELECT user_id, receiver FROM events_delivery WHERE status = 'waiting'
+    ORDER BY user_id, receiver LIMIT 1)
+    UNION ALL
+    SELECT next.user_id, next.receiver FROM receiver last CROSS JOIN LATERAL (
+        SELECT user_id, receiver FROM events_delivery
+        WHERE status = 'waiting' AND (user_id, receiver) > (last.user_id, last.receiver)
+        ORDER BY user_id, receiver LIMIT 1) next)
+SELECT receiver.user_id, receiver.receiver, due.transport FROM receiver CROSS JOIN LATERAL (
+    SELECT transport, due_at FROM events_delivery d
+    WHERE status = 'waiting' AND d.user_id = receiver.user_id AND d.receiver = receiver.receiver
+    AND about <> 'test' AND {_FREE} ORDER BY due_at LIMIT 1) due
+ORDER BY due.due_at"""  # noqa: S608
+
+_CLAIMED = """UPDATE events_delivery d SET claimed_until = now() + make_interval(secs => %s)
+FROM found WHERE d.id = found.id
+RETURNING d.id, d.user_id AS "user", d.receiver, d.transport, d.about, d.tries,
+    extract(epoch FROM now() - d.created_at)::float AS age"""
+_CLAIM = f"""WITH found AS (
+    SELECT due.id FROM unnest(%s::bigint[], %s::text[], %s::int[]) AS wanted (user_id, receiver, most)
+    CROSS JOIN LATERAL (SELECT d.id FROM events_delivery d
+        WHERE status = 'waiting' AND d.user_id = wanted.user_id AND d.receiver = wanted.receiver
+        AND about <> 'test' AND {_FREE} ORDER BY due_at LIMIT wanted.most FOR UPDATE SKIP LOCKED) due)
+{_CLAIMED}"""  # noqa: S608
+_CLAIM_TESTS = f"""WITH found AS (SELECT id FROM events_delivery d
+    WHERE status = 'waiting' AND about = 'test' AND {_FREE}
+    ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
+{_CLAIMED}"""  # noqa: S608
+
+_DETAILS = """SELECT d.id, d.body::text, e.post_url, e.secret_ciphertext, p.ciphertext, p.enabled,
+    u.is_active AND u.closed_at IS NULL
+FROM events_delivery d JOIN accounts_user u ON u.id = d.user_id
+LEFT JOIN events_event e ON e.id = d.event_id
+LEFT JOIN events_contactpoint p ON p.id = d.contact_point_id
+WHERE d.id = ANY (%s)"""
+
+_NOTE = """UPDATE events_delivery d SET status = note.status, answer = note.answer, claimed_until = NULL,
+    tries = d.tries + note.tries, due_at = coalesce(now() + make_interval(secs => note.delay), d.due_at),
+    done_at = CASE WHEN note.status = 'waiting' THEN NULL ELSE now() END
+FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::float[], %s::int[])
+    AS note (id, status, answer, delay, tries)
+WHERE d.id = note.id AND d.status = 'waiting'"""
+
+_LEAVE_OUT = """UPDATE events_delivery SET status = 'left out', answer = %s, claimed_until = NULL,
+    done_at = now() WHERE id = ANY (%s) AND status = 'waiting'"""
+_POSTPONE = (
+    """UPDATE events_delivery SET due_at = to_timestamp(%s), claimed_until = NULL WHERE id = ANY (%s)"""
+)
+_GIVE_UP = f"""UPDATE events_delivery d SET status = 'failed', done_at = now(),
+    answer = left(trim('{sending.GIVEN_UP} ' || answer), 300)
+WHERE id IN (SELECT id FROM events_delivery d WHERE status = 'waiting' AND {_FREE}
+    AND created_at < now() - interval '24 hours' ORDER BY due_at LIMIT 10000 FOR UPDATE SKIP LOCKED)"""  # noqa: S608
+_BRAKE = """INSERT INTO events_delivery (id, user_id, contact_point_id, transport, about, receiver, body)
+VALUES (%s, %s, %s, %s, 'brake', %s, %s)"""
+
+
+class Deliveries:
+    def __init__(self) -> None:
+        self._thread = WatchedThread("deliveries", self._run)
+        self._ear = WatchedThread("deliveries, wake-up", self._listen)
+        self._stopping = self._thread.stopping
+        self._wake = threading.Event()
+        self._shares = Shares()
+        self._senders = Senders(self._wake)
+        self._unnoted: list[Done] = []
+        self._housekeeping_at = 0.0
+        self._away = False  # the database, as was logged
+
+    def start(self) -> None:
+        self._thread.start()
+        self._ear.start()
+
+    def stop(self, seconds: float = STOP_SECONDS + 1) -> None:
+        self._stopping.set()
+        self._ear.stopping.set()
+        self._wake.set()
+        self._thread.stop(seconds)
+        self._ear.stop(LOOK_SECONDS)
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._wake.set()
+
+    def _listen(self) -> None:
+        with contextlib.closing(Sleeper(DELIVERIES, self._ear.stopping)) as sleeper:
+            while not self._ear.stopping.is_set():
+                sleeper.listen(LOOK_SECONDS)
+                self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with own_connection.connect("thingscale-deliveries") as connection:
+                    self._work(connection)
+            except UNWELL as error:
+                if not self._away:
+                    log.warning("Notifications wait: the database is away (%s)", type(error).__name__)
+                self._away = True
+                self._stopping.wait(LOOK_SECONDS)
+
+    def _work(self, connection: psycopg.Connection) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            began = time.monotonic()
+            self._note(connection)
+            self._claim(connection)
+            if began >= self._housekeeping_at:
+                keep_house(connection)
+                self._housekeeping_at = time.monotonic() + KEEP_HOUSE_SECONDS
+            if self._away:
+                log.info("Notifications go on: the database is back")
+                self._away = False
+            self._stopping.wait((time.monotonic() - began) * (1 / LOOKING_PART - 1))
+            self._wake.wait(LOOK_SECONDS)
+        self._senders.stop()
+        until = time.monotonic() + STOP_SECONDS
+        while self._shares.in_flight and (left := until - time.monotonic()) > 0:
+            self._wake.wait(left)
+            self._wake.clear()
+            self._note(connection)
+
+    def _note(self, connection: psycopg.Connection) -> None:
+        for done in self._senders.results():
+            wanted = done.job.wanted
+            self._shares.ended(wanted, done.well, time.monotonic(), done.pause, done.server_well)
+            self._unnoted.append(done)
+        if not self._unnoted:
+            return
+        with connection.transaction():
+            notes = [note for done in self._unnoted for note in done.notes]
+            columns = [list(column) for column in zip(*notes, strict=True)] or [[], [], [], [], []]
+            connection.execute(_NOTE, columns)
+            sent: dict[Receiver, list[float]] = defaultdict(list)
+            for done in self._unnoted:
+                if done.job.wanted.for_people:
+                    sent[done.job.wanted.receiver] += done.messages
+            paces = lock_paces(connection, [receiver for receiver, messages in sent.items() if messages])
+            for receiver, its in paces.items():
+                its.sent += sent[receiver]
+            save_paces(connection, paces)
+        self._unnoted = []
+
+    def _claim(self, connection: psycopg.Connection) -> None:
+        tests = min(TESTS, THREADS - self._shares.in_flight)
+        jobs = [
+            Job(Wanted(Receiver(UserPk(row.user), "a test"), False, False), [[row]])
+            for row in _claimed(connection, _CLAIM_TESTS, [tests, CLAIM_SECONDS])
+        ]
+        due = [
+            Wanted(
+                Receiver(user, name),
+                transport == Delivery.Transport.EMAIL,
+                transport != Delivery.Transport.HTTP,
+            )
+            for user, name, transport in connection.execute(_DUE)
+        ]
+        chosen = self._shares.choose(due, time.monotonic())
+        with connection.transaction():
+            columns = [
+                [wanted.receiver.user for wanted, _ in chosen],
+                [wanted.receiver.name for wanted, _ in chosen],
+                [GATHERED if wanted.for_people else most for wanted, most in chosen],
+            ]
+            found: dict[Receiver, list[Claimed]] = defaultdict(list)
+            for row in _claimed(connection, _CLAIM, [*columns, CLAIM_SECONDS]) if chosen else ():
+                found[Receiver(UserPk(row.user), row.receiver)].append(row)
+            people = [wanted for wanted, _ in chosen if wanted.for_people and wanted.receiver in found]
+            jobs += self._for_people(connection, people, found)
+            jobs += [
+                Job(wanted, [[row]])
+                for wanted, _ in chosen
+                if not wanted.for_people
+                for row in found.get(wanted.receiver, ())
+            ]
+            _load_details(connection, jobs)
+        for job in jobs:
+            self._shares.began(job.wanted)
+            self._senders.send(job)
+
+    def _for_people(
+        self, connection: psycopg.Connection, people: list[Wanted], found: dict[Receiver, list[Claimed]]
+    ) -> list[Job]:
+        paces = lock_paces(connection, [wanted.receiver for wanted in people])
+        jobs, now = [], time.time()
+        for wanted in people:
+            its, rows = paces[wanted.receiver], sorted(found[wanted.receiver], key=lambda row: -row.age)
+            brakes = [row for row in rows if row.about == Delivery.About.BRAKE]  # there is one at most
+            plan = pace.plan(its, [row for row in rows if row not in brakes], now)
+            plan.messages += [[row] for row in brakes]
+            _follow(connection, wanted, its, plan)
+            if plan.messages:
+                jobs.append(Job(wanted, plan.messages))
+        save_paces(connection, paces)
+        return jobs
+
+
+def _follow(connection: psycopg.Connection, wanted: Wanted, its: Pace, plan: Plan[Claimed]) -> None:
+    """What is not sent now."""
+    if plan.later:
+        connection.execute(_POSTPONE, [its.digest_at, [row.id for row in plan.later]])
+    if plan.left_out:
+        until = f"{datetime.fromtimestamp(its.braked_until, UTC):%H:%M} UTC"
+        said = f"More than {pace.BRAKE} messages in an hour: none are sent until {until}."
+        connection.execute(_LEAVE_OUT, [said, [row.id for row in plan.left_out]])
+        if plan.brake:
+            row = plan.left_out[0]
+            point = (
+                int(row.receiver.partition(":")[2]) if row.transport == Delivery.Transport.CONTACT else None
+            )
+            _owe_brake(connection, Receiver(wanted.receiver.user, row.receiver), row.transport, point, said)
+
+
+def _owe_brake(
+    connection: psycopg.Connection, receiver: Receiver, transport: str, contact_point: int | None, said: str
+) -> None:
+    key = uuid.uuid4()
+    body = json.dumps({"status": f"{said} The console shows all of them.", "delivery_id": str(key)})
+    connection.execute(_BRAKE, [key, receiver.user, contact_point, transport, receiver.name, body])
+
+
+def _claimed(connection: psycopg.Connection, statement: str, arguments: list[Any]) -> list[Claimed]:
+    with connection.cursor(row_factory=class_row(Claimed)) as cursor:
+        return cursor.execute(statement, arguments).fetchall()
+
+
+def _load_details(connection: psycopg.Connection, jobs: list[Job]) -> None:
+    rows = {row.id: row for job in jobs for message in job.messages for row in message[: words.LISTED]}
+    if not rows:
+        return
+    for key, body, url, secret, contact, enabled, active in connection.execute(_DETAILS, [list(rows)]):
+        row = rows[key]
+        row.body, row.post_url, row.contact_enabled, row.account_active = body, url, enabled, active
+        row.secret = bytes(secret) if secret is not None else None
+        row.contact = bytes(contact) if contact is not None else None
+        if row.transport == Delivery.Transport.HTTP and url is not None and secret is None:
+            row.secret = _make_secret(connection, key)
+
+
+def _make_secret(connection: psycopg.Connection, delivery: uuid.UUID) -> bytes:
+    """Of an event that an earlier release made."""
+    (made,) = connection.execute(
+        """UPDATE events_event e SET secret_ciphertext = coalesce(secret_ciphertext, %s)
+        FROM events_delivery d WHERE d.id = %s AND e.id = d.event_id RETURNING secret_ciphertext""",
+        [new_secret(), delivery],
+    ).fetchall()[0]
+    return bytes(made)
+
+
+def lock_paces(connection: psycopg.Connection, receivers: Iterable[Receiver]) -> dict[Receiver, Pace]:
+    wanted = sorted(receivers)
+    if not wanted:
+        return {}
+    columns = [list(column) for column in zip(*wanted, strict=True)]
+    connection.execute(
+        """INSERT INTO events_receiverpace (user_id, receiver)
+        SELECT * FROM unnest(%s::bigint[], %s::text[]) ON CONFLICT DO NOTHING""",
+        columns,
+    )
+    found = connection.execute(
+        """SELECT user_id, receiver, sent, digest_at, braked_until FROM events_receiverpace
+        WHERE (user_id, receiver) IN (SELECT * FROM unnest(%s::bigint[], %s::text[]))
+        ORDER BY user_id, receiver FOR UPDATE""",
+        columns,
+    )
+    return {Receiver(user, name): Pace(*rest) for user, name, *rest in found}
+
+
+def save_paces(connection: psycopg.Connection, paces: dict[Receiver, Pace]) -> None:
+    for receiver, its in paces.items():
+        connection.execute(
+            """UPDATE events_receiverpace SET sent = %s, digest_at = %s, braked_until = %s, changed_at = now()
+            WHERE user_id = %s AND receiver = %s""",
+            [json.dumps(its.sent), its.digest_at, its.braked_until, *receiver],
+        )
+
+
+def keep_house(connection: psycopg.Connection) -> None:
+    """Gives up what is a day old, bounds how much an account has waiting, and forgets old paces."""
+    with connection.transaction():
+        (free,) = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [HOUSE_LOCK]).fetchall()[0]
+        if not free:
+            return
+        connection.execute(_GIVE_UP)
+        for user, count in connection.execute(
+            """SELECT user_id, count(*) FROM events_delivery WHERE status = 'waiting'
+            GROUP BY user_id HAVING count(*) > %s""",
+            [settings.MAX_DELIVERIES],
+        ).fetchall():
+            _bound(connection, user, count - settings.MAX_DELIVERIES)
+        connection.execute("DELETE FROM events_receiverpace WHERE changed_at < now() - interval '1 day'")
+
+
+def _bound(connection: psycopg.Connection, user: UserPk, too_many: int) -> None:
+    """Leaves out the newest, and says so by mail, once an hour."""
+    said = f"More than {settings.MAX_DELIVERIES:,} notifications wait to be sent: further ones are left out."
+    newest = connection.execute(
+        """SELECT id FROM events_delivery d WHERE user_id = %s AND status = 'waiting' AND about <> 'brake'
+        AND (claimed_until IS NULL OR claimed_until < now()) ORDER BY created_at DESC LIMIT %s
+        FOR UPDATE SKIP LOCKED""",
+        [user, too_many],
+    )
+    connection.execute(_LEAVE_OUT, [said, [key for (key,) in newest]])
+    for (address,) in connection.execute(
+        """SELECT coalesce(nullif(email1, ''), nullif(email2, ''), email) FROM accounts_user u
+        WHERE id = %s AND NOT EXISTS (SELECT FROM events_delivery d WHERE d.user_id = u.id
+        AND about = 'brake' AND transport = 'email' AND created_at > now() - interval '1 hour')""",
+        [user],
+    ):
+        _owe_brake(connection, Receiver(user, address), Delivery.Transport.EMAIL, None, said)
+
+
+class Senders:
+    """Threads that send, as many as there are jobs."""
+
+    def __init__(self, wake: threading.Event) -> None:
+        self._wake = wake
+        self._jobs: SimpleQueue[Job] = SimpleQueue()
+        self._done: SimpleQueue[Done] = SimpleQueue()
+        self._threads: list[WatchedThread] = []
+        self._idle = 0
+        self._lock = threading.Lock()
+
+    def send(self, job: Job) -> None:
+        """Shares have it that there are never more than THREADS at once."""
+        with self._lock:
+            self._jobs.put(job)
+            self._threads = [thread for thread in self._threads if not thread.stopping.is_set()]
+            if self._jobs.qsize() > self._idle and len(self._threads) < THREADS:
+                thread = WatchedThread("notification", lambda: self._run(thread))
+                self._threads.append(thread)
+                thread.start()
+
+    def results(self) -> Iterable[Done]:
+        with contextlib.suppress(Empty):
+            while True:
+                yield self._done.get_nowait()
+
+    def stop(self) -> None:
+        """What has not begun is for others, at once."""
+        with contextlib.suppress(Empty):
+            while True:
+                job = self._jobs.get_nowait()
+                rows = [row for message in job.messages for row in message]
+                notes = [Note(row.id, Delivery.Status.WAITING, delay=0, tries=0) for row in rows]
+                self._done.put(Done(job, notes))
+        for thread in self._threads:
+            thread.stopping.set()
+
+    def _run(self, thread: WatchedThread) -> None:
+        while not thread.stopping.is_set():
+            with self._lock:
+                self._idle += 1
+            job = None
+            with contextlib.suppress(Empty):
+                job = self._jobs.get(timeout=IDLE_SECONDS)
+            with self._lock:
+                self._idle -= 1
+                if job is None and self._jobs.empty():
+                    thread.stopping.set()
+            if job:
+                self._done.put(self._do(job))
+                self._wake.set()
+
+    def _do(self, job: Job) -> Done:
+        try:
+            return sending.do(job)
+        except Exception:  # of ours: it is tried again when the claim is over
+            log.exception("A notification can't be sent")
+            return Done(job, well=False)
