@@ -29,6 +29,9 @@ OPTIONS = (
     "WITHDEVICE",
     "SPREADSHEET",
     "SEP",
+    "EVENTID",
+    "STATE",
+    "BEFORE",
 )
 SEPARATORS = {",": ",", ";": ";", "comma": ",", "semicolon": ";", "tab": "\t"}
 

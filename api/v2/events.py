@@ -1,8 +1,10 @@
 """/v2/event (docs/contract.md, Events)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.http.response import HttpResponseBase
+from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,6 +15,7 @@ from api.viewsets import MAX_INTEGER, AccountViewSet, ok, path_number, stream_ti
 from thingscale.accounts.tenancy import in_pages
 from thingscale.events.actions import create_event, delete_event, update_event
 from thingscale.events.models import ContactPoint, Event
+from thingscale.events.overview import state_in_words, states_of
 from thingscale.lib.errors import ContractError
 from thingscale.streams.models import Channel
 
@@ -20,8 +23,8 @@ MAX_CONTACT_POINTS = 20  # of an event
 
 
 class EventSerializer(serializers.Serializer[Event]):
-    """Context: `account`, `actor`. The validated data has the names of the model. What fits together is
-    checked by whoever saves it."""
+    """Context: `account`, `actor`, and, to show events, their `states` by primary key, of states_of(). The
+    validated data has the names of the model. What fits together is checked by whoever saves it."""
 
     mapped_ch = serializers.IntegerField(
         required=False, allow_null=True, min_value=0, max_value=MAX_INTEGER, source="mapped_channel_id"
@@ -95,6 +98,7 @@ class EventSerializer(serializers.Serializer[Event]):
             "quiet_hours": instance.quiet_hours,
             "muted_until": stream_time(instance.muted_until, self.context["actor"]),
             "channels": sorted(each.contact_point_id for each in instance.eventcontact_set.all()),
+            "state": state_in_words(instance, self.context["states"][instance.pk], timezone.now()),
         }
 
 
@@ -107,11 +111,10 @@ class EventViewSet(AccountViewSet[Event]):
 
     def list(self, request: Request) -> HttpResponseBase:
         pages = in_pages(self.get_queryset(), "number", 500)
-        shape = self.get_serializer()
-        return array(shape.to_representation(event) for page in pages for event in page)
+        return array(row for page in pages for row in self.shown(page))
 
     def retrieve(self, request: Request, number: str) -> Response:
-        return Response([self.get_serializer(self.event(number)).data])
+        return Response(self.shown([self.event(number)]))
 
     def create(self, request: Request) -> Response:
         fields = self.changes(required=False)
@@ -129,6 +132,11 @@ class EventViewSet(AccountViewSet[Event]):
     def destroy(self, request: Request, number: str) -> Response:
         delete_event(self.event(number))
         return ok()
+
+    def shown(self, events: Sequence[Event]) -> Sequence[dict[str, Any]]:
+        context = {"actor": self.request.actor, "states": states_of(list(events))}
+        shape = EventSerializer(context=context)
+        return [shape.to_representation(event) for event in events]
 
     def event(self, number: str) -> Event:
         key = path_number(number)

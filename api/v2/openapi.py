@@ -20,7 +20,20 @@ from drf_spectacular.utils import (
     extend_schema_view,
 )
 
-from api.v2 import connector, events, openapi_examples, publish, schemas, sessions, streams, views
+from api.history import MAX_ROWS, ROWS
+from api.v2 import (
+    connector,
+    deliveries,
+    events,
+    incidents,
+    maintenance,
+    openapi_examples,
+    publish,
+    schemas,
+    sessions,
+    streams,
+    views,
+)
 from api.v2.schemas import Schema
 
 JSON = "application/json"
@@ -28,7 +41,7 @@ _ERRORS = {
     400: "BAD_PARAMETER names the header or field; BAD_JSON_FORMAT: the body is not the JSON expected.",
     401: "AUTH_REQUIRED: a missing or wrong token.",
     403: "A limit of the account (MAX_DEVICE_REACH, MAX_CHANNEL_REACH, QUOTA_EXCEEDED), or a name in use.",
-    404: "NO_DEVICE, NO_CHANNEL or NO_EVENT.",
+    404: "NO_DEVICE, NO_CHANNEL, NO_EVENT or another word for what there is not.",
     408: "TOO_SLOW: the body did not come in time.",
     411: "LENGTH_REQUIRED: a body has its Content-Length.",
     413: "TOO_LARGE: send it in parts.",
@@ -301,6 +314,87 @@ extend_schema_view(
         errors=(400, 404),
     ),
 )(events.EventViewSet)
+
+_INCIDENT = in_path("number", _NUMBER, 1)
+_MAINTENANCE = in_path("number", _NUMBER, 1)
+_HISTORY = [
+    header("X-STARTTIME", {"type": "string", "pattern": f"^({_LOCAL})?$"}, "only what began then or later"),
+    header("X-ENDTIME", {"type": "string", "pattern": f"^({_LOCAL})?$"}, "only what began until then"),
+    header("X-EVENTID", _NUMBER, "only those of that event"),
+    header("X-PAGELIMIT", {"type": "integer", "minimum": 1, "maximum": MAX_ROWS}, f"rows; default: {ROWS}"),
+]
+extend_schema_view(
+    list=call(
+        "Incidents, the newest first",
+        schemas.ref("Incident"),
+        sample=openapi_examples.INCIDENT,
+        takes=[
+            *_HISTORY,
+            header("X-DEVICEID", schemas.STRING, "only those of that device"),
+            header("X-STATE", schemas.ref("IncidentStateOption"), "only those in that state"),
+            header("X-BEFORE", _NUMBER, "the next page: the last incident_id of the one before"),
+        ],
+        errors=(400, 404),
+    ),
+    retrieve=call(
+        "One incident, in an array",
+        schemas.array(schemas.ref("Incident")),
+        sample=[openapi_examples.INCIDENT],
+        takes=[_INCIDENT],
+        errors=(404,),
+    ),
+    update=call(
+        "Acknowledge an incident",
+        schemas.ref("Done"),
+        sample=openapi_examples.DONE,
+        takes=[_INCIDENT],
+        body=schemas.ref("IncidentFields"),
+        bodies={"acknowledge": {"acknowledged": True}},
+        errors=(404,),
+    ),
+)(incidents.IncidentViewSet)
+
+extend_schema_view(
+    list=call(
+        "What was sent to whom, the newest first",
+        schemas.ref("Delivery"),
+        sample=openapi_examples.DELIVERY,
+        takes=[
+            *_HISTORY,
+            header("X-STATE", schemas.ref("DeliveryStateOption"), "only those in that state"),
+            header(
+                "X-BEFORE", {"type": "string", "format": "uuid"}, "the next page: the last delivery_id of it"
+            ),
+        ],
+        errors=(400, 404),
+    )
+)(deliveries.DeliveryViewSet)
+
+extend_schema_view(
+    list=call(
+        "Maintenance windows that are not over",
+        schemas.ref("Maintenance"),
+        sample=openapi_examples.MAINTENANCE,
+    ),
+    create=call(
+        "Make a maintenance window, in which nobody is notified of its devices",
+        schemas.ref("MaintenanceCreated"),
+        sample={"maintenance_id": 1},
+        body=schemas.ref("MaintenanceFields"),
+        bodies={
+            "window": openapi_examples.MAINTENANCE_BODY,
+            "all devices": {"starts_at": "2099-12-30", "ends_at": "2099-12-31"},
+        },
+        status=201,
+    ),
+    destroy=call(
+        "End a maintenance window now",
+        schemas.ref("Done"),
+        sample=openapi_examples.DONE,
+        takes=[_MAINTENANCE],
+        errors=(400, 404),
+    ),
+)(maintenance.MaintenanceViewSet)
 
 extend_schema_view(
     list=call("The account, in an array", schemas.ref("User"), sample=openapi_examples.USER),

@@ -42,8 +42,9 @@ EVENT = {
     "quiet_hours": "",
     "muted_until": None,
     "channels": [],
+    "state": "ok",
 }
-EVENT_BODY = {name: value for name, value in EVENT.items() if name != "event_id"}
+EVENT_BODY = {name: value for name, value in EVENT.items() if name not in {"event_id", "state"}}
 SILENCE = {"kind": "silence", "devices": "sensor-*", "period": 60, "grace": 120, "description": "silent"}
 USER = {
     "user_id": "U000265",
@@ -96,3 +97,45 @@ SESSION = {
     "connected_at": "2015-02-06T08:26:29+0900",
 }
 DONE = {"result": "OK"}
+INCIDENT = {
+    "incident_id": 1,
+    "event_id": 1,
+    "state": "closed",
+    "title": "too hot",
+    "severity": "warning",
+    "mapped_ch": 0,
+    "device_id": "sensor-1",
+    "tag": None,
+    "source": "temp",
+    "threshold": "30",
+    "current": 31.5,
+    "started_at": "2015-02-06T08:26:29+0900",
+    "ended_at": "2015-02-06T08:36:29+0900",
+    "over": "cleared",
+    "acknowledged": False,
+    "acknowledged_at": None,
+    "acknowledged_by": None,
+}
+DELIVERY = {
+    "delivery_id": "5a1ecb6e-2b0b-4b43-9c8e-5d7a9d3f0f8f",
+    "event_id": 1,
+    "incident_id": 1,
+    "contact_id": None,
+    "transport": "http",
+    "about": "firing",
+    "state": "sent",
+    "receiver": "example.com:443",
+    "created_at": "2015-02-06T08:26:29+0900",
+    "next_try_at": None,
+    "done_at": "2015-02-06T08:26:30+0900",
+    "tries": 1,
+    "answer": "200 OK",
+}
+MAINTENANCE = {
+    "maintenance_id": 1,
+    "devices": "sensor-*",
+    "starts_at": "2099-02-06T08:26:29+0900",
+    "ends_at": "2099-02-06T09:26:29+0900",
+    "note": "new batteries",
+}
+MAINTENANCE_BODY = {name: value for name, value in MAINTENANCE.items() if name != "maintenance_id"}

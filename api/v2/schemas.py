@@ -3,8 +3,11 @@ liberal with numbers as text, for the sake of older clients."""
 
 from typing import Any
 
+from django.db.models import TextChoices
+
 from thingscale.devices.fields import DESCRIPTION, FACTS
-from thingscale.events.models import Event
+from thingscale.events.models import Condition, Delivery, Event, Incident
+from thingscale.events.overview import MUTED
 from thingscale.events.validation import MAX_WINDOW, YEAR
 from thingscale.lib.names import MAX_TOPIC
 from thingscale.streams.time_buckets import FUNCTIONS, INTERVALS
@@ -34,6 +37,10 @@ def fields(required: tuple[str, ...] = (), /, **properties: Schema) -> Schema:
         "properties": properties,
         **({"required": list(required)} if required else {}),
     }
+
+
+def choices(of: type[TextChoices], **more: str) -> Schema:
+    return enumeration("string", **{each.name: each.value for each in of}, **more)
 
 
 def exactly(**properties: Schema) -> Schema:
@@ -78,6 +85,7 @@ NUMBER_OR_NULL: Schema = {"type": ["integer", "null"], "minimum": 0, "maximum": 
 _LEVEL = NAME.removesuffix("{1,64}")
 TAG: Schema = {"type": "string", "maxLength": 128, "pattern": f"^{_LEVEL}+(/{_LEVEL}+)*$"}
 TAG_OR_NULL: Schema = {"type": ["string", "null"]}
+STRING_OR_NULL = TAG_OR_NULL
 
 ERROR = exactly(error=STRING, detail=STRING)
 OK = exactly(result={"type": "string", "const": "OK"})
@@ -204,7 +212,51 @@ EVENT = exactly(
     quiet_hours=STRING,
     muted_until=TIME_OR_NULL,
     channels=array(COUNT),
+    state=ref("EventState"),
 )
+INCIDENT = exactly(
+    incident_id=COUNT,
+    event_id=COUNT,
+    state=ref("IncidentState"),
+    title=STRING,
+    severity=ref("Severity"),
+    mapped_ch=NUMBER_OR_NULL,
+    device_id=STRING_OR_NULL,
+    tag=STRING_OR_NULL,
+    source=STRING,
+    threshold=STRING,
+    current={"anyOf": [ref("Value"), {"type": "null"}]},
+    started_at=TIME,
+    ended_at=TIME_OR_NULL,
+    over={"anyOf": [ref("Over"), {"type": "null"}]},
+    acknowledged=BOOLEAN,
+    acknowledged_at=TIME_OR_NULL,
+    acknowledged_by=STRING_OR_NULL,
+)
+DELIVERY = exactly(
+    delivery_id=STRING,
+    event_id=NUMBER_OR_NULL,
+    incident_id=NUMBER_OR_NULL,
+    contact_id=NUMBER_OR_NULL,
+    transport=ref("Transport"),
+    about=ref("About"),
+    state=ref("DeliveryState"),
+    receiver=STRING,
+    created_at=TIME,
+    next_try_at=TIME_OR_NULL,
+    done_at=TIME_OR_NULL,
+    tries=COUNT,
+    answer=STRING,
+)
+_MOMENT: Schema = {"type": ["string", "number"], "description": "local time, or ISO 8601 with an offset"}
+MAINTENANCE_FIELDS = fields(
+    ("ends_at",),
+    devices=text(64) | {"description": "a pattern of device ids: * and ?; without it, all of them"},
+    starts_at=_MOMENT | {"description": "default: now"},
+    ends_at=_MOMENT,
+    note=text(200),
+)
+MAINTENANCE = exactly(maintenance_id=COUNT, devices=STRING, starts_at=TIME, ends_at=TIME, note=STRING)
 
 _EMAIL: Schema = {
     "type": "string",
@@ -278,10 +330,14 @@ DEVICE_ANSWER = fields(("result",), result=STRING, detail=STRING)
 DEVICE_ERROR = fields(("error",), error=STRING, detail=STRING)
 
 COMPONENTS = {
+    "About": choices(Delivery.About),
     "AggregateFunction": option(**{name.upper(): name for name in FUNCTIONS}),
     "Channel": CHANNEL,
     "ChannelFields": CHANNEL_FIELDS,
     "Datapoint": DATAPOINT,
+    "Delivery": DELIVERY,
+    "DeliveryState": choices(Delivery.Status),
+    "DeliveryStateOption": option(**{each.name: each.value for each in Delivery.Status}),
     "Device": DEVICE,
     "DeviceAnswer": DEVICE_ANSWER,
     "DeviceError": DEVICE_ERROR,
@@ -293,10 +349,18 @@ COMPONENTS = {
     "Event": EVENT,
     "EventCreated": exactly(event_id=COUNT),
     "EventFields": EVENT_FIELDS,
-    "EventKind": enumeration("string", **{each.name: each.value for each in Event.Kind}),
+    "EventKind": choices(Event.Kind),
+    "EventState": choices(Condition.State, MUTED=MUTED),
+    "Incident": INCIDENT,
+    "IncidentFields": fields(acknowledged=FLAG),
+    "IncidentState": enumeration("string", OPEN="open", CLOSED="closed"),
+    "IncidentStateOption": option(OPEN="open", CLOSED="closed"),
     "Interval": option(**{f"EVERY_{name.upper()}": name for name in INTERVALS}),
     "Label": LABEL,
     "LabelFields": LABEL_FIELDS,
+    "Maintenance": MAINTENANCE,
+    "MaintenanceCreated": exactly(maintenance_id=COUNT),
+    "MaintenanceFields": MAINTENANCE_FIELDS,
     "MqttVersion": enumeration("integer", MQTT_3_1=3, MQTT_3_1_1=4, MQTT_5=5),
     "NotifyType": enumeration("string", EMAIL="email", HTTP="http", NONE="none"),
     "Operator": enumeration(
@@ -308,6 +372,7 @@ COMPONENTS = {
         GREATER_OR_EQUAL=">=",
         NOT_EQUAL="!=",
     ),
+    "Over": choices(Incident.Over),
     "Point": POINT,
     "Points": POINTS,
     "Publish": PUBLISH,
@@ -315,13 +380,14 @@ COMPONENTS = {
     "Result": RESULT,
     "Separator": option(COMMA="comma", SEMICOLON="semicolon", TAB="tab"),
     "Session": SESSION,
-    "Severity": enumeration("string", **{each.name: each.value for each in Event.Severity}),
+    "Severity": choices(Event.Severity),
     "Share": exactly(used=COUNT, max=COUNT),
     "SortOrder": option(ASC="asc", DESC="desc"),
     "Stored": exactly(stored=COUNT),
     "Stream": STREAM,
     "Switch": option(TRUE="true", FALSE="false", ONE="1", ZERO="0"),
     "TagFields": TAG_FIELDS,
+    "Transport": choices(Delivery.Transport),
     "TrueFalse": enumeration("string", TRUE="true", FALSE="false"),
     "User": USER,
     "UserFields": USER_FIELDS,

@@ -1,7 +1,17 @@
 """Paths below /v2/."""
 
-from api.routes import CHANNEL, DEVICE, EVENT, PUBLISH, STREAM, route, unknown
-from api.v2 import docs, events, publish, sessions, streams, views
+from api.routes import CHANNEL, DEVICE, EVENT, INCIDENT, MAINTENANCE, PUBLISH, STREAM, route, unknown
+from api.v2 import (
+    deliveries,
+    docs,
+    events,
+    incidents,
+    maintenance,
+    publish,
+    sessions,
+    streams,
+    views,
+)
 
 urlpatterns = [
     route("device", views.DeviceViewSet, get="list"),
@@ -11,6 +21,11 @@ urlpatterns = [
     route(STREAM, streams.StreamViewSet, get="retrieve", post="create"),
     route("event", events.EventViewSet, get="list", post="create"),
     route(EVENT, events.EventViewSet, get="retrieve", put="update", delete="destroy"),
+    route("incident", incidents.IncidentViewSet, get="list"),
+    route(INCIDENT, incidents.IncidentViewSet, get="retrieve", put="update"),
+    route("delivery", deliveries.DeliveryViewSet, get="list"),
+    route("maintenance", maintenance.MaintenanceViewSet, get="list", post="create"),
+    route(MAINTENANCE, maintenance.MaintenanceViewSet, delete="destroy"),
     route(PUBLISH, publish.PublishViewSet, post="create"),
     route("session", sessions.SessionViewSet, get="list"),
     route("user", views.UserViewSet, get="list", put="update"),

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.test import Client
+from django.utils import timezone
 
 from thingscale.accounts.models import Token, User
+from thingscale.events.models import Delivery, Event, Incident, MaintenanceWindow
 from thingscale.lib.clock import to_us
 from thingscale.streams import writer
 from thingscale.streams.actions.datapoints import store_rows
@@ -55,6 +57,37 @@ def refusal(response: Any) -> tuple[int, str]:
     assert set(body) == {"error", "detail"}, body
     assert body["detail"].endswith("."), body
     return response.status_code, body["error"]
+
+
+def event_history(user: User) -> None:
+    """Of the user's event 1: an incident and a delivery; and a maintenance window, each with the key 1."""
+    event = Event.objects.for_account(user).get(number=1)
+    incident = Incident.objects.create(
+        user=user,
+        event=event,
+        number=1,
+        title="too hot",
+        severity="warning",
+        channel=event.mapped_channel_id,
+        device_id="x",
+        source="temp",
+        threshold="30",
+        value="31.5",
+        started_at=at("2026-01-31 00:00:00"),
+    )
+    Incident.objects.filter(pk=incident.pk).update(id=1)  # so that the next one has another key
+    Delivery.objects.create(
+        user=user,
+        event=event,
+        incident_id=1,
+        transport=Delivery.Transport.EMAIL,
+        about=Delivery.About.FIRING,
+        receiver=user.email,
+        body={},
+    )
+    starts, ends = timezone.now(), timezone.now() + timedelta(days=1)
+    window = MaintenanceWindow.objects.create(user=user, devices="x", starts_at=starts, ends_at=ends)
+    MaintenanceWindow.objects.filter(pk=window.pk).update(id=1)
 
 
 def at(text: str) -> datetime:

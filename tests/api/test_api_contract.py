@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from api_calls import Caller, at, document, refusal, store
+from api_calls import Caller, at, document, event_history, refusal, store
 from documents import table
 from pytest_django import Settings
 
@@ -145,6 +145,43 @@ ROWS = {
         "404 NO_EVENT",
     ),
     "DELETE event/{number}": Row(Sent("event/1"), 200, {"404 NO_EVENT": Sent("event/9")}, "404 NO_EVENT"),
+    "GET incident": Row(
+        Sent("incident"),
+        200,
+        {
+            "400 BAD_PARAMETER": Sent("incident", headers={"X_STATE": "none"}),
+            "404 NO_INCIDENT": Sent("incident", headers={"X_BEFORE": "9"}),
+        },
+    ),
+    "GET incident/{number}": Row(
+        Sent("incident/1"), 200, {"404 NO_INCIDENT": Sent("incident/9")}, "404 NO_INCIDENT"
+    ),
+    "PUT incident/{number}": Row(
+        Sent("incident/1", {"acknowledged": True}),
+        200,
+        {
+            "404 NO_INCIDENT": Sent("incident/9", {}),
+            "400 BAD_PARAMETER": Sent("incident/1", {"acknowledged": "x"}),
+        },
+        "404 NO_INCIDENT",
+    ),
+    "GET delivery": Row(
+        Sent("delivery"),
+        200,
+        {
+            "400 BAD_PARAMETER": Sent("delivery", headers={"X_STATE": "none"}),
+            "404 NO_DELIVERY": Sent("delivery", headers={"X_BEFORE": "9"}),
+        },
+    ),
+    "GET maintenance": Row(Sent("maintenance"), 200),
+    "POST maintenance": Row(
+        Sent("maintenance", {"starts_at": "2099-01-01", "ends_at": "2099-01-02"}),
+        201,
+        {"400 BAD_PARAMETER": Sent("maintenance", {"ends_at": "2000-01-01"})},
+    ),
+    "DELETE maintenance/{number}": Row(
+        Sent("maintenance/1"), 200, {"404 NO_MAINTENANCE": Sent("maintenance/9")}, "404 NO_MAINTENANCE"
+    ),
     "GET user": Row(Sent("user"), 200),
     "PUT user": Row(
         Sent("user", {"organization": "x"}), 200, {"400 BAD_PARAMETER": Sent("user", {"email1": "nobody"})}
@@ -163,6 +200,7 @@ def world(owner: User, api: Caller) -> None:
     create_device(owner, "x", mapped_channel=channel)
     store(channel, [(at("2026-01-31 00:00:00"), "1")])
     assert api.post("event").status_code == 201
+    event_history(owner)
 
 
 def perform(api: Caller, call: str, sent: Sent) -> Any:

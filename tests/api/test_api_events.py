@@ -36,6 +36,7 @@ EMPTY: dict[str, Any] = {
     "quiet_hours": "",
     "muted_until": None,
     "channels": [],
+    "state": "ok",
 }
 FULL: dict[str, Any] = {
     "mapped_ch": 0,
@@ -60,6 +61,7 @@ FULL: dict[str, Any] = {
     "quiet_hours": "22:00-06:00",
     "muted_until": "2099-01-31T13:45:30+0900",
     "channels": [],
+    "state": "ok",  # read only
 }
 
 

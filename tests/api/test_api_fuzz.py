@@ -38,7 +38,7 @@ SLOW = "/v2/publish/{device_id}"  # through the broker
 tried = 0
 
 # What a schema can't say: both bounds of a range in their order, a zone that exists, keys that are not there
-# twice, a value within its limits, an operator that fits the threshold.
+# twice, a value within its limits, an operator that fits the threshold, a time that is to come.
 BEYOND_SCHEMAS = [
     ("GET", "/v2/stream/{number}"),
     ("POST", "/v2/stream/{number}"),
@@ -47,6 +47,9 @@ BEYOND_SCHEMAS = [
     ("PUT", "/v2/channel/{number}"),
     ("POST", "/v2/event"),
     ("PUT", "/v2/event/{number}"),
+    ("GET", "/v2/incident"),
+    ("GET", "/v2/delivery"),
+    ("POST", "/v2/maintenance"),
     ("POST", "/v2/publish/{device_id}"),
 ]
 TAKEN = ["2xx", "3xx", "401", "403", "404", "409", "429", "503"]

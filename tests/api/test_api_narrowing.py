@@ -3,17 +3,24 @@
 from typing import Any
 
 import pytest
-from api_calls import Caller, at, document, refusal, store
+from api_calls import Caller, at, document, event_history, refusal, store
 from django.urls import get_resolver
 
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device
 from thingscale.devices.models import Device
-from thingscale.events.models import Event
+from thingscale.events.models import Event, Incident, MaintenanceWindow
 from thingscale.streams.models import Channel, Tag
 
 pytestmark = pytest.mark.slow
-PATHS = {"device": "device/x", "channel": "channel/0", "stream": "stream/0", "event": "event/1"}
+PATHS = {
+    "device": "device/x",
+    "channel": "channel/0",
+    "stream": "stream/0",
+    "event": "event/1",
+    "incident": "incident/1",
+    "maintenance": "maintenance/1",
+}
 BODIES = {"stream": {"value": 1}, "publish": {"payload": "x"}}
 REFUSED = (400, "BAD_PARAMETER")
 
@@ -39,7 +46,12 @@ def call(
 ) -> Any:
     path = {"publish": "publish/x", **PATHS}.get(service, service)
     if method == "POST":
-        path = {"device/x": "device/new", "channel/0": "channel/9", "event/1": "event"}.get(path, path)
+        path = {
+            "device/x": "device/new",
+            "channel/0": "channel/9",
+            "event/1": "event",
+            "maintenance/1": "maintenance",
+        }.get(path, path)
     if body is None and method != "DELETE":
         body = BODIES.get(service, {})
     return Caller(owner, version=version)(method, path + query, body, **headers)
@@ -51,6 +63,8 @@ def everything(owner: User) -> list[Any]:
         list(Channel.objects.values()),
         list(Tag.objects.values()),
         list(Event.objects.values()),
+        list(Incident.objects.values()),
+        list(MaintenanceWindow.objects.values()),
         list(User.objects.values()),
         document(Caller(owner).get("stream/0?endtime=last&pagelimit=99")),
     ]
@@ -61,10 +75,11 @@ def data(owner: User, channel: Channel) -> None:
     create_device(owner, "x", mapped_channel=channel)
     store(channel, [(at("2026-01-31 00:00:00"), "1"), (at("2026-01-31 00:00:01"), "2", "room")])
     assert Caller(owner).post("event").status_code == 201
+    event_history(owner)
 
 
 def test_the_table_has_every_call_that_writes() -> None:
-    assert len(CALLS) == 13
+    assert len(CALLS) == 16
     assert ("v1", "POST", "publish") in CALLS
     assert ("v2", "DELETE", "channel") in CALLS
 

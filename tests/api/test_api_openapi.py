@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
-from api_calls import Caller, at, document, refusal, store
+from api_calls import Caller, at, document, event_history, refusal, store
 from django.test import Client
 from pytest_django import Settings
 
@@ -44,6 +44,7 @@ def known(owner: User) -> Caller:
     create_device(owner, "sensor-1", description="roof", mapped_channel=channel)
     api = Caller(owner)
     assert api.post("event", openapi_examples.EVENT_BODY).status_code == 201
+    event_history(owner)
     return api
 
 
@@ -210,8 +211,11 @@ def test_every_path_is_described() -> None:
     views = {pattern.callback.cls.__name__ for pattern in urlpatterns if hasattr(pattern.callback, "actions")}
     assert views == {
         "ChannelViewSet",
+        "DeliveryViewSet",
         "DeviceViewSet",
         "EventViewSet",
+        "IncidentViewSet",
+        "MaintenanceViewSet",
         "PublishViewSet",
         "SessionViewSet",
         "StreamViewSet",

@@ -22,7 +22,7 @@ from thingscale.events.models import (
 )
 from thingscale.events.mqtt_state import withdraw
 from thingscale.events.reset import WATCHED_FIELDS, close_incidents, look_again, reset
-from thingscale.events.validation import check_event
+from thingscale.events.validation import check_event, check_window
 from thingscale.lib.errors import ContractError
 from thingscale.processes.change_notifications import EVENTS, announce
 
@@ -105,7 +105,8 @@ def mute(condition: Condition, until: datetime | None) -> None:
 def create_maintenance_window(
     account: Account, devices: str, starts_at: datetime, ends_at: datetime, note: str = ""
 ) -> MaintenanceWindow:
-    """Raises ContractError: BAD_PARAMETER for one too many."""
+    """Raises ContractError: BAD_PARAMETER for one too many, and for one that makes no sense."""
+    check_window(devices, starts_at, ends_at)
     locked(account)
     windows = MaintenanceWindow.objects.for_account(account)
     if windows.filter(ends_at__gt=timezone.now()).count() >= MAX_WINDOWS:

@@ -1,6 +1,7 @@
 """How it stands with an account's events."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db.models import Case, Count, FloatField, QuerySet, Value, When
@@ -12,6 +13,7 @@ from thingscale.events.models import Condition, Event, Incident
 from thingscale.streams.models import Tag
 
 State = Condition.State
+MUTED = "muted"  # it fires, and nobody is notified
 MOST_COUNTED = 1000
 _A_STEP = 1e11  # seconds: more than lies between any two times
 
@@ -61,3 +63,12 @@ def states_of(events: list[Event]) -> dict[int, dict[str, int]]:
     for pk, state, count in rows.values_list("event", "state").annotate(Count("pk")):
         counted[pk][state] = count
     return counted
+
+
+def state_in_words(event: Event, counted: dict[str, int], now: datetime) -> str:
+    """Of the event as a whole: that of its worst condition. `counted`: of states_of()."""
+    worst = next(
+        (state for state in (State.FIRING, State.PENDING, State.NO_DATA) if counted.get(state)), State.OK
+    )
+    is_muted = event.muted_until is not None and event.muted_until > now
+    return MUTED if worst == State.FIRING and is_muted else worst.value

@@ -7,7 +7,10 @@ does not use are not looked at.
 
 import re
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
+
+from django.utils import timezone
 
 from thingscale.events.evaluate import read_range, read_threshold
 from thingscale.events.guard import check_url
@@ -18,6 +21,7 @@ from thingscale.lib.errors import ContractError
 YEAR = 366 * 86_400  # seconds
 MAX_WINDOW = 7 * 86_400  # seconds
 MIN_PERIOD = 10  # seconds
+LONGEST_WINDOW = timedelta(days=366)
 ORDERS = frozenset({"<", ">", "<=", ">="})
 SPANS = {  # the model's fields and the contract's
     "hold": "for",
@@ -57,6 +61,17 @@ def check_event(event: Event) -> None:
             raise bad("quiet_hours", "Must be two times of a day, such as 22:00-06:00.")
     if event.post_url:
         check_url(event.post_url)
+
+
+def check_window(devices: str, starts_at: datetime, ends_at: datetime) -> None:
+    """Of maintenance. Raises ContractError BAD_PARAMETER."""
+    check_pattern(devices)
+    if ends_at <= timezone.now():
+        raise bad("ends_at", "Is over: give a time to come.")
+    if ends_at <= starts_at:
+        raise bad("ends_at", "It has to end after it begins.")
+    if ends_at - starts_at > LONGEST_WINDOW:
+        raise bad("ends_at", f"It lasts at most {LONGEST_WINDOW.days} days: disable the event instead.")
 
 
 def check_pattern(pattern: str, field: str = "devices") -> None:
