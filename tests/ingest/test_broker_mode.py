@@ -10,6 +10,8 @@ from stack import wait_until
 from support import Account
 
 from thingscale.devices import models
+from thingscale.events.actions import create_event
+from thingscale.events.models import Observation
 
 pytestmark = pytest.mark.e2e
 
@@ -135,3 +137,17 @@ def test_an_unknown_token_is_ignored_beside_good_ones(
     assert outsider.stored() == []
     assert models.Device.objects.count() == 1
     assert not models.RejectedMessage.objects.exists()
+
+
+def test_events_see_what_comes_through_the_broker(worker: Worker, device: Device, account: Account) -> None:
+    account.device("d1")
+    fields = {"mapped_channel": account.channel(0), "source": "n", "operator": ">", "threshold": "5"}
+    create_event(account.user, fields)
+    for number in (1, 6, 7, 2, 3):
+        device.publish(f"{account.device_token}/json/d1", f'{{"n":{number}}}')
+    wait_for(account, 5)
+    assert list(Observation.objects.order_by("id").values_list("what", "value")) == [
+        (Observation.What.MATCHED, "6"),
+        (Observation.What.MATCHED, "7"),
+        (Observation.What.CLEARED, "2"),
+    ]
