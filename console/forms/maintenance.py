@@ -1,14 +1,8 @@
 """The form of a maintenance window."""
 
-from datetime import timedelta
-from typing import Any
-
 from django import forms
-from django.utils import timezone
 
 from console.forms.events import AS_TYPED
-
-LONGEST = timedelta(days=366)
 
 
 def _moment(label: str) -> forms.DateTimeField:
@@ -17,7 +11,7 @@ def _moment(label: str) -> forms.DateTimeField:
 
 
 class MaintenanceForm(forms.Form):
-    """Times are in the zone of who types them."""
+    """Times are in the zone of who types them. What fits together, create_maintenance_window() checks."""
 
     devices = forms.CharField(
         max_length=64,
@@ -30,14 +24,3 @@ class MaintenanceForm(forms.Form):
     note = forms.CharField(
         max_length=200, required=False, widget=forms.TextInput(attrs={"autocomplete": "off"})
     )
-
-    def clean(self) -> dict[str, Any]:
-        cleaned: dict[str, Any] = super().clean() or {}
-        starts, ends = cleaned.get("starts_at"), cleaned.get("ends_at")
-        if ends and ends <= timezone.now():
-            self.add_error("ends_at", "This is over: give a time to come.")
-        elif starts and ends and ends <= starts:
-            self.add_error("ends_at", "It has to end after it begins.")
-        elif starts and ends and ends - starts > LONGEST:
-            self.add_error("ends_at", f"It lasts at most {LONGEST.days} days. Disable the event instead.")
-        return cleaned

@@ -25,7 +25,8 @@ def index(request: ConsoleRequest) -> HttpResponse:
         try:
             window = actions.create_maintenance_window(request.account, **form.cleaned_data)
         except ContractError as refused:
-            form.add_error("devices", refused.detail.partition(": ")[2])
+            name, _, sentence = refused.detail.partition(": ")
+            form.add_error(name if name in form.fields else "devices", sentence)
         else:
             until = f"{timezone.localtime(window.ends_at):%Y-%m-%d %H:%M}"
             messages.success(request, f"Nobody is notified of {window.devices} until {until}.")
