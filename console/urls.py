@@ -23,6 +23,7 @@ from console.views import (
     security,
     start,
     streams,
+    suggestions,
 )
 
 urlpatterns = [
@@ -43,6 +44,8 @@ urlpatterns = [
     path("channels/<int:number>/delete/", channels.delete, name="channel-delete"),
     path("channels/<int:number>/tags/<int:pk>/", channels.rename_tag, name="tag"),
     path("channels/<int:number>/tags/<int:pk>/delete/", channels.delete_tag, name="tag-delete"),
+    path("channels/<int:number>/suggestions/", suggestions.piece, name="suggestions"),
+    path("channels/<int:number>/suggestions/dismiss/", suggestions.dismiss, name="suggestions-dismiss"),
     path("devices/", devices.index, name="devices"),
     path("devices/new/", devices.create, name="device-new"),
     path("devices/import/", device_files.import_csv, name="devices-import"),

@@ -82,6 +82,8 @@ NO_PAGE = {
         "streams",
         "rules-preview",
         "event-preview",
+        "suggestions",
+        "suggestions-dismiss",
         "start-arrived",
     ),
     *("devices-example", "devices-export", "devices-bulk", "device-enable", "device-disable"),

@@ -15,6 +15,7 @@ from thingscale.accounts.models import Account, Actor
 from thingscale.events.models import (
     Condition,
     ContactPoint,
+    DismissedSuggestion,
     Event,
     Incident,
     LastNumber,
@@ -25,6 +26,7 @@ from thingscale.events.reset import WATCHED_FIELDS, close_incidents, look_again,
 from thingscale.events.validation import check_event, check_window
 from thingscale.lib.errors import ContractError
 from thingscale.processes.change_notifications import EVENTS, announce
+from thingscale.streams.models import Channel
 
 MAX_WINDOWS = 100  # of maintenance, that are not over, in an account
 # Can be changed whatever the rest of the event is, so that one from before a rule can be switched off.
@@ -125,6 +127,16 @@ def end_maintenance_window(window: MaintenanceWindow) -> None:
     else:
         MaintenanceWindow.objects.filter(pk=window.pk, ends_at__gt=now).update(ends_at=now)
         look_again(Condition.objects.filter(event__user=window.user_id))
+
+
+def dismiss_suggestions(account: Account, channel: Channel, sources: Iterable[str]) -> None:
+    DismissedSuggestion.objects.bulk_create(
+        [
+            DismissedSuggestion(user_id=account.pk, channel=channel.pk, source=source)
+            for source in dict.fromkeys(sources)
+        ],
+        ignore_conflicts=True,
+    )
 
 
 def _lacks_secret(event: Event) -> bool:

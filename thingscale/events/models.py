@@ -399,6 +399,23 @@ class ReceiverPace(models.Model):
         constraints = [models.UniqueConstraint(fields=["user", "receiver"], name="one_pace_a_receiver")]
 
 
+class DismissedSuggestion(models.Model):
+    """An event that an account does not want to be suggested again."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_constraint=False
+    )
+    channel = models.BigIntegerField()  # primary key
+    source = models.CharField(max_length=1000, blank=True)  # "": silence
+
+    objects: ClassVar[OwnedQuerySet["DismissedSuggestion"]] = OwnedQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "channel", "source"], name="one_dismissed_suggestion")
+        ]
+
+
 encryption.COLUMNS += [
     encryption.Column(ContactPoint, "ciphertext", encryption.Purpose.NOTIFICATION),
     encryption.Column(Event, "secret_ciphertext", encryption.Purpose.NOTIFICATION),

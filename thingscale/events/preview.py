@@ -32,6 +32,7 @@ MAX_BYTES = 24 * 1024 * 1024  # of JSON text
 READ_SECONDS = 1.2
 MAX_CHANNELS = 20  # of the devices that a pattern names
 MAX_DEVICES = 2000
+OF_LATE = 500  # datapoints, from which a rhythm is learned
 _ROWS = RowFormat(
     """'[' || round(date_part('epoch', at) * 1000000)::bigint
     || ',' || coalesce(to_json(device_id)::text, '""') || ',' || coalesce(to_json(tag)::text, '""')
@@ -147,6 +148,22 @@ def _of_silence(event: Event, now: datetime) -> Preview:
         Replay(firings, len(firings), sum(map(len, heard.values()))),
         rhythm=_rhythm(heard.values()),
     )
+
+
+def rhythm_of(channel: ChannelPk, now: datetime) -> float | None:
+    """Seconds between two datapoints of a device, as they usually come of late; None: of none is known."""
+    parameters: dict[str, Any] = {
+        "channels": [channel],
+        "start": now - LOOK_BACK,
+        "end": now,
+        "most": OF_LATE,
+    }
+    with queries.reading() as cursor:
+        cursor.execute(_HEARD, parameters)
+        heard: dict[int, list[datetime]] = {}
+        for device, at in reversed(cursor.fetchall()):
+            heard.setdefault(device, []).append(at)
+    return _rhythm(heard.values())
 
 
 def _rhythm(heard: Iterable[Sequence[datetime]]) -> float | None:
