@@ -60,4 +60,5 @@ def quiet_until(hours: str, zone: ZoneInfo, now: datetime) -> datetime | None:
     if not inside or start == end:
         return None
     day = local.date() if clock < end else local.date() + timedelta(days=1)
-    return resolve_local(datetime.combine(day, end), zone, fold=0)
+    until = resolve_local(datetime.combine(day, end), zone, fold=0)
+    return until if until > now else None  # in the hour that a change of the clock repeats, it is over
