@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
@@ -11,10 +11,12 @@ from django.utils import timezone
 from thingscale.accounts import encryption
 from thingscale.accounts.actions import locked
 from thingscale.accounts.limits import no_more_than
-from thingscale.accounts.models import Account, Actor
+from thingscale.accounts.models import Account, Actor, User
+from thingscale.events import messages
 from thingscale.events.models import (
     Condition,
     ContactPoint,
+    Delivery,
     DismissedSuggestion,
     Event,
     Incident,
@@ -23,11 +25,17 @@ from thingscale.events.models import (
 )
 from thingscale.events.mqtt_state import withdraw
 from thingscale.events.reset import WATCHED_FIELDS, close_incidents, look_again, reset
+from thingscale.events.states import Datapoint, Message, Notice, State
+from thingscale.events.transports.services import contact_url_problem
 from thingscale.events.validation import check_event, check_window
 from thingscale.lib.errors import ContractError
 from thingscale.processes.change_notifications import EVENTS, announce
+from thingscale.processes.wake_up import WAKE_UP
 from thingscale.streams.models import Channel
 
+MAX_CONTACT_POINTS = 50  # of an account
+MAX_NAME = 100  # characters
+TESTS_A_MINUTE = 20  # messages, of an account
 MAX_WINDOWS = 100  # of maintenance, that are not over, in an account
 # Can be changed whatever the rest of the event is, so that one from before a rule can be switched off.
 _FREE = frozenset({"description", "enabled", "muted_until", "severity"})
@@ -137,6 +145,119 @@ def dismiss_suggestions(account: Account, channel: Channel, sources: Iterable[st
         ],
         ignore_conflicts=True,
     )
+
+
+# Contact points
+
+
+@transaction.atomic
+def create_contact_point(account: Account, name: str, url: str) -> ContactPoint:
+    """Raises ContractError: BAD_PARAMETER for one too many, a name that is taken, and an address that can't
+    be used."""
+    locked(account)
+    if ContactPoint.objects.for_account(account).count() >= MAX_CONTACT_POINTS:
+        raise ContractError("BAD_PARAMETER", f"channels: {no_more_than(MAX_CONTACT_POINTS, 'contact point')}")
+    point = ContactPoint(user_id=account.pk)
+    _change_contact_point(point, {"name": name, "url": url})
+    point.save()
+    return point
+
+
+@transaction.atomic
+def update_contact_point(point: ContactPoint, changes: dict[str, Any]) -> None:
+    """Of `name`, `url` and `enabled`. Raises ContractError as create_contact_point()."""
+    User.objects.select_for_update(no_key=True).get(pk=point.user_id)  # of two names one may become the other
+    _change_contact_point(point, changes)
+    point.save()
+
+
+def _change_contact_point(point: ContactPoint, changes: dict[str, Any]) -> None:
+    if "name" in changes:
+        point.name = changes["name"].strip()
+        if not 0 < len(point.name) <= MAX_NAME or not point.name.isprintable():
+            raise ContractError("BAD_PARAMETER", f"name: Give one of 1 to {MAX_NAME} characters.")
+        others = ContactPoint.objects.filter(user=point.user_id, name=point.name).exclude(pk=point.pk)
+        if others.exists():
+            raise ContractError("BAD_PARAMETER", f"name: You have a contact point {point.name} already.")
+    if "url" in changes:
+        url = changes["url"].strip()
+        if problem := contact_url_problem(url):
+            raise ContractError("BAD_PARAMETER", f"url: {problem}")
+        point.ciphertext = encryption.encrypt(url, encryption.Purpose.NOTIFICATION)
+    point.enabled = changes.get("enabled", point.enabled)
+
+
+def delete_contact_point(point: ContactPoint) -> None:
+    """What waits for it fails, and stays in the log."""
+    point.delete()
+
+
+# Tests, and the secrets of webhooks
+
+
+@transaction.atomic
+def send_test(of: Event | ContactPoint, actor: Actor) -> list[Delivery]:
+    """Owes a message to the contact point, or to each receiver of the event, at once and whatever is muted.
+    Raises ContractError: BAD_PARAMETER if there is no receiver, TOO_MANY_REQUESTS."""
+    account = User.objects.select_for_update(no_key=True).get(pk=of.user_id)
+    event = of if isinstance(of, Event) else Event(user=account, description=of.name, severity="info")
+    found: list[tuple[Delivery.Transport, str, ContactPoint | None]] = []
+    if event.pk and event.notify_type == Event.Notify.EMAIL:
+        addresses = dict.fromkeys(address for address in (account.email1, account.email2) if address)
+        found = [(Delivery.Transport.EMAIL, address, None) for address in addresses]
+    if event.pk and event.notify_type == Event.Notify.HTTP and event.post_url:
+        host = event.post_url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+        found = [(Delivery.Transport.HTTP, host, None)]
+    points = [of] if isinstance(of, ContactPoint) else event.contact_points.filter(enabled=True)
+    found += [(Delivery.Transport.CONTACT, f"contact:{point.pk}", point) for point in points]
+    if not found:
+        raise ContractError("BAD_PARAMETER", "event: It has no receiver: choose one first.")
+    lately = timezone.now() - timedelta(minutes=1)
+    tests = Delivery.objects.for_account(account).filter(about=Delivery.About.TEST, created_at__gt=lately)
+    if tests.count() + len(found) > TESTS_A_MINUTE:
+        raise ContractError("TOO_MANY_REQUESTS", "Many tests are on their way: wait a minute.")
+    made = [
+        Delivery(
+            user=account,
+            event=event if event.pk else None,
+            contact_point=point,
+            transport=transport,
+            about=Delivery.About.TEST,
+            receiver=receiver[:300],
+        )
+        for transport, receiver, point in found
+    ]
+    for delivery in made:
+        delivery.body = _test_body(event, actor) | {"delivery_id": str(delivery.pk)}
+    transaction.on_commit(WAKE_UP.deliveries, robust=True)
+    return Delivery.objects.bulk_create(made)
+
+
+def _test_body(event: Event, actor: Actor) -> dict[str, Any]:
+    """As of a datapoint that has just matched."""
+    channel = event.mapped_channel
+    subject = messages.Subject(
+        channel.number if channel else None, channel.name if channel else "", "", None, actor.zone
+    )
+    datapoint = Datapoint(timezone.now(), event.threshold)
+    said = messages.body(event, subject, Message(Notice.MATCH, datapoint), State.FIRING)
+    return said | {"event_id": event.number, "test": True, "incident": None}
+
+
+@transaction.atomic
+def ensure_secret(event: Event) -> str:
+    """The secret that signs the event's webhooks. One from before there were secrets gets its own."""
+    kept = Event.objects.select_for_update(no_key=True).get(pk=event.pk).secret_ciphertext
+    if kept is None:
+        return rotate_secret(event)
+    return encryption.decrypt(bytes(kept), encryption.Purpose.NOTIFICATION)
+
+
+def rotate_secret(event: Event) -> str:
+    """From now on webhooks are signed with a new one, those that wait too."""
+    event.secret_ciphertext = new_secret()
+    event.save(update_fields=["secret_ciphertext"])
+    return encryption.decrypt(event.secret_ciphertext, encryption.Purpose.NOTIFICATION)
 
 
 def _lacks_secret(event: Event) -> bool:

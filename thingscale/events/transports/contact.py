@@ -12,6 +12,7 @@ from thingscale.events.transports.services import SERVICES, contact_url_problem,
 
 SECONDS = 10.0
 WRONG = "The service's address can't be used: see how it is written for this service."
+_WITH_FILES = frozenset({"NotifyDiscord", "NotifySlack", "NotifyWorkflows"})
 _TYPES = {"critical": "failure", "warning": "warning", "info": "info"}
 
 
@@ -71,6 +72,8 @@ def _notify(plugin: Any, asset: Any, url: str, message: Message) -> bool:
     read = plugin.parse_native_url(url) if url.lower().startswith("http") else plugin.parse_url(url)
     if not read:
         raise TypeError
+    if plugin.__name__ in _WITH_FILES:
+        read.pop("template", None)  # a file of this machine
     service = plugin(**read | {"asset": asset})
     service.request_rate_per_sec = 0  # of several receivers in one address: it would sleep in between
     service.throttle = lambda *_arguments, **_options: None
