@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from django import template
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -34,6 +35,15 @@ def severity(name: str) -> SafeString:
 @register.filter
 def state(name: str) -> SafeString:
     return format_html('<span class="badge badge-{}">{}</span>', STATES.get(name, ""), name)
+
+
+@register.filter
+def firing_mark(name: str | None) -> SafeString | str:
+    """That something of this severity fires, which leads to what it is."""
+    if not name:
+        return ""
+    text = '<a class="badge badge-{}" href="{}">firing · {}</a>'
+    return format_html(text, SEVERITIES.get(name, ""), reverse("alerts"), name)
 
 
 DELIVERY = {"waiting": "accent", "sent": "ok", "failed": "bad", "left out": ""}

@@ -16,9 +16,10 @@ from console.forms.channels import (
     TagForm,
     fits,
 )
-from console.paging import PAGE_SIZE, page
+from console.paging import PAGE_SIZE, Page, page
 from console.request import ConsoleRequest
 from console.value_keys import value_keys
+from thingscale.events.overview import firing_of, worst_firing
 from thingscale.lib.errors import ContractError
 from thingscale.lib.plurals import counted
 from thingscale.streams.actions import tags as tag_actions
@@ -35,8 +36,11 @@ def index(request: ConsoleRequest) -> HttpResponse:
     channels = Channel.objects.for_account(request.account).with_totals()
     text = request.GET.get("q", "").strip()
     found = channels.search(text) if text else channels
-    context = {"page": page(found, "number", PAGE_SIZE, request.GET.get("page", "")), "q": text}
-    return render(request, "console/channel/list.html", SECTION | context)
+    shown: Page[Any] = page(found, "number", PAGE_SIZE, request.GET.get("page", ""))
+    firing = worst_firing(request.account, "channel", [channel.pk for channel in shown.rows])
+    for channel in shown.rows:
+        channel.firing = firing.get(channel.pk)
+    return render(request, "console/channel/list.html", SECTION | {"page": shown, "q": text})
 
 
 def create(request: ConsoleRequest) -> HttpResponse:
@@ -78,7 +82,9 @@ def edit(request: ConsoleRequest, number: int) -> HttpResponse:
         else:
             messages.success(request, "Saved.")
             return redirect("channel", number)
+    count, firing = firing_of(request.account, "channel", channel.pk)
     context = {"channel": channel, "form": form, "streams": streams} | _tags(request, channel)
+    context |= {"firing": firing, "firing_count": count}
     return render(request, "console/channel/detail.html", SECTION | context)
 
 

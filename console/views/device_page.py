@@ -14,6 +14,7 @@ from console.request import ConsoleRequest
 from console.views.devices import SECTION, get_device, suggested
 from thingscale.devices.models import Command, Device, MqttSession, RejectedMessage
 from thingscale.devices.presence import connected, names
+from thingscale.events.overview import firing_of
 from thingscale.lib.excerpts import excerpt
 from thingscale.lib.ids import ChannelPk
 from thingscale.streams.models import Channel
@@ -40,9 +41,12 @@ class MessageLine(NamedTuple):
 def detail(request: ConsoleRequest, pk: int) -> HttpResponse:
     device = get_device(request, pk)
     rejected = RejectedMessage.objects.for_account(request.account).filter(device_id=device.device_id)
+    count, firing = firing_of(request.account, "device", device.pk)
     state = device.state if isinstance(device.state, dict) else {}
     context = {
         "device": device,
+        "firing": firing,
+        "firing_count": count,
         "datapoints": [],
         "look_at": LOOK_AT,
         "held": _held(device),

@@ -13,11 +13,12 @@ from django.views.decorators.http import require_POST
 
 from console.device_filter import ORDERS, filter_from_query
 from console.forms.devices import DeviceForm, MapForm, NewDeviceForm
-from console.paging import PAGE_SIZE, page
+from console.paging import PAGE_SIZE, Page, page
 from console.request import ConsoleRequest, own_path
 from thingscale.devices.actions import create_device, delete_device
 from thingscale.devices.fields import FACTS, TEXTS
 from thingscale.devices.models import Device
+from thingscale.events.overview import worst_firing
 from thingscale.lib.errors import ContractError
 from thingscale.provisioning.actions import configure_device, map_to_new_channel
 from thingscale.streams.models import Channel
@@ -36,8 +37,12 @@ def index(request: ConsoleRequest) -> HttpResponse:
     order = order if order in ORDERS else "device_id"
     devices = wanted.devices(request.account).with_last_seen().select_related("mapped_channel")
     counts = wanted.counts(request.account)
+    shown: Page[Any] = page(devices, order, PAGE_SIZE, request.GET.get("page", ""))
+    firing = worst_firing(request.account, "device", [device.pk for device in shown.rows])
+    for device in shown.rows:
+        device.firing = firing.get(device.pk)
     context = {
-        "page": page(devices, order, PAGE_SIZE, request.GET.get("page", "")),
+        "page": shown,
         "wanted": wanted,
         "counts": counts,
         "matching": counts[wanted.state],

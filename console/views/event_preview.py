@@ -4,7 +4,6 @@ from typing import Any
 
 from django.http import HttpResponse
 from django.shortcuts import render
-from django.utils import timezone
 
 from console import event_preview_svg
 from console.forms.events import NEW, PREVIEWED, EventForm
@@ -13,6 +12,7 @@ from console.spans import in_words
 from thingscale.events.models import Event
 from thingscale.events.preview import MAX_DATAPOINTS, preview
 from thingscale.events.validation import check_event
+from thingscale.lib import clock
 from thingscale.lib.errors import ContractError
 
 SHOWN = 5  # times, the newest
@@ -28,7 +28,7 @@ def piece(request: ConsoleRequest) -> HttpResponse:
         event = Event(user_id=request.account.pk, mapped_channel=fields.pop("channel"), **fields)
         try:
             check_event(event)
-            seen = preview(event, timezone.now())
+            seen = preview(event, clock.now())
         except ContractError as refused:
             form.refuse(refused)
         except ValueError as lacks:

@@ -8,12 +8,15 @@ from console import minute_bars_svg
 from console.request import ConsoleRequest
 from thingscale.devices.models import SILENT_AFTER, Device
 from thingscale.devices.overview import overview
+from thingscale.events.models import Event
+from thingscale.events.overview import newest_firing
 from thingscale.lib import clock
 from thingscale.streams import recent_messages
 from thingscale.streams.models import Channel, Latest
 from thingscale.streams.usage import used_storage
 
 SHOWN = 6  # of each list
+FIRING_SHOWN = 5
 
 
 def home(request: ConsoleRequest) -> HttpResponse:
@@ -36,6 +39,12 @@ def home(request: ConsoleRequest) -> HttpResponse:
         "rejected": recent_messages.rejected(account, SHOWN),
         "heard": heard[:SHOWN],
     }
+    firing = newest_firing(account, FIRING_SHOWN + 1)
+    context |= {"firing": firing[:FIRING_SHOWN], "more_firing": len(firing) > FIRING_SHOWN}
+    if len(firing) <= FIRING_SHOWN:
+        context["firing_count"] = len(firing)
+    if not firing:
+        context["has_events"] = Event.objects.for_account(account).exists()
     if seen.new:
         context["free_number"] = Channel.objects.for_account(account).free_number()
     return render(request, "console/home/page.html", context)

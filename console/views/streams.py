@@ -16,6 +16,7 @@ from console import time_range
 from console.request import ConsoleRequest
 from console.templatetags.alerts import event_name
 from thingscale.events.chart_marks import ChartMarks, chart_marks
+from thingscale.events.overview import firing_of
 from thingscale.lib import clock
 from thingscale.lib.errors import ContractError
 from thingscale.streams import charts, export
@@ -57,8 +58,11 @@ def detail(request: ConsoleRequest, number: int) -> HttpResponse:
         rows = table_page(selection, ROWS + 1, before or LAST)
     except ContractError as refused:
         note = refused.detail
+    count, firing = firing_of(request.account, "channel", channel.pk)
     context = {
         "section": "streams",
+        "firing": firing,
+        "firing_count": count,
         "channel": channel,
         "sources": Channel.objects.for_account(request.account).only("number", "name")[:MAX_SOURCES],
         "range": shown,

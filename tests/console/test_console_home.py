@@ -14,6 +14,8 @@ from support import Account
 from console import minute_bars_svg
 from thingscale.devices.models import Activity, MinuteCount
 from thingscale.devices.overview import Minute
+from thingscale.events.actions import create_event
+from thingscale.events.models import Incident
 from thingscale.streams.actions.tags import delete_tag
 from thingscale.streams.models import Tag
 
@@ -113,3 +115,78 @@ def test_bars_stand_on_each_other() -> None:
     assert (drawn.most, drawn.width) == (12, 20)
     assert drawn.sums == [("stored", 6), ("held", 3), ("rejected", 3)]
     assert minute_bars_svg.draw([Minute(first, 0, 0, 0)]).most == 0
+
+
+def fires(
+    account: Account, title: str, severity: str = "warning", minutes: int = 5, **fields: object
+) -> None:
+    event = create_event(account.user, {"description": title, "severity": severity})
+    Incident.objects.create(
+        user=account.user,
+        event=event,
+        number=event.number,
+        title=title,
+        severity=severity,
+        started_at=timezone.now() - timedelta(minutes=minutes),
+        **fields,
+    )
+
+
+def firing_card(page: str) -> str:
+    """The words of the card about alerts."""
+    pattern = r'<section class="card[^>]*aria-label(?:ledby)?="(?:firing-title|Alerts)">.*?</section>'
+    (card,) = re.findall(pattern, page, re.DOTALL)
+    return " ".join(re.sub(r"<[^>]*>", " ", card).split())
+
+
+def test_who_has_no_event_is_led_to_the_first(account: Account, signed_in: SignIn) -> None:
+    store(account)
+    page = signed_in(account).get("/").text
+    assert "Make the first event" in firing_card(page)
+    assert 'href="/alerts/events/new/"' in page
+
+
+def test_nothing_fires(account: Account, signed_in: SignIn) -> None:
+    store(account)
+    create_event(account.user, {"description": "Too hot"})
+    assert "Nothing fires." in firing_card(signed_in(account).get("/").text)
+
+
+def test_what_fires_now_the_severest_first(account: Account, signed_in: SignIn) -> None:
+    store(account)
+    device = account.device("boiler-1")
+    fires(account, "Humid", "info", 1)
+    fires(account, "Warm", minutes=2)
+    fires(account, "Burning", "critical", 90, device=device.pk, device_id="boiler-1", tag="hall")
+    fires(account, "Over", ended_at=timezone.now())
+    client = signed_in(account)
+    card = firing_card(client.get("/").text)
+    assert re.search(r"critical Burning boiler-1 tag hall 1 h ago warning Warm 2 min ago info Humid", card)
+    assert "Over" not in card
+    for number in range(4):
+        fires(account, f"More {number}", minutes=10)
+    card = firing_card(client.get("/").text)
+    assert card.count("ago") == 5
+    assert "All alerts" in card
+
+
+def test_what_fires_of_others_is_not_shown(account: Account, outsider: Account, signed_in: SignIn) -> None:
+    fires(account, "Burning")
+    store(outsider)
+    assert "Burning" not in signed_in(outsider).get("/").text
+
+
+def test_lists_and_pages_mark_what_fires(account: Account, outsider: Account, signed_in: SignIn) -> None:
+    store(account)
+    channel, device = account.channel(7), account.device("boiler-1", channel=7)
+    account.device("pump", channel=8)
+    fires(account, "Warm", channel=channel.pk, device=device.pk)
+    fires(account, "Burning", "critical", channel=channel.pk, device=device.pk)
+    fires(account, "Over", ended_at=timezone.now(), channel=account.channel(8).pk)
+    fires(outsider, "Theirs", channel=account.channel(8).pk)
+    client = signed_in(account)
+    mark = "firing · critical</a>"
+    for path in ("/devices/", "/channels/", f"/devices/{device.pk}/", "/channels/7/", "/streams/7/"):
+        assert client.get(path).text.count(mark) == 1, path
+        assert client.get(path).text.count("firing ·") == 1, path
+    assert "firing ·" not in client.get("/streams/8/").text

@@ -1,8 +1,8 @@
 """How it stands with an account's events."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from django.db.models import Case, Count, FloatField, QuerySet, Value, When
 from django.db.models.functions import Extract
@@ -21,6 +21,40 @@ _A_STEP = 1e11  # seconds: more than lies between any two times
 def count_firing(account: Account) -> int:
     """How much fires now, counted up to MOST_COUNTED: each page of the console asks."""
     return Incident.objects.for_account(account).filter(ended_at=None)[:MOST_COUNTED].count()
+
+
+def newest_firing(account: Account, most: int) -> list[Incident]:
+    """The severest first, and of these the newest."""
+    severity = Case(
+        When(severity=Event.Severity.CRITICAL, then=Value(0)),
+        When(severity=Event.Severity.WARNING, then=Value(1)),
+        default=Value(2),
+    )
+    found = Incident.objects.for_account(account).filter(ended_at=None).select_related("event")
+    return list(found.order_by(severity, "-started_at")[:most])
+
+
+def worst_firing(account: Account, noun: Literal["device", "channel"], keys: Iterable[int]) -> dict[int, str]:
+    """The severity of what fires for each of these devices or channels (primary keys), if anything does."""
+    found = Incident.objects.for_account(account).filter(ended_at=None, **{f"{noun}__in": list(keys)})
+    worst: dict[int, str] = {}
+    for key, severity in found.values_list(noun, "severity").distinct():
+        worst[key] = max(worst.get(key, severity), severity, key=Event.Severity.values.index)
+    return worst
+
+
+def firing_of(account: Account, noun: Literal["device", "channel"], key: int) -> tuple[int, str | None]:
+    """As count_firing(); and the worst severity of what fires for this device or channel."""
+    own = Case(When(**{noun: key}, then=Value(1)), default=Value(0))
+    rows = list(
+        Incident.objects.for_account(account)
+        .filter(ended_at=None)
+        .annotate(own=own)
+        .order_by("-own")
+        .values_list("own", "severity")[:MOST_COUNTED]
+    )
+    severities = [severity for is_own, severity in rows if is_own]
+    return len(rows), max(severities, key=Event.Severity.values.index, default=None)
 
 
 def conditions(account: Account, *states: str) -> QuerySet[Condition]:

@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import connection
-from django.utils import timezone
 
 from thingscale.accounts.models import Account
 from thingscale.events import suggestions
@@ -14,6 +13,7 @@ from thingscale.events.models import DismissedSuggestion, Event
 from thingscale.events.preview import rhythm_of
 from thingscale.events.suggestions import Stream, Suggestion
 from thingscale.events.validation import MIN_PERIOD
+from thingscale.lib import clock
 from thingscale.streams.models import Channel, Latest
 
 LOOK_AT = 100  # newest values of the channel's tags
@@ -37,7 +37,7 @@ def suggested(account: Account, channel: Channel) -> list[Suggestion]:
     )
     found = suggestions.suggest(_streams(channel, watched | dismissed))
     if SILENCE not in dismissed and not events.filter(kind=Event.Kind.SILENCE).exists():
-        rhythm = rhythm_of(channel.id, timezone.now())
+        rhythm = rhythm_of(channel.id, clock.now())
         if rhythm is not None:
             found.append(Suggestion("A device goes quiet", suggestions.of_silence(rhythm, MIN_PERIOD)))
     return found
@@ -62,7 +62,7 @@ def _streams(channel: Channel, left_out: set[str]) -> list[Stream]:
             ranges[source] = min(low, number), max(high, number)
     escaped = {source.replace("\\", "\\\\"): source for source in ranges}
     with connection.cursor() as cursor:
-        since = timezone.now() - LOOK_BACK
+        since = clock.now() - LOOK_BACK
         cursor.execute(_RANGES, [channel.pk, since, MAX_ROLLUPS, list(escaped)])
         for path, lowest, highest in cursor.fetchall():
             low, high = ranges[escaped[path]]
