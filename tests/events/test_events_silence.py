@@ -23,9 +23,9 @@ from thingscale.devices import listening
 from thingscale.devices.actions import delete_device
 from thingscale.devices.listening import Door
 from thingscale.devices.models import Activity, Device, Listening
-from thingscale.events import silence
+from thingscale.events import advance, silence
 from thingscale.events.actions import delete_event, update_event
-from thingscale.events.models import Event, Observation, SilenceRule, SilenceWatch
+from thingscale.events.models import Condition, Event, Incident, Observation, SilenceRule, SilenceWatch
 
 ON, OFF = 1, 0
 RETURN = int(listening.RETURN.total_seconds())
@@ -92,6 +92,49 @@ def test_who_was_never_heard_is_not_silent(connection: psycopg.Connection, accou
     hear(device)
     listened(95)
     assert said(connection) == [("d1", ON)]
+
+
+def states() -> list[str]:
+    return list(Condition.objects.order_by("device").values_list("state", flat=True))
+
+
+def follow(connection: psycopg.Connection) -> list[str]:
+    """Looks, lets the conditions follow, and returns them."""
+    silence.look(connection)
+    while advance.advance(connection):
+        pass
+    return states()
+
+
+def test_never_heard_is_a_state_of_its_own(connection: psycopg.Connection, account: Account) -> None:
+    device, removed = account.device("d1"), account.device("d2")
+    listens()
+    event = quiet(account)
+    assert follow(connection) == ["no data", "no data"]
+    update_event(event, {"period": 61})  # which forgets them
+    assert states() == []
+    assert follow(connection) == ["no data", "no data"]
+    hear(device)
+    listened(92)
+    Device.objects.filter(pk=removed.pk).update(enabled=False)
+    assert follow(connection) == ["firing", "ok"]
+    hear(device)
+    assert follow(connection) == ["ok", "ok"]
+    assert Incident.objects.count() == 1
+
+
+def test_whatever_is_changed_of_an_event_it_fires_again(
+    connection: psycopg.Connection, account: Account, device: Device
+) -> None:
+    event = quiet(account)
+    listened(100)
+    assert follow(connection) == ["firing"]
+    for change in ({"hold": 5}, {"hold": 0}, {"grace": 29}, {"enabled": False}, {"enabled": True}):
+        update_event(event, change)
+        assert states() == []
+        found = follow(connection)
+    assert found == ["firing"]
+    assert Incident.objects.filter(ended_at=None).count() == 1
 
 
 def test_which_devices_are_watched(

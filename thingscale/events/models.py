@@ -361,6 +361,7 @@ class SilenceRule(models.Model):
     channel = models.BigIntegerField(null=True)
     devices = models.CharField(max_length=200)  # for LIKE
     silence = models.DurationField()  # period and grace
+    changed_at = models.DateTimeField(null=True)
     followed_at = models.DateTimeField()
 
 
@@ -373,6 +374,7 @@ class SilenceWatch(models.Model):
     due_at = models.DateTimeField(null=True)  # when it is looked at; null: it is silent
     silent_since = models.DateTimeField(null=True)
     seen = models.DateTimeField(null=True)  # if it is silent: when it was last heard
+    unheard = models.BooleanField(default=False, db_default=False)  # it was never heard
 
     class Meta:
         indexes = [

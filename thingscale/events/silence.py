@@ -31,18 +31,22 @@ SHARE = 20_000  # devices of an account that are looked at in one look
 RECENT = timedelta(minutes=10)  # a device that is silent for longer is looked for every few seconds only
 TURNS = 10
 
+# The rows of an event come and go faster than the statistics of the tables follow.
+_BY_INDEX = "SET LOCAL enable_seqscan = off"
+
 _RULES = r"""SELECT e.id AS event, e.user_id AS "user", e.mapped_channel_id AS channel,
     CASE WHEN e.devices = '' THEN '%%' ELSE replace(replace(
         regexp_replace(e.devices, '([\\%%_])', '\\\1', 'g'), '*', '%%'), '?', '_') END AS devices,
-    make_interval(secs => e.period::float8 + e.grace) AS silence
+    make_interval(secs => e.period::float8 + e.grace) AS silence, e.changed_at
 FROM events_event e JOIN accounts_user u ON u.id = e.user_id
 WHERE e.kind = 'silence' AND e.enabled AND e.period > 0 AND u.closed_at IS NULL"""
 
-_TO_FOLLOW = f"""SELECT n.*, s.event IS NULL OR (s."user", s.channel, s.devices, s.silence)
-    IS DISTINCT FROM (n."user", n.channel, n.devices, n.silence) AS changed
+# Who changes an event resets its conditions (reset.py), so that all is to be said again.
+_DIFFERS = """(s."user", s.channel, s.devices, s.silence, s.changed_at)
+    IS DISTINCT FROM (n."user", n.channel, n.devices, n.silence, n.changed_at)"""
+_TO_FOLLOW = f"""SELECT n.*, s.event IS NULL OR {_DIFFERS} AS changed
 FROM ({_RULES}) n LEFT JOIN events_silencerule s ON s.event = n.event
-WHERE s.event IS NULL OR (s."user", s.channel, s.devices, s.silence)
-        IS DISTINCT FROM (n."user", n.channel, n.devices, n.silence)
+WHERE s.event IS NULL OR {_DIFFERS}
     OR s.followed_at NOT BETWEEN %(now)s - make_interval(secs => {FOLLOW_SECONDS}) AND %(now)s
     OR (n."user" = ANY (%(accounts)s) AND s.followed_at < %(now)s - make_interval(secs => {CHANGED_SECONDS}))
 ORDER BY changed DESC, s.followed_at LIMIT {FOLLOW_AT_ONCE}"""  # noqa: S608
@@ -50,19 +54,22 @@ ORDER BY changed DESC, s.followed_at LIMIT {FOLLOW_AT_ONCE}"""  # noqa: S608
 _OVER = f"""SELECT s.event FROM events_silencerule s
 WHERE NOT EXISTS (SELECT FROM ({_RULES}) n WHERE n.event = s.event)"""  # noqa: S608
 
-_SAVE_RULE = """INSERT INTO events_silencerule (event, "user", channel, devices, silence, followed_at)
-VALUES (%(event)s, %(user)s, %(channel)s, %(devices)s, %(silence)s, %(now)s)
+_SAVE_RULE = """INSERT INTO events_silencerule
+    (event, "user", channel, devices, silence, changed_at, followed_at)
+VALUES (%(event)s, %(user)s, %(channel)s, %(devices)s, %(silence)s, %(changed_at)s, %(now)s)
 ON CONFLICT (event) DO UPDATE SET "user" = excluded."user", channel = excluded.channel,
-    devices = excluded.devices, silence = excluded.silence, followed_at = excluded.followed_at"""
+    devices = excluded.devices, silence = excluded.silence, changed_at = excluded.changed_at,
+    followed_at = excluded.followed_at"""
 
 _WATCHED = """d.user_id = r."user" AND d.enabled AND (r.channel IS NULL OR d.mapped_channel_id = r.channel)
     AND d.device_id LIKE r.devices"""
 
 _WATCH_NEW = f"""INSERT INTO events_silencewatch (device, event, due_at)
-SELECT d.id, r.event, %(now)s
-FROM events_silencerule r JOIN devices_device d ON {_WATCHED}
-WHERE r.event = %(event)s
-    AND NOT EXISTS (SELECT FROM events_silencewatch w WHERE w.device = d.id AND w.event = r.event)
+SELECT new.device, %(event)s, %(now)s FROM (
+    SELECT d.id AS device FROM events_silencerule r JOIN devices_device d ON {_WATCHED}
+    WHERE r.event = %(event)s
+    EXCEPT SELECT w.device FROM events_silencewatch w WHERE w.event = %(event)s
+) AS new
 ON CONFLICT DO NOTHING"""  # noqa: S608
 
 _LOOK_AT_ALL = "UPDATE events_silencewatch SET due_at = %(now)s WHERE event = %(event)s"
@@ -104,7 +111,7 @@ _JUDGE = f"""WITH doors AS MATERIALIZED (
         WHERE EXISTS (SELECT FROM events_silencewatch w WHERE w.event = events_silencerule.event
             AND w.due_at <= %(now)s)
     ) AS r CROSS JOIN LATERAL (
-        SELECT w.device, w.event, w.silent_since, w.seen FROM events_silencewatch w
+        SELECT w.device, w.event, w.silent_since, w.seen, w.unheard FROM events_silencewatch w
         WHERE w.event = r.event AND w.due_at <= %(now)s ORDER BY w.due_at LIMIT greatest(r.share, 1)
     ) AS w
 ), known AS (
@@ -132,6 +139,11 @@ _JUDGE = f"""WITH doors AS MATERIALIZED (
         CASE WHEN silent_since IS NULL THEN until >= deadline
             ELSE seen = last_seen AND heard + silence <= %(now)s END, false) AS silent
     FROM deadlines
+), unheard AS (
+    INSERT INTO events_condition (event_id, device, tag, state, since, at, value, told, left_out, changes)
+    SELECT event, device, 0, 'no data', %(now)s, %(now)s, 'never heard', '', 0, '[]'
+    FROM judged WHERE watched AND last_seen IS NULL
+    ON CONFLICT (event_id, device, tag) DO NOTHING
 ), gone AS (
     DELETE FROM events_silencewatch w USING judged j
     WHERE w.device = j.device AND w.event = j.event AND NOT j.watched
@@ -139,6 +151,7 @@ _JUDGE = f"""WITH doors AS MATERIALIZED (
     UPDATE events_silencewatch w SET
         silent_since = CASE WHEN j.silent THEN coalesce(j.silent_since, j.deadline) END,
         seen = CASE WHEN j.silent THEN j.last_seen END,
+        unheard = j.last_seen IS NULL,
         due_at = CASE
             WHEN j.silent THEN NULL
             WHEN j.last_seen IS NULL THEN %(now)s + j.silence
@@ -154,7 +167,9 @@ _JUDGE = f"""WITH doors AS MATERIALIZED (
             WHEN NOT watched THEN 'not watched any more'
             WHEN seen <> last_seen THEN 'heard again at ' || {_HEARD}
             ELSE 'last heard at ' || {_HEARD} END
-    FROM judged WHERE silent OR silent_since IS NOT NULL ORDER BY deadline, device
+    FROM judged
+    WHERE silent OR silent_since IS NOT NULL OR (unheard AND (NOT watched OR last_seen IS NOT NULL))
+    ORDER BY deadline, device
 )
 SELECT device FROM judged WHERE silent OR silent_since IS NOT NULL"""  # noqa: S608
 
@@ -201,6 +216,7 @@ def look(connection: psycopg.Connection) -> int:
         connection.execute(f"LISTEN {CHANNEL}")
     looker.next()
     with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(_BY_INDEX)
         (now,) = cursor.execute("SELECT clock_timestamp()").fetchall()[0]
         listening.note_ended(cursor)
         changed = _unwatch(cursor, now)
