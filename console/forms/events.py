@@ -8,15 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from django import forms
-from django.core.exceptions import ValidationError
-from django.core.validators import URLValidator
 from django.urls import reverse_lazy
 from django.utils import timezone
 
 from console.forms.devices import ChannelField
+from console.refused import field_and_sentence
 from console.spans import SpanField
 from thingscale.accounts.models import Account
-from thingscale.events.models import Event
+from thingscale.events.models import ContactPoint, Event
 from thingscale.lib.errors import ContractError
 
 AS_TYPED = {"autocapitalize": "off", "spellcheck": "false", "autocomplete": "off"}
@@ -35,6 +34,11 @@ OPERATORS = [
     (Event.Operator.EQUAL, "= equal to"),
     (Event.Operator.UNEQUAL, "≠ other than"),
 ]
+NOTIFY = [
+    (Event.Notify.EMAIL, "E-mail"),
+    (Event.Notify.HTTP, "Webhook"),
+    (Event.Notify.NONE, "Neither of them"),
+]
 REPEATS = [
     (Event.Repeat.CROSSING, "Once, when it begins, and again when it is over"),
     (Event.Repeat.EVERY, "With each datapoint that matches"),
@@ -51,6 +55,7 @@ NEW = {
     "severity": "warning",
     "notify_type": "email",
 }
+MORE = frozenset({"repeat", "hold", "clear", "severity", "quiet_hours", "min_interval", "no_data_after"})
 FIELD_OF = {"mapped_ch": "channel", "for": "hold", "channels": "contact_points"}  # of REST's names
 # What the preview depends on. Nothing else of the form goes to it, addresses of receivers least of all.
 PREVIEWED = (
@@ -91,7 +96,7 @@ class EventForm(forms.Form):
         required=False,
         help_text="Messages begin with it. Empty: what is watched.",
     )
-    notify_type = forms.ChoiceField(label="Notify by", widget=forms.RadioSelect)
+    notify_type = forms.ChoiceField(label="Notify by", choices=NOTIFY, widget=forms.RadioSelect)
     post_url = forms.CharField(
         label="Address of the webhook",
         max_length=2000,
@@ -127,17 +132,27 @@ class EventForm(forms.Form):
         self._account = account
         self._event = event
         if event is not None:
-            kwargs["initial"] = {name: getattr(event, name) for name in self.base_fields} | {
-                "channel": event.mapped_channel
+            initial = {name: getattr(event, name) for name in self.base_fields}
+            initial |= {
+                "channel": event.mapped_channel,
+                "contact_points": [point.pk for point in event.contact_points.all()],
             }
+            kwargs["initial"] = initial
         super().__init__(*args, **kwargs)
         self.fields["channel"] = ChannelField(account, label="Channel", required=False)
+        self._points = {str(point.pk): point for point in ContactPoint.objects.for_account(account)}
+        self.fields["contact_points"] = forms.MultipleChoiceField(
+            choices=[
+                (key, point.name if point.enabled else f"{point.name} (disabled)")
+                for key, point in self._points.items()
+            ],
+            required=False,
+            widget=forms.CheckboxSelectMultiple,
+        )
         self.fields["channel"].widget.attrs |= {"hx-get": reverse_lazy("event-keys"), "hx-target": "#keys"}
         for name, sentence in self._needed():
             self.fields[name].required = True
             self.fields[name].error_messages["required"] = sentence
-        notify: Any = self.fields["notify_type"]
-        notify.choices = [(Event.Notify.EMAIL, "E-mail"), (Event.Notify.HTTP, "Webhook")]
         quiet = self.fields["quiet_hours"]
         quiet.help_text = f"Nobody is notified in them. Times in {timezone.get_current_timezone_name()}."
 
@@ -163,26 +178,17 @@ class EventForm(forms.Form):
             self.add_error("devices", "Name the devices, * for all of them, or choose a channel.")
         return cleaned
 
-    def clean_post_url(self) -> str:
-        url: str = self.cleaned_data["post_url"]
-        try:
-            if url:
-                URLValidator(schemes=["http", "https"])(url)
-        except ValidationError:
-            raise forms.ValidationError("Give an address such as https://example.com/hook.") from None
-        return url
-
     def event_fields(self) -> dict[str, Any]:
         """What create_event() and update_event() take."""
         fields = dict(self.cleaned_data)
-        channel = fields.pop("channel")
+        channel, _ = fields.pop("channel"), fields.pop("contact_points")
         return fields | {"mapped_channel_id": channel and channel.pk}
+
+    def contact_points(self) -> list[ContactPoint]:
+        return [self._points[key] for key in self.cleaned_data["contact_points"]]
 
     def refuse(self, refused: ContractError) -> None:
         """Puts the sentence beside its field."""
-        name, _, sentence = refused.detail.partition(": ")
+        name, sentence = field_and_sentence(refused)
         name = FIELD_OF.get(name, name)
-        if name in self.fields and sentence:
-            self.add_error(name, sentence)
-        else:
-            self.add_error(None, sentence if name == "event" else refused.detail)
+        self.add_error(name if name in self.fields else None, sentence)

@@ -11,11 +11,14 @@ from django.utils.safestring import SafeString
 
 from console.event_words import in_words
 from console.spans import in_words as span
-from thingscale.events.models import Delivery, Incident
+from thingscale.accounts.encryption import Undecryptable
+from thingscale.events.models import ContactPoint, Delivery, Incident
 from thingscale.events.overview import count_firing
+from thingscale.events.transports.services import masked
 
 register = template.Library()
 register.filter("watched", in_words)
+register.filter("span", span)
 
 SEVERITIES = {"critical": "bad", "warning": "warn", "info": "accent"}
 STATES = {"firing": "bad", "pending": "warn", "no data": "warn", "ok": "ok", "muted": "", "disabled": ""}
@@ -33,8 +36,10 @@ def severity(name: str) -> SafeString:
 
 
 @register.filter
-def state(name: str) -> SafeString:
-    return format_html('<span class="badge badge-{}">{}</span>', STATES.get(name, ""), name)
+def state(name: str, count: int = 1) -> SafeString:
+    """With the count, if it is more than one."""
+    words = f"{count:,} {name}" if count > 1 else name
+    return format_html('<span class="badge badge-{}">{}</span>', STATES.get(name, ""), words)
 
 
 @register.filter
@@ -61,6 +66,15 @@ def receiver(delivery: Delivery) -> str:
         return delivery.contact_point.name if delivery.contact_point else "a contact point that is gone"
     name, at, host = delivery.receiver.rpartition("@")
     return f"{name[:1]}•••@{host}" if at else delivery.receiver
+
+
+@register.filter
+def address(point: ContactPoint) -> str:
+    """Without what is secret in it."""
+    try:
+        return masked(point.url)
+    except Undecryptable:
+        return "can't be read"
 
 
 @register.filter

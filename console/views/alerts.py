@@ -1,7 +1,6 @@
 """What fires now, and what did."""
 
 import hashlib
-from datetime import datetime, time, timedelta
 from typing import Any
 
 from django.db.models import QuerySet
@@ -12,6 +11,7 @@ from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_POST
 
+from console.mutes import MUTES, mute_end
 from console.paging import PAGE_SIZE, page
 from console.request import ConsoleRequest
 from console.views.devices import SUGGESTED, back
@@ -22,9 +22,6 @@ from thingscale.events.overview import NamedCondition, conditions, named
 
 State = Condition.State
 WAITING_SHOWN = 100  # that are pending or have no data
-MORNING = time(8)  # when a mute "until tomorrow" ends
-TOMORROW = "tomorrow"
-MUTES = {"1h": timedelta(hours=1), "8h": timedelta(hours=8), TOMORROW: None, "over": None}
 
 
 def index(request: ConsoleRequest) -> HttpResponse:
@@ -72,15 +69,6 @@ def mute(request: ConsoleRequest, pk: int) -> HttpResponse:
         return HttpResponseBadRequest(f"Say until when: {', '.join(MUTES)}.")
     actions.mute(condition, mute_end(until))
     return back(request, reverse("alerts"))
-
-
-def mute_end(until: str) -> datetime | None:
-    """When a mute ends that is asked for in one of the words of MUTES."""
-    now = timezone.localtime()
-    if until == TOMORROW:
-        return datetime.combine(now.date() + timedelta(days=1), MORNING, now.tzinfo)
-    span = MUTES[until]
-    return None if span is None else now + span
 
 
 def number_of(text: str) -> int:

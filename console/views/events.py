@@ -8,25 +8,34 @@ from django import forms
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db.models import Q
-from django.http import HttpResponse
+from django.http import HttpResponse, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from console.forms.devices import ChannelField
-from console.forms.events import NEW, PREVIEWED, EventForm
+from console.forms.events import MORE, NEW, PREVIEWED, EventForm
+from console.mutes import MUTES, mute_end
 from console.paging import PAGE_SIZE, page
+from console.refused import field_and_sentence
 from console.request import ConsoleRequest
 from console.value_keys import value_keys
 from console.views.devices import back, suggested
-from thingscale.events.actions import create_event, delete_event, update_event
-from thingscale.events.models import Event
+from thingscale.events import actions
+from thingscale.events.actions import create_event, delete_event, ensure_secret, send_test, update_event
+from thingscale.events.models import Delivery, Event, Incident
+from thingscale.events.overview import conditions, named, states_of
+from thingscale.events.transports.mail import email_configured
 from thingscale.lib.errors import ContractError
+from thingscale.lib.plurals import counted
 from thingscale.streams.models import Latest
 
 SECTION = {"section": "alerts"}
 LOOK_AT = 100  # newest values of a channel's tags, in which keys are looked for
 OFFERED_KEYS = 200
+STATES_A_PAGE = 25
+SHOWN = 10  # incidents and notifications, on the page of an event
 
 
 def index(request: ConsoleRequest) -> HttpResponse:
@@ -35,7 +44,11 @@ def index(request: ConsoleRequest) -> HttpResponse:
     if text:
         parts = ("description", "source", "devices", "mapped_channel__name")
         events = events.filter(reduce(or_, (Q(**{f"{part}__icontains": text}) for part in parts)))
-    context = {"page": page(events, "number", PAGE_SIZE, request.GET.get("page", "")), "q": text}
+    events = events.prefetch_related("contact_points")
+    found = page(events, "number", PAGE_SIZE, request.GET.get("page", ""))
+    states = states_of(found.rows)
+    rows = [(event, states[event.pk]) for event in found.rows]
+    context = {"page": found, "rows": rows, "q": text, "now": timezone.now()}
     return render(request, "console/event/list.html", SECTION | context)
 
 
@@ -46,7 +59,7 @@ def create(request: ConsoleRequest) -> HttpResponse:
     form = EventForm(request.POST or None, account=request.account, initial=NEW | given)
     if form.is_valid():
         try:
-            event = create_event(request.account, form.event_fields())
+            event = create_event(request.account, form.event_fields(), form.contact_points())
         except ContractError as refused:
             form.refuse(refused)
         else:
@@ -60,7 +73,7 @@ def edit(request: ConsoleRequest, number: int) -> HttpResponse:
     form = EventForm(request.POST or None, account=request.account, event=event)
     if form.is_valid():
         try:
-            update_event(event, form.event_fields())
+            update_event(event, form.event_fields(), form.contact_points())
         except ContractError as refused:
             form.refuse(refused)
         else:
@@ -77,7 +90,53 @@ def keys(request: ConsoleRequest) -> HttpResponse:
 
 def detail(request: ConsoleRequest, number: int) -> HttpResponse:
     event = get_event(request, number)
-    return render(request, "console/event/detail.html", SECTION | {"event": event})
+    found = conditions(request.account).filter(event=event)
+    states = page(found, "-urgency", STATES_A_PAGE, request.GET.get("page", ""))
+    deliveries = Delivery.objects.filter(event=event).select_related("contact_point", "incident")
+    incidents = Incident.objects.filter(event=event).select_related("event")
+    context = {
+        "event": event,
+        "page": states,
+        "states": named(states.rows),
+        "incidents": incidents.order_by("-started_at")[:SHOWN],
+        "deliveries": deliveries.order_by("-created_at")[:SHOWN],
+        "contact_points": event.contact_points.all(),
+        "addresses": addresses(request),
+        "email_works": email_configured(),
+        "secret": ensure_secret(event) if event.notify_type == Event.Notify.HTTP else "",
+        "each_datapoint": (Event.Kind.THRESHOLD, Event.Kind.CHANGE),
+        "now": timezone.now(),
+    }
+    return render(request, "console/event/detail.html", SECTION | context)
+
+
+@require_POST
+def mute(request: ConsoleRequest, number: int) -> HttpResponse:
+    event = get_event(request, number)
+    until = request.POST.get("until", "")
+    if until not in MUTES:
+        return HttpResponseBadRequest(f"Say until when: {', '.join(MUTES)}.")
+    update_event(event, {"muted_until": mute_end(until)})
+    return redirect("event", number)
+
+
+@require_POST
+def test(request: ConsoleRequest, number: int) -> HttpResponse:
+    try:
+        tests = send_test(get_event(request, number), request.actor)
+    except ContractError as refused:
+        messages.warning(request, field_and_sentence(refused)[1])
+        return redirect("event", number)
+    to = counted(len(tests), "receiver")
+    messages.success(request, f"A test to {to} is on its way. Below is what becomes of it.")
+    return redirect(f"{reverse('deliveries')}?event={number}")
+
+
+@require_POST
+def rotate_secret(request: ConsoleRequest, number: int) -> HttpResponse:
+    actions.rotate_secret(get_event(request, number))
+    messages.success(request, "The webhook is signed with a new secret from now on. Tell its receiver.")
+    return redirect("event", number)
 
 
 def delete(request: ConsoleRequest, number: int) -> HttpResponse:
@@ -105,12 +164,21 @@ def get_event(request: ConsoleRequest, number: int) -> Event:
     return get_object_or_404(events, number=number)
 
 
+def addresses(request: ConsoleRequest) -> list[str]:
+    """That get the e-mails of events."""
+    account = request.account
+    return list(dict.fromkeys(filter(None, (account.email1, account.email2))))
+
+
 def _form(request: ConsoleRequest, form: EventForm, more: dict[str, Any]) -> HttpResponse:
     context = {
         "form": form,
         "channels": suggested(request),
         "keys": _known_keys(request, form["channel"].value()),
         "preview_fields": ",".join(PREVIEWED),
+        "addresses": addresses(request),
+        "email_works": email_configured(),
+        "more_open": bool(MORE & form.errors.keys()),
     }
     return render(request, "console/event/form.html", SECTION | context | more)
 

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_POST
 
 from console.forms.maintenance import MaintenanceForm
 from console.paging import PAGE_SIZE, page
+from console.refused import field_and_sentence
 from console.request import ConsoleRequest
 from console.views.events import SECTION
 from thingscale.events import actions
@@ -25,8 +26,8 @@ def index(request: ConsoleRequest) -> HttpResponse:
         try:
             window = actions.create_maintenance_window(request.account, **form.cleaned_data)
         except ContractError as refused:
-            name, _, sentence = refused.detail.partition(": ")
-            form.add_error(name if name in form.fields else "devices", sentence)
+            name, sentence = field_and_sentence(refused)
+            form.add_error(name if name in form.fields else None, sentence)
         else:
             until = f"{timezone.localtime(window.ends_at):%Y-%m-%d %H:%M}"
             messages.success(request, f"Nobody is notified of {window.devices} until {until}.")

@@ -1,5 +1,6 @@
 """Events: their list, their form, whose they are."""
 
+import html
 from typing import Any
 
 import pytest
@@ -8,8 +9,15 @@ from support import Account
 from console.event_words import in_words
 from console.spans import in_words as span
 from console.spans import seconds_of
-from thingscale.events.actions import create_event
-from thingscale.events.models import Event
+from thingscale.events.actions import (
+    create_contact_point,
+    create_event,
+    ensure_secret,
+    update_contact_point,
+    update_event,
+)
+from thingscale.events.models import Delivery, Event
+from thingscale.events.transports.http import signature
 from thingscale.lib.clock import now_us
 from thingscale.lib.points import Points
 from thingscale.streams.actions.datapoints import store_points
@@ -99,6 +107,12 @@ def test_everything_an_event_can_have_is_kept(account: Account, signed_in: Any) 
         ({"notify_type": "http"}, "post_url", "https://example.com/hook"),
         ({"notify_type": "http", "post_url": "ftp://a"}, "post_url", "https://example.com/hook"),
         ({"kind": "other"}, "kind", "valid choice"),
+        ({"threshold": "warm"}, "threshold", "Must be a number"),
+        ({"kind": "range", "threshold": "6..2"}, "threshold", "LOW..HIGH"),
+        ({"clear": "40"}, "clear", "above the threshold"),
+        ({"quiet_hours": "late"}, "quiet_hours", "22:00-06:00"),
+        ({"devices": "a/b"}, "devices", "no / + #"),
+        ({"no_data_after": "1"}, "no_data_after", "at least 10 seconds"),
         ({"severity": "other"}, "severity", "valid choice"),
     ],
 )
@@ -149,7 +163,7 @@ def test_an_outsider_changes_nothing(account: Account, outsider: Account, signed
     event_of(account, description="secret")
     client = signed_in(outsider)
     assert "secret" not in client.get("/alerts/events/").text
-    for page in ("", "edit/", "enable/", "disable/", "delete/"):
+    for page in ("", "edit/", "enable/", "disable/", "delete/", "mute/", "test/", "secret/"):
         assert client.post(f"/alerts/events/1/{page}", PLAIN).status_code == 404
     event = the_event(account)
     assert (event.description, event.enabled) == ("secret", True)
@@ -162,6 +176,105 @@ def test_the_list_is_searched(account: Account, signed_in: Any) -> None:
     assert "Hall" not in client.get("/alerts/events/?q=humid").text
     assert "No event matches" in client.get("/alerts/events/?q=cellar").text
     assert client.get("/alerts/events/?q=%00").status_code == 200
+
+
+def test_whom_it_notifies(account: Account, signed_in: Any) -> None:
+    account.channel(7)
+    point = create_contact_point(account.user, "Night shift", "ntfy://ntfy.sh/topic")
+    client = signed_in(account)
+    chosen = PLAIN | {"notify_type": "none", "contact_points": str(point.pk)}
+    client.post("/alerts/events/new/", chosen)
+    event = the_event(account)
+    assert list(event.contact_points.all()) == [point]
+    assert "Night shift" in client.get("/alerts/events/1/").text
+    assert "Night shift" in client.get("/alerts/events/").text
+    assert "checked" in client.get("/alerts/events/1/edit/").text.partition('name="contact_points"')[2][:60]
+    client.post("/alerts/events/1/edit/", PLAIN)
+    assert not event.contact_points.exists()
+
+
+def test_a_contact_point_of_another_is_no_choice(account: Account, outsider: Account, signed_in: Any) -> None:
+    point = create_contact_point(account.user, "Night shift", "ntfy://ntfy.sh/topic")
+    outsider.channel(7)
+    signed_in(outsider).post("/alerts/events/new/", PLAIN | {"contact_points": str(point.pk)})
+    assert not Event.objects.exists()
+
+
+def test_which_addresses_get_it_and_whether_a_server_does(
+    account: Account, signed_in: Any, settings: Any
+) -> None:
+    account.user.email1, account.user.email2 = "first@example.com", "second@example.com"
+    account.user.save()
+    settings.EMAIL_HOST = ""
+    event_of(account)
+    client = signed_in(account)
+    for path in ("/alerts/events/new/", "/alerts/events/1/"):
+        page = client.get(path).text
+        assert "first@example.com" in page
+        assert "second@example.com" in page
+        assert "no mail server yet" in page
+    settings.EMAIL_HOST = "mail.example.com"
+    assert "no mail server yet" not in client.get("/alerts/events/new/").text
+    account.user.email1 = account.user.email2 = ""
+    account.user.save()
+    assert "no address for it" in client.get("/alerts/events/new/").text
+
+
+def test_the_secret_of_a_webhook(account: Account, signed_in: Any) -> None:
+    event = event_of(account, notify_type="http", post_url="https://example.com/hook")
+    client = signed_in(account)
+    secret = ensure_secret(event)
+    page = client.get("/alerts/events/1/").text
+    assert secret in page
+    code = html.unescape(page.partition('<pre id="verify"')[2].partition(">")[2].partition("</pre>")[0])
+    receiver: dict[str, Any] = {}
+    exec(code, receiver)  # as its reader would
+    assert receiver["is_ours"](b"{}", signature(b"{}", secret), secret)
+    assert not receiver["is_ours"](b"{ }", signature(b"{}", secret), secret)
+    client.post("/alerts/events/1/secret/")
+    assert ensure_secret(event) != secret
+    Event.objects.update(secret_ciphertext=None)
+    assert ensure_secret(event) in client.get("/alerts/events/1/").text
+
+
+def test_a_test_goes_to_all_receivers(account: Account, signed_in: Any) -> None:
+    account.user.email1, account.user.email2 = "first@example.com", "first@example.com"
+    account.user.save()
+    event = event_of(account)
+    points = [create_contact_point(account.user, name, "ntfy://ntfy.sh/topic") for name in ("on", "off")]
+    event.contact_points.set(points)
+    update_contact_point(points[1], {"enabled": False})
+    page = signed_in(account).post("/alerts/events/1/test/", follow=True).text
+    assert "A test to 2 receivers" in page
+    owed = Delivery.objects.values_list("transport", "receiver", "about").order_by("-transport")
+    assert list(owed) == [
+        ("email", "first@example.com", "test"),
+        ("contact", f"contact:{points[0].pk}", "test"),
+    ]
+    update_event(event, {"notify_type": "http", "post_url": "https://user:pw@example.com:8443/x"}, [])
+    signed_in(account).post("/alerts/events/1/test/")
+    assert Delivery.objects.filter(transport="http", receiver="example.com:8443").exists()
+    update_event(event, {"notify_type": "none"}, [])
+    assert "It has no receiver" in signed_in(account).post("/alerts/events/1/test/", follow=True).text
+
+
+def test_a_whole_event_is_muted(account: Account, signed_in: Any) -> None:
+    event_of(account)
+    client = signed_in(account)
+    assert (
+        "Nobody is notified until" in client.post("/alerts/events/1/mute/", {"until": "8h"}, follow=True).text
+    )
+    assert "muted" in client.get("/alerts/events/").text
+    client.post("/alerts/events/1/mute/", {"until": "over"})
+    assert the_event(account).muted_until is None
+    assert client.post("/alerts/events/1/mute/", {"until": "noon"}).status_code == 400
+
+
+def test_more_is_open_when_something_in_it_is_wrong(account: Account, signed_in: Any) -> None:
+    account.channel(7)
+    opened = '<details class="card more" open>'
+    assert opened in signed_in(account).post("/alerts/events/new/", PLAIN | {"hold": "soon"}).text
+    assert opened not in signed_in(account).post("/alerts/events/new/", PLAIN | {"source": ""}).text
 
 
 @pytest.mark.parametrize(

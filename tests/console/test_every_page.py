@@ -20,8 +20,8 @@ from console import urls
 from ingest.service import connect
 from thingscale.devices.models import ActivationRule, Device, RejectedMessage
 from thingscale.devices.presence import LOCK
-from thingscale.events.actions import create_event
-from thingscale.events.models import Condition, Incident
+from thingscale.events.actions import create_contact_point, create_event
+from thingscale.events.models import Condition, ContactPoint, Incident
 from thingscale.lib.clock import now_us
 from thingscale.lib.points import Points
 from thingscale.streams.actions.datapoints import store_points
@@ -70,6 +70,9 @@ PAGES = {
     "event-edit": "/alerts/events/1/edit/",
     "event-delete": "/alerts/events/1/delete/",
     "deliveries": "/alerts/deliveries/",
+    "contacts": "/alerts/contacts/",
+    "contact": "/alerts/contacts/{contact}/",
+    "contact-delete": "/alerts/contacts/{contact}/delete/",
     "maintenance": "/alerts/maintenance/",
 }
 # No page of their own, but what a button posts to, a fragment, a file, a way to elsewhere: tested elsewhere.
@@ -99,7 +102,8 @@ NO_PAGE = {
     *("unsent", "unsent-send", "unsent-discard"),
     *("start-enable", "publish-devices", "signup-confirm", "profile-email-confirm"),
     *("event-keys", "event-enable", "event-disable", "incident-acknowledge", "condition-mute"),
-    "maintenance-end",
+    *("maintenance-end", "event-mute", "event-test", "event-secret"),
+    *("contact-test", "contact-enable", "contact-disable"),
 }
 
 
@@ -141,6 +145,7 @@ def paths(account: Account) -> dict[str, str]:
         at=device.created_at,
         incident=incident,
     )
+    create_contact_point(account.user, "pump", "ntfy://ntfy.sh/pump")
     return {name: fill(path, account) for name, path in PAGES.items()}
 
 
@@ -149,7 +154,8 @@ def fill(path: str, account: Account) -> str:
         Device.objects.for_account(account.user).filter(device_id="boiler-1").values_list("pk", flat=True)
     )
     tag = Tag.objects.filter(channel__user=account.user).values_list("pk", flat=True)
-    return path.format(device=device.first(), tag=tag.first())
+    contact = ContactPoint.objects.for_account(account.user).values_list("pk", flat=True)
+    return path.format(device=device.first(), tag=tag.first(), contact=contact.first())
 
 
 def test_every_url_is_here() -> None:

@@ -1,0 +1,44 @@
+"""How the addresses of usual services look, and where their parts come from."""
+
+from typing import NamedTuple
+
+
+class Service(NamedTuple):
+    name: str
+    address: str
+    how: str
+
+
+SERVICES = (
+    Service(
+        "ntfy", "ntfys://ntfy.sh/TOPIC", "Choose a topic that nobody guesses, and subscribe to it in the app."
+    ),
+    Service(
+        "Telegram",
+        "tgram://BOT_TOKEN/CHAT_ID",
+        "@BotFather makes a bot and gives its token. Write to the bot once; @userinfobot tells your chat id.",
+    ),
+    Service(
+        "Slack",
+        "https://hooks.slack.com/services/T…/B…/…",
+        "Make an app with an incoming webhook, and paste the webhook's address as it is.",
+    ),
+    Service(
+        "Discord",
+        "https://discord.com/api/webhooks/ID/TOKEN",
+        "Settings of the channel, Integrations, Webhooks: paste the address as it is.",
+    ),
+    Service(
+        "Microsoft Teams",
+        "workflows://HOST/WORKFLOW/SIGNATURE",
+        "Add the workflow “Post to a channel when a webhook request is received”, and paste its address.",
+    ),
+    Service(
+        "Pushover", "pover://USER_KEY@APP_TOKEN", "The user key is on the front page; make an application."
+    ),
+    Service(
+        "PagerDuty",
+        "pagerduty://INTEGRATION_KEY@API_KEY",
+        "Add an Events API v2 integration to the service; an API key is made under Integrations.",
+    ),
+)
