@@ -26,6 +26,7 @@ from stack import Stack, wait_until
 
 from thingscale.local.postgres import FIXED, Postgres
 from thingscale.local.postgres_role import DATABASE, ROLE, SUPERUSER
+from thingscale.processes import database_clock
 
 pytestmark = [pytest.mark.e2e, pytest.mark.drill]
 log = logging.getLogger(__name__)
@@ -128,11 +129,12 @@ def platform() -> Iterator[Platform]:
 
 
 def listeners(place: Place) -> int:
-    """Connections that hear of changes: each asks for 1 once a second, to notice a dead server."""
+    """Connections that hear of changes: each asks for the time once a second, to notice a dead server."""
     with psycopg.connect(place.url) as connection:
         row = connection.execute(
             """SELECT count(*) FROM pg_stat_activity WHERE application_name = 'thingscale-ingest'
-            AND query IN ('LISTEN thingscale', 'SELECT 1')"""
+            AND query IN ('LISTEN thingscale', %s)""",
+            [database_clock.QUESTION],
         ).fetchone()
     assert row
     return int(row[0])

@@ -13,6 +13,7 @@ from two_gateways import LASTS, Pair, turned
 from ingest.mqtt.packets import V5, V311, Ack, Publish, SubAck, Subscribe, Subscription, Version
 from thingscale.devices.models import ClientSession
 from thingscale.devices.presence import gateways, key_of
+from thingscale.processes import database_clock
 from thingscale.streams.exactly_once import commit_log
 from thingscale.streams.models import Journal
 
@@ -112,8 +113,9 @@ def test_a_gateway_whose_listening_connection_breaks_is_told_again(pair: Pair) -
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE application_name = 'thingscale-ingest' AND query IN ('LISTEN thingscale', 'SELECT 1')"
-                " AND datname = current_database()"
+                " WHERE application_name = 'thingscale-ingest' AND query IN ('LISTEN thingscale', %s)"
+                " AND datname = current_database()",
+                [database_clock.QUESTION],
             )
         topic = pair.topic(f"d-{number}/subscribe")
         ear.subscribe(topic, 1)

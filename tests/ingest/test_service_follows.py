@@ -15,6 +15,7 @@ from thingscale.accounts.actions import rotate_token
 from thingscale.accounts.models import Token
 from thingscale.devices.actions import delete_device
 from thingscale.devices.models import Device
+from thingscale.processes import database_clock
 from thingscale.processes.change_notifications import CHANNEL, Change
 from thingscale.provisioning.actions import configure_device
 from thingscale.streams.actions.channels import delete_channel
@@ -187,6 +188,7 @@ def cut_listeners() -> None:
     cut = ask(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
         " WHERE application_name = 'thingscale-ingest' AND datname = current_database()"
-        " AND (query LIKE 'LISTEN%%' OR query = 'SELECT 1')"
+        " AND (query LIKE 'LISTEN%%' OR query = %s)",
+        database_clock.QUESTION,
     )
     assert cut, "nobody listens"

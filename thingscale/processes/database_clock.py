@@ -4,6 +4,7 @@ import psycopg
 
 from thingscale.lib.clock import CLOCK, steady_ns
 
+QUESTION = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 FIRST_TIMES = 10  # that a new connection asks: the quickest answer is the most exact
 
 
@@ -11,7 +12,5 @@ def follow(connection: psycopg.Connection, times: int = 1) -> None:
     """To be called at the start of a process, and again and again: clocks drift, and are set."""
     for _ in range(times):
         asked = steady_ns()
-        ((shown,),) = connection.execute(
-            "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-        ).fetchall()
+        ((shown,),) = connection.execute(QUESTION).fetchall()
         CLOCK.adjust(asked, steady_ns(), shown)
