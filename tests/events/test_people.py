@@ -13,7 +13,7 @@ from receivers import receiver
 from stack import wait_until
 
 from thingscale.accounts.models import User
-from thingscale.events import pace
+from thingscale.events import pace, words
 from thingscale.events.delivery import Deliveries
 from thingscale.events.models import Delivery, ReceiverPace
 from thingscale.events.pace import Pace, plan
@@ -235,3 +235,26 @@ def test_the_brake_lasts_an_hour() -> None:
     again = plan(its, [3], 1001)
     assert (again.left_out, again.brake) == ([3], False)
     assert plan(its, [4], 1000 + pace.HOUR).messages == [[4]]
+
+
+def test_what_fires_together_is_one_text() -> None:
+    body = {
+        **{"event_id": 3, "description": "Too warm", "status": "temp was high", "device_id": "d1"},
+        "also": [
+            {"device_id": f"d{number}", "status": "temp was high", "at": "2026-11-29T03:10:22+0100"}
+            for number in range(2, 102)
+        ],
+        "more": 7,
+    }
+    assert words.title(body, "firing") == "Too warm (d1 and 107 others)"
+    text = words.text(body, "firing", "")
+    assert "2026-11-29 03:10:22+0100  d2: temp was high" in text.splitlines()
+    assert "And 57 more." in text.splitlines()
+    assert words.title({**body, "also": []}, "resolved") == "Over: Too warm (d1 and 7 others)"
+
+
+def test_that_matches_are_left_out() -> None:
+    body = {"status": "Matches are left out.", "left_out": 1200, "event_id": 3}
+    assert words.text(body, "brake", "") == "Matches are left out.\nSo far it is 1,200 matches.\n"
+    body = {"status": "It was high.", "left_out": 2, "event_id": 3}
+    assert "Nobody was told of 2 other ones before it." in words.text(body, "match", "")

@@ -43,11 +43,13 @@ STOP_SECONDS = 3.0  # for what is being sent
 IDLE_SECONDS = 30.0  # then a thread ends
 GATHERED = 5_000  # rows of one message, at most
 TESTS = 10  # at once
+LOG = "The console shows all of them."
 HOUSE_LOCK = 7_472  # advisory
 
 _FREE = "d.due_at <= now() AND (d.claimed_until IS NULL OR d.claimed_until < now())"
 
 # Who has something due. It goes from receiver to receiver in the index, however many rows each of them has.
+# There is no index of `due_at` alone: PostgreSQL might go through everything that is due for each of them.
 _DUE = f"""WITH RECURSIVE receiver AS (
     (SELECT user_id, receiver FROM events_delivery WHERE status = 'waiting'
     ORDER BY user_id, receiver LIMIT 1)
@@ -99,7 +101,7 @@ _POSTPONE = (
 _GIVE_UP = f"""UPDATE events_delivery d SET status = 'failed', done_at = now(),
     answer = left(trim('{sending.GIVEN_UP} ' || answer), 300)
 WHERE id IN (SELECT id FROM events_delivery d WHERE status = 'waiting' AND {_FREE}
-    AND created_at < now() - interval '24 hours' ORDER BY due_at LIMIT 10000 FOR UPDATE SKIP LOCKED)"""  # noqa: S608
+    AND created_at < now() - interval '24 hours' ORDER BY created_at LIMIT 10000 FOR UPDATE SKIP LOCKED)"""  # noqa: S608
 _BRAKE = """INSERT INTO events_delivery (id, user_id, contact_point_id, transport, about, receiver, body)
 VALUES (%s, %s, %s, %s, 'brake', %s, %s)"""
 
@@ -234,7 +236,7 @@ class Deliveries:
         jobs, now = [], time.time()
         for wanted in people:
             its, rows = paces[wanted.receiver], sorted(found[wanted.receiver], key=lambda row: -row.age)
-            brakes = [row for row in rows if row.about == Delivery.About.BRAKE]  # there is one at most
+            brakes = [row for row in rows if row.about == Delivery.About.BRAKE]  # they are few
             plan = pace.plan(its, [row for row in rows if row not in brakes], now)
             plan.messages += [[row] for row in brakes]
             _follow(connection, wanted, its, plan)
@@ -257,14 +259,19 @@ def _follow(connection: psycopg.Connection, wanted: Wanted, its: Pace, plan: Pla
             point = (
                 int(row.receiver.partition(":")[2]) if row.transport == Delivery.Transport.CONTACT else None
             )
-            _owe_brake(connection, Receiver(wanted.receiver.user, row.receiver), row.transport, point, said)
+            body = {"status": f"{said} {LOG}", "limit": "messages"}
+            _owe_brake(connection, wanted.receiver, row.transport, point, body)
 
 
 def _owe_brake(
-    connection: psycopg.Connection, receiver: Receiver, transport: str, contact_point: int | None, said: str
+    connection: psycopg.Connection,
+    receiver: Receiver,
+    transport: str,
+    contact_point: int | None,
+    said: dict[str, str],
 ) -> None:
     key = uuid.uuid4()
-    body = json.dumps({"status": f"{said} The console shows all of them.", "delivery_id": str(key)})
+    body = json.dumps(said | {"delivery_id": str(key)})
     connection.execute(_BRAKE, [key, receiver.user, contact_point, transport, receiver.name, body])
 
 
@@ -353,10 +360,11 @@ def _bound(connection: psycopg.Connection, user: UserPk, too_many: int) -> None:
     for (address,) in connection.execute(
         """SELECT coalesce(nullif(email1, ''), nullif(email2, ''), email) FROM accounts_user u
         WHERE id = %s AND NOT EXISTS (SELECT FROM events_delivery d WHERE d.user_id = u.id
-        AND about = 'brake' AND transport = 'email' AND created_at > now() - interval '1 hour')""",
+        AND about = 'brake' AND body ->> 'limit' = 'waiting' AND created_at > now() - interval '1 hour')""",
         [user],
     ):
-        _owe_brake(connection, Receiver(user, address), Delivery.Transport.EMAIL, None, said)
+        body = {"status": f"{said} {LOG}", "limit": "waiting"}
+        _owe_brake(connection, Receiver(user, address), Delivery.Transport.EMAIL, None, body)
 
 
 class Senders:

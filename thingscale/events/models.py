@@ -337,7 +337,7 @@ class Delivery(models.Model):
     class Meta:
         indexes = [
             models.Index(
-                fields=["due_at"], name="events_deliveries_due", condition=models.Q(status="waiting")
+                fields=["created_at"], name="events_deliveries_waiting", condition=models.Q(status="waiting")
             ),
             models.Index(fields=["user", "-created_at"], name="events_deliveries_of_a_user"),
             models.Index(

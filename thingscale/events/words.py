@@ -17,21 +17,31 @@ def title(body: Body, about: str) -> str:
     if about == Delivery.About.BRAKE:
         return "ThingScale: notifications are left out"
     named = body.get("description") or f"Event {body['event_id']}"
-    device = f" ({body['device_id']})" if body.get("device_id") else ""
+    others = f" and {counted(_others(body), 'other')}" if _others(body) else ""
+    device = f" ({body['device_id']}{others})" if body.get("device_id") else others
     before = {Delivery.About.RESOLVED: "Over: ", Delivery.About.TEST: "Test: "}.get(Delivery.About(about), "")
     return f"{before}{named}{device}"
 
 
 def text(body: Body, about: str, public_url: str) -> str:
+    lines = [_short(body["status"])]
     if about == Delivery.About.BRAKE:
-        lines = [body["status"]]
-    else:
-        first = (
-            "This is a test, which you asked for in the console.\n" if about == Delivery.About.TEST else ""
-        )
-        lines = [f"{first}{_short(body['status'])}", "", *_facts(body)]
+        if body.get("left_out"):
+            lines.append(f"So far it is {counted(body['left_out'], 'match,matches')}.")
+        return "\n".join([*lines, *_link(public_url)]) + "\n"
+    if about == Delivery.About.TEST:
+        lines.insert(0, "This is a test, which you asked for in the console.")
+    lines += ["", *_facts(body)]
     if body.get("left_out"):
-        lines += ["", f"{counted(body['left_out'], 'further one')} since the last message."]
+        lines += ["", f"Nobody was told of {counted(body['left_out'], 'other one')} before it."]
+    if _others(body):
+        listed = body["also"][:LISTED]
+        lines += ["", "At the same time:"]
+        lines += [
+            f"{_moment(each)}  {each.get('device_id') or ''}: {_short(each['status'])}" for each in listed
+        ]
+        if _others(body) > len(listed):
+            lines.append(f"And {_others(body) - len(listed):,} more.")
     return "\n".join([*lines, *_link(public_url)]) + "\n"
 
 
@@ -67,6 +77,11 @@ def _facts(body: Body) -> list[str]:
         "Time": _moment(body),
     }
     return [f"{name + ':':<11}{_short(str(fact))}" for name, fact in facts.items() if fact not in {None, ""}]
+
+
+def _others(body: Body) -> int:
+    """Of the same event, that fired or ended within the same seconds."""
+    return len(body.get("also", ())) + int(body.get("more", 0))
 
 
 def _moment(body: Body) -> str:
