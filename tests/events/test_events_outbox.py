@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 from django.utils import timezone
-from support import Account
+from support import Account, make_account
 from watching import CLEARED, ago, hot, owed, saw
 
 from thingscale.accounts import encryption
@@ -120,9 +120,8 @@ def test_nothing_is_added_to_what_is_being_sent(
     assert [each.body["device_id"] for each in Delivery.objects.order_by("created_at")] == ["d0", "d1"]
 
 
-def test_what_is_too_much_is_one_message_an_hour(
-    account: Account, outsider: Account, connection: psycopg.Connection
-) -> None:
+def test_what_is_too_much_is_one_message_an_hour(account: Account, connection: psycopg.Connection) -> None:
+    outsider = make_account("outsider@example.com")
     events = [hot(account), hot(account), hot(outsider)]
     for n in (5, 7):
         for event in events:

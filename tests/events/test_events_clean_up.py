@@ -1,0 +1,152 @@
+"""What is old or left behind is deleted, and nothing else."""
+
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+from support import Account, make_account
+from watching import ago, hot, saw
+
+from thingscale.devices.models import Published
+from thingscale.events import advance, clean_up
+from thingscale.events.actions import create_maintenance_window
+from thingscale.events.models import (
+    Condition,
+    ContactPoint,
+    Delivery,
+    Event,
+    EventContact,
+    Incident,
+    MaintenanceWindow,
+    Observation,
+)
+from thingscale.provisioning.actions import configure_device
+from thingscale.streams.actions.channels import delete_channel
+
+DAY = 86_400
+
+
+def rows() -> dict[str, int]:
+    tables: list[Any] = [
+        Condition,
+        ContactPoint,
+        Delivery,
+        EventContact,
+        Incident,
+        MaintenanceWindow,
+        Observation,
+    ]
+    return {table.__name__: table.objects.count() for table in tables}
+
+
+def one_of_each(account: Account, connection: psycopg.Connection) -> Event:
+    event = hot(account)
+    event.contact_points.add(ContactPoint.objects.create(user=account.user, name="phone", ciphertext=b"x"))
+    saw(event)
+    advance.advance(connection)
+    saw(event)
+    now = timezone.now()
+    create_maintenance_window(account.user, "*", now, now + timedelta(hours=1))
+    return event
+
+
+def test_what_is_in_use_stays(account: Account, connection: psycopg.Connection) -> None:
+    one_of_each(account, connection)
+    before = rows()
+    assert all(before.values())
+    Delivery.objects.update(created_at=ago(400 * DAY))  # they wait
+    Condition.objects.update(at=ago(400 * DAY), since=ago(400 * DAY))  # and it fires
+    Incident.objects.update(started_at=ago(400 * DAY))
+    clean_up.clean_up()
+    clean_up.close_left_open()
+    assert rows() == before
+
+
+@pytest.mark.parametrize(
+    ("status", "days", "stays"),
+    [
+        ("sent", 6.9, True),
+        ("sent", 7.1, False),
+        ("failed", 29.9, True),
+        ("failed", 30.1, False),
+        ("left out", 29.9, True),
+        ("left out", 30.1, False),
+    ],
+)
+def test_deliveries(
+    account: Account, connection: psycopg.Connection, status: str, days: float, stays: bool
+) -> None:
+    one_of_each(account, connection)
+    Delivery.objects.update(status=status, done_at=ago(days * DAY))
+    clean_up.clean_up()
+    assert Delivery.objects.exists() is stays
+
+
+def test_incidents_are_kept_as_long_as_the_setting_says(
+    account: Account, connection: psycopg.Connection, settings: Settings
+) -> None:
+    settings.INCIDENT_DAYS = 10
+    one_of_each(account, connection)
+    for days, stays in ((9.9, True), (10.1, False)):
+        Incident.objects.update(ended_at=ago(days * DAY))
+        MaintenanceWindow.objects.update(ends_at=ago(days * DAY))
+        clean_up.clean_up()
+        assert Incident.objects.exists() is MaintenanceWindow.objects.exists() is stays
+
+
+def test_in_batches(
+    account: Account, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clean_up, "BATCH", 2)
+    event = hot(account)
+    for _ in range(5):
+        saw(event)
+    advance.advance(connection)
+    Delivery.objects.update(status="sent", done_at=ago(8 * DAY))
+    clean_up.clean_up()
+    assert not Delivery.objects.exists()
+
+
+def test_what_a_deleted_event_and_a_closed_account_left_behind(
+    account: Account, connection: psycopg.Connection
+) -> None:
+    outsider = make_account("outsider@example.com")
+    event = one_of_each(account, connection)
+    one_of_each(outsider, connection)  # which follows what the other one saw
+    saw(event)
+    outsiders = {name: count // 2 for name, count in rows().items()}
+    outsiders["Delivery"] = 2  # to the webhook and the phone
+    Event.objects.filter(pk=event.pk)._raw_delete("default")  # as the release before does
+    Observation.objects.filter(event=event.pk).update(stored_at=ago(700))
+    clean_up.clean_up()
+    left = rows()
+    gone = ("Condition", "EventContact", "Observation")
+    assert {name: left[name] for name in gone} == {name: outsiders[name] for name in gone}
+    assert left["Incident"] == 2 * outsiders["Incident"]
+    account.user.closed_at = timezone.now()
+    account.user.save()
+    clean_up.clean_up()
+    assert rows() == outsiders
+
+
+def test_what_nothing_can_clear_is_closed(account: Account, connection: psycopg.Connection) -> None:
+    moved, deleted, well = (account.device(name) for name in ("moved", "deleted", "well"))
+    event, other = hot(account), hot(account, mapped_channel=account.channel(1))
+    for device in (moved, deleted, well):
+        saw(event, device=device.pk)
+    saw(other)
+    advance.advance(connection)
+    Published.objects.all().delete()
+    configure_device(moved, {"mapped_channel": account.channel(2)})
+    deleted.delete()
+    clean_up.close_left_open()
+    assert Incident.objects.get(ended_at=None, event=event).device_id == "well"
+    assert Condition.objects.get(event=event).device == well.pk
+    assert [each.topic for each in Published.objects.all()] == ["events/1"]
+    delete_channel(account.channel(1))
+    clean_up.close_left_open()
+    assert not Condition.objects.filter(event=other).exists()
+    assert Incident.objects.get(event=other).over == "changed"
