@@ -15,6 +15,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from ingest.event_metrics import EventMetrics
 from ingest.message import Reason, Status
 from ingest.metrics import Histogram
 from ingest.service import Ingest
@@ -24,6 +25,7 @@ from thingscale.background.watched import WatchedThread
 from thingscale.version import VERSION
 
 log = logging.getLogger(__name__)
+
 
 Gauges = Callable[[], dict[str, int]]
 TEXT = "text/plain; charset=utf-8"
@@ -133,6 +135,8 @@ class MetricsServer:
         self._ingest = ingest
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(Collector(ingest, gauges, protocol))
+        self._events = EventMetrics()
+        self._registry.register(self._events)
         ProcessCollector(registry=self._registry)
         if store is not None:
             ProcessCollector("thingscale_store", lambda: store, registry=self._registry)
@@ -151,9 +155,11 @@ class MetricsServer:
         self._server.daemon_threads = True
         self._thread = WatchedThread("metrics", self._server.serve_forever)
         self._thread.start()
+        self._events.start()
 
     def stop(self) -> None:
         if self._server and self._thread:
+            self._events.stop()
             self._thread.stopping.set()
             self._server.shutdown()
             self._server.server_close()

@@ -69,6 +69,7 @@ PARTS = {
     "ingest/admission.py call_later": "offers what waits again, in tests/ingest/test_admission.py",
     "ingest/connectors/http_asgi.py ThreadPoolExecutor": BY_ITS_CALLER,
     "ingest/connectors/http_asgi.py create_task": "of a message: its sender is answered 503 once it is late",
+    "ingest/event_metrics.py WatchedThread": "as metrics_server.py's; without it figures are missing",
     "ingest/metrics_server.py WatchedThread": "test_i2_the_metrics_page",
     "ingest/writer.py WatchedThread": "test_i2_the_writer",
     "ingest/service.py WatchedThread": "test_i2_activation",

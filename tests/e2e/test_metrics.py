@@ -68,13 +68,14 @@ def test_messages_are_counted_by_what_became_of_them(watched: tuple[Stack, int],
 
 def test_docs_have_all_metrics_of_a_gateway(watched: tuple[Stack, int]) -> None:
     """And those of broker mode; refused connections are shown once there is one."""
+    wait_until(lambda: "thingscale_matches_total" in figures(watched[1]), what="the first look at events")
     families = text_string_to_metric_families(get(watched[1], "/metrics")[1])
     shown = {
         f"{family.name}_total" if family.type == "counter" else family.name
         for family in families
         if family.name.startswith("thingscale_") and not family.name.startswith("thingscale_store_process")
     }
-    headings = ("Histograms", "Counters", "Gauges")
+    headings = ("Histograms", "Counters", "Gauges", "Events")
     rows = [row[0] for heading in headings for row in table("docs/metrics.md", heading)]
     listed = {name.partition("{")[0] for row in rows for name in quoted(row)}
     of_broker_mode = {"thingscale_unacknowledged", "thingscale_unknown_tokens"}

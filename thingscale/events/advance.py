@@ -6,6 +6,7 @@ work in one transaction, so whoever is killed has done all of it or nothing.
 """
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +16,8 @@ from zoneinfo import ZoneInfo
 import psycopg
 from psycopg.rows import class_row
 
-from thingscale.events import messages, mqtt_state, states
+from thingscale.events import figures, messages, mqtt_state, states
+from thingscale.events.figures import Counted
 from thingscale.events.models import Delivery, Event, Incident, Observation
 from thingscale.events.noise import Quiet, Window
 from thingscale.events.outbox import Outbox, copy
@@ -24,6 +26,11 @@ from thingscale.lib.ids import UserPk
 from thingscale.processes.change_notifications import CHANNEL, EVENT_OPEN
 
 BATCH = 500  # observations, or conditions, of a transaction
+
+_FIGURES: dict[int, str] = {
+    Observation.What.MATCHED: figures.MATCHES,
+    Observation.What.LEFT_OUT: figures.MATCHES_LEFT_OUT,
+}
 
 ConditionKey = tuple[int, int, int]  # event, device and tag, by primary key
 
@@ -168,6 +175,7 @@ class Row:
 
 def advance(connection: psycopg.Connection, most: int = BATCH) -> int:
     """Takes the oldest observations; returns how many."""
+    counted: Counted = Counter()
     with connection.transaction():
         taken = sorted(Seen(*row) for row in connection.execute(_TAKE, [most]))
         if taken:
@@ -176,12 +184,16 @@ def advance(connection: psycopg.Connection, most: int = BATCH) -> int:
             batch.load_conditions({seen.key for seen in taken if seen.what != Observation.What.LEFT_OUT})
             for seen in taken:
                 batch.follow(seen)
-            batch.save()
+                if figure := _FIGURES.get(seen.what):
+                    counted[figure, ""] += seen.matches
+            counted += batch.save()
+    figures.count(connection, counted)
     return len(taken)
 
 
 def look_at_due(connection: psycopg.Connection, most: int = BATCH) -> int:
     """Looks at conditions that time may have changed; returns how many."""
+    counted: Counted = Counter()
     with connection.transaction():
         rows = [_row(each) for each in connection.execute(_DUE, [most])]
         if rows:
@@ -189,7 +201,8 @@ def look_at_due(connection: psycopg.Connection, most: int = BATCH) -> int:
             batch.load_events({row.event for row in rows})
             batch.rows = {row.key: row for row in rows}
             batch.look()
-            batch.save()
+            counted = batch.save()
+    figures.count(connection, counted)
     return len(rows)
 
 
@@ -385,7 +398,8 @@ class Batch:
             event.zone,
         )
 
-    def save(self) -> None:
+    def save(self) -> Counted:
+        """Returns the deliveries that are recorded, and not sent."""
         for key, ended_at, over in self._closed:
             if key in self._opened:
                 self._opened[key][14:16] = ended_at, over
@@ -399,8 +413,9 @@ class Batch:
                 [list(column) for column in zip(*closed, strict=True)],
             )
         self._save_conditions()
-        self._outbox.save()
+        left_out = self._outbox.save()
         self._announce()
+        return left_out
 
     def _save_conditions(self) -> None:
         rows = sorted(self.rows.values(), key=lambda row: row.key)

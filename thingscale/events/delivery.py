@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
@@ -23,8 +23,9 @@ from django.conf import settings
 from psycopg.rows import class_row
 
 from thingscale.background.watched import WatchedThread
-from thingscale.events import pace, sending, words
+from thingscale.events import figures, pace, sending, words
 from thingscale.events.actions import new_secret
+from thingscale.events.figures import Counted
 from thingscale.events.models import Delivery
 from thingscale.events.pace import Pace, Plan
 from thingscale.events.sending import CLAIM_SECONDS, Claimed, Done, Job, Note
@@ -91,17 +92,19 @@ _NOTE = """UPDATE events_delivery d SET status = note.status, answer = note.answ
     done_at = CASE WHEN note.status = 'waiting' THEN NULL ELSE now() END
 FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::float[], %s::int[])
     AS note (id, status, answer, delay, tries)
-WHERE d.id = note.id AND d.status = 'waiting'"""
+WHERE d.id = note.id AND d.status = 'waiting'
+RETURNING d.transport, d.status, note.tries, extract(epoch FROM now() - d.due_at)::float"""
 
 _LEAVE_OUT = """UPDATE events_delivery SET status = 'left out', answer = %s, claimed_until = NULL,
-    done_at = now() WHERE id = ANY (%s) AND status = 'waiting'"""
+    done_at = now() WHERE id = ANY (%s) AND status = 'waiting' RETURNING transport"""
 _POSTPONE = (
     """UPDATE events_delivery SET due_at = to_timestamp(%s), claimed_until = NULL WHERE id = ANY (%s)"""
 )
 _GIVE_UP = f"""UPDATE events_delivery d SET status = 'failed', done_at = now(),
     answer = left(trim('{sending.GIVEN_UP} ' || answer), 300)
 WHERE id IN (SELECT id FROM events_delivery d WHERE status = 'waiting' AND {_FREE}
-    AND created_at < now() - interval '24 hours' ORDER BY created_at LIMIT 10000 FOR UPDATE SKIP LOCKED)"""  # noqa: S608
+    AND created_at < now() - interval '24 hours' ORDER BY created_at LIMIT 10000 FOR UPDATE SKIP LOCKED)
+RETURNING transport"""  # noqa: S608
 _BRAKE = """INSERT INTO events_delivery (id, user_id, contact_point_id, transport, about, receiver, body)
 VALUES (%s, %s, %s, %s, 'brake', %s, %s)"""
 
@@ -115,6 +118,7 @@ class Deliveries:
         self._shares = Shares()
         self._senders = Senders(self._wake)
         self._unnoted: list[Done] = []
+        self._counted: Counted = Counter()
         self._housekeeping_at = 0.0
         self._away = False  # the database, as was logged
 
@@ -157,8 +161,10 @@ class Deliveries:
             self._note(connection)
             self._claim(connection)
             if began >= self._housekeeping_at:
-                keep_house(connection)
+                self._counted += keep_house(connection)
                 self._housekeeping_at = time.monotonic() + KEEP_HOUSE_SECONDS
+            figures.count(connection, self._counted)
+            self._counted.clear()
             if self._away:
                 log.info("Notifications go on: the database is back")
                 self._away = False
@@ -181,7 +187,7 @@ class Deliveries:
         with connection.transaction():
             notes = [note for done in self._unnoted for note in done.notes]
             columns = [list(column) for column in zip(*notes, strict=True)] or [[], [], [], [], []]
-            connection.execute(_NOTE, columns)
+            noted = connection.execute(_NOTE, columns).fetchall()
             sent: dict[Receiver, list[float]] = defaultdict(list)
             for done in self._unnoted:
                 if done.job.wanted.for_people:
@@ -191,6 +197,13 @@ class Deliveries:
                 its.sent += sent[receiver]
             save_paces(connection, paces)
         self._unnoted = []
+        for transport, status, tries, age in noted:
+            if status != Delivery.Status.WAITING:
+                self._counted[figures.of_delivery(transport, status)] += 1
+            elif tries:
+                self._counted[figures.of_delivery(transport, figures.RETRIED)] += 1
+            if status == Delivery.Status.SENT and age > figures.LATE_SECONDS:
+                self._counted[figures.LATE, ""] += 1
 
     def _claim(self, connection: psycopg.Connection) -> None:
         tests = min(TESTS, THREADS - self._shares.in_flight)
@@ -239,21 +252,21 @@ class Deliveries:
             brakes = [row for row in rows if row.about == Delivery.About.BRAKE]  # they are few
             plan = pace.plan(its, [row for row in rows if row not in brakes], now)
             plan.messages += [[row] for row in brakes]
-            _follow(connection, wanted, its, plan)
+            self._counted += _follow(connection, wanted, its, plan)
             if plan.messages:
                 jobs.append(Job(wanted, plan.messages))
         save_paces(connection, paces)
         return jobs
 
 
-def _follow(connection: psycopg.Connection, wanted: Wanted, its: Pace, plan: Plan[Claimed]) -> None:
-    """What is not sent now."""
+def _follow(connection: psycopg.Connection, wanted: Wanted, its: Pace, plan: Plan[Claimed]) -> Counted:
+    """What is not sent now. Returns what is left out."""
     if plan.later:
         connection.execute(_POSTPONE, [its.digest_at, [row.id for row in plan.later]])
     if plan.left_out:
         until = f"{datetime.fromtimestamp(its.braked_until, UTC):%H:%M} UTC"
         said = f"More than {pace.BRAKE} messages in an hour: none are sent until {until}."
-        connection.execute(_LEAVE_OUT, [said, [row.id for row in plan.left_out]])
+        counted = _leave_out(connection, said, [row.id for row in plan.left_out])
         if plan.brake:
             row = plan.left_out[0]
             point = (
@@ -261,6 +274,13 @@ def _follow(connection: psycopg.Connection, wanted: Wanted, its: Pace, plan: Pla
             )
             body = {"status": f"{said} {LOG}", "limit": "messages"}
             _owe_brake(connection, wanted.receiver, row.transport, point, body)
+        return counted
+    return Counter()
+
+
+def _leave_out(connection: psycopg.Connection, said: str, deliveries: list[uuid.UUID]) -> Counted:
+    found = connection.execute(_LEAVE_OUT, [said, deliveries])
+    return Counter(figures.of_delivery(transport, Delivery.Status.LEFT_OUT) for (transport,) in found)
 
 
 def _owe_brake(
@@ -331,24 +351,28 @@ def save_paces(connection: psycopg.Connection, paces: dict[Receiver, Pace]) -> N
         )
 
 
-def keep_house(connection: psycopg.Connection) -> None:
-    """Gives up what is a day old, bounds how much an account has waiting, and forgets old paces."""
+def keep_house(connection: psycopg.Connection) -> Counted:
+    """Gives up what is a day old, bounds how much an account has waiting, and forgets old paces. Returns what
+    became of deliveries."""
+    counted: Counted = Counter()
     with connection.transaction():
         (free,) = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [HOUSE_LOCK]).fetchall()[0]
         if not free:
-            return
-        connection.execute(_GIVE_UP)
+            return counted
+        for (transport,) in connection.execute(_GIVE_UP):
+            counted[figures.of_delivery(transport, Delivery.Status.FAILED)] += 1
         for user, count in connection.execute(
             """SELECT user_id, count(*) FROM events_delivery WHERE status = 'waiting'
             GROUP BY user_id HAVING count(*) > %s""",
             [settings.MAX_DELIVERIES],
         ).fetchall():
-            _bound(connection, user, count - settings.MAX_DELIVERIES)
+            counted += _bound(connection, user, count - settings.MAX_DELIVERIES)
         connection.execute("DELETE FROM events_receiverpace WHERE changed_at < now() - interval '1 day'")
+    return counted
 
 
-def _bound(connection: psycopg.Connection, user: UserPk, too_many: int) -> None:
-    """Leaves out the newest, and says so by mail, once an hour."""
+def _bound(connection: psycopg.Connection, user: UserPk, too_many: int) -> Counted:
+    """Leaves out the newest, and says so by mail, once an hour. Returns what is left out."""
     said = f"More than {settings.MAX_DELIVERIES:,} notifications wait to be sent: further ones are left out."
     newest = connection.execute(
         """SELECT id FROM events_delivery d WHERE user_id = %s AND status = 'waiting' AND about <> 'brake'
@@ -356,7 +380,7 @@ def _bound(connection: psycopg.Connection, user: UserPk, too_many: int) -> None:
         FOR UPDATE SKIP LOCKED""",
         [user, too_many],
     )
-    connection.execute(_LEAVE_OUT, [said, [key for (key,) in newest]])
+    counted = _leave_out(connection, said, [key for (key,) in newest])
     for (address,) in connection.execute(
         """SELECT coalesce(nullif(email1, ''), nullif(email2, ''), email) FROM accounts_user u
         WHERE id = %s AND NOT EXISTS (SELECT FROM events_delivery d WHERE d.user_id = u.id
@@ -365,6 +389,7 @@ def _bound(connection: psycopg.Connection, user: UserPk, too_many: int) -> None:
     ):
         body = {"status": f"{said} {LOG}", "limit": "waiting"}
         _owe_brake(connection, Receiver(user, address), Delivery.Transport.EMAIL, None, body)
+    return counted
 
 
 class Senders:

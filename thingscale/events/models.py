@@ -422,3 +422,14 @@ encryption.COLUMNS += [
     encryption.Column(ContactPoint, "ciphertext", encryption.Purpose.NOTIFICATION),
     encryption.Column(Event, "secret_ciphertext", encryption.Purpose.NOTIFICATION),
 ]
+
+
+class Figure(models.Model):
+    """What the workers count (figures.py)."""
+
+    name = models.CharField(max_length=32)
+    label = models.CharField(max_length=64, blank=True, default="", db_default="")
+    value = models.BigIntegerField(default=0, db_default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["name", "label"], name="one_figure")]

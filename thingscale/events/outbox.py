@@ -7,6 +7,7 @@ comes meanwhile is put into its `also`. Webhooks get each by itself, at once.
 
 import json
 import uuid
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,6 +17,8 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg.types.json import Json
 
+from thingscale.events import figures
+from thingscale.events.figures import Counted
 from thingscale.events.models import Delivery, Event
 from thingscale.lib.ids import UserPk
 
@@ -29,6 +32,7 @@ COLUMNS = (
     *("id", "user_id", "event_id", "incident_id", "contact_point_id", "transport", "about", "receiver"),
     *("body", "status", "created_at", "due_at", "done_at", "answer"),
 )
+_TRANSPORT, _STATUS = COLUMNS.index("transport"), COLUMNS.index("status")
 # One that is being sent is claimed, and locked for that.
 _JOINED = """SELECT id, body FROM events_delivery WHERE status = 'waiting' AND due_at > %s AND created_at > %s
     AND event_id = %s AND transport = %s AND receiver = %s AND about = %s AND tries = 0
@@ -113,7 +117,8 @@ class Outbox:
         event, body, before = self._left_out.get(event.user, (event, body, 0))
         self._left_out[event.user] = event, body, before + count
 
-    def save(self) -> None:
+    def save(self) -> Counted:
+        """Returns those that are recorded, and not sent."""
         for user, (event, body, count) in self._left_out.items():
             added = self._connection.execute(_ADD_LEFT_OUT, [count, user, self._now - BRAKE])
             if not added.rowcount:
@@ -121,6 +126,11 @@ class Outbox:
         for group in self._groups.values():
             self._save_group(group)
         copy(self._connection, "events_delivery", COLUMNS, self._rows)
+        return Counter(
+            figures.of_delivery(row[_TRANSPORT], Status.LEFT_OUT)
+            for row in self._rows
+            if row[_STATUS] == Status.LEFT_OUT
+        )
 
     def _save_group(self, group: Group) -> None:
         receiver = group.receiver
