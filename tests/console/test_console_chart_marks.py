@@ -1,15 +1,22 @@
 """Events in charts, in a real browser: thresholds, incidents, and the bell that leads to a new event."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
 from chart_page import Json, Site, serve
 from playwright.sync_api import Browser, Page, expect
-from stack import wait_until
+from stack import Stack, wait_until
+from support import Account
 from test_console_charts import HOUR, START, chart, drag, humid, labels, series, tell
+from visiting import NARROW, WIDE, visit
+
+from thingscale.lib.clock import now_us
+from thingscale.lib.points import Points
+from thingscale.streams.actions.datapoints import store_points
 
 pytestmark = pytest.mark.e2e
 
@@ -261,3 +268,49 @@ def test_heights_are_rounded_to_a_pixel(page: Page, site: Site) -> None:
             .map(([value, perPixel]) => rounded(value, perPixel));
     }""")
     assert texts == ["23.45", "-0.0000123", "1235000", "0.3", "1e+21"]
+
+
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_from_a_chart_to_an_event_that_fires(
+    stack: Callable[..., Stack], browser: Browser, account: Account, viewport: dict[str, int]
+) -> None:
+    """On the running stack: a click at a height, the preview, the event; then it fires, in the chart that is
+    open."""
+    running = stack("web", "ingest", "celery")
+    account.device("boiler-1", channel=7)
+    ten_minutes = now_us() - 600_000_000
+    store_points(
+        account.channel(7),
+        Points.of(
+            [
+                (None, b'{"temp": %d}' % temp, ten_minutes + number * 60_000_000)
+                for number, temp in enumerate((20, 22, 30, 22, 20))
+            ]
+        ),
+    )
+    with visit(browser, running, account, viewport) as visitor:
+        page = visitor.go("/streams/7/")
+        visitor.press("Notify me")
+        box = page.locator(".u-over").bounding_box()
+        assert box
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.3)
+        preview = page.locator("#preview")
+        expect(preview).to_contain_text("Would have fired 1 time")
+        page.locator("#id_threshold").fill("99")
+        expect(preview).to_contain_text("Would not have fired")
+        page.locator("#id_threshold").fill("hot")
+        expect(preview).to_contain_text("Must be a number")
+        page.locator("#id_threshold").fill("25")
+        page.locator("#id_description").fill("Too hot")
+        expect(preview).to_contain_text("Would have fired 1 time")
+        visitor.press("Make event")
+        expect(page.get_by_role("heading", name="Too hot")).to_be_visible()
+        page = visitor.go("/streams/7/")
+        events = page.locator(".chart-events li")
+        expect(events).to_have_text(["Too hot · warning, did not fire in this range"])
+        headers = {"X-DEVICETOKEN": account.device_token, "X-DEVICEID": "boiler-1"}
+        sent = requests.post(running.url("/post_v2/"), headers=headers, data='{"temp": 26}', timeout=60)
+        assert sent.status_code == 200
+        expect(events).to_have_text(
+            ["Too hot · warning, fires now, fired once in this range"], timeout=40_000
+        )
