@@ -8,11 +8,10 @@ from django.db.models import Count, Q
 from django.utils.http import urlencode
 
 from thingscale.accounts.models import Account
-from thingscale.devices.models import SILENT_AFTER, Device
-from thingscale.devices.querysets import ENABLED, NEW, UNMAPPED, DeviceQuerySet, heard_since
-from thingscale.lib import clock
+from thingscale.devices.models import Device
+from thingscale.devices.querysets import ENABLED, NEW, SILENT, UNHEARD, UNMAPPED, DeviceQuerySet
 
-FILTERS = ("all", "enabled", "unmapped", "silent", "new", "disabled")
+FILTERS = ("all", "enabled", "unmapped", "silent", "unheard", "new", "disabled")
 ORDERS = {
     "device_id": "Device id, A to Z",
     "-device_id": "Device id, Z to A",
@@ -59,7 +58,8 @@ def _conditions() -> dict[str, Q]:
         "all": ~Q(pk=None),
         "enabled": ENABLED,
         "unmapped": UNMAPPED,
-        "silent": ENABLED & ~heard_since(clock.now() - SILENT_AFTER),
+        "silent": SILENT,
+        "unheard": UNHEARD,
         "new": NEW,
         "disabled": ~ENABLED & ~NEW,
     }

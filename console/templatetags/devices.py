@@ -8,12 +8,11 @@ from django.utils.safestring import SafeString
 
 from console.forms.devices import titled
 from thingscale.devices.fields import FACTS, DeviceText
-from thingscale.devices.models import SILENT_AFTER
-from thingscale.lib import clock
 
 register = template.Library()
 
 TONES = {"new": "accent", "enabled": "ok", "disabled": "bad", "unmapped": "warn", "silent": "warn"}
+WORDS = {"unheard": "never heard"}  # for states whose names would be odd to read
 
 
 def states(device: Any) -> list[str]:
@@ -24,15 +23,21 @@ def states(device: Any) -> list[str]:
         return ["disabled"]
     if device.mapped_channel_id is None:
         return ["unmapped", "enabled"]
-    heard = device.last_seen is not None and device.last_seen >= clock.now() - SILENT_AFTER
-    return ["enabled"] if heard else ["silent", "enabled"]
+    if device.silent_since is not None:
+        return ["silent", "enabled"]
+    return ["enabled"] if device.last_seen is not None else ["unheard", "enabled"]
 
 
 @register.filter
 def badges(device: Any, most: int | None = None) -> SafeString:
     words = states(device)[:most]
     text = '<span class="badge badge-{}">{}</span>'
-    return format_html_join(" ", text, ((TONES[word], word) for word in words))
+    return format_html_join(" ", text, ((TONES.get(word, "plain"), state_word(word)) for word in words))
+
+
+@register.filter
+def state_word(state: str) -> str:
+    return WORDS.get(state, state)
 
 
 @register.filter

@@ -6,7 +6,7 @@ from django.shortcuts import redirect, render
 
 from console import minute_bars_svg
 from console.request import ConsoleRequest
-from thingscale.devices.models import SILENT_AFTER, Device
+from thingscale.devices.models import Device
 from thingscale.devices.overview import overview
 from thingscale.events.models import Event
 from thingscale.events.overview import newest_firing
@@ -32,7 +32,6 @@ def home(request: ConsoleRequest) -> HttpResponse:
     context = {
         "section": "home",
         "seen": seen,
-        "silent_minutes": int(SILENT_AFTER.total_seconds() // 60),
         "hour": minute_bars_svg.draw(seen.per_minute),
         "storage": {"datapoints": used.datapoints, "bytes": used.bytes, "percent": percent},
         "waiting": Device.objects.for_account(account).new().order_by("-pk")[:SHOWN],
@@ -43,8 +42,8 @@ def home(request: ConsoleRequest) -> HttpResponse:
     context |= {"firing": firing[:FIRING_SHOWN], "more_firing": len(firing) > FIRING_SHOWN}
     if len(firing) <= FIRING_SHOWN:
         context["firing_count"] = len(firing)
-    if not firing:
-        context["has_events"] = Event.objects.for_account(account).exists()
+    kinds = set(Event.objects.for_account(account).order_by().values_list("kind", "enabled").distinct())
+    context |= {"has_events": bool(kinds), "watches_silence": (Event.Kind.SILENCE, True) in kinds}
     if seen.new:
         context["free_number"] = Channel.objects.for_account(account).free_number()
     return render(request, "console/home/page.html", context)

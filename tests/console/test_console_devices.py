@@ -30,13 +30,20 @@ def heard(device: Device, ago: timedelta) -> Device:
     return device
 
 
+def silent(device: Device) -> Device:
+    """An event fires for it."""
+    Activity.objects.filter(device=device).update(silent_since=timezone.now())
+    return device
+
+
 @pytest.fixture
-def five(account: Account) -> dict[str, Device]:
+def six(account: Account) -> dict[str, Device]:
     """One in each state."""
     off = account.device("off")
     return {
         "enabled": heard(account.device("well"), timedelta(minutes=1)),
-        "silent": heard(account.device("quiet"), timedelta(hours=1)),
+        "silent": silent(heard(account.device("quiet"), timedelta(hours=1))),
+        "never heard": account.device("unknown"),
         "unmapped": account.device("loose", None),
         "disabled": configure_device(off, {"enabled": False}),
         "new": new(account),
@@ -52,17 +59,18 @@ def test_an_empty_list_says_what_to_do(account: Account, signed_in: SignIn) -> N
     assert "Make the first device" in signed_in(account).get("/devices/").text
 
 
-@pytest.mark.usefixtures("five")
+@pytest.mark.usefixtures("six")
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
-        ("all", ["loose", "newcomer", "off", "quiet", "well"]),
-        ("enabled", ["loose", "quiet", "well"]),
+        ("all", ["loose", "newcomer", "off", "quiet", "unknown", "well"]),
+        ("enabled", ["loose", "quiet", "unknown", "well"]),
         ("unmapped", ["loose", "newcomer"]),
-        ("silent", ["loose", "quiet"]),
+        ("silent", ["quiet"]),
+        ("unheard", ["loose", "unknown"]),
         ("new", ["newcomer"]),
         ("disabled", ["off"]),
-        ("nonsense", ["loose", "newcomer", "off", "quiet", "well"]),
+        ("nonsense", ["loose", "newcomer", "off", "quiet", "unknown", "well"]),
     ],
 )
 def test_filters_show_what_they_count(
@@ -71,12 +79,13 @@ def test_filters_show_what_they_count(
     text = signed_in(account).get("/devices/", {"filter": state}).text
     assert shown(text) == expected
     if state != "nonsense":
-        assert f'{state.capitalize()} <span class="count">{len(expected)}<' in text
+        words = "Never heard" if state == "unheard" else state.capitalize()
+        assert f'{words} <span class="count">{len(expected)}<' in text
 
 
-def test_each_state_has_its_badge(account: Account, signed_in: SignIn, five: dict[str, Device]) -> None:
+def test_each_state_has_its_badge(account: Account, signed_in: SignIn, six: dict[str, Device]) -> None:
     client = signed_in(account)
-    for state, device in five.items():
+    for state, device in six.items():
         row = client.get("/devices/", {"q": device.device_id}).text.split("<tr data-device=")[1]
         assert f">{state}</span>" in row
         assert f">{state}</span>" in client.get(f"/devices/{device.pk}/").text

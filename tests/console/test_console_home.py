@@ -14,7 +14,7 @@ from support import Account
 from console import minute_bars_svg
 from thingscale.devices.models import Activity, MinuteCount
 from thingscale.devices.overview import Minute
-from thingscale.events.actions import create_event
+from thingscale.events.actions import create_event, update_event
 from thingscale.events.models import Incident
 from thingscale.streams.actions.tags import delete_tag
 from thingscale.streams.models import Tag
@@ -34,21 +34,44 @@ def test_a_device_that_was_heard_is_enough(account: Account, signed_in: SignIn) 
     assert "Nothing was rejected" in page
 
 
-def test_what_is_alive_silent_new_and_rejected(account: Account, signed_in: SignIn) -> None:
-    for name, minutes in (("a", 1), ("b", 2), ("c", 30)):
-        seen = timezone.now() - timedelta(minutes=minutes)
+def test_what_is_heard_silent_new_and_rejected(account: Account, signed_in: SignIn) -> None:
+    for name, hours in (("a", 1), ("b", 2), ("c", 25)):
+        seen = timezone.now() - timedelta(hours=hours)
         Activity.objects.create(device=account.device(name), last_seen=seen, messages=1)
     new_device(account, "pump-new")
     reject(account, "pump-bad")
     store(account)
     page = " ".join(signed_in(account).get("/").text.split())
-    assert re.search(r"<b>2</b><span>alive", page)
-    assert re.search(r"<b>1</b><span>silent for 15 min", page)
+    assert re.search(r"<b>2</b><span>heard in 24 h", page)
+    assert "never heard" not in page
     assert re.search(r"<b>1</b><span>new", page)
     assert "pump-new" in page
     assert "pump-bad" in page
     assert "It could not be read" in page
     assert 'href="/streams/7/"' in page
+
+
+def test_silent_is_what_an_event_fires_for(account: Account, outsider: Account, signed_in: SignIn) -> None:
+    """Who has no such event is told how to make one."""
+    for owner in (account, outsider):
+        last = timezone.now() - timedelta(hours=25)
+        Activity.objects.create(
+            device=owner.device("a"), last_seen=last, messages=1, silent_since=last + timedelta(hours=1)
+        )
+        owner.device("b")
+    create_event(outsider.user, {"kind": "silence", "period": 60})
+    store(account)
+
+    def page() -> str:
+        return " ".join(signed_in(account).get("/").text.split())
+
+    link = r'href="/alerts/events/new/\?kind=silence"[^>]*><b aria-hidden="true">–</b><span>silent: nothing'
+    assert re.search(link, page())
+    assert re.search(r"<b>1</b><span>never heard", page())
+    event = create_event(account.user, {"kind": "silence", "period": 60, "enabled": False})
+    assert re.search(link, page())
+    update_event(event, {"enabled": True})
+    assert re.search(r"<b>1</b><span>silent</span>", page())
 
 
 def test_messages_a_minute_are_bars_and_words(account: Account, signed_in: SignIn) -> None:

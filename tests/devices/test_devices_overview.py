@@ -1,4 +1,4 @@
-"""Which devices are heard, silent, new; an account's messages per minute; the home page's figures."""
+"""Which devices are heard, silent, never heard, new; messages per minute; the figures of the home page."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -12,7 +12,7 @@ from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device, forget_old_activity
 from thingscale.devices.models import Activity, Device, MinuteCount, RejectedMessage
 from thingscale.devices.overview import MINUTE, Overview, overview
-from thingscale.devices.querysets import Counts, DeviceQuerySet
+from thingscale.devices.querysets import SILENT, UNHEARD, Counts, DeviceQuerySet
 from thingscale.devices.tasks import forget_old_activity as task
 from thingscale.lib.points import Points
 from thingscale.streams.actions.channels import create_channel
@@ -22,7 +22,9 @@ NOW = datetime(2026, 3, 1, 12, 30, 20, tzinfo=UTC)
 
 
 def heard(device: Device, ago: timedelta, now: datetime | None = None) -> Activity:
-    return Activity.objects.create(device=device, last_seen=(now or timezone.now()) - ago, messages=1)
+    last = (now or timezone.now()) - ago
+    silent_since = last if device.device_id == "silent" else None
+    return Activity.objects.create(device=device, last_seen=last, messages=1, silent_since=silent_since)
 
 
 def count(user: User, minute: datetime, stored: int = 0, held: int = 0, rejected: int = 0) -> None:
@@ -45,8 +47,8 @@ def some(user: User, outsider: User) -> DeviceQuerySet:
             for name in ("alive", "silent", "never", "disabled", "new")
         )
         Device.objects.filter(pk=disabled.pk).update(activate_at=NOW)
-        heard(alive, timedelta(minutes=14))
-        heard(silent, timedelta(minutes=16))
+        heard(alive, timedelta(hours=23))
+        heard(silent, timedelta(hours=25))
         heard(disabled, timedelta())
         alive.mapped_channel = create_channel(owner, 0)
         alive.save()
@@ -62,6 +64,8 @@ def names(devices: DeviceQuerySet) -> set[str]:
 def test_the_filters(some: DeviceQuerySet) -> None:
     assert names(some.enabled()) == {"alive", "silent", "never"}
     assert names(some.new()) == {"new"}
+    assert names(some.filter(SILENT)) == {"silent"}
+    assert names(some.filter(UNHEARD)) == {"never"}
 
 
 def test_last_seen_comes_with_the_devices(some: DeviceQuerySet) -> None:
@@ -108,7 +112,7 @@ def test_the_overview(user: User, some: DeviceQuerySet) -> None:
         seen = overview(user, now)
     assert len(queries) == 3
     assert seen._replace(per_minute=[]) == Overview(
-        *(5, 3, 1, 2, 1, 4), 13, {"TOO_LARGE": 2, "BAD_JSON_FORMAT": 1}, []
+        *(5, 3, 1, 1, 1, 1, 4), 13, {"TOO_LARGE": 2, "BAD_JSON_FORMAT": 1}, []
     )
     assert list(seen.rejected_by_reason) == ["TOO_LARGE", "BAD_JSON_FORMAT"]
     assert [minute.minute for minute in seen.per_minute] == [this - MINUTE * age for age in range(59, -1, -1)]
@@ -120,7 +124,7 @@ def test_the_overview_of_one_who_has_nothing(outsider: User, user: User) -> None
     reject(user, "TOO_LARGE", NOW)
     heard(create_device(user, "d1"), timedelta(), NOW)
     seen = overview(outsider, NOW)
-    assert seen[:8] == (0, 0, 0, 0, 0, 0, 0, {})
+    assert seen[:9] == (0, 0, 0, 0, 0, 0, 0, 0, {})
     assert not any(sum(minute[1:]) for minute in seen.per_minute)
 
 

@@ -17,8 +17,6 @@ from thingscale.devices.querysets import DeviceQuerySet, MinuteCountQuerySet
 from thingscale.lib.ids import DevicePk
 from thingscale.lib.names import DEVICE_ID_RULE, MAX_TAG, bad_device_id
 
-SILENT_AFTER = timedelta(minutes=15)  # without a message, an enabled device counts as silent
-
 
 def validate_device_id(device_id: str) -> None:
     if bad_device_id(device_id):
@@ -43,7 +41,9 @@ class Device(models.Model):
     state = models.JSONField(null=True)
     state_at = models.DateTimeField(null=True)
 
-    last_seen: datetime | None  # only set by DeviceQuerySet.with_last_seen()
+    # Only set by DeviceQuerySet.with_last_seen():
+    last_seen: datetime | None
+    silent_since: datetime | None
     objects: ClassVar[DeviceQuerySet] = DeviceQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from django.db.models import Count, QuerySet, Sum
 
 from thingscale.accounts.models import Account
-from thingscale.devices.models import SILENT_AFTER, Device, MinuteCount, RejectedMessage
-from thingscale.devices.querysets import ENABLED, NEW, UNMAPPED, Counts, heard_since
+from thingscale.devices.models import Device, MinuteCount, RejectedMessage
+from thingscale.devices.querysets import ENABLED, NEW, SILENT, UNHEARD, UNMAPPED, Counts, heard_since
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
@@ -22,12 +22,11 @@ class Minute(NamedTuple):
 
 
 class Overview(NamedTuple):
-    """Each enabled device is either alive (heard within SILENT_AFTER) or silent."""
-
     devices: int
     enabled: int
-    alive: int
-    silent: int
+    heard_24h: int  # of those that are enabled
+    silent: int  # that an event for silence fires for
+    unheard: int  # never, and enabled
     new: int
     unmapped: int
     rejected_24h: int
@@ -40,7 +39,9 @@ def overview(account: Account, now: datetime) -> Overview:
     counts = MinuteCount.objects.for_account(account).since(now - DAY)
     devices: dict[str, int] = Device.objects.for_account(account).aggregate(
         devices=Count("pk"),
-        alive=Count("pk", filter=ENABLED & heard_since(now - SILENT_AFTER)),
+        heard_24h=Count("pk", filter=ENABLED & heard_since(now - DAY)),
+        silent=Count("pk", filter=SILENT),
+        unheard=Count("pk", filter=UNHEARD),
         new=Count("pk", filter=NEW),
         unmapped=Count("pk", filter=UNMAPPED),
         enabled=Count("pk", filter=ENABLED),  # last, or the others would mean this one, not the field
@@ -51,7 +52,6 @@ def overview(account: Account, now: datetime) -> Overview:
     minutes = [this_minute - MINUTE * age for age in reversed(range(MINUTES_SHOWN))]
     return Overview(
         **devices,
-        silent=devices["enabled"] - devices["alive"],
         rejected_24h=sum(count.rejected for count in counts.values()),
         rejected_by_reason=dict(by_reason),
         per_minute=[Minute(minute, *counts.get(minute, Counts())) for minute in minutes],

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 ENABLED = Q(enabled=True)
 NEW = Q(activate_at=None)  # never enabled
 UNMAPPED = Q(mapped_channel=None)
+SILENT = ENABLED & Q(activity__silent_since__isnull=False)  # an event for silence fires for it
+UNHEARD = ENABLED & Q(activity=None)  # never
 
 
 def heard_since(moment: datetime) -> Q:
@@ -23,8 +25,8 @@ def heard_since(moment: datetime) -> Q:
 
 class DeviceQuerySet(OwnedQuerySet["Device"]):
     def with_last_seen(self) -> Self:
-        """Adds `last_seen`, None if never."""
-        return self.annotate(last_seen=F("activity__last_seen"))
+        """Adds `last_seen`, None if never, and `silent_since`."""
+        return self.annotate(last_seen=F("activity__last_seen"), silent_since=F("activity__silent_since"))
 
     def enabled(self) -> Self:
         return self.filter(ENABLED)
