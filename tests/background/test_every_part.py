@@ -45,6 +45,8 @@ PARTS = {
     "thingscale/processes/wake_up.py WatchedThread": "saves a second; it begins again",
     "thingscale/background/watched.py Thread": "test_i2_a_thread_that_raises_begins_again",
     "thingscale/celery.py BeatThread": "test_i2_the_schedule_ends_its_worker",
+    "thingscale/events/delivery.py WatchedThread": "begins again; tests/events/test_delivery.py",
+    "thingscale/events/guard.py WatchedThread": "begins again; test_the_watchdog_begins_again",
     "thingscale/events/mqtt_state.py WatchedThread": "begins again, where it was",
     "thingscale/events/worker.py WatchedThread": "begins again; tests/events/test_events_worker.py",
     "thingscale/live/consumers.py create_task": "test_i2_an_open_page_is_told_to_come_again",

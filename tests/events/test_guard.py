@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 from receivers import answer, receiver
+from stack import wait_until
 
+from thingscale.background import watched
 from thingscale.checks import check_settings
 from thingscale.events import guard
 from thingscale.events.guard import check_url, guarded, is_allowed
@@ -305,3 +307,16 @@ def test_a_setting_that_allows_all_is_warned_of(settings: Settings) -> None:
     assert "thingscale.W008" not in ids()
     settings.NOTIFY_NETWORKS = (ip_network("10.0.0.0/8"), ip_network("::/0"))
     assert "thingscale.W008" in ids()
+
+
+def test_the_watchdog_begins_again(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.NOTIFY_NETWORKS = (ip_network("127.0.0.0/8"),)
+    monkeypatch.setattr(watched, "AGAIN_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as listening, guarded(0.2) as sending:
+        waiting = socket.create_connection(listening.getsockname(), 10)
+        with monkeypatch.context() as patch:
+            patch.setattr(guard.Guard, "cut", lambda _guard: 1 / 0)
+            wait_until(lambda: "notification watchdog" in watched.failing())
+        assert waiting.recv(1) == b""
+        waiting.close()
+    assert sending.late

@@ -188,13 +188,14 @@ class Deliveries:
             notes = [note for done in self._unnoted for note in done.notes]
             columns = [list(column) for column in zip(*notes, strict=True)] or [[], [], [], [], []]
             noted = connection.execute(_NOTE, columns).fetchall()
-            sent: dict[Receiver, list[float]] = defaultdict(list)
+            sent: Counter[Receiver] = Counter()
             for done in self._unnoted:
                 if done.job.wanted.for_people:
                     sent[done.job.wanted.receiver] += done.messages
             paces = lock_paces(connection, [receiver for receiver, messages in sent.items() if messages])
+            now = _now(connection)
             for receiver, its in paces.items():
-                its.sent += sent[receiver]
+                its.sent += [now] * sent[receiver]
             save_paces(connection, paces)
         self._unnoted = []
         for transport, status, tries, age in noted:
@@ -246,7 +247,7 @@ class Deliveries:
         self, connection: psycopg.Connection, people: list[Wanted], found: dict[Receiver, list[Claimed]]
     ) -> list[Job]:
         paces = lock_paces(connection, [wanted.receiver for wanted in people])
-        jobs, now = [], time.time()
+        jobs, now = [], _now(connection)
         for wanted in people:
             its, rows = paces[wanted.receiver], sorted(found[wanted.receiver], key=lambda row: -row.age)
             brakes = [row for row in rows if row.about == Delivery.About.BRAKE]  # they are few
@@ -257,6 +258,12 @@ class Deliveries:
                 jobs.append(Job(wanted, plan.messages))
         save_paces(connection, paces)
         return jobs
+
+
+def _now(connection: psycopg.Connection) -> float:
+    """By the clock of all processes."""
+    ((now,),) = connection.execute("SELECT extract(epoch FROM now())::float").fetchall()
+    return float(now)
 
 
 def _follow(connection: psycopg.Connection, wanted: Wanted, its: Pace, plan: Plan[Claimed]) -> Counted:

@@ -1,4 +1,4 @@
-"""Keeps notifications out of the platform's own network (docs/decisions/0037-no-way-inside.md).
+"""Keeps notifications out of the platform's own network (docs/decisions/0038-no-way-inside.md).
 
 Accounts choose where webhooks and contact points lead. A thread that sends one does so within `guarded()`: an
 audit hook sees each of its connections where the socket is opened, after names are resolved and whichever

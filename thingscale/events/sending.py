@@ -80,7 +80,7 @@ class Done:
 
     job: Job
     notes: list[Note] = field(default_factory=list)
-    messages: list[float] = field(default_factory=list)  # when each went out
+    messages: int = 0  # that went out
     well: bool = True  # the receiver answered
     server_well: bool = True  # the mail server did
     pause: float = 0.0  # what the receiver asks for
@@ -108,7 +108,7 @@ def do(job: Job) -> Done:
             outcome = Outcome(Result.RETRY, f"It could not be sent ({type(error).__name__}).")
         done.notes += [_note(row, outcome) for row in rows]
         if outcome.result is Result.SENT:
-            done.messages.append(time.time())
+            done.messages += 1
         if outcome.result is Result.RETRY:
             done.well, done.pause = False, outcome.retry_after or 0.0
             done.server_well = mails is None
