@@ -290,6 +290,21 @@ def test_more_than_may_wait_is_left_out(user: User, outsider: User, settings: Se
     assert "More than 20 notifications" in said.body["status"]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_its_connection_ends_and_it_begins_again(user: User, deliveries: Deliveries) -> None:
+    with receiver() as there:
+        event = event_of(user, there.url)
+        owe(event)
+        wait_for(Status.SENT)
+        with own_connection.connect("test") as connection:
+            connection.execute(
+                """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE application_name = 'thingscale-deliveries' AND datname = current_database()"""
+            )
+        owe(event, 3)
+        wait_for(Status.SENT, 4)
+
+
 def test_back_off_grows_up_to_an_hour() -> None:
     assert sending.BACK_OFF[0] == 5
     assert sending.BACK_OFF[-1] == 3600
