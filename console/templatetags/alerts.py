@@ -19,6 +19,7 @@ from thingscale.events.transports.services import masked
 register = template.Library()
 register.filter("watched", in_words)
 register.filter("span", span)
+register.filter("span", span)
 
 SEVERITIES = {"critical": "bad", "warning": "warn", "info": "accent"}
 STATES = {"firing": "bad", "pending": "warn", "no data": "warn", "ok": "ok", "muted": "", "disabled": ""}

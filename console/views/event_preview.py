@@ -8,7 +8,6 @@ from django.shortcuts import render
 from console import event_preview_svg
 from console.forms.events import NEW, PREVIEWED, EventForm
 from console.request import ConsoleRequest
-from console.spans import in_words
 from thingscale.events.models import Event
 from thingscale.events.preview import MAX_DATAPOINTS, preview
 from thingscale.events.validation import check_event
@@ -43,7 +42,6 @@ def piece(request: ConsoleRequest) -> HttpResponse:
                 "newest": firings[: -SHOWN - 1 : -1],
                 "drawing": event_preview_svg.draw(seen),
                 "most": MAX_DATAPOINTS,
-                "rhythm": in_words(round(seen.rhythm)) if seen.rhythm else "",
             }
     for name, sentences in form.errors.items():
         label = form.fields[name].label or name.capitalize() if name in form.fields else ""

@@ -27,7 +27,7 @@ def fill(account: Account, text: bytes = b'{"battery": 80, "temp": 21.5, "name":
     labels = [{"key": "temp", "label": "Temperature", "unit": "\u00b0C"}]
     update_channel(account.channel(7), {"streams": labels})
     now = now_us()
-    store_points(account.channel(7), Points.of([(None, text, now - n * 60_000_000) for n in (3, 2, 1)]))
+    store_points(account.channel(7), Points.of([(None, text, now - n * 60_000_000) for n in (4, 3, 2, 1)]))
     if by:
         device = account.device(by, channel=7)
         with connection.cursor() as cursor:
@@ -57,7 +57,7 @@ def test_what_is_offered_fills_the_form(account: Account, signed_in: SignIn) -> 
     assert (silence["kind"].value(), silence["period"].value(), silence["grace"].value()) == (
         "silence",
         "1 min",
-        "2 min",
+        "3 min",
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from thingscale.events.evaluate import Rule
-from thingscale.events.suggestions import MOST, Stream, of_silence, suggest
+from thingscale.events.suggestions import MOST, Stream, suggest
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,3 @@ def test_the_most_urgent_of_many() -> None:
     found = suggest(streams)
     assert len(found) == MOST
     assert [each.fields["source"] for each in found] == ["battery", "temp", "humidity"]
-
-
-def test_silence_is_three_times_the_rhythm() -> None:
-    assert of_silence(60, 10) == {"kind": "silence", "period": "60", "grace": "120"}
-    assert of_silence(2.4, 10) == {"kind": "silence", "period": "10", "grace": "60"}

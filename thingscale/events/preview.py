@@ -6,10 +6,9 @@ a threshold waits for the answer.
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from statistics import median
 from typing import Any
 
 import orjson
@@ -21,9 +20,10 @@ from thingscale.events.evaluate import Rule
 from thingscale.events.models import Event
 from thingscale.events.noise import matches
 from thingscale.events.replay import Point, Replay, replay, replay_silence
-from thingscale.lib.clock import DAY, from_us, to_us
+from thingscale.events.rhythm import Rhythm, rhythm
+from thingscale.lib.clock import DAY, from_us
 from thingscale.lib.ids import ChannelPk
-from thingscale.streams import charts, queries
+from thingscale.streams import queries
 from thingscale.streams.queries import RowFormat, Selection
 
 LOOK_BACK = timedelta(days=7)
@@ -32,7 +32,6 @@ MAX_BYTES = 24 * 1024 * 1024  # of JSON text
 READ_SECONDS = 1.2
 MAX_CHANNELS = 20  # of the devices that a pattern names
 MAX_DEVICES = 2000
-OF_LATE = 500  # datapoints, from which a rhythm is learned
 _ROWS = RowFormat(
     """'[' || round(date_part('epoch', at) * 1000000)::bigint
     || ',' || coalesce(to_json(device_id)::text, '""') || ',' || coalesce(to_json(tag)::text, '""')
@@ -56,7 +55,7 @@ class Preview:
     replay: Replay
     lines: Sequence[float] = ()  # where the threshold is in a chart
     clear: Sequence[float] = ()
-    rhythm: float | None = None  # seconds between two signs of life, of silence
+    rhythm: Rhythm | None = None  # of the devices, if it is about silence
 
     @property
     def is_all_days(self) -> bool:
@@ -146,26 +145,5 @@ def _of_silence(event: Event, now: datetime) -> Preview:
         is_whole,
         len(found),
         Replay(firings, len(firings), sum(map(len, heard.values()))),
-        rhythm=_rhythm(heard.values()),
+        rhythm=rhythm(Device.objects.filter(pk__in=names)),
     )
-
-
-def rhythm_of(channel: ChannelPk, now: datetime) -> float | None:
-    """Seconds between two datapoints of a device, as they usually come of late; None: of none is known."""
-    parameters: dict[str, Any] = {
-        "channels": [channel],
-        "start": now - LOOK_BACK,
-        "end": now,
-        "most": OF_LATE,
-    }
-    with queries.reading() as cursor:
-        cursor.execute(_HEARD, parameters)
-        heard: dict[int, list[datetime]] = {}
-        for device, at in reversed(cursor.fetchall()):
-            heard.setdefault(device, []).append(at)
-    return _rhythm(heard.values())
-
-
-def _rhythm(heard: Iterable[Sequence[datetime]]) -> float | None:
-    rhythms = [charts.rhythm([to_us(at) // 1000 for at in times]) / 1000 for times in heard if len(times) > 2]
-    return median(rhythms) if rhythms else None

@@ -7,12 +7,12 @@ from typing import Any
 from django.db import connection
 
 from thingscale.accounts.models import Account
+from thingscale.devices.models import Device
 from thingscale.events import suggestions
 from thingscale.events.evaluate import to_number
 from thingscale.events.models import DismissedSuggestion, Event
-from thingscale.events.preview import rhythm_of
+from thingscale.events.rhythm import rhythm
 from thingscale.events.suggestions import Stream, Suggestion
-from thingscale.events.validation import MIN_PERIOD
 from thingscale.lib import clock
 from thingscale.streams.models import Channel, Latest
 
@@ -37,9 +37,10 @@ def suggested(account: Account, channel: Channel) -> list[Suggestion]:
     )
     found = suggestions.suggest(_streams(channel, watched | dismissed))
     if SILENCE not in dismissed and not events.filter(kind=Event.Kind.SILENCE).exists():
-        rhythm = rhythm_of(channel.id, clock.now())
-        if rhythm is not None:
-            found.append(Suggestion("A device goes quiet", suggestions.of_silence(rhythm, MIN_PERIOD)))
+        usual = rhythm(Device.objects.filter(mapped_channel=channel))
+        if usual is not None:
+            fields = {"kind": "silence", "period": str(usual.period), "grace": str(usual.grace)}
+            found.append(Suggestion("A device goes quiet", fields))
     return found
 
 

@@ -7,7 +7,7 @@ once: 30 °C for a room, 8 °C for a fridge, -15 °C for a freezer.
 import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 MOST = 3
 ON = "on"  # in place of an operator: of what is on or off
@@ -139,11 +139,3 @@ def _suggestion(title: str, fields: dict[str, str]) -> Suggestion:
 
 def _capital(name: str) -> str:
     return name[:1].upper() + name[1:]
-
-
-def of_silence(rhythm: float, least: int) -> dict[str, str]:
-    """Fields of an event that notices when a device sends nothing. `rhythm`: seconds between two datapoints
-    as they usually come; `least`: what a period may be."""
-    period = max(round(rhythm), least)
-    fields: dict[str, Any] = {"kind": "silence", "period": period, "grace": max(2 * period, 60)}
-    return {name: str(value) for name, value in fields.items()}
