@@ -1,6 +1,8 @@
 """Events: what is watched, and whom it notifies."""
 
+from collections.abc import Mapping
 from functools import reduce
+from itertools import chain
 from operator import or_
 from typing import Any
 
@@ -24,6 +26,7 @@ from console.value_keys import value_keys
 from console.views.devices import back, suggested
 from thingscale.events import actions
 from thingscale.events.actions import create_event, delete_event, ensure_secret, send_test, update_event
+from thingscale.events.evaluate import Path
 from thingscale.events.models import Delivery, Event, Incident
 from thingscale.events.overview import conditions, named, states_of
 from thingscale.events.transports.mail import email_configured
@@ -34,6 +37,7 @@ from thingscale.streams.models import Latest
 SECTION = {"section": "alerts"}
 LOOK_AT = 100  # newest values of a channel's tags, in which keys are looked for
 OFFERED_KEYS = 200
+SWITCH = {"0": "false", "1": "true"}
 STATES_A_PAGE = 25
 SHOWN = 10  # incidents and notifications, on the page of an event
 
@@ -56,6 +60,9 @@ def create(request: ConsoleRequest) -> HttpResponse:
     """The query's names are those of the form's fields: a chart leads here with a channel, a key and a
     height."""
     given = {name: value for name, value in request.GET.items() if "\0" not in value}
+    switched = SWITCH.get(str(given.get("threshold")))
+    if switched and given.get("operator") == "=" and _is_switch(request, given):
+        given["threshold"] = switched
     form = EventForm(request.POST or None, account=request.account, initial=NEW | given)
     if form.is_valid():
         try:
@@ -65,7 +72,7 @@ def create(request: ConsoleRequest) -> HttpResponse:
         else:
             messages.success(request, f"Event {event.number} watches from now on.")
             return redirect("event", event.number)
-    return _form(request, form, {})
+    return _form(request, form, {"more_open": bool(MORE & (form.errors.keys() | given.keys()))})
 
 
 def edit(request: ConsoleRequest, number: int) -> HttpResponse:
@@ -184,11 +191,24 @@ def _form(request: ConsoleRequest, form: EventForm, more: dict[str, Any]) -> Htt
 
 
 def _known_keys(request: ConsoleRequest, channel: Any) -> list[str]:
+    newest = _newest_values(request, channel)
+    return list(dict.fromkeys(key for value in newest for key in value_keys(value)))[:OFFERED_KEYS]
+
+
+def _is_switch(request: ConsoleRequest, given: Mapping[str, Any]) -> bool:
+    """Whether it is true or false, which a chart shows as 1 and 0."""
+    newest = _newest_values(request, given.get("channel", ""))
+    found = chain.from_iterable(map(Path(given.get("source", "")).values, newest))
+    return isinstance(next(found, None), bool)
+
+
+def _newest_values(request: ConsoleRequest, channel: Any) -> list[Any]:
+    """Of the tags of a channel of the account, if there is such a one."""
     try:
         channel = ChannelField(request.account, required=False).clean(channel)
     except ValidationError:
         channel = None
     if channel is None:
         return []
-    newest = Latest.objects.shown().filter(channel=channel).order_by("-at")[:LOOK_AT]
-    return list(dict.fromkeys(key for latest in newest for key in value_keys(latest.value)))[:OFFERED_KEYS]
+    latest = Latest.objects.shown().filter(channel=channel).order_by("-at")
+    return list(latest.values_list("value", flat=True)[:LOOK_AT])

@@ -1,9 +1,10 @@
 // The bell of a chart leads to the form of an event, with a height of the chart filled in. By mouse and finger it first
 // asks for that height: the next click into the chart. By keyboard it leads on at once, with the latest value.
 
-import { nearest } from "./chart-data.js";
+import { isSwitch, nearest } from "./chart-data.js";
 import { plainKey, rounded } from "./chart-marks.js";
 
+const SIDES = { ">": "above", "<": "below", "=": "is" };
 const ASK = "Click at the height at which you want to be told. Escape: not now.";
 
 export class Bell {
@@ -62,12 +63,13 @@ export class Bell {
     const places = shown.length ? shown : [0];
     const nearestOne = places.reduce((best, place) => (away(place) < away(best) ? place : best));
     const { min, max } = uplot.scales.y;
-    return { series: this.plot.series[nearestOne], text: rounded(value, (max - min) / height) };
+    const series = this.plot.series[nearestOne];
+    return { series, text: isSwitch(series) ? String(Number(value >= 0.5)) : rounded(value, (max - min) / height) };
   }
 
   words(event) {
     const { series, text } = this.at(event);
-    return `${series.label} ${operatorFor(series, text) === ">" ? "above" : "below"} ${text}${series.unit && ` ${series.unit}`}`;
+    return `${series.label} ${SIDES[operatorFor(series, text)]} ${text}${series.unit && ` ${series.unit}`}`;
   }
 
   address({ series, text }) {
@@ -81,14 +83,15 @@ export class Bell {
   // The latest value stands in the link itself, for those who don't click at a height.
   update() {
     const [series] = this.plot.series;
-    this.link.href = this.address({ series, text: String(latest(series) ?? "") });
+    const text = isSwitch(series) ? 1 - latest(series) : latest(series) ?? "";
+    this.link.href = this.address({ series, text: String(text) });
   }
 }
 
 const latest = (series) => series.v.findLast((value) => value !== null);
 
 // Where it is not yet.
-const operatorFor = (series, text) => (Number(text) < (latest(series) ?? -Infinity) ? "<" : ">");
+const operatorFor = (series, text) => (isSwitch(series) ? "=" : Number(text) < (latest(series) ?? -Infinity) ? "<" : ">");
 
 function icon(href) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");

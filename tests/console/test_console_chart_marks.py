@@ -232,6 +232,18 @@ def test_the_bell_takes_the_series_that_is_nearest(page: Page, site: Site) -> No
     assert asked_for(page)["source"] == "water"
 
 
+def test_the_bell_of_a_switch_asks_for_on_or_off(page: Page, site: Site) -> None:
+    show(page, site, chart(series(0, 1, 0)))
+    page.get_by_role("link", name="Notify me").click()
+    box = page.locator(".u-over").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.3)
+    expect(page.locator(".chart-ask")).to_have_text("Temperature is 1 °C")
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.3)
+    query = asked_for(page)
+    assert (query["operator"], query["threshold"]) == ("=", "1")
+
+
 def test_escape_or_the_bell_once_more_and_nothing_is_asked(page: Page, site: Site) -> None:
     show(page, site, chart(series(20, 22)))
     bell = page.get_by_role("link", name="Notify me")

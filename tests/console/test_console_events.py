@@ -66,6 +66,24 @@ def test_what_the_query_says_is_filled_in(account: Account, signed_in: Any) -> N
     assert signed_in(account).get("/alerts/events/new/?channel=9&kind=none&source=%00").status_code == 200
 
 
+def test_a_switch_is_compared_as_its_values_are(account: Account, outsider: Account, signed_in: Any) -> None:
+    """A chart shows true and false as 1 and 0."""
+    values = [b'{"pump": true, "valve": 1}', b'{"pump": false, "valve": 0}']
+    store_points(account.channel(7), Points.of([(None, value, now_us()) for value in values]))
+    client = signed_in(account)
+    asked = "/alerts/events/new/?channel=7&operator=%3D"
+
+    def threshold(client: Any, query: str) -> Any:
+        return client.get(f"{asked}&{query}").context["form"]["threshold"].value()
+
+    assert threshold(client, "source=pump&threshold=1") == "true"
+    assert threshold(client, "source=pump&threshold=0") == "false"
+    assert threshold(client, "source=pump&threshold=2") == "2"
+    assert threshold(client, "source=valve&threshold=1") == "1"
+    assert threshold(client, "source=none&threshold=1") == "1"
+    assert threshold(signed_in(outsider), "source=pump&threshold=1") == "1"
+
+
 def test_everything_an_event_can_have_is_kept(account: Account, signed_in: Any) -> None:
     account.channel(7)
     more = {

@@ -52,6 +52,7 @@ def test_what_is_offered_fills_the_form(account: Account, signed_in: SignIn) -> 
     page = client.get(url)
     assert page.status_code == 200
     assert 'value="29"' in page.text
+    assert page.context["more_open"]
     assert page.context["form"]["kind"].value() == "threshold"
     silence = client.get(found["A device goes quiet"].replace("&amp;", "&")).context["form"]
     assert (silence["kind"].value(), silence["period"].value(), silence["grace"].value()) == (
