@@ -27,12 +27,20 @@ class Mix:
     """MQTT at QoS 1 and 2 in both versions, HTTP with and without an Idempotency-Key, REST with one: each
     kind has a device, and numbers, of its own."""
 
-    def __init__(self, place: Place, window: int = 20, http: bool = True, arrays: bool = True) -> None:
+    def __init__(
+        self,
+        place: Place,
+        window: int = 20,
+        http: bool = True,
+        arrays: bool = True,
+        paces: tuple[float, float] = (MQTT_PACE, HTTP_PACE),
+    ) -> None:
+        """`paces`: messages a second, of each kind by MQTT, and of each other kind."""
         self._place = place
         stack, token = place.stack, place.token
         self._start = next(STARTS)
         gates = {
-            kind: Gate(ENDLESS, start=self._start, pace=MQTT_PACE if kind in {QOS_1, QOS_2} else HTTP_PACE)
+            kind: Gate(ENDLESS, start=self._start, pace=paces[kind not in {QOS_1, QOS_2}])
             for kind in (*DEVICES, REST)
         }
         self._gates = list(gates.values())
@@ -106,6 +114,11 @@ class Mix:
             sender.deaf = yes
         for poster in self.posts.values():
             poster.deaf = yes
+
+    @property
+    def count(self) -> int:
+        """Of what was acknowledged."""
+        return self.load.count + sum(len(sender.acked) for sender in self.posts.values())
 
     def answers(self, since: float = 0) -> set[tuple[int, str, str]]:
         """By HTTP and REST: status, body, Retry-After."""

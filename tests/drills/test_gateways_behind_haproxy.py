@@ -20,6 +20,7 @@ from client import Client, Endpoint
 from drill_client import Sender, dial, until
 from drill_commands import Commands
 from drill_haproxy import HAPROXY, NETWORKS, haproxy
+from drill_kills import backend
 from drill_load import DEVICES, LONG, Mix
 from drill_platform import Subscriber, check_health
 from drill_subscriber import DurableSubscriber
@@ -28,7 +29,6 @@ from requests.adapters import HTTPAdapter
 from stack import Stack, wait_until
 from support import PASSWORD
 from test_kill_ingest import store_of
-from test_random_kills import backend
 
 from ingest.mqtt.codec import FrameReader, decode, encode
 from ingest.mqtt.packets import PUBACK, V5, V311, Ack, ConnAck, Connect, Publish, Version

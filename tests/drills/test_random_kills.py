@@ -2,28 +2,21 @@
 
 import asyncio
 import logging
-import os
 import random
-import signal
 import time
-from collections.abc import Callable
 
-import psycopg
 import pytest
 from drill_client import until
+from drill_kills import BACKEND, OURS, VALKEY, kill
 from drill_load import LONG, QOS_1, Mix
 from drill_platform import Subscriber, check_health
 from private_place import Place
-from stack import wait_until
 
 log = logging.getLogger(__name__)
 pytestmark = [pytest.mark.e2e, pytest.mark.drill]
 
 KILLS = 100 if LONG else 5  # each victim once
 AWAY_SECONDS = 2.0  # at most, between a kill and the next start
-OURS = ("ingest", "web", "celery")
-VALKEY = "valkey"
-BACKEND = "a PostgreSQL backend"
 VICTIMS = (*OURS, VALKEY, BACKEND)
 
 
@@ -31,29 +24,6 @@ def victims(chance: random.Random) -> list[str]:
     """Each about as often as the others, in random order."""
     chosen = [VICTIMS[number % len(VICTIMS)] for number in range(KILLS)]
     chance.shuffle(chosen)
-    return chosen
-
-
-def kill(place: Place, victim: str) -> Callable[[], None]:
-    """Returns what brings it back."""
-    if victim in OURS:
-        place.stack.kill(victim)
-        return lambda: place.stack.start(victim)
-    if victim == VALKEY:
-        place.servers.valkey.kill()
-        return place.servers.valkey.start
-    os.kill(backend(place), signal.SIGKILL)  # PostgreSQL ends the others too, and recovers
-    return lambda: wait_until(place.servers.postgres.ready, 60, "PostgreSQL's recovery")
-
-
-def backend(place: Place) -> int:
-    """A process of PostgreSQL that works for the ingest process or for web."""
-    with psycopg.connect(place.url) as connection:
-        rows = connection.execute(
-            """SELECT pid FROM pg_stat_activity
-            WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"""
-        ).fetchall()
-    chosen: int = random.choice(rows)[0]
     return chosen
 
 
