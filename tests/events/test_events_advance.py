@@ -1,13 +1,19 @@
 """Observations become conditions, incidents and deliveries, all at once or not at all."""
 
+import threading
 import time
 
 import psycopg
-from support import Account
+import pytest
+from support import Account, make_account
 from watching import CLEARED, ago, hot, owed, saw
 
+from thingscale.devices.models import Published
 from thingscale.events import advance
+from thingscale.events.actions import update_event
 from thingscale.events.models import Condition, Delivery, Event, Incident, Observation
+from thingscale.events.reset import look_again
+from thingscale.processes import own_connection
 
 
 def test_each_match_is_owed_to_the_webhook_as_the_contract_says(
@@ -100,6 +106,76 @@ def test_events_that_are_gone_or_disabled_are_forgotten(
     assert advance.advance(connection) == 2
     assert not Delivery.objects.exists()
     assert not Condition.objects.exists()
+
+
+def test_what_is_cut_off_before_the_commit_is_done_again_as_a_whole(
+    account: Account, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = hot(account)
+    for _ in range(3):
+        saw(event)
+    announce = advance.Batch._announce
+
+    def cut_off(self: advance.Batch) -> None:
+        announce(self)
+        with own_connection.connect("another") as other:
+            other.execute("SELECT pg_terminate_backend(%s, 10000)", [connection.info.backend_pid])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(advance.Batch, "_announce", cut_off)
+        with pytest.raises(psycopg.OperationalError):
+            advance.advance(connection)
+    assert Observation.objects.count() == 3
+    assert not any(table.objects.exists() for table in (Condition, Delivery, Incident, Published))
+    with own_connection.connect("thingscale-events") as again:
+        assert advance.advance(again) == 3
+    assert len(owed()) == 3
+    assert Incident.objects.count() == Published.objects.count() == 1
+
+
+def test_an_account_that_floods_is_not_in_the_way(account: Account, connection: psycopg.Connection) -> None:
+    flooding, other = hot(account), hot(make_account("other@example.com"))
+    Observation.objects.bulk_create(
+        Observation(event=flooding.pk, what=1, at=ago(0), value=f"{n}") for n in range(2000)
+    )
+    saw(other)
+    assert advance.advance(connection) == advance.BATCH
+    assert Incident.objects.filter(event=other).exists()
+    while advance.advance(connection):
+        pass
+    told = Delivery.objects.filter(event=flooding).order_by("created_at")
+    assert [each.body["current"] for each in told.only("body")] == list(range(2000))
+
+
+def test_changes_of_an_event_and_its_states_do_not_lock_each_other_out(
+    account: Account, connection: psycopg.Connection
+) -> None:
+    devices = [account.device(f"d{n}").pk for n in range(20)]
+    events = [hot(account, repeat="crossing", min_interval=60) for _ in range(3)]
+    ended = threading.Event()
+    failures: list[BaseException] = []
+
+    def follow() -> None:
+        try:
+            while not ended.is_set():
+                advance.advance(connection)
+                advance.look_at_due(connection)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        for n in range(40):
+            for event in events:
+                for device in devices:
+                    saw(event, CLEARED if n % 3 == 2 else Observation.What.MATCHED, device=device)
+            update_event(events[n % 3], {"threshold": f"{n}"} if n % 2 else {"description": f"{n}"})
+            look_again(Condition.objects.filter(event__user=account.user.pk))
+    finally:
+        ended.set()
+        thread.join(60)
+    assert failures == []
 
 
 def test_ten_thousand_matches_take_seconds(account: Account, connection: psycopg.Connection) -> None:

@@ -26,6 +26,7 @@ from thingscale.lib.ids import UserPk
 from thingscale.processes.change_notifications import CHANNEL, EVENT_OPEN
 
 BATCH = 500  # observations, or conditions, of a transaction
+FAIR = 20_000  # of the oldest observations, among which events take turns
 
 _FIGURES: dict[int, str] = {
     Observation.What.MATCHED: figures.MATCHES,
@@ -34,8 +35,12 @@ _FIGURES: dict[int, str] = {
 
 ConditionKey = tuple[int, int, int]  # event, device and tag, by primary key
 
+# The oldest of each event, then the second ones, and so on: an account that floods its events is not in the
+# way of others.
 _TAKE = """DELETE FROM events_observation WHERE id IN (
-    SELECT id FROM events_observation ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)
+    SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY event ORDER BY id) AS turn
+        FROM (SELECT id, event FROM events_observation ORDER BY id LIMIT %s) oldest) ordered
+    ORDER BY turn, id LIMIT %s)
 RETURNING id, event, device, tag, what, at, value, count, stored_at"""
 
 # The lock lets nobody change or delete an event while its states follow what the old one saw.
@@ -51,7 +56,8 @@ WHERE e.id = ANY (%s) AND e.enabled AND u.closed_at IS NULL ORDER BY e.id FOR SH
 _CONDITIONS = """SELECT c.event_id, c.device, c.tag, c.muted_until, c.state, c.since, c.at, c.value,
     c.notified_at, c.incident_id, c.changes, c.told, c.left_out FROM events_condition c"""
 _KNOWN = f"""{_CONDITIONS} JOIN unnest(%s::bigint[], %s::bigint[], %s::int[]) AS wanted (event, device, tag)
-    ON c.event_id = wanted.event AND c.device = wanted.device AND c.tag = wanted.tag FOR UPDATE OF c"""
+    ON c.event_id = wanted.event AND c.device = wanted.device AND c.tag = wanted.tag
+ORDER BY c.id FOR UPDATE OF c"""
 _DUE = f"{_CONDITIONS} WHERE c.due_at <= now() ORDER BY c.due_at LIMIT %s FOR UPDATE OF c SKIP LOCKED"
 
 CONDITION_COLUMNS = {
@@ -177,7 +183,7 @@ def advance(connection: psycopg.Connection, most: int = BATCH) -> int:
     """Takes the oldest observations; returns how many."""
     counted: Counted = Counter()
     with connection.transaction():
-        taken = sorted(Seen(*row) for row in connection.execute(_TAKE, [most]))
+        taken = sorted(Seen(*row) for row in connection.execute(_TAKE, [FAIR, most]))
         if taken:
             batch = Batch(connection)
             batch.load_events({seen.event for seen in taken})
@@ -208,7 +214,7 @@ def look_at_due(connection: psycopg.Connection, most: int = BATCH) -> int:
 
 def drop_observation(connection: psycopg.Connection) -> None:
     """The oldest one, which can't be followed."""
-    connection.execute(_TAKE, [1])
+    connection.execute(_TAKE, [FAIR, 1])
 
 
 def drop_due(connection: psycopg.Connection) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
@@ -34,6 +34,9 @@ def close_incidents(incidents: QuerySet[Incident]) -> None:
     incidents.filter(ended_at=None).update(ended_at=Now(), over=Incident.Over.CHANGED)
 
 
+@transaction.atomic
 def look_again(conditions: QuerySet[Condition]) -> None:
-    """Something that may have kept their receivers from being told has changed: the worker looks."""
-    conditions.exclude(due_at=None).update(due_at=Now())
+    """Something that may have kept their receivers from being told has changed: the worker looks. It locks
+    them in the same order."""
+    waiting = conditions.exclude(due_at=None).order_by("pk").select_for_update(of=("self",))
+    Condition.objects.filter(pk__in=list(waiting.values_list("pk", flat=True))).update(due_at=Now())
