@@ -364,10 +364,12 @@ class Writer:
         if times:
             self._partitions.ensure(connection, times, now)
         self._rules.load(connection, batch.users)
+        watched = self._rules.watched(map(_CHANNEL, batch.rows))
         self._sequence += 1
         small = batch.simple and not works and not self._redeliveries.known
         small = small and writer.fits_one_statement(batch.rows, now)
-        small = small and not concern(batch.rows, self._rules.watched(map(_CHANNEL, batch.rows)))
+        if small and watched:
+            small = not concern(batch.rows, watched)
         doubtful: dict[int, Key] = {}
         observations = Observations()
         try:
@@ -378,17 +380,23 @@ class Writer:
                     if doubtful := self._possible_duplicates(cursor, items):
                         batch = batch.with_possible_duplicates(doubtful)
                     transaction.write(cursor, batch, works, self._writer)
-                    if watched := self._rules.watched(map(_CHANNEL, batch.rows)):
+                    if batch.slow:  # its rows came in this transaction
+                        watched = self._rules.watched(map(_CHANNEL, batch.rows))
+                    if watched:
                         observations = observe(cursor, batch.rows, watched, batch.device_ids)
         except (psycopg.OperationalError, psycopg.InterfaceError):
             if not self._was_committed():
+                self._rules.forget(batch.users)
                 raise
+        except BaseException:
+            self._rules.forget(batch.users)
+            raise
         if not batch.simple:
             self._redeliveries.confirmed(doubtful.values())
             batch.store_routes()
         if observations.work:
             settle(observations)
-            self._rules.note(observations.rows)
+            self._rules.grow(observations.matches.total())
         if observations.rows:
             WAKE_UP.events()
         self._committed.append(batch)

@@ -328,7 +328,7 @@ def test_an_account_with_too_much_to_compare(
 def test_too_much_open_to_know_it_all(
     make_feed: Feeder, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(observe, "PARSED_ROWS", 2)
+    monkeypatch.setattr(observe, "PARSED_BYTES", 20)
     monkeypatch.setattr("thingscale.events.rules.MAX_OPEN", 2)
     devices = [account.device(f"d{number}") for number in range(4)]
     event = watch(account)

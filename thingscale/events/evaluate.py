@@ -15,7 +15,7 @@ import math
 import operator
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import translate
 from hashlib import blake2b
@@ -120,6 +120,7 @@ class Path:
 class Rule:
     """An event, compiled."""
 
+    compares_text = False  # also true and false
     remembers = False  # it has to see all datapoints, each with the Memory of its device and tag
     # Numbers between the first two never match, unless they are the third. None: any number may.
     quiet: tuple[Number, Number, Number | None] | None = None
@@ -165,7 +166,12 @@ class Rule:
     def sees(self, value: Any, at: int = 0, memory: Memory | None = None) -> Seen | None:
         """None: it neither matches nor clears. `value` is JSON text, or what that was parsed to; `at` is its
         time, in microseconds."""
-        values = self.path.values(orjson.loads(value) if isinstance(value, bytes) else value)
+        return self.judge(
+            self.path.values(orjson.loads(value) if isinstance(value, bytes) else value), at, memory
+        )
+
+    def judge(self, values: Iterable[Any], at: int = 0, memory: Memory | None = None) -> Seen | None:
+        """The same of what its path leads to."""
         if not self.remembers:
             return self._compare(values)
         assert memory is not None
@@ -180,10 +186,10 @@ class Rule:
         """Changes with what the memory depends on."""
         return 0
 
-    def _compare(self, values: Iterator[Any]) -> Seen | None:
+    def _compare(self, values: Iterable[Any]) -> Seen | None:
         raise NotImplementedError
 
-    def _remember(self, values: Iterator[Any], at: int, memory: Memory) -> Seen | None:
+    def _remember(self, values: Iterable[Any], at: int, memory: Memory) -> Seen | None:
         raise NotImplementedError
 
 
@@ -196,9 +202,9 @@ class _Threshold(Rule):
         super().__init__(event, source, devices)
         self._holds = _HOLDS[operator]
         self._text = threshold
-        self._of_text = operator in {"=", "!="}
+        self.compares_text = operator in {"=", "!="}
         self._clear = None
-        if self._of_text:
+        if self.compares_text:
             if not threshold:
                 raise ValueError("The threshold is missing")
             self._number = _number_of_text(threshold)
@@ -209,14 +215,14 @@ class _Threshold(Rule):
         self._clear = read_threshold(clear) if clear else None
         self.quiet = (-math.inf, number, None) if ">" in operator else (number, math.inf, None)
 
-    def _compare(self, values: Iterator[Any]) -> Seen | None:
+    def _compare(self, values: Iterable[Any]) -> Seen | None:
         cleared, stays = None, False
         for value in values:
             number = to_number(value)
             if number is not None and self._number is not None:
                 holds = self._holds(number, self._number)
                 stays = stays or (self._clear is not None and self._holds(number, self._clear))
-            elif self._of_text:
+            elif self.compares_text:
                 holds = self._holds(value if type(value) is str else to_text(value), self._text)
             else:
                 continue
@@ -235,7 +241,7 @@ class _Range(Rule):
         self._clear_low, self._clear_high = read_range(clear) if clear else (self._low, self._high)
         self.quiet = self._low, self._high, None
 
-    def _compare(self, values: Iterator[Any]) -> Seen | None:
+    def _compare(self, values: Iterable[Any]) -> Seen | None:
         cleared, stays = None, False
         for value in values:
             number = to_number(value)
@@ -257,7 +263,7 @@ class _OtherValue(Rule):
     def fingerprint(self) -> int:
         return zlib.crc32(b"change:" + self.path.source.encode())
 
-    def _remember(self, values: Iterator[Any], at: int, memory: Memory) -> Seen | None:
+    def _remember(self, values: Iterable[Any], at: int, memory: Memory) -> Seen | None:
         found = list(values)
         if not found:
             return None
@@ -280,7 +286,7 @@ class _Moved(Rule):
     def fingerprint(self) -> int:
         return zlib.crc32(b"moved:" + self.path.source.encode())
 
-    def _remember(self, values: Iterator[Any], at: int, memory: Memory) -> Seen | None:
+    def _remember(self, values: Iterable[Any], at: int, memory: Memory) -> Seen | None:
         number = next((n for each in values if (n := to_number(each)) is not None), None)
         if number is None:
             return None

@@ -20,9 +20,9 @@ import psycopg
 from django.conf import settings
 from django.db import transaction
 
-from thingscale.events.evaluate import Memory, Rule, Seen
+from thingscale.events.evaluate import Memory, Rule
 from thingscale.events.models import Observation
-from thingscale.events.rules import OF_CHANNELS, Place, WatchedChannel, load
+from thingscale.events.rules import OF_CHANNELS, WatchedChannel, load
 from thingscale.lib.clock import now_us
 from thingscale.lib.ids import ChannelPk, DevicePk
 from thingscale.processes.wake_up import WAKE_UP
@@ -31,7 +31,6 @@ from thingscale.streams.writer import Row, array
 log = logging.getLogger(__name__)
 
 PARSED_BYTES = 256 * 1024  # at a time
-PARSED_ROWS = 500
 VALUE_BYTES = 16  # of a value, that are as much work as one rule
 MEMORY_WORK = 20  # for a rule that remembers, in comparisons
 _MATCHED, _CLEARED, _LEFT_OUT = Observation.What.MATCHED, Observation.What.CLEARED, Observation.What.LEFT_OUT
@@ -112,9 +111,9 @@ def concern(rows: Sequence[Row], channels: Mapping[ChannelPk, WatchedChannel]) -
     """Whether a rule may have something to say about one of the rows."""
     for row, value in _parsed([row for row in rows if row[0] in channels]):
         watched = channels[row[0]]
-        if watched.may_be_open or (watched.open and (row.device or 0, row.tag or 0) in watched.open):
+        if not watched.rules.quiet(value) or watched.may_be_open:
             return True
-        if not watched.rules.quiet(value):
+        if watched.open and (row.device or 0, row.tag or 0) in watched.open:
             return True
     return False
 
@@ -125,8 +124,9 @@ def observe(
     channels: Mapping[ChannelPk, WatchedChannel],
     device_ids: Mapping[DevicePk, str] | Callable[[], Mapping[DevicePk, str]],
 ) -> Observations:
-    """Compares rows that this transaction has just stored, and writes what is seen. `settle` is to be called
-    after the commit. `device_ids`: of the rows' devices, for rules that watch some."""
+    """Compares rows that this transaction has just stored, and writes what is seen. What is open changes at
+    once, in `channels`: without a commit, these are not right any more. After the commit, `settle` is to be
+    called. `device_ids`: of the rows' devices, for rules that watch some."""
     now = now_us()
     since = now - settings.EVENT_LATE_SECONDS * 1_000_000
     rows = sorted((row for row in rows if row[0] in channels and row[1] >= since), key=_at)
@@ -165,99 +165,91 @@ class _Comparing:
         self._now = now
         self._found = found
         self._started = time.monotonic()
-        self._loud: set[tuple[ChannelPk, Place]] = set()
-        # What has become open and closed in this transaction.
-        self._open: dict[tuple[ChannelPk, Place], set[int]] = {}
         self._closed: set[Key] = set()
         self._left_out: dict[tuple[ChannelPk, int], tuple[int, int]] = {}  # count and time, by event
         self._memories: dict[Key, Memory] = {}
 
     def compare(self, rows: Sequence[Row]) -> None:
+        """`rows` are in the order of their times."""
+        channels = self._channels
         for chunk in _chunks(rows):
-            of_interest = [(row, value) for row, value in _parsed(chunk) if self._is_of_interest(row, value)]
-            looked_at = [(row, value) for row, value in of_interest if self._afford(row)]
-            self._read_memories([row for row, _ in looked_at])
-            for row, value in looked_at:
-                self._look_at(row, value)
+            self._read_memories(chunk)
+            for row, value in _parsed(chunk):
+                watched = channels[row[0]]
+                if not watched.rules.quiet(value) or watched.may_be_open:
+                    self._look_at(row, value, watched, watched.rules.rules)
+                elif watched.open and (events := watched.open.get((row[2] or 0, row[3] or 0))):
+                    # It matches nothing, so it can only clear.
+                    by_event = watched.rules.by_event
+                    self._look_at(row, value, watched, [by_event[each] for each in sorted(events)])
             self._write_memories()
         for (channel, event), (count, at) in self._left_out.items():
             self._found.rows.append(Observed(channel, event, 0, 0, _LEFT_OUT, at, matches=count))
         self._forget_what_is_not_open()
 
-    def _is_of_interest(self, row: Row, value: Any) -> bool:
-        watched, place = self._channels[row.channel], (row.device or 0, row.tag or 0)
-        if (row.channel, place) in self._loud:
-            return True
-        if watched.may_be_open or place in watched.open or not watched.rules.quiet(value):
-            self._loud.add((row.channel, place))  # a rule may become open, and then be cleared
-            return True
-        return False
-
-    def _afford(self, row: Row) -> bool:
-        watched, found = self._channels[row.channel], self._found
-        rules = watched.rules.rules
-        work = len(rules) * (1 + len(row.value) // VALUE_BYTES)
-        if watched.rules.remembers:
-            work += MEMORY_WORK * sum(rule.remembers for rule in rules)
-        left = COMPARISONS.left(watched.account, self._started) - found.work[watched.account]
-        if left < work:
+    def _look_at(self, row: Row, value: Any, watched: WatchedChannel, rules: Sequence[Rule]) -> None:
+        account = watched.account
+        if not self._afford(account, len(rules) * (1 + len(row.value) // VALUE_BYTES)):
             for rule in rules:
                 self._leave_out(row, rule)
+            return
+        device, tag = row.device or 0, row.tag or 0
+        device_id = self._device_ids.get(row.device, "") if row.device is not None else ""
+        left = MATCHES.left(account, self._started) - self._found.matches[account]
+        values: dict[str, list[Any]] = {}  # by source
+        for rule in rules:
+            if not rule.watches(device_id):
+                continue
+            path, key = rule.path, (rule.event, device, tag)
+            memory = self._memories.get(key) if rule.remembers else None
+            if rule.remembers and memory is None:
+                self._leave_out(row, rule)
+                continue
+            try:
+                compared = values.get(path.source)
+                if compared is None:
+                    compared = values[path.source] = list(path.values(value))
+                # A clock that is ahead must not make all that follows late.
+                seen = rule.judge(compared, min(row.at, self._now), memory)
+            except Exception:  # an event must not keep datapoints from being stored
+                log.exception("Event %d could not be compared", rule.event)
+                continue
+            if seen is None:
+                continue
+            if seen.matched:
+                if left <= 0:
+                    self._leave_out(row, rule)
+                    continue
+                left -= 1
+                self._found.matches[account] += 1
+                watched.note_match(*key)
+                self._closed.discard(key)
+            elif watched.note_end(*key) or (watched.may_be_open and key not in self._closed):
+                self._closed.add(key)
+            else:
+                continue
+            what = _MATCHED if seen.matched else _CLEARED
+            self._found.rows.append(Observed(row.channel, *key, what, row.at, seen.value))
+
+    def _afford(self, account: int, work: int) -> bool:
+        work_done = self._found.work
+        if COMPARISONS.left(account, self._started) < work_done[account] + work:
             return False
-        found.work[watched.account] += work
+        work_done[account] += work
         return True
 
     def _leave_out(self, row: Row, rule: Rule) -> None:
         count, at = self._left_out.get((row.channel, rule.event), (0, 0))
         self._left_out[row.channel, rule.event] = count + 1, max(at, row.at)
 
-    def _look_at(self, row: Row, value: Any) -> None:
-        watched = self._channels[row.channel]
-        account = watched.account
-        device, tag = place = row.device or 0, row.tag or 0
-        opened = self._open.get((row.channel, place))
-        if opened is None:
-            opened = set(watched.open.get(place, ()))
-        device_id = self._device_ids.get(row.device, "") if row.device is not None else ""
-        for rule in watched.rules.rules:
-            if not rule.watches(device_id):
-                continue
-            key = rule.event, device, tag
-            seen = self._sees(rule, value, row.at, self._memories.get(key))
-            if seen is None:
-                continue
-            if seen.matched:
-                if MATCHES.left(account, self._started) <= self._found.matches[account]:
-                    self._leave_out(row, rule)
-                    continue
-                self._found.matches[account] += 1
-                opened.add(rule.event)
-                self._closed.discard(key)
-            elif rule.event in opened or (watched.may_be_open and key not in self._closed):
-                opened.discard(rule.event)
-                self._closed.add(key)
-            else:
-                continue
-            what = _MATCHED if seen.matched else _CLEARED
-            self._found.rows.append(Observed(row.channel, *key, what, row.at, seen.value))
-        self._open[row.channel, place] = opened
-
-    def _sees(self, rule: Rule, value: Any, at: int, memory: Memory | None) -> Seen | None:
-        try:
-            # A clock that is ahead must not make all that follows late.
-            return rule.sees(value, min(at, self._now), memory)
-        except Exception:  # an event must not keep datapoints from being stored
-            log.exception("Event %d could not be compared", rule.event)
-            return None
-
     def _read_memories(self, rows: Sequence[Row]) -> None:
-        keys = {
-            (rule.event, row.device or 0, row.tag or 0)
-            for row in rows
-            if (rules := self._channels[row.channel].rules).remembers
-            for rule in rules.rules
-            if rule.remembers
-        }
+        """Of what the account can afford."""
+        keys: set[Key] = set()
+        for row in rows:
+            watched = self._channels[row.channel]
+            remembering = watched.rules.remembering
+            if remembering and self._afford(watched.account, MEMORY_WORK * len(remembering)):
+                keys.update((rule.event, row.device or 0, row.tag or 0) for rule in remembering)
         if not keys:
             return
         self._cursor.execute(_READ_MEMORIES, list(map(array, zip(*keys, strict=True))))
@@ -296,9 +288,12 @@ class _Comparing:
 
 def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     """So small that their values, parsed, fit into memory."""
+    if sum(map(len, map(_value, rows))) <= PARSED_BYTES:
+        yield rows
+        return
     start = size = 0
     for place, row in enumerate(rows):
-        if place > start and (place - start >= PARSED_ROWS or size + len(row.value) > PARSED_BYTES):
+        if place > start and size + len(row.value) > PARSED_BYTES:
             yield rows[start:place]
             start, size = place, 0
         size += len(row.value)

@@ -12,8 +12,6 @@ from itertools import islice
 import psycopg
 
 from thingscale.events import rules
-from thingscale.events.models import Observation
-from thingscale.events.observe import Observed
 from thingscale.events.rules import WatchedChannel
 from thingscale.lib.ids import ChannelPk
 from thingscale.processes.change_notifications import EVENT_OPEN, EVENTS, Change
@@ -30,7 +28,7 @@ class RuleCache:
         self.channels: dict[ChannelPk, WatchedChannel] = {}
         self._channels_of: dict[int, dict[int, ChannelPk]] = {}  # by account, then by event
         self._size = 0
-        self._read_again_at: float | None = None
+        self._read_again_at = 0.0
         self._changes: deque[Change | None] = deque(maxlen=MAX_CHANGES)
 
     def on_change(self, change: Change | None) -> None:
@@ -45,15 +43,16 @@ class RuleCache:
         """Reads what is not known of these accounts. Raises psycopg.Error."""
         while self._changes:
             self._follow(self._changes.popleft())
-        if self._read_again_at is not None and time.monotonic() >= self._read_again_at:
-            self._read_again_at = None
-            for each in {watched.account for watched in self.channels.values() if watched.may_be_open}:
-                self._forget(each)
+        if time.monotonic() >= self._read_again_at:
+            self._read_again_at = time.monotonic() + READ_AGAIN_SECONDS
+            self.forget({watched.account for watched in self.channels.values() if watched.may_be_open})
         missing = accounts - self._channels_of.keys() if self._channels_of else accounts
         if not missing:
             return
         if self._size > MAX_ENTRIES:
-            self._make_room()
+            self._size = self._count()
+            if self._size > MAX_ENTRIES:
+                self._make_room()
         read = rules.load(connection, rules.OF_ACCOUNTS, missing)
         for account in missing:
             self._channels_of[account] = {}
@@ -61,44 +60,20 @@ class RuleCache:
             self.channels[channel] = watched
             self._channels_of[watched.account] |= {rule.event: channel for rule in watched.rules.rules}
         self._size += len(missing) + sum(map(_size, read.values()))
-        if any(watched.may_be_open for watched in read.values()):
-            self._read_again_soon()
 
     def watched(self, channels: Iterable[ChannelPk]) -> dict[ChannelPk, WatchedChannel]:
         """Those of the channels that have rules."""
         known = self.channels
         return {channel: known[channel] for channel in set(channels) if channel in known}
 
-    def note(self, observed: Iterable[Observed]) -> None:
-        """What was committed."""
-        for row in observed:
-            watched = self.channels.get(row.channel)
-            if watched is None or watched.may_be_open:
-                continue
-            if row.what == Observation.What.MATCHED:
-                self._open(watched, row.event, row.device, row.tag)
-            elif row.what == Observation.What.CLEARED:
-                place = row.device, row.tag
-                events = watched.open.get(place)
-                if events and row.event in events:
-                    events.discard(row.event)
-                    self._size -= 1
-                    if not events:
-                        del watched.open[place]
+    def grow(self, matches: int) -> None:
+        """So much more may be open."""
+        self._size += matches
 
-    def _open(self, watched: WatchedChannel, event: int, device: int, tag: int) -> None:
-        events = watched.open.setdefault((device, tag), set())
-        if event not in events:
-            events.add(event)
-            self._size += 1
-            if len(watched.open) > rules.MAX_OPEN:
-                self._size -= sum(map(len, watched.open.values()))
-                watched.open, watched.may_be_open = {}, True
-                self._read_again_soon()
-
-    def _read_again_soon(self) -> None:
-        if self._read_again_at is None:
-            self._read_again_at = time.monotonic() + READ_AGAIN_SECONDS
+    def forget(self, accounts: Iterable[int]) -> None:
+        """What is open of them may have changed without a commit."""
+        for account in accounts:
+            self._forget(account)
 
     def _follow(self, change: Change | None) -> None:
         match change:
@@ -113,8 +88,9 @@ class RuleCache:
                     self._forget(account)
                     return
                 channel = self._channels_of.get(account, {}).get(event)
-                if channel is not None and not self.channels[channel].may_be_open:
-                    self._open(self.channels[channel], event, device, tag)
+                if channel is not None:
+                    self.channels[channel].note_match(event, device, tag)
+                    self._size += 1
             case (_, account, _):
                 self._forget(account)
 
@@ -126,6 +102,9 @@ class RuleCache:
     def _make_room(self) -> None:
         for account in list(islice(self._channels_of, (len(self._channels_of) + 3) // 4)):
             self._forget(account)
+
+    def _count(self) -> int:
+        return len(self._channels_of) + sum(map(_size, self.channels.values()))
 
 
 def _size(watched: WatchedChannel) -> int:

@@ -12,7 +12,7 @@ from thingscale.lib.ids import ChannelPk, UserPk
 
 log = logging.getLogger(__name__)
 
-MAX_OPEN = 50_000  # that are read at once
+MAX_OPEN = 50_000  # that are read at once, and places of a channel
 _RULES = """SELECT e.user_id, e.mapped_channel_id, e.id, e.kind, e.source, e.operator, e.threshold, e.clear,
     e."window", e.devices
 FROM events_event e
@@ -36,6 +36,23 @@ class WatchedChannel:
     open: dict[Place, set[int]] = field(default_factory=dict)  # events
     # There are too many to know them all: the database is asked about each.
     may_be_open: bool = False
+
+    def note_match(self, event: int, device: int, tag: int) -> None:
+        if self.may_be_open:
+            return
+        self.open.setdefault((device, tag), set()).add(event)
+        if len(self.open) > MAX_OPEN:
+            self.open, self.may_be_open = {}, True
+
+    def note_end(self, event: int, device: int, tag: int) -> bool:
+        """Whether it was open."""
+        events = self.open.get((device, tag))
+        if not events or event not in events:
+            return False
+        events.discard(event)
+        if not events:
+            del self.open[device, tag]
+        return True
 
 
 def load(

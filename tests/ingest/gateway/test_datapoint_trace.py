@@ -16,7 +16,7 @@ from ways import PAYLOAD, Trace, again, traced_gateway
 from ingest.mqtt.packets import V5, V311, Version
 
 MAX_FUNCTIONS = 50
-MAX_FILES = 15
+MAX_FILES = 16
 MAX_CHANGES = 30  # of file, from one call to the next
 TRIES = 20
 
