@@ -21,7 +21,7 @@ from ingest.device_cache import DeviceKey
 from ingest.message import RawMessage, Status
 from thingscale.devices import writer
 from thingscale.devices.listening import Door
-from thingscale.lib.clock import LATEST, from_us, now_us, to_us
+from thingscale.lib.clock import from_us, now_us
 from thingscale.lib.fair_cache import FairCache
 from thingscale.streams.writer import Row
 
@@ -33,8 +33,6 @@ MAX_NOTED = 100_000  # devices, and minutes of accounts, while they can't be wri
 NOBODY = 0  # in place of an account's primary key: of devices that are not known any more
 QUICK = """SELECT set_config('lock_timeout', '500ms', true), set_config('statement_timeout', '3s', true),
     set_config('synchronous_commit', 'off', true)"""
-SAME = 1_000_000  # microseconds by which two clocks may differ
-ENDLESS = to_us(LATEST) // 2
 
 _RAW = itemgetter(Item._fields.index("raw"))
 _USER = itemgetter(RawMessage._fields.index("user"))
@@ -52,9 +50,8 @@ class Heard(Generic[K]):
         self.seen: dict[K, int] = {}
         self.messages: Counter[K] = Counter()
 
-    def rows(self, shift: int, latest: int) -> list[tuple[K, datetime, int]]:
-        """With so many microseconds added to all times, and none after `latest`."""
-        return [(key, from_us(min(at + shift, latest)), self.messages[key]) for key, at in self.seen.items()]
+    def rows(self) -> list[tuple[K, datetime, int]]:
+        return [(key, from_us(at), self.messages[key]) for key, at in self.seen.items()]
 
     def forget_oldest(self, account: Callable[[K], int]) -> None:
         """Forgets devices of the accounts that have most of them. It keeps half as many as there may be, so
@@ -74,7 +71,6 @@ class ActivityLog:
 
     def __init__(self, door: Door = Door.HTTP) -> None:
         self._door = door
-        self._shift: int | None = None  # from this machine's clock to the database's
         self._known: Heard[int] = Heard()  # by primary key
         self._named: Heard[DeviceKey] = Heard()  # messages off the hot path, whose devices may not exist
         self._minutes: dict[Status, Counter[MinuteKey]] = {status: Counter() for status in Status}
@@ -132,8 +128,7 @@ class ActivityLog:
             connection = connect()
             with connection.transaction(), connection.cursor() as cursor:
                 cursor.execute(QUICK)
-                times = self._by_database_clock(cursor)
-                writer.note_heard(cursor, self._known.rows(*times), self._named.rows(*times), self._door)
+                writer.note_heard(cursor, self._known.rows(), self._named.rows(), self._door)
                 held, rejected = self._minutes[Status.HELD], self._minutes[Status.REJECTED]
                 writer.count_minutes(
                     cursor,
@@ -153,18 +148,6 @@ class ActivityLog:
         finished = time.monotonic()
         self._next = finished + max(FLUSH_SECONDS, (finished - started) * SHARE)
         return not self._failing
-
-    def _by_database_clock(self, cursor: psycopg.Cursor) -> tuple[int, int]:
-        """Silence is measured by the database's clock: what is to be added to times of this machine, and the
-        time now. If one of the clocks was set since the last time, what came meanwhile counts as heard
-        now."""
-        cursor.execute("SELECT clock_timestamp()")
-        database = to_us(cursor.fetchall()[0][0])
-        shift, before = database - now_us(), self._shift
-        self._shift = shift
-        if before is not None and abs(shift - before) > SAME:
-            return ENDLESS, database
-        return (shift, database) if abs(shift) > SAME else (0, ENDLESS)
 
     def _say(self, what: str, error: Exception) -> None:
         if not self._failing:

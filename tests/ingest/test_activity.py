@@ -370,27 +370,6 @@ def test_what_waits_for_the_writer_is_not_written(account: Account) -> None:
     assert 5 < behind < 15
 
 
-@pytest.mark.parametrize("hours", [1, -1])
-def test_silence_goes_by_the_databases_clock(
-    account: Account, monkeypatch: pytest.MonkeyPatch, hours: int
-) -> None:
-    """A machine whose clock is wrong all the time, and one whose clock is set in between."""
-    device = account.device("d1")
-    noted, wrong = Noted(), hours * 3_600_000_000
-
-    def hear_and_write(heard_at: int, written_at: int) -> float:
-        noted.note(Batch([prepare(message(account, received_at=heard_at))], DeviceCache(), Quotas()))
-        monkeypatch.setattr(activity, "now_us", lambda: written_at)
-        with connect() as opened:
-            assert noted.flush(lambda: opened)
-        return abs((timezone.now() - Activity.objects.get(device=device).last_seen).total_seconds())
-
-    now = now_us()
-    assert 1.9 < hear_and_write(now + wrong - 2_000_000, now + wrong) < 2.9
-    assert hear_and_write(now_us() + wrong, now_us()) < 0.9
-    assert hear_and_write(now_us(), now_us()) < 0.9
-
-
 def test_a_time_in_the_future_does_not_stay(account: Account) -> None:
     """The database's clock was set back."""
     device = account.device("d1")
