@@ -17,6 +17,7 @@ from thingscale.lib.reasons import ANSWERS, Reason
 log = logging.getLogger("django.request")
 
 RETRY_SECONDS = 5
+MINUTE = 60
 LIKE_DEVICES = (  # why the API refuses what it would refuse of a device
     Reason.AUTH_REQUIRED,
     Reason.BAD_JSON_FORMAT,
@@ -39,6 +40,7 @@ STATUS = {reason.value: ANSWERS[reason].http for reason in LIKE_DEVICES} | {
     "NO_EVENT": 404,
     "NO_INCIDENT": 404,
     "NO_DELIVERY": 404,
+    "NO_CONTACT": 404,
     "NO_MAINTENANCE": 404,
     "NOT_FOUND": 404,
     "METHOD_NOT_ALLOWED": 405,
@@ -82,6 +84,8 @@ def handle(error: Exception, context: dict[str, Any]) -> Response:
         headers = {"Retry-After": str(RETRY_SECONDS)}
     elif (wait := getattr(error, "wait", None)) is not None:
         headers = {"Retry-After": str(max(1, wait))}
+    elif refused.code == "TOO_MANY_REQUESTS":
+        headers = {"Retry-After": str(MINUTE)}
     return Response({"error": refused.code, "detail": refused.detail}, STATUS[refused.code], headers=headers)
 
 

@@ -14,6 +14,7 @@ CHANNEL = r"channel/(?P<number>[^/]+)"
 STREAM = r"stream/(?P<number>[^/]+)"
 PUBLISH = r"publish/(?P<device_id>[^/]+)"
 EVENT = r"event/(?P<number>[^/]+)"
+CONTACT = r"contact/(?P<number>[^/]+)"
 INCIDENT = r"incident/(?P<number>[^/]+)"
 MAINTENANCE = r"maintenance/(?P<number>[^/]+)"
 

@@ -13,7 +13,14 @@ from api.arrays import array
 from api.v2.serializers import Text, Time
 from api.viewsets import MAX_INTEGER, AccountViewSet, ok, path_number, stream_time
 from thingscale.accounts.tenancy import in_pages
-from thingscale.events.actions import create_event, delete_event, update_event
+from thingscale.events.actions import (
+    create_event,
+    delete_event,
+    ensure_secret,
+    rotate_secret,
+    send_test,
+    update_event,
+)
 from thingscale.events.models import ContactPoint, Event
 from thingscale.events.overview import state_in_words, states_of
 from thingscale.lib.errors import ContractError
@@ -102,13 +109,23 @@ class EventSerializer(serializers.Serializer[Event]):
         }
 
 
-class EventViewSet(AccountViewSet[Event]):
+class EventAccess(AccountViewSet[Event]):
+    """Finds an event by its number in the path."""
+
     queryset = (
         Event.objects.select_related("mapped_channel").prefetch_related("eventcontact_set").order_by("number")
     )
     serializer_class = EventSerializer
     missing = ("NO_EVENT", "You have no event with this id: create it first.")
 
+    def event(self, number: str) -> Event:
+        key = path_number(number)
+        if key is None:
+            raise ContractError(*self.missing)
+        return self.find(number=key)
+
+
+class EventViewSet(EventAccess):
     def list(self, request: Request) -> HttpResponseBase:
         pages = in_pages(self.get_queryset(), "number", 500)
         return array(row for page in pages for row in self.shown(page))
@@ -138,8 +155,16 @@ class EventViewSet(AccountViewSet[Event]):
         shape = EventSerializer(context=context)
         return [shape.to_representation(event) for event in events]
 
-    def event(self, number: str) -> Event:
-        key = path_number(number)
-        if key is None:
-            raise ContractError(*self.missing)
-        return self.find(number=key)
+
+class EventTestViewSet(EventAccess):
+    def create(self, request: Request, number: str) -> Response:
+        deliveries = send_test(self.event(number), self.request.actor)
+        return Response({"delivery_ids": [str(delivery.pk) for delivery in deliveries]}, 201)
+
+
+class EventSecretViewSet(EventAccess):
+    def retrieve(self, request: Request, number: str) -> Response:
+        return Response({"secret": ensure_secret(self.event(number))})
+
+    def create(self, request: Request, number: str) -> Response:
+        return Response({"secret": rotate_secret(self.event(number))}, 201)

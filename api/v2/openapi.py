@@ -23,6 +23,7 @@ from drf_spectacular.utils import (
 from api.history import MAX_ROWS, ROWS
 from api.v2 import (
     connector,
+    contacts,
     deliveries,
     events,
     incidents,
@@ -314,6 +315,79 @@ extend_schema_view(
         errors=(400, 404),
     ),
 )(events.EventViewSet)
+extend_schema_view(
+    create=call(
+        "Send a test to each receiver of an event",
+        schemas.ref("Tested"),
+        sample=openapi_examples.TESTED,
+        takes=[_EVENT],
+        status=201,
+        errors=(400, 404),
+    ),
+)(events.EventTestViewSet)
+extend_schema_view(
+    retrieve=call(
+        "The secret that signs the webhooks of an event (X-Signature)",
+        schemas.ref("Secret"),
+        sample={"secret": "kXn0nY2cU0V1m5sW2gqjH8b2j5m0w5m4T5G0m0bqX1A"},
+        takes=[_EVENT],
+        errors=(404,),
+    ),
+    create=call(
+        "Make a new secret: the old one signs nothing from now on",
+        schemas.ref("Secret"),
+        sample={"secret": "kXn0nY2cU0V1m5sW2gqjH8b2j5m0w5m4T5G0m0bqX1A"},
+        takes=[_EVENT],
+        status=201,
+        errors=(404,),
+    ),
+)(events.EventSecretViewSet)
+
+_CONTACT = in_path("number", _NUMBER, 1)
+extend_schema_view(
+    list=call("All contacts", schemas.ref("Contact"), sample=openapi_examples.CONTACT),
+    retrieve=call(
+        "One contact, in an array",
+        schemas.array(schemas.ref("Contact")),
+        sample=[openapi_examples.CONTACT],
+        takes=[_CONTACT],
+        errors=(404,),
+    ),
+    create=call(
+        "Make a contact: the address of Slack, Telegram, ntfy or another service",
+        schemas.ref("ContactCreated"),
+        sample={"contact_id": 2},
+        body=schemas.ref("ContactFields"),
+        bodies={"ntfy": openapi_examples.CONTACT_BODY},
+        status=201,
+    ),
+    update=call(
+        "Change a contact",
+        schemas.ref("Done"),
+        sample=openapi_examples.DONE,
+        takes=[_CONTACT],
+        body=schemas.ref("ContactFields"),
+        bodies={"off": {"enabled": False}, "address": {"url": "ntfys://night-shift-8a40"}},
+        errors=(404,),
+    ),
+    destroy=call(
+        "Delete a contact",
+        schemas.ref("Done"),
+        sample=openapi_examples.DONE,
+        takes=[_CONTACT],
+        errors=(400, 404),
+    ),
+)(contacts.ContactViewSet)
+extend_schema_view(
+    create=call(
+        "Send a test to a contact",
+        schemas.ref("Tested"),
+        sample=openapi_examples.TESTED,
+        takes=[_CONTACT],
+        status=201,
+        errors=(400, 404),
+    ),
+)(contacts.ContactTestViewSet)
 
 _INCIDENT = in_path("number", _NUMBER, 1)
 _MAINTENANCE = in_path("number", _NUMBER, 1)

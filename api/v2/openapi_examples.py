@@ -97,6 +97,9 @@ SESSION = {
     "connected_at": "2015-02-06T08:26:29+0900",
 }
 DONE = {"result": "OK"}
+CONTACT = {"contact_id": 1, "name": "Phone", "address": "ntfys://…", "enabled": True}
+CONTACT_BODY = {"name": "Night shift", "url": "ntfys://night-shift-7f3a"}
+TESTED = {"delivery_ids": ["5a1ecb6e-2b0b-4b43-9c8e-5d7a9d3f0f8f"]}
 INCIDENT = {
     "incident_id": 1,
     "event_id": 1,

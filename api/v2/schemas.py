@@ -248,6 +248,12 @@ DELIVERY = exactly(
     tries=COUNT,
     answer=STRING,
 )
+CONTACT_FIELDS = fields(
+    name=STRING | {"maxLength": 100},
+    url=STRING | {"maxLength": 2000, "description": "the address of a service, as Apprise writes it"},
+    enabled=FLAG,
+)
+CONTACT = exactly(contact_id=COUNT, name=STRING, address=STRING, enabled=BOOLEAN)
 _MOMENT: Schema = {"type": ["string", "number"], "description": "local time, or ISO 8601 with an offset"}
 MAINTENANCE_FIELDS = fields(
     ("ends_at",),
@@ -334,6 +340,9 @@ COMPONENTS = {
     "AggregateFunction": option(**{name.upper(): name for name in FUNCTIONS}),
     "Channel": CHANNEL,
     "ChannelFields": CHANNEL_FIELDS,
+    "Contact": CONTACT,
+    "ContactCreated": exactly(contact_id=COUNT),
+    "ContactFields": CONTACT_FIELDS,
     "Datapoint": DATAPOINT,
     "Delivery": DELIVERY,
     "DeliveryState": choices(Delivery.Status),
@@ -380,6 +389,7 @@ COMPONENTS = {
     "Result": RESULT,
     "Separator": option(COMMA="comma", SEMICOLON="semicolon", TAB="tab"),
     "Session": SESSION,
+    "Secret": exactly(secret=STRING),
     "Severity": choices(Event.Severity),
     "Share": exactly(used=COUNT, max=COUNT),
     "SortOrder": option(ASC="asc", DESC="desc"),
@@ -387,6 +397,7 @@ COMPONENTS = {
     "Stream": STREAM,
     "Switch": option(TRUE="true", FALSE="false", ONE="1", ZERO="0"),
     "TagFields": TAG_FIELDS,
+    "Tested": exactly(delivery_ids=array(STRING)),
     "Transport": choices(Delivery.Transport),
     "TrueFalse": enumeration("string", TRUE="true", FALSE="false"),
     "User": USER,

@@ -1,7 +1,8 @@
 """Paths below /v2/."""
 
-from api.routes import CHANNEL, DEVICE, EVENT, INCIDENT, MAINTENANCE, PUBLISH, STREAM, route, unknown
+from api.routes import CHANNEL, CONTACT, DEVICE, EVENT, INCIDENT, MAINTENANCE, PUBLISH, STREAM, route, unknown
 from api.v2 import (
+    contacts,
     deliveries,
     docs,
     events,
@@ -21,6 +22,11 @@ urlpatterns = [
     route(STREAM, streams.StreamViewSet, get="retrieve", post="create"),
     route("event", events.EventViewSet, get="list", post="create"),
     route(EVENT, events.EventViewSet, get="retrieve", put="update", delete="destroy"),
+    route(rf"{EVENT}/test", events.EventTestViewSet, post="create"),
+    route(rf"{EVENT}/secret", events.EventSecretViewSet, get="retrieve", post="create"),
+    route("contact", contacts.ContactViewSet, get="list", post="create"),
+    route(CONTACT, contacts.ContactViewSet, get="retrieve", put="update", delete="destroy"),
+    route(rf"{CONTACT}/test", contacts.ContactTestViewSet, post="create"),
     route("incident", incidents.IncidentViewSet, get="list"),
     route(INCIDENT, incidents.IncidentViewSet, get="retrieve", put="update"),
     route("delivery", deliveries.DeliveryViewSet, get="list"),

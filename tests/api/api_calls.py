@@ -9,7 +9,8 @@ from django.test import Client
 from django.utils import timezone
 
 from thingscale.accounts.models import Token, User
-from thingscale.events.models import Delivery, Event, Incident, MaintenanceWindow
+from thingscale.events.actions import create_contact_point
+from thingscale.events.models import ContactPoint, Delivery, Event, Incident, MaintenanceWindow
 from thingscale.lib.clock import to_us
 from thingscale.streams import writer
 from thingscale.streams.actions.datapoints import store_rows
@@ -60,7 +61,10 @@ def refusal(response: Any) -> tuple[int, str]:
 
 
 def event_history(user: User) -> None:
-    """Of the user's event 1: an incident and a delivery; and a maintenance window, each with the key 1."""
+    """Of the user's event 1: an incident and a delivery; a contact, and a maintenance window. All but the
+    delivery have the key 1."""
+    contact = create_contact_point(user, "Phone", "ntfys://secret-topic")
+    ContactPoint.objects.filter(pk=contact.pk).update(id=1)
     event = Event.objects.for_account(user).get(number=1)
     incident = Incident.objects.create(
         user=user,

@@ -15,6 +15,7 @@ from api.v2.urls import urlpatterns as v2
 from thingscale.accounts.models import User
 from thingscale.devices import mqtt_client
 from thingscale.devices.actions import create_device
+from thingscale.events.models import Event
 from thingscale.streams.actions.channels import create_channel
 
 PAGE = "docs/contract.md"
@@ -145,6 +146,47 @@ ROWS = {
         "404 NO_EVENT",
     ),
     "DELETE event/{number}": Row(Sent("event/1"), 200, {"404 NO_EVENT": Sent("event/9")}, "404 NO_EVENT"),
+    "POST event/{number}/test": Row(
+        Sent("event/1/test"),
+        201,
+        {
+            "404 NO_EVENT": Sent("event/9/test"),
+            "400 BAD_PARAMETER": Sent(
+                "event/1/test", before=lambda user: Event.objects.update(notify_type="none")
+            ),
+        },
+        "404 NO_EVENT",
+    ),
+    "GET event/{number}/secret": Row(
+        Sent("event/1/secret"), 200, {"404 NO_EVENT": Sent("event/9/secret")}, "404 NO_EVENT"
+    ),
+    "POST event/{number}/secret": Row(
+        Sent("event/1/secret"), 201, {"404 NO_EVENT": Sent("event/9/secret")}, "404 NO_EVENT"
+    ),
+    "GET contact": Row(Sent("contact"), 200),
+    "GET contact/{number}": Row(
+        Sent("contact/1"), 200, {"404 NO_CONTACT": Sent("contact/9")}, "404 NO_CONTACT"
+    ),
+    "POST contact": Row(
+        Sent("contact", {"name": "Slack", "url": "ntfys://topic"}),
+        201,
+        {"400 BAD_PARAMETER": Sent("contact", {"name": "Slack", "url": "nothing"})},
+    ),
+    "PUT contact/{number}": Row(
+        Sent("contact/1", {"enabled": False}),
+        200,
+        {
+            "404 NO_CONTACT": Sent("contact/9", {}),
+            "400 BAD_PARAMETER": Sent("contact/1", {"name": ""}),
+        },
+        "404 NO_CONTACT",
+    ),
+    "DELETE contact/{number}": Row(
+        Sent("contact/1"), 200, {"404 NO_CONTACT": Sent("contact/9")}, "404 NO_CONTACT"
+    ),
+    "POST contact/{number}/test": Row(
+        Sent("contact/1/test"), 201, {"404 NO_CONTACT": Sent("contact/9/test")}, "404 NO_CONTACT"
+    ),
     "GET incident": Row(
         Sent("incident"),
         200,

@@ -50,6 +50,8 @@ BEYOND_SCHEMAS = [
     ("GET", "/v2/incident"),
     ("GET", "/v2/delivery"),
     ("POST", "/v2/maintenance"),
+    ("POST", "/v2/contact"),
+    ("PUT", "/v2/contact/{number}"),
     ("POST", "/v2/publish/{device_id}"),
 ]
 TAKEN = ["2xx", "3xx", "401", "403", "404", "409", "429", "503"]

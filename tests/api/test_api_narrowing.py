@@ -9,7 +9,7 @@ from django.urls import get_resolver
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device
 from thingscale.devices.models import Device
-from thingscale.events.models import Event, Incident, MaintenanceWindow
+from thingscale.events.models import ContactPoint, Delivery, Event, Incident, MaintenanceWindow
 from thingscale.streams.models import Channel, Tag
 
 pytestmark = pytest.mark.slow
@@ -19,6 +19,7 @@ PATHS = {
     "stream": "stream/0",
     "event": "event/1",
     "incident": "incident/1",
+    "contact": "contact/1",
     "maintenance": "maintenance/1",
 }
 BODIES = {"stream": {"value": 1}, "publish": {"payload": "x"}}
@@ -51,6 +52,7 @@ def call(
             "channel/0": "channel/9",
             "event/1": "event",
             "maintenance/1": "maintenance",
+            "contact/1": "contact",
         }.get(path, path)
     if body is None and method != "DELETE":
         body = BODIES.get(service, {})
@@ -63,6 +65,8 @@ def everything(owner: User) -> list[Any]:
         list(Channel.objects.values()),
         list(Tag.objects.values()),
         list(Event.objects.values()),
+        list(ContactPoint.objects.values()),
+        list(Delivery.objects.values()),
         list(Incident.objects.values()),
         list(MaintenanceWindow.objects.values()),
         list(User.objects.values()),
@@ -79,7 +83,7 @@ def data(owner: User, channel: Channel) -> None:
 
 
 def test_the_table_has_every_call_that_writes() -> None:
-    assert len(CALLS) == 16
+    assert len(CALLS) == 19
     assert ("v1", "POST", "publish") in CALLS
     assert ("v2", "DELETE", "channel") in CALLS
 

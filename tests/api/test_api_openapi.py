@@ -211,8 +211,12 @@ def test_every_path_is_described() -> None:
     views = {pattern.callback.cls.__name__ for pattern in urlpatterns if hasattr(pattern.callback, "actions")}
     assert views == {
         "ChannelViewSet",
+        "ContactTestViewSet",
+        "ContactViewSet",
         "DeliveryViewSet",
         "DeviceViewSet",
+        "EventSecretViewSet",
+        "EventTestViewSet",
         "EventViewSet",
         "IncidentViewSet",
         "MaintenanceViewSet",
