@@ -8,7 +8,14 @@ from watching import CLEARED, ago, hot, owed, saw
 
 from thingscale.accounts import encryption
 from thingscale.events import advance
-from thingscale.events.models import ContactPoint, Delivery, Event, Observation
+from thingscale.events.models import (
+    Condition,
+    ContactPoint,
+    Delivery,
+    Event,
+    Incident,
+    Observation,
+)
 
 
 def contact(account: Account, name: str = "phone") -> ContactPoint:
@@ -104,6 +111,31 @@ def test_many_devices_that_fire_together_are_one_message_for_people(
     assert [each["device_id"] for each in message.body["also"]] == [f"d{n:03}" for n in range(1, 101)]
     assert message.body["more"] == 29
     assert message.body["delivery_id"] == str(message.pk)
+
+
+def test_without_data_it_is_over_unless_it_was_the_platform_that_did_not_listen(
+    account: Account, connection: psycopg.Connection
+) -> None:
+    event = hot(account, kind="range", threshold="10..20", no_data_after=60)
+    device = account.device("d1")
+    saw(event, device=device.pk, at=ago(100))
+    connection.execute(
+        "INSERT INTO devices_listeninggap (door, began_at, ended_at) VALUES (1, %s, %s)", [ago(90), ago(30)]
+    )
+    advance.advance(connection)
+    assert advance.look_at_due(connection) == 1
+    condition = Condition.objects.get()
+    assert condition.state == "firing"
+    assert condition.due_at
+    assert 100 < (condition.due_at - timezone.now()).total_seconds() < 151
+    connection.execute("UPDATE devices_listeninggap SET ended_at = %s", [ago(190)])
+    Condition.objects.update(due_at=timezone.now())
+    advance.look_at_due(connection)
+    assert Condition.objects.get().state == "no data"
+    assert Incident.objects.get().over == "no data"
+    _, last = owed()
+    assert (last.about, last.body["state"]) == ("resolved", "no data")
+    assert last.body["status"] == "temp was not received for 60 s. Last:31"
 
 
 @pytest.mark.parametrize("change", [{"claimed_until": timezone.now()}, {"tries": 1}, {"status": "sent"}])

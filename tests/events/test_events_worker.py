@@ -1,5 +1,6 @@
 """The threads of a Celery worker: one process works at a time, and another takes over."""
 
+import threading
 import time
 
 import psycopg
@@ -7,9 +8,10 @@ import pytest
 from django.db import connection as django_connection
 from stack import wait_until
 from support import Account
-from watching import hot, owed, saw
+from watching import ago, hot, owed, saw
 
 from thingscale.events import advance
+from thingscale.events import worker as worker_module
 from thingscale.events.models import Delivery, Observation
 from thingscale.events.worker import Notifications
 from thingscale.processes.wake_up import WAKE_UP
@@ -53,6 +55,38 @@ def test_one_works_and_another_takes_over(account: Account) -> None:
     finally:
         first.stop(30)
         second.stop(30)
+
+
+def test_what_is_due_and_who_is_to_send_do_not_wait_for_a_flood(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is always something new to follow."""
+    monkeypatch.setattr(worker_module, "LATEST_SECONDS", 0.2)
+    monkeypatch.setattr(advance, "BATCH", 5)
+    flooded, held = hot(account), hot(account, hold=1, repeat="crossing")
+    saw(held)
+    ended = threading.Event()
+
+    def flood() -> None:
+        while not ended.is_set():
+            Observation.objects.bulk_create(
+                Observation(event=flooded.pk, what=1, at=ago(0), value="31") for _ in range(100)
+            )
+        django_connection.close()
+
+    flooding = threading.Thread(target=flood)
+    flooding.start()
+    worker = Notifications()
+    signals: list[int] = []
+    monkeypatch.setattr(WAKE_UP, "deliveries", lambda: signals.append(1))
+    worker.start()
+    try:
+        wait_until(lambda: owed(about="firing"), 30, "what held to fire")
+        assert len(signals) > 5
+    finally:
+        ended.set()
+        flooding.join(60)
+        worker.stop(30)
 
 
 def test_its_connection_ends_and_it_begins_again(account: Account) -> None:

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import psycopg
 from psycopg.rows import class_row
 
+from thingscale.devices import listening
 from thingscale.events import figures, messages, mqtt_state, states
 from thingscale.events.figures import Counted
 from thingscale.events.models import Delivery, Event, Incident, Observation
@@ -335,10 +336,16 @@ class Batch:
             for row in self.rows.values()
             if row.event in self._events and self._events[row.event].no_data_after
         ]
-        columns = [list(column) for column in zip(*wanted, strict=True)] or [[], [], [], []]
+        if not wanted:
+            return
+        # While the platform did not listen, and until all devices are back, it is not they who are silent.
+        ((gap,),) = self._connection.execute(
+            "SELECT max(coalesce(ended_at, now())) + %s FROM devices_listeninggap", [listening.RETURN]
+        ).fetchall()
+        columns = [list(column) for column in zip(*wanted, strict=True)]
         for *key, heard in self._connection.execute(_HEARD, columns):
-            if heard:
-                self._heard[tuple(key)] = heard
+            if known := [moment for moment in (heard, gap) if moment]:
+                self._heard[tuple(key)] = max(known)
 
     def _hush(self, event: Watched, row: Row) -> Hush | None:
         if row.key not in self._hushes:

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 LOCK = 7_471  # advisory, of the worker that lets conditions follow
 UNWELL = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
 STOP_SECONDS = 3.0  # for what is being done
+LATEST_SECONDS = 5.0  # between two looks at what time changes, however much waits
 LOOK_SECONDS = 1.0  # between two looks, if nobody wakes it before
 
 
@@ -35,6 +36,7 @@ class Notifications:
         self._away = False  # the database, as was logged
         self.active = False  # it is this process that works
         self._look_for_silence_at = 0.0
+        self._look_at_due_at = 0.0
         self._silence_fails = False
 
     def start(self) -> None:
@@ -75,18 +77,21 @@ class Notifications:
 
     def _look(self, connection: psycopg.Connection) -> None:
         """Until nothing waits any more. What time changes comes last, once each datapoint that was stored
-        before is taken into account."""
-        if time.monotonic() >= self._look_for_silence_at:
-            self._look_for_silence_at = time.monotonic() + LOOK_SECONDS
-            self._look_for_silence(connection)
-        found = total = 1
-        while found and not self._stopping.is_set():
-            found = _all(connection, advance.advance, advance.drop_observation) or _all(
-                connection, advance.look_at_due, advance.drop_due
-            )
-            total += found
-        if total > 1:
-            WAKE_UP.deliveries()
+        before is taken into account; but it does not wait for ever."""
+        more = True
+        while more and not self._stopping.is_set():
+            if time.monotonic() >= self._look_for_silence_at:
+                self._look_for_silence_at = time.monotonic() + LOOK_SECONDS
+                self._look_for_silence(connection)
+            found = _all(connection, advance.advance, advance.drop_observation)
+            more = found >= advance.BATCH
+            if not more or time.monotonic() >= self._look_at_due_at:
+                self._look_at_due_at = time.monotonic() + LATEST_SECONDS
+                due = _all(connection, advance.look_at_due, advance.drop_due)
+                more = more or due >= advance.BATCH
+                found += due
+            if found:
+                WAKE_UP.deliveries()
 
     def _look_for_silence(self, connection: psycopg.Connection) -> None:
         try:
