@@ -9,6 +9,7 @@ from documents import ROOT, quoted
 GUIDES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "docs" / "recipes").glob("*.md"),
 ]
 PAGES = [*GUIDES, ROOT / "CHANGELOG.md", *(ROOT / "docs" / "decisions").glob("*.md")]
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"var"}
