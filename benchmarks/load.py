@@ -26,6 +26,7 @@ from ingest.mqtt.codec import encode
 from ingest.mqtt.packets import V311, Connect, Publish
 
 PAYLOAD = b'{"temp":25.1,"humidity":50}'
+RARE = b'{"temp":95.1,"humidity":50}'
 ACK = 4  # bytes of an acknowledgement in MQTT 3.1.1
 PINGREQ, PINGRESP = b"\xc0\0", b"\xd0\0"
 PUBACK, PUBREC, PUBREL, PUBCOMP = 0x40, 0x50, 0x62, 0x70
@@ -51,6 +52,7 @@ class Load:
     retain: bool = False
     clean: bool = True
     client_id: str = "bench-{connection}"
+    rare: int = 0  # one of so many messages of a connection is RARE in place of PAYLOAD
 
     @property
     def sent(self) -> int:
@@ -199,6 +201,9 @@ def packets(target: Target, load: Load, connection: int, count: int) -> tuple[by
     block = bytearray(sample * count)
     ids = b"".join(number.to_bytes(2, "big") for number in range(1, count + 1))
     block[place :: len(sample)], block[place + 1 :: len(sample)] = ids[::2], ids[1::2]
+    for number in range(connection % load.rare, count, load.rare) if load.rare else ():
+        end = (number + 1) * len(sample)
+        block[end - len(RARE) : end] = RARE
     return bytes(block), len(sample)
 
 

@@ -32,6 +32,7 @@ class Part(NamedTuple):
 PARTS = [
     Part("machine", "--runs 1", "postgres"),
     Part("ingest_mqtt", "--runs 1 --messages 20000"),
+    Part("events", "--runs 1 --messages 20000 --accounts 50"),
     Part("gateway", "--runs 1 --share 0.02", "postgres,valkey"),
     Part("several_gateways", "--runs 1 --messages 20000"),
     Part("batches", "--runs 1 --batches 20", "postgres"),

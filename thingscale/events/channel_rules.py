@@ -49,6 +49,11 @@ class ChannelRules:
             else:
                 self._keys.append((path.source, low, high, between))
 
+        # An object without any of these keys has nothing that a path leads to.
+        self._roots = {
+            key for path, *_ in self._paths if path.steps for key in (path.steps[0], path.source, "value")
+        }
+
     def quiet(self, value: Any) -> bool:
         """Whether the value, as it was parsed, certainly matches no rule. False: it has to be looked at."""
         if self._never_quiet:
@@ -61,6 +66,8 @@ class ChannelRules:
                         return False
             except TypeError:  # that is no number
                 return False
+            if self._roots.isdisjoint(value):
+                return True
         if self._paths:
             for path, low, high, exceptions in self._paths:
                 found = _found(path, value)
