@@ -17,7 +17,7 @@ from silent_world import (
     said,
     silent_ones,
 )
-from support import Account
+from support import Account, make_account
 
 from thingscale.devices import listening
 from thingscale.devices.actions import delete_device
@@ -137,14 +137,13 @@ def test_whatever_is_changed_of_an_event_it_fires_again(
     assert Incident.objects.filter(ended_at=None).count() == 1
 
 
-def test_which_devices_are_watched(
-    connection: psycopg.Connection, account: Account, outsider: Account
-) -> None:
+def test_which_devices_are_watched(connection: psycopg.Connection, account: Account) -> None:
     listens()
+    other = make_account("other@example.com")
     channel = account.channel(5)
     for name, number in (("a1", 5), ("a2", None), ("b%1", 5), ("bx1", 5)):
         hear(account.device(name, number))
-    hear(outsider.device("a1"))
+    hear(other.device("a1"))
     disabled = account.device("a3")
     Device.objects.filter(pk=disabled.pk).update(enabled=False)
     hear(disabled)
