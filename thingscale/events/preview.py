@@ -19,7 +19,7 @@ from thingscale.events.chart_marks import heights
 from thingscale.events.evaluate import Rule
 from thingscale.events.models import Event
 from thingscale.events.noise import matches
-from thingscale.events.replay import Point, Replay, replay, replay_silence
+from thingscale.events.replay import Point, Replay, Replaying, replay_silence
 from thingscale.events.rhythm import Rhythm, rhythm
 from thingscale.lib.clock import DAY, from_us
 from thingscale.lib.ids import ChannelPk
@@ -30,6 +30,8 @@ LOOK_BACK = timedelta(days=7)
 MAX_DATAPOINTS = 50_000
 MAX_BYTES = 24 * 1024 * 1024  # of JSON text
 READ_SECONDS = 1.2
+SECONDS = 2.0  # for reading and looking at what was read
+LOOK_AT_CLOCK = 500  # datapoints
 MAX_CHANNELS = 20  # of the devices that a pattern names
 MAX_DEVICES = 2000
 _ROWS = RowFormat(
@@ -55,6 +57,7 @@ class Preview:
     replay: Replay
     lines: Sequence[float] = ()  # where the threshold is in a chart
     clear: Sequence[float] = ()
+    is_cut: bool = False  # there was no time for what comes after `end`
     rhythm: Rhythm | None = None  # of the devices, if it is about silence
 
     @property
@@ -80,17 +83,26 @@ def preview(event: Event, now: datetime) -> Preview:
     )
     if event.mapped_channel_id is None:
         raise ValueError("The channel is missing")
+    until = time.monotonic() + SECONDS
     points, is_whole = _newest(ChannelPk(event.mapped_channel_id), now)
+    replaying = Replaying(rule, policy_of(event))
+    end, is_cut = now, False
+    for number, point in enumerate(points):
+        if number % LOOK_AT_CLOCK == 0 and number and time.monotonic() > until:
+            points, end, is_cut = points[:number], from_us(points[number - 1].at), True
+            break
+        replaying.point(point)
     start = from_us(points[0].at) if points else now - LOOK_BACK
     is_at_a_height = event.kind in {Event.Kind.THRESHOLD, Event.Kind.RANGE}
     return Preview(
         start,
-        now,
-        is_whole,
+        end,
+        is_whole and not is_cut,
         len(points),
-        replay(rule, policy_of(event), points, now),
+        replaying.end(end),
         heights(event.threshold) if is_at_a_height else (),
         heights(event.clear) if is_at_a_height else (),
+        is_cut,
     )
 
 

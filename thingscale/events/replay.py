@@ -55,7 +55,9 @@ class _Followed:
     fires: tuple[datetime, str] | None = None  # since when, and the value
 
 
-class _Replaying:
+class Replaying:
+    """Takes datapoints in the order of time."""
+
     def __init__(self, rule: Rule, policy: Policy) -> None:
         self.rule = rule
         self.policy = policy
@@ -149,7 +151,7 @@ class _Replaying:
 
 def replay(rule: Rule, policy: Policy, points: Iterable[Point], now: datetime) -> Replay:
     """`points` in the order of time, up to `now`."""
-    replaying = _Replaying(rule, policy)
+    replaying = Replaying(rule, policy)
     for point in points:
         replaying.point(point)
     return replaying.end(now)
