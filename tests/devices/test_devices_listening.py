@@ -72,7 +72,9 @@ def test_marks_go_on_without_a_gap(cursor: psycopg.Cursor) -> None:
     for _ in range(100):
         pass_(9)
         listening.mark(cursor, A, MQTT, 2)
-    assert gaps() == [(900, 900)]
+    [(began, ended)] = gaps()
+    assert began == ended
+    assert began >= 900  # and what the test itself took
     assert until(A) == 2
     pass_(5)
     listening.mark(cursor, A, MQTT, None)  # more than before waits to be written

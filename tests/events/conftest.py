@@ -1,4 +1,4 @@
-"""An owner and an outsider; a mail server; the threads that send."""
+"""Two users; a mail server; the threads that send."""
 
 from collections.abc import Iterator
 from ipaddress import ip_network
@@ -23,7 +23,7 @@ def user(db: None, settings: Settings) -> User:
 
 
 @pytest.fixture
-def outsider(user: User) -> User:
+def other_user(user: User) -> User:
     return create_account("b@example.com", "correct horse battery")
 
 

@@ -187,12 +187,12 @@ def test_of_several_receivers_in_one_address_none_waits(here: None) -> None:
     assert len(there.requests) == 5
 
 
-def test_they_are_made_changed_and_deleted(user: User, outsider: User) -> None:
+def test_they_are_made_changed_and_deleted(user: User, other_user: User) -> None:
     point = actions.create_contact_point(user, " Phone ", "ntfys://ntfy.sh/secret-topic")
     assert (point.name, point.url, point.enabled) == ("Phone", "ntfys://ntfy.sh/secret-topic", True)
     assert b"secret-topic" not in bytes(point.ciphertext)
-    assert not ContactPoint.objects.for_account(outsider).exists()
-    actions.create_contact_point(outsider, "Phone", "ntfys://ntfy.sh/t")
+    assert not ContactPoint.objects.for_account(other_user).exists()
+    actions.create_contact_point(other_user, "Phone", "ntfys://ntfy.sh/t")
     for name, url in (
         *(("Phone", "ntfys://ntfy.sh/t"), ("", "ntfys://ntfy.sh/t"), ("x" * 101, "ntfys://ntfy.sh/t")),
         *(("Other", "syslog://"), ("Other", "json://127.0.0.1/")),
@@ -209,13 +209,13 @@ def test_they_are_made_changed_and_deleted(user: User, outsider: User) -> None:
     assert not ContactPoint.objects.for_account(user).exists()
 
 
-def test_an_account_has_fifty_at_most(user: User, outsider: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_account_has_fifty_at_most(user: User, other_user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actions, "MAX_CONTACT_POINTS", 2)
     for name in ("A", "B"):
         actions.create_contact_point(user, name, "ntfys://ntfy.sh/t")
     with pytest.raises(ContractError, match="delete one"):
         actions.create_contact_point(user, "C", "ntfys://ntfy.sh/t")
-    actions.create_contact_point(outsider, "C", "ntfys://ntfy.sh/t")
+    actions.create_contact_point(other_user, "C", "ntfys://ntfy.sh/t")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -160,13 +160,13 @@ def test_what_is_a_day_old_is_given_up_unsent(user: User) -> None:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("respond", [hang], ids=["hang"])
 def test_who_hangs_delays_nobody(
-    user: User, outsider: User, deliveries: Deliveries, respond: Respond
+    user: User, other_user: User, deliveries: Deliveries, respond: Respond
 ) -> None:
     with receiver(respond) as hanging, receiver() as well, receiver() as another:
         owe(event_of(user, hanging.url), 200)
         wait_until(lambda: len(hanging.requests) >= 2)
         began = time.monotonic()
-        same_account, other_account = event_of(user, well.url), event_of(outsider, another.url)
+        same_account, other_account = event_of(user, well.url), event_of(other_user, another.url)
         for _ in range(20):
             owe(same_account)
             owe(other_account)
@@ -185,7 +185,7 @@ def test_who_hangs_delays_nobody(
 
 @pytest.mark.django_db(transaction=True)
 def test_many_hanging_receivers_of_one_account_delay_no_other(
-    user: User, outsider: User, deliveries: Deliveries
+    user: User, other_user: User, deliveries: Deliveries
 ) -> None:
     with receiver(hang) as hanging, receiver() as well:
         event = event_of(user, hanging.url)
@@ -193,7 +193,7 @@ def test_many_hanging_receivers_of_one_account_delay_no_other(
             owe(event, receiver=f"host{number}")
         wait_until(lambda: len(hanging.requests) >= 5)
         began = time.monotonic()
-        owe(event_of(outsider, well.url), 20)
+        owe(event_of(other_user, well.url), 20)
         deliveries.wake()
         wait_for(Status.SENT, 20)
         assert time.monotonic() - began < 2
@@ -240,14 +240,16 @@ def test_at_the_stop_what_is_being_sent_is_noted(user: User, here: None) -> None
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_deleted_event_and_an_inactive_account(user: User, outsider: User, deliveries: Deliveries) -> None:
+def test_a_deleted_event_and_an_inactive_account(
+    user: User, other_user: User, deliveries: Deliveries
+) -> None:
     with receiver() as there:
         event = event_of(user, there.url)
         owe(event, due_at=timezone.now() + timedelta(hours=1))
         event.delete()
-        outsider.is_active = False
-        outsider.save()
-        owe(event_of(outsider, there.url))
+        other_user.is_active = False
+        other_user.save()
+        owe(event_of(other_user, there.url))
         due_now()
         wait_for(Status.FAILED, 2)
     assert not there.requests
@@ -276,15 +278,15 @@ def test_contact_points(user: User, deliveries: Deliveries) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_more_than_may_wait_is_left_out(user: User, outsider: User, settings: Settings) -> None:
+def test_more_than_may_wait_is_left_out(user: User, other_user: User, settings: Settings) -> None:
     settings.MAX_DELIVERIES = 20
     owe(event_of(user, "http://198.51.100.1/"), 30)
-    owe(event_of(outsider, "http://198.51.100.1/"), 20)
+    owe(event_of(other_user, "http://198.51.100.1/"), 20)
     with own_connection.connect("test") as connection:
         keep_house(connection)
         keep_house(connection)
     assert states(user=user, about="match").count(Status.LEFT_OUT) >= 10
-    assert states(user=outsider) == [Status.WAITING] * 20
+    assert states(user=other_user) == [Status.WAITING] * 20
     (said,) = Delivery.objects.filter(about="brake")
     assert (said.user, said.receiver, said.transport) == (user, "a@example.com", "email")
     assert "More than 20 notifications" in said.body["status"]

@@ -115,11 +115,11 @@ def test_a_mail_server_that_is_away(user: User, deliveries: Deliveries, settings
 
 @pytest.mark.django_db(transaction=True)
 def test_many_are_gathered_into_one_a_minute(
-    user: User, outsider: User, deliveries: Deliveries, mail_server: MailServer
+    user: User, other_user: User, deliveries: Deliveries, mail_server: MailServer
 ) -> None:
     event = event_of(user)
     owe(event, 100)
-    owe(event_of(outsider), 3)
+    owe(event_of(other_user), 3)
     wait_until(lambda: states(user=user).count(Status.SENT) == 10 and len(mail_server.mails) == 13)
     owe(event, 20)
     wait_until(lambda: not Delivery.objects.filter(status=Status.WAITING, due_at__lt=timezone.now()).exists())
