@@ -15,6 +15,7 @@ from thingscale.accounts.encryption import Undecryptable
 from thingscale.events.models import ContactPoint, Delivery, Incident
 from thingscale.events.overview import count_firing
 from thingscale.events.transports.services import masked
+from thingscale.lib import clock
 
 register = template.Library()
 register.filter("watched", in_words)
@@ -87,7 +88,7 @@ def minute(value: datetime) -> SafeString:
 
 
 @register.filter
-def clock(value: datetime) -> SafeString:
+def time_of_day(value: datetime) -> SafeString:
     """Hours and minutes, with the day if it is not today."""
     local = timezone.localtime(value)
     text = f"{local:%H:%M}" if local.date() == timezone.localdate() else f"{local:%a %H:%M}"
@@ -98,7 +99,7 @@ def clock(value: datetime) -> SafeString:
 @register.filter
 def lasted(incident: Incident) -> str:
     """How long, in its two largest units."""
-    end = incident.ended_at or timezone.now()
+    end = incident.ended_at or clock.now()
     words = span(max(0, int((end - incident.started_at).total_seconds()))).split(" ")
     return " ".join(words[:4])
 

@@ -7,7 +7,6 @@ from django.db.models import QuerySet
 from django.http import HttpResponse, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_POST
 
@@ -19,6 +18,7 @@ from console.views.events import SECTION
 from thingscale.events import actions
 from thingscale.events.models import Condition, Event, Incident
 from thingscale.events.overview import NamedCondition, conditions, named
+from thingscale.lib import clock
 
 State = Condition.State
 WAITING_SHOWN = 100  # that are pending or have no data
@@ -39,7 +39,7 @@ def index(request: ConsoleRequest) -> HttpResponse:
         "history": history,
         "filtered": any(request.GET.get(name) for name in ("event", "device", "severity")),
         "version": _version(rows, history.rows),
-        "now": timezone.now(),
+        "now": clock.now(),
     }
     fragment = "HX-Request" in request.headers and "HX-History-Restore-Request" not in request.headers
     if fragment and request.headers.get("X-Shown") == context["version"]:
@@ -90,7 +90,7 @@ def _filtered(request: ConsoleRequest) -> QuerySet[Incident]:
 
 
 def _version(rows: list[NamedCondition], history: list[Incident]) -> str:
-    now = timezone.now()
+    now = clock.now()
     shown: list[Any] = [(incident.pk, incident.ended_at) for incident in history]
     for row in rows:
         condition = row.condition

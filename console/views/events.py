@@ -13,7 +13,6 @@ from django.db.models import Q
 from django.http import HttpResponse, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from console.forms.devices import ChannelField
@@ -30,6 +29,7 @@ from thingscale.events.evaluate import Path
 from thingscale.events.models import Delivery, Event, Incident
 from thingscale.events.overview import conditions, named, states_of
 from thingscale.events.transports.mail import email_configured
+from thingscale.lib import clock
 from thingscale.lib.errors import ContractError
 from thingscale.lib.plurals import counted
 from thingscale.streams.models import Latest
@@ -52,7 +52,7 @@ def index(request: ConsoleRequest) -> HttpResponse:
     found = page(events, "number", PAGE_SIZE, request.GET.get("page", ""))
     states = states_of(found.rows)
     rows = [(event, states[event.pk]) for event in found.rows]
-    context = {"page": found, "rows": rows, "q": text, "now": timezone.now()}
+    context = {"page": found, "rows": rows, "q": text, "now": clock.now()}
     return render(request, "console/event/list.html", SECTION | context)
 
 
@@ -112,7 +112,7 @@ def detail(request: ConsoleRequest, number: int) -> HttpResponse:
         "email_works": email_configured(),
         "secret": ensure_secret(event) if event.notify_type == Event.Notify.HTTP else "",
         "each_datapoint": (Event.Kind.THRESHOLD, Event.Kind.CHANGE),
-        "now": timezone.now(),
+        "now": clock.now(),
     }
     return render(request, "console/event/detail.html", SECTION | context)
 

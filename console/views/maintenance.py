@@ -15,11 +15,12 @@ from console.request import ConsoleRequest
 from console.views.events import SECTION
 from thingscale.events import actions
 from thingscale.events.models import MaintenanceWindow
+from thingscale.lib import clock
 from thingscale.lib.errors import ContractError
 
 
 def index(request: ConsoleRequest) -> HttpResponse:
-    now = timezone.now()
+    now = clock.now()
     usual = {"starts_at": now, "ends_at": now + timedelta(hours=1), "devices": request.GET.get("devices", "")}
     form = MaintenanceForm(request.POST or None, initial=usual)
     if form.is_valid():
