@@ -73,6 +73,7 @@ urlpatterns = [
     path("alerts/events/new/", events.create, name="event-new"),
     path("alerts/events/keys/", events.keys, name="event-keys"),
     path("alerts/events/preview/", event_preview.piece, name="event-preview"),
+    path("alerts/events/usual/", events.usual, name="event-usual"),
     path("alerts/events/<int:number>/", events.detail, name="event"),
     path("alerts/events/<int:number>/edit/", events.edit, name="event-edit"),
     path("alerts/events/<int:number>/enable/", events.switch, {"on": True}, name="event-enable"),

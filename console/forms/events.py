@@ -56,6 +56,8 @@ NEW = {
     "notify_type": "email",
 }
 MORE = frozenset({"repeat", "hold", "clear", "severity", "quiet_hours", "min_interval", "no_data_after"})
+# Are in sight only where they are needed, or say beside them when they may be empty.
+NOT_OPTIONAL = ("channel", "source", "threshold", "window", "period", "post_url")
 FIELD_OF = {"mapped_ch": "channel", "for": "hold", "channels": "contact_points"}  # of REST's names
 # What the preview depends on. Nothing else of the form goes to it, addresses of receivers least of all.
 PREVIEWED = (
@@ -150,6 +152,8 @@ class EventForm(forms.Form):
             widget=forms.CheckboxSelectMultiple,
         )
         self.fields["channel"].widget.attrs |= {"hx-get": reverse_lazy("event-keys"), "hx-target": "#keys"}
+        for name in NOT_OPTIONAL:
+            self.fields[name].label_suffix = ""
         for name, sentence in self._needed():
             self.fields[name].required = True
             self.fields[name].error_messages["required"] = sentence

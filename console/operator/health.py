@@ -17,18 +17,21 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from console.request import ConsoleRequest
+from console.spans import in_words
 from console.templatetags.console import ago
 from thingscale.accounts import emails
 from thingscale.background import heartbeat
 from thingscale.devices import presence
 from thingscale.devices.models import GatewayProcess
 from thingscale.devices.overview import platform_minutes
+from thingscale.events import figures
 from thingscale.lib import clock
 from thingscale.streams.models import Journal
 
 DATABASE_LIMIT = "2s"
 VALKEY_SECONDS = 1
 BEAT_LATE = 180  # seconds
+EVENTS_LATE = 60  # seconds
 QUEUE = "celery"  # Celery's own name for it
 _SIZE = """SELECT current_setting('server_version'), pg_database_size(current_database()),
     (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()),
@@ -55,7 +58,7 @@ class PartHealth(NamedTuple):
     @property
     def watched(self) -> bool:
         """Whether an answer means that the part works."""
-        return self.name in {"Database", "Valkey", "Celery", "Ingest"}
+        return self.name in {"Database", "Valkey", "Celery", "Ingest", "Notifications"}
 
 
 def page(request: ConsoleRequest) -> HttpResponse:
@@ -145,6 +148,26 @@ def _messages() -> Rows:
         yield name, f"{counts.stored:,} stored, {counts.held:,} held, {counts.rejected:,} rejected"
 
 
+def _notifications() -> Rows:
+    with connection.wrap_database_errors:
+        found = figures.read(connection.connection)
+    outcomes = [
+        f"{sum(n for (name, label), n in found.counted.items() if label.endswith(f':{outcome}')):,} {outcome}"
+        for outcome in figures.OUTCOMES
+    ]
+    rows = [
+        ("Matches that wait", f"{found.observations:,}"),
+        ("Notifications that wait", f"{found.deliveries:,}"),
+        ("The first is late by", in_words(round(found.overdue))),
+        ("Since the beginning", ", ".join(outcomes)),
+    ]
+    if found.oldest_observation > EVENTS_LATE:
+        raise Trouble("Matches wait: no Celery worker runs, or it is busy.", rows)
+    if found.overdue > EVENTS_LATE:
+        raise Trouble("Notifications wait: no Celery worker runs, or more are owed than go out.", rows)
+    return rows
+
+
 def _mail() -> Rows:
     yield "From", settings.DEFAULT_FROM_EMAIL
     if settings.EMAIL_HOST:
@@ -165,5 +188,6 @@ LOOKS: dict[str, Callable[[], Rows]] = {
     "Celery": _celery,
     "Ingest": _ingest,
     "Messages": _messages,
+    "Notifications": _notifications,
     "Mail": _mail,
 }

@@ -110,15 +110,17 @@ def key_options(keys: list[str]) -> SafeString:
 
 
 @register.simple_tag(takes_context=True)
-def firing_badge(context: dict[str, Any]) -> SafeString | str:
-    """How much fires, beside the menu's entry. A page that has counted it says so in `firing_count`."""
+def firing_badge(context: dict[str, Any], again: bool = False) -> SafeString:
+    """How much fires, beside the menu's entry. A page that has counted it says so in `firing_count`. `again`:
+    it takes the place of the one in an open page."""
     count = context.get("firing_count")
     account = getattr(context.get("request"), "account", None)
     if count is None and account is not None:
         count = count_firing(account)
-    if not count:
-        return ""
-    text = f"{MOST_SHOWN}+" if count > MOST_SHOWN else str(count)
-    return format_html(
-        '<span class="badge badge-bad nav-count">{}<span class="sr-only"> firing</span></span>', text
-    )
+    badge = SafeString()
+    if count:
+        shown = f"{MOST_SHOWN}+" if count > MOST_SHOWN else str(count)
+        text = '<span class="badge badge-bad">{}<span class="sr-only"> firing</span></span>'
+        badge = format_html(text, shown)
+    swap = SafeString(' hx-swap-oob="true"' if again else "")
+    return format_html('<span class="nav-count" id="nav-count"{}>{}</span>', swap, badge)

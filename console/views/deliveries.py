@@ -21,9 +21,11 @@ def index(request: ConsoleRequest) -> HttpResponse:
     contact = request.GET.get("contact", "")
     if contact:
         found = found.filter(contact_point=number_of(contact))
+    shown = page(found, "-created_at", PAGE_SIZE, request.GET.get("page", ""))
     points = ContactPoint.objects.for_account(request.account)
     context = {
-        "page": page(found, "-created_at", PAGE_SIZE, request.GET.get("page", "")),
+        "page": shown,
+        "goes_on": any(row.status == Delivery.Status.WAITING and not row.tries for row in shown.rows),
         "statuses": Delivery.Status.values,
         "status": status,
         "event": event,

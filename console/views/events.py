@@ -23,11 +23,13 @@ from console.refused import field_and_sentence
 from console.request import ConsoleRequest
 from console.value_keys import value_keys
 from console.views.devices import back, suggested
+from thingscale.devices.models import Device
 from thingscale.events import actions
 from thingscale.events.actions import create_event, delete_event, ensure_secret, send_test, update_event
 from thingscale.events.evaluate import Path
 from thingscale.events.models import Delivery, Event, Incident
 from thingscale.events.overview import conditions, named, states_of
+from thingscale.events.rhythm import rhythm
 from thingscale.events.transports.mail import email_configured
 from thingscale.lib import clock
 from thingscale.lib.errors import ContractError
@@ -93,6 +95,20 @@ def keys(request: ConsoleRequest) -> HttpResponse:
     """The options of a datalist: the keys in the newest values of a channel."""
     context = {"keys": _known_keys(request, request.GET.get("channel", ""))}
     return render(request, "console/event/_keys.html", context)
+
+
+def usual(request: ConsoleRequest) -> HttpResponse:
+    """How often the devices of a form usually send, a piece of the page."""
+    form = EventForm(NEW | request.GET.dict(), account=request.account)
+    form.is_valid()
+    pattern, channel = form.cleaned_data.get("devices"), form.cleaned_data.get("channel")
+    devices = Device.objects.for_account(request.account)
+    if pattern:
+        devices = devices.matching(pattern)
+    if channel:
+        devices = devices.filter(mapped_channel=channel)
+    found = rhythm(devices) if pattern or channel else None
+    return render(request, "console/event/_usual.html", {"rhythm": found})
 
 
 def detail(request: ConsoleRequest, number: int) -> HttpResponse:

@@ -20,7 +20,8 @@ from thingscale.events.models import Delivery, Event
 from thingscale.events.transports.http import signature
 from thingscale.lib.clock import now_us
 from thingscale.lib.points import Points
-from thingscale.streams.actions.datapoints import store_points
+from thingscale.streams import writer
+from thingscale.streams.actions.datapoints import store_points, store_rows
 
 PLAIN = {
     "kind": "threshold",
@@ -323,3 +324,18 @@ def test_spans(text: str, seconds: int) -> None:
 @pytest.mark.parametrize("text", ["", "soon", "5 months", "-5 s", "5.5 h", "٣", "1 h soon"])
 def test_what_is_no_span(text: str) -> None:
     assert seconds_of(text) is None
+
+
+def test_how_often_devices_usually_send(account: Account, outsider: Account, signed_in: Any) -> None:
+    device = account.device("roof-1", 7)
+    channel = account.channel(7)
+    times = [now_us() - n * 60 * 10**6 for n in range(30)]
+    store_rows([writer.Row(channel.id, at, device.id, None, b"1", None) for at in times])
+    client = signed_in(account)
+    for query in ({"channel": "7"}, {"devices": "roof-*"}, {"channel": "7", "devices": "roof-1"}):
+        page = client.get("/alerts/events/usual/", query).text
+        assert "Usually every 1 min" in page
+        assert 'data-fill-period="1 min"' in page
+    for query in ({}, {"devices": "cellar"}, {"channel": "9"}, {"devices": "\0"}, {"devices": "x" * 65}):
+        assert not client.get("/alerts/events/usual/", query).text.strip()
+    assert not signed_in(outsider).get("/alerts/events/usual/", {"devices": "roof-*"}).text.strip()

@@ -23,6 +23,7 @@ from thingscale.accounts.models import Session, Token, User
 from thingscale.background import heartbeat
 from thingscale.devices.models import RejectedMessage
 from thingscale.events.actions import create_event
+from thingscale.events.models import Delivery, Observation
 from thingscale.processes import change_notifications
 from thingscale.streams.models import Channel, Journal
 
@@ -207,6 +208,22 @@ def test_the_health_page(operator: Client) -> None:
     assert "No gateway runs" in page
     cache.set(heartbeat.KEY, timezone.now() - timedelta(minutes=4))
     assert "No heartbeat" in operator.get("/admin/health/").text
+
+
+def test_notifications_that_nobody_sends(operator: Client, account: Account) -> None:
+    page = operator.get("/admin/health/").text
+    assert "<dt>Notifications that wait</dt><dd>0</dd>" in page
+    assert "Notifications wait:" not in page
+    late = timezone.now() - timedelta(minutes=3)
+    Delivery.objects.create(
+        user=account.user, transport="email", about="firing", receiver="a@b.example", body={}, due_at=late
+    )
+    page = operator.get("/admin/health/").text
+    assert "<dt>Notifications that wait</dt><dd>1</dd>" in page
+    assert "3 min" in page
+    assert "Notifications wait: no Celery worker runs" in page
+    Observation.objects.create(event=1, what=1, at=late, stored_at=late)
+    assert "Matches wait: no Celery worker runs" in operator.get("/admin/health/").text
 
 
 def test_the_last_batch(operator: Client) -> None:

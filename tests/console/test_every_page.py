@@ -101,7 +101,7 @@ NO_PAGE = {
     ),
     *("unsent", "unsent-send", "unsent-discard"),
     *("start-enable", "publish-devices", "signup-confirm", "profile-email-confirm"),
-    *("event-keys", "event-enable", "event-disable", "incident-acknowledge", "condition-mute"),
+    *("event-keys", "event-usual", "event-enable", "event-disable", "incident-acknowledge", "condition-mute"),
     *("maintenance-end", "event-mute", "event-test", "event-secret"),
     *("contact-test", "contact-enable", "contact-disable"),
 }
