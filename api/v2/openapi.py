@@ -394,8 +394,12 @@ _MAINTENANCE = in_path("number", _NUMBER, 1)
 _HISTORY = [
     header("X-STARTTIME", {"type": "string", "pattern": f"^({_LOCAL})?$"}, "only what began then or later"),
     header("X-ENDTIME", {"type": "string", "pattern": f"^({_LOCAL})?$"}, "only what began until then"),
-    header("X-EVENTID", _NUMBER, "only those of that event"),
-    header("X-PAGELIMIT", {"type": "integer", "minimum": 1, "maximum": MAX_ROWS}, f"rows; default: {ROWS}"),
+    header("X-EVENTID", schemas.or_empty(_NUMBER), "only those of that event"),
+    header(
+        "X-PAGELIMIT",
+        schemas.or_empty({"type": "integer", "minimum": 1, "maximum": MAX_ROWS}),
+        f"rows; default: {ROWS}",
+    ),
 ]
 extend_schema_view(
     list=call(
@@ -406,7 +410,9 @@ extend_schema_view(
             *_HISTORY,
             header("X-DEVICEID", schemas.STRING, "only those of that device"),
             header("X-STATE", schemas.ref("IncidentStateOption"), "only those in that state"),
-            header("X-BEFORE", _NUMBER, "the next page: the last incident_id of the one before"),
+            header(
+                "X-BEFORE", schemas.or_empty(_NUMBER), "the next page: the last incident_id of the one before"
+            ),
         ],
         errors=(400, 404),
     ),
@@ -436,9 +442,7 @@ extend_schema_view(
         takes=[
             *_HISTORY,
             header("X-STATE", schemas.ref("DeliveryStateOption"), "only those in that state"),
-            header(
-                "X-BEFORE", {"type": "string", "format": "uuid"}, "the next page: the last delivery_id of it"
-            ),
+            header("X-BEFORE", schemas.STRING, "the next page: the last delivery_id of it"),
         ],
         errors=(400, 404),
     )
