@@ -43,6 +43,7 @@ PARTS = [
     Part("side_by_side", "--runs 1 --messages 20000 --fewer 1000"),
     Part("stored_rows", "--runs 1 --messages 20000 --rows 100000"),
     Part("idle", "--seconds 2", None),
+    Part("notify_latency", "--runs 1 --messages 200"),
     Part("rest_ranges", "--runs 1 --rows 20000"),
     Part("pages", "--runs 1 --datapoints 50000"),
     Part("charts", "--runs 1 --datapoints 50000", "postgres"),
