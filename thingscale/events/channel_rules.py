@@ -15,13 +15,13 @@ class ChannelRules:
         self.by_event = {rule.event: rule for rule in rules}
         self.remembering = tuple(rule for rule in rules if rule.remembers)
         self.of_some_devices = any(rule.devices for rule in rules)
-        self._never_quiet = False
+        self.never_quiet = False
         texts: set[str] = set()  # sources whose texts, true and false may match
         # By source: the numbers that match nothing.
         sources: dict[str, tuple[Path, Number, Number, set[Number]]] = {}
         for rule in rules:
             if rule.quiet is None:
-                self._never_quiet = True
+                self.never_quiet = True
                 continue
             low, high, exception = rule.quiet
             if rule.compares_text:
@@ -34,10 +34,10 @@ class ChannelRules:
             sources[rule.path.source] = path, max(low, lowest), min(high, highest), exceptions
         # Of most events, the source is the key of a number. Each with a number that is quiet, for values
         # that do not have the key.
-        self._keys: list[tuple[str, Number, Number, Number]] = []
+        self.keys: list[tuple[str, Number, Number, Number]] = []
         self._paths: list[tuple[Path, Number, Number, set[Number]]] = []
         for path, low, high, exceptions in sources.values():
-            between = _between(low, high)
+            between = between_limits(low, high)
             if (
                 len(path.steps) > 1
                 or path.takes_bare
@@ -47,26 +47,26 @@ class ChannelRules:
             ):
                 self._paths.append((path, low, high, exceptions))
             else:
-                self._keys.append((path.source, low, high, between))
+                self.keys.append((path.source, low, high, between))
 
         # An object without any of these keys has nothing that a path leads to.
-        self._roots = {
+        self.roots = {
             key for path, *_ in self._paths if path.steps for key in (path.steps[0], path.source, "value")
         }
 
     def quiet(self, value: Any) -> bool:
         """Whether the value, as it was parsed, certainly matches no rule. False: it has to be looked at."""
-        if self._never_quiet:
+        if self.never_quiet:
             return False
         if value.__class__ is dict:
             get = value.get
             try:
-                for key, low, high, between in self._keys:
+                for key, low, high, between in self.keys:
                     if not low < get(key, between) < high:
                         return False
             except TypeError:  # that is no number
                 return False
-            if self._roots.isdisjoint(value):
+            if self.roots.isdisjoint(value):
                 return True
         if self._paths:
             for path, low, high, exceptions in self._paths:
@@ -82,7 +82,7 @@ class ChannelRules:
         return True
 
 
-def _between(low: Number, high: Number) -> Number | None:
+def between_limits(low: Number, high: Number) -> Number | None:
     for number in (0, math.nextafter(low, math.inf), math.nextafter(high, -math.inf)):
         if low < number < high:
             return number

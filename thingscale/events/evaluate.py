@@ -15,7 +15,7 @@ import math
 import operator
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from hashlib import blake2b
@@ -158,6 +158,15 @@ class Rule:
             case "rate":
                 return _Rate(event, source, devices, threshold, clear, window)
         raise ValueError("It compares no datapoints")
+
+    def is_quiet(self, values: Sequence[Any]) -> bool:
+        """Whether what its path leads to certainly does not match."""
+        if self.quiet is None or len(values) != 1:
+            return False
+        low, high, exception = self.quiet
+        found = values[0]
+        kind = found.__class__
+        return (kind is float or kind is int) and low < found < high and found != exception
 
     def watches(self, device_id: str) -> bool:
         """`device_id`: "" for a datapoint that no device has sent."""

@@ -20,7 +20,8 @@ import psycopg
 from django.conf import settings
 from django.db import transaction
 
-from thingscale.events.evaluate import Memory, Rule
+from thingscale.events.channel_rules import between_limits
+from thingscale.events.evaluate import Memory, Number, Rule
 from thingscale.events.models import Observation
 from thingscale.events.rules import OF_CHANNELS, WatchedChannel, load
 from thingscale.lib.clock import now_us
@@ -135,7 +136,13 @@ def observe(
         return found
     if callable(device_ids):
         device_ids = device_ids() if any(channels[row[0]].rules.of_some_devices for row in rows) else {}
-    _Comparing(cursor, channels, device_ids, now, found).compare(rows)
+    try:
+        _Comparing(cursor, channels, device_ids, now, found).compare(rows)
+    except psycopg.Error:
+        raise
+    except Exception:  # else what is stored would wait until this is mended
+        log.exception("%d datapoints were not compared with their events", len(rows))
+        return found
     if found.rows:
         _insert(cursor, found.rows)
     return found
@@ -166,6 +173,17 @@ class _Comparing:
         self._found = found
         self._started = time.monotonic()
         self._closed: set[Key] = set()
+        # Over all channels: what is quiet everywhere, by key, and what has to be looked at one by one.
+        self._limits: dict[str, tuple[Number, Number]] = {}
+        self._roots: set[str] = set()
+        self._one_by_one = {
+            channel for channel, each in channels.items() if each.may_be_open or each.rules.never_quiet
+        }
+        for each in channels.values():
+            for key, low, high, _ in each.rules.keys:
+                lowest, highest = self._limits.get(key, (low, high))
+                self._limits[key] = max(low, lowest), min(high, highest)
+            self._roots |= each.rules.roots
         self._left_out: dict[tuple[ChannelPk, int], tuple[int, int]] = {}  # count and time, by event
         self._memories: dict[Key, Memory] = {}
 
@@ -174,18 +192,59 @@ class _Comparing:
         channels = self._channels
         for chunk in _chunks(rows):
             self._read_memories(chunk)
-            for row, value in _parsed(chunk):
+            values = [value for _, value in _parsed(chunk)]
+            loud = self._loud(chunk, values)
+            # Where a datapoint can have something to match or to clear.
+            alive = {chunk[place].channel for place in loud}
+            alive.update(channel for channel, watched in channels.items() if watched.open)
+            for place, row in enumerate(chunk) if alive else ():
+                if row[0] not in alive:
+                    continue
                 watched = channels[row[0]]
-                if not watched.rules.quiet(value) or watched.may_be_open:
-                    self._look_at(row, value, watched, watched.rules.rules)
+                if place in loud:
+                    self._look_at(row, values[place], watched, watched.rules.rules)
                 elif watched.open and (events := watched.open.get((row[2] or 0, row[3] or 0))):
                     # It matches nothing, so it can only clear.
                     by_event = watched.rules.by_event
-                    self._look_at(row, value, watched, [by_event[each] for each in sorted(events)])
+                    self._look_at(row, values[place], watched, [by_event[each] for each in sorted(events)])
             self._write_memories()
         for (channel, event), (count, at) in self._left_out.items():
             self._found.rows.append(Observed(channel, event, 0, 0, _LEFT_OUT, at, matches=count))
         self._forget_what_is_not_open()
+
+    def _loud(self, rows: Sequence[Row], values: Sequence[Any]) -> set[int]:
+        """Places of what may match. Looks at a key of all values at once, between the limits of all channels,
+        and then at what is left by itself."""
+        channels = self._channels
+        found = self._suspects(rows, values)
+        return {
+            place
+            for place in found
+            if (watched := channels[rows[place].channel]).may_be_open
+            or not watched.rules.quiet(values[place])
+        }
+
+    def _suspects(self, rows: Sequence[Row], values: Sequence[Any]) -> Iterable[int]:
+        everything = range(len(rows))
+        if not self._limits:
+            return everything
+        found: set[int] = set()
+        try:
+            for key, (low, high) in self._limits.items():
+                try:
+                    column = list(map(itemgetter(key), values))
+                except KeyError:  # not all have it
+                    between = between_limits(low, high)
+                    column = [value.get(key, between) for value in values]
+                if not low < min(column) <= max(column) < high:
+                    found.update(place for place, each in enumerate(column) if not low < each < high)
+        except (AttributeError, TypeError):  # values that are no objects, and keys that are no numbers
+            return everything
+        if roots := self._roots:
+            found.update(place for place, value in enumerate(values) if not roots.isdisjoint(value))
+        if one_by_one := self._one_by_one:
+            found.update(place for place, row in enumerate(rows) if row[0] in one_by_one)
+        return found
 
     def _look_at(self, row: Row, value: Any, watched: WatchedChannel, rules: Sequence[Rule]) -> None:
         account = watched.account
@@ -209,6 +268,9 @@ class _Comparing:
                 compared = values.get(path.source)
                 if compared is None:
                     compared = values[path.source] = list(path.values(value))
+                open_here = watched.may_be_open or rule.event in watched.open.get((device, tag), ())
+                if not open_here and rule.is_quiet(compared):
+                    continue
                 # A clock that is ahead must not make all that follows late.
                 seen = rule.judge(compared, min(row.at, self._now), memory)
             except Exception:  # an event must not keep datapoints from being stored
