@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, NamedTuple
 
 import paho.mqtt.client as mqtt
 from common import at_most, record
@@ -24,7 +24,7 @@ from database import empty, prepare, target
 from django.conf import settings
 from load import Target
 from paho.mqtt.enums import CallbackAPIVersion
-from processes import gateway, running, wait_until
+from processes import Used, children, gateway, running, wait_until
 
 from thingscale.accounts.models import User
 from thingscale.events.actions import create_event
@@ -70,9 +70,10 @@ class Hooks:
 
 
 @contextmanager
-def worker() -> Iterator[None]:
-    with running(celery_command(), THINGSCALE_NOTIFY_NETWORKS=HERE):
-        yield
+def worker() -> Iterator[int]:
+    """Its process id."""
+    with running(celery_command(), THINGSCALE_NOTIFY_NETWORKS=HERE) as process:
+        yield process.pid
 
 
 def send(to: Target, first: int, count: int, devices: int) -> dict[int, float]:
@@ -109,17 +110,23 @@ def watch(user: User, hooks: Hooks, receivers: int) -> None:
         create_event(user, {**fields, "notify_type": "http", "post_url": url})
 
 
-def measure(user: User, to: Target, receivers: int, first: int, count: int) -> list[float]:
-    """Milliseconds of each message, in order."""
+class Measured(NamedTuple):
+    milliseconds: list[float]  # of each message, in order
+    cpu_us: dict[str, float]  # a message, by process
+
+
+def measure(user: User, to: Target, pids: dict[str, list[int]], receivers: int, count: int) -> Measured:
     hooks = Hooks()
     try:
         watch(user, hooks, receivers)
         empty()
         send(to, 1, receivers, receivers)  # the warm-up
         wait_until(lambda: len(hooks.received) == receivers, WAIT_SECONDS)
-        acknowledged = send(to, first, count, receivers)
+        used = Used(**pids)
+        acknowledged = send(to, receivers + 1, count, receivers)
         wait_until(lambda: len(hooks.received) == receivers + count, WAIT_SECONDS)
-        return sorted((hooks.received[number] - moment) * 1000 for number, moment in acknowledged.items())
+        took = sorted((hooks.received[number] - moment) * 1000 for number, moment in acknowledged.items())
+        return Measured(took, used.us(count))
     finally:
         hooks.close()
         Delivery.objects.filter(user=user).delete()
@@ -135,17 +142,21 @@ def main() -> None:
     options = parser.parse_args()
     settings.NOTIFY_NETWORKS = (ip_network(HERE),)
     user = prepare()
-    with gateway() as (port, _pid), worker():
+    with gateway() as (port, gateway_pid), worker() as worker_pid:
         to = target(user, port)
+        pids = {"worker": [worker_pid], "gateway": [gateway_pid, *children(gateway_pid)]}
         for receivers in RECEIVERS:
-            runs = [
-                measure(user, to, receivers, 1000 + run * options.messages, options.messages)
-                for run in range(options.runs)
-            ]
-            medians = [statistics.median(run) for run in runs]
-            late = [run[int(len(run) * 0.99)] for run in runs]
+            runs = [measure(user, to, pids, receivers, options.messages) for _ in range(options.runs)]
+            medians = [statistics.median(run.milliseconds) for run in runs]
+            late = [run.milliseconds[int(options.messages * 0.99)] for run in runs]
             what = f"{RATE} matches/s, {receivers} receiver{'s' if receivers > 1 else ''}"
-            record(f"{what}, half are there within", medians, "ms", at_most(300))
+            record(
+                f"{what}, half are there within",
+                medians,
+                "ms",
+                at_most(300),
+                cpu_us=[run.cpu_us for run in runs],
+            )
             record(f"{what}, 99 of 100", late, "ms", at_most(2000))
 
 
