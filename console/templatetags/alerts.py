@@ -20,7 +20,6 @@ from thingscale.lib import clock
 register = template.Library()
 register.filter("watched", in_words)
 register.filter("span", span)
-register.filter("span", span)
 
 SEVERITIES = {"critical": "bad", "warning": "warn", "info": "accent"}
 STATES = {"firing": "bad", "pending": "warn", "no data": "warn", "ok": "ok", "muted": "", "disabled": ""}

@@ -9,7 +9,8 @@ from django.utils import timezone
 from thingscale.accounts.actions import locked
 from thingscale.accounts.limits import no_more_than
 from thingscale.accounts.models import Account, User
-from thingscale.devices.models import ActivationRule, Device, MinuteCount
+from thingscale.devices.listening import GAPS_KEPT
+from thingscale.devices.models import ActivationRule, Device, ListeningGap, MinuteCount
 from thingscale.lib.errors import ContractError
 from thingscale.lib.ids import ChannelPk, DevicePk
 from thingscale.lib.names import DEVICE_ID_RULE, ENDS_RULE, bad_device_id
@@ -103,8 +104,10 @@ def _rules(account: Account) -> list[ActivationRule]:
 
 
 def forget_old_activity() -> None:
-    """Deletes old minutes, and the activity that ingest wrote of a device while that was being deleted."""
+    """Deletes old minutes and gaps in listening, and the activity that ingest wrote of a device while that
+    was being deleted."""
     MinuteCount.objects.filter(minute__lt=timezone.now() - MinuteCount.KEPT).delete()
+    ListeningGap.objects.filter(ended_at__lt=timezone.now() - GAPS_KEPT).delete()
     with connection.cursor() as cursor:
         cursor.execute(
             "DELETE FROM devices_activity a"

@@ -26,7 +26,7 @@ GAP = timedelta(seconds=10)  # without a mark, after which a process counts as e
 STEP = timedelta(seconds=-1)  # a clock that goes back by more was set
 # After a gap, until every client has connected again: most double their pauses, up to two minutes.
 RETURN = timedelta(seconds=120)
-KEPT_DAYS = 400  # longer than any period of silence that one may watch
+GAPS_KEPT = timedelta(days=400)  # longer than any period of silence that one may watch
 
 _MARK = """WITH before AS MATERIALIZED (
     SELECT writer, at, until, clock_timestamp() AS now FROM devices_listening
@@ -92,12 +92,6 @@ def note_ended(cursor: psycopg.Cursor) -> None:
     )
     for door, until, now in cursor.fetchall():
         _note_gap(cursor, door, min(until, now), now if _listens(cursor, door) else None)
-
-
-def delete_old_gaps(cursor: psycopg.Cursor) -> None:
-    cursor.execute(
-        "DELETE FROM devices_listeninggap WHERE ended_at < now() - make_interval(days => %s)", [KEPT_DAYS]
-    )
 
 
 def _enter(cursor: psycopg.Cursor, writer: UUID, door: Door) -> None:

@@ -32,11 +32,11 @@ from thingscale.events.sending import CLAIM_SECONDS, Claimed, Done, Job, Note
 from thingscale.events.shares import THREADS, Receiver, Shares, Wanted
 from thingscale.lib.ids import UserPk
 from thingscale.processes import own_connection
+from thingscale.processes.own_connection import UNWELL
 from thingscale.processes.wake_up import DELIVERIES, Sleeper
 
 log = logging.getLogger(__name__)
 
-UNWELL = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
 LOOK_SECONDS = 1.0  # between two looks, if nobody wakes it before
 LOOKING_PART = 0.25  # of its time it spends with looking, at most
 KEEP_HOUSE_SECONDS = 5.0

@@ -1,7 +1,7 @@
 """Events: what is watched, and whom to notify; what became of it, and what is owed to receivers.
 
 The tables beside `Event` have no constraints to it, to accounts and to devices in the database: processes of
-the release before delete those, and know nothing of these tables. `tasks.py` deletes what is left behind.
+the release before delete those, and know nothing of these tables. `clean_up.py` deletes what is left behind.
 """
 
 import uuid

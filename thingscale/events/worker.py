@@ -17,12 +17,12 @@ from thingscale.background.watched import WatchedThread
 from thingscale.events import advance, silence
 from thingscale.events.mqtt_state import Relay
 from thingscale.processes import own_connection
+from thingscale.processes.own_connection import UNWELL
 from thingscale.processes.wake_up import OBSERVATIONS, WAKE_UP, Sleeper
 
 log = logging.getLogger(__name__)
 
 LOCK = 7_471  # advisory, of the worker that lets conditions follow
-UNWELL = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
 STOP_SECONDS = 3.0  # for what is being done
 LATEST_SECONDS = 5.0  # between two looks at what time changes, however much waits
 LOOK_SECONDS = 1.0  # between two looks, if nobody wakes it before

@@ -7,6 +7,8 @@ from django.db import connections
 
 from thingscale.lib.gc_tuning import drop_tracebacks
 
+# What passes when the database is back.
+UNWELL = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
 # A thread that writes for everybody must not wait for ever, and nobody for it.
 LIMITS = "-c statement_timeout=60s -c lock_timeout=20s -c idle_in_transaction_session_timeout=60s"
 
