@@ -3,40 +3,40 @@
 from typing import NamedTuple
 
 
-class Service(NamedTuple):
+class ServiceExample(NamedTuple):
     name: str
     address: str
     how: str
 
 
 SERVICES = (
-    Service(
+    ServiceExample(
         "ntfy", "ntfys://ntfy.sh/TOPIC", "Choose a topic that nobody guesses, and subscribe to it in the app."
     ),
-    Service(
+    ServiceExample(
         "Telegram",
         "tgram://BOT_TOKEN/CHAT_ID",
         "@BotFather makes a bot and gives its token. Write to the bot once; @userinfobot tells your chat id.",
     ),
-    Service(
+    ServiceExample(
         "Slack",
         "https://hooks.slack.com/services/T…/B…/…",
         "Make an app with an incoming webhook, and paste the webhook's address as it is.",
     ),
-    Service(
+    ServiceExample(
         "Discord",
         "https://discord.com/api/webhooks/ID/TOKEN",
         "Settings of the channel, Integrations, Webhooks: paste the address as it is.",
     ),
-    Service(
+    ServiceExample(
         "Microsoft Teams",
         "workflows://HOST/WORKFLOW/SIGNATURE",
         "Add the workflow “Post to a channel when a webhook request is received”, and paste its address.",
     ),
-    Service(
+    ServiceExample(
         "Pushover", "pover://USER_KEY@APP_TOKEN", "The user key is on the front page; make an application."
     ),
-    Service(
+    ServiceExample(
         "PagerDuty",
         "pagerduty://INTEGRATION_KEY@API_KEY",
         "Add an Events API v2 integration to the service; an API key is made under Integrations.",

@@ -99,7 +99,7 @@ class Schedule(bootsteps.StartStopStep):
         )
 
 
-class Notifications(bootsteps.StartStopStep):
+class NotificationsStep(bootsteps.StartStopStep):
     """Runs the threads that make stored datapoints into notifications (thingscale/events/worker.py). They are
     no tasks: activation and mail would have to wait for them."""
 
@@ -109,7 +109,7 @@ class Notifications(bootsteps.StartStopStep):
         return events.Notifications()
 
 
-class Deliveries(bootsteps.StartStopStep):
+class DeliveriesStep(bootsteps.StartStopStep):
     """Runs the threads that send notifications (thingscale/events/delivery.py)."""
 
     def create(self, worker: Any) -> Any:
@@ -119,8 +119,8 @@ class Deliveries(bootsteps.StartStopStep):
 
 
 app.steps["worker"].add(Schedule)
-app.steps["worker"].add(Notifications)
-app.steps["worker"].add(Deliveries)
+app.steps["worker"].add(NotificationsStep)
+app.steps["worker"].add(DeliveriesStep)
 app.user_options["worker"].add(
     Option(
         ["--with-schedule"],

@@ -19,12 +19,12 @@ from thingscale.events import actions
 from thingscale.events.delivery import Deliveries
 from thingscale.events.models import ContactPoint, Delivery, Event
 from thingscale.events.transports import Result, contact
-from thingscale.events.transports.contact import Message
+from thingscale.events.transports.contact import ServiceMessage
 from thingscale.events.transports.services import SERVICES, contact_url_problem, masked, scheme_of
 from thingscale.lib.errors import ContractError
 from thingscale.lib.tokens import new
 
-MESSAGE = Message("Too warm", "31 > 30\n<b>&", "critical")
+MESSAGE = ServiceMessage("Too warm", "31 > 30\n<b>&", "critical")
 TAKEN = [
     "tgram://123456789:abcdefg_hijklmnop/12315544",
     "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#general",

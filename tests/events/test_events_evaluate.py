@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thingscale.events.channel_rules import ChannelRules
-from thingscale.events.evaluate import MAX_SAMPLES, MAX_TEXT, Memory, Path, Rule, Seen
+from thingscale.events.evaluate import MAX_SAMPLES, MAX_TEXT, Memory, Path, Rule, Verdict
 
 SECOND = 1_000_000
 
@@ -175,14 +175,14 @@ def test_numbers_and_text(value: Any, operator: str, limit: str, answer: bool | 
 
 
 def test_a_number_as_postgresql_writes_it_out() -> None:
-    assert threshold("", ">", "1e307").sees(b"1" + b"0" * 308) == Seen(True, "1e+308")
-    assert threshold("", "=", "1" + "0" * 300).sees(b"1" + b"0" * 300) == Seen(True, "1e+300")
+    assert threshold("", ">", "1e307").sees(b"1" + b"0" * 308) == Verdict(True, "1e+308")
+    assert threshold("", "=", "1" + "0" * 300).sees(b"1" + b"0" * 300) == Verdict(True, "1e+300")
 
 
 def test_of_an_array_any_element_that_matches() -> None:
     rule = threshold("t", ">", "5")
-    assert rule.sees({"t": [1, 6, 7]}) == Seen(True, "6")
-    assert rule.sees({"t": [1, "x", 2]}) == Seen(False, "1")
+    assert rule.sees({"t": [1, 6, 7]}) == Verdict(True, "6")
+    assert rule.sees({"t": [1, "x", 2]}) == Verdict(False, "1")
     assert rule.sees({"t": ["x", None]}) is None
     assert seen(threshold("t", "!=", "1"), {"t": [1, 1]}) is False
     assert seen(threshold("t", "!=", "1"), {"t": [1, 2]}) is True
@@ -198,8 +198,8 @@ def test_what_is_compared_is_told_as_text() -> None:
         (True, "true"),
         (1e300, "1e+300"),
     ):
-        assert rule.sees({"t": value}) == Seen(True, text)
-    assert rule.sees({"t": "é" * 30_000}) == Seen(True, "é" * MAX_TEXT)
+        assert rule.sees({"t": value}) == Verdict(True, text)
+    assert rule.sees({"t": "é" * 30_000}) == Verdict(True, "é" * MAX_TEXT)
 
 
 @pytest.mark.parametrize(
@@ -312,14 +312,14 @@ def test_what_comes_late_is_not_compared_with_what_is_newer() -> None:
     memory = Memory()
     assert rule.sees("a", 10, memory) is None
     assert rule.sees("b", 9, memory) is None
-    assert rule.sees("a", 10, memory) == Seen(False, "a")
+    assert rule.sees("a", 10, memory) == Verdict(False, "a")
 
 
 def test_a_changed_event_forgets() -> None:
     memory = Memory()
     Rule.of(1, "change", "a", "=", "").sees({"a": 1, "b": 2}, 10, memory)
     assert Rule.of(1, "change", "b", "=", "").sees({"a": 1, "b": 2}, 5, memory) is None
-    assert Rule.of(1, "change", "b", "=", "").sees({"a": 1, "b": 3}, 6, memory) == Seen(True, "3")
+    assert Rule.of(1, "change", "b", "=", "").sees({"a": 1, "b": 3}, 6, memory) == Verdict(True, "3")
 
 
 def test_devices_are_a_pattern() -> None:

@@ -113,7 +113,7 @@ def test_what_fails_is_dropped_and_the_others_go_on(
     event, broken = hot(account), hot(account)
     follow = advance.Batch.follow
 
-    def fail(self: advance.Batch, seen: advance.Seen) -> None:
+    def fail(self: advance.Batch, seen: advance.WaitingObservation) -> None:
         follow(self, seen)
         if seen.event == broken.pk:
             raise psycopg.DataError

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from thingscale.events.noise import Quiet, Window, matches, quiet_until
+from thingscale.events.noise import ActiveWindow, Quiet, matches, quiet_until
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -59,7 +59,7 @@ def test_patterns(device_id: str, pattern: str, expected: bool) -> None:
 
 def test_of_several_the_one_that_ends_last_counts_and_says_why() -> None:
     hour = timedelta(hours=1)
-    quiet = Quiet(NOON + hour, [Window("pump*", NOON + 2 * hour)], "12:00-20:00", BERLIN)
+    quiet = Quiet(NOON + hour, [ActiveWindow("pump*", NOON + 2 * hour)], "12:00-20:00", BERLIN)
     found = quiet.hush("pump1", NOON + 3 * hour, NOON)
     assert found is not None
     assert (found.until, found.why) == (berlin("2026-03-01 20:00"), "Quiet hours until 2026-03-01 20:00.")
@@ -69,4 +69,4 @@ def test_of_several_the_one_that_ends_last_counts_and_says_why() -> None:
     found = quiet._replace(hours="").hush("door", NOON, NOON)
     assert found is not None
     assert found.why == "Muted until 2026-03-01 14:00."
-    assert Quiet(NOON, [Window("*", NOON)], "", BERLIN).hush("", NOON, NOON) is None
+    assert Quiet(NOON, [ActiveWindow("*", NOON)], "", BERLIN).hush("", NOON, NOON) is None

@@ -148,7 +148,7 @@ def test_many_are_gathered_into_one_a_minute(
 def test_the_brake_says_so_once(
     user: User, deliveries: Deliveries, mail_server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "BRAKE", 5)
+    monkeypatch.setattr(pace, "MAX_AN_HOUR", 5)
     event = event_of(user)
     owe(event, 5)
     wait_until(lambda: states() == [Status.SENT] * 5)
@@ -229,7 +229,7 @@ def test_few_gathered_ones_are_single_again() -> None:
 
 
 def test_the_brake_lasts_an_hour() -> None:
-    its = Pace(sent=[900.0] * pace.BRAKE)
+    its = Pace(sent=[900.0] * pace.MAX_AN_HOUR)
     planned = plan(its, [1, 2], 1000)
     assert (planned.left_out, planned.brake) == ([1, 2], True)
     again = plan(its, [3], 1001)

@@ -19,9 +19,9 @@ from psycopg.rows import class_row
 from thingscale.devices import listening
 from thingscale.events import figures, messages, mqtt_state, states
 from thingscale.events.figures import Counted
-from thingscale.events.models import Delivery, Event, Incident, Observation
-from thingscale.events.noise import Quiet, Window
-from thingscale.events.outbox import Outbox, copy
+from thingscale.events.models import ConditionKey, Delivery, Event, Incident, Observation
+from thingscale.events.noise import ActiveWindow, Quiet
+from thingscale.events.outbox import Outbox, copy_rows
 from thingscale.events.states import Datapoint, Hush, Message, Notice, Policy, Standing, State, Told
 from thingscale.lib.ids import UserPk
 from thingscale.processes.change_notifications import CHANNEL, EVENT_OPEN
@@ -33,8 +33,6 @@ _FIGURES: dict[int, str] = {
     Observation.What.MATCHED: figures.MATCHES,
     Observation.What.LEFT_OUT: figures.MATCHES_LEFT_OUT,
 }
-
-ConditionKey = tuple[int, int, int]  # event, device and tag, by primary key
 
 # The oldest of each event, then the second ones, and so on: an account that floods its events is not in the
 # way of others.
@@ -87,8 +85,8 @@ _HEARD = """SELECT wanted.event, wanted.device, wanted.tag, CASE WHEN wanted.dev
 FROM unnest(%s::bigint[], %s::bigint[], %s::int[], %s::bigint[]) AS wanted (event, device, tag, channel)"""
 
 
-class Seen(NamedTuple):
-    """An Observation."""
+class WaitingObservation(NamedTuple):
+    """An Observation, read from its row."""
 
     id: int
     event: int
@@ -106,7 +104,7 @@ class Seen(NamedTuple):
 
 
 @dataclass
-class Watched:
+class WatchedEvent:
     """An event with what its messages need of its account and its channel."""
 
     pk: int
@@ -153,7 +151,7 @@ class Watched:
         return self.kind != Event.Kind.THRESHOLD
 
 
-def policy_of(event: Watched | Event) -> Policy:
+def policy_of(event: WatchedEvent | Event) -> Policy:
     """A change is over with the datapoint that says it, so it is told like one."""
     of_datapoints = (
         event.repeat == Event.Repeat.EVERY
@@ -165,8 +163,8 @@ def policy_of(event: Watched | Event) -> Policy:
 
 
 @dataclass
-class Row:
-    """A Condition."""
+class ConditionRow:
+    """A Condition, read from its row."""
 
     event: int
     device: int
@@ -184,7 +182,7 @@ def advance(connection: psycopg.Connection, most: int = BATCH) -> int:
     """Takes the oldest observations; returns how many."""
     counted: Counted = Counter()
     with connection.transaction():
-        taken = sorted(Seen(*row) for row in connection.execute(_TAKE, [FAIR, most]))
+        taken = sorted(WaitingObservation(*row) for row in connection.execute(_TAKE, [FAIR, most]))
         if taken:
             batch = Batch(connection)
             batch.load_events({seen.event for seen in taken})
@@ -226,14 +224,14 @@ def drop_due(connection: psycopg.Connection) -> None:
 
 
 class Batch:
-    """The work of one transaction: what it loads, and what it writes at its end."""
+    """The conditions of one transaction: what it loads, and what it writes at its end."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
         self._now: datetime = connection.execute("SELECT now()").fetchall()[0][0]
-        self._events: dict[int, Watched] = {}
-        self._windows: dict[UserPk, list[Window]] = {}
-        self.rows: dict[ConditionKey, Row] = {}
+        self._events: dict[int, WatchedEvent] = {}
+        self._windows: dict[UserPk, list[ActiveWindow]] = {}
+        self.rows: dict[ConditionKey, ConditionRow] = {}
         self._device_ids: dict[int, str] = {}
         self._tags: dict[int, str] = {}
         self._hushes: dict[ConditionKey, Hush | None] = {}
@@ -246,7 +244,7 @@ class Batch:
         self._open_keys: set[ConditionKey] = set()
 
     def load_events(self, keys: Collection[int]) -> None:
-        with self._connection.cursor(row_factory=class_row(Watched)) as cursor:
+        with self._connection.cursor(row_factory=class_row(WatchedEvent)) as cursor:
             self._events = {event.pk: event for event in cursor.execute(_EVENTS, [list(keys)])}
         for event, contact_point in self._connection.execute(
             """SELECT e.event_id, p.id FROM events_eventcontact e
@@ -260,7 +258,7 @@ class Batch:
             WHERE user_id = ANY (%s) AND starts_at <= now() AND ends_at > now()""",
             [list({event.user for event in self._events.values()})],
         ):
-            self._windows.setdefault(user, []).append(Window(devices, ends_at))
+            self._windows.setdefault(user, []).append(ActiveWindow(devices, ends_at))
 
     def load_conditions(self, keys: Collection[ConditionKey]) -> None:
         known = [key for key in keys if key[0] in self._events]
@@ -282,7 +280,7 @@ class Batch:
             ).fetchall()
         )
 
-    def follow(self, seen: Seen) -> None:
+    def follow(self, seen: WaitingObservation) -> None:
         event = self._events.get(seen.event)
         if event is None or (event.changed_at and seen.stored_at < event.changed_at):
             return  # it is deleted, disabled, or another one by now
@@ -296,7 +294,7 @@ class Batch:
         if row is None:
             if seen.what == Observation.What.CLEARED:
                 return
-            row = self.rows[seen.key] = Row(*seen.key, Standing(since=at, at=at))
+            row = self.rows[seen.key] = ConditionRow(*seen.key, Standing(since=at, at=at))
         policy, before = event.policy, row.standing.state
         if seen.what == Observation.What.MATCHED:
             changed = states.match(row.standing, policy, Datapoint(at, seen.value), self._now)
@@ -347,14 +345,14 @@ class Batch:
             if known := [moment for moment in (heard, gap) if moment]:
                 self._heard[tuple(key)] = max(known)
 
-    def _hush(self, event: Watched, row: Row) -> Hush | None:
+    def _hush(self, event: WatchedEvent, row: ConditionRow) -> Hush | None:
         if row.key not in self._hushes:
             quiet = Quiet(event.muted_until, self._windows.get(event.user, ()), event.quiet_hours, event.zone)
             device_id = self._device_ids.get(row.device, "")
             self._hushes[row.key] = quiet.hush(device_id, row.muted_until, self._now)
         return self._hushes[row.key]
 
-    def _note_change(self, event: Watched, row: Row, before: State) -> None:
+    def _note_change(self, event: WatchedEvent, row: ConditionRow, before: State) -> None:
         it = row.standing
         self._changed.add(event.pk)
         if before == State.OK:
@@ -377,7 +375,7 @@ class Batch:
             over = Incident.Over.NO_DATA if it.state == State.NO_DATA else Incident.Over.CLEARED
             self._closed.append((row.incident, it.since, over))
 
-    def _title(self, event: Watched) -> str:
+    def _title(self, event: WatchedEvent) -> str:
         if event.description:
             return event.description
         if event.kind == Event.Kind.SILENCE:
@@ -392,7 +390,7 @@ class Batch:
             self._incident_keys = [key for (key,) in reversed(found.fetchall())]
         return self._incident_keys.pop()
 
-    def _tell(self, event: Watched, row: Row, message: Message | None) -> None:
+    def _tell(self, event: WatchedEvent, row: ConditionRow, message: Message | None) -> None:
         if message is None:
             return
         it = row.standing
@@ -402,7 +400,7 @@ class Batch:
         )
         self._outbox.owe(event, ABOUT[message.notice], body, message.hush.why if message.hush else "")
 
-    def _subject(self, event: Watched, device: int = 0, tag: int = 0) -> messages.Subject:
+    def _subject(self, event: WatchedEvent, device: int = 0, tag: int = 0) -> messages.Subject:
         return messages.Subject(
             event.channel_number,
             event.channel_name,
@@ -416,7 +414,7 @@ class Batch:
         for key, ended_at, over in self._closed:
             if key in self._opened:
                 self._opened[key][14:16] = ended_at, over
-        copy(self._connection, "events_incident", INCIDENT_COLUMNS, self._opened.values())
+        copy_rows(self._connection, "events_incident", INCIDENT_COLUMNS, self._opened.values())
         closed = [each for each in self._closed if each[0] not in self._opened]
         if closed:
             self._connection.execute(
@@ -470,8 +468,8 @@ INCIDENT_COLUMNS = (
 )
 
 
-def _row(columns: Sequence[Any]) -> Row:
+def _row(columns: Sequence[Any]) -> ConditionRow:
     event, device, tag, muted_until, state, since, at, value, notified_at, incident, *rest = columns
     changes, told, left_out = rest
     standing = Standing(since, at, value, State(state), Told(told), left_out, notified_at, changes)
-    return Row(event, device, tag, standing, muted_until, incident)
+    return ConditionRow(event, device, tag, standing, muted_until, incident)

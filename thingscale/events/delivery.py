@@ -29,7 +29,7 @@ from thingscale.events.figures import Counted
 from thingscale.events.models import Delivery
 from thingscale.events.pace import Pace, Plan
 from thingscale.events.sending import CLAIM_SECONDS, Claimed, Done, Job, Note
-from thingscale.events.shares import THREADS, Receiver, Shares, Wanted
+from thingscale.events.shares import THREADS, ReceiverKey, Shares, Wanted
 from thingscale.lib.ids import UserPk
 from thingscale.processes import own_connection
 from thingscale.processes.own_connection import UNWELL
@@ -44,7 +44,7 @@ STOP_SECONDS = 3.0  # for what is being sent
 IDLE_SECONDS = 30.0  # then a thread ends
 GATHERED = 5_000  # rows of one message, at most
 TESTS = 10  # at once
-LOG = "The console shows all of them."
+SEE_LOG = "The console shows all of them."
 HOUSE_LOCK = 7_472  # advisory
 
 _FREE = "d.due_at <= now() AND (d.claimed_until IS NULL OR d.claimed_until < now())"
@@ -188,7 +188,7 @@ class Deliveries:
             notes = [note for done in self._unnoted for note in done.notes]
             columns = [list(column) for column in zip(*notes, strict=True)] or [[], [], [], [], []]
             noted = connection.execute(_NOTE, columns).fetchall()
-            sent: Counter[Receiver] = Counter()
+            sent: Counter[ReceiverKey] = Counter()
             for done in self._unnoted:
                 if done.job.wanted.for_people:
                     sent[done.job.wanted.receiver] += done.messages
@@ -209,12 +209,12 @@ class Deliveries:
     def _claim(self, connection: psycopg.Connection) -> None:
         tests = min(TESTS, THREADS - self._shares.in_flight)
         jobs = [
-            Job(Wanted(Receiver(UserPk(row.user), "a test"), False, False), [[row]])
+            Job(Wanted(ReceiverKey(UserPk(row.user), "a test"), False, False), [[row]])
             for row in _claimed(connection, _CLAIM_TESTS, [tests, CLAIM_SECONDS])
         ]
         due = [
             Wanted(
-                Receiver(user, name),
+                ReceiverKey(user, name),
                 transport == Delivery.Transport.EMAIL,
                 transport != Delivery.Transport.HTTP,
             )
@@ -227,9 +227,9 @@ class Deliveries:
                 [wanted.receiver.name for wanted, _ in chosen],
                 [GATHERED if wanted.for_people else most for wanted, most in chosen],
             ]
-            found: dict[Receiver, list[Claimed]] = defaultdict(list)
+            found: dict[ReceiverKey, list[Claimed]] = defaultdict(list)
             for row in _claimed(connection, _CLAIM, [*columns, CLAIM_SECONDS]) if chosen else ():
-                found[Receiver(UserPk(row.user), row.receiver)].append(row)
+                found[ReceiverKey(UserPk(row.user), row.receiver)].append(row)
             people = [wanted for wanted, _ in chosen if wanted.for_people and wanted.receiver in found]
             jobs += self._for_people(connection, people, found)
             jobs += [
@@ -244,7 +244,7 @@ class Deliveries:
             self._senders.send(job)
 
     def _for_people(
-        self, connection: psycopg.Connection, people: list[Wanted], found: dict[Receiver, list[Claimed]]
+        self, connection: psycopg.Connection, people: list[Wanted], found: dict[ReceiverKey, list[Claimed]]
     ) -> list[Job]:
         paces = lock_paces(connection, [wanted.receiver for wanted in people])
         jobs, now = [], _now(connection)
@@ -272,14 +272,14 @@ def _follow(connection: psycopg.Connection, wanted: Wanted, its: Pace, plan: Pla
         connection.execute(_POSTPONE, [its.digest_at, [row.id for row in plan.later]])
     if plan.left_out:
         until = f"{datetime.fromtimestamp(its.braked_until, UTC):%H:%M} UTC"
-        said = f"More than {pace.BRAKE} messages in an hour: none are sent until {until}."
+        said = f"More than {pace.MAX_AN_HOUR} messages in an hour: none are sent until {until}."
         counted = _leave_out(connection, said, [row.id for row in plan.left_out])
         if plan.brake:
             row = plan.left_out[0]
             point = (
                 int(row.receiver.partition(":")[2]) if row.transport == Delivery.Transport.CONTACT else None
             )
-            body = {"status": f"{said} {LOG}", "limit": "messages"}
+            body = {"status": f"{said} {SEE_LOG}", "limit": "messages"}
             _owe_brake(connection, wanted.receiver, row.transport, point, body)
         return counted
     return Counter()
@@ -292,7 +292,7 @@ def _leave_out(connection: psycopg.Connection, said: str, deliveries: list[uuid.
 
 def _owe_brake(
     connection: psycopg.Connection,
-    receiver: Receiver,
+    receiver: ReceiverKey,
     transport: str,
     contact_point: int | None,
     said: dict[str, str],
@@ -330,7 +330,7 @@ def _make_secret(connection: psycopg.Connection, delivery: uuid.UUID) -> bytes:
     return bytes(made)
 
 
-def lock_paces(connection: psycopg.Connection, receivers: Iterable[Receiver]) -> dict[Receiver, Pace]:
+def lock_paces(connection: psycopg.Connection, receivers: Iterable[ReceiverKey]) -> dict[ReceiverKey, Pace]:
     wanted = sorted(receivers)
     if not wanted:
         return {}
@@ -346,10 +346,10 @@ def lock_paces(connection: psycopg.Connection, receivers: Iterable[Receiver]) ->
         ORDER BY user_id, receiver FOR UPDATE""",
         columns,
     )
-    return {Receiver(user, name): Pace(*rest) for user, name, *rest in found}
+    return {ReceiverKey(user, name): Pace(*rest) for user, name, *rest in found}
 
 
-def save_paces(connection: psycopg.Connection, paces: dict[Receiver, Pace]) -> None:
+def save_paces(connection: psycopg.Connection, paces: dict[ReceiverKey, Pace]) -> None:
     for receiver, its in paces.items():
         connection.execute(
             """UPDATE events_receiverpace SET sent = %s, digest_at = %s, braked_until = %s, changed_at = now()
@@ -394,8 +394,8 @@ def _bound(connection: psycopg.Connection, user: UserPk, too_many: int) -> Count
         AND about = 'brake' AND body ->> 'limit' = 'waiting' AND created_at > now() - interval '1 hour')""",
         [user],
     ):
-        body = {"status": f"{said} {LOG}", "limit": "waiting"}
-        _owe_brake(connection, Receiver(user, address), Delivery.Transport.EMAIL, None, body)
+        body = {"status": f"{said} {SEE_LOG}", "limit": "waiting"}
+        _owe_brake(connection, ReceiverKey(user, address), Delivery.Transport.EMAIL, None, body)
     return counted
 
 

@@ -36,7 +36,7 @@ _MISSING = object()
 Number = int | float
 
 
-class Seen(NamedTuple):
+class Verdict(NamedTuple):
     """What a rule says of a datapoint. `value` is what was compared, as text; of an array the first one that
     matched."""
 
@@ -172,14 +172,14 @@ class Rule:
         """`device_id`: "" for a datapoint that no device has sent."""
         return self._device is None or (device_id != "" and self._device.match(device_id) is not None)
 
-    def sees(self, value: Any, at: int = 0, memory: Memory | None = None) -> Seen | None:
+    def sees(self, value: Any, at: int = 0, memory: Memory | None = None) -> Verdict | None:
         """None: it neither matches nor clears. `value` is JSON text, or what that was parsed to; `at` is its
         time, in microseconds."""
         return self.judge(
             self.path.values(orjson.loads(value) if isinstance(value, bytes) else value), at, memory
         )
 
-    def judge(self, values: Iterable[Any], at: int = 0, memory: Memory | None = None) -> Seen | None:
+    def judge(self, values: Iterable[Any], at: int = 0, memory: Memory | None = None) -> Verdict | None:
         """The same of what its path leads to."""
         if not self.remembers:
             return self._compare(values)
@@ -195,10 +195,10 @@ class Rule:
         """Changes with what the memory depends on."""
         return 0
 
-    def _compare(self, values: Iterable[Any]) -> Seen | None:
+    def _compare(self, values: Iterable[Any]) -> Verdict | None:
         raise NotImplementedError
 
-    def _remember(self, values: Iterable[Any], at: int, memory: Memory) -> Seen | None:
+    def _remember(self, values: Iterable[Any], at: int, memory: Memory) -> Verdict | None:
         raise NotImplementedError
 
 
@@ -224,7 +224,7 @@ class _Threshold(Rule):
         self._clear = read_threshold(clear) if clear else None
         self.quiet = (-math.inf, number, None) if ">" in operator else (number, math.inf, None)
 
-    def _compare(self, values: Iterable[Any]) -> Seen | None:
+    def _compare(self, values: Iterable[Any]) -> Verdict | None:
         cleared, stays = None, False
         for value in values:
             number = to_number(value)
@@ -236,8 +236,8 @@ class _Threshold(Rule):
             else:
                 continue
             if holds:
-                return Seen(True, to_text(value))
-            cleared = cleared or Seen(False, to_text(value))
+                return Verdict(True, to_text(value))
+            cleared = cleared or Verdict(False, to_text(value))
         return None if stays else cleared
 
 
@@ -250,16 +250,16 @@ class _Range(Rule):
         self._clear_low, self._clear_high = read_range(clear) if clear else (self._low, self._high)
         self.quiet = self._low, self._high, None
 
-    def _compare(self, values: Iterable[Any]) -> Seen | None:
+    def _compare(self, values: Iterable[Any]) -> Verdict | None:
         cleared, stays = None, False
         for value in values:
             number = to_number(value)
             if number is None:
                 continue
             if not self._low <= number <= self._high:
-                return Seen(True, to_text(value))
+                return Verdict(True, to_text(value))
             stays = stays or not self._clear_low <= number <= self._clear_high
-            cleared = cleared or Seen(False, to_text(value))
+            cleared = cleared or Verdict(False, to_text(value))
         return None if stays else cleared
 
 
@@ -272,12 +272,12 @@ class _OtherValue(Rule):
     def fingerprint(self) -> int:
         return zlib.crc32(b"change:" + self.path.source.encode())
 
-    def _remember(self, values: Iterable[Any], at: int, memory: Memory) -> Seen | None:
+    def _remember(self, values: Iterable[Any], at: int, memory: Memory) -> Verdict | None:
         found = list(values)
         if not found:
             return None
         before, memory.value, memory.at = memory.value, _identity(found), at
-        return None if before is None else Seen(before != memory.value, to_text(found[0]))
+        return None if before is None else Verdict(before != memory.value, to_text(found[0]))
 
 
 class _Moved(Rule):
@@ -295,7 +295,7 @@ class _Moved(Rule):
     def fingerprint(self) -> int:
         return zlib.crc32(b"moved:" + self.path.source.encode())
 
-    def _remember(self, values: Iterable[Any], at: int, memory: Memory) -> Seen | None:
+    def _remember(self, values: Iterable[Any], at: int, memory: Memory) -> Verdict | None:
         number = next((n for each in values if (n := to_number(each)) is not None), None)
         if number is None:
             return None
@@ -303,8 +303,8 @@ class _Moved(Rule):
         if moved is None:
             return None
         if moved > self._limit:
-            return Seen(True, to_text(number))
-        return None if moved > self._clear else Seen(False, to_text(number))
+            return Verdict(True, to_text(number))
+        return None if moved > self._clear else Verdict(False, to_text(number))
 
     def _moved(self, number: Number, at: int, memory: Memory) -> Number | None:
         """How far. None: there is nothing to compare it with."""

@@ -15,6 +15,8 @@ from django.utils import timezone
 from thingscale.accounts import encryption
 from thingscale.accounts.tenancy import OwnedQuerySet
 
+ConditionKey = tuple[int, int, int]  # event, device and tag, by primary key; 0: none
+
 
 class Event(models.Model):
     """An event without channel, source or threshold is kept and does nothing, unless it watches for

@@ -13,7 +13,7 @@ from thingscale.events.states import Hush
 from thingscale.lib.clock import resolve_local
 
 
-class Window(NamedTuple):
+class ActiveWindow(NamedTuple):
     """A maintenance window that has begun."""
 
     devices: str  # * and ?
@@ -28,7 +28,7 @@ class Quiet(NamedTuple):
     """When nobody is to be told of an event."""
 
     muted_until: datetime | None
-    windows: Sequence[Window]  # of its account
+    windows: Sequence[ActiveWindow]  # of its account
     hours: str
     zone: ZoneInfo
 

@@ -22,7 +22,7 @@ from django.db import transaction
 
 from thingscale.events.channel_rules import between_limits
 from thingscale.events.evaluate import Memory, Number, Rule
-from thingscale.events.models import Observation
+from thingscale.events.models import ConditionKey, Observation
 from thingscale.events.rules import OF_CHANNELS, WatchedChannel, load
 from thingscale.lib.clock import now_us
 from thingscale.lib.ids import ChannelPk, DevicePk
@@ -56,8 +56,6 @@ ON CONFLICT (event, device, tag) DO UPDATE SET memory = excluded.memory"""
 _channel = itemgetter(Row._fields.index("channel"))
 _at = itemgetter(Row._fields.index("at"))
 _value = itemgetter(Row._fields.index("value"))
-
-Key = tuple[int, int, int]  # event, device, tag
 
 
 class Observed(NamedTuple):
@@ -172,7 +170,7 @@ class _Comparing:
         self._now = now
         self._found = found
         self._started = time.monotonic()
-        self._closed: set[Key] = set()
+        self._closed: set[ConditionKey] = set()
         # Over all channels: what is quiet everywhere, by key, and what has to be looked at one by one.
         self._limits: dict[str, tuple[Number, Number]] = {}
         self._roots: set[str] = set()
@@ -185,7 +183,7 @@ class _Comparing:
                 self._limits[key] = max(low, lowest), min(high, highest)
             self._roots |= each.rules.roots
         self._left_out: dict[tuple[ChannelPk, int], tuple[int, int]] = {}  # count and time, by event
-        self._memories: dict[Key, Memory] = {}
+        self._memories: dict[ConditionKey, Memory] = {}
 
     def compare(self, rows: Sequence[Row]) -> None:
         """`rows` are in the order of their times."""
@@ -306,7 +304,7 @@ class _Comparing:
 
     def _read_memories(self, rows: Sequence[Row]) -> None:
         """Of what the account can afford."""
-        keys: set[Key] = set()
+        keys: set[ConditionKey] = set()
         for row in rows:
             watched = self._channels[row.channel]
             remembering = watched.rules.remembering

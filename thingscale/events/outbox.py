@@ -22,10 +22,10 @@ from thingscale.events.figures import Counted
 from thingscale.events.models import Delivery, Event
 from thingscale.lib.ids import UserPk
 
-RECEIVER = 300  # characters
+MAX_RECEIVER = 300  # characters
 TOGETHER = timedelta(seconds=3)  # that a message for people waits for others of its event
 ALSO = 100  # of those, in one message; more are counted
-BRAKE = timedelta(hours=1)  # at most one message in it says that matches are left out
+BRAKE_INTERVAL = timedelta(hours=1)  # at most one message in it says that matches are left out
 
 About, Status, Transport = Delivery.About, Delivery.Status, Delivery.Transport
 COLUMNS = (
@@ -120,12 +120,12 @@ class Outbox:
     def save(self) -> Counted:
         """Returns those that are recorded, and not sent."""
         for user, (event, body, count) in self._left_out.items():
-            added = self._connection.execute(_ADD_LEFT_OUT, [count, user, self._now - BRAKE])
+            added = self._connection.execute(_ADD_LEFT_OUT, [count, user, self._now - BRAKE_INTERVAL])
             if not added.rowcount:
                 self.owe(event, About.BRAKE, body | {"left_out": count})
         for group in self._groups.values():
             self._save_group(group)
-        copy(self._connection, "events_delivery", COLUMNS, self._rows)
+        copy_rows(self._connection, "events_delivery", COLUMNS, self._rows)
         return Counter(
             figures.of_delivery(row[_TRANSPORT], Status.LEFT_OUT)
             for row in self._rows
@@ -159,10 +159,10 @@ class Outbox:
         self._rows.append(
             (
                 *(key, event.user, event.pk, body["incident"], receiver.contact_point, receiver.transport),
-                *(to.about, receiver.name[:RECEIVER]),
+                *(to.about, receiver.name[:MAX_RECEIVER]),
                 json.dumps(body | {"delivery_id": str(key)}, ensure_ascii=False),
                 Status.LEFT_OUT if left_out else Status.WAITING,
-                *(self._now, due_at, self._now if left_out else None, left_out[:RECEIVER]),
+                *(self._now, due_at, self._now if left_out else None, left_out[:MAX_RECEIVER]),
             )
         )
 
@@ -172,7 +172,7 @@ def _short(body: dict[str, Any]) -> dict[str, Any]:
     return {name: body[name] for name in ("device_id", "tag", "current", "at", "status", "incident")}
 
 
-def copy(
+def copy_rows(
     connection: psycopg.Connection, table: str, columns: Sequence[str], rows: Collection[Sequence[Any]]
 ) -> None:
     """The quickest way to write many rows."""

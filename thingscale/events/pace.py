@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 MINUTE, HOUR = 60.0, 3600.0
 SINGLES = 10  # messages a minute; what is more is gathered
-BRAKE = 200  # messages an hour
+MAX_AN_HOUR = 200  # messages an hour
 
 
 @dataclass
@@ -35,7 +35,7 @@ def plan(pace: Pace, waiting: Sequence[T], now: float) -> Plan[T]:
     pace.sent = [moment for moment in pace.sent if moment > now - HOUR]
     if now < pace.braked_until:
         return Plan(left_out=list(waiting))
-    if len(pace.sent) >= BRAKE:
+    if len(pace.sent) >= MAX_AN_HOUR:
         pace.braked_until = now + HOUR
         return Plan(left_out=list(waiting), brake=True)
     if now < pace.digest_at:

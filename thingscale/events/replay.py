@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from thingscale.events import states
-from thingscale.events.evaluate import Memory, Number, Rule, Seen, to_number
+from thingscale.events.evaluate import Memory, Number, Rule, Verdict, to_number
 from thingscale.events.states import Datapoint, Message, Notice, Policy, Standing, State
 from thingscale.lib.clock import from_us
 
@@ -92,7 +92,7 @@ class Replaying:
                     self.pass_time(key, at)
         self._heard[device_id] = at
 
-    def _follow(self, key: Key, at: datetime, seen: Seen) -> None:
+    def _follow(self, key: Key, at: datetime, seen: Verdict) -> None:
         followed = self._followed.get(key)
         if followed is None:
             if not seen.matched:

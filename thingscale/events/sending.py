@@ -140,7 +140,7 @@ def _send(rows: list[Claimed], mails: Any) -> Outcome:
     if not first.contact_enabled:
         return Outcome(Result.FAILED, "The contact point is disabled.")
     url = encryption.decrypt(first.contact, encryption.Purpose.NOTIFICATION)
-    return contact.send(url, contact.Message(title, text, first.content.get("severity") or ""))
+    return contact.send(url, contact.ServiceMessage(title, text, first.content.get("severity") or ""))
 
 
 def _note(row: Claimed, outcome: Outcome) -> Note:

@@ -17,13 +17,13 @@ MAX_PAUSE = 30.0  # seconds after a failure; twice as many each time
 REMEMBERED = 10_000  # receivers
 
 
-class Receiver(NamedTuple):
+class ReceiverKey(NamedTuple):
     user: UserPk
     name: str  # Delivery.receiver
 
 
 @dataclass
-class Standing:
+class ReceiverHealth:
     """How it went with a receiver."""
 
     in_flight: int = 0
@@ -46,15 +46,15 @@ class Standing:
 class Wanted(NamedTuple):
     """A receiver for which something is due."""
 
-    receiver: Receiver
+    receiver: ReceiverKey
     is_mail: bool
     for_people: bool  # what is due for it is one job, whatever it is
 
 
 class Shares:
     def __init__(self) -> None:
-        self.receivers: dict[Receiver, Standing] = {}
-        self.mail_server = Standing(share=MAIL_SERVER)
+        self.receivers: dict[ReceiverKey, ReceiverHealth] = {}
+        self.mail_server = ReceiverHealth(share=MAIL_SERVER)
         self._of_account: Counter[UserPk] = Counter()
 
     @property
@@ -76,7 +76,7 @@ class Shares:
         # Who has least in flight comes first, so that nobody is starved by the order of the rows.
         for wanted in sorted(due, key=lambda each: began[each.receiver.user]):
             user = wanted.receiver.user
-            it = self.receivers.get(wanted.receiver, Standing())
+            it = self.receivers.get(wanted.receiver, ReceiverHealth())
             most = min((1 if wanted.for_people else it.share) - it.in_flight, free, share - began[user])
             if now < it.paused_until or (it.failures and failing[user] >= FAILING_OF_ACCOUNT):
                 continue
@@ -94,7 +94,7 @@ class Shares:
         return chosen
 
     def began(self, wanted: Wanted) -> None:
-        self.receivers.setdefault(wanted.receiver, Standing()).in_flight += 1
+        self.receivers.setdefault(wanted.receiver, ReceiverHealth()).in_flight += 1
         self._of_account[wanted.receiver.user] += 1
         self.mail_server.in_flight += wanted.is_mail
 

@@ -16,13 +16,13 @@ _WITH_FILES = frozenset({"NotifyDiscord", "NotifySlack", "NotifyWorkflows"})
 _TYPES = {"critical": "failure", "warning": "warning", "info": "info"}
 
 
-class Message(NamedTuple):
+class ServiceMessage(NamedTuple):
     title: str
     text: str
     severity: str = ""
 
 
-def send(url: str, message: Message) -> Outcome:
+def send(url: str, message: ServiceMessage) -> Outcome:
     from thingscale.events.transports import limited_requests  # noqa: F401
 
     if problem := contact_url_problem(url):
@@ -66,7 +66,7 @@ def _load(scheme: str) -> tuple[Any, Any]:
     return getattr(module, service.plugin), asset
 
 
-def _notify(plugin: Any, asset: Any, url: str, message: Message) -> bool:
+def _notify(plugin: Any, asset: Any, url: str, message: ServiceMessage) -> bool:
     from apprise import Apprise, NotifyFormat, NotifyType
 
     read = plugin.parse_native_url(url) if url.lower().startswith("http") else plugin.parse_url(url)
