@@ -26,7 +26,7 @@ from thingscale.events.overview import state_in_words, states_of
 from thingscale.lib.errors import ContractError
 from thingscale.streams.models import Channel
 
-MAX_CONTACT_POINTS = 20  # of an event
+MAX_CHANNELS = 20  # contact points of an event
 
 
 class EventSerializer(serializers.Serializer[Event]):
@@ -58,7 +58,7 @@ class EventSerializer(serializers.Serializer[Event]):
     channels = serializers.ListField(
         child=serializers.IntegerField(min_value=1, max_value=MAX_INTEGER),
         required=False,
-        max_length=MAX_CONTACT_POINTS,
+        max_length=MAX_CHANNELS,
         source="contact_points",
     )
 

@@ -9,7 +9,7 @@ from console import event_preview_svg
 from console.forms.events import NEW, PREVIEWED, EventForm
 from console.request import ConsoleRequest
 from thingscale.events.models import Event
-from thingscale.events.preview import MAX_DATAPOINTS, preview
+from thingscale.events.preview import preview
 from thingscale.events.validation import check_event
 from thingscale.lib import clock
 from thingscale.lib.errors import ContractError
@@ -41,7 +41,6 @@ def piece(request: ConsoleRequest) -> HttpResponse:
                 "fires_now": any(firing.end is None for firing in firings),
                 "newest": firings[: -SHOWN - 1 : -1],
                 "drawing": event_preview_svg.draw(seen),
-                "most": MAX_DATAPOINTS,
             }
     for name, sentences in form.errors.items():
         label = form.fields[name].label or name.capitalize() if name in form.fields else ""

@@ -28,6 +28,7 @@ from thingscale.events import actions
 from thingscale.events.actions import create_event, delete_event, ensure_secret, send_test, update_event
 from thingscale.events.evaluate import Path
 from thingscale.events.models import Delivery, Event, Incident
+from thingscale.events.outbox import mail_addresses
 from thingscale.events.overview import conditions, named, states_of
 from thingscale.events.rhythm import rhythm
 from thingscale.events.transports.mail import email_configured
@@ -189,8 +190,7 @@ def get_event(request: ConsoleRequest, number: int) -> Event:
 
 def addresses(request: ConsoleRequest) -> list[str]:
     """That get the e-mails of events."""
-    account = request.account
-    return list(dict.fromkeys(filter(None, (account.email1, account.email2))))
+    return mail_addresses(request.account.email1, request.account.email2)
 
 
 def _form(request: ConsoleRequest, form: EventForm, more: dict[str, Any]) -> HttpResponse:

@@ -5,7 +5,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from thingscale.events.noise import ActiveWindow, Quiet, matches, quiet_until
+from thingscale.events.noise import ActiveWindow, Quiet, quiet_until
+from thingscale.lib.names import matches
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

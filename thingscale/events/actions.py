@@ -12,7 +12,7 @@ from thingscale.accounts import encryption
 from thingscale.accounts.actions import locked
 from thingscale.accounts.limits import no_more_than
 from thingscale.accounts.models import Account, Actor, User
-from thingscale.events import messages
+from thingscale.events import messages, outbox
 from thingscale.events.models import (
     Condition,
     ContactPoint,
@@ -156,7 +156,7 @@ def create_contact_point(account: Account, name: str, url: str) -> ContactPoint:
     be used."""
     locked(account)
     if ContactPoint.objects.for_account(account).count() >= MAX_CONTACT_POINTS:
-        raise ContractError("BAD_PARAMETER", f"channels: {no_more_than(MAX_CONTACT_POINTS, 'contact point')}")
+        raise ContractError("BAD_PARAMETER", f"contact: {no_more_than(MAX_CONTACT_POINTS, 'contact point')}")
     point = ContactPoint(user_id=account.pk)
     _change_contact_point(point, {"name": name, "url": url})
     point.save()
@@ -203,11 +203,10 @@ def send_test(of: Event | ContactPoint, actor: Actor) -> list[Delivery]:
     event = of if isinstance(of, Event) else Event(user=account, description=of.name, severity="info")
     found: list[tuple[Delivery.Transport, str, ContactPoint | None]] = []
     if event.pk and event.notify_type == Event.Notify.EMAIL:
-        addresses = dict.fromkeys(address for address in (account.email1, account.email2) if address)
+        addresses = outbox.mail_addresses(account.email1, account.email2)
         found = [(Delivery.Transport.EMAIL, address, None) for address in addresses]
     if event.pk and event.notify_type == Event.Notify.HTTP and event.post_url:
-        host = event.post_url.partition("://")[2].partition("/")[0].rpartition("@")[2]
-        found = [(Delivery.Transport.HTTP, host, None)]
+        found = [(Delivery.Transport.HTTP, outbox.webhook_host(event.post_url), None)]
     points = [of] if isinstance(of, ContactPoint) else event.contact_points.filter(enabled=True)
     found += [(Delivery.Transport.CONTACT, f"contact:{point.pk}", point) for point in points]
     if not found:
@@ -223,7 +222,7 @@ def send_test(of: Event | ContactPoint, actor: Actor) -> list[Delivery]:
             contact_point=point,
             transport=transport,
             about=Delivery.About.TEST,
-            receiver=receiver[:300],
+            receiver=receiver[: outbox.MAX_RECEIVER],
         )
         for transport, receiver, point in found
     ]

@@ -5,12 +5,12 @@
 
 from collections.abc import Sequence
 from datetime import datetime, time, timedelta
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from thingscale.events.states import Hush
 from thingscale.lib.clock import resolve_local
+from thingscale.lib.names import matches
 
 
 class ActiveWindow(NamedTuple):
@@ -18,10 +18,6 @@ class ActiveWindow(NamedTuple):
 
     devices: str  # * and ?
     ends_at: datetime
-
-
-def matches(device_id: str, pattern: str) -> bool:
-    return fnmatchcase(device_id, pattern.replace("[", "[[]"))  # * and ? only
 
 
 class Quiet(NamedTuple):

@@ -69,14 +69,24 @@ class Receiver(NamedTuple):
         return self.transport != Transport.HTTP
 
 
+def mail_addresses(email1: str, email2: str) -> list[str]:
+    """Of an account, for its events."""
+    return list(dict.fromkeys(address for address in (email1, email2) if address))
+
+
+def webhook_host(post_url: str) -> str:
+    """As the log shows it: the rest of the address may be secret."""
+    return urlsplit(post_url).netloc.rpartition("@")[2]
+
+
 def receivers(event: Owner) -> list[Receiver]:
     found: list[Receiver] = []
     if event.notify_type == Event.Notify.EMAIL:
-        addresses = dict.fromkeys(address for address in (event.email1, event.email2) if address)
+        addresses = mail_addresses(event.email1, event.email2)
         missing = "" if addresses else "The account has no email1 and no email2."
-        found = [Receiver(Transport.EMAIL, address, missing=missing) for address in addresses or ("",)]
+        found = [Receiver(Transport.EMAIL, address, missing=missing) for address in addresses or [""]]
     elif event.notify_type == Event.Notify.HTTP:
-        host = urlsplit(event.post_url).netloc.rpartition("@")[2]
+        host = webhook_host(event.post_url)
         found = [Receiver(Transport.HTTP, host, missing="" if host else "The event has no post_url.")]
     return found + [Receiver(Transport.CONTACT, f"contact:{pk}", pk) for pk in event.contact_points]
 

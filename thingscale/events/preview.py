@@ -18,11 +18,11 @@ from thingscale.events.advance import policy_of
 from thingscale.events.chart_marks import heights
 from thingscale.events.evaluate import Rule
 from thingscale.events.models import Event
-from thingscale.events.noise import matches
 from thingscale.events.replay import Point, Replay, Replaying, replay_silence
 from thingscale.events.rhythm import Rhythm, rhythm
 from thingscale.lib.clock import DAY, from_us
 from thingscale.lib.ids import ChannelPk
+from thingscale.lib.names import matches
 from thingscale.streams import queries
 from thingscale.streams.queries import RowFormat, Selection
 

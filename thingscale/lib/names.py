@@ -6,6 +6,7 @@ passes may_exist(): it can be read, renamed and deleted exactly as it is.
 
 import re
 import unicodedata
+from fnmatch import fnmatchcase
 
 from thingscale.lib.reasons import Reason
 
@@ -51,6 +52,11 @@ def may_exist(name: str) -> bool:
 def valid_topic(topic: str) -> bool:
     """Of an MQTT message, without the token."""
     return 0 < len(topic) <= MAX_TOPIC and re.search(r"[+#\x00\ud800-\udfff]", topic) is None
+
+
+def matches(device_id: str, pattern: str) -> bool:
+    """In the pattern, * stands for any characters, and ? for one."""
+    return fnmatchcase(device_id, pattern.replace("[", "[[]"))
 
 
 def is_event_topic(topic: str) -> bool:

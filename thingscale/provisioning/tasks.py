@@ -2,11 +2,11 @@
 workers of the release before take them from the same queue."""
 
 import logging
-from fnmatch import fnmatchcase
 
 from thingscale.celery import Maintenance, app
 from thingscale.devices.models import ActivationRule, Device
 from thingscale.lib.errors import ContractError
+from thingscale.lib.names import matches
 from thingscale.provisioning import account_purge, held_messages
 from thingscale.provisioning.actions import configure_device
 
@@ -40,7 +40,7 @@ def store_left_held() -> None:
 
 def _activate(device: Device) -> None:
     for rule in ActivationRule.objects.filter(user=device.user_id):
-        if fnmatchcase(device.device_id, rule.pattern.replace("[", "[[]")):  # * and ? only
+        if matches(device.device_id, rule.pattern):
             try:
                 configure_device(device, {"enabled": True, "mapped_channel_id": rule.channel_id})
             except ContractError as refused:  # by a limit of the account; the next round tries again
