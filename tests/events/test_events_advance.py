@@ -2,15 +2,19 @@
 
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import psycopg
 import pytest
+from stack import wait_until
 from support import Account, make_account
 from watching import CLEARED, ago, hot, owed, saw
 
 from thingscale.devices.models import Published
 from thingscale.events import advance
-from thingscale.events.actions import update_event
+from thingscale.events.actions import delete_event, update_event
 from thingscale.events.models import Condition, Delivery, Event, Incident, Observation
 from thingscale.events.reset import look_again
 from thingscale.processes import own_connection
@@ -193,3 +197,71 @@ def test_ten_thousand_matches_take_seconds(account: Account, connection: psycopg
     assert Delivery.objects.count() == 10_000
     assert Incident.objects.count() == 20
     assert seconds < 30
+
+
+@pytest.mark.parametrize(
+    "text", ["NaN", "-Infinity", "1e999", '"\\u0000"', '"\\ud800"', '"plain"', "9" * 1000]
+)
+def test_texts_that_read_as_json(account: Account, connection: psycopg.Connection, text: str) -> None:
+    """A device may send any text: none of them is in the way."""
+    event = hot(account, operator="=", threshold=text)
+    saw(event, value=text)
+    advance.advance(connection)
+    (delivery,) = owed()
+    assert str(delivery.body["current"]) == text.strip('"' if "plain" in text else "")
+    assert Condition.objects.get().value == text
+
+
+@pytest.mark.parametrize("change", [delete_event, partial(update_event, changes={"threshold": "31"})])
+@pytest.mark.parametrize("of_time", [False, True])
+def test_a_change_and_the_worker_lock_in_the_same_order(
+    account: Account,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Event], None],
+    of_time: bool,
+) -> None:
+    event = hot(account, no_data_after=10)
+    saw(event)
+    advance.advance(connection)
+    if of_time:
+        Condition.objects.update(due_at=ago(1))
+    else:
+        saw(event)
+    locked, go_on = threading.Event(), threading.Event()
+
+    def slow(name: str) -> None:
+        """The worker has its first locks, and waits before this."""
+        original = getattr(advance.Batch, name)
+
+        def wait(batch: advance.Batch, *arguments: object) -> None:
+            locked.set()
+            go_on.wait(10)
+            original(batch, *arguments)
+
+        monkeypatch.setattr(advance.Batch, name, wait)
+
+    slow("load_events" if of_time else "load_conditions")
+
+    def work() -> None:
+        with own_connection.connect("another worker") as another:
+            (advance.look_at_due if of_time else advance.advance)(another)
+
+    def let_go() -> None:
+        """Once the change waits for a lock, or is done."""
+        wait_until(lambda: waits(connection) or not Condition.objects.exists(), 5)
+        go_on.set()
+
+    with ThreadPoolExecutor(2) as threads:
+        worker = threads.submit(work)
+        assert locked.wait(5)
+        going = threads.submit(let_go)
+        change(event)
+        going.result(10)
+        worker.result(10)
+
+
+def waits(connection: psycopg.Connection) -> bool:
+    """Whether a transaction waits for another one."""
+    found = connection.execute("SELECT FROM pg_locks WHERE NOT granted LIMIT 1")
+    return found.fetchone() is not None

@@ -90,6 +90,7 @@ def update_event(
 @transaction.atomic
 def delete_event(event: Event) -> None:
     user, number = event.user_id, event.number
+    list(Event.objects.select_for_update().filter(pk=event.pk))  # before its conditions, as the worker does
     close_incidents(Incident.objects.filter(event=event))
     event.delete()
     with connection.cursor() as cursor:

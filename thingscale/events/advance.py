@@ -57,7 +57,9 @@ _CONDITIONS = """SELECT c.event_id, c.device, c.tag, c.muted_until, c.state, c.s
 _KNOWN = f"""{_CONDITIONS} JOIN unnest(%s::bigint[], %s::bigint[], %s::int[]) AS wanted (event, device, tag)
     ON c.event_id = wanted.event AND c.device = wanted.device AND c.tag = wanted.tag
 ORDER BY c.id FOR UPDATE OF c"""
-_DUE = f"{_CONDITIONS} WHERE c.due_at <= now() ORDER BY c.due_at LIMIT %s FOR UPDATE OF c SKIP LOCKED"
+_EVENTS_DUE = """SELECT event_id FROM events_condition WHERE due_at <= now() ORDER BY due_at LIMIT %s"""
+_DUE = f"""{_CONDITIONS} WHERE c.due_at <= now() AND c.event_id = ANY (%s)
+ORDER BY c.due_at LIMIT %s FOR UPDATE OF c SKIP LOCKED"""
 
 CONDITION_COLUMNS = {
     "event_id": "bigint",
@@ -200,10 +202,14 @@ def look_at_due(connection: psycopg.Connection, most: int = BATCH) -> int:
     """Looks at conditions that time may have changed; returns how many."""
     counted: Counted = Counter()
     with connection.transaction():
-        rows = [_row(each) for each in connection.execute(_DUE, [most])]
+        # Events are locked before their conditions, as by whoever changes or deletes an event.
+        events = {event for (event,) in connection.execute(_EVENTS_DUE, [most])}
+        if not events:
+            return 0
+        batch = Batch(connection)
+        batch.load_events(events)
+        rows = [_row(each) for each in connection.execute(_DUE, [list(events), most])]
         if rows:
-            batch = Batch(connection)
-            batch.load_events({row.event for row in rows})
             batch.rows = {row.key: row for row in rows}
             batch.look()
             counted = batch.save()

@@ -1,6 +1,8 @@
 """What a notification says: the contract's object, of which each transport makes its text. Pure."""
 
 import json
+import math
+import re
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
@@ -68,12 +70,17 @@ def left_out(event: EventFields, subject: Subject, at: datetime) -> dict[str, An
 
 
 def current(value: str) -> Any:
-    """`value`: what was compared, as JSON text. What is none is text."""
+    """`value`: what was compared, as JSON text. What is none is text, and so is what PostgreSQL's JSON does
+    not have: NaN and infinities, texts with a NUL or half of a surrogate pair."""
     try:
         found = json.loads(value)
     except (ValueError, RecursionError):
         return value
-    return value if isinstance(found, list | dict) else found
+    if isinstance(found, list | dict) or (isinstance(found, float) and not math.isfinite(found)):
+        return value
+    if isinstance(found, str) and re.search("[\0\ud800-\udfff]", found):
+        return value
+    return found
 
 
 def shown(value: str) -> str:
