@@ -8,6 +8,7 @@ from functools import partial
 
 import psycopg
 import pytest
+from django.db import connections
 from stack import wait_until
 from support import Account, make_account
 from watching import CLEARED, ago, hot, owed, saw
@@ -249,8 +250,11 @@ def test_a_change_and_the_worker_lock_in_the_same_order(
 
     def let_go() -> None:
         """Once the change waits for a lock, or is done."""
-        wait_until(lambda: waits(connection) or not Condition.objects.exists(), 5)
-        go_on.set()
+        try:
+            wait_until(lambda: waits(connection) or not Condition.objects.exists(), 5)
+        finally:
+            connections.close_all()  # Django's of this thread
+            go_on.set()
 
     with ThreadPoolExecutor(2) as threads:
         worker = threads.submit(work)
