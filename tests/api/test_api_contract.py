@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from api_calls import Caller, at, document, event_history, refusal, store
+from api_calls import Caller, at, document, refusal, store
 from documents import table
+from event_history import event_history
 from pytest_django import Settings
 
 from api.v1.urls import urlpatterns as v1

@@ -4,8 +4,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from api_calls import Caller, at, document, event_history, refusal
+from api_calls import Caller, at, document, refusal
 from django.utils import timezone
+from event_history import event_history
 
 from thingscale.accounts.models import User
 from thingscale.events.models import Condition, Delivery, Event, Incident, MaintenanceWindow

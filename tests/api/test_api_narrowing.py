@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
-from api_calls import Caller, at, document, event_history, refusal, store
+from api_calls import Caller, at, document, refusal, store
 from django.urls import get_resolver
+from event_history import event_history
 
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device

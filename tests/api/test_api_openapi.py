@@ -8,8 +8,9 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
-from api_calls import Caller, at, document, event_history, refusal, store
+from api_calls import Caller, at, document, refusal, store
 from django.test import Client
+from event_history import event_history
 from pytest_django import Settings
 
 from api.management.commands.write_openapi import FILE

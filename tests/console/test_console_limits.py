@@ -93,10 +93,10 @@ def test_b3_the_banner_costs_no_query(
     account.device("d1")
     client = signed_in(account)
     client.get("/profile/email/")
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):
         client.get("/profile/email/")
     near(account, max_devices=1)
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):
         assert BANNER in client.get("/profile/email/").text
 
 

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 Flow = Callable[[Place, Mix], Coroutine[Any, Any, None]]
 
-BACK = ("events", "zero")  # tables that ingest does not need
+BACK = ("events", "0009_waiting")  # a table that ingest does not need
 LOCK_SECONDS = 3
 ALTERED = ("devices_device", "streams_channel", "streams_latest", "streams_journal", "datapoint")
 

@@ -78,6 +78,28 @@ const calls: { [name in keyof operations]: () => Promise<Answer> } = {
     check(operator === ">=", "the event's operator");
     return answer;
   },
+  event_test_create: () => api.POST("/v2/event/{number}/test", { params: first }),
+  event_secret_create: () => api.POST("/v2/event/{number}/secret", { params: first }),
+  event_secret_retrieve: () => api.GET("/v2/event/{number}/secret", { params: first }),
+  incident_list: async () => {
+    const answer = await api.GET("/v2/incident", { params: { header: { "X-STATE": "open", "X-PAGELIMIT": 10 } } });
+    const value: unknown = answer.data?.[0]?.current;
+    check(value === 31.5, "the incident's value");
+    return answer;
+  },
+  incident_retrieve: () => api.GET("/v2/incident/{number}", { params: first }),
+  incident_update: () => api.PUT("/v2/incident/{number}", { params: first, body: { acknowledged: true } }),
+  delivery_list: () => api.GET("/v2/delivery"),
+  contact_create: () => api.POST("/v2/contact", { body: { name: "ntfy", url: "ntfys://topic" } }),
+  contact_list: () => api.GET("/v2/contact"),
+  contact_retrieve: () => api.GET("/v2/contact/{number}", { params: first }),
+  contact_update: () => api.PUT("/v2/contact/{number}", { params: first, body: { enabled: true } }),
+  contact_test_create: () => api.POST("/v2/contact/{number}/test", { params: first }),
+  contact_destroy: () => api.DELETE("/v2/contact/{number}", { params: first }),
+  maintenance_create: () =>
+    api.POST("/v2/maintenance", { body: { starts_at: "2099-01-01", ends_at: "2099-01-02", devices: "ts*" } }),
+  maintenance_list: () => api.GET("/v2/maintenance"),
+  maintenance_destroy: () => api.DELETE("/v2/maintenance/{number}", { params: first }),
   event_destroy: () => api.DELETE("/v2/event/{number}", { params: first }),
   user_list: () => api.GET("/v2/user"),
   user_update: () => api.PUT("/v2/user", { body: { organization: "Example" } }),

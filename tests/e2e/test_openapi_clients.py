@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 import yaml
+from event_history import event_history
 from mqtt_clients import Device, gateway
 from stack import ROOT, Stack, wait_until
 from support import Account
 
 from api.management.commands.write_openapi import FILE
+from thingscale.events.actions import create_event
+from thingscale.events.models import Event, LastNumber
 
 pytestmark = pytest.mark.e2e
 PROGRAM = Path(__file__).with_name("openapi_client.ts")
@@ -42,9 +45,13 @@ STRICT = {
 
 @pytest.fixture
 def server(stack: Callable[..., Stack], account: Account) -> Iterator[tuple[Stack, Account]]:
-    """With an account that may call fast, and whose device is connected."""
-    account.user.rest_rate = 1000
+    """With an account that may call fast, whose device is connected, and in which something has fired."""
+    account.user.rest_rate, account.user.email1 = 1000, "one@example.com"
     account.user.save()
+    create_event(account.user, {})
+    event_history(account.user)
+    Event.objects.all().delete()
+    LastNumber.objects.all().delete()
     running = gateway(stack)
     account.device("connected", channel=None)
     with Device(running, account, "connected") as device:
@@ -105,6 +112,34 @@ def python_calls(models: Any) -> dict[str, tuple[int, Any, dict[str, Any]]]:
         "event_update": (200, models.Done, {"number": 1, "body": event}),
         "event_list": (200, [models.Event], {}),
         "event_retrieve": (200, [models.Event], {"number": 1}),
+        "event_test_create": (201, models.Tested, {"number": 1}),
+        "event_secret_create": (201, models.Secret, {"number": 1}),
+        "event_secret_retrieve": (200, models.Secret, {"number": 1}),
+        "incident_list": (200, [models.Incident], {"x_state": models.IncidentStateOption.OPEN}),
+        "incident_retrieve": (200, [models.Incident], {"number": 1}),
+        "incident_update": (
+            200,
+            models.Done,
+            {"number": 1, "body": models.IncidentFields(acknowledged=True)},
+        ),
+        "delivery_list": (200, [models.Delivery], {"x_pagelimit": 10}),
+        "contact_create": (
+            201,
+            models.ContactCreated,
+            {"body": models.ContactFields(name="ntfy", url="ntfys://topic")},
+        ),
+        "contact_list": (200, [models.Contact], {}),
+        "contact_retrieve": (200, [models.Contact], {"number": 1}),
+        "contact_update": (200, models.Done, {"number": 1, "body": models.ContactFields(enabled=True)}),
+        "contact_test_create": (201, models.Tested, {"number": 1}),
+        "contact_destroy": (200, models.Done, {"number": 1}),
+        "maintenance_create": (
+            201,
+            models.MaintenanceCreated,
+            {"body": models.MaintenanceFields(starts_at="2099-01-01", ends_at="2099-01-02")},
+        ),
+        "maintenance_list": (200, [models.Maintenance], {}),
+        "maintenance_destroy": (200, models.Done, {"number": 1}),
         "event_destroy": (200, models.Done, {"number": 1}),
         "user_list": (200, [models.User], {}),
         "user_update": (200, models.Done, {"body": models.UserFields(locale="Europe/Berlin")}),

@@ -13,7 +13,7 @@ from thingscale.devices.models import Activity, Listening, ListeningGap
 from thingscale.events.actions import create_event
 from thingscale.events.models import Incident
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(400)]
 
 PERIOD = 10
 IN_TIME = 5
