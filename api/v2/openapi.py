@@ -394,10 +394,10 @@ _MAINTENANCE = in_path("number", _NUMBER, 1)
 _HISTORY = [
     header("X-STARTTIME", {"type": "string", "pattern": f"^({_LOCAL})?$"}, "only what began then or later"),
     header("X-ENDTIME", {"type": "string", "pattern": f"^({_LOCAL})?$"}, "only what began until then"),
-    header("X-EVENTID", schemas.or_empty(_NUMBER), "only those of that event"),
+    header("X-EVENTID", _NUMBER, "only those of that event"),
     header(
         "X-PAGELIMIT",
-        schemas.or_empty({"type": "integer", "minimum": 1, "maximum": MAX_ROWS}),
+        {"type": "integer", "minimum": 1, "maximum": MAX_ROWS},
         f"rows; default: {ROWS}",
     ),
 ]
@@ -410,9 +410,7 @@ extend_schema_view(
             *_HISTORY,
             header("X-DEVICEID", schemas.STRING, "only those of that device"),
             header("X-STATE", schemas.ref("IncidentStateOption"), "only those in that state"),
-            header(
-                "X-BEFORE", schemas.or_empty(_NUMBER), "the next page: the last incident_id of the one before"
-            ),
+            header("X-BEFORE", _NUMBER, "the next page: the last incident_id of the one before"),
         ],
         errors=(400, 404),
     ),

@@ -65,11 +65,6 @@ def option(**members: str) -> Schema:
     return enumeration("string", **members, EMPTY="") | {"description": "empty: as if it was not sent"}
 
 
-def or_empty(schema: Schema) -> Schema:
-    """An option of a call that reads, where an empty one is as good as none."""
-    return {"anyOf": [schema, {"type": "string", "maxLength": 0}]}
-
-
 STRING: Schema = {"type": "string"}
 BOOLEAN: Schema = {"type": "boolean"}
 INTEGER: Schema = {"type": "integer"}

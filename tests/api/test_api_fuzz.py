@@ -17,6 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from schemathesis import GenerationMode
 from schemathesis.config import SchemathesisConfig
 from schemathesis.openapi import from_dict
+from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from api.v2.openapi import document
 from thingscale.accounts.models import User
@@ -54,6 +55,9 @@ BEYOND_SCHEMAS = [
     ("PUT", "/v2/contact/{number}"),
     ("POST", "/v2/publish/{device_id}"),
 ]
+# An empty option is as good as none to a call that reads. In the schema it would be a union of a number and
+# a text, and clients that are generated can't write that into a header.
+MAY_BE_EMPTY = ("/v2/incident", "/v2/delivery")
 TAKEN = ["2xx", "3xx", "401", "403", "404", "409", "429", "503"]
 CONFIG = {
     "operations": [
@@ -105,7 +109,8 @@ def test_data_of_each_kind(
     def answers_as_described(case: Any) -> None:
         global tried  # noqa: PLW0603
         tried += 1
-        case.call_and_validate(headers=headers)
+        excluded = [negative_data_rejection] if path in MAY_BE_EMPTY else []
+        case.call_and_validate(headers=headers, excluded_checks=excluded)
 
     answers_as_described()
 

@@ -122,7 +122,7 @@ def python_calls(models: Any) -> dict[str, tuple[int, Any, dict[str, Any]]]:
             models.Done,
             {"number": 1, "body": models.IncidentFields(acknowledged=True)},
         ),
-        "delivery_list": (200, [models.Delivery], {"x_pagelimit": "10"}),  # it sends unions as they are
+        "delivery_list": (200, [models.Delivery], {"x_pagelimit": 10}),
         "contact_create": (
             201,
             models.ContactCreated,
