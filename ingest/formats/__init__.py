@@ -1,0 +1,1 @@
+"""Payloads of other people's programs -> readings, a module for each format. Pure."""
