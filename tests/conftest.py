@@ -2,6 +2,7 @@
 broker mode."""
 
 import gc
+import signal
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
@@ -109,14 +110,17 @@ def _stack(django_db_setup: None) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def stack(_stack: Stack, transactional_db: None) -> Callable[..., Stack]:
-    """`stack()` makes sure that web and ingest run on the test database; what a test killed starts again."""
+def stack(_stack: Stack, transactional_db: None) -> Iterator[Callable[..., Stack]]:
+    """`stack()` makes sure that web and ingest run on the test database; what a test killed starts again. A
+    worker ends with its test: it would take what is due from the workers of later tests."""
 
     def ensure(*names: str) -> Stack:
         _stack.ensure(*(names or ("web", "ingest")))
         return _stack
 
-    return ensure
+    yield ensure
+    if "celery" in _stack.processes:
+        _stack.kill("celery", signal.SIGTERM)
 
 
 @pytest.fixture

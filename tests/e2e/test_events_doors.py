@@ -17,14 +17,6 @@ pytestmark = pytest.mark.e2e
 MATCHED, CLEARED = Observation.What.MATCHED, Observation.What.CLEARED
 
 
-def started(start: Start) -> Stack:
-    """Without a worker, which would take what is seen."""
-    running = gateway(start)
-    if "celery" in running.processes and running.processes["celery"].poll() is None:
-        running.kill("celery")
-    return running
-
-
 def watch(account: Account) -> Event:
     fields = {"mapped_channel": account.channel(0), "source": "t", "operator": ">", "threshold": "30"}
     return create_event(account.user, fields)
@@ -44,7 +36,7 @@ def post(running: Stack, path: str, body: str, **headers: str) -> int:
 
 @pytest.mark.parametrize("version", [pytest.param(V311_PAHO, id="3.1.1"), pytest.param(V5_PAHO, id="5")])
 def test_mqtt(stack: Start, account: Account, version: MQTTProtocolVersion) -> None:
-    running = started(stack)
+    running = gateway(stack)
     account.device("d1")
     event = watch(account)
     with Device(running, account, version=version) as device:
@@ -63,7 +55,7 @@ def test_mqtt(stack: Start, account: Account, version: MQTTProtocolVersion) -> N
 
 def test_http_and_rest(stack: Start, account: Account) -> None:
     """The connector of the web process has a writer of its own."""
-    running = started(stack)
+    running = gateway(stack)
     account.device("d1")
     watch(account)
     device = {"X_DEVICETOKEN": account.device_token, "X_DEVICEID": "d1"}
