@@ -1,6 +1,6 @@
 import pytest
 
-from ingest.formats.readings import Reading, by_device, device_id_of, json_value, tag_of
+from thingscale.intakes.formats.readings import Reading, by_device, device_id_of, json_value, tag_of
 from thingscale.lib.json_rules import BadValue
 from thingscale.lib.names import bad_device_id, bad_tag
 
