@@ -58,9 +58,9 @@ class Item(NamedTuple):
 
 def prepare(raw: RawMessage) -> Item:
     if raw.refused:
-        return Item(raw, NO_VALUE, raw.refused)
-    if raw.kind is Kind.MESSAGE:
-        return Item(raw, NO_VALUE, None)
+        return Item(raw, NO_VALUE, raw.refused, detail=raw.detail)
+    if raw.kind is Kind.MESSAGE or raw.kind is Kind.INTAKE:
+        return Item(raw, NO_VALUE, None, raw.points)
     try:
         # Its own way of making one takes twice as long.
         return tuple.__new__(Item, (raw, decode(raw.kind, raw.payload), None, None, ""))
@@ -146,6 +146,7 @@ class Batch:
         self.slow: list[int] = []  # places of the items that need a look at the database, in order
         self._late: dict[int, streams.Row] = {}  # the datapoints among those
         self._newest_rows: dict[int, dict[str | None, streams.Row]] = {}  # of arrays, by tag
+        self._there_already: dict[int, int] = {}  # readings of an intake that are stored, by place
         self.kept: list[int] = []  # places of messages to be retained, or copied into queues
         self._route_known()
         self.simple = not self.slow and not self.kept  # only datapoints are to be written
@@ -210,7 +211,7 @@ class Batch:
     def points(self, place: int) -> int:
         """How many datapoints an item has."""
         array = self.items[place].array
-        return len(array.times) if array else 1
+        return len(array.times) - self._there_already.get(place, 0) if array else 1
 
     def store_routes(self) -> None:
         """In the cache, after the commit."""
@@ -260,7 +261,7 @@ class Batch:
         last = -1
         known: dict[str, DeviceRoute] = {}
         for place, (raw, value, reason, array, _) in enumerate(self.items):
-            user, device_id, tag, kind, _, received_at, dedupe, repeated, _, _, _, kept, _ = raw
+            user, device_id, tag, kind, _, received_at, dedupe, repeated, _, _, _, kept, _, _, _ = raw
             if kept:
                 self.kept.append(place)
             if user != last:
@@ -368,7 +369,7 @@ class Batch:
             self._without_room.append((place, held))
         else:
             self._record_request(place, reason)
-            again = raw.repeated and array is None
+            again = raw.repeated and (array is None or raw.kind is Kind.INTAKE)
             self._held.append((held, from_us(self._since(place)) if again else None))
         return False
 
@@ -376,6 +377,8 @@ class Batch:
 
     def _has_own_key(self, place: int) -> bool:
         raw, _, _, array, _ = self.items[place]
+        if raw.kind is Kind.INTAKE:  # each of its readings is looked for
+            return False
         return raw.dedupe is not None and (raw.dedupe < 0 or array is not None)
 
     def _find_known_requests(
@@ -443,11 +446,7 @@ class Batch:
         self, cursor: psycopg.Cursor, places: list[int], found: dict[DeviceKey, devices.DeviceRow]
     ) -> list[int]:
         """Leaves out messages that MQTT sends again and that are stored already, or are in this batch."""
-        asked = [
-            (self._channel(p, found), p)
-            for p in places
-            if self.items[p].raw.repeated and not self._has_own_key(p)
-        ]
+        asked = [(self._channel(p, found), p) for p in places if self._may_be_redelivered(p)]
         if not asked:
             return places
         keys = [(channel, self.items[p].raw.dedupe or 0, from_us(self._since(p))) for channel, p in asked]
@@ -456,7 +455,7 @@ class Batch:
         new = []
         for place in places:
             raw = self.items[place].raw
-            if raw.dedupe is None or self._has_own_key(place):
+            if raw.dedupe is None or self._has_own_key(place) or raw.kind is Kind.INTAKE:
                 new.append(place)
                 continue
             key = self._channel(place, found), raw.dedupe
@@ -479,6 +478,7 @@ class Batch:
         }
         if wanted:
             self._tags = streams.tag_keys(cursor, list(wanted))
+        readings: dict[int, list[streams.Row]] = {}  # of intakes, by place
         for place in places:
             raw, value, _, array, _ = self.items[place]
             channel, device = self._channel(place, found), found[self._key(place)].pk
@@ -498,6 +498,9 @@ class Batch:
                     _new(streams.Row, (channel, at, device, keys_of[tag], value, None))
                     for tag, value, at in zip(*array, strict=True)
                 ]
+                if raw.kind is Kind.INTAKE:
+                    readings[place] = rows  # each may be there already
+                    continue
                 self.rows += rows
                 newest: dict[str | None, streams.Row] = {}
                 for tag, row in sorted(zip(array.tags, rows, strict=True), key=lambda each: each[1].at):
@@ -514,6 +517,30 @@ class Batch:
             row = streams.Row(channel, raw.received_at, device, tag_key, value, raw.dedupe)
             self.rows.append(row)
             self._late[place] = row
+        if readings:
+            self._append_readings(cursor, readings)
+
+    def _append_readings(self, cursor: psycopg.Cursor, readings: dict[int, list[streams.Row]]) -> None:
+        """Leaves out what is stored already, or came before in this batch: programs send again what they got
+        no answer for, together with what is new."""
+        asked = [row for place, rows in readings.items() if self.items[place].raw.repeated for row in rows]
+        seen = streams.stored_readings(cursor, asked) if asked else set()
+        for place, rows in readings.items():
+            new = rows
+            if self.items[place].raw.repeated:
+                new = [row for row in dict.fromkeys(rows) if row not in seen]
+                seen.update(new)
+            self._there_already[place] = len(rows) - len(new)
+            if not new:
+                self.outcomes[place] = DUPLICATE
+            self.rows += new
+            names = {key: name for (_, name), key in self._tags.items()}
+            newest = sorted(new, key=lambda row: row.at)
+            self._newest_rows[place] = {names[row.tag] if row.tag else None: row for row in newest}
+
+    def _may_be_redelivered(self, place: int) -> bool:
+        raw = self.items[place].raw
+        return raw.repeated and raw.kind is not Kind.INTAKE and not self._has_own_key(place)
 
     def _tag_names(self, place: int) -> set[str | None]:
         raw, _, _, array, _ = self.items[place]
@@ -560,13 +587,12 @@ class Batch:
 
     def reject(self, place: int, raw: RawMessage, reason: Reason, detail: str = "") -> None:
         self.outcomes[place] = Outcome(Status.REJECTED, reason, detail)
-        excerpt = raw.payload[: RejectedMessage.EXCERPT]
+        payload = held_array(raw.points, raw.tag).encode() if raw.points else raw.payload
+        excerpt = payload[: RejectedMessage.EXCERPT]
         source = self._source(raw)
         at = from_us(raw.received_at)
         self.rejected.append(
-            devices.Rejected(
-                raw.user, raw.device_id, source, reason.value, excerpt, len(raw.payload), at, detail
-            )
+            devices.Rejected(raw.user, raw.device_id, source, reason.value, excerpt, len(payload), at, detail)
         )
 
     def _source(self, raw: RawMessage) -> str:

@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from thingscale.lib.kinds import Kind
+from thingscale.lib.points import Points
 from thingscale.lib.reasons import Reason
 
 __all__ = ["DUPLICATE", "FAILED", "STORED", "Kept", "Kind", "Outcome", "RawMessage", "Reason", "Status"]
@@ -40,6 +41,8 @@ class RawMessage(NamedTuple):
     connected_at: float = 0.0  # monotonic; 0: no connection, and if it is `repeated`, all its copies are
     kept: Kept | None = None
     confirmed_at: int = 0  # microseconds: its sender had an answer to all that it had sent until then
+    points: Points | None = None  # of an intake, in place of the payload
+    detail: str = ""  # why it was refused, in a sentence
 
 
 class Status(StrEnum):

@@ -18,6 +18,7 @@ from thingscale.devices.mqtt_store.queues import Progress, QueuedRow
 from thingscale.devices.mqtt_store.retained import RetainedMessage
 from thingscale.devices.mqtt_store.sessions import Disconnected, Open, Opened, WaitingWill
 from thingscale.devices.mqtt_store.subscriptions import StoredSubscription
+from thingscale.lib.points import Points
 
 PLAIN = 2  # marshal's version without references, to look for which would cost more than they save
 LENGTH = struct.Struct(">I")
@@ -26,6 +27,7 @@ RECEIVED_AT = RawMessage._fields.index("received_at")
 _KIND = RawMessage._fields.index("kind")
 _REFUSED = RawMessage._fields.index("refused")
 _KEPT = RawMessage._fields.index("kept")
+_POINTS = RawMessage._fields.index("points")
 _KINDS = {kind.value: kind for kind in Kind}
 _NAMES = {kind: kind.value for kind in Kind}
 
@@ -72,6 +74,7 @@ def columns(messages: Sequence[RawMessage]) -> Columns:
     fields[_KIND] = tuple(map(_NAMES.__getitem__, fields[_KIND]))
     fields[_REFUSED] = tuple([reason and reason.value for reason in fields[_REFUSED]])
     fields[_KEPT] = tuple([kept and tuple(kept) for kept in fields[_KEPT]])
+    fields[_POINTS] = tuple([points and tuple(points) for points in fields[_POINTS]])
     return fields
 
 
@@ -82,6 +85,7 @@ def messages(fields: Columns) -> list[RawMessage]:
     by_field[_KIND] = list(map(_KINDS.__getitem__, by_field[_KIND]))
     by_field[_REFUSED] = [reason and Reason(reason) for reason in by_field[_REFUSED]]
     by_field[_KEPT] = [kept and Kept(*kept) for kept in by_field[_KEPT]]
+    by_field[_POINTS] = [points and Points(*points) for points in by_field[_POINTS]]
     return list(map(tuple.__new__, repeat(RawMessage), zip(*by_field, strict=True)))  # its own way is slower
 
 

@@ -61,9 +61,11 @@ NO_PARTITION = psycopg.errors.CheckViolation
 SHORTEST = len('{"value":1},')  # element of an array
 LARGE = 512  # bytes of a payload
 UNFOLDED = 4
+READING = 150  # bytes of a reading besides its value
 _RAW = itemgetter(Item._fields.index("raw"))
 _ARRAY = itemgetter(Item._fields.index("array"))
 _PAYLOAD = itemgetter(RawMessage._fields.index("payload"))
+_POINTS = itemgetter(RawMessage._fields.index("points"))
 _CHANNEL = itemgetter(writer.Row._fields.index("channel"))
 _RECEIVED_AT = itemgetter(RawMessage._fields.index("received_at"))
 
@@ -88,6 +90,9 @@ def queue_size(messages: Sequence[RawMessage]) -> int:
     size = sum(map(len, map(_PAYLOAD, messages)))
     if size > LARGE * len(messages):  # small datapoints of arrays take several times their text
         size += sum(UNFOLDED * len(raw.payload) for raw in messages if is_array(raw.payload))
+    if any(map(_POINTS, messages)):
+        every = [raw.points for raw in messages if raw.points]
+        size += sum(READING * len(points.values) + sum(map(len, points.values)) for points in every)
     return size
 
 

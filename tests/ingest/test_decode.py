@@ -241,7 +241,9 @@ def test_many_shallow_brackets_are_not_nesting() -> None:
     assert decode(Kind.JSON, payload) == payload
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.MESSAGE])  # which is not decoded
+@pytest.mark.parametrize(
+    "kind", sorted(set(Kind) - {Kind.INTAKE, Kind.MESSAGE})
+)  # which are not decoded here
 def test_the_payload_limit(kind: Kind) -> None:
     head, tail = (b'"', b'"') if kind is Kind.JSON else (b"v=", b"")
     fits = head + b"x" * (MAX_PAYLOAD - len(head + tail)) + tail

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     BINARY = "binary"
     FORM = "v1"
     STATE = "state"
+    INTAKE = "intake"  # readings that a format of ingest/formats has made
     MESSAGE = "message"  # no datapoint: for subscribers only
 
 

@@ -38,6 +38,7 @@ _JSONB = struct.Struct(">ib").pack
 _NULL = struct.pack(">i", -1)
 _STORED_BEFORE = (SQL / "stored_before.sql").read_text()
 _STORED_BEFORE_KEYED = (SQL / "stored_before_keyed.sql").read_text()
+_STORED_READINGS = (SQL / "stored_readings.sql").read_text()
 TAGS_LOCK = 7_465_010  # advisory lock, with an account: one transaction at a time makes tags for it
 _LOCK_TAGS = """SELECT pg_advisory_xact_lock(%s, (user_id %% 2147483647)::int)
     FROM (SELECT DISTINCT user_id FROM streams_channel WHERE id = ANY (%s) ORDER BY user_id) AS accounts"""
@@ -190,6 +191,23 @@ def stored_by_the_release_before(
     parameters = {"channels": list(channels), "keys": list(keys), "values": texts, "since": since}
     cursor.execute(_STORED_BEFORE_KEYED, parameters)
     return set(cursor.fetchall())
+
+
+def stored_readings(cursor: psycopg.Cursor, rows: Sequence[Row]) -> set[Row]:
+    """Those of the rows, all with a device, that are datapoints already: of the same channel, device, tag,
+    time and value. To be called with the locks of their devices."""
+    channels, times, devices, tags, values, _ = map(list, zip(*rows, strict=True))
+    parameters = {
+        "channels": channels,
+        "times": list(map(from_us, times)),
+        "devices": devices,
+        "tags": tags,
+        "values": [value.decode() for value in values],
+        "first": from_us(min(times)),
+        "last": from_us(max(times)),
+    }
+    cursor.execute(_STORED_READINGS, parameters, prepare=True)
+    return {rows[place - 1] for (place,) in cursor.fetchall()}
 
 
 def tag_keys(

@@ -1,0 +1,76 @@
+"""Readings of an intake -> messages for the writer; their outcomes -> what became of all of them. Pure."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import xxhash
+
+from ingest.message import Kind, Outcome, RawMessage, Reason, Status
+from thingscale.intakes.formats.readings import BadBody, Reading, by_device
+from thingscale.lib.names import bad_device_id
+from thingscale.lib.points import Points
+from thingscale.lib.reasons import ANSWERS
+
+
+def messages(user: int, source: str, readings: Sequence[Reading], now: int) -> list[RawMessage]:
+    """One for each device, to be submitted together. What has times of its own is recognised when it is sent
+    again. Raises BadBody for readings of no device."""
+    made = []
+    timed = all(reading.at is not None for reading in readings)
+    for device_id, points in by_device(readings, now).items():
+        if reason := bad_device_id(device_id):
+            raise BadBody(reason, "Its sender does not say which device it is: name one behind the key.")
+        dedupe = _key(user, device_id, points) if timed else None
+        made.append(
+            RawMessage(
+                user,
+                device_id,
+                None,
+                Kind.INTAKE,
+                b"",
+                now,
+                dedupe,
+                repeated=timed,
+                source=source,
+                points=points,
+            )
+        )
+    return made
+
+
+def refused(user: int, source: str, body: bytes, bad: BadBody, now: int) -> RawMessage:
+    """To be recorded only."""
+    return RawMessage(
+        user, "", None, Kind.INTAKE, body, now, refused=bad.reason, source=source, detail=bad.detail
+    )
+
+
+class Taken(NamedTuple):
+    """What became of a payload whose readings were submitted."""
+
+    stored: int = 0  # devices whose readings are stored, now or before, or held
+    reason: Reason | None = None  # of the first device that was refused
+    device_id: str = ""  # of that
+    detail: str = ""
+    failed: bool = False  # nothing is stored, by the platform's fault
+
+
+def taken(submitted: Sequence[RawMessage], outcomes: Sequence[Outcome]) -> Taken:
+    if any(outcome.status is Status.FAILED for outcome in outcomes):
+        return Taken(failed=True)
+    pairs = list(zip(submitted, outcomes, strict=True))
+    rejected = [pair for pair in pairs if pair[1].status is Status.REJECTED]
+    count = len(pairs) - len(rejected)
+    if not rejected:
+        return Taken(count)
+    raw, outcome = rejected[0]
+    assert outcome.reason is not None
+    return Taken(count, outcome.reason, raw.device_id, outcome.detail or ANSWERS[outcome.reason].sentence)
+
+
+def _key(user: int, device_id: str, points: Points) -> int:
+    """By which it is recognised while it is held."""
+    digest = xxhash.xxh3_64(f"{user} {device_id}".encode())
+    for tag, value, at in zip(*points, strict=True):
+        digest.update(b"%d %d %s\0" % (at, len(value), value) + (tag or "").encode())
+    return digest.intdigest() >> 1
