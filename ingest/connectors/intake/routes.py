@@ -1,0 +1,42 @@
+"""Which paths belong to intakes. Pure."""
+
+from typing import NamedTuple
+from urllib.parse import unquote
+
+PREFIX = "/in/"
+INFLUX = ("/write", "/api/v2/write", "/query", "/ping", "/health")
+PROMETHEUS = ("/api/v1/write",)
+OTLP = ("/v1/metrics",)
+# The senders' own paths, with the device token, and by which format.
+FORMATS = {
+    path: format_
+    for format_, paths in {"influx": INFLUX, "prometheus": PROMETHEUS, "otlp": OTLP}.items()
+    for path in paths
+}
+
+
+class Route(NamedTuple):
+    key: str  # of an intake; "": the device token says whose it is
+    endpoint: str  # one of FORMATS, or ""
+    device_id: str = ""  # behind the key
+
+
+def route(path: str) -> Route | None:
+    """None: not an intake's."""
+    if path in FORMATS:
+        return Route("", path)
+    if not path.startswith(PREFIX):
+        return None
+    key, _, rest = path.removeprefix(PREFIX).partition("/")
+    rest = rest.removesuffix("/")
+    if f"/{rest}" in FORMATS:
+        return Route(key, f"/{rest}")
+    return Route(key, "", unquote(rest))
+
+
+def masked(path: str) -> str:
+    """For logs and lists: without the key."""
+    found = route(path)
+    if found is None or not found.key:
+        return path
+    return f"{PREFIX}...{path.removeprefix(PREFIX + found.key)}"
