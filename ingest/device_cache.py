@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from thingscale.lib.fair_cache import FairCache
 from thingscale.lib.ids import ChannelPk, DevicePk, TagPk
-from thingscale.processes.change_notifications import AMONG_GATEWAYS, EVENT_OPEN, EVENTS, Change
+from thingscale.processes.change_notifications import AMONG_GATEWAYS, EVENT_OPEN, EVENTS, INTAKES, Change
 
 MAX_ENTRIES = 500_000  # devices, and as many tags
-_OF_NO_DEVICE = AMONG_GATEWAYS | {EVENTS, EVENT_OPEN}
+_OF_NO_DEVICE = AMONG_GATEWAYS | {EVENTS, EVENT_OPEN, INTAKES}
 DeviceKey = tuple[int, str]  # user's primary key, device id
 TagKey = tuple[ChannelPk, str]
 

@@ -49,6 +49,7 @@ INSTALLED_APPS = [
     "thingscale.devices",
     "thingscale.streams",
     "thingscale.provisioning",
+    "thingscale.intakes",
     "thingscale.events",
     "thingscale.local",
     "ingest",
@@ -226,6 +227,7 @@ MAX_HELD = env.integer("THINGSCALE_MAX_HELD", 100_000)
 MAX_RETAINED = env.integer("THINGSCALE_MAX_RETAINED", 100_000)
 MAX_QUEUED = env.integer("THINGSCALE_MAX_QUEUED", 2 * 2**30, 0, 2**63 - 1)
 MAX_REJECTED = env.integer("THINGSCALE_MAX_REJECTED", 1_000, 1)
+MAX_INTAKES = env.integer("THINGSCALE_MAX_INTAKES", 50)
 WHEN_FULL = env.text("THINGSCALE_WHEN_FULL", "refuse")
 NOTIFY_NETWORKS = env.networks("THINGSCALE_NOTIFY_NETWORKS")
 MAX_DELIVERIES = env.integer("THINGSCALE_MAX_DELIVERIES", 100_000, 1)
@@ -283,6 +285,7 @@ CELERY_BEAT_SCHEDULE = {
         "streams.look_at_limits": 60.0,
         "streams.mail_limit_warnings": 60.0,
         "devices.forget_old_activity": 3600.0,
+        "intakes.clean_up": 3600.0,
         "events.close_left_open": 60.0,
         "events.clean_up": 3600.0,
         "accounts.clear_ended": 86_400.0,

@@ -7,3 +7,4 @@ DevicePk = NewType("DevicePk", int)
 ChannelPk = NewType("ChannelPk", int)
 ChannelNumber = NewType("ChannelNumber", int)  # the contract's channel id, unique within an account
 TagPk = NewType("TagPk", int)
+IntakePk = NewType("IntakePk", int)

@@ -21,6 +21,7 @@ AMONG_GATEWAYS = frozenset({TAKE_OVER, SESSIONS, HEARD, LEFT})
 # Nouns of what only the rules of ingest follow (thingscale/events/rule_cache.py): an account's events have
 # changed; a condition is not ok any more, with EVENT:DEVICE:TAG.
 EVENTS, EVENT_OPEN = "events", "event-open"
+INTAKES = "intakes"  # an account's intakes have changed; only who takes messages in follows this
 PATROL_SECONDS = 1.0  # between two checks that the server is still there
 log = logging.getLogger(__name__)
 
