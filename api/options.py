@@ -29,6 +29,7 @@ OPTIONS = (
     "WITHDEVICE",
     "SPREADSHEET",
     "SEP",
+    "FORMAT",
     "EVENTID",
     "STATE",
     "BEFORE",

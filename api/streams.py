@@ -11,7 +11,7 @@ from rest_framework.request import Request
 
 from api import options
 from api.viewsets import ChannelAccess, stream_time
-from thingscale.devices.models import Device
+from thingscale.devices.deleted import keys_of
 from thingscale.lib.clock import parse_end, parse_start
 from thingscale.lib.errors import ContractError
 from thingscale.streams import export, queries
@@ -87,8 +87,8 @@ class StreamReader(ChannelAccess):
             tag = Tag.objects.filter(channel=channel, name=name).first()
             selection = selection._replace(tag=tag.id) if tag else nothing
         if device_id := options.name_of(request, "DEVICEID"):
-            device = Device.objects.for_account(request.account).filter(device_id=device_id).first()
-            selection = selection._replace(device=device.id) if device else nothing
+            keys = keys_of(request.account, device_id)
+            selection = selection._replace(devices=tuple(keys)) if keys else nothing
         return selection, last
 
 

@@ -154,6 +154,7 @@ _READING = [
     header("X-INTERVAL", schemas.ref("Interval"), "aggregates in buckets of the calendar"),
     header("X-DEVICEID", schemas.STRING, "only datapoints of that device"),
     header("X-WITHDEVICE", schemas.ref("Switch"), "true: `device_id` in each row"),
+    header("X-FORMAT", schemas.ref("Format"), "goes before Accept: `?format=csv`"),
     header("X-SPREADSHEET", schemas.ref("Switch"), "true: CSV with formulas marked, and a BOM"),
     header("X-SEP", schemas.ref("Separator"), "what parts the cells of CSV"),
     header("If-None-Match", schemas.STRING, "an ETag of the newest datapoints: 304 if it is still theirs"),

@@ -360,6 +360,7 @@ COMPONENTS = {
     "EventFields": EVENT_FIELDS,
     "EventKind": choices(Event.Kind),
     "EventState": choices(Condition.State, MUTED=MUTED),
+    "Format": option(CSV="csv", JSON="json", NDJSON="ndjson"),
     "Incident": INCIDENT,
     "IncidentFields": fields(acknowledged=FLAG),
     "IncidentState": enumeration("string", OPEN="open", CLOSED="closed"),

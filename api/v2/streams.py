@@ -1,5 +1,7 @@
 """/v2/stream/{channel}: beyond the contract CSV, lines of JSON, buckets of time and ETags."""
 
+from collections.abc import Iterator
+
 import orjson
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -11,6 +13,8 @@ from api import options
 from api.arrays import whole_if_small
 from api.parsers import ExactJSONParser
 from api.streams import Head, StreamReader, few, in_array, in_shape
+from api.v2 import aggregates
+from api.v2.aggregates import Row
 from api.viewsets import stream_time
 from thingscale.lib import points
 from thingscale.lib.clock import now_us
@@ -23,6 +27,7 @@ from thingscale.streams.export import CSV, LINES, TYPES
 from thingscale.streams.queries import Selection
 
 JSON = "application/json"
+FORMATS = {"json": JSON, "csv": CSV, "ndjson": LINES}
 MAX_KEY = 255  # characters of an Idempotency-Key
 
 
@@ -52,14 +57,15 @@ class StreamViewSet(StreamReader):
 
     def rows(self, head: Head, selection: Selection, limit: int | None = None) -> HttpResponseBase:
         """Reads the first datapoints before it answers, so that a failure has its status."""
-        media_type = preferred(self.request.headers.get("Accept", ""), [JSON, LINES, CSV])
+        media_type = self.asked_type() or preferred(
+            self.request.headers.get("Accept", ""), [JSON, LINES, CSV]
+        )
         with_device = options.flag(self.request, "WITHDEVICE")
-        marked = options.flag(self.request, "SPREADSHEET")
-        separator = options.SEPARATORS[options.choice(self.request, "SEP", options.SEPARATORS, "comma")]
+        dialect = self.dialect()
         if media_type == LINES:
             parts = export.lines(selection, limit)
         elif media_type == CSV:
-            parts = export.csv(selection, limit, Dialect(separator, marked))
+            parts = export.csv(selection, limit, dialect)
         else:
             form = queries.V2_WITH_DEVICE if with_device else queries.V2
             parts = in_array(head, export.read(selection, limit, form))
@@ -68,16 +74,33 @@ class StreamViewSet(StreamReader):
             answer = whole_if_small(parts, content_type)
         else:
             answer = StreamingHttpResponse(parts, content_type=content_type)
-        if media_type == CSV:
-            answer["Content-Disposition"] = f'attachment; filename="channel-{head["channel"]}.csv"'
-        return answer
+        return as_file(answer, head) if media_type == CSV else answer
+
+    def asked_type(self) -> str | None:
+        """The media type that is asked for by its short name, which goes before Accept."""
+        return FORMATS.get(options.choice(self.request, "FORMAT", FORMATS, ""))
+
+    def dialect(self) -> Dialect:
+        marked = options.flag(self.request, "SPREADSHEET")
+        separator = options.choice(self.request, "SEP", options.SEPARATORS, "comma")
+        return Dialect(options.SEPARATORS[separator], marked)
 
     def aggregated(self, head: Head, selection: Selection) -> HttpResponseBase | None:
+        """Accept alone leaves an aggregate the object that it always was."""
         interval = options.choice(self.request, "INTERVAL", time_buckets.INTERVALS, "")
-        if not interval:
+        media_type = self.asked_type() or JSON
+        if not interval and media_type == JSON:
             return super().aggregated(head, selection)
+        if not interval:
+            function = options.choice(self.request, "AGGREGATE", queries.AGGREGATES, "")
+            if not function:
+                return None
+            leaves = few(queries.aggregate(selection, function))
+            return self.as_text(iter([[Row(None, leaves)] if leaves else []]), media_type, head)
         function = options.choice(self.request, "AGGREGATE", time_buckets.FUNCTIONS, "avg")
         pages = few(time_buckets.aggregate(selection, function, interval))
+        if media_type != JSON:
+            return self.as_text(([Row(*bucket) for bucket in page] for page in pages), media_type, head)
         rows = (
             (
                 {"_id": None, "value": in_shape(leaves), "at": stream_time(begin, self.request.actor)}
@@ -88,6 +111,17 @@ class StreamViewSet(StreamReader):
         texts = (b",".join(map(orjson.dumps, page)).decode() for page in rows)
         head = {**head, "aggr_type": function, "interval": interval}
         return whole_if_small(in_array(head, texts, "result"), JSON)
+
+    def as_text(self, pages: Iterator[list[Row]], media_type: str, head: Head) -> HttpResponseBase:
+        actor, dialect = self.request.actor, self.dialect()
+        parts = aggregates.csv(pages, actor, dialect) if media_type == CSV else aggregates.lines(pages, actor)
+        answer = whole_if_small(parts, TYPES[media_type])
+        return as_file(answer, head) if media_type == CSV else answer
+
+
+def as_file(answer: HttpResponseBase, head: Head) -> HttpResponseBase:
+    answer["Content-Disposition"] = f'attachment; filename="channel-{head["channel"]}.csv"'
+    return answer
 
 
 def preferred(accept: str, offered: list[str]) -> str:

@@ -9,6 +9,7 @@ from django.utils import timezone
 from thingscale.accounts.actions import locked
 from thingscale.accounts.limits import no_more_than
 from thingscale.accounts.models import Account, User
+from thingscale.devices import deleted
 from thingscale.devices.listening import GAPS_KEPT
 from thingscale.devices.models import ActivationRule, Device, ListeningGap, MinuteCount
 from thingscale.lib.errors import ContractError
@@ -43,7 +44,8 @@ def create_device(account: Account, device_id: str, **fields: Any) -> Device:
 
 @transaction.atomic
 def delete_device(device: Device) -> None:
-    """Its datapoints stay in the channel; its held messages are deleted."""
+    """Its datapoints stay in the channel, and go on naming it; its held messages are deleted."""
+    deleted.keep_ids([device.id])
     device.delete()
     change_notifications.announce("device", device.user_id, device.device_id)
 
@@ -52,6 +54,7 @@ def delete_device(device: Device) -> None:
 def delete_devices(account: Account, devices: QuerySet[Device]) -> int:
     """Deletes those of the devices that are the account's. Returns how many."""
     keys = lock_devices(account, devices)
+    deleted.keep_ids(keys)
     Device.objects.filter(pk__in=keys).delete()
     change_notifications.announce("devices", account.pk)
     return len(keys)
@@ -104,8 +107,8 @@ def _rules(account: Account) -> list[ActivationRule]:
 
 
 def forget_old_activity() -> None:
-    """Deletes old minutes and gaps in listening, and the activity that ingest wrote of a device while that
-    was being deleted."""
+    """Deletes old minutes and gaps in listening, the activity that ingest wrote of a device while that was
+    being deleted, and the oldest ids of deleted devices."""
     MinuteCount.objects.filter(minute__lt=timezone.now() - MinuteCount.KEPT).delete()
     ListeningGap.objects.filter(ended_at__lt=timezone.now() - GAPS_KEPT).delete()
     with connection.cursor() as cursor:
@@ -113,3 +116,4 @@ def forget_old_activity() -> None:
             "DELETE FROM devices_activity a"
             " WHERE NOT EXISTS (SELECT FROM devices_device d WHERE d.id = a.device_id)"
         )
+    deleted.forget_oldest()

@@ -53,6 +53,27 @@ class Device(models.Model):
         return self.device_id
 
 
+class DeletedDevice(models.Model):
+    """The id of a device that has been deleted: rows of its datapoints go on naming it."""
+
+    KEPT = 100_000  # of an account, the newest
+
+    device = models.BigIntegerField(primary_key=True)  # Device's key, which never comes again
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
+    )
+    device_id = models.CharField(max_length=64)
+
+    objects: ClassVar[OwnedQuerySet["DeletedDevice"]] = OwnedQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        indexes = [models.Index(fields=["user", "device_id"], name="deleted_devices_by_id")]
+
+
 class Activity(models.Model):
     """Ingest writes it every few seconds (ingest/activity.py). It has no constraint in the database, so that
     writing it locks no device. A task deletes the rows of deleted devices."""

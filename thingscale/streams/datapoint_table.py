@@ -19,7 +19,7 @@ class TableRow(NamedTuple):
     at: datetime
     id: int
     tag: str | None
-    device_id: str | None  # None: written over REST, or the device is deleted
+    device_id: str | None  # None: written over REST
     value: str  # JSON text, cut
 
     @property

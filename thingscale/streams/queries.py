@@ -108,7 +108,7 @@ class Selection(NamedTuple):
     start: datetime | str = "-infinity"  # inclusive, as is the end
     end: datetime | str = "infinity"
     tag: TagPk | None = None
-    device: DevicePk | None = None
+    devices: tuple[DevicePk, ...] | None = None
     newest_first: bool = False
 
     @property
@@ -118,7 +118,7 @@ class Selection(NamedTuple):
             "start": self.start,
             "end": self.end,
             "tag": self.tag,
-            "device": self.device,
+            "devices": None if self.devices is None else list(self.devices),
         }
 
 

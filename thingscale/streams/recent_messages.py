@@ -25,7 +25,7 @@ class RecentMessage(NamedTuple):
 
     at: datetime
     status: str  # stored, held, rejected
-    device: str  # "" if it is unknown or deleted
+    device: str  # "" if it is unknown
     device_pk: int | None
     value: str  # the beginning of its JSON text, or of the payload if it was rejected
     tag: str | None = None

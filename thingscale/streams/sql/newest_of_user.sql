@@ -14,8 +14,9 @@ WITH heard AS (
     ) d
     ORDER BY d.at DESC, d.id DESC LIMIT %(rows)s
 )
-SELECT n.at, v.device_id, v.id, t.name, c.number, n.value
+SELECT n.at, coalesce(v.device_id, x.device_id), v.id, t.name, c.number, n.value
 FROM newest n JOIN streams_channel c ON c.id = n.channel
 LEFT JOIN devices_device v ON v.id = n.device
+LEFT JOIN devices_deleteddevice x ON x.device = n.device
 LEFT JOIN streams_tag t ON t.id = n.tag
 ORDER BY n.at DESC, n.id DESC

@@ -12,7 +12,10 @@ WITH page AS (
         $value AS value,
         lpad(to_hex(floor(date_part('epoch', at))::bigint), 8, '0') || lpad(to_hex(id), 16, '0') AS _id,
         (SELECT name FROM streams_tag WHERE id = found.tag) AS tag,
-        (SELECT device_id FROM devices_device WHERE id = found.device) AS device_id,
+        coalesce(
+            (SELECT device_id FROM devices_device WHERE id = found.device),
+            (SELECT device_id FROM devices_deleteddevice WHERE device = found.device)
+        ) AS device_id,
         to_char(at, 'YYYY-MM-DD"T"HH24:MI:SSTZHTZM') AS shown_at,
         large
     FROM ($page_rows) AS found
