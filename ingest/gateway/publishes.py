@@ -276,6 +276,8 @@ class Publishes:
                 since,
                 None,
                 confirmed_at,
+                None,
+                "",
             )
             add(new(RawMessage, raw))
             add_sent(new(PublishInfo, (owner, qos, False, packet_id, _NONE, NOWHERE, 0)))
@@ -383,6 +385,8 @@ class Publishes:
             since,
             kept,
             self._confirmed_at,
+            None,
+            "",
         )
         self._messages.append(_new(RawMessage, raw))
         self._sent.append(sent)
