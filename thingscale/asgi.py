@@ -22,6 +22,7 @@ from ingest.connectors import http  # noqa: E402
 from ingest.connectors.broker_auth import PREFIX as BROKER_AUTH  # noqa: E402
 from ingest.connectors.broker_auth import BrokerAuth  # noqa: E402
 from ingest.connectors.http_asgi import HttpConnector  # noqa: E402
+from ingest.connectors.intake import routes as intakes  # noqa: E402
 from thingscale.accounts.callers import identify  # noqa: E402
 from thingscale.lib.gc_tuning import freeze_after_start  # noqa: E402
 from thingscale.live import routing  # noqa: E402
@@ -46,6 +47,8 @@ async def http_application(scope: Scope, receive: Receive, send: Send) -> None:
     path = scope["path"]
     if http.kind_of(path):
         await _connector(scope, receive, send)
+    elif intakes.route(path):
+        await _connector.intakes(scope, receive, send)
     elif path.startswith(BROKER_AUTH):
         await _broker_auth(scope, receive, send)
     elif path in health.PATHS:

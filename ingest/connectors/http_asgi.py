@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import Error
 
 from ingest.connectors import http
+from ingest.connectors.intake.door import IntakeDoor
 from ingest.connectors.large_bodies import LargeBodies
 from ingest.device_tokens import TokenOwner
 from ingest.message import Outcome, RawMessage
@@ -35,12 +36,13 @@ class HttpConnector:
     """To be started once, in the event loop that calls it."""
 
     _loop: asyncio.AbstractEventLoop
-    _timeouts: Timeouts
+    timeouts: Timeouts
 
     def __init__(self) -> None:
-        self.ingest = Ingest(self._dispatch)
-        self._lookups = ThreadPoolExecutor(2, thread_name_prefix="tokens")
-        self._large = LargeBodies()
+        self.intakes = IntakeDoor(self)
+        self.ingest = Ingest(self._dispatch, on_change=self.intakes.cache.on_change)
+        self.lookups = ThreadPoolExecutor(2, thread_name_prefix="tokens")
+        self.large = LargeBodies()
         self._rate_limiter = RateLimiter(settings.HTTP_RATE)
         self._too_fast = RecordLimiter(30, 60.0)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -83,7 +85,7 @@ class HttpConnector:
         return Exchange(self, request, token_owner.user, Reply(decision, as_json, answer))
 
     def take_large(self, exchange: "Exchange", body: bytes) -> None:
-        task = self._loop.create_task(exchange.take_large(self._large, body))
+        task = self._loop.create_task(exchange.take_large(self.large, body))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(log_failure)
@@ -92,14 +94,14 @@ class HttpConnector:
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._timeouts = Timeouts()
+        self.timeouts = Timeouts()
         self.ingest.start()
         self._metrics_server.start()
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.ingest.stop)
-        self._lookups.shutdown(wait=False)
-        self._large.stop()
+        self.lookups.shutdown(wait=False)
+        self.large.stop()
         self._metrics_server.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,8 +120,8 @@ class HttpConnector:
         token_owner = self.ingest.device_tokens.cached(token)
         if token_owner is None:
             try:
-                found = self._loop.run_in_executor(self._lookups, self.ingest.device_tokens.find, token)
-                token_owner = await self._timeouts.wait_for(settings.HTTP_STORE_SECONDS, found)
+                found = self._loop.run_in_executor(self.lookups, self.ingest.device_tokens.find, token)
+                token_owner = await self.timeouts.wait_for(settings.HTTP_STORE_SECONDS, found)
             except (Error, TimeoutError):
                 return http.TRY_AGAIN
         if not isinstance(token_owner, TokenOwner):
@@ -134,7 +136,7 @@ class HttpConnector:
                 self._record(http.too_fast(path, user, headers))
             return decision.on(decision.refusal)
         try:
-            body = await self._timeouts.wait_for(BODY_SECONDS, read_body(receive, http.MAX_BODY))
+            body = await self.timeouts.wait_for(BODY_SECONDS, read_body(receive, http.MAX_BODY))
         except TimeoutError:
             return decision.on(http.TOO_SLOW)
         return None if body is None else decision.on(await self._store(path, user, headers, body))
@@ -164,13 +166,13 @@ class HttpConnector:
         try:
             if http.takes_long(headers, body):
                 never: asyncio.Future[None] = self._loop.create_future()
-                submission = await self._large.read(user, body, never, accept, settings.HTTP_STORE_SECONDS)
+                submission = await self.large.read(user, body, never, accept, settings.HTTP_STORE_SECONDS)
             else:
                 submission = accept(body)
         except (QueueFull, Busy):
             return http.TRY_AGAIN
         try:
-            return http.answer(await self._timeouts.wait_for(settings.HTTP_STORE_SECONDS, stored))
+            return http.answer(await self.timeouts.wait_for(settings.HTTP_STORE_SECONDS, stored))
         except TimeoutError:
             submission.cancelled = True  # unless it is in a transaction already
             return http.TRY_AGAIN

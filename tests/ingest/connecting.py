@@ -90,7 +90,7 @@ class Raw:
         self._connector.start()
 
     async def stop(self) -> None:
-        lookups, together = self._connector._lookups, threading.Barrier(2)
+        lookups, together = self._connector.lookups, threading.Barrier(2)
         for closing in [lookups.submit(_close_connections, together) for _ in range(2)]:
             closing.result(60)
         await self._connector.stop()

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from ingest.intake_messages import Taken
-from thingscale.intakes.formats.readings import BadBody, Reading
+from thingscale.intakes.formats.readings import MAX_BODY, BadBody, Reading
 from thingscale.lib import content_encoding
 from thingscale.lib.reasons import ANSWERS, Reason
 
@@ -25,6 +25,8 @@ class IntakeRequest(NamedTuple):
     headers: Headers
     device_id: str = ""  # that the URL names
     options: Mapping[str, Any] = {}  # of the intake
+    preset: str = ""  # and its mapping, compiled
+    mapping: Any = None
 
 
 class IntakeAnswer(NamedTuple):
@@ -134,6 +136,11 @@ def json_answer(status: int, value: Any, headers: Mapping[str, str] = {}) -> Int
     return IntakeAnswer(status, orjson.dumps(value), "application/json", headers)
 
 
+def too_many(seconds: int) -> Refusal:
+    detail = "The account sends more datapoints a second than it may: wait as long as Retry-After says."
+    return Refusal(429, "TOO_MANY_REQUESTS", detail, retry_after=seconds)
+
+
 def retry_headers(refusal: Refusal) -> dict[str, str]:
     if refusal.status == 415:
         return {"Accept-Encoding": content_encoding.READABLE}
@@ -148,6 +155,7 @@ UNSUPPORTED_ENCODING = Refusal(
     f"A body may be compressed with {content_encoding.READABLE}, with one of them.",
 )
 TOO_SLOW = Refusal(408, "REQUEST_TIMEOUT", "The body did not come in time.")
+TOO_LARGE = Refusal(413, "TOO_LARGE", f"A body has at most {MAX_BODY // 2**20} MiB: send less at once.")
 TRY_AGAIN = Refusal(503, "TRY_AGAIN", "Nothing of it is stored: send it again.", retry_after=1)
 UNKNOWN_KEY = Refusal(
     401, "AUTH_REQUIRED", "No intake has this key: the console shows the URL when it is made or renewed."
@@ -157,4 +165,5 @@ AUTH_REQUIRED = Refusal(
     "AUTH_REQUIRED",
     "Give the device token as Token, Bearer, Basic's password or p=, or use the URL of an intake.",
 )
+OTHER_FORMAT = Refusal(404, "NOT_FOUND", "This intake is of another format: its page shows the URL to use.")
 FOREIGN_PAGE = Refusal(403, "FORBIDDEN", "A page of another origin can't use a password that a browser kept.")

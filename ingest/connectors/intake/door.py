@@ -1,0 +1,212 @@
+"""Intakes as an ASGI application, beside the HTTP connector, in its event loop and with its writer."""
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from django.conf import settings
+from django.db import Error
+
+from ingest import intake_messages
+from ingest.connectors import http
+from ingest.connectors.intake import mapped
+from ingest.connectors.intake.point_rate import PointRate
+from ingest.connectors.intake.request import (
+    AUTH_REQUIRED,
+    FOREIGN_PAGE,
+    LENGTH_REQUIRED,
+    METHOD_NOT_ALLOWED,
+    OTHER_FORMAT,
+    TOO_LARGE,
+    TOO_SLOW,
+    TRY_AGAIN,
+    UNKNOWN_KEY,
+    UNSUPPORTED_ENCODING,
+    Credential,
+    Door,
+    IntakeAnswer,
+    IntakeRequest,
+    Refusal,
+    device_token,
+    query_of,
+    refusal_of_body,
+    refusal_of_taken,
+    too_many,
+    unpacked,
+)
+from ingest.connectors.intake.routes import FORMATS, Route, route
+from ingest.device_tokens import TokenOwner
+from ingest.intake_cache import OWN_PATHS, IntakeCache, KnownIntake
+from ingest.message import Outcome, RawMessage
+from ingest.record_limiter import RecordLimiter
+from ingest.writer import QueueFull, Submission
+from thingscale.intakes.formats.readings import MAX_BODY, BadBody
+from thingscale.intakes.models import Intake
+from thingscale.lib import content_encoding
+from thingscale.lib.clock import now_us
+from thingscale.web.fair_semaphore import Busy
+from thingscale.web.request_body import Receive, Scope, Send, read_body
+
+if TYPE_CHECKING:
+    from ingest.connectors.http_asgi import HttpConnector
+
+BODY_SECONDS = 30
+DOORS: Mapping[Intake.Format, Door] = {
+    Intake.Format.MAPPED: mapped,
+}
+_PLAIN = mapped  # in whose form it is said that nothing has this key
+
+
+T = TypeVar("T")
+
+
+class Submitted(NamedTuple):
+    messages: list[RawMessage]
+    readings: int
+    submission: Submission
+
+
+class IntakeDoor:
+    def __init__(self, connector: "HttpConnector") -> None:
+        self._connector = connector
+        self.cache = IntakeCache()
+        self._rate = PointRate(settings.INTAKE_RATE)
+        self._records = RecordLimiter(30, 60.0)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = route(scope["path"])
+        assert found is not None  # only their paths come here
+        answer = await self._answer(found, scope, receive)
+        if answer is None:
+            return
+        headers = {"content-length": str(len(answer.body)), **answer.headers}
+        if answer.content_type:
+            headers["content-type"] = answer.content_type
+        encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _answer(self, found: Route, scope: Scope, receive: Receive) -> IntakeAnswer | None:
+        """None if the client has gone."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        door = DOORS.get(Intake.Format(FORMATS[found.endpoint]), _PLAIN) if found.endpoint else _PLAIN
+        try:
+            query = query_of(scope["query_string"])
+        except ValueError:
+            query = {}
+        request = IntakeRequest(scope["method"], found.endpoint, query, headers, found.device_id)
+        if constant := door.constant(request):
+            return constant
+        if request.method != "POST":
+            return door.refused(request, METHOD_NOT_ALLOWED)
+        intake = await self._intake(found, request)
+        if isinstance(intake, Refusal):
+            return door.refused(request, intake)
+        door = DOORS[intake.format]
+        request = request._replace(options=intake.options, preset=intake.preset, mapping=intake.mapping)
+        if found.endpoint and FORMATS[found.endpoint] != intake.format:
+            return door.refused(request, OTHER_FORMAT)
+        if refusal := self._refuse_body(intake, headers):
+            return door.refused(request, refusal)
+        try:
+            body = await self._connector.timeouts.wait_for(BODY_SECONDS, read_body(receive, MAX_BODY))
+        except TimeoutError:
+            return door.refused(request, TOO_SLOW)
+        return None if body is None else await self._store(door, request, intake, body)
+
+    async def _intake(self, found: Route, request: IntakeRequest) -> KnownIntake | Refusal:
+        if found.key:
+            known, intake = self.cache.cached(found.key)
+            try:
+                if not known:
+                    intake = await self._look_up(self.cache.find, found.key)
+            except (Error, TimeoutError):
+                return TRY_AGAIN
+            return intake or UNKNOWN_KEY
+        token, where = device_token(request.headers, request.query)
+        if where is Credential.BASIC and b"origin" in request.headers:
+            return FOREIGN_PAGE
+        tokens = self._connector.ingest.device_tokens
+        owner = tokens.cached(token)
+        try:
+            if owner is None:
+                owner = await self._look_up(tokens.find, token)
+        except (Error, TimeoutError):
+            return TRY_AGAIN
+        if not isinstance(owner, TokenOwner):
+            return AUTH_REQUIRED
+        format_ = Intake.Format(FORMATS[found.endpoint])
+        return KnownIntake(OWN_PATHS, owner.user, format_, format_.value, {}, None, "", None)
+
+    async def _look_up(self, find: Callable[[str], T], key: str) -> T:
+        found = asyncio.get_running_loop().run_in_executor(self._connector.lookups, find, key)
+        return await self._connector.timeouts.wait_for(settings.HTTP_STORE_SECONDS, found)
+
+    def _refuse_body(self, intake: KnownIntake, headers: Mapping[bytes, bytes]) -> Refusal | None:
+        """What can be known before the body is read."""
+        if b"content-length" not in headers and b"transfer-encoding" not in headers:
+            return LENGTH_REQUIRED
+        if int(headers.get(b"content-length", b"0")) > MAX_BODY:
+            return TOO_LARGE
+        encoding = headers.get(b"content-encoding", b"")
+        if not (content_encoding.readable(encoding) or encoding == b"snappy"):
+            return UNSUPPORTED_ENCODING
+        now = asyncio.get_running_loop().time()
+        if wait := self._rate.wait(intake.user, intake.pk, intake.rate, now):
+            return too_many(math.ceil(wait))
+        return None
+
+    async def _store(
+        self, door: Door, request: IntakeRequest, intake: KnownIntake, body: bytes
+    ) -> IntakeAnswer:
+        loop = asyncio.get_running_loop()
+        stored: asyncio.Future[list[Outcome]] = loop.create_future()
+
+        def done(outcomes: list[Outcome]) -> None:
+            if not stored.done():
+                stored.set_result(outcomes)
+
+        def submit(body: bytes) -> Submitted:
+            """Raises BadBody, QueueFull."""
+            now = now_us()
+            readings = door.read(request, unpacked(request.headers, body, MAX_BODY), now)
+            messages = intake_messages.messages(intake.user, intake.source, readings, now)
+            accepted = self._connector.ingest.writer.accept(messages, done)
+            return Submitted(messages, len(readings), accepted)
+
+        try:
+            if http.takes_long(request.headers, body):
+                never: asyncio.Future[None] = loop.create_future()
+                submitted = await self._connector.large.read(
+                    intake.user, body, never, submit, settings.HTTP_STORE_SECONDS
+                )
+            else:
+                submitted = submit(body)
+        except BadBody as bad:
+            self._record(intake, body, bad)
+            return door.refused(request, refusal_of_body(bad))
+        except (QueueFull, Busy):
+            return door.refused(request, TRY_AGAIN)
+        self._rate.note(intake.user, intake.pk, intake.rate, submitted.readings, loop.time())
+        if not submitted.messages:
+            return door.stored(request, 0)
+        try:
+            outcomes = await self._connector.timeouts.wait_for(settings.HTTP_STORE_SECONDS, stored)
+        except TimeoutError:
+            submitted.submission.cancelled = True  # unless it is in a transaction already
+            return door.refused(request, TRY_AGAIN)
+        taken = intake_messages.taken(submitted.messages, outcomes)
+        if refusal := refusal_of_taken(taken):
+            return door.refused(request, refusal, taken.stored)
+        return door.stored(request, submitted.readings)
+
+    def _record(self, intake: KnownIntake, body: bytes, bad: BadBody) -> None:
+        """In the account's list of rejected messages."""
+        if self._records.should_record(
+            intake.user, (intake.pk, bad.detail), asyncio.get_running_loop().time()
+        ):
+            message = intake_messages.refused(intake.user, intake.source, body, bad, now_us())
+            with contextlib.suppress(QueueFull):
+                self._connector.ingest.writer.accept([message], lambda outcomes: None)
