@@ -42,6 +42,7 @@ STATUS = {reason.value: ANSWERS[reason].http for reason in LIKE_DEVICES} | {
     "NO_DELIVERY": 404,
     "NO_CONTACT": 404,
     "NO_MAINTENANCE": 404,
+    "NO_INTAKE": 404,
     "NOT_FOUND": 404,
     "METHOD_NOT_ALLOWED": 405,
     "LENGTH_REQUIRED": 411,

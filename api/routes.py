@@ -16,6 +16,7 @@ PUBLISH = r"publish/(?P<device_id>[^/]+)"
 EVENT = r"event/(?P<number>[^/]+)"
 CONTACT = r"contact/(?P<number>[^/]+)"
 INCIDENT = r"incident/(?P<number>[^/]+)"
+INTAKE = r"intake/(?P<number>[^/]+)"
 MAINTENANCE = r"maintenance/(?P<number>[^/]+)"
 
 

@@ -27,6 +27,7 @@ from api.v2 import (
     deliveries,
     events,
     incidents,
+    intakes,
     maintenance,
     openapi_examples,
     publish,
@@ -472,6 +473,68 @@ extend_schema_view(
         errors=(400, 404),
     ),
 )(maintenance.MaintenanceViewSet)
+
+_INTAKE = in_path("number", _NUMBER, 1)
+extend_schema_view(
+    list=call("All intakes", schemas.ref("Intake"), sample=openapi_examples.INTAKE),
+    retrieve=call(
+        "One intake, in an array",
+        schemas.array(schemas.ref("Intake")),
+        sample=[openapi_examples.INTAKE],
+        takes=[_INTAKE],
+        errors=(404,),
+    ),
+    create=call(
+        "Make an intake, a door for a program whose topics or payloads can't be changed",
+        schemas.ref("IntakeCreated"),
+        sample={"intake_id": 2, "key": "mfrggzdfmztwq2lknnwg23tpoa"},
+        body=schemas.ref("IntakeFields"),
+        bodies=openapi_examples.INTAKE_BODIES,
+        status=201,
+    ),
+    update=call(
+        "Change an intake",
+        schemas.ref("Done"),
+        sample=openapi_examples.DONE,
+        takes=[_INTAKE],
+        body=schemas.ref("IntakeFields"),
+        bodies={"off": {"enabled": False}, "name": {"name": "Roof"}},
+        errors=(404,),
+    ),
+    destroy=call(
+        "Delete an intake",
+        schemas.ref("Done"),
+        sample=openapi_examples.DONE,
+        takes=[_INTAKE],
+        errors=(400, 404),
+    ),
+)(intakes.IntakeViewSet)
+extend_schema_view(
+    create=call(
+        "A new key of an intake; the old one ends now",
+        schemas.ref("Key"),
+        sample={"key": "mfrggzdfmztwq2lknnwg23tpoa"},
+        takes=[_INTAKE],
+        status=201,
+        errors=(400, 404),
+    ),
+    destroy=call(
+        "Take the key away: nothing comes in by HTTP",
+        schemas.ref("Done"),
+        sample=openapi_examples.DONE,
+        takes=[_INTAKE],
+        errors=(400, 404),
+    ),
+)(intakes.IntakeKeyViewSet)
+extend_schema_view(
+    list=call(
+        "What came in last, the newest first, and what became of it",
+        schemas.ref("IntakeMessage"),
+        sample=openapi_examples.INTAKE_MESSAGE,
+        takes=[_INTAKE],
+        errors=(404,),
+    ),
+)(intakes.IntakeMessageViewSet)
 
 extend_schema_view(
     list=call("The account, in an array", schemas.ref("User"), sample=openapi_examples.USER),

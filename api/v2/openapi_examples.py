@@ -134,6 +134,33 @@ DELIVERY = {
     "tries": 1,
     "answer": "200 OK",
 }
+INTAKE = {
+    "intake_id": 1,
+    "name": "Servers",
+    "format": "influx",
+    "preset": "",
+    "mapping": None,
+    "options": {},
+    "topic": "",
+    "enabled": True,
+    "key_hint": "tpoa",
+    "rate": None,
+    "created_at": "2015-02-06T08:26:29+0900",
+    "changed_at": "2015-02-06T08:26:29+0900",
+}
+INTAKE_BODIES = {"influx": {"name": "Telegraf", "format": "influx"}}
+INTAKE_MESSAGE = {
+    "received_at": "2015-02-06T08:26:29+0900",
+    "source": "POST /in/.../write",
+    "headers": {"user-agent": "Telegraf/1.31.0"},
+    "body": "mem,host=server-1 used=21",
+    "size": 25,
+    "outcome": "stored",
+    "reason": "",
+    "detail": "",
+    "count": 1,
+    "readings": [{"device_id": "server-1", "tag": "mem", "value": {"used": 21}, "at": None}],
+}
 MAINTENANCE = {
     "maintenance_id": 1,
     "devices": "sensor-*",

@@ -9,6 +9,7 @@ from thingscale.devices.fields import DESCRIPTION, FACTS
 from thingscale.events.models import Condition, Delivery, Event, Incident
 from thingscale.events.overview import MUTED
 from thingscale.events.validation import MAX_WINDOW, YEAR
+from thingscale.intakes.models import Intake, IntakeMessage
 from thingscale.lib.names import MAX_TOPIC
 from thingscale.streams.time_buckets import FUNCTIONS, INTERVALS
 
@@ -264,6 +265,45 @@ MAINTENANCE_FIELDS = fields(
 )
 MAINTENANCE = exactly(maintenance_id=COUNT, devices=STRING, starts_at=TIME, ends_at=TIME, note=STRING)
 
+_OBJECT_OR_NULL: Schema = {"anyOf": [ref("ValueObject"), {"type": "null"}]}
+INTAKE_FIELDS = fields(
+    name=STRING | {"minLength": 1, "maxLength": 100},
+    format=ref("IntakeFormat"),
+    preset=STRING | {"maxLength": 40, "description": "the program that sends"},
+    mapping=_OBJECT_OR_NULL | {"description": "of the format mapped; null: that of the preset"},
+    options=ref("ValueObject"),
+    topic=STRING | {"maxLength": MAX_TOPIC, "description": "a filter of MQTT topics without a token"},
+    enabled=FLAG,
+    rate={"type": ["integer", "null"], "minimum": 1, "maximum": 1_000_000},
+)
+INTAKE = exactly(
+    intake_id=COUNT,
+    name=STRING,
+    format=ref("IntakeFormat"),
+    preset=STRING,
+    mapping=_OBJECT_OR_NULL,
+    options=ref("ValueObject"),
+    topic=STRING,
+    enabled=BOOLEAN,
+    key_hint=STRING | {"description": "the last characters of its key; empty: it has none"},
+    rate=NUMBER_OR_NULL,
+    created_at=TIME,
+    changed_at=TIME,
+)
+READING = exactly(device_id=STRING, tag=STRING_OR_NULL, value=ref("Value"), at=TIME_OR_NULL)
+INTAKE_MESSAGE = exactly(
+    received_at=TIME,
+    source=STRING,
+    headers=ref("ValueObject"),
+    body=STRING | {"description": "its first 4 KiB, as text or in hexadecimal"},
+    size=COUNT,
+    outcome=ref("IntakeOutcome"),
+    reason=STRING,
+    detail=STRING,
+    count=COUNT,
+    readings=array(ref("Reading")) | {"description": "the first 20"},
+)
+
 _EMAIL: Schema = {
     "type": "string",
     "maxLength": 254,
@@ -365,7 +405,14 @@ COMPONENTS = {
     "IncidentFields": fields(acknowledged=FLAG),
     "IncidentState": enumeration("string", OPEN="open", CLOSED="closed"),
     "IncidentStateOption": option(OPEN="open", CLOSED="closed"),
+    "Intake": INTAKE,
+    "IntakeCreated": exactly(intake_id=COUNT, key=STRING),
+    "IntakeFields": INTAKE_FIELDS,
+    "IntakeFormat": choices(Intake.Format),
+    "IntakeMessage": INTAKE_MESSAGE,
+    "IntakeOutcome": choices(IntakeMessage.Outcome),
     "Interval": option(**{f"EVERY_{name.upper()}": name for name in INTERVALS}),
+    "Key": exactly(key=STRING),
     "Label": LABEL,
     "LabelFields": LABEL_FIELDS,
     "Maintenance": MAINTENANCE,
@@ -386,6 +433,7 @@ COMPONENTS = {
     "Point": POINT,
     "Points": POINTS,
     "Publish": PUBLISH,
+    "Reading": READING,
     "Repeat": enumeration("string", EVERY="every", CROSSING="crossing"),
     "Result": RESULT,
     "Separator": option(COMMA="comma", SEMICOLON="semicolon", TAB="tab"),

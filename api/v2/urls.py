@@ -1,12 +1,25 @@
 """Paths below /v2/."""
 
-from api.routes import CHANNEL, CONTACT, DEVICE, EVENT, INCIDENT, MAINTENANCE, PUBLISH, STREAM, route, unknown
+from api.routes import (
+    CHANNEL,
+    CONTACT,
+    DEVICE,
+    EVENT,
+    INCIDENT,
+    INTAKE,
+    MAINTENANCE,
+    PUBLISH,
+    STREAM,
+    route,
+    unknown,
+)
 from api.v2 import (
     contacts,
     deliveries,
     docs,
     events,
     incidents,
+    intakes,
     maintenance,
     publish,
     sessions,
@@ -32,6 +45,10 @@ urlpatterns = [
     route("delivery", deliveries.DeliveryViewSet, get="list"),
     route("maintenance", maintenance.MaintenanceViewSet, get="list", post="create"),
     route(MAINTENANCE, maintenance.MaintenanceViewSet, delete="destroy"),
+    route("intake", intakes.IntakeViewSet, get="list", post="create"),
+    route(INTAKE, intakes.IntakeViewSet, get="retrieve", put="update", delete="destroy"),
+    route(rf"{INTAKE}/key", intakes.IntakeKeyViewSet, post="create", delete="destroy"),
+    route(rf"{INTAKE}/message", intakes.IntakeMessageViewSet, get="list"),
     route(PUBLISH, publish.PublishViewSet, post="create"),
     route("session", sessions.SessionViewSet, get="list"),
     route("user", views.UserViewSet, get="list", put="update"),

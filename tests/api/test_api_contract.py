@@ -9,6 +9,7 @@ import pytest
 from api_calls import Caller, at, document, refusal, store
 from documents import table
 from event_history import event_history
+from intake_history import intake_history
 from pytest_django import Settings
 
 from api.v1.urls import urlpatterns as v1
@@ -225,6 +226,31 @@ ROWS = {
     "DELETE maintenance/{number}": Row(
         Sent("maintenance/1"), 200, {"404 NO_MAINTENANCE": Sent("maintenance/9")}, "404 NO_MAINTENANCE"
     ),
+    "GET intake": Row(Sent("intake"), 200),
+    "GET intake/{number}": Row(Sent("intake/1"), 200, {"404 NO_INTAKE": Sent("intake/9")}, "404 NO_INTAKE"),
+    "POST intake": Row(
+        Sent("intake", {"name": "Telegraf", "format": "influx"}),
+        201,
+        {"400 BAD_PARAMETER": Sent("intake", {"name": "Telegraf", "format": "xml"})},
+    ),
+    "PUT intake/{number}": Row(
+        Sent("intake/1", {"enabled": False}),
+        200,
+        {"404 NO_INTAKE": Sent("intake/9", {}), "400 BAD_PARAMETER": Sent("intake/1", {"rate": 0})},
+        "404 NO_INTAKE",
+    ),
+    "DELETE intake/{number}": Row(
+        Sent("intake/1"), 200, {"404 NO_INTAKE": Sent("intake/9")}, "404 NO_INTAKE"
+    ),
+    "POST intake/{number}/key": Row(
+        Sent("intake/1/key"), 201, {"404 NO_INTAKE": Sent("intake/9/key")}, "404 NO_INTAKE"
+    ),
+    "DELETE intake/{number}/key": Row(
+        Sent("intake/1/key"), 200, {"404 NO_INTAKE": Sent("intake/9/key")}, "404 NO_INTAKE"
+    ),
+    "GET intake/{number}/message": Row(
+        Sent("intake/1/message"), 200, {"404 NO_INTAKE": Sent("intake/9/message")}, "404 NO_INTAKE"
+    ),
     "GET user": Row(Sent("user"), 200),
     "PUT user": Row(
         Sent("user", {"organization": "x"}), 200, {"400 BAD_PARAMETER": Sent("user", {"email1": "nobody"})}
@@ -244,6 +270,7 @@ def world(owner: User, api: Caller) -> None:
     store(channel, [(at("2026-01-31 00:00:00"), "1")])
     assert api.post("event").status_code == 201
     event_history(owner)
+    intake_history(owner)
 
 
 def perform(api: Caller, call: str, sent: Sent) -> Any:
@@ -308,14 +335,16 @@ def test_one_request_too_many(api: Caller, owner: User, call: str) -> None:
 
 @EACH
 def test_another_user(api: Caller, outsider: Caller, call: str) -> None:
-    everything = [document(api.get(path)) for path in ("device", "channel", "event", "user")]
+    everything = [document(api.get(path)) for path in ("device", "channel", "event", "intake", "user")]
     response = perform(outsider, call, ROWS[call].success)
     if ROWS[call].outsider:
         assert code_of(response) == ROWS[call].outsider
     else:
         assert response.status_code == ROWS[call].status
         assert not contains(document(response), "x", "sensor_1", "owner@example.com")
-    assert [document(api.get(path)) for path in ("device", "channel", "event", "user")] == everything
+    assert [
+        document(api.get(path)) for path in ("device", "channel", "event", "intake", "user")
+    ] == everything
 
 
 def contains(node: Any, *texts: str) -> bool:

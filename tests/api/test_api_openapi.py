@@ -11,6 +11,7 @@ import yaml
 from api_calls import Caller, at, document, refusal, store
 from django.test import Client
 from event_history import event_history
+from intake_history import intake_history
 from pytest_django import Settings
 
 from api.management.commands.write_openapi import FILE
@@ -46,6 +47,7 @@ def known(owner: User) -> Caller:
     api = Caller(owner)
     assert api.post("event", openapi_examples.EVENT_BODY).status_code == 201
     event_history(owner)
+    intake_history(owner)
     return api
 
 
@@ -220,6 +222,9 @@ def test_every_path_is_described() -> None:
         "EventTestViewSet",
         "EventViewSet",
         "IncidentViewSet",
+        "IntakeKeyViewSet",
+        "IntakeMessageViewSet",
+        "IntakeViewSet",
         "MaintenanceViewSet",
         "PublishViewSet",
         "SessionViewSet",
