@@ -53,6 +53,7 @@ class Taken(NamedTuple):
     device_id: str = ""  # of that
     detail: str = ""
     failed: bool = False  # nothing is stored, by the platform's fault
+    refused: frozenset[str] = frozenset()  # ids of all devices that were
 
 
 def taken(submitted: Sequence[RawMessage], outcomes: Sequence[Outcome]) -> Taken:
@@ -65,7 +66,13 @@ def taken(submitted: Sequence[RawMessage], outcomes: Sequence[Outcome]) -> Taken
         return Taken(count)
     raw, outcome = rejected[0]
     assert outcome.reason is not None
-    return Taken(count, outcome.reason, raw.device_id, outcome.detail or ANSWERS[outcome.reason].sentence)
+    return Taken(
+        count,
+        outcome.reason,
+        raw.device_id,
+        outcome.detail or ANSWERS[outcome.reason].sentence,
+        refused=frozenset(message.device_id for message, _ in rejected),
+    )
 
 
 def _key(user: int, device_id: str, points: Points) -> int:

@@ -11,7 +11,7 @@ from django.db import Error
 
 from ingest import intake_messages
 from ingest.connectors import http
-from ingest.connectors.intake import mapped
+from ingest.connectors.intake import mapped, otlp, prometheus
 from ingest.connectors.intake.point_rate import PointRate
 from ingest.connectors.intake.request import (
     AUTH_REQUIRED,
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 BODY_SECONDS = 30
 DOORS: Mapping[Intake.Format, Door] = {
     Intake.Format.MAPPED: mapped,
+    Intake.Format.OTLP: otlp,
+    Intake.Format.PROMETHEUS: prometheus,
 }
 _PLAIN = mapped  # in whose form it is said that nothing has this key
 
@@ -96,7 +98,7 @@ class IntakeDoor:
             query = query_of(scope["query_string"])
         except ValueError:
             query = {}
-        request = IntakeRequest(scope["method"], found.endpoint, query, headers, found.device_id)
+        request = IntakeRequest(scope["method"], found.endpoint, query, headers, found.device_id, counts={})
         if constant := door.constant(request):
             return constant
         if request.method != "POST":

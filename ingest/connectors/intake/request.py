@@ -27,6 +27,8 @@ class IntakeRequest(NamedTuple):
     options: Mapping[str, Any] = {}  # of the intake
     preset: str = ""  # and its mapping, compiled
     mapping: Any = None
+    # What `read` counts for the answer: by what the sender calls it, then by device.
+    counts: dict[str, Mapping[str, int]] | None = None
 
 
 class IntakeAnswer(NamedTuple):
@@ -43,6 +45,7 @@ class Refusal(NamedTuple):
     code: str  # as the HTTP connector's: BAD_PARAMETER
     detail: str
     retry_after: int = 0  # seconds, where trying again can help
+    devices: frozenset[str] = frozenset()  # of which nothing is stored, where others are
 
 
 class Door(Protocol):
@@ -116,7 +119,7 @@ def refusal_of_taken(taken: Taken) -> Refusal | None:
         return None
     refusal = refusal_of(taken.reason, f"Device {taken.device_id}: {taken.detail}")
     # In part: no status that makes the sender repeat all for ever, or give up its token.
-    return refusal._replace(status=400) if taken.stored else refusal
+    return refusal._replace(status=400, devices=taken.refused) if taken.stored else refusal
 
 
 def unpacked(headers: Headers, body: bytes, limit: int) -> bytes:
