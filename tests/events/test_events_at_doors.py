@@ -12,6 +12,7 @@ from support import Account, make_account
 from thingscale.devices.models import Device, HeldMessage
 from thingscale.events import observe
 from thingscale.events.actions import create_event
+from thingscale.events.budget import Budget
 from thingscale.events.models import Condition, Event, Observation
 from thingscale.processes.wake_up import WAKE_UP
 from thingscale.provisioning.actions import configure_device
@@ -105,7 +106,7 @@ def test_rest_clears_what_any_process_has_opened(account: Account) -> None:
 
 def test_rest_of_an_account_with_too_many_matches(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     """The budget goes on from one request to the next."""
-    monkeypatch.setattr(observe, "MATCHES", observe.Budget(3, 1))
+    monkeypatch.setattr(observe, "MATCHES", Budget(3, 1))
     event = watch(account)
     for _ in range(2):
         post(account, [{"value": {"t": 31}}, {"value": {"t": 32}}])

@@ -73,6 +73,7 @@ def test_what_is_said(connection: psycopg.Connection, account: Account, device: 
     silence.look(connection)
     observed = Observation.objects.get()
     assert (observed.event, observed.device, observed.tag, observed.what) == (event.pk, device.pk, 0, ON)
+    assert observed.account == account.user.pk
     assert observed.value == f"not heard since {last - timedelta(seconds=100):%Y-%m-%dT%H:%M:%SZ}"
     assert abs(observed.at - (last - timedelta(seconds=10))) < timedelta(seconds=0.01)
     hear(device)

@@ -29,7 +29,12 @@ def saw(
     at: datetime | None = None,
 ) -> None:
     Observation.objects.create(
-        event=event.pk, device=device, what=what, at=at or timezone.now(), value=f"{value}"
+        account=event.user_id,
+        event=event.pk,
+        device=device,
+        what=what,
+        at=at or timezone.now(),
+        value=f"{value}",
     )
 
 

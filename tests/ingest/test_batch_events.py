@@ -12,6 +12,7 @@ from support import Account, make_account
 from ingest.message import Kind
 from thingscale.events import observe
 from thingscale.events.actions import create_event
+from thingscale.events.budget import Budget
 from thingscale.events.models import Condition, Event, Observation
 from thingscale.lib.clock import now_us
 from thingscale.processes.wake_up import WAKE_UP
@@ -56,7 +57,7 @@ def test_a_match_and_its_end(feed: Feed, account: Account) -> None:
     ]
     assert len(account.stored()) == 6
     first = Observation.objects.earliest("id")
-    assert (first.device, first.tag, first.count) == (device.pk, 0, 1)
+    assert (first.account, first.device, first.tag, first.count) == (account.user.pk, device.pk, 0, 1)
     assert abs((timezone.now() - first.at).total_seconds()) < 60
 
 
@@ -299,7 +300,7 @@ def test_a_clock_that_is_ahead_does_not_stop_changes(feed: Feed, account: Accoun
 def test_an_account_with_too_many_matches(
     feed: Feed, account: Account, other: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(observe, "MATCHES", observe.Budget(10, 1))
+    monkeypatch.setattr(observe, "MATCHES", Budget(10, 1))
     account.device("d1")
     other.device("d1")
     event, of_other = watch(account), watch(other)
@@ -315,7 +316,7 @@ def test_an_account_with_too_many_matches(
 def test_an_account_with_too_much_to_compare(
     feed: Feed, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(observe, "COMPARISONS", observe.Budget(100, 1))
+    monkeypatch.setattr(observe, "COMPARISONS", Budget(100, 1))
     account.device("d1")
     watch(account)
     large = '{"t":' + str([1] * 1000) + "}"

@@ -6,6 +6,7 @@ work in one transaction, so whoever is killed has done all of it or nothing.
 """
 
 import json
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -27,20 +28,64 @@ from thingscale.lib.ids import UserPk
 from thingscale.processes.change_notifications import CHANNEL, EVENT_OPEN
 
 BATCH = 500  # observations, or conditions, of a transaction
-FAIR = 20_000  # of the oldest observations, among which events take turns
+FAIR = 20_000  # of the oldest observations, among which accounts take turns
+MAX_OWED = 1_000  # deliveries of a transaction; then the next one begins
+MAX_WAITING = 20_000  # observations of an account
+OLDEST = 100_000  # of those that are too many, that are looked at at once
+LEAVE_OUT_SECONDS = 0.5  # of a look, after which other accounts wait for the next
 
 _FIGURES: dict[int, str] = {
     Observation.What.MATCHED: figures.MATCHES,
     Observation.What.LEFT_OUT: figures.MATCHES_LEFT_OUT,
 }
 
-# The oldest of each event, then the second ones, and so on: an account that floods its events is not in the
+# From account to account in the index, however many rows each of them has.
+_ACCOUNTS = """WITH RECURSIVE each AS (
+    (SELECT account FROM events_observation ORDER BY account LIMIT 1)
+    UNION ALL
+    SELECT next.account FROM each last CROSS JOIN LATERAL (
+        SELECT account FROM events_observation WHERE account > last.account ORDER BY account LIMIT 1) next)"""
+# The oldest of each account, then the second ones, and so on: an account that floods its events is not in the
 # way of others.
-_TAKE = """DELETE FROM events_observation WHERE id IN (
-    SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY event ORDER BY id) AS turn
-        FROM (SELECT id, event FROM events_observation ORDER BY id LIMIT %s) oldest) ordered
-    ORDER BY turn, id LIMIT %s)
-RETURNING id, event, device, tag, what, at, value, count, stored_at"""
+_NEXT = f"""{_ACCOUNTS}, waiting AS (SELECT account, %(fair)s / count(*) OVER () AS share FROM each)
+SELECT o.id, o.event, o.device, o.tag, o.what, o.at, o.value, o.count, o.stored_at
+FROM waiting CROSS JOIN LATERAL (
+    SELECT *, row_number() OVER (ORDER BY id) AS turn FROM (
+        SELECT * FROM events_observation WHERE account = waiting.account
+        ORDER BY id LIMIT greatest(least(waiting.share, %(most)s), 1)) oldest) o
+ORDER BY o.turn, o.id LIMIT %(most)s"""  # noqa: S608
+_FORGET = "DELETE FROM events_observation WHERE id = ANY (%s)"
+_TOO_MANY = f"""{_ACCOUNTS}
+SELECT account, n.count - %(most)s FROM each CROSS JOIN LATERAL (
+    SELECT count(*) FROM (SELECT FROM events_observation o WHERE o.account = each.account
+        LIMIT %(most)s + %(oldest)s) found) n
+WHERE n.count > %(most)s"""  # noqa: S608
+# Which of them: the oldest that what is left says, too. Not the first and not the last one of matches that
+# follow each other, so that all states and incidents are the same. Only if these are too many as well, all
+# but the newest match and the newest end of a condition, so that its state comes out right at least.
+_LEAVE_OUT = """WITH oldest AS (
+    SELECT id, event, device, tag, what, at FROM events_observation WHERE account = %(account)s AND what <> 2
+    ORDER BY id LIMIT %(oldest)s
+), places AS (
+    SELECT id, event, what, at, lag(what) OVER condition AS before, lead(what) OVER condition AS after,
+        row_number() OVER (PARTITION BY event, device, tag, what ORDER BY id DESC) AS newest
+    FROM oldest WINDOW condition AS (PARTITION BY event, device, tag ORDER BY id)
+), spare AS (
+    SELECT id, what = 1 AND coalesce(before = 1 AND after = 1, false) AS amid, event, what, at
+    FROM places WHERE newest > 1 ORDER BY amid DESC, id LIMIT %(count)s
+), left_out AS (
+    DELETE FROM events_observation WHERE id IN (SELECT id FROM spare)
+)
+SELECT event, amid, count(*), max(at) FROM spare WHERE what = 1 GROUP BY event, amid"""
+_MERGE_LEFT_OUT = """WITH known AS (
+    DELETE FROM events_observation WHERE account = %(account)s AND what = 2 RETURNING event, count, at
+), all_of_them AS (
+    SELECT event, count, at FROM known
+    UNION ALL SELECT * FROM unnest(%(events)s::bigint[], %(counts)s::int[], %(times)s::timestamptz[])
+)
+INSERT INTO events_observation (account, event, what, at, value, count, device, tag)
+SELECT %(account)s, event, 2, max(at), '', least(sum(count), 2147483647), 0, 0
+FROM all_of_them GROUP BY event"""
 
 # The lock lets nobody change or delete an event while its states follow what the old one saw.
 _EVENTS = """SELECT e.id AS pk, e.user_id AS "user", e.number, e.description, e.notify_type, e.post_url,
@@ -184,18 +229,54 @@ def advance(connection: psycopg.Connection, most: int = BATCH) -> int:
     """Takes the oldest observations; returns how many."""
     counted: Counted = Counter()
     with connection.transaction():
-        taken = sorted(WaitingObservation(*row) for row in connection.execute(_TAKE, [FAIR, most]))
-        if taken:
-            batch = Batch(connection)
-            batch.load_events({seen.event for seen in taken})
-            batch.load_conditions({seen.key for seen in taken if seen.what != Observation.What.LEFT_OUT})
-            for seen in taken:
-                batch.follow(seen)
-                if figure := _FIGURES.get(seen.what):
-                    counted[figure, ""] += seen.matches
-            counted += batch.save()
+        waiting = _next(connection, most)
+        if not waiting:
+            return 0
+        batch = Batch(connection)
+        batch.load_events({seen.event for seen in waiting})
+        batch.load_conditions({seen.key for seen in waiting if seen.what != Observation.What.LEFT_OUT})
+        followed: list[int] = []
+        for seen in waiting:
+            if batch.owed >= MAX_OWED:
+                break
+            batch.follow(seen)
+            followed.append(seen.id)
+            if figure := _FIGURES.get(seen.what):
+                counted[figure, ""] += seen.matches
+        connection.execute(_FORGET, [followed])
+        counted += batch.save()
+    batch.settle()
     figures.count(connection, counted)
-    return len(taken)
+    return len(followed)
+
+
+def _next(connection: psycopg.Connection, most: int) -> list[WaitingObservation]:
+    """Of each account, they are in their order."""
+    found = connection.execute(_NEXT, {"fair": FAIR, "most": most})
+    return [WaitingObservation(*row) for row in found]
+
+
+def leave_out(connection: psycopg.Connection) -> None:
+    """Matches of accounts that have too many waiting: the oldest ones become a count."""
+    began = time.monotonic()
+    too_many = connection.execute(_TOO_MANY, {"most": MAX_WAITING, "oldest": OLDEST}).fetchall()
+    for account, count in too_many:
+        if time.monotonic() - began > LEAVE_OUT_SECONDS:
+            break
+        limits = {"account": account, "count": count, "oldest": MAX_WAITING + OLDEST}
+        with connection.transaction():
+            found = connection.execute(_LEAVE_OUT, limits).fetchall()
+            batch = Batch(connection)
+            batch.load_events({event for event, *_ in found})
+            # Of an event that tells its state, nothing is lost between two matches.
+            said = [
+                (event, matches, at)
+                for event, amid, matches, at in found
+                if not amid or batch.tells_each(event)
+            ]
+            events, counts, times = map(list, zip(*said, strict=True)) if said else ([], [], [])
+            lists = {"account": account, "events": events, "counts": counts, "times": times}
+            connection.execute(_MERGE_LEFT_OUT, lists)
 
 
 def look_at_due(connection: psycopg.Connection, most: int = BATCH) -> int:
@@ -213,13 +294,14 @@ def look_at_due(connection: psycopg.Connection, most: int = BATCH) -> int:
             batch.rows = {row.key: row for row in rows}
             batch.look()
             counted = batch.save()
+    batch.settle()
     figures.count(connection, counted)
     return len(rows)
 
 
 def drop_observation(connection: psycopg.Connection) -> None:
-    """The oldest one, which can't be followed."""
-    connection.execute(_TAKE, [FAIR, 1])
+    """The one whose turn it is, which can't be followed."""
+    connection.execute(_FORGET, [[seen.id for seen in _next(connection, 1)]])
 
 
 def drop_due(connection: psycopg.Connection) -> None:
@@ -266,6 +348,15 @@ class Batch:
         ):
             self._windows.setdefault(user, []).append(ActiveWindow(devices, ends_at))
 
+    @property
+    def owed(self) -> int:
+        """Deliveries."""
+        return self._outbox.size
+
+    def tells_each(self, event: int) -> bool:
+        """Whether each match of the event is a message."""
+        return event in self._events and self._events[event].policy.of_datapoints
+
     def load_conditions(self, keys: Collection[ConditionKey]) -> None:
         known = [key for key in keys if key[0] in self._events]
         columns = [list(column) for column in zip(*known, strict=True)] or [[], [], []]
@@ -291,8 +382,9 @@ class Batch:
         if event is None or (event.changed_at and seen.stored_at < event.changed_at):
             return  # it is deleted, disabled, or another one by now
         if seen.what == Observation.What.LEFT_OUT:
-            body = messages.left_out(event, self._subject(event), seen.at)
-            self._outbox.say_left_out(event, seen.matches, body)
+            message = Message(Notice.MATCH, Datapoint(seen.at, "null"))
+            body = messages.body(event, self._subject(event), message, State.FIRING)
+            self._outbox.say_left_out(event, body, seen.matches)
             return
         # A device's clock that is ahead must not make us deaf to what others send until then.
         at = min(seen.at, seen.stored_at)
@@ -433,6 +525,10 @@ class Batch:
         left_out = self._outbox.save()
         self._announce()
         return left_out
+
+    def settle(self) -> None:
+        """After the commit."""
+        self._outbox.settle()
 
     def _save_conditions(self) -> None:
         rows = sorted(self.rows.values(), key=lambda row: row.key)

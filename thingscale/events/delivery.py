@@ -39,10 +39,12 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0  # between two looks, if nobody wakes it before
 LOOKING_PART = 0.25  # of its time it spends with looking, at most
+REST_SECONDS = 0.25  # between two looks, at most: after a long one, others have waited already
 KEEP_HOUSE_SECONDS = 5.0
 STOP_SECONDS = 3.0  # for what is being sent
 IDLE_SECONDS = 30.0  # then a thread ends
-GATHERED = 5_000  # rows of one message, at most
+GATHERED = 5_000  # rows of messages for people, of one look, at most
+GATHERED_EACH = 100  # of those, for each receiver, at least
 TESTS = 10  # at once
 SEE_LOG = "The console shows all of them."
 HOUSE_LOCK = 7_472  # advisory
@@ -168,7 +170,7 @@ class Deliveries:
             if self._away:
                 log.info("Notifications go on: the database is back")
                 self._away = False
-            self._stopping.wait((time.monotonic() - began) * (1 / LOOKING_PART - 1))
+            self._stopping.wait(min((time.monotonic() - began) * (1 / LOOKING_PART - 1), REST_SECONDS))
             self._wake.wait(LOOK_SECONDS)
         self._senders.stop()
         until = time.monotonic() + STOP_SECONDS
@@ -221,11 +223,12 @@ class Deliveries:
             for user, name, transport in connection.execute(_DUE)
         ]
         chosen = self._shares.choose(due, time.monotonic())
+        gathered = max(GATHERED // max(sum(wanted.for_people for wanted, _ in chosen), 1), GATHERED_EACH)
         with connection.transaction():
             columns = [
                 [wanted.receiver.user for wanted, _ in chosen],
                 [wanted.receiver.name for wanted, _ in chosen],
-                [GATHERED if wanted.for_people else most for wanted, most in chosen],
+                [gathered if wanted.for_people else most for wanted, most in chosen],
             ]
             found: dict[ReceiverKey, list[Claimed]] = defaultdict(list)
             for row in _claimed(connection, _CLAIM, [*columns, CLAIM_SECONDS]) if chosen else ():

@@ -3,11 +3,10 @@
 import json
 import math
 import re
-from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
-from thingscale.events.states import FLAP_CHANGES, FLAP_SECONDS, Datapoint, Message, Notice, State
+from thingscale.events.states import FLAP_CHANGES, FLAP_SECONDS, Message, Notice, State
 from thingscale.lib.clock import without_colon
 
 
@@ -59,13 +58,14 @@ def body(event: EventFields, subject: Subject, message: Message, state: State) -
     return said
 
 
-def left_out(event: EventFields, subject: Subject, at: datetime) -> dict[str, Any]:
-    """Says that matches are left out; the sender adds how many."""
-    message = Message(Notice.MATCH, Datapoint(at, "null"))
-    return body(event, subject, message, State.FIRING) | {
+def left_out(said: dict[str, Any], count: int) -> dict[str, Any]:
+    """Says that so many matches are left out. `said`: of the newest one."""
+    return said | {
         "status": "Matches are left out: the account has more of them than can be followed.",
+        "current": None,
         "state": "left out",
         "incident": None,
+        "left_out": count,
     }
 
 

@@ -167,13 +167,14 @@ class MaintenanceWindow(models.Model):
 
 class Observation(models.Model):
     """What a writer saw, in the transaction that stored the datapoint; deleted once the states follow it. The
-    order is that of `id`."""
+    order is that of `id`, in an account."""
 
     class What(models.IntegerChoices):
         CLEARED = 0  # the condition does not hold any more
         MATCHED = 1
         LEFT_OUT = 2  # `count` matches of an account that had too many waiting
 
+    account = models.BigIntegerField(default=0, db_default=0)  # primary key: accounts take turns
     event = models.BigIntegerField()
     device = models.BigIntegerField(default=0)  # 0: none
     tag = models.IntegerField(default=0)  # 0: none
@@ -186,8 +187,9 @@ class Observation(models.Model):
     class Meta:
         db_table = "events_observation"
         indexes = [
+            models.Index(fields=["account", "id"], name="events_observations_in_turn"),
             # For doors that ask what is open of one event.
-            models.Index(fields=["event"], name="events_matches", condition=models.Q(what=1))
+            models.Index(fields=["event"], name="events_matches", condition=models.Q(what=1)),
         ]
 
 
@@ -351,6 +353,12 @@ class Delivery(models.Model):
                 fields=["due_at"],
                 name="events_deliveries_tests",
                 condition=models.Q(status="waiting", about="test"),
+            ),
+            # Whether a receiver was told of late that something is left out.
+            models.Index(
+                fields=["user", "receiver", "created_at"],
+                name="events_deliveries_brakes",
+                condition=models.Q(about="brake"),
             ),
         ]
 

@@ -6,7 +6,6 @@ counted, in one row for each event. The budgets are those of a process.
 """
 
 import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ import psycopg
 from django.conf import settings
 from django.db import transaction
 
+from thingscale.events.budget import Budget
 from thingscale.events.channel_rules import between_limits
 from thingscale.events.evaluate import Memory, Number, Rule
 from thingscale.events.models import ConditionKey, Observation
@@ -35,10 +35,11 @@ PARSED_BYTES = 256 * 1024  # at a time
 VALUE_BYTES = 16  # of a value, that are as much work as one rule
 MEMORY_WORK = 20  # for a rule that remembers, in comparisons
 _MATCHED, _CLEARED, _LEFT_OUT = Observation.What.MATCHED, Observation.What.CLEARED, Observation.What.LEFT_OUT
-_INSERT = """INSERT INTO events_observation (event, device, tag, what, at, value, count)
-SELECT event, device, tag, what, 'epoch'::timestamptz + at * '1 microsecond'::interval, value, count
-FROM unnest(%s::bigint[], %s::bigint[], %s::int[], %s::smallint[], %s::bigint[], %s::text[], %s::int[])
-    WITH ORDINALITY AS o (event, device, tag, what, at, value, count, place) ORDER BY place"""
+_INSERT = """INSERT INTO events_observation (account, event, device, tag, what, at, value, count)
+SELECT account, event, device, tag, what, 'epoch'::timestamptz + at * '1 microsecond'::interval, value, count
+FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::int[], %s::smallint[], %s::bigint[], %s::text[],
+    %s::int[])
+    WITH ORDINALITY AS o (account, event, device, tag, what, at, value, count, place) ORDER BY place"""
 _STILL_OPEN = """SELECT k.event, k.device, k.tag
 FROM unnest(%s::bigint[], %s::bigint[], %s::int[]) AS k (event, device, tag)
 WHERE EXISTS (SELECT FROM events_condition c WHERE c.event_id = k.event AND c.device = k.device
@@ -78,28 +79,6 @@ class Observations:
     rows: list[Observed] = field(default_factory=list)
     work: Counter[int] = field(default_factory=Counter)  # by account
     matches: Counter[int] = field(default_factory=Counter)
-
-
-class Budget:
-    """What an account may have of something: so much at once, and so much a second."""
-
-    MAX_ACCOUNTS = 10_000  # that are remembered
-
-    def __init__(self, burst: int, rate: int) -> None:
-        self._burst = burst
-        self._rate = rate
-        self._full_at: dict[int, float] = {}  # when an account will have all of it again
-        self._lock = threading.Lock()
-
-    def left(self, account: int, now: float) -> int:
-        missing = max(self._full_at.get(account, now) - now, 0.0) * self._rate
-        return max(int(self._burst - missing), 0)
-
-    def take(self, account: int, count: int, now: float) -> None:
-        with self._lock:
-            self._full_at[account] = max(self._full_at.get(account, now), now) + count / self._rate
-            if len(self._full_at) > self.MAX_ACCOUNTS:
-                self._full_at = {each: at for each, at in self._full_at.items() if at > now}
 
 
 COMPARISONS = Budget(1_000_000, 250_000)
@@ -142,7 +121,7 @@ def observe(
         log.exception("%d datapoints were not compared with their events", len(rows))
         return found
     if found.rows:
-        _insert(cursor, found.rows)
+        _insert(cursor, found.rows, channels)
     return found
 
 
@@ -376,9 +355,11 @@ def _parsed_one_by_one(rows: Sequence[Row]) -> Iterator[tuple[Row, Any]]:
             yield row, None
 
 
-def _insert(cursor: psycopg.Cursor, rows: Sequence[Observed]) -> None:
-    _, events, devices, tags, what, times, values, counts = zip(*rows, strict=True)
-    numbers = (events, devices, tags, what, times)
+def _insert(
+    cursor: psycopg.Cursor, rows: Sequence[Observed], channels: Mapping[ChannelPk, WatchedChannel]
+) -> None:
+    of, events, devices, tags, what, times, values, counts = zip(*rows, strict=True)
+    numbers = ([channels[each].account for each in of], events, devices, tags, what, times)
     cursor.execute(_INSERT, [*map(array, numbers), list(values), array(counts)])
 
 

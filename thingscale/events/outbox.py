@@ -3,9 +3,14 @@ once.
 
 What fires or ends on several devices within seconds is one message for people: it waits a moment, and what
 comes meanwhile is put into its `also`. Webhooks get each by itself, at once.
+
+What an account may be owed is bounded: one with many receivers would fill the table faster than anybody can
+send, and keep the worker from others. What is over is counted, and each receiver is told how many it did not
+get: half a minute after the first, and then once an hour.
 """
 
 import json
+import time
 import uuid
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -17,7 +22,8 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg.types.json import Json
 
-from thingscale.events import figures
+from thingscale.events import figures, messages
+from thingscale.events.budget import Budget
 from thingscale.events.figures import Counted
 from thingscale.events.models import Delivery, Event
 from thingscale.lib.ids import UserPk
@@ -25,7 +31,10 @@ from thingscale.lib.ids import UserPk
 MAX_RECEIVER = 300  # characters
 TOGETHER = timedelta(seconds=3)  # that a message for people waits for others of its event
 ALSO = 100  # of those, in one message; more are counted
-BRAKE_INTERVAL = timedelta(hours=1)  # at most one message in it says that matches are left out
+OWED = Budget(30_000, 300)  # deliveries of an account
+KEPT = 10_000  # of them for what begins and ends
+SAY_AFTER = timedelta(seconds=30)  # that matches are left out
+SAY_EVERY = timedelta(hours=1)
 
 About, Status, Transport = Delivery.About, Delivery.Status, Delivery.Transport
 COLUMNS = (
@@ -38,9 +47,17 @@ _JOINED = """SELECT id, body FROM events_delivery WHERE status = 'waiting' AND d
     AND event_id = %s AND transport = %s AND receiver = %s AND about = %s AND tries = 0
     AND claimed_until IS NULL
 ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED"""
-_ADD_LEFT_OUT = """UPDATE events_delivery
-SET body = jsonb_set(body, '{left_out}', to_jsonb((body ->> 'left_out')::bigint + %s))
-WHERE user_id = %s AND about = 'brake' AND created_at > %s AND body ? 'left_out'"""
+_ADD_LEFT_OUT = """UPDATE events_delivery d
+SET body = jsonb_set(d.body, '{left_out}', to_jsonb((d.body ->> 'left_out')::bigint + new.count))
+FROM unnest(%s::bigint[], %s::text[], %s::bigint[]) AS new (user_id, receiver, count)
+CROSS JOIN LATERAL (SELECT id FROM events_delivery w WHERE w.user_id = new.user_id
+    AND w.receiver = new.receiver AND w.about = 'brake' AND w.status = 'waiting' AND w.body ? 'left_out'
+    AND w.tries = 0 AND w.claimed_until IS NULL ORDER BY w.created_at LIMIT 1) waiting
+WHERE d.id = waiting.id AND d.status = 'waiting' AND d.claimed_until IS NULL
+RETURNING d.user_id, d.receiver"""
+_SAID_LAST = """SELECT new.user_id, new.receiver, (SELECT max(due_at) FROM events_delivery d
+    WHERE d.user_id = new.user_id AND d.receiver = new.receiver AND d.about = 'brake' AND d.body ? 'left_out')
+FROM unnest(%s::bigint[], %s::text[]) AS new (user_id, receiver)"""
 
 
 class Owner(Protocol):
@@ -101,13 +118,31 @@ class Group:
     bodies: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass
+class LeftOut:
+    """What a receiver does not get."""
+
+    event: Owner  # the first one, as is `body`
+    receiver: Receiver
+    body: dict[str, Any]
+    count: int = 0
+
+
 class Outbox:
     def __init__(self, connection: psycopg.Connection, now: datetime) -> None:
         self._connection = connection
         self._now = now
+        self._began = time.monotonic()
         self._rows: list[tuple[Any, ...]] = []
-        self._left_out: dict[UserPk, tuple[Owner, dict[str, Any], int]] = {}  # the first, and how many
+        self._taken: Counter[UserPk] = Counter()  # of OWED
+        self._left_out: dict[tuple[UserPk, str], LeftOut] = {}  # by account, and by name of the receiver
+        self._counted: Counted = Counter()
         self._groups: dict[tuple[int, Receiver, str], Group] = {}
+
+    @property
+    def size(self) -> int:
+        """Deliveries."""
+        return len(self._rows) + len(self._groups)
 
     def owe(self, event: Owner, about: Delivery.About, body: dict[str, Any], left_out: str = "") -> None:
         """To all receivers of the event. `left_out`: why it is recorded, and not sent."""
@@ -122,25 +157,59 @@ class Outbox:
             else:
                 self._add(Group(event, receiver, about), body, self._now, reason)
 
-    def say_left_out(self, event: Owner, count: int, body: dict[str, Any]) -> None:
-        """That so many matches of an account are not looked at, since there are too many."""
-        event, body, before = self._left_out.get(event.user, (event, body, 0))
-        self._left_out[event.user] = event, body, before + count
+    def say_left_out(self, event: Owner, body: dict[str, Any], count: int) -> None:
+        """That so many matches are not looked at, since the account has too many."""
+        for receiver in receivers(event):
+            self._leave_out(event, receiver, body, count)
 
     def save(self) -> Counted:
         """Returns those that are recorded, and not sent."""
-        for user, (event, body, count) in self._left_out.items():
-            added = self._connection.execute(_ADD_LEFT_OUT, [count, user, self._now - BRAKE_INTERVAL])
-            if not added.rowcount:
-                self.owe(event, About.BRAKE, body | {"left_out": count})
         for group in self._groups.values():
             self._save_group(group)
+        self._say_left_out()
         copy_rows(self._connection, "events_delivery", COLUMNS, self._rows)
-        return Counter(
+        return self._counted + Counter(
             figures.of_delivery(row[_TRANSPORT], Status.LEFT_OUT)
             for row in self._rows
             if row[_STATUS] == Status.LEFT_OUT
         )
+
+    def settle(self) -> None:
+        """After the commit."""
+        for user, count in self._taken.items():
+            OWED.take(user, count, time.monotonic())
+
+    def _afford(self, user: UserPk, about: Delivery.About) -> bool:
+        kept = KEPT if about == About.MATCH else 0
+        if OWED.left(user, self._began) - self._taken[user] <= kept:
+            return False
+        self._taken[user] += 1
+        return True
+
+    def _leave_out(self, event: Owner, receiver: Receiver, body: dict[str, Any], count: int) -> None:
+        if receiver.missing:
+            return
+        key = event.user, receiver.name[:MAX_RECEIVER]
+        it = self._left_out.setdefault(key, LeftOut(event, receiver, body))
+        it.count += count
+
+    def _say_left_out(self) -> None:
+        """In the message that is to say it next, if there is one."""
+        if not self._left_out:
+            return
+        users, names = map(list, zip(*self._left_out, strict=True))
+        counts = [each.count for each in self._left_out.values()]
+        added = set(self._connection.execute(_ADD_LEFT_OUT, [users, names, counts]).fetchall())
+        missing = self._left_out.keys() - added
+        if not missing:
+            return
+        columns = [list(column) for column in zip(*missing, strict=True)]
+        for user, name, last in self._connection.execute(_SAID_LAST, columns).fetchall():
+            due_at = self._now + SAY_AFTER
+            it = self._left_out[user, name]
+            body = messages.left_out(it.body, it.count)
+            group = Group(it.event, it.receiver, About.BRAKE)
+            self._add(group, body, max(due_at, last + SAY_EVERY) if last else due_at)
 
     def _save_group(self, group: Group) -> None:
         receiver = group.receiver
@@ -162,10 +231,18 @@ class Outbox:
         if waiting:
             self._connection.execute("UPDATE events_delivery SET body = %s WHERE id = %s", [Json(body), key])
         else:
-            self._add(group, body, self._now + TOGETHER)
+            self._add(group, body, self._now + TOGETHER, count=len(group.bodies))
 
-    def _add(self, to: Group, body: dict[str, Any], due_at: datetime, left_out: str = "") -> None:
+    def _add(
+        self, to: Group, body: dict[str, Any], due_at: datetime, left_out: str = "", count: int = 1
+    ) -> None:
+        """`left_out`: why it is recorded, and not sent; `count`: how many it says."""
         key, event, receiver = uuid.uuid4(), to.event, to.receiver
+        if to.about != About.BRAKE and not self._afford(event.user, to.about):
+            if not left_out:
+                self._leave_out(event, receiver, body, count)
+                self._counted[figures.of_delivery(receiver.transport, Status.LEFT_OUT)] += 1
+            return
         self._rows.append(
             (
                 *(key, event.user, event.pk, body["incident"], receiver.contact_point, receiver.transport),

@@ -79,10 +79,11 @@ _LOOK_AT_LATE = """UPDATE events_silencewatch SET due_at = %(now)s WHERE event =
 
 _UNWATCH = """WITH gone AS (DELETE FROM events_silencewatch WHERE event = ANY (%(events)s)
     RETURNING device, event, silent_since),
-rules AS (DELETE FROM events_silencerule WHERE event = ANY (%(events)s)),
+rules AS (DELETE FROM events_silencerule WHERE event = ANY (%(events)s) RETURNING event, "user"),
 said AS (
-    INSERT INTO events_observation (event, device, tag, what, at, value)
-    SELECT event, device, 0, 0, %(now)s, 'not watched any more' FROM gone WHERE silent_since IS NOT NULL
+    INSERT INTO events_observation (account, event, device, tag, what, at, value)
+    SELECT coalesce("user", 0), event, device, 0, 0, %(now)s, 'not watched any more'
+    FROM gone LEFT JOIN rules USING (event) WHERE silent_since IS NOT NULL
 )
 SELECT device FROM gone WHERE silent_since IS NOT NULL"""
 
@@ -106,7 +107,7 @@ _HEARD = """to_char(last_seen AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"
 _JUDGE = f"""WITH doors AS MATERIALIZED (
     SELECT door, min(until) AS until FROM devices_listening GROUP BY door
 ), due AS MATERIALIZED (
-    SELECT r.silence, w.* FROM (
+    SELECT r.silence, r."user" AS account, w.* FROM (
         SELECT *, {SHARE} / count(*) OVER (PARTITION BY "user") AS share FROM events_silencerule
         WHERE EXISTS (SELECT FROM events_silencewatch w WHERE w.event = events_silencerule.event
             AND w.due_at <= %(now)s)
@@ -159,8 +160,8 @@ _JUDGE = f"""WITH doors AS MATERIALIZED (
             ELSE greatest(j.deadline, %(now)s + interval '0.5 s') END
     FROM judged j WHERE w.device = j.device AND w.event = j.event AND j.watched
 ), said AS (
-    INSERT INTO events_observation (event, device, tag, what, at, value)
-    SELECT event, device, 0, silent::int,
+    INSERT INTO events_observation (account, event, device, tag, what, at, value)
+    SELECT account, event, device, 0, silent::int,
         CASE WHEN silent THEN coalesce(silent_since, deadline)
             WHEN seen <> last_seen THEN greatest(silent_since, least(last_seen, %(now)s)) ELSE %(now)s END,
         CASE WHEN silent THEN 'not heard since ' || {_HEARD}

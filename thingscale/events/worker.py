@@ -84,9 +84,10 @@ class Notifications:
                 self._look_for_silence_at = time.monotonic() + LOOK_SECONDS
                 self._look_for_silence(connection)
             found = _all(connection, advance.advance, advance.drop_observation)
-            more = found >= advance.BATCH
+            more = found > 0
             if not more or time.monotonic() >= self._look_at_due_at:
                 self._look_at_due_at = time.monotonic() + LATEST_SECONDS
+                advance.leave_out(connection)
                 due = _all(connection, advance.look_at_due, advance.drop_due)
                 more = more or due >= advance.BATCH
                 found += due
