@@ -1,17 +1,23 @@
 """Which intake has this key? The answers, also negative ones, are kept in memory until the account's intakes
 change."""
 
+import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping as MappingOf
 from typing import Any, NamedTuple
 
 from django.db import close_old_connections
 
 from thingscale.intakes import keys
+from thingscale.intakes.formats.mapped import BadMapping, compile
+from thingscale.intakes.formats.mapping import Mapping
 from thingscale.intakes.models import Intake
+from thingscale.intakes.presets import presets
 from thingscale.lib import tokens
 from thingscale.processes.change_notifications import INTAKES, Change
+
+log = logging.getLogger(__name__)
 
 NEGATIVE_SECONDS = 5.0
 MAX_ENTRIES = 10_000
@@ -23,8 +29,8 @@ class KnownIntake(NamedTuple):
     user: int  # primary key
     format: Intake.Format
     source: str  # for lists of messages: "intake 3"
-    options: Mapping[str, Any]
-    mapping: object  # of `mapped`, compiled
+    options: MappingOf[str, Any]
+    mapping: Mapping | None  # of `mapped`
     preset: str
     rate: int | None  # datapoints a second
 
@@ -79,6 +85,17 @@ class IntakeCache:
                 self._found = {digest: each for digest, each in self._found.items() if each.user != change[1]}
 
 
+def _mapping(stored: Intake) -> Mapping | None:
+    """None, also if this release does not understand it: its messages are refused then."""
+    if stored.format != Intake.Format.MAPPED:
+        return None
+    try:
+        return presets()[stored.preset].compiled if stored.mapping is None else compile(stored.mapping)
+    except (KeyError, BadMapping) as error:
+        log.warning("The mapping of intake %d can't be used: %s", stored.pk, type(error).__name__)
+        return None
+
+
 def _known(stored: Intake) -> KnownIntake:
     return KnownIntake(
         stored.pk,
@@ -86,7 +103,7 @@ def _known(stored: Intake) -> KnownIntake:
         Intake.Format(stored.format),
         f"intake {stored.number}",
         stored.options,
-        None,
+        _mapping(stored),
         stored.preset,
         stored.rate,
     )

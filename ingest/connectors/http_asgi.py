@@ -96,10 +96,12 @@ class HttpConnector:
         self._loop = asyncio.get_running_loop()
         self.timeouts = Timeouts()
         self.ingest.start()
+        self.intakes.log.start()
         self._metrics_server.start()
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.ingest.stop)
+        await asyncio.to_thread(self.intakes.log.stop)
         self.lookups.shutdown(wait=False)
         self.large.stop()
         self._metrics_server.stop()

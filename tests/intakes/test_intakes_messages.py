@@ -18,9 +18,16 @@ READING = Reading("d1", "temp", b"21.5", None)
 
 
 def a_note(intake: Intake, **changes: Any) -> Note:
-    return Note(
-        intake.id, timezone.now(), "POST /in/…", {}, b"temp 21.5", [READING], IntakeMessage.Outcome.STORED
-    )._replace(**changes)
+    fields: dict[str, Any] = {
+        "intake": intake.id,
+        "received_at": timezone.now(),
+        "source": "POST /in/…",
+        "headers": {},
+        "body": b"temp 21.5",
+        "readings": [READING],
+        "outcome": IntakeMessage.Outcome.STORED,
+    }
+    return Note.of(**fields | changes)
 
 
 def an_intake(account: Account) -> Intake:

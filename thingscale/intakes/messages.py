@@ -27,11 +27,41 @@ class Note(NamedTuple):
     received_at: datetime
     source: str  # the topic, or the method and path without the key
     headers: Mapping[str, str]
-    body: bytes  # unpacked, may be all of it
+    body: bytes  # unpacked
+    size: int  # of all of it
     readings: Sequence[Reading]
+    reading_count: int  # of all of them
     outcome: str  # IntakeMessage.Outcome
     reason: str = ""
     detail: str = ""
+
+    @classmethod
+    def of(  # noqa: PLR0913, PLR0917  (a column each)
+        cls,
+        intake: IntakePk,
+        received_at: datetime,
+        source: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        readings: Sequence[Reading],
+        outcome: str,
+        reason: str = "",
+        detail: str = "",
+    ) -> "Note":
+        """With what is kept of them."""
+        return cls(
+            intake,
+            received_at,
+            source,
+            visible_headers(headers),
+            body[: IntakeMessage.EXCERPT],
+            len(body),
+            readings[: IntakeMessage.READINGS],
+            len(readings),
+            outcome,
+            reason,
+            detail,
+        )
 
 
 def note_messages(cursor: psycopg.Cursor[Any] | CursorWrapper, notes: Sequence[Note]) -> None:
@@ -84,11 +114,11 @@ def _row(note: Note) -> tuple[Any, ...]:
         note.intake,
         note.received_at,
         _text(note.source)[: IntakeMessage.SOURCE],
-        orjson.dumps(visible_headers(note.headers)).decode(),
-        note.body[: IntakeMessage.EXCERPT],
-        len(note.body),
+        orjson.dumps(note.headers).decode(),
+        note.body,
+        note.size,
         orjson.dumps(excerpt_of(note.readings)).decode(),
-        len(note.readings),
+        note.reading_count,
         note.outcome,
         note.reason,
         _text(note.detail)[:MAX_DETAIL],

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from django.conf import settings
@@ -39,20 +40,27 @@ from ingest.connectors.intake.request import (
 from ingest.connectors.intake.routes import FORMATS, Route, route
 from ingest.device_tokens import TokenOwner
 from ingest.intake_cache import OWN_PATHS, IntakeCache, KnownIntake
+from ingest.intake_log import IntakeLog
 from ingest.message import Outcome, RawMessage
 from ingest.record_limiter import RecordLimiter
 from ingest.writer import QueueFull, Submission
-from thingscale.intakes.formats.readings import MAX_BODY, BadBody
-from thingscale.intakes.models import Intake
+from thingscale.intakes.formats.readings import MAX_BODY, BadBody, Reading
+from thingscale.intakes.messages import Note
+from thingscale.intakes.models import Intake, IntakeMessage
 from thingscale.lib import content_encoding
-from thingscale.lib.clock import now_us
+from thingscale.lib.clock import now, now_us
+from thingscale.lib.ids import IntakePk
+from thingscale.lib.reasons import Reason
 from thingscale.web.fair_semaphore import Busy
 from thingscale.web.request_body import Receive, Scope, Send, read_body
 
 if TYPE_CHECKING:
     from ingest.connectors.http_asgi import HttpConnector
 
+log = logging.getLogger(__name__)
+
 BODY_SECONDS = 30
+SNAPPY = b"snappy"
 DOORS: Mapping[Intake.Format, Door] = {
     Intake.Format.MAPPED: mapped,
     Intake.Format.OTLP: otlp,
@@ -65,15 +73,16 @@ T = TypeVar("T")
 
 
 class Submitted(NamedTuple):
+    readings: list[Reading]
     messages: list[RawMessage]
-    readings: int
-    submission: Submission
+    submission: Submission | None  # None: there is nothing to store
 
 
 class IntakeDoor:
     def __init__(self, connector: "HttpConnector") -> None:
         self._connector = connector
         self.cache = IntakeCache()
+        self.log = IntakeLog()
         self._rate = PointRate(settings.INTAKE_RATE)
         self._records = RecordLimiter(30, 60.0)
 
@@ -153,16 +162,16 @@ class IntakeDoor:
         if int(headers.get(b"content-length", b"0")) > MAX_BODY:
             return TOO_LARGE
         encoding = headers.get(b"content-encoding", b"")
-        if not (content_encoding.readable(encoding) or encoding == b"snappy"):
+        if not (content_encoding.readable(encoding) or encoding == SNAPPY):
             return UNSUPPORTED_ENCODING
-        now = asyncio.get_running_loop().time()
-        if wait := self._rate.wait(intake.user, intake.pk, intake.rate, now):
+        if wait := self._rate.wait(intake.user, intake.pk, intake.rate, asyncio.get_running_loop().time()):
             return too_many(math.ceil(wait))
         return None
 
     async def _store(
         self, door: Door, request: IntakeRequest, intake: KnownIntake, body: bytes
     ) -> IntakeAnswer:
+        """Answers after COMMIT."""
         loop = asyncio.get_running_loop()
         stored: asyncio.Future[list[Outcome]] = loop.create_future()
 
@@ -172,11 +181,11 @@ class IntakeDoor:
 
         def submit(body: bytes) -> Submitted:
             """Raises BadBody, QueueFull."""
-            now = now_us()
-            readings = door.read(request, unpacked(request.headers, body, MAX_BODY), now)
-            messages = intake_messages.messages(intake.user, intake.source, readings, now)
-            accepted = self._connector.ingest.writer.accept(messages, done)
-            return Submitted(messages, len(readings), accepted)
+            received_at = now_us()
+            readings = _read(door, request, body, received_at)
+            messages = intake_messages.messages(intake.user, intake.source, readings, received_at)
+            submission = self._connector.ingest.writer.accept(messages, done) if messages else None
+            return Submitted(readings, messages, submission)
 
         try:
             if http.takes_long(request.headers, body):
@@ -187,28 +196,81 @@ class IntakeDoor:
             else:
                 submitted = submit(body)
         except BadBody as bad:
+            refusal = refusal_of_body(bad)
             self._record(intake, body, bad)
-            return door.refused(request, refusal_of_body(bad))
+            self._note(intake, request, body, (), IntakeMessage.Outcome.REJECTED, refusal)
+            return door.refused(request, refusal)
         except (QueueFull, Busy):
             return door.refused(request, TRY_AGAIN)
-        self._rate.note(intake.user, intake.pk, intake.rate, submitted.readings, loop.time())
-        if not submitted.messages:
+        readings, messages, submission = submitted
+        if submission is None:
+            self._note(intake, request, body, (), IntakeMessage.Outcome.NOTHING)
             return door.stored(request, 0)
+        self._rate.note(intake.user, intake.pk, intake.rate, len(readings), loop.time())
         try:
             outcomes = await self._connector.timeouts.wait_for(settings.HTTP_STORE_SECONDS, stored)
         except TimeoutError:
-            submitted.submission.cancelled = True  # unless it is in a transaction already
+            submission.cancelled = True  # unless it is in a transaction already
             return door.refused(request, TRY_AGAIN)
-        taken = intake_messages.taken(submitted.messages, outcomes)
-        if refusal := refusal_of_taken(taken):
-            return door.refused(request, refusal, taken.stored)
-        return door.stored(request, submitted.readings)
+        if refused := refusal_of_taken(taken := intake_messages.taken(messages, outcomes)):
+            if not taken.failed:
+                self._note(intake, request, body, readings, IntakeMessage.Outcome.REJECTED, refused)
+            return door.refused(request, refused, taken.stored)
+        held = any(outcome.held for outcome in outcomes)
+        outcome = IntakeMessage.Outcome.HELD if held else IntakeMessage.Outcome.STORED
+        self._note(intake, request, body, readings, outcome)
+        return door.stored(request, len(readings))
 
     def _record(self, intake: KnownIntake, body: bytes, bad: BadBody) -> None:
         """In the account's list of rejected messages."""
-        if self._records.should_record(
-            intake.user, (intake.pk, bad.detail), asyncio.get_running_loop().time()
-        ):
+        sender, at = (intake.pk, bad.detail), asyncio.get_running_loop().time()
+        if self._records.should_record(intake.user, sender, at):
             message = intake_messages.refused(intake.user, intake.source, body, bad, now_us())
             with contextlib.suppress(QueueFull):
                 self._connector.ingest.writer.accept([message], lambda outcomes: None)
+
+    def _note(  # noqa: PLR0913, PLR0917  (what the intake's page shows)
+        self,
+        intake: KnownIntake,
+        request: IntakeRequest,
+        body: bytes,
+        readings: Sequence[Reading],
+        outcome: IntakeMessage.Outcome,
+        refusal: Refusal | None = None,
+    ) -> None:
+        """Among the last messages of the intake."""
+        if intake.pk == OWN_PATHS or not self.log.wants(intake.pk, outcome):
+            return
+        with contextlib.suppress(BadBody):
+            body = _unpacked(request, body)
+        self.log.note(
+            Note.of(
+                IntakePk(intake.pk),
+                now(),
+                f"{request.method} /in/.../{request.endpoint.removeprefix('/') or request.device_id}",
+                {name.decode("latin-1"): text.decode("latin-1") for name, text in request.headers.items()},
+                body,
+                readings,
+                outcome,
+                refusal.code if refusal else "",
+                refusal.detail if refusal else "",
+            )
+        )
+
+
+def _read(door: Door, request: IntakeRequest, body: bytes, now: int) -> list[Reading]:
+    """Raises BadBody."""
+    try:
+        return door.read(request, _unpacked(request, body), now)
+    except BadBody:
+        raise
+    except Exception:  # the fault is ours; but the program would send it again for ever
+        log.exception("A payload of %d bytes could not be read", len(body))
+        raise BadBody(Reason.UNSTORABLE, "It could not be read.") from None
+
+
+def _unpacked(request: IntakeRequest, body: bytes) -> bytes:
+    """Raises BadBody."""
+    if request.headers.get(b"content-encoding") == SNAPPY:  # which Prometheus' format unpacks
+        return body
+    return unpacked(request.headers, body, MAX_BODY)

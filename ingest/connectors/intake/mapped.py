@@ -7,7 +7,9 @@ from ingest.connectors.intake.request import (
     json_answer,
     retry_headers,
 )
-from thingscale.intakes.formats.readings import Reading
+from thingscale.intakes.formats.readings import BadBody, Reading
+from thingscale.intakes.presets import presets
+from thingscale.lib.reasons import Reason
 
 
 def constant(request: IntakeRequest) -> IntakeAnswer | None:
@@ -16,16 +18,18 @@ def constant(request: IntakeRequest) -> IntakeAnswer | None:
 
 def read(request: IntakeRequest, body: bytes, now: int) -> list[Reading]:
     headers = {name.decode("latin-1"): text.decode("latin-1") for name, text in request.headers.items()}
-    readings: list[Reading] = request.mapping.decode(None, headers, body, now)
-    if not request.device_id:
-        return readings
-    return [
-        reading if reading.device_id else reading._replace(device_id=request.device_id)
-        for reading in readings
-    ]
+    if request.mapping is None:
+        raise BadBody(
+            Reason.UNSTORABLE, "The mapping of this intake can't be read: open its page to mend it."
+        )
+    readings: list[Reading] = request.mapping.decode(request.device_id or None, headers, body, now)
+    return readings
 
 
 def stored(request: IntakeRequest, count: int) -> IntakeAnswer:
+    preset = presets().get(request.preset)
+    if preset and preset.answer:
+        return IntakeAnswer(200, preset.answer.encode(), "application/json")
     return json_answer(200, {"result": "OK"})
 
 

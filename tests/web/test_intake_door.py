@@ -1,0 +1,184 @@
+"""Intakes against the real web server: what comes by POST is stored when it is answered, or refused whole."""
+
+import gzip
+import json
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+from stack import Stack, wait_until
+from support import Account
+
+from thingscale.devices.models import Device, RejectedMessage
+from thingscale.intakes.actions import create_intake, delete_intake, enable_intake, renew_key, update_intake
+from thingscale.intakes.models import Intake, IntakeMessage
+from thingscale.lib.clock import now_us
+from thingscale.provisioning.actions import configure_device
+
+pytestmark = pytest.mark.e2e
+
+MAPPING = {
+    "rules": [
+        {
+            "device": "{body.id}",
+            "readings": [{"tag": "{body.kind}", "value": "{body.value}", "time": "{body.at}"}],
+        }
+    ]
+}
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Door:
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def post(
+        self, path: str, body: bytes | str | dict[str, Any] = b"", method: str = "POST", **headers: str
+    ) -> Answer:
+        data = (
+            body
+            if isinstance(body, bytes)
+            else (body if isinstance(body, str) else json.dumps(body)).encode()
+        )
+        named = {name.replace("_", "-"): text for name, text in headers.items()}
+        request = urllib.request.Request(self.url + path, data, named, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return Answer(response.status, response.read(), dict(response.headers))
+        except urllib.error.HTTPError as error:
+            return Answer(error.code, error.read(), dict(error.headers))
+
+
+@pytest.fixture
+def door(stack: Callable[..., Stack]) -> Door:
+    return Door(stack("web").url(""))
+
+
+def intake(account: Account, mapping: Any = MAPPING) -> tuple[Intake, str]:
+    return create_intake(account.user, {"name": "Ours", "format": "mapped", "mapping": mapping})
+
+
+def second() -> int:
+    return now_us() // 1_000_000
+
+
+def test_what_is_answered_is_stored_and_sent_again_it_is_there_once(door: Door, account: Account) -> None:
+    account.device("d1")
+    _, key = intake(account)
+    body = {"id": "d1", "kind": "roof", "value": 21.5, "at": second()}
+    for _ in range(2):
+        assert door.post(f"/in/{key}", body).status == 200
+        assert account.stored() == [("21.5", "roof")]
+    assert (
+        door.post(
+            f"/in/{key}/", gzip.compress(json.dumps(body | {"value": 22}).encode()), Content_Encoding="gzip"
+        ).status
+        == 200
+    )
+    assert account.stored() == [("21.5", "roof"), ("22", "roof")]
+
+
+def test_a_new_device_is_held_until_it_is_mapped(door: Door, account: Account) -> None:
+    _, key = intake(account)
+    body = {"id": "new", "kind": "roof", "value": 21.5, "at": second()}
+    assert door.post(f"/in/{key}", body).status == 200
+    configure_device(Device.objects.get(), {"enabled": True, "mapped_channel": account.channel()})
+    assert account.stored() == [("21.5", "roof")]
+
+
+def test_what_can_not_be_read_is_refused_whole_and_listed(door: Door, account: Account) -> None:
+    account.device("d1")
+    _, key = intake(account)
+    answer = door.post(f"/in/{key}", b"no JSON")
+    assert (answer.status, answer.json["error"]) == (400, "BAD_JSON_FORMAT")
+    assert "WWW-Authenticate" not in answer.headers
+    wait_until(RejectedMessage.objects.exists, what="the rejected message")
+    row = RejectedMessage.objects.get()
+    assert (row.source, row.reason, bytes(row.payload)) == ("intake 1", "BAD_JSON_FORMAT", b"no JSON")
+    assert account.stored() == []
+
+
+def test_the_last_messages_are_noted_without_secrets(door: Door, account: Account) -> None:
+    account.device("d1")
+    made, key = intake(account)
+    door.post(
+        f"/in/{key}", {"id": "d1", "kind": "a", "value": 1}, Authorization="Bearer secret", X_Kind="hall"
+    )
+    door.post(f"/in/{key}", b"no JSON")
+    wait_until(lambda: IntakeMessage.objects.count() == 2, what="both messages")
+    good, bad = IntakeMessage.objects.filter(intake=made).order_by("id")
+    assert (good.outcome, good.readings[0]["value"], good.source) == ("stored", "1", "POST /in/.../")
+    assert good.headers["x-kind"] == "hall"
+    assert "authorization" not in good.headers
+    assert (bad.outcome, bad.reason, bytes(bad.body)) == ("rejected", "BAD_JSON_FORMAT", b"no JSON")
+
+
+def test_a_change_of_an_intake_counts_at_once(door: Door, account: Account) -> None:
+    account.device("d1")
+    made, key = intake(account)
+    body = {"id": "d1", "kind": "a", "value": 1}
+    assert door.post(f"/in/{key}", body).status == 200
+    enable_intake(made, False)
+    wait_until(lambda: door.post(f"/in/{key}", body).status == 401, 5, "the intake to be closed")
+    enable_intake(made, True)
+    wait_until(lambda: door.post(f"/in/{key}", body).status == 200, 10, "the intake to be open")
+    new = renew_key(made)
+    wait_until(lambda: door.post(f"/in/{key}", body).status == 401, 5, "the old key to end")
+    assert door.post(f"/in/{new}", body).status == 200
+    mapping = {"rules": [{"device": "d1", "readings": [{"value": "{body.other}"}]}]}
+    update_intake(made, {"mapping": mapping})
+    wait_until(lambda: door.post(f"/in/{new}", {"other": "x"}).status == 200, 5, "the new mapping")
+    delete_intake(made)
+    wait_until(lambda: door.post(f"/in/{new}", body).status == 401, 5, "the intake to be gone")
+
+
+@pytest.mark.parametrize("key", ["", "x", "a" * 26, "A" * 32, "a" * 5000, "%00"])
+def test_a_key_that_nobody_has(door: Door, account: Account, key: str) -> None:
+    answer = door.post(f"/in/{key}", {"id": "d1", "value": 1})
+    assert answer.status in {401, 414}
+    assert not Device.objects.exists()
+
+
+def test_an_outsider_reaches_nothing_of_others(door: Door, account: Account, outsider: Account) -> None:
+    """The same names in two accounts are two devices; a token is no key, and a key no token."""
+    account.device("d1")
+    outsider.device("d1")
+    _, key = intake(outsider)
+    assert door.post(f"/in/{key}", {"id": "d1", "kind": "a", "value": 1}).status == 200
+    assert account.stored() == []
+    assert outsider.stored() == [("1", "a")]
+    assert door.post(f"/in/{account.device_token}", {"id": "d1", "value": 1}).status == 401
+    assert door.post("/post_v2/", b"1", X_DEVICETOKEN=key, X_DEVICEID="d1").status == 401
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
+def test_it_takes_post_only(door: Door, account: Account, method: str) -> None:
+    _, key = intake(account)
+    answer = door.post(f"/in/{key}", b"{}", method)
+    assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+
+
+def test_more_than_a_body_may_have(door: Door, account: Account) -> None:
+    _, key = intake(account)
+    bomb = gzip.compress(b" " * 50 * 2**20)
+    assert door.post(f"/in/{key}", bomb, Content_Encoding="gzip").status == 413
+    assert door.post(f"/in/{key}", b"x", Content_Encoding="br").status == 415
+
+
+def test_a_password_is_not_for_pages_of_others(door: Door, account: Account) -> None:
+    secret = b64encode(f"u:{account.device_token}".encode()).decode()
+    answer = door.post("/write", b"m v=1", Authorization=f"Basic {secret}", Origin="https://evil.example")
+    assert answer.status == 403
+    assert "WWW-Authenticate" not in answer.headers
