@@ -19,5 +19,5 @@ def intake_history(user: User) -> Intake:
     source, headers = "POST /in/.../write", {"user-agent": "Telegraf/1.31.0"}
     stored = IntakeMessage.Outcome.STORED
     with connection.cursor() as cursor:
-        note_messages(cursor, [Note(intake.id, now, source, headers, body, [reading], stored)])
+        note_messages(cursor, [Note.of(intake.id, now, source, headers, body, [reading], stored)])
     return intake

@@ -93,7 +93,7 @@ def test_the_last_messages_the_newest_first(api: Caller, owner: User) -> None:
         note_messages(
             cursor,
             [
-                Note(
+                Note.of(
                     intake.id,
                     timezone.now(),
                     "tele/d/SENSOR",
