@@ -194,6 +194,7 @@ QUEUE_MESSAGES = env.integer("THINGSCALE_QUEUE_MESSAGES", 50_000, 1)
 QUEUE_BYTES = env.integer("THINGSCALE_QUEUE_BYTES", 64 * 2**20, 2**20)
 EVENT_LATE_SECONDS = env.integer("THINGSCALE_EVENT_LATE_SECONDS", 900, 1)
 INCIDENT_DAYS = env.integer("THINGSCALE_INCIDENT_DAYS", 365, 1, 36_500)
+KEPT_DELIVERIES = env.integer("THINGSCALE_KEPT_DELIVERIES", 50_000, 1)
 DEDUPE_SECONDS = env.integer("THINGSCALE_DEDUPE_SECONDS", 3600, 1)
 SHARE_PORTS = env.flag("THINGSCALE_SHARE_PORTS")
 PROXY_NETWORKS = env.networks("THINGSCALE_PROXY_NETWORKS")
@@ -289,6 +290,7 @@ CELERY_BEAT_SCHEDULE = {
         "intakes.clean_up": 3600.0,
         "events.close_left_open": 60.0,
         "events.clean_up": 3600.0,
+        "events.forget_deliveries": 600.0,
         "accounts.clear_ended": 86_400.0,
     }.items()
 }

@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.utils import timezone
+from owing import owe
 from pytest_django import Settings
 from support import Account, make_account
 from watching import ago, hot, saw
@@ -108,6 +109,30 @@ def test_in_batches(
     Delivery.objects.update(status="sent", done_at=ago(8 * DAY))
     clean_up.clean_up()
     assert not Delivery.objects.exists()
+
+
+@pytest.mark.parametrize("batch", [2, 5_000])
+def test_the_newest_deliveries_of_an_account_stay(
+    account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    settings.KEPT_DELIVERIES = 10
+    monkeypatch.setattr(clean_up, "BATCH", batch)
+    event = hot(account)
+    of_outsider, of_other = hot(make_account("outsider@example.com")), hot(make_account("other@example.com"))
+    done = [*owe(event, 7, status="failed"), *owe(event, 8, status="sent"), *owe(event, 9, status="left out")]
+    waiting = owe(event, 20)
+    outsiders, few = owe(of_outsider, 10, status="sent"), owe(of_other, 9, status="sent")
+    moment = ago(60)
+    Delivery.objects.update(created_at=moment, done_at=moment)  # as those of one transaction
+    for delivery in done[:11]:
+        Delivery.objects.filter(pk=delivery.pk).update(created_at=ago(120))
+    clean_up.forget_deliveries()
+    left = set(Delivery.objects.values_list("pk", flat=True))
+    assert left >= {each.pk for each in (*waiting, *outsiders, *few)}
+    assert not left & {each.pk for each in done[:11]}
+    assert len(left & {each.pk for each in done}) == 10
+    clean_up.forget_deliveries()
+    assert len(left) == Delivery.objects.count()
 
 
 def test_what_a_deleted_event_and_a_closed_account_left_behind(

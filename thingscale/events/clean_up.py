@@ -39,6 +39,21 @@ WHERE c.state <> 'ok' AND ((c.tag <> 0 AND t.id IS NULL) OR (c.device <> 0 AND (
     OR (e.kind <> 'silence' AND d.mapped_channel_id IS DISTINCT FROM e.mapped_channel_id))))
 LIMIT %s FOR UPDATE OF c SKIP LOCKED"""
 
+# From account to account in the index: first whether it has so many rows at all.
+_WITH_TOO_MANY = """WITH RECURSIVE account AS (
+    (SELECT user_id FROM events_delivery ORDER BY user_id LIMIT 1)
+    UNION ALL
+    SELECT next.user_id FROM account last CROSS JOIN LATERAL (
+        SELECT user_id FROM events_delivery WHERE user_id > last.user_id ORDER BY user_id LIMIT 1) next)
+SELECT user_id FROM account WHERE EXISTS (SELECT FROM events_delivery d WHERE d.user_id = account.user_id
+    OFFSET %(kept)s)"""
+_OLDEST_KEPT = """SELECT created_at, id FROM events_delivery
+WHERE user_id = %(user)s AND status <> 'waiting' ORDER BY created_at DESC, id DESC
+OFFSET %(kept)s - 1 LIMIT 1"""
+_FORGET = """DELETE FROM events_delivery WHERE ctid = ANY (ARRAY(SELECT ctid FROM events_delivery
+    WHERE user_id = %(user)s AND status <> 'waiting' AND (created_at, id) < (%(created_at)s, %(id)s)
+    LIMIT %(batch)s))"""
+
 
 def clean_up() -> None:
     """Also of closed accounts, so that there is little left when these are deleted. Raises
@@ -54,6 +69,23 @@ def clean_up() -> None:
                     {"incident_days": settings.INCIDENT_DAYS, "batch": BATCH},
                 )
                 left = cursor.rowcount > 0
+
+
+def forget_deliveries() -> None:
+    """All but the newest of those of each account that are done: one that is told much has many in a day.
+    Raises maintenance.Interrupted."""
+    kept = settings.KEPT_DELIVERIES
+    with connection.cursor() as cursor:
+        cursor.execute(_WITH_TOO_MANY, {"kept": kept})
+        for (user,) in cursor.fetchall():
+            cursor.execute(_OLDEST_KEPT, {"user": user, "kept": kept})
+            for created_at, key in cursor.fetchall():
+                left = True
+                while left:
+                    maintenance.check_stop()
+                    oldest = {"user": user, "created_at": created_at, "id": key, "batch": BATCH}
+                    cursor.execute(_FORGET, oldest)
+                    left = cursor.rowcount > 0
 
 
 @transaction.atomic

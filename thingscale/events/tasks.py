@@ -9,6 +9,11 @@ def clean_up() -> None:
     cleaning.clean_up()
 
 
+@app.task(name="events.forget_deliveries", base=Maintenance)
+def forget_deliveries() -> None:
+    cleaning.forget_deliveries()
+
+
 @app.task(name="events.close_left_open", base=Maintenance)
 def close_left_open() -> None:
     cleaning.close_left_open()
