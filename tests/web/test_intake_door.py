@@ -182,3 +182,72 @@ def test_a_password_is_not_for_pages_of_others(door: Door, account: Account) -> 
     answer = door.post("/write", b"m v=1", Authorization=f"Basic {secret}", Origin="https://evil.example")
     assert answer.status == 403
     assert "WWW-Authenticate" not in answer.headers
+
+
+TELEGRAF = """cpu,cpu=cpu0,host=web-1 usage_idle=91.5,usage_user=3.25 {ns}
+cpu,cpu=cpu1,host=web-1 usage_idle=81.5,usage_user=13.25 {ns}
+disk,device=sda1,fstype=ext4,host=web-1,path=/ used_percent=41.5,free=1000i {ns}
+mem,host=web-1 used=123i {ns}
+mem,host=web-2 used=456i {ns}
+"""
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/write?db=telegraf", "/api/v2/write?org=o&bucket=b", "/in/{key}/write", "/in/{key}/api/v2/write"],
+)
+def test_influx_stores_a_batch_of_several_devices_once(door: Door, account: Account, path: str) -> None:
+    account.device("web-1")
+    account.device("web-2", channel=2)
+    _, key = create_intake(account.user, {"name": "Servers", "format": "influx"})
+    lines = TELEGRAF.format(ns=second() * 1_000_000_000)
+    headers = {} if "{key}" in path else {"Authorization": f"Token {account.device_token}"}
+    for _ in range(2):
+        answer = door.post(
+            path.format(key=key), gzip.compress(lines.encode()), Content_Encoding="gzip", **headers
+        )
+        assert (answer.status, answer.body) == (204, b"")
+        assert sorted(tag or "" for _, tag in account.stored()) == [
+            "cpu/cpu=cpu0",
+            "cpu/cpu=cpu1",
+            "disk/device=sda1/fstype=ext4/path=%2F",
+            "mem",
+        ]
+        assert account.stored(2) == [('{"used": 456}', "mem")]
+    bad = door.post(path.format(key=key), lines + "mem,host=web-1 used=\n", **headers)
+    assert bad.status == 400
+    assert "line 6" in bad.body.decode()
+    assert len(account.stored()) == 4
+
+
+def test_what_one_device_can_not_have_is_named_and_the_rest_is_stored(door: Door, account: Account) -> None:
+    configure_device(account.device("web-1"), {"enabled": False})
+    account.device("web-2")
+    lines = TELEGRAF.format(ns=second() * 1_000_000_000)
+    answer = door.post("/write", lines, Authorization=f"Token {account.device_token}")
+    assert answer.status == 400
+    assert "web-1" in answer.json["error"]
+    assert account.stored() == [('{"used": 456}', "mem")]
+
+
+def test_influx_clients_find_what_they_look_for(door: Door) -> None:
+    assert door.post("/ping", b"", "GET").status == 204
+    assert door.post("/health", b"", "GET").json["status"] == "pass"
+    assert door.post("/query", b"q=CREATE+DATABASE+%22telegraf%22").json == {"results": [{"statement_id": 0}]}
+    assert door.post("/write", b"m v=1").status == 401
+    assert door.post("/api/v2/write", b"m v=1", Authorization="Token nobody").json["code"] == "unauthorized"
+
+
+def test_an_api_token_is_no_device_token(door: Door, account: Account, outsider: Account) -> None:
+    account.device("d1")
+    for token in (account.api_token, "x", ""):
+        answer = door.post("/write", b"m,host=d1 v=1", Authorization=f"Token {token}")
+        assert answer.status == 401
+    assert door.post("/write", b"m,host=d1 v=1", Authorization=f"Token {outsider.device_token}").status == 204
+    assert account.stored() == []
+
+
+def test_an_intake_of_another_format_says_so(door: Door, account: Account) -> None:
+    _, key = intake(account)
+    assert door.post(f"/in/{key}/write", b"m v=1").status == 404
+    assert door.post(f"/in/{key}/v1/metrics", b"{}", Content_Type="application/json").status == 404

@@ -12,7 +12,7 @@ from django.db import Error
 
 from ingest import intake_messages
 from ingest.connectors import http
-from ingest.connectors.intake import mapped, otlp, prometheus
+from ingest.connectors.intake import influx, mapped, otlp, prometheus
 from ingest.connectors.intake.point_rate import PointRate
 from ingest.connectors.intake.request import (
     AUTH_REQUIRED,
@@ -62,6 +62,7 @@ log = logging.getLogger(__name__)
 BODY_SECONDS = 30
 SNAPPY = b"snappy"
 DOORS: Mapping[Intake.Format, Door] = {
+    Intake.Format.INFLUX: influx,
     Intake.Format.MAPPED: mapped,
     Intake.Format.OTLP: otlp,
     Intake.Format.PROMETHEUS: prometheus,
@@ -102,7 +103,7 @@ class IntakeDoor:
     async def _answer(self, found: Route, scope: Scope, receive: Receive) -> IntakeAnswer | None:
         """None if the client has gone."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        door = DOORS.get(Intake.Format(FORMATS[found.endpoint]), _PLAIN) if found.endpoint else _PLAIN
+        door = DOORS[Intake.Format(FORMATS[found.endpoint])] if found.endpoint else _PLAIN
         try:
             query = query_of(scope["query_string"])
         except ValueError:
