@@ -18,7 +18,7 @@ from uuid import UUID
 import orjson
 import psycopg
 
-from thingscale.lib.clock import POSTGRES_EPOCH, from_us
+from thingscale.lib.clock import POSTGRES_EPOCH, from_us, to_us
 from thingscale.lib.ids import ChannelPk, DevicePk, TagPk
 from thingscale.streams import partitions, rollup_invalidation
 
@@ -195,8 +195,21 @@ def stored_by_the_release_before(
 
 def stored_readings(cursor: psycopg.Cursor, rows: Sequence[Row]) -> set[Row]:
     """Those of the rows, all with a device, that are datapoints already: of the same channel, device, tag,
-    time and value. To be called with the locks of their devices."""
-    channels, times, devices, tags, values, _ = map(list, zip(*rows, strict=True))
+    time and value. To be called with the locks of their devices. Most are newer than all of their channel and
+    tag, so that one look at these tells."""
+    keys = {(row[0], row[3] or 0) for row in rows}
+    cursor.execute(
+        """SELECT l.channel_id, l.tag, l.at FROM streams_latest l
+        JOIN unnest(%s::bigint[], %s::int[]) AS k (channel, tag)
+            ON l.channel_id = k.channel AND l.tag = k.tag""",
+        [array(channel for channel, _ in keys), array(tag for _, tag in keys)],
+        prepare=True,
+    )
+    newest = {(channel, tag): to_us(at) for channel, tag, at in cursor.fetchall()}
+    older = [row for row in rows if row[1] <= newest.get((row[0], row[3] or 0), POSTGRES_EPOCH)]
+    if not older:
+        return set()
+    channels, times, devices, tags, values, _ = map(list, zip(*older, strict=True))
     parameters = {
         "channels": channels,
         "times": list(map(from_us, times)),
@@ -207,7 +220,7 @@ def stored_readings(cursor: psycopg.Cursor, rows: Sequence[Row]) -> set[Row]:
         "last": from_us(max(times)),
     }
     cursor.execute(_STORED_READINGS, parameters, prepare=True)
-    return {rows[place - 1] for (place,) in cursor.fetchall()}
+    return {older[place - 1] for (place,) in cursor.fetchall()}
 
 
 def tag_keys(
