@@ -31,6 +31,7 @@ _HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 _TRAILER = struct.pack(">h", -1)
 _ROW = struct.Struct(">hiqiqiqiqiib").pack  # channel, at, device, dedupe, no tag; jsonb, version 1
 _BARE_ROW = struct.Struct(">hiqiqiiiib").pack  # the same without device and dedupe, as REST has it
+_TAGGED_ROW = struct.Struct(">hiqiqiqiiiib").pack  # without dedupe, as intakes have it
 _START = struct.Struct(">hiqiq").pack  # channel, at; the other fields follow one by one, if one is null
 _BIGINT = struct.Struct(">iq").pack
 _INTEGER = struct.Struct(">ii").pack
@@ -66,6 +67,8 @@ def encode(row: Row) -> bytes:
     at -= POSTGRES_EPOCH
     if tag is None and device is not None and dedupe is not None:  # most of them, and in half the time
         return _ROW(6, 8, channel, 8, at, 8, device, 8, dedupe, -1, len(value) + 1, 1) + value
+    if tag is not None and device is not None and dedupe is None:
+        return _TAGGED_ROW(6, 8, channel, 8, at, 8, device, -1, 4, tag, len(value) + 1, 1) + value
     if tag is None and device is None and dedupe is None:
         return _BARE_ROW(6, 8, channel, 8, at, -1, -1, -1, len(value) + 1, 1) + value
     return b"".join(
