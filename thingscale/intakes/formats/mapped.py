@@ -12,7 +12,7 @@ makes no reading. A step through an array comes to its elements; one through an 
 What a mapping may ask for is bounded when it is compiled, and what a message may cost when it is decoded.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
@@ -36,6 +36,7 @@ MAX_RULE_READINGS = 16
 MAX_CONDITIONS = 16
 MAX_CHOICES = 64  # of one condition, keys of a value, alternatives
 MAX_VALUE_DEPTH = 4
+MAX_VALUE_PATHS = 64
 
 BODIES = ("json", "bare", "text", "hex", "sparkplug")
 KINDS = {"array": (list,), "bool": (bool,), "number": (int, float), "object": (dict,), "text": (str,)}
@@ -97,7 +98,7 @@ def _rule(rule: object, field: str, body: str) -> Rule:
     topic = _topic_filter(written["topic"], f"{field}.topic") if "topic" in written else None
     body = _body_kind(written.get("body", body), f"{field}.body")
     when = _conditions(written, field)
-    if any(steps for steps, _ in when) and "readings" in written:
+    if any(path.steps for path, _ in when) and "readings" in written:
         raise BadMapping(f"{field}.when", "reads each: put that condition into the reading")
     ignore = _flag(written, "ignore", field)
     if ignore:
@@ -118,11 +119,12 @@ def _rule(rule: object, field: str, body: str) -> Rule:
             raise BadMapping(f"{field}.readings", 'is empty: write "ignore": true for nothing at all')
     else:
         parts = [_part(written, field)]
-        when = [(steps, condition) for steps, condition in when if steps == 0]
+        when = [(path, condition) for path, condition in when if path.steps == 0]
     return Rule(
         topic,
+        [condition for path, condition in when if path.source != "body"],
         body,
-        [condition for _, condition in when],
+        [condition for path, condition in when if path.source == "body"],
         parts,
         ignore=ignore,
         may_be_empty=_flag(written, "may_be_empty", field),
@@ -145,24 +147,24 @@ def _part(written: dict[str, Any], field: str) -> Part:
     device = _name(written["device"], f"{field}.device", counted)
     tag = _name(written["tag"], f"{field}.tag", counted) if "tag" in written else None
     value = written["value"]
+    before = counted.cost
     getter = _value(value, f"{field}.value", counted, 0)
+    if counted.cost - before > MAX_VALUE_PATHS:
+        raise BadMapping(f"{field}.value", f"has more than {MAX_VALUE_PATHS} paths and filters")
     time = None
     if "time" in written:
-        template = counted.template(written["time"], f"{field}.time")
-        if template.only_path is None:
-            raise BadMapping(f"{field}.time", "has to be one path in braces, such as {body.time|s}")
-        time = time_getter(template.only_path)
+        time = _time(written["time"], f"{field}.time", counted)
     return Part(
         each=each,
-        first_when=[condition for steps, condition in when if steps == 0],
-        last_when=[condition for steps, condition in when if steps > 0],
+        first_when=[condition for path, condition in when if path.steps == 0],
+        last_when=[condition for path, condition in when if path.steps > 0],
         device=device,
         tag=tag,
         value=getter,
         time=time,
         is_body=value == "{body}",
         value_text=orjson.dumps(value).decode()[:80],
-        cost=counted.cost + len(when),
+        cost=counted.cost,
     )
 
 
@@ -173,7 +175,7 @@ class _Counted:
         self.steps = steps
         self.cost = 1
 
-    def template(self, text: object, field: str) -> Template:
+    def template(self, text: object, field: str, *, times: bool = False) -> Template:
         if not isinstance(text, str):
             raise BadMapping(field, 'has to be text such as "{body.name}"')
         try:
@@ -182,12 +184,12 @@ class _Counted:
             raise BadMapping(field, str(bad)) from None
         for path in template.paths:
             self.path(path, field)
-            self.cost += 1 + len(path.filters)
-        if not field.endswith(".time"):
+        if not times:
             _no_units(template.paths, field)
         return template
 
     def path(self, path: Path, field: str) -> Path:
+        self.cost += 1 + len(path.filters)
         if path.steps > self.steps:
             raise BadMapping(field, f"reads {path.source}, but there are {self.steps} steps in each")
         return path
@@ -243,6 +245,30 @@ def _name(written: object, field: str, counted: _Counted) -> Getter:
     return first
 
 
+def _time(written: object, field: str, counted: _Counted) -> Callable[[Scope, int], int | None]:
+    """One path, or several of which the first counts that is there."""
+    listed = _list(written, field, MAX_CHOICES) if isinstance(written, list) else [written]
+    alternatives = []
+    for text in listed:
+        path = counted.template(text, field, times=True).only_path
+        if path is None:
+            raise BadMapping(field, "has to be one path in braces, such as {body.time|s}")
+        alternatives.append(time_getter(path))
+    if not alternatives:
+        raise BadMapping(field, "is empty: name at least one")
+    if len(alternatives) == 1:
+        return alternatives[0]
+
+    def first(scope: Scope, latest: int) -> int | None:
+        for alternative in alternatives:
+            at = alternative(scope, latest)
+            if at is not None:
+                return at
+        return None
+
+    return first
+
+
 def _nothing(scope: Scope) -> str:
     return ""  # no tag
 
@@ -258,6 +284,10 @@ def _value(written: object, field: str, counted: _Counted, depth: int) -> Getter
     if "$zip" in keys:
         _only(keys, field, {"$zip"})
         return _zip(keys["$zip"], f"{field}.$zip", counted)
+    if "$merge" in keys:
+        _only(keys, field, {"$merge"})
+        listed = _list(keys["$merge"], f"{field}.$merge", MAX_RULE_READINGS)
+        return _merge([_value(part, f"{field}.$merge", counted, depth + 1) for part in listed])
     if "$without" in keys:
         _only(keys, field, {"$without", "of"})
         return _without(keys, field, counted)
@@ -299,6 +329,21 @@ def _zip(written: object, field: str, counted: _Counted) -> Getter:
     return zipped
 
 
+def _merge(getters: list[Getter]) -> Getter:
+    """Objects as one; what is no object, or not there, is left out."""
+
+    def merged(scope: Scope) -> Any:
+        found = {}
+        for get in getters:
+            value = get(scope)
+            if value.__class__ is dict:
+                scope.spend(len(value))
+                found.update(value)
+        return found or None
+
+    return merged
+
+
 def _without(keys: dict[str, Any], field: str, counted: _Counted) -> Getter:
     """An object but for some of its keys."""
     left_out = frozenset(_texts(keys["$without"], f"{field}.$without"))
@@ -319,8 +364,8 @@ _TESTS = {"is", "is_not", "in", "not_in", "exists", "kind"}
 
 def _conditions(
     written: dict[str, Any], field: str, counted: _Counted | None = None
-) -> list[tuple[int, Condition]]:
-    """Each with the number of steps that it needs."""
+) -> list[tuple[Path, Condition]]:
+    """Each with what it reads."""
     listed = _list(written.get("when", []), f"{field}.when", MAX_CONDITIONS)
     found = []
     for place, condition in enumerate(listed):
@@ -333,8 +378,7 @@ def _conditions(
         path = _path(keys.get("field"), f"{name}.field")
         if counted is not None:
             counted.path(path, f"{name}.field")
-            counted.cost += len(path.filters)
-        found.append((path.steps, _condition(path.get, tests[0], keys[tests[0]], name)))
+        found.append((path, _condition(path.get, tests[0], keys[tests[0]], name)))
     return found
 
 

@@ -26,6 +26,7 @@ from thingscale.lib import clock, json_rules
 from thingscale.lib.reasons import Reason
 
 MAX_NAME = 1024  # characters of a device or a tag, as the sender has it
+MAX_TOPIC = 4096  # characters
 MAX_WORK = 1_000_000  # paths that are read for one message, and the like
 MAX_MADE = 4 * MAX_BODY  # bytes of all readings of a message together
 
@@ -43,11 +44,15 @@ class Mapping:
         Raises BadBody."""
         if len(body) > MAX_BODY:
             raise BadBody(Reason.TOO_LARGE, f"The body has more than {MAX_BODY} bytes: send less at a time.")
+        if topic is not None and len(topic) > MAX_TOPIC:
+            raise BadBody(Reason.UNKNOWN_TOPIC, f"The topic has more than {MAX_TOPIC} characters.")
         scope = Scope(topic, headers, MAX_WORK)
         parsed: dict[str, tuple[Any, bytes | None]] = {}
         try:
             for rule in self._rules:
                 if rule.topic is not None and not _topic_fits(rule.topic, scope.levels):
+                    continue
+                if not all(condition(scope) for condition in rule.first_when):
                     continue
                 if rule.ignore and not rule.when:
                     return []
@@ -55,7 +60,7 @@ class Mapping:
                     parsed[rule.body] = _parse_body(rule.body, body)
                 scope.body, raw = parsed[rule.body]
                 if all(condition(scope) for condition in rule.when):
-                    return rule.readings(scope, raw, now)
+                    return rule.readings(scope, _Made(raw, len(body), now + clock.MAX_AHEAD))
         except TooMuch:
             detail = "The mapping makes too much work of this payload: send fewer elements at a time."
             raise BadBody(Reason.TOO_LARGE, detail) from None
@@ -69,16 +74,16 @@ class Mapping:
 @dataclass(frozen=True, slots=True)
 class Rule:
     topic: list[str] | None  # the levels of a topic filter
+    first_when: list[Condition]  # those that don't read the body, which may be of any kind
     body: str
     when: list[Condition]
     parts: list[Part]
     ignore: bool  # it takes the message and makes nothing of it
     may_be_empty: bool
 
-    def readings(self, scope: Scope, raw: bytes | None, now: int) -> list[Reading]:
+    def readings(self, scope: Scope, made: _Made) -> list[Reading]:
         if self.ignore:
             return []
-        made = _Made(raw, now + clock.MAX_AHEAD)
         for part in self.parts:
             part.make(scope, made)
         if not made.readings and not self.may_be_empty:
@@ -92,6 +97,7 @@ class _Made:
     """What has been made of a message so far."""
 
     raw: bytes | None  # the body's JSON text
+    size: int  # of the body
     latest: int  # the last time that a reading may have
     readings: list[Reading] = field(default_factory=list)
     room: int = MAX_MADE
@@ -131,6 +137,7 @@ class Part:
         where.append(-1)
         for place, element in _elements(self.each[depth], scope):
             where[-1] = place
+            scope.spend(1)
             setattr(scope, attribute, element)
             if last:
                 scope.spend(self.cost)
@@ -144,7 +151,10 @@ class Part:
         value = self.value(scope)
         if value is None:
             return
-        text = _value_text(value, made.raw if self.is_body else None)
+        if self.is_body and made.raw is not None:
+            text = _body_text(made.raw, value)
+        else:
+            text = _value_text(value, made.size > json_rules.MAX_BYTES)
         device = self.device(scope)
         if device is None:
             raise BadBody(Reason.DEVICE_ID_ZERO, "there is no device id in it: see the mapping's device")
@@ -191,18 +201,43 @@ def _elements(path: Path, scope: Scope) -> Iterable[tuple[int | str, Any]]:
     raise BadBody(Reason.BAD_JSON_FORMAT, f"{path.text} is no array and no object to step through")
 
 
-def _value_text(value: Any, raw: bytes | None) -> bytes:
-    kind = value.__class__
-    if kind is list:
-        return json_value({"value": value})  # an array is no value
-    if raw is None:
-        if kind is int or kind is bool:
-            return orjson.dumps(value)
-        return json_value(value)
+def _body_text(raw: bytes, value: Any) -> bytes:
+    """As it came, with each digit."""
+    if value.__class__ is list:
+        return _value_text(value, True)
     if len(raw) > json_rules.MAX_BYTES:
-        raise json_rules.BadValue(Reason.TOO_LARGE, "is larger than 64 KiB")
+        raise _too_large()
     json_rules.check(raw, value)
     return raw
+
+
+def _value_text(value: Any, maybe_large: bool) -> bytes:
+    kind = value.__class__
+    if kind is int or kind is bool or kind is float:
+        return orjson.dumps(value)  # what was read from JSON is finite
+    if maybe_large:
+        _check_size(value)
+    return json_value({"value": value} if kind is list else value)  # an array is no value
+
+
+def _check_size(value: Any) -> None:
+    """Before text is made of it: a mapping can put the same part of a body into a value many times."""
+    size, left = 0, [value]
+    while left:
+        item = left.pop()
+        kind = item.__class__
+        if kind is dict:
+            left += item.values()
+            size += sum(map(len, item))
+        elif kind is list:
+            left += item
+        size += len(item) if kind is str else 1
+        if size > json_rules.MAX_BYTES or len(left) > json_rules.MAX_BYTES:
+            raise _too_large()
+
+
+def _too_large() -> json_rules.BadValue:
+    return json_rules.BadValue(Reason.TOO_LARGE, "is larger than 64 KiB")
 
 
 @lru_cache(maxsize=4096)

@@ -17,6 +17,7 @@ MAX_DEPTH = 8  # of templates in templates
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 _FLOAT, _DOUBLE = struct.Struct("<f"), struct.Struct("<d")
+_MOST = 3.4e38  # that a float holds
 _SIGNED = {1: 8, 2: 16, 3: 32, 4: 64}  # bits of the data types Int8 to Int64
 _ARRAYS = {
     22: "b", 23: "h", 24: "i", 25: "q", 26: "B", 27: "H", 28: "I", 29: "Q", 30: "f", 31: "d", 34: "q",
@@ -103,7 +104,7 @@ def _value(field: _Field, datatype: int, budget: _Budget, depth: int) -> Any:
     if number in (10, 11) and wire == _VARINT:
         return _integer(value, datatype)
     if number == 12 and wire == _FIXED32:
-        return _finite(round_float(_FLOAT.unpack(value)[0]))
+        return _finite(_shortest(_FLOAT.unpack(value)[0]))
     if number == 13 and wire == _FIXED64:
         return _finite(_DOUBLE.unpack(value)[0])
     if number == 14 and wire == _VARINT:
@@ -127,9 +128,17 @@ def _integer(value: int, datatype: int) -> int:
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
-def round_float(value: float) -> float:
-    """21.5 and 21.3 as somebody wrote them, not 21.299999237060547: a float has seven digits."""
-    return float(f"{value:.7g}")
+def _shortest(number: float) -> float:
+    """21.3 as somebody wrote it, not 21.299999237060547: of the numbers that a float can't tell apart, the
+    shortest."""
+    if not isfinite(number):
+        return number
+    exact = _FLOAT.pack(number)
+    for digits in (6, 7, 8):
+        short = float(f"{number:.{digits}g}")
+        if abs(short) < _MOST and _FLOAT.pack(short) == exact:
+            return short
+    return number
 
 
 def _finite(value: float) -> float | None:
@@ -149,7 +158,9 @@ def _bytes(value: bytes, datatype: int, budget: _Budget) -> Any:
     if code is None:
         return value.hex()
     numbers = struct.unpack(f"<{len(value) // struct.calcsize(code)}{code}", value)
-    return [_finite(number) if isinstance(number, float) else number for number in numbers]
+    if code == "f":
+        return [_finite(_shortest(number)) for number in numbers]
+    return [_finite(number) if code == "d" else number for number in numbers]
 
 
 def _dataset(message: bytes, budget: _Budget) -> dict[str, Any]:

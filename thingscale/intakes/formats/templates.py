@@ -352,8 +352,15 @@ def _pairs(value: Any, without: str) -> Any:
     if value.__class__ is not dict:
         return None
     skipped = without.split(",")
-    found = [f"{key}={_text(value[key])}" for key in sorted(value) if key not in skipped]
-    return "/".join(found) if sum(map(len, found)) <= MAX_TEXT else None
+    found, length = [], 0
+    for key in sorted(value):
+        if key not in skipped:
+            text = _text(value[key]) or ""
+            found.append((key, text))
+            length += len(key) + len(text)
+            if length > MAX_TEMPLATE:
+                raise Unreadable(f"has more than {MAX_TEMPLATE} characters in its pairs")
+    return "/".join(f"{key}={text}" for key, text in found)
 
 
 def _ruuvi(value: Any, argument: Any) -> Any:
@@ -413,7 +420,7 @@ def _filtered(get: Getter, name: str, argument: Any) -> Getter:
         if value is None:
             return None
         if value.__class__ is str:
-            scope.spend(len(value) >> 6)
+            scope.spend(len(value) >> 4)
         elif value.__class__ is dict:
             scope.spend(len(value))
         return apply(value, argument)

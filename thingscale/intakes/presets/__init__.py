@@ -31,7 +31,7 @@ class Sample:
 
     topic: str | None
     headers: dict[str, str]
-    body: str
+    body: bytes
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,6 @@ def _compiled(name: str) -> Mapping:
 
 def _read(path: Path) -> Preset:
     written = orjson.loads(path.read_bytes())
-    sample = written["sample"]
-    body = sample["body"]
     return Preset(
         name=path.stem,
         title=written["title"],
@@ -79,10 +77,16 @@ def _read(path: Path) -> Preset:
         paste=tuple(Paste(**paste) for paste in written["paste"]),
         answer=written.get("answer", ""),
         recipe=written.get("recipe", f"{path.stem}.md"),
-        sample=Sample(
-            sample.get("topic"),
-            sample.get("headers", {}),
-            body if isinstance(body, str) else orjson.dumps(body, option=orjson.OPT_INDENT_2).decode(),
-        ),
+        sample=sample_of(written["sample"]),
         mapping=written["mapping"],
     )
+
+
+def sample_of(written: dict[str, Any]) -> Sample:
+    """Its body is JSON or text in `body`, or hexadecimal in `hex`."""
+    body = written.get("body")
+    if "hex" in written:
+        payload = bytes.fromhex(written["hex"])
+    else:
+        payload = body.encode() if isinstance(body, str) else orjson.dumps(body, option=orjson.OPT_INDENT_2)
+    return Sample(written.get("topic"), written.get("headers", {}), payload)
