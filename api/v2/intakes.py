@@ -1,5 +1,6 @@
 """/v2/intake: doors for programs whose topics or payloads can't be changed (docs/contract.md, Intakes)."""
 
+from base64 import b64decode
 from typing import Any
 
 import orjson
@@ -13,10 +14,15 @@ from api.v2.serializers import Text
 from api.viewsets import MAX_INTEGER, AccountViewSet, ok, path_number, stream_time
 from thingscale.accounts.models import Actor
 from thingscale.intakes.actions import create_intake, delete_intake, remove_key, renew_key, update_intake
+from thingscale.intakes.decoding import readings_of
+from thingscale.intakes.formats.readings import BadBody
 from thingscale.intakes.models import Intake, IntakeMessage
-from thingscale.lib.clock import from_us
+from thingscale.intakes.validation import check_intake
+from thingscale.lib.clock import from_us, now_us
 from thingscale.lib.errors import ContractError
 from thingscale.lib.excerpts import excerpt
+
+TRIED = 100  # readings of a payload that are shown
 
 
 class IntakeSerializer(serializers.Serializer[Intake]):
@@ -52,6 +58,29 @@ class IntakeSerializer(serializers.Serializer[Intake]):
             "created_at": stream_time(instance.created_at, actor),
             "changed_at": stream_time(instance.changed_at, actor),
         }
+
+
+class TrySerializer(serializers.Serializer[Intake]):
+    """A payload, and the intake that it is for: one that there is, with other fields, or one that there is
+    not."""
+
+    intake_id = serializers.IntegerField(required=False, min_value=0, max_value=MAX_INTEGER)
+    preset = Text(40)
+    mapping = serializers.JSONField(required=False, allow_null=True)
+    options = serializers.JSONField(required=False)
+    topic = Text(1024)  # of the message
+    headers = serializers.DictField(child=Text(8192), required=False)
+    body = serializers.CharField(required=False, allow_blank=True, trim_whitespace=False)
+    body_base64 = serializers.CharField(required=False, allow_blank=True)
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        return {**super().get_fields(), "format": Text(10)}
+
+    def validate_body_base64(self, text: str) -> bytes:
+        try:
+            return b64decode(text, validate=True)
+        except ValueError:
+            raise serializers.ValidationError("This is not base64.") from None
 
 
 class IntakeAccess(AccountViewSet[Intake]):
@@ -98,6 +127,30 @@ class IntakeKeyViewSet(IntakeAccess):
         return ok()
 
 
+class IntakeTryViewSet(IntakeAccess):
+    def create(self, request: Request) -> Response:
+        asked = self.changes(shape=TrySerializer)
+        number = asked.pop("intake_id", None)
+        intake = Intake(name="try") if number is None else self.find(number=number)
+        headers = {name.lower(): text for name, text in asked.pop("headers", {}).items()}
+        topic, text = asked.pop("topic", None), asked.pop("body", "")
+        body = asked.pop("body_base64", None) or text.encode()
+        for name, value in asked.items():
+            setattr(intake, name, value)
+        check_intake(intake)
+        try:
+            readings = readings_of(intake, topic or None, headers, body, now_us())
+        except BadBody as bad:
+            return Response({"reason": bad.reason.value, "detail": bad.detail, "count": 0, "readings": []})
+        shown = [
+            _reading(
+                reading.device_id, reading.tag, orjson.loads(reading.value), reading.at, self.request.actor
+            )
+            for reading in readings[:TRIED]
+        ]
+        return Response({"reason": None, "detail": "", "count": len(readings), "readings": shown})
+
+
 class IntakeMessageViewSet(IntakeAccess):
     def list(self, request: Request, number: str) -> HttpResponseBase:
         messages = IntakeMessage.objects.filter(intake=self.intake(number)).order_by("-id")
@@ -116,15 +169,15 @@ def _message(message: IntakeMessage, actor: Actor) -> dict[str, Any]:
         "detail": message.detail,
         "count": message.count,
         "readings": [
-            {
-                "device_id": reading["device_id"],
-                "tag": reading["tag"],
-                "value": _value(reading["value"]),
-                "at": None if reading["at"] is None else stream_time(from_us(reading["at"]), actor),
-            }
+            _reading(reading["device_id"], reading["tag"], _value(reading["value"]), reading["at"], actor)
             for reading in message.readings
         ],
     }
+
+
+def _reading(device_id: str, tag: str | None, value: Any, at: int | None, actor: Actor) -> dict[str, Any]:
+    moment = None if at is None else stream_time(from_us(at), actor)
+    return {"device_id": device_id, "tag": tag, "value": value, "at": moment}
 
 
 def _value(text: str) -> Any:

@@ -527,6 +527,16 @@ extend_schema_view(
     ),
 )(intakes.IntakeKeyViewSet)
 extend_schema_view(
+    create=call(
+        "What would become of a payload; nothing is stored",
+        schemas.ref("IntakeTried"),
+        sample=openapi_examples.INTAKE_TRIED,
+        body=schemas.ref("IntakeTry"),
+        bodies=openapi_examples.INTAKE_TRY_BODIES,
+        errors=(404,),
+    ),
+)(intakes.IntakeTryViewSet)
+extend_schema_view(
     list=call(
         "What came in last, the newest first, and what became of it",
         schemas.ref("IntakeMessage"),

@@ -148,7 +148,10 @@ INTAKE = {
     "created_at": "2015-02-06T08:26:29+0900",
     "changed_at": "2015-02-06T08:26:29+0900",
 }
-INTAKE_BODIES = {"influx": {"name": "Telegraf", "format": "influx"}}
+INTAKE_BODIES = {
+    "influx": {"name": "Telegraf", "format": "influx", "preset": "telegraf"},
+    "mapped": {"name": "Plugs", "format": "mapped", "preset": "tasmota", "topic": "tasmota/#"},
+}
 INTAKE_MESSAGE = {
     "received_at": "2015-02-06T08:26:29+0900",
     "source": "POST /in/.../write",
@@ -157,6 +160,20 @@ INTAKE_MESSAGE = {
     "size": 25,
     "outcome": "stored",
     "reason": "",
+    "detail": "",
+    "count": 1,
+    "readings": [{"device_id": "server-1", "tag": "mem", "value": {"used": 21}, "at": None}],
+}
+INTAKE_TRY_BODIES = {
+    "lines": {"format": "influx", "body": "mem,host=server-1 used=21"},
+    "message": {
+        "format": "mapped",
+        "mapping": {"rules": [{"device": "{body.id}", "tag": "mem", "value": {"used": "{body.used}"}}]},
+        "body": '{"id": "server-1", "used": 21}',
+    },
+}
+INTAKE_TRIED = {
+    "reason": None,
     "detail": "",
     "count": 1,
     "readings": [{"device_id": "server-1", "tag": "mem", "value": {"used": 21}, "at": None}],

@@ -290,6 +290,17 @@ INTAKE = exactly(
     created_at=TIME,
     changed_at=TIME,
 )
+INTAKE_TRY = fields(
+    intake_id=NUMBER_OR_NULL | {"type": "integer", "description": "without it, an intake that there is not"},
+    format=ref("IntakeFormat"),
+    preset=STRING | {"maxLength": 40},
+    mapping=_OBJECT_OR_NULL,
+    options=ref("ValueObject"),
+    topic=STRING | {"maxLength": MAX_TOPIC, "description": "of the message"},
+    headers={"type": "object", "additionalProperties": STRING},
+    body=STRING | {"maxLength": 256 * 1024},
+    body_base64=STRING | {"description": "in place of body, of what is no text"},
+)
 READING = exactly(device_id=STRING, tag=STRING_OR_NULL, value=ref("Value"), at=TIME_OR_NULL)
 INTAKE_MESSAGE = exactly(
     received_at=TIME,
@@ -411,6 +422,8 @@ COMPONENTS = {
     "IntakeFormat": choices(Intake.Format),
     "IntakeMessage": INTAKE_MESSAGE,
     "IntakeOutcome": choices(IntakeMessage.Outcome),
+    "IntakeTried": exactly(reason=STRING_OR_NULL, detail=STRING, count=COUNT, readings=array(ref("Reading"))),
+    "IntakeTry": INTAKE_TRY,
     "Interval": option(**{f"EVERY_{name.upper()}": name for name in INTERVALS}),
     "Key": exactly(key=STRING),
     "Label": LABEL,

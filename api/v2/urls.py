@@ -46,6 +46,7 @@ urlpatterns = [
     route("maintenance", maintenance.MaintenanceViewSet, get="list", post="create"),
     route(MAINTENANCE, maintenance.MaintenanceViewSet, delete="destroy"),
     route("intake", intakes.IntakeViewSet, get="list", post="create"),
+    route("intake/try", intakes.IntakeTryViewSet, post="create"),
     route(INTAKE, intakes.IntakeViewSet, get="retrieve", put="update", delete="destroy"),
     route(rf"{INTAKE}/key", intakes.IntakeKeyViewSet, post="create", delete="destroy"),
     route(rf"{INTAKE}/message", intakes.IntakeMessageViewSet, get="list"),

@@ -251,6 +251,14 @@ ROWS = {
     "GET intake/{number}/message": Row(
         Sent("intake/1/message"), 200, {"404 NO_INTAKE": Sent("intake/9/message")}, "404 NO_INTAKE"
     ),
+    "POST intake/try": Row(
+        Sent("intake/try", {"format": "influx", "body": "m,host=h v=1"}),
+        200,
+        {
+            "404 NO_INTAKE": Sent("intake/try", {"intake_id": 9}),
+            "400 BAD_PARAMETER": Sent("intake/try", {"format": "xml"}),
+        },
+    ),
     "GET user": Row(Sent("user"), 200),
     "PUT user": Row(
         Sent("user", {"organization": "x"}), 200, {"400 BAD_PARAMETER": Sent("user", {"email1": "nobody"})}

@@ -132,3 +132,72 @@ def test_an_outsider_finds_none(api: Caller, outsider: Caller, owner: User) -> N
     ):
         assert refusal(response) == (404, "NO_INTAKE")
     assert (document(api.get("intake")), list(Intake.objects.values_list("key_hash", flat=True))) == before
+
+
+MAPPING = {"rules": [{"device": "{body.id}", "tag": "{header.x-kind}", "value": "{body.value}"}]}
+
+
+def tried(api: Caller, **asked: Any) -> Any:
+    response = api.post("intake/try", asked)
+    assert response.status_code == 200, response.content
+    return document(response)
+
+
+def test_trying_a_payload_stores_nothing(api: Caller, created: dict[str, Any]) -> None:
+    body = '{"POWER": "ON"}'
+    answer = tried(api, intake_id=1, topic="tasmota/cellar/tele/STATE", body=body)
+    reading = {"device_id": "cellar", "tag": "STATE", "value": {"POWER": "ON"}, "at": None}
+    assert answer == {"reason": None, "detail": "", "count": 1, "readings": [reading]}
+    assert document(api.get("device")) == []
+    assert document(api.get("intake/1/message")) == []
+
+
+def test_trying_a_mapping_that_is_not_saved(api: Caller, created: dict[str, Any]) -> None:
+    asked = {
+        "mapping": MAPPING,
+        "headers": {"X-Kind": "heat"},
+        "body_base64": "eyJpZCI6ICJhIiwgInZhbHVlIjogMX0=",
+    }
+    answer = tried(api, format="mapped", **asked)
+    assert [(row["device_id"], row["tag"], row["value"]) for row in answer["readings"]] == [("a", "heat", 1)]
+    assert tried(api, intake_id=1, **asked) == answer
+    assert document(api.get("intake"))[0]["mapping"] is None
+
+
+def test_what_would_be_rejected_says_why(api: Caller) -> None:
+    answer = tried(api, format="influx", body="mem,host=a used=1\nmem,host=a used=")
+    assert answer["reason"] == "BAD_JSON_FORMAT"
+    assert "ine 2" in answer["detail"]
+    assert (answer["count"], answer["readings"]) == (0, [])
+
+
+def test_many_readings_are_counted_and_the_first_shown(api: Caller) -> None:
+    answer = tried(api, format="influx", body="\n".join(f"m,host=h{n} v={n}" for n in range(300)))
+    assert (answer["count"], len(answer["readings"])) == (300, 100)
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"format": "xml"}, "format"),
+        ({}, "format"),
+        ({"format": "mapped"}, "mapping"),
+        ({"format": "mapped", "mapping": {"rules": []}}, "mapping"),
+        ({"format": "influx", "body_base64": "*"}, "body_base64"),
+        ({"format": "influx", "body": 7, "headers": []}, "headers"),
+    ],
+)
+def test_a_try_names_what_is_wrong(api: Caller, asked: dict[str, Any], field: str) -> None:
+    response = api.post("intake/try", asked)
+    assert refusal(response) == (400, "BAD_PARAMETER")
+    assert document(response)["detail"].startswith(f"{field}: ")
+
+
+def test_a_large_payload_is_not_tried(api: Caller) -> None:
+    assert tried(api, format="influx", body="x" * 300_000)["reason"] == "TOO_LARGE"
+    assert tried(api, format="prometheus", body="x")["reason"] == "BAD_JSON_FORMAT"
+    assert tried(api, format="otlp", body="{}")["count"] == 0
+
+
+def test_an_outsider_tries_no_intake_of_others(outsider: Caller, created: dict[str, Any]) -> None:
+    assert refusal(outsider.post("intake/try", {"intake_id": 1, "body": "x"})) == (404, "NO_INTAKE")

@@ -224,6 +224,7 @@ def test_every_path_is_described() -> None:
         "IncidentViewSet",
         "IntakeKeyViewSet",
         "IntakeMessageViewSet",
+        "IntakeTryViewSet",
         "IntakeViewSet",
         "MaintenanceViewSet",
         "PublishViewSet",

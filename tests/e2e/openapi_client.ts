@@ -108,6 +108,8 @@ const calls: { [name in keyof operations]: () => Promise<Answer> } = {
   intake_key_create: () => api.POST("/v2/intake/{number}/key", { params: first }),
   intake_key_destroy: () => api.DELETE("/v2/intake/{number}/key", { params: first }),
   intake_message_list: () => api.GET("/v2/intake/{number}/message", { params: first }),
+  intake_try_create: () =>
+    api.POST("/v2/intake/try", { body: { format: "influx", body: "mem,host=server-1 used=21" } }),
   intake_destroy: () => api.DELETE("/v2/intake/{number}", { params: first }),
   user_list: () => api.GET("/v2/user"),
   user_update: () => api.PUT("/v2/user", { body: { organization: "Example" } }),

@@ -152,6 +152,11 @@ def python_calls(models: Any) -> dict[str, tuple[int, Any, dict[str, Any]]]:
         "intake_key_create": (201, models.Key, {"number": 1}),
         "intake_key_destroy": (200, models.Done, {"number": 1}),
         "intake_message_list": (200, [models.IntakeMessage], {"number": 1}),
+        "intake_try_create": (
+            200,
+            models.IntakeTried,
+            {"body": models.IntakeTry(format_=models.IntakeFormat.INFLUX, body="mem,host=server-1 used=21")},
+        ),
         "intake_destroy": (200, models.Done, {"number": 1}),
         "user_list": (200, [models.User], {}),
         "user_update": (200, models.Done, {"body": models.UserFields(locale="Europe/Berlin")}),

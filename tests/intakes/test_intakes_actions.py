@@ -21,7 +21,8 @@ from thingscale.intakes.models import Intake, IntakeMessage, LastIntakeNumber
 from thingscale.lib.errors import ContractError
 
 INFLUX = {"name": "Telegraf", "format": "influx"}
-MAPPED = {"name": "Meters", "format": "mapped", "mapping": {"device": "$.id"}, "topic": "meters/+/up"}
+MAPPING = {"rules": [{"device": "{body.id}", "value": "{body.value}"}]}
+MAPPED = {"name": "Meters", "format": "mapped", "mapping": MAPPING, "topic": "meters/+/up"}
 
 
 def test_a_key_is_shown_once_and_finds_its_intake(account: Account) -> None:
@@ -77,13 +78,17 @@ def test_there_is_a_limit(account: Account, settings: Settings) -> None:
         ({"name": "a\nb"}, "name: "),
         ({"format": "xml"}, "format: Must be one of influx, prometheus, otlp, mapped."),
         ({"mapping": None}, "mapping: Give one, or a preset."),
-        ({"mapping": [1]}, "mapping: Must be a JSON object."),
-        ({"mapping": {"device": "a\0b"}}, "mapping: It has a NUL character"),
-        ({"mapping": {"device": "\ud800"}}, "mapping: It has text that is not UTF-8."),
-        ({"mapping": {"device": "x" * 17_000}}, "mapping: It has more than 16384 bytes."),
+        ({"mapping": [1]}, "mapping: The mapping "),
+        ({"mapping": {"rules": [{"value": "{body}"}]}}, "mapping: rules\\[0\\].device is missing"),
+        ({"mapping": {"rules": [{"device": "a\0b", "value": 1}]}}, "mapping: It has a NUL character"),
+        ({"mapping": {"rules": [{"device": "\ud800", "value": 1}]}}, "mapping: "),
+        ({"mapping": {"rules": [{"device": "x" * 17_000, "value": 1}]}}, "mapping: "),
+        ({"preset": "telegraf"}, "preset: Of the format mapped there are "),
+        ({"preset": "nothing"}, "preset: Of the format mapped there are "),
         ({"format": "influx", "topic": ""}, "mapping: Goes with the format mapped only."),
         ({"format": "influx", "mapping": None}, "topic: Goes with the format mapped only."),
         ({"options": []}, "options: Must be a JSON object."),
+        ({"options": {"precision": "s"}}, "options: The format mapped has no 'precision': it has none."),
         ({"topic": "a/#/b"}, "topic: "),
         ({"topic": "a+/b"}, "topic: "),
         ({"topic": "a\0"}, "topic: "),
@@ -103,7 +108,25 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(
     with pytest.raises(ContractError, match=sentence):
         update_intake(intake, changes)
     kept = Intake.objects.get()
-    assert (kept.name, kept.mapping, kept.topic) == ("Meters", {"device": "$.id"}, "meters/+/up")
+    assert (kept.name, kept.mapping, kept.topic) == ("Meters", MAPPING, "meters/+/up")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"precision": "fortnights"}, "options: The precision must be one of "),
+        ({"device_tags": []}, "options: The device_tags must be "),
+        ({"device_tags": "host"}, "options: The device_tags must be "),
+        ({"device_tags": ["x" * 129]}, "options: The device_tags must be "),
+        ({"device_tags": ["a\0b"]}, "options: It has a NUL character"),
+        ({"device_tag": ["host"]}, "there are device_tags, precision."),
+    ],
+)
+def test_options_of_influx(account: Account, options: dict[str, Any], sentence: str) -> None:
+    good = {"precision": "s", "device_tags": ["host", "vm"]}
+    assert create_intake(account.user, INFLUX | {"preset": "telegraf", "options": good})[0].options == good
+    with pytest.raises(ContractError, match=sentence):
+        create_intake(account.user, INFLUX | {"options": options})
 
 
 @pytest.mark.parametrize("topic", ["#", "+", "+/status", "tele/+/SENSOR", "zigbee2mqtt/#", "x" * 1024])

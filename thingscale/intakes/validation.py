@@ -1,18 +1,21 @@
 """What an intake may be (docs/contract.md, Intakes)."""
 
-import re
 from typing import Any
 
 import orjson
 
+from thingscale.intakes.decoding import mapping_of
+from thingscale.intakes.formats.influx import PRECISIONS
+from thingscale.intakes.formats.mapped import BadMapping
+from thingscale.intakes.guides import GUIDES
 from thingscale.intakes.models import Intake
+from thingscale.intakes.presets import presets
 from thingscale.lib import json_rules, names, tokens
 from thingscale.lib.errors import ContractError
 
 MAX_NAME = 100  # characters
-MAX_MAPPING = 16 * 1024  # bytes of JSON
 MAX_RATE = 1_000_000  # datapoints a second
-_PRESET = re.compile(r"[a-z0-9_.-]{0,40}")
+MAX_DEVICE_TAGS, MAX_DEVICE_TAG = 8, 128  # tags, characters
 
 
 def check_intake(intake: Intake) -> None:
@@ -21,41 +24,62 @@ def check_intake(intake: Intake) -> None:
         raise bad("name", f"Give one of 1 to {MAX_NAME} characters.")
     if intake.format not in Intake.Format.values:
         raise bad("format", f"Must be one of {', '.join(Intake.Format.values)}.")
-    if not _PRESET.fullmatch(intake.preset):
-        raise bad("preset", "There is none of this name.")
+    _check_preset(intake)
     _check_mapping(intake)
-    if not isinstance(intake.options, dict):
-        raise bad("options", "Must be a JSON object.")
+    _check_options(intake)
     if intake.topic:
         _check_topic(intake)
     if intake.rate is not None and not 1 <= intake.rate <= MAX_RATE:
         raise bad("rate", f"Must be 1 to {MAX_RATE} datapoints a second, or null for what the account may.")
 
 
+def _check_preset(intake: Intake) -> None:
+    of_format = [*presets()] if intake.format == Intake.Format.MAPPED else []
+    of_format += [guide.name for guide in GUIDES.values() if guide.format == intake.format]
+    if intake.preset and intake.preset not in of_format:
+        raise bad("preset", f"Of the format {intake.format} there are {', '.join(of_format)}.")
+
+
 def _check_mapping(intake: Intake) -> None:
-    if intake.mapping is None:
-        if intake.format == Intake.Format.MAPPED and not intake.preset:
-            raise bad("mapping", "Give one, or a preset.")
-        return
     if intake.format != Intake.Format.MAPPED:
-        raise bad("mapping", "Goes with the format mapped only.")
-    check_json("mapping", intake.mapping)
-
-
-def check_json(field: str, value: Any) -> None:
-    """Of what a person made. Raises ContractError for what the database could not take, too."""
-    if not isinstance(value, dict):
-        raise bad(field, "Must be a JSON object.")
+        if intake.mapping is not None:
+            raise bad("mapping", "Goes with the format mapped only.")
+        return
+    if intake.mapping is None and not intake.preset:
+        raise bad("mapping", "Give one, or a preset.")
     try:
-        json_rules.check_nesting(value)
-        text = orjson.dumps(value)
-        json_rules.check(text, value)
+        mapping_of(intake.preset, intake.mapping)
+    except BadMapping as wrong:
+        raise bad("mapping", f"{wrong}") from None
+    if intake.mapping is not None:
+        _check_storable("mapping", intake.mapping)
+
+
+def _check_options(intake: Intake) -> None:
+    options = intake.options
+    if not isinstance(options, dict):
+        raise bad("options", "Must be a JSON object.")
+    known = {"device_tags", "precision"} if intake.format == Intake.Format.INFLUX else set()
+    if unknown := options.keys() - known:
+        there = f"there are {', '.join(sorted(known))}" if known else "it has none"
+        raise bad("options", f"The format {intake.format} has no {min(unknown)[:40]!r}: {there}.")
+    if "precision" in options and options["precision"] not in PRECISIONS:
+        raise bad("options", f"The precision must be one of {', '.join(PRECISIONS)}.")
+    tags = options.get("device_tags", ["host"])
+    fits = isinstance(tags, list) and 0 < len(tags) <= MAX_DEVICE_TAGS
+    if not fits or not all(isinstance(tag, str) and 0 < len(tag) <= MAX_DEVICE_TAG for tag in tags):
+        raise bad("options", f"The device_tags must be 1 to {MAX_DEVICE_TAGS} names of tags in an array.")
+    _check_storable("options", options)
+
+
+def _check_storable(field: str, value: Any) -> None:
+    """Refuses what the database can't take, such as NUL characters."""
+    try:
+        json_rules.check(orjson.dumps(value), value)
     except json_rules.BadValue as error:
         raise bad(field, f"It {error.rule}.") from None
     except TypeError:
         raise bad(field, "It has text that is not UTF-8.") from None
-    if len(text) > MAX_MAPPING:
-        raise bad(field, f"It has more than {MAX_MAPPING} bytes.")
 
 
 def _check_topic(intake: Intake) -> None:
