@@ -149,7 +149,7 @@ INTAKE = {
     "changed_at": "2015-02-06T08:26:29+0900",
 }
 INTAKE_BODIES = {
-    "influx": {"name": "Telegraf", "format": "influx", "preset": "telegraf"},
+    "influx": {"name": "Telegraf", "format": "influx", "preset": "telegraf-influxdb"},
     "mapped": {"name": "Plugs", "format": "mapped", "preset": "tasmota", "topic": "tasmota/#"},
 }
 INTAKE_MESSAGE = {

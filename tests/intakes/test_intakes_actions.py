@@ -83,7 +83,7 @@ def test_there_is_a_limit(account: Account, settings: Settings) -> None:
         ({"mapping": {"rules": [{"device": "a\0b", "value": 1}]}}, "mapping: It has a NUL character"),
         ({"mapping": {"rules": [{"device": "\ud800", "value": 1}]}}, "mapping: "),
         ({"mapping": {"rules": [{"device": "x" * 17_000, "value": 1}]}}, "mapping: "),
-        ({"preset": "telegraf"}, "preset: Of the format mapped there are "),
+        ({"preset": "prometheus"}, "preset: Of the format mapped there are "),
         ({"preset": "nothing"}, "preset: Of the format mapped there are "),
         ({"format": "influx", "topic": ""}, "mapping: Goes with the format mapped only."),
         ({"format": "influx", "mapping": None}, "topic: Goes with the format mapped only."),
@@ -124,7 +124,10 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(
 )
 def test_options_of_influx(account: Account, options: dict[str, Any], sentence: str) -> None:
     good = {"precision": "s", "device_tags": ["host", "vm"]}
-    assert create_intake(account.user, INFLUX | {"preset": "telegraf", "options": good})[0].options == good
+    assert (
+        create_intake(account.user, INFLUX | {"preset": "telegraf-influxdb", "options": good})[0].options
+        == good
+    )
     with pytest.raises(ContractError, match=sentence):
         create_intake(account.user, INFLUX | {"options": options})
 

@@ -25,7 +25,7 @@ GUIDES = {
     guide.name: guide
     for guide in (
         Guide(
-            "telegraf",
+            "telegraf-influxdb",
             "Telegraf",
             "All that Telegraf gathers. A host is a device, a measurement with its other tags a tag.",
             Intake.Format.INFLUX,
