@@ -1,13 +1,16 @@
 """What is old or left behind is deleted, and nothing else."""
 
+import threading
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
+from django.db import connection as django_connection
 from django.utils import timezone
 from owing import owe
 from pytest_django import Settings
+from stack import wait_until
 from support import Account, make_account
 from watching import ago, hot, saw
 
@@ -155,6 +158,49 @@ def test_what_a_deleted_event_and_a_closed_account_left_behind(
     account.user.save()
     clean_up.clean_up()
     assert rows() == outsiders
+
+
+def test_it_waits_for_nobody_while_it_deletes(account: Account, connection: psycopg.Connection) -> None:
+    event = hot(account)
+    for n in range(3):
+        saw(event, device=account.device(f"d{n}").pk)
+    advance.advance(connection)
+    Condition.objects.update(state="ok", at=ago(31 * DAY))
+    with connection.transaction():
+        connection.execute("SELECT FROM events_condition ORDER BY id LIMIT 1 FOR UPDATE")
+        clean_up.clean_up()
+        assert Condition.objects.count() == 1
+    clean_up.clean_up()
+    assert not Condition.objects.exists()
+
+
+def test_it_locks_an_event_before_its_conditions(account: Account, connection: psycopg.Connection) -> None:
+    device = account.device("d1")
+    event = hot(account)
+    saw(event, device=device.pk)
+    advance.advance(connection)
+    device.delete()
+
+    def close() -> None:
+        clean_up.close_left_open()
+        django_connection.close()
+
+    closing = threading.Thread(target=close)
+    with connection.transaction():
+        connection.execute("SELECT FROM events_event WHERE id = %s FOR UPDATE", [event.pk])
+        closing.start()
+        wait_until(
+            lambda: connection.execute(
+                "SELECT FROM pg_locks WHERE NOT granted AND %s = ANY (pg_blocking_pids(pid))",
+                [connection.info.backend_pid],
+            ).fetchall(),
+            30,
+            "it to wait for the event",
+        )
+        connection.execute("SELECT FROM events_condition FOR UPDATE NOWAIT")
+    closing.join(60)
+    assert not Condition.objects.exists()
+    assert Incident.objects.get().over == "changed"
 
 
 def test_what_nothing_can_clear_is_closed(account: Account, connection: psycopg.Connection) -> None:

@@ -10,9 +10,9 @@ from stack import wait_until
 from support import Account
 from watching import ago, hot, owed, saw
 
-from thingscale.events import advance
+from thingscale.events import advance, aside, figures
 from thingscale.events import worker as worker_module
-from thingscale.events.models import Delivery, Observation
+from thingscale.events.models import Condition, Delivery, Observation
 from thingscale.events.worker import Notifications
 from thingscale.processes.wake_up import WAKE_UP
 
@@ -130,3 +130,73 @@ def test_what_fails_is_dropped_and_the_others_go_on(
     assert {(each.event_id, each.status) for each in Delivery.objects.all()} == {(event.pk, "waiting")}
     assert len(owed()) == 3
     assert caplog.text.count("is dropped") == 2
+
+
+def test_a_locked_event_waits_and_the_others_go_on(
+    account: Account,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(worker_module, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(aside, "FIRST_SECONDS", 1.0)
+    monkeypatch.setattr(advance, "BATCH", 8)
+    event, locked = hot(account), hot(account, hold=1, repeat="crossing")
+    worker = Notifications()
+    with connection.transaction():
+        connection.execute("SELECT FROM events_event WHERE id = %s FOR UPDATE", [locked.pk])
+        for n in range(10):
+            saw(locked, value=n)
+            saw(event, value=n)
+        worker.start()
+        try:
+            wait_until(lambda: len(owed(event=event)) == 10, 30, "the other event to be followed")
+            assert Observation.objects.filter(event=locked.pk).count() == 10
+            saw(event)
+            wait_until(lambda: len(owed(event=event)) == 11, 30, "it to go on")
+        except BaseException:
+            worker.stop(30)
+            raise
+    try:
+        wait_until(lambda: owed(event=locked, about="firing"), 30, "it to be followed in the end")
+    finally:
+        worker.stop(30)
+    assert Condition.objects.get(event=locked).value == "9"
+    assert f"Event {locked.pk} can't be followed for a while: LockNotAvailable" in caplog.text
+    assert "away" not in caplog.text
+    counted = figures.read(connection).counted
+    assert counted["set aside", ""] >= 1
+    assert counted["dropped", ""] == 0
+
+
+def test_what_takes_too_long_again_and_again_is_dropped(
+    account: Account,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(aside, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(aside, "TRIES", 3)
+    event, slow = hot(account), hot(account)
+    follow = advance.Batch.follow
+
+    def fail(self: advance.Batch, seen: advance.WaitingObservation) -> None:
+        follow(self, seen)
+        if seen.event == slow.pk:
+            self._connection.execute("SET LOCAL statement_timeout = 1")
+            self._connection.execute("SELECT pg_sleep(10)")
+
+    monkeypatch.setattr(advance.Batch, "follow", fail)
+    for each in (event, slow, event):
+        saw(each)
+    worker = Notifications()
+    worker.start()
+    try:
+        wait_until(lambda: len(owed()) == 2, 30, "the others")
+        wait_until(lambda: not Observation.objects.exists(), 30, "it to be dropped")
+    finally:
+        worker.stop(30)
+    assert {each.event_id for each in Delivery.objects.all()} == {event.pk}
+    assert caplog.text.count("is dropped") == 1
+    counted = figures.read(connection).counted
+    assert (counted["set aside", ""], counted["dropped", ""]) == (3, 1)

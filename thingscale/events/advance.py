@@ -51,7 +51,7 @@ _NEXT = f"""{_ACCOUNTS}, waiting AS (SELECT account, %(fair)s / count(*) OVER ()
 SELECT o.id, o.event, o.device, o.tag, o.what, o.at, o.value, o.count, o.stored_at
 FROM waiting CROSS JOIN LATERAL (
     SELECT *, row_number() OVER (ORDER BY id) AS turn FROM (
-        SELECT * FROM events_observation WHERE account = waiting.account
+        SELECT * FROM events_observation WHERE account = waiting.account AND event <> ALL (%(aside)s)
         ORDER BY id LIMIT greatest(least(waiting.share, %(most)s), 1)) oldest) o
 ORDER BY o.turn, o.id LIMIT %(most)s"""  # noqa: S608
 _FORGET = "DELETE FROM events_observation WHERE id = ANY (%s)"
@@ -102,7 +102,8 @@ _CONDITIONS = """SELECT c.event_id, c.device, c.tag, c.muted_until, c.state, c.s
 _KNOWN = f"""{_CONDITIONS} JOIN unnest(%s::bigint[], %s::bigint[], %s::int[]) AS wanted (event, device, tag)
     ON c.event_id = wanted.event AND c.device = wanted.device AND c.tag = wanted.tag
 ORDER BY c.id FOR UPDATE OF c"""
-_EVENTS_DUE = """SELECT event_id FROM events_condition WHERE due_at <= now() ORDER BY due_at LIMIT %s"""
+_EVENTS_DUE = """SELECT event_id FROM events_condition WHERE due_at <= now() AND event_id <> ALL (%s)
+ORDER BY due_at LIMIT %s"""
 _DUE = f"""{_CONDITIONS} WHERE c.due_at <= now() AND c.event_id = ANY (%s)
 ORDER BY c.due_at LIMIT %s FOR UPDATE OF c SKIP LOCKED"""
 
@@ -225,11 +226,11 @@ class ConditionRow:
         return self.event, self.device, self.tag
 
 
-def advance(connection: psycopg.Connection, most: int = BATCH) -> int:
-    """Takes the oldest observations; returns how many."""
+def advance(connection: psycopg.Connection, most: int = BATCH, aside: Collection[int] = ()) -> int:
+    """Takes the oldest observations, but for those of events that are set aside; returns how many."""
     counted: Counted = Counter()
     with connection.transaction():
-        waiting = _next(connection, most)
+        waiting = _next(connection, most, aside)
         if not waiting:
             return 0
         batch = Batch(connection)
@@ -250,9 +251,9 @@ def advance(connection: psycopg.Connection, most: int = BATCH) -> int:
     return len(followed)
 
 
-def _next(connection: psycopg.Connection, most: int) -> list[WaitingObservation]:
+def _next(connection: psycopg.Connection, most: int, aside: Collection[int]) -> list[WaitingObservation]:
     """Of each account, they are in their order."""
-    found = connection.execute(_NEXT, {"fair": FAIR, "most": most})
+    found = connection.execute(_NEXT, {"fair": FAIR, "most": most, "aside": list(aside)})
     return [WaitingObservation(*row) for row in found]
 
 
@@ -279,12 +280,13 @@ def leave_out(connection: psycopg.Connection) -> None:
             connection.execute(_MERGE_LEFT_OUT, lists)
 
 
-def look_at_due(connection: psycopg.Connection, most: int = BATCH) -> int:
-    """Looks at conditions that time may have changed; returns how many."""
+def look_at_due(connection: psycopg.Connection, most: int = BATCH, aside: Collection[int] = ()) -> int:
+    """Looks at conditions that time may have changed, but for those of events that are set aside; returns how
+    many."""
     counted: Counted = Counter()
     with connection.transaction():
         # Events are locked before their conditions, as by whoever changes or deletes an event.
-        events = {event for (event,) in connection.execute(_EVENTS_DUE, [most])}
+        events = {event for (event,) in connection.execute(_EVENTS_DUE, [list(aside), most])}
         if not events:
             return 0
         batch = Batch(connection)
@@ -299,15 +301,25 @@ def look_at_due(connection: psycopg.Connection, most: int = BATCH) -> int:
     return len(rows)
 
 
-def drop_observation(connection: psycopg.Connection) -> None:
+def next_event(connection: psycopg.Connection, aside: Collection[int]) -> int | None:
+    """Whose turn it is."""
+    return next((seen.event for seen in _next(connection, 1, aside)), None)
+
+
+def next_event_due(connection: psycopg.Connection, aside: Collection[int]) -> int | None:
+    return next((event for (event,) in connection.execute(_EVENTS_DUE, [list(aside), 1])), None)
+
+
+def drop_observation(connection: psycopg.Connection, aside: Collection[int]) -> None:
     """The one whose turn it is, which can't be followed."""
-    connection.execute(_FORGET, [[seen.id for seen in _next(connection, 1)]])
+    connection.execute(_FORGET, [[seen.id for seen in _next(connection, 1, aside)]])
 
 
-def drop_due(connection: psycopg.Connection) -> None:
+def drop_due(connection: psycopg.Connection, aside: Collection[int]) -> None:
     connection.execute(
-        """UPDATE events_condition SET due_at = NULL WHERE id = (
-        SELECT id FROM events_condition WHERE due_at <= now() ORDER BY due_at LIMIT 1)"""
+        """UPDATE events_condition SET due_at = NULL WHERE id = (SELECT id FROM events_condition
+        WHERE due_at <= now() AND event_id <> ALL (%s) ORDER BY due_at LIMIT 1)""",
+        [list(aside)],
     )
 
 

@@ -32,12 +32,14 @@ OBSOLETE = {
     "events_contactpoint": _NO_ACCOUNT,
 }
 # Its device or tag was deleted, or the device is mapped to another channel.
-_LEFT_OPEN = """SELECT c.id, c.event_id, c.incident_id
+_LEFT_OPEN = """SELECT c.id, c.event_id
 FROM events_condition c JOIN events_event e ON e.id = c.event_id
 LEFT JOIN devices_device d ON d.id = c.device LEFT JOIN streams_tag t ON t.id = c.tag
 WHERE c.state <> 'ok' AND ((c.tag <> 0 AND t.id IS NULL) OR (c.device <> 0 AND (d.id IS NULL
     OR (e.kind <> 'silence' AND d.mapped_channel_id IS DISTINCT FROM e.mapped_channel_id))))
-LIMIT %s FOR UPDATE OF c SKIP LOCKED"""
+LIMIT %s"""
+_LOCK_LEFT_OPEN = """SELECT id, event_id, incident_id FROM events_condition
+WHERE id = ANY (%s) AND state <> 'ok' ORDER BY id FOR UPDATE SKIP LOCKED"""
 
 # From account to account in the index: first whether it has so many rows at all.
 _WITH_TOO_MANY = """WITH RECURSIVE account AS (
@@ -65,7 +67,8 @@ def clean_up() -> None:
             with connection.cursor() as cursor:
                 cursor.execute(
                     f"""DELETE FROM {table} WHERE ctid = ANY (ARRAY(
-                    SELECT ctid FROM {table} t WHERE {obsolete} LIMIT %(batch)s))""",  # noqa: S608
+                    SELECT ctid FROM {table} t WHERE {obsolete} LIMIT %(batch)s
+                    FOR UPDATE OF t SKIP LOCKED))""",  # noqa: S608
                     {"incident_days": settings.INCIDENT_DAYS, "batch": BATCH},
                 )
                 left = cursor.rowcount > 0
@@ -88,19 +91,34 @@ def forget_deliveries() -> None:
                     left = cursor.rowcount > 0
 
 
-@transaction.atomic
 def close_left_open() -> None:
-    """Of what fires though no datapoint can clear it any more."""
+    """Of what fires though no datapoint can clear it any more. Events are locked first, and conditions in
+    order, as by the worker."""
+    _close_without_channel()
+    _close_left_open()
+
+
+@transaction.atomic
+def _close_without_channel() -> None:
     is_open = Condition.objects.exclude(state=Condition.State.OK)
     without_channel = is_open.filter(event__mapped_channel=None).exclude(event__kind=Event.Kind.SILENCE)
     if events := set(without_channel.values_list("event", flat=True)[:BATCH]):
-        reset(Event.objects.select_for_update().filter(pk__in=events).values_list("pk", flat=True))
+        locked = Event.objects.filter(pk__in=events).order_by("pk").select_for_update()
+        reset(list(locked.values_list("pk", flat=True)))
+
+
+@transaction.atomic
+def _close_left_open() -> None:
     with connection.cursor() as cursor:
         cursor.execute(_LEFT_OPEN, [BATCH])
-        rows = cursor.fetchall()
-        if not rows:
+        if not (found := cursor.fetchall()):
             return
-        keys, events, incidents = map(set, zip(*rows, strict=True))
+        conditions, events = map(list, zip(*found, strict=True))
+        cursor.execute("SELECT FROM events_event WHERE id = ANY (%s) ORDER BY id FOR SHARE", [events])
+        cursor.execute(_LOCK_LEFT_OPEN, [conditions])
+        if not (rows := cursor.fetchall()):
+            return
+        keys, changed, incidents = map(set, zip(*rows, strict=True))
         close_incidents(Incident.objects.filter(pk__in=incidents))
         Condition.objects.filter(pk__in=keys).delete()
-        mqtt_state.publish(cursor, events)
+        mqtt_state.publish(cursor, changed)

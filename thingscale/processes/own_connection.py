@@ -3,14 +3,27 @@
 from typing import Any
 
 import psycopg
+import psycopg.errors
 from django.db import connections
 
 from thingscale.lib.gc_tuning import drop_tracebacks
 
 # What passes when the database is back.
 UNWELL = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
+# Of those: what another transaction, or the statement itself, has caused. The database is there.
+IN_THE_WAY = (
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.SerializationFailure,
+)
 # A thread that writes for everybody must not wait for ever, and nobody for it.
 LIMITS = "-c statement_timeout=60s -c lock_timeout=20s -c idle_in_transaction_session_timeout=60s"
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the database is, and not only this piece of work in trouble."""
+    return isinstance(error, UNWELL) and not isinstance(error, IN_THE_WAY)
 
 
 def parameters() -> dict[str, Any]:
