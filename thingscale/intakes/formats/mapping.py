@@ -28,7 +28,7 @@ from thingscale.lib.reasons import Reason
 MAX_NAME = 1024  # characters of a device or a tag, as the sender has it
 MAX_TOPIC = 4096  # characters
 MAX_WORK = 1_000_000  # paths that are read for one message, and the like
-MAX_MADE = 4 * MAX_BODY  # bytes of all readings of a message together
+MAX_MADE = 2 * MAX_BODY  # bytes of all readings of a message together
 
 Condition = Callable[[Scope], bool]
 
@@ -198,7 +198,7 @@ def _elements(path: Path, scope: Scope) -> Iterable[tuple[int | str, Any]]:
         return enumerate(found)
     if found.__class__ is dict:
         return ((key, {"key": key, "value": value}) for key, value in found.items())
-    raise BadBody(Reason.BAD_JSON_FORMAT, f"{path.text} is no array and no object to step through")
+    raise BadBody(Reason.BAD_JSON_FORMAT, "there is no array and no object to step through")
 
 
 def _body_text(raw: bytes, value: Any) -> bytes:
@@ -322,7 +322,8 @@ def _moment(value: Any, unit: str) -> int:
     """Microseconds. Numbers in text are numbers; without a unit it shows by their size."""
     kind = value.__class__
     if kind is str and unit != "iso" and len(value) <= 40 and json_rules.is_number(value):
-        value = float(value) if not value.strip().isdigit() else int(value)
+        text = value.strip()
+        value = int(text) if text.isdigit() else float(text)
         kind = value.__class__
     if kind is str and unit in ("", "iso"):
         return _iso(value)

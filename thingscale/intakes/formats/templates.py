@@ -185,7 +185,10 @@ def _parse(text: str) -> tuple[list[Any], list[tuple[str, Any]]]:
         place.append(key)
     if len(place) > MAX_PATH:
         raise BadTemplate(f"goes deeper than {MAX_PATH} levels")
-    return place, [_filter(part) for part in text[at + 1 :].split("|")] if at < len(text) else []
+    filters = [_filter(part) for part in text[at + 1 :].split("|")] if at < len(text) else []
+    if len(filters) > MAX_FILTERS:
+        raise BadTemplate(f"has more than {MAX_FILTERS} filters")
+    return place, filters
 
 
 def _name(text: str, start: int) -> tuple[str, int]:
@@ -315,12 +318,10 @@ def _bare(value: Any, argument: Any) -> Any:
 
 
 def _as_number(text: str) -> Any:
-    if len(text) > 400:  # beyond any double
-        raise Unreadable("has a number out of range")
-    number = float(text)
+    text = text.strip()  # of more than float() knows as white space
+    number = float(text) if len(text) <= json_rules.MAX_DIGITS else float("inf")
     if number in (float("inf"), float("-inf")):
         raise Unreadable("has a number out of range")
-    text = text.strip()
     return int(text) if len(text) < 19 and text.lstrip("-").isdigit() else number
 
 
