@@ -37,6 +37,7 @@ STATUS = {reason.value: ANSWERS[reason].http for reason in LIKE_DEVICES} | {
     "CHANNEL_INUSE": 403,
     "NO_DEVICE": 404,
     "NO_CHANNEL": 404,
+    "NO_RULE": 404,
     "NO_EVENT": 404,
     "NO_INCIDENT": 404,
     "NO_DELIVERY": 404,

@@ -18,6 +18,7 @@ CONTACT = r"contact/(?P<number>[^/]+)"
 INCIDENT = r"incident/(?P<number>[^/]+)"
 INTAKE = r"intake/(?P<number>[^/]+)"
 MAINTENANCE = r"maintenance/(?P<number>[^/]+)"
+RULE = r"rule/(?P<number>[^/]+)"
 
 
 def route(path: str, viewset: Any, **actions: str) -> URLPattern:

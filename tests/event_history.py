@@ -5,13 +5,16 @@ from datetime import UTC, datetime, timedelta
 from django.utils import timezone
 
 from thingscale.accounts.models import User
+from thingscale.devices.models import ActivationRule
 from thingscale.events.actions import create_contact_point
 from thingscale.events.models import ContactPoint, Delivery, Event, Incident, MaintenanceWindow
 
 
 def event_history(user: User) -> None:
-    """Of the user's event 1: an incident and a delivery; a contact, and a maintenance window. All but the
-    delivery have the key 1."""
+    """Of the user's event 1: an incident and a delivery; a contact, a maintenance window, and an activation
+    rule. All but the delivery have the key 1."""
+    rule = ActivationRule.objects.create(user=user, pattern="meter-*")
+    ActivationRule.objects.filter(pk=rule.pk).update(id=1)
     contact = create_contact_point(user, "Phone", "ntfys://secret-topic")
     ContactPoint.objects.filter(pk=contact.pk).update(id=1)
     event = Event.objects.for_account(user).get(number=1)

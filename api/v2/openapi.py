@@ -31,6 +31,7 @@ from api.v2 import (
     maintenance,
     openapi_examples,
     publish,
+    rules,
     schemas,
     sessions,
     streams,
@@ -545,6 +546,49 @@ extend_schema_view(
         errors=(404,),
     ),
 )(intakes.IntakeMessageViewSet)
+_RULE = in_path("number", _NUMBER, 1)
+extend_schema_view(
+    list=call(
+        "Activation rules, in the order in which they are tried",
+        schemas.ref("Rule"),
+        sample=openapi_examples.RULE,
+    ),
+    retrieve=call(
+        "One activation rule, in an array",
+        schemas.array(schemas.ref("Rule")),
+        sample=[openapi_examples.RULE],
+        takes=[_RULE],
+        errors=(404,),
+    ),
+    create=call(
+        "Make an activation rule, after the others or at a position",
+        schemas.ref("RuleCreated"),
+        sample={"rule_id": 2},
+        body=schemas.ref("RuleFields"),
+        bodies={
+            "each its own channel": {"pattern": "roof-*", "own_channel": True},
+            "one channel": {"pattern": "*", "mapped_ch": 0, "position": 0},
+        },
+        status=201,
+        errors=(404,),
+    ),
+    update=call(
+        "Change an activation rule",
+        schemas.ref("Done"),
+        sample=openapi_examples.DONE,
+        takes=[_RULE],
+        body=schemas.ref("RuleFields"),
+        bodies={"own": {"own_channel": True}, "first": {"position": 0}},
+        errors=(404,),
+    ),
+    destroy=call(
+        "Delete an activation rule; devices stay as they are",
+        schemas.ref("Done"),
+        sample=openapi_examples.DONE,
+        takes=[_RULE],
+        errors=(400, 404),
+    ),
+)(rules.RuleViewSet)
 
 extend_schema_view(
     list=call("The account, in an array", schemas.ref("User"), sample=openapi_examples.USER),

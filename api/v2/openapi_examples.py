@@ -178,6 +178,7 @@ INTAKE_TRIED = {
     "count": 1,
     "readings": [{"device_id": "server-1", "tag": "mem", "value": {"used": 21}, "at": None}],
 }
+RULE = {"rule_id": 1, "pattern": "meter-*", "mapped_ch": None, "own_channel": True, "position": 0}
 MAINTENANCE = {
     "maintenance_id": 1,
     "devices": "sensor-*",

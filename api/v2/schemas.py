@@ -314,6 +314,13 @@ INTAKE_MESSAGE = exactly(
     count=COUNT,
     readings=array(ref("Reading")) | {"description": "the first 20"},
 )
+RULE_FIELDS = fields(
+    pattern=STRING | {"maxLength": 64, "description": "of device ids: * and ?"},
+    mapped_ch=whole(0, MAX_INTEGER, null=True) | {"description": "one channel for all"},
+    own_channel=FLAG | {"description": "each device its own, which is made for it and called like it"},
+    position=COUNT | {"maximum": MAX_INTEGER, "description": "the first rule that matches decides"},
+)
+RULE = exactly(rule_id=COUNT, pattern=STRING, mapped_ch=NUMBER_OR_NULL, own_channel=BOOLEAN, position=COUNT)
 
 _EMAIL: Schema = {
     "type": "string",
@@ -451,6 +458,9 @@ COMPONENTS = {
     "Result": RESULT,
     "Separator": option(COMMA="comma", SEMICOLON="semicolon", TAB="tab"),
     "Session": SESSION,
+    "Rule": RULE,
+    "RuleCreated": exactly(rule_id=COUNT),
+    "RuleFields": RULE_FIELDS,
     "Secret": exactly(secret=STRING),
     "Severity": choices(Event.Severity),
     "Share": exactly(used=COUNT, max=COUNT),

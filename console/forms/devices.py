@@ -8,6 +8,8 @@ from django import forms
 from thingscale.accounts.models import Account
 from thingscale.devices.fields import DESCRIPTION, FACTS
 from thingscale.devices.models import validate_device_id
+from thingscale.provisioning import named_channels
+from thingscale.provisioning.named_channels import ChannelName, NotNamed
 from thingscale.streams.models import Channel
 
 _NUMBER = re.compile(r"\s*(\d{1,10})\s*(·.*)?", re.DOTALL)
@@ -48,6 +50,21 @@ class ChannelField(forms.CharField):
 
     def prepare_value(self, value: Any) -> Any:
         return titled(value) if isinstance(value, Channel) else value
+
+
+class NamedChannelField(forms.CharField):
+    """A channel that may have to be made, or each device's own. Cleaned to a ChannelName."""
+
+    widget = forms.TextInput(
+        attrs={"list": "channels", "autocomplete": "off", "placeholder": "Number, name, or own"}
+    )
+
+    def clean(self, value: Any) -> ChannelName | None:
+        text = super().clean(value)
+        try:
+            return named_channels.parse(text) if text else None
+        except NotNamed as fault:
+            raise forms.ValidationError(str(fault)) from None
 
 
 class DeviceForm(forms.Form):

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 from django import forms
 
-from console.forms.devices import ChannelField
-from thingscale.accounts.models import Account
+from console.forms.devices import NamedChannelField
+from thingscale.provisioning.named_channels import ChannelName
 
 
 class BulkAction(NamedTuple):
@@ -31,17 +31,22 @@ MAPPING = {"map", "activate"}
 
 
 class BulkForm(forms.Form):
-    """`count` is the number of chosen devices. It has to be typed before they are deleted."""
+    """`count` is the number of chosen devices. It has to be typed before they are deleted. `makes` is how
+    many channels the person has seen that it would make."""
 
     action = forms.ChoiceField(choices=[(name, name) for name in ACTIONS], widget=forms.HiddenInput)
     confirmed = forms.BooleanField(required=False, widget=forms.HiddenInput)
+    makes = forms.CharField(required=False, widget=forms.HiddenInput)
 
-    def __init__(self, *args: Any, account: Account, count: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, count: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._count = count
         action = self.data.get("action")
         if action in MAPPING:
-            self.fields["channel"] = ChannelField(account, error_messages={"required": "Choose a channel."})
+            self.fields["channel"] = NamedChannelField(
+                error_messages={"required": "Choose a channel."},
+                help_text="One that is not there yet is made. <code>own</code> gives each device its own.",
+            )
         if action == "delete" and self.data.get("confirmed"):
             self.fields["typed"] = forms.CharField(
                 label=f"Type {count} to confirm",
@@ -54,15 +59,20 @@ class BulkForm(forms.Form):
 
     @property
     def changes(self) -> dict[str, Any]:
-        """The changes of a valid form, by the names of the model."""
+        """The changes of a valid form, by the names of the model, but for the channel to map to."""
         match self.cleaned_data["action"]:
             case "enable" | "disable" as name:
                 return {"enabled": name == "enable"}
             case "map":
-                return {"mapped_channel": self.cleaned_data["channel"]}
+                return {}
             case "activate":
-                return {"mapped_channel": self.cleaned_data["channel"], "enabled": True}
+                return {"enabled": True}
         return {"mapped_channel": None}
+
+    @property
+    def channel_name(self) -> ChannelName | None:
+        found: ChannelName | None = self.cleaned_data.get("channel")
+        return found
 
     def clean_typed(self) -> str:
         typed: str = self.cleaned_data["typed"].strip()

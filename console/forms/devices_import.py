@@ -1,5 +1,6 @@
 """A table of devices to import: uploaded, pasted, or carried from the page that showed what it would do."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -13,8 +14,9 @@ MAX_CARRIED = 2_000_000  # characters, packed: what Django takes in a field with
 
 
 class ImportForm(forms.Form):
-    """`cleaned_data` has the bytes of the `table`, and `sure` if the person has seen what it would do.
-    Meanwhile the page carries the table, packed and signed, so that nothing has to be stored here."""
+    """`cleaned_data` has the bytes of the `table`, and in `seen` the channels that it would make, if the
+    person has seen what it would do. Meanwhile the page carries both, packed and signed, so that nothing has
+    to be stored here."""
 
     file = forms.FileField(
         label="CSV file", required=False, widget=forms.FileInput(attrs={"accept": ".csv,text/csv,text/plain"})
@@ -43,18 +45,21 @@ class ImportForm(forms.Form):
         cleaned: dict[str, Any] = super().clean() or {}
         if carried := cleaned.get("carried"):
             try:
-                text: str = signing.loads(carried, salt=self._salt, max_age=CARRIED_SECONDS)
+                kept = signing.loads(carried, salt=self._salt, max_age=CARRIED_SECONDS)
             except signing.BadSignature:
                 rule = "This preview is older than 30 minutes: give the table again."
                 raise forms.ValidationError(rule) from None
-            return cleaned | {"table": text.encode(), "sure": True}
+            text, seen = (
+                (kept, []) if isinstance(kept, str) else kept
+            )  # the release before carries the text alone
+            return cleaned | {"table": text.encode(), "seen": seen}
         if file := cleaned.get("file"):
-            return cleaned | {"table": file.read(), "sure": False}
+            return cleaned | {"table": file.read(), "seen": None}
         if not cleaned.get("text") and not self.errors:
             self.add_error("file", "Choose a file, or paste the table below.")
-        return cleaned | {"table": cleaned.get("text", "").encode(), "sure": False}
+        return cleaned | {"table": cleaned.get("text", "").encode(), "seen": None}
 
-    def pack(self, table: bytes) -> str | None:
-        """None for a table that is too large."""
-        packed = signing.dumps(table.decode(), salt=self._salt, compress=True)
+    def pack(self, table: bytes, channels: Sequence[str]) -> str | None:
+        """None for a table that is too large. `channels` are those that it would make."""
+        packed = signing.dumps([table.decode(), list(channels)], salt=self._salt, compress=True)
         return packed if len(packed) <= MAX_CARRIED else None

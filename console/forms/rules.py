@@ -17,6 +17,8 @@ PREVIEW = {
 
 
 class RuleForm(forms.Form):
+    OWN, CHANNEL = "own", "channel"
+
     pattern = forms.CharField(
         label="Device id",
         max_length=64,
@@ -24,7 +26,27 @@ class RuleForm(forms.Form):
         help_text="<code>*</code> stands for anything, <code>?</code> for one character: <code>roof-*</code>",
     )
 
+    to = forms.ChoiceField(
+        label="Map each device to",
+        choices=[
+            (OWN, "a channel of its own, made for it and called like it"),
+            (CHANNEL, "one channel for all"),
+        ],
+        widget=forms.RadioSelect,
+        required=False,  # a page of the release before has one channel only
+        initial=OWN,
+    )
+
     def __init__(self, *args: Any, account: Account, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["channel"] = ChannelField(account, label="Map to channel")
+        self.fields["channel"] = ChannelField(account, label="Channel", required=False, label_suffix="")
         self.fields["pattern"].widget.attrs.update(AS_TYPED | PREVIEW)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        if cleaned.get("to") == self.OWN:
+            self.errors.pop("channel", None)
+            return cleaned | {"channel": None}
+        if not cleaned.get("channel") and not self.errors.keys() & {"channel", "to"}:
+            self.add_error("channel", "Choose a channel, or give each device its own.")
+        return cleaned

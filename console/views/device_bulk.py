@@ -1,6 +1,9 @@
 """Several devices at once: those that are checked, or all that match the list's search and filter."""
 
+from typing import NamedTuple
+
 from django.contrib import messages
+from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -12,12 +15,21 @@ from console.request import ConsoleRequest
 from console.views.devices import SECTION, suggested
 from thingscale.devices.actions import delete_devices
 from thingscale.devices.models import Device
+from thingscale.lib.errors import ContractError
 from thingscale.lib.plurals import counted
-from thingscale.provisioning.actions import configure_devices
+from thingscale.provisioning.actions import configure_devices, plan_channel
+
+SHOWN_CHANNELS = 20  # that would be made
+
+
+class Look(NamedTuple):
+    makes: list[str]  # the channels that would be made
+    refused: str  # why it can't be done
 
 
 def bulk(request: ConsoleRequest) -> HttpResponse:
-    """Asks first where much is at stake: for a deletion, and for devices that the page did not show."""
+    """Asks first where much is at stake: for a deletion, for devices that the page did not show, and for
+    channels that would be made."""
     wanted = filter_from_query(request.POST)
     to_list = f"{reverse('devices')}?{wanted.query}" if wanted.query else reverse("devices")
     action = ACTIONS.get(request.POST.get("action", ""))
@@ -34,24 +46,44 @@ def bulk(request: ConsoleRequest) -> HttpResponse:
     if not count:
         messages.warning(request, "No device was selected: check some first.")
         return redirect(to_list)
-    form = BulkForm(request.POST, account=request.account, count=count)
+    form = BulkForm(request.POST, count=count)
     sure = bool(request.POST.get("confirmed")) or (form.action_name != "delete" and "all" not in request.POST)
-    if form.is_valid() and sure:
-        if form.action_name == "delete":
-            count = delete_devices(request.account, chosen)
-        else:
-            count = configure_devices(request.account, chosen, form.changes)
-            left_held.warn(request)
-        messages.success(request, f"{counted(count, 'device is,devices are')} {action.done}.")
-        return redirect(to_list)
-    return _ask(request, count, wanted, to_list)
+    makes: list[str] = []
+    refused = ""
+    if form.is_valid():
+        try:
+            if form.channel_name is not None:
+                makes = plan_channel(request.account, chosen, form.channel_name).titles
+            if sure and (not makes or request.POST.get("makes") == str(len(makes))):
+                return _done(request, form, chosen, makes, to_list)
+        except ContractError as error:
+            refused = error.detail
+    return _ask(request, count, Look(makes, refused), wanted, to_list)
 
 
-def _ask(request: ConsoleRequest, count: int, wanted: DeviceFilter, back: str) -> HttpResponse:
+def _done(
+    request: ConsoleRequest, form: BulkForm, chosen: QuerySet[Device], makes: list[str], back: str
+) -> HttpResponse:
+    """Raises ContractError where a limit is in the way, and has done nothing then."""
+    if form.action_name == "delete":
+        count = delete_devices(request.account, chosen)
+    else:
+        count = configure_devices(request.account, chosen, form.changes, form.channel_name)
+        left_held.warn(request)
+    made = f" {counted(len(makes), 'channel is,channels are')} made." if makes else ""
+    done = ACTIONS[form.action_name].done
+    messages.success(request, f"{counted(count, 'device is,devices are')} {done}.{made}")
+    return redirect(back)
+
+
+def _ask(request: ConsoleRequest, count: int, look: Look, wanted: DeviceFilter, back: str) -> HttpResponse:
     """Shows the form again, with what is wrong in it or with the last question."""
     confirming = request.POST.copy()
     confirming["confirmed"] = "on"
-    form = BulkForm(confirming, account=request.account, count=count)
+    confirming["makes"] = str(len(look.makes))
+    form = BulkForm(confirming, count=count)
+    if look.refused:
+        form.add_error("channel", look.refused)
     if not request.POST.get("confirmed"):
         form.errors.pop("typed", None)  # nothing could be typed yet
     action, devices = ACTIONS[form.action_name], counted(count, "device")
@@ -61,6 +93,9 @@ def _ask(request: ConsoleRequest, count: int, wanted: DeviceFilter, back: str) -
         "action": f"{action.verb} {devices}",
         "danger": form.action_name == "delete",
         "warning": action.warning,
+        "makes": look.makes[:SHOWN_CHANNELS],
+        "makes_count": len(look.makes),
+        "beyond": len(look.makes) - SHOWN_CHANNELS,
         "wanted": wanted,
         "count": count,
         "keys": [] if "all" in request.POST else request.POST.getlist("pk"),

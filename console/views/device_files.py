@@ -1,6 +1,6 @@
 """Devices as CSV: in, with a look at what it would do, and out."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import chain
 
 from django.contrib import messages
@@ -21,6 +21,7 @@ from thingscale.provisioning.actions import import_devices
 from thingscale.provisioning.device_csv import Fault, Report
 
 SHOWN_ERRORS = 100
+SHOWN_CHANNELS = 20  # that would be made
 EDITABLE = 64 * 1024  # bytes of a file with errors that are put into the page to be mended there
 EXAMPLES = (
     ("sensor-001", DESCRIPTION.example, "true", "", *(fact.example for fact in FACTS)),
@@ -29,32 +30,34 @@ EXAMPLES = (
 
 
 def import_csv(request: ConsoleRequest) -> HttpResponse:
-    """First a look: nothing is written. Then, with the same table checked again, all or nothing."""
+    """First a look: nothing is written. Then, with the same table checked again, all or nothing. If it would
+    now make a channel that was not shown, another look."""
     form = ImportForm(request.POST or None, request.FILES or None, account=request.account)
     if not form.is_valid():
         return _page(request, form)
-    given, sure = form.cleaned_data["table"], form.cleaned_data["sure"]
-    report = _report(request, given, dry_run=not sure)
-    if sure and not report.errors:
+    given, seen = form.cleaned_data["table"], form.cleaned_data["seen"]
+    report = _report(request, given, seen)
+    if report.written:
         made = counted(report.created, "device")
-        messages.success(request, f"Imported: {made} made, {report.updated:,} changed.")
+        channels = f" {counted(len(report.channels), 'channel')} made." if report.channels else ""
+        messages.success(request, f"Imported: {made} made, {report.updated:,} changed.{channels}")
         left_held.warn(request)
         return redirect("devices")
-    carried = None if report.errors else form.pack(given)
+    carried = None if report.errors else form.pack(given, report.channels)
     if carried is None and not report.errors:
         report = report._replace(errors=[Fault(1, "", "The table is too large: import it in parts.")])
     text = given.decode("utf-8-sig", errors="replace") if len(given) <= EDITABLE else ""
     return _page(request, ImportForm(account=request.account, initial={"text": text}), report, carried)
 
 
-def _report(request: ConsoleRequest, given: bytes, dry_run: bool) -> Report:
+def _report(request: ConsoleRequest, given: bytes, seen: Collection[str] | None) -> Report:
     try:
         rows = csv_file.read(given, device_csv.COLUMNS, device_csv.KEY)
     except csv_file.Unreadable as fault:
         return Report(0, 0, [Fault(fault.line, "", fault.message)])
     if not rows:
         return Report(0, 0, [Fault(1, "", "There is no device in it: a line each, below the first one.")])
-    return import_devices(request.account, rows, dry_run=dry_run)
+    return import_devices(request.account, rows, dry_run=seen is None, seen=seen)
 
 
 def _page(
@@ -69,6 +72,11 @@ def _page(
         "max_mb": csv_file.MAX_BYTES // 2**20,
     }
     if report:
+        context |= {
+            "makes": report.channels[:SHOWN_CHANNELS],
+            "makes_count": len(report.channels),
+            "channels_beyond": len(report.channels) - SHOWN_CHANNELS,
+        }
         context |= {"errors": report.errors[:SHOWN_ERRORS], "beyond": len(report.errors) - SHOWN_ERRORS}
     return render(request, "console/device/import.html", SECTION | context)
 

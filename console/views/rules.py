@@ -11,6 +11,7 @@ from console.views.devices import SECTION, suggested
 from thingscale.devices import actions
 from thingscale.devices.models import ActivationRule, Device
 from thingscale.lib.errors import ContractError
+from thingscale.streams.models import Channel
 
 
 def index(request: ConsoleRequest) -> HttpResponse:
@@ -20,18 +21,21 @@ def index(request: ConsoleRequest) -> HttpResponse:
     asked = "preview" in request.POST
     if form.is_valid() and not asked:
         try:
+            channel = form.cleaned_data["channel"]
             rule = actions.create_rule(
-                request.account, form.cleaned_data["pattern"], form.cleaned_data["channel"].pk
+                request.account, form.cleaned_data["pattern"], channel.pk if channel else None
             )
         except ContractError as refused:
             form.add_error("pattern", refused.detail)
         else:
             messages.success(request, f"New devices that match {rule.pattern} are mapped within a minute.")
             return redirect("rules")
+    rules = list(ActivationRule.objects.for_account(request.account).select_related("channel"))
     context = {
         "form": form,
         "channels": suggested(request),
-        "rules": ActivationRule.objects.for_account(request.account).select_related("channel"),
+        "rules": rules,
+        "no_room": _no_room(request) if any(rule.channel is None for rule in rules) else None,
         "preview": _preview(request, form["pattern"].value()) if asked else None,
     }
     return render(request, "console/rule/list.html", SECTION | context)
@@ -59,6 +63,12 @@ def delete(request: ConsoleRequest, pk: int) -> HttpResponse:
 
 def _rule(request: ConsoleRequest, pk: int) -> ActivationRule:
     return get_object_or_404(ActivationRule.objects.for_account(request.account), pk=pk)
+
+
+def _no_room(request: ConsoleRequest) -> int | None:
+    """How many channels the account may have, if it has them all: no device gets one of its own then."""
+    most = request.account.max_channels
+    return most if Channel.objects.for_account(request.account).count() >= most else None
 
 
 def _preview(request: ConsoleRequest, pattern: str) -> int | None:

@@ -59,6 +59,7 @@ def no_broker(*message: Any) -> None:
 
 
 LAST = {"X_ENDTIME": "last"}
+LISTS = ("device", "channel", "event", "intake", "rule", "user")
 PUBLISH = Row(
     Sent("publish/x", {"payload": "hello", "qos": 1}),
     200,
@@ -138,6 +139,27 @@ ROWS = {
         },
         "404 NO_CHANNEL",
     ),
+    "GET rule": Row(Sent("rule"), 200),
+    "GET rule/{number}": Row(Sent("rule/1"), 200, {"404 NO_RULE": Sent("rule/9")}, "404 NO_RULE"),
+    "POST rule": Row(
+        Sent("rule", {"pattern": "y*", "own_channel": True}),
+        201,
+        {
+            "404 NO_CHANNEL": Sent("rule", {"pattern": "y*", "mapped_ch": 9}),
+            "400 BAD_PARAMETER": Sent("rule", {"pattern": "y/*", "mapped_ch": 0}),
+        },
+    ),
+    "PUT rule/{number}": Row(
+        Sent("rule/1", {"mapped_ch": 0}),
+        200,
+        {
+            "404 NO_RULE": Sent("rule/9", {}),
+            "404 NO_CHANNEL": Sent("rule/1", {"mapped_ch": 9}),
+            "400 BAD_PARAMETER": Sent("rule/1", {"own_channel": False}),
+        },
+        "404 NO_RULE",
+    ),
+    "DELETE rule/{number}": Row(Sent("rule/1"), 200, {"404 NO_RULE": Sent("rule/9")}, "404 NO_RULE"),
     "GET event": Row(Sent("event"), 200),
     "GET event/{number}": Row(Sent("event/1"), 200, {"404 NO_EVENT": Sent("event/9")}, "404 NO_EVENT"),
     "POST event": Row(Sent("event"), 201, {"400 BAD_PARAMETER": Sent("event", {"operator": "~"})}),
@@ -343,16 +365,14 @@ def test_one_request_too_many(api: Caller, owner: User, call: str) -> None:
 
 @EACH
 def test_another_user(api: Caller, outsider: Caller, call: str) -> None:
-    everything = [document(api.get(path)) for path in ("device", "channel", "event", "intake", "user")]
+    everything = [document(api.get(path)) for path in LISTS]
     response = perform(outsider, call, ROWS[call].success)
     if ROWS[call].outsider:
         assert code_of(response) == ROWS[call].outsider
     else:
         assert response.status_code == ROWS[call].status
         assert not contains(document(response), "x", "sensor_1", "owner@example.com")
-    assert [
-        document(api.get(path)) for path in ("device", "channel", "event", "intake", "user")
-    ] == everything
+    assert [document(api.get(path)) for path in LISTS] == everything
 
 
 def contains(node: Any, *texts: str) -> bool:

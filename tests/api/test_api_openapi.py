@@ -228,6 +228,7 @@ def test_every_path_is_described() -> None:
         "IntakeViewSet",
         "MaintenanceViewSet",
         "PublishViewSet",
+        "RuleViewSet",
         "SessionViewSet",
         "StreamViewSet",
         "UserViewSet",

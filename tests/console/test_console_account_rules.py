@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from support import Account
 
+from thingscale.accounts.models import User
 from thingscale.devices.actions import create_rule
 from thingscale.devices.models import ActivationRule, Device
 from thingscale.provisioning.tasks import activate_new_devices
@@ -25,6 +26,7 @@ def new(account: Account, *names: str) -> None:
 def test_an_empty_list_says_what_to_do(account: Account, signed_in: Any) -> None:
     page = signed_in(account).get("/rules/").text
     assert "No rule yet" in page
+    assert "a channel of its own, made for it" in page
     assert "Make one first" in page
 
 
@@ -32,7 +34,9 @@ def test_a_rule_is_added_and_does_its_work(account: Account, signed_in: Any) -> 
     account.channel(4)
     new(account, "roof-1", "cellar-1")
     client = signed_in(account)
-    page = client.post("/rules/", {"pattern": "roof-*", "channel": "4 · Roof"}, follow=True).text
+    page = client.post(
+        "/rules/", {"pattern": "roof-*", "to": "channel", "channel": "4 · Roof"}, follow=True
+    ).text
     assert "roof-*" in page
     activate_new_devices()
     assert Device.objects.get(enabled=True).device_id == "roof-1"
@@ -43,7 +47,8 @@ def test_a_rule_is_added_and_does_its_work(account: Account, signed_in: Any) -> 
     [
         ({"channel": "9"}, "You have no channel 9"),
         ({"channel": "Roof"}, "You have no channel Roof"),
-        ({"channel": ""}, "required"),
+        ({"channel": ""}, "Choose a channel, or give each device its own."),
+        ({"to": "x"}, "not one of the available choices"),
         ({"pattern": "a/b"}, "no / + #"),
         ({"pattern": ""}, "required"),
         ({"pattern": "x" * 65}, "at most 64"),
@@ -57,9 +62,24 @@ def test_a_rule_that_is_refused(account: Account, signed_in: Any, changes: dict[
     assert patterns(account) == ["there-*"]
 
 
+def test_each_device_its_own_channel(account: Account, signed_in: Any) -> None:
+    new(account, "roof-1", "roof-2")
+    client = signed_in(account)
+    page = client.post("/rules/", {"pattern": "roof-*", "to": "own", "channel": "nonsense"}, follow=True).text
+    assert "each its own" in page
+    activate_new_devices()
+    assert set(Device.objects.values_list("device_id", "mapped_channel__name")) == {
+        ("roof-1", "roof-1"),
+        ("roof-2", "roof-2"),
+    }
+    assert "No room for channels" not in client.get("/rules/").text
+    User.objects.filter(pk=account.user.pk).update(max_channels=2)
+    assert "No room for channels" in client.get("/rules/").text
+
+
 def test_a_channel_of_another_is_none(account: Account, outsider: Account, signed_in: Any) -> None:
     account.channel(4)
-    answer = signed_in(outsider).post("/rules/", {"pattern": "*", "channel": "4"})
+    answer = signed_in(outsider).post("/rules/", {"pattern": "*", "to": "channel", "channel": "4"})
     assert "You have no channel 4" in answer.text
 
 

@@ -7,7 +7,9 @@ import pytest
 from django.test import Client
 from support import Account
 
+from thingscale.accounts.models import User
 from thingscale.devices.models import Device
+from thingscale.streams.actions.channels import create_channel
 from thingscale.streams.models import Channel
 
 SignIn = Callable[[Account], Client]
@@ -58,7 +60,9 @@ def test_enable_and_map_new_ones(account: Account, signed_in: SignIn) -> None:
     assert states(account) == [("n1", True, 7)]
 
 
-@pytest.mark.parametrize(("channel", "message"), [("", "Choose a channel."), ("9", "You have no channel 9")])
+@pytest.mark.parametrize(
+    ("channel", "message"), [("", "Choose a channel."), ("-9", "A channel is a whole number")]
+)
 def test_a_bad_channel_keeps_the_selection(
     account: Account, signed_in: SignIn, three: list[int], channel: str, message: str
 ) -> None:
@@ -117,3 +121,58 @@ def test_other_users_devices_are_ignored(
     post(client, all="on", **fields)
     assert states(account) == before
     assert Channel.objects.for_account(account.user).count() == 0
+
+
+def test_a_channel_is_made_after_a_look(account: Account, signed_in: SignIn, three: list[int]) -> None:
+    client = signed_in(account)
+    text = post(client, action="map", pk=three, channel="9 · Roof").text
+    assert "1 channel is made:" in text
+    assert '<b class="break">9 · Roof</b>' in text
+    assert not Channel.objects.exists()
+    assert 'name="makes" value="1"' in text
+    done = post(client, action="map", pk=three, channel="9 · Roof", confirmed="on", makes="1").text
+    assert "3 devices are mapped. 1 channel is made." in done
+    assert {number for _, _, number in states(account)} == {9}
+    assert "3 devices are mapped." in post(client, action="map", pk=three, channel="Roof").text
+
+
+def test_each_its_own_channel(account: Account, signed_in: SignIn, three: list[int]) -> None:
+    account.device("d9", 4)
+    client = signed_in(account)
+    fields = {"action": "activate", "all": "on", "q": "d", "channel": "own"}
+    text = post(client, **fields).text
+    assert "3 channels are made:" in text
+    assert "and 1 more" not in text
+    # somebody has taken one away meanwhile: another look
+    assert "3 channels are made:" in post(client, **fields, confirmed="on", makes="2").text
+    assert (
+        "4 devices are enabled and mapped. 3 channels are made."
+        in post(client, **fields, confirmed="on", makes="3").text
+    )
+    assert [number for _, _, number in states(account)] == [5, 6, 7, 4]
+    assert "4 devices are enabled and mapped." in post(client, **fields, confirmed="on", makes="0").text
+    assert Channel.objects.count() == 4
+
+
+def test_more_channels_than_there_may_be(account: Account, signed_in: SignIn, three: list[int]) -> None:
+    User.objects.filter(pk=account.user.pk).update(max_channels=2)
+    client = signed_in(account)
+    before = states(account)
+    text = post(client, action="map", pk=three, channel="own", confirmed="on", makes="3").text
+    assert "You can have 2 channels" in text
+    assert states(account) == before
+    assert not Channel.objects.exists()
+
+
+def test_a_name_that_two_channels_have(account: Account, signed_in: SignIn, three: list[int]) -> None:
+    for number in (1, 2):
+        create_channel(account.user, number, name="Roof")
+    text = post(signed_in(account), action="map", pk=three, channel="Roof").text
+    assert "You have 2 channels called Roof: give the number." in text
+
+
+def test_many_channels_are_not_all_listed(account: Account, signed_in: SignIn) -> None:
+    pks = [account.device(f"d{n:02}", None).pk for n in range(25)]
+    text = post(signed_in(account), action="map", pk=pks, channel="own").text
+    assert "25 channels are made:" in text
+    assert "and 5 more" in text

@@ -10,12 +10,15 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from support import Account
 
+from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device
 from thingscale.devices.fields import TEXTS
 from thingscale.devices.models import Device
 from thingscale.lib import csv_file
 from thingscale.provisioning import device_csv
 from thingscale.provisioning.actions import import_devices
+from thingscale.streams.actions.channels import create_channel
+from thingscale.streams.models import Channel
 
 SignIn = Callable[[Account], Client]
 HEAD = ",".join(device_csv.COLUMNS)
@@ -56,12 +59,12 @@ def test_a_look_first_then_the_import(account: Account, signed_in: SignIn) -> No
 
 
 def test_pasting_and_errors(account: Account, signed_in: SignIn) -> None:
-    pasted = "device_id,enabled,channel\nd1,maybe,\n,true,\nd3,true,99\n"
+    pasted = "device_id,enabled,channel\nd1,maybe,\n,true,\nd3,true,9.9\n"
     text = signed_in(account).post("/devices/import/", {"text": pasted}).text
     assert "3 things to mend first" in text
     assert "Write true or false." in text
-    assert "You have no channel 99" in text
-    assert "d3,true,99" in text  # to be mended in place
+    assert "A channel is a whole number from 0 to 2147483647." in text
+    assert "d3,true,9.9" in text  # to be mended in place
     assert carried(text) is None
     assert not Device.objects.exists()
 
@@ -93,12 +96,17 @@ def test_many_errors_are_counted(account: Account, signed_in: SignIn) -> None:
 
 
 def test_what_was_seen_is_checked_again(account: Account, signed_in: SignIn) -> None:
+    """A channel that was there then, and would now be made, was not shown."""
     channel = account.channel(7)
     client = signed_in(account)
     preview = upload(client, "device_id,channel\nd1,7\n").text
+    assert "Channels made" not in preview
     channel.delete()
-    assert "You have no channel 7" in confirm(client, preview).text
+    preview = confirm(client, preview).text
+    assert "<dt>Channels made</dt><dd>1</dd>" in preview
     assert not Device.objects.exists()
+    assert "1 device made, 0 changed. 1 channel made." in confirm(client, preview).text
+    assert Device.objects.get().mapped_channel == Channel.objects.get(number=7)
 
 
 def test_a_preview_is_good_for_its_user_and_for_half_an_hour(
@@ -221,3 +229,96 @@ def test_a_nul_character_is_named_with_its_line_and_field(account: Account, fiel
     faults = import_devices(account.user, rows).errors
     assert faults == [device_csv.Fault(3, field, "This has a NUL character.")]
     assert not Device.objects.exists()
+
+
+def channels(account: Account) -> dict[str, tuple[int, str]]:
+    """By device id: number and name of its channel."""
+    devices = Device.objects.for_account(account.user).exclude(mapped_channel=None)
+    rows = devices.values_list("device_id", "mapped_channel__number", "mapped_channel__name")
+    return {device: (number, name) for device, number, name in rows}
+
+
+def report(account: Account, text: str) -> device_csv.Report:
+    rows = csv_file.read(text.encode(), device_csv.COLUMNS, device_csv.KEY)
+    return import_devices(account.user, rows)
+
+
+def test_the_channels_that_a_table_names_are_made(account: Account, signed_in: SignIn) -> None:
+    create_channel(account.user, 3, name="Roof")
+    names = ("7", "7", "Roof", "Hall", "Hall", "own", "OWN", "12 · Boiler", "Boiler")
+    table = "device_id,channel\n" + "".join(f"d{n},{name}\n" for n, name in enumerate(names, 1))
+    client = signed_in(account)
+    preview = upload(client, table).text
+    assert "<dt>Channels made</dt><dd>5</dd>" in preview
+    for title in ("7", "Hall", "d6", "d7", "12 · Boiler"):
+        assert f'<b class="break">{title}</b>' in preview
+    assert not Channel.objects.exclude(number=3).exists()
+    assert "9 devices made, 0 changed. 5 channels made." in confirm(client, preview).text
+    assert channels(account) == {
+        **{"d1": (7, ""), "d2": (7, ""), "d3": (3, "Roof"), "d4": (13, "Hall"), "d5": (13, "Hall")},
+        **{"d6": (14, "d6"), "d7": (15, "d7"), "d8": (12, "Boiler"), "d9": (12, "Boiler")},
+    }
+    again = report(account, table)
+    assert (again.created, again.updated, again.channels) == (0, 9, [])
+    assert len(channels(account)) == 9
+    assert Channel.objects.count() == 6
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("2147483648", "from 0 to 2147483647"),
+        ("9" * 40, "from 0 to 2147483647"),
+        ("-1", "from 0 to 2147483647"),
+        ("7.0", "from 0 to 2147483647"),
+        ("1e5", "from 0 to 2147483647"),
+        ("x" * 201, "at most 200 characters"),
+        ("a\0b", "no control characters"),
+        ("Twice", "You have 2 channels called Twice: give the number."),
+    ],
+)
+def test_what_names_no_channel(account: Account, cell: str, said: str) -> None:
+    for number in (1, 2):
+        create_channel(account.user, number, name="Twice")
+    (fault,) = report(account, f"device_id,channel\nd1,5\nd2,{cell}\n").errors
+    assert (fault.line, fault.field) == (3, "channel")
+    assert said in fault.message
+    assert not Device.objects.exists()
+    assert Channel.objects.count() == 2
+
+
+def test_more_channels_than_there_may_be(account: Account) -> None:
+    """All or nothing, and the lines for which there is no room are named."""
+    User.objects.filter(pk=account.user.pk).update(max_channels=2)
+    table = "device_id,channel\nd1,5\nd2,own\nd3,Roof\nd4,Roof\n"
+    errors = report(account, table).errors
+    assert [(fault.line, fault.field) for fault in errors] == [(4, "channel"), (5, "channel")]
+    assert "You can have 2 channels" in errors[0].message
+    assert not Device.objects.exists()
+    assert not Channel.objects.exists()
+    User.objects.filter(pk=account.user.pk).update(max_channels=3)
+    assert report(account, table).written
+
+
+def test_own_is_kept_by_who_has_it(account: Account) -> None:
+    """Also where somebody has given the channel another name since. Who shares one gets another."""
+    account.device("d1", 4)
+    Channel.objects.update(name="Kitchen")
+    for name in ("d2", "d3"):
+        account.device(name, 5)
+    assert report(account, "device_id,channel\nd1,own\nd2,own\n").channels == ["d2"]
+    assert channels(account) == {"d1": (4, "Kitchen"), "d2": (6, "d2"), "d3": (5, "")}
+
+
+def test_a_thousand_channels_of_their_own(account: Account, django_assert_max_num_queries: Any) -> None:
+    table = "device_id,channel\n" + "".join(f"d{n:04},own\n" for n in range(1000))
+    with django_assert_max_num_queries(30):
+        assert len(report(account, table).channels) == 1000
+    assert set(channels(account).values()) == {(n, f"d{n:04}") for n in range(1000)}
+
+
+def test_channels_of_another_account_are_not_meant(account: Account, outsider: Account) -> None:
+    create_channel(outsider.user, 7, name="Roof")
+    report(account, "device_id,channel\nd1,7\nd2,Roof\n")
+    assert channels(account) == {"d1": (7, ""), "d2": (8, "Roof")}
+    assert not channels(outsider)

@@ -100,6 +100,15 @@ const calls: { [name in keyof operations]: () => Promise<Answer> } = {
     api.POST("/v2/maintenance", { body: { starts_at: "2099-01-01", ends_at: "2099-01-02", devices: "ts*" } }),
   maintenance_list: () => api.GET("/v2/maintenance"),
   maintenance_destroy: () => api.DELETE("/v2/maintenance/{number}", { params: first }),
+  rule_create: () => api.POST("/v2/rule", { body: { pattern: "ts-*", own_channel: true } }),
+  rule_list: () => api.GET("/v2/rule"),
+  rule_retrieve: async () => {
+    const answer = await api.GET("/v2/rule/{number}", { params: first });
+    check(answer.data?.[0]?.own_channel === true, "each device its own channel");
+    return answer;
+  },
+  rule_update: () => api.PUT("/v2/rule/{number}", { params: first, body: { mapped_ch: 3, position: 0 } }),
+  rule_destroy: () => api.DELETE("/v2/rule/{number}", { params: first }),
   event_destroy: () => api.DELETE("/v2/event/{number}", { params: first }),
   intake_create: () => api.POST("/v2/intake", { body: { name: "Telegraf", format: "influx" } }),
   intake_list: () => api.GET("/v2/intake"),

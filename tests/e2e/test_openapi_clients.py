@@ -140,6 +140,15 @@ def python_calls(models: Any) -> dict[str, tuple[int, Any, dict[str, Any]]]:
         ),
         "maintenance_list": (200, [models.Maintenance], {}),
         "maintenance_destroy": (200, models.Done, {"number": 1}),
+        "rule_create": (
+            201,
+            models.RuleCreated,
+            {"body": models.RuleFields(pattern="roof-*", own_channel=True)},
+        ),
+        "rule_list": (200, [models.Rule], {}),
+        "rule_retrieve": (200, [models.Rule], {"number": 1}),
+        "rule_update": (200, models.Done, {"number": 1, "body": models.RuleFields(position=0)}),
+        "rule_destroy": (200, models.Done, {"number": 1}),
         "event_destroy": (200, models.Done, {"number": 1}),
         "intake_create": (
             201,

@@ -1,16 +1,20 @@
 """Auto-activation: new devices are enabled and mapped by the first rule that matches."""
 
+import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.utils import timezone
 from series import count
 
 from thingscale.accounts.models import User
-from thingscale.devices.actions import create_device
+from thingscale.devices.actions import create_device, create_rule, delete_device
 from thingscale.devices.models import ActivationRule, Device, HeldMessage
-from thingscale.provisioning.actions import configure_device
+from thingscale.lib.ids import ChannelPk
+from thingscale.provisioning.actions import activate_by_rule, configure_device
 from thingscale.provisioning.tasks import activate_device, activate_new_devices
 from thingscale.streams.actions.channels import create_channel, delete_channel
 from thingscale.streams.models import Channel
@@ -138,3 +142,121 @@ def test_b3_a_device_without_room_for_its_tags_waits_and_keeps_no_other_waiting(
     User.objects.filter(pk=user.pk).update(max_tags=1)
     activate_new_devices()
     assert (target(crowded), crowded.held.count(), count(channels[0].pk)) == (0, 0, 2)
+
+
+def own_rule(user: User, pattern: str = "*") -> None:
+    create_rule(user, pattern, None)
+
+
+def named(user: User) -> dict[int, str]:
+    return dict(Channel.objects.for_account(user).values_list("number", "name"))
+
+
+def test_each_device_its_own_channel(user: User, channels: list[Channel]) -> None:
+    own_rule(user, "meter-*")
+    first, second, other = (first_contact(user, name, [1]) for name in ("meter-1", "meter-2", "other"))
+    activate_device(first.pk)
+    activate_new_devices()
+    assert [target(device) for device in (first, second, other)] == [3, 4, None]
+    assert named(user) == {0: "", 1: "", 2: "", 3: "meter-1", 4: "meter-2"}
+    assert [count(ChannelPk(device.mapped_channel_id or 0)) for device in (first, second)] == [1, 1]
+
+
+def test_its_own_channel_once_however_often(user: User) -> None:
+    own_rule(user)
+    device = first_contact(user, "d1", [1])
+    for _ in range(3):
+        activate_device(device.pk)
+        activate_new_devices()
+    assert named(user) == {0: "d1"}
+
+
+def test_the_channel_of_the_device_before_is_taken(user: User) -> None:
+    """A device that is deleted and comes back goes on where it was."""
+    own_rule(user)
+    device = first_contact(user, "d1", [1])
+    activate_device(device.pk)
+    delete_device(device)
+    again = first_contact(user, "d1", [2])
+    activate_device(again.pk)
+    assert (named(user), target(again)) == ({0: "d1"}, 0)
+
+
+def test_a_channel_of_its_name_that_others_use_is_not(user: User) -> None:
+    create_device(user, "other", mapped_channel=create_channel(user, 7, name="d1"))
+    own_rule(user)
+    device = first_contact(user, "d1")
+    activate_device(device.pk)
+    assert (named(user), target(device)) == ({7: "d1", 8: "d1"}, 8)
+
+
+def test_a_channel_that_is_deleted_later_does_not_come_back(user: User) -> None:
+    own_rule(user)
+    device = first_contact(user, "d1", [1])
+    activate_device(device.pk)
+    delete_channel(Channel.objects.get())
+    activate_device(device.pk)
+    activate_new_devices()
+    device.refresh_from_db()
+    assert (device.enabled, device.mapped_channel, named(user)) == (True, None, {})
+    assert ActivationRule.objects.exists()
+
+
+def test_without_room_for_channels_devices_wait(
+    user: User, outsider: User, channels: list[Channel], django_assert_max_num_queries: Any
+) -> None:
+    """Those that need none do not wait, and a round asks the account once."""
+    own_rule(user, "meter-*")
+    create_rule(user, "*", channels[0].id)
+    own_rule(outsider)
+    User.objects.filter(pk=user.pk).update(max_channels=4)
+    waiting = [first_contact(user, f"meter-{n}", [1]) for n in range(20)]
+    plain, elsewhere = first_contact(user, "plain"), first_contact(outsider, "d1")
+    with django_assert_max_num_queries(90):
+        activate_new_devices()
+    found = [target(device) for device in waiting]
+    assert sorted(found, key=str) == [3, *[None] * 19]
+    assert (target(plain), target(elsewhere)) == (0, 0)
+    assert all(device.held.count() == (device.mapped_channel is None) for device in waiting)
+    User.objects.filter(pk=user.pk).update(max_channels=100)
+    activate_new_devices()
+    assert sorted(map(str, map(target, waiting))) == sorted(map(str, range(3, 23)))
+
+
+def test_the_last_number_leaves_those_below(user: User) -> None:
+    create_channel(user, Channel.MAX_NUMBER)
+    create_channel(user, 1)
+    own_rule(user)
+    devices = [first_contact(user, name) for name in ("d1", "d2")]
+    activate_new_devices()
+    assert [target(device) for device in devices] == [0, 2]
+
+
+def test_of_a_person_and_a_task_the_first_one_decides(user: User, channels: list[Channel]) -> None:
+    own_rule(user)
+    device = first_contact(user, "d1")
+    (rule,) = ActivationRule.objects.all()
+    configure_device(device, {"enabled": True, "mapped_channel": channels[1]})
+    activate_by_rule(device, rule)
+    assert (target(device), len(named(user))) == (1, 3)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_make_one_channel(user: User) -> None:
+    """Each with its own connection, and with the device as it was read before."""
+    own_rule(user)
+    (rule,) = ActivationRule.objects.all()
+    devices = [first_contact(user, f"d{number}", [1]) for number in range(4)]
+    both = threading.Barrier(2)
+
+    def work() -> None:
+        both.wait(30)
+        for device in devices:
+            activate_by_rule(device, rule)
+        connections.close_all()
+
+    with ThreadPoolExecutor(2) as workers:
+        for done in [workers.submit(work) for _ in range(2)]:
+            done.result(60)
+    assert named(user) == {0: "d0", 1: "d1", 2: "d2", 3: "d3"}
+    assert [target(device) for device in devices] == [0, 1, 2, 3]

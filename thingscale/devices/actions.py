@@ -67,32 +67,63 @@ def lock_devices(account: Account, devices: QuerySet[Device]) -> list[DevicePk]:
 
 
 @transaction.atomic
-def create_rule(account: Account, pattern: str, channel: ChannelPk) -> ActivationRule:
-    """Adds a rule after the others. Raises ContractError: BAD_PARAMETER."""
+def create_rule(
+    account: Account, pattern: str, channel: ChannelPk | None, position: int | None = None
+) -> ActivationRule:
+    """Adds a rule, after the others if no position is given. Without a channel, each device gets its own.
+    Raises ContractError: BAD_PARAMETER."""
     rules = _rules(account)
-    if bad_device_id(pattern.replace("*", "x").replace("?", "x")):
-        raise ContractError(
-            "BAD_PARAMETER",
-            f"A pattern has 1 to 64 characters, no / + # or control characters, and {ENDS_RULE}.",
-        )
-    if any(rule.pattern == pattern for rule in rules):
-        raise ContractError("BAD_PARAMETER", f"There is a rule for {pattern} already: delete that one first.")
+    _check_pattern(pattern, rules)
     if len(rules) >= (most := locked(account).max_rules):
         raise ContractError("BAD_PARAMETER", no_more_than(most, "rule"))
     last = rules[-1].position + 1 if rules else 0
-    return ActivationRule.objects.create(
+    rule = ActivationRule.objects.create(
         user_id=account.pk, pattern=pattern, channel_id=channel, position=last
     )
+    if position is not None:
+        _place([*rules, rule], rule, position)
+    return rule
+
+
+@transaction.atomic
+def update_rule(rule: ActivationRule, changes: dict[str, Any], position: int | None = None) -> None:
+    """Changes `pattern` and `channel_id`, and the rule's place among the others. Raises ContractError:
+    NO_RULE, if it has been deleted meanwhile, BAD_PARAMETER."""
+    rules = _rules(rule.user)
+    if rule not in rules:
+        raise ContractError("NO_RULE", "This rule has just been deleted.")
+    if "pattern" in changes:
+        _check_pattern(changes["pattern"], [other for other in rules if other != rule])
+    if changes:
+        ActivationRule.objects.filter(pk=rule.pk).update(**changes)
+    if position is not None:
+        _place(rules, rule, position)
 
 
 @transaction.atomic
 def move_rule(rule: ActivationRule, by: int) -> None:
     """Moves the rule down by so many places, or up if `by` is negative."""
     rules = _rules(rule.user)
-    place = rules.index(rule)
-    rules.insert(max(0, place + by), rules.pop(place))
-    for position, row in enumerate(rules):
-        row.position = position
+    if rule in rules:  # else it has just been deleted
+        _place(rules, rule, max(0, rules.index(rule) + by))
+
+
+def _check_pattern(pattern: str, others: list[ActivationRule]) -> None:
+    if bad_device_id(pattern.replace("*", "x").replace("?", "x")):
+        raise ContractError(
+            "BAD_PARAMETER",
+            f"A pattern has 1 to 64 characters, no / + # or control characters, and {ENDS_RULE}.",
+        )
+    if any(rule.pattern == pattern for rule in others):
+        raise ContractError("BAD_PARAMETER", f"There is a rule for {pattern} already: delete that one first.")
+
+
+def _place(rules: list[ActivationRule], rule: ActivationRule, position: int) -> None:
+    """Puts the rule there, at most to the end."""
+    rules.remove(rule)
+    rules.insert(position, rule)
+    for number, row in enumerate(rules):
+        row.position = number
     ActivationRule.objects.bulk_update(rules, ["position"])
 
 

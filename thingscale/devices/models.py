@@ -201,13 +201,15 @@ class Command(models.Model):
 
 
 class ActivationRule(models.Model):
-    """Enables and maps new devices whose id matches the pattern."""
+    """Enables and maps new devices whose id matches the pattern: to the channel, or each one to a channel of
+    its own, which is made for it."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="activation_rules"
     )
     pattern = models.CharField(max_length=64, help_text="a device id, with * and ?")
-    channel = models.ForeignKey("streams.Channel", on_delete=models.CASCADE)
+    # null: each device its own. Processes of the release before enable a device then, and leave it unmapped.
+    channel = models.ForeignKey("streams.Channel", on_delete=models.CASCADE, null=True)
     position = models.PositiveIntegerField(default=0)
 
     objects: ClassVar[OwnedQuerySet["ActivationRule"]] = OwnedQuerySet.as_manager()  # type: ignore[assignment]

@@ -12,6 +12,8 @@ from thingscale.devices.fields import DESCRIPTION, FACTS, TEXTS
 from thingscale.devices.models import Device
 from thingscale.lib.csv_file import CsvRow
 from thingscale.lib.names import DEVICE_ID_RULE, bad_device_id
+from thingscale.provisioning import named_channels
+from thingscale.provisioning.named_channels import ChannelName, NotNamed
 
 KEY = "device_id"
 PAGE = 1000  # devices
@@ -41,25 +43,25 @@ class Report(NamedTuple):
     updated: int
     errors: list[Fault]
     unmapped: int = 0  # of those updated: they lose their channel
+    channels: Sequence[str] = ()  # that are made, as people name them
+    written: bool = False
 
 
 class Wanted(NamedTuple):
     line: int
     device_id: str
     changes: dict[str, Any]  # by the names of the model
+    channel: ChannelName | None = None  # if the row names one
 
 
-def check(
-    rows: Sequence[CsvRow], channels: Mapping[int, int], existing: Collection[str] = ()
-) -> tuple[list[Wanted], list[Fault]]:
-    """What the rows without a fault want, and the faults of the others. `channels`: primary key by number.
-    `existing`: the account's device ids among those of the rows; they may be older than the rules for
-    names."""
+def check(rows: Sequence[CsvRow], existing: Collection[str] = ()) -> tuple[list[Wanted], list[Fault]]:
+    """What the rows without a fault want, and the faults of the others. `existing`: the account's device ids
+    among those of the rows; they may be older than the rules for names."""
     wanted, faults = [], []
     lines: dict[str, int] = {}
     for line, cells in rows:
         device_id = cells[KEY]
-        found = [Fault(line, *fault) for fault in _faults(cells, lines, channels, existing)]
+        found = [Fault(line, *fault) for fault in _faults(cells, lines, existing)]
         faults += found
         lines.setdefault(device_id, line)
         if found:
@@ -67,15 +69,15 @@ def check(
         changes: dict[str, Any] = {field.name: cells[field.name] for field in TEXTS if field.name in cells}
         if enabled := _plain(cells, "enabled"):  # without a value, it stays as it is
             changes["enabled"] = _ENABLED[enabled]
-        if "channel" in cells:  # without a value, the device is not mapped
-            channel = _plain(cells, "channel")
-            changes["mapped_channel_id"] = channels[_number(channel)] if channel else None
-        wanted.append(Wanted(line, device_id, changes))
+        channel = cells.get("channel", "").strip()
+        if "channel" in cells and not channel:
+            changes["mapped_channel_id"] = None
+        wanted.append(Wanted(line, device_id, changes, named_channels.parse(channel) if channel else None))
     return wanted, faults
 
 
 def _faults(
-    cells: Mapping[str, str], lines: Mapping[str, int], channels: Mapping[int, int], existing: Collection[str]
+    cells: Mapping[str, str], lines: Mapping[str, int], existing: Collection[str]
 ) -> Iterator[tuple[str, str]]:
     """Field and message. `lines` has the device ids of the rows before."""
     device_id = cells[KEY]
@@ -95,20 +97,18 @@ def _faults(
             yield field.name, f"This has {len(text)} characters, of at most {field.max_length}."
         if "\0" in text:
             yield field.name, "This has a NUL character."
-    enabled, channel = _plain(cells, "enabled"), _plain(cells, "channel")
+    enabled = _plain(cells, "enabled")
     if enabled and enabled not in _ENABLED:
         yield "enabled", "Write true or false."
-    if channel and _number(channel) not in channels:
-        yield "channel", f"You have no channel {channel[:20]}: give its number, or nothing."
+    if channel := cells.get("channel", "").strip():
+        try:
+            named_channels.parse(channel)
+        except NotNamed as fault:
+            yield "channel", str(fault)
 
 
 def _plain(cells: Mapping[str, str], name: str) -> str:
     return cells.get(name, "").strip().lower()
-
-
-def _number(text: str) -> int:
-    """-1, which no channel has, for what is no number."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else -1
 
 
 def export_rows(devices: QuerySet[Device]) -> Iterator[tuple[str, ...]]:

@@ -1,5 +1,7 @@
 """Queries of channels. Those of datapoints are in queries.py."""
 
+from collections.abc import Collection
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Count, Exists, F, Max, OuterRef, Q, QuerySet, Subquery, Sum
@@ -32,6 +34,18 @@ class ChannelQuerySet(OwnedQuerySet["Channel"]):
 
         last = self.aggregate(number=Max("number"))["number"]
         return 0 if last is None else min(last + 1, Channel.MAX_NUMBER)
+
+    def free_numbers(self, count: int, but: Collection[int] = ()) -> list[int]:
+        """Numbers for so many new channels: those after the highest, or the lowest that are free where these
+        do not reach."""
+        from thingscale.streams.models import Channel
+
+        last = self.aggregate(number=Max("number"))["number"]
+        first = max([-1 if last is None else last, *but]) + 1
+        if first + count - 1 <= Channel.MAX_NUMBER:
+            return list(range(first, first + count))
+        taken = {*self.values_list("number", flat=True), *but}
+        return list(islice((number for number in range(Channel.MAX_NUMBER) if number not in taken), count))
 
     def with_totals(self) -> "ChannelQuerySet":
         """Adds `datapoints`, `last_update` and `device_count`, by sub-queries, so that a page costs only its

@@ -1,6 +1,6 @@
 """Writes of channels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -31,6 +31,32 @@ def create_channel(account: Account, number: int, **fields: Any) -> Channel:
     except IntegrityError:
         raise ContractError(
             "CHANNEL_INUSE", f"There is a channel {number} already: change that one."
+        ) from None
+
+
+@transaction.atomic
+def create_channels(account: Account, wanted: Sequence[tuple[int | None, str]]) -> list[Channel]:
+    """Creates channels of these numbers and names, all or none; without a number one that is free. Raises
+    ContractError: MAX_CHANNEL_REACH, CHANNEL_INUSE."""
+    if not wanted:
+        return []
+    account = locked(account)
+    own = Channel.objects.for_account(account)
+    if own.count() + len(wanted) > account.max_channels:
+        raise ContractError("MAX_CHANNEL_REACH", no_more_than(account.max_channels, "channel"))
+    numbers = [number for number, _ in wanted if number is not None]
+    free = iter(own.free_numbers(len(wanted) - len(numbers), but=numbers))
+    channels = [
+        Channel(user=account, number=next(free) if number is None else number, name=name)
+        for number, name in wanted
+    ]
+    try:
+        with transaction.atomic():
+            return Channel.objects.bulk_create(channels, batch_size=1000)
+    except IntegrityError:
+        taken = own.filter(number__in=numbers).values_list("number", flat=True).first()
+        raise ContractError(
+            "CHANNEL_INUSE", f"There is a channel {taken} already: look again at what is there."
         ) from None
 
 
