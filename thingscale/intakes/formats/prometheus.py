@@ -43,6 +43,7 @@ from thingscale.lib.reasons import Reason
 NAMELESS = "prometheus"  # the device of series without `instance` and `job`, as recording rules make them
 MAX_LABELS = 256  # of a series
 MAX_SYMBOLS = 200_000
+MAX_SERIES = 100_000
 
 _CUSTOM_BUCKETS = -53  # a histogram's schema
 
@@ -115,6 +116,8 @@ def decode(body: bytes, now: int, message: Message, nameless: str = NAMELESS) ->
         all_series = (content for field, content in fields(whole) if field == wanted)
         for place, text in enumerate(all_series):
             where = f"timeseries[{place}]"
+            if place >= MAX_SERIES:
+                raise BadValue(Reason.TOO_LARGE, f"is beyond {MAX_SERIES} series: send less at a time")
             read = _read_1(text) if message is Message.V1 else _read_2(text, symbols)
             (device_id, tag, labels, job), samples, histograms = read
             device_id = device_id or nameless
@@ -173,6 +176,8 @@ def _read_1(text: bytes) -> _Read:
     for field, content in fields(text):
         if field == _LABEL:
             labels.append(protobuf.written(1, content))
+            if len(labels) > MAX_LABELS:
+                break
         elif field == _SAMPLE:
             samples.append(content)
         elif field == _HISTOGRAM_1:
@@ -225,10 +230,12 @@ def _read_2(text: bytes, symbols: list[str]) -> _Read:
             histograms.append(content)
         elif field == _LABELS_REF:
             refs.append(content)
+        if len(refs) > 2 * MAX_LABELS:
+            raise BadValue(Reason.TOO_LARGE, f"has more than {MAX_LABELS} labels")
     if len(refs) % 2:
         raise BadMessage("has a label without a value")
     try:
-        texts = tuple([symbols[ref] for ref in refs[: 2 * MAX_LABELS + 2]])
+        texts = tuple([symbols[ref] for ref in refs])
     except IndexError:
         raise BadMessage("refers to a symbol that is not there") from None
     return _SERIES_OF_TEXTS[texts], samples, histograms
