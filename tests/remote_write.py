@@ -2,6 +2,7 @@
 reader."""
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import cramjam
@@ -94,7 +95,7 @@ def packed(message: Any) -> bytes:
     return bytes(cramjam.snappy.compress_raw(raw))
 
 
-def request_1(*series: tuple[Labels, list[Value]]) -> Any:
+def request_1(*series: tuple[Labels, Sequence[Value]]) -> Any:
     request = CLASSES["Request1"]()
     for labels, values in series:
         made = request.timeseries.add()
@@ -104,7 +105,7 @@ def request_1(*series: tuple[Labels, list[Value]]) -> Any:
     return request
 
 
-def request_2(*series: tuple[Labels, list[Value]]) -> Any:
+def request_2(*series: tuple[Labels, Sequence[Value]]) -> Any:
     symbols = {"": 0}
     request = CLASSES["Request2"]()
     for labels, values in series:
@@ -117,7 +118,7 @@ def request_2(*series: tuple[Labels, list[Value]]) -> Any:
     return request
 
 
-def _fill(series: Any, values: list[Value]) -> None:
+def _fill(series: Any, values: Sequence[Value]) -> None:
     for value in values:
         if isinstance(value, dict):
             series.histograms.add(**value)

@@ -8,7 +8,7 @@ summaries are objects. Exemplars are passed over, and so are data points without
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -30,6 +30,7 @@ from thingscale.lib.reasons import Reason
 
 NAMELESS = "otlp"  # the device of resources that name none
 DEVICE_ATTRIBUTES = ("service.instance.id", "host.name", "device.id", "service.name")
+MAX_PARTS = 200_000  # resources, scopes, metrics and data points of a payload
 MAX_ATTRIBUTES = 256  # of a data point or resource
 MAX_LEVELS = 8  # of an attribute that is an array or a map
 
@@ -122,18 +123,28 @@ def decode(body: bytes, now: int, *, as_json: bool, nameless: str = NAMELESS) ->
     points = Counter[str]()
     left_out = 0
     where: tuple[int, ...] = ()
+    parts = 0
+
+    def counted(messages: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        nonlocal parts
+        parts += len(messages)
+        if parts > MAX_PARTS:
+            rule = f"is beyond {MAX_PARTS} parts and data points: send less at a time"
+            raise BadValue(Reason.TOO_LARGE, rule)
+        return enumerate(messages)
+
     try:
         request = read(_REQUEST, _json_object(body) if as_json else body)
-        for i, of_resource in enumerate(request.get("resource_metrics", ())):
+        for i, of_resource in counted(request.get("resource_metrics", ())):
             where = (i,)
             resource_metrics = read(_RESOURCE_METRICS, of_resource)
             device_id = device_id_of(_device_name(read, resource_metrics)) or nameless
-            for j, of_scope in enumerate(resource_metrics.get("scope_metrics", ())):
+            for j, of_scope in counted(resource_metrics.get("scope_metrics", ())):
                 where = i, j
                 scope_metrics = read(_SCOPE_METRICS, of_scope)
                 scope = read(_SCOPE, scope_metrics["scope"]) if "scope" in scope_metrics else {}
                 otherwise = key_of([("scope", scope["name"])]) if scope.get("name") else ""
-                for k, of_metric in enumerate(scope_metrics.get("metrics", ())):
+                for k, of_metric in counted(scope_metrics.get("metrics", ())):
                     where = i, j, k
                     metric = read(_METRIC, of_metric)
                     tag = tag_of(metric.get("name", ""))
@@ -141,7 +152,7 @@ def decode(body: bytes, now: int, *, as_json: bool, nameless: str = NAMELESS) ->
                         data = read(_DATA, metric[kind]) if kind in metric else {}
                         data_points = data.get("data_points", ())
                         points[device_id] += len(data_points)
-                        for number, data_point in enumerate(data_points):
+                        for number, data_point in counted(data_points):
                             where = i, j, k, number
                             point = read(schema, data_point)
                             value = None if point.get("flags", 0) & _NO_VALUE else value_of(read, point)
@@ -150,7 +161,8 @@ def decode(body: bytes, now: int, *, as_json: bool, nameless: str = NAMELESS) ->
                                 continue
                             attributes = point.get("attributes")
                             labels = _key(read, attributes) if attributes else ""
-                            at = point.get("time_unix_nano", 0) // 1000 or now
+                            time = point.get("time_unix_nano", 0)
+                            at = time // 1000 if time else now
                             if isinstance(value, dict):
                                 labelled.add_object((device_id, tag, at), labels, value, otherwise)
                             else:
@@ -211,7 +223,7 @@ def _attributes(read: Reader, attributes: Sequence[Any]) -> list[tuple[str, str]
     found, size = [], 0
     for attribute in attributes:
         pair = read(_KEY_VALUE, attribute)
-        value = _any_value(read, pair["value"], MAX_LEVELS) if "value" in pair else ""
+        value = _any_value(read, pair.get("value"), MAX_LEVELS)
         text = value if isinstance(value, str) else orjson.dumps(value).decode()
         found.append((pair.get("key", ""), text))
         size += len(found[-1][0]) + len(text)
@@ -221,7 +233,9 @@ def _attributes(read: Reader, attributes: Sequence[Any]) -> list[tuple[str, str]
 
 
 def _any_value(read: Reader, message: Any, levels: int) -> Any:
-    """As JSON has it. Raises BadMessage."""
+    """As JSON has it; what has no value is empty. Raises BadMessage."""
+    if message is None:
+        return ""
     if not levels:
         raise BadMessage(f"has an attribute that is nested deeper than {MAX_LEVELS} levels")
     kind, value = next(iter(read(_ANY_VALUE, message).items()), ("", ""))
@@ -229,7 +243,7 @@ def _any_value(read: Reader, message: Any, levels: int) -> Any:
         return [_any_value(read, item, levels - 1) for item in read(_VALUES, value).get("values", ())]
     if kind == "kvlist_value":
         pairs = [read(_KEY_VALUE, item) for item in read(_VALUES, value).get("values", ())]
-        return {pair.get("key", ""): _any_value(read, pair.get("value", ""), levels - 1) for pair in pairs}
+        return {pair.get("key", ""): _any_value(read, pair.get("value"), levels - 1) for pair in pairs}
     return value.hex() if isinstance(value, bytes) else value
 
 
@@ -249,7 +263,7 @@ def _histogram(read: Reader, point: dict[str, Any]) -> dict[str, Any]:
         raise BadMessage("has not one bucket more than bounds")
     uppers = map(bound, (*bounds, math.inf))
     buckets = {upper: count for upper, count in zip(uppers, counts, strict=False) if count}
-    return _summed(point, buckets=buckets)
+    return _summed(point, {"buckets": buckets})
 
 
 def _exponential_histogram(read: Reader, point: dict[str, Any]) -> dict[str, Any]:
@@ -266,7 +280,8 @@ def _exponential_histogram(read: Reader, point: dict[str, Any]) -> dict[str, Any
                 buckets[bound(exponential_bound(index + 1, scale))] = count
             else:
                 buckets[bound(-exponential_bound(index, scale))] = count
-    return _summed(point, zero=point.get("zero_count", 0), buckets=buckets)
+    zero = {"zero": point["zero_count"]} if point.get("zero_count") else {}
+    return _summed(point, zero | {"buckets": buckets})
 
 
 def _summary(read: Reader, point: dict[str, Any]) -> dict[str, Any]:
@@ -274,12 +289,11 @@ def _summary(read: Reader, point: dict[str, Any]) -> dict[str, Any]:
     if len(quantiles) > MAX_BUCKETS:
         raise BadValue(Reason.TOO_LARGE, f"has more than {MAX_BUCKETS} quantiles")
     pairs = [read(_QUANTILE, quantile) for quantile in quantiles]
-    return _summed(
-        point, quantiles={bound(pair.get("quantile", 0.0)): pair.get("value", 0.0) for pair in pairs}
-    )
+    values = {bound(pair.get("quantile", 0.0)): pair.get("value", 0.0) for pair in pairs}
+    return _summed(point, {"quantiles": values})
 
 
-def _summed(point: dict[str, Any], **more: Any) -> dict[str, Any]:
+def _summed(point: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     known = {name: point[name] for name in ("sum", "min", "max") if name in point}
     return with_finite_numbers({"count": point.get("count", 0)} | known | more)
 

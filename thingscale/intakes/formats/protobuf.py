@@ -5,7 +5,6 @@ own turn comes, so that neither nesting nor millions of empty fields cost more t
 """
 
 import base64
-import binascii
 import contextlib
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -164,7 +163,7 @@ def _json_double(value: Any) -> float:
 def _json_binary(value: Any) -> bytes:
     try:
         return base64.b64decode(_json_text(value))
-    except binascii.Error:
+    except ValueError:
         raise BadMessage("has something else where Base64 should be") from None
 
 
