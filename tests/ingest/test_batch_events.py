@@ -10,7 +10,7 @@ from stack import wait_until
 from support import Account, make_account
 
 from ingest.message import Kind
-from thingscale.events import observe
+from thingscale.events import observe, rules
 from thingscale.events.actions import create_event
 from thingscale.events.budget import Budget
 from thingscale.events.models import Condition, Event, Observation
@@ -269,6 +269,43 @@ def test_what_another_process_has_opened(feed: Feed, account: Account) -> None:
     feed.writer.on_change(("event-open", account.user.pk, "of a later release"))
     feed(message(account, b'{"t":3}'))
     assert len(seen()) == 1
+
+
+def test_changes_that_nobody_announces_are_followed_some_minutes_later(
+    feed: Feed, account: Account, other: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of a web process of the release before."""
+    monkeypatch.setattr("thingscale.events.rule_cache.KNOWN_SECONDS", (0.3, 0.3))
+    account.device("d1")
+    other.device("d1")
+    watch(account)
+    feed(message(account, b'{"t":1}'), message(other, b'{"t":1}'))
+    Event.objects.update(threshold="40")
+    late = Event.objects.create(
+        user=other.user, number=1, mapped_channel=other.channel(0), source="t", operator=">", threshold="30"
+    )
+
+    def is_followed() -> bool:
+        feed(message(account, b'{"t":35}'), message(other, b'{"t":36}'))
+        return late.pk in {event for event, _, _ in seen()}
+
+    wait_until(is_followed, 30, "the event to be read")
+    before = len(seen())
+    feed(message(account, b'{"t":37}'), message(account, b'{"t":41}'))
+    assert [value for _, _, value in seen()[before:] if value in {"37", "41"}] == ["41"]
+
+
+def test_an_account_is_not_read_again_before(
+    feed: Feed, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.device("d1")
+    watch(account)
+    reads = []
+    load = rules.load
+    monkeypatch.setattr(rules, "load", lambda *arguments: reads.append(1) or load(*arguments))
+    for value in range(5):
+        feed(message(account, f'{{"t":{value}}}'))
+    assert len(reads) == 1
 
 
 def test_a_change_and_a_rate_go_on_in_another_process(make_feed: Feeder, account: Account) -> None:

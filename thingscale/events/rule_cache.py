@@ -1,13 +1,16 @@
 """The rules of the accounts that send, in memory, so that a datapoint costs no query.
 
-An account is read when it sends something for the first time, and once more after its events have changed.
+An account is read when it sends something for the first time, and once more after its events have changed;
+and some minutes later in any case, since web processes of the release before tell nobody of their changes.
 When there are too many rules, those that were read first are forgotten, by accounts.
 """
 
 import time
 from collections import deque
 from collections.abc import Iterable, Set
+from heapq import heappop, heappush
 from itertools import islice
+from random import uniform
 
 import psycopg
 
@@ -18,6 +21,7 @@ from thingscale.processes.change_notifications import EVENT_OPEN, EVENTS, Change
 
 MAX_ENTRIES = 300_000  # accounts, rules, and what is open
 READ_AGAIN_SECONDS = 60  # what was open of accounts where it was too much to know
+KNOWN_SECONDS = (180.0, 300.0)  # an account: at random, so that not all are read at once
 MAX_CHANGES = 10_000  # that wait for the next batch; after more, all is read again
 
 
@@ -29,6 +33,7 @@ class RuleCache:
         self._channels_of: dict[int, dict[int, ChannelPk]] = {}  # by account, then by event
         self._size = 0
         self._read_again_at = 0.0
+        self._known_until: list[tuple[float, int]] = []  # a heap of accounts
         self._changes: deque[Change | None] = deque(maxlen=MAX_CHANGES)
 
     def on_change(self, change: Change | None) -> None:
@@ -46,6 +51,8 @@ class RuleCache:
         if time.monotonic() >= self._read_again_at:
             self._read_again_at = time.monotonic() + READ_AGAIN_SECONDS
             self.forget({watched.account for watched in self.channels.values() if watched.may_be_open})
+        while self._known_until and self._known_until[0][0] <= time.monotonic():
+            self._forget(heappop(self._known_until)[1])
         missing = accounts - self._channels_of.keys() if self._channels_of else accounts
         if not missing:
             return
@@ -54,8 +61,10 @@ class RuleCache:
             if self._size > MAX_ENTRIES:
                 self._make_room()
         read = rules.load(connection, rules.OF_ACCOUNTS, missing)
+        now = time.monotonic()
         for account in missing:
             self._channels_of[account] = {}
+            heappush(self._known_until, (now + uniform(*KNOWN_SECONDS), account))  # noqa: S311
         for channel, watched in read.items():
             self.channels[channel] = watched
             self._channels_of[watched.account] |= {rule.event: channel for rule in watched.rules.rules}
@@ -80,6 +89,7 @@ class RuleCache:
             case None:
                 self.channels.clear()
                 self._channels_of.clear()
+                self._known_until.clear()
                 self._size = 0
             case (noun, account, name) if noun == EVENT_OPEN:
                 try:
