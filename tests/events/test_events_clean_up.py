@@ -14,21 +14,24 @@ from stack import wait_until
 from support import Account, make_account
 from watching import ago, hot, saw
 
-from thingscale.devices.models import Published
+from thingscale.devices.models import Device, Published
 from thingscale.events import advance, clean_up
-from thingscale.events.actions import create_maintenance_window
+from thingscale.events.actions import create_maintenance_window, dismiss_suggestions
 from thingscale.events.models import (
     Condition,
     ContactPoint,
     Delivery,
+    DismissedSuggestion,
     Event,
     EventContact,
     Incident,
     MaintenanceWindow,
     Observation,
+    RuleMemory,
 )
 from thingscale.provisioning.actions import configure_device
 from thingscale.streams.actions.channels import delete_channel
+from thingscale.streams.models import Tag
 
 DAY = 86_400
 
@@ -158,6 +161,37 @@ def test_what_a_deleted_event_and_a_closed_account_left_behind(
     account.user.save()
     clean_up.clean_up()
     assert rows() == outsiders
+
+
+def test_what_is_remembered_of_what_is_deleted(account: Account) -> None:
+    outsider = make_account("outsider@example.com")
+    device, deleted = account.device("d1").pk, account.device("d2").pk
+    tag, deleted_tag = (Tag.objects.create(channel=account.channel(), name=name).pk for name in "ab")
+    event = hot(account, kind="change", threshold="")
+    for key in (
+        (event.pk, device, tag),
+        (event.pk, 0, 0),
+        (event.pk, deleted, 0),
+        (event.pk, 0, deleted_tag),
+    ):
+        RuleMemory.objects.create(**dict(zip(("event", "device", "tag"), key, strict=True)), memory="[]")
+    RuleMemory.objects.create(event=event.pk + 1000, memory="[]")
+    dismiss_suggestions(account.user, account.channel(1), ["battery"])
+    dismiss_suggestions(account.user, account.channel(2), ["battery"])
+    dismiss_suggestions(outsider.user, outsider.channel(1), ["battery", ""])
+    clean_up.clean_up()
+    assert (RuleMemory.objects.count(), DismissedSuggestion.objects.count()) == (4, 4)
+    Device.objects.filter(pk=deleted)._raw_delete("default")
+    Tag.objects.filter(pk=deleted_tag)._raw_delete("default")
+    delete_channel(account.channel(1))
+    clean_up.clean_up()
+    left = set(RuleMemory.objects.values_list("device", "tag"))
+    assert left == {(device, tag), (0, 0)}
+    assert DismissedSuggestion.objects.filter(user=account.user).get().channel == account.channel(2).pk
+    outsider.user.closed_at = timezone.now()
+    outsider.user.save()
+    clean_up.clean_up()
+    assert DismissedSuggestion.objects.count() == 1
 
 
 def test_it_waits_for_nobody_while_it_deletes(account: Account, connection: psycopg.Connection) -> None:

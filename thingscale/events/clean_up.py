@@ -26,7 +26,11 @@ OBSOLETE = {
     "events_incident": f"{_NO_ACCOUNT} OR t.ended_at < now() - interval '1 day' * %(incident_days)s",
     "events_maintenancewindow": f"{_NO_ACCOUNT} OR t.ends_at < now() - interval '1 day' * %(incident_days)s",
     "events_observation": f"{_NO_EVENT.format('event')} AND t.stored_at < now() - interval '10 minutes'",
-    "events_rule_memory": _NO_EVENT.format("event"),
+    "events_rule_memory": f"""{_NO_EVENT.format("event")}
+        OR (t.device <> 0 AND NOT EXISTS (SELECT FROM devices_device d WHERE d.id = t.device))
+        OR (t.tag <> 0 AND NOT EXISTS (SELECT FROM streams_tag s WHERE s.id = t.tag))""",  # noqa: S608
+    "events_dismissedsuggestion": f"""{_NO_ACCOUNT}
+        OR NOT EXISTS (SELECT FROM streams_channel c WHERE c.id = t.channel)""",
     "events_eventcontact": f"""{_NO_EVENT.format("event_id")}
         OR NOT EXISTS (SELECT FROM events_contactpoint p WHERE p.id = t.contact_point_id)""",
     "events_contactpoint": _NO_ACCOUNT,
