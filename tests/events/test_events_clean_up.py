@@ -168,13 +168,8 @@ def test_what_is_remembered_of_what_is_deleted(account: Account) -> None:
     device, deleted = account.device("d1").pk, account.device("d2").pk
     tag, deleted_tag = (Tag.objects.create(channel=account.channel(), name=name).pk for name in "ab")
     event = hot(account, kind="change", threshold="")
-    for key in (
-        (event.pk, device, tag),
-        (event.pk, 0, 0),
-        (event.pk, deleted, 0),
-        (event.pk, 0, deleted_tag),
-    ):
-        RuleMemory.objects.create(**dict(zip(("event", "device", "tag"), key, strict=True)), memory="[]")
+    for of_device, of_tag in ((device, tag), (0, 0), (deleted, 0), (0, deleted_tag)):
+        RuleMemory.objects.create(event=event.pk, device=of_device, tag=of_tag, memory="[]")
     RuleMemory.objects.create(event=event.pk + 1000, memory="[]")
     dismiss_suggestions(account.user, account.channel(1), ["battery"])
     dismiss_suggestions(account.user, account.channel(2), ["battery"])
