@@ -93,7 +93,9 @@ class IntakeDoor:
         answer = await self._answer(found, scope, receive)
         if answer is None:
             return
-        headers = {"content-length": str(len(answer.body)), **answer.headers}
+        headers = dict(answer.headers)
+        if answer.status != 204:  # which has no length
+            headers["content-length"] = str(len(answer.body))
         if answer.content_type:
             headers["content-type"] = answer.content_type
         encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]

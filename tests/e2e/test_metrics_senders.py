@@ -1,0 +1,245 @@
+"""What monitoring systems send: OpenTelemetry's exporter, and, where the machine has them, node_exporter and
+Prometheus."""
+
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from remote_write import packed, request_1, request_2
+from stack import Stack, answers, free_port, wait_until
+from support import Account
+
+from thingscale.devices.models import Device
+from thingscale.intakes.actions import create_intake
+from thingscale.intakes.models import Intake
+from thingscale.lib.clock import now_us
+from thingscale.provisioning.actions import configure_device
+
+pytestmark = pytest.mark.e2e
+
+PROMETHEUS, NODE_EXPORTER = shutil.which("prometheus"), shutil.which("prometheus-node-exporter")
+V1, V2 = "application/x-protobuf", "application/x-protobuf;proto=io.prometheus.write.v2.Request"
+WRITTEN = "X-Prometheus-Remote-Write-Samples-Written"
+CONFIGURATION = """
+global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+scrape_configs:
+  - job_name: node
+    static_configs: [{{targets: ["127.0.0.1:{target}"]}}]
+remote_write:
+  - url: {token_url}
+    authorization: {{credentials: {token}}}
+  - url: {key_url}
+    basic_auth: {{username: nobody, password: nothing}}
+"""
+
+
+@pytest.fixture
+def programs() -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
+    """Starts one, which ends with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(command: list[str], log: Path) -> "subprocess.Popen[bytes]":
+        with log.open("ab") as output:
+            started.append(subprocess.Popen(command, stdout=output, stderr=output))
+        return started[-1]
+
+    yield start
+    for program in started:
+        program.kill()
+        program.wait(30)
+
+
+@pytest.mark.skipif(
+    not (PROMETHEUS and NODE_EXPORTER), reason="apt-get install prometheus prometheus-node-exporter"
+)
+def test_a_prometheus_that_scrapes_a_node_exporter(
+    stack: Callable[..., Stack],
+    account: Account,
+    outsider: Account,
+    tmp_path: Path,
+    programs: Callable[..., "subprocess.Popen[bytes]"],
+) -> None:
+    """By the device token, and by the key of an intake of another account."""
+    running = stack("web")
+    node, port = free_port(), free_port()
+    name = f"127.0.0.1:{node}"
+    for owner in (account, outsider):
+        owner.device(name)
+    _, key = create_intake(outsider.user, {"name": "Prometheus", "format": Intake.Format.PROMETHEUS})
+    (tmp_path / "prometheus.yml").write_text(
+        CONFIGURATION.format(
+            target=node,
+            token_url=running.url("/api/v1/write"),
+            token=account.device_token,
+            key_url=running.url(f"/in/{key}/api/v1/write"),
+        )
+    )
+    exporter = programs([str(NODE_EXPORTER), f"--web.listen-address=127.0.0.1:{node}"], tmp_path / "node.log")
+    wait_until(lambda: answers(node), what="the exporter")
+    log = tmp_path / "prometheus.log"
+    programs(
+        [
+            str(PROMETHEUS),
+            f"--config.file={tmp_path}/prometheus.yml",
+            f"--storage.tsdb.path={tmp_path}/data",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ],
+        log,
+    )
+    for owner in (account, outsider):
+        wait_until(lambda: stored(owner).keys() >= {"node_load1", "up"}, what="a scrape")  # noqa: B023
+        found = stored(owner)
+        assert isinstance(found["node_load1"], float)
+        assert found["up"] == 1.0
+        assert {"cpu=0,mode=idle", "cpu=0,mode=user"} <= found["node_cpu_seconds_total"].keys()
+        assert found["node_memory_MemTotal_bytes"] > 1e6
+        assert len(found) > 100  # metrics
+    exporter.kill()  # all of its series end with stale markers
+    wait_until(lambda: stored(account)["up"] == 0.0, what="the end of the exporter")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as response:
+        metrics = response.read().decode().splitlines()
+    trouble = {
+        "prometheus_remote_storage_samples_failed_total",
+        "prometheus_remote_storage_samples_retried_total",
+        "prometheus_remote_storage_samples_dropped_total",
+    }
+    figures = [line for line in metrics if line.partition("{")[0] in trouble]
+    assert len(figures) >= 2
+    assert {line.rpartition(" ")[2] for line in figures} == {"0"}, log.read_text()
+    for owner in (account, outsider):
+        assert [device.device_id for device in Device.objects.for_account(owner.user)] == [name]
+
+
+def stored(account: Account) -> dict[str | None, Any]:
+    """The newest value of each tag."""
+    return {tag: orjson.loads(value) for value, tag in account.stored()}
+
+
+def send(url: str, body: bytes, **headers: str) -> tuple[int, bytes, dict[str, str]]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, body, named)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, response.read(), dict(response.headers)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(), dict(error.headers)
+
+
+def test_remote_write_2_0_sent_twice_and_refused_in_part(
+    stack: Callable[..., Stack], account: Account, outsider: Account
+) -> None:
+    running = stack("web")
+    account.device("a")
+    configure_device(account.device("b"), {"enabled": False})
+    outsider.device("a")
+    now = now_us() // 1000
+    url, token = running.url("/api/v1/write"), f"Bearer {account.device_token}"
+    body = packed(
+        request_2(
+            ({"__name__": "cpu", "instance": "a", "mode": "idle"}, [(now, 1.5), (now - 1000, 2.5)]),
+            ({"__name__": "load", "instance": "a"}, [(now, 3.0)]),
+        )
+    )
+    kind = {"Content_Type": V2, "Content_Encoding": "snappy"}
+    for _ in range(2):
+        status, answer, headers = send(url, body, Authorization=token, **kind)
+        assert (status, answer, headers[WRITTEN]) == (204, b"", "3")
+        assert "Content-Length" not in headers
+    assert set(account.stored()) == {
+        ('{"mode=idle": 1.5}', "cpu"),
+        ('{"mode=idle": 2.5}', "cpu"),
+        ("3.0", "load"),
+    }
+    assert len(account.stored()) == 3
+    body = packed(
+        request_2(
+            ({"__name__": "load", "instance": "b"}, [(now, 3.0), (now - 1, 3.0)]),
+            ({"__name__": "load", "instance": "a"}, [(now - 1, 3.0)]),
+        )
+    )
+    status, answer, headers = send(url, body, Authorization=token, **kind)
+    assert (status, headers[WRITTEN]) == (400, "1")
+    assert b"Device b" in answer
+    assert len(account.stored()) == 4
+    bad = packed(
+        request_1(({"__name__": "load", "instance": "a"}, [(now, 1.0)]), ({"__name__": "x"}, [(5, 1.0)]))
+    )
+    status, answer, _ = send(url, bad, Authorization=token, Content_Type=V1, Content_Encoding="snappy")
+    assert (status, answer.split(b":")[0]) == (400, b"BAD_JSON_FORMAT")
+    assert b"timeseries[1] has a time" in answer
+    for wrong in (f"Bearer {account.api_token}", "Bearer x", f"Bearer {'0' * 32}"):
+        assert send(url, body, Authorization=wrong, **kind)[0] == 401
+    assert (
+        send(url, body, Authorization=token, Content_Type="text/plain", Content_Encoding="snappy")[0] == 415
+    )
+    assert len(account.stored()) == 4
+    assert outsider.stored() == []
+
+
+@pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
+def test_the_exporter_of_opentelemetry(
+    stack: Callable[..., Stack], account: Account, outsider: Account, compression: Compression
+) -> None:
+    running = stack("web")
+    account.device("attic")
+    exporter = OTLPMetricExporter(
+        running.url("/v1/metrics"),
+        headers={"authorization": f"Bearer {account.device_token}"},
+        compression=compression,
+    )
+    reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3_600_000)
+    provider = MeterProvider([reader], Resource({"service.name": "house", "device.id": "attic"}))
+    meter = provider.get_meter("house")
+    meter.create_counter("steps").add(3, {"floor": "1"})
+    meter.create_histogram("door.open", unit="s").record(2.5)
+    assert provider.force_flush(30_000)
+    provider.shutdown()
+    found = stored(account)
+    assert found["steps"] == {"floor=1": 3}
+    assert found["door.open"] == {"count": 1, "sum": 2.5, "min": 2.5, "max": 2.5, "buckets": {"5": 1}}
+    assert outsider.stored() == []
+
+
+def test_otlp_in_json_by_the_key_of_an_intake(
+    stack: Callable[..., Stack], account: Account, outsider: Account
+) -> None:
+    running = stack("web")
+    configure_device(account.device("off"), {"enabled": False})
+    account.device("on")
+    _, key = create_intake(account.user, {"name": "Collector", "format": Intake.Format.OTLP})
+    at = str(now_us() * 1000)
+
+    def of(host: str) -> dict[str, object]:
+        metric = {"name": "m", "gauge": {"dataPoints": [{"timeUnixNano": at, "asInt": "7"}]}}
+        attribute = {"key": "host.name", "value": {"stringValue": host}}
+        return {"resource": {"attributes": [attribute]}, "scopeMetrics": [{"metrics": [metric]}]}
+
+    url = running.url(f"/in/{key}/v1/metrics")
+    status, answer, headers = send(
+        url, orjson.dumps({"resourceMetrics": [of("on")]}), Content_Type="application/json"
+    )
+    assert (status, answer, headers["Content-Type"]) == (200, b"{}", "application/json")
+    body = orjson.dumps({"resourceMetrics": [of("on"), of("off")]})
+    status, answer, _ = send(url, body, Content_Type="application/json")
+    partial = orjson.loads(answer)["partialSuccess"]
+    assert (status, partial["rejectedDataPoints"]) == (200, "1")
+    assert "Device off" in partial["errorMessage"]
+    assert account.stored() == [("7", "m")]
+    status, answer, _ = send(url, b"[]", Content_Type="application/json")
+    assert (status, orjson.loads(answer)["code"]) == (400, 3)
+    wrong = running.url(f"/in/{'a' * 26}/v1/metrics")
+    status, answer, _ = send(wrong, body, Content_Type="application/json")
+    assert (status, orjson.loads(answer)["code"]) == (401, 16)
+    assert outsider.stored() == []
