@@ -2,6 +2,7 @@
 
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -492,3 +493,16 @@ def test_ruuvi_format_5() -> None:
     assert advertised(head + "058000FFFFFFFF800080008000FFFFFFFFFFFFFFFFFFFFFF") == {}
     for other in ("", "xyz", "02011A0303AAFE", head + "03", "05", "ff" * 2000):
         assert advertised(other) is None
+
+
+def test_the_example_of_the_guide() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "mappings.md").read_text()
+    mapping = orjson.loads(page.partition("```json\n")[2].partition("```")[0])
+    body = page.partition('`{"kind"')[2].partition("`")[0]
+    found = decode(mapping, b'{"kind"' + body.encode(), "site/7/report")
+    assert found == [
+        Reading("7-roof", "wind", b"3.2", AT),
+        Reading("7-roof", "rain", b"0", AT),
+        Reading("7-roof", "status", b'{"battery":87}', AT),
+    ]
+    assert decode(mapping, b"anything", "site/7/set") == []

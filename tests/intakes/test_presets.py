@@ -13,6 +13,7 @@ from thingscale.intakes.presets import Preset, Sample, presets, sample_of
 
 FOLDER = Path(__file__).parent / "payloads"
 MESSAGES = sorted(FOLDER.glob("*/*.json"))
+RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
 NOW = 1_796_000_000_000_000  # after the recordings, 2026-11-29
 
 
@@ -55,3 +56,6 @@ def test_a_preset_is_complete(preset: Preset) -> None:
     assert bool(preset.topic) == ("mqtt" in preset.ways)
     pasted = "\n".join(paste.text for paste in preset.paste)
     assert ("DEVICE_TOKEN" in pasted and "USER_ID" in pasted) or "mqtt" not in preset.ways
+    page = (RECIPES / preset.recipe).read_text()
+    assert all(paste.text in page for paste in preset.paste)
+    assert f"({preset.recipe})" in (RECIPES / "README.md").read_text()

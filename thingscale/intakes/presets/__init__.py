@@ -1,6 +1,7 @@
 """Mappings for well-known programs, a JSON file each: what the program sends, and what to paste into it.
 
-In what is to be pasted the console fills in `HOST`, `URL`, `USER_ID`, `DEVICE_TOKEN` and `DEVICE_ID`.
+In what is to be pasted the console fills in `HOST`, `URL` and `PATH` of an intake, `USER_ID` and
+`DEVICE_TOKEN`; `DEVICE_ID` and `NAME` are for whoever pastes it.
 """
 
 from collections.abc import Mapping as MappingOf
