@@ -15,6 +15,7 @@ MAX_NUMBERS = 10_000  # of one repeated field
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types: the lowest three bits of a key
 _64_BITS = (1 << 64) - 1
 _double = struct.Struct("<d").unpack
+_unsigned, _signed = struct.Struct("<Q").unpack, struct.Struct("<q").unpack
 
 
 class BadMessage(ValueError):
@@ -188,8 +189,8 @@ class Kind(Enum):
     INT = VARINT, signed, _each(signed), _json_signed
     SINT = VARINT, zigzag, _each(zigzag), _json_signed
     BOOL = VARINT, bool, _each(bool), _json_of(bool, "true or false")
-    FIXED = FIXED64, lambda value: int.from_bytes(value, "little"), _fixed("Q"), _json_unsigned
-    SFIXED = FIXED64, lambda value: int.from_bytes(value, "little", signed=True), _fixed("q"), _json_signed
+    FIXED = FIXED64, lambda value: _unsigned(value)[0], _fixed("Q"), _json_unsigned
+    SFIXED = FIXED64, lambda value: _signed(value)[0], _fixed("q"), _json_signed
     DOUBLE = FIXED64, double, _fixed("d"), _json_double
     STRING = BYTES, text, None, _json_text
     BINARY = BYTES, _same, None, _json_binary
@@ -204,7 +205,7 @@ class Field(NamedTuple):
 
 class _Reader(NamedTuple):
     name: str
-    read: Callable[[Any], Any]
+    read: Callable[[Any], Any] | None  # None: it is as it came
     append: bool = False
     extend: bool = False
 
@@ -214,15 +215,18 @@ class Schema:
 
     def __init__(self, **wanted: Field) -> None:
         self._readers: dict[int, _Reader] = {}  # by key
-        self._json_readers: dict[str, _Reader] = {}  # by either name that JSON may have
+        # Name, how it is read and whether it is repeated, by either name that JSON may have
+        self._json_readers: dict[str, tuple[str, Callable[[Any], Any], bool]] = {}
         for name, (number, kind, repeated) in wanted.items():
             wire_type, one, packed, from_json = kind.value
-            self._readers[key(number, wire_type)] = _Reader(name, one, append=repeated)
+            self._readers[key(number, wire_type)] = _Reader(
+                name, None if one is _same else one, append=repeated
+            )
             if repeated and packed:
                 self._readers[key(number, BYTES)] = _Reader(name, packed, extend=True)
             first, *others = name.split("_")
             for json_name in (name, first + "".join(map(str.capitalize, others))):
-                self._json_readers[json_name] = _Reader(name, from_json, extend=repeated)
+                self._json_readers[json_name] = name, from_json, repeated
 
     def read(self, message: bytes) -> dict[str, Any]:
         """What the message has of them; lists of what is repeated. Raises BadMessage."""
@@ -233,12 +237,16 @@ class Schema:
             if reader is None:
                 continue
             name, read, append, extend = reader
-            if append:
-                found.setdefault(name, []).append(read(content))
+            if read:
+                content = read(content)  # noqa: PLW2901
+            if append and name in found:
+                found[name].append(content)
+            elif append:
+                found[name] = [content]
             elif extend:
-                found.setdefault(name, []).extend(read(content))
+                found.setdefault(name, []).extend(content)
             else:
-                found[name] = read(content)
+                found[name] = content
         return found
 
     def read_json(self, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,7 +256,7 @@ class Schema:
             reader = self._json_readers.get(json_name)
             if reader is None or content is None:
                 continue
-            name, read, _, repeated = reader
+            name, read, repeated = reader
             if not repeated:
                 found[name] = read(content)
             elif content.__class__ is list:
