@@ -1,6 +1,7 @@
 """What monitoring systems send: OpenTelemetry's exporter, and, where the machine has them, node_exporter and
 Prometheus."""
 
+import re
 import shutil
 import subprocess
 import urllib.error
@@ -20,7 +21,6 @@ from remote_write import packed, request_1, request_2
 from stack import Stack, answers, free_port, wait_until
 from support import Account
 
-from thingscale.devices.models import Device
 from thingscale.intakes.actions import create_intake
 from thingscale.intakes.models import Intake
 from thingscale.lib.clock import now_us
@@ -31,17 +31,24 @@ pytestmark = pytest.mark.e2e
 PROMETHEUS, NODE_EXPORTER = shutil.which("prometheus"), shutil.which("prometheus-node-exporter")
 V1, V2 = "application/x-protobuf", "application/x-protobuf;proto=io.prometheus.write.v2.Request"
 WRITTEN = "X-Prometheus-Remote-Write-Samples-Written"
-CONFIGURATION = """
-global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+TROUBLE = tuple(f"prometheus_remote_storage_samples_{word}_total{{" for word in ("failed", "retried"))
+SCRAPE = """
+global: {{scrape_interval: 1s}}
 scrape_configs:
   - job_name: node
-    static_configs: [{{targets: ["127.0.0.1:{target}"]}}]
-remote_write:
-  - url: {token_url}
-    authorization: {{credentials: {token}}}
-  - url: {key_url}
-    basic_auth: {{username: nobody, password: nothing}}
+    static_configs: [{{targets: ["127.0.0.1:{}"]}}]
 """
+RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
+
+
+def recipe(name: str, place: int, running: Stack, **filled: str) -> str:
+    """A block of YAML of the recipe, with what its reader fills in."""
+    text = re.findall(r"^```yaml\n(.*?)^```", (RECIPES / name).read_text(), re.MULTILINE | re.DOTALL)[place]
+    text = text.replace("https://HOST", running.url("")).replace("interval: 30s", "interval: 1s")
+    for word, value in filled.items():
+        assert word in text
+        text = text.replace(word, value)
+    return str(text)
 
 
 @pytest.fixture
@@ -63,40 +70,33 @@ def programs() -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
 @pytest.mark.skipif(
     not (PROMETHEUS and NODE_EXPORTER), reason="apt-get install prometheus prometheus-node-exporter"
 )
-def test_a_prometheus_that_scrapes_a_node_exporter(
+def test_prometheus_and_node_exporter_as_their_recipes_have_them(
     stack: Callable[..., Stack],
     account: Account,
     outsider: Account,
     tmp_path: Path,
     programs: Callable[..., "subprocess.Popen[bytes]"],
 ) -> None:
-    """By the device token, and by the key of an intake of another account."""
+    """One with the device token; and an agent, which sends less, with the key of another account's intake."""
     running = stack("web")
-    node, port = free_port(), free_port()
-    name = f"127.0.0.1:{node}"
-    for owner in (account, outsider):
-        owner.device(name)
+    node, port, agent_port = free_port(), free_port(), free_port()
+    account.device(f"127.0.0.1:{node}")
+    outsider.device("server-1")
     _, key = create_intake(outsider.user, {"name": "Prometheus", "format": Intake.Format.PROMETHEUS})
-    (tmp_path / "prometheus.yml").write_text(
-        CONFIGURATION.format(
-            target=node,
-            token_url=running.url("/api/v1/write"),
-            token=account.device_token,
-            key_url=running.url(f"/in/{key}/api/v1/write"),
-        )
+    (tmp_path / "server.yml").write_text(
+        SCRAPE.format(node) + recipe("prometheus.md", 1, running, DEVICE_TOKEN=account.device_token)
+    )
+    (tmp_path / "agent.yml").write_text(
+        recipe("node-exporter.md", 0, running, KEY=key, **{"localhost:9100": f"127.0.0.1:{node}"})
     )
     exporter = programs([str(NODE_EXPORTER), f"--web.listen-address=127.0.0.1:{node}"], tmp_path / "node.log")
     wait_until(lambda: answers(node), what="the exporter")
-    log = tmp_path / "prometheus.log"
-    programs(
-        [
-            str(PROMETHEUS),
-            f"--config.file={tmp_path}/prometheus.yml",
-            f"--storage.tsdb.path={tmp_path}/data",
-            f"--web.listen-address=127.0.0.1:{port}",
-        ],
-        log,
-    )
+    for name, listen, options in (
+        ("server", port, [f"--storage.tsdb.path={tmp_path}/server"]),
+        ("agent", agent_port, ["--enable-feature=agent", f"--storage.agent.path={tmp_path}/agent"]),
+    ):
+        command = [str(PROMETHEUS), f"--config.file={tmp_path}/{name}.yml", *options]
+        programs([*command, f"--web.listen-address=127.0.0.1:{listen}"], tmp_path / f"{name}.log")
     for owner in (account, outsider):
         wait_until(lambda: stored(owner).keys() >= {"node_load1", "up"}, what="a scrape")  # noqa: B023
         found = stored(owner)
@@ -104,21 +104,16 @@ def test_a_prometheus_that_scrapes_a_node_exporter(
         assert found["up"] == 1.0
         assert {"cpu=0,mode=idle", "cpu=0,mode=user"} <= found["node_cpu_seconds_total"].keys()
         assert found["node_memory_MemTotal_bytes"] > 1e6
-        assert len(found) > 100  # metrics
+    assert len(stored(account)) > 100  # metrics
+    assert len(stored(outsider)) <= 7
     exporter.kill()  # all of its series end with stale markers
-    wait_until(lambda: stored(account)["up"] == 0.0, what="the end of the exporter")
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as response:
-        metrics = response.read().decode().splitlines()
-    trouble = {
-        "prometheus_remote_storage_samples_failed_total",
-        "prometheus_remote_storage_samples_retried_total",
-        "prometheus_remote_storage_samples_dropped_total",
-    }
-    figures = [line for line in metrics if line.partition("{")[0] in trouble]
-    assert len(figures) >= 2
-    assert {line.rpartition(" ")[2] for line in figures} == {"0"}, log.read_text()
-    for owner in (account, outsider):
-        assert [device.device_id for device in Device.objects.for_account(owner.user)] == [name]
+    wait_until(lambda: stored(account)["up"] == stored(outsider)["up"] == 0.0, what="the end of the exporter")
+    for name, listen in (("server", port), ("agent", agent_port)):
+        with urllib.request.urlopen(f"http://127.0.0.1:{listen}/metrics", timeout=30) as response:
+            lines = response.read().decode().splitlines()
+        figures = [line for line in lines if line.startswith(TROUBLE)]
+        assert len(figures) >= 2
+        assert {line.rpartition(" ")[2] for line in figures} == {"0"}, (tmp_path / f"{name}.log").read_text()
 
 
 def stored(account: Account) -> dict[str | None, Any]:
