@@ -25,6 +25,7 @@ BASIC = b"Basic " + base64.b64encode(b"U000001:T:1")
         ("/write", Route("", "/write")),
         ("/api/v1/write", Route("", "/api/v1/write")),
         ("/v1/metrics", Route("", "/v1/metrics")),
+        ("/api/put", Route("", "/api/put")),
         ("/in/KEY", Route("KEY", "")),
         ("/in/KEY/", Route("KEY", "")),
         ("/in/KEY/boiler-1", Route("KEY", "", "boiler-1")),

@@ -37,7 +37,7 @@ from ingest.connectors.intake.request import (
     too_many,
     unpacked,
 )
-from ingest.connectors.intake.routes import FORMATS, Route, route
+from ingest.connectors.intake.routes import FORMATS, PRESETS, Route, route
 from ingest.device_tokens import TokenOwner
 from ingest.intake_cache import OWN_PATHS, IntakeCache, KnownIntake
 from ingest.intake_log import IntakeLog
@@ -47,6 +47,7 @@ from ingest.writer import QueueFull, Submission
 from thingscale.intakes.formats.readings import MAX_BODY, BadBody, Reading
 from thingscale.intakes.messages import Note
 from thingscale.intakes.models import Intake, IntakeMessage
+from thingscale.intakes.presets import presets
 from thingscale.lib import content_encoding
 from thingscale.lib.clock import now, now_us
 from thingscale.lib.ids import IntakePk
@@ -152,7 +153,11 @@ class IntakeDoor:
         if not isinstance(owner, TokenOwner):
             return AUTH_REQUIRED
         format_ = Intake.Format(FORMATS[found.endpoint])
-        return KnownIntake(OWN_PATHS, owner.user, format_, format_.value, {}, None, "", None)
+        preset = PRESETS.get(found.endpoint, "")
+        mapping = presets()[preset].compiled if preset else None
+        return KnownIntake(
+            OWN_PATHS, owner.user, format_, preset or format_.value, {}, mapping, preset, rate=None
+        )
 
     async def _look_up(self, find: Callable[[str], T], key: str) -> T:
         found = asyncio.get_running_loop().run_in_executor(self._connector.lookups, find, key)

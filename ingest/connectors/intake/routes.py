@@ -7,10 +7,16 @@ PREFIX = "/in/"
 INFLUX = ("/write", "/api/v2/write", "/query", "/ping", "/health")
 PROMETHEUS = ("/api/v1/write",)
 OTLP = ("/v1/metrics",)
+PRESETS = {"/api/put": "netdata"}  # paths of one program
 # The senders' own paths, with the device token, and by which format.
 FORMATS = {
     path: format_
-    for format_, paths in {"influx": INFLUX, "prometheus": PROMETHEUS, "otlp": OTLP}.items()
+    for format_, paths in {
+        "influx": INFLUX,
+        "prometheus": PROMETHEUS,
+        "otlp": OTLP,
+        "mapped": PRESETS,
+    }.items()
     for path in paths
 }
 
