@@ -122,56 +122,80 @@ def decode(body: bytes, now: int, *, as_json: bool, nameless: str = NAMELESS) ->
     labelled = Labelled(now)
     points = Counter[str]()
     left_out = 0
-    where: tuple[int, ...] = ()
-    parts = 0
+    request = _Request(read, nameless)
+    try:
+        data_points = request.data_points(_json_object(body) if as_json else body)
+        for device_id, tag, scope, kind, message in data_points:
+            points[device_id] += 1
+            schema, value_of = _KINDS[kind]
+            point = read(schema, message)
+            value = None if point.get("flags", 0) & _NO_VALUE else value_of(read, point)
+            if value is None:
+                left_out += 1
+                continue
+            attributes = point.get("attributes")
+            labels = _key(read, attributes) if attributes else ""
+            time = point.get("time_unix_nano", 0)
+            place = device_id, tag, time // 1000 if time else now
+            if isinstance(value, dict):
+                labelled.add_object(place, labels, value, scope)
+            else:
+                labelled.add(place, labels, value, scope)
+    except BadMessage as error:
+        raise BadBody(Reason.BAD_JSON_FORMAT, f"{request.place} {error}.") from None
+    except BadValue as error:
+        raise BadBody(error.reason, f"{request.place} {error.rule}.") from None
+    return Decoded(labelled.readings(), points, left_out)
 
-    def counted(messages: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        nonlocal parts
-        parts += len(messages)
-        if parts > MAX_PARTS:
+
+_DataPoint = tuple[
+    str, str | None, str, str, Any
+]  # device id, tag, scope as a label, which of _KINDS, message
+
+
+class _Request:
+    def __init__(self, read: Reader, nameless: str) -> None:
+        self._read = read
+        self._nameless = nameless
+        self._where: tuple[int, ...] = ()  # what is being read
+        self._parts = 0
+
+    @property
+    def place(self) -> str:
+        """What is being read, as JSON would name it."""
+        names = ("resourceMetrics", "scopeMetrics", "metrics", "dataPoints")
+        pairs = zip(names, self._where, strict=False)
+        return ".".join(f"{name}[{index}]" for name, index in pairs) or "The body"
+
+    def data_points(self, request: Any) -> Iterator[_DataPoint]:
+        """One after the other. Raises BadMessage, BadValue."""
+        read = self._read
+        for in_request in self._each(read(_REQUEST, request), "resource_metrics"):
+            resource_metrics = read(_RESOURCE_METRICS, in_request)
+            device_id = device_id_of(_device_name(read, resource_metrics)) or self._nameless
+            for in_resource in self._each(resource_metrics, "scope_metrics"):
+                scope_metrics = read(_SCOPE_METRICS, in_resource)
+                name = read(_SCOPE, scope_metrics["scope"]).get("name") if "scope" in scope_metrics else ""
+                scope = key_of([("scope", name)]) if name else ""
+                for in_scope in self._each(scope_metrics, "metrics"):
+                    metric = read(_METRIC, in_scope)
+                    tag = tag_of(metric.get("name", ""))
+                    for kind in _KINDS.keys() & metric.keys():
+                        for message in self._each(read(_DATA, metric[kind]), "data_points"):
+                            yield device_id, tag, scope, kind, message
+
+    def _each(self, message: dict[str, Any], name: str) -> Iterator[Any]:
+        """The messages of a repeated field, as long as there are not too many in all."""
+        messages = message.get(name, ())
+        self._parts += len(messages)
+        if self._parts > MAX_PARTS:
             rule = f"is beyond {MAX_PARTS} parts and data points: send less at a time"
             raise BadValue(Reason.TOO_LARGE, rule)
-        return enumerate(messages)
-
-    try:
-        request = read(_REQUEST, _json_object(body) if as_json else body)
-        for i, of_resource in counted(request.get("resource_metrics", ())):
-            where = (i,)
-            resource_metrics = read(_RESOURCE_METRICS, of_resource)
-            device_id = device_id_of(_device_name(read, resource_metrics)) or nameless
-            for j, of_scope in counted(resource_metrics.get("scope_metrics", ())):
-                where = i, j
-                scope_metrics = read(_SCOPE_METRICS, of_scope)
-                scope = read(_SCOPE, scope_metrics["scope"]) if "scope" in scope_metrics else {}
-                otherwise = key_of([("scope", scope["name"])]) if scope.get("name") else ""
-                for k, of_metric in counted(scope_metrics.get("metrics", ())):
-                    where = i, j, k
-                    metric = read(_METRIC, of_metric)
-                    tag = tag_of(metric.get("name", ""))
-                    for kind, (schema, value_of) in _KINDS.items():
-                        data = read(_DATA, metric[kind]) if kind in metric else {}
-                        data_points = data.get("data_points", ())
-                        points[device_id] += len(data_points)
-                        for number, data_point in counted(data_points):
-                            where = i, j, k, number
-                            point = read(schema, data_point)
-                            value = None if point.get("flags", 0) & _NO_VALUE else value_of(read, point)
-                            if value is None:
-                                left_out += 1
-                                continue
-                            attributes = point.get("attributes")
-                            labels = _key(read, attributes) if attributes else ""
-                            time = point.get("time_unix_nano", 0)
-                            at = time // 1000 if time else now
-                            if isinstance(value, dict):
-                                labelled.add_object((device_id, tag, at), labels, value, otherwise)
-                            else:
-                                labelled.add((device_id, tag, at), labels, value, otherwise)
-    except BadMessage as error:
-        raise BadBody(Reason.BAD_JSON_FORMAT, f"{_place(where)} {error}.") from None
-    except BadValue as error:
-        raise BadBody(error.reason, f"{_place(where)} {error.rule}.") from None
-    return Decoded(labelled.readings(), points, left_out)
+        outer = self._where
+        for index, each in enumerate(messages):
+            self._where = (*outer, index)
+            yield each
+        self._where = outer
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
@@ -183,11 +207,6 @@ def _json_object(body: bytes) -> dict[str, Any]:
     if not isinstance(request, dict):
         raise BadMessage("is not a JSON object")
     return request
-
-
-def _place(where: tuple[int, ...]) -> str:
-    names = ("resourceMetrics", "scopeMetrics", "metrics", "dataPoints")
-    return ".".join(f"{name}[{index}]" for name, index in zip(names, where, strict=False)) or "The body"
 
 
 def _device_name(read: Reader, resource_metrics: dict[str, Any]) -> str:
