@@ -10,7 +10,14 @@ from typing import Any, TypeVar
 
 import orjson
 
-from thingscale.intakes.formats.readings import MAX_READINGS, BadBody, Reading, json_value
+from thingscale.intakes.formats.readings import (
+    MAX_READINGS,
+    BadBody,
+    Reading,
+    device_id_of,
+    json_value,
+    tag_of,
+)
 from thingscale.lib import clock
 from thingscale.lib.json_rules import BadValue
 from thingscale.lib.reasons import Reason
@@ -20,7 +27,8 @@ MAX_KEY = 16 * 1024  # characters
 MAX_TEXT = 16 * 1024 * 1024  # characters of all keys and objects: a short body can refer to a long text often
 MAX_BUCKETS = 1000  # of a histogram
 MAX_REMEMBERED = 16_384
-MAX_SHORT = 1000  # bytes or characters
+MAX_REMEMBERED_SIZE = 4 * 1024 * 1024  # bytes or characters, together
+MAX_SHORT = 1000  # of one
 
 _NOT_IN_VALUE = re.compile(r"%(?=[0-9A-F]{2})|[,\x00-\x1f\x7f]")
 _NOT_IN_NAME = re.compile(r"%(?=[0-9A-F]{2})|[,=\x00-\x1f\x7f]")
@@ -32,10 +40,7 @@ Place = tuple[str, str | None, int | None]  # device id, tag, time in microsecon
 
 def key_of(labels: Iterable[tuple[str, str]]) -> str:
     """`cpu=0,mode=idle`; empty without labels. What would make two sets of labels one is percent-encoded."""
-    return ",".join(
-        f"{_NOT_IN_NAME.sub(_percent, name)}={_NOT_IN_VALUE.sub(_percent, value)}"
-        for name, value in sorted(labels)
-    )
+    return ",".join([_PAIRS[pair] for pair in sorted(labels)])
 
 
 def _percent(match: re.Match[str]) -> str:
@@ -73,14 +78,28 @@ class Remembered(dict[K, V]):
         super().__init__()
         self._make = make
         self._size = size  # in bytes or characters
+        self._all = 0
 
     def __missing__(self, key: K) -> V:
         made = self._make(key)
-        if self._size(key) <= MAX_SHORT:
-            if len(self) >= MAX_REMEMBERED:
+        size = self._size(key)
+        if size <= MAX_SHORT:
+            self._all += size
+            if len(self) >= MAX_REMEMBERED or self._all > MAX_REMEMBERED_SIZE:
                 self.clear()
+                self._all = size
             self[key] = made
         return made
+
+
+def _pair(pair: tuple[str, str]) -> str:
+    name, value = pair
+    return f"{_NOT_IN_NAME.sub(_percent, name)}={_NOT_IN_VALUE.sub(_percent, value)}"
+
+
+_PAIRS: Remembered[tuple[str, str], str] = Remembered(_pair, lambda pair: len(pair[0]) + len(pair[1]))
+DEVICE_IDS = Remembered(device_id_of, len)  # by the names that programs have for them
+TAGS = Remembered(tag_of, len)
 
 
 class Labelled:

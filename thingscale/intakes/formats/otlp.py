@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import orjson
 
 from thingscale.intakes.formats.labelled import (
+    DEVICE_IDS,
     MAX_BUCKETS,
     MAX_KEY,
+    TAGS,
     Labelled,
     Remembered,
     bound,
@@ -24,7 +26,7 @@ from thingscale.intakes.formats.labelled import (
     with_finite_numbers,
 )
 from thingscale.intakes.formats.protobuf import BadMessage, Field, Kind, Schema
-from thingscale.intakes.formats.readings import BadBody, Reading, device_id_of, tag_of
+from thingscale.intakes.formats.readings import BadBody, Reading
 from thingscale.lib.json_rules import BadValue
 from thingscale.lib.reasons import Reason
 
@@ -148,9 +150,8 @@ def decode(body: bytes, now: int, *, as_json: bool, nameless: str = NAMELESS) ->
     return Decoded(labelled.readings(), points, left_out)
 
 
-_DataPoint = tuple[
-    str, str | None, str, str, Any
-]  # device id, tag, scope as a label, which of _KINDS, message
+# Device id, tag, scope as a label, which of _KINDS, message
+_DataPoint = tuple[str, str | None, str, str, Any]
 
 
 class _Request:
@@ -172,14 +173,14 @@ class _Request:
         read = self._read
         for in_request in self._each(read(_REQUEST, request), "resource_metrics"):
             resource_metrics = read(_RESOURCE_METRICS, in_request)
-            device_id = device_id_of(_device_name(read, resource_metrics)) or self._nameless
+            device_id = DEVICE_IDS[_device_name(read, resource_metrics)] or self._nameless
             for in_resource in self._each(resource_metrics, "scope_metrics"):
                 scope_metrics = read(_SCOPE_METRICS, in_resource)
                 name = read(_SCOPE, scope_metrics["scope"]).get("name") if "scope" in scope_metrics else ""
                 scope = key_of([("scope", name)]) if name else ""
                 for in_scope in self._each(scope_metrics, "metrics"):
                     metric = read(_METRIC, in_scope)
-                    tag = tag_of(metric.get("name", ""))
+                    tag = TAGS[metric.get("name", "")]
                     for kind in _KINDS.keys() & metric.keys():
                         for message in self._each(read(_DATA, metric[kind]), "data_points"):
                             yield device_id, tag, scope, kind, message

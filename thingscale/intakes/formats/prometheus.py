@@ -16,8 +16,10 @@ import cramjam
 
 from thingscale.intakes.formats import protobuf
 from thingscale.intakes.formats.labelled import (
+    DEVICE_IDS,
     MAX_BUCKETS,
     MAX_KEY,
+    TAGS,
     Labelled,
     Remembered,
     bound,
@@ -36,7 +38,7 @@ from thingscale.intakes.formats.protobuf import (
     fields,
     key,
 )
-from thingscale.intakes.formats.readings import MAX_BODY, BadBody, Reading, device_id_of, tag_of
+from thingscale.intakes.formats.readings import MAX_BODY, BadBody, Reading
 from thingscale.lib.json_rules import BadValue
 from thingscale.lib.reasons import Reason
 
@@ -191,16 +193,24 @@ def _series_of_labels(labels: bytes) -> _Series:
     for field, label in fields(labels):
         if field != _LABEL:
             raise BadMessage("has something else between its labels")
-        name = value = b""
-        for label_field, content in fields(label):
-            if label_field == _NAME:
-                name = content
-            elif label_field == _VALUE:
-                value = content
-        texts += (protobuf.text(name), protobuf.text(value))
+        texts += _LABELS[label]
         if len(texts) > 2 * MAX_LABELS:
             break
     return _series(texts)
+
+
+def _label(label: bytes) -> tuple[str, str]:
+    """Name and value. Raises BadMessage."""
+    name = value = b""
+    for field, content in fields(label):
+        if field == _NAME:
+            name = content
+        elif field == _VALUE:
+            value = content
+    return protobuf.text(name), protobuf.text(value)
+
+
+_LABELS: Remembered[bytes, tuple[str, str]] = Remembered(_label, len)
 
 
 # Series of 2.0
@@ -252,9 +262,9 @@ def _series(texts: Sequence[str]) -> _Series:
         raise BadValue(Reason.TOO_LARGE, f"has more than {MAX_KEY >> 10} KiB of labels")
     labels = dict(zip(texts[::2], texts[1::2], strict=True))
     metric, instance, job = (labels.pop(name, "") for name in ("__name__", "instance", "job"))
-    rest = key_of((name, value) for name, value in labels.items() if value)  # an empty one is none
+    rest = key_of([pair for pair in labels.items() if pair[1]])  # an empty one is none
     otherwise = key_of([("job", job)]) if instance and job else ""
-    return _Series(device_id_of(instance or job), tag_of(metric), rest, otherwise)
+    return _Series(DEVICE_IDS[instance or job], TAGS[metric], rest, otherwise)
 
 
 _SERIES_OF_LABELS: Remembered[bytes, _Series] = Remembered(_series_of_labels, len)
