@@ -14,6 +14,8 @@ from thingscale.intakes.formats.readings import MAX_READINGS, BadBody
 from thingscale.lib.reasons import Reason
 
 MAX_DEPTH = 8  # of templates in templates
+MAX_CELLS = 200_000  # of arrays and data sets
+MAX_FIELDS = 500_000
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 _FLOAT, _DOUBLE = struct.Struct("<f"), struct.Struct("<d")
@@ -28,17 +30,31 @@ _Field = tuple[int, int, Any]  # number, wire type, a number or bytes
 
 
 class _Budget:
-    """Of metrics and cells, so that nested templates can't be more than a flat payload."""
+    """What one payload may still be made of: a few bytes of protobuf can be much more in memory."""
 
     def __init__(self) -> None:
-        self.left = MAX_READINGS
+        self.metrics = MAX_READINGS
+        self.cells = MAX_CELLS
+        self.fields = MAX_FIELDS
 
-    def spend(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise BadBody(
-                Reason.TOO_LARGE, f"The payload has more than {MAX_READINGS} metrics: send fewer at a time."
-            )
+    def spend_metric(self) -> None:
+        self.metrics -= 1
+        if self.metrics < 0:
+            raise _too_large(f"{MAX_READINGS} metrics")
+
+    def spend_cells(self, count: int) -> None:
+        self.cells -= count
+        if self.cells < 0:
+            raise _too_large(f"{MAX_CELLS} elements of arrays and data sets")
+
+    def spend_field(self) -> None:
+        self.fields -= 1
+        if self.fields < 0:
+            raise _too_large(f"{MAX_FIELDS} fields")
+
+
+def _too_large(what: str) -> BadBody:
+    return BadBody(Reason.TOO_LARGE, f"The payload has more than {what}: send fewer at a time.")
 
 
 def decode(body: bytes) -> dict[str, Any]:
@@ -46,7 +62,7 @@ def decode(body: bytes) -> dict[str, Any]:
     payload: dict[str, Any] = {"metrics": []}
     budget = _Budget()
     try:
-        for number, wire, value in _fields(body):
+        for number, wire, value in _fields(body, budget):
             if number == 1 and wire == _VARINT:
                 payload["timestamp"] = value
             elif number == 2 and wire == _BYTES:
@@ -72,11 +88,11 @@ def decode(body: bytes) -> dict[str, Any]:
 
 
 def _metric(message: bytes, budget: _Budget, depth: int) -> dict[str, Any]:
-    budget.spend()
+    budget.spend_metric()
     found: dict[str, Any] = {"name": "", "named": False}
-    values: list[_Field] = []
+    last: _Field | None = None
     datatype = 0
-    for number, wire, value in _fields(message):
+    for number, wire, value in _fields(message, budget):
         if number == 1 and wire == _BYTES:
             found["name"] = value.decode()
         elif number == 2 and wire == _VARINT:
@@ -88,9 +104,9 @@ def _metric(message: bytes, budget: _Budget, depth: int) -> dict[str, Any]:
         elif number == 7 and wire == _VARINT and value:
             return {**found, "named": bool(found["name"]), "name": _called(found)}
         elif 10 <= number <= 18:
-            values.append((number, wire, value))
-    for field in values[-1:]:
-        found["value"] = _value(field, datatype, budget, depth)
+            last = number, wire, value
+    if last is not None:
+        found["value"] = _value(last, datatype, budget, depth)
     return {**found, "named": bool(found["name"]), "name": _called(found)}
 
 
@@ -148,15 +164,18 @@ def _finite(value: float) -> float | None:
 def _bytes(value: bytes, datatype: int, budget: _Budget) -> Any:
     """An array by its data type, else hexadecimal."""
     if datatype == _STRING_ARRAY:
+        budget.spend_cells(value.count(b"\0"))
         return [text.decode() for text in value.split(b"\0")[:-1]]
     if datatype == _BOOLEAN_ARRAY:
         (count,) = struct.unpack_from("<I", value)
         if count > 8 * (len(value) - 4):
             raise ValueError
+        budget.spend_cells(count)
         return [bool(value[4 + place // 8] & 0x80 >> place % 8) for place in range(count)]
     code = _ARRAYS.get(datatype)
     if code is None:
         return value.hex()
+    budget.spend_cells(len(value) // struct.calcsize(code))
     numbers = struct.unpack(f"<{len(value) // struct.calcsize(code)}{code}", value)
     if code == "f":
         return [_finite(_shortest(number)) for number in numbers]
@@ -167,7 +186,7 @@ def _dataset(message: bytes, budget: _Budget) -> dict[str, Any]:
     columns: list[str] = []
     types: list[int] = []
     rows: list[list[Any]] = []
-    for number, wire, value in _fields(message):
+    for number, wire, value in _fields(message, budget):
         if number == 2 and wire == _BYTES:
             columns.append(value.decode())
         elif number == 3 and wire == _VARINT:
@@ -178,17 +197,18 @@ def _dataset(message: bytes, budget: _Budget) -> dict[str, Any]:
                 datatype, at = _varint(value, at)
                 types.append(datatype)
         elif number == 4 and wire == _BYTES:
+            budget.spend_cells(1)
             rows.append(_row(value, types, budget))
     return {"columns": columns, "rows": rows}
 
 
 def _row(message: bytes, types: list[int], budget: _Budget) -> list[Any]:
     cells: list[Any] = []
-    for number, wire, value in _fields(message):
+    for number, wire, value in _fields(message, budget):
         if number == 1 and wire == _BYTES:
-            budget.spend()
+            budget.spend_cells(1)
             cell = None
-            for kind, cell_wire, content in _fields(value):
+            for kind, cell_wire, content in _fields(value, budget):
                 datatype = types[len(cells)] if len(cells) < len(types) else 0
                 # 1 to 6 are int, long, float, double, boolean and string, as 10 to 15 are of a metric.
                 if 1 <= kind <= 6:
@@ -200,17 +220,18 @@ def _row(message: bytes, types: list[int], budget: _Budget) -> list[Any]:
 def _template(message: bytes, budget: _Budget, depth: int) -> dict[str, Any]:
     """A template's metrics by name."""
     found = {}
-    for number, wire, value in _fields(message):
+    for number, wire, value in _fields(message, budget):
         if number == 2 and wire == _BYTES:
             metric = _metric(value, budget, depth)
             found[metric["name"]] = metric.get("value")
     return found
 
 
-def _fields(message: bytes) -> Iterator[_Field]:
+def _fields(message: bytes, budget: _Budget) -> Iterator[_Field]:
     """Raises ValueError."""
     at, end = 0, len(message)
     while at < end:
+        budget.spend_field()
         key, at = _varint(message, at)
         number, wire = key >> 3, key & 7
         value: Any
