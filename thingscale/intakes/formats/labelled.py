@@ -133,7 +133,10 @@ class Labelled:
 
     def add_object(self, place: Place, key: str, value: dict[str, Any], otherwise: str) -> None:
         """The same, for a histogram or a summary."""
-        text = orjson.dumps(value)
+        try:
+            text = orjson.dumps(value)
+        except TypeError:
+            raise BadValue(Reason.BAD_JSON_FORMAT, "has a number beyond 64 bits") from None
         self._room -= len(text)
         self.add(place, key, orjson.Fragment(text), otherwise)
 

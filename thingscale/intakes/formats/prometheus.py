@@ -327,7 +327,7 @@ def _buckets(histogram: dict[str, Any], sign: str) -> Iterator[tuple[int, float]
     index, rest = 0, iter(counts)
     for span in map(_SPAN.read, spans):
         index += span.get("offset", 0)
-        for count in islice(rest, span.get("length", 0)):
+        for count in islice(rest, min(span.get("length", 0), MAX_BUCKETS)):
             if count:
                 yield index, count
             index += 1
