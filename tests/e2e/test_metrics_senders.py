@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from remote_write import packed, request_1, request_2
 from stack import Stack, answers, free_port, wait_until
 from support import Account
 
+from thingscale.devices.models import Device
 from thingscale.intakes.actions import create_intake
 from thingscale.intakes.models import Intake
 from thingscale.lib.clock import now_us
@@ -237,3 +239,46 @@ def test_otlp_in_json_by_the_key_of_an_intake(
     status, answer, _ = send(wrong, body, Content_Type="application/json")
     assert (status, orjson.loads(answer)["code"]) == (401, 16)
     assert outsider.stored() == []
+
+
+def test_bombs_are_too_large(stack: Callable[..., Stack], account: Account) -> None:
+    running = stack("web")
+    token = f"Bearer {account.device_token}"
+    zeros = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = zeros.compress(bytes(100 * 2**20)) + zeros.flush()
+    for kind, said in (("application/json", b"TOO_LARGE: "), ("application/x-protobuf", b"TOO_LARGE: ")):
+        status, answer, _ = send(
+            running.url("/v1/metrics"), bomb, Authorization=token, Content_Type=kind, Content_Encoding="gzip"
+        )
+        assert status == 413
+        assert said in answer
+    four_gigabytes = b"\xff\xff\xff\xff\x0f" + bytes(1000)
+    status, answer, _ = send(
+        running.url("/api/v1/write"),
+        four_gigabytes,
+        Authorization=token,
+        Content_Type=V1,
+        Content_Encoding="snappy",
+    )
+    assert (status, answer.split(b":")[0]) == (413, b"TOO_LARGE")
+
+
+def test_what_comes_before_its_device_is_mapped_is_held(
+    stack: Callable[..., Stack], account: Account
+) -> None:
+    running = stack("web")
+    now = now_us() // 1000
+    body = packed(request_2(({"__name__": "load", "instance": "new"}, [(now, 3.0)])))
+    for _ in range(2):
+        status, _, headers = send(
+            running.url("/api/v1/write"),
+            body,
+            Authorization=f"Bearer {account.device_token}",
+            Content_Type=V2,
+            Content_Encoding="snappy",
+        )
+        assert (status, headers[WRITTEN]) == (204, "1")
+    device = Device.objects.for_account(account.user).get(device_id="new")
+    configure_device(device, {"enabled": True, "mapped_channel": account.channel()})
+    wait_until(account.stored, what="the held datapoint")
+    assert account.stored() == [("3.0", "load")]
