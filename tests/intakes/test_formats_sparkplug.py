@@ -68,7 +68,7 @@ def test_values(datatype: int, field: bytes, expected: Any) -> None:
 
 
 def test_what_is_unknown_is_passed_over() -> None:
-    assert value(text(9, b"properties"), text(19, b"x"), number(10, 5), number(100, 1)) == 5
+    assert value(text(9, b"properties"), text(19, b"x"), text(11, b"x"), number(10, 5), number(100, 1)) == 5
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,6 @@ def test_what_is_unknown_is_passed_over() -> None:
         metric(number(4, 23), text(16, b"\x01")),
         metric(number(4, 32), text(16, b"\xff\xff\xff\xff\x01")),
         metric(number(4, 32), text(16, b"\x01")),
-        metric(text(10, b"x")),
     ],
 )
 def test_what_is_no_payload_is_refused(body: bytes) -> None:

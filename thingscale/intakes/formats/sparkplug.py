@@ -10,6 +10,17 @@ from collections.abc import Iterator
 from math import isfinite
 from typing import Any
 
+from thingscale.intakes.formats.protobuf import (
+    BYTES,
+    FIXED32,
+    FIXED64,
+    VARINT,
+    double,
+    fields,
+    key,
+    text,
+    varints,
+)
 from thingscale.intakes.formats.readings import MAX_READINGS, BadBody
 from thingscale.lib.reasons import Reason
 
@@ -17,16 +28,52 @@ MAX_DEPTH = 8  # of templates in templates
 MAX_CELLS = 200_000  # of arrays and data sets
 MAX_FIELDS = 500_000
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
-_FLOAT, _DOUBLE = struct.Struct("<f"), struct.Struct("<d")
+# Fields by the names of the specification: Payload, Metric, DataSet, Template.
+TIMESTAMP, METRICS, SEQ, UUID, BODY = (
+    key(1, VARINT),
+    key(2, BYTES),
+    key(3, VARINT),
+    key(4, BYTES),
+    key(5, BYTES),
+)
+NAME, ALIAS, METRIC_TIMESTAMP = key(1, BYTES), key(2, VARINT), key(3, VARINT)
+DATATYPE, IS_NULL = key(4, VARINT), key(7, VARINT)
+INT_VALUE, LONG_VALUE, FLOAT_VALUE = key(10, VARINT), key(11, VARINT), key(12, FIXED32)
+DOUBLE_VALUE, BOOLEAN_VALUE, STRING_VALUE = key(13, FIXED64), key(14, VARINT), key(15, BYTES)
+BYTES_VALUE, DATASET_VALUE, TEMPLATE_VALUE = key(16, BYTES), key(17, BYTES), key(18, BYTES)
+COLUMNS, TYPES, PACKED_TYPES, ROWS = key(2, BYTES), key(3, VARINT), key(3, BYTES), key(4, BYTES)
+ELEMENTS = key(1, BYTES)
+TEMPLATE_METRICS = key(2, BYTES)
+VALUES = frozenset(
+    {
+        INT_VALUE,
+        LONG_VALUE,
+        FLOAT_VALUE,
+        DOUBLE_VALUE,
+        BOOLEAN_VALUE,
+        STRING_VALUE,
+        BYTES_VALUE,
+        DATASET_VALUE,
+        TEMPLATE_VALUE,
+    }
+)
+# The values of a data set are those of a metric, by numbers that are less by nine.
+CELLS = {
+    key(1, VARINT): INT_VALUE,
+    key(2, VARINT): LONG_VALUE,
+    key(3, FIXED32): FLOAT_VALUE,
+    key(4, FIXED64): DOUBLE_VALUE,
+    key(5, VARINT): BOOLEAN_VALUE,
+    key(6, BYTES): STRING_VALUE,
+}
+
+_FLOAT = struct.Struct("<f")
 _MOST = 3.4e38  # that a float holds
 _SIGNED = {1: 8, 2: 16, 3: 32, 4: 64}  # bits of the data types Int8 to Int64
 _ARRAYS = {
     22: "b", 23: "h", 24: "i", 25: "q", 26: "B", 27: "H", 28: "I", 29: "Q", 30: "f", 31: "d", 34: "q",
 }  # fmt: skip
 _BOOLEAN_ARRAY, _STRING_ARRAY = 32, 33
-
-_Field = tuple[int, int, Any]  # number, wire type, a number or bytes
 
 
 class _Budget:
@@ -47,10 +94,12 @@ class _Budget:
         if self.cells < 0:
             raise _too_large(f"{MAX_CELLS} elements of arrays and data sets")
 
-    def spend_field(self) -> None:
-        self.fields -= 1
-        if self.fields < 0:
-            raise _too_large(f"{MAX_FIELDS} fields")
+    def fields_of(self, message: bytes) -> Iterator[tuple[int, Any]]:
+        for field in fields(message):
+            self.fields -= 1
+            if self.fields < 0:
+                raise _too_large(f"{MAX_FIELDS} fields")
+            yield field
 
 
 def _too_large(what: str) -> BadBody:
@@ -59,28 +108,28 @@ def _too_large(what: str) -> BadBody:
 
 def decode(body: bytes) -> dict[str, Any]:
     """Raises BadBody."""
-    payload: dict[str, Any] = {"metrics": []}
+    metrics: list[dict[str, Any]] = []
+    payload: dict[str, Any] = {"metrics": metrics}
     budget = _Budget()
     try:
-        for number, wire, value in _fields(body, budget):
-            if number == 1 and wire == _VARINT:
+        for field, value in budget.fields_of(body):
+            if field == METRICS:
+                metrics.append(_metric(value, budget, 0))
+            elif field == TIMESTAMP:
                 payload["timestamp"] = value
-            elif number == 2 and wire == _BYTES:
-                payload["metrics"].append(_metric(value, budget, 0))
-            elif number == 3 and wire == _VARINT:
+            elif field == SEQ:
                 payload["seq"] = value
-            elif number == 4 and wire == _BYTES:
-                payload["uuid"] = value.decode()
-            elif number == 5 and wire == _BYTES:
+            elif field == UUID:
+                payload["uuid"] = text(value)
+            elif field == BODY:
                 payload["body"] = value.hex()
     except (ValueError, struct.error):
-        place = len(payload["metrics"])
-        detail = f"metrics[{place}] or what follows is no Sparkplug B payload: is the topic spBv1.0/...?"
+        detail = (
+            f"metrics[{len(metrics)}] or what follows is no Sparkplug B payload: is the topic spBv1.0/...?"
+        )
         raise BadBody(Reason.BAD_JSON_FORMAT, detail) from None
     aliases = {
-        str(metric["alias"]): metric["name"]
-        for metric in payload["metrics"]
-        if "alias" in metric and metric["named"]
+        str(metric["alias"]): metric["name"] for metric in metrics if "alias" in metric and metric["named"]
     }
     if aliases:
         payload["aliases"] = aliases
@@ -89,51 +138,44 @@ def decode(body: bytes) -> dict[str, Any]:
 
 def _metric(message: bytes, budget: _Budget, depth: int) -> dict[str, Any]:
     budget.spend_metric()
-    found: dict[str, Any] = {"name": "", "named": False}
-    last: _Field | None = None
-    datatype = 0
-    for number, wire, value in _fields(message, budget):
-        if number == 1 and wire == _BYTES:
-            found["name"] = value.decode()
-        elif number == 2 and wire == _VARINT:
-            found["alias"] = value
-        elif number == 3 and wire == _VARINT:
-            found["timestamp"] = value
-        elif number == 4 and wire == _VARINT:
-            datatype = value
-        elif number == 7 and wire == _VARINT and value:
-            return {**found, "named": bool(found["name"]), "name": _called(found)}
-        elif 10 <= number <= 18:
-            last = number, wire, value
-    if last is not None:
-        found["value"] = _value(last, datatype, budget, depth)
-    return {**found, "named": bool(found["name"]), "name": _called(found)}
+    metric: dict[str, Any] = {}
+    name, value, value_field, datatype, null = "", None, 0, 0, False
+    for field, content in budget.fields_of(message):
+        if field == NAME:
+            name = text(content)
+        elif field == ALIAS:
+            metric["alias"] = content
+        elif field == METRIC_TIMESTAMP:
+            metric["timestamp"] = content
+        elif field == DATATYPE:
+            datatype = content
+        elif field == IS_NULL:
+            null = bool(content)
+        elif field in VALUES:
+            value_field, value = field, content
+    metric["named"] = bool(name)
+    metric["name"] = name or (f"alias {metric['alias']}" if "alias" in metric else "")
+    if value_field and not null:
+        metric["value"] = _value(value_field, value, datatype, budget, depth)
+    return metric
 
 
-def _called(metric: dict[str, Any]) -> str:
-    name: str = metric["name"]
-    return name or (f"alias {metric['alias']}" if "alias" in metric else "")
-
-
-def _value(field: _Field, datatype: int, budget: _Budget, depth: int) -> Any:
-    number, wire, value = field
-    if number in (10, 11) and wire == _VARINT:
+def _value(field: int, value: Any, datatype: int, budget: _Budget, depth: int) -> Any:
+    if field in (INT_VALUE, LONG_VALUE):
         return _integer(value, datatype)
-    if number == 12 and wire == _FIXED32:
+    if field == FLOAT_VALUE:
         return _finite(_shortest(_FLOAT.unpack(value)[0]))
-    if number == 13 and wire == _FIXED64:
-        return _finite(_DOUBLE.unpack(value)[0])
-    if number == 14 and wire == _VARINT:
+    if field == DOUBLE_VALUE:
+        return _finite(double(value))
+    if field == BOOLEAN_VALUE:
         return bool(value)
-    if wire != _BYTES:
-        raise ValueError
-    if number == 15:
-        return value.decode()
-    if number == 16:
+    if field == STRING_VALUE:
+        return text(value)
+    if field == BYTES_VALUE:
         return _bytes(value, datatype, budget)
     if depth >= MAX_DEPTH:
         raise ValueError
-    return _dataset(value, budget) if number == 17 else _template(value, budget, depth + 1)
+    return _dataset(value, budget) if field == DATASET_VALUE else _template(value, budget, depth + 1)
 
 
 def _integer(value: int, datatype: int) -> int:
@@ -165,7 +207,7 @@ def _bytes(value: bytes, datatype: int, budget: _Budget) -> Any:
     """An array by its data type, else hexadecimal."""
     if datatype == _STRING_ARRAY:
         budget.spend_cells(value.count(b"\0"))
-        return [text.decode() for text in value.split(b"\0")[:-1]]
+        return [text(part) for part in value.split(b"\0")[:-1]]
     if datatype == _BOOLEAN_ARRAY:
         (count,) = struct.unpack_from("<I", value)
         if count > 8 * (len(value) - 4):
@@ -186,17 +228,14 @@ def _dataset(message: bytes, budget: _Budget) -> dict[str, Any]:
     columns: list[str] = []
     types: list[int] = []
     rows: list[list[Any]] = []
-    for number, wire, value in _fields(message, budget):
-        if number == 2 and wire == _BYTES:
-            columns.append(value.decode())
-        elif number == 3 and wire == _VARINT:
+    for field, value in budget.fields_of(message):
+        if field == COLUMNS:
+            columns.append(text(value))
+        elif field == TYPES:
             types.append(value)
-        elif number == 3 and wire == _BYTES:
-            at = 0
-            while at < len(value):
-                datatype, at = _varint(value, at)
-                types.append(datatype)
-        elif number == 4 and wire == _BYTES:
+        elif field == PACKED_TYPES:
+            types += varints(value)
+        elif field == ROWS:
             budget.spend_cells(1)
             rows.append(_row(value, types, budget))
     return {"columns": columns, "rows": rows}
@@ -204,59 +243,23 @@ def _dataset(message: bytes, budget: _Budget) -> dict[str, Any]:
 
 def _row(message: bytes, types: list[int], budget: _Budget) -> list[Any]:
     cells: list[Any] = []
-    for number, wire, value in _fields(message, budget):
-        if number == 1 and wire == _BYTES:
+    for field, value in budget.fields_of(message):
+        if field == ELEMENTS:
             budget.spend_cells(1)
+            datatype = types[len(cells)] if len(cells) < len(types) else 0
             cell = None
-            for kind, cell_wire, content in _fields(value, budget):
-                datatype = types[len(cells)] if len(cells) < len(types) else 0
-                # 1 to 6 are int, long, float, double, boolean and string, as 10 to 15 are of a metric.
-                if 1 <= kind <= 6:
-                    cell = _value((kind + 9, cell_wire, content), datatype, budget, MAX_DEPTH)
+            for kind, content in budget.fields_of(value):
+                if kind in CELLS:
+                    cell = _value(CELLS[kind], content, datatype, budget, MAX_DEPTH)
             cells.append(cell)
     return cells
 
 
 def _template(message: bytes, budget: _Budget, depth: int) -> dict[str, Any]:
     """A template's metrics by name."""
-    found = {}
-    for number, wire, value in _fields(message, budget):
-        if number == 2 and wire == _BYTES:
-            metric = _metric(value, budget, depth)
-            found[metric["name"]] = metric.get("value")
-    return found
-
-
-def _fields(message: bytes, budget: _Budget) -> Iterator[_Field]:
-    """Raises ValueError."""
-    at, end = 0, len(message)
-    while at < end:
-        budget.spend_field()
-        key, at = _varint(message, at)
-        number, wire = key >> 3, key & 7
-        value: Any
-        if wire == _VARINT:
-            value, at = _varint(message, at)
-        elif wire in (_FIXED64, _FIXED32, _BYTES):
-            if wire == _BYTES:
-                length, at = _varint(message, at)
-            else:
-                length = 8 if wire == _FIXED64 else 4
-            if length > end - at:
-                raise ValueError
-            value, at = message[at : at + length], at + length
-        else:
-            raise ValueError
-        yield number, wire, value
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < len(message) and shift < 70:
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & 0xFFFFFFFFFFFFFFFF, at
-        shift += 7
-    raise ValueError
+    metrics = (
+        _metric(value, budget, depth)
+        for field, value in budget.fields_of(message)
+        if field == TEMPLATE_METRICS
+    )
+    return {metric["name"]: metric.get("value") for metric in metrics}
