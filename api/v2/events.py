@@ -14,6 +14,7 @@ from api.v2.serializers import Text, Time
 from api.viewsets import MAX_INTEGER, AccountViewSet, ok, path_number, stream_time
 from thingscale.accounts.tenancy import in_pages
 from thingscale.events.actions import (
+    MAX_CONTACT_POINTS,
     create_event,
     delete_event,
     ensure_secret,
@@ -22,16 +23,15 @@ from thingscale.events.actions import (
     update_event,
 )
 from thingscale.events.models import ContactPoint, Event
-from thingscale.events.overview import state_in_words, states_of
+from thingscale.events.overview import not_told, state_in_words, states_of
 from thingscale.lib.errors import ContractError
 from thingscale.streams.models import Channel
 
-MAX_CHANNELS = 20  # contact points of an event
-
 
 class EventSerializer(serializers.Serializer[Event]):
-    """Context: `account`, `actor`, and, to show events, their `states` by primary key, of states_of(). The
-    validated data has the names of the model. What fits together is checked by whoever saves it."""
+    """Context: `account`, `actor`, and, to show events, their `states` by primary key, of states_of(), and
+    those of not_told(). The validated data has the names of the model. What fits together is checked by
+    whoever saves it."""
 
     mapped_ch = serializers.IntegerField(
         required=False, allow_null=True, min_value=0, max_value=MAX_INTEGER, source="mapped_channel_id"
@@ -58,7 +58,7 @@ class EventSerializer(serializers.Serializer[Event]):
     channels = serializers.ListField(
         child=serializers.IntegerField(min_value=1, max_value=MAX_INTEGER),
         required=False,
-        max_length=MAX_CHANNELS,
+        max_length=MAX_CONTACT_POINTS,
         source="contact_points",
     )
 
@@ -105,7 +105,9 @@ class EventSerializer(serializers.Serializer[Event]):
             "quiet_hours": instance.quiet_hours,
             "muted_until": stream_time(instance.muted_until, self.context["actor"]),
             "channels": sorted(each.contact_point_id for each in instance.eventcontact_set.all()),
-            "state": state_in_words(instance, self.context["states"][instance.pk], timezone.now()),
+            "state": state_in_words(
+                self.context["states"][instance.pk], instance.pk not in self.context["not_told"]
+            ),
         }
 
 
@@ -151,7 +153,9 @@ class EventViewSet(EventAccess):
         return ok()
 
     def shown(self, events: Sequence[Event]) -> Sequence[dict[str, Any]]:
-        context = {"actor": self.request.actor, "states": states_of(list(events))}
+        states = states_of(list(events))
+        silent = not_told(list(events), states, timezone.now())
+        context = {"actor": self.request.actor, "states": states, "not_told": silent}
         shape = EventSerializer(context=context)
         return [shape.to_representation(event) for event in events]
 

@@ -6,6 +6,7 @@ from typing import Any
 from django.db.models import TextChoices
 
 from thingscale.devices.fields import DESCRIPTION, FACTS
+from thingscale.events.actions import MAX_CONTACT_POINTS
 from thingscale.events.models import Condition, Delivery, Event, Incident
 from thingscale.events.overview import MUTED
 from thingscale.events.validation import MAX_WINDOW, YEAR
@@ -187,7 +188,7 @@ EVENT_FIELDS = fields(
         "description": "local time, or ISO 8601 with an offset",
     },
     channels=array(INTEGER | {"minimum": 1, "maximum": MAX_INTEGER})
-    | {"maxItems": 20, "description": "ids of contacts"},
+    | {"maxItems": MAX_CONTACT_POINTS, "description": "ids of contacts"},
 )
 EVENT = exactly(
     event_id=COUNT,
@@ -213,7 +214,11 @@ EVENT = exactly(
     quiet_hours=STRING,
     muted_until=TIME_OR_NULL,
     channels=array(COUNT),
-    state=ref("EventState"),
+    state=ref("EventState")
+    | {
+        "description": "the worst of its devices and tags; `muted`: it fires, and nobody is told of it"
+        " because of a mute, quiet hours or maintenance"
+    },
 )
 INCIDENT = exactly(
     incident_id=COUNT,

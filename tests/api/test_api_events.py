@@ -2,15 +2,18 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from api_calls import Caller, document, refusal
 from django.db import connections
+from django.utils import timezone
 
-from thingscale.accounts.models import User
-from thingscale.events.actions import create_event
-from thingscale.events.models import ContactPoint, Event
+from thingscale.accounts.models import Account, User
+from thingscale.devices.models import Device
+from thingscale.events.actions import MAX_CONTACT_POINTS, create_event
+from thingscale.events.models import Condition, ContactPoint, Event, MaintenanceWindow
 from thingscale.streams.models import Channel
 
 EMPTY: dict[str, Any] = {
@@ -218,8 +221,8 @@ def test_a_body_that_is_not_the_object_expected(api: Caller, body: bytes) -> Non
 
 
 def test_an_event_from_before_a_rule_can_be_switched_off(api: Caller, owner: User) -> None:
-    event = create_event(owner, {"post_url": "https://example.com"})
-    Event.objects.filter(pk=event.pk).update(post_url="nowhere")
+    event = create_event(owner, {"quiet_hours": "22:00-06:00"})
+    Event.objects.filter(pk=event.pk).update(quiet_hours="at night")
     assert api.put("event/1", {"enabled": False, "description": "old"}).status_code == 200
     assert refusal(api.put("event/1", {"threshold": "1"})) == (400, "BAD_PARAMETER")
 
@@ -253,6 +256,72 @@ def test_contacts_of_an_event(api: Caller, owner: User, outsider: Caller) -> Non
     assert document(api.get("event"))[0]["channels"] == [mine.pk, mine_too.pk]
     assert api.put("event/1", {"channels": []}).status_code == 200
     assert document(api.get("event"))[0]["channels"] == []
+
+
+def test_as_many_contacts_as_an_account_has(api: Caller, owner: User) -> None:
+    made = ContactPoint.objects.bulk_create(
+        ContactPoint(user=owner, name=f"{n}", ciphertext=b"") for n in range(MAX_CONTACT_POINTS)
+    )
+    assert api.post("event", {"channels": [each.pk for each in made]}).status_code == 201
+    assert len(document(api.get("event/1"))[0]["channels"]) == MAX_CONTACT_POINTS
+    too_many = [*(each.pk for each in made), made[0].pk]
+    assert refusal(api.put("event/1", {"channels": too_many})) == (400, "BAD_PARAMETER")
+
+
+def test_an_address_that_was_forbidden_since_does_not_stop_other_changes(
+    api: Caller, owner: User, channel: Channel
+) -> None:
+    assert api.post("event", FULL).status_code == 201
+    Event.objects.update(post_url="http://10.0.0.1/hook")
+    whole = document(api.get("event/1"))[0] | {"threshold": "25"}
+    assert api.put("event/1", whole).status_code == 200
+    assert document(api.get("event/1"))[0]["threshold"] == "25"
+    assert refusal(api.put("event/1", {"post_url": "http://10.0.0.2/hook"})) == (400, "BAD_PARAMETER")
+
+
+def test_muted_is_what_fires_and_nobody_is_told(api: Caller, owner: User, outsider: Caller) -> None:
+    assert outsider.user
+    now = timezone.now()
+    event = create_event(owner, {})
+    roof, cellar = (Device.objects.create(user=owner, device_id=name) for name in ("roof", "cellar"))
+    fields = {"event": event, "since": now, "at": now}
+    of_roof = Condition.objects.create(**fields, device=roof.pk, state="firing")
+    of_cellar = Condition.objects.create(**fields, device=cellar.pk, state="pending")
+
+    def state() -> str:
+        shown: str = document(api.get("event/1"))[0]["state"]
+        return shown
+
+    def window(user: Account, devices: str, begins: timedelta = timedelta(0)) -> MaintenanceWindow:
+        hour = timedelta(hours=1)
+        return MaintenanceWindow.objects.create(
+            user_id=user.pk, devices=devices, starts_at=now + begins, ends_at=now + begins + hour
+        )
+
+    window(outsider.user, "*")
+    window(owner, "*", timedelta(hours=1))
+    window(owner, "cellar")
+    assert state() == "firing"
+    of_now = window(owner, "ro*")
+    assert state() == "muted"
+    Condition.objects.update(state="firing")
+    assert state() == "muted"
+    of_now.delete()
+    assert state() == "firing"
+    Condition.objects.filter(pk=of_roof.pk).update(muted_until=now + timedelta(hours=1))
+    assert state() == "muted"
+    Condition.objects.update(muted_until=None)
+    there = now.astimezone(owner.zone)
+    hours = "-".join(f"{there + timedelta(hours=n):%H:%M}" for n in (-1, 1))
+    for change in ({"muted_until": now + timedelta(hours=1)}, {"quiet_hours": hours}):
+        Event.objects.update(**change)
+        assert state() == "muted"
+        Event.objects.update(muted_until=None, quiet_hours="")
+        assert state() == "firing"
+    Condition.objects.update(state="pending")
+    Event.objects.update(muted_until=now + timedelta(hours=1))
+    assert state() == "pending"
+    assert of_cellar.event_id == event.pk
 
 
 def test_one_too_many(api: Caller, owner: User) -> None:

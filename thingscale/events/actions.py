@@ -73,7 +73,7 @@ def update_event(
     for name in changed:
         setattr(event, name, changes[name])
     if changed - _FREE:
-        check_event(event)
+        check_event(event, changed)
     if _lacks_secret(event):
         event.secret_ciphertext = new_secret()
         changed.add("secret_ciphertext")

@@ -7,9 +7,10 @@ from typing import Any, Literal, NamedTuple
 from django.db.models import Case, Count, FloatField, QuerySet, Value, When
 from django.db.models.functions import Extract
 
-from thingscale.accounts.models import Account
+from thingscale.accounts.models import Account, User
 from thingscale.devices.models import Device
-from thingscale.events.models import Condition, Event, Incident
+from thingscale.events.models import Condition, Event, Incident, MaintenanceWindow
+from thingscale.events.noise import ActiveWindow, Quiet
 from thingscale.streams.models import Tag
 
 State = Condition.State
@@ -99,10 +100,37 @@ def states_of(events: list[Event]) -> dict[int, dict[str, int]]:
     return counted
 
 
-def state_in_words(event: Event, counted: dict[str, int], now: datetime) -> str:
-    """Of the event as a whole: that of its worst condition. `counted`: of states_of()."""
+def not_told(events: list[Event], states: dict[int, dict[str, int]], now: datetime) -> set[int]:
+    """Of the events of an account, those that fire and of which nobody is told now: all of what fires is
+    muted, under maintenance or in quiet hours, as the worker sees it. `states`: of states_of()."""
+    firing = {event.pk: event for event in events if states[event.pk].get(State.FIRING)}
+    if not firing:
+        return set()
+    account = User.objects.get(pk=events[0].user_id)
+    windows = [
+        ActiveWindow(*each)
+        for each in MaintenanceWindow.objects.for_account(account)
+        .filter(starts_at__lte=now, ends_at__gt=now)
+        .values_list("devices", "ends_at")
+    ]
+    rows: Any = Condition.objects.filter(event__in=firing, state=State.FIRING).exclude(muted_until__gt=now)
+    not_muted = list(rows.values_list("event", "device"))
+    ids: dict[int, str] = {}
+    if windows:
+        devices = Device.objects.filter(pk__in={device for _, device in not_muted})
+        ids = dict(devices.values_list("pk", "device_id"))
+    told = set()
+    for pk, device in not_muted:
+        event = firing[pk]
+        quiet = Quiet(event.muted_until, windows, event.quiet_hours, account.zone)
+        if not quiet.hush(ids.get(device, ""), None, now):
+            told.add(pk)
+    return firing.keys() - told
+
+
+def state_in_words(counted: dict[str, int], is_told: bool) -> str:
+    """Of an event as a whole: that of its worst condition. `counted`: of states_of()."""
     worst = next(
         (state for state in (State.FIRING, State.PENDING, State.NO_DATA) if counted.get(state)), State.OK
     )
-    is_muted = event.muted_until is not None and event.muted_until > now
-    return MUTED if worst == State.FIRING and is_muted else worst.value
+    return worst.value if is_told else MUTED

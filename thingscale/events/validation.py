@@ -6,7 +6,7 @@ does not use are not looked at.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,9 +34,10 @@ SPANS = {  # the model's fields and the contract's
 _QUIET_HOURS = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]")
 
 
-def check_event(event: Event) -> None:
-    """Looks at the event as a whole. Raises ContractError BAD_PARAMETER, with the contract's name of a field
-    in front."""
+def check_event(event: Event, changed: Collection[str] = ("post_url",)) -> None:
+    """Looks at the event as a whole, but not at an address that has not changed: it may have been forbidden
+    since, and then nothing is sent there anyway. Raises ContractError BAD_PARAMETER, with the contract's name
+    of a field in front."""
     for field, choices in (
         ("kind", Event.Kind),
         ("notify_type", Event.Notify),
@@ -59,7 +60,7 @@ def check_event(event: Event) -> None:
         begins, _, ends = event.quiet_hours.partition("-")
         if not _QUIET_HOURS.fullmatch(event.quiet_hours) or begins == ends:
             raise bad("quiet_hours", "Must be two times of a day, such as 22:00-06:00.")
-    if event.post_url:
+    if event.post_url and "post_url" in changed:
         check_url(event.post_url)
 
 
