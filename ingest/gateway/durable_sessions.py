@@ -80,9 +80,12 @@ class DurableSessions:
 
     @property
     def current(self) -> bool:
-        """Whether this gateway has heard of all subscriptions. If not, the others may have fenced it already,
-        since it did not confirm one."""
-        return not self.others or time.monotonic() - self._listening_at < CURRENT_SECONDS
+        """Whether this gateway knows all subscriptions. If not, the others may have fenced it already, since
+        it did not confirm one: to have heard that there is one is not enough."""
+        if not self.others:
+            return True
+        reads = self._reading is not None and not self._reading.done()
+        return not reads and time.monotonic() - self._listening_at < CURRENT_SECONDS
 
     def note_listening(self, at: float) -> None:
         """The connection on which announcements come worked at this time."""
@@ -209,10 +212,18 @@ class DurableSessions:
                 if dead:
                     log.warning("Gateways that do not answer are taken for dead")
                     await self._gateway.in_thread(_fence, dead)
-                    self.forget(dead)
+                    self._confirm(dead)
+                    self.forget_fenced(dead)
+
+    def forget_fenced(self, gateways: Collection[int]) -> None:
+        """They were fenced just now. One that lives all the same may have heard of all that we announced, and
+        answers to clients without storing anything until it hears of the fence: so it is waited for until it
+        has, or does not take itself for current any more."""
+        if gateways:
+            self._gateway.loop.call_later(DEAD_SECONDS, self.forget, set(gateways))
 
     def forget(self, gateways: Collection[int]) -> None:
-        """They have stopped, or are fenced. One of them that lives all the same starts anew."""
+        """They have stopped."""
         self.others.difference_update(gateways)
         self._confirm(gateways)
 

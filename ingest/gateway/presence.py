@@ -61,6 +61,7 @@ class PresenceWriter:
         self.entered = threading.Event()
         self._back_at = -BACK_SECONDS  # when our connection was there again
         self._alive: set[int] = set()  # gateways, at the last look
+        self._left: set[int] = set()  # gateways that have stopped, and said so
         self._known_gateways: set[int] = set()  # and those that may only have lost their connection
         self._lost_at = 0.0  # when one of them was missing, or our connection was new
         self._changed: set[ClientKey] = set()
@@ -91,6 +92,10 @@ class PresenceWriter:
         self._announcing_stop.set()
         self._wakeup.set()
         self._stop_announced.wait(seconds)
+
+    def note_left(self, gateway: int) -> None:
+        """It has stored all that it took: nothing is to be fenced off."""
+        self._left.add(gateway)
 
     def note(self, client: ClientKey) -> None:
         """The client has connected or disconnected."""
@@ -172,6 +177,9 @@ class PresenceWriter:
             self._alive = alive
             self._known_gateways |= alive
             waits = now - self._lost_at < presence.DEAD_SECONDS
+            if left := self._left - alive:
+                self._known_gateways -= left
+                self._left -= left
             dead = set() if waits else self._known_gateways - alive
             if dead:  # first, as batches do: their row, then sessions
                 commit_log.fence(cursor, dead)

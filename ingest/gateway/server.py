@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
@@ -48,7 +49,15 @@ from thingscale.devices.presence import ClientKey, Figures, Presence, TakeOver, 
 from thingscale.lib import names
 from thingscale.lib.clock import now_us
 from thingscale.lib.gc_tuning import drop_tracebacks
-from thingscale.processes.change_notifications import HEARD, LEFT, SESSIONS, TAKE_OVER, Change, announce
+from thingscale.processes.change_notifications import (
+    FENCED,
+    HEARD,
+    LEFT,
+    SESSIONS,
+    TAKE_OVER,
+    Change,
+    announce,
+)
 from thingscale.web import tcp
 from thingscale.web.proxy_listener import ProxyListener
 from thingscale.web.tls import Certificate
@@ -577,6 +586,9 @@ class Gateway:
 
     def _on_change(self, change: Change | None) -> None:
         """In the listener's thread."""
+        if change and change[:2] == (FENCED, self._key):
+            log.critical("Other gateways have taken this one for dead, so it ends: clients will send again")
+            os._exit(1)
         with contextlib.suppress(RuntimeError):
             if change is None or change[0] == "tokens":
                 self.loop.call_soon_threadsafe(self._check_tokens, change[1] if change else None)
@@ -592,6 +604,7 @@ class Gateway:
                     self.durable_sessions.on_announcement, Announcement.of(*change[1:])
                 )
             elif change[0] == LEFT:
+                self._presence.note_left(change[1])
                 self.loop.call_soon_threadsafe(self.durable_sessions.forget, [change[1]])
             elif change[0] == HEARD and change[1] == self._key:
                 number, gateway = map(int, change[2].split())
@@ -622,7 +635,7 @@ class Gateway:
         """What other gateways have done. `newest` has the newest numbers in the queues of sessions that are
         connected here, since other gateways put messages into them. If a session is missing there twice in a
         row, another gateway has taken it over while this one could not hear of it."""
-        self.durable_sessions.forget(dead)
+        self.durable_sessions.forget_fenced(dead)
         if left:
             self.waiting_wills.publish_in(0)
         if newest is None:

@@ -16,8 +16,8 @@ from thingscale.processes import database_clock
 
 CHANNEL = "thingscale"
 # Nouns of what gateways tell each other. These have a gateway's key in place of a user's primary key.
-TAKE_OVER, SESSIONS, HEARD, LEFT = "take-over", "sessions", "heard", "left"
-AMONG_GATEWAYS = frozenset({TAKE_OVER, SESSIONS, HEARD, LEFT})
+TAKE_OVER, SESSIONS, HEARD, LEFT, FENCED = "take-over", "sessions", "heard", "left", "fenced"
+AMONG_GATEWAYS = frozenset({TAKE_OVER, SESSIONS, HEARD, LEFT, FENCED})
 # Nouns of what only the rules of ingest follow (thingscale/events/rule_cache.py): an account's events have
 # changed; a condition is not ok any more, with EVENT:DEVICE:TAG.
 EVENTS, EVENT_OPEN = "events", "event-open"
@@ -40,7 +40,7 @@ class Listener:
 
     `connect` opens a psycopg connection in autocommit mode. `on_change` runs in this thread. So does
     `on_patrol`, after each check that the connection works, with the time.monotonic() at which the check
-    began.
+    began: `on_change` has had all that was announced before.
     """
 
     def __init__(
@@ -71,14 +71,11 @@ class Listener:
                     self._on_change(None)
                     while not self._stop.is_set():
                         for notification in listening.notifies(timeout=PATROL_SECONDS, stop_after=1):
-                            try:
-                                noun, user, name = notification.payload.split(":", 2)
-                                change: Change | None = (noun, int(user), name)
-                            except ValueError:  # not ours; to forget everything is always safe
-                                change = None
-                            self._on_change(change)
+                            self._tell(notification.payload)
                         asked = time.monotonic()
                         database_clock.follow(listening)  # and notices a dead server
+                        for notification in listening.notifies(timeout=0):  # what came before the answer
+                            self._tell(notification.payload)
                         self.connected = True
                         self._on_patrol(asked)
             except psycopg.Error as error:
@@ -87,3 +84,11 @@ class Listener:
                 self.connected = False
             self._on_change(None)
             self._stop.wait(0.5)
+
+    def _tell(self, announced: str) -> None:
+        try:
+            noun, user, name = announced.split(":", 2)
+            change: Change | None = (noun, int(user), name)
+        except ValueError:  # not ours; to forget everything is always safe
+            change = None
+        self._on_change(change)

@@ -5,7 +5,8 @@ Each writer has a row in it, which the transaction of every batch updates first.
 lock waits for a server process that still works on the batch. (A transaction id could not be asked for
 instead: after a crash, PostgreSQL may give out the same one again.)
 
-The row also fences a writer off: a gateway that the others take for dead can store nothing more.
+The row also fences a writer off: a gateway that the others take for dead can store nothing more. It may have
+no row: it has stored nothing yet, or nothing for a week. Then a row that only has its key stands for it.
 """
 
 from collections.abc import Collection
@@ -15,10 +16,17 @@ import psycopg
 from django.db import connection as django_connection
 
 from thingscale.devices import presence
+from thingscale.processes.change_notifications import CHANNEL, FENCED
 
-# Skips locked rows: waiting for them could end in a deadlock with lock_all().
+LOCK = 7_473  # first key of the advisory locks between register() and fence(); the second is the gateway's
+_KEY = presence.key("writer")
+
+# A fence stays for longer: its gateway may have been asleep. Skips locked rows: waiting for them could end in
+# a deadlock with lock_all().
 _DELETE_OLD = """DELETE FROM streams_journal WHERE writer IN (
-    SELECT writer FROM streams_journal WHERE at < now() - interval '7 days' FOR UPDATE SKIP LOCKED
+    SELECT writer FROM streams_journal
+    WHERE at < now() - CASE WHEN fenced THEN interval '90 days' ELSE interval '7 days' END
+    FOR UPDATE SKIP LOCKED
 )"""
 
 
@@ -32,20 +40,32 @@ class NotRegistered(Exception):
 
 
 def register(connection: psycopg.Connection, writer: UUID) -> None:
-    """Makes the writer's row, before its first batch: others have to see the row to wait for the batch."""
-    connection.execute(
-        "INSERT INTO streams_journal (writer, batch, at) VALUES (%s, 0, now()) ON CONFLICT DO NOTHING",
-        [writer],
-    )
+    """Makes the writer's row, before its first batch: others have to see the row to wait for the batch. It is
+    fenced if it had none when it was fenced off."""
+    key = presence.key_of(writer)
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK, key])
+        connection.execute(
+            f"""INSERT INTO streams_journal (writer, batch, at, fenced)
+            SELECT %s, 0, now(), EXISTS (SELECT FROM streams_journal WHERE fenced AND {_KEY} = %s)
+            ON CONFLICT DO NOTHING""",  # noqa: S608  it is ours
+            [writer, key],
+        )
 
 
 def fence(cursor: psycopg.Cursor, gateways: Collection[int]) -> None:
-    """Fences off gateways, by their keys (devices/presence.py). Waits for the batches they are writing
-    now."""
-    cursor.execute(
-        f"UPDATE streams_journal SET fenced = true WHERE {presence.key('writer')} = ANY (%s)",  # noqa: S608  it is ours
-        [list(gateways)],
-    )
+    """Fences off gateways, by their keys (devices/presence.py), and tells them. Waits for the batches they
+    are writing now."""
+    with cursor.connection.transaction():
+        for key in sorted(gateways):
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK, key])
+            cursor.execute(f"UPDATE streams_journal SET fenced = true, at = now() WHERE {_KEY} = %s", [key])  # noqa: S608  it is ours
+            if not cursor.rowcount:
+                cursor.execute(
+                    "INSERT INTO streams_journal (writer, batch, at, fenced) VALUES (%s, 0, now(), true)",
+                    [UUID(int=key)],
+                )
+            cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, f"{FENCED}:{key}:"])
 
 
 def record_batch(cursor: psycopg.Cursor, writer: UUID, batch: int) -> int:
@@ -79,7 +99,7 @@ def was_committed(connection: psycopg.Connection, writer: UUID, batch: int) -> b
 
 def lock_all(cursor: psycopg.Cursor) -> None:
     """Waits until the batches that are being written now are visible. No other batch begins until COMMIT."""
-    cursor.execute("SELECT FROM streams_journal ORDER BY writer FOR UPDATE")
+    cursor.execute("SELECT FROM streams_journal WHERE NOT fenced ORDER BY writer FOR UPDATE")
 
 
 def wait_for_others(connection: psycopg.Connection) -> None:
