@@ -1,5 +1,5 @@
-"""What monitoring systems send: OpenTelemetry's exporter, and, where the machine has them, node_exporter and
-Prometheus."""
+"""What monitoring systems send: OpenTelemetry's exporter, and, where the machine has them, node_exporter,
+Prometheus and VictoriaMetrics' agent."""
 
 import re
 import shutil
@@ -18,6 +18,7 @@ from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExp
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
+from prometheus_client import CollectorRegistry, Gauge, start_http_server
 from remote_write import packed, request_1, request_2
 from stack import Stack, answers, free_port, wait_until
 from support import Account
@@ -31,6 +32,7 @@ from thingscale.provisioning.actions import configure_device
 pytestmark = pytest.mark.e2e
 
 PROMETHEUS, NODE_EXPORTER = shutil.which("prometheus"), shutil.which("prometheus-node-exporter")
+VMAGENT = shutil.which("vmagent")
 V1, V2 = "application/x-protobuf", "application/x-protobuf;proto=io.prometheus.write.v2.Request"
 WRITTEN = "X-Prometheus-Remote-Write-Samples-Written"
 FAILED = "prometheus_remote_storage_samples_failed_total{"
@@ -115,6 +117,37 @@ def test_prometheus_and_node_exporter_as_their_recipes_have_them(
             lines = response.read().decode().splitlines()
         failed = [line.rpartition(" ")[2] for line in lines if line.startswith(FAILED)]
         assert failed == ["0"], (tmp_path / f"{name}.log").read_text()
+
+
+@pytest.mark.skipif(not VMAGENT, reason="apt-get install victoria-metrics")
+def test_vmagent_and_the_python_client(
+    stack: Callable[..., Stack],
+    account: Account,
+    tmp_path: Path,
+    programs: Callable[..., "subprocess.Popen[bytes]"],
+) -> None:
+    running = stack("web")
+    registry = CollectorRegistry()
+    Gauge("cellar_celsius", "How warm it is.", ["place"], registry=registry).labels("floor").set(11.5)
+    server, thread = start_http_server(0, "127.0.0.1", registry)
+    account.device(f"127.0.0.1:{server.server_port}")
+    (tmp_path / "scrape.yml").write_text(SCRAPE.format(server.server_port))
+    programs(
+        [
+            str(VMAGENT),
+            f"-promscrape.config={tmp_path}/scrape.yml",
+            f"-remoteWrite.url={running.url('/api/v1/write')}",
+            f"-remoteWrite.bearerToken={account.device_token}",
+            f"-remoteWrite.tmpDataPath={tmp_path}/data",
+            f"-httpListenAddr=127.0.0.1:{free_port()}",
+        ],
+        tmp_path / "vmagent.log",
+    )
+    wait_until(lambda: "cellar_celsius" in stored(account), what="a scrape")
+    assert stored(account)["cellar_celsius"] == {"place=floor": 11.5}
+    server.shutdown()
+    server.server_close()
+    thread.join(30)
 
 
 def stored(account: Account) -> dict[str | None, Any]:
