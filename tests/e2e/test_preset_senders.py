@@ -1,4 +1,4 @@
-"""collectd and Glances, where the machine has them, set up as their recipes say."""
+"""collectd, Glances and ESPHome, where the machine has them, set up as their recipes say."""
 
 import re
 import shutil
@@ -21,6 +21,16 @@ pytestmark = pytest.mark.e2e
 RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
 COLLECTD = shutil.which("collectd") or shutil.which("collectd", path="/usr/sbin:/usr/local/sbin")
 GLANCES = shutil.which("glances")
+ESPHOME = shutil.which("esphome")
+NODE = """
+esphome:
+  name: greenhouse
+esp8266:
+  board: d1_mini
+wifi:
+  ssid: home
+  password: long enough
+"""
 COLLECTD_CONF = """
 Hostname "leeloo.example.com"
 BaseDir "{folder}"
@@ -108,3 +118,14 @@ def test_glances_posts_what_it_gathers(
     assert values["mem"]["total"] > 1e6
     assert all(values.values())  # plugins with nothing to say are left out
     assert outsider.stored() == []
+
+
+@pytest.mark.skipif(not ESPHOME, reason="pip install esphome")
+def test_esphome_knows_each_line_of_its_recipe(tmp_path: Path) -> None:
+    filled = {"HOST": "192.0.2.1", "USER_ID": "U000001", "DEVICE_TOKEN": "abc", "DEVICE_ID": "greenhouse"}
+    (tmp_path / "node.yaml").write_text(NODE + recipe("esphome.md", 0, filled))
+    checked = subprocess.run(
+        [str(ESPHOME), "config", "node.yaml"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "topic: esphome/greenhouse/status" in checked.stdout
