@@ -362,6 +362,7 @@ for _ in range(40):
         (one(device="{each.x}"), "rules[0].device reads each, but there are 0 steps in each."),
         (one(each=["body", "each2.x"]), "rules[0].each reads each2 in step 2, where it is not known yet."),
         (one(each=["body"] * 4), "rules[0].each has more than 3 elements."),
+        (one(time="{body.x|s|trim}"), "rules[0].time has a filter behind the one that says"),
         (one(time="x"), "rules[0].time has to be one path in braces"),
         (one(time="{body.x}{body.y}"), "rules[0].time has to be one path in braces"),
         (one(value=None), "rules[0].value has to be a JSON object."),

@@ -13,6 +13,7 @@ What a mapping may ask for is bounded when it is compiled, and what a message ma
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -77,24 +78,7 @@ def _checked_size(mapping: object) -> dict[str, Any]:
 
 def _rule(rule: object, field: str, body: str) -> Rule:
     written = _object(rule, field)
-    _only(
-        written,
-        field,
-        {
-            "topic",
-            "body",
-            "when",
-            "device",
-            "tag",
-            "value",
-            "time",
-            "each",
-            "readings",
-            "ignore",
-            "may_be_empty",
-        }
-        | {"note"},
-    )
+    _only(written, field, _RULE_KEYS)
     topic = _topic_filter(written["topic"], f"{field}.topic") if "topic" in written else None
     body = _body_kind(written.get("body", body), f"{field}.body")
     when = _conditions(written, field)
@@ -118,7 +102,7 @@ def _rule(rule: object, field: str, body: str) -> Rule:
         if not parts:
             raise BadMapping(f"{field}.readings", 'is empty: write "ignore": true for nothing at all')
     else:
-        parts = [_part(written, field)]
+        parts = [replace(_part(written, field), first_when=[])]  # which are the rule's own
         when = [(path, condition) for path, condition in when if path.steps == 0]
     return Rule(
         topic,
@@ -253,6 +237,8 @@ def _time(written: object, field: str, counted: _Counted) -> Callable[[Scope, in
         path = counted.template(text, field, times=True).only_path
         if path is None:
             raise BadMapping(field, "has to be one path in braces, such as {body.time|s}")
+        if any(name in UNITS for name, _ in path.filters[:-1]):
+            raise BadMapping(field, "has a filter behind the one that says what the time is in")
         alternatives.append(time_getter(path))
     if not alternatives:
         raise BadMapping(field, "is empty: name at least one")
