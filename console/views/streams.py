@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlencode
 
 from django.core import signing
 from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse
@@ -15,10 +16,12 @@ from django.utils.http import quote_etag
 from console import time_range
 from console.request import ConsoleRequest
 from console.templatetags.alerts import event_name
+from thingscale.devices.deleted import keys_of
 from thingscale.events.chart_marks import ChartMarks, chart_marks
 from thingscale.events.overview import firing_of
 from thingscale.lib import clock
 from thingscale.lib.errors import ContractError
+from thingscale.lib.names import may_exist
 from thingscale.streams import charts, export
 from thingscale.streams.datapoint_table import TableRow, newest_time_until_now, oldest_time, table_page
 from thingscale.streams.models import Channel, Tag
@@ -74,6 +77,8 @@ def detail(request: ConsoleRequest, number: int) -> HttpResponse:
         "tags": tags[:MAX_TAGS],
         "more_tags": len(tags) > MAX_TAGS,
         "tag": request.GET.get("tag", ""),
+        "device": request.GET.get("device", ""),
+        "chosen": urlencode({name: text for name in ("tag", "device") if (text := request.GET.get(name))}),
         "rows": rows[:ROWS],
         "note": note,
         "next": cursors.sign_object(rows[ROWS - 1].key) if len(rows) > ROWS else None,
@@ -148,7 +153,8 @@ def _refused(request: ConsoleRequest, channel: Any, title: str, detail: str) -> 
 
 
 def _selected(request: ConsoleRequest, number: int) -> tuple[Any, time_range.TimeRange, Selection]:
-    """The channel, the range of time that is asked for, and the datapoints in it that have the tag."""
+    """The channel, the range of time that is asked for, and the datapoints in it, of a tag or a device if one
+    is named."""
     channels = Channel.objects.for_account(request.account).with_totals()
     channel: Any = get_object_or_404(channels, number=number)
     newest = channel.last_update
@@ -161,4 +167,7 @@ def _selected(request: ConsoleRequest, number: int) -> tuple[Any, time_range.Tim
         if tag is None:
             raise Http404
         selection = selection._replace(tag=tag.id)
+    if device_id := request.GET.get("device", ""):
+        devices = keys_of(request.account, device_id) if may_exist(device_id) else []
+        selection = selection._replace(devices=tuple(devices))
     return channel, shown, selection

@@ -80,7 +80,8 @@ def chart(selection: Selection, pixels: int) -> Chart:
     reduced = queries.has_more_than(selection, 2 * _within_limits(pixels))
     if not reduced:
         found = min_max.read_each_number(selection, (start, end), named)
-    elif queries.has_more_than(selection, ROWS_WITHOUT_ROLLUPS):
+    elif selection.devices is None and queries.has_more_than(selection, ROWS_WITHOUT_ROLLUPS):
+        # Rollups know no devices.
         width = ceil(width / HOUR_MS) * HOUR_MS
         found = min_max.read_rollups(selection, (_begin_of_bucket(start, width), end), width, named)
     else:
@@ -117,7 +118,8 @@ def version(selection: Selection, pixels: int, beside: object = None) -> str:
     with connection.cursor() as cursor:
         cursor.execute(_VERSION, {"channel": selection.channel})
         totals = cursor.fetchone()
-    state = (selection.channel, selection.tag, round(width), _ms(start) // width, pixels, totals, beside)
+    chosen = selection.channel, selection.tag, selection.devices
+    state = (*chosen, round(width), _ms(start) // width, pixels, totals, beside)
     return blake2b(repr(state).encode(), digest_size=12).hexdigest()
 
 
