@@ -147,7 +147,7 @@ class DurableSessions:
             self._gateway.spawn(announce())
 
     def remove(self, sessions: Collection[SessionKey]) -> None:
-        """They have expired."""
+        """They have expired, or ended with the gateway of their client."""
         self._apply([], sessions)
         self.announce_ended(sessions)
 

@@ -28,9 +28,10 @@ CLOCK_STEP = 0.5  # seconds; of the database's clock, by which it is written whe
 STOPPING_SECONDS = 0.25  # between two looks at whether other gateways stay, once this one is to stop
 _NOTHING = Use()
 
-# Gets the newest numbers in the queues of our clients, if there are other gateways; whether clients of dead
-# gateways were marked as disconnected; and which gateways have died.
-OnOtherGateways = Callable[[dict[int, int] | None, bool, set[int]], None]
+# Gets the newest numbers in the queues of our clients, if there are other gateways; if clients of dead
+# gateways were marked as disconnected, the sessions that ended by it (keys and accounts); and which gateways
+# have died.
+OnOtherGateways = Callable[[dict[int, int] | None, list[tuple[int, int]] | None, set[int]], None]
 
 
 class Known(NamedTuple):
@@ -51,7 +52,7 @@ class PresenceWriter:
         connect: Callable[[], psycopg.Connection],
         gateway: UUID,
         known: Known,
-        on_other_gateways: OnOtherGateways = lambda newest, disconnected, dead: None,
+        on_other_gateways: OnOtherGateways = lambda newest, ended, dead: None,
     ) -> None:
         self._connect = connect
         self._gateway = gateway
@@ -183,10 +184,10 @@ class PresenceWriter:
             dead = set() if waits else self._known_gateways - alive
             if dead:  # first, as batches do: their row, then sessions
                 commit_log.fence(cursor, dead)
-            disconnected = not waits and sessions.disconnect_dead_gateways(cursor, alive)
+            ended = None if waits else sessions.disconnect_dead_gateways(cursor, alive)
             alone = alive <= {self._key}
             newest = None if alone else dict(sessions.newest_numbers(cursor, self._gateway))
         self._known_gateways -= dead
-        if disconnected or dead or newest is not None:
-            self._on_other_gateways(newest, disconnected, dead)
+        if ended is not None or dead or newest is not None:
+            self._on_other_gateways(newest, ended, dead)
         return alone and not waits

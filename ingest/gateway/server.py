@@ -469,7 +469,7 @@ class Gateway:
             sent = client.queue.sent_seq if client.queue else None
             disconnected = Disconnected(client.row, client.expiry if client.session else 0, will_in, sent)
             self.admission.note_disconnected(disconnected)
-            if disconnected.ends and account and client.session:
+            if account and client.session and not client.expiry:  # though its will may keep the row
                 self.durable_sessions.announce_ended([(account.user, client.row)])
         if will and not delay:
             (client.publishes or client.start_publishing()).publish_will(will, client.row)
@@ -631,13 +631,17 @@ class Gateway:
         """By the database's clock, rounded to microseconds as in the client's row."""
         return round(client.began_at + presence.clock_offset(), 6)
 
-    def _on_other_gateways(self, newest: dict[int, int] | None, left: bool, dead: set[int]) -> None:
-        """What other gateways have done. `newest` has the newest numbers in the queues of sessions that are
-        connected here, since other gateways put messages into them. If a session is missing there twice in a
-        row, another gateway has taken it over while this one could not hear of it."""
+    def _on_other_gateways(
+        self, newest: dict[int, int] | None, ended: list[tuple[int, int]] | None, dead: set[int]
+    ) -> None:
+        """What other gateways have done. `ended` are sessions that did not outlive a gateway that has died.
+        `newest` has the newest numbers in the queues of sessions that are connected here, since other
+        gateways put messages into them. If a session is missing there twice in a row, another gateway has
+        taken it over while this one could not hear of it."""
         self.durable_sessions.forget_fenced(dead)
-        if left:
+        if ended is not None:
             self.waiting_wills.publish_in(0)
+            self.durable_sessions.remove([(account, session) for session, account in ended])
         if newest is None:
             return
         missing = set()

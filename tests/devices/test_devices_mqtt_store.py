@@ -296,6 +296,19 @@ def test_clients_of_gateways_that_are_gone_have_left(cursor: psycopg.Cursor, acc
     assert 2 < following <= 7
 
 
+def test_sessions_that_ended_with_their_gateway_are_told(cursor: psycopg.Cursor, account: Account) -> None:
+    """Of those whose client was the last that they had: other gateways know them by their subscriptions."""
+    assert sessions.disconnect_dead_gateways(cursor, ()) is None
+    keys = {}
+    for name, expiry, will in [("ends", 0, None), ("ends with a will", 0, b"w"), ("lasts", 9, None)]:
+        keys[name] = open_one(cursor, account, name, expiry=expiry, will=will).session
+        subscriptions.subscribe(cursor, [(keys[name], StoredSubscription("", "a", 1, 0))])
+    open_one(cursor, account, "was never known", expiry=0, will=b"w")
+    ended = sessions.disconnect_dead_gateways(cursor, ())
+    assert ended == [(keys[name], account.user.pk) for name in ("ends", "ends with a will")]
+    assert [each.client_id for each in sessions.load_sessions(cursor)] == ["lasts"]
+
+
 def test_what_a_gateway_has_claimed_and_not_published_is_given_back_when_it_is_killed(
     cursor: psycopg.Cursor, account: Account
 ) -> None:

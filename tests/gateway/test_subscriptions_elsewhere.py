@@ -3,6 +3,7 @@
 import os
 import signal
 from contextlib import suppress
+from functools import partial
 
 import pytest
 from client import Client
@@ -10,7 +11,7 @@ from django.db import connection
 from stack import Stack, wait_until
 from two_gateways import LASTS, Pair, turned
 
-from ingest.mqtt.packets import V5, V311, Ack, Publish, SubAck, Subscribe, Subscription, Version
+from ingest.mqtt.packets import V5, V311, Ack, Publish, SubAck, Subscribe, Subscription, Version, Will
 from thingscale.devices.models import ClientSession
 from thingscale.devices.presence import gateways, key_of
 from thingscale.processes import database_clock
@@ -66,7 +67,9 @@ def test_options_and_identifiers_are_those_of_the_last_subscribe(pair: Pair) -> 
         assert (packet.qos, packet.properties[0x0B]) == (qos, [identifier])
 
 
-@pytest.mark.parametrize("how", ["a clean start", "expiry 0", "its expiry"])
+@pytest.mark.parametrize(
+    "how", ["a clean start", "expiry 0", "its expiry", "a connection that it does not outlive", "and a will"]
+)
 def test_a_session_that_has_ended_is_known_nowhere(pair: Pair, how: str) -> None:
     """Else the other gateways would choose it as a member of its share group, and keep it for ever."""
     topic = pair.topic("d/subscribe")
@@ -80,17 +83,42 @@ def test_a_session_that_has_ended_is_known_nowhere(pair: Pair, how: str) -> None
     if how == "a clean start":
         ends.connect(clean=True)
         ends.disconnect()
+    elif how in {"a connection that it does not outlive", "and a will"}:
+        will = Will(pair.topic("will/subscribe"), b"w", 1, False, {}) if how == "and a will" else None
+        assert ends.connect(clean=False, will=will).session_present
+        ends.vanish()
     wait_until(lambda: ClientSession.objects.count() == 1, 60, "the session to end")
     lives.disconnect()
     mouth = sender(pair, pair.b)
+    wait_until(lambda: all_are_queued_for("lives", mouth, topic), 5, "the other gateway to know")
 
-    def all_for_the_one_that_lives() -> bool:
-        before = ClientSession.objects.get(client_id="lives").next_seq
-        for _ in range(6):
-            assert mouth.publish(topic, b"x") == 0
-        return ClientSession.objects.get(client_id="lives").next_seq == before + 6
 
-    wait_until(all_for_the_one_that_lives, 5, "the other gateway to know")
+def all_are_queued_for(name: str, mouth: Client, topic: str) -> bool:
+    before = ClientSession.objects.get(client_id=name).next_seq
+    for _ in range(6):
+        assert mouth.publish(topic, b"x") == 0
+    return ClientSession.objects.get(client_id=name).next_seq == before + 6
+
+
+@pytest.mark.parametrize("with_will", [False, True], ids=["without a will", "with a will"])
+def test_a_session_that_has_ended_with_its_gateway_is_known_nowhere(pair: Pair, with_will: bool) -> None:
+    """Its client came back with expiry 0, so that it does not outlive its connection, and the gateway was
+    killed. The one that notices that tells those that had started by then."""
+    topic = pair.topic("d/subscribe")
+    group = f"$share/g/{topic}"
+    lives, ends = pair.lasting(pair.b, "lives"), pair.lasting(pair.a, "ends")
+    lives.subscribe(group, 1)
+    lives.disconnect()
+    ends.subscribe(group, 1)
+    ends.disconnect()
+    will = Will(pair.topic("will/subscribe"), b"w", 1, False, {}) if with_will else None
+    assert ends.connect(clean=False, will=will).session_present
+    pair.a.kill("ingest", signal.SIGKILL)
+    pair.a.ensure("ingest")
+    wait_until(lambda: ClientSession.objects.count() == 1, 60, "the session to end")
+    for at in (pair.a, pair.b):
+        mouth = sender(pair, at)
+        wait_until(partial(all_are_queued_for, "lives", mouth, topic), 5, f"port {at.mqtt} to know")
 
 
 def test_a_gateway_that_starts_knows_them_and_is_told(pair: Pair) -> None:

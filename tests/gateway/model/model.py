@@ -155,6 +155,7 @@ class Model:
         self.wills: list[PendingWill] = []
         self.claims: list[Claim] = []
         self._crossing: list[Message] = []  # not routed when the server was killed
+        self._unnoticed: list[Session] = []  # ended with their process, which the server may not know yet
         self.step = self._places = 0
         self._one_delivery, self._wills_survive = one_delivery, wills_survive
         self._tolerates = tolerates
@@ -237,6 +238,8 @@ class Model:
             session.owed = again + session.owed
         session.recent.clear()
         if session.expiry == 0:
+            if crash:
+                self._unnoticed.append(session)
             self._end(session)
 
     def crashed(self, now: float) -> None:
@@ -345,6 +348,12 @@ class Model:
             if message.payload:
                 self.retained[message.topic] = message
         groups: dict[str, list[tuple[Session, Subscription]]] = {}
+        self._unnoticed = [one for one in self._unnoticed if now < one.closed_by]
+        for session in self._unnoticed:  # may be chosen in vain
+            for subscription in session.subscriptions.values():
+                shared = subscription.filter.startswith("$share/")
+                if shared and topic_matches(subscription.filter, message.topic):
+                    groups.setdefault(subscription.filter, []).append((session, subscription))
         for session in self.sessions.values():
             matching = []
             for subscription in session.subscriptions.values():

@@ -314,17 +314,19 @@ def load_sessions(cursor: psycopg.Cursor, only: list[int] | None = None) -> list
     ]
 
 
-def disconnect_dead_gateways(cursor: psycopg.Cursor, alive: Collection[int]) -> bool:
-    """Marks the clients of all gateways except those that are `alive` as disconnected. Returns whether there
-    were some."""
+def disconnect_dead_gateways(cursor: psycopg.Cursor, alive: Collection[int]) -> list[tuple[int, int]] | None:
+    """Marks the clients of all gateways except those that are `alive` as disconnected. None if there were
+    none; else the sessions that end by it and have subscriptions, by which gateways still know them (keys and
+    accounts)."""
     cursor.execute(
-        f"""SELECT id, expiry, CASE WHEN will IS NOT NULL THEN least(will_delay, expiry) END
-        FROM mqtt_session WHERE ends_at IS NULL AND (gateway IS NULL OR {presence.KEY} <> ALL (%s))
+        f"""SELECT id, expiry, CASE WHEN will IS NOT NULL THEN least(will_delay, expiry) END, account_id,
+            expiry = 0 AND EXISTS (SELECT FROM mqtt_subscription b WHERE b.session = s.id)
+        FROM mqtt_session s WHERE ends_at IS NULL AND (gateway IS NULL OR {presence.KEY} <> ALL (%s))
         ORDER BY id FOR UPDATE SKIP LOCKED""",  # noqa: S608  it is ours
         [list(alive)],
     )
-    disconnected = [Disconnected(*row) for row in cursor.fetchall()]
-    disconnect(cursor, disconnected)
+    rows = cursor.fetchall()
+    disconnect(cursor, [Disconnected(key, expiry, will_in) for key, expiry, will_in, _, _ in rows])
     if not alive:
         # Nobody publishes the wills that those gateways had claimed. They are due now: else a client that
         # comes back meanwhile would replace its will by another one.
@@ -333,7 +335,7 @@ def disconnect_dead_gateways(cursor: psycopg.Cursor, alive: Collection[int]) -> 
             WHERE will_at >= ends_at + (least(will_delay, expiry) - expiry + %s) * interval '1 s'""",
             [CLAIM_SECONDS],
         )
-    return bool(disconnected)
+    return [(key, account) for key, _, _, account, known in rows if known] if rows else None
 
 
 def newest_numbers(cursor: psycopg.Cursor, gateway: UUID) -> list[tuple[int, int]]:
