@@ -27,6 +27,7 @@ class TokenOwner(NamedTuple):
     ends_at: float | None
     siblings: dict[bytes, float | None]
     max_connections: int
+    own_topics: bool = False  # it may use topics without a token
 
     @property
     def valid(self) -> bool:
@@ -113,7 +114,10 @@ def _load(token: str) -> TokenOwner | int | None:
         return int(found.user_id)
     live = Token.objects.live().filter(kind=Token.Kind.DEVICE, user=found.user_id)
     siblings = {bytes(token.digest): _end(token) for token in live}
-    return TokenOwner(found.user_id, found.user.user_id, _end(found), siblings, found.user.max_connections)
+    user = found.user
+    return TokenOwner(
+        found.user_id, user.user_id, _end(found), siblings, user.max_connections, user.own_topics
+    )
 
 
 def key_of_user(user_id: str) -> int | None:

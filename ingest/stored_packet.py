@@ -31,15 +31,12 @@ def own_response(topic: str, owner: Callable[[str], object]) -> str:
     return OWN_RESPONSE + rest if rest and owner(token) else topic
 
 
-def stored_will(will: Will, owner: Callable[[str], object]) -> tuple[bytes | None, int]:
-    """The packet, and the will's delay in seconds. `owner` finds the owner of a token. The packet is None for
-    a topic that is not the account's: that will is refused when it is published."""
-    token, rest = topics.split(will.topic)
-    if owner(token) is None:
-        return None, 0
+def stored_will(will: Will, name: str, owner: Callable[[str], object]) -> tuple[bytes, int]:
+    """The packet, and the will's delay in seconds. `name` is the topic, relative to the account; `owner`
+    finds the owner of a token."""
     properties = dict(will.properties)
     delay = properties.pop(Property.WILL_DELAY_INTERVAL, 0)
     if Property.RESPONSE_TOPIC in properties:
         properties[Property.RESPONSE_TOPIC] = own_response(properties[Property.RESPONSE_TOPIC], owner)
     written = write_properties(properties, PUBLISH)
-    return stored_packet(Kept(rest, will.qos, will.retain, written, (), None, 0, []), will.payload), delay
+    return stored_packet(Kept(name, will.qos, will.retain, written, (), None, 0, []), will.payload), delay

@@ -62,11 +62,17 @@ def _checked(kind: Kind, device_id: str, tag: str | None) -> Target:
     return Target(kind, device_id, tag)
 
 
+def split_group(topic_filter: str) -> tuple[str, str]:
+    """A subscription's share group, or an empty one, and its filter."""
+    if not topic_filter.startswith("$share/"):
+        return "", topic_filter
+    group, _, topic_filter = topic_filter.removeprefix("$share/").partition("/")
+    return group, topic_filter
+
+
 def split_filter(topic_filter: str) -> tuple[str, str, str]:
     """A subscription's share prefix (`$share/group/` or empty), first level, and the rest with its `/`."""
-    share = ""
-    if topic_filter.startswith("$share/"):
-        group, _, topic_filter = topic_filter.removeprefix("$share/").partition("/")
-        share = f"$share/{group}/"
+    group, topic_filter = split_group(topic_filter)
+    share = f"$share/{group}/" if group else ""
     first, slash, rest = topic_filter.partition("/")
     return share, first, slash + rest

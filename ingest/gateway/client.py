@@ -17,6 +17,7 @@ from ingest import topics
 from ingest.admission import DatabaseAway
 from ingest.decode import MAX_ARRAY_MQTT
 from ingest.device_tokens import TokenOwner
+from ingest.gateway import topic_owner
 from ingest.gateway.connection import Connection
 from ingest.gateway.connection_limits import RefusalReason
 from ingest.gateway.deliveries import NO_LIMITS, ClientLimits, Deliveries, DurableDeliveries, Effects
@@ -58,6 +59,7 @@ from thingscale.devices.mqtt_store.queues import Progress
 from thingscale.devices.mqtt_store.sessions import Opened
 from thingscale.devices.mqtt_store.subscriptions import StoredSubscription
 from thingscale.devices.presence import ClientKey, Presence
+from thingscale.lib import own_topics
 from thingscale.streams.exactly_once.keys import client_seed
 
 if TYPE_CHECKING:
@@ -618,15 +620,16 @@ class Client:
         allowed: list[tuple[Subscription, StoredSubscription]] = []
         new: set[tuple[str, str]] = set()
         for subscription in packet.subscriptions:
-            group_prefix, first, rest = topics.split_filter(subscription.filter)
-            group, filter_ = group_prefix.split("/")[1] if group_prefix else "", rest.removeprefix("/")
-            if account is None or subscriber is None or self.owner(first) is None:
+            group, bare = topics.split_group(subscription.filter)
+            found = topic_owner.find(self, bare)
+            filter_ = found[1] if found else ""
+            if account is None or subscriber is None or found is None:
                 codes.append(not_authorized)
-            elif not rest.strip("/"):  # no topic is the token alone
+            elif not filter_.strip("/"):  # no topic is the token alone
                 codes.append(ReasonCode.TOPIC_FILTER_INVALID if self.version == V5 else FAILURE)
             elif (
                 len(subscription.filter) > MAX_FILTER
-                or rest.count("/") > MAX_LEVELS
+                or bare.count("/") > MAX_LEVELS
                 or not (
                     account.tree.has(subscriber, filter_, group)
                     or (
@@ -636,7 +639,7 @@ class Client:
                 )
             ):
                 codes.append(ReasonCode.QUOTA_EXCEEDED if self.version == V5 else FAILURE)
-            elif group_prefix and subscription.no_local:
+            elif group and subscription.no_local:
                 raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "A shared subscription can't have No Local.")
             else:
                 if not account.tree.has(subscriber, filter_, group):
@@ -670,13 +673,13 @@ class Client:
         codes: list[int] = []
         removed: list[tuple[str, str]] = []
         for filter_ in packet.filters:
-            group_prefix, first, rest = topics.split_filter(filter_)
-            group = group_prefix.split("/")[1] if group_prefix else ""
-            relative = rest.removeprefix("/")
+            group, bare = topics.split_group(filter_)
+            found = topic_owner.find(self, bare)
+            # What the account has switched off meanwhile can be unsubscribed, too.
+            relative = found[1] if found else own_topics.kept(bare)
             there = (
                 account is not None
                 and subscriber is not None
-                and self.owner(first) is not None
                 and account.unsubscribe(subscriber, relative, group)
             )
             codes.append(0 if there else ReasonCode.NO_SUBSCRIPTION_EXISTED)

@@ -28,6 +28,7 @@ from ingest.mqtt.packets import (
     Version,
 )
 from ingest.mqtt.properties import Property
+from thingscale.lib import own_topics
 
 MAX_IN_FLIGHT = 10_000  # whatever Receive Maximum the client states
 MAX_WAITING = 10_000  # messages beyond the window, of one client
@@ -335,7 +336,7 @@ class Deliveries:
         message, qos, retain, identifiers, _ = delivery
         if self._aliases is None:
             self._aliases = {}
-        topic = self.prefix + message.topic
+        topic = own_topics.sent(self.prefix, message.topic)
         alias = self._aliases.get(topic, 0)
         if not alias and len(self._aliases) == self._alias_maximum:
             return message.encode(delivery, self.prefix, self._version, now)

@@ -15,6 +15,7 @@ from ingest.gateway.subscriptions import Match, SubscriptionTree
 from ingest.message import Copy
 from ingest.mqtt.packets import Subscription, topic_matches
 from thingscale.devices.presence import Use
+from thingscale.lib import own_topics
 
 if TYPE_CHECKING:
     from ingest.gateway.client import Client
@@ -323,12 +324,16 @@ class AccountHub:
         if publisher is None or not publisher.no_local:
             return matches
         # The publisher gets its own message only by its subscriptions without No Local. The level in front is
-        # there because the first level of our topics has no special meaning.
+        # there because a `$` at the beginning of our topics has no special meaning.
+        without_token = topic.startswith(own_topics.PREFIX)
         others = [match for match in matches if match.subscriber is not publisher]
         own = [
             (subscription, identifier)
             for group, filter_, subscription, identifier in self.tree.filters(publisher)
-            if not group and not subscription.no_local and topic_matches(f"_/{filter_}", f"_/{topic}")
+            if not group
+            and not subscription.no_local
+            and filter_.startswith(own_topics.PREFIX) == without_token
+            and topic_matches(f"_/{filter_}", f"_/{topic}")
         ]
         if not own:
             return others

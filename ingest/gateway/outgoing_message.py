@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from ingest.mqtt.codec_publish import encode_publish
 from ingest.mqtt.packets import PUBLISH, V5, Properties, Publish, Version
 from ingest.mqtt.properties import Property, write_properties
+from thingscale.lib import own_topics
 
 MAX_ENCODINGS = 4  # of one message, kept for its further receivers
 
@@ -19,10 +20,11 @@ _pack_head: Final = Struct(">BBH").pack
 class OutgoingMessage:
     """One message for all its receivers, who share its encodings.
 
-    `topic` is relative to the account: each receiver's prefix (`TOKEN/`) goes before it, and before the
-    response topic, if that is relative, too (`relative_response`). `properties` are those of the publisher,
-    without those of its connection (alias, identifiers); the expiry interval is computed again when the
-    message is sent. `expires_at` is of time.monotonic(), as every `now` here.
+    `topic` is relative to the account: each receiver's prefix (`TOKEN/`) goes before it, unless it is one
+    without a token, and before the response topic, if that is relative, too (`relative_response`).
+    `properties` are those of the publisher, without those of its connection (alias, identifiers); the expiry
+    interval is computed again when the message is sent. `expires_at` is of time.monotonic(), as every `now`
+    here.
     """
 
     __slots__ = (
@@ -83,13 +85,14 @@ class OutgoingMessage:
         self, delivery: "Delivery", prefix: str, version: Version, left: int | None
     ) -> tuple[bytes, bytes]:
         _, qos, retain, identifiers, _ = delivery
-        topic = (prefix + self.topic).encode()
+        name = own_topics.sent(prefix, self.topic)
+        topic = name.encode()
         size = len(topic) + len(self.payload) + 2 * (qos > 0) + 2
         if version != V5 and size < _SHORT:  # most are like that; the topic was checked when it came
             head = _pack_head(0x30 | qos << 1 | retain, size, len(topic)) + topic
             return (head, self.payload) if qos else (head + self.payload, b"")
         properties = self.properties_for(prefix, identifiers, left) if version == V5 else {}
-        packet = Publish(prefix + self.topic, self.payload, qos, retain, False, 1, properties)
+        packet = Publish(name, self.payload, qos, retain, False, 1, properties)
         return around_packet_id(encode_publish(packet, version), qos)
 
     def properties_for(self, prefix: str, identifiers: tuple[int, ...], left: int | None) -> Properties:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ingest import topics
 from ingest.device_tokens import TokenOwner
+from ingest.gateway import topic_owner
 from ingest.gateway.hub import NOWHERE, AccountHub, Route, Sending, Subscriber
 from ingest.gateway.outgoing_message import OutgoingMessage
 from ingest.message import STORED, Kept, Kind, Outcome, RawMessage, Reason, Status
@@ -58,7 +59,7 @@ _new: Final = tuple.__new__  # a NamedTuple's own constructor takes twice as lon
 
 
 class TopicOwner(NamedTuple):
-    """Whose topic it is, its part behind the token, and what it means."""
+    """Whose topic it is, its name relative to the account, and what it means."""
 
     account: AccountHub | None  # None: of somebody unknown
     user: int
@@ -528,18 +529,19 @@ class Publishes:
         self.flush(wait=True, will_of=session)
 
     def _resolve(self, topic: str) -> TopicOwner:
-        token, rest = topics.split(topic)
-        token_owner = self._client.owner(token)
-        if token_owner is None:  # somebody else's token, or none: recorded for the account that sent it
+        found = topic_owner.find(self._client, topic)
+        if found is None:  # somebody else's token, or none: recorded for the account that sent it
+            _, rest = topics.split(topic)
             target = topics.target(rest)
             target = topics.Target(target.kind or Kind.JSON, target.device_id, None, Reason.AUTH_REQUIRED)
             sender = self._client.token_owner.user if self._client.token_owner else 0
             owner = TopicOwner(None, sender, rest, target, topics.shown(topic)[:MAX_SOURCE])
         else:
-            target = topics.target(rest)
+            token_owner, name = found
+            target = topic_owner.target(token_owner.user, name)
             source = topics.shown(topic)[:MAX_SOURCE] if target.refused else ""
             account = self._client.gateway.hub.account(token_owner.user, token_owner.user_id)
-            owner = TopicOwner(account, token_owner.user, rest, target, source)
+            owner = TopicOwner(account, token_owner.user, name, target, source)
         if len(self._owners) >= MAX_TARGETS:
             self._owners.clear()
         if len(topic) <= MAX_REMEMBERED:

@@ -16,9 +16,9 @@ from uuid import UUID
 from django.conf import settings
 from django.db import Error, close_old_connections
 
-from ingest import topics
 from ingest.admission import ASKED_SECONDS, RETRY_SECONDS, Admission, DatabaseAway
 from ingest.device_tokens import DeviceTokens, TokenOwner, key_of_user
+from ingest.gateway import topic_owner
 from ingest.gateway.client import Client, State
 from ingest.gateway.confirmed_clients import ConfirmedClients
 from ingest.gateway.connection import Connection, WebSocketConnection
@@ -352,7 +352,10 @@ class Gateway:
                 return opened
         known = account.subscribers.get(client.client_id)
         if client.durable or packet.will or (known and known.session) or self.durable_sessions.others:
-            will, delay = stored_will(packet.will, client.owner) if packet.will else (None, 0)
+            will, delay = None, 0
+            # One whose topic is not the account's is refused when it is published.
+            if packet.will and (found := topic_owner.find(client, packet.will.topic)):
+                will, delay = stored_will(packet.will, found[1], client.owner)
             stored = client.durable or will is not None
             question = Open(
                 account.user, client.client_id, packet.clean_start, stored, client.expiry, will, delay
@@ -460,7 +463,7 @@ class Gateway:
         delay = 0
         successor = self._by_client.get(key)
         ends_now = successor and successor.clean_start
-        if will and client.row and not ends_now and client.owner(topics.split(will.topic)[0]):
+        if will and client.row and not ends_now and topic_owner.find(client, will.topic):
             delay = min(will.properties.get(Property.WILL_DELAY_INTERVAL, 0), client.expiry)
         if client.session and client.publishes and client.publishes.unacked:
             self._unanswered[key] = client.publishes

@@ -2,6 +2,7 @@
 
 Topics and filters are relative to the account: what follows `TOKEN/`. So their first level is never the first
 level on the wire, and a `$` in front of it means nothing ([MQTT-4.7.2-1] is about topics of the server).
+Topics without a token have a level in front, for which no wildcard stands (thingscale/lib/own_topics.py).
 Filters come without `$share/GROUP/`; the group is a parameter of its own.
 """
 
@@ -11,6 +12,7 @@ from sys import getsizeof
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from ingest.mqtt.packets import Subscription
+from thingscale.lib.own_topics import MARK
 
 # What `match` remembers of one account. Its figures are upper bounds, see _find.
 MAX_CACHED_TOPICS: Final = 1_000
@@ -449,8 +451,15 @@ class _FilterIndex(Generic[V]):
         if self._root is None:
             return found
         levels = topic.split("/")
-        nodes = [self._root]
-        for behind, level in enumerate(levels, 1):
+        nodes, start = [self._root], 0
+        if levels[0] == MARK:
+            top = self._root.children.get(MARK) if self._root.children else None
+            if not isinstance(top, _Node):
+                if top is not None and _rest_matches(top.rest, levels, 1):
+                    found.append(top.value)
+                return found
+            nodes, start = [top], 1
+        for behind, level in enumerate(levels[start:], start + 1):
             deeper = []
             for node in nodes:
                 if node.below is not None:

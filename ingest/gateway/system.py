@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from ingest import topics
 from ingest.device_tokens import TokenOwner
+from ingest.gateway import topic_owner
 from ingest.gateway.hub import AccountHub, Subscriber
 from ingest.gateway.publishes import Publishes, TopicOwner
 from ingest.mqtt.packets import V311, Publish, Version
@@ -49,7 +50,8 @@ class SystemClient:
 
     def publish_will(self, account: AccountHub, will: WaitingWill) -> None:
         (publish,) = read_packets(will.packet, 1)
-        owner = TopicOwner(account, account.user, publish.topic, topics.target(publish.topic))
+        target = topic_owner.target(account.user, publish.topic)
+        owner = TopicOwner(account, account.user, publish.topic, target)
         self._publishes.accept(owner, publish)
         self._publishes.flush(wait=True, will_of=will.session)
 

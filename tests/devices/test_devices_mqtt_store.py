@@ -18,6 +18,7 @@ from thingscale.devices.mqtt_store.queues import Copies, Progress
 from thingscale.devices.mqtt_store.retained import Retain
 from thingscale.devices.mqtt_store.sessions import Disconnected, Open, Opened
 from thingscale.devices.mqtt_store.subscriptions import StoredSubscription
+from thingscale.lib.own_topics import kept
 from thingscale.provisioning.account_purge import purge_closed_accounts
 from thingscale.streams.exactly_once import commit_log
 
@@ -202,6 +203,21 @@ def test_retained_messages(cursor: psycopg.Cursor, account: Account, outsider: U
     first = retained.read_retained(cursor, account.user.pk, "#", "", 3)
     rest = retained.read_retained(cursor, account.user.pk, "#", first[-1].topic, 100)
     assert [row.topic for row in [*first, *rest]] == sorted(topics)
+
+
+def test_retained_messages_of_topics_without_a_token(cursor: psycopg.Cursor, account: Account) -> None:
+    """They are found by filters without a token, and only by those."""
+    topics, now = ["a", "/a", "a/b", "b/a/c"], timezone.now()
+    both = {**{topic: topic for topic in topics}, **{kept(topic): topic for topic in topics}}
+    retained.retain(cursor, [Retain(account.user.pk, name, b"1", 1, b"\0", now, None) for name in both])
+    for filter_ in ["#", "+/#", "+", "+/+", "+/a", "+/a/#", "a", "a/#"]:
+        for name in (filter_, kept(filter_)):
+            found = retained.read_retained(cursor, account.user.pk, name, "", 100)
+            without = name != filter_
+            expected = sorted(
+                name for name, t in both.items() if topic_matches(filter_, t) and (name != t) is without
+            )
+            assert [row.topic for row in found] == expected, name
 
 
 def test_the_last_retained_message_of_a_topic_counts(cursor: psycopg.Cursor, account: Account) -> None:

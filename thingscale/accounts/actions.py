@@ -100,6 +100,8 @@ def change_account(user: User, changes: dict[str, Any]) -> None:
         update_account(user, rest)
     if limits.NAMES & rest.keys():
         change_notifications.announce("limits", user.pk)
+    if "own_topics" in rest:
+        change_notifications.announce("tokens", user.pk)
     if active is not None:
         set_active(user, active)
 
@@ -108,6 +110,13 @@ def change_account(user: User, changes: dict[str, Any]) -> None:
 def choose_when_full(account: Account, when_full: str) -> None:
     update_account(account, {"when_full": when_full})
     change_notifications.announce("limits", account.pk)
+
+
+@transaction.atomic
+def choose_own_topics(account: Account, own_topics: bool) -> None:
+    """Whether its signed-in MQTT clients have topics without a token, from now on."""
+    update_account(account, {"own_topics": own_topics})
+    change_notifications.announce("tokens", account.pk)  # what its clients may do has changed
 
 
 @transaction.atomic

@@ -51,6 +51,9 @@ class Account(Limits):
     email2 = models.EmailField(blank=True, validators=[validate_email_domain])
     organization = models.CharField(max_length=200, blank=True)
     rest_rate = models.PositiveIntegerField(default=20, help_text="REST requests a second")
+    own_topics = models.BooleanField(
+        default=False, db_default=False, help_text="MQTT topics without a token, for signed-in clients"
+    )
     closed_at = models.DateTimeField(null=True, editable=False)  # its data waits to be purged
     # Limits of which much is used, and how much was when last measured: {"tags": 9800}. It is here, and in no
     # table of its own, so that no page costs a query more for it.

@@ -9,7 +9,7 @@ from django.db import IntegrityError, connection, transaction
 from thingscale.accounts.models import Account, Token
 from thingscale.devices import mqtt_client
 from thingscale.devices.models import Command, Device, Published
-from thingscale.lib import names
+from thingscale.lib import names, own_topics
 from thingscale.lib.errors import ContractError
 from thingscale.processes.change_notifications import announce
 
@@ -39,6 +39,8 @@ def send(account: Account, device: Device, message: Message, by: str) -> Command
     )
     topic = topic or f"{device.device_id}/{names.COMMANDS}"
     if settings.INGEST_MODE == "gateway":
+        if account.own_topics:
+            topic = own_topics.of_command(topic)
         with transaction.atomic():
             if Device.objects.select_for_update(of=("self",), no_key=True).filter(pk=device.pk).exists():
                 record(command)  # else it was deleted meanwhile: others may listen to its topic

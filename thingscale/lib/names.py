@@ -50,8 +50,8 @@ def may_exist(name: str) -> bool:
 
 
 def valid_topic(topic: str) -> bool:
-    """Of an MQTT message, without the token."""
-    return 0 < len(topic) <= MAX_TOPIC and re.search(r"[+#\x00\ud800-\udfff]", topic) is None
+    """Of an MQTT message, without the token; not as one that never had a token is kept (own_topics.py)."""
+    return 0 < len(topic) <= MAX_TOPIC and re.search(r"^\x02/|[+#\x00\ud800-\udfff]", topic) is None
 
 
 def matches(device_id: str, pattern: str) -> bool:

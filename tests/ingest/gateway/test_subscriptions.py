@@ -341,3 +341,23 @@ def compare(tree: Tree, model: dict[tuple[str, str, str], tuple[int, bool, bool,
 @given(filters)
 def test_the_filters_of_this_test_are_valid(topic_filter: str) -> None:
     assert valid_topic_filter(f"T/{topic_filter}")
+
+
+@pytest.mark.parametrize("others", [(), ("\2/+/x/y", "\2/#")], ids=["a leaf", "nodes"])
+def test_no_wildcard_stands_for_the_level_in_front_of_topics_without_a_token(others: tuple[str, ...]) -> None:
+    """They are kept with it; the account's other topics do not mix with them."""
+    filters = ["#", "+/#", "+", "+/+", "+/+/+", "+/a", "a", "a/#", "+/a/#"]
+    topics = ["a", "a/b", "b/a", "b/a/c", "/a", "a/b/c"]
+    for below in (False, True):
+        for filter_ in filters:
+            tree: SubscriptionTree[str] = SubscriptionTree()
+            for other in others:
+                tree.subscribe("other", other, Subscription(other, 1, False, False, 0))
+            kept = filter_ if below else f"\2/{filter_}"
+            tree.subscribe("me", kept, Subscription(kept, 1, False, False, 0))
+            tree.subscribe("member", kept, Subscription(kept, 1, False, False, 0), 0, "group")
+            for topic in topics:
+                for name in (topic, f"\2/{topic}"):
+                    expected = topic_matches(filter_, topic) and name.startswith("\2") is not below
+                    assert ("me" in {each.subscriber for each in tree.match(name)}) is expected, (kept, name)
+                    assert bool(tree.shared(name)) is expected, (kept, name)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import psycopg
 
+from thingscale.lib import own_topics
+
 
 class Retain(NamedTuple):
     account: int
@@ -94,6 +96,9 @@ def read_retained(
             prefix = "/".join(fixed)
             conditions.append("topic >= %s AND topic < %s")
             parameters += [prefix, prefix + "0"]  # which comes after the slash
+        else:  # a wildcard stands for no topic without a token
+            conditions.append("NOT (topic >= %s AND topic < %s)")
+            parameters += [own_topics.PREFIX, own_topics.BEHIND_PREFIX]
         if len(levels) > 1 and levels[1] not in {"+", "#"}:
             conditions.append("split_part(topic, '/', 2) = %s")  # as the index has it
             parameters.append(levels[1])
