@@ -6,18 +6,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
 from django.utils import timezone
 from series import count
 
 from thingscale.accounts.models import User
-from thingscale.devices.actions import create_device, create_rule, delete_device
+from thingscale.devices.actions import create_device, create_rule, delete_device, update_rule
 from thingscale.devices.models import ActivationRule, Device, HeldMessage
+from thingscale.lib.errors import ContractError
 from thingscale.lib.ids import ChannelPk
 from thingscale.provisioning.actions import activate_by_rule, configure_device
 from thingscale.provisioning.tasks import activate_device, activate_new_devices
 from thingscale.streams.actions.channels import create_channel, delete_channel
 from thingscale.streams.models import Channel
+from thingscale.version import RELEASE
 
 
 @pytest.fixture
@@ -260,3 +262,26 @@ def test_two_workers_make_one_channel(user: User) -> None:
             done.result(60)
     assert named(user) == {0: "d0", 1: "d1", 2: "d2", 3: "d3"}
     assert [target(device) for device in devices] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("release", "seen", "refused"), [(-1, 0, True), (-1, 61, False), (0, 0, False), (1, 0, False)]
+)
+def test_such_a_rule_waits_for_the_release_before_to_end(
+    user: User, channels: list[Channel], release: int, seen: int, refused: bool
+) -> None:
+    """Its processes would enable a device, and leave it unmapped."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """INSERT INTO processes_process (part, host, pid, version, release, secret_key, seen_at)
+            VALUES ('celery', 'here', 1, '', %s, '', now() - make_interval(secs => %s))""",
+            [RELEASE + release, seen],
+        )
+    rule = create_rule(user, "one", channels[0].id)
+    for make in (lambda: create_rule(user, "own", None), lambda: update_rule(rule, {"channel_id": None})):
+        if refused:
+            with pytest.raises(ContractError, match="being updated"):
+                make()
+        else:
+            make()
+    update_rule(rule, {"pattern": "other"})

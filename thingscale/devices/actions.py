@@ -15,7 +15,7 @@ from thingscale.devices.models import ActivationRule, Device, ListeningGap, Minu
 from thingscale.lib.errors import ContractError
 from thingscale.lib.ids import ChannelPk, DevicePk
 from thingscale.lib.names import DEVICE_ID_RULE, ENDS_RULE, bad_device_id
-from thingscale.processes import change_notifications
+from thingscale.processes import change_notifications, compatibility
 
 
 @transaction.atomic
@@ -71,9 +71,11 @@ def create_rule(
     account: Account, pattern: str, channel: ChannelPk | None, position: int | None = None
 ) -> ActivationRule:
     """Adds a rule, after the others if no position is given. Without a channel, each device gets its own.
-    Raises ContractError: BAD_PARAMETER."""
+    Raises ContractError: BAD_PARAMETER, TRY_AGAIN."""
     rules = _rules(account)
     _check_pattern(pattern, rules)
+    if channel is None:
+        _check_releases()
     if len(rules) >= (most := locked(account).max_rules):
         raise ContractError("BAD_PARAMETER", no_more_than(most, "rule"))
     last = rules[-1].position + 1 if rules else 0
@@ -88,12 +90,14 @@ def create_rule(
 @transaction.atomic
 def update_rule(rule: ActivationRule, changes: dict[str, Any], position: int | None = None) -> None:
     """Changes `pattern` and `channel_id`, and the rule's place among the others. Raises ContractError:
-    NO_RULE, if it has been deleted meanwhile, BAD_PARAMETER."""
+    NO_RULE, if it has been deleted meanwhile, BAD_PARAMETER, TRY_AGAIN."""
     rules = _rules(rule.user)
     if rule not in rules:
         raise ContractError("NO_RULE", "This rule has just been deleted.")
     if "pattern" in changes:
         _check_pattern(changes["pattern"], [other for other in rules if other != rule])
+    if changes.get("channel_id", ...) is None:
+        _check_releases()
     if changes:
         ActivationRule.objects.filter(pk=rule.pk).update(**changes)
     if position is not None:
@@ -106,6 +110,15 @@ def move_rule(rule: ActivationRule, by: int) -> None:
     rules = _rules(rule.user)
     if rule in rules:  # else it has just been deleted
         _place(rules, rule, max(0, rules.index(rule) + by))
+
+
+def _check_releases() -> None:
+    """The release before knows no rule without a channel: it would enable devices and leave them unmapped."""
+    if compatibility.older_release_runs(connection.connection):
+        raise ContractError(
+            "TRY_AGAIN",
+            "The platform is being updated: give each device its own channel once that is done.",
+        )
 
 
 def _check_pattern(pattern: str, others: list[ActivationRule]) -> None:

@@ -208,7 +208,7 @@ class ActivationRule(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="activation_rules"
     )
     pattern = models.CharField(max_length=64, help_text="a device id, with * and ?")
-    # null: each device its own. Processes of the release before enable a device then, and leave it unmapped.
+    # null: each device its own. Processes of the release before do not know this.
     channel = models.ForeignKey("streams.Channel", on_delete=models.CASCADE, null=True)
     position = models.PositiveIntegerField(default=0)
 

@@ -134,6 +134,16 @@ def check_releases(connection: psycopg.Connection) -> None:
         )
 
 
+def older_release_runs(connection: psycopg.Connection) -> bool:
+    """While machines are updated: what a process of the release before would misunderstand has to wait."""
+    found = connection.execute(
+        """SELECT FROM processes_process
+        WHERE release < %s AND seen_at > now() - make_interval(secs => %s) LIMIT 1""",
+        [RELEASE, ENDED_AFTER_SECONDS],
+    )
+    return found.fetchone() is not None
+
+
 def check_keys(connection: psycopg.Connection) -> None:
     """We need each key that something in the database may be encrypted with. Raises StartRefused."""
     used = {key for (key,) in connection.execute("SELECT fingerprint FROM processes_secretkey")}
