@@ -15,7 +15,7 @@ import math
 import operator
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import translate
 from hashlib import blake2b
@@ -33,6 +33,7 @@ _INDEX = re.compile(r"0|[1-9][0-9]{0,5}")
 # A threshold that has to be a number may be written more freely than one that may be text.
 _THRESHOLD = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _MISSING = object()
+UNCLEAR = object()
 Number = int | float
 
 
@@ -85,8 +86,34 @@ class Path:
         # A datapoint that is a number, a text, true or false is v1's `value`.
         self.takes_bare = source in {"", "value", "value1"}
 
-    def values(self, value: Any) -> Iterator[Any]:
+    def find(self, value: Any) -> list[Any]:
         """All that the path leads to, in order."""
+        found = self.one(value)
+        if found is None:
+            return []
+        return list(self.values(value)) if found is UNCLEAR else [found]
+
+    def one(self, value: Any) -> Any:
+        """What the path leads to, if that is one number or text, true or false, and is soon found. None: it
+        leads to nothing. UNCLEAR: values() can tell."""
+        if value.__class__ is not dict:
+            return UNCLEAR
+        if len(self.steps) == 1:
+            found = value.get(self.source)
+            if found is None and self.source == "value1" and "value1" not in value:
+                found = value.get("value")
+        else:
+            found = value if self.steps else None
+            for step, rest in zip(self.steps, self.rests, strict=True):
+                if found.__class__ is not dict or (rest != step and rest in found):
+                    return UNCLEAR
+                found = found.get(step)
+                if found is None:
+                    return UNCLEAR if step == "value1" else None
+        return UNCLEAR if found.__class__ is dict or found.__class__ is list else found
+
+    def values(self, value: Any) -> Iterator[Any]:
+        """The same, one by one."""
         steps, rests, indices, end = self.steps, self.rests, self._indices, len(self.steps)
         if type(value) is not dict and type(value) is not list:
             if self.takes_bare and value is not None:
@@ -159,14 +186,12 @@ class Rule:
                 return _Rate(event, source, devices, threshold, clear, window)
         raise ValueError("It compares no datapoints")
 
-    def is_quiet(self, values: Sequence[Any]) -> bool:
-        """Whether what its path leads to certainly does not match."""
-        if self.quiet is None or len(values) != 1:
+    def is_quiet(self, number: Number) -> bool:
+        """Whether this, if it is all that its path leads to, certainly does not match."""
+        if self.quiet is None:
             return False
         low, high, exception = self.quiet
-        found = values[0]
-        kind = found.__class__
-        return (kind is float or kind is int) and low < found < high and found != exception
+        return low < number < high and number != exception
 
     def watches(self, device_id: str) -> bool:
         """`device_id`: "" for a datapoint that no device has sent."""

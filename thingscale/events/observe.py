@@ -7,6 +7,7 @@ counted, in one row for each event. The budgets are those of a process.
 
 import logging
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +21,8 @@ from django.conf import settings
 from django.db import transaction
 
 from thingscale.events.budget import Budget
-from thingscale.events.channel_rules import between_limits
-from thingscale.events.evaluate import Memory, Number, Rule
+from thingscale.events.channel_rules import group, suspicious
+from thingscale.events.evaluate import Memory, Path, Rule
 from thingscale.events.models import ConditionKey, Observation
 from thingscale.events.rules import OF_CHANNELS, WatchedChannel, load
 from thingscale.lib.clock import now_us
@@ -87,7 +88,8 @@ MATCHES = Budget(20_000, 500)
 
 def concern(rows: Sequence[Row], channels: Mapping[ChannelPk, WatchedChannel]) -> bool:
     """Whether a rule may have something to say about one of the rows."""
-    for row, value in _parsed([row for row in rows if row[0] in channels]):
+    rows = [row for row in rows if row[0] in channels]
+    for row, value in zip(rows, _parse(rows, _join(rows)), strict=True):
         watched = channels[row[0]]
         if not watched.rules.quiet(value) or watched.may_be_open:
             return True
@@ -107,7 +109,8 @@ def observe(
     called. `device_ids`: of the rows' devices, for rules that watch some."""
     now = now_us()
     since = now - settings.EVENT_LATE_SECONDS * 1_000_000
-    rows = sorted((row for row in rows if row[0] in channels and row[1] >= since), key=_at)
+    rows = sorted([row for row in rows if row[0] in channels], key=_at)
+    rows = rows[bisect_left(rows, since, key=_at) :]
     found = Observations()
     if not rows:
         return found
@@ -149,132 +152,133 @@ class _Comparing:
         self._now = now
         self._found = found
         self._started = time.monotonic()
+        self._comparisons_left: dict[int, int] = {}  # by account
+        self._matches_left: dict[int, int] = {}
         self._closed: set[ConditionKey] = set()
-        # Over all channels: what is quiet everywhere, by key, and what has to be looked at one by one.
-        self._limits: dict[str, tuple[Number, Number]] = {}
-        self._roots: set[str] = set()
-        self._one_by_one = {
-            channel for channel, each in channels.items() if each.may_be_open or each.rules.never_quiet
-        }
-        for each in channels.values():
-            for key, low, high, _ in each.rules.keys:
-                lowest, highest = self._limits.get(key, (low, high))
-                self._limits[key] = max(low, lowest), min(high, highest)
-            self._roots |= each.rules.roots
         self._left_out: dict[tuple[ChannelPk, int], tuple[int, int]] = {}  # count and time, by event
         self._memories: dict[ConditionKey, Memory] = {}
+        self._remembering = any(each.rules.remembering for each in channels.values())
 
     def compare(self, rows: Sequence[Row]) -> None:
         """`rows` are in the order of their times."""
         channels = self._channels
-        for chunk in _chunks(rows):
-            self._read_memories(chunk)
-            values = [value for _, value in _parsed(chunk)]
-            loud = self._loud(chunk, values)
+        for chunk, text in _chunks(rows):
+            if self._remembering:
+                self._read_memories(chunk)
+            values = _parse(chunk, text)
+            loud = self._loud(chunk, values, text)
             # Where a datapoint can have something to match or to clear.
-            alive = {chunk[place].channel for place in loud}
-            alive.update(channel for channel, watched in channels.items() if watched.open)
-            for place, row in enumerate(chunk) if alive else ():
-                if row[0] not in alive:
-                    continue
+            alive = {chunk[place][0] for place in loud}
+            alive.update([channel for channel, watched in channels.items() if watched.open])
+            for place in [place for place, row in enumerate(chunk) if row[0] in alive] if alive else ():
+                row = chunk[place]
                 watched = channels[row[0]]
                 if place in loud:
-                    self._look_at(row, values[place], watched, watched.rules.rules)
+                    self._look_at(row, values[place], watched, watched.rules.by_path)
                 elif watched.open and (events := watched.open.get((row[2] or 0, row[3] or 0))):
                     # It matches nothing, so it can only clear.
                     by_event = watched.rules.by_event
-                    self._look_at(row, values[place], watched, [by_event[each] for each in sorted(events)])
+                    self._look_at(
+                        row, values[place], watched, group(map(by_event.__getitem__, sorted(events)))
+                    )
             self._write_memories()
         for (channel, event), (count, at) in self._left_out.items():
             self._found.rows.append(Observed(channel, event, 0, 0, _LEFT_OUT, at, matches=count))
         self._forget_what_is_not_open()
 
-    def _loud(self, rows: Sequence[Row], values: Sequence[Any]) -> set[int]:
-        """Places of what may match. Looks at a key of all values at once, between the limits of all channels,
-        and then at what is left by itself."""
+    def _loud(self, rows: Sequence[Row], values: Sequence[Any], text: bytes) -> set[int]:
+        """Places of what may match. `text`: of all values."""
         channels = self._channels
-        found = self._suspects(rows, values)
+        found = suspicious(values, text, [watched.rules for watched in channels.values()])
+        if found is not None and (
+            one_by_one := {
+                channel for channel, each in channels.items() if each.may_be_open or each.rules.never_quiet
+            }
+        ):
+            found.update([place for place, row in enumerate(rows) if row[0] in one_by_one])
         return {
             place
-            for place in found
-            if (watched := channels[rows[place].channel]).may_be_open
-            or not watched.rules.quiet(values[place])
+            for place in (range(len(rows)) if found is None else found)
+            if (watched := channels[rows[place][0]]).may_be_open or not watched.rules.quiet(values[place])
         }
 
-    def _suspects(self, rows: Sequence[Row], values: Sequence[Any]) -> Iterable[int]:
-        everything = range(len(rows))
-        if not self._limits:
-            return everything
-        found: set[int] = set()
-        try:
-            for key, (low, high) in self._limits.items():
-                try:
-                    column = list(map(itemgetter(key), values))
-                except KeyError:  # not all have it
-                    between = between_limits(low, high)
-                    column = [value.get(key, between) for value in values]
-                if not low < min(column) <= max(column) < high:
-                    found.update(place for place, each in enumerate(column) if not low < each < high)
-        except (AttributeError, TypeError):  # values that are no objects, and keys that are no numbers
-            return everything
-        if roots := self._roots:
-            found.update(place for place, value in enumerate(values) if not roots.isdisjoint(value))
-        if one_by_one := self._one_by_one:
-            found.update(place for place, row in enumerate(rows) if row[0] in one_by_one)
-        return found
-
-    def _look_at(self, row: Row, value: Any, watched: WatchedChannel, rules: Sequence[Rule]) -> None:
-        account = watched.account
-        if not self._afford(account, len(rules) * (1 + len(row.value) // VALUE_BYTES)):
-            for rule in rules:
-                self._leave_out(row, rule)
-            return
-        device, tag = row.device or 0, row.tag or 0
-        device_id = self._device_ids.get(row.device, "") if row.device is not None else ""
-        left = MATCHES.left(account, self._started) - self._found.matches[account]
-        values: dict[str, list[Any]] = {}  # by source
-        for rule in rules:
-            if not rule.watches(device_id):
-                continue
-            path, key = rule.path, (rule.event, device, tag)
-            memory = self._memories.get(key) if rule.remembers else None
-            if rule.remembers and memory is None:
-                self._leave_out(row, rule)
-                continue
-            try:
-                compared = values.get(path.source)
-                if compared is None:
-                    compared = values[path.source] = list(path.values(value))
-                open_here = watched.may_be_open or rule.event in watched.open.get((device, tag), ())
-                if not open_here and rule.is_quiet(compared):
-                    continue
-                # A clock that is ahead must not make all that follows late.
-                seen = rule.judge(compared, min(row.at, self._now), memory)
-            except Exception:  # an event must not keep datapoints from being stored
-                log.exception("Event %d could not be compared", rule.event)
-                continue
-            if seen is None:
-                continue
-            if seen.matched:
-                if left <= 0:
+    def _look_at(
+        self, row: Row, value: Any, watched: WatchedChannel, by_path: Iterable[tuple[Path, Sequence[Rule]]]
+    ) -> None:
+        device, tag = row.device, row.tag
+        work = 1 + len(row.value) // VALUE_BYTES  # of a rule
+        device_id = self._device_ids.get(device, "") if device is not None else ""
+        place = device or 0, tag or 0
+        open_here = watched.open.get(place, ())
+        for path, rules in by_path:
+            if not self._afford(watched.account, len(rules) * work):
+                for rule in rules:
                     self._leave_out(row, rule)
-                    continue
-                left -= 1
-                self._found.matches[account] += 1
-                watched.note_match(*key)
-                self._closed.discard(key)
-            elif watched.note_end(*key) or (watched.may_be_open and key not in self._closed):
-                self._closed.add(key)
-            else:
                 continue
-            what = _MATCHED if seen.matched else _CLEARED
-            self._found.rows.append(Observed(row.channel, *key, what, row.at, seen.value))
+            compared = path.find(value)
+            # A number needs no look by rules that it can neither match nor clear.
+            number = compared[0] if len(compared) == 1 and type(compared[0]) in {int, float} else None
+            for rule in rules:
+                if (
+                    number is not None
+                    and rule.event not in open_here
+                    and not watched.may_be_open
+                    and rule.is_quiet(number)
+                ):
+                    continue
+                if rule.devices and not rule.watches(device_id):
+                    continue
+                if compared or rule.remembers:
+                    self._judge(row, rule, compared, (rule.event, *place), watched)
+
+    def _judge(
+        self, row: Row, rule: Rule, compared: list[Any], key: ConditionKey, watched: WatchedChannel
+    ) -> None:
+        memory = self._memories.get(key)
+        # The elements of an array are compared by each rule.
+        affordable = len(compared) < 2 or self._afford(watched.account, len(compared))
+        if not affordable or (rule.remembers and memory is None):
+            self._leave_out(row, rule)
+            return
+        try:
+            # A clock that is ahead must not make all that follows late.
+            seen = rule.judge(compared, min(row.at, self._now), memory)
+        except Exception:  # an event must not keep datapoints from being stored
+            log.exception("Event %d could not be compared", rule.event)
+            return
+        if seen is None:
+            return
+        if seen.matched:
+            if not self._may_match(watched.account):
+                self._leave_out(row, rule)
+                return
+            watched.note_match(*key)
+            self._closed.discard(key)
+        elif watched.note_end(*key) or (watched.may_be_open and key not in self._closed):
+            self._closed.add(key)
+        else:
+            return
+        what = _MATCHED if seen.matched else _CLEARED
+        self._found.rows.append(Observed(row.channel, *key, what, row.at, seen.value))
 
     def _afford(self, account: int, work: int) -> bool:
-        work_done = self._found.work
-        if COMPARISONS.left(account, self._started) < work_done[account] + work:
+        left = self._comparisons_left.get(account)
+        if left is None:
+            left = COMPARISONS.left(account, self._started)
+        if left < work:
             return False
-        work_done[account] += work
+        self._comparisons_left[account] = left - work
+        self._found.work[account] += work
+        return True
+
+    def _may_match(self, account: int) -> bool:
+        left = self._matches_left.get(account)
+        if left is None:
+            left = MATCHES.left(account, self._started)
+        if left <= 0:
+            return False
+        self._matches_left[account] = left - 1
+        self._found.matches[account] += 1
         return True
 
     def _leave_out(self, row: Row, rule: Rule) -> None:
@@ -325,34 +329,38 @@ class _Comparing:
         ]
 
 
-def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    """So small that their values, parsed, fit into memory."""
-    if sum(map(len, map(_value, rows))) <= PARSED_BYTES:
-        yield rows
+def _chunks(rows: Sequence[Row]) -> Iterator[tuple[Sequence[Row], bytes]]:
+    """So small that their values, parsed, fit into memory. Each with the text of its values."""
+    text = _join(rows)
+    if len(text) <= PARSED_BYTES:
+        yield rows, text
         return
     start = size = 0
     for place, row in enumerate(rows):
         if place > start and size + len(row.value) > PARSED_BYTES:
-            yield rows[start:place]
+            yield rows[start:place], _join(rows[start:place])
             start, size = place, 0
         size += len(row.value)
-    yield rows[start:]
+    yield rows[start:], _join(rows[start:])
 
 
-def _parsed(rows: Sequence[Row]) -> Iterable[tuple[Row, Any]]:
+def _join(rows: Sequence[Row]) -> bytes:
+    return b",".join(map(_value, rows))
+
+
+def _parse(rows: Sequence[Row], text: bytes) -> list[Any]:
+    """The values. What this parser does not take, and PostgreSQL does, is compared with nothing."""
     try:
-        return zip(rows, orjson.loads(b"[%s]" % b",".join(map(_value, rows))), strict=True)
+        return orjson.loads(b"[%s]" % text)  # type: ignore[no-any-return]
     except orjson.JSONDecodeError:
-        return _parsed_one_by_one(rows)
+        return [_parse_one(row.value) for row in rows]
 
 
-def _parsed_one_by_one(rows: Sequence[Row]) -> Iterator[tuple[Row, Any]]:
-    """What this parser does not take, and PostgreSQL does, is compared with nothing."""
-    for row in rows:
-        try:
-            yield row, orjson.loads(row.value)
-        except orjson.JSONDecodeError:
-            yield row, None
+def _parse_one(value: bytes) -> Any:
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _insert(
