@@ -6,10 +6,12 @@ import pytest
 from api_calls import Caller, refusal
 from pytest_django import Settings
 
+from thingscale.accounts.actions import choose_own_topics
 from thingscale.accounts.models import Token, User
 from thingscale.devices import mqtt_client
 from thingscale.devices.actions import create_device
 from thingscale.devices.models import Command, Published
+from thingscale.lib.own_topics import kept
 
 
 def published() -> list[bytes]:
@@ -95,6 +97,7 @@ def test_how_and_where_it_goes_out(
         {"topic": "#"},
         {"topic": "events/1"},
         {"topic": "a\0b"},
+        {"topic": "\2/cmnd/plug/POWER"},  # as one without a token is kept
         {"topic": "x" * 1025},
         {"topic": "\u5ba4" * 22_000},
         {"topic": 5},
@@ -108,6 +111,26 @@ def test_what_can_not_be_is_refused(api: Caller, owner: User, more: dict[str, An
     assert refusal(api.post("publish/d1", {"payload": "on"} | more)) == (400, "BAD_JSON_FORMAT")
     assert published() == []
     assert not Command.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "topic", ["cmnd/plug/POWER", "json/d1/cmnd/POWER", "d1/subscribe", "zigbee2mqtt/lamp/set"]
+)
+def test_topics_without_a_token_of_an_account_that_has_them(
+    api: Caller, owner: User, outsider: Caller, topic: str
+) -> None:
+    """Where the firmware listens as it was made, unless the topic means something below the token."""
+    create_device(owner, "d1")
+    own = topic in {"cmnd/plug/POWER", "zigbee2mqtt/lamp/set"}
+    for own_topics in (False, True, False):
+        choose_own_topics(owner, own_topics)
+        assert api.post("publish/d1", {"payload": "on", "topic": topic}).status_code == 200
+        row = Published.objects.latest("id")
+        assert row.topic == (kept(topic) if own and own_topics else topic)
+        assert row.account_id == owner.pk
+        assert Command.objects.latest("id").topic == topic
+    choose_own_topics(owner, True)
+    assert refusal(outsider.post("publish/d1", {"payload": "on", "topic": topic})) == (404, "NO_DEVICE")
 
 
 def test_an_outsider_publishes_nothing(api: Caller, owner: User, outsider: Caller) -> None:
