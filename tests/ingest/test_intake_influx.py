@@ -134,14 +134,9 @@ def test_whose_a_line_is_that_does_not_say_so(sent: IntakeRequest, device_id: st
     ]
 
 
-def test_the_intake_says_which_tag_names_the_device() -> None:
-    for given, expected in (
-        (["room"], ("kitchen", "t/host=h")),
-        (["building", "room"], ("kitchen", "t/host=h")),
-        ("room", ("h", "t/room=kitchen")),  # no list
-        ([], ("h", "t/room=kitchen")),
-        ([1], ("h", "t/room=kitchen")),
-    ):
-        sent = request()._replace(options={"device_tags": given})
-        (reading,) = influx.read(sent, b"t,host=h,room=kitchen v=1", NOW)
-        assert reading[:2] == expected
+def test_what_the_intake_says() -> None:
+    sent = request()._replace(options={"device_tags": ["building", "room"], "precision": "s"})
+    (reading,) = influx.read(sent, b"t,host=h,room=kitchen v=1 1764400000", NOW)
+    assert reading == Reading("kitchen", "t/host=h", b'{"v":1}', NOW)
+    sent = sent._replace(query={"precision": "ms"})  # the sender knows better
+    assert influx.read(sent, b"t,host=h,room=kitchen v=1 1764400000000", NOW) == [reading]

@@ -1,9 +1,8 @@
 """InfluxDB's line protocol over HTTP, as the clients of 1.8 and 2 have it: what they ask, and the forms of
 their answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 from ingest.connectors.intake.request import (
     IntakeAnswer,
@@ -56,9 +55,9 @@ def constant(request: IntakeRequest) -> IntakeAnswer | None:
 
 def read(request: IntakeRequest, body: bytes, now: int) -> list[Reading]:
     """A line that names no device is of the one in the URL, or is called as the database or the bucket."""
-    precision = request.query.get("precision") or "ns"
+    precision = request.query.get("precision") or request.options.get("precision", "ns")
+    device_tags = request.options.get("device_tags", influx.DEVICE_TAGS)
     database = (request.query.get("db") or request.query.get("bucket") or "").partition("/")[0]
-    device_tags = _device_tags(request.options)
     return influx.decode(body, now, precision, device_tags, request.device_id or database)
 
 
@@ -76,13 +75,6 @@ def refused(request: IntakeRequest, refusal: Refusal, count: int = 0) -> IntakeA
     # By these words they tell that sending it again can't help.
     meaning = {400: "partial write: " if count else "unable to parse: "}.get(status, "")
     return json_answer(status, {"error": f"{meaning}{refusal.detail}"}, headers)
-
-
-def _device_tags(options: Mapping[str, Any]) -> Sequence[str]:
-    names = options.get("device_tags")
-    if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
-        return names
-    return influx.DEVICE_TAGS
 
 
 def _results(queries: str) -> list[dict[str, object]]:

@@ -5,8 +5,8 @@
 A measurement and its tags are a series: one tag names the device, the others join the measurement in the
 order of their names, and that is the tag here (cpu/cpu=cpu0). The fields are an object, the value.
 
-Lines without quotes and backslashes, nearly all, are read many at once, in loops that run in C. What does not
-fit there is read again line by line, which also finds the first bad one.
+Many lines are read at once, in loops that run in C. Where one of them does not fit there, they are read again
+one by one, which also finds the first bad one.
 """
 
 import re
@@ -38,18 +38,21 @@ PRECISIONS = {
 }
 AT_ONCE = 500  # lines: if one of them does not fit, all of them are read one by one
 MAX_SERIES, MAX_SERIES_BYTES = 20_000, 400  # whose device and tag are remembered
+MAX_DIGITS = 30  # of an integer
 
 _COMMENT, _BLANKS = ord("#"), b" \t\0"
-_SCALARS = {int, float, bool}
+_ESCAPED_SPACE = b"\1"  # in place of \\ and a space, so that all other spaces are between the parts of a line
+_SCALARS = {int, float, bool, str}
 _BOOLEANS = dict.fromkeys((b"t", b"T", b"true", b"True", b"TRUE"), b"true") | dict.fromkeys(
     (b"f", b"F", b"false", b"False", b"FALSE"), b"false"
 )
+_CAPITALS = (b"True", b"T", b"TRUE", b"False", b"F", b"FALSE")  # of clients in Python, in JavaScript
 _INT64, _UINT64 = range(-(2**63), 2**63), range(2**64)
 _DIGITS = b"0123456789"
 _ZEROS = bytes.maketrans(_DIGITS, b"0" * 10)
 _NEARLY_64_BITS = b"0" * 19  # digits
-# An integer that is none, such as 1.5i or 1e5u, has .i in its shape.
-_SHAPE = bytes.maketrans(b"eE+u\n\t\r", b"...i,\t\t")
+# An integer that is none, such as 1.5i, 1e5u or "x"i, has .i in its shape; 1iu has ii.
+_SHAPE = bytes.maketrans(b'eE+"u\r', b"....i\t")
 _NOT_FINITE = (b"nan", b"inf", b"infinity")
 _SHOWN = 40  # bytes of what is wrong
 
@@ -65,7 +68,7 @@ _WHOLE_LINE = re.compile(
     (?:="(?:[^"\\]++|\\.)*+(?:"|\Z)|[^\\\n=]++|\\.?|=)*+""",
     re.DOTALL | re.VERBOSE,
 )
-_INTEGER = re.compile(rb"-?[0-9]{1,30}")
+_INTEGER = re.compile(rb"-?[0-9]{1,%d}" % MAX_DIGITS)
 _FLOAT = re.compile(rb"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _JSON_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
@@ -126,8 +129,9 @@ def _batches(body: bytes) -> Iterator[tuple[int, list[bytes]]]:
     """The number of the first line, from 1, and some lines. Those of the body that have a string with a
     newline in it count as many."""
     body = body.removeprefix(b"\xef\xbb\xbf")
-    if b'"' not in body and b"\\" not in body:
-        lines = body.split(b"\n")
+    lines = body.split(b"\n")
+    simple = b'"' not in body and b"\\\n" not in body
+    if simple or not any(_may_go_on(line) for line in lines if b'"' in line or line.endswith(b"\\")):
         for first in range(0, len(lines), AT_ONCE):
             yield first + 1, lines[first : first + AT_ONCE]
         return
@@ -149,23 +153,23 @@ def _batches(body: bytes) -> Iterator[tuple[int, list[bytes]]]:
     yield first, lines
 
 
+def _may_go_on(line: bytes) -> bool:
+    """Whether it may end in a string, so that there is more of it on the next one."""
+    return b"\\" in line or line.count(b'"') % 2 == 1 or line.find(b'"') < line.find(b" ")
+
+
 def _read_together(raw: list[bytes], settings: Settings) -> list[Line] | None:
     """None: read them one by one, for one of them may be bad, or need more than this knows."""
     text = b"\n".join(raw)
+    if _ESCAPED_SPACE in text:
+        return None
     if b"\r" in text:
         raw = [line.removesuffix(b"\r") for line in raw]
-    others: list[tuple[int, Line]] = []  # those with quotes or backslashes, and their places
+    others: list[tuple[int, Line]] = []
+    plain = [line for line in raw if line and line[0] != _COMMENT]
     try:
         if b'"' in text or b"\\" in text:
-            plain: list[bytes] = []
-            for line in raw:
-                if b'"' in line or b"\\" in line:
-                    if found := _read_line(line, settings):
-                        others.append((len(plain) + len(others), found))
-                elif line and line[0] != _COMMENT:
-                    plain.append(line)
-        else:
-            plain = [line for line in raw if line and line[0] != _COMMENT]
+            plain, others = _apart(plain, settings)
         lines = _read_plain(plain, settings) if plain else []
     except (BadLine, TypeError, ValueError):  # zip, int, orjson and decode say so
         return None
@@ -174,49 +178,87 @@ def _read_together(raw: list[bytes], settings: Settings) -> list[Line] | None:
     return lines
 
 
+def _apart(raw: list[bytes], settings: Settings) -> tuple[list[bytes], list[tuple[int, Line]]]:
+    """Those for `_read_plain`; and the others, with their places. Raises BadLine, ValueError."""
+    plain: list[bytes] = []
+    others: list[tuple[int, Line]] = []
+    for line in raw:
+        if b"\\" in line:
+            escaped = line.replace(b"\\ ", _ESCAPED_SPACE)
+        elif b'"' in line:
+            escaped = line
+        else:
+            plain.append(line)
+            continue
+        series, _, rest = escaped.partition(b" ")
+        if b'"' not in series and b"\\" not in rest and _ESCAPED_SPACE not in rest:
+            plain.append(escaped)
+        elif found := _read_line(line, settings):
+            others.append((len(plain) + len(others), found))
+    return plain, others
+
+
 def _read_plain(raw: list[bytes], settings: Settings) -> list[Line]:
-    """All have a time, or none has. Raises BadLine, TypeError, ValueError."""
+    """Those whose backslashes and quotes are where they usually are: in the series, and around strings. All
+    have a time, or none has. Raises BadLine, TypeError, ValueError."""
+    text, *others = b"\n".join(raw).split(b'"')
+    strings = others[::2]
+    if strings:  # which may have spaces, commas and newlines in them
+        text = b'""'.join([text, *others[1::2]])
+        raw = text.split(b"\n")
     columns = list(zip(*[line.split(b" ") for line in raw], strict=True))
     times: Sequence[int | None] = [None] * len(raw)
     if len(columns) == 3:
-        if b"".join(columns[2]).translate(None, _DIGITS):
+        if b"".join(columns[2]).translate(None, _DIGITS) or max(map(len, columns[2])) > MAX_DIGITS:
             raise ValueError
         times = stated = list(map(int, columns[2]))
         if min(stated) < settings.earliest or max(stated) > settings.latest:
             raise ValueError
     elif len(columns) != 2:
         raise ValueError
+    keys: Sequence[bytes] = columns[0]
+    if _ESCAPED_SPACE in text:
+        keys = b"\n".join(keys).replace(_ESCAPED_SPACE, b"\\ ").split(b"\n")
     known, names = _known, settings.device_tags
-    series = [known.get((each, names)) or _new_series(each, names) for each in columns[0]]
+    series = [known.get((key, names)) or _new_series(key, names) for key in keys]
     device_ids, tags = zip(*series, strict=True)
     if "" in device_ids:
         device_ids = tuple(device_id or _fallback(settings) for device_id in device_ids)
-    return list(zip(device_ids, tags, _values(columns[1]), times, strict=True))
+    return list(zip(device_ids, tags, _values(columns[1], strings), times, strict=True))
 
 
-def _values(fields: Sequence[bytes]) -> list[bytes]:
+def _values(fields: Sequence[bytes], strings: list[bytes]) -> list[bytes]:
     """The fields become JSON objects by replacing characters, in all of them at once, and orjson says whether
-    they are. They have no quotes, so that each one in the text is one that was put there. Raises TypeError,
-    ValueError."""
-    text = b"\n".join(fields) + b"\n"
+    they are. Strings are empty, so that each quote in the text is one that was put there, and come in at the
+    end. Raises TypeError, ValueError."""
+    text = b",\n".join(fields) + b",\n"
     shape = text.translate(_SHAPE, _DIGITS)
-    if b".i," in shape or b"\t" in shape or _NEARLY_64_BITS in text.translate(_ZEROS):
+    if b".i," in shape or b"ii," in shape or b"\t" in shape or _NEARLY_64_BITS in text.translate(_ZEROS):
         raise ValueError
-    if b"-i," in shape and b"-u" in text.translate(None, _DIGITS):
+    if b"-i," in shape and b"-u," in text.translate(None, _DIGITS):
         raise ValueError
     fields_in_all = text.count(b"=")
-    for suffix in (b"i", b"u"):
-        text = text.replace(suffix + b",", b",").replace(suffix + b"\n", b"\n")
-    text = text.replace(b"=", b'":').replace(b",", b',"').replace(b"\n", b'},\n{"')
+    for suffix in (b"i,", b"u,"):
+        text = text.replace(suffix, b",")
+    if b"=T" in text or b"=F" in text:
+        for spelling in _CAPITALS:
+            text = text.replace(b"=%s," % spelling, b"=%s," % _BOOLEANS[spelling])
+    text = text.replace(b"=", b'":').replace(b",", b',"').replace(b',"\n', b'},\n{"')
     text = b'{"' + text.removesuffix(b',\n{"')
     texts = text.split(b",\n")
+    if b'"":' in text or json_rules.suspicious(texts, max(map(len, texts))):
+        raise ValueError
+    if strings:
+        pieces = [b""] * (2 * len(strings) + 1)
+        pieces[::2], pieces[1::2] = text.split(b'""'), strings
+        text = b'"'.join(pieces)
+        texts = text.split(b",\n")
+    if max(map(len, texts)) > json_rules.MAX_BYTES:
+        raise ValueError
     values = orjson.loads(b"[" + text + b"]")
-    longest = max(map(len, texts))
     kinds = set(map(type, chain.from_iterable(map(dict.values, values))))
     no_field_twice = sum(map(len, values)) == fields_in_all
-    if not kinds <= _SCALARS or not no_field_twice or len(values) != len(fields) or b'"":' in text:
-        raise ValueError
-    if longest > json_rules.MAX_BYTES or json_rules.suspicious(texts, longest):
+    if not kinds <= _SCALARS or not no_field_twice or len(values) != len(fields):
         raise ValueError
     return texts
 
