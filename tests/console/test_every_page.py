@@ -11,6 +11,7 @@ from browser import ROOT
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from intake_history import intake_history
 from playwright.sync_api import Browser
 from stack import Stack
 from support import Account
@@ -45,6 +46,12 @@ PAGES = {
     "device-edit": "/devices/{device}/edit/",
     "device-map": "/devices/{device}/map/",
     "device-delete": "/devices/{device}/delete/",
+    "intakes": "/intakes/",
+    "intake-new": "/intakes/new/",
+    "intake": "/intakes/1/",
+    "intake-edit": "/intakes/1/edit/",
+    "intake-key": "/intakes/1/key/",
+    "intake-delete": "/intakes/1/delete/",
     "channels": "/channels/",
     "channel-new": "/channels/new/",
     "channel": "/channels/7/",
@@ -103,6 +110,7 @@ NO_PAGE = {
     *("start-enable", "publish-devices", "signup-confirm", "profile-email-confirm"),
     *("event-keys", "event-usual", "event-enable", "event-disable", "incident-acknowledge", "condition-mute"),
     *("maintenance-end", "event-mute", "event-test", "event-secret"),
+    *("intake-messages", "intake-enable", "intake-disable"),
     *("contact-test", "contact-enable", "contact-disable"),
 }
 
@@ -146,6 +154,7 @@ def paths(account: Account) -> dict[str, str]:
         incident=incident,
     )
     create_contact_point(account.user, "pump", "ntfy://ntfy.sh/pump")
+    intake_history(account.user)
     return {name: fill(path, account) for name, path in PAGES.items()}
 
 

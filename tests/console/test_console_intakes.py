@@ -1,0 +1,217 @@
+"""Intakes in the console: made for a program, set up once, watched, tried and changed."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+from intake_history import intake_history
+from playwright.sync_api import Browser, expect
+from stack import Stack
+from support import Account
+from visiting import visit
+
+from thingscale.devices.models import Device
+from thingscale.intakes.actions import create_intake
+from thingscale.intakes.formats.readings import Reading
+from thingscale.intakes.messages import Note, note_messages
+from thingscale.intakes.models import Intake, IntakeMessage
+from thingscale.intakes.presets import presets
+from thingscale.provisioning.actions import configure_device
+
+SignIn = Callable[[Account], Client]
+TASMOTA = {"name": "Plugs", "format": "mapped", "preset": "tasmota", "topic": "tasmota/#"}
+SENSOR = {"try-topic": "tasmota/cellar/tele/SENSOR", "try-body": '{"t": 1}', "try-form": "text"}
+
+
+@pytest.fixture
+def client(account: Account, signed_in: SignIn) -> Client:
+    return signed_in(account)
+
+
+@pytest.fixture
+def plugs(account: Account) -> Intake:
+    return create_intake(account.user, TASMOTA)[0]
+
+
+def page(client: Client, path: str, posted: dict[str, Any] | None = None) -> str:
+    response = client.get(path) if posted is None else client.post(path, posted, follow=True)
+    assert response.status_code == 200, response.status_code
+    return response.content.decode()
+
+
+def note(intake: Intake, outcome: str, body: bytes = b"{}", **more: Any) -> None:
+    written = Note.of(
+        intake.id,
+        timezone.now(),
+        "tasmota/cellar/tele/SENSOR",
+        {},
+        body,
+        more.pop("readings", []),
+        outcome,
+        **more,
+    )
+    with connection.cursor() as cursor:
+        note_messages(cursor, [written])
+
+
+def test_without_one_the_page_says_what_they_are_for(client: Client) -> None:
+    assert "You have no intake yet" in page(client, "/intakes/")
+
+
+@pytest.mark.parametrize("program", ["tasmota", "prometheus", "opentelemetry", "telegraf-influxdb", "other"])
+def test_the_key_is_shown_once(client: Client, account: Account, program: str) -> None:
+    first = page(client, "/intakes/new/", {"program": program})
+    keys = set(re.findall(r"/in/([a-z2-7]{26})", first))
+    assert len(keys) == 1
+    intake = Intake.objects.with_key(keys.pop()).get()
+    assert intake.user == account.user
+    assert not re.search(r"/in/[a-z2-7]{26}", page(client, "/intakes/1/"))
+    assert "/in/KEY" in page(client, "/intakes/1/")
+    assert intake.key_hint in page(client, "/intakes/")
+
+    again = page(client, "/intakes/1/key/", {})
+    (new,) = set(re.findall(r"/in/([a-z2-7]{26})", again))
+    assert Intake.objects.with_key(new).get() == intake
+
+
+def test_every_program_can_be_chosen(client: Client) -> None:
+    new = page(client, "/intakes/new/")
+    for name in presets():
+        assert f'value="{name}"' in new
+        page(client, "/intakes/new/", {"program": name})
+    assert Intake.objects.count() == len(presets())
+    assert "Choose" in page(client, "/intakes/new/", {}) or "required" in page(client, "/intakes/new/", {})
+    assert "valid choice" in page(client, "/intakes/new/", {"program": "nothing"})
+
+
+def test_what_is_pasted_has_the_words_filled_in(client: Client, account: Account) -> None:
+    made = page(client, "/intakes/new/", {"program": "tasmota"})
+    assert f"MqttUser {account.user_id}; MqttPassword {account.device_token}" in made
+    assert "USER_ID" not in made
+
+
+def test_a_topic_of_the_inspector_chooses_the_program(client: Client) -> None:
+    assert re.search(
+        r'value="zigbee2mqtt"[^>]* checked', page(client, "/intakes/new/?topic=zigbee2mqtt/lamp")
+    )
+    other = page(client, "/intakes/new/?topic=odd/lamp")
+    assert re.search(r'value="other"[^>]* checked', other)
+    assert 'value="odd/lamp"' in other
+    page(client, "/intakes/new/", {"program": "other", "topic": "odd/+"})
+    assert Intake.objects.get().topic == "odd/+"
+    assert "topics:" not in page(client, "/intakes/new/", {"program": "prometheus", "topic": "odd/+"})
+    assert "Must be a topic" in page(client, "/intakes/new/", {"program": "other", "topic": "a/#/b"})
+
+
+def test_each_message_stands_beside_what_it_became(client: Client, account: Account, plugs: Intake) -> None:
+    cellar = account.device("cellar", 7)
+    attic = Device.objects.create(user=account.user, device_id="attic", enabled=False)
+    note(plugs, IntakeMessage.Outcome.STORED, readings=[Reading("cellar", "SENSOR", b'{"t": 21.50}', None)])
+    note(plugs, IntakeMessage.Outcome.HELD, readings=[Reading("attic", "STATE", b"1", None)])
+    note(plugs, IntakeMessage.Outcome.REJECTED, b"<b>", reason="BAD_JSON_FORMAT", detail="It is no JSON.")
+    note(plugs, IntakeMessage.Outcome.NOTHING)
+    shown = page(client, "/intakes/1/messages/")
+    assert "<!doctype" not in shown
+    assert "&quot;t&quot;: 21.50" in shown
+    assert f"/devices/{cellar.pk}/" in shown
+    assert "map it to a channel" in shown
+    assert "&lt;b&gt;" in shown
+    assert "It is no JSON." in shown
+    assert "nothing is stored of it" in shown
+
+    version = re.search(r'"X-Shown": "([^"]+)"', shown)
+    assert version
+    ask: dict[str, Any] = {"headers": {"X-Shown": version[1]}}
+    assert client.get("/intakes/1/messages/", **ask).status_code == 204
+    configure_device(attic, {"enabled": True, "mapped_channel": account.channel(7)})
+    after = client.get("/intakes/1/messages/", **ask)
+    assert "By now its device has a channel" in after.content.decode()
+    assert "map it to a channel" not in page(client, "/intakes/1/")
+
+
+def test_trying_stores_nothing(client: Client, plugs: Intake) -> None:
+    assert "cellar" in page(client, "/intakes/1/", SENSOR).split('id="tried"')[1]
+    assert "no rule fits" in page(client, "/intakes/1/", SENSOR | {"try-topic": "x"}).lower()
+    assert "not whole JSON" in page(client, "/intakes/1/", SENSOR | {"try-body": "{"})
+    assert "cellar" in page(client, "/intakes/1/", SENSOR | {"try-body": "7b 7d", "try-form": "hex"})
+    assert "This is not hexadecimal" in page(client, "/intakes/1/", SENSOR | {"try-form": "hex"})
+    assert "with a colon" in page(client, "/intakes/1/", SENSOR | {"try-headers": "x"})
+    assert not Device.objects.exists()
+    assert not IntakeMessage.objects.exists()
+
+
+def test_a_mapping_is_edited_as_json(client: Client, plugs: Intake) -> None:
+    edit = page(client, "/intakes/1/edit/")
+    assert "tasmota/discovery/#" in edit
+    fields = {"name": "Plugs", "topic": "tasmota/#", "rate": ""}
+    own = {"rules": [{"device": "{topic[1]}-own", "value": "{body}"}]}
+
+    tried = page(client, "/intakes/1/edit/", fields | SENSOR | {"mapping": json.dumps(own), "try": "1"})
+    assert "cellar-own" in tried
+    assert Intake.objects.get().mapping is None
+
+    assert "line 1, column 2" in page(client, "/intakes/1/edit/", fields | {"mapping": "{"})
+    wrong = {"rules": [{"value": "{body}"}]}
+    assert "rules[0].device is missing" in page(
+        client, "/intakes/1/edit/", fields | {"mapping": json.dumps(wrong)}
+    )
+    page(client, "/intakes/1/edit/", fields | {"mapping": json.dumps(own), "rate": "50"})
+    assert (Intake.objects.get().mapping, Intake.objects.get().rate) == (own, 50)
+    for text in ("", json.dumps(presets()["tasmota"].mapping)):  # as the preset has it
+        page(client, "/intakes/1/edit/", fields | {"mapping": text})
+        assert Intake.objects.get().mapping is None
+
+
+def test_options_of_influx(client: Client, account: Account) -> None:
+    intake_history(account.user)
+    fields = {"name": "Servers", "device_tags": "vm, host", "precision": "ms", "rate": ""}
+    page(client, "/intakes/1/edit/", fields)
+    assert Intake.objects.get().options == {"device_tags": ["vm", "host"], "precision": "ms"}
+    page(client, "/intakes/1/edit/", fields | {"device_tags": "", "precision": ""})
+    assert Intake.objects.get().options == {}
+    assert "1 to 8 names" in page(client, "/intakes/1/edit/", fields | {"device_tags": ",".join("abcdefghi")})
+
+
+def test_disabling_and_deleting(client: Client, plugs: Intake) -> None:
+    page(client, "/intakes/1/disable/", {})
+    assert not Intake.objects.get().enabled
+    page(client, "/intakes/1/enable/", {})
+    assert Intake.objects.get().enabled
+    assert client.get("/intakes/1/enable/").status_code == 405
+    assert "What it has stored stays" in page(client, "/intakes/1/delete/")
+    page(client, "/intakes/1/delete/", {})
+    assert not Intake.objects.exists()
+
+
+def test_an_outsider_changes_nothing(plugs: Intake, outsider: Account, signed_in: SignIn) -> None:
+    before = list(Intake.objects.values())
+    client = signed_in(outsider)
+    for path in ("", "messages/", "edit/", "enable/", "disable/", "key/", "delete/"):
+        for answer in (client.get(f"/intakes/1/{path}"), client.post(f"/intakes/1/{path}", SENSOR)):
+            assert answer.status_code in {404, 405}, path
+    assert "Plugs" not in page(client, "/intakes/")
+    assert list(Intake.objects.values()) == before
+
+
+@pytest.mark.e2e
+def test_i9_messages_appear_by_themselves(
+    stack: Callable[..., Stack], browser: Browser, account: Account, plugs: Intake
+) -> None:
+    running = stack("web")
+    note(plugs, IntakeMessage.Outcome.NOTHING, b"first")
+    with visit(browser, running, account) as visitor:
+        shown = visitor.go("/intakes/1/")
+        expect(shown.locator("#messages")).to_contain_text("first")
+        note(plugs, IntakeMessage.Outcome.REJECTED, b"second", detail="It is no JSON.")
+        expect(shown.locator("#messages")).to_contain_text("It is no JSON.", timeout=30_000)
+        shown.locator("[name=try-topic]").fill("tasmota/loft/tele/STATE")
+        visitor.press("Try")
+        expect(shown.locator("#tried")).to_contain_text("loft")
+        shown.locator("[name=try-body]").fill("{")
+        visitor.press("Try")
+        expect(shown.locator("#tried")).to_contain_text("not whole JSON")
