@@ -1,19 +1,29 @@
 """Webhooks to receivers of all kinds."""
 
+import contextlib
 import hashlib
 import hmac
+import os
 import resource
 import socket
+import ssl
+import subprocess
+import threading
 import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_django import Settings
 from receivers import Request, Respond, answer, drip, hang, receiver
 
-from thingscale.events.transports import Outcome, Result, http, seconds_to_wait
+from thingscale.events.guard import NOT_REACHED
+from thingscale.events.transports import Outcome, Result, http, limited_requests, seconds_to_wait
 
 BODY = b'{"event_id": 1, "current": 13}'
 
@@ -63,6 +73,97 @@ def test_what_an_answer_means(status: int, result: Result) -> None:
     outcome = outcome_of(answer(line.encode()))
     assert outcome.result is result
     assert outcome.answer.startswith(str(status))
+
+
+@pytest.fixture
+def certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Makes a certificate for a name, with its key in the same file. The first one is trusted."""
+
+    def make(name: str) -> Path:
+        made = tmp_path / f"{len(list(tmp_path.iterdir()))}.pem"
+        command = (
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=x"
+        )
+        files = ["-keyout", str(made), "-out", f"{made}.crt", "-addext", f"subjectAltName={name}"]
+        subprocess.run([*command.split(), *files], check=True, capture_output=True)
+        made.write_text(made.read_text() + Path(f"{made}.crt").read_text())
+        return made
+
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(make("IP:127.0.0.1")))
+    limited_requests.tls_context.cache_clear()
+    monkeypatch.setattr(limited_requests, "of_thread", limited_requests._OfThread())
+    return make
+
+
+@contextlib.contextmanager
+def by_tls(certificate: Path) -> Iterator[str]:
+    """A receiver's address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_certificates_are_verified(certificates: Callable[[str], Path]) -> None:
+    trusted = Path(os.environ["REQUESTS_CA_BUNDLE"])
+    with by_tls(trusted) as url:
+        assert http.send(url, BODY, "secret", "7f").result is Result.SENT
+        assert "TLS failed" in http.send(url.replace("127.0.0.1", "localhost"), BODY, "secret", "7f").answer
+    with by_tls(certificates("IP:127.0.0.1")) as url:
+        assert "TLS failed" in http.send(url, BODY, "secret", "7f").answer
+
+
+def test_certificates_are_not_read_for_each_connection(
+    certificates: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes longer than all the rest."""
+    trusted = Path(os.environ["REQUESTS_CA_BUNDLE"])
+    load = ssl.SSLContext.load_verify_locations
+    reads: list[object] = []
+
+    def count(context: ssl.SSLContext, *arguments: Any, **options: Any) -> None:
+        reads.append(context)
+        load(context, *arguments, **options)
+
+    with by_tls(trusted) as url:
+        monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", count)
+        for _ in range(3):
+            assert http.send(url, BODY, "secret", "7f").result is Result.SENT
+    assert reads == []
+
+
+def test_nothing_of_one_notification_is_in_the_next(settings: Settings) -> None:
+    """No cookie, and no connection that the guard has not seen."""
+
+    def respond(connection: socket.socket, request: Request) -> None:
+        head = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nConnection: keep-alive\r\n"
+        connection.sendall(head + b"Content-Length: 2\r\n\r\nok")
+        hang(connection, request)
+
+    with receiver(respond) as there:
+        for _ in range(2):
+            assert http.send(there.url, BODY, "secret", "7f").result is Result.SENT
+        settings.NOTIFY_NETWORKS = ()
+        assert http.send(there.url, BODY, "secret", "7f").answer == NOT_REACHED
+        assert len(there.requests) == 2
+        assert not any("cookie" in request.headers for request in there.requests)
 
 
 def test_retry_after_is_honoured() -> None:

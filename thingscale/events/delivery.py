@@ -38,7 +38,7 @@ from thingscale.processes.wake_up import DELIVERIES, Sleeper
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0  # between two looks, if nobody wakes it before
-LOOKING_PART = 0.25  # of its time it spends with looking, at most
+LOOKING_PART = 0.5  # of its time it spends with looking, at most
 REST_SECONDS = 0.25  # between two looks, at most: after a long one, others have waited already
 KEEP_HOUSE_SECONDS = 5.0
 STOP_SECONDS = 3.0  # for what is being sent

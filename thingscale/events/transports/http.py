@@ -21,7 +21,7 @@ def signature(body: bytes, secret: str) -> str:
 
 
 def send(url: str, body: bytes, secret: str, delivery_id: str) -> Outcome:
-    from thingscale.events.transports.limited_requests import Session
+    from thingscale.events.transports.limited_requests import of_thread
 
     headers = {
         "Content-Type": "application/json",
@@ -31,9 +31,9 @@ def send(url: str, body: bytes, secret: str, delivery_id: str) -> Outcome:
         "X-Signature": signature(body, secret),
     }
     failed: Exception | None = None
-    with guarded(SECONDS) as guard, Session() as session:
+    with guarded(SECONDS) as guard:
         try:
-            session.post(url, data=body, headers=headers, stream=True)
+            of_thread.session.post(url, data=body, headers=headers, stream=True)
         except Exception as error:
             failed = error
     return by_http(guard, failed)
