@@ -20,9 +20,10 @@ LIMIT_SECONDS = 300
 
 
 class Load(NamedTuple):
-    """Each connection sends its own request so many times, the next one when it has the answer."""
+    """Each connection sends its own request, or its own ones in turn, so many times, the next one when it has
+    the answer."""
 
-    requests: Sequence[bytes]
+    requests: Sequence[bytes | Sequence[bytes]]
     times: int
     status: int = 200
     size: int = 1  # messages in a request
@@ -46,10 +47,10 @@ def request(path: str, headers: dict[str, str], body: bytes) -> bytes:
 
 
 class Client(asyncio.Protocol):
-    def __init__(self, load: Load, request: bytes) -> None:
+    def __init__(self, load: Load, requests: Sequence[bytes]) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.latencies: list[float] = []  # seconds
-        self._request, self._times = request, load.times
+        self._requests, self._times = requests, load.times
         self._expected = b"HTTP/1.1 %d " % load.status
         self._rest = b""
         self._sent_at = 0.0
@@ -80,7 +81,7 @@ class Client(asyncio.Protocol):
 
     def send(self) -> None:
         self._sent_at = time.perf_counter()
-        self._transport.write(self._request)
+        self._transport.write(self._requests[len(self.latencies) % len(self._requests)])
 
     def close(self) -> None:
         self._transport.close()
@@ -94,7 +95,8 @@ def content_length(head: bytes) -> int:
 
 async def run(port: int, load: Load) -> Result:
     loop = asyncio.get_running_loop()
-    clients = [Client(load, request) for request in load.requests]
+    each = [[request] if isinstance(request, bytes) else request for request in load.requests]
+    clients = [Client(load, requests) for requests in each]
     for client in clients:
         await loop.create_connection(lambda client=client: client, "127.0.0.1", port)  # type: ignore[misc]
     cpu, started = time.process_time(), time.perf_counter()

@@ -39,6 +39,7 @@ PARTS = [
     Part("http_connector", "--runs 1 --requests 6400"),
     Part("rest_arrays", "--runs 1 --arrays 24"),
     Part("influxdb", "--runs 1 --requests 6400 --arrays 60"),
+    Part("line_protocol", "--runs 1 --batches 40"),
     Part("metrics_formats", "--runs 1", None),
     Part("broker_mode", "--runs 1 --messages 20000"),
     Part("side_by_side", "--runs 1 --messages 20000 --fewer 1000"),
