@@ -363,6 +363,17 @@ def test_an_account_with_too_much_to_compare(
     assert [(what, value) for _, what, value in seen()] == [(MATCHED, "31"), (CLEARED, "1"), (LEFT_OUT, "")]
 
 
+def test_each_rule_is_charged_for_each_element_of_an_array(
+    feed: Feed, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observe, "COMPARISONS", Budget(1_500, 1))
+    account.device("d1")
+    first, second = watch(account), watch(account, ">", "40")
+    short = '{"t":[' + ",".join(["9"] * 999) + ",99]}"  # to read its 2 kB is 126 comparisons, for each event
+    feed(message(account, short), message(account, b'{"t":31}'))
+    assert seen() == [(first.pk, MATCHED, "99"), (first.pk, MATCHED, "31"), (second.pk, LEFT_OUT, "")]
+
+
 def test_too_much_open_to_know_it_all(
     make_feed: Feeder, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
