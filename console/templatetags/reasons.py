@@ -2,7 +2,8 @@
 
 from django import template
 
-from console.rejection_texts import in_words
+from console.rejection_texts import for_intake, in_words
 
 register = template.Library()
 register.filter("reason", in_words)
+register.filter("for_intake", for_intake)

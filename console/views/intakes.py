@@ -4,6 +4,7 @@ from typing import Any
 from zlib import crc32
 
 from django import forms
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -14,8 +15,9 @@ from django.views.decorators.http import require_POST
 from console import snippets
 from console.forms.intakes import IntakeForm, NewIntakeForm, TryForm
 from console.programs import OTHER, Program, filled, first_mapping, for_topic, program_of, programs
-from console.request import ConsoleRequest
+from console.request import ConsoleRequest, own_path
 from thingscale.accounts import encryption
+from thingscale.accounts.actions import choose_own_topics
 from thingscale.accounts.credentials import credentials
 from thingscale.devices.models import Device
 from thingscale.intakes import actions
@@ -40,7 +42,8 @@ def index(request: ConsoleRequest) -> HttpResponse:
     )
     last = {message.intake_id: message for message in newest.defer("body", "headers", "readings")}
     rows = [{"intake": each, "program": program_of(each), "last": last.get(each.pk)} for each in intakes]
-    return render(request, "console/intake/list.html", SECTION | {"rows": rows})
+    context = {"rows": rows, "gateway": settings.INGEST_MODE != "broker"}
+    return render(request, "console/intake/list.html", SECTION | context)
 
 
 def create(request: ConsoleRequest) -> HttpResponse:
@@ -136,6 +139,19 @@ def switch(request: ConsoleRequest, number: int, on: bool) -> HttpResponse:
     return redirect("intake", number)
 
 
+@require_POST
+def choose_topics(request: ConsoleRequest, on: bool) -> HttpResponse:
+    """Whether clients of the account have topics without a token."""
+    choose_own_topics(request.account, on)
+    text = (
+        "Topics without a token are on."
+        if on
+        else "Topics without a token are off: no message comes by them."
+    )
+    messages.success(request, text)
+    return redirect(own_path(request, request.POST.get("next", "")) or "intakes")
+
+
 def new_key(request: ConsoleRequest, number: int) -> HttpResponse:
     intake = _intake(request, number)
     if request.method == "POST":
@@ -195,7 +211,8 @@ def _set_up(request: ConsoleRequest, program: Program, key: str) -> dict[str, An
     url = base_url(request) + path
     own = credentials(request.account)
     pastes = filled(program.paste, url, path, broker, own)
-    return {"url": url, "broker": broker, "user": own, "pastes": pastes}
+    gateway = settings.INGEST_MODE != "broker"
+    return {"url": url, "broker": broker, "user": own, "pastes": pastes, "gateway": gateway}
 
 
 def _sample(intake: Intake, program: Program) -> dict[str, str]:

@@ -30,9 +30,19 @@ function makeRow(message) {
   put("summary", message.value || "(empty)");
   put("value", message.value);
   put("more", [message.tag && `Tag ${message.tag}.`, message.kind && `From: ${message.kind}.`, reason, message.detail].filter(Boolean).join(" "));
+  const topic = intakeTopic(message);
+  const intake = row.querySelector('[data-cell="intake"]');
+  intake.hidden = !topic;
+  intake.querySelector("a").search = new URLSearchParams({ topic });
   row.querySelector(".badge").classList.add(`badge-${message.status}`);
   row.hidden = !matches(row, asked());
   return row;
+}
+
+function intakeTopic({ reason, kind }) { // for_intake() of console/rejection_texts.py
+  if (!kind?.includes("/") || kind.includes(" ") || kind.startsWith("/")) return "";
+  const fits = reason === "UNKNOWN_TOPIC" || (reason === "AUTH_REQUIRED" && !kind.startsWith("TOKEN/"));
+  return fits ? kind.replace(/^TOKEN\//, "") : "";
 }
 
 function makeGap() {

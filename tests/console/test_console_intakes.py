@@ -11,11 +11,13 @@ from django.test import Client
 from django.utils import timezone
 from intake_history import intake_history
 from playwright.sync_api import Browser, expect
+from pytest_django import Settings
 from stack import Stack
 from support import Account
 from visiting import visit
 
-from thingscale.devices.models import Device
+from thingscale.accounts.models import User
+from thingscale.devices.models import Device, RejectedMessage
 from thingscale.intakes.actions import create_intake
 from thingscale.intakes.formats.readings import Reading
 from thingscale.intakes.messages import Note, note_messages
@@ -215,3 +217,45 @@ def test_i9_messages_appear_by_themselves(
         shown.locator("[name=try-body]").fill("{")
         visitor.press("Try")
         expect(shown.locator("#tried")).to_contain_text("not whole JSON")
+
+
+def test_topics_without_a_token_are_switched_on(client: Client, account: Account, plugs: Intake) -> None:
+    assert "Nothing comes by MQTT yet" in page(client, "/intakes/1/")
+    assert "Nothing comes by MQTT yet" not in page(client, "/intakes/topics/on/", {"next": "/intakes/1/"})
+    assert own_topics(account)
+    assert "are off" in page(client, "/intakes/topics/off/", {"next": "https://example.com/"})
+    assert not own_topics(account)
+    assert client.get("/intakes/topics/on/").status_code == 405
+
+
+def own_topics(account: Account) -> bool:
+    return User.objects.get(pk=account.user.pk).own_topics
+
+
+def test_in_broker_mode_there_are_none(client: Client, plugs: Intake, settings: Settings) -> None:
+    settings.INGEST_MODE, settings.BROKER = "broker", ("127.0.0.1", 1883, "", "")
+    assert "Topics without a token" not in page(client, "/intakes/")
+    assert "takes HTTP only" in page(client, "/intakes/1/")
+
+
+@pytest.mark.parametrize(
+    ("reason", "source", "topic"),
+    [
+        ("AUTH_REQUIRED", "tele/plug 1/x", ""),
+        ("AUTH_REQUIRED", "tele/plug/SENSOR", "tele/plug/SENSOR"),
+        ("UNKNOWN_TOPIC", "TOKEN/a/b&c/d", "a/b%26c/d"),
+        ("BAD_JSON_FORMAT", "tele/plug/SENSOR", ""),
+        ("AUTH_REQUIRED", "json", ""),
+        ("AUTH_REQUIRED", "TOKEN/json/d1", ""),
+    ],
+)
+def test_the_inspector_leads_to_an_intake(
+    client: Client, account: Account, reason: str, source: str, topic: str
+) -> None:
+    RejectedMessage.objects.create(
+        user=account.user, source=source, reason=reason, payload=b"{}", size=2, received_at=timezone.now()
+    )
+    row = page(client, "/inspector/").split("</tbody>")[0]
+    assert ('?topic="' in row) is not bool(topic)
+    assert f'?topic={topic.replace("/", "%2F")}"' in row
+    assert ('data-cell="intake" hidden' in row) is not bool(topic)

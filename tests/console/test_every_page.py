@@ -110,6 +110,7 @@ NO_PAGE = {
     *("start-enable", "publish-devices", "signup-confirm", "profile-email-confirm"),
     *("event-keys", "event-usual", "event-enable", "event-disable", "incident-acknowledge", "condition-mute"),
     *("maintenance-end", "event-mute", "event-test", "event-secret"),
+    *("intakes-topics-on", "intakes-topics-off"),
     *("intake-messages", "intake-enable", "intake-disable"),
     *("contact-test", "contact-enable", "contact-disable"),
 }
