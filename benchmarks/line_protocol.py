@@ -26,7 +26,7 @@ from thingscale.lib.clock import now_us
 CLIENTS, LINES, HOSTS, SERIES = 4, 1000, 10, 10
 RATE, RATIO = 100_000, 0.5
 PROCESSES = 2
-STEP_NS = 10**9  # between two points of a series
+STEP_NS = 10**6  # between two points of a series, so that each load is newer than the one before
 
 
 def batch(client: int, newest: int) -> bytes:
@@ -44,7 +44,7 @@ def load(headers: dict[str, str], batches: int) -> Load:
     """Of times that no load before had."""
     each = max(batches // CLIENTS, 1)
     now, span = now_us() * 1000, LINES // HOSTS // SERIES * STEP_NS
-    first = now - span * each + time.perf_counter_ns() % STEP_NS
+    first = now - span * each
     path = "/write?db=bench"
     own = [
         [request(path, headers, batch(client, first + span * number)) for number in range(each)]

@@ -72,6 +72,31 @@ def test_what_is_sent_again_with_what_is_new_is_stored_once(feed: Feed, account:
     assert len(account.stored()) == 103
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'"a \\"b\\" {c,d} \\\\ e\\\\\\"f"',
+        b'{"a":"x\\ny\\u0007","b":null}',
+        b'{\n "a": 1.10,\t"b": []}',
+        '"é \u2028 🌡"'.encode(),
+        b'"NULL"',
+        b'""',
+        b"-1e-7",
+        b"true",
+    ],
+)
+def test_any_value_is_found_again_at_its_microsecond(
+    feed: Feed, account: Account, now: int, value: bytes
+) -> None:
+    account.device("d1")
+    readings = [Reading("d1", None, value, now + 123_457), Reading("d1", "a", b"1", now + 999_999)]
+    assert feed(*intake(account, *readings)) == [STORED]
+    assert feed(*intake(account, *readings)) == [DUPLICATE]
+    near = readings[0]._replace(at=now + 123_456)
+    assert feed(*intake(account, near)) == [STORED]
+    assert len(account.stored()) == 3
+
+
 def test_equal_readings_of_two_devices_in_one_channel_are_two(feed: Feed, account: Account, now: int) -> None:
     account.device("d1")
     account.device("d2")

@@ -174,6 +174,12 @@ def array(numbers: Iterable[int | None]) -> str:
     return f"{{{orjson.dumps(list(numbers))[1:-1].decode()}}}"
 
 
+def text_array(texts: Iterable[bytes]) -> str:
+    """The same, of JSON texts. They have no NUL characters."""
+    escaped = b"\0".join(texts).replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    return '{"' + escaped.replace(b"\0", b'","').decode() + '"}'
+
+
 def stored_before(cursor: psycopg.Cursor, keys: Sequence[tuple[int, int, datetime]]) -> set[tuple[int, int]]:
     """The pairs of channel and MQTT dedupe key that have a datapoint since the time beside them. Reads all
     recent datapoints of the channels (decision 0020)."""
@@ -212,13 +218,13 @@ def stored_readings(cursor: psycopg.Cursor, rows: Sequence[Row]) -> set[Row]:
     older = [row for row in rows if row[1] <= newest.get((row[0], row[3] or 0), POSTGRES_EPOCH)]
     if not older:
         return set()
-    channels, times, devices, tags, values, _ = map(list, zip(*older, strict=True))
+    channels, times, devices, tags, values, _ = zip(*older, strict=True)
     parameters = {
-        "channels": channels,
-        "times": list(map(from_us, times)),
-        "devices": devices,
-        "tags": tags,
-        "values": [value.decode() for value in values],
+        "channels": array(channels),
+        "times": array(times),
+        "devices": array(devices),
+        "tags": array(tags),
+        "values": text_array(values),
         "first": from_us(min(times)),
         "last": from_us(max(times)),
     }
