@@ -12,6 +12,7 @@ from stack import wait_until
 OURS = ("ingest", "web", "celery")
 VALKEY = "valkey"
 BACKEND = "a PostgreSQL backend"
+POSTGRES = "PostgreSQL itself"
 
 
 def kill(place: Place, victim: str) -> Callable[[], None]:
@@ -22,6 +23,9 @@ def kill(place: Place, victim: str) -> Callable[[], None]:
     if victim == VALKEY:
         place.servers.valkey.kill()
         return place.servers.valkey.start
+    if victim == POSTGRES:
+        place.servers.postgres.kill()
+        return place.servers.postgres.start
     os.kill(backend(place), signal.SIGKILL)  # PostgreSQL ends the others too, and recovers
     return lambda: wait_until(place.servers.postgres.ready, 60, "PostgreSQL's recovery")
 

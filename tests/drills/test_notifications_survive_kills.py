@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import psycopg
 import pytest
 from drill_client import until
-from drill_kills import BACKEND, OURS, kill
+from drill_kills import BACKEND, OURS, POSTGRES, kill
 from drill_load import DEVICES, LONG, REST, Mix
 from private_place import Place, manage, private_place
 from stack import wait_until
@@ -22,7 +22,7 @@ from stack import wait_until
 log = logging.getLogger(__name__)
 pytestmark = [pytest.mark.e2e, pytest.mark.drill, pytest.mark.timeout(1800)]
 
-KILLS = 20 if LONG else 4
+KILLS = 20 if LONG else 5
 MATCHES = 10_000 if LONG else 400
 AWAY_SECONDS = 2.0 if LONG else 0.3
 PACES = (60, 20) if LONG else (40, 15)
@@ -86,7 +86,8 @@ def place(django_db_setup: None, receiver: tuple[str, Counter[str]]) -> Iterator
 
 
 async def drill(place: Place, mix: Mix, chance: random.Random) -> None:
-    victims = [(*OURS, BACKEND)[number % 4] for number in range(KILLS)]
+    kinds = (*OURS, BACKEND, POSTGRES)
+    victims = [kinds[number % len(kinds)] for number in range(KILLS)]
     chance.shuffle(victims)
     async with mix.flowing(120):
         for victim in victims:
