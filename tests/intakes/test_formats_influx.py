@@ -236,6 +236,7 @@ def test_strings_with_newlines_do_not_shift_the_numbers_of_lines() -> None:
         (b"cpu,host=h a=-1u", "the field a is beyond 64 bit, from 0 on: send it without the u"),
         (b"cpu,host=h a=1iu", "the field a is 1iu"),
         (b"cpu,host=h a=truei", "the field a is truei"),
+        (b"cpu,host=h a=Ti", "the field a is Ti"),
         (b"cpu,host=h a=i", "the field a is i"),
         (b"cpu,host=h a=-", "the field a is -"),
         (b"cpu,host=h a=.", "the field a is ."),

@@ -238,11 +238,11 @@ def _values(fields: Sequence[bytes], strings: list[bytes]) -> list[bytes]:
     if b"-i," in shape and b"-u," in text.translate(None, _DIGITS):
         raise ValueError
     fields_in_all = text.count(b"=")
-    for suffix in (b"i,", b"u,"):
-        text = text.replace(suffix, b",")
     if b"=T" in text or b"=F" in text:
         for spelling in _CAPITALS:
             text = text.replace(b"=%s," % spelling, b"=%s," % _BOOLEANS[spelling])
+    for suffix in (b"i,", b"u,"):
+        text = text.replace(suffix, b",")
     text = text.replace(b"=", b'":').replace(b",", b',"').replace(b',"\n', b'},\n{"')
     text = b'{"' + text.removesuffix(b',\n{"')
     texts = text.split(b",\n")
