@@ -59,7 +59,7 @@ class Item(NamedTuple):
 def prepare(raw: RawMessage) -> Item:
     if raw.refused:
         return Item(raw, NO_VALUE, raw.refused, detail=raw.detail)
-    if raw.kind is Kind.MESSAGE or raw.kind is Kind.INTAKE:
+    if raw.kind is Kind.MESSAGE or raw.points is not None:
         return Item(raw, NO_VALUE, None, raw.points)
     try:
         # Its own way of making one takes twice as long.

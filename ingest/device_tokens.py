@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from django.db import close_old_connections
 
+from ingest.intake_cache import KnownIntake, with_topics
 from thingscale.accounts.models import Token, User
 from thingscale.lib import tokens
 from thingscale.lib.clock import now_us
-from thingscale.processes.change_notifications import Change
+from thingscale.processes.change_notifications import INTAKES, Change
 
 NEGATIVE_SECONDS = 5.0
 MAX_ENTRIES = 100_000
@@ -28,6 +29,7 @@ class TokenOwner(NamedTuple):
     siblings: dict[bytes, float | None]
     max_connections: int
     own_topics: bool = False  # it may use topics without a token
+    intakes: tuple[KnownIntake, ...] = ()  # that take what comes there
 
     @property
     def valid(self) -> bool:
@@ -78,7 +80,7 @@ class DeviceTokens:
         return owner.user if owner else self._refused.get(token, _NOT_REFUSED)[1]
 
     def on_change(self, change: Change | None) -> None:
-        if change and change[0] not in {"tokens", "limits"}:
+        if change and change[0] not in {"tokens", "limits", INTAKES}:
             return
         with self._lock:
             self._generation += 1
@@ -115,8 +117,9 @@ def _load(token: str) -> TokenOwner | int | None:
     live = Token.objects.live().filter(kind=Token.Kind.DEVICE, user=found.user_id)
     siblings = {bytes(token.digest): _end(token) for token in live}
     user = found.user
+    intakes = with_topics(user.pk) if user.own_topics else ()
     return TokenOwner(
-        found.user_id, user.user_id, _end(found), siblings, user.max_connections, user.own_topics
+        found.user_id, user.user_id, _end(found), siblings, user.max_connections, user.own_topics, intakes
     )
 
 

@@ -4,6 +4,7 @@ change."""
 import logging
 import threading
 import time
+from collections.abc import Iterable
 from collections.abc import Mapping as MappingOf
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from django.db import close_old_connections
 
 from thingscale.intakes import keys
 from thingscale.intakes.formats.mapped import BadMapping, compile
-from thingscale.intakes.formats.mapping import Mapping
+from thingscale.intakes.formats.mapping import Mapping, topic_fits
 from thingscale.intakes.models import Intake
 from thingscale.intakes.presets import presets
 from thingscale.lib import tokens
@@ -33,6 +34,7 @@ class KnownIntake(NamedTuple):
     mapping: Mapping | None  # of `mapped`
     preset: str
     rate: int | None  # datapoints a second
+    topic: tuple[str, ...] = ()  # levels of the MQTT filter
 
 
 class IntakeCache:
@@ -106,4 +108,17 @@ def _known(stored: Intake) -> KnownIntake:
         _mapping(stored),
         stored.preset,
         stored.rate,
+        tuple(stored.topic.split("/")) if stored.topic else (),
     )
+
+
+def with_topics(user: int) -> tuple[KnownIntake, ...]:
+    """The account's intakes that take MQTT messages without a token, in the order in which they are asked.
+    Blocks; raises django.db.Error."""
+    return tuple(map(_known, Intake.objects.enabled().with_topic().filter(user=user)))
+
+
+def taking(intakes: Iterable[KnownIntake], topic: str) -> KnownIntake | None:
+    """Which of them takes messages to this topic."""
+    levels = topic.split("/")
+    return next((each for each in intakes if topic_fits(each.topic, levels)), None)

@@ -1,15 +1,21 @@
 """Readings of an intake -> messages for the writer; their outcomes -> what became of all of them. Pure."""
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import xxhash
 
 from ingest.message import Kind, Outcome, RawMessage, Reason, Status
+from thingscale.intakes.formats.mapping import Mapping
 from thingscale.intakes.formats.readings import BadBody, Reading, by_device
 from thingscale.lib.names import bad_device_id
 from thingscale.lib.points import Points
 from thingscale.lib.reasons import ANSWERS
+
+log = logging.getLogger(__name__)
+
+NO_MAPPING = "The mapping of this intake can't be read: open its page to mend it."
 
 
 def messages(user: int, source: str, readings: Sequence[Reading], now: int) -> list[RawMessage]:
@@ -36,6 +42,39 @@ def messages(user: int, source: str, readings: Sequence[Reading], now: int) -> l
             )
         )
     return made
+
+
+def of_publish(  # noqa: PLR0913, PLR0917  (a message, and who it is of)
+    mapping: Mapping | None, user: int, source: str, topic: str, payload: bytes, now: int, dedupe: int | None
+) -> list[RawMessage]:
+    """What a mapping makes of an MQTT message; if it can't read it, a record of that. By `dedupe` the message
+    is known when it is sent again, unless its readings have times of their own."""
+    try:
+        readings = _mapped(mapping, topic, payload, now)
+        made = messages(user, source, readings, now)
+    except BadBody as bad:
+        return [refused(user, source, payload, bad, now)]
+    made = [each._replace(payload=payload) for each in made]
+    if dedupe is None or any(each.repeated for each in made):
+        return made
+    # As an array of datapoints that a device sends.
+    return [
+        each._replace(kind=Kind.JSON, dedupe=xxhash.xxh3_64_intdigest(each.device_id.encode(), dedupe) >> 1)
+        for each in made
+    ]
+
+
+def _mapped(mapping: Mapping | None, topic: str, payload: bytes, now: int) -> list[Reading]:
+    """Raises BadBody."""
+    if mapping is None:
+        raise BadBody(Reason.UNSTORABLE, NO_MAPPING)
+    try:
+        return mapping.decode(topic, {}, payload, now)
+    except BadBody:
+        raise
+    except Exception:  # the fault is ours; but it would be sent again for ever
+        log.exception("A payload of %d bytes could not be read", len(payload))
+        raise BadBody(Reason.UNSTORABLE, "It could not be read.") from None
 
 
 def refused(user: int, source: str, body: bytes, bad: BadBody, now: int) -> RawMessage:

@@ -7,11 +7,12 @@ from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from ingest import topics
+from ingest import intake_messages, topics
 from ingest.device_tokens import TokenOwner
 from ingest.gateway import topic_owner
 from ingest.gateway.hub import NOWHERE, AccountHub, Route, Sending, Subscriber
 from ingest.gateway.outgoing_message import OutgoingMessage
+from ingest.intake_cache import KnownIntake
 from ingest.message import STORED, Kept, Kind, Outcome, RawMessage, Reason, Status
 from ingest.mqtt.codec import decode_publish, encode_ack
 from ingest.mqtt.frames import Frame
@@ -32,6 +33,7 @@ from ingest.mqtt.properties import Property, write_properties
 from ingest.stored_packet import OWN_RESPONSE, own_response
 from ingest.writer import queue_size
 from thingscale.devices.mqtt_store.queues import Progress
+from thingscale.lib import own_topics
 from thingscale.lib.clock import now_us
 from thingscale.lib.reasons import ANSWERS
 from thingscale.streams.exactly_once import keys
@@ -66,6 +68,7 @@ class TopicOwner(NamedTuple):
     topic: str
     target: topics.Target
     source: str = ""  # of a message that is refused: the topic as people see it
+    intake: KnownIntake | None = None  # that makes datapoints of it
 
 
 class PublishInfo(NamedTuple):
@@ -246,7 +249,7 @@ class Publishes:
             owner = find(body[2:topic_end])
             if owner is None or len(body) < topic_end + 3 or (version_5 and body[topic_end + 2]):
                 break  # a topic that is new, a packet that is cut short, properties
-            account, user, _, (kind, device_id, tag, refused), source = owner
+            account, user, _, (kind, device_id, tag, refused), source, _ = owner
             packet_id = body[topic_end] << 8 | body[topic_end + 1]
             if kind is None or refused or not packet_id or account is None or account.listeners:
                 break
@@ -347,7 +350,7 @@ class Publishes:
         _, payload, qos, retain, dup, packet_id, properties = publish
         if qos == 2 and self._is_repeated(packet_id):
             return
-        account, user, topic, (kind, device_id, tag, refused), source = owner
+        account, user, topic, (kind, device_id, tag, refused), source, intake = owner
         if retain and not payload and not refused:
             kind = None  # it only clears the retained message
         route = NOWHERE
@@ -357,6 +360,9 @@ class Publishes:
         kept = None
         if account and (retain or route.copies) and not refused:
             kept = _kept(topic, publish, route, command)
+        if intake and payload:
+            self._accept_for_intake(intake, sent, publish, kept, dedupe)
+            return
         if kind is None:
             # A message with nothing to store comes behind what was sent before it, all the same. A durable
             # session has to remember the packet id at QoS 2. And another gateway may know of a durable
@@ -393,6 +399,36 @@ class Publishes:
         self._sent.append(sent)
         if route.copies:
             self._copies += len(route.copies)
+            if self._copies > MAX_COPIES:
+                self.flush()
+
+    def _accept_for_intake(
+        self, intake: KnownIntake, sent: PublishInfo, publish: Publish, kept: Kept | None, dedupe: int | None
+    ) -> None:
+        """The message goes to subscribers as others do; what the intake makes of it is stored with it, in
+        messages of their own that nobody is sent."""
+        topic = own_topics.sent("", sent.owner.topic)
+        since, now = self._connected_at, now_us()
+        user = sent.owner.user
+        message = RawMessage(
+            user, "", None, Kind.MESSAGE, publish.payload, now, connected_at=since, kept=kept
+        )
+        self._messages.append(message)
+        self._sent.append(sent)
+        owner = TopicOwner(None, user, topic, topics.Target(None), intake=intake)
+        shown = f"{intake.source}: {topic}"[:MAX_SOURCE]
+        made = intake_messages.of_publish(intake.mapping, user, shown, topic, publish.payload, now, dedupe)
+        for each in made:
+            if each.kind is not Kind.INTAKE:  # the packet tells whether it was sent before, and no time
+                known = each._replace(repeated=publish.dup, connected_at=since)
+                self._messages.append(known._replace(confirmed_at=self._confirmed_at))
+            else:
+                self._messages.append(each)
+            self._sent.append(PublishInfo(owner, sent.qos, False, 0, _NONE, NOWHERE, 0))
+        if not made:
+            self._client.gateway.intakes.note_nothing(intake, topic, publish.payload)
+        if sent.route.copies:
+            self._copies += len(sent.route.copies)
             if self._copies > MAX_COPIES:
                 self.flush()
 
@@ -442,7 +478,7 @@ class Publishes:
         """Returns what the client's durable session has to remember with it: the packet ids."""
         if not self._client.session or not self._pending:
             return ()
-        ids = [sent.packet_id for sent in submission.sent if sent.qos == 2]
+        ids = [sent.packet_id for sent in submission.sent if sent.qos == 2 and sent.packet_id]
         if not ids:
             return ()
         self._remember(ids)
@@ -481,10 +517,13 @@ class Publishes:
         # All messages of a client that has signed in are of one account, unless they are refused. Mostly
         # nobody subscribes there, and nothing is wrong.
         account = submission.sent[0].owner.account if submission.sent else None
-        if client.token_owner is None or not all_stored or (account and account.listeners):
+        has_intakes = client.token_owner is None or bool(client.token_owner.intakes)
+        if has_intakes or not all_stored or (account and account.listeners):
             for message, sent, outcome in zip(submission.messages, submission.sent, outcomes, strict=True):
                 account = sent[0][0]
                 if account is None:
+                    if sent.owner.intake:
+                        client.gateway.intakes.note(sent.owner.intake, sent.owner.topic, message, outcome)
                     continue
                 if outcome.status is Status.REJECTED:
                     if device_id := sent.owner.target.device_id:
@@ -538,10 +577,11 @@ class Publishes:
             owner = TopicOwner(None, sender, rest, target, topics.shown(topic)[:MAX_SOURCE])
         else:
             token_owner, name = found
-            target = topic_owner.target(token_owner.user, name)
+            target = topic_owner.target(name)
             source = topics.shown(topic)[:MAX_SOURCE] if target.refused else ""
             account = self._client.gateway.hub.account(token_owner.user, token_owner.user_id)
-            owner = TopicOwner(account, token_owner.user, name, target, source)
+            intake = topic_owner.intake_for(token_owner, name) if target.kind is None else None
+            owner = TopicOwner(account, token_owner.user, name, target, source, intake)
         if len(self._owners) >= MAX_TARGETS:
             self._owners.clear()
         if len(topic) <= MAX_REMEMBERED:

@@ -25,6 +25,7 @@ from ingest.gateway.connection import Connection, WebSocketConnection
 from ingest.gateway.connection_limits import ConnectionLimits, RefusalReason
 from ingest.gateway.durable_sessions import Announcement, DurableSessions, set_subscriptions
 from ingest.gateway.hub import NOWHERE, AccountHub, Hub, Sending, Subscriber
+from ingest.gateway.intake_notes import IntakeNotes
 from ingest.gateway.outgoing_message import OutgoingMessage
 from ingest.gateway.peers import Peers
 from ingest.gateway.presence import Known, PresenceWriter
@@ -52,6 +53,7 @@ from thingscale.lib.gc_tuning import drop_tracebacks
 from thingscale.processes.change_notifications import (
     FENCED,
     HEARD,
+    INTAKES,
     LEFT,
     SESSIONS,
     TAKE_OVER,
@@ -91,6 +93,7 @@ class Gateway:
         self.now = self.loop.time
         self.ingest = RemoteIngest(store, self._on_change, self._note_listening)
         self.device_tokens: DeviceTokens = self.ingest.device_tokens
+        self.intakes = IntakeNotes()
         self.allow_anonymous: bool = settings.ALLOW_ANONYMOUS
         limits = QueueLimits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES)
         self.admission = Admission(self.ingest.writer, limits, self._resume_reading)
@@ -132,6 +135,7 @@ class Gateway:
 
     async def start(self) -> None:
         await self.ingest.start()
+        self.intakes.log.start()
         await self.durable_sessions.load()  # before others can tell that this gateway lives
         self._sessions_loaded = True
         self._read_published_soon()
@@ -172,6 +176,7 @@ class Gateway:
             self._send_away(client)
         self.admission.flush()
         drained = await self.ingest.stop(max(deadline - self.now(), 1.0))
+        await asyncio.to_thread(self.intakes.log.stop)
         for task in self._rounds:
             task.cancel()
         await asyncio.sleep(LAST_SECONDS)  # the last messages to subscribers are on their way
@@ -593,7 +598,7 @@ class Gateway:
             log.critical("Other gateways have taken this one for dead, so it ends: clients will send again")
             os._exit(1)
         with contextlib.suppress(RuntimeError):
-            if change is None or change[0] == "tokens":
+            if change is None or change[0] in {"tokens", INTAKES}:
                 self.loop.call_soon_threadsafe(self._check_tokens, change[1] if change else None)
             if change and change[0] == TAKE_OVER:
                 told = TakeOver.of(change[2])

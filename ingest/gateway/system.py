@@ -50,7 +50,7 @@ class SystemClient:
 
     def publish_will(self, account: AccountHub, will: WaitingWill) -> None:
         (publish,) = read_packets(will.packet, 1)
-        target = topic_owner.target(account.user, publish.topic)
+        target = topic_owner.target(publish.topic)
         owner = TopicOwner(account, account.user, publish.topic, target)
         self._publishes.accept(owner, publish)
         self._publishes.flush(wait=True, will_of=will.session)

@@ -3,8 +3,9 @@ without one (thingscale/lib/own_topics.py)."""
 
 from typing import Protocol
 
-from ingest import topics
+from ingest import intake_cache, topics
 from ingest.device_tokens import TokenOwner
+from ingest.intake_cache import KnownIntake
 from ingest.message import Kind
 from thingscale.lib import own_topics
 from thingscale.lib.reasons import Reason
@@ -30,18 +31,18 @@ def find(client: Asking, topic: str) -> tuple[TokenOwner, str] | None:
     return None
 
 
-def target(account: int, name: str) -> topics.Target:
-    """What a publish means. `name`: as find() returns it."""
+def target(name: str) -> topics.Target:
+    """What a publish means, but for intakes. `name`: as find() returns it."""
     if not name.startswith(own_topics.PREFIX):
         return topics.target(name)
     topic = name.removeprefix(own_topics.PREFIX)
     if own_topics.too_long(topic):
         return topics.Target(Kind.JSON, refused=Reason.UNKNOWN_TOPIC)
-    return intake_for(account, topic) or topics.Target(None)
+    return topics.Target(None)
 
 
-def intake_for(account: int, topic: str) -> topics.Target | None:
-    """What a message to this topic without a token becomes by the account's intake for it. None: it has none,
-    so the message is for subscribers only. The answer is remembered until the account's tokens change
-    (Publishes.forget_topics)."""
-    return None
+def intake_for(owner: TokenOwner, name: str) -> KnownIntake | None:
+    """The intake that makes datapoints of messages to this topic; None: they are for subscribers only."""
+    if not owner.intakes or not name.startswith(own_topics.PREFIX):
+        return None
+    return intake_cache.taking(owner.intakes, name.removeprefix(own_topics.PREFIX))

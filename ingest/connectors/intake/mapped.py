@@ -7,6 +7,7 @@ from ingest.connectors.intake.request import (
     json_answer,
     retry_headers,
 )
+from ingest.intake_messages import NO_MAPPING
 from thingscale.intakes.formats.readings import BadBody, Reading
 from thingscale.intakes.presets import presets
 from thingscale.lib.reasons import Reason
@@ -19,9 +20,7 @@ def constant(request: IntakeRequest) -> IntakeAnswer | None:
 def read(request: IntakeRequest, body: bytes, now: int) -> list[Reading]:
     headers = {name.decode("latin-1"): text.decode("latin-1") for name, text in request.headers.items()}
     if request.mapping is None:
-        raise BadBody(
-            Reason.UNSTORABLE, "The mapping of this intake can't be read: open its page to mend it."
-        )
+        raise BadBody(Reason.UNSTORABLE, NO_MAPPING)
     readings: list[Reading] = request.mapping.decode(request.device_id or None, headers, body, now)
     return readings
 

@@ -50,7 +50,7 @@ class Mapping:
         parsed: dict[str, tuple[Any, bytes | None]] = {}
         try:
             for rule in self._rules:
-                if rule.topic is not None and not _topic_fits(rule.topic, scope.levels):
+                if rule.topic is not None and not topic_fits(rule.topic, scope.levels):
                     continue
                 if not all(condition(scope) for condition in rule.first_when):
                     continue
@@ -286,7 +286,8 @@ def _parse_body(kind: str, body: bytes) -> tuple[Any, bytes | None]:
     return orjson.loads(bare), bare
 
 
-def _topic_fits(pattern: list[str], levels: Sequence[str]) -> bool:
+def topic_fits(pattern: Sequence[str], levels: Sequence[str]) -> bool:
+    """Whether a topic fits a filter, both by level."""
     if pattern[-1] == "#":
         pattern = pattern[:-1]
         if len(levels) < len(pattern):

@@ -1,0 +1,156 @@
+"""What an account's intakes make of messages to topics without a token."""
+
+import json
+
+import pytest
+from client import Client
+from stack import Stack, wait_until
+from support import Account
+from two_gateways import Pair
+
+from ingest.mqtt.packets import PUBACK, V5, V311, Publish, Version
+from thingscale.accounts.actions import choose_own_topics
+from thingscale.devices.models import Device, RejectedMessage, Retained
+from thingscale.intakes.actions import create_intake, delete_intake, update_intake
+from thingscale.intakes.models import Intake, IntakeMessage
+from thingscale.lib.clock import now_us
+from thingscale.provisioning.actions import configure_device
+
+pytestmark = pytest.mark.e2e
+VERSIONS = pytest.mark.parametrize("version", [V311, V5], ids=["3.1.1", "5"])
+SENSOR = "tasmota/cellar/tele/SENSOR"
+TIMED = {
+    "rules": [
+        {
+            "readings": [
+                {"each": "body", "device": "{each.id}", "value": "{each.v}", "time": "{each.at}"},
+            ]
+        }
+    ]
+}
+
+
+@pytest.fixture
+def own(pair: Pair) -> Pair:
+    choose_own_topics(pair.account.user, True)
+    return pair
+
+
+def tasmota(account: Account, **changes: object) -> Intake:
+    fields = {"name": "Plugs", "format": "mapped", "preset": "tasmota", "topic": "tasmota/#"}
+    return create_intake(account.user, fields | changes)[0]
+
+
+def connected(pair: Pair, at: Stack, name: str, version: Version = V5) -> Client:
+    client = pair.client(at, name, version)
+    client.connect()
+    return client
+
+
+@VERSIONS
+def test_what_is_acknowledged_is_stored_and_subscribers_get_it_as_it_was(own: Pair, version: Version) -> None:
+    own.account.device("cellar")
+    tasmota(own.account)
+    sender, ear = connected(own, own.a, "plug", version), connected(own, own.b, "ear", version)
+    assert ear.subscribe("tasmota/#") == 2
+    for qos, payload in ((1, b'{"T":21.5}'), (2, b'{"T":22.5}')):
+        assert sender.publish(SENSOR, payload, qos) == 0
+        assert own.account.stored()[-1] == (payload.replace(b":", b": ").decode(), "SENSOR")
+        assert ear.message(payload).topic == SENSOR
+    assert len(own.account.stored()) == 2
+    sender.publish(SENSOR, b'{"T":23.5}', 0)
+    wait_until(lambda: len(own.account.stored()) == 3, what="the message at QoS 0")
+
+
+@VERSIONS
+def test_it_is_retained_and_queued_as_it_was(own: Pair, version: Version) -> None:
+    own.account.device("cellar")
+    tasmota(own.account)
+    ear = own.lasting(own.a, "ear", version)
+    ear.subscribe(SENSOR, 1)
+    ear.disconnect()
+    sender = connected(own, own.a, "plug", version)
+    assert sender.publish(SENSOR, b'{"T":21.5}', retain=True) == 0
+    assert bytes(Retained.objects.get().payload) == b'{"T":21.5}'
+    assert own.account.stored() == [('{"T": 21.5}', "SENSOR")]
+    ear.connect(clean=False)
+    ear.message(b'{"T":21.5}')
+    assert sender.publish(SENSOR, b"", retain=True) == 0
+    assert not Retained.objects.exists()
+    assert len(own.account.stored()) == 1
+
+
+def test_sent_again_it_is_stored_once_and_an_equal_one_is_another(own: Pair) -> None:
+    own.account.device("cellar")
+    tasmota(own.account)
+    sender = connected(own, own.a, "plug")
+    for _ in range(2):
+        assert sender.publish(SENSOR, b'{"T":21.5}') == 0
+    assert len(own.account.stored()) == 2
+    for dup in (False, True):
+        sender.send(Publish(SENSOR, b'{"T":21.5}', 1, False, dup, 77, {}))
+        assert sender.ack(PUBACK, 77).code in {0, 0x10}
+    assert len(own.account.stored()) == 3
+
+
+def test_one_message_of_several_devices_and_their_times(own: Pair) -> None:
+    for number, name in enumerate(("a", "b")):
+        own.account.device(name, channel=number)
+    create_intake(own.account.user, {"name": "All", "format": "mapped", "mapping": TIMED, "topic": "all"})
+    sender = connected(own, own.a, "sender")
+    now = now_us() // 1_000_000
+    body = [{"id": name, "v": value, "at": now} for name, value in (("a", 1), ("b", 2), ("new", 3))]
+    for _ in range(2):
+        assert sender.publish("all", json.dumps(body).encode()) == 0
+        assert own.account.stored(0) == [("1", None)]
+        assert own.account.stored(1) == [("2", None)]
+    configure_device(
+        Device.objects.get(device_id="new"), {"enabled": True, "mapped_channel": own.account.channel(2)}
+    )
+    assert own.account.stored(2) == [("3", None)]
+
+
+def test_what_it_can_not_read_is_listed_and_passed_on(own: Pair) -> None:
+    create_intake(own.account.user, {"name": "All", "format": "mapped", "mapping": TIMED, "topic": "all"})
+    sender, ear = connected(own, own.a, "sender"), connected(own, own.a, "ear")
+    ear.subscribe("all")
+    assert sender.publish("all", b"no JSON") == 0
+    ear.message(b"no JSON")
+    row = RejectedMessage.objects.get()
+    assert (row.reason, row.source, bytes(row.payload)) == ("BAD_JSON_FORMAT", "intake 1: all", b"no JSON")
+    wait_until(IntakeMessage.objects.exists, what="the note")
+    note = IntakeMessage.objects.get()
+    assert (note.outcome, note.source, bytes(note.body)) == ("rejected", "all", b"no JSON")
+
+
+def test_a_change_of_the_intakes_counts_for_those_who_are_connected(own: Pair) -> None:
+    own.account.device("cellar")
+    sender = connected(own, own.a, "plug")
+    assert sender.publish(SENSOR, b'{"T":1}') in {0, 0x10}
+    made = tasmota(own.account, topic="other/#")
+
+    def stored() -> int:
+        assert sender.publish(SENSOR, b'{"T":1}') in {0, 0x10}
+        return len(own.account.stored())
+
+    assert stored() == 0
+    update_intake(made, {"topic": "tasmota/+/tele/#"})
+    wait_until(stored, 10, "the intake to take it")
+    delete_intake(made)
+    wait_until(lambda: stored() == stored(), 10, "it to be gone")
+
+
+def test_another_accounts_intake_takes_nothing(own: Pair, outsider: Account) -> None:
+    own.account.device("cellar")
+    outsider.device("cellar")
+    choose_own_topics(outsider.user, True)
+    tasmota(outsider)
+    assert connected(own, own.a, "plug").publish(SENSOR, b'{"T":1}') in {0, 0x10}
+    assert outsider.stored() == own.account.stored() == []
+
+
+def test_without_the_switch_an_intake_takes_nothing(pair: Pair) -> None:
+    pair.account.device("cellar")
+    tasmota(pair.account)
+    assert connected(pair, pair.a, "plug").publish(SENSOR, b'{"T":1}') == 0x87
+    assert pair.account.stored() == []
