@@ -49,6 +49,7 @@ PARTS = {
     "thingscale/events/guard.py WatchedThread": "begins again; test_the_watchdog_begins_again",
     "thingscale/events/mqtt_state.py WatchedThread": "begins again, where it was",
     "thingscale/events/worker.py WatchedThread": "begins again; tests/events/test_events_worker.py",
+    "ingest/intake_log.py WatchedThread": "begins again; the messages of a moment are not noted",
     "thingscale/live/consumers.py create_task": "test_i2_an_open_page_is_told_to_come_again",
     "thingscale/processes/registration.py WatchedThread": "begins again; the row ends, and is made anew",
     "thingscale/devices/mqtt_client.py WatchedThread": "broker mode: goes on by itself",
