@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from event_history import event_history
+from intake_history import intake_history
 from mqtt_clients import Device, gateway
 from stack import ROOT, Stack, wait_until
 from support import Account
@@ -50,6 +51,7 @@ def server(stack: Callable[..., Stack], account: Account) -> Iterator[tuple[Stac
     account.user.save()
     create_event(account.user, {})
     event_history(account.user)
+    intake_history(account.user)
     Event.objects.all().delete()
     LastNumber.objects.all().delete()
     running = gateway(stack)
