@@ -72,7 +72,8 @@ def split_group(topic_filter: str) -> tuple[str, str]:
 
 def split_filter(topic_filter: str) -> tuple[str, str, str]:
     """A subscription's share prefix (`$share/group/` or empty), first level, and the rest with its `/`."""
-    group, topic_filter = split_group(topic_filter)
-    share = f"$share/{group}/" if group else ""
+    whole = topic_filter
+    group, topic_filter = split_group(whole)
+    share = f"$share/{group}/" if topic_filter != whole else ""
     first, slash, rest = topic_filter.partition("/")
     return share, first, slash + rest

@@ -212,7 +212,7 @@ def _set_up(request: ConsoleRequest, program: Program, key: str) -> dict[str, An
     own = credentials(request.account)
     pastes = filled(program.paste, url, path, broker, own)
     gateway = settings.INGEST_MODE != "broker"
-    return {"url": url, "broker": broker, "user": own, "pastes": pastes, "gateway": gateway}
+    return {"url": url, "broker": broker, "credentials": own, "pastes": pastes, "gateway": gateway}
 
 
 def _sample(intake: Intake, program: Program) -> dict[str, str]:

@@ -6,14 +6,17 @@ import pytest
 from api_calls import Caller, at, document, refusal, store
 from django.urls import get_resolver
 from event_history import event_history
+from intake_history import intake_history
 
 from thingscale.accounts.models import User
 from thingscale.devices.actions import create_device
-from thingscale.devices.models import Device
+from thingscale.devices.models import ActivationRule, Device
 from thingscale.events.models import ContactPoint, Delivery, Event, Incident, MaintenanceWindow
+from thingscale.intakes.models import Intake
 from thingscale.streams.models import Channel, Tag
 
 pytestmark = pytest.mark.slow
+RULE = 987_654  # the rule that there is
 PATHS = {
     "device": "device/x",
     "channel": "channel/0",
@@ -22,6 +25,8 @@ PATHS = {
     "incident": "incident/1",
     "contact": "contact/1",
     "maintenance": "maintenance/1",
+    "intake": "intake/1",
+    "rule": f"rule/{RULE}",
 }
 BODIES = {"stream": {"value": 1}, "publish": {"payload": "x"}}
 REFUSED = (400, "BAD_PARAMETER")
@@ -54,6 +59,8 @@ def call(
             "event/1": "event",
             "maintenance/1": "maintenance",
             "contact/1": "contact",
+            "intake/1": "intake",
+            f"rule/{RULE}": "rule",
         }.get(path, path)
     if body is None and method != "DELETE":
         body = BODIES.get(service, {})
@@ -70,6 +77,8 @@ def everything(owner: User) -> list[Any]:
         list(Delivery.objects.values()),
         list(Incident.objects.values()),
         list(MaintenanceWindow.objects.values()),
+        list(Intake.objects.values()),
+        list(ActivationRule.objects.values()),
         list(User.objects.values()),
         document(Caller(owner).get("stream/0?endtime=last&pagelimit=99")),
     ]
@@ -81,10 +90,12 @@ def data(owner: User, channel: Channel) -> None:
     store(channel, [(at("2026-01-31 00:00:00"), "1"), (at("2026-01-31 00:00:01"), "2", "room")])
     assert Caller(owner).post("event").status_code == 201
     event_history(owner)
+    intake_history(owner)
+    ActivationRule.objects.create(pk=RULE, user=owner, pattern="pump*", channel=channel)
 
 
 def test_the_table_has_every_call_that_writes() -> None:
-    assert len(CALLS) == 19
+    assert len(CALLS) == 25
     assert ("v1", "POST", "publish") in CALLS
     assert ("v2", "DELETE", "channel") in CALLS
 

@@ -9,6 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
 from django.test import Client
 from django.utils import timezone
+from intake_history import intake_history
 from support import Account
 from test_every_page import PAGES, PUBLIC, fill
 
@@ -74,6 +75,7 @@ def one_of_each(account: Account) -> Account:
         connected_at=timezone.now(),
     )
     create_event(account.user, {"mapped_channel": account.channel(7), "source": "temp", "threshold": "1"})
+    intake_history(account.user)
     create_contact_point(account.user, "phone", "ntfy://ntfy.sh/phone")
     for name in LIMITS:
         setattr(account.user, name, 1)

@@ -18,12 +18,14 @@ from thingscale.devices.tasks import forget_old_activity
 A, B = uuid4(), uuid4()
 MQTT, HTTP = Door.MQTT, Door.HTTP
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_shared_stack")]
 
 
 @pytest.fixture
 def cursor() -> Iterator[psycopg.Cursor]:
     connection.ensure_connection()
+    for table in (Listening, ListeningGap):  # what gateways of earlier tests have written
+        table.objects.all().delete()
     with connection.connection.cursor() as opened:
         yield opened
 
