@@ -525,6 +525,7 @@ class Batch:
         no answer for, together with what is new."""
         asked = [row for place, rows in readings.items() if self.items[place].raw.repeated for row in rows]
         seen = streams.stored_readings(cursor, asked) if asked else set()
+        names = {key: name for (_, name), key in self._tags.items()}
         for place, rows in readings.items():
             new = rows
             if self.items[place].raw.repeated:
@@ -534,7 +535,6 @@ class Batch:
             if not new:
                 self.outcomes[place] = DUPLICATE
             self.rows += new
-            names = {key: name for (_, name), key in self._tags.items()}
             newest = sorted(new, key=lambda row: row.at)
             self._newest_rows[place] = {names[row.tag] if row.tag else None: row for row in newest}
 

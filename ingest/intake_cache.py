@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from django.db import close_old_connections
 
 from thingscale.intakes import keys
-from thingscale.intakes.formats.mapped import BadMapping, compile
+from thingscale.intakes.decoding import mapping_of
+from thingscale.intakes.formats.mapped import BadMapping
 from thingscale.intakes.formats.mapping import Mapping, topic_fits
 from thingscale.intakes.models import Intake
-from thingscale.intakes.presets import presets
 from thingscale.lib import tokens
 from thingscale.processes.change_notifications import INTAKES, Change
 
@@ -92,9 +92,9 @@ def _mapping(stored: Intake) -> Mapping | None:
     if stored.format != Intake.Format.MAPPED:
         return None
     try:
-        return presets()[stored.preset].compiled if stored.mapping is None else compile(stored.mapping)
-    except (KeyError, BadMapping) as error:
-        log.warning("The mapping of intake %d can't be used: %s", stored.pk, type(error).__name__)
+        return mapping_of(stored.preset, stored.mapping)
+    except BadMapping:
+        log.warning("The mapping of intake %d can't be used by this release", stored.pk)
         return None
 
 

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING = 500  # the oldest are dropped
 GATHER_SECONDS = 0.5
+FAILED_SECONDS = 5.0  # until it tries again
 IDLE_SECONDS = 30.0  # until the connection is closed
 
 
@@ -47,6 +48,7 @@ class IntakeLog:
     def _run(self) -> None:
         while not self._thread.stopping.is_set():
             self._wakeup.wait()
+            self._wakeup.clear()  # first, so that a note that comes now wakes it again
             if not self._waiting:
                 continue
             try:
@@ -54,15 +56,15 @@ class IntakeLog:
                     self._write(connection)
             except own_connection.UNWELL as error:
                 log.warning("The last messages of intakes can't be written: %s", type(error).__name__)
-                self._thread.stopping.wait(5)
+                self._thread.stopping.wait(FAILED_SECONDS)
 
     def _write(self, connection: psycopg.Connection) -> None:
         """Until nothing has come for a while."""
         while True:
-            self._wakeup.clear()
             notes = [self._waiting.popleft() for _ in range(len(self._waiting))]
             if notes:
                 with connection.transaction(), connection.cursor() as cursor:
                     note_messages(cursor, notes)
             if self._thread.stopping.wait(GATHER_SECONDS) or not self._wakeup.wait(IDLE_SECONDS):
                 return
+            self._wakeup.clear()

@@ -1,7 +1,7 @@
 """Readings of an intake -> messages for the writer; their outcomes -> what became of all of them. Pure."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import xxhash
@@ -50,7 +50,9 @@ def of_publish(  # noqa: PLR0913, PLR0917  (a message, and who it is of)
     """What a mapping makes of an MQTT message; if it can't read it, a record of that. By `dedupe` the message
     is known when it is sent again, unless its readings have times of their own."""
     try:
-        readings = _mapped(mapping, topic, payload, now)
+        if mapping is None:
+            raise BadBody(Reason.UNSTORABLE, NO_MAPPING)
+        readings = read(lambda body: mapping.decode(topic, {}, body, now), payload)
         made = messages(user, source, readings, now)
     except BadBody as bad:
         return [refused(user, source, payload, bad, now)]
@@ -64,17 +66,16 @@ def of_publish(  # noqa: PLR0913, PLR0917  (a message, and who it is of)
     ]
 
 
-def _mapped(mapping: Mapping | None, topic: str, payload: bytes, now: int) -> list[Reading]:
-    """Raises BadBody."""
-    if mapping is None:
-        raise BadBody(Reason.UNSTORABLE, NO_MAPPING)
+def read(decode: Callable[[bytes], list[Reading]], payload: bytes) -> list[Reading]:
+    """Raises BadBody, also if the fault is ours: the payload would be sent again for ever."""
     try:
-        return mapping.decode(topic, {}, payload, now)
+        return decode(payload)
     except BadBody:
         raise
-    except Exception:  # the fault is ours; but it would be sent again for ever
+    except Exception:
         log.exception("A payload of %d bytes could not be read", len(payload))
-        raise BadBody(Reason.UNSTORABLE, "It could not be read.") from None
+        detail = "The platform failed to read it, which is in its log: send it in another form."
+        raise BadBody(Reason.UNSTORABLE, detail) from None
 
 
 def refused(user: int, source: str, body: bytes, bad: BadBody, now: int) -> RawMessage:

@@ -2,6 +2,7 @@
 
 import struct
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import compress
@@ -192,7 +193,8 @@ class Publishes:
     to_all_gateways = True  # they are forwarded to
     __slots__ = (
         *("_aliases", "_client", "_completed", "_connected_at", "_copies", "_forgotten", "_last_key"),
-        *("_lone_id", "_messages", "_owners", "_pending", "_seed", "_sent", "_confirmed_at", "received"),
+        *("_lone_id", "_messages", "_owners", "_parts", "_pending", "_seed", "_sent", "_confirmed_at"),
+        "received",
         *("reused_at", "unacked"),
     )
 
@@ -206,6 +208,8 @@ class Publishes:
         self._copies = 0  # of them, for the queues of sessions
         self._owners: dict[bytes, TopicOwner] = {}
         self._aliases: dict[int, str] | None = None
+        # By packet id: the messages that an intake has made of one, and itself, which are not stored yet.
+        self._parts: Counter[int] | None = None
         # Packet ids at QoS 2: on their way to storage; and stored or being committed, until PUBREL comes. The
         # sets are made when they are needed: an empty one takes 216 bytes.
         self._pending: set[int] | None = None
@@ -406,7 +410,7 @@ class Publishes:
         self, intake: KnownIntake, sent: PublishInfo, publish: Publish, kept: Kept | None, dedupe: int | None
     ) -> None:
         """The message goes to subscribers as others do; what the intake makes of it is stored with it, in
-        messages of their own that nobody is sent."""
+        messages of their own that nobody is sent. It is acknowledged once all of them are stored."""
         topic = own_topics.sent("", sent.owner.topic)
         since, now = self._connected_at, now_us()
         user = sent.owner.user
@@ -424,7 +428,11 @@ class Publishes:
                 self._messages.append(known._replace(confirmed_at=self._confirmed_at))
             else:
                 self._messages.append(each)
-            self._sent.append(PublishInfo(owner, sent.qos, False, 0, _NONE, NOWHERE, 0))
+            self._sent.append(PublishInfo(owner, sent.qos, False, sent.packet_id, _NONE, NOWHERE, 0))
+        if sent.packet_id:
+            if self._parts is None:
+                self._parts = Counter()
+            self._parts[sent.packet_id] += 1 + len(made)
         if not made:
             self._client.gateway.intakes.note_nothing(intake, topic, publish.payload)
         if sent.route.copies:
@@ -478,7 +486,7 @@ class Publishes:
         """Returns what the client's durable session has to remember with it: the packet ids."""
         if not self._client.session or not self._pending:
             return ()
-        ids = [sent.packet_id for sent in submission.sent if sent.qos == 2 and sent.packet_id]
+        ids = [sent.packet_id for sent in submission.sent if sent.qos == 2]
         if not ids:
             return ()
         self._remember(ids)
@@ -503,6 +511,10 @@ class Publishes:
             qos, packet_id = sent[1], sent[3]
             if not packet_id:  # QoS 0, or a will
                 continue
+            if self._parts and packet_id in self._parts:
+                if not self._is_last_part(packet_id):
+                    continue
+                outcome = STORED  # noqa: PLW2901  of the message itself; the rest is listed
             if outcome is not STORED:
                 acks.append(self._acknowledge(qos, packet_id, outcome))
             elif qos == 1:
@@ -517,8 +529,9 @@ class Publishes:
         # All messages of a client that has signed in are of one account, unless they are refused. Mostly
         # nobody subscribes there, and nothing is wrong.
         account = submission.sent[0].owner.account if submission.sent else None
-        has_intakes = client.token_owner is None or bool(client.token_owner.intakes)
-        if has_intakes or not all_stored or (account and account.listeners):
+        token_owner = client.token_owner
+        by_intake = token_owner is not None and token_owner.intakes
+        if token_owner is None or by_intake or not all_stored or (account and account.listeners):
             for message, sent, outcome in zip(submission.messages, submission.sent, outcomes, strict=True):
                 account = sent[0][0]
                 if account is None:
@@ -532,6 +545,15 @@ class Publishes:
                     self._deliver(sent, message.payload, message.kept.numbers if message.kept else ())
         if client.reading_paused:
             self.resume_reading()
+
+    def _is_last_part(self, packet_id: int) -> bool:
+        """Of what an intake has made of a message, and of itself."""
+        assert self._parts is not None
+        self._parts[packet_id] -= 1
+        if self._parts[packet_id]:
+            return False
+        del self._parts[packet_id]
+        return True
 
     def _deliver(self, sent: PublishInfo, payload: bytes, numbers: Sequence[int]) -> None:
         owner, qos, retain, _, properties, route, command = sent

@@ -4,11 +4,12 @@ import json
 
 import pytest
 from client import Client
+from django.db import connection
 from stack import Stack, wait_until
 from support import Account
 from two_gateways import Pair
 
-from ingest.mqtt.packets import PUBACK, V5, V311, Publish, Version
+from ingest.mqtt.packets import PUBACK, PUBREC, V5, V311, Ack, Publish, Version
 from thingscale.accounts.actions import choose_own_topics
 from thingscale.devices.models import Device, RejectedMessage, Retained
 from thingscale.intakes.actions import create_intake, delete_intake, update_intake
@@ -154,3 +155,26 @@ def test_without_the_switch_an_intake_takes_nothing(pair: Pair) -> None:
     tasmota(pair.account)
     assert connected(pair, pair.a, "plug").publish(SENSOR, b'{"T":1}') == 0x87
     assert pair.account.stored() == []
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_it_is_acknowledged_once_all_of_it_is_stored(own: Pair, qos: int) -> None:
+    """Also if the platform fails to store a part of it, for a while."""
+    own.account.device("cellar")
+    own.account.device("d1", channel=1)
+    tasmota(own.account)
+    sender = connected(own, own.a, "plug")
+    kind = PUBACK if qos == 1 else PUBREC
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE streams_tag ADD CONSTRAINT novel CHECK (name <> 'SENSOR')")
+    try:
+        sender.send(Publish(SENSOR, b'{"T":1}', qos, False, False, 900, {}))
+        for _ in range(3):  # each is answered behind it
+            assert sender.publish(own.topic("json/d1"), b"1") == 0
+        assert [each for each in sender.arrived() if isinstance(each, Ack)] == []
+        assert own.account.stored() == []
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE streams_tag DROP CONSTRAINT novel")
+    assert sender.answer(Ack, 900).type == kind
+    assert own.account.stored() == [('{"T": 1}', "SENSOR")]

@@ -19,7 +19,7 @@ from thingscale.lib.csv_file import CsvRow
 from thingscale.processes import change_notifications
 from thingscale.provisioning import device_csv, held_messages
 from thingscale.provisioning.actions import configure_devices, import_devices
-from thingscale.provisioning.device_csv import COLUMNS, export_rows
+from thingscale.provisioning.device_csv import COLUMNS, Report, export_rows
 from thingscale.provisioning.tasks import store_left_held
 from thingscale.streams.actions.channels import create_channel
 from thingscale.streams.models import Channel, Tag
@@ -156,9 +156,9 @@ def test_an_import_makes_and_changes(
     hold(Device.objects.for_account(user).get(), 1)
     rows = sheet_of("old;yes;7;roof", "new;FALSE; ;", "new2;;7;", header="device_id;enabled;channel;location")
     told.clear()
-    assert import_devices(user, rows, dry_run=True)[:3] == (2, 1, [])
+    assert import_devices(user, rows, dry_run=True) == Report(2, 1, [], channels=[])
     assert (len(shown(user)), told) == (1, [])
-    assert import_devices(user, rows)[:3] == (2, 1, [])
+    assert import_devices(user, rows) == Report(2, 1, [], channels=[], written=True)
     assert shown(user) == [
         {"device_id": "new", "enabled": "false"},
         {"device_id": "new2", "enabled": "true", "channel": "7"},
@@ -170,7 +170,7 @@ def test_an_import_makes_and_changes(
         *(True, False, False)
     ]
     assert shown(outsider) == [{"device_id": "old", "description": "theirs", "enabled": "true"}]
-    assert import_devices(user, rows)[:3] == (0, 3, [])
+    assert import_devices(user, rows) == Report(0, 3, [], channels=[], written=True)
 
 
 def test_columns_that_are_not_there_change_nothing(user: User, channel: Channel) -> None:
@@ -192,9 +192,12 @@ def test_an_import_with_an_error_writes_nothing(user: User, outsider: User, chan
     )
     assert faults(user, rows) == [
         *((3, "device_id"), (4, "device_id"), (5, "device_id"), (6, "enabled")),
-        *((10, "location"), (11, "location")),  # 8, x and ٧ are channels that would be made
+        *((10, "location"), (11, "location")),
     ]
+    report = import_devices(user, rows)
+    assert (report.channels, report.written) == (["8", "x", "٧"], False)  # that would be made
     assert not Device.objects.for_account(user).exists()
+    assert Channel.objects.for_account(user).get() == channel
 
 
 def test_an_import_keeps_to_the_quota(user: User) -> None:
@@ -217,9 +220,9 @@ def test_an_export_can_be_imported(user: User, outsider: User, channel: Channel)
     before = shown(user)
     exported = csv_file.write([COLUMNS, *export_rows(Device.objects.for_account(user))])
     rows = csv_file.read("".join(exported).encode(), COLUMNS, device_csv.KEY)
-    assert import_devices(outsider, rows)[:3] == (8, 0, [])
+    assert import_devices(outsider, rows) == Report(8, 0, [], channels=[], written=True)
     assert shown(outsider) == before
-    assert import_devices(user, rows)[:3] == (0, 8, [])
+    assert import_devices(user, rows) == Report(0, 8, [], channels=[], written=True)
     assert shown(user) == before
 
 
@@ -229,7 +232,7 @@ def test_ten_thousand_rows_in_a_few_seconds(user: User, channel: Channel) -> Non
     for created, updated in ((10_000, 0), (0, 10_000)):
         began = time.process_time()
         with CaptureQueriesContext(connection) as queries:
-            assert import_devices(user, rows)[:3] == (created, updated, [])
+            assert import_devices(user, rows) == Report(created, updated, [], channels=[], written=True)
         seconds.append(time.process_time() - began)
         assert len(queries) < 100
     assert min(seconds) < 5

@@ -251,3 +251,18 @@ def test_an_intake_of_another_format_says_so(door: Door, account: Account) -> No
     _, key = intake(account)
     assert door.post(f"/in/{key}/write", b"m v=1").status == 404
     assert door.post(f"/in/{key}/v1/metrics", b"{}", Content_Type="application/json").status == 404
+
+
+def test_no_key_is_nobodys_also_with_a_token(door: Door, account: Account) -> None:
+    answer = door.post("/in/", {"id": "d1", "value": 1}, X_DEVICETOKEN=account.device_token)
+    assert (answer.status, answer.json["error"]) == (401, "AUTH_REQUIRED")
+    assert door.post("/in//write", b"m v=1", X_DEVICETOKEN=account.device_token).status == 401
+
+
+def test_what_came_compressed_is_listed_as_it_reads(door: Door, account: Account) -> None:
+    made, key = intake(account)
+    assert door.post(f"/in/{key}", gzip.compress(b"no JSON"), Content_Encoding="gzip").status == 400
+    wait_until(RejectedMessage.objects.exists, what="the rejected message")
+    assert bytes(RejectedMessage.objects.get().payload) == b"no JSON"
+    wait_until(IntakeMessage.objects.exists, what="the note")
+    assert bytes(IntakeMessage.objects.get(intake=made).body) == b"no JSON"

@@ -1,7 +1,6 @@
 """The last messages of each intake. The connectors note them; whoever calls this sees to it that a sender of
 thousands a second is noted a few times only."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
@@ -12,13 +11,13 @@ import psycopg
 from django.db.backends.utils import CursorWrapper
 
 from thingscale.intakes.formats.readings import Reading
+from thingscale.intakes.formats.templates import may_be_secret
 from thingscale.intakes.models import IntakeMessage
 from thingscale.lib.ids import IntakePk
 
 MAX_VALUE = 500  # characters of a value that are kept
 MAX_HEADERS, MAX_HEADER = 20, 200
 MAX_DETAIL = 1000
-_SECRET = re.compile(r"auth|cookie|token|key|secret|passw|signature|credential", re.IGNORECASE)
 _UNSTORABLE = str.maketrans({"\0": "\ufffd"})  # what no text of PostgreSQL has
 
 
@@ -96,7 +95,7 @@ def visible_headers(headers: Mapping[str, str]) -> dict[str, str]:
     shown = (
         (name.lower()[:MAX_HEADER], value[:MAX_HEADER])
         for name, value in headers.items()
-        if not _SECRET.search(name)
+        if not may_be_secret(name.lower())
     )
     return {_text(name): _text(value) for name, value in islice(shown, MAX_HEADERS)}
 

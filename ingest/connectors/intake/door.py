@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -51,14 +50,11 @@ from thingscale.intakes.presets import presets
 from thingscale.lib import content_encoding
 from thingscale.lib.clock import now, now_us
 from thingscale.lib.ids import IntakePk
-from thingscale.lib.reasons import Reason
 from thingscale.web.fair_semaphore import Busy
 from thingscale.web.request_body import Receive, Scope, Send, read_body
 
 if TYPE_CHECKING:
     from ingest.connectors.http_asgi import HttpConnector
-
-log = logging.getLogger(__name__)
 
 BODY_SECONDS = 30
 SNAPPY = b"snappy"
@@ -75,9 +71,11 @@ T = TypeVar("T")
 
 
 class Submitted(NamedTuple):
-    readings: list[Reading]
-    messages: list[RawMessage]
-    submission: Submission | None  # None: there is nothing to store
+    body: bytes  # unpacked, if it can be
+    readings: list[Reading] = []
+    messages: list[RawMessage] = []
+    submission: Submission | None = None  # None: there is nothing to store
+    bad: BadBody | None = None  # why it can't be read
 
 
 class IntakeDoor:
@@ -132,7 +130,7 @@ class IntakeDoor:
         return None if body is None else await self._store(door, request, intake, body)
 
     async def _intake(self, found: Route, request: IntakeRequest) -> KnownIntake | Refusal:
-        if found.key:
+        if found.key is not None:
             known, intake = self.cache.cached(found.key)
             try:
                 if not known:
@@ -188,12 +186,17 @@ class IntakeDoor:
                 stored.set_result(outcomes)
 
         def submit(body: bytes) -> Submitted:
-            """Raises BadBody, QueueFull."""
+            """Raises QueueFull."""
             received_at = now_us()
-            readings = _read(door, request, body, received_at)
-            messages = intake_messages.messages(intake.user, intake.source, readings, received_at)
+            try:
+                if request.headers.get(b"content-encoding") != SNAPPY:  # which Prometheus' format unpacks
+                    body = unpacked(request.headers, body, MAX_BODY)
+                readings = intake_messages.read(lambda body: door.read(request, body, received_at), body)
+                messages = intake_messages.messages(intake.user, intake.source, readings, received_at)
+            except BadBody as bad:
+                return Submitted(body, bad=bad)
             submission = self._connector.ingest.writer.accept(messages, done) if messages else None
-            return Submitted(readings, messages, submission)
+            return Submitted(body, readings, messages, submission)
 
         try:
             if http.takes_long(request.headers, body):
@@ -203,14 +206,14 @@ class IntakeDoor:
                 )
             else:
                 submitted = submit(body)
-        except BadBody as bad:
+        except (QueueFull, Busy):
+            return door.refused(request, TRY_AGAIN)
+        body, readings, messages, submission, bad = submitted
+        if bad:
             refusal = refusal_of_body(bad)
             self._record(intake, body, bad)
             self._note(intake, request, body, (), IntakeMessage.Outcome.REJECTED, refusal)
             return door.refused(request, refusal)
-        except (QueueFull, Busy):
-            return door.refused(request, TRY_AGAIN)
-        readings, messages, submission = submitted
         if submission is None:
             self._note(intake, request, body, (), IntakeMessage.Outcome.NOTHING)
             return door.stored(request, 0)
@@ -249,8 +252,6 @@ class IntakeDoor:
         """Among the last messages of the intake."""
         if intake.pk == OWN_PATHS or not self.log.wants(intake.pk, outcome):
             return
-        with contextlib.suppress(BadBody):
-            body = _unpacked(request, body)
         self.log.note(
             Note.of(
                 IntakePk(intake.pk),
@@ -264,21 +265,3 @@ class IntakeDoor:
                 refusal.detail if refusal else "",
             )
         )
-
-
-def _read(door: Door, request: IntakeRequest, body: bytes, now: int) -> list[Reading]:
-    """Raises BadBody."""
-    try:
-        return door.read(request, _unpacked(request, body), now)
-    except BadBody:
-        raise
-    except Exception:  # the fault is ours; but the program would send it again for ever
-        log.exception("A payload of %d bytes could not be read", len(body))
-        raise BadBody(Reason.UNSTORABLE, "It could not be read.") from None
-
-
-def _unpacked(request: IntakeRequest, body: bytes) -> bytes:
-    """Raises BadBody."""
-    if request.headers.get(b"content-encoding") == SNAPPY:  # which Prometheus' format unpacks
-        return body
-    return unpacked(request.headers, body, MAX_BODY)

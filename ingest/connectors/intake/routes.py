@@ -22,7 +22,7 @@ FORMATS = {
 
 
 class Route(NamedTuple):
-    key: str  # of an intake; "": the device token says whose it is
+    key: str | None  # of an intake; None: the device token says whose it is
     endpoint: str  # one of FORMATS, or ""
     device_id: str = ""  # behind the key
 
@@ -30,7 +30,7 @@ class Route(NamedTuple):
 def route(path: str) -> Route | None:
     """None: not an intake's."""
     if path in FORMATS:
-        return Route("", path)
+        return Route(None, path)
     if not path.startswith(PREFIX):
         return None
     key, _, rest = path.removeprefix(PREFIX).partition("/")
@@ -38,11 +38,3 @@ def route(path: str) -> Route | None:
     if f"/{rest}" in FORMATS:
         return Route(key, f"/{rest}")
     return Route(key, "", unquote(rest))
-
-
-def masked(path: str) -> str:
-    """For logs and lists: without the key."""
-    found = route(path)
-    if found is None or not found.key:
-        return path
-    return f"{PREFIX}...{path.removeprefix(PREFIX + found.key)}"

@@ -21,9 +21,14 @@ MAX_FILTERS = 4  # of a placeholder
 MAX_TEXT = json_rules.MAX_BYTES  # characters that a template or a filter makes or takes
 EACH = ("each", "each2", "each3")  # what the first step, the second and the third have come to
 
-# What is between us and the sender, and what it signs in with.
-_SECRET = ("auth", "token", "key", "secret", "password", "cookie", "session", "signature")
+# What a sender signs in with; what is between us and the sender.
+_SECRET = ("auth", "token", "key", "secret", "passw", "cookie", "session", "signature", "credential")
 _FROM_PROXIES = ("proxy-", "x-forwarded-", "x-real-ip", "forwarded", "via", "cf-", "x-envoy-", "x-amz")
+
+
+def may_be_secret(header: str) -> bool:
+    """Whether its value must not be read by a mapping, nor shown. `header` is in lower case."""
+    return any(word in header for word in _SECRET)
 
 
 class BadTemplate(ValueError):
@@ -268,7 +273,7 @@ def _header_getter(keys: tuple[Any, ...]) -> Getter:
     if len(keys) != 1 or not isinstance(keys[0], str):
         raise BadTemplate("has to name one header, as in header.x-name")
     name = keys[0].lower()
-    if any(word in name for word in _SECRET) or name.startswith(_FROM_PROXIES):
+    if may_be_secret(name) or name.startswith(_FROM_PROXIES):
         raise BadTemplate(f"can't read the header {name[:60]}: what senders sign in with is out of reach")
     return lambda scope: scope.headers.get(name)
 
