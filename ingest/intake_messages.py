@@ -7,7 +7,7 @@ from typing import NamedTuple
 import xxhash
 
 from ingest.message import Kind, Outcome, RawMessage, Reason, Status
-from thingscale.intakes.formats.mapping import Mapping
+from thingscale.intakes.formats.mapping import MAX_WORK_MQTT, Mapping
 from thingscale.intakes.formats.readings import BadBody, Reading, by_device
 from thingscale.lib.names import bad_device_id
 from thingscale.lib.points import Points
@@ -52,7 +52,7 @@ def of_publish(  # noqa: PLR0913, PLR0917  (a message, and who it is of)
     try:
         if mapping is None:
             raise BadBody(Reason.UNSTORABLE, NO_MAPPING)
-        readings = read(lambda body: mapping.decode(topic, {}, body, now), payload)
+        readings = read(lambda body: mapping.decode(topic, {}, body, now, MAX_WORK_MQTT), payload)
         made = messages(user, source, readings, now)
     except BadBody as bad:
         return [refused(user, source, payload, bad, now)]

@@ -1,16 +1,18 @@
 """Readings of intakes: stored, held or refused as other messages are; what is sent again is there once."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from feeding import DUPLICATE, STORED, Feed, held, reasons
 from support import Account
 
-from ingest.intake_messages import Taken, messages, refused, taken
+from ingest.intake_messages import Taken, messages, of_publish, refused, taken
 from ingest.message import Kind, Outcome, RawMessage, Reason, Status
 from ingest.store_protocol import columns
 from ingest.store_protocol import messages as of_columns
 from thingscale.devices.models import Device, RejectedMessage
+from thingscale.intakes.formats.mapped import compile
 from thingscale.intakes.formats.readings import BadBody, Reading
 from thingscale.lib.clock import now_us
 from thingscale.lib.ids import DevicePk
@@ -166,3 +168,18 @@ def test_the_platforms_fault_is_of_all(account: Account, now: int) -> None:
     sent = intake(account, Reading("d1", "t", b"1", now), Reading("d2", None, b"2", now))
     assert taken(sent, [STORED, Outcome(Status.FAILED)]) == Taken(failed=True)
     assert taken(sent, [STORED, DUPLICATE]) == Taken(2)
+
+
+def test_a_message_by_mqtt_may_cost_a_gateway_little() -> None:
+    """All its clients wait meanwhile. Measured in the time of this thread, which a busy machine does not add
+    to."""
+    wide = {f"k{number}": "{each}" for number in range(60)}
+    rule = {"readings": [{"each": "body", "device": "d", "tag": "{each}{each}{each}{each}", "value": wide}]}
+    mapping = compile({"rules": [rule]})
+    for count in (300, 20_000, 100_000):
+        body = b"[" + b",".join([b"1"] * count) + b"]"
+        began = time.thread_time()
+        made = of_publish(mapping, 1, "intake 1", "t", body, now_us(), None)
+        assert time.thread_time() - began < 0.2
+        refused_for = [each.refused for each in made]
+        assert refused_for == [None if count == 300 else Reason.TOO_LARGE]

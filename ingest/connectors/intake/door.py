@@ -199,7 +199,8 @@ class IntakeDoor:
             return Submitted(body, readings, messages, submission)
 
         try:
-            if http.takes_long(request.headers, body):
+            # How long a mapping takes, its body does not tell.
+            if intake.mapping is not None or http.takes_long(request.headers, body):
                 never: asyncio.Future[None] = loop.create_future()
                 submitted = await self._connector.large.read(
                     intake.user, body, never, submit, settings.HTTP_STORE_SECONDS

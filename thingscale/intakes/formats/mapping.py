@@ -27,7 +27,8 @@ from thingscale.lib.reasons import Reason
 
 MAX_NAME = 1024  # characters of a device or a tag, as the sender has it
 MAX_TOPIC = 4096  # characters
-MAX_WORK = 1_000_000  # paths that are read for one message, and the like
+MAX_WORK = 200_000  # paths that are read for one message, and the like
+MAX_WORK_MQTT = 20_000  # the same, where all clients of a gateway wait meanwhile
 MAX_MADE = 2 * MAX_BODY  # bytes of all readings of a message together
 
 Condition = Callable[[Scope], bool]
@@ -39,14 +40,16 @@ class Mapping:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = rules
 
-    def decode(self, topic: str | None, headers: MappingOf[str, str], body: bytes, now: int) -> list[Reading]:
+    def decode(
+        self, topic: str | None, headers: MappingOf[str, str], body: bytes, now: int, work: int = MAX_WORK
+    ) -> list[Reading]:
         """`topic` is MQTT's, or what stands behind the key in a URL. Names of headers are in lower case.
-        Raises BadBody."""
+        `work` is what it may cost. Raises BadBody."""
         if len(body) > MAX_BODY:
             raise BadBody(Reason.TOO_LARGE, f"The body has more than {MAX_BODY} bytes: send less at a time.")
         if topic is not None and len(topic) > MAX_TOPIC:
             raise BadBody(Reason.UNKNOWN_TOPIC, f"The topic has more than {MAX_TOPIC} characters.")
-        scope = Scope(topic, headers, MAX_WORK)
+        scope = Scope(topic, headers, work)
         parsed: dict[str, tuple[Any, bytes | None]] = {}
         try:
             for rule in self._rules:
