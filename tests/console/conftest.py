@@ -1,8 +1,11 @@
 import secrets
+import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 from django.test import Client
+from django_ratelimit import core
 from pytest_django import Settings
 from support import Account
 
@@ -22,9 +25,12 @@ def signed_in() -> Callable[[Account], Client]:
 
 
 @pytest.fixture(autouse=True)
-def _fresh_counters(settings: Settings) -> None:
-    """No test counts on another one's tries."""
+def _fresh_counters(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test counts on another one's tries; and none begins in one window, which is of the clock, and ends
+    in the next."""
     settings.RATELIMIT_CACHE_PREFIX = f"test-{secrets.token_hex(8)}:"
+    began = time.time()
+    monkeypatch.setattr(core, "time", SimpleNamespace(time=lambda: began))
 
 
 @pytest.fixture

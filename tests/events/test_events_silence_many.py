@@ -1,6 +1,7 @@
 """A thousand devices with periods from ten seconds to a day, of which ten stop; and what a hundred thousand
 cost."""
 
+import math
 import random
 import time
 from collections import Counter
@@ -63,9 +64,15 @@ class Fleet:
             self.written[pk] = found[pk] = self.spoke[pk]
 
     def outage(self, began: float, ended: float) -> None:
-        """What devices say in it is lost, and so is what was not written."""
+        """What devices say in it is lost, and so is what was not written. One whose message would be lost in
+        the second gap since it was heard speaks when it is connected again: it would be reported (decision
+        39)."""
+        earlier = max((end for _, end in self.gaps), default=-math.inf)
         self.gaps.append((began - UNWRITTEN, ended))
         for pk, at in self.next.items():
+            loses = at < ended or self.spoke[pk] != self.written[pk]
+            if loses and self.written[pk] < earlier and not self.silent(pk):
+                self.next[pk] = ended + self.rng.uniform(0, 60)
             while self.next[pk] < ended and not self.silent(pk):
                 self.next[pk] = self._after(pk, self.next[pk])
             if at < ended and self.periods[pk] < 60 and not self.silent(pk):
