@@ -57,14 +57,19 @@ class IntakeLog:
             except own_connection.UNWELL as error:
                 log.warning("The last messages of intakes can't be written: %s", type(error).__name__)
                 self._thread.stopping.wait(FAILED_SECONDS)
+                self._wakeup.set()
 
     def _write(self, connection: psycopg.Connection) -> None:
         """Until nothing has come for a while."""
         while True:
             notes = [self._waiting.popleft() for _ in range(len(self._waiting))]
-            if notes:
+            try:
                 with connection.transaction(), connection.cursor() as cursor:
                     note_messages(cursor, notes)
+            except own_connection.UNWELL:
+                room = MAX_WAITING - len(self._waiting)
+                self._waiting.extendleft(notes[: -room - 1 : -1])
+                raise
             if self._thread.stopping.wait(GATHER_SECONDS) or not self._wakeup.wait(IDLE_SECONDS):
                 return
             self._wakeup.clear()

@@ -8,7 +8,6 @@ from mqtt_clients import Device
 from stack import Stack, wait_until
 from support import Account
 
-from thingscale.devices import listening
 from thingscale.devices.models import Activity, Listening, ListeningGap
 from thingscale.events.actions import create_event
 from thingscale.events.models import Incident
@@ -16,9 +15,9 @@ from thingscale.events.models import Incident
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(400)]
 
 PERIOD = 10
-IN_TIME = 5
-BUSY = 10  # seconds that a machine with much to do may need more
-RETURN = listening.RETURN.total_seconds()  # if it is so busy that no mark is made for long: that is a gap
+# How soon it is noticed, test_events_silence_many tells. A machine so busy that no mark is made for
+# long has a gap, and each gap gives devices some time to return.
+PATIENCE = 250
 
 
 @pytest.fixture
@@ -50,8 +49,7 @@ def test_who_stops_is_noticed_and_a_restart_is_not(running: Stack, account: Acco
         stopped = time.monotonic()
         while not silent():
             publish(device, 0.5, "goes-on")
-            late = time.monotonic() - stopped - PERIOD - IN_TIME
-            assert late < (BUSY if ListeningGap.objects.count() == 1 else RETURN + BUSY)
+            assert time.monotonic() < stopped + PATIENCE
         assert time.monotonic() - stopped > PERIOD - 1
         assert silent() == ["stops"]
         incident = Incident.objects.get()

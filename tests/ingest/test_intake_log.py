@@ -1,7 +1,10 @@
 """The thread that writes down the last messages of intakes."""
 
 import time
+from collections.abc import Sequence
+from typing import Any
 
+import psycopg
 import pytest
 from django.utils import timezone
 from stack import wait_until
@@ -10,7 +13,7 @@ from support import Account
 from ingest import intake_log
 from ingest.intake_log import IntakeLog
 from thingscale.intakes.actions import create_intake
-from thingscale.intakes.messages import Note
+from thingscale.intakes.messages import Note, note_messages
 from thingscale.intakes.models import Intake, IntakeMessage
 from thingscale.processes.own_connection import UNWELL
 
@@ -35,16 +38,19 @@ def test_what_is_noted_is_written_a_moment_later(intake: Intake) -> None:
         log.stop()
 
 
-def test_it_does_not_turn_round_with_nothing_to_do(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A note that could not be written is gone, and its wake-up with it."""
+def test_what_could_not_be_written_is_tried_again(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its order, and then the thread rests."""
     log = IntakeLog()
     used: list[float] = []
+    failures = [UNWELL[0], UNWELL[1]]
 
-    def fails(*_: object) -> None:
-        log._wakeup.set()  # as by a note that was taken before its wake-up came
-        raise UNWELL[0]
+    def fails_first(cursor: psycopg.Cursor[Any], notes: Sequence[Note]) -> None:
+        if failures:
+            log.note(a_note(intake, b"later"))
+            raise failures.pop()
+        note_messages(cursor, notes)
 
-    monkeypatch.setattr(intake_log, "note_messages", fails)
+    monkeypatch.setattr(intake_log, "note_messages", fails_first)
     monkeypatch.setattr(intake_log, "FAILED_SECONDS", 0.0)
     run = log._run
 
@@ -53,11 +59,28 @@ def test_it_does_not_turn_round_with_nothing_to_do(intake: Intake, monkeypatch: 
         used.append(time.thread_time())
 
     log._thread._work = measured
+    log.note(a_note(intake, b"first"))
     log.start()
-    log.note(a_note(intake))
+    wait_until(lambda: IntakeMessage.objects.count() == 3, what="all notes")
+    assert [bytes(m.body) for m in IntakeMessage.objects.order_by("id")] == [b"first", b"later", b"later"]
     wait_until(lambda: not log._waiting and not log._wakeup.is_set(), what="the thread to rest")
     log.stop()
     assert used[0] < 1.0
+
+
+def test_of_too_many_that_could_not_be_written_the_newest_stay(intake: Intake) -> None:
+    log, notes = IntakeLog(), [a_note(intake, b"%d" % n) for n in range(intake_log.MAX_WAITING)]
+    for note in notes:
+        log.note(note)
+
+    class Away:
+        def transaction(self) -> None:
+            log.note(notes[0])  # one that comes meanwhile
+            raise UNWELL[0]
+
+    with pytest.raises(UNWELL):
+        log._write(Away())  # type: ignore[arg-type]
+    assert list(log._waiting) == [*notes[1:], notes[0]]
 
 
 def test_a_sender_of_thousands_is_noted_a_few_times(intake: Intake) -> None:

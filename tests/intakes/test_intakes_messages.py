@@ -1,11 +1,13 @@
 """The last messages of an intake."""
 
+import threading
 from datetime import timedelta
 from typing import Any
 
 import orjson
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
+from stack import wait_until
 from support import Account
 
 from thingscale.intakes.actions import create_intake, delete_intake
@@ -13,6 +15,7 @@ from thingscale.intakes.clean_up import clean_up
 from thingscale.intakes.formats.readings import Reading
 from thingscale.intakes.messages import Note, note_messages
 from thingscale.intakes.models import Intake, IntakeMessage
+from thingscale.processes import own_connection
 
 READING = Reading("d1", "temp", b"21.5", None)
 
@@ -100,6 +103,51 @@ def test_of_an_intake_that_is_gone_nothing_is_kept(account: Account) -> None:
     assert noted(old, a_note(stays))[0].intake_id == stays.pk
     assert IntakeMessage.objects.count() == 1
     assert noted() == list(IntakeMessage.objects.all())
+
+
+def test_an_intake_that_is_deleted_meanwhile(account: Account) -> None:
+    """Takes its own notes with it, and no others; and whoever deletes it gets no error."""
+    gone, stays = an_intake(account), an_intake(account)
+    noting = own_connection.connect("notes")
+
+    def delete() -> None:
+        delete_intake(gone)
+        connection.close()
+
+    deleting = threading.Thread(target=delete)
+    with noting, noting.transaction(), noting.cursor() as cursor:
+        note_messages(cursor, [a_note(gone), a_note(stays)])
+        deleting.start()
+        wait_until(lambda: waits_for(noting.info.backend_pid), what="the deletion to wait")
+    deleting.join(60)
+    assert [message.intake_id for message in IntakeMessage.objects.all()] == [stays.pk]
+    assert list(Intake.objects.all()) == [stays]
+
+
+def waits_for(pid: int) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND %s = ANY(pg_blocking_pids(pid)))",
+            [pid],
+        )
+        return bool(cursor.fetchone()[0])
+
+
+def test_a_note_of_an_intake_that_is_being_deleted(account: Account) -> None:
+    gone, stays = an_intake(account), an_intake(account)
+    notes = [a_note(gone), a_note(stays)]
+
+    def note_both() -> None:
+        noted(*notes)
+        connection.close()
+
+    noting = threading.Thread(target=note_both)
+    with transaction.atomic():
+        delete_intake(gone)
+        noting.start()
+        wait_until(lambda: waits_for(connection.connection.info.backend_pid), what="the note to wait")
+    noting.join(60)
+    assert [message.intake_id for message in IntakeMessage.objects.all()] == [stays.pk]
 
 
 def test_a_week_later(account: Account) -> None:

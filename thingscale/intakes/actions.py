@@ -73,8 +73,9 @@ def remove_key(intake: Intake) -> None:
 
 @transaction.atomic
 def delete_intake(intake: Intake) -> None:
-    """With its last messages. What it has stored stays."""
+    """With its last messages: one that is being noted waits, or is waited for. What it has stored stays."""
     user = intake.user_id
+    Intake.objects.select_for_update().filter(pk=intake.pk).first()
     intake.delete()
     announce(INTAKES, user)
 

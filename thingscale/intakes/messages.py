@@ -64,7 +64,8 @@ class Note(NamedTuple):
 
 
 def note_messages(cursor: psycopg.Cursor[Any] | CursorWrapper, notes: Sequence[Note]) -> None:
-    """In the order in which they came. Of each intake, the newest stay."""
+    """In the order in which they came. Of each intake, the newest stay. An intake is locked, so that one that
+    somebody deletes now takes its own notes with it and no others."""
     if not notes:
         return
     rows = [_row(note) for note in notes]
@@ -78,7 +79,8 @@ def note_messages(cursor: psycopg.Cursor[Any] | CursorWrapper, notes: Sequence[N
             AS given (intake, received_at, source, headers, body, size, readings, count, outcome, reason,
                 detail, place)
         JOIN intakes_intake i ON i.id = given.intake
-        ORDER BY given.place""",
+        ORDER BY given.place
+        FOR KEY SHARE OF i""",
         [list(column) for column in zip(*rows, strict=True)],
     )
     cursor.execute(
