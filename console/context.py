@@ -2,10 +2,11 @@
 
 from django.conf import settings
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 from thingscale.version import VERSION
 
-THEMES = ("light", "dark", "auto")
+THEMES = {"light": _("Light"), "dark": _("Dark"), "auto": _("Auto")}
 
 
 def shell(request: HttpRequest) -> dict[str, object]:

@@ -9,7 +9,7 @@ from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.cache import add_never_cache_headers, patch_vary_headers
 
 from console.forms.account import SignInForm
@@ -50,6 +50,26 @@ class ContentSecurityPolicy:
         response.headers.setdefault("Permissions-Policy", PERMISSIONS)
         if not is_api(request):  # which a setting may open to other origins
             response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+        return response
+
+
+class Language:
+    """Pages are in the language that the browser asks for, unless the profile names one (see SignedIn).
+
+    Programs are answered in English: texts of the API are a part of the contract. The language is given back
+    with the thread.
+    """
+
+    def __init__(self, get_response: Next) -> None:
+        self._next = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if is_api(request):
+            return self._next(request)
+        with translation.override(translation.get_language_from_request(request)):
+            response = self._next(request)
+            response.headers.setdefault("Content-Language", translation.get_language() or "en")
+        patch_vary_headers(response, ["Accept-Language"])
         return response
 
 
@@ -121,8 +141,8 @@ class LoginRequired(LoginRequiredMiddleware):
 class SignedIn:
     """Sets `request.account` and `request.actor`: nothing else in the console reads `request.user`.
 
-    Templates and forms show and read times in the actor's zone. No cache keeps the pages, nor does a
-    browser's history after signing out: tokens are on some.
+    Templates and forms show and read times in the actor's zone, and speak his language. No cache keeps the
+    pages, nor does a browser's history after signing out: tokens are on some.
     """
 
     def __init__(self, get_response: Next) -> None:
@@ -135,7 +155,9 @@ class SignedIn:
             return self._next(request)
         signed_in = cast(ConsoleRequest, request)
         signed_in.account = signed_in.actor = request.user
-        with timezone.override(signed_in.actor.zone):
+        language = signed_in.actor.language or translation.get_language()
+        with timezone.override(signed_in.actor.zone), translation.override(language):
             response = self._next(request)
+        response.headers.setdefault("Content-Language", language or "en")
         response.headers.setdefault("Cache-Control", "private, no-store")
         return response

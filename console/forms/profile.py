@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.conf import settings
 
 from console.forms.account import code_field, email_field, new_password_field, unlike, zone_field
 from console.forms.channels import ConfirmForm
@@ -22,10 +23,13 @@ else:
 
 class ProfileForm(_UserForm):
     locale = zone_field()
+    language = forms.ChoiceField(
+        label="Language", required=False, choices=[("", "As the browser asks"), *settings.LANGUAGES]
+    )
 
     class Meta:
         model = User
-        fields = ["user_alias", "organization", "email1", "email2", "locale"]
+        fields = ["user_alias", "organization", "email1", "email2", "locale", "language"]
         labels = {"user_alias": "Your name", "email1": "E-mail for events", "email2": "A second one"}
         help_texts = {"email1": "Events that notify by e-mail write to both."}
 

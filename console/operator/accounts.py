@@ -35,7 +35,7 @@ class AccountAdmin(_UserAdmin):
     add_fieldsets = ((None, {"fields": ("email", "password", "locale", "is_staff")}),)
     fieldsets = (
         (None, {"fields": ("email", "password_link", "two_factor")}),
-        ("About", {"fields": ("user_alias", "organization", "email1", "email2", "locale")}),
+        ("About", {"fields": ("user_alias", "organization", "email1", "email2", "locale", "language")}),
         (
             "Limits",
             {

@@ -68,11 +68,12 @@ class Account(Limits):
 
 
 class Actor(AbstractBaseUser, PermissionsMixin):
-    """Who does something: signs in with an e-mail and a password, and sees times in a time zone."""
+    """Who does something: signs in with an e-mail and a password, in a time zone and a language."""
 
     id: UserPk
     email = models.EmailField(unique=True, validators=[validate_email_domain])
     locale = models.CharField(max_length=64, default="UTC", validators=[validate_zone])
+    language = models.CharField(max_length=8, blank=True, default="", db_default="")  # "" as the browser asks
     user_alias = models.CharField(max_length=200, blank=True)
     is_staff = models.BooleanField(default=False)
     is_active = models.BooleanField(default=True)
