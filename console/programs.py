@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from console.snippets import BrokerAddress
+from thingscale.intakes.formats.mapping import topic_fits
 from thingscale.intakes.guides import GUIDES
 from thingscale.intakes.models import Intake
 from thingscale.intakes.presets import Paste, presets
@@ -26,7 +27,7 @@ class Program(NamedTuple):
     description: str
     format: Intake.Format
     ways: tuple[str, ...] = ("http",)
-    topic: str = ""
+    topics: tuple[str, ...] = ()
     commands: str = ""
     paste: tuple[Paste, ...] = ()
     sample_topic: str = ""
@@ -53,7 +54,7 @@ def programs() -> Mapping[str, Program]:
                 preset.description,
                 Intake.Format.MAPPED,
                 preset.ways,
-                preset.topic,
+                preset.topics,
                 preset.commands,
                 preset.paste,
                 preset.sample.topic or "",
@@ -92,13 +93,20 @@ def program_of(intake: Intake) -> Program:
 
 
 def for_topic(topic: str) -> str:
-    """The name of the program that publishes there."""
+    """The name of the program that publishes there: of several, the one that names the most of its levels."""
     levels = topic.split("/")
-    for program in programs().values():
-        first, slash, rest = program.topic.partition("/")
-        if slash and rest == "#" and levels[0] == first:
-            return program.name
-    return OTHER
+    fitting = [
+        (pattern, program.name)
+        for program in programs().values()
+        for pattern in (each.split("/") for each in program.topics)
+        if topic_fits(pattern, levels)
+    ]
+    _, name = max(
+        fitting,
+        key=lambda each: (sum(level not in {"+", "#"} for level in each[0]), each[0][0] != "+"),
+        default=([], OTHER),
+    )
+    return name
 
 
 def filled(pastes: Iterable[Paste], url: str, path: str, broker: BrokerAddress, user: dict[str, Any]) -> Any:

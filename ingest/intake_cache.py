@@ -34,7 +34,7 @@ class KnownIntake(NamedTuple):
     mapping: Mapping | None  # of `mapped`
     preset: str
     rate: int | None  # datapoints a second
-    topic: tuple[str, ...] = ()  # levels of the MQTT filter
+    topics: tuple[tuple[str, ...], ...] = ()  # levels of each MQTT filter
 
 
 class IntakeCache:
@@ -108,7 +108,7 @@ def _known(stored: Intake) -> KnownIntake:
         _mapping(stored),
         stored.preset,
         stored.rate,
-        tuple(stored.topic.split("/")) if stored.topic else (),
+        tuple(tuple(topic.split("/")) for topic in stored.topics),
     )
 
 
@@ -121,4 +121,4 @@ def with_topics(user: int) -> tuple[KnownIntake, ...]:
 def taking(intakes: Iterable[KnownIntake], topic: str) -> KnownIntake | None:
     """Which of them takes messages to this topic."""
     levels = topic.split("/")
-    return next((each for each in intakes if topic_fits(each.topic, levels)), None)
+    return next((each for each in intakes if any(topic_fits(topic, levels) for topic in each.topics)), None)

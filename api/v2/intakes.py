@@ -16,8 +16,8 @@ from thingscale.accounts.models import Actor
 from thingscale.intakes.actions import create_intake, delete_intake, remove_key, renew_key, update_intake
 from thingscale.intakes.decoding import readings_of
 from thingscale.intakes.formats.readings import BadBody
-from thingscale.intakes.models import Intake, IntakeMessage
-from thingscale.intakes.validation import check_intake
+from thingscale.intakes.models import Intake, IntakeMessage, topic_fields
+from thingscale.intakes.validation import MAX_TOPICS, check_intake
 from thingscale.lib.clock import from_us, now_us
 from thingscale.lib.errors import ContractError
 from thingscale.lib.excerpts import excerpt
@@ -31,7 +31,8 @@ class IntakeSerializer(serializers.Serializer[Intake]):
     preset = Text(40)
     mapping = serializers.JSONField(required=False, allow_null=True)
     options = serializers.JSONField(required=False)
-    topic = Text(1024)
+    topic = Text(1024)  # the first of `topics`, of which clients of earlier releases know no more
+    topics = serializers.ListField(child=Text(1024), required=False, max_length=MAX_TOPICS)
     enabled = serializers.BooleanField(required=False)
     rate = serializers.IntegerField(required=False, allow_null=True, max_value=MAX_INTEGER)
 
@@ -41,6 +42,21 @@ class IntakeSerializer(serializers.Serializer[Intake]):
             name: serializers.CharField(required=is_new, allow_blank=True) for name in ("name", "format")
         }
         return {**texts, **super().get_fields()}
+
+    def validate(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """`topic` alone is the only filter. Where both come and don't agree, the one counts that is not as it
+        was, so that what a GET returned can be sent back with either of them changed."""
+        topic, topics = fields.pop("topic", None), fields.pop("topics", None)
+        before = self.instance.topics if self.instance else []
+        if topic is None and topics is None:
+            return fields
+        if topics is None or (topic is not None and topic != _first(topics) and topics == before):
+            topics = [topic] if topic else []
+        elif topic not in {None, _first(topics), _first(before)}:
+            raise serializers.ValidationError({"topics": ["Must begin with topic: give one of the two."]})
+        if "" in topics:
+            raise serializers.ValidationError({"topics": ["Must have no empty one."]})
+        return fields | topic_fields(topics)
 
     def to_representation(self, instance: Intake) -> dict[str, Any]:
         actor = self.context["actor"]
@@ -52,12 +68,17 @@ class IntakeSerializer(serializers.Serializer[Intake]):
             "mapping": instance.mapping,
             "options": instance.options,
             "topic": instance.topic,
+            "topics": instance.topics,
             "enabled": instance.enabled,
             "key_hint": instance.key_hint,
             "rate": instance.rate,
             "created_at": stream_time(instance.created_at, actor),
             "changed_at": stream_time(instance.changed_at, actor),
         }
+
+
+def _first(topics: list[str]) -> str:
+    return topics[0] if topics else ""
 
 
 class TrySerializer(serializers.Serializer[Intake]):

@@ -142,6 +142,7 @@ INTAKE = {
     "mapping": None,
     "options": {},
     "topic": "",
+    "topics": [],
     "enabled": True,
     "key_hint": "tpoa",
     "rate": None,
@@ -150,7 +151,7 @@ INTAKE = {
 }
 INTAKE_BODIES = {
     "influx": {"name": "Telegraf", "format": "influx", "preset": "telegraf-influxdb"},
-    "mapped": {"name": "Plugs", "format": "mapped", "preset": "tasmota", "topic": "tasmota/#"},
+    "mapped": {"name": "Plugs", "format": "mapped", "preset": "tasmota", "topics": ["tele/#", "stat/#"]},
 }
 INTAKE_MESSAGE = {
     "received_at": "2015-02-06T08:26:29+0900",

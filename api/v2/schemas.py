@@ -11,6 +11,7 @@ from thingscale.events.models import Condition, Delivery, Event, Incident
 from thingscale.events.overview import MUTED
 from thingscale.events.validation import MAX_WINDOW, YEAR
 from thingscale.intakes.models import Intake, IntakeMessage
+from thingscale.intakes.validation import MAX_TOPICS
 from thingscale.lib.names import MAX_TOPIC
 from thingscale.streams.time_buckets import FUNCTIONS, INTERVALS
 
@@ -277,7 +278,9 @@ INTAKE_FIELDS = fields(
     preset=STRING | {"maxLength": 40, "description": "the program that sends"},
     mapping=_OBJECT_OR_NULL | {"description": "of the format mapped; null: that of the preset"},
     options=ref("ValueObject"),
-    topic=STRING | {"maxLength": MAX_TOPIC, "description": "a filter of MQTT topics without a token"},
+    topic=STRING | {"maxLength": MAX_TOPIC, "description": "the first of topics; alone: the only one"},
+    topics=array(STRING | {"maxLength": MAX_TOPIC})
+    | {"maxItems": MAX_TOPICS, "description": "filters of MQTT topics without a token"},
     enabled=FLAG,
     rate={"type": ["integer", "null"], "minimum": 1, "maximum": 1_000_000},
 )
@@ -289,6 +292,7 @@ INTAKE = exactly(
     mapping=_OBJECT_OR_NULL,
     options=ref("ValueObject"),
     topic=STRING,
+    topics=array(STRING),
     enabled=BOOLEAN,
     key_hint=STRING | {"description": "the last characters of its key; empty: it has none"},
     rate=NUMBER_OR_NULL,

@@ -10,30 +10,38 @@ from console.forms.events import AS_TYPED
 from console.programs import in_order, programs
 from console.refused import field_and_sentence
 from thingscale.intakes.decoding import MAX_TRIED
-from thingscale.intakes.models import Intake
+from thingscale.intakes.models import Intake, topic_fields
 from thingscale.intakes.presets import presets
-from thingscale.intakes.validation import MAX_RATE
+from thingscale.intakes.validation import MAX_RATE, MAX_TOPICS
 from thingscale.lib.errors import ContractError
+from thingscale.lib.names import MAX_TOPIC
 
 MONO = AS_TYPED | {"class": "mono"}
 PRECISIONS = [("ns", "nanoseconds"), ("us", "microseconds"), ("ms", "milliseconds"), ("s", "seconds")]
 BODIES = [("text", "Text"), ("hex", "Hexadecimal"), ("base64", "Base64")]
-TOPIC_HELP = (
-    "MQTT topics without a token that come here: <code>+</code> stands for one level, <code>#</code> for all"
-    " that follow."
+TOPICS_HELP = (
+    "MQTT topics without a token that come here, one a line: <code>+</code> stands for one level,"
+    " <code>#</code> for all that follow."
 )
+
+
+def topics_field(empty: str) -> forms.CharField:
+    return forms.CharField(
+        max_length=MAX_TOPICS * (MAX_TOPIC + 2),
+        required=False,
+        widget=forms.Textarea(attrs=AS_TYPED | {"class": "mono low", "rows": 3}),
+        help_text=f"{TOPICS_HELP} Empty: {empty}",
+    )
+
+
+def lines_of(text: str) -> list[str]:
+    return [stripped for line in text.split("\n") if (stripped := line.strip())]
 
 
 class NewIntakeForm(forms.Form):
     program = forms.ChoiceField(label="Program", widget=forms.RadioSelect)
     name = forms.CharField(max_length=100, required=False, help_text="Empty: as the program is called.")
-    topic = forms.CharField(
-        label="Topics",
-        max_length=1024,
-        required=False,
-        widget=forms.TextInput(attrs=MONO),
-        help_text=f"{TOPIC_HELP} Empty: what the program publishes by itself.",
-    )
+    topics = topics_field("what the program publishes by itself.")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -48,13 +56,7 @@ class IntakeForm(forms.Form):
     """Its fields depend on the intake's format."""
 
     name = forms.CharField(max_length=100, widget=forms.TextInput(attrs={"autocomplete": "off"}))
-    topic = forms.CharField(
-        label="Topics",
-        max_length=1024,
-        required=False,
-        widget=forms.TextInput(attrs=MONO),
-        help_text=f"{TOPIC_HELP} Empty: HTTP only.",
-    )
+    topics = topics_field("HTTP only.")
     device_tags = forms.CharField(
         label="Tags that name the device",
         max_length=1100,
@@ -89,7 +91,7 @@ class IntakeForm(forms.Form):
             data,
             initial={
                 "name": intake.name,
-                "topic": intake.topic,
+                "topics": "\n".join(intake.topics),
                 "rate": intake.rate,
                 "mapping": json.dumps(in_order(self._mapping), indent=2, ensure_ascii=False),
                 "device_tags": ", ".join(options.get("device_tags", [])),
@@ -97,7 +99,7 @@ class IntakeForm(forms.Form):
             },
         )
         if intake.format != Intake.Format.MAPPED:
-            del self.fields["topic"], self.fields["mapping"]
+            del self.fields["topics"], self.fields["mapping"]
         elif intake.preset in presets():
             self.fields["mapping"].help_text = "Empty: as the preset has it, also after an update."
         if intake.format != Intake.Format.INFLUX:
@@ -128,10 +130,10 @@ class IntakeForm(forms.Form):
     def changes(self) -> dict[str, Any]:
         """Of a form that is valid, as update_intake() takes them."""
         found: dict[str, Any] = {
-            name: self.cleaned_data[name]
-            for name in ("name", "topic", "rate", "mapping")
-            if name in self.fields
+            name: self.cleaned_data[name] for name in ("name", "rate", "mapping") if name in self.fields
         }
+        if "topics" in self.fields:
+            found |= topic_fields(lines_of(self.cleaned_data["topics"]))
         if "device_tags" in self.fields:
             tags = [tag for each in self.cleaned_data["device_tags"].split(",") if (tag := each.strip())]
             given = {"device_tags": tags, "precision": self.cleaned_data["precision"]}
@@ -194,6 +196,5 @@ class TryForm(forms.Form):
 
 def add_refusal(form: forms.Form, refused: ContractError) -> None:
     name, sentence = field_and_sentence(refused)
-    if name == "options":
-        name = "device_tags"
+    name = {"options": "device_tags", "topic": "topics"}.get(name, name)
     form.add_error(name if name in form.fields else None, sentence)

@@ -13,7 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
 from console import snippets
-from console.forms.intakes import IntakeForm, NewIntakeForm, TryForm
+from console.forms.intakes import IntakeForm, NewIntakeForm, TryForm, lines_of
 from console.programs import OTHER, Program, filled, first_mapping, for_topic, program_of, programs
 from console.request import ConsoleRequest, own_path
 from thingscale.accounts import encryption
@@ -24,7 +24,7 @@ from thingscale.intakes import actions
 from thingscale.intakes.decoding import readings_of
 from thingscale.intakes.formats.readings import BadBody
 from thingscale.intakes.messages import excerpt_of
-from thingscale.intakes.models import Intake, IntakeMessage
+from thingscale.intakes.models import Intake, IntakeMessage, topic_fields
 from thingscale.intakes.validation import check_intake
 from thingscale.lib.clock import from_us, now_us
 from thingscale.lib.errors import ContractError
@@ -48,7 +48,8 @@ def index(request: ConsoleRequest) -> HttpResponse:
 
 def create(request: ConsoleRequest) -> HttpResponse:
     topic = request.GET.get("topic", "")
-    initial = {"program": for_topic(topic) if topic else request.GET.get("program"), "topic": topic}
+    program_name = for_topic(topic) if topic else request.GET.get("program")
+    initial = {"program": program_name, "topics": topic if program_name == OTHER else ""}
     form = NewIntakeForm(request.POST or None, initial=initial)
     if form.is_valid():
         program = programs()[form.cleaned_data["program"]]
@@ -59,7 +60,7 @@ def create(request: ConsoleRequest) -> HttpResponse:
         if program.name != OTHER:
             fields["preset"] = program.name
         if "mqtt" in program.ways:
-            fields["topic"] = form.cleaned_data["topic"] or program.topic
+            fields |= topic_fields(lines_of(form.cleaned_data["topics"]) or program.topics)
         if program.name == OTHER:
             fields["mapping"] = first_mapping(fields["topic"])
         try:

@@ -38,6 +38,29 @@ def test_what_a_get_returned_can_be_sent_back(api: Caller, created: dict[str, An
     assert after | {"changed_at": ""} == row | {"changed_at": ""}
 
 
+@pytest.mark.parametrize(
+    ("sent", "topics"),
+    [
+        ({"topics": ["a/#", "b", "a/#"]}, ["a/#", "b"]),
+        ({"topics": []}, []),
+        ({"topic": "other"}, ["other"]),  # of a client that knows of one only
+        ({"topic": ""}, []),
+        ({"name": "Other"}, ["tele/#", "stat/#"]),
+        # What a GET returned, with one of them changed
+        ({"topic": "tele/#", "topics": ["x", "y"]}, ["x", "y"]),
+        ({"topic": "tele/#", "topics": []}, []),
+        ({"topic": "other", "topics": ["tele/#", "stat/#"]}, ["other"]),
+        ({"topic": "", "topics": ["tele/#", "stat/#"]}, []),
+        ({"topic": "x", "topics": ["x", "y"]}, ["x", "y"]),
+    ],
+)
+def test_an_intake_takes_several_topics(api: Caller, sent: dict[str, Any], topics: list[str]) -> None:
+    assert api.post("intake", MAPPED | {"topic": "", "topics": ["tele/#", "stat/#"]}).status_code == 201
+    assert api.put("intake/1", sent).status_code == 200
+    (row,) = document(api.get("intake/1"))
+    assert (row["topic"], row["topics"]) == (topics[0] if topics else "", topics)
+
+
 def test_a_new_key_ends_the_old_one(api: Caller, created: dict[str, Any]) -> None:
     new = document(api.post("intake/1/key"))["key"]
     assert not Intake.objects.with_key(created["key"])
@@ -66,6 +89,10 @@ def test_a_deleted_one_takes_its_messages_along(api: Caller, owner: User) -> Non
         ("mapping", []),
         ("options", 1),
         ("topic", "a/#/b"),
+        ("topics", "tele/#"),
+        ("topics", [""]),
+        ("topics", ["tele/+/SENSOR", "a/#/b"]),
+        ("topics", [f"t{number}" for number in range(11)]),
         ("enabled", "maybe"),
         ("rate", 0),
         ("rate", "fast"),

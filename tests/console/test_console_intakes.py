@@ -16,6 +16,7 @@ from stack import Stack
 from support import Account
 from visiting import visit
 
+from console.programs import OTHER, for_topic
 from thingscale.accounts.models import User
 from thingscale.devices.models import Device, RejectedMessage
 from thingscale.intakes.actions import create_intake
@@ -103,11 +104,44 @@ def test_a_topic_of_the_inspector_chooses_the_program(client: Client) -> None:
     )
     other = page(client, "/intakes/new/?topic=odd/lamp")
     assert re.search(r'value="other"[^>]* checked', other)
-    assert 'value="odd/lamp"' in other
-    page(client, "/intakes/new/", {"program": "other", "topic": "odd/+"})
-    assert Intake.objects.get().topic == "odd/+"
-    assert "topics:" not in page(client, "/intakes/new/", {"program": "prometheus", "topic": "odd/+"})
-    assert "Must be a topic" in page(client, "/intakes/new/", {"program": "other", "topic": "a/#/b"})
+    assert ">\nodd/lamp</textarea>" in other
+    assert "lamp</textarea>" not in page(
+        client, "/intakes/new/?topic=zigbee2mqtt/lamp"
+    )  # it takes the others, too
+    page(client, "/intakes/new/", {"program": "other", "topics": "odd/+\r\n odd \r\n"})
+    assert Intake.objects.get().topics == ["odd/+", "odd"]
+    assert "topics:" not in page(client, "/intakes/new/", {"program": "prometheus", "topics": "odd/+"})
+    assert "Must be a topic" in page(client, "/intakes/new/", {"program": "other", "topics": "a\na/#/b"})
+    assert "Must be a topic" in page(client, "/intakes/new/", {"program": "other", "topics": "a/#/b"})
+
+
+@pytest.mark.parametrize("name", [name for name, preset in presets().items() if preset.topics])
+def test_a_preset_takes_all_that_the_program_publishes(client: Client, name: str) -> None:
+    page(client, "/intakes/new/", {"program": name})
+    assert tuple(Intake.objects.get().topics) == presets()[name].topics
+    page(client, "/intakes/1/edit/", {"name": "x", "topics": "x/#\ny/#", "mapping": ""})
+    shown = page(client, "/intakes/1/")
+    assert all(f">{topic}</div>" in shown for topic in ("x/#", "y/#"))
+    assert "and 1 more" in page(client, "/intakes/")
+
+
+@pytest.mark.parametrize(
+    ("topic", "program"),
+    [
+        ("tele/cellar/SENSOR", "tasmota"),
+        ("cellar/stat/POWER", "tasmota"),
+        ("zigbee2mqtt/stat/availability", "zigbee2mqtt"),
+        ("shellyplus1pm-a8032abe54dc/events/rpc", "shelly"),
+        ("statestream/sensor/x/state", "home-assistant"),
+        ("spBv1.0/plant/DDATA/line-1/press", "sparkplug"),
+        ("tele", "tasmota"),  # which # takes, too
+        ("", OTHER),
+        ("x", OTHER),
+        ("teleport/x", OTHER),
+    ],
+)
+def test_who_publishes_to_a_topic(topic: str, program: str) -> None:
+    assert for_topic(topic) == program
 
 
 def test_each_message_stands_beside_what_it_became(client: Client, account: Account, plugs: Intake) -> None:
@@ -150,7 +184,7 @@ def test_trying_stores_nothing(client: Client, plugs: Intake) -> None:
 def test_a_mapping_is_edited_as_json(client: Client, plugs: Intake) -> None:
     edit = page(client, "/intakes/1/edit/")
     assert "tasmota/discovery/#" in edit
-    fields = {"name": "Plugs", "topic": "tasmota/#", "rate": ""}
+    fields = {"name": "Plugs", "topics": "tasmota/#", "rate": ""}
     own = {"rules": [{"device": "{topic[1]}-own", "value": "{body}"}]}
 
     tried = page(client, "/intakes/1/edit/", fields | SENSOR | {"mapping": json.dumps(own), "try": "1"})

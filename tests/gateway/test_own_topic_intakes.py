@@ -51,7 +51,7 @@ def connected(pair: Pair, at: Stack, name: str, version: Version = V5) -> Client
 @VERSIONS
 def test_what_is_acknowledged_is_stored_and_subscribers_get_it_as_it_was(own: Pair, version: Version) -> None:
     own.account.device("cellar")
-    tasmota(own.account)
+    tasmota(own.account, topic="tele/#", more_topics=["stat/#", "tasmota/#"])
     sender, ear = connected(own, own.a, "plug", version), connected(own, own.b, "ear", version)
     assert ear.subscribe("tasmota/#") == 2
     for qos, payload in ((1, b'{"T":21.5}'), (2, b'{"T":22.5}')):

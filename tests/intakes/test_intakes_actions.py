@@ -7,6 +7,7 @@ from django.db import connection
 from pytest_django import Settings
 from support import Account, make_account
 
+from ingest import intake_cache
 from thingscale.accounts.actions import close_account, set_active
 from thingscale.intakes.actions import (
     create_intake,
@@ -17,7 +18,7 @@ from thingscale.intakes.actions import (
     update_intake,
 )
 from thingscale.intakes.clean_up import clean_up
-from thingscale.intakes.models import Intake, IntakeMessage, LastIntakeNumber
+from thingscale.intakes.models import Intake, IntakeMessage, LastIntakeNumber, topic_fields
 from thingscale.lib.errors import ContractError
 
 INFLUX = {"name": "Telegraf", "format": "influx"}
@@ -95,6 +96,9 @@ def test_there_is_a_limit(account: Account, settings: Settings) -> None:
         ({"topic": "$SYS/#"}, "topic: Topics that begin with \\$"),
         ({"topic": "0123456789abcdef0123456789abcdef/#"}, "topic: Topics that begin with a token"),
         ({"topic": "x" * 1025}, "topic: "),
+        ({"more_topics": ["a/#/b"]}, "topics: 'a/#/b': Must be a topic"),
+        ({"topic": "$SYS/#", "more_topics": ["a"]}, "topics: '\\$SYS/#': Topics that begin with"),
+        ({"more_topics": [f"t{number}" for number in range(10)]}, "topics: There may be 10"),
         ({"rate": 0}, "rate: "),
         ({"rate": 1_000_001}, "rate: "),
     ],
@@ -136,6 +140,18 @@ def test_options_of_influx(account: Account, options: dict[str, Any], sentence: 
 def test_filters_that_mqtt_knows(account: Account, topic: str) -> None:
     assert create_intake(account.user, MAPPED | {"topic": topic})[0].topic == topic
     assert Intake.objects.with_topic().count() == 1
+
+
+def test_several_filters(account: Account) -> None:
+    topics = [f"t{number}/+" for number in range(10)]
+    intake, _ = create_intake(account.user, MAPPED | topic_fields([*topics, topics[0]]))
+    assert Intake.objects.get().topics == topics
+    (known,) = intake_cache.with_topics(account.user.pk)
+    assert intake_cache.taking([known], "t9/x") == known
+    assert intake_cache.taking([known], "t9/x/y") is None
+    update_intake(intake, topic_fields([]))
+    assert Intake.objects.get().topics == []
+    assert intake_cache.with_topics(account.user.pk) == ()
 
 
 def test_an_intake_that_is_gone(account: Account) -> None:

@@ -8,12 +8,17 @@ from typing import Any
 import orjson
 import pytest
 
+from thingscale.intakes.formats.mapping import topic_fits
 from thingscale.intakes.formats.readings import BadBody
 from thingscale.intakes.presets import Preset, Sample, presets, sample_of
 
 FOLDER = Path(__file__).parent / "payloads"
 MESSAGES = sorted(FOLDER.glob("*/*.json"))
 RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
+NAMED_BY_USERS = {
+    "esphome",
+    "home-assistant",
+}  # some of their messages are below a level that anything may be
 NOW = 1_796_000_000_000_000  # after the recordings, 2026-11-29
 
 
@@ -26,6 +31,14 @@ def made(preset: Preset, message: Sample) -> list[list[Any]]:
 def test_a_message_becomes_its_readings(path: Path) -> None:
     written = orjson.loads(path.read_bytes())
     assert made(presets()[path.parent.name], sample_of(written)) == written["readings"]
+
+
+@pytest.mark.parametrize("path", MESSAGES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_an_intake_of_it_takes_what_the_program_publishes(path: Path) -> None:
+    written = orjson.loads(path.read_bytes())
+    topic, filters = written.get("topic", ""), presets()[path.parent.name].topics
+    if filters and "/" in topic and written["readings"] and path.parent.name not in NAMED_BY_USERS:
+        assert any(topic_fits(each.split("/"), topic.split("/")) for each in filters), topic
 
 
 def test_how_many_messages_of_each_program_are_stored(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,7 +66,7 @@ def test_a_preset_is_complete(preset: Preset) -> None:
     assert preset.title
     assert preset.description.endswith(".")
     assert set(preset.ways) <= {"http", "mqtt"}
-    assert bool(preset.topic) == ("mqtt" in preset.ways)
+    assert bool(preset.topics) == ("mqtt" in preset.ways)
     pasted = "\n".join(paste.text for paste in preset.paste)
     assert ("DEVICE_TOKEN" in pasted and "USER_ID" in pasted) or "mqtt" not in preset.ways
     page = (RECIPES / preset.recipe).read_text()

@@ -4,7 +4,8 @@ The tables have no constraints to accounts in the database: processes of the rel
 know nothing of these tables. `clean_up.py` deletes what is left behind.
 """
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -33,8 +34,10 @@ class Intake(models.Model):
     # Of `mapped`; null: that of the preset, as this release has it.
     mapping = models.JSONField(null=True)
     options = models.JSONField(default=dict, db_default={})  # of the other formats
-    # A filter of MQTT topics without a token, for `mapped`; "": HTTP only.
+    # The first filter of MQTT topics without a token, for `mapped`; "": HTTP only. Processes of the release
+    # before know this one alone.
     topic = models.CharField(max_length=1024, blank=True, default="", db_default="")
+    more_topics = models.JSONField(default=list, db_default=[])  # the other filters
     enabled = models.BooleanField(default=True, db_default=True)
     key_hash = models.BinaryField(max_length=32, null=True, unique=True)  # null: nothing comes by HTTP
     key_hint = models.CharField(max_length=4, blank=True, default="", db_default="")  # the key's end
@@ -50,6 +53,16 @@ class Intake(models.Model):
 
     def __str__(self) -> str:
         return f"intake {self.number}"
+
+    @property
+    def topics(self) -> list[str]:
+        return [self.topic, *self.more_topics] if self.topic else []
+
+
+def topic_fields(topics: Iterable[str]) -> dict[str, Any]:
+    """Of an intake with these filters."""
+    first, *more = [*dict.fromkeys(topics)] or [""]
+    return {"topic": first, "more_topics": more}
 
 
 class LastIntakeNumber(models.Model):

@@ -19,5 +19,6 @@ class IntakeQuerySet(OwnedQuerySet["Intake"]):
         return self.filter(key_hash=tokens.digest(key))
 
     def with_topic(self) -> Self:
-        """Those that MQTT clients publish to without a token. The first one whose filter matches has it."""
+        """Those that MQTT clients publish to without a token. The first one with a filter that matches has
+        it."""
         return self.exclude(topic="").order_by("user", "number")

@@ -16,6 +16,7 @@ from thingscale.lib.errors import ContractError
 MAX_NAME = 100  # characters
 MAX_RATE = 1_000_000  # datapoints a second
 MAX_DEVICE_TAGS, MAX_DEVICE_TAG = 8, 128  # tags, characters
+MAX_TOPICS = 10
 
 
 def check_intake(intake: Intake) -> None:
@@ -27,8 +28,7 @@ def check_intake(intake: Intake) -> None:
     _check_preset(intake)
     _check_mapping(intake)
     _check_options(intake)
-    if intake.topic:
-        _check_topic(intake)
+    _check_topics(intake)
     if intake.rate is not None and not 1 <= intake.rate <= MAX_RATE:
         raise bad("rate", f"Must be 1 to {MAX_RATE} datapoints a second, or null for what the account may.")
 
@@ -82,19 +82,33 @@ def _check_storable(field: str, value: Any) -> None:
         raise bad(field, "It has text that is not UTF-8.") from None
 
 
-def _check_topic(intake: Intake) -> None:
+def _check_topics(intake: Intake) -> None:
+    if not intake.topics:
+        return
     if intake.format != Intake.Format.MAPPED:
         raise bad("topic", "Goes with the format mapped only.")
-    levels = intake.topic.split("/")
+    if len(intake.topics) > MAX_TOPICS:
+        raise bad("topics", f"There may be {MAX_TOPICS}: let + and # stand for levels.")
+    for topic in intake.topics:
+        if broken := _broken_rule(topic):
+            if intake.more_topics:
+                raise bad("topics", f"{topic[:100]!r}: {broken}")
+            raise bad("topic", broken)
+
+
+def _broken_rule(topic: str) -> str:
+    """By a filter of topics; empty: it is fine."""
+    levels = topic.split("/")
     whole = all(level in {"+", "#"} or not {"+", "#"} & set(level) for level in levels)
-    plain = intake.topic.translate({ord("+"): "x", ord("#"): "x"})
+    plain = topic.translate({ord("+"): "x", ord("#"): "x"})
     if not whole or "#" in levels[:-1] or not names.valid_topic(plain):
         rule = "Must be a topic, in which + stands for one level and # for all that follow"
-        raise bad("topic", f"{rule}, such as tele/+/SENSOR; at most {names.MAX_TOPIC} characters.")
+        return f"{rule}, such as tele/+/SENSOR; at most {names.MAX_TOPIC} characters."
     if levels[0].startswith("$"):
-        raise bad("topic", "Topics that begin with $ are the platform's own.")
+        return "Topics that begin with $ are the platform's own."
     if tokens.well_formed(levels[0].upper()):
-        raise bad("topic", "Topics that begin with a token need no intake.")
+        return "Topics that begin with a token need no intake."
+    return ""
 
 
 def bad(field: str, sentence: str) -> ContractError:

@@ -41,7 +41,8 @@ class Preset:
     title: str
     description: str
     ways: tuple[str, ...]  # "http", "mqtt", or both, the usual one first
-    topic: str  # the MQTT topic filter of what it publishes, once it has what is pasted; empty: HTTP only
+    # MQTT topic filters of what it publishes: first with what is pasted, then as it comes. None: HTTP only
+    topics: tuple[str, ...]
     commands: str  # the topic that it listens to, with DEVICE_ID in it; empty: none
     paste: tuple[Paste, ...]
     answer: str  # the body of 200, for programs that read it; empty: they don't
@@ -73,7 +74,7 @@ def _read(path: Path) -> Preset:
         title=written["title"],
         description=written["description"],
         ways=tuple(written["ways"]),
-        topic=written.get("topic", ""),
+        topics=tuple(written.get("topics", ())),
         commands=written.get("commands", ""),
         paste=tuple(Paste(**paste) for paste in written["paste"]),
         answer=written.get("answer", ""),
