@@ -52,6 +52,7 @@ INSTALLED_APPS = [
     "thingscale.intakes",
     "thingscale.events",
     "thingscale.local",
+    "thingscale.operations",
     "ingest",
     "api",
     "console",

@@ -1,0 +1,1 @@
+"""What the person who runs the platform does with it: management commands, above all other parts."""
