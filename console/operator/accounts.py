@@ -13,6 +13,7 @@ from console.request import ConsoleRequest
 from thingscale.accounts import actions, second_factor
 from thingscale.accounts.models import User
 from thingscale.lib.plurals import counted
+from thingscale.provisioning.accounts import change_account
 
 if TYPE_CHECKING:
     _UserAdmin = UserAdmin[User]
@@ -24,18 +25,27 @@ RIGHTS = ("is_active", "is_staff")
 
 class AccountAdmin(_UserAdmin):
     ordering = ("pk",)
-    list_display = ("user_id", "email", "organization", "is_active", "is_staff", "date_joined", "last_login")
-    list_filter = ("is_active", "is_staff")
+    list_display = (
+        "user_id",
+        "email",
+        "kind",
+        "organization",
+        "is_active",
+        "is_staff",
+        "date_joined",
+        "last_login",
+    )
+    list_filter = ("kind", "is_active", "is_staff")
     search_fields = ("email", "organization", "user_alias")
     search_help_text = "User id, or a part of e-mail, organization or name"
     filter_horizontal = ()
     add_form = NewAccountForm
     form: Any = AccountForm
     change_password_form = OperatorPasswordForm
-    add_fieldsets = ((None, {"fields": ("email", "password", "locale", "is_staff")}),)
+    add_fieldsets = ((None, {"fields": ("email", "password", "locale", "kind", "is_staff")}),)
     fieldsets = (
         (None, {"fields": ("email", "password_link", "two_factor")}),
-        ("About", {"fields": ("user_alias", "organization", "email1", "email2", "locale", "language")}),
+        ("About", {"fields": ("kind", "user_alias", "organization", "email1", "email2", "locale", "language")}),
         (
             "Limits",
             {
@@ -76,7 +86,7 @@ class AccountAdmin(_UserAdmin):
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         """A new one is saved by its form."""
         if change:
-            actions.change_account(obj, {name: form.cleaned_data[name] for name in form.changed_data})
+            change_account(obj, {name: form.cleaned_data[name] for name in form.changed_data})
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         return obj is not None and not _is_self(request, obj) and obj.closed_at is None

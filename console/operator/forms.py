@@ -9,6 +9,7 @@ from console.forms.account import new_password_field, unlike, zone_field
 from thingscale.accounts import actions
 from thingscale.accounts.models import User
 from thingscale.accounts.passwords import normalised
+from thingscale.provisioning.accounts import open_account
 
 if TYPE_CHECKING:
     _UserForm = forms.ModelForm[User]
@@ -24,7 +25,7 @@ class NewAccountForm(_UserForm):
 
     class Meta:
         model = User
-        fields = ["email", "locale", "is_staff"]
+        fields = ["email", "locale", "kind", "is_staff"]
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
@@ -37,8 +38,8 @@ class NewAccountForm(_UserForm):
 
     def save(self, commit: bool = True) -> User:
         data = self.cleaned_data
-        self.instance = actions.create_account(
-            data["email"], data["password"], data["locale"], data["is_staff"]
+        self.instance = open_account(
+            data["email"], data["password"], data["locale"], data["is_staff"], data["kind"]
         )
         self.save_m2m: Any = lambda: None  # the admin calls it
         return self.instance

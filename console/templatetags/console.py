@@ -31,9 +31,10 @@ def icon(name: str) -> SafeString:
 
 
 @register.simple_tag(takes_context=True)
-def nav(context: dict[str, Any], name: str, label: str, more: str = "") -> SafeString:
-    """An entry of the menu; `name` is a url name, its page's `section`, and its icon."""
-    current = ' aria-current="page"' if context.get("section") == name else ""
+def nav(context: dict[str, Any], name: str, label: str, more: str = "", also: str = "") -> SafeString:
+    """An entry of the menu; `name` is a url name, its page's `section`, and its icon. `also`: another section
+    that has no entry of its own."""
+    current = ' aria-current="page"' if context.get("section") in {name, also or name} else ""
     text = '<li><a href="{}"' + current + ">{} {}{}</a></li>"
     return format_html(text, reverse(name), icon(name), label, more)
 

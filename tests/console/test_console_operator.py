@@ -40,7 +40,7 @@ def operator(account: Account, signed_in: Any) -> Client:
 
 def change(client: Client, user: User, **changes: Any) -> Any:
     user.refresh_from_db()
-    names = ("email", "user_alias", "organization", "email1", "email2", "locale")
+    names = ("email", "kind", "user_alias", "organization", "email1", "email2", "locale")
     limits = sorted(NAMES)
     data = {name: getattr(user, name) for name in (*names, *limits)}
     rights = {name: "on" for name in ("is_active", "is_staff") if getattr(user, name)}
@@ -106,12 +106,20 @@ def test_there_is_a_look_at_the_data(operator: Client, outsider: Account) -> Non
 
 
 def test_an_account_is_made_with_both_tokens(operator: Client) -> None:
-    data = {"email": "new@example.com", "password": PASSWORD, "locale": "UTC", "is_staff": "on"}
+    data = {
+        "email": "new@example.com",
+        "password": PASSWORD,
+        "locale": "UTC",
+        "kind": "servwatch",
+        "is_staff": "on",
+    }
     assert "too short" in operator.post(f"{USERS}add/", data | {"password": "x"}).text
     assert "already" in operator.post(f"{USERS}add/", data | {"email": "OWNER@example.com"}).text
     assert operator.post(f"{USERS}add/", data).status_code == 302
     user = User.objects.get(email="new@example.com")
     assert (user.is_staff, user.is_superuser) == (True, True)
+    assert user.kind == "servwatch"
+    assert [(rule.pattern, rule.channel) for rule in user.activation_rules.all()] == [("*", None)]
     assert Token.objects.filter(user=user).count() == 2
     assert Client().login(username="new@example.com", password=PASSWORD)
 
@@ -127,6 +135,13 @@ def test_limits_are_changed(operator: Client, outsider: Account) -> None:
     user = User.objects.get(pk=outsider.user.pk)
     assert (user.rest_rate, user.max_devices, user.is_active) == (3, 5, True)
     assert "already" in change(operator, outsider.user, email="owner@example.com").text
+
+
+def test_an_account_becomes_one_of_servwatch(operator: Client, outsider: Account) -> None:
+    assert change(operator, outsider.user, kind="servwatch").status_code == 302
+    user = User.objects.get(pk=outsider.user.pk)
+    assert (user.kind, user.rest_rate) == ("servwatch", 3)
+    assert user.activation_rules.count() == 1
 
 
 def test_deactivation_is_told_and_ends_sessions(

@@ -43,6 +43,7 @@ PAGES = {
     "device-new": "/devices/new/",
     "devices-import": "/devices/import/",
     "device": "/devices/{device}/",
+    "hosts": "/hosts/",
     "device-edit": "/devices/{device}/edit/",
     "device-map": "/devices/{device}/map/",
     "device-delete": "/devices/{device}/delete/",

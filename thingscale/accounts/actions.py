@@ -39,19 +39,25 @@ ENDED_TOKENS_RETAINED = timedelta(days=30)  # so that the operator can see what 
 
 
 @transaction.atomic
-def create_account(email: str, password: str, locale: str = "UTC", staff: bool = False) -> User:
+def create_account(
+    email: str,
+    password: str,
+    locale: str = "UTC",
+    staff: bool = False,
+    kind: str = limits.Kind.THINGSCALE,
+) -> User:
     """Makes an account with its actor and both tokens.
 
     Raises ValidationError for a taken or malformed e-mail or a weak password."""
-    user = User(email=User.objects.normalize_email(email), email1=email, locale=locale)
+    user = User(email=User.objects.normalize_email(email), email1=email, locale=locale, kind=kind)
     user.is_staff = user.is_superuser = staff
-    user.set_defaults()
+    user.set_defaults(kind)
     check_new_password(user, password)
     user.set_password(password)
     user.full_clean()
     user.save()
-    for kind in Token.Kind:
-        _add_token(user, kind)
+    for of_token in Token.Kind:
+        _add_token(user, of_token)
     return user
 
 
@@ -92,6 +98,8 @@ def change_account(user: User, changes: dict[str, Any]) -> None:
     active, staff = rest.pop("is_active", None), rest.pop("is_staff", None)
     if staff is not None:
         rest |= {"is_staff": staff, "is_superuser": staff}
+    if "kind" in rest and "rest_rate" not in rest:
+        rest["rest_rate"] = limits.defaults(rest["kind"])["rest_rate"]
     if "email" in rest:
         rest["email"] = User.objects.normalize_email(rest["email"])
         if old := User.objects.filter(pk=user.pk).exclude(email=rest["email"]).first():
@@ -122,7 +130,7 @@ def choose_own_topics(account: Account, own_topics: bool) -> None:
 @transaction.atomic
 def reset_limits(account: Account) -> None:
     """Sets the limits of a new account."""
-    update_account(account, limits.defaults())
+    update_account(account, limits.defaults(account.kind))
     change_notifications.announce("limits", account.pk)
 
 

@@ -21,6 +21,16 @@ class WhenFull(models.TextChoices):
     DROP_OLDEST = "drop_oldest", "Delete the oldest datapoints"
 
 
+class Kind(models.TextChoices):
+    """What an account is mostly for. The platform does the same for both."""
+
+    THINGSCALE = "thingscale", "ThingScale"  # devices
+    SERVWATCH = "servwatch", "Servwatch"  # servers, with a limit of REST calls that is lower
+
+
+SERVWATCH_REST_RATE = 3  # a second, or what the settings have, if that is less
+
+
 class Words(NamedTuple):
     """What pages and mails say of a limit."""
 
@@ -179,14 +189,17 @@ class Limits(models.Model):
         limit: int = getattr(self, "max_rules" if name == "activation_rules" else f"max_{name}")
         return limit
 
-    def set_defaults(self) -> None:
+    def set_defaults(self, kind: str) -> None:
         """The limits of a new account."""
-        for name, value in defaults().items():
+        for name, value in defaults(kind).items():
             setattr(self, name, value)
 
 
-def defaults() -> dict[str, int | str]:
-    return {name: getattr(settings, SETTINGS.get(name, name.upper())) for name in NAMES}
+def defaults(kind: str) -> dict[str, int | str]:
+    values = {name: getattr(settings, SETTINGS.get(name, name.upper())) for name in NAMES}
+    if kind == Kind.SERVWATCH:
+        values["rest_rate"] = min(SERVWATCH_REST_RATE, values["rest_rate"])
+    return values
 
 
 NAMES = frozenset(

@@ -16,7 +16,7 @@ from django.utils.encoding import punycode
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from thingscale.accounts import encryption
-from thingscale.accounts.limits import Limits
+from thingscale.accounts.limits import Kind, Limits
 from thingscale.accounts.passwords import normalised, spellings
 from thingscale.accounts.querysets import SessionManager, TokenQuerySet, UserManager
 from thingscale.lib import clock
@@ -47,6 +47,13 @@ class Account(Limits):
     """What owns: devices, channels, events, tokens, and the limits of all that."""
 
     id: UserPk
+    kind = models.CharField(
+        max_length=10,
+        choices=Kind,
+        default=Kind.THINGSCALE,
+        db_default=Kind.THINGSCALE,
+        help_text="what it is mostly for, and so which words the console has for it",
+    )
     email1 = models.EmailField(blank=True, validators=[validate_email_domain])
     email2 = models.EmailField(blank=True, validators=[validate_email_domain])
     organization = models.CharField(max_length=200, blank=True)
@@ -58,6 +65,8 @@ class Account(Limits):
     # Limits of which much is used, and how much was when last measured: {"tags": 9800}. It is here, and in no
     # table of its own, so that no page costs a query more for it.
     near_limits = models.JSONField(default=dict, db_default={}, editable=False)
+
+    has_hosts = models.BooleanField(default=False, db_default=False, editable=False)  # for the menu, likewise
 
     class Meta:
         abstract = True
