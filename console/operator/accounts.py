@@ -45,7 +45,10 @@ class AccountAdmin(_UserAdmin):
     add_fieldsets = ((None, {"fields": ("email", "password", "locale", "kind", "is_staff")}),)
     fieldsets = (
         (None, {"fields": ("email", "password_link", "two_factor")}),
-        ("About", {"fields": ("kind", "user_alias", "organization", "email1", "email2", "locale", "language")}),
+        (
+            "About",
+            {"fields": ("kind", "user_alias", "organization", "email1", "email2", "locale", "language")},
+        ),
         (
             "Limits",
             {
