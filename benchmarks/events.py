@@ -95,12 +95,16 @@ def ingest(runs: int, messages: int) -> None:
     channels = list(Channel.objects.filter(user=user, number__lt=CHANNELS))
     without, with_events = [], []
     with gateway() as (port, pid):
-        for _ in range(runs):
-            without.append(measured(target(user, port), pid, load))
-            watch(user, channels)
-            with_events.append(measured(target(user, port), pid, load))
-            check_seen(load)
-            unwatch(user)
+        for number in range(runs):
+            # Each goes first every other time: what comes second is favoured or hampered by the first.
+            for watched in (False, True) if number % 2 == 0 else (True, False):
+                if watched:
+                    watch(user, channels)
+                    with_events.append(measured(target(user, port), pid, load))
+                    check_seen(load)
+                    unwatch(user)
+                else:
+                    without.append(measured(target(user, port), pid, load))
     name = f"{CHANNELS} channels, {load.name}"
     record_loads(f"{name}, no event", without)
     pairs = zip(with_events, without, strict=True)

@@ -3,7 +3,7 @@ and writes what sessions have to remember behind them."""
 
 import time
 from bisect import bisect_right
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from datetime import timedelta
 from itertools import accumulate, zip_longest
 from uuid import UUID
@@ -38,15 +38,21 @@ MAX_EXPIRED = 1_000  # sessions, at once
 _ACCEPTED = frozenset((Status.STORED, Status.HELD))
 
 
-def write(cursor: psycopg.Cursor, batch: Batch, works: Sequence[SessionWork], gateway: UUID) -> None:
-    """Raises psycopg.Error."""
+def write(
+    cursor: psycopg.Cursor,
+    batch: Batch,
+    works: Sequence[SessionWork],
+    gateway: UUID,
+    meanwhile: Callable[[], None] | None = None,
+) -> None:
+    """Raises psycopg.Error. `meanwhile`: of streams.write()."""
     for work in works:
         if work.asked:
             answer_session(cursor, work, gateway, batch.quotas)
     if batch.slow:
         batch.route_unknown(cursor)
         batch.write_exceptions(cursor)
-    streams.write(cursor, batch.rows)
+    streams.write(cursor, batch.rows, meanwhile)
     if batch.kept:
         write_kept(cursor, batch)
     if batch.rejected:

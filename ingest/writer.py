@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain, repeat
 from operator import itemgetter
 from typing import NamedTuple
@@ -35,7 +36,7 @@ from ingest.quotas import Quotas
 from ingest.session_work import SessionWork
 from thingscale.background.watched import WatchedThread
 from thingscale.devices.listening import Door
-from thingscale.events.observe import Observations, concern, observe, settle
+from thingscale.events.observe import Observations, Observer, concern, settle
 from thingscale.events.rule_cache import RuleCache
 from thingscale.lib.clock import now_us
 from thingscale.processes.change_notifications import Change
@@ -369,14 +370,13 @@ class Writer:
         if times:
             self._partitions.ensure(connection, times, now)
         self._rules.load(connection, batch.users)
-        watched = self._rules.watched(map(_CHANNEL, batch.rows))
         self._sequence += 1
         small = batch.simple and not works and not self._redeliveries.known
         small = small and writer.fits_one_statement(batch.rows, now)
-        if small and watched:
+        if small and (watched := self._rules.watched(map(_CHANNEL, batch.rows))):
             small = not concern(batch.rows, watched)
         doubtful: dict[int, Key] = {}
-        observations = Observations()
+        observer, observations = Observer(), Observations()
         try:
             if not small or not writer.write_in_one_statement(
                 connection, batch.rows, self._writer, self._sequence, self._redeliveries.seen
@@ -384,11 +384,9 @@ class Writer:
                 with connection.transaction(), connection.cursor() as cursor:
                     if doubtful := self._possible_duplicates(cursor, items):
                         batch = batch.with_possible_duplicates(doubtful)
-                    transaction.write(cursor, batch, works, self._writer)
-                    if batch.slow:  # its rows came in this transaction
-                        watched = self._rules.watched(map(_CHANNEL, batch.rows))
-                    if watched:
-                        observations = observe(cursor, batch.rows, watched, batch.device_ids)
+                    compare = partial(self._compare, observer, batch)
+                    transaction.write(cursor, batch, works, self._writer, compare)
+                    observations = observer.write(cursor)
         except (psycopg.OperationalError, psycopg.InterfaceError):
             if not self._was_committed():
                 self._rules.forget(batch.users)
@@ -407,6 +405,11 @@ class Writer:
         self._committed.append(batch)
         self.received += received
         return batch.outcomes
+
+    def _compare(self, observer: Observer, batch: Batch) -> None:
+        watched = self._rules.watched(map(_CHANNEL, batch.rows))
+        if watched:
+            observer.compare(batch.rows, watched, batch.device_ids)
 
     def _possible_duplicates(self, cursor: psycopg.Cursor, items: Sequence[Item]) -> dict[int, Key]:
         """The first statement of a transaction. Returns places and keys of messages that another process has

@@ -206,3 +206,12 @@ def test_a_keyed_lookup_does_not_read_the_channel(raw: psycopg.Connection, accou
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert "channel_dedupe_idx" in plan
     assert "Rows Removed by Filter" not in plan, plan
+
+
+def test_meanwhile_is_called_before_the_rows_can_be_read(raw: psycopg.Connection, account: Account) -> None:
+    row = Row(account.channel().id, now_us(), DEVICE, None, b"1", None)
+    called: list[psycopg.pq.TransactionStatus | None] = []
+    with raw.transaction(), raw.cursor() as cursor:
+        writer.write(cursor, [row], lambda: called.append(raw.info.transaction_status))
+        writer.write(cursor, [], lambda: called.append(None))
+    assert called == [psycopg.pq.TransactionStatus.ACTIVE]  # PostgreSQL is still at it

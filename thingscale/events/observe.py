@@ -102,30 +102,12 @@ def observe(
     cursor: psycopg.Cursor,
     rows: Iterable[Row],
     channels: Mapping[ChannelPk, WatchedChannel],
-    device_ids: Mapping[DevicePk, str] | Callable[[], Mapping[DevicePk, str]],
+    device_ids: Mapping[DevicePk, str],
 ) -> Observations:
-    """Compares rows that this transaction has just stored, and writes what is seen. What is open changes at
-    once, in `channels`: without a commit, these are not right any more. After the commit, `settle` is to be
-    called. `device_ids`: of the rows' devices, for rules that watch some."""
-    now = now_us()
-    since = now - settings.EVENT_LATE_SECONDS * 1_000_000
-    rows = sorted([row for row in rows if row[0] in channels], key=_at)
-    rows = rows[bisect_left(rows, since, key=_at) :]
-    found = Observations()
-    if not rows:
-        return found
-    if callable(device_ids):
-        device_ids = device_ids() if any(channels[row[0]].rules.of_some_devices for row in rows) else {}
-    try:
-        _Comparing(cursor, channels, device_ids, now, found).compare(rows)
-    except psycopg.Error:
-        raise
-    except Exception:  # else what is stored would wait until this is mended
-        log.exception("%d datapoints were not compared with their events", len(rows))
-        return found
-    if found.rows:
-        _insert(cursor, found.rows, channels)
-    return found
+    """Compares rows that this transaction has just stored, and writes what is seen."""
+    observer = Observer()
+    observer.compare(rows, channels, lambda: device_ids)
+    return observer.write(cursor)
 
 
 def settle(observations: Observations) -> None:
@@ -137,34 +119,68 @@ def settle(observations: Observations) -> None:
         MATCHES.take(account, count, now)
 
 
-class _Comparing:
-    def __init__(
-        self,
-        cursor: psycopg.Cursor,
-        channels: Mapping[ChannelPk, WatchedChannel],
-        device_ids: Mapping[DevicePk, str],
-        now: int,
-        found: Observations,
-    ) -> None:
-        self._cursor = cursor
-        self._channels = channels
-        self._device_ids = device_ids
-        self._now = now
-        self._found = found
+class Observer:
+    """Sees what one transaction stores. `compare` needs no database, so it may be called while PostgreSQL
+    takes the same rows; `write` comes once they are stored. After the commit, `settle` is to be called."""
+
+    def __init__(self) -> None:
+        self._found = Observations()
+        self._channels: Mapping[ChannelPk, WatchedChannel] = {}
+        self._device_ids: Mapping[DevicePk, str] = {}
+        self._remembering: Sequence[Row] = ()  # rows to be compared with what rules remember
         self._started = time.monotonic()
+        self._now = now_us()
         self._comparisons_left: dict[int, int] = {}  # by account
         self._matches_left: dict[int, int] = {}
         self._closed: set[ConditionKey] = set()
         self._left_out: dict[tuple[ChannelPk, int], tuple[int, int]] = {}  # count and time, by event
         self._memories: dict[ConditionKey, Memory] = {}
-        self._remembering = any(each.rules.remembering for each in channels.values())
 
-    def compare(self, rows: Sequence[Row]) -> None:
+    def compare(
+        self,
+        rows: Iterable[Row],
+        channels: Mapping[ChannelPk, WatchedChannel],
+        device_ids: Callable[[], Mapping[DevicePk, str]],
+    ) -> None:
+        """Once. What is open changes at once, in `channels`: without a commit, these are not right any more.
+        `device_ids`: of the rows' devices, for rules that watch some."""
+        self._channels = channels
+        since = self._now - settings.EVENT_LATE_SECONDS * 1_000_000
+        rows = sorted([row for row in rows if row[0] in channels], key=_at)
+        rows = rows[bisect_left(rows, since, key=_at) :]
+        if not rows:
+            return
+        if any(each.rules.of_some_devices for each in channels.values()):
+            self._device_ids = device_ids()
+        if any(each.rules.remembering for each in channels.values()):
+            self._remembering = rows
+        else:
+            self._compare(rows, None)
+
+    def write(self, cursor: psycopg.Cursor) -> Observations:
+        if self._remembering:
+            self._compare(self._remembering, cursor)
+        if self._found.rows:
+            self._forget_what_is_not_open(cursor)
+        if self._found.rows:
+            _insert(cursor, self._found.rows, self._channels)
+        return self._found
+
+    def _compare(self, rows: Sequence[Row], cursor: psycopg.Cursor | None) -> None:
+        try:
+            self._compare_all(rows, cursor)
+        except psycopg.Error:
+            raise
+        except Exception:  # else what is stored would wait until this is mended
+            log.exception("%d datapoints were not compared with their events", len(rows))
+            self._found.rows.clear()
+
+    def _compare_all(self, rows: Sequence[Row], cursor: psycopg.Cursor | None) -> None:
         """`rows` are in the order of their times."""
         channels = self._channels
         for chunk, text in _chunks(rows):
-            if self._remembering:
-                self._read_memories(chunk)
+            if cursor:
+                self._read_memories(cursor, chunk)
             values = _parse(chunk, text)
             loud = self._loud(chunk, values, text)
             # Where a datapoint can have something to match or to clear.
@@ -181,10 +197,10 @@ class _Comparing:
                     self._look_at(
                         row, values[place], watched, group(map(by_event.__getitem__, sorted(events)))
                     )
-            self._write_memories()
+            if cursor:
+                self._write_memories(cursor)
         for (channel, event), (count, at) in self._left_out.items():
             self._found.rows.append(Observed(channel, event, 0, 0, _LEFT_OUT, at, matches=count))
-        self._forget_what_is_not_open()
 
     def _loud(self, rows: Sequence[Row], values: Sequence[Any], text: bytes) -> set[int]:
         """Places of what may match. `text`: of all values."""
@@ -285,7 +301,7 @@ class _Comparing:
         count, at = self._left_out.get((row.channel, rule.event), (0, 0))
         self._left_out[row.channel, rule.event] = count + 1, max(at, row.at)
 
-    def _read_memories(self, rows: Sequence[Row]) -> None:
+    def _read_memories(self, cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
         """Of what the account can afford."""
         keys: set[ConditionKey] = set()
         for row in rows:
@@ -295,19 +311,19 @@ class _Comparing:
                 keys.update((rule.event, row.device or 0, row.tag or 0) for rule in remembering)
         if not keys:
             return
-        self._cursor.execute(_READ_MEMORIES, list(map(array, zip(*keys, strict=True))))
+        cursor.execute(_READ_MEMORIES, list(map(array, zip(*keys, strict=True))))
         self._memories = {key: Memory() for key in keys}
-        for event, device, tag, text in self._cursor.fetchall():
+        for event, device, tag, text in cursor.fetchall():
             self._memories[event, device, tag] = Memory.load(text)
 
-    def _write_memories(self) -> None:
+    def _write_memories(self, cursor: psycopg.Cursor) -> None:
         memories, self._memories = self._memories, {}
         known = [(key, memory) for key, memory in memories.items() if memory.rule]
         if known:
             columns = map(array, zip(*(key for key, _ in known), strict=True))
-            self._cursor.execute(_WRITE_MEMORIES, [*columns, [memory.dump().decode() for _, memory in known]])
+            cursor.execute(_WRITE_MEMORIES, [*columns, [memory.dump().decode() for _, memory in known]])
 
-    def _forget_what_is_not_open(self) -> None:
+    def _forget_what_is_not_open(self, cursor: psycopg.Cursor) -> None:
         """Where it is not known what is open, the database says it."""
         rows, channels = self._found.rows, self._channels
         asked = [
@@ -318,8 +334,8 @@ class _Comparing:
         if not asked:
             return
         matched = {(row.event, row.device, row.tag) for row in rows if row.what == _MATCHED}
-        self._cursor.execute(_STILL_OPEN, list(map(array, zip(*asked, strict=True))))
-        still = matched | set(self._cursor.fetchall())
+        cursor.execute(_STILL_OPEN, list(map(array, zip(*asked, strict=True))))
+        still = matched | set(cursor.fetchall())
         self._found.rows = [
             row
             for row in rows

@@ -7,7 +7,7 @@ storing. So a few datapoints are written in one statement, which is a transactio
 
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from operator import itemgetter
@@ -83,8 +83,9 @@ def encode(row: Row) -> bytes:
     )
 
 
-def write(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
-    """Raises DataError for a value that jsonb does not accept."""
+def write(cursor: psycopg.Cursor, rows: Sequence[Row], meanwhile: Callable[[], None] | None = None) -> None:
+    """Raises DataError for a value that jsonb does not accept. `meanwhile` is called while PostgreSQL takes
+    the rows, and can't use the connection."""
     if not rows:
         return
     ordered = sorted(rows, key=itemgetter(0, 1))  # cheaper for the index, and keeps each device's order
@@ -96,6 +97,8 @@ def write(cursor: psycopg.Cursor, rows: Sequence[Row]) -> None:
                 copy.write(bytes(buffer))
                 buffer.clear()
         copy.write(bytes(buffer) + _TRAILER)
+        if meanwhile:
+            meanwhile()
     keys = [(row[0], row[3] or 0) for row in ordered]
     newest = dict(zip(keys, ordered, strict=True))  # the last of each (channel, tag)
     counts = Counter(keys)
