@@ -15,17 +15,21 @@ from thingscale.lib.reasons import ANSWERS
 
 log = logging.getLogger(__name__)
 
+MAX_DEVICES = 2_000  # of a payload: everybody waits while devices are looked for that nobody knows
 NO_MAPPING = "The mapping of this intake can't be read: open its page to mend it."
 
 
 def messages(user: int, source: str, readings: Sequence[Reading], now: int) -> list[RawMessage]:
-    """One for each device, to be submitted together. What has times of its own is recognised when it is sent
-    again. Raises BadBody for readings of no device."""
-    made = []
-    timed = all(reading.at is not None for reading in readings)
-    for device_id, points in by_device(readings, now).items():
+    """One for each device, or two: what has times of its own is recognised when it is sent again. To be
+    submitted together. Raises BadBody for readings of no device, or of too many."""
+    made: list[RawMessage] = []
+    for (device_id, timed), points in by_device(readings, now).items():
         if reason := bad_device_id(device_id):
             raise BadBody(reason, "Its sender does not say which device it is: name one behind the key.")
+        if len(made) >= MAX_DEVICES:
+            raise BadBody(
+                Reason.TOO_LARGE, f"A payload has at most {MAX_DEVICES:,} devices: send less at once."
+            )
         dedupe = _key(user, device_id, points) if timed else None
         made.append(
             RawMessage(
@@ -57,11 +61,15 @@ def of_publish(  # noqa: PLR0913, PLR0917  (a message, and who it is of)
     except BadBody as bad:
         return [refused(user, source, payload, bad, now)]
     made = [each._replace(payload=payload) for each in made]
-    if dedupe is None or any(each.repeated for each in made):
+    if dedupe is None:
         return made
     # As an array of datapoints that a device sends.
     return [
-        each._replace(kind=Kind.JSON, dedupe=xxhash.xxh3_64_intdigest(each.device_id.encode(), dedupe) >> 1)
+        each
+        if each.repeated
+        else each._replace(
+            kind=Kind.JSON, dedupe=xxhash.xxh3_64_intdigest(each.device_id.encode(), dedupe) >> 1
+        )
         for each in made
     ]
 

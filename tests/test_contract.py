@@ -14,6 +14,7 @@ from api import streams as api_streams
 from api.management.commands.write_openapi import FILE
 from api.v2 import streams as v2_streams
 from ingest import decode as decoding
+from ingest import intake_messages
 from ingest.connectors import http
 from ingest.decode import decode
 from ingest.gateway import client
@@ -23,13 +24,14 @@ from ingest.topics import target
 from thingscale.devices import commands
 from thingscale.devices.models import ClientSession, HeldMessage
 from thingscale.events.models import Event
+from thingscale.intakes.formats import readings
 from thingscale.lib import clock, json_rules, names, points
 from thingscale.lib.json_rules import BadValue
 from thingscale.lib.kinds import ENDPOINTS
 from thingscale.lib.reasons import ANSWERS, Reason
 from thingscale.streams import queries
 from thingscale.streams.actions import channels
-from thingscale.web import http_parser, request_body
+from thingscale.web import body_room, http_parser, request_body
 
 PAGE = "docs/contract.md"
 SCHEMAS = yaml.safe_load(FILE.read_text())["components"]["schemas"]
@@ -45,6 +47,10 @@ LIMITS = {
     "array of datapoints": points.MAX_POINTS,
     "array by the HTTP connector": decoding.MAX_ARRAY,
     "array by MQTT": decoding.MAX_ARRAY_MQTT,
+    "payload to an intake by HTTP, unpacked": readings.MAX_BODY,
+    "readings of a payload": readings.MAX_READINGS,
+    "devices of a payload": intake_messages.MAX_DEVICES,
+    "bodies of an account that still come, but for the first 64 KiB of each": body_room.MAX_BYTES_PER_ACCOUNT,
     "body of a REST call": request_body.MAX_BODY,
     "time for a body": int(request_body.BODY_SECONDS),
     "head of a request": http_parser.MAX_HEAD,

@@ -22,11 +22,12 @@ from ingest.writer import Completion, QueueFull, Submission
 from thingscale.background.watched import log_failure
 from thingscale.lib.rate_limiter import RateLimiter
 from thingscale.web import http_response
+from thingscale.web.body_room import FREE, BodyRoom, NoRoom
 from thingscale.web.fair_semaphore import Busy
 from thingscale.web.fair_threads import ClientLeft
 from thingscale.web.http_parser import Request
 from thingscale.web.http_response import Response
-from thingscale.web.request_body import Message, Receive, Scope, Send, read_body
+from thingscale.web.request_body import Message, Receive, Scope, Send
 from thingscale.web.timeouts import Timeouts
 
 BODY_SECONDS = 30
@@ -42,6 +43,7 @@ class HttpConnector:
         self.intakes = IntakeDoor(self)
         self.ingest = Ingest(self._dispatch, on_change=self.intakes.cache.on_change)
         self.lookups = ThreadPoolExecutor(2, thread_name_prefix="tokens")
+        self.bodies = BodyRoom()
         self.large = LargeBodies()
         self._rate_limiter = RateLimiter(settings.HTTP_RATE)
         self._too_fast = RecordLimiter(30, 60.0)
@@ -62,8 +64,10 @@ class HttpConnector:
 
     def admit(self, request: Request, answer: Callable[[Response], None]) -> "Exchange | Response | None":
         """None: the request goes the other way, as ASGI. That is so for everything but a POST to the
-        connector, and for a token that only the database knows."""
+        connector, for a body that needs room, and for a token that only the database knows."""
         if request.method != "POST" or not http.kind_of(request.path):
+            return None
+        if request.chunked or (request.length or 0) > FREE:
             return None
         headers = request.fields
         if settings.CORS_ORIGINS and b"origin" in headers:
@@ -138,9 +142,12 @@ class HttpConnector:
                 self._record(http.too_fast(path, user, headers))
             return decision.on(decision.refusal)
         try:
-            body = await self.timeouts.wait_for(BODY_SECONDS, read_body(receive, http.MAX_BODY))
+            reading = self.bodies.read(user, receive, http.MAX_BODY)
+            body = await self.timeouts.wait_for(BODY_SECONDS, reading)
         except TimeoutError:
             return decision.on(http.TOO_SLOW)
+        except NoRoom:
+            return decision.on(http.TRY_AGAIN)
         return None if body is None else decision.on(await self._store(path, user, headers, body))
 
     def _record(self, message: RawMessage) -> None:

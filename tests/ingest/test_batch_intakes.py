@@ -7,7 +7,7 @@ import pytest
 from feeding import DUPLICATE, STORED, Feed, held, reasons
 from support import Account
 
-from ingest.intake_messages import Taken, messages, of_publish, refused, taken
+from ingest.intake_messages import MAX_DEVICES, Taken, messages, of_publish, refused, taken
 from ingest.message import Kind, Outcome, RawMessage, Reason, Status
 from ingest.store_protocol import columns
 from ingest.store_protocol import messages as of_columns
@@ -168,6 +168,38 @@ def test_the_platforms_fault_is_of_all(account: Account, now: int) -> None:
     sent = intake(account, Reading("d1", "t", b"1", now), Reading("d2", None, b"2", now))
     assert taken(sent, [STORED, Outcome(Status.FAILED)]) == Taken(failed=True)
     assert taken(sent, [STORED, DUPLICATE]) == Taken(2)
+
+
+def test_what_has_a_time_is_known_again_beside_what_has_none(feed: Feed, account: Account, now: int) -> None:
+    account.device("d1")
+    account.device("d2", channel=2)
+    for _ in range(2):
+        feed(
+            *intake(
+                account,
+                Reading("d1", None, b"1", now - SECOND),
+                Reading("d1", None, b"2", None),
+                Reading("d2", None, b"3", now - SECOND),
+            )
+        )
+    assert account.stored() == [("1", None), ("2", None), ("2", None)]
+    assert account.stored(2) == [("3", None)]
+
+
+def test_a_message_by_mqtt_is_known_again_by_its_packet_where_its_readings_have_no_time() -> None:
+    rule = {"readings": [{"device": "d", "value": 1, "time": "{body}"}, {"device": "d", "value": 2}]}
+    for _ in range(2):
+        made = of_publish(compile({"rules": [rule]}), 1, "intake 1", "t", b"%d" % now_us(), now_us(), 7)
+        assert [(each.kind, each.repeated) for each in made] == [(Kind.INTAKE, True), (Kind.JSON, False)]
+        assert made[0].dedupe != made[1].dedupe
+
+
+def test_a_payload_of_too_many_devices_is_refused() -> None:
+    readings = [Reading(f"d{number}", None, b"1", None) for number in range(MAX_DEVICES + 1)]
+    assert len(messages(1, "influx", readings[1:], now_us())) == MAX_DEVICES
+    with pytest.raises(BadBody) as bad:
+        messages(1, "influx", readings, now_us())
+    assert bad.value.reason is Reason.TOO_LARGE
 
 
 def test_a_message_by_mqtt_may_cost_a_gateway_little() -> None:

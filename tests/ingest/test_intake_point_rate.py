@@ -37,6 +37,14 @@ def test_an_intakes_own_rate_is_within_the_accounts() -> None:
     assert alone.wait(1, 1, 10, 100.0) == 1.0
 
 
+def test_what_was_counted_too_much_is_given_back() -> None:
+    limit = PointRate(1000)
+    limit.note(1, 1, None, 7500 + 2000, 100.0)
+    assert limit.wait(1, 1, None, 100.0) > 0
+    limit.note(1, 1, None, -2000, 101.0)
+    assert limit.wait(1, 1, None, 101.0) == 0.0
+
+
 def test_what_is_remembered_is_bounded() -> None:
     limit = PointRate(1000)
     for account in range(2 * point_rate.MAX_KNOWN):

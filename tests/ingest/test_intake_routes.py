@@ -30,6 +30,7 @@ BASIC = b"Basic " + base64.b64encode(b"U000001:T:1")
         ("/in/KEY/", Route("KEY", "")),
         ("/in/KEY/boiler-1", Route("KEY", "", "boiler-1")),
         ("/in/KEY/a/b", Route("KEY", "", "a/b")),
+        ("/in/KEY/50%25", Route("KEY", "", "50%25")),  # the server has decoded it
         ("/in/KEY/api/v2/write", Route("KEY", "/api/v2/write")),
         ("/in/KEY/v1/metrics", Route("KEY", "/v1/metrics")),
         ("/in/", Route("", "")),  # an empty key, which nobody has

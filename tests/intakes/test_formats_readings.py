@@ -63,10 +63,15 @@ def test_a_value_that_can_not_be_kept_is_refused(value: object) -> None:
         json_value(value)
 
 
-def test_readings_are_put_together_by_device() -> None:
-    readings = [Reading("a", "t", b"1", 5), Reading("b", None, b"2", None), Reading("a", None, b"3", 4)]
-    found = by_device(readings, 9)
-    assert [list(map(list, found[name])) for name in ("a", "b")] == [
-        [["t", None], [b"1", b"3"], [5, 4]],
-        [[None], [b"2"], [9]],
+def test_readings_are_put_together_by_device_and_by_whether_they_have_times() -> None:
+    readings = [
+        Reading("a", "t", b"1", 5),
+        Reading("b", None, b"2", None),
+        Reading("a", None, b"3", 4),
+        Reading("a", None, b"4", None),
     ]
+    assert {key: list(map(list, points)) for key, points in by_device(readings, 9).items()} == {
+        ("a", True): [["t", None], [b"1", b"3"], [5, 4]],
+        ("b", False): [[None], [b"2"], [9]],
+        ("a", False): [[None], [b"4"], [9]],
+    }

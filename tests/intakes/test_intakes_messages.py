@@ -82,6 +82,7 @@ def test_nothing_is_kept_whole_that_is_large(account: Account) -> None:
 
 def test_no_secret_is_kept(account: Account) -> None:
     names = ["Authorization", "Cookie", "X-DEVICETOKEN", "X-Api-Key", "Proxy-Authorization", "X-Signature"]
+    names += ["X-Original-URI", "X-Rewrite-Url", "Referer", "X-Envoy-Original-Path", "X-Pwd"]
     secret = dict.fromkeys(names, "secret")
     [message] = noted(a_note(an_intake(account), headers=secret | {"X-Limit-D": "phone"}))
     assert message.headers == {"x-limit-d": "phone"}

@@ -33,6 +33,9 @@ def line(name: str, message: str, *arguments: Any, error: Exception | None = Non
         pytest.param("\x1b[2J", "\\x1b[2J", id="a terminal's escape"),
         pytest.param("\x00\x85", "\\x00\\x85", id="NUL and NEL"),
         pytest.param("\u2028é", "\\u2028é", id="a line separator"),
+        pytest.param("/in/" + "a" * 26 + "/write", "/in/***/write", id="an intake's key"),
+        pytest.param("/0123456789ABCDEF0123456789ABCDEF/json", "/***/json", id="a token"),
+        pytest.param("0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abcdef", id="no token"),
     ],
 )
 def test_b8_control_characters_are_escaped(text: str, shown: str) -> None:

@@ -125,6 +125,30 @@ def test_the_last_messages_are_noted_without_secrets(door: Door, account: Accoun
     assert (bad.outcome, bad.reason, bytes(bad.body)) == ("rejected", "BAD_JSON_FORMAT", b"no JSON")
 
 
+def test_what_is_not_stored_counts_more_than_what_is(stack: Callable[..., Stack], account: Account) -> None:
+    """Also before it is known which it is."""
+    running = stack("web").another(THINGSCALE_INTAKE_RATE="100")  # 750 at once
+    running.ensure("web")
+    try:
+        _, key = create_intake(account.user, {"name": "i", "format": "influx"})
+        account.device("d1")
+        post = Door(running.url("")).post
+        for _ in range(40):  # 21 each for a moment
+            assert post(f"/in/{key}/write", "m,host=d1 v=1").status == 204
+        many = "\n".join(f"m,host=new-{number} v=1" for number in range(40))
+        assert post(f"/in/{key}/write", many).status == 204
+        assert post(f"/in/{key}/write", "m,host=d1 v=1").status == 503
+    finally:
+        running.stop()
+
+
+def test_a_name_behind_the_key_is_decoded_once(door: Door, account: Account) -> None:
+    _, key = create_intake(account.user, {"name": "i", "format": "influx"})
+    for name in ("50%2541", "a%2Fb", "%E2%82%AC"):
+        assert door.post(f"/in/{key}/{name}", "m v=1").status == 204
+    assert set(Device.objects.values_list("device_id", flat=True)) == {"50%2541", "a%2Fb", "\u20ac"}
+
+
 def test_a_change_of_an_intake_counts_at_once(door: Door, account: Account) -> None:
     account.device("d1")
     made, key = intake(account)

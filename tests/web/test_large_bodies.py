@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import cramjam
 import pytest
 from raw_http import connected, request
 from stack import Stack
@@ -14,6 +15,7 @@ from support import Account
 
 from ingest.connectors import large_bodies
 from ingest.connectors.large_bodies import LargeBodies
+from thingscale.intakes.actions import create_intake
 from thingscale.web.fair_semaphore import Busy
 from thingscale.web.fair_threads import ClientLeft
 
@@ -78,6 +80,24 @@ def test_b1_nobody_waits_while_a_large_body_is_read(
             go_on.touch()
             assert sender.answer().status == 200
     assert len(account.stored()) == 2 * body.count(b"value") or packed
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("encoding", [{}, {"Content-Encoding": "snappy"}], ids=["unsaid", "snappy"])
+def test_nobody_waits_while_a_remote_write_is_unpacked_which_may_become_much(
+    slow: Stack, go_on: Path, account: Account, outsider: Account, encoding: dict[str, str]
+) -> None:
+    _, key = create_intake(account.user, {"name": "p", "format": "prometheus"})
+    headers = {"Content-Type": "application/x-protobuf", **encoding}
+    with connected(slow.http) as other, connected(slow.http) as sender:
+        sender.send(
+            request("POST", f"/in/{key}/api/v1/write", headers, bytes(cramjam.snappy.compress_raw(b"")))
+        )
+        for asked in (request("GET", "/healthz"), post(outsider, b"1")) * 5:
+            other.send(asked)
+            assert other.answer().status == 200
+        go_on.touch()
+        assert sender.answer().status == 204
 
 
 @pytest.mark.e2e

@@ -12,7 +12,7 @@ from django.db import Error
 from ingest import intake_messages
 from ingest.connectors import http
 from ingest.connectors.intake import influx, mapped, otlp, prometheus
-from ingest.connectors.intake.point_rate import PointRate
+from ingest.connectors.intake.point_rate import NOT_STORED, PointRate
 from ingest.connectors.intake.request import (
     AUTH_REQUIRED,
     FOREIGN_PAGE,
@@ -40,7 +40,7 @@ from ingest.connectors.intake.routes import FORMATS, PRESETS, Route, route
 from ingest.device_tokens import TokenOwner
 from ingest.intake_cache import OWN_PATHS, IntakeCache, KnownIntake
 from ingest.intake_log import IntakeLog
-from ingest.message import Outcome, RawMessage
+from ingest.message import Outcome, RawMessage, Status
 from ingest.record_limiter import RecordLimiter
 from ingest.writer import QueueFull, Submission
 from thingscale.intakes.formats.readings import MAX_BODY, BadBody, Reading
@@ -50,8 +50,9 @@ from thingscale.intakes.presets import presets
 from thingscale.lib import content_encoding
 from thingscale.lib.clock import now, now_us
 from thingscale.lib.ids import IntakePk
+from thingscale.web.body_room import NoRoom
 from thingscale.web.fair_semaphore import Busy
-from thingscale.web.request_body import Receive, Scope, Send, read_body
+from thingscale.web.request_body import Receive, Scope, Send
 
 if TYPE_CHECKING:
     from ingest.connectors.http_asgi import HttpConnector
@@ -124,9 +125,12 @@ class IntakeDoor:
         if refusal := self._refuse_body(intake, headers):
             return door.refused(request, refusal)
         try:
-            body = await self._connector.timeouts.wait_for(BODY_SECONDS, read_body(receive, MAX_BODY))
+            reading = self._connector.bodies.read(intake.user, receive, MAX_BODY)
+            body = await self._connector.timeouts.wait_for(BODY_SECONDS, reading)
         except TimeoutError:
             return door.refused(request, TOO_SLOW)
+        except NoRoom:
+            return door.refused(request, TRY_AGAIN)
         return None if body is None else await self._store(door, request, intake, body)
 
     async def _intake(self, found: Route, request: IntakeRequest) -> KnownIntake | Refusal:
@@ -168,16 +172,21 @@ class IntakeDoor:
         if int(headers.get(b"content-length", b"0")) > MAX_BODY:
             return TOO_LARGE
         encoding = headers.get(b"content-encoding", b"")
-        if not (content_encoding.readable(encoding) or encoding == SNAPPY):
+        snappy = encoding == SNAPPY and intake.format == Intake.Format.PROMETHEUS
+        if not (snappy or content_encoding.readable(encoding)):
             return UNSUPPORTED_ENCODING
-        if wait := self._rate.wait(intake.user, intake.pk, intake.rate, asyncio.get_running_loop().time()):
-            return too_many(math.ceil(wait))
-        return None
+        return self._refuse_rate(intake)
+
+    def _refuse_rate(self, intake: KnownIntake) -> Refusal | None:
+        wait = self._rate.wait(intake.user, intake.pk, intake.rate, asyncio.get_running_loop().time())
+        return too_many(math.ceil(wait)) if wait else None
 
     async def _store(
         self, door: Door, request: IntakeRequest, intake: KnownIntake, body: bytes
     ) -> IntakeAnswer:
         """Answers after COMMIT."""
+        if refusal := self._refuse_rate(intake):  # others have come meanwhile
+            return door.refused(request, refusal)
         loop = asyncio.get_running_loop()
         stored: asyncio.Future[list[Outcome]] = loop.create_future()
 
@@ -199,8 +208,9 @@ class IntakeDoor:
             return Submitted(body, readings, messages, submission)
 
         try:
-            # How long a mapping takes, its body does not tell.
-            if intake.mapping is not None or http.takes_long(request.headers, body):
+            # How long a mapping takes, its body does not tell; nor how large it is, if Snappy has packed it.
+            aside = intake.mapping is not None or intake.format == Intake.Format.PROMETHEUS
+            if aside or http.takes_long(request.headers, body):
                 never: asyncio.Future[None] = loop.create_future()
                 submitted = await self._connector.large.read(
                     intake.user, body, never, submit, settings.HTTP_STORE_SECONDS
@@ -218,12 +228,16 @@ class IntakeDoor:
         if submission is None:
             self._note(intake, request, body, (), IntakeMessage.Outcome.NOTHING)
             return door.stored(request, 0)
-        self._rate.note(intake.user, intake.pk, intake.rate, len(readings), loop.time())
+        # What becomes of the devices is not known yet; those that are stored are given back.
+        points = len(readings) + NOT_STORED * len(messages)
+        self._rate.note(intake.user, intake.pk, intake.rate, points, loop.time())
         try:
             outcomes = await self._connector.timeouts.wait_for(settings.HTTP_STORE_SECONDS, stored)
         except TimeoutError:
             submission.cancelled = True  # unless it is in a transaction already
             return door.refused(request, TRY_AGAIN)
+        kept = sum(outcome.status is not Status.REJECTED and not outcome.held for outcome in outcomes)
+        self._rate.note(intake.user, intake.pk, intake.rate, -NOT_STORED * kept, loop.time())
         if refused := refusal_of_taken(taken := intake_messages.taken(messages, outcomes)):
             if not taken.failed:
                 self._note(intake, request, body, readings, IntakeMessage.Outcome.REJECTED, refused)

@@ -3,6 +3,7 @@ The caller passes the time."""
 
 BURST_SECONDS = 10.0  # worth of datapoints may come at once
 SHARE = 0.75  # of the account's rate is the most that one intake can use
+NOT_STORED = 20  # datapoints as which a device counts besides, if nothing of it is stored: it takes longer
 MAX_KNOWN = 100_000  # accounts and intakes that are remembered
 
 Bucket = tuple[int, int]  # account, and its intake, or ACCOUNT

@@ -1,7 +1,6 @@
 """Which paths belong to intakes. Pure."""
 
 from typing import NamedTuple
-from urllib.parse import unquote
 
 PREFIX = "/in/"
 INFLUX = ("/write", "/api/v2/write", "/query", "/ping", "/health")
@@ -28,7 +27,7 @@ class Route(NamedTuple):
 
 
 def route(path: str) -> Route | None:
-    """None: not an intake's."""
+    """`path` without its percent signs. None: not an intake's."""
     if path in FORMATS:
         return Route(None, path)
     if not path.startswith(PREFIX):
@@ -37,4 +36,4 @@ def route(path: str) -> Route | None:
     rest = rest.removesuffix("/")
     if f"/{rest}" in FORMATS:
         return Route(key, f"/{rest}")
-    return Route(key, "", unquote(rest))
+    return Route(key, "", rest)

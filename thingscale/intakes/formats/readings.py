@@ -66,12 +66,13 @@ def tag_of(name: str) -> str | None:
     return _shortened(_with_visible_ends(encoded), MAX_TAG)
 
 
-def by_device(readings: Iterable[Reading], now: int) -> dict[str, Points]:
-    """`now` is the time of readings that have none."""
-    found: dict[str, list[tuple[str | None, bytes, int]]] = {}
+def by_device(readings: Iterable[Reading], now: int) -> dict[tuple[str, bool], Points]:
+    """With those apart that have a time of their own. `now` is the time of the others."""
+    found: dict[tuple[str, bool], list[tuple[str | None, bytes, int]]] = {}
     for device_id, tag, value, at in readings:
-        found.setdefault(device_id, []).append((tag, value, now if at is None else at))
-    return {device_id: Points.of(points) for device_id, points in found.items()}
+        points = found.setdefault((device_id, at is not None), [])
+        points.append((tag, value, now if at is None else at))
+    return {key: Points.of(points) for key, points in found.items()}
 
 
 def _encoded(match: re.Match[str]) -> str:

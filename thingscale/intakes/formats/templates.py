@@ -21,8 +21,11 @@ MAX_FILTERS = 4  # of a placeholder
 MAX_TEXT = json_rules.MAX_BYTES  # characters that a template or a filter makes or takes
 EACH = ("each", "each2", "each3")  # what the first step, the second and the third have come to
 
-# What a sender signs in with; what is between us and the sender.
-_SECRET = ("auth", "token", "key", "secret", "passw", "cookie", "session", "signature", "credential")
+# What a sender signs in with, also in a URL, as proxies pass it on; what is between us and the sender.
+_SECRET = (
+    *("auth", "token", "key", "secret", "pass", "pwd", "jwt", "cookie", "session", "signature", "credential"),
+    *("uri", "url", "path", "referer"),
+)
 _FROM_PROXIES = ("proxy-", "x-forwarded-", "x-real-ip", "forwarded", "via", "cf-", "x-envoy-", "x-amz")
 
 
