@@ -30,8 +30,10 @@ help:  ## what there is
 run: $(VENV)/.installed node_modules/.installed  ## the whole platform on this machine (manage.py up)
 	@$(BIN)/python manage.py up
 
+# What fails runs once more, so that one of ten thousand that met a stall of the machine does not hide all others;
+# the summary shows how it failed the first time.
 test: lint node_modules/.installed-dev  ## lint, types, import contracts and all tests, the drills in their short form
-	@$(BIN)/python -m pytest -q -n $(WORKERS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --reruns 1
 
 # Two workers: these tests compute, and each worker first has to start servers and make a database.
 fast: $(VENV)/.installed-dev node_modules/.installed-dev  ## the tests that need a minute together

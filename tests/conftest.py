@@ -35,6 +35,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks[item.path])
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How those failed that passed when they ran once more, or failed again."""
+    for report in terminalreporter.stats.get("rerun", ()):
+        terminalreporter.section(f"failed the first time: {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext[-3000:])
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Nothing of what is made here is garbage before the end."""
