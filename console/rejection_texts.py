@@ -1,5 +1,7 @@
 """Why a message is not in its channel, in a sentence or two that say what to do."""
 
+from django.utils.translation import gettext
+
 from thingscale.lib.reasons import ANSWERS, Reason
 from thingscale.streams.recent_messages import RecentMessage
 
@@ -8,7 +10,7 @@ REASONS = {reason.value: answer.sentence for reason, answer in ANSWERS.items()}
 
 def in_words(code: str | None) -> str:
     """The code itself if there are no words for it, and nothing for no code."""
-    return REASONS.get(code, code) if code else ""
+    return gettext(REASONS[code]) if code in REASONS else code or ""
 
 
 def for_intake(message: RecentMessage | None) -> str:

@@ -5,10 +5,17 @@ from typing import Any
 
 from django import forms
 from django.core.validators import MaxValueValidator
+from django.utils.translation import gettext, gettext_lazy
 
 UNITS = {"d": 86_400, "h": 3600, "min": 60, "s": 1}
 YEAR = 366 * 86_400
-_PART = re.compile(r"(\d{1,9})\s*(d|h|min|m|s)(?![a-z])", re.IGNORECASE)
+UNIT_WORDS = {  # as they are shown; both are understood
+    "d": gettext_lazy("d"),
+    "h": gettext_lazy("h"),
+    "min": gettext_lazy("min"),
+    "s": gettext_lazy("s"),
+}
+_PART = re.compile(r"(\d{1,9})\s*([^\W\d]+)")
 
 
 def in_words(seconds: int) -> str:
@@ -16,8 +23,8 @@ def in_words(seconds: int) -> str:
     for unit, size in UNITS.items():
         count, seconds = divmod(seconds, size)
         if count:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts) or "0 s"
+            parts.append(f"{count} {UNIT_WORDS[unit]}")
+    return " ".join(parts) or f"0 {UNIT_WORDS['s']}"
 
 
 def seconds_of(text: str) -> int | None:
@@ -25,12 +32,11 @@ def seconds_of(text: str) -> int | None:
     text = text.strip()
     if text.isascii() and text.isdecimal() and len(text) < 10:
         return int(text)
-    if not text or _PART.sub("", text).strip():
+    sizes = UNITS | {"m": UNITS["min"]} | {str(word): UNITS[unit] for unit, word in UNIT_WORDS.items()}
+    parts = [(int(count), unit.lower()) for count, unit in _PART.findall(text)]
+    if not parts or _PART.sub("", text).strip() or any(unit not in sizes for _, unit in parts):
         return None
-    return sum(
-        int(count) * UNITS["min" if unit.lower() == "m" else unit.lower()]
-        for count, unit in _PART.findall(text)
-    )
+    return sum(count * sizes[unit] for count, unit in parts)
 
 
 class SpanField(forms.CharField):
@@ -50,6 +56,6 @@ class SpanField(forms.CharField):
             return 0
         seconds = seconds_of(text)
         if seconds is None:
-            raise forms.ValidationError("Write a span such as 90 s, 5 min, 1 h 30 min or 2 d.")
-        MaxValueValidator(YEAR, "Give at most 366 d.")(seconds)
+            raise forms.ValidationError(gettext("Write a span such as 90 s, 5 min, 1 h 30 min or 2 d."))
+        MaxValueValidator(YEAR, gettext("Give at most 366 d."))(seconds)
         return seconds

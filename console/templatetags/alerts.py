@@ -6,11 +6,14 @@ from typing import Any
 from django import template
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 
 from console.event_words import in_words
 from console.spans import in_words as span
+from console.vocabulary import word
 from thingscale.accounts.encryption import Undecryptable
 from thingscale.events.models import ContactPoint, Delivery, Incident
 from thingscale.events.overview import count_firing
@@ -33,13 +36,13 @@ def event_name(event: Any) -> str:
 
 @register.filter
 def severity(name: str) -> SafeString:
-    return format_html('<span class="badge badge-{}">{}</span>', SEVERITIES.get(name, ""), name)
+    return format_html('<span class="badge badge-{}">{}</span>', SEVERITIES.get(name, ""), word(name))
 
 
 @register.filter
 def state(name: str, count: int = 1) -> SafeString:
     """With the count, if it is more than one."""
-    words = f"{count:,} {name}" if count > 1 else name
+    words = f"{count:,} {word(name)}" if count > 1 else word(name)
     return format_html('<span class="badge badge-{}">{}</span>', STATES.get(name, ""), words)
 
 
@@ -48,8 +51,8 @@ def firing_mark(name: str | None) -> SafeString | str:
     """That something of this severity fires, which leads to what it is."""
     if not name:
         return ""
-    text = '<a class="badge badge-{}" href="{}">firing · {}</a>'
-    return format_html(text, SEVERITIES.get(name, ""), reverse("alerts"), name)
+    text = '<a class="badge badge-{}" href="{}">{} · {}</a>'
+    return format_html(text, SEVERITIES.get(name, ""), reverse("alerts"), word("firing"), word(name))
 
 
 DELIVERY = {"waiting": "accent", "sent": "ok", "failed": "bad", "left out": ""}
@@ -57,14 +60,14 @@ DELIVERY = {"waiting": "accent", "sent": "ok", "failed": "bad", "left out": ""}
 
 @register.filter
 def delivery_status(name: str) -> SafeString:
-    return format_html('<span class="badge badge-{}">{}</span>', DELIVERY.get(name, ""), name)
+    return format_html('<span class="badge badge-{}">{}</span>', DELIVERY.get(name, ""), word(name))
 
 
 @register.filter
 def receiver(delivery: Delivery) -> str:
     """Whom it goes to, so that he who knows him recognises him, and nobody else does."""
     if delivery.transport == Delivery.Transport.CONTACT:
-        return delivery.contact_point.name if delivery.contact_point else "a contact point that is gone"
+        return delivery.contact_point.name if delivery.contact_point else _("a contact point that is gone")
     name, at, host = delivery.receiver.rpartition("@")
     return f"{name[:1]}•••@{host}" if at else delivery.receiver
 
@@ -75,7 +78,7 @@ def address(point: ContactPoint) -> str:
     try:
         return masked(point.url)
     except Undecryptable:
-        return "can't be read"
+        return _("can't be read")
 
 
 @register.filter
@@ -90,7 +93,11 @@ def minute(value: datetime) -> SafeString:
 def time_of_day(value: datetime) -> SafeString:
     """Hours and minutes, with the day if it is not today."""
     local = timezone.localtime(value)
-    text = f"{local:%H:%M}" if local.date() == timezone.localdate() else f"{local:%a %H:%M}"
+    text = (
+        f"{local:%H:%M}"
+        if local.date() == timezone.localdate()
+        else f"{date_format(local, 'D')} {local:%H:%M}"
+    )
     exact = f"{local:%Y-%m-%d %H:%M:%S}"
     return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), exact, text)
 
@@ -119,7 +126,7 @@ def firing_badge(context: dict[str, Any], again: bool = False) -> SafeString:
     badge = SafeString()
     if count:
         shown = f"{MOST_SHOWN}+" if count > MOST_SHOWN else str(count)
-        text = '<span class="badge badge-bad">{}<span class="sr-only"> firing</span></span>'
-        badge = format_html(text, shown)
+        text = '<span class="badge badge-bad">{}<span class="sr-only"> {}</span></span>'
+        badge = format_html(text, shown, word("firing"))
     swap = SafeString(' hx-swap-oob="true"' if again else "")
     return format_html('<span class="nav-count" id="nav-count"{}>{}</span>', swap, badge)

@@ -11,11 +11,13 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 
+from console.spans import UNIT_WORDS
+from console.vocabulary import counted, word
 from thingscale.accounts.limits import WORDS, use_in_words
 from thingscale.accounts.models import Account
 from thingscale.lib import clock
-from thingscale.lib.plurals import counted
 from thingscale.streams.datapoint_table import newest_time_until_now
 from thingscale.streams.limit_warnings import LEVELS
 
@@ -54,7 +56,7 @@ def limit_banner(context: dict[str, Any]) -> dict[str, Any]:
     }
     return {
         "short": [
-            f"{WORDS[name].name} {'full' if used >= limit else f'{100 * used // limit} %'}"
+            f"{WORDS[name].name} {_('full') if used >= limit else f'{100 * used // limit} %'}"
             for name, (used, limit) in near.items()
         ],
         "sentences": [
@@ -95,7 +97,7 @@ def moment(value: Any) -> SafeString | str:
 def ago(value: Any) -> SafeString | str:
     """How long ago or how far ahead a time is, with the exact time as a title; `never` for None or ""."""
     if not value:
-        return "never"
+        return _("never")
     seconds = int((clock.now() - value).total_seconds())
     local = timezone.localtime(value)
     return format_html(
@@ -114,7 +116,7 @@ def newest(channel: Any) -> SafeString | str:
     if not channel.last_update or channel.last_update <= clock.now() + timedelta(seconds=NOW):
         return shown
     by_now = newest_time_until_now(channel.pk)
-    return format_html("{}, by now {}", shown, ago(by_now) if by_now else "none")
+    return format_html(_("{}, by now {}"), shown, ago(by_now) if by_now else _("none"))
 
 
 def in_words(seconds: int) -> str:
@@ -122,9 +124,10 @@ def in_words(seconds: int) -> str:
     much."""
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
         if abs(seconds) >= max(size, NOW):
-            count = abs(seconds) // size
-            return f"{count} {unit} ago" if seconds > 0 else f"in {count} {unit}"
-    return "just now"
+            span = {"count": abs(seconds) // size, "unit": UNIT_WORDS[unit]}
+            return (_("%(count)s %(unit)s ago") if seconds > 0 else _("in %(count)s %(unit)s")) % span
+    return _("just now")
 
 
 register.filter(counted)
+register.filter(word)

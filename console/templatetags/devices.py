@@ -7,12 +7,12 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from console.forms.devices import titled
+from console.vocabulary import word
 from thingscale.devices.fields import FACTS, DeviceText
 
 register = template.Library()
 
 TONES = {"new": "accent", "enabled": "ok", "disabled": "bad", "unmapped": "warn", "silent": "warn"}
-WORDS = {"unheard": "never heard"}  # for states whose names would be odd to read
 
 
 def states(device: Any) -> list[str]:
@@ -32,12 +32,7 @@ def states(device: Any) -> list[str]:
 def badges(device: Any, most: int | None = None) -> SafeString:
     words = states(device)[:most]
     text = '<span class="badge badge-{}">{}</span>'
-    return format_html_join(" ", text, ((TONES.get(word, "plain"), state_word(word)) for word in words))
-
-
-@register.filter
-def state_word(state: str) -> str:
-    return WORDS.get(state, state)
+    return format_html_join(" ", text, ((TONES.get(state, "plain"), word(state)) for state in words))
 
 
 @register.filter

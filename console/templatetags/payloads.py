@@ -1,6 +1,7 @@
 """Bytes that devices get, for people."""
 
 from django import template
+from django.utils.translation import gettext as _
 
 from thingscale.lib.excerpts import excerpt
 
@@ -12,4 +13,4 @@ SHOWN = 80
 def payload(data: bytes) -> str:
     """The begin of it."""
     text = excerpt(bytes(data)[:SHOWN])
-    return f"{text} …" if len(data) > SHOWN else text or "(empty)"
+    return f"{text} …" if len(data) > SHOWN else text or _("(empty)")
