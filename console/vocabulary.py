@@ -62,9 +62,9 @@ NOUNS = {
 }
 
 
-def word(name: str) -> str:
+def word(name: str | None) -> str:
     """A word that is not known stays as it is: it may be a code of the contract."""
-    return str(WORDS.get(name, name))
+    return str(WORDS.get(name, name)) if name else ""
 
 
 def counted(count: Any, noun: str) -> str:
