@@ -3,20 +3,26 @@
 from typing import NamedTuple
 
 from django.http import HttpRequest
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 
 from thingscale.accounts.limits import Kind
 
 
 class Words(NamedTuple):
-    device: str
-    devices: str
-    streams: str
-    about_devices: str  # why one would connect some
+    device: str | Promise
+    devices: str | Promise
+    streams: str | Promise
+    about_devices: str | Promise  # why one would connect some
 
 
 WORDS = {
-    Kind.THINGSCALE: Words("device", "devices", "streams", "What it sends is stored, shown and watched."),
-    Kind.SERVWATCH: Words("host", "hosts", "metrics", "Its processor, memory, disks and network are shown."),
+    Kind.THINGSCALE: Words(
+        _("device"), _("devices"), _("streams"), _("What it sends is stored, shown and watched.")
+    ),
+    Kind.SERVWATCH: Words(
+        _("host"), _("hosts"), _("metrics"), _("Its processor, memory, disks and network are shown.")
+    ),
 }
 
 
