@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from django.conf import settings
@@ -42,7 +44,7 @@ from ingest.intake_cache import OWN_PATHS, IntakeCache, KnownIntake
 from ingest.intake_log import IntakeLog
 from ingest.message import Outcome, RawMessage, Status
 from ingest.record_limiter import RecordLimiter
-from ingest.writer import QueueFull, Submission
+from ingest.writer import Done, QueueFull, Submission
 from thingscale.intakes.formats.readings import MAX_BODY, BadBody, Reading
 from thingscale.intakes.messages import Note
 from thingscale.intakes.models import Intake, IntakeMessage
@@ -77,6 +79,7 @@ class Submitted(NamedTuple):
     messages: list[RawMessage] = []
     submission: Submission | None = None  # None: there is nothing to store
     bad: BadBody | None = None  # why it can't be read
+    wait: float = 0.0  # seconds until it may come
 
 
 class IntakeDoor:
@@ -175,18 +178,14 @@ class IntakeDoor:
         snappy = encoding == SNAPPY and intake.format == Intake.Format.PROMETHEUS
         if not (snappy or content_encoding.readable(encoding)):
             return UNSUPPORTED_ENCODING
-        return self._refuse_rate(intake)
-
-    def _refuse_rate(self, intake: KnownIntake) -> Refusal | None:
-        wait = self._rate.wait(intake.user, intake.pk, intake.rate, asyncio.get_running_loop().time())
-        return too_many(math.ceil(wait)) if wait else None
+        if wait := self._rate.wait(intake.user, intake.pk, intake.rate, time.monotonic()):
+            return too_many(math.ceil(wait))
+        return None
 
     async def _store(
         self, door: Door, request: IntakeRequest, intake: KnownIntake, body: bytes
     ) -> IntakeAnswer:
         """Answers after COMMIT."""
-        if refusal := self._refuse_rate(intake):  # others have come meanwhile
-            return door.refused(request, refusal)
         loop = asyncio.get_running_loop()
         stored: asyncio.Future[list[Outcome]] = loop.create_future()
 
@@ -194,19 +193,7 @@ class IntakeDoor:
             if not stored.done():
                 stored.set_result(outcomes)
 
-        def submit(body: bytes) -> Submitted:
-            """Raises QueueFull."""
-            received_at = now_us()
-            try:
-                if request.headers.get(b"content-encoding") != SNAPPY:  # which Prometheus' format unpacks
-                    body = unpacked(request.headers, body, MAX_BODY)
-                readings = intake_messages.read(lambda body: door.read(request, body, received_at), body)
-                messages = intake_messages.messages(intake.user, intake.source, readings, received_at)
-            except BadBody as bad:
-                return Submitted(body, bad=bad)
-            submission = self._connector.ingest.writer.accept(messages, done) if messages else None
-            return Submitted(body, readings, messages, submission)
-
+        submit = partial(self._submit, door, request, intake, done)
         try:
             # How long a mapping takes, its body does not tell; nor how large it is, if Snappy has packed it.
             aside = intake.mapping is not None or intake.format == Intake.Format.PROMETHEUS
@@ -219,7 +206,9 @@ class IntakeDoor:
                 submitted = submit(body)
         except (QueueFull, Busy):
             return door.refused(request, TRY_AGAIN)
-        body, readings, messages, submission, bad = submitted
+        body, readings, messages, submission, bad, wait = submitted
+        if wait:
+            return door.refused(request, too_many(math.ceil(wait)))
         if bad:
             refusal = refusal_of_body(bad)
             self._record(intake, body, bad)
@@ -228,16 +217,13 @@ class IntakeDoor:
         if submission is None:
             self._note(intake, request, body, (), IntakeMessage.Outcome.NOTHING)
             return door.stored(request, 0)
-        # What becomes of the devices is not known yet; those that are stored are given back.
-        points = len(readings) + NOT_STORED * len(messages)
-        self._rate.note(intake.user, intake.pk, intake.rate, points, loop.time())
         try:
             outcomes = await self._connector.timeouts.wait_for(settings.HTTP_STORE_SECONDS, stored)
         except TimeoutError:
             submission.cancelled = True  # unless it is in a transaction already
             return door.refused(request, TRY_AGAIN)
         kept = sum(outcome.status is not Status.REJECTED and not outcome.held for outcome in outcomes)
-        self._rate.note(intake.user, intake.pk, intake.rate, -NOT_STORED * kept, loop.time())
+        self._rate.give_back(intake.user, intake.pk, intake.rate, NOT_STORED * kept, time.monotonic())
         if refused := refusal_of_taken(taken := intake_messages.taken(messages, outcomes)):
             if not taken.failed:
                 self._note(intake, request, body, readings, IntakeMessage.Outcome.REJECTED, refused)
@@ -246,6 +232,32 @@ class IntakeDoor:
         outcome = IntakeMessage.Outcome.HELD if held else IntakeMessage.Outcome.STORED
         self._note(intake, request, body, readings, outcome)
         return door.stored(request, len(readings))
+
+    def _submit(
+        self, door: Door, request: IntakeRequest, intake: KnownIntake, done: Done, body: bytes
+    ) -> Submitted:
+        """In a thread, if it takes long. Raises QueueFull."""
+        received_at = now_us()
+        try:
+            if request.headers.get(b"content-encoding") != SNAPPY:  # which Prometheus' format unpacks
+                body = unpacked(request.headers, body, MAX_BODY)
+            readings = intake_messages.read(lambda body: door.read(request, body, received_at), body)
+            messages = intake_messages.messages(intake.user, intake.source, readings, received_at)
+        except BadBody as bad:
+            return Submitted(body, bad=bad)
+        if not messages:
+            return Submitted(body, readings)
+        # What becomes of the devices is not known yet: those that are stored are given back.
+        points = len(readings) + NOT_STORED * len(messages)
+        wait = self._rate.take(intake.user, intake.pk, intake.rate, points, time.monotonic())
+        if wait:  # others have come since it began
+            return Submitted(body, wait=wait)
+        try:
+            submission = self._connector.ingest.writer.accept(messages, done)
+        except QueueFull:
+            self._rate.give_back(intake.user, intake.pk, intake.rate, points, time.monotonic())
+            raise
+        return Submitted(body, readings, messages, submission)
 
     def _record(self, intake: KnownIntake, body: bytes, bad: BadBody) -> None:
         """In the account's list of rejected messages."""

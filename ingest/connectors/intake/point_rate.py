@@ -1,6 +1,8 @@
 """Limits how many datapoints a second an account may send to its intakes (docs/contract.md, Limits).
 The caller passes the time."""
 
+import threading
+
 BURST_SECONDS = 10.0  # worth of datapoints may come at once
 SHARE = 0.75  # of the account's rate is the most that one intake can use
 NOT_STORED = 20  # datapoints as which a device counts besides, if nothing of it is stored: it takes longer
@@ -16,6 +18,7 @@ class PointRate:
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
+        self._lock = threading.Lock()  # large bodies are read in a thread
         # When what has come is worked off; in the past, if less came than may.
         self._due: dict[Bucket, float] = {}
 
@@ -24,7 +27,19 @@ class PointRate:
         buckets = self._buckets(account, intake, own_rate)
         return max([0.0, *(self._due.get(bucket, now) - now for bucket in buckets)])
 
-    def note(self, account: int, intake: int, own_rate: int | None, points: int, now: float) -> None:
+    def take(self, account: int, intake: int, own_rate: int | None, points: int, now: float) -> float:
+        """Counts so many datapoints, unless it has to wait: so many seconds."""
+        with self._lock:
+            wait = self.wait(account, intake, own_rate, now)
+            if not wait:
+                self._count(account, intake, own_rate, points, now)
+            return wait
+
+    def give_back(self, account: int, intake: int, own_rate: int | None, points: int, now: float) -> None:
+        with self._lock:
+            self._count(account, intake, own_rate, -points, now)
+
+    def _count(self, account: int, intake: int, own_rate: int | None, points: int, now: float) -> None:
         if len(self._due) >= MAX_KNOWN:
             self._due = {bucket: due for bucket, due in self._due.items() if due > now - BURST_SECONDS}
         for bucket, rate in self._buckets(account, intake, own_rate).items():
