@@ -4,20 +4,22 @@ import hashlib
 import hmac
 import threading
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from unittest.mock import patch
 
+import psycopg
 import pytest
 from django.db.models import F
 from django.utils import timezone
 from owing import contact_point_of, event_of, owe
 from pytest_django import Settings
-from receivers import ANSWER_OK, Request, Respond, answer, hang, receiver
+from receivers import ANSWER_OK, Receiver, Request, Respond, answer, hang, receiver
 from stack import wait_until
 
 from thingscale.accounts import encryption
 from thingscale.accounts.models import User
-from thingscale.events import sending
+from thingscale.events import claims, sending
 from thingscale.events.delivery import Deliveries, keep_house
 from thingscale.events.models import Delivery, Event
 from thingscale.processes import own_connection
@@ -200,26 +202,49 @@ def test_many_hanging_receivers_of_one_account_delay_no_other(
         assert len(hanging.requests) <= 10
 
 
-@pytest.mark.django_db(transaction=True)
-def test_killed_between_sending_and_noting(user: User, here: None) -> None:
-    """Another worker sends it again, once the claim is over, and not before."""
+@pytest.fixture
+def killed_after_sending(user: User, here: None) -> Iterator[tuple[Receiver, Deliveries]]:
+    """A worker that has sent a delivery, and did not come to note it."""
     with receiver() as there:
-        (owed,) = owe(event_of(user, there.url))
-        first = Deliveries()
+        owe(event_of(user, there.url))
+        killed = Deliveries()
         with patch.object(Deliveries, "_note"):
-            first.start()
+            killed.start()
             wait_until(lambda: there.requests)
-            first.stop(10)
-        second = Deliveries()
-        second.start()
+            killed.stop(10)
+        assert Delivery.objects.get().claimed_by == killed._claims.worker
+        yield there, killed
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_dead_worker_was_sending_is_sent_again_soon(
+    killed_after_sending: tuple[Receiver, Deliveries], deliveries: Deliveries
+) -> None:
+    there, _ = killed_after_sending
+    wait_for(Status.SENT)
+    assert Delivery.objects.get().claimed_by is None
+    assert len({request.headers["x-delivery-id"] for request in there.requests}) == 1
+    assert len(there.requests) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_living_worker_is_sending_is_sent_again_once_the_claim_is_over(
+    killed_after_sending: tuple[Receiver, Deliveries], connection: psycopg.Connection, here: None
+) -> None:
+    there, hanging = killed_after_sending
+    connection.execute("SELECT pg_advisory_lock(%s, %s)", [claims.LOCK, hanging._claims.worker])
+    running = Deliveries()
+    with patch.object(claims, "DEAD_SECONDS", 0.0), patch.object(claims, "LOOK_SECONDS", 0.0):
+        running.start()
         try:
-            wait_until(lambda: Delivery.objects.get().claimed_until is not None)
-            assert len(there.requests) == 1
+            wait_until(lambda: running._claims._released)
+            running.wake()
+            assert (len(there.requests), states()) == (1, [Status.WAITING])
             Delivery.objects.update(claimed_until=timezone.now())  # the time has passed
             wait_for(Status.SENT)
         finally:
-            second.stop()
-    assert [request.headers["x-delivery-id"] for request in there.requests] == [str(owed.id)] * 2
+            running.stop(10)
+    assert len(there.requests) == 2
 
 
 @pytest.mark.django_db(transaction=True)

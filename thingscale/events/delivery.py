@@ -2,8 +2,8 @@
 delivery_id each time.
 
 Every Celery worker has one thread that claims rows for a while, and notes what became of them; other threads
-send. Whoever is killed in between has sent some that are not noted: these are sent again once the claim is
-over.
+send. Whoever is killed in between has sent some that are not noted: these are sent again once it is seen that
+the worker is dead (claims.py), or else once the claim is over.
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from psycopg.rows import class_row
 from thingscale.background.watched import WatchedThread
 from thingscale.events import figures, pace, sending, words
 from thingscale.events.actions import new_secret
+from thingscale.events.claims import Claims
 from thingscale.events.figures import Counted
 from thingscale.events.models import Delivery
 from thingscale.events.pace import Pace, Plan
@@ -67,7 +68,8 @@ SELECT receiver.user_id, receiver.receiver, due.transport FROM receiver CROSS JO
     AND about <> 'test' AND {_FREE} ORDER BY due_at LIMIT 1) due
 ORDER BY due.due_at"""  # noqa: S608
 
-_CLAIMED = """UPDATE events_delivery d SET claimed_until = now() + make_interval(secs => %s)
+_CLAIMED = """UPDATE events_delivery d
+SET claimed_until = now() + make_interval(secs => %s), claimed_by = %s
 FROM found WHERE d.id = found.id
 RETURNING d.id, d.user_id AS "user", d.receiver, d.transport, d.about, d.tries,
     extract(epoch FROM now() - d.created_at)::float AS age"""
@@ -89,8 +91,9 @@ LEFT JOIN events_event e ON e.id = d.event_id
 LEFT JOIN events_contactpoint p ON p.id = d.contact_point_id
 WHERE d.id = ANY (%s)"""
 
-_NOTE = """UPDATE events_delivery d SET status = note.status, answer = note.answer, claimed_until = NULL,
-    tries = d.tries + note.tries, due_at = coalesce(now() + make_interval(secs => note.delay), d.due_at),
+_NOTE = """UPDATE events_delivery d SET status = note.status, answer = note.answer,
+    claimed_until = NULL, claimed_by = NULL, tries = d.tries + note.tries,
+    due_at = coalesce(now() + make_interval(secs => note.delay), d.due_at),
     done_at = CASE WHEN note.status = 'waiting' THEN NULL ELSE now() END
 FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::float[], %s::int[])
     AS note (id, status, answer, delay, tries)
@@ -99,9 +102,8 @@ RETURNING d.transport, d.status, note.tries, extract(epoch FROM now() - d.due_at
 
 _LEAVE_OUT = """UPDATE events_delivery SET status = 'left out', answer = %s, claimed_until = NULL,
     done_at = now() WHERE id = ANY (%s) AND status = 'waiting' RETURNING transport"""
-_POSTPONE = (
-    """UPDATE events_delivery SET due_at = to_timestamp(%s), claimed_until = NULL WHERE id = ANY (%s)"""
-)
+_POSTPONE = """UPDATE events_delivery SET due_at = to_timestamp(%s), claimed_until = NULL, claimed_by = NULL
+    WHERE id = ANY (%s)"""
 _GIVE_UP = f"""UPDATE events_delivery d SET status = 'failed', done_at = now(),
     answer = left(trim('{sending.GIVEN_UP} ' || answer), 300)
 WHERE id IN (SELECT id FROM events_delivery d WHERE status = 'waiting' AND {_FREE}
@@ -118,6 +120,7 @@ class Deliveries:
         self._stopping = self._thread.stopping
         self._wake = threading.Event()
         self._shares = Shares()
+        self._claims = Claims()
         self._senders = Senders(self._wake)
         self._unnoted: list[Done] = []
         self._counted: Counted = Counter()
@@ -157,10 +160,12 @@ class Deliveries:
                 self._stopping.wait(LOOK_SECONDS)
 
     def _work(self, connection: psycopg.Connection) -> None:
+        self._claims.connected()
         while not self._stopping.is_set():
             self._wake.clear()
             began = time.monotonic()
             self._note(connection)
+            self._claims.look(connection)
             self._claim(connection)
             if began >= self._housekeeping_at:
                 self._counted += keep_house(connection)
@@ -212,7 +217,7 @@ class Deliveries:
         tests = min(TESTS, THREADS - self._shares.in_flight)
         jobs = [
             Job(Wanted(ReceiverKey(UserPk(row.user), "a test"), False, False), [[row]])
-            for row in _claimed(connection, _CLAIM_TESTS, [tests, CLAIM_SECONDS])
+            for row in _claimed(connection, _CLAIM_TESTS, [tests, CLAIM_SECONDS, self._claims.worker])
         ]
         due = [
             Wanted(
@@ -225,13 +230,14 @@ class Deliveries:
         chosen = self._shares.choose(due, time.monotonic())
         gathered = max(GATHERED // max(sum(wanted.for_people for wanted, _ in chosen), 1), GATHERED_EACH)
         with connection.transaction():
-            columns = [
+            arguments = [
                 [wanted.receiver.user for wanted, _ in chosen],
                 [wanted.receiver.name for wanted, _ in chosen],
                 [gathered if wanted.for_people else most for wanted, most in chosen],
+                *(CLAIM_SECONDS, self._claims.worker),
             ]
             found: dict[ReceiverKey, list[Claimed]] = defaultdict(list)
-            for row in _claimed(connection, _CLAIM, [*columns, CLAIM_SECONDS]) if chosen else ():
+            for row in _claimed(connection, _CLAIM, arguments) if chosen else ():
                 found[ReceiverKey(UserPk(row.user), row.receiver)].append(row)
             people = [wanted for wanted, _ in chosen if wanted.for_people and wanted.receiver in found]
             jobs += self._for_people(connection, people, found)

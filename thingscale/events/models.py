@@ -330,6 +330,7 @@ class Delivery(models.Model):
     created_at = models.DateTimeField(default=timezone.now, db_default=Now())
     due_at = models.DateTimeField(default=timezone.now, db_default=Now())  # when it is tried next
     claimed_until = models.DateTimeField(null=True)  # a worker is sending it
+    claimed_by = models.IntegerField(null=True)  # that worker (claims.py)
     tries = models.PositiveSmallIntegerField(default=0, db_default=0)
     done_at = models.DateTimeField(null=True)
     answer = models.CharField(
