@@ -20,6 +20,7 @@ from thingscale.local.app_processes import celery_command
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 60
 WEB = ["-m", "uvicorn", "thingscale.asgi:application", "--http", "thingscale.web.http_protocol:HttpProtocol"]
+WSGI = [str(ROOT / "tests" / "wsgi_server.py")]  # in its place, where no ASGI server is to be had
 
 
 _given_ports: set[int] = set()

@@ -41,7 +41,7 @@ class HttpConnector:
 
     def __init__(self) -> None:
         self.intakes = IntakeDoor(self)
-        self.ingest = Ingest(self._dispatch, on_change=self.intakes.cache.on_change)
+        self.ingest = Ingest(self._dispatch, on_change=self.intakes.shared.cache.on_change)
         self.lookups = ThreadPoolExecutor(2, thread_name_prefix="tokens")
         self.bodies = BodyRoom()
         self.large = LargeBodies()
@@ -100,12 +100,12 @@ class HttpConnector:
         self._loop = asyncio.get_running_loop()
         self.timeouts = Timeouts()
         self.ingest.start()
-        self.intakes.log.start()
+        self.intakes.shared.log.start()
         self._metrics_server.start()
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.ingest.stop)
-        await asyncio.to_thread(self.intakes.log.stop)
+        await asyncio.to_thread(self.intakes.shared.log.stop)
         self.lookups.shutdown(wait=False)
         self.large.stop()
         self._metrics_server.stop()

@@ -1,7 +1,6 @@
 """The HTTP connector through each of its two adapters: the raw ASGI callable and the Django view."""
 
 import asyncio
-import atexit
 import io
 import threading
 from collections.abc import Iterator
@@ -146,7 +145,4 @@ def raw() -> Iterator[Raw]:
 @contextmanager
 def view() -> Iterator[View]:
     yield View()
-    service = http_view.ingest()
-    service.stop()
-    atexit.unregister(service.stop)
-    http_view.ingest.cache_clear()
+    http_view.service().stop()

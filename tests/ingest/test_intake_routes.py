@@ -11,7 +11,7 @@ from ingest.connectors.intake.request import (
     refusal_of_taken,
     unpacked,
 )
-from ingest.connectors.intake.routes import Route, route
+from ingest.connectors.intake.routes import Route, route, with_endpoint
 from ingest.intake_messages import Taken
 from thingscale.intakes.formats.readings import BadBody
 from thingscale.lib.reasons import Reason
@@ -43,6 +43,29 @@ BASIC = b"Basic " + base64.b64encode(b"U000001:T:1")
 )
 def test_paths(path: str, expected: Route | None) -> None:
     assert route(path) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/in/KEY/d/write", Route("KEY", "/write", "d")),
+        ("/in/KEY/d/write/", Route("KEY", "/write", "d")),
+        ("/in/KEY/d/api/v2/write", Route("KEY", "/api/v2/write", "d")),
+        ("/in/KEY/d/api/v1/write", Route("KEY", "/api/v1/write", "d")),
+        ("/in/KEY/d/v1/metrics", Route("KEY", "/v1/metrics", "d")),
+        ("/in/KEY/d/ping", Route("KEY", "/ping", "d")),
+        ("/in/KEY/d", Route("KEY", "", "d")),
+        ("/in/KEY/writes", Route("KEY", "", "writes")),
+        ("/in/KEY/a/b/write", Route("KEY", "/write", "a/b")),  # no device is called like that
+        ("/in/KEY/write", Route("KEY", "/write", "")),
+        ("/in/KEY//write", Route("KEY", "/write", "")),
+        ("/write", Route(None, "/write", "")),
+    ],
+)
+def test_a_device_between_the_key_and_the_path(path: str, expected: Route) -> None:
+    found = route(path)
+    assert found is not None
+    assert with_endpoint(found) == expected
 
 
 @pytest.mark.parametrize(

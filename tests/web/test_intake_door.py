@@ -1,19 +1,23 @@
-"""Intakes against the real web server: what comes by POST is stored when it is answered, or refused whole."""
+"""Intakes against the real web server, and against one that knows WSGI only: what comes by POST is stored
+when it is answered, or refused whole."""
 
 import gzip
 import json
+import struct
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import cramjam
 import pytest
-from stack import Stack, wait_until
+from stack import WSGI, Stack, wait_until
 from support import Account
 
 from thingscale.devices.models import Device, RejectedMessage
 from thingscale.intakes.actions import create_intake, delete_intake, enable_intake, renew_key, update_intake
+from thingscale.intakes.formats.protobuf import written
 from thingscale.intakes.models import Intake, IntakeMessage
 from thingscale.lib.clock import now_us
 from thingscale.provisioning.actions import configure_device
@@ -28,6 +32,20 @@ MAPPING = {
         }
     ]
 }
+METRICS = (
+    b'{"resourceMetrics": [{"scopeMetrics": [{"metrics":'
+    b' [{"name": "load", "gauge": {"dataPoints": [{"asDouble": 4.5}]}}]}]}]}'
+)
+# A series with the label __name__ only, and one sample
+REMOTE_WRITE = bytes(
+    cramjam.snappy.compress_raw(
+        written(
+            1,
+            written(1, written(1, b"__name__") + written(2, b"load"))
+            + written(2, b"\x09" + struct.pack("<d", 4.5) + written(2, now_us() // 1000)),
+        )
+    )
+)
 
 
 class Answer(NamedTuple):
@@ -61,9 +79,21 @@ class Door:
             return Answer(error.code, error.read(), dict(error.headers))
 
 
-@pytest.fixture
-def door(stack: Callable[..., Stack]) -> Door:
-    return Door(stack("web").url(""))
+@pytest.fixture(scope="module")
+def _wsgi(django_db_setup: None) -> Iterator[Stack]:
+    stack = Stack()
+    stack.web = WSGI
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture(params=["web", "wsgi"])
+def door(request: pytest.FixtureRequest, stack: Callable[..., Stack]) -> Door:
+    if request.param == "web":
+        return Door(stack("web").url(""))
+    wsgi: Stack = request.getfixturevalue("_wsgi")
+    wsgi.ensure("web")
+    return Door(wsgi.url(""))
 
 
 def intake(account: Account, mapping: Any = MAPPING) -> tuple[Intake, str]:
@@ -254,8 +284,64 @@ def test_what_one_device_can_not_have_is_named_and_the_rest_is_stored(door: Door
     assert account.stored() == [('{"used": 456}', "mem")]
 
 
-def test_influx_clients_find_what_they_look_for(door: Door) -> None:
-    assert door.post("/ping", b"", "GET").status == 204
+@pytest.mark.parametrize("path", ["write", "api/v2/write", ""])
+def test_a_device_is_named_behind_the_key(door: Door, account: Account, path: str) -> None:
+    account.device("meter 1")
+    _, key = create_intake(account.user, {"name": "Meters", "format": "influx"})
+    url = f"/in/{key}/meter%201/{path}"
+    assert door.post(url, f"power v=1 {second()}000000000").status == 204
+    assert account.stored() == [('{"v": 1}', "power")]
+    assert door.post(url, f"power,host=other v=2 {second()}000000000").status == 204
+    assert Device.objects.filter(device_id="other").exists()
+    wait_until(lambda: IntakeMessage.objects.count() == 2, what="both notes")
+    assert {note.source for note in IntakeMessage.objects.all()} == {
+        f"POST /in/.../{'/'.join(filter(None, ('meter 1', path)))}"
+    }
+
+
+def test_what_stands_behind_the_key_is_the_topic_of_a_mapping(door: Door, account: Account) -> None:
+    account.device("home")
+    mapping = {"rules": [{"topic": "+/+", "device": "{topic[0]}", "tag": "{topic[1]}", "value": "{body}"}]}
+    _, key = intake(account, mapping)
+    for tag in ("write", "ping", "query"):
+        assert door.post(f"/in/{key}/home/{tag}", b'{"v":1}').status == 200
+    assert sorted(tag or "" for _, tag in account.stored()) == ["ping", "query", "write"]
+
+
+def test_what_no_device_can_be_called_is_encoded_once(door: Door, account: Account) -> None:
+    account.device("a%2Fb")
+    account.device("a%252Fb", channel=2)
+    _, key = create_intake(account.user, {"name": "Meters", "format": "influx"})
+    for path in ("a/b", "a%2Fb/write", "a%252Fb"):
+        assert door.post(f"/in/{key}/{path}", "power v=1").status == 204
+    assert account.stored() == [('{"v": 1}', "power")] * 2
+    assert account.stored(2) == [('{"v": 1}', "power")]
+
+
+@pytest.mark.parametrize(
+    ("format_", "path"),
+    [("otlp", "v1/metrics"), ("otlp", ""), ("prometheus", "api/v1/write"), ("prometheus", "")],
+)
+def test_metrics_of_a_device_behind_the_key(door: Door, account: Account, format_: str, path: str) -> None:
+    account.device("a%2Fb")
+    _, key = create_intake(account.user, {"name": "Metrics", "format": format_})
+    body, headers = METRICS, {"Content_Type": "application/json"}
+    if format_ == "prometheus":
+        body, headers = REMOTE_WRITE, {"Content_Type": "application/x-protobuf", "Content_Encoding": "snappy"}
+    assert door.post(f"/in/{key}/a/b/{path}", body, **headers).status in {200, 204}
+    assert account.stored() == [("4.5", "load")]
+    bad = door.post(f"/in/{key}/a/b/{path}", body, **headers | {"Content_Type": "text/plain"})
+    assert bad.status == 415
+
+
+def test_influx_clients_find_what_they_look_for(door: Door, account: Account) -> None:
+    answer = door.post("/ping", b"", "GET")
+    assert (answer.status, "Content-Type" in answer.headers) == (204, False)
+    _, key = create_intake(account.user, {"name": "Meters", "format": "influx"})
+    for base in (f"/in/{key}", f"/in/{key}/d1"):
+        assert door.post(f"{base}/ping", b"", "HEAD").status == 204
+        assert door.post(f"{base}/health", b"", "GET").json["status"] == "pass"
+        assert door.post(f"{base}/query", b"q=CREATE+DATABASE+x").json == {"results": [{"statement_id": 0}]}
     assert door.post("/health", b"", "GET").json["status"] == "pass"
     assert door.post("/query", b"q=CREATE+DATABASE+%22telegraf%22").json == {"results": [{"statement_id": 0}]}
     assert door.post("/write", b"m v=1").status == 401
@@ -274,6 +360,9 @@ def test_an_api_token_is_no_device_token(door: Door, account: Account, outsider:
 def test_an_intake_of_another_format_says_so(door: Door, account: Account) -> None:
     _, key = intake(account)
     assert door.post(f"/in/{key}/write", b"m v=1").status == 404
+    _, influx = create_intake(account.user, {"name": "Servers", "format": "influx"})
+    for path in ("api/put", "d1/api/v1/write", "d1/v1/metrics"):
+        assert door.post(f"/in/{influx}/{path}", b"m v=1").status == 404
     assert door.post(f"/in/{key}/v1/metrics", b"{}", Content_Type="application/json").status == 404
 
 

@@ -3,5 +3,7 @@
 routes.py  path -> which intake, by which format
 influx.py, prometheus.py, otlp.py, mapped.py
            request -> readings, outcome -> answer, each as its programs have it
-door.py    the ASGI application
+exchange.py  the steps of a request
+door.py      the ASGI application
+view.py      the same as a Django view
 """

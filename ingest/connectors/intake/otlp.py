@@ -11,7 +11,7 @@ from ingest.connectors.intake.request import (
     retry_headers,
 )
 from thingscale.intakes.formats import otlp, protobuf
-from thingscale.intakes.formats.readings import BadBody, Reading
+from thingscale.intakes.formats.readings import BadBody, Reading, device_id_of
 from thingscale.lib import content_encoding
 from thingscale.lib.reasons import Reason
 
@@ -45,7 +45,7 @@ def read(request: IntakeRequest, body: bytes, now: int) -> list[Reading]:
     content_type = _content_type(request)
     if content_type not in {PROTOBUF, JSON}:
         raise BadBody(Reason.BAD_JSON_FORMAT, UNSUPPORTED_TYPE.detail)
-    nameless = request.device_id or otlp.NAMELESS
+    nameless = device_id_of(request.device_id) or otlp.NAMELESS
     decoded = otlp.decode(body, now, as_json=content_type == JSON, nameless=nameless)
     if request.counts is not None:
         request.counts[POINTS] = decoded.points

@@ -10,7 +10,7 @@ from ingest.connectors.intake.request import (
 )
 from thingscale.intakes.formats import prometheus
 from thingscale.intakes.formats.prometheus import Message
-from thingscale.intakes.formats.readings import BadBody, Reading
+from thingscale.intakes.formats.readings import BadBody, Reading, device_id_of
 from thingscale.lib.reasons import Reason
 
 COUNTED = ("Samples", "Histograms", "Exemplars")
@@ -33,7 +33,8 @@ def read(request: IntakeRequest, body: bytes, now: int) -> list[Reading]:
     message = _message(request)
     if message is None:
         raise BadBody(Reason.BAD_JSON_FORMAT, UNSUPPORTED_TYPE.detail)
-    decoded = prometheus.decode(body, now, message, request.device_id or prometheus.NAMELESS)
+    nameless = device_id_of(request.device_id) or prometheus.NAMELESS
+    decoded = prometheus.decode(body, now, message, nameless)
     if request.counts is not None:
         request.counts["Samples"] = decoded.samples
         request.counts["Histograms"] = decoded.histograms

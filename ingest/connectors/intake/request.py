@@ -157,6 +157,7 @@ UNSUPPORTED_ENCODING = Refusal(
     "UNSUPPORTED_ENCODING",
     f"A body may be compressed with {content_encoding.READABLE}, with one of them.",
 )
+CLIENT_GONE = Refusal(400, "BAD_JSON_FORMAT", "The body ended early.")  # said to nobody
 TOO_SLOW = Refusal(408, "REQUEST_TIMEOUT", "The body did not come in time.")
 TOO_LARGE = Refusal(413, "TOO_LARGE", f"A body has at most {MAX_BODY // 2**20} MiB: send less at once.")
 TRY_AGAIN = Refusal(503, "TRY_AGAIN", "Nothing of it is stored: send it again.", retry_after=1)

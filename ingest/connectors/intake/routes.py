@@ -18,6 +18,7 @@ FORMATS = {
     }.items()
     for path in paths
 }
+_LONGEST_FIRST = sorted(FORMATS, key=len, reverse=True)
 
 
 class Route(NamedTuple):
@@ -37,3 +38,12 @@ def route(path: str) -> Route | None:
     if f"/{rest}" in FORMATS:
         return Route(key, f"/{rest}")
     return Route(key, "", rest)
+
+
+def with_endpoint(found: Route) -> Route:
+    """Of /in/KEY/DEVICE_ID/write the endpoint and the device. Not for intakes with a mapping: behind their
+    keys there may be any topic."""
+    if found.key is None or found.endpoint:
+        return found
+    endpoint = next((path for path in _LONGEST_FIRST if found.device_id.endswith(path)), "")
+    return Route(found.key, endpoint, found.device_id.removesuffix(endpoint))
