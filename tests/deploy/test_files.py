@@ -199,3 +199,37 @@ def test_what_devices_without_tls_may_do_is_what_is_a_devices() -> None:
     assert {path for path in paths if re.search(pattern, path)} == paths
     assert set(re.split(r"[(|)]", pattern)[1:-1]) == {path.strip("/") for path in paths}
     assert f"location {routes.PREFIX} {{" in nginx
+
+
+def rehearse(dockerfile: Path) -> "subprocess.CompletedProcess[str]":
+    script = ROOT / "scripts" / "rehearse_image.py"
+    command = [sys.executable, str(script), "--list", "--dockerfile", str(dockerfile)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_rehearsal_of_the_image_understands_each_step() -> None:
+    """The rehearsal itself takes minutes, and root: scripts/rehearse_image.py."""
+    listed = rehearse(DEPLOY / "Dockerfile")
+    assert listed.returncode == 0, listed.stderr
+    assert "image: python:3.11-slim-bookworm, as 10001:10001" in listed.stdout
+    assert listed.stdout.count("RUN") == 5
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "said"),
+    [
+        ("USER 10001:10001", "USER root", "the image runs as root"),
+        ("COPY static static", "COPY statics static", "there is no statics"),
+        ("COPY --from=pages", "COPY --from=page", "there is no stage page"),
+        ("WORKDIR /opt/thingscale", "ONBUILD /opt/thingscale", "ONBUILD is not understood"),
+    ],
+)
+def test_the_rehearsal_refuses_an_image_that_is_wrong(
+    tmp_path: Path, line: str, instead: str, said: str
+) -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    assert line in text
+    (tmp_path / "Dockerfile").write_text(text.replace(line, instead))
+    listed = rehearse(tmp_path / "Dockerfile")
+    assert listed.returncode == 1
+    assert said in listed.stderr
