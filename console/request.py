@@ -28,3 +28,8 @@ def own_path(request: HttpRequest, path: str) -> str:
 
 def is_api(request: HttpRequest) -> bool:
     return request.path.startswith(("/v1/", "/v2/"))
+
+
+def is_fragment(request: HttpRequest) -> bool:
+    """Whether htmx asks for what has changed in an open page. One that the browser goes back to is whole."""
+    return "HX-Request" in request.headers and "HX-History-Restore-Request" not in request.headers

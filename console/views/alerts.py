@@ -12,7 +12,7 @@ from django.views.decorators.http import require_POST
 
 from console.mutes import MUTES, mute_end
 from console.paging import PAGE_SIZE, page
-from console.request import ConsoleRequest
+from console.request import ConsoleRequest, is_fragment
 from console.views.devices import SUGGESTED, back
 from console.views.events import SECTION
 from thingscale.events import actions
@@ -41,7 +41,7 @@ def index(request: ConsoleRequest) -> HttpResponse:
         "version": _version(rows, history.rows),
         "now": clock.now(),
     }
-    fragment = "HX-Request" in request.headers and "HX-History-Restore-Request" not in request.headers
+    fragment = is_fragment(request)
     if fragment and request.headers.get("X-Shown") == context["version"]:
         return HttpResponse(status=204)
     if not fragment:

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST
 from console.device_filter import ORDERS, filter_from_query
 from console.forms.devices import DeviceForm, MapForm, NewDeviceForm
 from console.paging import PAGE_SIZE, Page, page
-from console.request import ConsoleRequest, own_path
+from console.request import ConsoleRequest, is_fragment, own_path
 from thingscale.devices.actions import create_device, delete_device
 from thingscale.devices.fields import FACTS, TEXTS
 from thingscale.devices.models import Device
@@ -51,7 +51,7 @@ def index(request: ConsoleRequest) -> HttpResponse:
         "searched": SEARCHED,
         "facts_heading": FACTS_HEADING,
     }
-    fragment = "HX-Request" in request.headers and "HX-History-Restore-Request" not in request.headers
+    fragment = is_fragment(request)
     if not fragment:
         context["channels"] = suggested(request)
     template = "console/device/_table.html" if fragment else "console/device/list.html"

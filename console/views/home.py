@@ -1,11 +1,15 @@
 """The account at a glance."""
 
+from typing import Any
+
 from django.db.models import Max, Sum
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.cache import patch_vary_headers
 
 from console import minute_bars_svg
-from console.request import ConsoleRequest
+from console.request import ConsoleRequest, is_fragment
+from thingscale.accounts.models import Account
 from thingscale.devices.models import Device
 from thingscale.devices.overview import overview
 from thingscale.events.models import Event
@@ -20,7 +24,13 @@ FIRING_SHOWN = 5
 
 
 def home(request: ConsoleRequest) -> HttpResponse:
+    """The whole page, or for htmx what fires; nothing if the open page shows just that."""
     account = request.account
+    firing = _firing(account)
+    if is_fragment(request):
+        if request.headers.get("X-Shown") == firing["version"]:
+            return HttpResponse(status=204)
+        return render(request, "console/home/_firing.html", firing | {"fragment": True})
     if recent_messages.nothing_received(account):
         return redirect("start")
     seen = overview(account, clock.now())
@@ -29,7 +39,7 @@ def home(request: ConsoleRequest) -> HttpResponse:
     latest = Latest.objects.shown().filter(channel__user=account.pk)
     named = latest.values_list("channel__number", "channel__name")
     heard = named.annotate(at=Max("at"), n=Sum("count")).order_by("-at")  # the channels with the newest data
-    context = {
+    context = firing | {
         "section": "home",
         "seen": seen,
         "hour": minute_bars_svg.draw(seen.per_minute),
@@ -38,12 +48,23 @@ def home(request: ConsoleRequest) -> HttpResponse:
         "rejected": recent_messages.rejected(account, SHOWN),
         "heard": heard[:SHOWN],
     }
-    firing = newest_firing(account, FIRING_SHOWN + 1)
-    context |= {"firing": firing[:FIRING_SHOWN], "more_firing": len(firing) > FIRING_SHOWN}
-    if len(firing) <= FIRING_SHOWN:
-        context["firing_count"] = len(firing)
-    kinds = set(Event.objects.for_account(account).order_by().values_list("kind", "enabled").distinct())
-    context |= {"has_events": bool(kinds), "watches_silence": (Event.Kind.SILENCE, True) in kinds}
     if seen.new:
         context["free_number"] = Channel.objects.for_account(account).free_number()
-    return render(request, "console/home/page.html", context)
+    response = render(request, "console/home/page.html", context)
+    patch_vary_headers(response, ["HX-Request"])
+    return response
+
+
+def _firing(account: Account) -> dict[str, Any]:
+    firing = newest_firing(account, FIRING_SHOWN + 1)
+    kinds = set(Event.objects.for_account(account).order_by().values_list("kind", "enabled").distinct())
+    context = {
+        "firing": firing[:FIRING_SHOWN],
+        "more_firing": len(firing) > FIRING_SHOWN,
+        "has_events": bool(kinds),
+        "watches_silence": (Event.Kind.SILENCE, True) in kinds,
+        "version": "-".join(str(incident.pk) for incident in firing) or str(bool(kinds)),
+    }
+    if len(firing) <= FIRING_SHOWN:
+        context["firing_count"] = len(firing)
+    return context

@@ -9,7 +9,7 @@ from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
 
 from console.paging import PAGE_SIZE, Page, page
-from console.request import ConsoleRequest
+from console.request import ConsoleRequest, is_fragment
 from thingscale.events.overview import worst_firing
 from thingscale.hosts import look
 from thingscale.hosts.metrics import NAMES, POINTS, Level
@@ -59,7 +59,7 @@ def index(request: ConsoleRequest) -> HttpResponse:
         "tabs": [(name, TITLES[name], counts[f"in_{name}"]) for name in FILTERS],
         "hosts": counts["in_all"],
     }
-    fragment = "HX-Request" in request.headers and "HX-History-Restore-Request" not in request.headers
+    fragment = is_fragment(request)
     template = "console/host/_table.html" if fragment else "console/host/list.html"
     response = render(request, template, SECTION | context)
     patch_vary_headers(response, ["HX-Request"])

@@ -213,3 +213,24 @@ def test_lists_and_pages_mark_what_fires(account: Account, outsider: Account, si
         assert client.get(path).text.count(mark) == 1, path
         assert client.get(path).text.count("firing ·") == 1, path
     assert "firing ·" not in client.get("/streams/8/").text
+
+
+def test_what_fires_comes_into_an_open_page(account: Account, outsider: Account, signed_in: SignIn) -> None:
+    store(account)
+    client = signed_in(account)
+    asks = {"HX-Request": "true", "X-Shown": client.get("/").context["version"]}
+    assert client.get("/", headers=asks).status_code == 204
+    event = create_event(account.user, {"kind": "silence", "period": 60})
+    for owner, title in ((outsider, "Theirs"), (account, "Hall too warm")):
+        Incident.objects.create(
+            user=owner.user, event=event, number=1, title=title, severity="warning", started_at=timezone.now()
+        )
+    answer = client.get("/", headers=asks)
+    assert "Hall too warm" in answer.text
+    assert "Theirs" not in answer.text
+    assert 'id="nav-count" hx-swap-oob="true"><span class="badge badge-bad">1<' in answer.text
+    assert "<html" not in answer.text
+    asks["X-Shown"] = answer.context["version"]
+    assert client.get("/", headers=asks).status_code == 204
+    Incident.objects.update(ended_at=timezone.now())
+    assert "Nothing fires" in client.get("/", headers=asks).text
