@@ -113,10 +113,15 @@ class Buffer:
             self._say_failed(error)
 
     @property
+    def end(self) -> int:
+        """The number of the next sample to be kept. What was in memory at a kill leaves a gap before it."""
+        return max(self.next, self.segments[-1].end if self.segments else 0)
+
+    @property
     def waiting(self) -> int:
         """Samples without an acknowledgement."""
-        end = self.segments[-1].end if self.segments else self.next
-        return end - self.next + sum(batch.end - batch.first for batch in self.sent.values())
+        unsent = sum(max(0, each.end - max(each.first, self.next)) for each in self.segments)
+        return unsent + sum(batch.end - batch.first for batch in self.sent.values())
 
     def append(self, line: bytes) -> None:
         """A sample: one line of JSON, without its end."""
@@ -125,10 +130,10 @@ class Buffer:
             self._drop(self.segments[0])
         try:
             self._save_memory()
-            segment = self.segments[-1] if self.segments else None
-            if segment is None or segment.size + len(line) > self.segment_bytes:
-                segment = self._start_file(segment.end if segment else self.next)
-            segment.append(line)
+            if self._last_has_room(line, self.segment_bytes):
+                self.segments[-1].append(line)
+            else:
+                self.segments.append(self._make_file(self.end, line))
             if self._failed:
                 self._failed = False
                 log.info("The buffer at %s can be written again.", self.folder)
@@ -184,7 +189,7 @@ class Buffer:
         """What the other connector, which is away, has sent. It may have arrived, and only that connector can
         tell; so it waits for it until the platform does not know it any more either."""
         for other in self.sent.values():
-            if not 0 <= now - other.sent_at < SAME_SECONDS:
+            if abs(now - other.sent_at) >= SAME_SECONDS:
                 del self.sent[other.connector]
                 return other._replace(again=False)
         return None
@@ -204,36 +209,38 @@ class Buffer:
             end += 1
         return Batch("", first, end, 0, 0.0)
 
-    def _start_file(self, first: int, lines: bytes = b"") -> Segment:
+    def _last_has_room(self, line: bytes, most: int) -> bool:
+        if not self.segments or self.segments[-1].end != self.end:
+            return False
+        return self.segments[-1].size + len(line) <= most
+
+    def _make_file(self, first: int, lines: bytes) -> Segment:
+        """Whole or not at all; raises OSError."""
         if self._state is None:
             raise OSError("it could not be opened")
-        segment = Segment(first, self.folder / f"{first:016d}.samples", lines)
-        assert segment.path
-        segment.path.write_bytes(b"")
-        if lines:
-            try:
-                _append(segment.path, 0, lines)
-            except OSError:
-                segment.path.unlink()
-                raise
-        else:
-            self.segments.append(segment)
-        _sync_folder(self.folder)
-        return segment
+        path = self.folder / f"{first:016d}.samples"
+        path.write_bytes(b"")
+        try:
+            _append(path, 0, lines)
+            _sync_folder(self.folder)
+        except OSError:
+            path.unlink()
+            raise
+        return Segment(first, path, lines)
 
     def _append_to_memory(self, line: bytes) -> None:
         memory = [each for each in self.segments if not each.path]
         while memory and sum(each.size for each in memory) + len(line) > MEMORY_BYTES:
             self._drop(memory.pop(0))
-        if not memory or memory[-1].size + len(line) > self.segment_bytes // 4:
-            self.segments.append(Segment(self.segments[-1].end if self.segments else self.next))
+        if not memory or not self._last_has_room(line, MEMORY_BYTES // 16):
+            self.segments.append(Segment(self.end))
         self.segments[-1].append(line)
 
     def _save_memory(self) -> None:
         """To disk, as soon as it can be written again. Raises OSError."""
         for place, segment in enumerate(self.segments):
             if not segment.path:
-                self.segments[place] = self._start_file(segment.first, bytes(segment.memory))
+                self.segments[place] = self._make_file(segment.first, bytes(segment.memory))
 
     def _drop(self, segment: Segment) -> None:
         """With what was sent of it: that is whole, and will not be sent again."""
@@ -250,7 +257,8 @@ class Buffer:
                 self.dropped += sum(map(int, _TOLD.findall(lines)))
             except OSError:
                 pass
-        self.next = max(self.next, segment.end)
+        if segment is self.segments[0]:
+            self.next = max(self.next, segment.end)
         self._remove(segment)
         self._write_state()
         if self.dropped:
@@ -309,8 +317,6 @@ class Buffer:
             self.sent = {each.connector: each for each in batches if self._has(each)}
         elif self.segments:
             self.next = self.segments[0].first
-        if self.segments and self.next > self.segments[-1].end:  # those between were in memory
-            self._start_file(self.next)
         self._remove_confirmed()
         self._write_state(sync=True)
 
