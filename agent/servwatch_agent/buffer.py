@@ -127,7 +127,9 @@ class Buffer:
         """A sample: one line of JSON, without its end."""
         line += b"\n"
         while self.segments and sum(each.size for each in self.segments) + len(line) > self.most_bytes:
-            self._drop(self.segments[0])
+            # What has no answer yet may have arrived, so nobody could say whether it is lost.
+            sure = [each for each in self.segments if not self._unanswered(each)]
+            self._drop((sure or self.segments)[0])
         try:
             self._save_memory()
             if self._last_has_room(line, self.segment_bytes):
@@ -244,10 +246,9 @@ class Buffer:
 
     def _drop(self, segment: Segment) -> None:
         """With what was sent of it: that is whole, and will not be sent again."""
-        for batch in list(self.sent.values()):
-            if segment.first <= batch.first < segment.end:
-                del self.sent[batch.connector]
-                self.dropped += batch.end - batch.first
+        for batch in self._unanswered(segment):
+            del self.sent[batch.connector]
+            self.dropped += batch.end - batch.first
         lost = segment.end - max(segment.first, self.next)
         if lost > 0:
             self.dropped += lost
@@ -274,10 +275,12 @@ class Buffer:
 
     def _remove_confirmed(self) -> None:
         """But the last one, which is written on."""
-        unanswered = [batch.first for batch in self.sent.values()]
         for segment in self.segments[:-1]:
-            if segment.end <= self.next and not any(segment.first <= n < segment.end for n in unanswered):
+            if segment.end <= self.next and not self._unanswered(segment):
                 self._remove(segment)
+
+    def _unanswered(self, segment: Segment) -> list[Batch]:
+        return [batch for batch in self.sent.values() if segment.first <= batch.first < segment.end]
 
     def _say_failed(self, error: OSError) -> None:
         if not self._failed:

@@ -68,7 +68,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
             raise BadConfig(f"{path} is no configuration{where}: {type(error).__name__}.") from None
     main = dict(parser["servwatch"]) if parser.has_section("servwatch") else {}
     if unknown := set(main) - _KEYS:
-        raise BadConfig(f"[servwatch] has no {', '.join(sorted(unknown))}.")
+        raise BadConfig(f"[servwatch] has no {_shown(unknown)}.")
 
     def text(name: str, standard: str = "") -> str:
         return (environment.get(f"SERVWATCH_{name.upper()}") or main.get(name) or standard).strip()
@@ -103,6 +103,11 @@ _KEYS = {
     *("server", "user", "token", "token_file", "host_id", "connector", "tls", "mqtt_port", "http_port"),
     *("ca_file", "interval", "buffer", "buffer_megabytes"),
 }
+
+
+def _shown(settings: set[str]) -> str:
+    """Not what may be a token in the wrong place."""
+    return ", ".join(sorted(name if re.fullmatch(r"[a-z_]{1,30}", name) else "..." for name in settings))
 
 
 def _token(token: str, token_file: str, environment: Mapping[str, str]) -> str:
@@ -144,7 +149,7 @@ def _check(name: str, section: Mapping[str, str]) -> Check:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) or name in _OWN_NAMES:
         raise BadConfig(f"{where}: a name has letters, digits, _ . - and is not {' or '.join(_OWN_NAMES)}.")
     if unknown := set(section) - {"tcp", "url", "every", "timeout", "ca_file"}:
-        raise BadConfig(f"{where} has no {', '.join(sorted(unknown))}.")
+        raise BadConfig(f"{where} has no {_shown(unknown)}.")
     url, tcp = section.get("url") or "", section.get("tcp") or ""
     if bool(url) == bool(tcp):
         raise BadConfig(f"{where} needs a url or a tcp = HOST:PORT.")

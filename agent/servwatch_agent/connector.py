@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from typing import Protocol
 
@@ -53,6 +54,10 @@ def why(error: BaseException) -> str:
     """In words, of what went wrong with a connection."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({error.verify_message})"
+    if isinstance(error, ssl.SSLError):
+        return f"it speaks no TLS that we know ({error.reason})"
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
         return "no answer in time"
+    if isinstance(error, OSError) and (error.errno or 0) > 0:
+        return os.strerror(error.errno or 0)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

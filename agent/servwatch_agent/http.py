@@ -28,6 +28,7 @@ MENDABLE = {
     "QUOTA_EXCEEDED": "the account is full",
     "MAX_DEVICE_REACH": "the account can have no further device",
 }
+NOT_STORED = {"TOO_MANY_REQUESTS", "TRY_AGAIN", "TOO_MANY_CONNECTIONS"}
 
 
 class Answer(NamedTuple):
@@ -71,13 +72,14 @@ class Http:
             # Nothing has arrived at an address where nobody listens.
             refused = isinstance(error, ConnectionRefusedError)
             raise Unavailable(f"{self.where}: {why(error)}.", not_stored=refused) from None
-        if answer.status == 200 or answer.held or answer.code == "NEW_DEVICE_FOUND":
+        # Its words as well: who is in between, such as a WLAN that wants to be signed in to, says 200, too.
+        if (answer.status, answer.code) == (200, "OK") or answer.held:
             return
         if answer.status in (408, 429) or answer.status >= 500:
             raise Unavailable(
                 f"{self.where}: it answered {answer.status} {answer.code}.",
                 answer.retry_after,
-                not_stored=answer.status in (429, 503),
+                not_stored=answer.code in NOT_STORED,
             )
         if answer.code in MENDABLE:
             why_not = MENDABLE[answer.code]

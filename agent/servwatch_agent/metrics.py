@@ -126,9 +126,10 @@ class Metrics:
 
     def _network(self) -> Group:
         now, group = time.monotonic(), {}
-        for name, each in sorted(psutil.net_io_counters(pernic=True).items()):
-            if name == "lo" or name.startswith("veth"):  # containers have them by the hundred
-                continue
+        interfaces = psutil.net_io_counters(pernic=True).items()
+        for name, each in sorted(interfaces, key=lambda item: -item[1].bytes_recv - item[1].bytes_sent):
+            if name == "lo" or name.startswith("veth") or not each.bytes_recv + each.bytes_sent:
+                continue  # containers have veth by the hundred
             counts = {
                 "in": each.bytes_recv,
                 "out": each.bytes_sent,

@@ -1,0 +1,275 @@
+"""The agent and the platform, both for real: nothing that fits is lost or stored twice, whatever is away."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from running_agent import HOST_ID, RunningAgent, Start, arrival_order, samples, stored, wait_for
+from stack import Stack, free_port
+from support import Account
+
+from thingscale.devices.models import Device
+from thingscale.provisioning.actions import configure_device
+
+pytestmark = pytest.mark.e2e
+
+HOUR = 3600.0
+FAST = 3600.0  # an hour takes a second
+MINUTE_A_SECOND = 60.0
+GROUPS = {"interval", "uptime", "cpu", "load", "memory", "disk", "processes", "agent"}
+
+
+@pytest.fixture
+def agents() -> Iterator[list[RunningAgent]]:
+    started: list[RunningAgent] = []
+    yield started
+    for each in started:
+        each.kill()
+
+
+def publish(running: Stack, account: Account, payload: str) -> None:
+    request = urllib.request.Request(
+        running.url(f"/v2/publish/{HOST_ID}"),
+        json.dumps({"payload": payload, "qos": 1}).encode(),
+        {"X-APITOKEN": account.api_token},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert answer.status == 200
+
+
+def test_a_host_registers_itself_tells_its_facts_and_obeys(
+    stack: Start, account: Account, tmp_path: Path, agents: list[RunningAgent]
+) -> None:
+    running = stack()
+    agent = RunningAgent(account, running, tmp_path, SERVWATCH_INTERVAL="20")
+    agents.append(agent)
+    agent.start_fast(MINUTE_A_SECOND, time.time())
+    device = Device.objects.for_account(account.user)
+    wait_for(device.exists, agent, "the host to be there")
+    host = device.get()
+    assert (host.device_id, host.enabled) == (HOST_ID, False)
+    configure_device(host, {"enabled": True, "mapped_channel": account.channel()})
+    wait_for(lambda: len(samples(account)) >= 4, agent, "its samples, with those before it was mapped")
+    value = samples(account)[-1].value
+    assert value.keys() >= GROUPS
+    assert 99 < sum(share for state, share in value["cpu"].items() if state not in ("count", "core")) < 101
+    wait_for(lambda: device.get().state, agent, "its facts")
+    state = device.get().state
+    assert state
+    assert state.keys() >= {"os", "kernel", "memory", "cores", "address", "agent"}
+
+    for command, ok, answer in (
+        ("ping", True, "pong"),
+        ("interval=0.1", False, "an interval is from 2 to 3600 seconds"),
+        ("rm -rf /", False, "it knows ping, report and interval=N"),
+        ("interval=3600", True, "a sample every 3600 seconds, until the agent starts again"),
+        ("report", True, "a sample follows"),
+    ):
+        before = len(samples(account))
+        publish(running, account, command)
+        said = {"command": command, "ok": ok, "answer": answer}
+        wait_for(lambda said=said: said in [e.value for e in stored(account) if e.tag], agent, command)  # type: ignore[misc]
+    wait_for(lambda: len(samples(account)) > before, agent, "the sample that was asked for")
+    assert account.device_token not in agent.log
+    agent.stop()
+    assert agent.process
+    assert agent.process.returncode == 0, agent.log
+
+
+def test_six_hours_without_the_platform_and_two_kills_lose_nothing(
+    stack: Start, account: Account, tmp_path: Path, agents: list[RunningAgent]
+) -> None:
+    running = stack()
+    account.device(HOST_ID)
+    agent = RunningAgent(account, running, tmp_path, SERVWATCH_INTERVAL="30", PADDING="500")
+    agents.append(agent)
+    began = time.time() - 7 * HOUR
+    agent.start_fast(FAST, began)
+    wait_for(lambda: len(samples(account)) >= 3, agent, "the first samples")
+    running.kill("ingest")
+    for hours in (2, 4, 6):
+        if agent.kept[-1] > began * 1e6:
+            agent.kill()
+            agent.start_fast(FAST, agent.kept[-1] / 1e6 + 10)
+        wait_for(lambda hours=hours: agent.kept[-1] > (began + hours * HOUR) * 1e6, agent, f"{hours} hours")  # type: ignore[misc]
+    kept = set(agent.kept)
+    stack()
+    wait_for(lambda: kept <= {each.at for each in samples(account)}, agent, "all of them")
+    agent.kill()
+    times = [each.at for each in samples(account)]
+    assert len(times) == len(set(times)), "none twice"
+    assert len(set(times) - set(agent.kept)) <= 3, "but those whose line in the log was lost by a kill"
+    assert arrival_order(account) == times, "in order"
+
+
+def test_at_its_cap_the_newest_arrive_and_the_number_of_the_others(
+    stack: Start, account: Account, tmp_path: Path, agents: list[RunningAgent]
+) -> None:
+    running = stack()
+    account.device(HOST_ID)
+    running.kill("ingest")
+    small = {"SERVWATCH_BUFFER_MEGABYTES": "1", "PADDING": "8000"}
+    agent = RunningAgent(account, running, tmp_path, SERVWATCH_INTERVAL="60", **small)
+    agents.append(agent)
+    agent.start_fast(FAST, time.time() - 8 * HOUR)
+    wait_for(lambda: len(agent.kept) > 250, agent, "more than fits")
+    stack()
+    wait_for(lambda: samples(account), agent, "the first one that is there")
+    publish(running, account, "interval=3600")
+    wait_for(lambda: agent.kept[-1] in {each.at for each in samples(account)}, agent, "the newest")
+    agent.kill()
+    found = samples(account)
+    times = [each.at for each in found]
+    assert len(times) == len(set(times))
+    assert times == arrival_order(account)
+    missing = {at for at in agent.kept if at <= times[-1]} - set(times)
+    assert len(missing) > 100
+    assert sum(each.value["agent"].get("dropped", 0) for each in found) == len(missing)
+    assert len(times) > 90, "of a mebibyte, what fits"
+    assert "The buffer is full" in agent.log
+
+
+class Proxy:
+    """Hands connections on to a port. While it is deaf, what comes back gets lost."""
+
+    def __init__(self, target: int, port: int = 0) -> None:
+        self.target = target
+        self.deaf = False
+        self.listening = socket.create_server(("127.0.0.1", port))
+        self.port = self.listening.getsockname()[1]
+        self.clients: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        for each in self.clients:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.listening.shutdown(socket.SHUT_RDWR)
+        self.listening.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listening.accept()
+                try:
+                    server = socket.create_connection(("127.0.0.1", self.target), 60)
+                except OSError:
+                    client.close()
+                    continue
+                server.settimeout(None)
+                self.clients += (client, server)
+                for source, target in ((client, server), (server, client)):
+                    threading.Thread(target=self._copy, args=[source, target], daemon=True).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if not (self.deaf and target in self.clients[::2]):
+                    target.sendall(data)
+        with source, target, contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("connector", ["mqtt", "http"])
+def test_what_was_stored_without_an_answer_is_stored_once(
+    stack: Start, account: Account, tmp_path: Path, agents: list[RunningAgent], connector: str
+) -> None:
+    """Once the connection is lost then, and once the agent is killed."""
+    running = stack()
+    account.device(HOST_ID)
+    proxy = Proxy(running.mqtt if connector == "mqtt" else running.http)
+    port = {f"SERVWATCH_{connector.upper()}_PORT": str(proxy.port)}
+    agent = RunningAgent(
+        account,
+        running,
+        tmp_path,
+        SERVWATCH_CONNECTOR=connector,
+        SERVWATCH_INTERVAL="30",
+        PADDING="10",
+        **port,
+    )
+    agents.append(agent)
+    start = time.time() - HOUR
+    agent.start_fast(MINUTE_A_SECOND, start)
+    for end in (proxy.cut, agent.kill):
+        wait_for(lambda: len(samples(account)) >= 2, agent, "samples")
+        proxy.deaf = True
+        before = len(samples(account))
+        wait_for(lambda before=before: len(samples(account)) > before, agent, "one that is stored")  # type: ignore[misc]
+        end()
+        proxy.deaf = False
+        if end == agent.kill:
+            agent.start_fast(MINUTE_A_SECOND, agent.kept[-1] / 1e6 + 10)
+        kept = agent.kept[-1]
+        wait_for(lambda kept=kept: any(each.at > kept for each in samples(account)), agent, "more")  # type: ignore[misc]
+    agent.stop()
+    proxy.close()
+    times = [each.at for each in samples(account)]
+    assert len(times) == len(set(times))
+    assert set(agent.kept[:-3]) <= set(times)
+
+
+def test_where_mqtt_does_not_get_through_http_does_until_it_does(
+    stack: Start, account: Account, tmp_path: Path, agents: list[RunningAgent]
+) -> None:
+    running = stack()
+    account.device(HOST_ID)
+    port = free_port()
+    environment = {"SERVWATCH_CONNECTOR": "auto", "SERVWATCH_MQTT_PORT": str(port), "PADDING": "10"}
+    agent = RunningAgent(account, running, tmp_path, SERVWATCH_INTERVAL="60", **environment)
+    agents.append(agent)
+    agent.start_fast(600, time.time() - 12 * HOUR)
+    wait_for(lambda: "Samples arrive, by HTTP" in agent.log, agent, "HTTP")
+    assert "Connection refused" in agent.log
+    proxy = Proxy(running.mqtt, port)
+    wait_for(lambda: "Samples arrive, by MQTT" in agent.log, agent, "MQTT")
+    agent.stop()
+    proxy.close()
+    assert arrival_order(account) == [each.at for each in samples(account)]
+    assert set(agent.kept[:-2]) <= {each.at for each in samples(account)}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+def test_on_a_full_disk_samples_wait_in_memory(
+    stack: Start, account: Account, tmp_path: Path, agents: list[RunningAgent]
+) -> None:
+    running = stack()
+    account.device(HOST_ID)
+    running.kill("ingest")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("may not mount a file system")
+    try:
+        environment = {"SERVWATCH_BUFFER": str(folder / "buffer"), "PADDING": "4000"}
+        agent = RunningAgent(account, running, tmp_path, SERVWATCH_INTERVAL="60", **environment)
+        agents.append(agent)
+        agent.start_fast(FAST, time.time() - 6 * HOUR)
+        wait_for(lambda: "kept in memory" in agent.log, agent, "the disk to be full")
+        full = len(agent.kept)
+        wait_for(lambda: len(agent.kept) > full + 50, agent, "more samples")
+        subprocess.run(["mount", "-o", "remount,size=8m", str(folder)], check=True)
+        wait_for(lambda: "can be written again" in agent.log, agent, "the disk to have room")
+        agent.kill()
+        agent.start_fast(FAST, agent.kept[-1] / 1e6 + 10)
+        kept = set(agent.kept)
+        stack()
+        wait_for(lambda: kept <= {each.at for each in samples(account)}, agent, "all of them")
+        agent.kill()
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+    times = [each.at for each in samples(account)]
+    assert len(times) == len(set(times))
