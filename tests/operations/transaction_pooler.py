@@ -1,6 +1,5 @@
-"""A pooler in transaction mode, as pgbouncer with pool_mode = transaction and a pool of one: all clients"
-" share
-one session of the server, each for the length of a transaction."""
+"""A pooler in transaction mode, as pgbouncer with pool_mode = transaction and a pool of one: all clients
+share one session of the server, each for the length of a transaction."""
 
 import socket
 import socketserver
