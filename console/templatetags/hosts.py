@@ -3,11 +3,13 @@
 from typing import Any
 
 from django import template
+from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from console.spans import in_words
 from thingscale.hosts import metrics
+from thingscale.hosts.details import Disk
 
 register = template.Library()
 NOTHING = SafeString('<span class="muted">–</span>')
@@ -18,18 +20,58 @@ DAY = 86_400
 def gauge(host: Any, name: str) -> SafeString:
     """A bar with its number, in the colour of its level."""
     number = getattr(host, name)
-    if number is None:
-        return NOTHING
+    return NOTHING if number is None else _gauge(number, metrics.level(name, number))
+
+
+@register.filter
+def disk_bar(disk: Disk) -> SafeString:
+    return _gauge(disk.percent, disk.level)
+
+
+def _gauge(number: float, level: metrics.Level) -> SafeString:
     return format_html(
-        '<span class="gauge gauge-{}">'
-        '<progress class="meter" max="100" value="{}" aria-label="{} %">{} %</progress>'
-        '<span class="gauge-number">{} %</span></span>',
-        metrics.level(name, number),
-        f"{min(100, max(0, number)):.1f}",
-        f"{number:.0f}",
-        f"{number:.0f}",
+        '<span class="gauge gauge-{}">{}<span class="gauge-number">{} %</span></span>',
+        level,
+        _meter(number),
         f"{number:.0f}",
     )
+
+
+def _meter(number: float) -> SafeString:
+    """The number is beside it."""
+    text = '<progress class="meter" max="100" value="{}" aria-hidden="true"></progress>'
+    return format_html(text, f"{min(100, max(0, number)):.1f}")
+
+
+@register.filter
+def bar(host: Any, name: str) -> SafeString:
+    """The bar alone."""
+    number = getattr(host, name)
+    if number is None:
+        return SafeString()
+    return format_html('<span class="gauge-{}">{}</span>', metrics.level(name, number), _meter(number))
+
+
+@register.filter
+def percent(host: Any, name: str) -> SafeString:
+    number = getattr(host, name)
+    if number is None:
+        return NOTHING
+    text = '<span class="gauge-{}"><span class="gauge-large">{} %</span></span>'
+    return format_html(text, metrics.level(name, number), f"{number:.0f}")
+
+
+@register.filter
+def load_class(host: Any) -> str:
+    return f"gauge-{metrics.level('load', host.load, host.cores)}"
+
+
+@register.filter
+def bytes_of(text: Any) -> str:
+    try:
+        return filesizeformat(float(text))
+    except (TypeError, ValueError, OverflowError):
+        return str(text)
 
 
 @register.filter

@@ -1,19 +1,33 @@
-"""Hosts: devices that are servers. Their list, by what hurts."""
+"""Hosts: devices that are servers. Their list, by what hurts, and the page of each."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Count, Q
-from django.http import HttpResponse
-from django.shortcuts import render
-from django.utils.cache import patch_vary_headers
+from django.http import HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.utils.cache import get_conditional_response, patch_vary_headers
+from django.utils.http import quote_etag
 
+from console import time_range
 from console.paging import PAGE_SIZE, Page, page
 from console.request import ConsoleRequest, is_fragment
-from thingscale.events.overview import worst_firing
-from thingscale.hosts import look
+from console.templatetags.alerts import event_name
+from thingscale.events.chart_marks import chart_marks
+from thingscale.events.models import Incident
+from thingscale.events.overview import firing_of, worst_firing
+from thingscale.hosts import charts, look
+from thingscale.hosts.details import details
 from thingscale.hosts.metrics import NAMES, POINTS, Level
 from thingscale.hosts.models import Host
+from thingscale.lib.clock import to_us
+from thingscale.lib.errors import ContractError
+from thingscale.lib.ids import ChannelPk
+from thingscale.streams.charts import version
+from thingscale.streams.models import Channel
+from thingscale.streams.queries import Selection
 
 SECTION = {"section": "hosts"}
 ORDERS = {
@@ -31,6 +45,11 @@ FILTERS = {
     "trouble": Q(pain__gte=POINTS[Level.BAD]),
     "silent": Q(silent=True),
 }
+RANGES = ("15m", "1h", "6h", "24h", "7d", "30d")
+USUAL = "1h"
+USUAL_PIXELS = 1000
+INCIDENTS = 5
+FACTS = 24
 TITLES = {"all": "All", "trouble": "In trouble", "silent": "Silent"}
 
 
@@ -64,3 +83,95 @@ def index(request: ConsoleRequest) -> HttpResponse:
     response = render(request, template, SECTION | context)
     patch_vary_headers(response, ["HX-Request"])
     return response
+
+
+def detail(request: ConsoleRequest, pk: int) -> HttpResponse:
+    host = _host(request, pk)
+    newest = look.newest_of(host)
+    device = host.device
+    count, firing = firing_of(request.account, "device", device.pk)
+    incidents = Incident.objects.for_account(request.account).filter(device=device.pk)
+    facts = device.state if isinstance(device.state, dict) else {}
+    preset = request.GET.get("range", "")
+    context = {
+        "host": host,
+        "device": device,
+        "sender": NAMES.get(host.sender, ""),
+        "firing": firing,
+        "firing_count": count,
+        "incidents": incidents.select_related("event").order_by("-started_at")[:INCIDENTS],
+        "details": details(newest.values, newest.sample),
+        "facts": [(name, text) for name, text in facts.items() if isinstance(text, (str, int, float))][
+            :FACTS
+        ],
+        "presets": [(name, time_range.PRESETS[name][0]) for name in RANGES],
+        "range": preset if preset in RANGES else USUAL,
+    }
+    return render(request, "console/host/detail.html", SECTION | context)
+
+
+def chart(request: ConsoleRequest, pk: int) -> HttpResponse:
+    """JSON for chart.js. 304 if what is on the page is still true."""
+    host = _host(request, pk)
+    channel = host.device.mapped_channel
+    query = request.GET.copy()
+    query.setdefault("range", USUAL)
+    shown = time_range.read(query, request.actor.zone, None, None)
+    pixels = request.GET.get("pixels", "")
+    width = int(pixels) if pixels.isdecimal() and len(pixels) < 6 else USUAL_PIXELS
+    if channel is None:
+        return JsonResponse(_answer(shown.start, shown.end, [], {"events": [], "incidents": []}))
+    marks = _marks(request, channel, host, shown)
+    selection = Selection(ChannelPk(channel.pk), request.actor.locale, shown.start, shown.end)
+    etag = quote_etag(version(selection, width, marks))
+    unchanged = get_conditional_response(request, etag)
+    if unchanged is not None:
+        return unchanged
+    try:
+        series = charts.chart(ChannelPk(channel.pk), shown.start, shown.end, width)
+    except ContractError as refused:
+        return JsonResponse({"error": refused.code, "detail": refused.detail}, status=400)
+    answer = JsonResponse(_answer(shown.start, shown.end, series, marks))
+    answer.headers["ETag"] = etag
+    return answer
+
+
+def _answer(
+    start: datetime, end: datetime, series: list[charts.Series], marks: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "start": to_us(start) // 1000,
+        "end": to_us(end) // 1000,
+        "left_out": 0,
+        "series": [each._asdict() for each in series],
+        "marks": marks,
+    }
+
+
+def _marks(
+    request: ConsoleRequest, channel: Channel, host: Host, shown: time_range.TimeRange
+) -> dict[str, Any]:
+    """As the charts of a channel have them; an event is drawn in the panel that its source is about."""
+    found = chart_marks(request.account, ChannelPk(channel.pk), shown.start, shown.end)
+    tags = look.newest_of(host).tags if found.events else ()
+    about = [charts.panel_of_source(each.key, tags) for each in found.events]
+    place = {each.event.number: place for place, each in enumerate(found.events)}
+    events = [
+        {
+            "name": event_name(each.event),
+            "url": reverse("event", args=[each.event.number]),
+            "panel": panel,
+            "kind": each.event.kind,
+            "operator": each.event.operator,
+            "severity": each.event.severity,
+            "lines": each.lines if exact else [],
+            "clear": each.clear if exact else [],
+        }
+        for each, (panel, exact) in zip(found.events, about, strict=True)
+    ]
+    incidents = [span._asdict() | {"event": place[span.number]} for span in found.incidents]
+    return {"events": events, "incidents": incidents}
+
+
+def _host(request: ConsoleRequest, pk: int) -> Any:
+    return get_object_or_404(Host.objects.for_account(request.account).with_device(), pk=pk)

@@ -5,14 +5,18 @@ const FEW = 60;
 
 export const nameOf = (series) => (series.tag === null ? series.label : `${series.label} · ${series.tag}`);
 
-// One group for each unit, in the order of their first series.
-export function byUnit(series) {
+// One group for each unit, or for each panel that the series say they belong to, in the order of their first series.
+export function grouped(series) {
   const groups = new Map();
   series.forEach((each, index) => {
-    if (!groups.has(each.unit)) groups.set(each.unit, []);
-    groups.get(each.unit).push({ ...each, index });
+    const name = each.panel ?? each.unit;
+    if (!groups.has(name)) groups.set(name, []);
+    const place = each.panel ? groups.get(name).length : index; // each panel has its first colours first
+    groups.get(name).push({ ...each, index: place });
   });
-  return [...groups].map(([unit, members]) => ({ unit, title: titleOf(unit, members), series: members }));
+  return [...groups.values()].map((members) => ({
+    unit: members[0].unit, title: members[0].title ?? titleOf(members[0].unit, members), series: members,
+  }));
 }
 
 function titleOf(unit, series) {

@@ -11,10 +11,12 @@ export const SEVERITIES = ["info", "warning", "critical"]; // the worst is drawn
 
 // Of the events, those about one of these series; of the incidents, those of what these series show.
 export function marksOf({ events, incidents }, series) {
-  const about = events.map(({ key }) => series.filter((each) => key === "" || plainKey(each.key) === key));
+  const about = events.map(({ key, panel }) => series.filter((each) => (
+    each.panel ? panel === each.panel : key === "" || plainKey(each.key) === key)));
   return {
     events: events.filter((_, place) => about[place].length),
-    spans: incidents.filter(({ event, tag }) => about[event].some((each) => (each.tag ?? "") === tag || events[event].key === ""))
+    spans: incidents.filter(({ event, tag }) => about[event].some((each) => (
+      each.panel || (each.tag ?? "") === tag || events[event].key === "")))
       .map((each) => ({ ...each, event: events[each.event] })),
   };
 }

@@ -7,7 +7,7 @@
 // Dragging over a chart shows that part, a double click goes back; either dispatches `chart:range` with
 // {start, end} in milliseconds since 1970 UTC. `chart:refreshed` says that something has changed without it.
 
-import { byUnit } from "./chart-data.js";
+import { grouped } from "./chart-data.js";
 import { Plot } from "./chart-plot.js";
 import { clock } from "./chart-time.js";
 
@@ -123,7 +123,7 @@ class Charts {
 
   show({ start, end, series, left_out: leftOut, marks = NO_MARKS }) {
     Object.assign(this, { start, end, series, leftOut, marks });
-    const groups = byUnit(series);
+    const groups = grouped(series);
     const same = groups.map(({ title, series: members }) => [title, members.map(({ key, tag }) => [key, tag])]);
     if (JSON.stringify(same) !== this.shown) {
       this.clear();

@@ -1,25 +1,28 @@
-// The list of hosts is shown anew as they send. Without it the list works by reloading.
+// Pages of hosts follow what their hosts send: parts with data-follow are taken from the page as it is now. Without it
+// they work by reloading.
 
 const LEAST = 3_000; // milliseconds between two answers,
 const SHARE = 10; // or so many times as long as the last one took
-
-const place = document.getElementById("hosts");
 let waiting = null;
 let earliest = 0;
 
-const isInUse = () => place.contains(document.activeElement)
-  || (!getSelection().isCollapsed && getSelection().containsNode(place, true));
+const parts = () => [...document.querySelectorAll("[data-follow]")];
+const isInUse = (part) => part.contains(document.activeElement)
+  || (!getSelection().isCollapsed && getSelection().containsNode(part, true));
 
 async function follow() {
   const begun = performance.now();
-  const headers = { "HX-Request": "true", Accept: "text/html" };
   const asked = location.href;
-  const response = await fetch(asked, { headers, cache: "no-store" });
-  const text = await response.text();
+  const response = await fetch(asked, { headers: { Accept: "text/html" }, cache: "no-store" });
+  const now = new DOMParser().parseFromString(await response.text(), "text/html");
   earliest = performance.now() + Math.max(LEAST, SHARE * (performance.now() - begun));
-  if (!response.ok || response.redirected || asked !== location.href || isInUse()) return;
-  place.innerHTML = text;
-  window.htmx?.process(place);
+  if (!response.ok || response.redirected || asked !== location.href) return;
+  for (const shown of parts()) {
+    const fresh = now.getElementById(shown.id);
+    if (!fresh || shown.innerHTML === fresh.innerHTML || isInUse(shown)) continue;
+    shown.replaceWith(fresh);
+    window.htmx?.process(fresh);
+  }
 }
 
 function soon() {
@@ -36,6 +39,6 @@ function soon() {
 
 document.addEventListener("live:update", ({ detail }) => {
   const heard = detail.devices && new Set(detail.devices);
-  const shown = [...place?.querySelectorAll("[data-host]") ?? []];
+  const shown = [...document.querySelectorAll("[data-host]")];
   if (!heard || shown.some((row) => heard.has(row.dataset.host))) soon();
 });

@@ -11,6 +11,7 @@ from support import Account
 
 from thingscale.accounts.models import User
 from thingscale.devices.models import Activity, Device
+from thingscale.events.actions import create_event
 from thingscale.hosts.look import find, look
 from thingscale.lib import clock
 from thingscale.lib.clock import now_us
@@ -108,3 +109,55 @@ def test_an_account_of_servwatch_has_hosts_and_metrics(
     assert "Servwatch" in signed_in(outsider).get("/profile/").text
     assert "ThingScale" in signed_in(account).get("/profile/").text
     assert User.objects.get(pk=account.user.pk).kind == "thingscale"
+
+
+AGENT = {
+    "io": {"sda": {"read": 4096.0, "write": 0.0}},
+    "net": {"eth0": {"in": 2_500_000.0, "out": 100.0}},
+    "processes": {"count": 100, "cpu": {"postgres": 31.5}, "memory": {"postgres": 734003200}},
+    "checks": {"failed": 1, "shop": {"up": 0, "certificate_days": 9}, "blog": {"up": 1, "ms": 12.4}},
+    "units": {"failed": 1, "nginx.service": {"active": 1, "restarts": 2}, "cron.service": {"active": 0}},
+}
+
+
+def test_the_page_of_a_host(hosts: Account, signed_in: SignIn) -> None:
+    device = send(hosts, "full", 2, disk={"/": {"percent": 97.0}, "/srv": {"percent": 40.0}}, **AGENT)
+    Device.objects.filter(pk=device.pk).update(state={"os": "Debian 12", "memory": 17179869184})
+    page = signed_in(hosts).get(f"/hosts/{device.pk}/").text
+    text = re.sub(r"<[^>]+>|\s+", " ", page)
+    text = re.sub(" +", " ", text)
+    for shown in (
+        *("97 %", "disk /", "/srv 40 %", "postgres 31.5 %", "postgres 700.0", "shop certificate 9 d down"),
+        *("blog 12 ms up", "nginx.service 2 restarts active", "cron.service not active", "1 failed"),
+        *("os Debian 12", "memory 16.0", "Measured by Servwatch agent", "Nothing has fired"),
+    ):
+        assert shown in text.replace("\xa0", " "), shown
+
+
+def test_the_charts_of_a_host(hosts: Account, outsider: Account, signed_in: SignIn) -> None:
+    device = send(hosts, "full", 2, **AGENT)
+    event = {"mapped_channel": hosts.channel(2), "operator": ">", "threshold": "90"}
+    create_event(hosts.user, event | {"source": "disk:fullest", "description": "Disk"})
+    create_event(hosts.user, event | {"source": "temp", "description": "Elsewhere"})
+    client = signed_in(hosts)
+    answer = client.get(f"/hosts/{device.pk}/chart.json?range=15m&pixels=600")
+    chart = answer.json()
+    found = {(each["title"], each["label"]): each["v"][-1] for each in chart["series"]}
+    assert found["Disks used (%)", "/"] == 50
+    assert found["Network (MB/s)", "eth0 in"] == 2.5
+    assert found["Disk reads and writes (kB/s)", "sda read"] == pytest.approx(4.096)
+    assert [(each["name"], each["panel"], each["lines"]) for each in chart["marks"]["events"]] == [
+        ("Disk", "disk", [90.0]),
+        ("Elsewhere", "", []),
+    ]
+    again = client.get(
+        f"/hosts/{device.pk}/chart.json?range=15m&pixels=600", headers={"If-None-Match": answer["ETag"]}
+    )
+    assert again.status_code == 304
+    assert signed_in(outsider).get(f"/hosts/{device.pk}/chart.json").status_code == 404
+    assert signed_in(outsider).get(f"/hosts/{device.pk}/").status_code == 404
+
+
+def test_a_device_that_is_no_host_has_no_such_page(hosts: Account, signed_in: SignIn) -> None:
+    boiler = Device.objects.get(device_id="boiler")
+    assert signed_in(hosts).get(f"/hosts/{boiler.pk}/").status_code == 404

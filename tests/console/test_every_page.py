@@ -23,6 +23,8 @@ from thingscale.devices.models import ActivationRule, Device, RejectedMessage
 from thingscale.devices.presence import LOCK
 from thingscale.events.actions import create_contact_point, create_event
 from thingscale.events.models import Condition, ContactPoint, Incident
+from thingscale.hosts.look import find
+from thingscale.hosts.models import Host
 from thingscale.lib.clock import now_us
 from thingscale.lib.points import Points
 from thingscale.streams.actions.datapoints import store_points
@@ -44,6 +46,7 @@ PAGES = {
     "devices-import": "/devices/import/",
     "device": "/devices/{device}/",
     "hosts": "/hosts/",
+    "host": "/hosts/{host}/",
     "device-edit": "/devices/{device}/edit/",
     "device-map": "/devices/{device}/map/",
     "device-delete": "/devices/{device}/delete/",
@@ -112,6 +115,7 @@ NO_PAGE = {
     *("event-keys", "event-usual", "event-enable", "event-disable", "incident-acknowledge", "condition-mute"),
     *("maintenance-end", "event-mute", "event-test", "event-secret"),
     *("intakes-topics-on", "intakes-topics-off"),
+    *("host-chart", "host-events", "hosts-events"),
     *("intake-messages", "intake-enable", "intake-disable"),
     *("contact-test", "contact-enable", "contact-disable"),
 }
@@ -157,6 +161,10 @@ def paths(account: Account) -> dict[str, str]:
     )
     create_contact_point(account.user, "pump", "ntfy://ntfy.sh/pump")
     intake_history(account.user)
+    account.device("web-1", channel=8)
+    sample = b'{"cpu": {"idle": 90}, "memory": {"percent": 40}, "disk": {"/": {"percent": 95}}}'
+    store_points(account.channel(8), Points.of([(None, sample, now_us())]))
+    find()
     return {name: fill(path, account) for name, path in PAGES.items()}
 
 
@@ -164,9 +172,12 @@ def fill(path: str, account: Account) -> str:
     device = (
         Device.objects.for_account(account.user).filter(device_id="boiler-1").values_list("pk", flat=True)
     )
+    host = Host.objects.for_account(account.user).values_list("pk", flat=True)
     tag = Tag.objects.filter(channel__user=account.user).values_list("pk", flat=True)
     contact = ContactPoint.objects.for_account(account.user).values_list("pk", flat=True)
-    return path.format(device=device.first(), tag=tag.first(), contact=contact.first())
+    return path.format(
+        device=device.first(), tag=tag.first(), contact=contact.first(), host=host.first()
+    )
 
 
 def test_every_url_is_here() -> None:
@@ -191,7 +202,7 @@ def test_nothing_of_another_user_is_shown(
     client = signed_in(outsider)
     for path in paths.values():
         words = set(re.split(r'[\s"<>]+', client.get(path).text))
-        assert not words & {"boiler-1", "pump", "hall"}
+        assert not words & {"boiler-1", "pump", "hall", "web-1"}
 
 
 def test_who_is_not_signed_in_is_led_to_the_door(paths: dict[str, str]) -> None:

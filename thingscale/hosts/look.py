@@ -44,6 +44,8 @@ class State:
     values: Values  # all that a page shows
     gauges: Gauges
     counters: Memory
+    sample: Any = None  # the newest value without a tag, which is our agent's if it is one
+    tags: tuple[str, ...] = ()
 
 
 def state(newest: Sequence[tuple[str, float, Any]], before: Mapping[str, list[float]]) -> State:
@@ -52,7 +54,9 @@ def state(newest: Sequence[tuple[str, float, Any]], before: Mapping[str, list[fl
     current = [each for each in newest if each[1] >= last - STALE]
     sender, values, counters = metrics.read(current, before)
     shown = metrics.combine(values)
-    return State(sender, last, shown, metrics.gauges(shown), counters)
+    sample = next((value for tag, _, value in current if not tag), None)
+    tags = tuple(tag for tag, _, _ in current if tag)
+    return State(sender, last, shown, metrics.gauges(shown), counters, sample, tags)
 
 
 def states(before: Mapping[int, Mapping[str, list[float]]]) -> dict[int, State]:
@@ -67,7 +71,11 @@ def states(before: Mapping[int, Mapping[str, list[float]]]) -> dict[int, State]:
 
 
 def newest_of(host: Host) -> State:
-    return states({host.pk: host.counters}).get(host.pk) or state([], {})
+    """What the host shows now; the gauges that it was read with are made to show it, too."""
+    found = states({host.pk: host.counters}).get(host.pk) or state([], {})
+    if found.gauges.is_host:
+        _fill(host, found)
+    return found
 
 
 def refresh(hosts: Iterable[Host]) -> None:

@@ -340,14 +340,15 @@ def read(
                 found[name] = number * what.factor
                 continue
             key = f"{what.metric} {what.of}"
-            memory[key] = grown = _grown(before.get(key), at, number)
-            if grown[2] >= 0:
-                found[name] = grown[2] * what.factor
+            memory[key] = now = grown(before.get(key), at, number)
+            if now[2] >= 0:
+                found[name] = now[2] * what.factor
     sender = max(senders, key=lambda each: senders[each]) if senders else None
     return sender, found, memory
 
 
-def _grown(before: list[float] | None, at: float, number: float) -> list[float]:
+def grown(before: list[float] | None, at: float, number: float) -> list[float]:
+    """What is remembered of a total, with its rate since the last time; after a restart the last rate."""
     if before is None:
         return [at, number, -1]
     then, last, rate = before
