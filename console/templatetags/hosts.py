@@ -3,7 +3,6 @@
 from typing import Any
 
 from django import template
-from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -67,22 +66,14 @@ def load_class(host: Any) -> str:
 
 
 @register.filter
-def bytes_of(text: Any) -> str:
-    try:
-        return filesizeformat(float(text))
-    except (TypeError, ValueError, OverflowError):
-        return str(text)
-
-
-@register.filter
 def load(host: Any) -> SafeString:
     if host.load is None:
         return NOTHING
     level = metrics.level("load", host.load, host.cores)
     cores = f" of {host.cores:.0f}" if host.cores else ""
     return format_html(
-        '<span class="gauge-{}"><span class="gauge-number">{}</span></span>'
-        '<span class="muted small">{}</span>',
+        '<span class="gauge-{}"><span class="gauge-number">{}</span>'
+        '<span class="muted small">{}</span></span>',
         level,
         f"{host.load:.2f}",
         cores,

@@ -7,9 +7,11 @@ from typing import Any
 from django.db.models import Count, Q
 from django.http import HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
+from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.utils.http import quote_etag
+from django.utils.translation import gettext_lazy as _
 
 from console import time_range
 from console.paging import PAGE_SIZE, Page, page
@@ -31,14 +33,14 @@ from thingscale.streams.queries import Selection
 
 SECTION = {"section": "hosts"}
 ORDERS = {
-    "-pain": "What hurts most",
-    "-cpu": "CPU, busiest first",
-    "-memory": "Memory, fullest first",
-    "-disk": "Disk, fullest first",
-    "-load": "Load, highest first",
-    "uptime": "Uptime, restarted last first",
-    "last_seen": "Last heard, longest ago first",
-    "name": "Name, A to Z",
+    "-pain": _("What hurts most"),
+    "-cpu": _("CPU, busiest first"),
+    "-memory": _("Memory, fullest first"),
+    "-disk": _("Disk, fullest first"),
+    "-load": _("Load, highest first"),
+    "uptime": _("Uptime, restarted last first"),
+    "last_seen": _("Last heard, longest ago first"),
+    "name": _("Name, A to Z"),
 }
 FILTERS = {
     "all": Q(),
@@ -49,8 +51,22 @@ RANGES = ("15m", "1h", "6h", "24h", "7d", "30d")
 USUAL = "1h"
 USUAL_PIXELS = 1000
 INCIDENTS = 5
-FACTS = 24
-TITLES = {"all": "All", "trouble": "In trouble", "silent": "Silent"}
+MOST_FACTS = 24
+FACTS = {
+    "os": _("System"),
+    "kernel": _("Kernel"),
+    "architecture": _("Architecture"),
+    "cpu": _("Processor"),
+    "cores": _("Cores"),
+    "memory": _("Memory"),
+    "virtualization": _("Virtualization"),
+    "hostname": _("Host name"),
+    "address": _("Address"),
+    "boot": _("Started"),
+    "agent": _("Agent"),
+    "python": "Python",
+}
+TITLES = {"all": _("All"), "trouble": _("In trouble"), "silent": _("Silent")}
 
 
 def index(request: ConsoleRequest) -> HttpResponse:
@@ -68,7 +84,7 @@ def index(request: ConsoleRequest) -> HttpResponse:
     firing = worst_firing(request.account, "device", [host.pk for host in shown.rows])
     for host in shown.rows:
         host.firing = firing.get(host.pk)
-        host.sender_name = NAMES.get(host.sender, "")
+        host.about = _about(host)
     context = {
         "page": shown,
         "q": text,
@@ -89,6 +105,7 @@ def detail(request: ConsoleRequest, pk: int) -> HttpResponse:
     host = _host(request, pk)
     newest = look.newest_of(host)
     device = host.device
+    host.about = _about(host)
     count, firing = firing_of(request.account, "device", device.pk)
     incidents = Incident.objects.for_account(request.account).filter(device=device.pk)
     facts = device.state if isinstance(device.state, dict) else {}
@@ -101,9 +118,7 @@ def detail(request: ConsoleRequest, pk: int) -> HttpResponse:
         "firing_count": count,
         "incidents": incidents.select_related("event").order_by("-started_at")[:INCIDENTS],
         "details": details(newest.values, newest.sample),
-        "facts": [(name, text) for name, text in facts.items() if isinstance(text, (str, int, float))][
-            :FACTS
-        ],
+        "facts": _facts(newest.facts or facts),
         "presets": [(name, time_range.PRESETS[name][0]) for name in RANGES],
         "range": preset if preset in RANGES else USUAL,
     }
@@ -171,6 +186,24 @@ def _marks(
     ]
     incidents = [span._asdict() | {"event": place[span.number]} for span in found.incidents]
     return {"events": events, "incidents": incidents}
+
+
+def _about(host: Any) -> str:
+    """What it runs on, else who measures it."""
+    system = host.device.state.get("os") if isinstance(host.device.state, dict) else None
+    return system if isinstance(system, str) else NAMES.get(host.sender, "")
+
+
+def _facts(found: dict[str, Any]) -> list[tuple[Any, str]]:
+    """Those that we know, in an order of ours, and then some others."""
+    known = {name: found[name] for name in FACTS if name in found}
+    shown = []
+    for name, value in list((known | found).items())[:MOST_FACTS]:
+        if name == "memory" and type(value) in {int, float}:
+            shown.append((FACTS[name], filesizeformat(value)))
+        elif isinstance(value, str | int | float):
+            shown.append((FACTS.get(name, name), str(value)))
+    return shown
 
 
 def _host(request: ConsoleRequest, pk: int) -> Any:

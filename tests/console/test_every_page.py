@@ -175,9 +175,7 @@ def fill(path: str, account: Account) -> str:
     host = Host.objects.for_account(account.user).values_list("pk", flat=True)
     tag = Tag.objects.filter(channel__user=account.user).values_list("pk", flat=True)
     contact = ContactPoint.objects.for_account(account.user).values_list("pk", flat=True)
-    return path.format(
-        device=device.first(), tag=tag.first(), contact=contact.first(), host=host.first()
-    )
+    return path.format(device=device.first(), tag=tag.first(), contact=contact.first(), host=host.first())
 
 
 def test_every_url_is_here() -> None:

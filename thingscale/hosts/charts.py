@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import orjson
 from django.db import connection
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 
 from thingscale.hosts import metrics
 from thingscale.hosts.metrics import Known, Memory, Metric, Name, Values
@@ -34,27 +36,30 @@ _SIZE = (_SQL / "size_of_range.sql").read_text()
 _ROWS = (_SQL / "rows_of_range.sql").read_text()
 _ROLLUPS = (_SQL / "rollups_of_range.sql").read_text()
 
+Text = str | Promise
 Point = tuple[float, float]  # milliseconds since 1970, and a number
 
 
 class Panel(NamedTuple):
     metric: Metric
-    title: str
+    title: Text
     unit: str
-    words: Mapping[str, str] = {}  # for what a number is of
+    words: Mapping[str, Text] = {}  # for what a number is of
 
 
+# In this order; other names follow it.
+_ORDER = ("user", "system", "iowait", "nice", "irq", "softirq", "steal", "1", "5", "15")
 PANELS = (
-    Panel(Metric.CPU, "CPU by state", "%"),
-    Panel(Metric.MEMORY, "Memory used", "%", {"": "memory"}),
-    Panel(Metric.LOAD, "Load", "", {"1": "1 min", "5": "5 min", "15": "15 min"}),
-    Panel(Metric.DISK, "Disks used", "%"),
-    Panel(Metric.INODES, "Inodes used", "%"),
-    Panel(Metric.IO, "Disk reads and writes", "B/s"),
-    Panel(Metric.NETWORK, "Network", "B/s"),
-    Panel(Metric.SWAP, "Swap used", "%", {"": "swap"}),
-    Panel(Metric.TEMPERATURE, "Temperatures", "°C"),
-    Panel(Metric.PROCESSES, "Processes", "", {"": "processes"}),
+    Panel(Metric.CPU, _("CPU by state"), "%"),
+    Panel(Metric.MEMORY, _("Memory used"), "%", {"": _("memory")}),
+    Panel(Metric.LOAD, _("Load"), "", {"1": _("1 min"), "5": _("5 min"), "15": _("15 min")}),
+    Panel(Metric.DISK, _("Disks used"), "%"),
+    Panel(Metric.INODES, _("Inodes used"), "%"),
+    Panel(Metric.IO, _("Disk reads and writes"), "B/s"),
+    Panel(Metric.NETWORK, _("Network"), "B/s"),
+    Panel(Metric.SWAP, _("Swap used"), "%", {"": _("swap")}),
+    Panel(Metric.TEMPERATURE, _("Temperatures"), "°C"),
+    Panel(Metric.PROCESSES, _("Processes"), "", {"": _("processes")}),
 )
 _NOT_DRAWN = {(Metric.CPU, "idle")}  # it would leave no height for the others
 _SIZES = ((1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"))
@@ -115,12 +120,12 @@ def _shown(samples: Iterable[tuple[str, float, Any]]) -> Iterator[tuple[float, V
             sample = {}
         sample[each[0]] = each
     if sample:
-        moment, shown, _ = _read(sample, memory)
+        moment, shown, _memory = _read(sample, memory)
         yield moment, shown
 
 
 def _read(sample: Mapping[str, tuple[str, float, Any]], memory: Memory) -> tuple[float, Values, Memory]:
-    _, values, grown = metrics.read(sample.values(), memory)
+    _sender, values, grown = metrics.read(sample.values(), memory)
     return max(at for _, at, _ in sample.values()), metrics.combine(values), memory | grown
 
 
@@ -216,7 +221,9 @@ def _series(buckets: _Buckets) -> list[Series]:
             if name[0] == panel.metric and name not in _NOT_DRAWN
         }
         highest = {name: max(map(itemgetter(1), points)) for name, points in own.items()}
-        names = sorted(sorted(own, key=lambda name: -highest[name])[:MAX_SERIES])
+        if panel.metric == Metric.CPU and any(highest.values()):
+            own = {name: points for name, points in own.items() if highest[name]}  # a state that never was
+        names = sorted(sorted(own, key=lambda name: -highest[name])[:MAX_SERIES], key=_place)
         unit, factor = panel.unit, 1.0
         if unit == "B/s":
             most = max(highest.values(), default=0)
@@ -227,15 +234,19 @@ def _series(buckets: _Buckets) -> list[Series]:
             made.append(
                 Series(
                     panel.metric,
-                    f"{panel.title} ({unit})" if unit else panel.title,
+                    f"{panel.title} ({unit})" if unit else str(panel.title),
                     f"{panel.metric} {name[1]}".strip(),
-                    label,
+                    str(label),
                     unit,
                     [ms for ms, _ in points],
-                    [None if number is None else round(number / factor, 4) for _, number in points],
+                    [None if number is None else round(number / factor, 2) for _, number in points],
                 )
             )
     return made
+
+
+def _place(name: Name) -> tuple[int, str]:
+    return _ORDER.index(name[1]) if name[1] in _ORDER else len(_ORDER), name[1]
 
 
 def _apart(points: Iterable[Point]) -> list[tuple[int, float]]:

@@ -46,6 +46,7 @@ class State:
     counters: Memory
     sample: Any = None  # the newest value without a tag, which is our agent's if it is one
     tags: tuple[str, ...] = ()
+    facts: dict[str, Any] | None = None  # that our agent sent by HTTP, where devices have no state
 
 
 def state(newest: Sequence[tuple[str, float, Any]], before: Mapping[str, list[float]]) -> State:
@@ -56,7 +57,12 @@ def state(newest: Sequence[tuple[str, float, Any]], before: Mapping[str, list[fl
     shown = metrics.combine(values)
     sample = next((value for tag, _, value in current if not tag), None)
     tags = tuple(tag for tag, _, _ in current if tag)
-    return State(sender, last, shown, metrics.gauges(shown), counters, sample, tags)
+    facts = next((value for tag, _, value in newest if tag == metrics.FACTS), None)
+    return State(
+        sender,
+        *(last, shown, metrics.gauges(shown), counters, sample, tags),
+        facts if isinstance(facts, dict) else None,
+    )
 
 
 def states(before: Mapping[int, Mapping[str, list[float]]]) -> dict[int, State]:
@@ -137,6 +143,8 @@ def _alone() -> bool:
 
 
 def _fill(host: Host, found: State) -> Host:
+    if host.at is not None and found.at <= host.at:
+        return host  # there is nothing new, so it is as silent as before
     host.sender, host.at, host.counters = found.sender or "", found.at, found.counters
     for name, number in found.gauges._asdict().items():
         setattr(host, name, number)

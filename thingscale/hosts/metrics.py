@@ -249,8 +249,9 @@ TABLE = (
 )
 _COMPILED = [(row, re.compile(row.tag), re.compile(row.path)) for row in TABLE]
 # Of the tags that have something of a host: for PostgreSQL, which names no groups.
+FACTS = "facts"  # the tag of what our agent says of the machine, where it can't be the device's state
 _TAGS = sorted({re.sub(r"\(\?P<\w+>", "(?:", row.tag) for row in TABLE if row.tag})
-TAGS = f"^(?:{'|'.join(_TAGS)})$"
+TAGS = f"^(?:{'|'.join([FACTS, *_TAGS])})$"
 # The keys of an object without a tag by which it may be one of our agent's.
 AGENT_KEYS = ("cpu", "memory", "load", "disk")
 # Interfaces and disks that say nothing of the machine, or the same as another one.
