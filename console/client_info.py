@@ -3,6 +3,7 @@
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 
 BROWSERS = {"Edg": "Edge", "OPR": "Opera", "Firefox": "Firefox", "Chrome": "Chrome", "Safari": "Safari"}
 SYSTEMS = {
@@ -38,9 +39,9 @@ def user_agent(request: HttpRequest) -> str:
 
 def browser(agent: str) -> str:
     """The browser and its system in a few words: `Firefox on Linux`."""
-    name = _first_match(BROWSERS, agent) or "An unknown browser"
+    name = _first_match(BROWSERS, agent) or _("An unknown browser")
     system = _first_match(SYSTEMS, agent)
-    return f"{name} on {system}" if system else name
+    return _("%(name)s on %(system)s") % {"name": name, "system": system} if system else name
 
 
 def _first_match(names: dict[str, str], agent: str) -> str:

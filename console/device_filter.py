@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from django.db.models import Count, Q
 from django.utils.http import urlencode
+from django.utils.translation import gettext_lazy
 
 from thingscale.accounts.models import Account
 from thingscale.devices.models import Device
@@ -13,12 +14,12 @@ from thingscale.devices.querysets import ENABLED, NEW, SILENT, UNHEARD, UNMAPPED
 
 FILTERS = ("all", "enabled", "unmapped", "silent", "unheard", "new", "disabled")
 ORDERS = {
-    "device_id": "Device id, A to Z",
-    "-device_id": "Device id, Z to A",
-    "-last_seen": "Last seen, newest first",
-    "last_seen": "Last seen, longest ago first",
-    "-created_at": "Created, newest first",
-    "created_at": "Created, oldest first",
+    "device_id": gettext_lazy("Device id, A to Z"),
+    "-device_id": gettext_lazy("Device id, Z to A"),
+    "-last_seen": gettext_lazy("Last seen, newest first"),
+    "last_seen": gettext_lazy("Last seen, longest ago first"),
+    "-created_at": gettext_lazy("Created, newest first"),
+    "created_at": gettext_lazy("Created, oldest first"),
 }
 
 

@@ -2,11 +2,12 @@
 tags. A change of many devices at once does so, where a change of one device is refused."""
 
 from django.contrib import messages
+from django.utils.translation import gettext as _
 
 from console.request import ConsoleRequest
+from console.vocabulary import counted
 from thingscale.accounts.limits import MORE, WORDS
 from thingscale.devices.models import Device
-from thingscale.lib.plurals import counted
 
 
 def warn(request: ConsoleRequest) -> None:
@@ -16,6 +17,15 @@ def warn(request: ConsoleRequest) -> None:
         tags = counted(request.account.max_tags, "tag")
         messages.warning(
             request,
-            f"What is held for {counted(count, 'device')} is not stored: it has new tags, and you can have"
-            f" {tags} in all channels. {WORDS['tags'].remedy}, {MORE}: it is stored within ten minutes then.",
+            _(
+                "What is held for %(devices)s is not stored: it has new tags, and you can have"
+                " %(tags)s in all channels. %(remedy)s, %(more)s: it is stored within ten"
+                " minutes then."
+            )
+            % {
+                "devices": counted(count, "device"),
+                "tags": tags,
+                "remedy": WORDS["tags"].remedy,
+                "more": MORE,
+            },
         )

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils import timezone, translation
 from django.utils.cache import add_never_cache_headers, patch_vary_headers
+from django.utils.translation import gettext
 
 from console.forms.account import SignInForm
 from console.request import ConsoleRequest, is_api
@@ -125,7 +126,7 @@ class LoginRequired(LoginRequiredMiddleware):
     def handle_no_permission(self, request: HttpRequest, view_func: Any) -> Any:
         wants_json = request.headers.get("Accept", "").split(",")[0] == "application/json"
         if "HX-Request" in request.headers or wants_json:
-            detail = "You are signed out: sign in again."
+            detail = gettext("You are signed out: sign in again.")
             return JsonResponse({"error": "AUTH_REQUIRED", "detail": detail}, status=401)
         if request.method != "POST":
             return super().handle_no_permission(request, view_func)

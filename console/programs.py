@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
+
 from console.snippets import BrokerAddress
 from thingscale.intakes.formats.mapping import topic_fits
 from thingscale.intakes.guides import GUIDES
@@ -23,8 +26,8 @@ KEYS = (
 
 class Program(NamedTuple):
     name: str
-    title: str
-    description: str
+    title: Any
+    description: Any  # in English, or as it is translated
     format: Intake.Format
     ways: tuple[str, ...] = ("http",)
     topics: tuple[str, ...] = ()
@@ -64,14 +67,14 @@ def programs() -> Mapping[str, Program]:
             )
         )
     found.sort(key=lambda program: program.title.casefold())
-    other = "You say where in its messages device, tag, value and time are."
+    other = _("You say where in its messages device, tag, value and time are.")
     shell = 'curl -d \'{"device": "roof", "temp": 21.5}\' \'URL\''
-    paste = (Paste("URL", "URL"), Paste("Try it in a shell", shell))
+    paste = (Paste("URL", "URL"), Paste(gettext_noop("Try it in a shell"), shell))
     sample = '{"device": "roof", "temp": 21.5}'
     found.append(
         Program(
             OTHER,
-            "Another program",
+            _("Another program"),
             other,
             Intake.Format.MAPPED,
             ("http", "mqtt"),

@@ -7,19 +7,21 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from django.http import QueryDict
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
+from console.vocabulary import counted
 from thingscale.lib import clock
 from thingscale.lib.clock import parse_sharp_end, parse_start, restore_plus
-from thingscale.lib.plurals import counted
 
 PRESETS = {
-    "15m": ("15 min", timedelta(minutes=15)),
-    "1h": ("1 hour", timedelta(hours=1)),
-    "6h": ("6 hours", timedelta(hours=6)),
-    "24h": ("24 hours", timedelta(hours=24)),
-    "7d": ("7 days", timedelta(days=7)),
-    "30d": ("30 days", timedelta(days=30)),
-    "365d": ("1 year", timedelta(days=365)),
+    "15m": (gettext_lazy("15 min"), timedelta(minutes=15)),
+    "1h": (gettext_lazy("1 hour"), timedelta(hours=1)),
+    "6h": (gettext_lazy("6 hours"), timedelta(hours=6)),
+    "24h": (gettext_lazy("24 hours"), timedelta(hours=24)),
+    "7d": (gettext_lazy("7 days"), timedelta(days=7)),
+    "30d": (gettext_lazy("30 days"), timedelta(days=30)),
+    "365d": (gettext_lazy("1 year"), timedelta(days=365)),
 }
 DEFAULT = "24h"
 
@@ -42,7 +44,7 @@ class TimeRange(NamedTuple):
         for size, word in ((86_400, "day"), (3600, "hour"), (60, "minute")):
             if seconds >= size:
                 return counted(round(seconds / size), word)
-        return "1 minute"
+        return counted(1, "minute")
 
     def shifted(self, widths: int) -> "TimeRange":
         """The range so many widths later. Beyond the last time that Python knows, it stays where it is."""
@@ -82,15 +84,15 @@ def read(parameters: QueryDict, zone: ZoneInfo, first: datetime | None, newest: 
                 if text := restore_plus(parameters.get(name, "")):
                     ends[name] = parse(text, zone)
             except ValueError as error:
-                errors[name] = f"It {error}."
+                errors[name] = _("It %(fault)s.") % {"fault": _(str(error))}
         if not errors and ends["start"] >= ends["end"]:
-            errors["end"] = "The end must come after the start."
+            errors["end"] = _("The end must come after the start.")
         return usual._replace(errors=errors) if errors else TimeRange(ends["start"], ends["end"])
     preset = parameters.get("range", "")
     if preset in PRESETS:
         return ending_now(preset)
     if preset:
-        rule = f"There is no such range: choose one of {', '.join(PRESETS)}."
+        rule = _("There is no such range: choose one of %(value)s.") % {"value": ", ".join(PRESETS)}
         return usual._replace(errors={"range": rule})
     if first is not None and first > usual.start:
         return next(each for each in map(ending_now, PRESETS) if first >= each.start)

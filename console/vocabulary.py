@@ -38,6 +38,7 @@ WORDS = {
     "sent": _("sent"),
     "failed": _("failed"),
     "left out": _("left out"),
+    "retried": _("retried"),
     "match": _("match"),
     "resolved": _("resolved"),
     "test": _("test"),
@@ -46,12 +47,14 @@ WORDS = {
     "delivered": _("delivered"),
     "acknowledged": _("acknowledged"),
     "not sent": _("not sent"),
+    "no such device": _("no such device"),
 }
 NOUNS = {
     "channel": ngettext_lazy("%(count)s channel", "%(count)s channels", "number"),
     "datapoint": ngettext_lazy("%(count)s datapoint", "%(count)s datapoints", "number"),
     "day": ngettext_lazy("%(count)s day", "%(count)s days", "number"),
     "device": ngettext_lazy("%(count)s device", "%(count)s devices", "number"),
+    "key": ngettext_lazy("%(count)s key", "%(count)s keys", "number"),
     "hour": ngettext_lazy("%(count)s hour", "%(count)s hours", "number"),
     "message": ngettext_lazy("%(count)s message", "%(count)s messages", "number"),
     "minute": ngettext_lazy("%(count)s minute", "%(count)s minutes", "number"),

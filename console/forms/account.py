@@ -7,6 +7,7 @@ from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy
 
 from console import client_info, known_browser
 from thingscale.accounts.actions import change_password, check_new_password, take_code
@@ -15,14 +16,19 @@ from thingscale.accounts.passwords import normalised
 from thingscale.accounts.time_zones import time_zones
 from thingscale.lib.errors import ContractError
 
-PASSWORD_RULE = "At least 8 characters; none that everybody uses, and not your e-mail or name."  # noqa: S105
+PASSWORD_RULE = gettext_lazy("At least 8 characters; none that everybody uses, and not your e-mail or name.")
+
+
+PASSWORD, CODE = gettext_lazy("Password"), gettext_lazy("Code")
 
 
 def email_field(**attrs: Any) -> forms.EmailField:
-    return forms.EmailField(label="E-mail", max_length=254, widget=forms.EmailInput(attrs=attrs))
+    return forms.EmailField(
+        label=gettext_lazy("E-mail"), max_length=254, widget=forms.EmailInput(attrs=attrs)
+    )
 
 
-def new_password_field(label: str = "Password") -> forms.CharField:
+def new_password_field(label: Any = PASSWORD) -> forms.CharField:
     """Is typed only once, since a button shows it."""
     widget = forms.PasswordInput(attrs={"autocomplete": "new-password", "data-show": True})
     return PasswordField(
@@ -53,14 +59,14 @@ def unlike(user: User, password: str) -> str:
 
 def zone_field(initial: str | None = None) -> forms.ChoiceField:
     return forms.ChoiceField(
-        label="Time zone",
+        label=gettext_lazy("Time zone"),
         initial=initial,
         choices=lambda: [(name, name.replace("_", " ")) for name in time_zones()],
-        help_text="Times are shown and asked for in it, here and over REST.",
+        help_text=gettext_lazy("Times are shown and asked for in it, here and over REST."),
     )
 
 
-def code_field(label: str = "Code") -> forms.CharField:
+def code_field(label: Any = CODE) -> forms.CharField:
     attrs = {"autocomplete": "one-time-code", "autocapitalize": "off", "spellcheck": "false", "class": "mono"}
     return forms.CharField(label=label, max_length=40, widget=forms.TextInput(attrs=attrs))
 
@@ -92,11 +98,14 @@ def status_of(form: forms.Form) -> int:
 
 class SignInForm(AuthenticationForm):
     username = forms.EmailField(
-        label="E-mail", widget=forms.EmailInput(attrs={"autofocus": True, "autocomplete": "username"})
+        label=gettext_lazy("E-mail"),
+        widget=forms.EmailInput(attrs={"autofocus": True, "autocomplete": "username"}),
     )
     error_messages = {
         **AuthenticationForm.error_messages,
-        "invalid_login": "No account has this e-mail and password. Check both; passwords are case-sensitive.",
+        "invalid_login": gettext_lazy(
+            "No account has this e-mail and password. Check both; passwords are case-sensitive."
+        ),
     }
 
 
@@ -115,11 +124,11 @@ class FirstEmailForm(forms.Form):
     """The first step of a sign-up that goes on by mail."""
 
     email = forms.EmailField(
-        label="E-mail",
+        label=gettext_lazy("E-mail"),
         max_length=254,
         validators=[validate_email_domain],
         widget=forms.EmailInput(attrs={"autofocus": True, "autocomplete": "username"}),
-        help_text="We mail you a link to go on with.",
+        help_text=gettext_lazy("We mail you a link to go on with."),
     )
 
 
@@ -142,7 +151,7 @@ class ResetForm(forms.Form):
 class NewPasswordForm(forms.Form):
     """The form of Django's reset view."""
 
-    password = new_password_field("New password")
+    password = new_password_field(gettext_lazy("New password"))
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

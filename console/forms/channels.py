@@ -4,27 +4,38 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.forms import BaseFormSet, formset_factory
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
+from console.vocabulary import counted
 from thingscale.lib.names import MAX_TAG, TAG_RULE, bad_tag
-from thingscale.lib.plurals import counted
 from thingscale.streams.models import Channel
 
 MAX_STREAMS = 1000  # with a label, in a channel
 MAX_KEY = 200  # characters
-RETENTION = "Older datapoints are deleted. Empty: kept for ever."
+RETENTION = gettext_lazy("Older datapoints are deleted. Empty: kept for ever.")
 
 
 class ChannelForm(forms.Form):
-    name = forms.CharField(max_length=200, required=False, help_text="What it is about: Cold store, Roof.")
+    name = forms.CharField(
+        label=gettext_lazy("Name"),
+        max_length=200,
+        required=False,
+        help_text=gettext_lazy("What it is about: Cold store, Roof."),
+    )
     retention_days = forms.IntegerField(
-        label="Keep datapoints for (days)", required=False, min_value=1, max_value=36_500, help_text=RETENTION
+        label=gettext_lazy("Keep datapoints for (days)"),
+        required=False,
+        min_value=1,
+        max_value=36_500,
+        help_text=RETENTION,
     )
 
 
 class ChangeChannelForm(ChannelForm):
     """Asks once more before a shorter retention deletes datapoints."""
 
-    shorter = forms.BooleanField(label="Delete them", required=False)
+    shorter = forms.BooleanField(label=gettext_lazy("Delete them"), required=False)
 
     def __init__(self, *args: Any, kept: int | None, **kwargs: Any) -> None:
         """`kept` is how many days datapoints are kept now; None: for ever."""
@@ -38,16 +49,19 @@ class ChangeChannelForm(ChannelForm):
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if "shorter" in self.fields and not cleaned.pop("shorter", False) and not self.errors:
             days = cleaned["retention_days"]
-            question = f"Datapoints older than {counted(days, 'day')} are deleted soon, for ever. Sure?"
+            question = _("Datapoints older than %(days)s are deleted soon, for ever. Sure?") % {
+                "days": counted(days, "day")
+            }
             self.add_error("shorter", question)
         return cleaned
 
 
 class NewChannelForm(ChannelForm):
     number = forms.IntegerField(
+        label=gettext_lazy("Number"),
         min_value=0,
         max_value=Channel.MAX_NUMBER,
-        help_text="Apps name it by this. It can't be changed.",
+        help_text=gettext_lazy("Apps name it by this. It can't be changed."),
     )
     field_order = ("number", "name", "retention_days")
 
@@ -64,9 +78,9 @@ def fits(key: str) -> bool:
 
 
 class StreamForm(forms.Form):
-    key = forms.CharField(max_length=MAX_KEY, strip=False)
-    label = forms.CharField(max_length=200, required=False)
-    unit = forms.CharField(max_length=200, required=False)
+    key = forms.CharField(label=gettext_lazy("Key"), max_length=MAX_KEY, strip=False)
+    label = forms.CharField(label=gettext_lazy("Label"), max_length=200, required=False)
+    unit = forms.CharField(label=gettext_lazy("Unit"), max_length=200, required=False)
 
 
 class BaseStreamFormSet(_FormSet):
@@ -75,7 +89,7 @@ class BaseStreamFormSet(_FormSet):
         for form in self.forms:
             key = form.cleaned_data.get("key") if hasattr(form, "cleaned_data") else None
             if key in keys and not self._should_delete_form(form):  # type: ignore[attr-defined]
-                form.add_error("key", "This key is there twice: keep one of them.")
+                form.add_error("key", _("This key is there twice: keep one of them."))
             if key:
                 keys.add(key)
 
@@ -83,7 +97,9 @@ class BaseStreamFormSet(_FormSet):
         """Whether at most so many keys have a label or a unit. If not, the form says so."""
         if len(self.labels()) <= most:
             return True
-        rule = f"You can have {counted(most, 'key')} with a label or a unit: leave some out."
+        rule = _("You can have %(keys)s with a label or a unit: leave some out.") % {
+            "keys": counted(most, "key")
+        }
         self._non_form_errors.append(rule)  # type: ignore[attr-defined]
         return False
 
@@ -105,12 +121,12 @@ StreamFormSet: Any = formset_factory(
 
 
 class TagForm(forms.Form):
-    name = forms.CharField(label="Tag", max_length=MAX_TAG, strip=False)
+    name = forms.CharField(label=gettext_lazy("Tag"), max_length=MAX_TAG, strip=False)
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]
         if bad_tag(name):
-            raise forms.ValidationError(f"A tag has {TAG_RULE}.")
+            raise forms.ValidationError(_("A tag has %(rule)s.") % {"rule": _(TAG_RULE)})
         return name
 
 
@@ -122,9 +138,11 @@ class ConfirmForm(forms.Form):
     def __init__(self, *args: Any, expected: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._expected = expected
-        self.fields["typed"].label = f"Type {expected} to confirm"
+        self.fields["typed"].label = _("Type %(expected)s to confirm") % {"expected": expected}
 
     def clean_typed(self) -> str:
         if self.cleaned_data["typed"].strip() != self._expected:
-            raise forms.ValidationError(f"Type {self._expected}, exactly as it stands here.")
+            raise forms.ValidationError(
+                _("Type %(expected)s, exactly as it stands here.") % {"expected": self._expected}
+            )
         return self._expected

@@ -4,6 +4,8 @@ import re
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from thingscale.accounts.models import Account
 from thingscale.devices.fields import DESCRIPTION, FACTS
@@ -25,7 +27,7 @@ class ChannelField(forms.CharField):
     channel`."""
 
     widget = forms.TextInput(
-        attrs={"list": "channels", "autocomplete": "off", "placeholder": "Number or name"}
+        attrs={"list": "channels", "autocomplete": "off", "placeholder": gettext_lazy("Number or name")}
     )
 
     def __init__(self, account: Account, **kwargs: Any) -> None:
@@ -45,7 +47,9 @@ class ChannelField(forms.CharField):
             found = named[0] if len(named) == 1 else None  # of two with this name, neither is meant for sure
         if found is None:
             name = match[1] if match else text
-            raise forms.ValidationError(f"You have no channel {name}: choose one of the list, or make it.")
+            raise forms.ValidationError(
+                _("You have no channel %(name)s: choose one of the list, or make it.") % {"name": name}
+            )
         return found
 
     def prepare_value(self, value: Any) -> Any:
@@ -56,7 +60,7 @@ class NamedChannelField(forms.CharField):
     """A channel that may have to be made, or each device's own. Cleaned to a ChannelName."""
 
     widget = forms.TextInput(
-        attrs={"list": "channels", "autocomplete": "off", "placeholder": "Number, name, or own"}
+        attrs={"list": "channels", "autocomplete": "off", "placeholder": gettext_lazy("Number, name, or own")}
     )
 
     def clean(self, value: Any) -> ChannelName | None:
@@ -71,19 +75,26 @@ class DeviceForm(forms.Form):
     """The cleaned data has the names of the model."""
 
     description = forms.CharField(
-        max_length=DESCRIPTION.max_length, required=False, widget=forms.Textarea(attrs={"rows": 2})
+        label=gettext_lazy("Description"),
+        max_length=DESCRIPTION.max_length,
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2}),
     )
     enabled = forms.BooleanField(
-        required=False, help_text="If it is disabled later, what it sends is rejected, not held."
+        label=gettext_lazy("Enabled"),
+        required=False,
+        help_text=gettext_lazy("If it is disabled later, what it sends is rejected, not held."),
     )
 
     def __init__(self, *args: Any, account: Account, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["mapped_channel"] = ChannelField(
             account,
-            label="Channel",
+            label=_("Channel"),
             required=False,
-            help_text="Where its data goes. Without one, the last 100 messages are held until there is one.",
+            help_text=_(
+                "Where its data goes. Without one, the last 100 messages are held until there is one."
+            ),
         )
         for fact in FACTS:
             self.fields[fact.name] = forms.CharField(
@@ -94,12 +105,14 @@ class DeviceForm(forms.Form):
 
 class NewDeviceForm(DeviceForm):
     device_id = forms.CharField(
-        label="Device id",
+        label=gettext_lazy("Device id"),
         max_length=64,
         strip=False,
         validators=[validate_device_id],
         widget=forms.TextInput(attrs={"class": "mono", "autocomplete": "off", "spellcheck": "false"}),
-        help_text="What the device calls itself: serial number, IMSI, host name. It can't be changed.",
+        help_text=gettext_lazy(
+            "What the device calls itself: serial number, IMSI, host name. It can't be changed."
+        ),
     )
 
 
@@ -111,7 +124,10 @@ class MapForm(forms.Form):
     to = forms.ChoiceField(choices=[(name, name) for name in (EXISTING, NEW, NONE)])
     enable = forms.BooleanField(required=False)
     number = forms.IntegerField(
-        label="Number of a new channel", required=False, min_value=0, max_value=Channel.MAX_NUMBER
+        label=gettext_lazy("Number of a new channel"),
+        required=False,
+        min_value=0,
+        max_value=Channel.MAX_NUMBER,
     )
 
     def __init__(self, *args: Any, account: Account, **kwargs: Any) -> None:
@@ -121,5 +137,5 @@ class MapForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
         if cleaned.get("to") == self.EXISTING and not cleaned.get("channel") and "channel" not in self.errors:
-            self.add_error("channel", "Choose a channel, or map to a new one.")
+            self.add_error("channel", _("Choose a channel, or map to a new one."))
         return cleaned

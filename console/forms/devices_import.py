@@ -5,6 +5,8 @@ from typing import Any
 
 from django import forms
 from django.core import signing
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from thingscale.accounts.models import Account
 from thingscale.lib.csv_file import MAX_BYTES
@@ -19,10 +21,12 @@ class ImportForm(forms.Form):
     to be stored here."""
 
     file = forms.FileField(
-        label="CSV file", required=False, widget=forms.FileInput(attrs={"accept": ".csv,text/csv,text/plain"})
+        label=gettext_lazy("CSV file"),
+        required=False,
+        widget=forms.FileInput(attrs={"accept": ".csv,text/csv,text/plain"}),
     )
     text = forms.CharField(
-        label="Or paste it here",
+        label=gettext_lazy("Or paste it here"),
         required=False,
         strip=False,
         widget=forms.Textarea(attrs={"class": "mono", "rows": 8, "spellcheck": "false", "wrap": "off"}),
@@ -37,7 +41,7 @@ class ImportForm(forms.Form):
         file = self.cleaned_data["file"]
         if file and file.size > MAX_BYTES:
             raise forms.ValidationError(
-                f"The file has more than {MAX_BYTES // 2**20} MB: import it in parts."
+                _("The file has more than %(value)s MB: import it in parts.") % {"value": MAX_BYTES // 2**20}
             )
         return file
 
@@ -47,7 +51,7 @@ class ImportForm(forms.Form):
             try:
                 kept = signing.loads(carried, salt=self._salt, max_age=CARRIED_SECONDS)
             except signing.BadSignature:
-                rule = "This preview is older than 30 minutes: give the table again."
+                rule = _("This preview is older than 30 minutes: give the table again.")
                 raise forms.ValidationError(rule) from None
             text, seen = (
                 (kept, []) if isinstance(kept, str) else kept
@@ -56,7 +60,7 @@ class ImportForm(forms.Form):
         if file := cleaned.get("file"):
             return cleaned | {"table": file.read(), "seen": None}
         if not cleaned.get("text") and not self.errors:
-            self.add_error("file", "Choose a file, or paste the table below.")
+            self.add_error("file", _("Choose a file, or paste the table below."))
         return cleaned | {"table": cleaned.get("text", "").encode(), "seen": None}
 
     def pack(self, table: bytes, channels: Sequence[str]) -> str | None:

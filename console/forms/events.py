@@ -10,6 +10,8 @@ from typing import Any
 from django import forms
 from django.urls import reverse_lazy
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from console.forms.devices import ChannelField
 from console.refused import field_and_sentence
@@ -20,33 +22,33 @@ from thingscale.lib.errors import ContractError
 
 AS_TYPED = {"autocapitalize": "off", "spellcheck": "false", "autocomplete": "off"}
 KINDS = [
-    (Event.Kind.THRESHOLD, "A value passes a threshold"),
-    (Event.Kind.RANGE, "A value leaves a range"),
-    (Event.Kind.CHANGE, "A value changes"),
-    (Event.Kind.RATE, "A value moves fast"),
-    (Event.Kind.SILENCE, "A device goes silent"),
+    (Event.Kind.THRESHOLD, gettext_lazy("A value passes a threshold")),
+    (Event.Kind.RANGE, gettext_lazy("A value leaves a range")),
+    (Event.Kind.CHANGE, gettext_lazy("A value changes")),
+    (Event.Kind.RATE, gettext_lazy("A value moves fast")),
+    (Event.Kind.SILENCE, gettext_lazy("A device goes silent")),
 ]
 OPERATORS = [
-    (Event.Operator.GREATER, "> above"),
-    (Event.Operator.AT_LEAST, "≥ at least"),
-    (Event.Operator.LESS, "< below"),
-    (Event.Operator.AT_MOST, "≤ at most"),
-    (Event.Operator.EQUAL, "= equal to"),
-    (Event.Operator.UNEQUAL, "≠ other than"),
+    (Event.Operator.GREATER, gettext_lazy("> above")),
+    (Event.Operator.AT_LEAST, gettext_lazy("≥ at least")),
+    (Event.Operator.LESS, gettext_lazy("< below")),
+    (Event.Operator.AT_MOST, gettext_lazy("≤ at most")),
+    (Event.Operator.EQUAL, gettext_lazy("= equal to")),
+    (Event.Operator.UNEQUAL, gettext_lazy("≠ other than")),
 ]
 NOTIFY = [
-    (Event.Notify.EMAIL, "E-mail"),
-    (Event.Notify.HTTP, "Webhook"),
-    (Event.Notify.NONE, "Neither of them"),
+    (Event.Notify.EMAIL, gettext_lazy("E-mail")),
+    (Event.Notify.HTTP, gettext_lazy("Webhook")),
+    (Event.Notify.NONE, gettext_lazy("Neither of them")),
 ]
 REPEATS = [
-    (Event.Repeat.CROSSING, "Once, when it begins, and again when it is over"),
-    (Event.Repeat.EVERY, "With each datapoint that matches"),
+    (Event.Repeat.CROSSING, gettext_lazy("Once, when it begins, and again when it is over")),
+    (Event.Repeat.EVERY, gettext_lazy("With each datapoint that matches")),
 ]
 SEVERITIES = [
-    (Event.Severity.INFO, "Information"),
-    (Event.Severity.WARNING, "Warning"),
-    (Event.Severity.CRITICAL, "Critical"),
+    (Event.Severity.INFO, gettext_lazy("Information")),
+    (Event.Severity.WARNING, gettext_lazy("Warning")),
+    (Event.Severity.CRITICAL, gettext_lazy("Critical")),
 ]
 NEW = {
     "kind": "threshold",
@@ -67,67 +69,88 @@ PREVIEWED = (
 
 
 class EventForm(forms.Form):
-    kind = forms.ChoiceField(label="When", choices=KINDS, widget=forms.RadioSelect)
+    kind = forms.ChoiceField(label=gettext_lazy("When"), choices=KINDS, widget=forms.RadioSelect)
     source = forms.CharField(
-        label="Key in the value",
+        label=gettext_lazy("Key in the value"),
         max_length=1000,
         required=False,
-        help_text="<code>temp</code>, or <code>data:temp</code> one level down."
-        " <code>value</code> for a bare number.",
+        help_text=gettext_lazy(
+            "<code>temp</code>, or <code>data:temp</code> one level down."
+            " <code>value</code> for a bare number."
+        ),
         widget=forms.TextInput(attrs=AS_TYPED | {"list": "keys", "class": "mono"}),
     )
-    operator = forms.ChoiceField(label="Is", choices=OPERATORS)
+    operator = forms.ChoiceField(label=gettext_lazy("Is"), choices=OPERATORS)
     threshold = forms.CharField(
-        max_length=1000, required=False, widget=forms.TextInput(attrs=AS_TYPED | {"class": "mono"})
-    )
-    window = SpanField(label="Within", placeholder="10 min")
-    devices = forms.CharField(
-        max_length=64,
-        required=False,
-        help_text="Only those whose id matches. <code>*</code> stands for anything, <code>?</code> for one"
-        " character.",
-        widget=forms.TextInput(attrs=AS_TYPED | {"class": "mono", "placeholder": "roof-*"}),
-    )
-    period = SpanField(label="It sends every", placeholder="1 min")
-    grace = SpanField(
-        label="And may be late by", placeholder="2 min", help_text="It is silent once both have passed."
-    )
-    description = forms.CharField(
-        label="Name",
+        label=gettext_lazy("Threshold"),
         max_length=1000,
         required=False,
-        help_text="Messages begin with it. Empty: what is watched.",
+        widget=forms.TextInput(attrs=AS_TYPED | {"class": "mono"}),
     )
-    notify_type = forms.ChoiceField(label="Notify by", choices=NOTIFY, widget=forms.RadioSelect)
+    window = SpanField(label=gettext_lazy("Within"), placeholder=gettext_lazy("10 min"))
+    devices = forms.CharField(
+        label=gettext_lazy("Devices"),
+        max_length=64,
+        required=False,
+        help_text=gettext_lazy(
+            "Only those whose id matches. <code>*</code> stands for anything,"
+            " <code>?</code> for one character."
+        ),
+        widget=forms.TextInput(attrs=AS_TYPED | {"class": "mono", "placeholder": "roof-*"}),
+    )
+    period = SpanField(label=gettext_lazy("It sends every"), placeholder=gettext_lazy("1 min"))
+    grace = SpanField(
+        label=gettext_lazy("And may be late by"),
+        placeholder=gettext_lazy("2 min"),
+        help_text=gettext_lazy("It is silent once both have passed."),
+    )
+    description = forms.CharField(
+        label=gettext_lazy("Name"),
+        max_length=1000,
+        required=False,
+        help_text=gettext_lazy("Messages begin with it. Empty: what is watched."),
+    )
+    notify_type = forms.ChoiceField(label=gettext_lazy("Notify by"), choices=NOTIFY, widget=forms.RadioSelect)
     post_url = forms.CharField(
-        label="Address of the webhook",
+        label=gettext_lazy("Address of the webhook"),
         max_length=2000,
         required=False,
         widget=forms.URLInput(attrs=AS_TYPED | {"placeholder": "https://example.com/hook"}),
-        help_text="Gets a POST with JSON, signed with a secret of this event.",
+        help_text=gettext_lazy("Gets a POST with JSON, signed with a secret of this event."),
     )
-    repeat = forms.ChoiceField(label="Notify", choices=REPEATS, widget=forms.RadioSelect)
-    hold = SpanField(label="Must hold for", placeholder="at once", help_text="A short peak notifies nobody.")
+    repeat = forms.ChoiceField(label=gettext_lazy("Notify"), choices=REPEATS, widget=forms.RadioSelect)
+    hold = SpanField(
+        label=gettext_lazy("Must hold for"),
+        placeholder=gettext_lazy("at once"),
+        help_text=gettext_lazy("A short peak notifies nobody."),
+    )
     clear = forms.CharField(
-        label="Is over at",
+        label=gettext_lazy("Is over at"),
         max_length=1000,
         required=False,
         widget=forms.TextInput(attrs=AS_TYPED | {"class": "mono short"}),
-        help_text="A second threshold, so that a value that wavers fires once. Empty: the first.",
+        help_text=gettext_lazy(
+            "A second threshold, so that a value that wavers fires once. Empty: the first."
+        ),
     )
-    severity = forms.ChoiceField(choices=SEVERITIES)
+    severity = forms.ChoiceField(label=gettext_lazy("Severity"), choices=SEVERITIES)
     min_interval = SpanField(
-        label="At most every", placeholder="no limit", help_text="The least time between two notifications."
+        label=gettext_lazy("At most every"),
+        placeholder=gettext_lazy("no limit"),
+        help_text=gettext_lazy("The least time between two notifications."),
     )
     quiet_hours = forms.CharField(
+        label=gettext_lazy("Quiet hours"),
         max_length=11,
         required=False,
         widget=forms.TextInput(attrs=AS_TYPED | {"class": "short", "placeholder": "22:00-06:00"}),
     )
     no_data_after = SpanField(
-        label="No data after",
-        placeholder="never",
-        help_text="Without a datapoint for so long, the state is “no data” instead of the last one.",
+        label=gettext_lazy("No data after"),
+        placeholder=gettext_lazy("never"),
+        help_text=gettext_lazy(
+            "Without a datapoint for so long, the state is “no data” instead of the last one."
+        ),
     )
 
     def __init__(self, *args: Any, account: Account, event: Event | None = None, **kwargs: Any) -> None:
@@ -141,11 +164,11 @@ class EventForm(forms.Form):
             }
             kwargs["initial"] = initial
         super().__init__(*args, **kwargs)
-        self.fields["channel"] = ChannelField(account, label="Channel", required=False)
+        self.fields["channel"] = ChannelField(account, label=_("Channel"), required=False)
         self._points = {str(point.pk): point for point in ContactPoint.objects.for_account(account)}
         self.fields["contact_points"] = forms.MultipleChoiceField(
             choices=[
-                (key, point.name if point.enabled else f"{point.name} (disabled)")
+                (key, point.name if point.enabled else _("%(name)s (disabled)") % {"name": point.name})
                 for key, point in self._points.items()
             ],
             required=False,
@@ -158,28 +181,30 @@ class EventForm(forms.Form):
             self.fields[name].required = True
             self.fields[name].error_messages["required"] = sentence
         quiet = self.fields["quiet_hours"]
-        quiet.help_text = f"Nobody is notified in them. Times in {timezone.get_current_timezone_name()}."
+        quiet.help_text = _("Nobody is notified in them. Times in %(value)s.") % {
+            "value": timezone.get_current_timezone_name()
+        }
 
     def _needed(self) -> Iterator[tuple[str, str]]:
         """The fields that the chosen kind can't do without, and what is said when one is empty."""
         kind, notify = self["kind"].value(), self["notify_type"].value()
         if kind == Event.Kind.SILENCE:
-            yield "period", "Say how often the device sends."
+            yield "period", _("Say how often the device sends.")
         else:
-            yield "channel", "Choose the channel that is watched."
-            yield "source", "Name the key that is watched: value, if the values are bare numbers."
+            yield "channel", _("Choose the channel that is watched.")
+            yield "source", _("Name the key that is watched: value, if the values are bare numbers.")
         if kind in {Event.Kind.THRESHOLD, Event.Kind.RANGE, Event.Kind.RATE}:
-            yield "threshold", "Say where it fires."
+            yield "threshold", _("Say where it fires.")
         if kind == Event.Kind.RATE:
-            yield "window", "Say within which time."
+            yield "window", _("Say within which time.")
         if notify == Event.Notify.HTTP:
-            yield "post_url", "Give an address such as https://example.com/hook."
+            yield "post_url", _("Give an address such as https://example.com/hook.")
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
         nothing = not cleaned.get("devices") and not cleaned.get("channel") and "channel" not in self.errors
         if cleaned.get("kind") == Event.Kind.SILENCE and nothing:
-            self.add_error("devices", "Name the devices, * for all of them, or choose a channel.")
+            self.add_error("devices", _("Name the devices, * for all of them, or choose a channel."))
         return cleaned
 
     def event_fields(self) -> dict[str, Any]:

@@ -5,6 +5,9 @@ from base64 import b64decode
 from typing import Any
 
 from django import forms
+from django.utils.text import format_lazy
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from console.forms.events import AS_TYPED
 from console.programs import in_order, programs
@@ -17,20 +20,25 @@ from thingscale.lib.errors import ContractError
 from thingscale.lib.names import MAX_TOPIC
 
 MONO = AS_TYPED | {"class": "mono"}
-PRECISIONS = [("ns", "nanoseconds"), ("us", "microseconds"), ("ms", "milliseconds"), ("s", "seconds")]
-BODIES = [("text", "Text"), ("hex", "Hexadecimal"), ("base64", "Base64")]
-TOPICS_HELP = (
-    "MQTT topics without a token that come here, one a line: <code>+</code> stands for one level,"
-    " <code>#</code> for all that follow."
+PRECISIONS = [
+    ("ns", gettext_lazy("nanoseconds")),
+    ("us", gettext_lazy("microseconds")),
+    ("ms", gettext_lazy("milliseconds")),
+    ("s", gettext_lazy("seconds")),
+]
+BODIES = [("text", gettext_lazy("Text")), ("hex", gettext_lazy("Hexadecimal")), ("base64", "Base64")]
+TOPICS_HELP = gettext_lazy(
+    "MQTT topics without a token that come here, one a line: <code>+</code> stands"
+    " for one level, <code>#</code> for all that follow."
 )
 
 
-def topics_field(empty: str) -> forms.CharField:
+def topics_field(empty: Any) -> forms.CharField:
     return forms.CharField(
         max_length=MAX_TOPICS * (MAX_TOPIC + 2),
         required=False,
         widget=forms.Textarea(attrs=AS_TYPED | {"class": "mono low", "rows": 3}),
-        help_text=f"{TOPICS_HELP} Empty: {empty}",
+        help_text=format_lazy("{} {}", TOPICS_HELP, empty),
     )
 
 
@@ -39,9 +47,14 @@ def lines_of(text: str) -> list[str]:
 
 
 class NewIntakeForm(forms.Form):
-    program = forms.ChoiceField(label="Program", widget=forms.RadioSelect)
-    name = forms.CharField(max_length=100, required=False, help_text="Empty: as the program is called.")
-    topics = topics_field("what the program publishes by itself.")
+    program = forms.ChoiceField(label=gettext_lazy("Program"), widget=forms.RadioSelect)
+    name = forms.CharField(
+        label=gettext_lazy("Name"),
+        max_length=100,
+        required=False,
+        help_text=gettext_lazy("Empty: as the program is called."),
+    )
+    topics = topics_field(gettext_lazy("Empty: what the program publishes by itself."))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -55,33 +68,36 @@ class NewIntakeForm(forms.Form):
 class IntakeForm(forms.Form):
     """Its fields depend on the intake's format."""
 
-    name = forms.CharField(max_length=100, widget=forms.TextInput(attrs={"autocomplete": "off"}))
-    topics = topics_field("HTTP only.")
+    name = forms.CharField(
+        label=gettext_lazy("Name"), max_length=100, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+    topics = topics_field(gettext_lazy("Empty: HTTP only."))
     device_tags = forms.CharField(
-        label="Tags that name the device",
+        label=gettext_lazy("Tags that name the device"),
         max_length=1100,
         required=False,
         widget=forms.TextInput(attrs=MONO | {"placeholder": "host, device, entity_id"}),
-        help_text="With commas between them; the first one that a line has counts.",
+        help_text=gettext_lazy("With commas between them; the first one that a line has counts."),
     )
     precision = forms.ChoiceField(
-        label="Times are in",
+        label=gettext_lazy("Times are in"),
         required=False,
-        choices=[("", "what the sender says, or nanoseconds"), *PRECISIONS],
+        choices=[("", gettext_lazy("what the sender says, or nanoseconds")), *PRECISIONS],
     )
     mapping = forms.CharField(
+        label=gettext_lazy("Mapping"),
         max_length=50_000,
         required=False,
         strip=True,
         widget=forms.Textarea(attrs=MONO | {"rows": 16}),
     )
     rate = forms.IntegerField(
-        label="Datapoints a second",
+        label=gettext_lazy("Datapoints a second"),
         required=False,
         min_value=1,
         max_value=MAX_RATE,
         widget=forms.NumberInput(attrs={"class": "short"}),
-        help_text="At most. Empty: what your account may.",
+        help_text=gettext_lazy("At most. Empty: what your account may."),
     )
 
     def __init__(self, data: Any, intake: Intake) -> None:
@@ -101,7 +117,7 @@ class IntakeForm(forms.Form):
         if intake.format != Intake.Format.MAPPED:
             del self.fields["topics"], self.fields["mapping"]
         elif intake.preset in presets():
-            self.fields["mapping"].help_text = "Empty: as the preset has it, also after an update."
+            self.fields["mapping"].help_text = _("Empty: as the preset has it, also after an update.")
         if intake.format != Intake.Format.INFLUX:
             del self.fields["device_tags"], self.fields["precision"]
 
@@ -119,10 +135,14 @@ class IntakeForm(forms.Form):
         try:
             mapping = json.loads(text)
         except json.JSONDecodeError as error:
-            sentence = f"This is no JSON: line {error.lineno}, column {error.colno}: {error.msg}."
+            sentence = _("This is no JSON: line %(lineno)s, column %(colno)s: %(msg)s.") % {
+                "lineno": error.lineno,
+                "colno": error.colno,
+                "msg": error.msg,
+            }
             raise forms.ValidationError(sentence) from None
         except (ValueError, RecursionError):
-            raise forms.ValidationError("This is no JSON that can be read.") from None
+            raise forms.ValidationError(_("This is no JSON that can be read.")) from None
         preset = presets().get(self._intake.preset)
         return None if preset and mapping == preset.mapping else mapping
 
@@ -146,23 +166,28 @@ class IntakeForm(forms.Form):
 
 class TryForm(forms.Form):
     topic = forms.CharField(
-        label="Topic", max_length=1024, required=False, label_suffix="", widget=forms.TextInput(attrs=MONO)
+        label=gettext_lazy("Topic"),
+        max_length=1024,
+        required=False,
+        label_suffix="",
+        widget=forms.TextInput(attrs=MONO),
     )
     headers = forms.CharField(
+        label=gettext_lazy("Headers"),
         max_length=20_000,
         label_suffix="",
         required=False,
         widget=forms.Textarea(attrs=MONO | {"rows": 2, "class": "mono low", "placeholder": "X-Name: value"}),
     )
     body = forms.CharField(
-        label="Payload",
+        label=gettext_lazy("Payload"),
         max_length=2 * MAX_TRIED,
         required=False,
         strip=False,
         label_suffix="",
         widget=forms.Textarea(attrs=MONO | {"rows": 8}),
     )
-    form = forms.ChoiceField(label="It is", choices=BODIES, required=False, label_suffix="")
+    form = forms.ChoiceField(label=gettext_lazy("It is"), choices=BODIES, required=False, label_suffix="")
 
     def __init__(self, data: Any, initial: dict[str, str], with_topic: bool) -> None:
         super().__init__(data, initial=initial, prefix="try")
@@ -174,7 +199,7 @@ class TryForm(forms.Form):
         for line in self.cleaned_data["headers"].splitlines():
             name, colon, text = line.partition(":")
             if line.strip() and (not colon or not name.strip()):
-                raise forms.ValidationError("Write one a line, with a colon: X-Name: value")
+                raise forms.ValidationError(_("Write one a line, with a colon: X-Name: value"))
             found[name.strip().lower()] = text.strip()
         return found
 
@@ -190,7 +215,9 @@ class TryForm(forms.Form):
                 case _:
                     fields["payload"] = text.encode("utf-8", "replace")
         except ValueError:
-            self.add_error("body", f"This is not {dict(BODIES)[fields['form']].lower()}.")
+            self.add_error(
+                "body", _("This is not %(value)s.") % {"value": str(dict(BODIES)[fields["form"]]).lower()}
+            )
         return fields
 
 

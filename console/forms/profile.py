@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.conf import settings
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from console.forms.account import code_field, email_field, new_password_field, unlike, zone_field
 from console.forms.channels import ConfirmForm
@@ -12,7 +14,12 @@ from thingscale.accounts.limits import WhenFull
 from thingscale.accounts.models import Actor, User
 from thingscale.accounts.passwords import UnlikeTheAccount
 
-OVERLAPS = {"0": "None: it ends at once", "1": "1 hour", "24": "24 hours", "168": "7 days"}
+OVERLAPS = {
+    "0": gettext_lazy("None: it ends at once"),
+    "1": gettext_lazy("1 hour"),
+    "24": gettext_lazy("24 hours"),
+    "168": gettext_lazy("7 days"),
+}
 
 
 if TYPE_CHECKING:
@@ -24,21 +31,28 @@ else:
 class ProfileForm(_UserForm):
     locale = zone_field()
     language = forms.ChoiceField(
-        label="Language", required=False, choices=[("", "As the browser asks"), *settings.LANGUAGES]
+        label=gettext_lazy("Language"),
+        required=False,
+        choices=[("", gettext_lazy("As the browser asks")), *settings.LANGUAGES],
     )
 
     class Meta:
         model = User
         fields = ["user_alias", "organization", "email1", "email2", "locale", "language"]
-        labels = {"user_alias": "Your name", "email1": "E-mail for events", "email2": "A second one"}
-        help_texts = {"email1": "Events that notify by e-mail write to both."}
+        labels = {
+            "user_alias": gettext_lazy("Your name"),
+            "organization": gettext_lazy("Organization"),
+            "email1": gettext_lazy("E-mail for events"),
+            "email2": gettext_lazy("A second one"),
+        }
+        help_texts = {"email1": gettext_lazy("Events that notify by e-mail write to both.")}
 
 
 class PasswordMixin(forms.Form):
     """Asks for the password once more, since a browser may have been left alone."""
 
     current = forms.CharField(
-        label="Your password",
+        label=gettext_lazy("Your password"),
         strip=False,
         max_length=1000,
         widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
@@ -51,7 +65,7 @@ class PasswordMixin(forms.Form):
     def clean_current(self) -> str:
         current: str = self.cleaned_data["current"]
         if not self._actor.check_password(current):
-            raise forms.ValidationError("This is not your password. Check it; it is case-sensitive.")
+            raise forms.ValidationError(_("This is not your password. Check it; it is case-sensitive."))
         return current
 
 
@@ -66,12 +80,12 @@ class EmailForm(PasswordMixin):
             try:
                 UnlikeTheAccount().validate(cleaned["current"], User(email=cleaned["email"]))
             except forms.ValidationError:
-                self.add_error("email", "Your password is too similar to this e-mail: change it first.")
+                self.add_error("email", _("Your password is too similar to this e-mail: change it first."))
         return cleaned
 
 
 class PasswordForm(PasswordMixin):
-    password = new_password_field("New password")
+    password = new_password_field(gettext_lazy("New password"))
 
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, actor=user, **kwargs)
@@ -87,7 +101,7 @@ class SetUpForm(PasswordMixin):
 
 
 class PasswordAndCodeForm(PasswordMixin):
-    code = code_field("Code of the app, or a recovery code")
+    code = code_field(gettext_lazy("Code of the app, or a recovery code"))
 
 
 class CloseForm(ConfirmForm, PasswordMixin):
@@ -96,7 +110,7 @@ class CloseForm(ConfirmForm, PasswordMixin):
 
 class RotateForm(forms.Form):
     overlap = forms.ChoiceField(
-        label="How long the old token stays valid", choices=list(OVERLAPS.items()), initial="24"
+        label=gettext_lazy("How long the old token stays valid"), choices=list(OVERLAPS.items()), initial="24"
     )
 
     def clean_overlap(self) -> timedelta:
@@ -105,12 +119,15 @@ class RotateForm(forms.Form):
 
 class WhenFullForm(forms.Form):
     when_full = forms.ChoiceField(
-        label="When the storage is full", choices=WhenFull, widget=forms.RadioSelect, initial=WhenFull.REFUSE
+        label=gettext_lazy("When the storage is full"),
+        choices=WhenFull,
+        widget=forms.RadioSelect,
+        initial=WhenFull.REFUSE,
     )
     sure = forms.BooleanField(
-        label="Yes, delete my oldest datapoints when the storage is full",
+        label=gettext_lazy("Yes, delete my oldest datapoints when the storage is full"),
         required=False,
-        help_text="Needed for the second choice only. What is deleted does not come back.",
+        help_text=gettext_lazy("Needed for the second choice only. What is deleted does not come back."),
     )
 
     def __init__(self, *args: Any, now: str, **kwargs: Any) -> None:
@@ -121,5 +138,5 @@ class WhenFullForm(forms.Form):
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         begins = cleaned.get("when_full") == WhenFull.DROP_OLDEST != self._now
         if begins and not cleaned.get("sure"):
-            self.add_error("sure", "Datapoints will be deleted: check this if that is what you want.")
+            self.add_error("sure", _("Datapoints will be deleted: check this if that is what you want."))
         return cleaned

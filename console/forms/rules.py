@@ -4,6 +4,8 @@ from typing import Any
 
 from django import forms
 from django.urls import reverse_lazy
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from console.forms.devices import ChannelField
 from thingscale.accounts.models import Account
@@ -20,17 +22,19 @@ class RuleForm(forms.Form):
     OWN, CHANNEL = "own", "channel"
 
     pattern = forms.CharField(
-        label="Device id",
+        label=gettext_lazy("Device id"),
         max_length=64,
         strip=True,
-        help_text="<code>*</code> stands for anything, <code>?</code> for one character: <code>roof-*</code>",
+        help_text=gettext_lazy(
+            "<code>*</code> stands for anything, <code>?</code> for one character: <code>roof-*</code>"
+        ),
     )
 
     to = forms.ChoiceField(
-        label="Map each device to",
+        label=gettext_lazy("Map each device to"),
         choices=[
-            (OWN, "a channel of its own, made for it and called like it"),
-            (CHANNEL, "one channel for all"),
+            (OWN, gettext_lazy("a channel of its own, made for it and called like it")),
+            (CHANNEL, gettext_lazy("one channel for all")),
         ],
         widget=forms.RadioSelect,
         required=False,  # a page of the release before has one channel only
@@ -39,7 +43,7 @@ class RuleForm(forms.Form):
 
     def __init__(self, *args: Any, account: Account, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["channel"] = ChannelField(account, label="Channel", required=False, label_suffix="")
+        self.fields["channel"] = ChannelField(account, label=_("Channel"), required=False, label_suffix="")
         self.fields["pattern"].widget.attrs.update(AS_TYPED | PREVIEW)
 
     def clean(self) -> dict[str, Any]:
@@ -48,5 +52,5 @@ class RuleForm(forms.Form):
             self.errors.pop("channel", None)
             return cleaned | {"channel": None}
         if not cleaned.get("channel") and not self.errors.keys() & {"channel", "to"}:
-            self.add_error("channel", "Choose a channel, or give each device its own.")
+            self.add_error("channel", _("Choose a channel, or give each device its own."))
         return cleaned

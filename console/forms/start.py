@@ -1,6 +1,7 @@
 """What the page of the first datapoint asks."""
 
 from django import forms
+from django.utils.translation import gettext_lazy
 
 from thingscale.devices.models import validate_device_id
 from thingscale.streams.models import Channel
@@ -10,7 +11,7 @@ class DeviceIdForm(forms.Form):
     """Which device the code on the page is for."""
 
     device = forms.CharField(
-        label="Device id",
+        label=gettext_lazy("Device id"),
         max_length=64,
         strip=False,
         validators=[validate_device_id],
@@ -22,8 +23,10 @@ class EnableForm(forms.Form):
     """The channel that a device's data goes to."""
 
     number = forms.IntegerField(
-        label="Channel",
+        label=gettext_lazy("Channel"),
         min_value=0,
         max_value=Channel.MAX_NUMBER,
-        help_text="Its data is kept under this number. The channel is made, if it is not there.",
+        help_text=gettext_lazy(
+            "Its data is kept under this number. The channel is made, if it is not there."
+        ),
     )

@@ -7,6 +7,8 @@ from django.contrib.auth.admin import UserAdmin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from console.operator.forms import AccountForm, NewAccountForm, OperatorPasswordForm
 from console.request import ConsoleRequest
@@ -37,7 +39,7 @@ class AccountAdmin(_UserAdmin):
     )
     list_filter = ("kind", "is_active", "is_staff")
     search_fields = ("email", "organization", "user_alias")
-    search_help_text = "User id, or a part of e-mail, organization or name"
+    search_help_text = gettext_lazy("User id, or a part of e-mail, organization or name")
     filter_horizontal = ()
     add_form = NewAccountForm
     form: Any = AccountForm
@@ -64,11 +66,11 @@ class AccountAdmin(_UserAdmin):
     readonly_fields = ("password_link", "two_factor", "date_joined", "last_login", "closed_at")
     actions = ("sign_out", "turn_off_two_factor", "reset_limits")
 
-    @admin.display(description="Password")
+    @admin.display(description=gettext_lazy("Password"))
     def password_link(self, user: User) -> SafeString:
         return mark_safe('<a href="../password/">Set a new one</a>')
 
-    @admin.display(description="Two-factor sign-in", boolean=True)
+    @admin.display(description=gettext_lazy("Two-factor sign-in"), boolean=True)
     def two_factor(self, user: User) -> bool:
         return second_factor.is_on(user)
 
@@ -102,12 +104,12 @@ class AccountAdmin(_UserAdmin):
     def delete_model(self, request: HttpRequest, obj: User) -> None:
         actions.close_account(obj)
 
-    @admin.action(description="Sign out of all browsers")
+    @admin.action(description=gettext_lazy("Sign out of all browsers"))
     def sign_out(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         count = sum(actions.end_sessions(user) for user in queryset)
         messages.success(request, f"{counted(count, 'session')} ended.")
 
-    @admin.action(description="Set all limits to those of a new account")
+    @admin.action(description=gettext_lazy("Set all limits to those of a new account"))
     def reset_limits(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         for user in queryset:
             actions.reset_limits(user)
@@ -115,11 +117,13 @@ class AccountAdmin(_UserAdmin):
             request, f"{counted(queryset.count(), 'account has,accounts have')} the limits of a new one."
         )
 
-    @admin.action(description="Turn off two-factor sign-in (who lost the app and the recovery codes)")
+    @admin.action(
+        description=gettext_lazy("Turn off two-factor sign-in (who lost the app and the recovery codes)")
+    )
     def turn_off_two_factor(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         for user in queryset:
             actions.end_second_factor(user)
-        messages.success(request, "Their password alone lets them in. Tell them to set it up again.")
+        messages.success(request, _("Their password alone lets them in. Tell them to set it up again."))
 
 
 def _is_self(request: HttpRequest, user: User) -> bool:

@@ -13,12 +13,15 @@ from django.db import Error, connection, transaction
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from redis import Redis
 from redis.exceptions import RedisError
 
 from console.request import ConsoleRequest
 from console.spans import in_words
 from console.templatetags.console import ago
+from console.vocabulary import word
 from thingscale.accounts import emails
 from thingscale.background import heartbeat
 from thingscale.devices import presence
@@ -51,14 +54,10 @@ class Trouble(Exception):
 
 
 class PartHealth(NamedTuple):
-    name: str
+    name: Any
     rows: Rows
+    watched: bool  # an answer means that the part works
     trouble: str = ""
-
-    @property
-    def watched(self) -> bool:
-        """Whether an answer means that the part works."""
-        return self.name in {"Database", "Valkey", "Celery", "Ingest", "Notifications"}
 
 
 def page(request: ConsoleRequest) -> HttpResponse:
@@ -66,9 +65,15 @@ def page(request: ConsoleRequest) -> HttpResponse:
         try:
             emails.send_test(request.actor.email)
         except OSError as error:
-            messages.error(request, f"The mail was not taken: {type(error).__name__}: {error}")
+            messages.error(
+                request,
+                _("The mail was not taken: %(name)s: %(error)s")
+                % {"name": type(error).__name__, "error": error},
+            )
         else:
-            messages.success(request, f"A mail to {request.actor.email} was handed in.")
+            messages.success(
+                request, _("A mail to %(email)s was handed in.") % {"email": request.actor.email}
+            )
         return redirect("admin:health")
     parts = [_look(name, look) for name, look in LOOKS.items()]
     gateways: list[GatewayProcess] = []
@@ -83,21 +88,23 @@ def page(request: ConsoleRequest) -> HttpResponse:
     return render(request, "console/operator/health.html", context)
 
 
-def _look(name: str, look: Callable[[], Rows]) -> PartHealth:
+def _look(name: Any, look: Callable[[], Rows]) -> PartHealth:
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL statement_timeout = '{DATABASE_LIMIT}'")
-            return PartHealth(name, list(look()))
+            return PartHealth(name, list(look()), look in WATCHED)
     except Trouble as trouble:
-        return PartHealth(name, trouble.rows, str(trouble))
+        return PartHealth(name, trouble.rows, look in WATCHED, str(trouble))
     except (Error, RedisError, OSError) as error:
-        return PartHealth(name, [], f"No answer: {type(error).__name__}.")
+        return PartHealth(
+            name, [], look in WATCHED, _("No answer: %(name)s.") % {"name": type(error).__name__}
+        )
 
 
 def _web() -> Rows:
     yield "Python", platform.python_version()
     yield "Django", django.get_version()
-    yield "Public address", settings.PUBLIC_URL or "not set"
+    yield _("Public address"), settings.PUBLIC_URL or _("not set")
 
 
 def _database() -> Rows:
@@ -105,25 +112,25 @@ def _database() -> Rows:
         cursor.execute(_SIZE)
         version, size, used, most = cursor.fetchone()
     yield "PostgreSQL", version
-    yield "Size", filesizeformat(size)
-    yield "Connections", f"{used} of {most}"
+    yield _("Size"), filesizeformat(size)
+    yield _("Connections"), _("%(used)s of %(most)s") % {"used": used, "most": most}
 
 
 def _valkey() -> Rows:
     with _redis() as client:
         server, memory = client.info("server"), client.info("memory")
-    yield "Version", server.get("valkey_version") or server.get("redis_version")
-    yield "Memory", filesizeformat(memory["used_memory"])
-    yield "Memory limit", filesizeformat(memory["maxmemory"]) if memory["maxmemory"] else "none"
+    yield _("Version"), server.get("valkey_version") or server.get("redis_version")
+    yield _("Memory"), filesizeformat(memory["used_memory"])
+    yield _("Memory limit"), filesizeformat(memory["maxmemory"]) if memory["maxmemory"] else _("none")
 
 
 def _celery() -> Rows:
     with _redis() as client:
         waiting = int(client.llen(QUEUE))
     seen = cache.get(heartbeat.KEY)
-    rows = [("Tasks that wait", waiting), ("Last heartbeat", ago(seen))]
+    rows = [(_("Tasks that wait"), waiting), (_("Last heartbeat"), ago(seen))]
     if seen is None or (clock.now() - seen).total_seconds() > BEAT_LATE:
-        raise Trouble("No heartbeat: the worker or its scheduler does not run, or is busy.", rows)
+        raise Trouble(_("No heartbeat: the worker or its scheduler does not run, or is busy."), rows)
     return rows
 
 
@@ -132,39 +139,48 @@ def _ingest() -> Rows:
     gateways = presence.living()
     batches = list(Journal.objects.exclude(batch=0).values_list("at", flat=True))
     rows = [
-        ("Gateways", len(gateways)),
-        ("MQTT clients connected", sum(each.clients for each in gateways)),
-        ("Writers that have stored", len(batches)),
-        ("Last batch", ago(max(batches)) if batches else "none of the last week"),  # rows go after that
+        (_("Gateways"), len(gateways)),
+        (_("MQTT clients connected"), sum(each.clients for each in gateways)),
+        (_("Writers that have stored"), len(batches)),
+        (_("Last batch"), ago(max(batches)) if batches else _("none of the last week")),  # rows go after that
     ]
     if not gateways and settings.INGEST_MODE == "gateway":
-        raise Trouble("No gateway runs: devices can't connect by MQTT.", rows)
+        raise Trouble(_("No gateway runs: devices can't connect by MQTT."), rows)
     return rows
 
 
 def _messages() -> Rows:
     last, hour = platform_minutes(clock.now())
-    for name, counts in (("Last full minute", last), ("Last hour", hour)):
-        yield name, f"{counts.stored:,} stored, {counts.held:,} held, {counts.rejected:,} rejected"
+    for name, counts in ((_("Last full minute"), last), (_("Last hour"), hour)):
+        yield (
+            name,
+            _("%(stored)s stored, %(held)s held, %(rejected)s rejected")
+            % {
+                "stored": f"{counts.stored:,}",
+                "held": f"{counts.held:,}",
+                "rejected": f"{counts.rejected:,}",
+            },
+        )
 
 
 def _notifications() -> Rows:
     with connection.wrap_database_errors:
         found = figures.read(connection.connection)
-    outcomes = [
-        f"{sum(n for (name, label), n in found.counted.items() if label.endswith(f':{outcome}')):,} {outcome}"
+    sums = {
+        outcome: sum(n for (_name, label), n in found.counted.items() if label.endswith(f":{outcome}"))
         for outcome in figures.OUTCOMES
-    ]
+    }
+    outcomes = [f"{count:,} {word(outcome)}" for outcome, count in sums.items()]
     rows = [
-        ("Matches that wait", f"{found.observations:,}"),
-        ("Notifications that wait", f"{found.deliveries:,}"),
-        ("The first is late by", in_words(round(found.overdue))),
-        ("Since the beginning", ", ".join(outcomes)),
+        (_("Matches that wait"), f"{found.observations:,}"),
+        (_("Notifications that wait"), f"{found.deliveries:,}"),
+        (_("The first is late by"), in_words(round(found.overdue))),
+        (_("Since the beginning"), ", ".join(outcomes)),
     ]
     if found.oldest_observation > EVENTS_LATE:
-        raise Trouble("Matches wait: no Celery worker runs, or it is busy.", rows)
+        raise Trouble(_("Matches wait: no Celery worker runs, or it is busy."), rows)
     if found.overdue > EVENTS_LATE:
-        raise Trouble("Notifications wait: no Celery worker runs, or more are owed than go out.", rows)
+        raise Trouble(_("Notifications wait: no Celery worker runs, or more are owed than go out."), rows)
     return rows
 
 
@@ -173,7 +189,10 @@ def _mail() -> Rows:
     if settings.EMAIL_HOST:
         yield "Server", f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}"
     else:
-        yield "Server", f"none: mails are files in {settings.EMAIL_FILE_PATH}"
+        yield (
+            "Server",
+            _("none: mails are files in %(email_file_path)s") % {"email_file_path": settings.EMAIL_FILE_PATH},
+        )
 
 
 def _redis() -> Redis:
@@ -181,13 +200,14 @@ def _redis() -> Redis:
     return Redis.from_url(settings.REDIS_URL, **limits)
 
 
-LOOKS: dict[str, Callable[[], Rows]] = {
-    "Web": _web,
-    "Database": _database,
+LOOKS: dict[Any, Callable[[], Rows]] = {
+    gettext_lazy("Web"): _web,
+    gettext_lazy("Database"): _database,
     "Valkey": _valkey,
     "Celery": _celery,
-    "Ingest": _ingest,
-    "Messages": _messages,
-    "Notifications": _notifications,
-    "Mail": _mail,
+    gettext_lazy("Ingest"): _ingest,
+    gettext_lazy("Messages"): _messages,
+    gettext_lazy("Notifications"): _notifications,
+    gettext_lazy("Mail"): _mail,
 }
+WATCHED = {_database, _celery, _valkey, _ingest, _notifications}

@@ -13,6 +13,7 @@ from django.http.request import split_domain_port
 from django.shortcuts import redirect, render
 from django.urls import reverse, reverse_lazy
 from django.utils.text import Truncator
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
@@ -108,7 +109,7 @@ def unsent_discard(request: ConsoleRequest) -> HttpResponse:
 def code(request: HttpRequest) -> HttpResponse:
     """The second step, for accounts with an authenticator."""
     if (waits := signing_in.pending(request)) is None:
-        messages.info(request, "Sign in again, please: the code has to follow within five minutes.")
+        messages.info(request, _("Sign in again, please: the code has to follow within five minutes."))
         return redirect("signin")
     user, then = waits
     form = CodeForm(request.POST or None)
@@ -160,7 +161,7 @@ def signup_confirm(request: HttpRequest, link: str) -> HttpResponse:
     """Opens the mailed link, which proves that the e-mail is theirs."""
     email = links.read_sign_up(link)
     if email is None or not settings.SIGNUP:
-        messages.info(request, "This link has ended or is not complete: ask for another one.")
+        messages.info(request, _("This link has ended or is not complete: ask for another one."))
         return redirect("signup")
     form = FirstPasswordForm(request.POST or None, initial={"locale": "UTC"})
     if form.is_valid() and (user := _created(form, form.cleaned_data | {"email": email})):
@@ -182,9 +183,9 @@ def mail_link(request: HttpRequest, task: Any, *arguments: object) -> str:
     base, host = str(settings.PUBLIC_URL), request.get_host()
     if not base and "*" in settings.ALLOWED_HOSTS and split_domain_port(host)[0] not in ON_THIS_MACHINE:
         # The request may name any host, and a link with a token must not lead there.
-        return "Links can't be mailed yet: the operator has to set THINGSCALE_PUBLIC_URL."
+        return _("Links can't be mailed yet: the operator has to set THINGSCALE_PUBLIC_URL.")
     if not tasks.enqueue(task, *arguments, base or f"{request.scheme}://{host}"):
-        return "Mails can't be sent just now. Try again in some minutes."
+        return _("Mails can't be sent just now. Try again in some minutes.")
     return ""
 
 
@@ -213,7 +214,7 @@ class ResetConfirmView(PasswordResetConfirmView):
     success_url = reverse_lazy("signin")
 
     def form_valid(self, form: Any) -> HttpResponse:
-        messages.success(self.request, "Your password is changed. Sign in with the new one.")
+        messages.success(self.request, _("Your password is changed. Sign in with the new one."))
         return super().form_valid(form)
 
 

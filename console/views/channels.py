@@ -6,6 +6,8 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from console.forms.channels import (
     MAX_STREAMS,
@@ -19,9 +21,9 @@ from console.forms.channels import (
 from console.paging import PAGE_SIZE, Page, page
 from console.request import ConsoleRequest
 from console.value_keys import value_keys
+from console.vocabulary import counted
 from thingscale.events.overview import firing_of, worst_firing
 from thingscale.lib.errors import ContractError
-from thingscale.lib.plurals import counted
 from thingscale.streams.actions import tags as tag_actions
 from thingscale.streams.actions.channels import create_channel, delete_channel, update_channel
 from thingscale.streams.models import Channel, Latest, Tag
@@ -52,7 +54,10 @@ def create(request: ConsoleRequest) -> HttpResponse:
         except ContractError as refused:
             form.add_error("number", refused.detail)
         else:
-            messages.success(request, f"Channel {channel.number} is there. Map a device to it to fill it.")
+            messages.success(
+                request,
+                _("Channel %(number)s is there. Map a device to it to fill it.") % {"number": channel.number},
+            )
             return redirect("channel", channel.number)
     return render(request, "console/channel/new.html", SECTION | {"form": form})
 
@@ -80,7 +85,7 @@ def edit(request: ConsoleRequest, number: int) -> HttpResponse:
                 raise
             form.add_error(None, refused.detail)
         else:
-            messages.success(request, "Saved.")
+            messages.success(request, _("Saved."))
             return redirect("channel", number)
     count, firing = firing_of(request.account, "channel", channel.pk)
     context = {"channel": channel, "form": form, "streams": streams} | _tags(request, channel)
@@ -94,13 +99,27 @@ def delete(request: ConsoleRequest, number: int) -> HttpResponse:
     form = ConfirmForm(request.POST or None, expected=str(number))
     if form.is_valid():
         delete_channel(channel)
-        messages.success(request, f"Channel {number} is gone, with {counted(datapoints, 'datapoint')}.")
+        messages.success(
+            request,
+            _("Channel %(number)s is gone, with %(datapoints)s.")
+            % {"number": number, "datapoints": counted(datapoints, "datapoint")},
+        )
         return redirect("channels")
-    question = (
-        f"This deletes channel {number} {channel.name} with {counted(datapoints, 'datapoint')}, for ever."
-        f" {counted(devices, 'device loses its,devices lose their')} mapping; what comes is held, not lost."
-    )
-    texts = {"title": f"Delete channel {number}", "question": question, "action": "Delete channel"}
+    question = _("This deletes channel %(number)s %(name)s with %(datapoints)s, for ever.") % {
+        "number": number,
+        "name": channel.name,
+        "datapoints": counted(datapoints, "datapoint"),
+    }
+    question += " " + ngettext(
+        "%(count)s device loses its mapping; what comes is held, not lost.",
+        "%(count)s devices lose their mapping; what comes is held, not lost.",
+        devices,
+    ) % {"count": f"{devices:,}"}
+    texts = {
+        "title": _("Delete channel %(number)s") % {"number": number},
+        "question": question,
+        "action": _("Delete channel"),
+    }
     return _confirm(request, number, form, texts)
 
 
@@ -123,10 +142,22 @@ def delete_tag(request: ConsoleRequest, number: int, pk: int) -> HttpResponse:
     form = ConfirmForm(request.POST or None, expected=tag.name)
     if form.is_valid():
         tag_actions.delete_tag(tag)
-        messages.success(request, f"The tag {tag.name} is gone, with {counted(count, 'datapoint')}.")
+        messages.success(
+            request,
+            _("The tag %(name)s is gone, with %(datapoints)s.")
+            % {"name": tag.name, "datapoints": counted(count, "datapoint")},
+        )
         return redirect("channel", number)
-    question = f"This deletes {counted(count, 'datapoint')} of channel {number} tagged {tag.name}, for ever."
-    texts = {"title": f"Delete tag {tag.name}", "question": question, "action": "Delete tag"}
+    question = _("This deletes %(datapoints)s of channel %(number)s tagged %(name)s, for ever.") % {
+        "datapoints": counted(count, "datapoint"),
+        "number": number,
+        "name": tag.name,
+    }
+    texts = {
+        "title": _("Delete tag %(name)s") % {"name": tag.name},
+        "question": question,
+        "action": _("Delete tag"),
+    }
     return _confirm(request, number, form, texts)
 
 

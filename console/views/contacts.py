@@ -7,6 +7,8 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
 from console.forms.contacts import ContactForm
@@ -17,7 +19,6 @@ from console.views.events import SECTION
 from thingscale.events import actions
 from thingscale.events.models import ContactPoint
 from thingscale.lib.errors import ContractError
-from thingscale.lib.plurals import counted
 
 
 def index(request: ConsoleRequest) -> HttpResponse:
@@ -28,7 +29,9 @@ def index(request: ConsoleRequest) -> HttpResponse:
         except ContractError as refused:
             _refuse(form, refused)
         else:
-            messages.success(request, f"{point.name} is there. Test it, and choose it in an event.")
+            messages.success(
+                request, _("%(name)s is there. Test it, and choose it in an event.") % {"name": point.name}
+            )
             return redirect("contacts")
     points = ContactPoint.objects.for_account(request.account).prefetch_related("events")
     context = {"form": form, "points": points, "services": SERVICES}
@@ -45,7 +48,7 @@ def edit(request: ConsoleRequest, pk: int) -> HttpResponse:
         except ContractError as refused:
             _refuse(form, refused)
         else:
-            messages.success(request, "Saved.")
+            messages.success(request, _("Saved."))
             return redirect("contacts")
     context = {"form": form, "point": point, "services": SERVICES}
     return render(request, "console/contact/edit.html", SECTION | context)
@@ -55,13 +58,15 @@ def delete(request: ConsoleRequest, pk: int) -> HttpResponse:
     point = _point(request, pk)
     if request.method == "POST":
         actions.delete_contact_point(point)
-        messages.success(request, f"{point.name} is gone.")
+        messages.success(request, _("%(name)s is gone.") % {"name": point.name})
         return redirect("contacts")
     used = point.events.count()
-    question = f"This deletes the contact point {point.name}."
+    question = _("This deletes the contact point %(name)s.") % {"name": point.name}
     if used:
-        question += f" {counted(used, 'event no longer notifies,events no longer notify')} it."
-    texts = {"title": "Delete contact point", "question": question, "action": "Delete contact point"}
+        question += " " + ngettext(
+            "%(count)s event no longer notifies it.", "%(count)s events no longer notify it.", used
+        ) % {"count": f"{used:,}"}
+    texts = {"title": _("Delete contact point"), "question": question, "action": _("Delete contact point")}
     context = SECTION | texts | {"form": forms.Form(), "back": reverse("contacts")}
     return render(request, "console/confirm.html", context)
 
@@ -70,7 +75,9 @@ def delete(request: ConsoleRequest, pk: int) -> HttpResponse:
 def switch(request: ConsoleRequest, pk: int, on: bool) -> HttpResponse:
     point = _point(request, pk)
     actions.update_contact_point(point, {"enabled": on})
-    messages.success(request, f"{point.name} is {'enabled' if on else 'disabled'}.")
+    messages.success(
+        request, (_("%(name)s is enabled.") if on else _("%(name)s is disabled.")) % {"name": point.name}
+    )
     return redirect("contacts")
 
 
@@ -82,7 +89,9 @@ def test(request: ConsoleRequest, pk: int) -> HttpResponse:
     except ContractError as refused:
         messages.warning(request, field_and_sentence(refused)[1])
         return redirect("contacts")
-    messages.success(request, f"A test to {point.name} is on its way. Below is what becomes of it.")
+    messages.success(
+        request, _("A test to %(name)s is on its way. Below is what becomes of it.") % {"name": point.name}
+    )
     return redirect(f"{reverse('deliveries')}?contact={pk}")
 
 

@@ -7,16 +7,18 @@ from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from console import left_held
 from console.device_filter import DeviceFilter, filter_from_query
 from console.forms.devices_bulk import ACTIONS, BulkForm
 from console.request import ConsoleRequest
 from console.views.devices import SECTION, suggested
+from console.vocabulary import counted
 from thingscale.devices.actions import delete_devices
 from thingscale.devices.models import Device
 from thingscale.lib.errors import ContractError
-from thingscale.lib.plurals import counted
 from thingscale.provisioning.actions import configure_devices, plan_channel
 
 SHOWN_CHANNELS = 20  # that would be made
@@ -44,7 +46,7 @@ def bulk(request: ConsoleRequest) -> HttpResponse:
         chosen = Device.objects.for_account(request.account).filter(pk__in=keys)
     count = chosen.count()
     if not count:
-        messages.warning(request, "No device was selected: check some first.")
+        messages.warning(request, _("No device was selected: check some first."))
         return redirect(to_list)
     form = BulkForm(request.POST, count=count)
     sure = bool(request.POST.get("confirmed")) or (form.action_name != "delete" and "all" not in request.POST)
@@ -70,9 +72,11 @@ def _done(
     else:
         count = configure_devices(request.account, chosen, form.changes, form.channel_name)
         left_held.warn(request)
-    made = f" {counted(len(makes), 'channel is,channels are')} made." if makes else ""
-    done = ACTIONS[form.action_name].done
-    messages.success(request, f"{counted(count, 'device is,devices are')} {done}.{made}")
+    done = ACTIONS[form.action_name].done % {"devices": counted(count, "device"), "number": count}
+    if makes:
+        made = ngettext("%(count)s channel is made.", "%(count)s channels are made.", len(makes))
+        done += " " + made % {"count": f"{len(makes):,}"}
+    messages.success(request, done)
     return redirect(back)
 
 
@@ -90,7 +94,7 @@ def _ask(request: ConsoleRequest, count: int, look: Look, wanted: DeviceFilter, 
     context = {
         "form": form,
         "title": f"{action.verb}: {devices}",
-        "action": f"{action.verb} {devices}",
+        "action": action.verb_devices % {"devices": devices},
         "danger": form.action_name == "delete",
         "warning": action.warning,
         "makes": look.makes[:SHOWN_CHANNELS],

@@ -7,15 +7,16 @@ from django.contrib import messages
 from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from console import left_held
 from console.device_filter import filter_from_query
 from console.forms.devices_import import ImportForm
 from console.request import ConsoleRequest
 from console.views.devices import SECTION
+from console.vocabulary import counted
 from thingscale.devices.fields import DESCRIPTION, FACTS, TEXTS
 from thingscale.lib import csv_file
-from thingscale.lib.plurals import counted
 from thingscale.provisioning import device_csv
 from thingscale.provisioning.actions import import_devices
 from thingscale.provisioning.device_csv import Fault, Report
@@ -38,14 +39,18 @@ def import_csv(request: ConsoleRequest) -> HttpResponse:
     given, seen = form.cleaned_data["table"], form.cleaned_data["seen"]
     report = _report(request, given, seen)
     if report.written:
-        made = counted(report.created, "device")
-        channels = f" {counted(len(report.channels), 'channel')} made." if report.channels else ""
-        messages.success(request, f"Imported: {made} made, {report.updated:,} changed.{channels}")
+        done = _("Imported: %(devices)s made, %(updated)s changed.") % {
+            "devices": counted(report.created, "device"),
+            "updated": f"{report.updated:,}",
+        }
+        if report.channels:
+            done += " " + _("%(channels)s made.") % {"channels": counted(len(report.channels), "channel")}
+        messages.success(request, done)
         left_held.warn(request)
         return redirect("devices")
     carried = None if report.errors else form.pack(given, report.channels)
     if carried is None and not report.errors:
-        report = report._replace(errors=[Fault(1, "", "The table is too large: import it in parts.")])
+        report = report._replace(errors=[Fault(1, "", _("The table is too large: import it in parts."))])
     text = given.decode("utf-8-sig", errors="replace") if len(given) <= EDITABLE else ""
     return _page(request, ImportForm(account=request.account, initial={"text": text}), report, carried)
 
@@ -56,7 +61,7 @@ def _report(request: ConsoleRequest, given: bytes, seen: Collection[str] | None)
     except csv_file.Unreadable as fault:
         return Report(0, 0, [Fault(fault.line, "", fault.message)])
     if not rows:
-        return Report(0, 0, [Fault(1, "", "There is no device in it: a line each, below the first one.")])
+        return Report(0, 0, [Fault(1, "", _("There is no device in it: a line each, below the first one."))])
     return import_devices(request.account, rows, dry_run=seen is None, seen=seen)
 
 

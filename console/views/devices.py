@@ -9,6 +9,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from console.device_filter import ORDERS, filter_from_query
@@ -24,9 +25,6 @@ from thingscale.provisioning.actions import configure_device, map_to_new_channel
 from thingscale.streams.models import Channel
 
 SECTION = {"section": "devices"}
-FACTS_HEADING = ", ".join(fact.label for fact in FACTS if fact.listed).capitalize()
-*_OTHERS, _LAST = ("id", *(text.label.lower() for text in TEXTS if text.listed))
-SEARCHED = f"{', '.join(_OTHERS).capitalize()} or {_LAST}"
 SUGGESTED = 1000  # channels, in an input's list; others are typed
 
 
@@ -48,8 +46,8 @@ def index(request: ConsoleRequest) -> HttpResponse:
         "matching": counts[wanted.state],
         "sort": order,
         "orders": ORDERS,
-        "searched": SEARCHED,
-        "facts_heading": FACTS_HEADING,
+        "searched": _searched(),
+        "facts_heading": ", ".join(str(fact.label) for fact in FACTS if fact.listed).capitalize(),
     }
     fragment = is_fragment(request)
     if not fragment:
@@ -60,6 +58,11 @@ def index(request: ConsoleRequest) -> HttpResponse:
     return response
 
 
+def _searched() -> str:
+    *others, last = ("id", *(str(text.label).lower() for text in TEXTS if text.listed))
+    return _("%(words)s or %(last)s") % {"words": ", ".join(others).capitalize(), "last": last}
+
+
 def create(request: ConsoleRequest) -> HttpResponse:
     form = NewDeviceForm(request.POST or None, account=request.account, initial={"enabled": True})
     if form.is_valid():
@@ -68,7 +71,10 @@ def create(request: ConsoleRequest) -> HttpResponse:
         except ContractError as refused:
             form.add_error("device_id", refused.detail)
         else:
-            messages.success(request, f"Device {device.device_id} is there. Below is how it sends.")
+            messages.success(
+                request,
+                _("Device %(device_id)s is there. Below is how it sends.") % {"device_id": device.device_id},
+            )
             return redirect("device", device.pk)
     context = SECTION | {"form": form, "channels": suggested(request)}
     return render(request, "console/device/new.html", context)
@@ -87,7 +93,7 @@ def edit(request: ConsoleRequest, pk: int) -> HttpResponse:
                 raise
             form.add_error(None, refused.detail)
         else:
-            messages.success(request, "Saved.")
+            messages.success(request, _("Saved."))
             return redirect("device", pk)
     context = SECTION | {"form": form, "device": device, "channels": suggested(request)}
     return render(request, "console/device/edit.html", context)
@@ -98,13 +104,18 @@ def delete(request: ConsoleRequest, pk: int) -> HttpResponse:
     held = device.held.count()
     if request.method == "POST":
         delete_device(device)
-        messages.success(request, f"Device {device.device_id} is gone. Its datapoints stay in their channel.")
+        messages.success(
+            request,
+            _("Device %(device_id)s is gone. Its datapoints stay in their channel.")
+            % {"device_id": device.device_id},
+        )
         return redirect("devices")
-    question = (
-        f"This deletes the device {device.device_id}. Datapoints that are stored stay in their channel."
-        f" Its held messages go with it: {held}. If it sends again, it comes back as a new device."
-    )
-    texts = {"title": "Delete device", "question": question, "action": "Delete device"}
+    question = _(
+        "This deletes the device %(device_id)s. Datapoints that are stored stay in"
+        " their channel. Its held messages go with it: %(held)s. If it sends again, it"
+        " comes back as a new device."
+    ) % {"device_id": device.device_id, "held": held}
+    texts = {"title": _("Delete device"), "question": question, "action": _("Delete device")}
     context = SECTION | texts | {"form": forms.Form(), "back": reverse("device", args=[pk])}
     return render(request, "console/confirm.html", context)
 
@@ -129,11 +140,20 @@ def map_to(request: ConsoleRequest, pk: int) -> HttpResponse:
         else:
             name, channel = device.device_id, device.mapped_channel
             if channel is None:
-                messages.success(request, f"Device {name} is unmapped: what it sends next is held.")
+                messages.success(
+                    request, _("Device %(name)s is unmapped: what it sends next is held.") % {"name": name}
+                )
             elif device.enabled:
-                messages.success(request, f"What {name} sends is stored in channel {channel.number}.")
+                messages.success(
+                    request,
+                    _("What %(name)s sends is stored in channel %(number)s.")
+                    % {"name": name, "number": channel.number},
+                )
             else:
-                text = f"Device {name} is mapped to channel {channel.number}. It is not enabled."
+                text = _("Device %(name)s is mapped to channel %(number)s. It is not enabled.") % {
+                    "name": name,
+                    "number": channel.number,
+                }
                 messages.success(request, text)
             return back(request, reverse("device", args=[pk]))
     context = {
@@ -155,7 +175,11 @@ def switch(request: ConsoleRequest, pk: int, on: bool) -> HttpResponse:
             raise
         messages.error(request, refused.detail)
     else:
-        messages.success(request, f"Device {device.device_id} is {'enabled' if on else 'disabled'}.")
+        messages.success(
+            request,
+            (_("Device %(name)s is enabled.") if on else _("Device %(name)s is disabled."))
+            % {"name": device.device_id},
+        )
     return back(request, reverse("device", args=[pk]))
 
 

@@ -13,6 +13,7 @@ from django.db.models import Q
 from django.http import HttpResponse, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from console.forms.devices import ChannelField
@@ -23,6 +24,7 @@ from console.refused import field_and_sentence
 from console.request import ConsoleRequest
 from console.value_keys import value_keys
 from console.views.devices import back, suggested
+from console.vocabulary import counted
 from thingscale.devices.models import Device
 from thingscale.events import actions
 from thingscale.events.actions import create_event, delete_event, ensure_secret, send_test, update_event
@@ -34,7 +36,6 @@ from thingscale.events.rhythm import rhythm
 from thingscale.events.transports.mail import email_configured
 from thingscale.lib import clock
 from thingscale.lib.errors import ContractError
-from thingscale.lib.plurals import counted
 from thingscale.streams.models import Latest
 
 SECTION = {"section": "alerts"}
@@ -73,7 +74,7 @@ def create(request: ConsoleRequest) -> HttpResponse:
         except ContractError as refused:
             form.refuse(refused)
         else:
-            messages.success(request, f"Event {event.number} watches from now on.")
+            messages.success(request, _("Event %(number)s watches from now on.") % {"number": event.number})
             return redirect("event", event.number)
     return _form(request, form, {"more_open": bool(MORE & (form.errors.keys() | given.keys()))})
 
@@ -87,7 +88,7 @@ def edit(request: ConsoleRequest, number: int) -> HttpResponse:
         except ContractError as refused:
             form.refuse(refused)
         else:
-            messages.success(request, "Saved.")
+            messages.success(request, _("Saved."))
             return redirect("event", number)
     return _form(request, form, {"event": event})
 
@@ -152,14 +153,14 @@ def test(request: ConsoleRequest, number: int) -> HttpResponse:
         messages.warning(request, field_and_sentence(refused)[1])
         return redirect("event", number)
     to = counted(len(tests), "receiver")
-    messages.success(request, f"A test to {to} is on its way. Below is what becomes of it.")
+    messages.success(request, _("A test to %(to)s is on its way. Below is what becomes of it.") % {"to": to})
     return redirect(f"{reverse('deliveries')}?event={number}")
 
 
 @require_POST
 def rotate_secret(request: ConsoleRequest, number: int) -> HttpResponse:
     actions.rotate_secret(get_event(request, number))
-    messages.success(request, "The webhook is signed with a new secret from now on. Tell its receiver.")
+    messages.success(request, _("The webhook is signed with a new secret from now on. Tell its receiver."))
     return redirect("event", number)
 
 
@@ -167,11 +168,17 @@ def delete(request: ConsoleRequest, number: int) -> HttpResponse:
     event = get_event(request, number)
     if request.method == "POST":
         delete_event(event)
-        messages.success(request, f"Event {number} is gone.")
+        messages.success(request, _("Event %(number)s is gone.") % {"number": number})
         return redirect("events")
     name = f"{number}, {event.description}," if event.description else f"{number}"
-    question = f"This deletes the event {name} with its states. What it notified of stays in the history."
-    texts = {"title": f"Delete event {number}", "question": question, "action": "Delete event"}
+    question = _(
+        "This deletes the event %(name)s with its states. What it notified of stays in the history."
+    ) % {"name": name}
+    texts = {
+        "title": _("Delete event %(number)s") % {"number": number},
+        "question": question,
+        "action": _("Delete event"),
+    }
     context = SECTION | texts | {"form": forms.Form(), "back": reverse("event", args=[number])}
     return render(request, "console/confirm.html", context)
 
@@ -179,7 +186,11 @@ def delete(request: ConsoleRequest, number: int) -> HttpResponse:
 @require_POST
 def switch(request: ConsoleRequest, number: int, on: bool) -> HttpResponse:
     update_event(get_event(request, number), {"enabled": on})
-    messages.success(request, f"Event {number} is {'enabled' if on else 'disabled'}.")
+    messages.success(
+        request,
+        (_("Event %(number)s is enabled.") if on else _("Event %(number)s is disabled."))
+        % {"number": number},
+    )
     return back(request, reverse("event", args=[number]))
 
 

@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
@@ -116,7 +117,7 @@ def edit(request: ConsoleRequest, number: int) -> HttpResponse:
         except ContractError as refused:
             form.refuse(refused)
         else:
-            messages.success(request, "Saved.")
+            messages.success(request, _("Saved."))
             return redirect("intake", number)
     elif form.is_bound and form.is_valid() and trying.is_valid():
         for name, value in form.changes.items():
@@ -135,8 +136,8 @@ def edit(request: ConsoleRequest, number: int) -> HttpResponse:
 def switch(request: ConsoleRequest, number: int, on: bool) -> HttpResponse:
     intake = _intake(request, number)
     actions.enable_intake(intake, on)
-    became = "takes messages again" if on else "is disabled: what comes is refused"
-    messages.success(request, f"{intake.name} {became}.")
+    became = _("%(name)s takes messages again.") if on else _("%(name)s is disabled: what comes is refused.")
+    messages.success(request, became % {"name": intake.name})
     return redirect("intake", number)
 
 
@@ -145,9 +146,9 @@ def choose_topics(request: ConsoleRequest, on: bool) -> HttpResponse:
     """Whether clients of the account have topics without a token."""
     choose_own_topics(request.account, on)
     text = (
-        "Topics without a token are on."
+        _("Topics without a token are on.")
         if on
-        else "Topics without a token are off: no message comes by them."
+        else _("Topics without a token are off: no message comes by them.")
     )
     messages.success(request, text)
     return redirect(own_path(request, request.POST.get("next", "")) or "intakes")
@@ -159,10 +160,13 @@ def new_key(request: ConsoleRequest, number: int) -> HttpResponse:
         _keep_key(request, intake, actions.renew_key(intake))
         return redirect("intake", number)
     texts = {
-        "title": "Make a new key",
-        "question": f"{intake.name} gets a new URL. The one that it has ends at once: what is sent there is"
-        " refused until the program has the new one.",
-        "action": "Make a new key",
+        "title": _("Make a new key"),
+        "question": _(
+            "%(name)s gets a new URL. The one that it has ends at once: what is sent there"
+            " is refused until the program has the new one."
+        )
+        % {"name": intake.name},
+        "action": _("Make a new key"),
     }
     context = SECTION | texts | {"form": forms.Form(), "back": reverse("intake", args=[number])}
     return render(request, "console/confirm.html", context)
@@ -172,13 +176,16 @@ def delete(request: ConsoleRequest, number: int) -> HttpResponse:
     intake = _intake(request, number)
     if request.method == "POST":
         actions.delete_intake(intake)
-        messages.success(request, f"{intake.name} is gone. What it has stored stays.")
+        messages.success(request, _("%(name)s is gone. What it has stored stays.") % {"name": intake.name})
         return redirect("intakes")
     texts = {
-        "title": "Delete intake",
-        "question": f"This deletes the intake {intake.name}, its key and the list of its last messages. What"
-        " is sent there is refused then. What it has stored stays.",
-        "action": "Delete intake",
+        "title": _("Delete intake"),
+        "question": _(
+            "This deletes the intake %(name)s, its key and the list of its last messages."
+            " What is sent there is refused then. What it has stored stays."
+        )
+        % {"name": intake.name},
+        "action": _("Delete intake"),
     }
     context = SECTION | texts | {"form": forms.Form(), "back": reverse("intake", args=[number])}
     return render(request, "console/confirm.html", context)

@@ -6,6 +6,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from console.forms.maintenance import MaintenanceForm
@@ -31,7 +32,11 @@ def index(request: ConsoleRequest) -> HttpResponse:
             form.add_error(name if name in form.fields else None, sentence)
         else:
             until = f"{timezone.localtime(window.ends_at):%Y-%m-%d %H:%M}"
-            messages.success(request, f"Nobody is notified of {window.devices} until {until}.")
+            messages.success(
+                request,
+                _("Nobody is notified of %(devices)s until %(until)s.")
+                % {"devices": window.devices, "until": until},
+            )
             return redirect("maintenance")
     windows = MaintenanceWindow.objects.for_account(request.account)
     context = {
@@ -46,5 +51,5 @@ def index(request: ConsoleRequest) -> HttpResponse:
 def end(request: ConsoleRequest, pk: int) -> HttpResponse:
     window = get_object_or_404(MaintenanceWindow.objects.for_account(request.account), pk=pk)
     actions.end_maintenance_window(window)
-    messages.success(request, f"The maintenance of {window.devices} is over.")
+    messages.success(request, _("The maintenance of %(devices)s is over.") % {"devices": window.devices})
     return redirect("maintenance")

@@ -10,6 +10,8 @@ from django.core.exceptions import ValidationError
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.cache import never_cache
 
 from console import known_browser, sign_in_limits
@@ -21,18 +23,21 @@ from thingscale.accounts import actions, links, notices, second_factor, tasks
 from thingscale.accounts.limits import WhenFull
 from thingscale.accounts.models import Account, Session, Token, User
 from thingscale.devices.presence import connected
-from thingscale.lib.plurals import counted
 from thingscale.streams.limit_warnings import update_near_limits
 from thingscale.streams.usage import limit_use, used_storage
 
 SECTION = {"section": "profile"}
-STAYS = "Until you have opened it, you sign in as before."
-NAMES = {"api": "API token", "device": "Device token"}
+NAMES = {"api": gettext_lazy("API token"), "device": gettext_lazy("Device token")}
 WHEN_FULL_CHOSEN = {
-    WhenFull.REFUSE: "When the storage is full, new data is refused. Nothing is deleted for it any more.",
-    WhenFull.DROP_OLDEST: "When the storage is full, the oldest datapoints are deleted from now on.",
+    WhenFull.REFUSE: gettext_lazy(
+        "When the storage is full, new data is refused. Nothing is deleted for it any more."
+    ),
+    WhenFull.DROP_OLDEST: gettext_lazy(
+        "When the storage is full, the oldest datapoints are deleted from now on."
+    ),
 }
-WHO_USES = {"api": "REST requests", "device": "HTTP and MQTT messages of devices"}
+NAMES_IN_SENTENCES = {"api": gettext_lazy("API token"), "device": gettext_lazy("device token")}
+WHO_USES = {"api": gettext_lazy("REST requests"), "device": gettext_lazy("HTTP and MQTT messages of devices")}
 
 
 @never_cache
@@ -41,7 +46,7 @@ def profile(request: ConsoleRequest) -> HttpResponse:
     form = ProfileForm(request.POST or None, instance=User.objects.get(pk=actor.pk))
     if form.is_valid():
         actions.update_account(account, form.cleaned_data)
-        messages.success(request, "Saved.")
+        messages.success(request, _("Saved."))
         return redirect("profile")
     context = {
         "form": form,
@@ -108,7 +113,14 @@ def email(request: ConsoleRequest) -> HttpResponse:
                 form.add_error(None, problem)
             else:
                 notices.tell(actor, notices.Notice.EMAIL_ASKED)
-                messages.success(request, f"A link is on its way to {new}: it changes your e-mail. {STAYS}")
+                messages.success(
+                    request,
+                    _(
+                        "A link is on its way to %(new)s: it changes your e-mail. Until you have opened it,"
+                        " you sign in as before."
+                    )
+                    % {"new": new},
+                )
                 return redirect("profile")
     context = SECTION | {"form": form, "mail": settings.EMAIL_HOST}
     return render(request, "console/profile/email.html", context)
@@ -119,7 +131,7 @@ def confirm_email(request: ConsoleRequest, link: str) -> HttpResponse:
     """Opens the mailed link. It asks once more, since programs that look at mails open links too."""
     new = links.read_email_change(link, request.actor)
     if new is None:
-        messages.info(request, "This link has ended, or is of another account: ask for another one.")
+        messages.info(request, _("This link has ended, or is of another account: ask for another one."))
         return redirect("profile-email")
     if request.method == "POST":
         try:
@@ -128,9 +140,10 @@ def confirm_email(request: ConsoleRequest, link: str) -> HttpResponse:
             messages.error(request, " ".join(error.messages))
             return redirect("profile-email")
     texts = {
-        "title": "Change e-mail",
-        "question": f"You sign in with {new} from now on, and no longer with {request.actor.email}.",
-        "action": "Change e-mail",
+        "title": _("Change e-mail"),
+        "question": _("You sign in with %(new)s from now on, and no longer with %(email)s.")
+        % {"new": new, "email": request.actor.email},
+        "action": _("Change e-mail"),
     }
     return render(request, "console/confirm.html", SECTION | texts | {"back": reverse("profile")})
 
@@ -138,7 +151,7 @@ def confirm_email(request: ConsoleRequest, link: str) -> HttpResponse:
 def _changed_email(request: ConsoleRequest, email: str) -> HttpResponse:
     user = User.objects.get(pk=request.actor.pk)
     actions.change_email(user, email)
-    messages.success(request, f"You sign in with {email} from now on.")
+    messages.success(request, _("You sign in with %(email)s from now on.") % {"email": email})
     return known_browser.remember(redirect("profile"), user)
 
 
@@ -149,8 +162,13 @@ def rotate(request: ConsoleRequest, kind: str) -> HttpResponse:
     if form.is_valid():
         overlap: timedelta = form.cleaned_data["overlap"]
         actions.rotate_token(request.account, kind, overlap)
-        until = "goes on working for a while: see below until when" if overlap else "has ended"
-        messages.success(request, f"The new {name} is in force. The old one {until}.")
+        if overlap:
+            text = _(
+                "The new %(name)s is in force. The old one goes on working for a while: see below until when."
+            )
+        else:
+            text = _("The new %(name)s is in force. The old one has ended.")
+        messages.success(request, text % {"name": name})
         return redirect("profile")
     context = {
         "form": form,
@@ -167,20 +185,21 @@ def end_overlap(request: ConsoleRequest, kind: str) -> HttpResponse:
     name = _name(kind)
     if request.method == "POST":
         count = actions.revoke_rotated_tokens(request.account, kind)
-        messages.success(request, f"Ended: {counted(count, f'older {name}')}.")
+        ended = ngettext("Ended: %(count)s older %(name)s.", "Ended: %(count)s older %(name)ss.", count)
+        messages.success(request, ended % {"count": f"{count:,}", "name": name})
         return redirect("profile")
-    question = (
-        f"Every older {name} ends at once, and only the current one is left."
-        f" {WHO_USES[kind][0].upper()}{WHO_USES[kind][1:]} with an older one are refused from now on."
-    )
-    texts = {"title": "End the overlap", "question": question, "action": "End it now"}
+    question = _(
+        "Every older %(name)s ends at once, and only the current one is left."
+        " %(users)s with an older one are refused from now on."
+    ) % {"name": name, "users": WHO_USES[kind]}
+    texts = {"title": _("End the overlap"), "question": question, "action": _("End it now")}
     return render(request, "console/confirm.html", SECTION | texts | {"back": reverse("profile")})
 
 
 def _name(kind: str) -> str:
     if kind not in NAMES:
         raise Http404
-    return NAMES[kind].replace("Device", "device")
+    return str(NAMES_IN_SENTENCES[kind])
 
 
 @never_cache
@@ -194,7 +213,7 @@ def close(request: ConsoleRequest) -> HttpResponse:
         if not user.is_staff or others.exists():
             actions.close_account(user)
             logout(request)
-            messages.success(request, "Your account is closed. Its data is being deleted.")
+            messages.success(request, _("Your account is closed. Its data is being deleted."))
             return redirect("signin")
-        form.add_error(None, "You are the only operator: make another account one first.")
+        form.add_error(None, _("You are the only operator: make another account one first."))
     return render(request, "console/profile/close.html", SECTION | {"form": form, "limits": _limits(user)})

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
 
 from console.forms.publish import PublishForm
 from console.paging import PAGE_SIZE, page
@@ -97,7 +98,7 @@ def _send(account: Account, command: dict[str, Any]) -> list[Result]:
     for device_id in command["devices"]:
         device = known.get(device_id)
         if device is None:
-            detail = "Nothing was sent. Check the id; upper and lower case differ."
+            detail = _("Nothing was sent. Check the id; upper and lower case differ.")
             results.append(Result(device_id, NO_DEVICE, detail))
             continue
         if not failure:
@@ -122,6 +123,6 @@ def _connections(account: Account, device_ids: Sequence[str]) -> dict[str, str]:
     sentences = {}
     for device_id in device_ids:
         there = any(client == device_id or client.startswith(f"{device_id}_") for client in clients)
-        yes, no = "A client of its name is connected.", "No client of its name is connected now."
+        yes, no = _("A client of its name is connected."), _("No client of its name is connected now.")
         sentences[device_id] = yes if there else no
     return sentences

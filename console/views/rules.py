@@ -3,6 +3,7 @@
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from console.forms.rules import RuleForm
@@ -28,7 +29,11 @@ def index(request: ConsoleRequest) -> HttpResponse:
         except ContractError as refused:
             form.add_error("pattern", refused.detail)
         else:
-            messages.success(request, f"New devices that match {rule.pattern} are mapped within a minute.")
+            messages.success(
+                request,
+                _("New devices that match %(pattern)s are mapped within a minute.")
+                % {"pattern": rule.pattern},
+            )
             return redirect("rules")
     rules = list(ActivationRule.objects.for_account(request.account).select_related("channel"))
     context = {
@@ -57,7 +62,9 @@ def move(request: ConsoleRequest, pk: int) -> HttpResponse:
 def delete(request: ConsoleRequest, pk: int) -> HttpResponse:
     rule = _rule(request, pk)
     actions.delete_rule(rule)
-    messages.success(request, f"The rule for {rule.pattern} is gone. Devices stay as they are.")
+    messages.success(
+        request, _("The rule for %(pattern)s is gone. Devices stay as they are.") % {"pattern": rule.pattern}
+    )
     return redirect("rules")
 
 

@@ -8,6 +8,8 @@ from django.contrib.auth import update_session_auth_hash
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.safestring import mark_safe
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
@@ -18,7 +20,6 @@ from console.request import ConsoleRequest
 from thingscale.accounts import actions, second_factor
 from thingscale.accounts.models import Session, User
 from thingscale.lib.errors import ContractError
-from thingscale.lib.plurals import counted
 
 SECTION = {"section": "profile"}
 
@@ -31,7 +32,7 @@ def password(request: ConsoleRequest) -> HttpResponse:
     if form.is_valid():
         actions.change_password(user, form.cleaned_data["password"], keep=request.session.session_key)
         update_session_auth_hash(request, user)
-        messages.success(request, "Your password is changed. Other browsers have been signed out.")
+        messages.success(request, _("Your password is changed. Other browsers have been signed out."))
         return redirect("profile")
     return render(request, "console/profile/password.html", SECTION | {"form": form})
 
@@ -55,7 +56,9 @@ def end_session(request: ConsoleRequest, name: str) -> HttpResponse:
     for session in Session.objects.for_actor(request.actor):
         if session.name == name:
             actions.end_session(session)
-            messages.success(request, f"Signed out: {client_info.browser(session.user_agent)}.")
+            messages.success(
+                request, _("Signed out: %(value)s.") % {"value": client_info.browser(session.user_agent)}
+            )
             return redirect("sessions")
     raise Http404
 
@@ -63,7 +66,8 @@ def end_session(request: ConsoleRequest, name: str) -> HttpResponse:
 @require_POST
 def end_other_sessions(request: ConsoleRequest) -> HttpResponse:
     count = actions.end_sessions(request.actor, keep=request.session.session_key)
-    messages.success(request, f"Signed out: {counted(count, 'other browser')}.")
+    ended = ngettext("Signed out: %(count)s other browser.", "Signed out: %(count)s other browsers.", count)
+    messages.success(request, ended % {"count": f"{count:,}"})
     return redirect("sessions")
 
 
@@ -108,12 +112,14 @@ def end_two_factor(request: ConsoleRequest) -> HttpResponse:
     form = PasswordAndCodeForm(request.POST or None, actor=request.actor)
     if form.is_valid() and takes_code(form, request.actor, request):
         actions.end_second_factor(request.actor)
-        messages.success(request, "Two-factor sign-in is off. Your password alone lets you in.")
+        messages.success(request, _("Two-factor sign-in is off. Your password alone lets you in."))
         return redirect("two-factor")
     texts = {
-        "title": "Turn off two-factor sign-in",
-        "question": "From then on your password alone lets anyone in who knows it. The recovery codes end.",
-        "action": "Turn off",
+        "title": _("Turn off two-factor sign-in"),
+        "question": _(
+            "From then on your password alone lets anyone in who knows it. The recovery codes end."
+        ),
+        "action": _("Turn off"),
     }
     context = SECTION | texts | {"form": form}
     return render(request, "console/profile/two_factor_ask.html", context, status=status_of(form))
@@ -126,9 +132,9 @@ def new_codes(request: ConsoleRequest) -> HttpResponse:
     if form.is_valid() and takes_code(form, request.actor, request):
         return _show_codes(request, actions.make_recovery_codes(request.actor))
     texts = {
-        "title": "New recovery codes",
-        "question": "You get ten new codes. Those you have now end.",
-        "action": "Make new codes",
+        "title": _("New recovery codes"),
+        "question": _("You get ten new codes. Those you have now end."),
+        "action": _("Make new codes"),
     }
     context = SECTION | texts | {"form": form}
     return render(request, "console/profile/two_factor_ask.html", context, status=status_of(form))

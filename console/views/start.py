@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from console import snippets
@@ -46,7 +47,10 @@ def enable(request: ConsoleRequest, pk: int) -> HttpResponse:
         except ContractError as refused:
             form.add_error("number", refused.detail)
         else:
-            text = f"{device.device_id} is enabled. What it sends is stored in channel {number}."
+            text = _("%(device_id)s is enabled. What it sends is stored in channel %(number)s.") % {
+                "device_id": device.device_id,
+                "number": number,
+            }
             messages.success(request, text)
             return redirect(f"{reverse('stream', args=[number])}?range=1h")
     return _page(request, {"arrived": [], "waiting": device, "form": form})

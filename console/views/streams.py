@@ -12,6 +12,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.cache import get_conditional_response
 from django.utils.http import quote_etag
+from django.utils.translation import gettext as _
 
 from console import time_range
 from console.request import ConsoleRequest
@@ -134,12 +135,12 @@ def download(request: ConsoleRequest, number: int, form: str) -> HttpResponseBas
     channel, shown, selection = _selected(request, number)
     media_type, written = FILES[form]
     if shown.errors:  # nobody must take another range for the one that was asked for
-        return _refused(request, channel, "No such range", next(iter(shown.errors.values())))
+        return _refused(request, channel, _("No such range"), next(iter(shown.errors.values())))
     try:
         export.check_size(selection, channel.datapoints or 0)
         parts = written(selection)
     except ContractError as refused:
-        return _refused(request, channel, "Too much for one file", refused.detail)
+        return _refused(request, channel, _("Too much for one file"), refused.detail)
     answer = StreamingHttpResponse(parts, content_type=export.TYPES[media_type])
     answer["Content-Disposition"] = f'attachment; filename="channel-{number}.{form}"'
     return answer

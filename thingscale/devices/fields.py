@@ -6,21 +6,23 @@ column in Device with a migration, its row in docs/contract.md, and `make openap
 tests/test_device_fields.py then tries it at each door.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from django.utils.translation import gettext_lazy as _
 
 
 class DeviceText(NamedTuple):
     name: str  # in the model, in REST, and of the CSV column
-    label: str  # in the console
+    label: Any  # in the console
     max_length: int
     example: str  # in the CSV file to fill in
     listed: bool = False  # in the console's list of devices, whose search then looks into it
 
 
-DESCRIPTION = DeviceText("description", "Description", 1000, "Freezer, left", listed=True)
+DESCRIPTION = DeviceText("description", _("Description"), 1000, "Freezer, left", listed=True)
 FACTS = (
-    DeviceText("device_type", "Type", 200, "thermometer", listed=True),
-    DeviceText("location", "Location", 200, "Hall 1", listed=True),
-    DeviceText("manufacturer", "Manufacturer", 200, "Acme"),
+    DeviceText("device_type", _("Type"), 200, "thermometer", listed=True),
+    DeviceText("location", _("Location"), 200, "Hall 1", listed=True),
+    DeviceText("manufacturer", _("Manufacturer"), 200, "Acme"),
 )
 TEXTS = (DESCRIPTION, *FACTS)
