@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_INPUT := 1
 
-.PHONY: help run test fast fmt lint coverage pythons drill bench shape openapi lock audit
+.PHONY: help run test fast fmt lint coverage pythons drill bench shape openapi translations lock audit
 .DEFAULT_GOAL := run
 
 help:  ## what there is
@@ -71,6 +71,9 @@ bench: $(VENV)/.installed-dev node_modules/.installed-dev  ## all benchmarks, in
 
 shape: $(VENV)/.installed-dev  ## how hard the code is to read, in figures
 	@$(BIN)/python scripts/shape.py --ways
+
+translations: $(VENV)/.installed-dev  ## find marked texts, and compile the translations
+	@$(BIN)/python scripts/translations.py
 
 openapi: $(VENV)/.installed-dev  ## write api/openapi-v2.yaml again
 	@$(BIN)/python manage.py write_openapi

@@ -3,7 +3,7 @@
 from django.http import HttpResponse
 from django.shortcuts import render
 
-from console.rejection_texts import REASONS
+from console.rejection_texts import REASONS, in_words
 from console.request import ConsoleRequest
 from thingscale.streams import recent_messages
 from thingscale.streams.recent_messages import RecentMessage
@@ -23,7 +23,7 @@ def inspector(request: ConsoleRequest) -> HttpResponse:
         "any": any(shown for _, shown in rows),
         "asked": asked,
         "statuses": STATUSES,
-        "reasons": REASONS,
+        "reasons": {code: in_words(code) for code in REASONS},
     }
     return render(request, "console/inspector/page.html", context)
 

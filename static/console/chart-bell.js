@@ -3,17 +3,18 @@
 
 import { isSwitch, nearest } from "./chart-data.js";
 import { plainKey, rounded } from "./chart-marks.js";
+import { t } from "./words.js";
 
-const SIDES = { ">": "above", "<": "below", "=": "is" };
-const ASK = "Click at the height at which you want to be told. Escape: not now.";
+const SIDES = { ">": t("above"), "<": t("below"), "=": t("is") };
+const ASK = t("Click at the height at which you want to be told. Escape: not now.");
 
 export class Bell {
   constructor(plot, { eventNew, icons, channel }) {
     Object.assign(this, { plot, eventNew, channel, armed: false });
     this.link = document.createElement("a");
     this.link.className = "button button-small button-quiet chart-bell";
-    this.link.title = "Make an event at a height of this chart";
-    this.link.append(icon(`${icons}#alerts`), "Notify me");
+    this.link.title = t("Make an event at a height of this chart");
+    this.link.append(icon(`${icons}#alerts`), t("Notify me"));
     this.ask = document.createElement("p");
     this.ask.className = "chart-ask";
     this.ask.setAttribute("aria-live", "polite");

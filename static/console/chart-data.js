@@ -1,6 +1,8 @@
 // What a chart shows, as plain data: a series is {key, tag, label, unit, t: [ms], v: [number or null]}, ordered
 // by time; null is a pause. Nothing here knows the page.
 
+import { t } from "./words.js";
+
 const FEW = 60;
 
 export const nameOf = (series) => (series.tag === null ? series.label : `${series.label} · ${series.tag}`);
@@ -99,7 +101,9 @@ export function describe(series) {
       high = Math.max(high, value);
       latest = value;
     }
-    if (latest === null) return `${nameOf(each)}: nothing`;
-    return `${nameOf(each)}: ${number(low)} to ${number(high)}, latest ${number(latest)}`;
+    if (latest === null) return t("{name}: nothing", { name: nameOf(each) });
+    return t("{name}: {low} to {high}, latest {latest}", {
+      name: nameOf(each), low: number(low), high: number(high), latest: number(latest),
+    });
   }).join("; ");
 }

@@ -2,6 +2,7 @@
 // a shaded span. A severity is told by colour, by the pattern of the edge above the span, and in words below the chart.
 
 import { number } from "./chart-data.js";
+import { t } from "./words.js";
 
 const EDGE = 6; // pixels, of a span
 const DASH = { info: [2, 4], warning: [8, 4], critical: [] };
@@ -132,9 +133,11 @@ export function describeMarks({ events, spans }) {
 }
 
 export function told(spans) {
-  if (!spans.length) return "did not fire in this range";
-  const times = spans.length === 1 ? "fired once" : `fired ${spans.length} times`;
-  return spans.some(({ end }) => end === null) ? `fires now, ${times} in this range` : `${times} in this range`;
+  if (!spans.length) return t("did not fire in this range");
+  const times = spans.length === 1 ? t("fired once") : t("fired {count} times", { count: spans.length });
+  return spans.some(({ end }) => end === null) 
+    ? t("fires now, {times} in this range", { times })
+    : t("{times} in this range", { times });
 }
 
 // A height as a person would write it: to a pixel, with as few digits as that needs.

@@ -5,9 +5,10 @@ import { alone, columns, describe, few, isSwitch, nameOf, nearest, number } from
 import { Bell } from "./chart-bell.js";
 import { SEVERITIES, describeMarks, drawLines, drawSpans, linesOf, marksOf, reach, told } from "./chart-marks.js";
 import { exact, ticks } from "./chart-time.js";
+import { t } from "./words.js";
 
 const COLOURS = 8;
-const HINT = "Drag over a chart to zoom in, double-click to go back.";
+const HINT = t("Drag over a chart to zoom in, double-click to go back.");
 const STEPS = window.uPlot.paths.stepped({ align: 1 });
 const LINE = window.uPlot.paths.linear();
 const DASHES = [[], [8, 4], [2, 3]]; // once the colours are used up
@@ -193,7 +194,7 @@ export class Plot {
 
   describe() {
     const { start, end, zone } = this.charts;
-    const range = `${exact(start, zone)} to ${exact(end, zone)}`;
+    const range = t("{start} to {end}", { start: exact(start, zone), end: exact(end, zone) });
     const said = [describe(this.series), describeMarks(this.marks)].filter(Boolean).join(". ");
     this.uplot.ctx.canvas.setAttribute("aria-label", `${this.title} ${range}. ${said}`.trim());
     this.bell?.update();

@@ -10,6 +10,7 @@
 import { grouped } from "./chart-data.js";
 import { Plot } from "./chart-plot.js";
 import { clock } from "./chart-time.js";
+import { t } from "./words.js";
 
 const MIN_ZOOM = 10; // milliseconds
 const QUIET = 10_000; // milliseconds between two requests of a chart that is told nothing
@@ -37,7 +38,7 @@ class Charts {
 
   build() {
     this.time = make("p", "charts-time");
-    this.back = make("button", "button button-small", "Zoom out");
+    this.back = make("button", "button button-small", t("Zoom out"));
     this.back.type = "button";
     this.back.hidden = true;
     this.back.addEventListener("click", () => this.zoomOut());
@@ -103,7 +104,7 @@ class Charts {
       else await this.refuse(response);
     } catch (error) {
       if (request.signal.aborted) return request;
-      this.fail(error.name === "TimeoutError" ? "The server takes too long." : "The server can't be reached.");
+      this.fail(error.name === "TimeoutError" ? t("The server takes too long.") : t("The server can't be reached."));
     }
     if (request.signal.aborted) return request;
     this.earliest = begun + Math.max(LEAST, SHARE * (performance.now() - begun));
@@ -137,31 +138,31 @@ class Charts {
   }
 
   say() {
-    this.message.textContent = !this.series.length ? "No numbers in this range."
-      : this.leftOut ? `${this.leftOut} more series are not shown.` : "";
+    this.message.textContent = !this.series.length ? t("No numbers in this range.")
+      : this.leftOut ? t("{count} more series are not shown.", { count: this.leftOut }) : "";
     this.current = Date.now();
   }
 
   async refuse(response) {
     if (response.status === 401) {
       this.follows = false;
-      this.fail("You are signed out. ", signIn());
+      this.fail(`${t("You are signed out.")} `, signIn());
     } else {
       const gone = response.status === 404;
       if (gone) this.kept = false;
-      this.fail(gone ? "This channel or tag is not there any more." : await reason(response));
+      this.fail(gone ? t("This channel or tag is not there any more.") : await reason(response));
     }
   }
 
   // What is shown stays while it is of the range that is wanted; then it says until when it is true.
   fail(message, action = this.again()) {
     if (!this.kept) this.clear();
-    const begin = this.kept ? `Not up to date since ${clock(this.current, this.zone)}: ` : "No chart: ";
+    const begin = this.kept ? `${t("Not up to date since {time}:", { time: clock(this.current, this.zone) })} ` : `${t("No chart:")} `;
     this.message.replaceChildren(`${begin}${message} `, action);
   }
 
   again() {
-    const again = make("button", "button button-small", "Try again");
+    const again = make("button", "button button-small", t("Try again"));
     again.type = "button";
     again.addEventListener("click", () => this.load());
     return again;
@@ -219,14 +220,14 @@ const isJson = (response) => (response.headers.get("Content-Type") ?? "").includ
 async function reason(response) {
   try {
     const { detail, error } = await response.json();
-    return detail || error || `status ${response.status}.`;
+    return detail || error || t("status {status}.", { status: response.status });
   } catch {
-    return `the server answered with status ${response.status}.`;
+    return t("the server answered with status {status}.", { status: response.status });
   }
 }
 
 function signIn() {
-  const link = make("a", "", "Sign in");
+  const link = make("a", "", t("Sign in"));
   link.href = `/signin/?next=${encodeURIComponent(location.pathname + location.search)}`;
   return link;
 }

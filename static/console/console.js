@@ -1,14 +1,16 @@
 // What every page does beside its HTML: copying, ages of times, the menu, the live mark. All pages work without it.
 
+import { t } from "./words.js";
+
 const NOW = 5; // seconds
 
 const ago = (seconds) => {
-  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]]) {
+  for (const [size, unit] of [[86400, t("d")], [3600, t("h")], [60, t("min")], [1, t("s")]]) {
     if (Math.abs(seconds) < Math.max(size, NOW)) continue;
     const count = Math.floor(Math.abs(seconds) / size);
-    return seconds > 0 ? `${count} ${unit} ago` : `in ${count} ${unit}`;
+    return seconds > 0 ? t("{count} {unit} ago", { count, unit }) : t("in {count} {unit}", { count, unit });
   }
-  return "just now";
+  return t("just now");
 };
 
 const tell = () => {
@@ -23,10 +25,10 @@ const copy = async (button) => {
   const label = button.textContent;
   try {
     await navigator.clipboard.writeText(source.value ?? source.textContent);
-    button.textContent = "Copied";
+    button.textContent = t("Copied");
   } catch {
     getSelection().selectAllChildren(source); // no clipboard without HTTPS: one keystroke is left
-    button.textContent = "Press Ctrl-C";
+    button.textContent = t("Press Ctrl-C");
   }
   setTimeout(() => { button.textContent = label; }, 1500);
 };
@@ -52,7 +54,7 @@ const complain = (text, place) => {
   if (place) {
     const link = document.createElement("a");
     link.href = place;
-    link.textContent = "Sign in";
+    link.textContent = t("Sign in");
     item.append(" ", link);
   }
   list.replaceChildren(item);
@@ -61,12 +63,12 @@ const complain = (text, place) => {
 
 const signIn = () => `/signin/?next=${encodeURIComponent(location.pathname + location.search)}`;
 document.addEventListener("htmx:responseError", ({ detail }) => {
-  if (detail.xhr.status === 401) complain("You are signed out. What you have typed is still here: sign in in another tab, then go on.", signIn());
-  else complain(`The server answered with status ${detail.xhr.status}. Try again.`);
+  if (detail.xhr.status === 401) complain(t("You are signed out. What you have typed is still here: sign in in another tab, then go on."), signIn());
+  else complain(t("The server answered with status {status}. Try again.", { status: detail.xhr.status }));
 });
-document.addEventListener("htmx:sendError", () => complain("The server can't be reached. Try again."));
+document.addEventListener("htmx:sendError", () => complain(t("The server can't be reached. Try again.")));
 
-const LIVE = { connected: "live", waiting: "connecting", "signed-out": "signed out" };
+const LIVE = { connected: t("live"), waiting: t("connecting"), "signed-out": t("signed out") };
 
 document.addEventListener("live:state", (event) => {
   for (const mark of document.querySelectorAll("[data-live-state]")) {

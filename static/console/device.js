@@ -1,5 +1,7 @@
 // The page of a device: its messages as they land, and the token in the commands. Without it: reload.
 
+import { t } from "./words.js";
+
 const ROWS = 50;
 const FLASH_MOST = 3; // of one update: each animation costs the browser, and more can't be followed by eye
 const list = document.getElementById("messages");
@@ -13,16 +15,18 @@ const row = (message) => {
   const time = made.querySelector("time");
   time.dateTime = message.at;
   time.textContent = clock.format(new Date(message.at));
-  made.querySelector("[data-label=Tag]").textContent = message.tag ?? "";
+  made.querySelector("[data-tag]").textContent = message.tag ?? "";
   made.querySelector("code").textContent = message.value;
   mark(made.querySelector(".badge"), message);
   return made;
 };
 
+const STATUS = { held: t("held"), rejected: t("rejected"), duplicate: t("duplicate"), state: t("state") };
+
 const mark = (badge, { status, kind, reason }) => {
   const word = status === "stored" && kind === "state" ? "state" : status;
   badge.hidden = word === "stored";
-  badge.textContent = word;
+  badge.textContent = STATUS[word] ?? word;
   badge.title = reason ?? "";
   badge.classList.toggle("badge-warn", word === "held");
   badge.classList.toggle("badge-bad", word === "rejected");
@@ -36,7 +40,7 @@ const seen = (count) => {
   const time = document.createElement("time");
   time.dateTime = new Date().toISOString();
   time.dataset.ago = "";
-  time.textContent = "just now";
+  time.textContent = t("just now");
   stats.querySelector("[data-seen]").replaceChildren(time);
 };
 
@@ -58,7 +62,7 @@ reveal.hidden = false;
 reveal.addEventListener("click", () => {
   const shown = reveal.getAttribute("aria-pressed") !== "true";
   reveal.setAttribute("aria-pressed", String(shown));
-  reveal.textContent = shown ? "Hide the token" : "Show the token";
+  reveal.textContent = shown ? t("Hide the token") : t("Show the token");
   for (const text of document.querySelectorAll("#send [data-masked]")) text.hidden = shown;
   for (const text of document.querySelectorAll("#send [data-full]")) text.hidden = !shown;
 });

@@ -1,5 +1,7 @@
 // The list of devices: last seen as it happens, and "select all". Without it the list works by reloading.
 
+import { t } from "./words.js";
+
 const FLASH_MOST = 3; // of one update: each animation costs the browser, and more can't be followed by eye
 
 const heard = (row, flash) => {
@@ -8,7 +10,7 @@ const heard = (row, flash) => {
   time.dateTime = new Date().toISOString();
   time.dataset.ago = "";
   time.className = "nowrap";
-  time.textContent = "just now";
+  time.textContent = t("just now");
   seen.replaceChildren(time);
   seen.classList.remove("flash");
   if (!flash) return;

@@ -1,5 +1,7 @@
 // The live tail of the Inspector: rows on top of those that the page came with, at most MOST of them.
 
+import { t } from "./words.js";
+
 const MOST = 500;
 const FLASH_MOST = 3; // of one update: more at once can't be followed by eye, and cost the browser all its time
 
@@ -18,18 +20,20 @@ let wasConnected = false;
 
 // --- rows
 
+const STATUS = { stored: t("stored"), held: t("held"), rejected: t("rejected"), duplicate: t("duplicate") };
+
 function makeRow(message) {
   const row = blank.cloneNode(true);
   const put = (cell, text) => { row.querySelector(`[data-cell="${cell}"]`).textContent = text ?? ""; };
   const reason = reasons[message.reason] ?? message.reason;
   row.dataset.status = message.status;
   put("time", clock.format(Date.parse(message.at)));
-  put("status", message.status);
+  put("status", STATUS[message.status] ?? message.status);
   put("device", message.device);
   put("channel", message.channel);
-  put("summary", message.value || "(empty)");
+  put("summary", message.value || t("(empty)"));
   put("value", message.value);
-  put("more", [message.tag && `Tag ${message.tag}.`, message.kind && `From: ${message.kind}.`, reason, message.detail].filter(Boolean).join(" "));
+  put("more", [message.tag && t("Tag {tag}.", { tag: message.tag }), message.kind && t("From: {source}.", { source: message.kind }), reason, message.detail].filter(Boolean).join(" "));
   const topic = intakeTopic(message);
   const intake = row.querySelector('[data-cell="intake"]');
   intake.hidden = !topic;
@@ -50,7 +54,7 @@ function makeGap() {
   const cell = document.createElement("td");
   cell.colSpan = 5;
   cell.className = "small muted";
-  cell.textContent = "The connection was lost for a while: messages that came meanwhile are missing here.";
+  cell.textContent = t("The connection was lost for a while: messages that came meanwhile are missing here.");
   row.append(cell);
   row.dataset.gap = "";
   return row;
@@ -89,7 +93,7 @@ function tidy() {
   const shown = rows.querySelector("tr:not([hidden])") !== null;
   rows.parentElement.hidden = !shown;
   find("empty").hidden = shown;
-  find("nothing").textContent = rows.firstElementChild ? "Nothing here matches." : "Nothing has come yet.";
+  find("nothing").textContent = rows.firstElementChild ? t("Nothing here matches.") : t("Nothing has come yet.");
 }
 
 // --- what comes
@@ -107,7 +111,7 @@ function come(messages) {
 
 function pause(on) {
   paused = on;
-  find("pause").textContent = on ? "Resume" : "Pause";
+  find("pause").textContent = on ? t("Resume") : t("Pause");
   const messages = waiting;
   waiting = [];
   if (messages.length) show(messages.map(makeRow));
@@ -115,8 +119,8 @@ function pause(on) {
 }
 
 function tell() {
-  find("note").textContent = paused ? `Paused, ${number.format(waiting.length)} new` : "";
-  find("dropped").textContent = dropped ? `${number.format(dropped)} more than could be shown` : "";
+  find("note").textContent = paused ? t("Paused, {count} new", { count: number.format(waiting.length) }) : "";
+  find("dropped").textContent = dropped ? t("{count} more than could be shown", { count: number.format(dropped) }) : "";
 }
 
 function clear() {

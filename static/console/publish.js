@@ -1,5 +1,7 @@
 // Publish: the search adds to the list of device ids, and the payload is looked at while it is typed.
 
+import { t } from "./words.js";
+
 const search = document.querySelector("[data-publish-find]");
 const found = search.querySelector("input");
 const list = document.querySelector("[name=devices]");
@@ -24,11 +26,11 @@ function isOffered() {
 function look() {
   const format = document.querySelector("[name=format]:checked")?.value;
   if (!payload.value.trim()) {
-    note.textContent = "The payload is empty.";
+    note.textContent = t("The payload is empty.");
   } else if (format === "hex") {
-    note.textContent = PAIRS.test(payload.value) ? "" : "Hex digits come in pairs, such as 0a ff 10.";
+    note.textContent = PAIRS.test(payload.value) ? "" : t("Hex digits come in pairs, such as 0a ff 10.");
   } else {
-    note.textContent = isJson(payload.value) ? "The payload is valid JSON." : "The payload is not JSON: it is sent as it is.";
+    note.textContent = isJson(payload.value) ? t("The payload is valid JSON.") : t("The payload is not JSON: it is sent as it is.");
   }
 }
 

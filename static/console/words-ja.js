@@ -1,0 +1,2 @@
+// Written by `make translations`.
+globalThis.words = {};
