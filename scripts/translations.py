@@ -2,9 +2,10 @@
 
     python scripts/translations.py
 
-Finds every text that is marked in templates, Python and JavaScript, and adds it to django.po of each language.
-Texts that are gone leave it. Then it writes django.mo, for Django, and words-<language>.js, for scripts: both
-are kept in Git, so that nobody needs gettext to install or to start (docs/decisions/0049-languages.md).
+Finds every text that is marked in templates, Python and JavaScript, and adds it to django.po of each
+language. Texts that are gone leave it. Then it writes django.mo, for Django, and words-<language>.js, for
+scripts: both are kept in Git, so that nobody needs gettext to install or to start
+(docs/decisions/0048-languages.md).
 """
 
 import ast
@@ -15,7 +16,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import django
 from babel.messages.catalog import Catalog
@@ -96,7 +97,7 @@ def of_data() -> Iterator[Text]:
 def marked() -> Catalog:
     catalog = Catalog(fuzzy=False)
     for text in (*of_templates(), *of_python(), *of_scripts(), *of_data()):
-        msgid = (text.singular, text.plural) if text.plural else text.singular
+        msgid: Any = (text.singular, text.plural) if text.plural else text.singular
         is_format = "python-format" if re.search(r"%\(\w+\)", text.singular) else ""
         # Where one text has a plural in one place and none in another, it has one.
         known = catalog.get(text.singular, text.context or None)
@@ -118,7 +119,8 @@ def read(language: str) -> Catalog:
 
 def as_po(catalog: Catalog) -> bytes:
     file = io.BytesIO()
-    write_po(file, catalog, width=110, include_lineno=False, ignore_obsolete=True, sort_output=True)
+    # Without places: each text that moves would change the file, and two branches at once.
+    write_po(file, catalog, width=110, no_location=True, ignore_obsolete=True, sort_output=True)
     return file.getvalue()
 
 
@@ -154,11 +156,11 @@ def main() -> None:
         (folder / "django.po").write_bytes(as_po(catalog))
         (folder / "django.mo").write_bytes(as_mo(catalog))
         (STATIC / f"words-{language}.js").write_text(as_script(catalog))
-        missing = [each for each in catalog if each.id and not _is_translated(each.string)]
-        print(f"{language}: {len(catalog)} texts, {len(missing)} without a translation")
+        missing = [each for each in catalog if each.id and not is_translated(each.string)]
+        sys.stdout.write(f"{language}: {len(catalog)} texts, {len(missing)} without a translation\n")
 
 
-def _is_translated(string: object) -> bool:
+def is_translated(string: object) -> bool:
     return all(string) if isinstance(string, tuple | list) else bool(string)
 
 
