@@ -22,7 +22,7 @@ TEMPLATES = translations.ROOT / "templates" / "console"
 PAGES = sorted(path for path in (translations.ROOT / "templates").rglob("*.html") if "mail" not in path.parts)
 # Names and code, which are the same in every language.
 SAME = re.compile(
-    r"ThingScale|HTTP|MQTT|CSV|NDJSON|URL|REST|QoS|CPU|POST|KEY|TOKEN|DEVICE|TAG|OpenAPI|Servwatch|/subscribe"
+    r"ThingScale|HTTP|MQTT|CSV|NDJSON|URL|REST|QoS|CPU|POST|KEY|TOKEN|DEVICE|TAG|OpenAPI|Servwatch|/subscribe|\bms\b"
 )
 SHOWN = {"placeholder", "title", "aria-label", "alt", "data-label", "data-confirm"}
 CODE = {"script", "style", "pre", "code"}
