@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import queue
@@ -120,8 +121,9 @@ class Agent:
             for each in parts:
                 each.cancel()
             await asyncio.wait(parts, timeout=5)
-            await asyncio.wait_for(self.sender.close(), 10)
-            await self.disk.call(10, self.buffer.close)
+            with contextlib.suppress(asyncio.TimeoutError, queue.Full):
+                await asyncio.wait_for(self.sender.close(), 10)
+                await self.disk.call(10, self.buffer.close)
 
     def _connectors(self) -> list[Connector]:
         connectors: list[Connector] = []
@@ -160,7 +162,7 @@ class Agent:
         if dropped := self.buffer.take_dropped() + self._not_kept:
             self._not_kept = 0
             own["dropped"] = dropped
-        return {"interval": self.interval, **sample, "agent": own}
+        return {"interval": plain(self.interval), **sample, "agent": own}
 
     async def _keep(self, value: dict[str, Any], tag: str | None = None) -> None:
         """In the buffer, exactly as it will be sent, however often."""
@@ -226,5 +228,10 @@ class Agent:
                 return False, f"an interval is from {least:g} to {most:g} seconds"
             self.interval = seconds
             self._report.set()
-            return True, f"a sample every {seconds:g} seconds, until the agent starts again"
+            return True, f"a sample every {plain(seconds)} seconds, until the agent starts again"
         return False, HELP
+
+
+def plain(seconds: float) -> float:
+    """10, not 10.0."""
+    return int(seconds) if seconds.is_integer() else seconds

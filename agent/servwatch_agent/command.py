@@ -17,10 +17,11 @@ from typing import NoReturn
 
 from servwatch_agent import __version__, facts
 from servwatch_agent import config as settings
-from servwatch_agent.agent import Agent, Measuring
+from servwatch_agent.agent import Agent, Measuring, plain
 from servwatch_agent.buffer import InUse
 from servwatch_agent.config import BadConfig, Config
 from servwatch_agent.connector import Unavailable, tls_context, why
+from servwatch_agent.http import Http
 from servwatch_agent.mqtt import Mqtt
 
 STANDARD = Path("/etc/servwatch-agent.ini")
@@ -45,7 +46,7 @@ def main() -> NoReturn:
         leave(asyncio.run(check(config)))
     logging.basicConfig(level=logging.INFO, format=_log_format(), stream=sys.stderr)
     try:
-        leave(asyncio.run(run(config)))
+        asyncio.run(run(config))
     except InUse as error:
         leave(_failed(str(error)))
 
@@ -61,7 +62,7 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-async def run(config: Config) -> int:
+async def run(config: Config) -> NoReturn:
     """Until SIGTERM or SIGINT."""
     log = logging.getLogger(__name__)
     stop = asyncio.Event()
@@ -77,7 +78,7 @@ async def run(config: Config) -> int:
         agent.buffer.waiting,
     )
     await agent.run(stop)
-    return 0
+    leave(0)  # without waiting for a name server that does not answer
 
 
 def once(path: Path | None) -> int:
@@ -94,7 +95,7 @@ def once(path: Path | None) -> int:
     async def sample() -> object:
         await measuring.sample()
         await asyncio.sleep(1)  # for the rates
-        return {"interval": config.interval, **await measuring.sample()}
+        return {"interval": plain(config.interval), **await measuring.sample()}
 
     sent = {
         f"TOKEN/json/{config.host_id}": asyncio.run(sample()),
@@ -146,11 +147,9 @@ async def check(config: Config) -> int:
 
 def _check_http(config: Config) -> tuple[bool, str]:
     """By a message without a value, which is refused for that only if the token is good."""
-    from servwatch_agent.http import Http
-
     http = Http(config)
     try:
-        answer = http._request(b"[]", {})
+        answer = http.request(b"[]", {})
     except Exception as error:  # of any kind: it is what is to be said
         return False, f"{http.where}: {why(error)}."
     if answer.code == "AUTH_REQUIRED":

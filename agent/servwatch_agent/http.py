@@ -67,7 +67,7 @@ class Http:
 
     async def _post(self, body: bytes, headers: Mapping[str, str]) -> None:
         try:
-            answer = await self._worker.call(SEND_SECONDS, self._request, body, headers)
+            answer = await self._worker.call(SEND_SECONDS, self.request, body, headers)
         except (OSError, http.client.HTTPException, asyncio.TimeoutError, queue.Full, ValueError) as error:
             # Nothing has arrived at an address where nobody listens.
             refused = isinstance(error, ConnectionRefusedError)
@@ -88,7 +88,7 @@ class Http:
             raise Unavailable(f"{self.where}: it answered {answer.status}, as ThingScale would not.")
         raise Refused(f"{self.where}: it answered {answer.status} {answer.code}.")
 
-    def _request(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def request(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         server, port = self.config.server, self.config.http_port
         context = tls_context(self.config)
         if context:

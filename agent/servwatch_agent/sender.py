@@ -63,7 +63,7 @@ class Sender:
 
     async def _send_all(self) -> None:
         """Until the preferred connector is to be tried again. Raises Unavailable."""
-        connector = self.connector
+        connector, arrives = self.connector, False
         while True:
             if connector is not self.connectors[0] and self.clock.monotonic() >= self._back_at:
                 await self.close()
@@ -90,9 +90,9 @@ class Sender:
                     await self.disk.call(DISK_SECONDS, self.buffer.release, batch)
                 raise
             await self.disk.call(DISK_SECONDS, self.buffer.confirm, batch)
-            if self._failures or not self._logged:
+            if not arrives:
+                arrives = True
                 log.info("Samples arrive, by %s. %d wait.", connector.name.upper(), self.buffer.waiting)
-                self._logged = {"": 0.0}
             self._failures = 0
             if self.buffer.waiting:
                 took = self.clock.monotonic() - started

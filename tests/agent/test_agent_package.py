@@ -10,7 +10,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from running_agent import RunningAgent, Start, wait_for
+from mqtt_clients import gateway
+from running_agent import HOST_ID, RunningAgent, Start, samples, wait_for
 from stack import ROOT, free_port
 from support import Account
 
@@ -100,6 +101,27 @@ def test_check_says_in_sentences_what_works(stack: Start, account: Account, tmp_
     assert status == 1
     assert said.count("FAILED") == 2
     assert "Connection refused" in said
+
+
+@pytest.mark.e2e
+def test_by_tls_it_talks_to_who_has_a_trusted_certificate_only(
+    stack: Start, account: Account, tmp_path: Path
+) -> None:
+    running = gateway(stack)
+    ca_file = running.environment["THINGSCALE_TLS_CERT"]
+    account.device(HOST_ID)
+    ports = {"SERVWATCH_TLS": "yes", "SERVWATCH_MQTT_PORT": str(running.tls)}
+    agent = RunningAgent(account, running, tmp_path, **ports, SERVWATCH_INTERVAL="2")
+    agent.start()
+    try:
+        wait_for(lambda: "its certificate is not trusted" in agent.log, agent, "the sentence")
+        agent.stop()
+        assert not samples(account)
+        agent.environment["SERVWATCH_CA_FILE"] = ca_file
+        agent.start()
+        wait_for(lambda: samples(account), agent, "a sample")
+    finally:
+        agent.stop()
 
 
 @pytest.mark.e2e
