@@ -11,6 +11,10 @@ from typing import NamedTuple
 
 LEAST_INTERVAL, MOST_INTERVAL = 2.0, 3600.0
 MQTT, HTTP, AUTO = "mqtt", "http", "auto"
+SETTINGS = {
+    *("server", "user", "token", "token_file", "host_id", "connector", "tls", "mqtt_port", "http_port"),
+    *("ca_file", "interval", "buffer", "buffer_megabytes"),
+}
 _TOKEN = re.compile(r"[0-9A-F]{32}")
 _OWN_NAMES = {"failed", "certificate_days"}  # of the group `checks`
 _YES, _NO = {"yes", "true", "on", "1"}, {"no", "false", "off", "0"}
@@ -67,7 +71,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
             where = f", line {error.lineno}" if hasattr(error, "lineno") else ""
             raise BadConfig(f"{path} is no configuration{where}: {type(error).__name__}.") from None
     main = dict(parser["servwatch"]) if parser.has_section("servwatch") else {}
-    if unknown := set(main) - _KEYS:
+    if unknown := set(main) - SETTINGS:
         raise BadConfig(f"[servwatch] has no {_shown(unknown)}.")
 
     def text(name: str, standard: str = "") -> str:
@@ -97,12 +101,6 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
             if section.startswith("check ")
         ),
     )
-
-
-_KEYS = {
-    *("server", "user", "token", "token_file", "host_id", "connector", "tls", "mqtt_port", "http_port"),
-    *("ca_file", "interval", "buffer", "buffer_megabytes"),
-}
 
 
 def _shown(settings: set[str]) -> str:
