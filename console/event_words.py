@@ -29,6 +29,9 @@ def _condition(event: Event) -> str:
         case Event.Kind.RATE:
             named["span"] = span(event.window)
             return _("%(source)s moves by more than %(threshold)s within %(span)s") % named
+        case Event.Kind.TREND:
+            named |= {"operator": event.operator, "span": span(event.period)}
+            return _("%(source)s gets %(operator)s %(threshold)s within %(span)s, as it goes") % named
         case Event.Kind.SILENCE:
             return _("not heard for %(span)s") % {"span": span(event.period + event.grace)}
     return f"{source} {event.operator} {threshold}"

@@ -26,6 +26,7 @@ KINDS = [
     (Event.Kind.RANGE, gettext_lazy("A value leaves a range")),
     (Event.Kind.CHANGE, gettext_lazy("A value changes")),
     (Event.Kind.RATE, gettext_lazy("A value moves fast")),
+    (Event.Kind.TREND, gettext_lazy("A value will get somewhere")),
     (Event.Kind.SILENCE, gettext_lazy("A device goes silent")),
 ]
 OPERATORS = [
@@ -59,12 +60,12 @@ NEW = {
 }
 MORE = frozenset({"repeat", "hold", "clear", "severity", "quiet_hours", "min_interval", "no_data_after"})
 # Are in sight only where they are needed, or say beside them when they may be empty.
-NOT_OPTIONAL = ("channel", "source", "threshold", "window", "period", "post_url")
+NOT_OPTIONAL = ("channel", "source", "threshold", "window", "ahead", "period", "post_url")
 FIELD_OF = {"mapped_ch": "channel", "for": "hold", "channels": "contact_points"}  # of REST's names
 # What the preview depends on. Nothing else of the form goes to it, addresses of receivers least of all.
 PREVIEWED = (
     *("kind", "channel", "source", "operator", "threshold", "window", "devices", "period", "grace"),
-    *("repeat", "hold", "clear", "min_interval", "no_data_after"),
+    *("repeat", "hold", "clear", "min_interval", "no_data_after", "ahead"),
 )
 
 
@@ -88,6 +89,8 @@ class EventForm(forms.Form):
         widget=forms.TextInput(attrs=AS_TYPED | {"class": "mono"}),
     )
     window = SpanField(label=gettext_lazy("Within"), placeholder=gettext_lazy("10 min"))
+    # The model's period, of a trend.
+    ahead = SpanField(label=gettext_lazy("Gets there within"), placeholder=gettext_lazy("2 d"))
     devices = forms.CharField(
         label=gettext_lazy("Devices"),
         max_length=64,
@@ -157,8 +160,9 @@ class EventForm(forms.Form):
         self._account = account
         self._event = event
         if event is not None:
-            initial = {name: getattr(event, name) for name in self.base_fields}
+            initial = {name: getattr(event, name) for name in self.base_fields if name != "ahead"}
             initial |= {
+                "ahead": event.period if event.kind == Event.Kind.TREND else 0,
                 "channel": event.mapped_channel,
                 "contact_points": [point.pk for point in event.contact_points.all()],
             }
@@ -193,15 +197,20 @@ class EventForm(forms.Form):
         else:
             yield "channel", _("Choose the channel that is watched.")
             yield "source", _("Name the key that is watched: value, if the values are bare numbers.")
-        if kind in {Event.Kind.THRESHOLD, Event.Kind.RANGE, Event.Kind.RATE}:
+        if kind in {Event.Kind.THRESHOLD, Event.Kind.RANGE, Event.Kind.RATE, Event.Kind.TREND}:
             yield "threshold", _("Say where it fires.")
-        if kind == Event.Kind.RATE:
+        if kind in {Event.Kind.RATE, Event.Kind.TREND}:
             yield "window", _("Say within which time.")
+        if kind == Event.Kind.TREND:
+            yield "ahead", _("Say how far it looks ahead.")
         if notify == Event.Notify.HTTP:
             yield "post_url", _("Give an address such as https://example.com/hook.")
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
+        ahead = cleaned.pop("ahead", 0)
+        if cleaned.get("kind") == Event.Kind.TREND:
+            cleaned["period"] = ahead
         nothing = not cleaned.get("devices") and not cleaned.get("channel") and "channel" not in self.errors
         if cleaned.get("kind") == Event.Kind.SILENCE and nothing:
             self.add_error("devices", _("Name the devices, * for all of them, or choose a channel."))
@@ -220,4 +229,6 @@ class EventForm(forms.Form):
         """Puts the sentence beside its field."""
         name, sentence = field_and_sentence(refused)
         name = FIELD_OF.get(name, name)
+        if name == "period" and self["kind"].value() == Event.Kind.TREND:
+            name = "ahead"
         self.add_error(name if name in self.fields else None, sentence)

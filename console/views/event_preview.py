@@ -23,7 +23,7 @@ def piece(request: ConsoleRequest) -> HttpResponse:
     form = EventForm(NEW | given, account=request.account)
     context: dict[str, Any] = {}
     if form.is_valid():
-        fields = {name: form.cleaned_data[name] for name in PREVIEWED}
+        fields = {name: form.cleaned_data[name] for name in PREVIEWED if name != "ahead"}
         event = Event(user_id=request.account.pk, mapped_channel=fields.pop("channel"), **fields)
         try:
             check_event(event)

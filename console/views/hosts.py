@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from django.contrib import messages
 from django.db.models import Count, Q
 from django.http import HttpResponse, JsonResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.utils.http import quote_etag
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from console import time_range
@@ -20,7 +22,7 @@ from console.templatetags.alerts import event_name
 from thingscale.events.chart_marks import chart_marks
 from thingscale.events.models import Incident
 from thingscale.events.overview import firing_of, worst_firing
-from thingscale.hosts import charts, look
+from thingscale.hosts import charts, defaults, look
 from thingscale.hosts.details import details
 from thingscale.hosts.metrics import NAMES, POINTS, Level
 from thingscale.hosts.models import Host
@@ -113,6 +115,7 @@ def detail(request: ConsoleRequest, pk: int) -> HttpResponse:
     context = {
         "host": host,
         "device": device,
+        "names": list(defaults.Name),
         "sender": NAMES.get(host.sender, ""),
         "firing": firing,
         "firing_count": count,
@@ -149,6 +152,51 @@ def chart(request: ConsoleRequest, pk: int) -> HttpResponse:
     answer = JsonResponse(_answer(shown.start, shown.end, series, marks))
     answer.headers["ETag"] = etag
     return answer
+
+
+def events(request: ConsoleRequest, pk: int | None = None) -> HttpResponse:
+    """The usual events of a host, or of all: which are there, and a button that makes the others."""
+    host = None if pk is None else _host(request, pk)
+    hosts = [host] if host else list(Host.objects.for_account(request.account).with_device())
+    back_to = reverse("host", args=[pk]) if pk is not None else reverse("hosts")
+    if request.method == "POST":
+        names = [name for name in defaults.Name if name in request.POST.getlist("name")]
+        made = defaults.make(request.account, hosts, names)
+        messages.success(request, _told(made))
+        if made.left_out:
+            most = request.account.max_events
+            messages.warning(
+                request,
+                gettext("There is no room for %(count)s more: you can have %(most)s events.")
+                % {"count": f"{made.left_out:,}", "most": f"{most:,}"},
+            )
+        return redirect(back_to)
+    missing = defaults.missing(request.account, hosts)
+    offered = defaults.offered(hosts)
+    context = {
+        "host": host,
+        "hosts": len(hosts),
+        "back": back_to,
+        "events": [
+            {
+                "name": name,
+                "title": default.title,
+                "missing": len(missing[name]),
+                "offered": offered[name],
+            }
+            for name, default in defaults.DEFAULTS.items()
+        ],
+        "anything": any(missing.values()),
+    }
+    return render(request, "console/host/events.html", SECTION | context)
+
+
+def _told(made: defaults.Made) -> str:
+    if not made.made:
+        return gettext("All of these events are there already.")
+    return ngettext("%(count)d event was made.", "%(count)d events were made.", made.made) % {
+        "count": made.made
+    }
 
 
 def _answer(

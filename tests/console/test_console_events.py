@@ -296,6 +296,19 @@ def test_more_is_open_when_something_in_it_is_wrong(account: Account, signed_in:
     assert opened not in signed_in(account).post("/alerts/events/new/", PLAIN | {"source": ""}).text
 
 
+def test_a_trend_is_made_and_changed(account: Account, signed_in: Any) -> None:
+    account.channel(7)
+    client = signed_in(account)
+    trend = PLAIN | {"kind": "trend", "operator": ">", "threshold": "100", "window": "6 h", "ahead": "2 d"}
+    assert "how far it looks ahead" in client.post("/alerts/events/new/", trend | {"ahead": ""}).text
+    assert client.post("/alerts/events/new/", trend).status_code == 302
+    event = Event.objects.get()
+    assert (event.kind, event.window, event.period) == ("trend", 21_600, 172_800)
+    assert 'value="2 d"' in client.get(f"/alerts/events/{event.number}/edit/").text
+    assert "within 2 d" in client.get(f"/alerts/events/{event.number}/").text
+    assert client.get("/alerts/events/preview/", trend).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -305,6 +318,7 @@ def test_more_is_open_when_something_in_it_is_wrong(account: Account, signed_in:
         ({"kind": "change", "threshold": ""}, "temp changes"),
         ({"kind": "change", "threshold": "2"}, "temp changes by more than 2"),
         ({"kind": "rate", "threshold": "2", "window": 600}, "temp moves by more than 2 within 10 min"),
+        ({"kind": "trend", "period": 7200}, "temp gets > 30 within 2 h, as it goes"),
         ({"kind": "silence", "period": 60, "grace": 120}, "not heard for 3 min"),
     ],
 )

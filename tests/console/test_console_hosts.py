@@ -12,6 +12,7 @@ from support import Account
 from thingscale.accounts.models import User
 from thingscale.devices.models import Activity, Device
 from thingscale.events.actions import create_event
+from thingscale.events.models import Event
 from thingscale.hosts.look import find, look
 from thingscale.lib import clock
 from thingscale.lib.clock import now_us
@@ -161,3 +162,30 @@ def test_the_charts_of_a_host(hosts: Account, outsider: Account, signed_in: Sign
 def test_a_device_that_is_no_host_has_no_such_page(hosts: Account, signed_in: SignIn) -> None:
     boiler = Device.objects.get(device_id="boiler")
     assert signed_in(hosts).get(f"/hosts/{boiler.pk}/").status_code == 404
+
+
+def test_usual_events_are_made_with_one_press(hosts: Account, outsider: Account, signed_in: SignIn) -> None:
+    client = signed_in(hosts)
+    device = Device.objects.get(device_id="calm")
+    page = client.get(f"/hosts/{device.pk}/").text
+    names = re.findall(r'type="hidden" name="name" value="(\w+)"', page)
+    assert len(names) == 7
+    path = f"/hosts/{device.pk}/events/"
+    assert "4 events were made" in client.post(path, {"name": names}, follow=True).text
+    assert "there already" in client.post(path, {"name": names}, follow=True).text
+    assert Event.objects.for_account(hosts.user).count() == 4  # it sends no swap, units and checks
+    page = client.get("/hosts/events/").text
+    assert "for 3 hosts" in page
+    assert "2 events" in page
+    assert "not sent" in page
+    assert "8 events were made" in client.post("/hosts/events/", {"name": names}, follow=True).text
+    assert signed_in(outsider).post(path, {"name": names}).status_code == 404
+    assert signed_in(outsider).post("/hosts/events/", {"name": names}).status_code == 302
+    assert not Event.objects.for_account(outsider.user).exists()
+
+
+def test_what_has_no_room_is_said(hosts: Account, signed_in: SignIn) -> None:
+    User.objects.filter(pk=hosts.user.pk).update(max_events=1)
+    page = signed_in(hosts).post("/hosts/events/", {"name": ["cpu", "nonsense"]}, follow=True).text
+    assert "1 event was made" in page
+    assert "no room for 2 more" in page

@@ -47,6 +47,8 @@ PAGES = {
     "device": "/devices/{device}/",
     "hosts": "/hosts/",
     "host": "/hosts/{host}/",
+    "host-events": "/hosts/{host}/events/",
+    "hosts-events": "/hosts/events/",
     "device-edit": "/devices/{device}/edit/",
     "device-map": "/devices/{device}/map/",
     "device-delete": "/devices/{device}/delete/",
@@ -115,7 +117,7 @@ NO_PAGE = {
     *("event-keys", "event-usual", "event-enable", "event-disable", "incident-acknowledge", "condition-mute"),
     *("maintenance-end", "event-mute", "event-test", "event-secret"),
     *("intakes-topics-on", "intakes-topics-off"),
-    *("host-chart", "host-events", "hosts-events"),
+    "host-chart",
     *("intake-messages", "intake-enable", "intake-disable"),
     *("contact-test", "contact-enable", "contact-disable"),
 }

@@ -221,6 +221,10 @@ def test_what_is_compared_is_told_as_text() -> None:
         ("change", "=", "x", {}),
         ("rate", "=", "5", {}),
         ("rate", "=", "", {"window": 5}),
+        ("trend", "=", "5", {"window": 5, "period": 60}),
+        ("trend", ">", "", {"window": 5, "period": 60}),
+        ("trend", ">", "5", {"window": 5}),
+        ("trend", ">", "5", {"period": 60}),
         ("silence", "=", "5", {}),
         ("", "=", "5", {}),
     ],
@@ -305,6 +309,39 @@ def test_the_memory_of_a_rate_is_bounded_and_sees_a_long_climb() -> None:
     first = next(number for number, found in enumerate(answers) if found and found.matched)
     assert first == 5001
     assert len(memory.dump()) < 4096
+
+
+def trend(operator: str, threshold: str, window: int = 600, period: int = 3600) -> Rule:
+    return Rule.of(1, "trend", "", operator, threshold, window=window, period=period)
+
+
+def test_a_trend_looks_ahead() -> None:
+    rising = [50 + minute / 2 for minute in range(11)]  # a percent in two minutes, 30 an hour
+    assert run(trend(">=", "85"), *rising, step=60) == [None] * 5 + [False] * 5 + [True]
+    assert run(trend(">=", "60"), *rising, step=60) == [None] * 5 + [True] * 6
+    assert run(trend("<", "10"), *[100 - each for each in rising], step=60)[5:] == [False] * 6
+    assert run(trend("<", "20"), *[100 - each for each in rising], step=60)[5:] == [True] * 6
+    assert run(trend(">=", "90"), *[50] * 11, step=60)[5:] == [False] * 6
+    assert run(trend(">=", "90"), *[95] * 11, step=60)[5:] == [True] * 6  # it is there already
+
+
+def test_a_trend_is_not_that_of_one_spike() -> None:
+    values = [50.0] * 20
+    values[12] = 60.0
+    assert not any(run(trend(">=", "100", period=600), *values, step=60))
+
+
+def test_a_trend_forgets_what_is_older_than_its_window() -> None:
+    assert run(trend(">=", "85"), *range(10, 80, 10), *[70] * 30, step=60)[-1] is False
+    assert run(trend(">=", "85"), 10, 20, 30, step=3600) == [None, None, None]
+
+
+def test_the_memory_of_a_trend_is_bounded() -> None:
+    rule, memory = trend(">=", "1e9", window=86_400, period=86_400), Memory()
+    for second in range(0, 100_000, 10):
+        rule.sees(second, second * SECOND, memory)
+        assert len(memory.highest) <= MAX_SAMPLES + 1
+    assert len(memory.dump()) < 2048
 
 
 def test_what_comes_late_is_not_compared_with_what_is_newer() -> None:

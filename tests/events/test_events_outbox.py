@@ -51,6 +51,7 @@ def test_a_webhook_is_told_the_first_match_only_if_it_is_to_cross(
     [
         {"kind": "range", "threshold": "10..20"},
         {"kind": "rate", "threshold": "5", "window": 60},
+        {"kind": "trend", "operator": ">", "threshold": "5", "window": 60, "period": 60},
         {"kind": "silence", "period": 60, "grace": 60},
     ],
 )

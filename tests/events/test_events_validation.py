@@ -9,6 +9,10 @@ from thingscale.events.validation import MAX_WINDOW, YEAR, check_event
 from thingscale.lib.errors import ContractError
 
 RANGE: dict[str, Any] = {"kind": "range", "threshold": "18..24"}
+TREND: dict[str, Any] = {
+    "kind": "trend",
+    **{"operator": ">=", "threshold": "100", "window": 3600, "period": 86_400},
+}
 RATE: dict[str, Any] = {"kind": "rate", "threshold": "2", "window": 60}
 
 
@@ -34,6 +38,8 @@ RATE: dict[str, Any] = {"kind": "rate", "threshold": "2", "window": 60}
         {"kind": "change", "threshold": "0.5", "clear": "0.1"},
         RATE,
         RATE | {"window": MAX_WINDOW, "clear": "1"},
+        TREND,
+        TREND | {"operator": "<=", "window": MAX_WINDOW, "period": YEAR},
         {"kind": "silence", "period": 10},
         {"kind": "silence", "period": YEAR, "grace": YEAR, "source": "temp", "threshold": "x", "clear": "x"},
         {"hold": YEAR, "min_interval": YEAR},
@@ -55,6 +61,11 @@ def test_good(fields: dict[str, Any]) -> None:
     ("fields", "named"),
     [
         ({"kind": "other"}, "kind"),
+        (TREND | {"operator": "="}, "operator"),
+        (TREND | {"threshold": "full"}, "threshold"),
+        (TREND | {"clear": "90"}, "clear"),
+        (TREND | {"window": 0}, "window"),
+        (TREND | {"period": 9}, "period"),
         ({"operator": "=="}, "operator"),
         ({"notify_type": "sms"}, "notify_type"),
         ({"repeat": ""}, "repeat"),

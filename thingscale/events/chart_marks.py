@@ -74,7 +74,7 @@ def chart_marks(
 def _marks(event: Event) -> EventMarks:
     lines: list[float] = []
     clear: list[float] = []
-    if event.enabled and event.kind in {Event.Kind.THRESHOLD, Event.Kind.RANGE}:
+    if event.enabled and event.kind in {Event.Kind.THRESHOLD, Event.Kind.RANGE, Event.Kind.TREND}:
         lines, clear = heights(event.threshold), heights(event.clear)
     return EventMarks(event, lines, clear)
 

@@ -15,7 +15,7 @@ import math
 import operator
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from hashlib import blake2b
@@ -47,12 +47,13 @@ class Verdict(NamedTuple):
 
 @dataclass(slots=True)
 class Memory:
-    """What a rule of change or rate remembers of the datapoints of one device and tag."""
+    """What a rule of change, rate or trend remembers of the datapoints of one device and tag."""
 
     rule: int = 0  # `Rule.fingerprint`
     at: int = -(1 << 63)  # microseconds: of the newest one
     value: Any = None  # a number, or a text that stands for the value
-    # Time and number, of the window of a rate. Each of the highest is higher than those behind it.
+    # Time and number, of the window of a rate. Each of the highest is higher than those behind it. Of a
+    # trend, the highest are some of its window, at even distances.
     highest: list[tuple[int, Number]] = field(default_factory=list)
     lowest: list[tuple[int, Number]] = field(default_factory=list)
 
@@ -169,6 +170,7 @@ class Rule:
         *,
         clear: str = "",
         window: int = 0,
+        period: int = 0,
         devices: str = "",
     ) -> "Rule":
         """Raises ValueError for an event that compares no datapoints, because it lacks something."""
@@ -184,6 +186,8 @@ class Rule:
                 return _Moved(event, source, devices, threshold, clear)
             case "rate":
                 return _Rate(event, source, devices, threshold, clear, window)
+            case "trend":
+                return _Trend(event, source, devices, operator, threshold, window, period)
         raise ValueError("It compares no datapoints")
 
     def is_quiet(self, number: Number) -> bool:
@@ -366,6 +370,62 @@ class _Rate(_Moved):
                 del extremes[1::2]
             extremes.append((at, number))
         return moved
+
+
+class _Trend(Rule):
+    """A number that gets to the threshold soon, or has got there, if it goes on as it did in the window: by
+    the line that fits what came in it best. Less than half of a window tells nothing."""
+
+    remembers = True
+
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        event: int,
+        source: str,
+        devices: str,
+        operator: str,
+        threshold: str,
+        window: int,
+        period: int,
+    ) -> None:
+        super().__init__(event, source, devices)
+        self._holds = _HOLDS[operator]
+        if operator in {"=", "!="}:
+            raise ValueError("A trend goes above or below its threshold")
+        self._limit = read_threshold(threshold)
+        if window <= 0 or period <= 0:
+            raise ValueError("The time is missing")
+        self._window, self._ahead = window * 1_000_000, period * 1_000_000
+
+    @property
+    def fingerprint(self) -> int:
+        return zlib.crc32(f"trend:{self._window}:{self.path.source}".encode())
+
+    def _remember(self, values: Iterable[Any], at: int, memory: Memory) -> Verdict | None:
+        number = next((n for each in values if (n := to_number(each)) is not None), None)
+        if number is None:
+            return None
+        kept = memory.highest = [each for each in memory.highest if each[0] >= at - self._window]
+        memory.at = at
+        points = [*kept, (at, number)]
+        if not kept or at - kept[-1][0] >= self._window // MAX_SAMPLES:
+            kept.append((at, number))
+            del kept[: max(0, len(kept) - MAX_SAMPLES - 1)]
+        if at - points[0][0] < self._window // 2:
+            return None
+        reached = number + _slope(points) * self._ahead
+        return Verdict(self._holds(number, self._limit) or self._holds(reached, self._limit), to_text(number))
+
+
+def _slope(points: Sequence[tuple[int, Number]]) -> float:
+    """Of the line with the least squares, a microsecond."""
+    start = points[0][0]
+    times = [float(at - start) for at, _ in points]
+    middle, mean = sum(times) / len(points), sum(number for _, number in points) / len(points)
+    spread = sum((at - middle) ** 2 for at in times)
+    if not spread:
+        return 0.0
+    return sum((at - middle) * (n - mean) for at, (_, n) in zip(times, points, strict=True)) / spread
 
 
 def read_threshold(text: str) -> Number:

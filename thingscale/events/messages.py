@@ -117,6 +117,9 @@ def status(event: EventFields, device_id: str, notice: Notice, state: State, val
                 else "moved by more than the threshold"
             )
             return f"{source} {how}. {now} Threshold:{event.threshold} in {event.window} s"
+        case "trend":
+            how = "does not go there any more" if over else f"gets there within {event.period} s, as it goes"
+            return f"{source} {how}. {now} Threshold:{event.operator} {event.threshold}"
         case "silence":
             silent = f"was not heard for {event.period + event.grace} s"
             return f"{device_id} {'is heard again' if over else silent}."

@@ -29,6 +29,8 @@ class Event(models.Model):
             "change"  # another value than before; with a threshold: a number that differs by more than it
         )
         RATE = "rate"  # a number that moved by more than `threshold` within `window` seconds
+        # A number that gets to `threshold` within `period` seconds, if it goes on as in the last `window`
+        TREND = "trend"
         SILENCE = "silence"  # a device that is not heard for `period` + `grace` seconds
 
     class Notify(models.TextChoices):
@@ -75,8 +77,8 @@ class Event(models.Model):
     devices = models.CharField(max_length=64, blank=True, default="", db_default="")
     hold = models.PositiveIntegerField(default=0, db_default=0)  # `for`: seconds that the condition must hold
     clear = models.CharField(max_length=1000, blank=True, default="", db_default="")  # it ends only past this
-    window = models.PositiveIntegerField(default=0, db_default=0)  # seconds, of a rate
-    period = models.PositiveIntegerField(default=0, db_default=0)  # seconds, of silence
+    window = models.PositiveIntegerField(default=0, db_default=0)  # seconds, of a rate and a trend
+    period = models.PositiveIntegerField(default=0, db_default=0)  # seconds, of silence; ahead, of a trend
     grace = models.PositiveIntegerField(default=0, db_default=0)
     no_data_after = models.PositiveIntegerField(
         default=0, db_default=0

@@ -79,6 +79,7 @@ def preview(event: Event, now: datetime) -> Preview:
         event.threshold,
         clear=event.clear,
         window=event.window,
+        period=event.period,
         devices=event.devices,
     )
     if event.mapped_channel_id is None:
@@ -93,7 +94,7 @@ def preview(event: Event, now: datetime) -> Preview:
             break
         replaying.point(point)
     start = from_us(points[0].at) if points else now - LOOK_BACK
-    is_at_a_height = event.kind in {Event.Kind.THRESHOLD, Event.Kind.RANGE}
+    is_at_a_height = event.kind in {Event.Kind.THRESHOLD, Event.Kind.RANGE, Event.Kind.TREND}
     return Preview(
         start,
         end,

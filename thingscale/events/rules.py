@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 MAX_OPEN = 50_000  # that are read at once, and places of a channel
 _RULES = """SELECT e.user_id, e.mapped_channel_id, e.id, e.kind, e.source, e.operator, e.threshold, e.clear,
-    e."window", e.devices
+    e."window", e.period, e.devices
 FROM events_event e
 WHERE e.{by} = ANY (%s) AND e.enabled AND e.mapped_channel_id IS NOT NULL AND e.kind <> 'silence'
 ORDER BY e.id"""
@@ -71,11 +71,16 @@ def load(
         threshold,
         clear,
         window,
+        period,
         devices,
     ) in connection.execute(which, [list(keys)]):
         try:
             rule = Rule.of(
-                event, kind, source, operator, threshold, clear=clear, window=window, devices=devices
+                *(event, kind, source, operator, threshold),
+                clear=clear,
+                window=window,
+                period=period,
+                devices=devices,
             )
         except ValueError:  # it lacks something, and does nothing
             continue

@@ -127,6 +127,18 @@ def _check_rate(event: Event) -> None:
         raise bad("window", f"A rate needs the seconds that it looks back: 1 to {MAX_WINDOW}.")
 
 
+def _check_trend(event: Event) -> None:
+    if event.operator not in ORDERS:
+        raise bad("operator", "A trend needs one of < > <= >=.")
+    _number("threshold", event.threshold.strip())
+    if event.clear.strip():
+        raise bad("clear", "A trend has none: it is over once the number does not go there any more.")
+    if not event.window:
+        raise bad("window", f"A trend needs the seconds that it looks back: 1 to {MAX_WINDOW}.")
+    if event.period < MIN_PERIOD:
+        raise bad("period", f"Must be at least {MIN_PERIOD} seconds: how far a trend looks ahead.")
+
+
 def _check_silence(event: Event) -> None:
     if event.period < MIN_PERIOD:
         raise bad("period", f"Must be at least {MIN_PERIOD} seconds: how often the device is heard.")
@@ -137,6 +149,7 @@ _CHECKS: dict[Any, Callable[[Event], None]] = {
     Event.Kind.RANGE: _check_range,
     Event.Kind.CHANGE: _check_change,
     Event.Kind.RATE: _check_rate,
+    Event.Kind.TREND: _check_trend,
     Event.Kind.SILENCE: _check_silence,
 }
 

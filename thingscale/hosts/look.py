@@ -47,6 +47,7 @@ class State:
     sample: Any = None  # the newest value without a tag, which is our agent's if it is one
     tags: tuple[str, ...] = ()
     facts: dict[str, Any] | None = None  # that our agent sent by HTTP, where devices have no state
+    newest: Sequence[tuple[str, float, Any]] = ()  # what it was read from
 
 
 def state(newest: Sequence[tuple[str, float, Any]], before: Mapping[str, list[float]]) -> State:
@@ -62,13 +63,15 @@ def state(newest: Sequence[tuple[str, float, Any]], before: Mapping[str, list[fl
         sender,
         *(last, shown, metrics.gauges(shown), counters, sample, tags),
         facts if isinstance(facts, dict) else None,
+        current,
     )
 
 
-def states(before: Mapping[int, Mapping[str, list[float]]]) -> dict[int, State]:
-    """Of these devices, by primary key; each with its counters as of the last look."""
+def states(before: Mapping[int, Mapping[str, list[float]]], tags: str = metrics.TAGS) -> dict[int, State]:
+    """Of these devices, by primary key; each with its counters as of the last look. `tags`: a regular
+    expression of those that are read."""
     with connection.cursor() as cursor:
-        cursor.execute(_NEWEST, {"devices": list(before), "tags": metrics.TAGS})
+        cursor.execute(_NEWEST, {"devices": list(before), "tags": tags})
         rows = cursor.fetchall()
     return {
         device: state([(tag, at, orjson.loads(text)) for _, tag, at, text in of_device], before[device])
