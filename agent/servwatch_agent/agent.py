@@ -139,7 +139,7 @@ class Agent:
             if self.clock.wall() < EARLIEST:
                 self._say_once("The clock of this machine is not set. There are no samples until it is.")
             else:
-                await self._keep(self._with_own_state(await self.sample()))
+                await self._keep_sample(await self.sample())
             due += self.interval
             wait = due - self.clock.monotonic()
             if not 0 < wait <= self.interval:  # the machine was asleep, or the interval is another one now
@@ -157,24 +157,27 @@ class Agent:
                 each.cancel()
         self._report.clear()
 
-    def _with_own_state(self, sample: dict[str, Any]) -> dict[str, Any]:
-        own: dict[str, Any] = {"waiting": self.buffer.waiting}
-        if dropped := self.buffer.take_dropped() + self._not_kept:
-            self._not_kept = 0
-            own["dropped"] = dropped
-        return {"interval": plain(self.interval), **sample, "agent": own}
+    async def _keep_sample(self, sample: dict[str, Any]) -> None:
+        at, not_kept = self._time(), self._not_kept
 
-    async def _keep(self, value: dict[str, Any], tag: str | None = None) -> None:
-        """In the buffer, exactly as it will be sent, however often."""
-        point = {"at": self._time(), "value": value, **({"tag": tag} if tag else {})}
-        line = json.dumps(point, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        def line(waiting: int, dropped: int) -> bytes:
+            own = {"waiting": waiting, **({"dropped": dropped + not_kept} if dropped + not_kept else {})}
+            return _line({"at": at, "value": {"interval": plain(self.interval), **sample, "agent": own}})
+
+        if await self._keep(self.buffer.append_telling, line):
+            self._not_kept -= not_kept
+
+    async def _keep(self, keep: Callable[[Any], None], what: Any) -> bool:
+        """False: it is lost."""
         try:
-            await self.disk.call(KEEP_SECONDS, self.buffer.append, line)
+            await self.disk.call(KEEP_SECONDS, keep, what)
         except asyncio.TimeoutError:
-            log.warning("The disk of the buffer does not answer; a sample waits for it in memory.")
+            self._say_once("The disk of the buffer does not answer; samples wait for it in memory.")
         except queue.Full:
             self._not_kept += 1
+            return False
         self.sender.new.set()
+        return True
 
     def _time(self) -> str:
         """Wall time, which may be set back: no two samples have the same."""
@@ -211,9 +214,9 @@ class Agent:
             command = (await self._commands.get()).decode(errors="replace").strip()
             ok, answer = self._obey(command)
             log.info("Command %r: %s.", command[:100], answer)
-            await self._keep(
-                {"command": command[:100].replace("\0", ""), "ok": ok, "answer": answer}, "answer"
-            )
+            value = {"command": command[:100].replace("\0", ""), "ok": ok, "answer": answer}
+            point = {"at": self._time(), "value": value, "tag": "answer"}
+            await self._keep(self.buffer.append, _line(point))
             await self.clock.sleep(COMMAND_SECONDS)
 
     def _obey(self, command: str) -> tuple[bool, str]:
@@ -230,6 +233,11 @@ class Agent:
             self._report.set()
             return True, f"a sample every {plain(seconds)} seconds, until the agent starts again"
         return False, HELP
+
+
+def _line(point: dict[str, Any]) -> bytes:
+    """Exactly as it will be sent, however often."""
+    return json.dumps(point, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def plain(seconds: float) -> float:

@@ -24,6 +24,7 @@ import os
 import re
 import secrets
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,6 +124,11 @@ class Buffer:
         unsent = sum(max(0, each.end - max(each.first, self.next)) for each in self.segments)
         return unsent + sum(batch.end - batch.first for batch in self.sent.values())
 
+    def append_telling(self, make: Callable[[int, int], bytes]) -> None:
+        """A sample that tells how many wait, and how many were lost since the one before."""
+        dropped, self.dropped = self.dropped, 0
+        self.append(make(self.waiting, dropped))
+
     def append(self, line: bytes) -> None:
         """A sample: one line of JSON, without its end."""
         line += b"\n"
@@ -174,11 +180,6 @@ class Buffer:
         if known := self.sent.get(batch.connector):
             self.sent[batch.connector] = known._replace(sent_at=0.0)
             self._write_state()
-
-    def take_dropped(self) -> int:
-        """How many samples were lost since it was last asked."""
-        dropped, self.dropped = self.dropped, 0
-        return dropped
 
     def close(self) -> None:
         if self._state is not None:

@@ -12,8 +12,8 @@ from typing import Any
 
 from servwatch_agent import __version__
 from servwatch_agent.config import Check
+from servwatch_agent.tls import trusting
 
-NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL
 UNITS_SECONDS = 10
 DOWN = {"up": 0}
 
@@ -44,7 +44,7 @@ def _status(check: Check) -> int:
     path = rest[len(rest.partition("/")[0].partition("?")[0]) :]
     path = path if path.startswith("/") else f"/{path}"
     if scheme == "https":
-        context = ssl.create_default_context(cafile=check.ca_file)
+        context = trusting(check.ca_file)
         connection: http.client.HTTPConnection = http.client.HTTPSConnection(
             check.host, check.port, timeout=check.seconds, context=context
         )
@@ -60,9 +60,8 @@ def _status(check: Check) -> int:
 
 def _certificate_days(check: Check) -> float | None:
     """Also of one that has ended; but not of one that nobody we trust has signed."""
-    context = ssl.create_default_context(cafile=check.ca_file)
-    context.verify_flags |= NO_CHECK_TIME
     try:
+        context = trusting(check.ca_file, check_time=False)
         with socket.create_connection((check.host, check.port), check.seconds) as plain:  # noqa: SIM117
             with context.wrap_socket(plain, server_hostname=check.host) as secured:
                 certificate = secured.getpeercert() or {}

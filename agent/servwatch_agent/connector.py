@@ -10,6 +10,7 @@ from typing import Protocol
 from servwatch_agent.buffer import Batch
 from servwatch_agent.config import Config
 from servwatch_agent.facts import Facts
+from servwatch_agent.tls import trusting
 
 OPEN_SECONDS = 20.0
 SEND_SECONDS = 60.0
@@ -46,8 +47,8 @@ class Connector(Protocol):
 
 
 def tls_context(config: Config) -> ssl.SSLContext | None:
-    """Trusts what the system trusts, or the configured file. Raises OSError (SSLError, too)."""
-    return ssl.create_default_context(cafile=config.ca_file) if config.tls else None
+    """Raises OSError."""
+    return trusting(config.ca_file) if config.tls else None
 
 
 def why(error: BaseException) -> str:

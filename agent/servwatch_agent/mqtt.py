@@ -118,9 +118,11 @@ class Mqtt:
         if answered and not self.lost.is_set():
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(client.disconnect(), 5)
-        if client._connection:
-            client._connection._transport.abort()
-        client._package_handler._connection = None  # what it may still say is nobody's
+        connection, client._package_handler._connection = client._connection, None  # it says nothing any more
+        if connection:
+            connection._transport.abort()
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(connection.close(), 5)
 
     async def _wait_for(self, packet_id: int, seconds: float) -> None:
         """For its acknowledgement; 0 is that of the subscriptions."""

@@ -5,15 +5,18 @@ PADDING, samples are made up, and have that many bytes.
 """
 
 import asyncio
+import json
 import logging
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 from servwatch_agent import config
-from servwatch_agent.agent import Agent
+from servwatch_agent.agent import EPOCH, Agent
 from servwatch_agent.clock import Clock
 
 
@@ -38,10 +41,18 @@ class LoggingAgent(Agent):
         super().__init__(*arguments)
         self.log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
-    async def _keep(self, value: dict[str, Any], tag: str | None = None) -> None:
-        await super()._keep(value, tag)
-        if not tag:
-            os.write(self.log, f"{self._recent[-1]}\n".encode())
+    async def _keep(self, keep: Callable[[Any], None], what: Any) -> bool:
+        samples: list[bytes] = []
+
+        def noted(*own: int) -> bytes:
+            samples.append(what(*own))
+            return samples[0]
+
+        kept = await super()._keep(keep, noted if callable(what) else what)
+        for sample in samples:
+            at = datetime.fromisoformat(json.loads(sample)["at"])
+            os.write(self.log, b"%d\n" % ((at - EPOCH) // timedelta(microseconds=1)))
+        return kept
 
 
 async def main(speed: float, start: float, log: str) -> None:

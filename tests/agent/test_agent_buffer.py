@@ -111,10 +111,11 @@ def test_what_was_surely_not_stored_goes_by_the_other_connector_at_once(tmp_path
 def test_at_its_cap_the_oldest_go_and_are_counted(tmp_path: Path) -> None:
     buffer = filled(tmp_path, 2000, size=1000)
     assert sum(path.stat().st_size for path in tmp_path.glob("*.samples")) <= MIB
-    dropped = buffer.take_dropped()
+    dropped = buffer.dropped
     assert dropped > 900
-    assert buffer.take_dropped() == 0
-    assert drain(buffer) == list(range(dropped, 2000))
+    buffer.append_telling(lambda waiting, dropped: line(dropped))
+    assert buffer.dropped == 0
+    assert drain(buffer) == [*range(dropped, 2000), dropped]
     kept = (2000 - dropped) * len(line(1000, 1000))
     assert kept > MIB - 2 * buffer.segment_bytes, "no more than needed goes"
 
@@ -130,7 +131,7 @@ def test_a_dropped_sample_that_told_of_dropped_ones_leaves_their_number_to_the_n
     while batch := buffer.next_batch("mqtt", 0):
         count += batch.end - batch.first
         buffer.confirm(batch)
-    assert buffer.take_dropped() == 1001 - count + 37
+    assert buffer.dropped == 1001 - count + 37
 
 
 def test_what_is_on_its_way_when_the_cap_is_reached_is_not_counted_as_lost(tmp_path: Path) -> None:
@@ -138,7 +139,7 @@ def test_what_is_on_its_way_when_the_cap_is_reached_is_not_counted_as_lost(tmp_p
     sent = buffer.next_batch("mqtt", 0)
     for number in range(10, 2000):
         buffer.append(line(number, 1000))
-    dropped = buffer.take_dropped()
+    dropped = buffer.dropped
     assert sent
     assert buffer.next_batch("mqtt", 0) == sent._replace(again=True)
     found = drain(buffer)
@@ -235,7 +236,7 @@ def test_in_memory_too_the_oldest_go_and_are_counted(tmp_path: Path, full: list[
     for number in range(5, 3000):
         buffer.append(line(number, 1000))
     assert sum(len(each.memory) for each in buffer.segments) <= module.MEMORY_BYTES
-    dropped = buffer.take_dropped()
+    dropped = buffer.dropped
     full.clear()
     buffer.append(line(3000, 1000))
     assert drain(buffer) == [*range(5), *range(5 + dropped, 3001)]

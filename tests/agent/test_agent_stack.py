@@ -125,6 +125,9 @@ def test_at_its_cap_the_newest_arrive_and_the_number_of_the_others(
     wait_for(lambda: samples(account), agent, "the first one that is there")
     publish(running, account, "interval=3600")
     wait_for(lambda: agent.kept[-1] in {each.at for each in samples(account)}, agent, "the newest")
+    before = len(agent.kept)
+    wait_for(lambda: len(agent.kept) > before, agent, "one that tells of what the one before has cost")
+    wait_for(lambda: agent.kept[-1] in {each.at for each in samples(account)}, agent, "it")
     agent.kill()
     found = samples(account)
     times = [each.at for each in found]
