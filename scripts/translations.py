@@ -79,12 +79,17 @@ def of_scripts() -> Iterator[Text]:
 
 def of_data() -> Iterator[Text]:
     """Texts where nothing can mark them: of modules without Django, and of files."""
+    from thingscale.hosts.metrics import NAMES
     from thingscale.intakes.guides import GUIDES
     from thingscale.intakes.presets import presets
-    from thingscale.lib.names import TAG_RULE
+    from thingscale.lib.names import DEVICE_ID_RULE, ENDS_RULE, TAG_RULE
     from thingscale.lib.reasons import ANSWERS
 
-    yield Text("thingscale/lib/names.py", TAG_RULE)
+    for rule in (DEVICE_ID_RULE, ENDS_RULE, TAG_RULE):
+        yield Text("thingscale/lib/names.py", rule)
+    for name in NAMES.values():
+        if " " in name:  # others are names of programs
+            yield Text("thingscale/hosts/metrics.py", name)
     for answer in ANSWERS.values():
         yield Text("thingscale/lib/reasons.py", answer.sentence)
     for place, programs in (("guides.py", GUIDES), ("presets", presets())):

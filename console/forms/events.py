@@ -11,7 +11,7 @@ from django import forms
 from django.urls import reverse_lazy
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from console.forms.devices import ChannelField
 from console.refused import field_and_sentence
@@ -38,7 +38,7 @@ OPERATORS = [
     (Event.Operator.UNEQUAL, gettext_lazy("≠ other than")),
 ]
 NOTIFY = [
-    (Event.Notify.EMAIL, gettext_lazy("E-mail")),
+    (Event.Notify.EMAIL, pgettext_lazy("way to notify", "E-mail")),
     (Event.Notify.HTTP, gettext_lazy("Webhook")),
     (Event.Notify.NONE, gettext_lazy("Neither of them")),
 ]
@@ -171,6 +171,7 @@ class EventForm(forms.Form):
         self.fields["channel"] = ChannelField(account, label=_("Channel"), required=False)
         self._points = {str(point.pk): point for point in ContactPoint.objects.for_account(account)}
         self.fields["contact_points"] = forms.MultipleChoiceField(
+            label=_("Contact points"),
             choices=[
                 (key, point.name if point.enabled else _("%(name)s (disabled)") % {"name": point.name})
                 for key, point in self._points.items()

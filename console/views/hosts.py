@@ -116,7 +116,7 @@ def detail(request: ConsoleRequest, pk: int) -> HttpResponse:
         "host": host,
         "device": device,
         "names": list(defaults.Name),
-        "sender": NAMES.get(host.sender, ""),
+        "sender": gettext(NAMES.get(host.sender, "")),
         "firing": firing,
         "firing_count": count,
         "incidents": incidents.select_related("event").order_by("-started_at")[:INCIDENTS],
@@ -239,7 +239,7 @@ def _marks(
 def _about(host: Any) -> str:
     """What it runs on, else who measures it."""
     system = host.device.state.get("os") if isinstance(host.device.state, dict) else None
-    return system if isinstance(system, str) else NAMES.get(host.sender, "")
+    return system if isinstance(system, str) else gettext(NAMES.get(host.sender, ""))
 
 
 def _facts(found: dict[str, Any]) -> list[tuple[Any, str]]:

@@ -8,6 +8,7 @@ import { exact, ticks } from "./chart-time.js";
 import { t } from "./words.js";
 
 const COLOURS = 8;
+const SEVERITY = { info: t("info"), warning: t("warning"), critical: t("critical") };
 const HINT = t("Drag over a chart to zoom in, double-click to go back.");
 const STEPS = window.uPlot.paths.stepped({ align: 1 });
 const LINE = window.uPlot.paths.linear();
@@ -156,7 +157,7 @@ export class Plot {
     link.href = event.url;
     link.textContent = event.name;
     const own = this.marks.spans.filter((span) => span.event === event);
-    item.append(swatch, link, ` · ${event.severity}, ${told(own)}`);
+    item.append(swatch, link, ` · ${SEVERITY[event.severity]}, ${told(own)}`);
     return item;
   }
 

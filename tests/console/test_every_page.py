@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -229,18 +230,77 @@ def queries(client: Client, path: str) -> int:
     return len(found)
 
 
+# English in a page in Japanese: two words of which the second is in small letters.
+ENGLISH = re.compile(r"[A-Za-z]{2,},? [a-z]{2,}")
+# What the account and programs call things, and what is typed or pasted as it is.
+NAMES = re.compile(
+    r"Hall too warm|Shelly Gen2 and later|Telegraf, as JSON|host, device, entity_id"
+    r"|InfluxDB client|First channel|User name|Home Assistant|data_format json|device id"
+    r"|POST http|^[A-Z]\w+/.*"
+    r"|glances --export|Custom webhook|Webhook format|Add webhook|Payload encoding|Target URL|Custom server"
+)
+
+
+class Words(HTMLParser):
+    """What a page says, outside of code and of what has a language of its own."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self._silent = 0
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._silent += tag in {"script", "style", "pre", "code", "textarea"}
+        shown = ("title", "placeholder", "aria-label", "data-label", "data-confirm")
+        self.said += [value for name, value in attrs if value and name in shown]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent -= tag in {"script", "style", "pre", "code", "textarea"}
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent:
+            self.said.append(data)
+
+
+def english(page: str) -> list[str]:
+    said = (NAMES.sub("", " ".join(text.split())) for text in Words(page).said)
+    return [text for text in said if ENGLISH.search(text)]
+
+
+def test_in_japanese(account: Account, paths: dict[str, str], signed_in: SignIn) -> None:
+    client = signed_in(account)
+    found = {}
+    for visitor, those in ((Client(), PUBLIC), (client, paths)):
+        for name, path in those.items():
+            page = visitor.get(path, headers={"Accept-Language": "ja"})
+            assert page.status_code == 200
+            assert '<html lang="ja"' in page.text, name
+            if left := english(page.text):
+                found[name] = left
+    assert not found, found
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize(
-    ("viewport", "scheme"), [(WIDE, "light"), (NARROW, "dark")], ids=["wide-light", "narrow-dark"]
+    ("viewport", "scheme", "locale"),
+    [(WIDE, "light", "en"), (NARROW, "dark", "en"), (WIDE, "dark", "ja"), (NARROW, "light", "ja")],
+    ids=["wide-light", "narrow-dark", "wide-japanese", "narrow-japanese"],
 )
 def test_in_the_browser(
-    stack: Start, browser: Browser, account: Account, paths: dict[str, str], viewport: Any, scheme: str
+    stack: Start,
+    browser: Browser,
+    account: Account,
+    paths: dict[str, str],
+    viewport: Any,
+    scheme: str,
+    locale: str,
 ) -> None:
     """Nothing for the browser to complain of, nothing serious for axe, no sideways scrolling."""
     running = stack("web")
     faults = {}
     for visitor_of, those in ((None, PUBLIC), (account, paths)):
-        with visit(browser, running, visitor_of, viewport, color_scheme=scheme) as visitor:
+        with visit(browser, running, visitor_of, viewport, color_scheme=scheme, locale=locale) as visitor:
             for name, path in those.items():
                 page = visitor.go(path)
                 page.evaluate(AXE.read_text())

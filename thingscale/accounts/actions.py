@@ -10,6 +10,8 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
@@ -34,7 +36,7 @@ from thingscale.processes import change_notifications
 
 RECOVERY_CODES = 10
 WRONG_CODES_A_DAY = {WrongCode.Kind.APP: 50, WrongCode.Kind.RECOVERY: 1000}  # of an account
-WRONG_CODE = "This code is not right, or has been used. Type the one shown now."
+WRONG_CODE = gettext_lazy("This code is not right, or has been used. Type the one shown now.")
 ENDED_TOKENS_RETAINED = timedelta(days=30)  # so that the operator can see what became of one
 
 
@@ -78,7 +80,7 @@ def update_account(account: Account, changes: dict[str, Any]) -> None:
 def change_email(user: User, email: str) -> None:
     """Changes the e-mail to sign in with. Raises ValidationError for one that is taken or malformed."""
     if User.objects.select_for_update().get(pk=user.pk).closed_at:
-        raise ValidationError("This account is closed.")
+        raise ValidationError(_("This account is closed."))
     old = user.email
     check_email(user, email)
     user.save(update_fields=["email"])
@@ -204,7 +206,7 @@ def rotate_token(account: Account, kind: str, overlap: timedelta | None = None) 
         overlap = timedelta(hours=settings.TOKEN_OVERLAP_HOURS)
     user = User.objects.select_for_update().get(pk=account.pk)
     if user.closed_at:
-        raise ContractError("ACCOUNT_CLOSED", "This account is closed.")
+        raise ContractError("ACCOUNT_CLOSED", _("This account is closed."))
     Token.objects.filter(user=user, kind=kind, expires_at=None).update(expires_at=clock.now() + overlap)
     token = _add_token(user, kind)
     tell(user, Notice.API_TOKEN_ROTATED if kind == Token.Kind.API else Notice.DEVICE_TOKEN_ROTATED)
@@ -262,7 +264,7 @@ def confirm_second_factor(actor: Actor, code: str) -> list[str]:
         waiting = Authenticator.objects.select_for_update().filter(user_id=actor.pk, confirmed=False)
         device = waiting.first()
         if device is None or not device.verify_token(code):
-            raise ContractError("WRONG_CODE", WRONG_CODE)
+            raise ContractError("WRONG_CODE", str(WRONG_CODE))
         Authenticator.objects.filter(user_id=actor.pk, confirmed=True).delete()
         waiting.update(confirmed=True)
         tell(actor, Notice.TWO_FACTOR_ON)
@@ -311,11 +313,14 @@ def take_code(actor: Actor, code: str, network: str, known_browser: bool) -> Non
         minutes = -(-seconds // 60)
         raise ContractError(
             "WAIT",
-            f"There were too many wrong codes. Wait {counted(minutes, 'minute')}, use a browser that"
-            " was signed in before, or type a recovery code.",
+            _(
+                "There were too many wrong codes. Wait %(minutes)s, use a browser that was"
+                " signed in before, or type a recovery code."
+            )
+            % {"minutes": counted(minutes, "minute")},
         )
     if not right:
-        raise ContractError("WRONG_CODE", WRONG_CODE)
+        raise ContractError("WRONG_CODE", str(WRONG_CODE))
 
 
 def _seconds_to_wait(actor: Actor, kind: WrongCode.Kind, network: str, known_browser: bool) -> int:

@@ -1,14 +1,14 @@
 """How much an account may have. A new account gets the values of the settings, and the operator can change
 them for each account."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.template.defaultfilters import filesizeformat
-
-from thingscale.lib.plurals import counted
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 MAX_LABELLED_KEYS = 1_000  # of one channel: they are on one page, in one form
 SPARE_PERCENT = 10  # over its storage, for an account whose oldest datapoints are dropped once a minute
@@ -17,8 +17,8 @@ SPARE_PERCENT = 10  # over its storage, for an account whose oldest datapoints a
 class WhenFull(models.TextChoices):
     """What happens when the storage is full."""
 
-    REFUSE = "refuse", "Refuse new data"
-    DROP_OLDEST = "drop_oldest", "Delete the oldest datapoints"
+    REFUSE = "refuse", gettext_lazy("Refuse new data")
+    DROP_OLDEST = "drop_oldest", gettext_lazy("Delete the oldest datapoints")
 
 
 class Kind(models.TextChoices):
@@ -34,94 +34,134 @@ SERVWATCH_REST_RATE = 3  # a second, or what the settings have, if that is less
 class Words(NamedTuple):
     """What pages and mails say of a limit."""
 
-    name: str
-    full: str  # what happens once all is used
-    remedy: str
+    name: Any
+    full: Any  # what happens once all is used
+    remedy: Any
 
 
 # By the names in `GET /v2/user`. Rejected messages are missing: nothing is refused, and the newest are kept.
 # Unread messages are missing, too: they come and go in seconds.
 WORDS = {
     "storage": Words(
-        "Storage",
-        "new data is refused",
-        "Delete channels, tags or old datapoints (by a channel's retention)",
+        gettext_lazy("Storage"),
+        gettext_lazy("new data is refused"),
+        gettext_lazy("Delete channels, tags or old datapoints (by a channel's retention)"),
     ),
     "devices": Words(
-        "Devices", "what a new device sends is refused", "Delete devices that are no longer used"
+        gettext_lazy("Devices"),
+        gettext_lazy("what a new device sends is refused"),
+        gettext_lazy("Delete devices that are no longer used"),
     ),
-    "channels": Words("Channels", "no channel can be made", "Delete channels that are no longer used"),
-    "tags": Words("Tags", "what comes with a new tag is refused", "Delete tags that are no longer used"),
+    "channels": Words(
+        gettext_lazy("Channels"),
+        gettext_lazy("no channel can be made"),
+        gettext_lazy("Delete channels that are no longer used"),
+    ),
+    "tags": Words(
+        gettext_lazy("Tags"),
+        gettext_lazy("what comes with a new tag is refused"),
+        gettext_lazy("Delete tags that are no longer used"),
+    ),
     "keys": Words(
-        "Keys with a label in a channel",
-        "no further key of that channel gets a label",
-        "Take away labels that are no longer used",
+        gettext_lazy("Keys with a label in a channel"),
+        gettext_lazy("no further key of that channel gets a label"),
+        gettext_lazy("Take away labels that are no longer used"),
     ),
-    "events": Words("Events", "no event can be made", "Delete events that are no longer used"),
+    "events": Words(
+        gettext_lazy("Events"),
+        gettext_lazy("no event can be made"),
+        gettext_lazy("Delete events that are no longer used"),
+    ),
     "activation_rules": Words(
-        "Activation rules", "no rule can be made", "Delete rules that are no longer used"
+        gettext_lazy("Activation rules"),
+        gettext_lazy("no rule can be made"),
+        gettext_lazy("Delete rules that are no longer used"),
     ),
     "held": Words(
-        "Held messages",
-        "what devices without a channel send is refused",
-        "Map the devices that they wait for, or delete those",
+        gettext_lazy("Held messages"),
+        gettext_lazy("what devices without a channel send is refused"),
+        gettext_lazy("Map the devices that they wait for, or delete those"),
     ),
     "retained": Words(
-        "Retained messages",
-        "no further topic can have one",
-        "Clear some: publish to their topics with retain and no payload",
+        gettext_lazy("Retained messages"),
+        gettext_lazy("no further topic can have one"),
+        gettext_lazy("Clear some: publish to their topics with retain and no payload"),
     ),
     "connections": Words(
-        "MQTT connections",
-        "no further client can connect",
-        "Disconnect clients that you can spare",
+        gettext_lazy("MQTT connections"),
+        gettext_lazy("no further client can connect"),
+        gettext_lazy("Disconnect clients that you can spare"),
     ),
     "durable_sessions": Words(
-        "Durable MQTT sessions",
-        "no further client gets one",
-        "Let clients that you no longer use connect once with a clean session, or wait until theirs end",
+        gettext_lazy("Durable MQTT sessions"),
+        gettext_lazy("no further client gets one"),
+        gettext_lazy(
+            "Let clients that you no longer use connect once with a clean session, or wait until theirs end"
+        ),
     ),
     "queued": Words(
-        "Messages queued for durable MQTT sessions",
-        "what is published is left out of their queues",
-        "Connect their clients, or end the sessions that you no longer use",
+        gettext_lazy("Messages queued for durable MQTT sessions"),
+        gettext_lazy("what is published is left out of their queues"),
+        gettext_lazy("Connect their clients, or end the sessions that you no longer use"),
     ),
     "subscriptions": Words(
-        "MQTT subscriptions",
-        "no further one can be made",
-        "Unsubscribe from what you can spare, or end durable sessions that you no longer use",
+        gettext_lazy("MQTT subscriptions"),
+        gettext_lazy("no further one can be made"),
+        gettext_lazy("Unsubscribe from what you can spare, or end durable sessions that you no longer use"),
     ),
 }
 IN_BYTES = frozenset({"storage", "queued"})
 DROPPING = Words(
-    "Storage", "the oldest datapoints are deleted", "To keep them, delete channels or tags that you can spare"
+    gettext_lazy("Storage"),
+    gettext_lazy("the oldest datapoints are deleted"),
+    gettext_lazy("To keep them, delete channels or tags that you can spare"),
 )
-MORE = "or ask the operator for more"
+MORE = gettext_lazy("or ask the operator for more")
+
+
+NOUNS = {
+    "channel": ngettext_lazy("%(count)s channel", "%(count)s channels", "number"),
+    "contact point": ngettext_lazy("%(count)s contact point", "%(count)s contact points", "number"),
+    "device": ngettext_lazy("%(count)s device", "%(count)s devices", "number"),
+    "event": ngettext_lazy("%(count)s event", "%(count)s events", "number"),
+    "intake": ngettext_lazy("%(count)s intake", "%(count)s intakes", "number"),
+    "rule": ngettext_lazy("%(count)s rule", "%(count)s rules", "number"),
+}
 
 
 def use_in_words(name: str, used: int, limit: int, when_full: str) -> str:
     """How much of a limit is used, what happens when all is, and what to do."""
     words = DROPPING if name == "storage" and when_full == WhenFull.DROP_OLDEST else WORDS[name]
-    how_much = (
-        f"{filesizeformat(used)} of {filesizeformat(limit)}" if name in IN_BYTES else f"{used:,} of {limit:,}"
+    how_much = _("%(used)s of %(limit)s") % (
+        {"used": filesizeformat(used), "limit": filesizeformat(limit)}
+        if name in IN_BYTES
+        else {"used": f"{used:,}", "limit": f"{limit:,}"}
     )
-    remedy = f"{words.remedy}, {MORE}."
+    full = str(words.full)
+    values = {"name": words.name, "used": how_much, "remedy": _remedy(words), "percent": 100 * used // limit}
     if used >= limit:
-        return f"{words.name}: full, {how_much} used. {words.full[0].upper()}{words.full[1:]} now. {remedy}"
-    percent = 100 * used // limit
-    return f"{words.name}: {percent} % used, {how_much}. Once full, {words.full}. {remedy}"
+        values["full"] = full[:1].upper() + full[1:]
+        return _("%(name)s: full, %(used)s used. %(full)s now. %(remedy)s") % values
+    values["full"] = full
+    return _("%(name)s: %(percent)s %% used, %(used)s. Once full, %(full)s. %(remedy)s") % values
+
+
+def _remedy(words: Words) -> str:
+    return _("%(remedy)s, %(more)s.") % {"remedy": words.remedy, "more": MORE}
 
 
 def no_more_than(limit: int, noun: str) -> str:
     """The sentence for a request to make one too many."""
-    return f"You can have {counted(limit, noun)}: delete one first, {MORE}."
+    most = NOUNS[noun] % {"number": limit, "count": f"{limit:,}"}
+    return _("You can have %(most)s: delete one first, %(more)s.") % {"most": most, "more": MORE}
 
 
 def no_room_for_tags(wanted: int, limit: int) -> str:
-    return (
-        f"There is no room for {counted(wanted, 'more tag')}: you can have {limit:,} in all channels."
-        f" Delete tags that are no longer used, {MORE}."
-    )
+    more = ngettext("%(count)s more tag", "%(count)s more tags", wanted) % {"count": f"{wanted:,}"}
+    return _(
+        "There is no room for %(tags)s: you can have %(limit)s in all channels."
+        " Delete tags that are no longer used, %(more)s."
+    ) % {"tags": more, "limit": f"{limit:,}", "more": MORE}
 
 
 def storage_bound(max_storage: int, when_full: str) -> int:

@@ -13,6 +13,7 @@ from django.db import models
 from django.db.models.functions import Upper
 from django.utils import timezone
 from django.utils.encoding import punycode
+from django.utils.translation import gettext as _
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from thingscale.accounts import encryption
@@ -27,7 +28,7 @@ def validate_zone(name: str) -> None:
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise ValidationError("Give an IANA time zone such as Europe/Berlin.") from None
+        raise ValidationError(_("Give an IANA time zone such as Europe/Berlin.")) from None
 
 
 CLOSED_DOMAIN = "account.invalid"  # of closed accounts' e-mails; `.invalid` is nobody's for ever (RFC 2606)
@@ -40,7 +41,10 @@ def validate_email_domain(email: str) -> None:
     except UnicodeError:
         return  # no e-mail, which another validator says
     if domain == CLOSED_DOMAIN or domain.endswith(f".{CLOSED_DOMAIN}"):
-        raise ValidationError(f"Nobody has an e-mail at {CLOSED_DOMAIN}: give one that reaches you.")
+        raise ValidationError(
+            _("Nobody has an e-mail at %(closed_domain)s: give one that reaches you.")
+            % {"closed_domain": CLOSED_DOMAIN}
+        )
 
 
 class Account(Limits):

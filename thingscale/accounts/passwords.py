@@ -6,6 +6,7 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
 
 if TYPE_CHECKING:
     from thingscale.accounts.models import User
@@ -33,19 +34,20 @@ class UnlikeTheAccount:
         if user is None:
             return
         facts = {
-            "e-mail": [user.email, user.email.partition("@")[0], user.email1, user.email2],
-            "organization": [user.organization],
-            "name": [user.user_alias],
-            "user id": [user.user_id] if user.pk else [],
+            _("e-mail"): [user.email, user.email.partition("@")[0], user.email1, user.email2],
+            _("organization"): [user.organization],
+            _("name"): [user.user_alias],
+            _("user id"): [user.user_id] if user.pk else [],
         }
         for name, texts in facts.items():
             if any(_similar(password, part) for text in texts for part in _parts(text)):
                 raise ValidationError(
-                    f"This password is too similar to your {name}: choose another.", code="too_similar"
+                    _("This password is too similar to your %(name)s: choose another.") % {"name": name},
+                    code="too_similar",
                 )
 
     def get_help_text(self) -> str:
-        return "Not your e-mail, your organization or your name."
+        return _("Not your e-mail, your organization or your name.")
 
 
 def _parts(text: str) -> set[str]:

@@ -5,6 +5,7 @@ from typing import Any
 from django.db import IntegrityError, connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from thingscale.accounts.actions import locked
 from thingscale.accounts.limits import no_more_than
@@ -25,7 +26,7 @@ def create_device(account: Account, device_id: str, **fields: Any) -> Device:
     Raises ContractError: DEVICE_ID_ZERO, BAD_PARAMETER, MAX_DEVICE_REACH, DEVICE_INUSE.
     """
     if code := bad_device_id(device_id):
-        raise ContractError(code, DEVICE_ID_RULE)
+        raise ContractError(code, _(DEVICE_ID_RULE))
     account = locked(account)
     if Device.objects.for_account(account).count() >= account.max_devices:
         raise ContractError("MAX_DEVICE_REACH", no_more_than(account.max_devices, "device"))
@@ -36,7 +37,8 @@ def create_device(account: Account, device_id: str, **fields: Any) -> Device:
             device.save(force_insert=True)
     except IntegrityError:
         raise ContractError(
-            "DEVICE_INUSE", f"There is a device {device_id} already: change that one."
+            "DEVICE_INUSE",
+            _("There is a device %(device_id)s already: change that one.") % {"device_id": device_id},
         ) from None
     change_notifications.announce("device", account.pk, device_id)
     return device
@@ -93,7 +95,7 @@ def update_rule(rule: ActivationRule, changes: dict[str, Any], position: int | N
     NO_RULE, if it has been deleted meanwhile, BAD_PARAMETER, TRY_AGAIN."""
     rules = _rules(rule.user)
     if rule not in rules:
-        raise ContractError("NO_RULE", "This rule has just been deleted.")
+        raise ContractError("NO_RULE", _("This rule has just been deleted."))
     if "pattern" in changes:
         _check_pattern(changes["pattern"], [other for other in rules if other != rule])
     if changes.get("channel_id", ...) is None:
@@ -117,7 +119,7 @@ def _check_releases() -> None:
     if compatibility.older_release_runs(connection.connection):
         raise ContractError(
             "TRY_AGAIN",
-            "The platform is being updated: give each device its own channel once that is done.",
+            _("The platform is being updated: give each device its own channel once that is done."),
         )
 
 
@@ -125,10 +127,14 @@ def _check_pattern(pattern: str, others: list[ActivationRule]) -> None:
     if bad_device_id(pattern.replace("*", "x").replace("?", "x")):
         raise ContractError(
             "BAD_PARAMETER",
-            f"A pattern has 1 to 64 characters, no / + # or control characters, and {ENDS_RULE}.",
+            _("A pattern has 1 to 64 characters, no / + # or control characters, and %(ends_rule)s.")
+            % {"ends_rule": _(ENDS_RULE)},
         )
     if any(rule.pattern == pattern for rule in others):
-        raise ContractError("BAD_PARAMETER", f"There is a rule for {pattern} already: delete that one first.")
+        raise ContractError(
+            "BAD_PARAMETER",
+            _("There is a rule for %(pattern)s already: delete that one first.") % {"pattern": pattern},
+        )
 
 
 def _place(rules: list[ActivationRule], rule: ActivationRule, position: int) -> None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
+from django.utils.translation import gettext as _
 
 from thingscale.accounts.models import Account, Token
 from thingscale.devices import mqtt_client
@@ -60,7 +61,9 @@ def send(account: Account, device: Device, message: Message, by: str) -> Command
     except mqtt_client.Unavailable:
         command.result = UNAVAILABLE
         record(command)
-        raise ContractError(UNAVAILABLE, "The MQTT broker is away: publish again a little later.") from None
+        raise ContractError(
+            UNAVAILABLE, _("The MQTT broker is away: publish again a little later.")
+        ) from None
     record(command)
     return command
 

@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from thingscale.accounts.tenancy import OwnedQuerySet
 from thingscale.devices.listening import Door
@@ -20,7 +21,7 @@ from thingscale.lib.names import DEVICE_ID_RULE, MAX_TAG, bad_device_id
 
 def validate_device_id(device_id: str) -> None:
     if bad_device_id(device_id):
-        raise ValidationError(DEVICE_ID_RULE)
+        raise ValidationError(_(DEVICE_ID_RULE))
 
 
 class Device(models.Model):

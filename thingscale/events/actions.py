@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import connection, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from thingscale.accounts import encryption
 from thingscale.accounts.actions import locked
@@ -196,10 +197,14 @@ def _change_contact_point(point: ContactPoint, changes: dict[str, Any]) -> None:
     if "name" in changes:
         point.name = changes["name"].strip()
         if not 0 < len(point.name) <= MAX_NAME or not point.name.isprintable():
-            raise ContractError("BAD_PARAMETER", f"name: Give one of 1 to {MAX_NAME} characters.")
+            raise ContractError(
+                "BAD_PARAMETER", _("name: Give one of 1 to %(max_name)s characters.") % {"max_name": MAX_NAME}
+            )
         others = ContactPoint.objects.filter(user=point.user_id, name=point.name).exclude(pk=point.pk)
         if others.exists():
-            raise ContractError("BAD_PARAMETER", f"name: You have a contact point {point.name} already.")
+            raise ContractError(
+                "BAD_PARAMETER", _("name: You have a contact point %(name)s already.") % {"name": point.name}
+            )
     if "url" in changes:
         url = changes["url"].strip()
         if problem := contact_url_problem(url):
@@ -231,11 +236,11 @@ def send_test(of: Event | ContactPoint, actor: Actor) -> list[Delivery]:
     points = [of] if isinstance(of, ContactPoint) else event.contact_points.filter(enabled=True)
     found += [(Delivery.Transport.CONTACT, f"contact:{point.pk}", point) for point in points]
     if not found:
-        raise ContractError("BAD_PARAMETER", "event: It has no receiver: choose one first.")
+        raise ContractError("BAD_PARAMETER", _("event: It has no receiver: choose one first."))
     lately = timezone.now() - timedelta(minutes=1)
     tests = Delivery.objects.for_account(account).filter(about=Delivery.About.TEST, created_at__gt=lately)
     if tests.count() + len(found) > TESTS_A_MINUTE:
-        raise ContractError("TOO_MANY_REQUESTS", "Many tests are on their way: wait a minute.")
+        raise ContractError("TOO_MANY_REQUESTS", _("Many tests are on their way: wait a minute."))
     made = [
         Delivery(
             user=account,

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from thingscale.background.watched import WatchedThread
 from thingscale.lib.env import is_in
@@ -102,9 +103,11 @@ def check_url(url: str, field: str = "post_url") -> None:
         parts = urlsplit(url)
         host, _port = parts.hostname or "", parts.port
     except ValueError:
-        raise ContractError("BAD_PARAMETER", f"{field}: this is no URL.") from None
+        raise ContractError("BAD_PARAMETER", _("%(field)s: this is no URL.") % {"field": field}) from None
     if parts.scheme not in {"http", "https"} or not host or re.search(r"[\x00-\x20\\\x7f]", url):
-        raise ContractError("BAD_PARAMETER", f"{field}: give a URL such as https://example.com/hook.")
+        raise ContractError(
+            "BAD_PARAMETER", _("%(field)s: give a URL such as https://example.com/hook.") % {"field": field}
+        )
     check_host(host, field)
 
 
@@ -122,12 +125,17 @@ def check_host(host: str, field: str) -> None:
         try:
             address = socket.inet_ntoa(socket.inet_aton(plain))  # 127.1, 0x7f000001, 2130706433, 0177.0.0.1
         except OSError:
-            raise ContractError("BAD_PARAMETER", f"{field}: {host} is no address.") from None
+            raise ContractError(
+                "BAD_PARAMETER", _("%(field)s: %(host)s is no address.") % {"field": field, "host": host}
+            ) from None
     if not is_allowed(address):
         raise ContractError(
             "BAD_PARAMETER",
-            f"{field}: {host} is no address in the public Internet. The operator can allow its network"
-            f" with {SETTING}.",
+            _(
+                "%(field)s: %(host)s is no address in the public Internet. The operator can"
+                " allow its network with %(setting)s."
+            )
+            % {"field": field, "host": host, "setting": SETTING},
         )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from django.utils.translation import gettext as _
+
 MOST = 3
 ON = "on"  # in place of an operator: of what is on or off
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
@@ -114,7 +116,7 @@ def _of(stream: Stream, words: set[str], usual: _Usual) -> Suggestion | None:
             fields |= {"operator": ">", "threshold": "0"}
         else:
             return None
-        return _suggestion(f"{_capital(name)} is on", fields)
+        return _suggestion(_("%(name)s is on") % {"name": _capital(name)}, fields)
     if usual.operator == ">":
         threshold = next((each for each in usual.thresholds if each > stream.high), None)
     else:
@@ -127,10 +129,11 @@ def _of(stream: Stream, words: set[str], usual: _Usual) -> Suggestion | None:
         fields["clear"] = f"{over_at:g}"
     if usual.hold:
         fields["hold"] = usual.hold
-    side = "above" if usual.operator == ">" else "below"
-    number = f"{threshold:g} {stream.unit}".strip()
-    hold = f" for {usual.hold}" if usual.hold else ""
-    return _suggestion(f"{_capital(name)} {side} {number}{hold}", fields)
+    sentence = _("%(name)s above %(number)s") if usual.operator == ">" else _("%(name)s below %(number)s")
+    title = sentence % {"name": _capital(name), "number": f"{threshold:g} {stream.unit}".strip()}
+    if usual.hold:
+        title = _("%(condition)s for %(span)s") % {"condition": title, "span": usual.hold}
+    return _suggestion(title, fields)
 
 
 def _suggestion(title: str, fields: dict[str, str]) -> Suggestion:

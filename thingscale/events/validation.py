@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from thingscale.events.evaluate import read_range, read_threshold
 from thingscale.events.guard import check_url
@@ -46,20 +47,23 @@ def check_event(event: Event, changed: Collection[str] = ("post_url",)) -> None:
         ("severity", Event.Severity),
     ):
         if getattr(event, field) not in choices.values:
-            raise bad(field, f"Must be one of {', '.join(choices.values)}.")
+            raise bad(field, _("Must be one of %(value)s.") % {"value": ", ".join(choices.values)})
     for field, name in SPANS.items():
         most = MAX_WINDOW if field == "window" else YEAR
         if not 0 <= getattr(event, field) <= most:
-            raise bad(name, f"Must be 0 to {most} seconds.")
+            raise bad(name, _("Must be 0 to %(most)s seconds.") % {"most": most})
     _CHECKS[event.kind](event)
     if 0 < event.no_data_after < MIN_PERIOD:
-        raise bad("no_data_after", f"Must be 0, for never, or at least {MIN_PERIOD} seconds.")
+        raise bad(
+            "no_data_after",
+            _("Must be 0, for never, or at least %(min_period)s seconds.") % {"min_period": MIN_PERIOD},
+        )
     if event.devices:
         check_pattern(event.devices)
     if event.quiet_hours:
-        begins, _, ends = event.quiet_hours.partition("-")
+        begins, _dash, ends = event.quiet_hours.partition("-")
         if not _QUIET_HOURS.fullmatch(event.quiet_hours) or begins == ends:
-            raise bad("quiet_hours", "Must be two times of a day, such as 22:00-06:00.")
+            raise bad("quiet_hours", _("Must be two times of a day, such as 22:00-06:00."))
     if event.post_url and "post_url" in changed:
         check_url(event.post_url)
 
@@ -68,19 +72,28 @@ def check_window(devices: str, starts_at: datetime, ends_at: datetime) -> None:
     """Of maintenance. Raises ContractError BAD_PARAMETER."""
     check_pattern(devices)
     if ends_at <= timezone.now():
-        raise bad("ends_at", "Is over: give a time to come.")
+        raise bad("ends_at", _("Is over: give a time to come."))
     if ends_at <= starts_at:
-        raise bad("ends_at", "It has to end after it begins.")
+        raise bad("ends_at", _("It has to end after it begins."))
     if ends_at - starts_at > LONGEST_WINDOW:
-        raise bad("ends_at", f"It lasts at most {LONGEST_WINDOW.days} days: disable the event instead.")
+        raise bad(
+            "ends_at",
+            _("It lasts at most %(days)s days: disable the event instead.") % {"days": LONGEST_WINDOW.days},
+        )
 
 
 def check_pattern(pattern: str, field: str = "devices") -> None:
     """Of device ids: * stands for any characters, ? for one."""
     plain = pattern.translate({ord("*"): "x", ord("?"): "x"})
     if names.bad_device_id(plain):
-        rule = "Must be a device id, in which * stands for any characters and ? for one"
-        raise bad(field, f"{rule}: up to {names.MAX_LENGTH} characters, no / + # or control characters.")
+        raise bad(
+            field,
+            _(
+                "Must be a device id, in which * stands for any characters and ? for one:"
+                " up to %(max_length)s characters, no / + # or control characters."
+            )
+            % {"max_length": names.MAX_LENGTH},
+        )
 
 
 def bad(field: str, sentence: str) -> ContractError:
@@ -91,17 +104,24 @@ def _check_threshold(event: Event) -> None:
     threshold, clear = event.threshold.strip(), event.clear.strip()
     if event.operator not in ORDERS:
         if clear:
-            raise bad("clear", "Goes with the operators < > <= >= only.")
+            raise bad("clear", _("Goes with the operators < > <= >= only."))
         return
-    limit = _number("threshold", threshold, f" with the operator {event.operator}") if threshold else None
+    limit = (
+        _number("threshold", threshold, _(" with the operator %(operator)s") % {"operator": event.operator})
+        if threshold
+        else None
+    )
     if not clear:
         return
     end = _number("clear", clear)
     if limit is None:
-        raise bad("clear", "Needs a threshold.")
+        raise bad("clear", _("Needs a threshold."))
     if end > limit if ">" in event.operator else end < limit:
-        side = "above" if ">" in event.operator else "below"
-        raise bad("clear", f"Must not be {side} the threshold {threshold}, where the event fires.")
+        if ">" in event.operator:
+            sentence = _("Must not be above the threshold %(threshold)s, where the event fires.")
+        else:
+            sentence = _("Must not be below the threshold %(threshold)s, where the event fires.")
+        raise bad("clear", sentence % {"threshold": threshold})
 
 
 def _check_range(event: Event) -> None:
@@ -110,13 +130,13 @@ def _check_range(event: Event) -> None:
     if clear:
         inner = _range("clear", clear)
         if not low <= inner[0] < inner[1] <= high:
-            raise bad("clear", f"Must be inside of the range {threshold}.")
+            raise bad("clear", _("Must be inside of the range %(threshold)s.") % {"threshold": threshold})
 
 
 def _check_change(event: Event) -> None:
     threshold, clear = event.threshold.strip(), event.clear.strip()
     if clear and not threshold:
-        raise bad("clear", "Needs a threshold.")
+        raise bad("clear", _("Needs a threshold."))
     if threshold:
         _check_distance(threshold, clear)
 
@@ -124,7 +144,11 @@ def _check_change(event: Event) -> None:
 def _check_rate(event: Event) -> None:
     _check_distance(event.threshold.strip(), event.clear.strip())
     if not event.window:
-        raise bad("window", f"A rate needs the seconds that it looks back: 1 to {MAX_WINDOW}.")
+        raise bad(
+            "window",
+            _("A rate needs the seconds that it looks back: 1 to %(max_window)s.")
+            % {"max_window": MAX_WINDOW},
+        )
 
 
 def _check_trend(event: Event) -> None:
@@ -141,7 +165,11 @@ def _check_trend(event: Event) -> None:
 
 def _check_silence(event: Event) -> None:
     if event.period < MIN_PERIOD:
-        raise bad("period", f"Must be at least {MIN_PERIOD} seconds: how often the device is heard.")
+        raise bad(
+            "period",
+            _("Must be at least %(min_period)s seconds: how often the device is heard.")
+            % {"min_period": MIN_PERIOD},
+        )
 
 
 _CHECKS: dict[Any, Callable[[Event], None]] = {
@@ -158,16 +186,16 @@ def _check_distance(threshold: str, clear: str) -> None:
     """Of a number from the one before it."""
     limit = _number("threshold", threshold)
     if limit < 0:
-        raise bad("threshold", "Must not be less than 0: it is compared with how far the value moves.")
+        raise bad("threshold", _("Must not be less than 0: it is compared with how far the value moves."))
     if clear and not 0 <= _number("clear", clear) <= limit:
-        raise bad("clear", f"Must be from 0 to the threshold {threshold}.")
+        raise bad("clear", _("Must be from 0 to the threshold %(threshold)s.") % {"threshold": threshold})
 
 
 def _number(field: str, text: str, condition: str = "") -> float:
     try:
         return read_threshold(text)
     except ValueError:
-        raise bad(field, f"Must be a number{condition}.") from None
+        raise bad(field, _("Must be a number%(condition)s.") % {"condition": condition}) from None
 
 
 def _range(field: str, text: str) -> tuple[float, float]:
@@ -176,5 +204,5 @@ def _range(field: str, text: str) -> tuple[float, float]:
     except ValueError:
         low, high = 1, 0
     if low >= high:
-        raise bad(field, "Must be LOW..HIGH, two numbers of which the first is lower, such as 18..24.")
+        raise bad(field, _("Must be LOW..HIGH, two numbers of which the first is lower, such as 18..24."))
     return low, high

@@ -5,6 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from thingscale.accounts.actions import locked
 from thingscale.accounts.limits import no_more_than
@@ -84,7 +85,9 @@ def _locked(intake: Intake, changes: dict[str, Any]) -> Intake:
     """As it is now, so that two changes at the same time fit together."""
     found = Intake.objects.select_for_update().filter(pk=intake.pk).first()
     if found is None:
-        raise ContractError("NO_INTAKE", f"Intake {intake.number} has just been deleted.")
+        raise ContractError(
+            "NO_INTAKE", _("Intake %(number)s has just been deleted.") % {"number": intake.number}
+        )
     for name, value in changes.items():
         setattr(found, name, value)
     found.changed_at = timezone.now()

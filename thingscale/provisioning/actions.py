@@ -7,6 +7,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from thingscale.accounts.actions import locked
 from thingscale.accounts.limits import no_more_than
@@ -36,7 +37,10 @@ def configure_device(device: Device, changes: dict[str, Any]) -> Device:
     Raises ContractError: NO_DEVICE, if it has been deleted meanwhile."""
     found = Device.objects.select_for_update().filter(pk=device.pk).first()
     if found is None:
-        raise ContractError("NO_DEVICE", f"The device {device.device_id} has just been deleted.")
+        raise ContractError(
+            "NO_DEVICE",
+            _("The device %(device_id)s has just been deleted.") % {"device_id": device.device_id},
+        )
     device = found
     for name, value in changes.items():
         setattr(device, name, value)

@@ -6,6 +6,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from thingscale.accounts.tenancy import in_pages
 from thingscale.devices.fields import DESCRIPTION, FACTS, TEXTS
@@ -88,18 +89,19 @@ def _faults(
             " and enter the id again.",
         )
     elif bad_device_id(device_id) and device_id not in existing:
-        yield KEY, DEVICE_ID_RULE
+        yield KEY, _(DEVICE_ID_RULE)
     elif device_id in lines:
-        yield KEY, f"This device is in line {lines[device_id]} already."
+        yield KEY, _("This device is in line %(line)s already.") % {"line": lines[device_id]}
     for field in TEXTS:
         text = cells.get(field.name, "")
         if len(text) > field.max_length:
-            yield field.name, f"This has {len(text)} characters, of at most {field.max_length}."
+            rule = _("This has %(length)s characters, of at most %(most)s.")
+            yield field.name, rule % {"length": len(text), "most": field.max_length}
         if "\0" in text:
-            yield field.name, "This has a NUL character."
+            yield field.name, _("This has a NUL character.")
     enabled = _plain(cells, "enabled")
     if enabled and enabled not in _ENABLED:
-        yield "enabled", "Write true or false."
+        yield "enabled", _("Write true or false.")
     if channel := cells.get("channel", "").strip():
         try:
             named_channels.parse(channel)

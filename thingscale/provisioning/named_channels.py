@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from django.db.models import Count, Q
+from django.utils.translation import gettext as _
 
 from thingscale.accounts.models import Account
 from thingscale.devices.models import Device
@@ -49,9 +50,14 @@ def parse(text: str) -> ChannelName:
     else:
         number, name = None, text
     if (number or 0) > Channel.MAX_NUMBER or (number is None and _LIKE_A_NUMBER.fullmatch(name)):
-        raise NotNamed(f"A channel is a whole number from 0 to {Channel.MAX_NUMBER}.")
+        raise NotNamed(
+            _("A channel is a whole number from 0 to %(max_number)s.") % {"max_number": Channel.MAX_NUMBER}
+        )
     if len(name) > MAX_NAME or _UNUSABLE.search(name):
-        raise NotNamed(f"A channel's name has at most {MAX_NAME} characters, and no control characters.")
+        raise NotNamed(
+            _("A channel's name has at most %(max_name)s characters, and no control characters.")
+            % {"max_name": MAX_NAME}
+        )
     return ChannelName(number, name)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from thingscale.lib.errors import ContractError
 from thingscale.lib.plurals import counted
@@ -26,7 +27,8 @@ def check_size(selection: Selection, stored: int) -> None:
     limit = settings.STREAM_MAX_ROWS
     if stored > limit and queries.has_more_than(selection, limit):
         raise ContractError(
-            "RANGE_TOO_LARGE", f"The range has more than {counted(limit, 'row')}: ask for it in parts."
+            "RANGE_TOO_LARGE",
+            _("The range has more than %(rows)s: ask for it in parts.") % {"rows": counted(limit, "row")},
         )
 
 

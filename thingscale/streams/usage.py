@@ -9,6 +9,7 @@ from typing import NamedTuple
 import psycopg
 from django.conf import settings
 from django.db import connection
+from django.utils.translation import gettext as _
 
 from thingscale.accounts.limits import MORE, WORDS, WhenFull, storage_bound
 from thingscale.accounts.models import Account
@@ -163,7 +164,11 @@ STORAGE_QUOTA = StorageQuota()
 
 def storage_full(used: int, limit: int, when_full: str) -> str:
     """The sentence for the client."""
-    how_much = f"The storage is full: {used:,} of {limit:,} bytes are used."
+    how_much = _("The storage is full: %(used)s of %(limit)s bytes are used.") % {
+        "used": f"{used:,}",
+        "limit": f"{limit:,}",
+    }
     if when_full == WhenFull.DROP_OLDEST:
-        return f"{how_much} The oldest datapoints are being deleted: send it again in a minute."
-    return f"{how_much} {WORDS['storage'].remedy}, {MORE}."
+        return f"{how_much} {_('The oldest datapoints are being deleted: send it again in a minute.')}"
+    remedy = _("%(remedy)s, %(more)s.") % {"remedy": WORDS["storage"].remedy, "more": MORE}
+    return f"{how_much} {remedy}"

@@ -10,6 +10,8 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from django.utils.translation import gettext as _
+
 from thingscale.events.guard import check_host
 from thingscale.lib.errors import ContractError
 
@@ -175,23 +177,27 @@ def contact_url_problem(url: str) -> str | None:
     """A sentence that says what is wrong with the address of a contact point, if that can be seen without
     asking the service."""
     if len(url) > MAX_URL or not url.isprintable():
-        return f"Give one line of {MAX_URL} characters at most."
+        return _("Give one line of %(max_url)s characters at most.") % {"max_url": MAX_URL}
     scheme = scheme_of(url)
     if not scheme:
         if re.match(r"https?://", url, re.IGNORECASE):
-            return (
-                f"This is no service's address that we know. For a webhook of your own write json{url[4:]}."
-            )
-        return (
-            f"Give the address of a service, such as ntfys://ntfy.sh/TOPIC: {MORE} lists how each is written."
-        )
+            return _(
+                "This is no service's address that we know. For a webhook of your own write json%(value)s."
+            ) % {"value": url[4:]}
+        return _(
+            "Give the address of a service, such as ntfys://ntfy.sh/TOPIC: %(more)s lists"
+            " how each is written."
+        ) % {"more": MORE}
     if not url.partition("://")[2].strip("/"):
-        return f"After {scheme}:// comes what {MORE} says for this service."
+        return _("After %(scheme)s:// comes what %(more)s says for this service.") % {
+            "scheme": scheme,
+            "more": MORE,
+        }
     if SERVICES[scheme].own_host:
         try:
             host = urlsplit(url).hostname or ""
         except ValueError:
-            return "This is no URL."
+            return _("This is no URL.")
         try:
             check_host(host, "")
         except ContractError as error:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
 
 from thingscale.accounts.actions import locked
 from thingscale.accounts.limits import no_more_than
@@ -20,7 +21,10 @@ MAX_LABEL_BYTES = 128 * 1024  # of all labels of a channel: keys, labels and uni
 def create_channel(account: Account, number: int, **fields: Any) -> Channel:
     """Raises ContractError: BAD_PARAMETER, MAX_CHANNEL_REACH, CHANNEL_INUSE."""
     if not 0 <= number <= Channel.MAX_NUMBER:
-        raise ContractError("BAD_PARAMETER", f"A channel is a whole number from 0 to {Channel.MAX_NUMBER}.")
+        raise ContractError(
+            "BAD_PARAMETER",
+            _("A channel is a whole number from 0 to %(max_number)s.") % {"max_number": Channel.MAX_NUMBER},
+        )
     _check_labels(fields)
     account = locked(account)
     if Channel.objects.for_account(account).count() >= account.max_channels:
@@ -30,7 +34,7 @@ def create_channel(account: Account, number: int, **fields: Any) -> Channel:
             return Channel.objects.create(user=account, number=number, **fields)
     except IntegrityError:
         raise ContractError(
-            "CHANNEL_INUSE", f"There is a channel {number} already: change that one."
+            "CHANNEL_INUSE", _("There is a channel %(number)s already: change that one.") % {"number": number}
         ) from None
 
 
@@ -56,7 +60,8 @@ def create_channels(account: Account, wanted: Sequence[tuple[int | None, str]]) 
     except IntegrityError:
         taken = own.filter(number__in=numbers).values_list("number", flat=True).first()
         raise ContractError(
-            "CHANNEL_INUSE", f"There is a channel {taken} already: look again at what is there."
+            "CHANNEL_INUSE",
+            _("There is a channel %(taken)s already: look again at what is there.") % {"taken": taken},
         ) from None
 
 
@@ -67,7 +72,9 @@ def update_channel(channel: Channel, changes: dict[str, Any]) -> None:
     for name, value in changes.items():
         setattr(channel, name, value)
     if changes and not Channel.objects.filter(pk=channel.pk).update(**changes):
-        raise ContractError("NO_CHANNEL", f"Channel {channel.number} has just been deleted.")
+        raise ContractError(
+            "NO_CHANNEL", _("Channel %(number)s has just been deleted.") % {"number": channel.number}
+        )
 
 
 @transaction.atomic

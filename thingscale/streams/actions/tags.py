@@ -4,6 +4,7 @@ import logging
 
 import psycopg
 from django.db import IntegrityError, connection, transaction
+from django.utils.translation import gettext as _
 
 from thingscale.accounts.limits import no_room_for_tags
 from thingscale.lib.errors import ContractError
@@ -20,9 +21,12 @@ log = logging.getLogger(__name__)
 def create_tag(channel: Channel, name: str) -> None:
     """Raises ContractError: BAD_PARAMETER, CHANNEL_INUSE, QUOTA_EXCEEDED."""
     if bad_tag(name):
-        raise ContractError("BAD_PARAMETER", f"A tag has {TAG_RULE}.")
+        raise ContractError("BAD_PARAMETER", _("A tag has %(rule)s.") % {"rule": _(TAG_RULE)})
     if Tag.objects.filter(channel=channel, name=name).exists():
-        raise ContractError("CHANNEL_INUSE", f"Channel {channel.number} has a tag {name} already.")
+        raise ContractError(
+            "CHANNEL_INUSE",
+            _("Channel %(number)s has a tag %(name)s already.") % {"number": channel.number, "name": name},
+        )
     tag_keys({(channel.id, name)})
 
 
@@ -46,14 +50,16 @@ def rename_tag(tag: Tag, name: str) -> None:
     """Raises ContractError: BAD_PARAMETER for a name that no tag may have or another tag of the channel has,
     NO_CHANNEL if it has been deleted meanwhile."""
     if bad_tag(name):
-        raise ContractError("BAD_PARAMETER", f"A tag has {TAG_RULE}.")
+        raise ContractError("BAD_PARAMETER", _("A tag has %(rule)s.") % {"rule": _(TAG_RULE)})
     try:
         with transaction.atomic():
             found = Tag.objects.filter(pk=tag.pk).update(name=name)
     except IntegrityError:
-        raise ContractError("BAD_PARAMETER", f"tag: there is a tag {name} already.") from None
+        raise ContractError(
+            "BAD_PARAMETER", _("tag: there is a tag %(name)s already.") % {"name": name}
+        ) from None
     if not found:
-        raise ContractError("NO_CHANNEL", f"The tag {tag.name} has just been deleted.")
+        raise ContractError("NO_CHANNEL", _("The tag %(name)s has just been deleted.") % {"name": tag.name})
     tag.name = name
     change_notifications.announce("devices", tag.channel.user_id)
 
