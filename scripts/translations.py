@@ -157,8 +157,8 @@ def languages() -> list[str]:
 def main() -> None:
     for language in languages():
         folder = LOCALE / language / "LC_MESSAGES"
-        catalog = updated(language)
-        (folder / "django.po").write_bytes(as_po(catalog))
+        (folder / "django.po").write_bytes(as_po(updated(language)))
+        catalog = read(language)
         (folder / "django.mo").write_bytes(as_mo(catalog))
         (STATIC / f"words-{language}.js").write_text(as_script(catalog))
         missing = [each for each in catalog if each.id and not is_translated(each.string)]

@@ -28,7 +28,7 @@ SHOWN = {"placeholder", "title", "aria-label", "alt", "data-label", "data-confir
 CODE = {"script", "style", "pre", "code"}
 # Stands for what a template puts in. It has no letter, so that a word beside it is found.
 LETTERS = re.compile(r"[A-Za-z]{2,}")
-PLACEHOLDER = re.compile(r"%\(\w+\)s|\{\w*\}|%%|</?\w+")
+PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|\{\w*\}|%%|</?\w+")
 
 
 class Plain(HTMLParser):
