@@ -1,10 +1,13 @@
 """Why a message is not in its channel, in a sentence or two that say what to do."""
 
+import re
+
 from django.utils.translation import gettext
 
 from thingscale.lib.reasons import ANSWERS, Reason
 from thingscale.streams.recent_messages import RecentMessage
 
+OF_INTAKE = re.compile(r"intake ([0-9]{1,9})(?:: |$)")  # what ingest calls a message's source
 REASONS = {reason.value: answer.sentence for reason, answer in ANSWERS.items()}
 
 
@@ -23,3 +26,9 @@ def for_intake(message: RecentMessage | None) -> str:
         message.reason == Reason.AUTH_REQUIRED and not with_token
     )
     return message.kind.removeprefix("TOKEN/") if fits else ""
+
+
+def of_intake(source: str) -> int | None:
+    """The number of the intake that a message came to. The same as intakeNumber() of inspector.js."""
+    found = OF_INTAKE.match(source)
+    return int(found[1]) if found else None

@@ -89,7 +89,7 @@ class IntakeForm(forms.Form):
         max_length=50_000,
         required=False,
         strip=True,
-        widget=forms.Textarea(attrs=MONO | {"rows": 16}),
+        widget=forms.Textarea(attrs=AS_TYPED | {"class": "mono tall", "rows": 16}),
     )
     rate = forms.IntegerField(
         label=gettext_lazy("Datapoints a second"),

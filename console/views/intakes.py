@@ -79,7 +79,9 @@ def create(request: ConsoleRequest) -> HttpResponse:
 def detail(request: ConsoleRequest, number: int) -> HttpResponse:
     intake = _intake(request, number)
     program = program_of(intake)
-    trying = TryForm(request.POST or None, _sample(intake, program), intake.format == Intake.Format.MAPPED)
+    trying = TryForm(
+        request.POST or None, _to_try(request, intake, program), intake.format == Intake.Format.MAPPED
+    )
     context = {
         "intake": intake,
         "program": program,
@@ -107,7 +109,7 @@ def edit(request: ConsoleRequest, number: int) -> HttpResponse:
     form = IntakeForm(request.POST or None, intake)
     trying = TryForm(
         request.POST if "try" in request.POST else None,
-        _sample(intake, program),
+        _to_try(request, intake, program),
         intake.format == Intake.Format.MAPPED,
     )
     tried = None
@@ -223,12 +225,24 @@ def _set_up(request: ConsoleRequest, program: Program, key: str) -> dict[str, An
     return {"url": url, "broker": broker, "credentials": own, "pastes": pastes, "gateway": gateway}
 
 
-def _sample(intake: Intake, program: Program) -> dict[str, str]:
+def _to_try(request: ConsoleRequest, intake: Intake, program: Program) -> dict[str, str]:
+    """A message that came in, if one of the last is named, or else a sample."""
+    asked = request.GET.get("message", "")
+    last = IntakeMessage.objects.filter(intake=intake) if asked else ()
+    came = next((message for message in last if str(message.pk) == asked), None)
+    if came is None:
+        return {
+            "topic": program.sample_topic,
+            "headers": program.sample_headers,
+            "body": program.sample,
+            "form": program.sample_form,
+        }
+    body = excerpt(bytes(came.body))
     return {
-        "topic": program.sample_topic,
-        "headers": program.sample_headers,
-        "body": program.sample,
-        "form": program.sample_form,
+        "topic": came.source.removeprefix("POST /in/.../"),
+        "headers": "\n".join(f"{name}: {text}" for name, text in came.headers.items()),
+        "body": body,
+        "form": "text" if body.encode() == bytes(came.body) else "hex",
     }
 
 

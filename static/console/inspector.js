@@ -38,6 +38,10 @@ function makeRow(message) {
   const intake = row.querySelector('[data-cell="intake"]');
   intake.hidden = !topic;
   intake.querySelector("a").search = new URLSearchParams({ topic });
+  const from = intakeNumber(message);
+  const own = row.querySelector('[data-cell="own-intake"]');
+  own.hidden = !from;
+  own.querySelector("a").pathname = `/intakes/${from}/`;
   row.querySelector(".badge").classList.add(`badge-${message.status}`);
   row.hidden = !matches(row, asked());
   return row;
@@ -47,6 +51,10 @@ function intakeTopic({ reason, kind }) { // for_intake() of console/rejection_te
   if (!kind?.includes("/") || kind.includes(" ") || kind.startsWith("/")) return "";
   const fits = reason === "UNKNOWN_TOPIC" || (reason === "AUTH_REQUIRED" && !kind.startsWith("TOKEN/"));
   return fits ? kind.replace(/^TOKEN\//, "") : "";
+}
+
+function intakeNumber({ kind }) { // of_intake() of console/rejection_texts.py
+  return Number(/^intake (\d{1,9})(?:: |$)/.exec(kind ?? "")?.[1] ?? 0);
 }
 
 function makeGap() {

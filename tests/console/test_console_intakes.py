@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from arrived import store
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
@@ -293,3 +294,69 @@ def test_the_inspector_leads_to_an_intake(
     assert ('?topic="' in row) is not bool(topic)
     assert f'?topic={topic.replace("/", "%2F")}"' in row
     assert ('data-cell="intake" hidden' in row) is not bool(topic)
+
+
+@pytest.mark.parametrize(
+    ("source", "number"),
+    [
+        ("intake 12", 12),
+        ("intake 3: tele/plug/SENSOR", 3),
+        ("intake 3 of tea", None),
+        ("an intake 3", None),
+        ("intake 12345678901234567890", None),
+        ("tele/intake 3", None),
+        ("", None),
+    ],
+)
+def test_a_refused_payload_leads_to_its_intake(
+    client: Client, account: Account, source: str, number: int | None
+) -> None:
+    account.device("cellar")
+    store(account)
+    RejectedMessage.objects.create(
+        user=account.user,
+        device_id="cellar",
+        source=source,
+        reason="BAD_JSON_FORMAT",
+        payload=b"{}",
+        size=2,
+        received_at=timezone.now(),
+    )
+    row = page(client, "/inspector/").split("</tbody>")[0]
+    assert row.count('data-cell="own-intake" hidden') == 1 + (number is None)  # what is stored has none
+    home, device = page(client, "/"), page(client, f"/devices/{Device.objects.get().pk}/")
+    for shown in (row, home, device):
+        assert (f'href="/intakes/{number}/#messages"' in shown) is (number is not None)
+
+
+def test_a_message_that_came_can_be_tried_again(client: Client, account: Account, plugs: Intake) -> None:
+    note(plugs, IntakeMessage.Outcome.REJECTED, b'{"odd": 7}', detail="It is no JSON.")
+    note(plugs, IntakeMessage.Outcome.REJECTED, b"\xff\x00")
+    note(plugs, IntakeMessage.Outcome.REJECTED, b"x" * 5000)
+    cut, binary, text = IntakeMessage.objects.order_by("-pk")
+    shown = page(client, f"/intakes/1/?message={text.pk}")
+    assert "{&quot;odd&quot;: 7}</textarea>" in shown
+    assert 'value="tasmota/cellar/tele/SENSOR"' in shown
+    assert f"?message={binary.pk}#try-title" in shown
+    assert f"?message={cut.pk}#" not in shown  # a part of a payload tells nothing
+    assert "ff 00</textarea>" in page(client, f"/intakes/1/edit/?message={binary.pk}")
+    create_intake(account.user, TASMOTA)
+    for path in (
+        f"/intakes/2/?message={text.pk}",
+        "/intakes/1/?message=x",
+        "/intakes/1/?message=" + "9" * 99,
+    ):
+        assert "&quot;odd&quot;: 7}</textarea>" not in page(client, path)
+
+
+def test_an_error_of_the_mapping_stands_there_once(client: Client, plugs: Intake) -> None:
+    fields = {"name": "Plugs", "topics": "tasmota/#", "rate": "", "mapping": "{"}
+    sentence = "This is no JSON: line 1, column 2"
+    assert page(client, "/intakes/1/edit/", fields).count(sentence) == 1
+    tried = page(client, "/intakes/1/edit/", fields | SENSOR | {"try": "1"})
+    assert tried.count(sentence) == 1
+    assert "see what is marked" in tried
+    by_script = client.post(
+        "/intakes/1/edit/", fields | SENSOR | {"try": "1"}, headers={"HX-Request": "true"}
+    )
+    assert sentence in by_script.text.split('id="tried"')[1]  # of which the page takes this part
