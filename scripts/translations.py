@@ -47,7 +47,8 @@ class Text(NamedTuple):
 def of_templates() -> Iterator[Text]:
     from django.utils.translation.template import templatize
 
-    for path in sorted((ROOT / "templates").rglob("*.html")):
+    folder = ROOT / "templates"
+    for path in sorted((*folder.rglob("*.html"), *(folder / "mail").glob("*.txt"))):
         place = str(path.relative_to(ROOT))
         for call, *texts in _CALL.findall(templatize(path.read_text(), origin=place)):
             first, second = (ast.literal_eval(text) if text else "" for text in texts)
@@ -79,12 +80,15 @@ def of_scripts() -> Iterator[Text]:
 
 def of_data() -> Iterator[Text]:
     """Texts where nothing can mark them: of modules without Django, and of files."""
+    from thingscale.accounts.notices import Notice
     from thingscale.hosts.metrics import NAMES
     from thingscale.intakes.guides import GUIDES
     from thingscale.intakes.presets import presets
     from thingscale.lib.names import DEVICE_ID_RULE, ENDS_RULE, TAG_RULE
     from thingscale.lib.reasons import ANSWERS
 
+    for notice in Notice:
+        yield Text("thingscale/accounts/notices.py", notice.value)
     for rule in (DEVICE_ID_RULE, ENDS_RULE, TAG_RULE):
         yield Text("thingscale/lib/names.py", rule)
     for name in NAMES.values():

@@ -1,8 +1,12 @@
 """The console in other languages than English: which one a page is in, and that it is in no other."""
 
 import pytest
+from django.core import mail
 from django.test import Client
 from support import Account
+
+from thingscale.accounts import emails
+from thingscale.accounts.notices import Notice
 
 JAPANESE = {"Accept-Language": "ja,en;q=0.5"}
 
@@ -61,3 +65,14 @@ def test_programs_are_answered_in_english(account: Account) -> None:
     gone = Client().get("/no-such-page/", headers={"Accept": "application/json"} | JAPANESE)
     assert gone.status_code == 404
     assert gone.text.isascii()
+
+
+def test_mails_are_in_the_language_of_the_profile(account: Account) -> None:
+    for language, subject in (("", "Your ThingScale password"), ("ja", "ThingScale のパスワード")):
+        account.user.language = language
+        account.user.save(update_fields=["language"])
+        emails.send_reset(account.user.email, "http://localhost")
+        assert mail.outbox[-1].subject == subject
+        assert "http://localhost/reset/" in mail.outbox[-1].body
+        emails.send_notice(account.user.email, account.user_id, Notice.PASSWORD_CHANGED)
+        assert ("パスワードが変更され" in mail.outbox[-1].body) == (language == "ja")

@@ -101,9 +101,10 @@ def mail() -> int:
         use = limit_use([user]).get(user.id, {}).get(warning.limit) if user else None
         if user is None or use is None or level_after(warning.level, use.percent) < warning.level:
             continue  # no longer true: the next look will find that, too
-        sentence = use_in_words(warning.limit, *use, user.when_full)
         try:
-            emails.send_limit_warning(user, WORDS[warning.limit].name, use.percent, sentence)
+            with emails.in_language_of(user):
+                sentence = use_in_words(warning.limit, *use, user.when_full)
+                emails.send_limit_warning(user, WORDS[warning.limit].name, use.percent, sentence)
         except (SMTPRecipientsRefused, SMTPResponseException) as error:
             given_up = warning.tries >= MAX_TRIES
             if given_up:
