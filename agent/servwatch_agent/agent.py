@@ -40,13 +40,15 @@ HELP = "it knows ping, report and interval=N"
 class Measuring:
     """All that a sample has. What may hang is measured beside it."""
 
-    def __init__(self, config: Config, interval: Callable[[], float]) -> None:
+    def __init__(
+        self, config: Config, interval: Callable[[], float], process_seconds: float = PROCESS_SECONDS
+    ) -> None:
         self._metrics = Metrics()
         self._worker = Worker("metrics")
         self.beside = {
             "disk": Background("disk", file_systems, interval),
             "processes": Background(
-                "processes", Processes().measure, lambda: max(PROCESS_SECONDS, interval())
+                "processes", Processes().measure, lambda: max(process_seconds, interval())
             ),
         }
         if config.units:

@@ -34,7 +34,7 @@ BATCH_SAMPLES, BATCH_BYTES = 64, 64 * 1024
 SEGMENT_BYTES = 256 * 1024
 MEMORY_BYTES = 1 << 20  # while the disk takes nothing
 SAME_SECONDS = 3600.0  # for which the platform knows what is sent again
-FIRST_PACKET_ID, LAST_PACKET_ID = 16, 65535  # below: subscriptions
+FIRST_PACKET_ID, LAST_PACKET_ID = 16, 65534  # below: subscriptions; above: gmqtt begins again
 _SLOT = 4096
 _TOLD = re.compile(rb'"agent":\{"waiting":\d+,"dropped":(\d+)\}')
 
@@ -162,7 +162,7 @@ class Buffer:
             self._drop(segment)
             return self.next_batch(connector, now)
         if connector not in self.sent:
-            self.packet_id = max((self.packet_id + 1) % (LAST_PACKET_ID + 1), FIRST_PACKET_ID)
+            self.packet_id = self.packet_id + 1 if self.packet_id < LAST_PACKET_ID else FIRST_PACKET_ID
             batch = batch._replace(connector=connector, packet_id=self.packet_id, sent_at=now)
             self.sent[connector] = batch._replace(again=True)
             self.next = max(self.next, batch.end)
@@ -287,10 +287,11 @@ class Buffer:
         if not self._failed:
             self._failed = True
             log.error(
-                "The buffer at %s can't be written (%s). Samples are kept in memory, up to %d KiB of them.",
+                "The buffer at %s can't be written (%s). Samples are kept in memory, up to %d KiB of them%s.",
                 self.folder,
                 error.strerror or error,
                 MEMORY_BYTES // 1024,
+                ", until the agent starts again" if self._state is None else "",
             )
 
     def _open(self) -> None:
@@ -307,7 +308,7 @@ class Buffer:
         known = max(filter(None, map(_read_slot, (os.pread(state, _SLOT, at) for at in (0, _SLOT)))),
                     key=lambda each: each["written"], default=None)  # fmt: skip
         self._state = state
-        for path in sorted(self.folder.glob("*.samples")):
+        for path in sorted(self.folder.glob("[0-9]" * 16 + ".samples")):
             lines = _whole_lines(path)
             segment = Segment(int(path.stem), path, lines)
             if lines and (not self.segments or segment.first >= self.segments[-1].end):

@@ -77,7 +77,11 @@ async def run(config: Config) -> NoReturn:
         config.interval,
         agent.buffer.waiting,
     )
-    await agent.run(stop)
+    try:
+        await agent.run(stop)
+    except Exception:  # of any kind: systemd starts it again
+        log.exception("The agent ends.")
+        leave(1)
     leave(0)  # without waiting for a name server that does not answer
 
 
@@ -89,12 +93,12 @@ def once(path: Path | None) -> int:
         if path:
             return _failed(str(error))
         config = Config("localhost", "", "", socket.gethostname())
-    measuring = Measuring(config, lambda: 1.0)
+    measuring = Measuring(config, lambda: 0.5, process_seconds=0.5)
     measuring.wait(10)
 
     async def sample() -> object:
         await measuring.sample()
-        await asyncio.sleep(1)  # for the rates
+        await asyncio.sleep(1.5)  # for the rates
         return {"interval": plain(config.interval), **await measuring.sample()}
 
     sent = {
@@ -140,14 +144,13 @@ async def check(config: Config) -> int:
         with contextlib.suppress(Exception):
             await mqtt.close(answered=True)
     if config.connector != settings.MQTT:
-        good, sentence = await asyncio.get_running_loop().run_in_executor(None, _check_http, config)
+        good, sentence = await asyncio.get_running_loop().run_in_executor(None, _check_http, Http(config))
         say(good, sentence if not good else f"{sentence}, {secured}.")
     return int(failed)
 
 
-def _check_http(config: Config) -> tuple[bool, str]:
+def _check_http(http: Http) -> tuple[bool, str]:
     """By a message without a value, which is refused for that only if the token is good."""
-    http = Http(config)
     try:
         answer = http.request(b"[]", {})
     except Exception as error:  # of any kind: it is what is to be said

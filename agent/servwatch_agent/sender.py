@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 DISK_SECONDS = 30.0
 FAILURES = 5  # in a row, until the other connector is tried
-FIRST_WAIT, LONGEST_WAIT = 2.0, 60.0  # after a failure
+FIRST_WAIT, LONGEST_WAIT = 5.0, 60.0  # after a failure
 BACK_SECONDS = 900.0  # until the preferred connector is tried again
 PAUSE = 1.1  # seconds, at least, between batches of a backlog
 REST = 4.0  # times as long as the batch before took

@@ -49,7 +49,14 @@ def test_it_installs_alone_and_runs_on_the_oldest_python(tmp_path: Path) -> None
     sample, facts = json.loads(once.stdout).values()
     assert sample.keys() >= {"cpu", "memory", "load", "processes"}
     assert sample["cpu"].keys() >= {"user", "idle"}
+    assert "cpu" in sample["processes"]
     assert facts["python"].startswith("3.9.")
+    environment = {"SERVWATCH_SERVER": "127.0.0.1", "SERVWATCH_USER": "U000001", "SERVWATCH_TOKEN": TOKEN}
+    environment |= {"SERVWATCH_TLS": "no", "SERVWATCH_HTTP_PORT": str(free_port()), "HOME": str(tmp_path)}
+    environment |= {"SERVWATCH_MQTT_PORT": str(free_port())}
+    check = [command[0], "--check"]
+    said = subprocess.run(check, env=environment, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout.count("Connection refused")) == (1, 2), said
     subprocess.run([installed / "python", "-W", "error", "-m", "compileall", "-qf", source], check=True)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from running_agent import HOST_ID, RunningAgent, Start, arrival_order, samples, stored, wait_for
+from servwatch_agent.buffer import LAST_PACKET_ID, Buffer
 from stack import Stack, free_port
 from support import Account
 
@@ -82,6 +83,20 @@ def test_a_host_registers_itself_tells_its_facts_and_obeys(
     agent.stop()
     assert agent.process
     assert agent.process.returncode == 0, agent.log
+
+
+def test_packet_ids_begin_again(
+    stack: Start, account: Account, tmp_path: Path, agents: list[RunningAgent]
+) -> None:
+    account.device(HOST_ID)
+    buffer = Buffer(tmp_path / "buffer", 1 << 20)
+    buffer.packet_id = LAST_PACKET_ID - 2
+    buffer.close()
+    agent = RunningAgent(account, stack(), tmp_path, SERVWATCH_INTERVAL="20", PADDING="10")
+    agents.append(agent)
+    agent.start_fast(MINUTE_A_SECOND, time.time() - HOUR)
+    wait_for(lambda: len(samples(account)) >= 6, agent, "samples on both sides of the last id")
+    assert "no answer" not in agent.log
 
 
 def test_six_hours_without_the_platform_and_two_kills_lose_nothing(
