@@ -24,7 +24,7 @@ def gather(server: str, port: int) -> Facts:
         "os": _system(),
         "kernel": platform.release(),
         "architecture": platform.machine(),
-        "hostname": socket.getfqdn() or socket.gethostname(),
+        "hostname": _hostname(),
         "address": _address(server, port),
         "cpu": _processor(),
         "cores": psutil.cpu_count(),
@@ -35,6 +35,12 @@ def gather(server: str, port: int) -> Facts:
         "python": platform.python_version(),
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _hostname() -> str:
+    """With its domain, if the machine knows it."""
+    name = socket.getfqdn()
+    return socket.gethostname() if name.startswith("localhost") else name
 
 
 def _system() -> str:

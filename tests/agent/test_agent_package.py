@@ -1,5 +1,6 @@
 """The agent as it is installed: alone, on the oldest Python, by nobody in particular, and hardened."""
 
+import ast
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -163,3 +165,17 @@ def test_two_agents_of_one_buffer(tmp_path: Path) -> None:
     assert said.returncode == 1
     assert said.stderr.startswith("servwatch-agent: Another agent uses")
     buffer.close()
+
+
+def test_it_needs_nothing_of_the_platform() -> None:
+    """It is installed alone."""
+    imported = set()
+    for path in (AGENT / "servwatch_agent").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(), feature_version=(3, 9))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+    foreign = imported - sys.stdlib_module_names - {"servwatch_agent"}
+    project = tomllib.loads((AGENT / "pyproject.toml").read_text())["project"]
+    assert foreign == {re.split(r"[<>=]", each)[0] for each in project["dependencies"]} == {"gmqtt", "psutil"}
