@@ -48,6 +48,7 @@ PARTS = [
     Part("notify_latency", "--runs 1 --messages 200"),
     Part("rest_ranges", "--runs 1 --rows 20000"),
     Part("pages", "--runs 1 --datapoints 50000"),
+    Part("hosts", "--hosts 200 --seconds 20"),
     Part("charts", "--runs 1 --datapoints 50000", "postgres"),
 ]
 

@@ -24,6 +24,7 @@ SILENT_AFTER = "5 minutes"
 _SQL = Path(__file__).parent / "sql"
 _NEWEST = (_SQL / "newest.sql").read_text()
 _CANDIDATES = (_SQL / "candidates.sql").read_text()
+_SAVE = (_SQL / "save.sql").read_text()
 _WITH_NEWS = (_SQL / "with_news.sql").read_text()
 _FIELDS = ("sender", "at", *Gauges._fields, "pain", "silent", "counters")
 _SILENT = """UPDATE hosts_host h SET silent = true, pain = pain + %s FROM devices_activity a
@@ -107,7 +108,12 @@ def look() -> None:
             hosts = Host.objects.filter(pk__in=devices[first : first + BATCH]).order_by("pk")
             found = {host.pk: host for host in hosts}
             refresh(found.values())
-            Host.objects.bulk_update(found.values(), _FIELDS)
+            rows = [
+                {"device": host.pk} | {name: getattr(host, name) for name in _FIELDS}
+                for host in found.values()
+            ]
+            with connection.cursor() as cursor:
+                cursor.execute(_SAVE, [orjson.dumps(rows).decode()])
     with connection.cursor() as cursor:
         cursor.execute(_SILENT, [metrics.SILENT, SILENT_AFTER])
 
