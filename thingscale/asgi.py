@@ -24,10 +24,12 @@ from ingest.connectors.broker_auth import BrokerAuth  # noqa: E402
 from ingest.connectors.http_asgi import HttpConnector  # noqa: E402
 from ingest.connectors.intake import routes as intakes  # noqa: E402
 from thingscale.accounts.callers import identify  # noqa: E402
+from thingscale.background.service_watch import keep_telling  # noqa: E402
 from thingscale.lib.gc_tuning import freeze_after_start  # noqa: E402
 from thingscale.live import routing  # noqa: E402
 from thingscale.processes.compatibility import StartRefused  # noqa: E402
 from thingscale.processes.registration import Registration  # noqa: E402
+from thingscale.processes.service_manager import ServiceManager  # noqa: E402
 from thingscale.web import health, static_files  # noqa: E402
 from thingscale.web.cors import Cors  # noqa: E402
 from thingscale.web.https import HttpsListener  # noqa: E402
@@ -84,6 +86,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
+    manager = ServiceManager()
     registration = Registration("web")
     try:
         await asyncio.to_thread(registration.check)
@@ -109,7 +112,11 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     static_files.version()  # reads all files once
     freeze_after_start()
     await send({"type": "lifespan.startup.complete"})
+    manager.ready()  # the server listens on its port in the same moment
+    telling = asyncio.create_task(keep_telling(manager))
     await receive()
+    manager.stopping()
+    telling.cancel()
     await https.stop()
     _broker_auth.stop()
     await _connector.stop()

@@ -19,8 +19,10 @@ from celery.signals import (
 from click import Option
 
 from thingscale.background import maintenance
+from thingscale.background.service_watch import TellingThread
 from thingscale.processes import secret_key
 from thingscale.processes.registration import Registration
+from thingscale.processes.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 TICK_SECONDS = 1  # at most between two looks at the schedule, and so until it stops
@@ -28,6 +30,8 @@ STOP_SECONDS = 3
 MAINTENANCE_RETRY_SECONDS = 5.0  # while other maintenance runs
 _maintenance_lock = Lock()
 _registration: Registration | None = None  # of a worker
+_manager: ServiceManager | None = None
+_telling: TellingThread | None = None
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thingscale.settings")
 os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # the checks load all views, 15 MB that a worker never needs
@@ -138,7 +142,9 @@ def _require_secret_key(**_: object) -> None:
 
 @worker_init.connect
 def _register(**_: object) -> None:
-    global _registration  # noqa: PLW0603
+    global _registration, _manager, _telling  # noqa: PLW0603
+    _manager = ServiceManager()
+    _telling = TellingThread(_manager)
     _registration = Registration("celery")
     _registration.require()
 
@@ -147,13 +153,16 @@ def _register(**_: object) -> None:
 def _begin(**_: object) -> None:
     """Sends a heartbeat at once: the scheduler sends the first one after a minute."""
     app.send_task("heartbeat", ignore_result=True)
-    if _registration:
+    if _registration and _manager and _telling:
         _registration.start()
+        _manager.ready()
+        _telling.start()
 
 
 @worker_shutdown.connect
 def _leave(**_: object) -> None:
-    if _registration:
+    if _registration and _telling:
+        _telling.stop()
         _registration.stop()
 
 
@@ -161,3 +170,5 @@ def _leave(**_: object) -> None:
 def _stop_maintenance(**_: object) -> None:
     """The worker waits for running tasks, and its supervisor does not wait long for the worker."""
     maintenance.stop()
+    if _manager:
+        _manager.stopping()

@@ -27,6 +27,15 @@ def test_b8_a_log_and_its_copy_stay_bounded_while_its_process_writes(log: Path) 
         assert (older.read_bytes() + log.read_bytes()).endswith(b"line 001998\nline 001999\n")
 
 
+def test_as_many_older_parts_are_kept_as_one_wants(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "OLDER", 3)
+    for part in b"abcde":
+        log.write_bytes(bytes([part]) * 1_001)
+        logs.truncate_large(log)
+    kept = {path.name: path.read_bytes()[:1] for path in log.parent.iterdir()}
+    assert kept == {"web.log": b"", "web.log.1": b"e", "web.log.2": b"d", "web.log.3": b"c"}
+
+
 def test_b8_of_a_burst_the_newest_part_is_kept(log: Path) -> None:
     log.write_bytes(b"a" * 50_000 + b"b" * 1_000)
     logs.truncate_large(log)

@@ -1,21 +1,28 @@
 """Bounds the log files of child processes, and finds the line in them that matters."""
 
+import contextlib
 import os
 import re
 import shutil
 from pathlib import Path
 
-MAX_BYTES = 10 * 2**20
+from thingscale.lib import env
+
+MAX_BYTES = env.integer("THINGSCALE_LOG_MEGABYTES", 10, 1, 10_000) * 2**20
+OLDER = env.integer("THINGSCALE_LOG_FILES", 1, 1, 100)  # parts that are kept besides
 ERROR = re.compile(r"\b(ERROR|CRITICAL|FATAL|PANIC)\b")
 _TAIL_BYTES = 16 * 1024
 
 
 def truncate_large(log: Path) -> None:
-    """Copies the newest part to one older file, or nothing if the disk is full, and empties the log. This is
+    """Copies the newest part to a file `.1`, or nothing if the disk is full, and empties the log. This is
     safe while a child writes, since it appends (O_APPEND); only what it writes between copying and emptying
-    is lost."""
+    is lost. Older parts are `.2` and so on; the oldest goes."""
     if size(log) <= MAX_BYTES:
         return
+    for number in range(OLDER, 1, -1):
+        with contextlib.suppress(FileNotFoundError):
+            log.with_name(f"{log.name}.{number - 1}").replace(log.with_name(f"{log.name}.{number}"))
     older = log.with_name(log.name + ".1")
     with log.open("r+b") as file:
         try:

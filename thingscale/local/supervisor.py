@@ -13,6 +13,7 @@ from thingscale.local import logs
 from thingscale.local.child_process import ChildProcess, Program
 from thingscale.local.errors import StartError
 from thingscale.local.managed_process import POLL_SECONDS, ManagedProcess
+from thingscale.processes.service_manager import ServiceManager
 
 FIRST_DELAY, LAST_DELAY = 0.5, 10.0
 STEADY_SECONDS = 60  # a child that ran for so long is restarted after FIRST_DELAY again
@@ -38,8 +39,9 @@ class Watched:
 
 
 class Supervisor:
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], manager: ServiceManager | None = None) -> None:
         self._say = say
+        self.manager = manager or ServiceManager({})
         self._children: list[ManagedProcess] = []
         self._watched: list[Watched] = []
         self.signals_received = 0
@@ -104,6 +106,7 @@ class Supervisor:
     def tick(self) -> None:
         """Looks at all children once."""
         self._check_signal()
+        self.manager.alive([each.child.name for each in self._watched if each.restart_at is not None])
         for watched in self._watched:
             self._echo_errors(watched)
             self._keep_running(watched)

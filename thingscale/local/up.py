@@ -19,6 +19,7 @@ from thingscale.local.servers import PLATFORM as SERVERS
 from thingscale.local.servers import VARIABLES, not_given
 from thingscale.local.supervisor import Stopped, Supervisor
 from thingscale.local.valkey import Valkey
+from thingscale.processes.service_manager import ServiceManager
 
 LEFT_BEHIND_SECONDS = 20  # for the processes of a killed supervisor to end
 
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(only: str, workers: str) -> int:
+    manager = ServiceManager()  # before other processes are started
     try:
         settings = config.read(only, workers)
         check_servers(settings, os.environ)
@@ -57,7 +59,7 @@ def run(only: str, workers: str) -> int:
         return _fail(error)
     if sentence := unused_broker():
         say(sentence)
-    supervisor = Supervisor(say)
+    supervisor = Supervisor(say, manager)
     with supervisor.signals():
         return _supervise(Platform(settings, home, supervisor), supervisor)
 
@@ -85,6 +87,7 @@ def _supervise(platform: "Platform", supervisor: Supervisor) -> int:
     failure: Exception | None = None
     try:
         platform.start()
+        supervisor.manager.ready()
         supervisor.watch()
     except Stopped:
         pass
@@ -92,6 +95,7 @@ def _supervise(platform: "Platform", supervisor: Supervisor) -> int:
         # A command that a signal has stopped is no failure.
         failure = None if supervisor.signals_received else error
     finally:
+        supervisor.manager.stopping()
         supervisor.stop()
         platform.home.remove_sockets()
         platform.home.unlock()

@@ -18,10 +18,12 @@ from ingest.gateway.server import Gateway
 from ingest.metrics_server import MetricsServer
 from ingest.service import Ingest
 from ingest.store_client import RemoteIngest
+from thingscale.background.service_watch import keep_telling
 from thingscale.lib import env
 from thingscale.lib.gc_tuning import freeze_after_start
 from thingscale.processes import secret_key
 from thingscale.processes.registration import Registration
+from thingscale.processes.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 
@@ -55,17 +57,18 @@ class Command(BaseCommand):
         if sentence := env.unused_broker():
             log.warning("%s", sentence)
         raise_open_files()
+        manager = ServiceManager()  # before another process is started
         registration = Registration("ingest")
         registration.require()
         try:
             if options["leave"]:
                 uvloop.run(leave_the_broker())
             elif settings.INGEST_MODE == "broker":
-                uvloop.run(serve(BrokerWorker, registration))
+                uvloop.run(serve(BrokerWorker, registration, manager))
             else:
                 store = store_server.start()
                 gateway = partial(Gateway, store.connection, store.gateway)
-                uvloop.run(serve(gateway, registration, store.process))
+                uvloop.run(serve(gateway, registration, manager, store.process))
         except OSError as error:
             raise CommandError(f"Can't listen: {error.strerror or error}.") from None
         except Error as error:
@@ -88,7 +91,12 @@ async def leave_the_broker() -> None:
     log.info("Left: the broker keeps nothing for %s any more", settings.BROKER_CLIENT_ID)
 
 
-async def serve(make: Callable[[], Service], registration: Registration, store: int | None = None) -> None:
+async def serve(
+    make: Callable[[], Service],
+    registration: Registration,
+    manager: ServiceManager,
+    store: int | None = None,
+) -> None:
     """Until SIGTERM or SIGINT; a second one ends at once. `store`: the id of its process."""
     service = make()
     metrics_server = MetricsServer(settings.METRICS_PORT, service.ingest, service.gauges, store)
@@ -106,7 +114,11 @@ async def serve(make: Callable[[], Service], registration: Registration, store: 
     metrics_server.start()
     registration.start()
     freeze_after_start()
+    manager.ready()
+    telling = asyncio.create_task(keep_telling(manager))
     await stop.wait()
+    manager.stopping()
     await service.stop()
     metrics_server.stop()
+    telling.cancel()
     await asyncio.to_thread(registration.stop)
