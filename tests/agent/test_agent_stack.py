@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running_agent import HOST_ID, RunningAgent, Start, arrival_order, samples, stored, wait_for
@@ -46,6 +47,12 @@ def publish(running: Stack, account: Account, payload: str) -> None:
         assert answer.status == 200
 
 
+def get(running: Stack, account: Account, path: str, headers: dict[str, str]) -> Any:
+    request = urllib.request.Request(running.url(path), headers={"X-APITOKEN": account.api_token, **headers})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
 def test_a_host_registers_itself_tells_its_facts_and_obeys(
     stack: Start, account: Account, tmp_path: Path, agents: list[RunningAgent]
 ) -> None:
@@ -62,6 +69,10 @@ def test_a_host_registers_itself_tells_its_facts_and_obeys(
     value = samples(account)[-1].value
     assert value.keys() >= GROUPS
     assert 99 < sum(share for state, share in value["cpu"].items() if state not in ("count", "core")) < 101
+    range_ = {"X-STARTTIME": "2020-01-01", "X-ENDTIME": "2100-01-01", "X-AGGREGATE": "avg"}
+    average = get(running, account, "/v2/stream/0", range_)["result"][0]["value"]
+    assert 0 <= average["cpu"]["idle"] <= 100
+    assert average["memory"]["total"] == value["memory"]["total"]
     wait_for(lambda: device.get().state, agent, "its facts")
     state = device.get().state
     assert state
@@ -243,13 +254,16 @@ def test_where_mqtt_does_not_get_through_http_does_until_it_does(
     stack: Start, account: Account, tmp_path: Path, agents: list[RunningAgent]
 ) -> None:
     running = stack()
-    account.device(HOST_ID)
     port = free_port()
     environment = {"SERVWATCH_CONNECTOR": "auto", "SERVWATCH_MQTT_PORT": str(port), "PADDING": "10"}
     agent = RunningAgent(account, running, tmp_path, SERVWATCH_INTERVAL="60", **environment)
     agents.append(agent)
     agent.start_fast(600, time.time() - 12 * HOUR)
     wait_for(lambda: "Samples arrive, by HTTP" in agent.log, agent, "HTTP")
+    configure_device(
+        Device.objects.for_account(account.user).get(), {"enabled": True, "mapped_channel": account.channel()}
+    )
+    wait_for(lambda: len(samples(account)) > 3, agent, "its samples, with those before it was mapped")
     assert "Connection refused" in agent.log
     proxy = Proxy(running.mqtt, port)
     wait_for(lambda: "Samples arrive, by MQTT" in agent.log, agent, "MQTT")
