@@ -90,7 +90,7 @@ TEMPLATES = [
                 "console.context.shell",
                 "console.words.words",
             ],
-            "builtins": ["django.templatetags.i18n"],
+            "builtins": ["django.templatetags.i18n", "console.templatetags.translate"],
         },
     }
 ]
