@@ -11,6 +11,7 @@ from support import Account
 
 from thingscale.events.actions import create_event, update_event
 from thingscale.events.models import Event, Observation
+from thingscale.lib.clock import now_us, utc_text
 
 pytestmark = pytest.mark.e2e
 
@@ -68,3 +69,17 @@ def test_http_and_rest(stack: Start, account: Account) -> None:
     body = json.dumps([{"value": {"t": 33}}, {"value": {"t": 3}}])
     assert post(running, "/v2/stream/0", body, X_APITOKEN=account.api_token) == 201
     assert seen()[3:] == [(MATCHED, "33"), (CLEARED, "3")]
+
+
+def test_a_sample_of_the_agent(stack: Start, account: Account) -> None:
+    """As it sends them: an array, with its own times."""
+    running = gateway(stack)
+    account.device("web-1")
+    fields = {"mapped_channel": account.channel(0), "source": "cpu:idle", "operator": "<", "threshold": "5"}
+    create_event(account.user, fields)
+    with Device(running, account) as device:
+        for idle in (90, 3.5, 4, 60):
+            value = {"cpu": {"idle": idle, "user": 100 - idle}, "disk": {"/": {"percent": 40}}}
+            sample = [{"at": utc_text(now_us()), "value": value}]
+            assert device.publish("json/web-1", json.dumps(sample).encode(), qos=1) == 0
+    assert seen() == [(MATCHED, "3.5"), (MATCHED, "4"), (CLEARED, "60")]
