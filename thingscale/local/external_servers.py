@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from urllib.parse import unquote, urlsplit
 
 import psycopg
 
-from thingscale.lib import env
+from thingscale.lib import database_server, env
 from thingscale.local import ports
 from thingscale.local.errors import StartError
 
@@ -22,9 +23,15 @@ def check(environment: Mapping[str, str]) -> None:
 
 def check_database(variable: str, url: str) -> None:
     env.database(variable)
+    connect = partial(psycopg.connect, url, connect_timeout=5)
     try:
-        psycopg.connect(url, connect_timeout=5).close()
+        with connect() as connection:
+            database_server.check(connection, partial(connect, autocommit=True))
+    except database_server.Unsuitable as unsuitable:
+        raise StartError(f"{variable}: {unsuitable}") from None
     except psycopg.OperationalError as error:
+        if database_server.is_statement_pooling(error):
+            raise StartError(f"{variable}: {database_server.POOLED}") from None
         raise _unreachable(variable, url, str(error)) from None
 
 

@@ -9,12 +9,14 @@ import logging
 import os
 import pkgutil
 from collections.abc import Iterator
+from functools import partial
 
 import psycopg
 from django.apps import apps
 from django.conf import settings
 from django.utils.crypto import salted_hmac
 
+from thingscale.lib import database_server
 from thingscale.lib.plurals import counted
 from thingscale.processes import own_connection
 from thingscale.version import RELEASE
@@ -55,10 +57,19 @@ class StartRefused(Exception):
 @contextlib.contextmanager
 def connected() -> Iterator[psycopg.Connection]:
     """A short connection to the database that Django uses, of its own."""
-    known = {"connect_timeout": CONNECT_SECONDS} | own_connection.parameters()
-    with psycopg.connect(**known, application_name="thingscale-start") as connection:
-        connection.execute("SET LOCAL statement_timeout = '10s'")
+    with _connect() as connection:
+        try:
+            connection.execute("SET LOCAL statement_timeout = '10s'")
+        except psycopg.Error as error:
+            if database_server.is_statement_pooling(error):
+                raise StartRefused(database_server.POOLED) from None
+            raise
         yield connection
+
+
+def _connect(autocommit: bool = False) -> psycopg.Connection:
+    known = {"connect_timeout": CONNECT_SECONDS} | own_connection.parameters()
+    return psycopg.connect(**known, autocommit=autocommit, application_name="thingscale-start")
 
 
 def fingerprints() -> list[str]:
@@ -73,6 +84,7 @@ def fingerprints() -> list[str]:
 def check(connection: psycopg.Connection) -> None:
     """Checks a prepared database, and records that this release and this key have been here. Raises
     StartRefused."""
+    check_server(connection)
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
     check_schema(connection)
     check_releases(connection)
@@ -86,6 +98,14 @@ def check(connection: psycopg.Connection) -> None:
     connection.execute(
         "INSERT INTO processes_secretkey (fingerprint) VALUES (%s) ON CONFLICT DO NOTHING", fingerprints()[:1]
     )
+
+
+def check_server(connection: psycopg.Connection) -> None:
+    """Raises StartRefused."""
+    try:
+        database_server.check(connection, partial(_connect, autocommit=True))
+    except database_server.Unsuitable as unsuitable:
+        raise StartRefused(str(unsuitable)) from None
 
 
 def check_schema(connection: psycopg.Connection) -> None:

@@ -1,6 +1,6 @@
 """Connections to Django's database for threads that outlive requests. Each thread has its own."""
 
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import psycopg.errors
@@ -18,7 +18,8 @@ IN_THE_WAY = (
     psycopg.errors.SerializationFailure,
 )
 # A thread that writes for everybody must not wait for ever, and nobody for it.
-LIMITS = "-c statement_timeout=60s -c lock_timeout=20s -c idle_in_transaction_session_timeout=60s"
+LIMITS: LiteralString = """SET statement_timeout = '60s'; SET lock_timeout = '20s';
+    SET idle_in_transaction_session_timeout = '60s'"""
 
 
 def is_away(error: Exception) -> bool:
@@ -36,11 +37,16 @@ def parameters() -> dict[str, Any]:
 
 def connect(application_name: str) -> psycopg.Connection:
     """In autocommit mode. Raises psycopg.Error."""
-    params = parameters()
-    params["options"] = f"{params.get('options') or ''} {LIMITS}".strip()
     defaults = {"connect_timeout": 5, "keepalives_idle": 10, "tcp_user_timeout": 20_000}
+    connection = None
     try:
-        return psycopg.connect(**(defaults | params), autocommit=True, application_name=application_name)
+        connection = psycopg.connect(
+            **(defaults | parameters()), autocommit=True, application_name=application_name
+        )
+        connection.execute(LIMITS)  # as options of the connection they would be refused by pgbouncer
     except psycopg.Error as error:
+        if connection:
+            connection.close()
         drop_tracebacks(error)
         raise
+    return connection

@@ -34,6 +34,8 @@ class Command(BaseCommand):
         for name in ("cursor_factory", "context", "prepare_threshold"):
             params.pop(name, None)
         try:
+            with compatibility.connected() as checking:
+                compatibility.check_server(checking)  # a lock of a session needs one
             with psycopg.connect(**params, autocommit=True) as others:
                 others.execute("SELECT pg_advisory_lock(%s)", [LOCK])  # until this connection ends
                 with compatibility.connected() as checking:
