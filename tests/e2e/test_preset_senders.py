@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import orjson
 import pytest
+from host_gauges import wait_for_gauges
 from stack import Stack, wait_until
 from support import Account
 
@@ -43,6 +44,8 @@ LoadPlugin logfile
 LoadPlugin cpu
 LoadPlugin load
 LoadPlugin interface
+LoadPlugin memory
+LoadPlugin df
 """
 
 
@@ -86,6 +89,7 @@ def test_collectd_posts_what_it_gathers(
             60,
             "values of collectd",
         )
+        wait_for_gauges(account, "collectd")
     values = {tag: orjson.loads(value) for value, tag in account.stored()}
     assert set(values["load/load"]) == {"shortterm", "midterm", "longterm"}
     assert set(values["interface-lo/if_octets"]) == {"rx", "tx"}
@@ -113,6 +117,7 @@ def test_glances_posts_what_it_gathers(
     options = ["-C", str(tmp_path / "glances.conf"), "--time", "1"]
     with running([str(GLANCES), *command[1:], *options], tmp_path / "output"):
         wait_until(lambda: tags(account) >= {"cpu", "mem", "load"}, 90, "values of Glances")
+        wait_for_gauges(account, "glances")
     values = {tag: orjson.loads(value) for value, tag in account.stored()}
     assert values["system"]["hostname"] == socket.gethostname()
     assert values["mem"]["total"] > 1e6
