@@ -12,4 +12,4 @@ THEMES = {"light": _("Light"), "dark": _("Dark"), "auto": _("Auto")}
 def shell(request: HttpRequest) -> dict[str, object]:
     theme = request.COOKIES.get("theme")
     chosen = theme if theme in THEMES and theme != "auto" else ""
-    return {"theme": chosen, "themes": THEMES, "signup_open": settings.SIGNUP, "version": VERSION}
+    return {"theme": chosen, "themes": THEMES, "signup_open": settings.SIGNUP, "platform_version": VERSION}
