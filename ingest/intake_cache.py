@@ -113,9 +113,10 @@ def _known(stored: Intake) -> KnownIntake:
 
 
 def with_topics(user: int) -> tuple[KnownIntake, ...]:
-    """The account's intakes that take MQTT messages without a token, in the order in which they are asked.
-    Blocks; raises django.db.Error."""
-    return tuple(map(_known, Intake.objects.enabled().with_topic().filter(user=user)))
+    """The account's intakes that take MQTT messages without a token, if it has those, in the order in which
+    they are asked. Blocks; raises django.db.Error."""
+    intakes = Intake.objects.enabled().with_topic().filter(user=user, user__own_topics=True)
+    return tuple(map(_known, intakes))
 
 
 def taking(intakes: Iterable[KnownIntake], topic: str) -> KnownIntake | None:

@@ -43,7 +43,7 @@ def index(request: ConsoleRequest) -> HttpResponse:
     )
     last = {message.intake_id: message for message in newest.defer("body", "headers", "readings")}
     rows = [{"intake": each, "program": program_of(each), "last": last.get(each.pk)} for each in intakes]
-    context = {"rows": rows, "gateway": settings.INGEST_MODE != "broker"}
+    context = {"rows": rows, "gateway": _has_gateway()}
     return render(request, "console/intake/list.html", SECTION | context)
 
 
@@ -72,6 +72,7 @@ def create(request: ConsoleRequest) -> HttpResponse:
             _keep_key(request, intake, key)
             return redirect("intake", intake.number)
     context = {"form": form, "programs": programs().values(), "chosen": form["program"].value()}
+    context["gateway"] = _has_gateway()
     return render(request, "console/intake/new.html", SECTION | context)
 
 
@@ -131,6 +132,7 @@ def edit(request: ConsoleRequest, number: int) -> HttpResponse:
         else:
             tried = _tried(request, intake, trying)
     context = {"intake": intake, "program": program, "form": form, "try": trying, "tried": tried}
+    context["gateway"] = _has_gateway()
     return render(request, "console/intake/edit.html", SECTION | context)
 
 
@@ -197,6 +199,11 @@ def _intake(request: ConsoleRequest, number: int) -> Intake:
     return get_object_or_404(Intake.objects.for_account(request.account), number=number)
 
 
+def _has_gateway() -> bool:
+    """A broker of the site's own has no topics without a token."""
+    return settings.INGEST_MODE != "broker"
+
+
 def _keep_key(request: ConsoleRequest, intake: Intake, key: str) -> None:
     """For the page that comes next, and only there. It is nowhere in clear."""
     ciphertext = encryption.encrypt(key, encryption.Purpose.TOKEN)
@@ -221,8 +228,7 @@ def _set_up(request: ConsoleRequest, program: Program, key: str) -> dict[str, An
     url = base_url(request) + path
     own = credentials(request.account)
     pastes = filled(program.paste, url, path, broker, own)
-    gateway = settings.INGEST_MODE != "broker"
-    return {"url": url, "broker": broker, "credentials": own, "pastes": pastes, "gateway": gateway}
+    return {"url": url, "broker": broker, "credentials": own, "pastes": pastes, "gateway": _has_gateway()}
 
 
 def _to_try(request: ConsoleRequest, intake: Intake, program: Program) -> dict[str, str]:

@@ -602,7 +602,7 @@ class Publishes:
             target = topic_owner.target(name)
             source = topics.shown(topic)[:MAX_SOURCE] if target.refused else ""
             account = self._client.gateway.hub.account(token_owner.user, token_owner.user_id)
-            intake = topic_owner.intake_for(token_owner, name) if target.kind is None else None
+            intake = topic_owner.intake_for(token_owner.intakes, name) if target.kind is None else None
             owner = TopicOwner(account, token_owner.user, name, target, source, intake)
         if len(self._owners) >= MAX_TARGETS:
             self._owners.clear()

@@ -1,5 +1,6 @@
 """The platform as a publisher: wills of clients that are away, and what apps publish."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ingest import topics
@@ -7,6 +8,7 @@ from ingest.device_tokens import TokenOwner
 from ingest.gateway import topic_owner
 from ingest.gateway.hub import AccountHub, Subscriber
 from ingest.gateway.publishes import Publishes, TopicOwner
+from ingest.intake_cache import KnownIntake
 from ingest.mqtt.packets import V311, Publish, Version
 from ingest.stored_packet import read_packets
 from thingscale.devices.mqtt_store.app_messages import PublishedMessage
@@ -48,10 +50,12 @@ class SystemClient:
         """Whether one of its messages is on its way to storage."""
         return self._publishes.unacked > 0
 
-    def publish_will(self, account: AccountHub, will: WaitingWill) -> None:
+    def publish_will(self, account: AccountHub, will: WaitingWill, intakes: Sequence[KnownIntake]) -> None:
+        """`intakes`: the account's that take topics without a token."""
         (publish,) = read_packets(will.packet, 1)
         target = topic_owner.target(publish.topic)
-        owner = TopicOwner(account, account.user, publish.topic, target)
+        intake = topic_owner.intake_for(intakes, publish.topic)
+        owner = TopicOwner(account, account.user, publish.topic, target, intake=intake)
         self._publishes.accept(owner, publish)
         self._publishes.flush(wait=True, will_of=will.session)
 

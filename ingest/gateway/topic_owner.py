@@ -1,6 +1,7 @@
 """Whose a topic or a filter is: it begins with a token, or the account of a signed-in client has topics
 without one (thingscale/lib/own_topics.py)."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from ingest import intake_cache, topics
@@ -41,8 +42,9 @@ def target(name: str) -> topics.Target:
     return topics.Target(None)
 
 
-def intake_for(owner: TokenOwner, name: str) -> KnownIntake | None:
-    """The intake that makes datapoints of messages to this topic; None: they are for subscribers only."""
-    if not owner.intakes or not name.startswith(own_topics.PREFIX):
+def intake_for(intakes: Sequence[KnownIntake], name: str) -> KnownIntake | None:
+    """Which of the account's intakes makes datapoints of messages to this topic; None: they are for
+    subscribers only."""
+    if not intakes or not name.startswith(own_topics.PREFIX):
         return None
-    return intake_cache.taking(owner.intakes, name.removeprefix(own_topics.PREFIX))
+    return intake_cache.taking(intakes, name.removeprefix(own_topics.PREFIX))

@@ -3,17 +3,24 @@ killed. Any gateway publishes those that are due."""
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from django.db import Error
 
 from ingest.admission import DatabaseAway
 from ingest.gateway.system import SystemClient
+from ingest.intake_cache import KnownIntake, with_topics
 from thingscale.accounts.models import User
+from thingscale.devices.mqtt_store.sessions import WaitingWill
+from thingscale.lib import own_topics
 
 if TYPE_CHECKING:
     from ingest.gateway.server import Gateway
 
 log = logging.getLogger(__name__)
 
+OWN_TOPIC = own_topics.PREFIX.encode()  # in front of a topic that never had a token
 RETRY_SECONDS = 1.0  # while the database is away
 
 
@@ -50,6 +57,18 @@ class WaitingWills:
                 log.warning("Wills that are due wait: the database is away")
                 await asyncio.sleep(RETRY_SECONDS)
 
+    async def _intakes_of(self, wills: Sequence[WaitingWill]) -> dict[int, tuple[KnownIntake, ...] | None]:
+        """Those that may take the wills, by account. Nobody of the account may be connected here, so the
+        database is asked; None: it can't tell."""
+        found: dict[int, tuple[KnownIntake, ...] | None] = {}
+        for account in {will.account for will in wills if OWN_TOPIC in will.packet}:
+            try:
+                found[account] = await self._gateway.in_thread(with_topics, account)
+            except (Error, TimeoutError):
+                log.warning("A will waits: the intakes of its account can't be read")
+                found[account] = None
+        return found
+
     async def publish(self, ending: int = 0) -> None:
         """Publishes the wills that are due, and that of the session that is `ending`, together with others
         for which this is called meanwhile. Wills that are claimed are on their way to storage before the next
@@ -67,7 +86,11 @@ class WaitingWills:
                     sessions = list(self._ending)
                     wills, next_one = await gateway.admission.claim_wills(sessions)
                     self._ending.difference_update(sessions)
+                    known = await self._intakes_of(wills)
                     for will in wills:
+                        intakes = known.get(will.account, ())
+                        if intakes is None:
+                            continue  # it stays in the database, and is claimed again
                         account = gateway.hub.account(will.account, User(pk=will.account).user_id)
                         subscriber = account.subscribers.get(will.client_id)
                         if subscriber:
@@ -77,7 +100,7 @@ class WaitingWills:
                             continue  # claimed again: the queue is full for longer than a claim is valid
                         publisher = self._publishing[will.session] = SystemClient(gateway, subscriber)
                         try:
-                            publisher.publish_will(account, will)
+                            publisher.publish_will(account, will, intakes)
                         except Exception:
                             log.exception("A will failed")  # and only that one
                             gateway.admission.will_published(will.session)

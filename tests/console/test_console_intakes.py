@@ -270,7 +270,8 @@ def own_topics(account: Account) -> bool:
 def test_in_broker_mode_there_are_none(client: Client, plugs: Intake, settings: Settings) -> None:
     settings.INGEST_MODE, settings.BROKER = "broker", ("127.0.0.1", 1883, "", "")
     assert "Topics without a token" not in page(client, "/intakes/")
-    assert "takes HTTP only" in page(client, "/intakes/1/")
+    for path in ("1/", "1/edit/", "new/"):
+        assert "takes HTTP only" in page(client, f"/intakes/{path}")
 
 
 @pytest.mark.parametrize(

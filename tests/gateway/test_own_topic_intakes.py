@@ -9,15 +9,16 @@ from stack import Stack, wait_until
 from support import Account
 from two_gateways import Pair
 
-from ingest.mqtt.packets import PUBACK, PUBREC, V5, V311, Ack, Publish, Version
+from ingest.mqtt.packets import PUBACK, PUBREC, V5, V311, Ack, Publish, Version, Will
 from thingscale.accounts.actions import choose_own_topics
-from thingscale.devices.models import Device, RejectedMessage, Retained
+from thingscale.devices.models import ClientSession, Device, RejectedMessage, Retained
 from thingscale.intakes.actions import create_intake, delete_intake, update_intake
 from thingscale.intakes.models import Intake, IntakeMessage
 from thingscale.lib.clock import now_us
 from thingscale.provisioning.actions import configure_device
 
 pytestmark = pytest.mark.e2e
+WILL_DELAY = 0x18
 VERSIONS = pytest.mark.parametrize("version", [V311, V5], ids=["3.1.1", "5"])
 SENSOR = "tasmota/cellar/tele/SENSOR"
 TIMED = {
@@ -122,6 +123,26 @@ def test_what_it_can_not_read_is_listed_and_passed_on(own: Pair) -> None:
     wait_until(IntakeMessage.objects.exists, what="the note")
     note = IntakeMessage.objects.get()
     assert (note.outcome, note.source, bytes(note.body)) == ("rejected", "all", b"no JSON")
+
+
+@pytest.mark.parametrize("switched_on", [True, False])
+def test_wills_that_another_gateway_publishes(own: Pair, switched_on: bool) -> None:
+    """From the database: of a client whose gateway is gone, and of one that has not come back in time."""
+    own.account.device("plug")
+    tasmota(own.account, topic="tele/#")
+    for name, properties in (("killed", {}), ("late", {WILL_DELAY: 1})):
+        will = Will("tele/plug/LWT", f'"{name}"'.encode(), 1, False, properties)
+        own.lasting(own.b, name, will=will)
+    ear = connected(own, own.a, "ear")
+    ear.subscribe(own.topic("json/other"))
+    if not switched_on:
+        choose_own_topics(own.account.user, False)
+    own.b.kill("ingest")
+    sessions = ClientSession.objects.filter(client_id__in=("killed", "late"), will=None)
+    wait_until(lambda: sessions.count() == 2, 60, "both wills to be published")
+    assert sorted(own.account.stored()) == ([('"killed"', "LWT"), ('"late"', "LWT")] if switched_on else [])
+    if switched_on:
+        wait_until(IntakeMessage.objects.exists, what="the note")
 
 
 def test_a_change_of_the_intakes_counts_for_those_who_are_connected(own: Pair) -> None:

@@ -8,7 +8,7 @@ from pytest_django import Settings
 from support import Account, make_account
 
 from ingest import intake_cache
-from thingscale.accounts.actions import close_account, set_active
+from thingscale.accounts.actions import choose_own_topics, close_account, set_active
 from thingscale.intakes.actions import (
     create_intake,
     delete_intake,
@@ -143,12 +143,16 @@ def test_filters_that_mqtt_knows(account: Account, topic: str) -> None:
 
 
 def test_several_filters(account: Account) -> None:
+    choose_own_topics(account.user, True)
     topics = [f"t{number}/+" for number in range(10)]
     intake, _ = create_intake(account.user, MAPPED | topic_fields([*topics, topics[0]]))
     assert Intake.objects.get().topics == topics
     (known,) = intake_cache.with_topics(account.user.pk)
     assert intake_cache.taking([known], "t9/x") == known
     assert intake_cache.taking([known], "t9/x/y") is None
+    choose_own_topics(account.user, False)
+    assert intake_cache.with_topics(account.user.pk) == ()
+    choose_own_topics(account.user, True)
     update_intake(intake, topic_fields([]))
     assert Intake.objects.get().topics == []
     assert intake_cache.with_topics(account.user.pk) == ()
