@@ -20,6 +20,7 @@ LATE = 300_000_000  # microseconds: half of rollups.ROLL_UP_AFTER
 _SQL = Path(__file__).parent / "sql"
 _MARK = (_SQL / "mark_stale.sql").read_text()
 _MARK_AGAIN = (_SQL / "mark_stale_again.sql").read_text()
+_MARKED = "SELECT hour FROM streams_stalehour WHERE channel = %s AND hour BETWEEN %s AND %s"
 _at = itemgetter(1)
 
 
@@ -37,3 +38,10 @@ def invalidate_again(cursor: psycopg.Cursor, channel: ChannelPk, until: datetime
     """Marks the hour `until`, and marks once more all hours up to it that are marked; without `until`, all of
     the channel that are marked. The caller holds rollups.LOCK, and deletes the rollups after this."""
     cursor.execute(_MARK_AGAIN, {"channel": channel, "until": until})
+
+
+def invalidate_between(cursor: psycopg.Cursor, channel: ChannelPk, first: datetime, last: datetime) -> None:
+    """Marks both hours, and marks once more those between that are marked: who rolls one up at this moment
+    has read what is gone. The caller holds rollups.LOCK, and deletes the rollups after this."""
+    marked = {hour for (hour,) in cursor.execute(_MARKED, [channel, first, last])} | {first, last}
+    cursor.execute(_MARK, [[channel] * len(marked), list(marked)])

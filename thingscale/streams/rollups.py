@@ -197,6 +197,16 @@ def delete_until(channel: ChannelPk, moment: datetime) -> None:
     Rollup.objects.filter(channel=channel, hour__lte=hour).delete()
 
 
+def delete_between(channel: ChannelPk, first: datetime, last: datetime) -> None:
+    """To be called in the transaction that has deleted the channel's datapoints from the one moment to the
+    other. In the first and the last hour there may be some left."""
+    begin, end = hour_of(first), hour_of(last)
+    _take_lock()
+    with connection.cursor() as cursor:
+        rollup_invalidation.invalidate_between(cursor.cursor, channel, begin, end)
+    Rollup.objects.filter(channel=channel, hour__gte=begin, hour__lte=end).delete()
+
+
 def delete_of_tag(channel: ChannelPk, tag: TagPk) -> None:
     """To be called in the transaction that has put the tag's datapoints out of sight."""
     _take_lock()
