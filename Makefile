@@ -21,13 +21,15 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_INPUT := 1
 
-.PHONY: help run test fast fmt lint coverage pythons drill bench shape openapi translations lock audit
+.PHONY: help install run test fast fmt lint coverage pythons drill bench shape openapi translations lock audit
 .DEFAULT_GOAL := run
 
 help:  ## what there is
 	@sed -n 's/^\([a-z]*\):.*  ## /\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-9s %s\n' "$$name" "$$text"; done
 
-run: $(VENV)/.installed node_modules/.installed  ## the whole platform on this machine (manage.py up)
+install: $(VENV)/.installed node_modules/.installed  ## what the platform needs to run, for a supervisor of your own
+
+run: install  ## the whole platform on this machine (manage.py up)
 	@$(BIN)/python manage.py up
 
 # What fails runs once more, so that one of ten thousand that met a stall of the machine does not hide all others;
