@@ -9,7 +9,7 @@ PYTHONS := python3.14 python3.13 python3.12 python3.11  # that are supported
 CANDIDATES := $(or $(PYTHON),$(PYTHONS) python3)
 WORKERS := 4  # of pytest; the tests wait more than they compute
 # What `make fast` runs: no browser, no process of the platform, nothing that is marked slow. A minute on two quiet cores.
-FAST := tests/agent tests/lib tests/ingest tests/api tests/streams tests/devices tests/intakes tests/accounts tests/events tests/hosts tests/processes tests/test_*.py
+FAST := tests/agent tests/lib tests/ingest tests/api tests/streams tests/devices tests/intakes tests/accounts tests/events tests/hosts tests/deploy tests/processes tests/test_*.py
 CODE := thingscale ingest api console agent tests benchmarks scripts manage.py
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 

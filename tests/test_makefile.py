@@ -8,7 +8,18 @@ import yaml
 from documents import ROOT
 
 # Folders of tests that start processes, or browsers, or take long.
-PROCESSES = {"background", "console", "drills", "e2e", "gateway", "live", "local", "upgrade", "web"}
+PROCESSES = {
+    "background",
+    "console",
+    "drills",
+    "e2e",
+    "gateway",
+    "live",
+    "local",
+    "operations",
+    "upgrade",
+    "web",
+}
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
