@@ -73,6 +73,7 @@ class EventMetrics:
             ("matches_left_out", "Of accounts that had too many", counted[figures.MATCHES_LEFT_OUT, ""]),
             ("events_set_aside", "That had to wait, for a lock or too long", counted[figures.SET_ASIDE, ""]),
             ("observations_dropped", "That could not be followed", counted[figures.DROPPED, ""]),
+            ("matches_not_kept", "Since too many waited", counted[figures.NOT_KEPT, ""]),
             ("deliveries_late", "Sent late after they were due", counted[figures.LATE, ""]),
         ):
             yield CounterMetricFamily(f"thingscale_{name}", text, value=value)

@@ -17,7 +17,7 @@ from console.views.devices import SUGGESTED, back
 from console.views.events import SECTION
 from thingscale.events import actions
 from thingscale.events.models import Condition, Event, Incident
-from thingscale.events.overview import NamedCondition, conditions, named
+from thingscale.events.overview import NamedCondition, conditions, named, too_much_waits
 from thingscale.lib import clock
 
 State = Condition.State
@@ -32,14 +32,16 @@ def index(request: ConsoleRequest) -> HttpResponse:
     waiting = page(others, "-urgency", WAITING_SHOWN)
     rows = named([*firing.rows, *waiting.rows])
     history = page(_filtered(request), "-started_at", PAGE_SIZE, request.GET.get("page", ""))
+    is_too_much = too_much_waits(request.account)
     context = {
         "firing": rows[: len(firing.rows)],
         "firing_page": firing,
         "waiting": rows[len(firing.rows) :],
         "history": history,
         "filtered": any(request.GET.get(name) for name in ("event", "device", "severity")),
-        "version": _version(rows, history.rows),
+        "version": _version(rows, history.rows, is_too_much),
         "now": clock.now(),
+        "too_much_waits": is_too_much,
     }
     fragment = is_fragment(request)
     if fragment and request.headers.get("X-Shown") == context["version"]:
@@ -89,9 +91,9 @@ def _filtered(request: ConsoleRequest) -> QuerySet[Incident]:
     return found
 
 
-def _version(rows: list[NamedCondition], history: list[Incident]) -> str:
+def _version(rows: list[NamedCondition], history: list[Incident], too_much_waits: bool) -> str:
     now = clock.now()
-    shown: list[Any] = [(incident.pk, incident.ended_at) for incident in history]
+    shown: list[Any] = [too_much_waits, *((incident.pk, incident.ended_at) for incident in history)]
     for row in rows:
         condition = row.condition
         muted = condition.muted_until and condition.muted_until > now and condition.muted_until

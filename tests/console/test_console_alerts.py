@@ -7,8 +7,9 @@ import pytest
 from django.utils import timezone
 from support import Account
 
+from thingscale.events import waiting
 from thingscale.events.actions import create_event
-from thingscale.events.models import Condition, Event, Incident
+from thingscale.events.models import Condition, Event, Incident, Observation
 from thingscale.streams.models import Tag
 
 State = Condition.State
@@ -190,3 +191,16 @@ def test_an_outsider_sees_and_changes_nothing(account: Account, outsider: Accoun
     condition.refresh_from_db()
     assert condition.muted_until is None
     assert not Incident.objects.exclude(acknowledged_at=None).exists()
+
+
+def test_that_too_much_waits_is_said(
+    account: Account, outsider: Account, signed_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "MOST", 2)
+    for each in (account, outsider):
+        fires(each)
+    for _ in range(2):
+        Observation.objects.create(account=account.user.pk, event=1, what=1, at=timezone.now(), value="1")
+    said = "too much waits"
+    assert said in signed_in(account).get("/alerts/").text
+    assert said not in signed_in(outsider).get("/alerts/").text

@@ -11,11 +11,12 @@ from stack import wait_until
 from support import Account, make_account
 
 from ingest.message import Kind
-from thingscale.events import observe, rules
+from thingscale.events import figures, observe, rules, waiting
 from thingscale.events.actions import create_event
 from thingscale.events.budget import Budget
 from thingscale.events.models import Condition, Event, Observation
 from thingscale.lib.clock import now_us
+from thingscale.processes import own_connection
 from thingscale.processes.wake_up import WAKE_UP
 from thingscale.streams.models import Tag
 
@@ -437,3 +438,59 @@ def test_the_worker_is_woken_after_the_commit(
     assert woken == []
     feed(message(account, b'{"t":31}'))
     wait_until(lambda: woken == [1])
+
+
+@pytest.fixture
+def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For three observations of an account, and six in all; looked at each time."""
+    monkeypatch.setattr(waiting, "MOST", 3)
+    monkeypatch.setattr(waiting, "LOOK_EACH", 1)
+    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(observe, "WAITING", waiting.Waiting())
+
+
+def test_without_a_worker_what_changes_a_state_is_kept(
+    feed: Feed, account: Account, other: Account, little_room: None
+) -> None:
+    for each in (account, other):
+        each.device("d1")
+    event, of_other = watch(account), watch(other)
+    for value in (31, 32, 33, 34, 35, 20, 36, 37):
+        assert feed(message(account, f'{{"t":{value}}}')) == [STORED]
+    assert seen() == [
+        *((event.pk, MATCHED, "31"), (event.pk, MATCHED, "32"), (event.pk, MATCHED, "33")),
+        *((event.pk, CLEARED, "20"), (event.pk, MATCHED, "36")),
+    ]
+    feed(message(other, '{"t":40}'))
+    assert seen()[-1] == (of_other.pk, MATCHED, "40")  # an account is not in the way of others
+    assert len(account.stored()) == 8
+    with own_connection.connect("test") as connection:
+        counted = figures.read(connection).counted
+    assert counted[figures.NOT_KEPT, ""] >= 2
+
+
+def test_without_a_worker_no_more_is_kept_than_may_wait(
+    feed: Feed, account: Account, little_room: None
+) -> None:
+    account.device("d1")
+    event = watch(account)
+    for _ in range(10):
+        for value in (31, 20):
+            feed(message(account, f'{{"t":{value}}}'))
+    assert len(seen()) == 6
+    Observation.objects.all().delete()  # a worker runs again
+    for value in (31, 32, 20, 33):
+        feed(message(account, f'{{"t":{value}}}'))
+    # The first one found that there is room.
+    assert seen()[-2:] == [(event.pk, CLEARED, "20"), (event.pk, MATCHED, "33")]
+
+
+def test_values_of_what_waits_are_bounded(
+    feed: Feed, account: Account, little_room: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "MOST_BYTES", 10)
+    account.device("d1")
+    watch(account, "=", "long enough", source="t")
+    for _ in range(3):
+        feed(message(account, '{"t":"long enough"}'))
+    assert len(seen()) == 1

@@ -13,7 +13,7 @@ from thingscale.events.models import Delivery
 
 LATE_SECONDS = 2.0
 MATCHES, MATCHES_LEFT_OUT, DELIVERIES, LATE = "matches", "matches left out", "deliveries", "late"
-DROPPED, SET_ASIDE = "dropped", "set aside"
+DROPPED, SET_ASIDE, NOT_KEPT = "dropped", "set aside", "not kept"
 RETRIED = "retried"
 OUTCOMES = (Delivery.Status.SENT, Delivery.Status.FAILED, Delivery.Status.LEFT_OUT, RETRIED)
 

@@ -25,6 +25,7 @@ from thingscale.events.channel_rules import group, suspicious
 from thingscale.events.evaluate import Memory, Path, Rule
 from thingscale.events.models import ConditionKey, Observation
 from thingscale.events.rules import OF_CHANNELS, WatchedChannel, load
+from thingscale.events.waiting import WAITING, Room
 from thingscale.lib.clock import now_us
 from thingscale.lib.ids import ChannelPk, DevicePk
 from thingscale.processes.wake_up import WAKE_UP
@@ -135,6 +136,7 @@ class Observer:
         self._closed: set[ConditionKey] = set()
         self._left_out: dict[tuple[ChannelPk, int], tuple[int, int]] = {}  # count and time, by event
         self._memories: dict[ConditionKey, Memory] = {}
+        self._dropped = False  # something, since too much waits
 
     def compare(
         self,
@@ -164,6 +166,8 @@ class Observer:
             self._forget_what_is_not_open(cursor)
         if self._found.rows:
             _insert(cursor, self._found.rows, self._channels)
+        if self._found.rows or self._dropped:
+            WAITING.look(cursor, [self._channels[row.channel].account for row in self._found.rows])
         return self._found
 
     def _compare(self, rows: Sequence[Row], cursor: psycopg.Cursor | None) -> None:
@@ -264,6 +268,12 @@ class Observer:
             return
         if seen is None:
             return
+        if room := WAITING.room(watched.account):
+            is_open = key[0] in watched.open.get(key[1:], ())
+            none = room is Room.NONE
+            if (is_open or none) if seen.matched else (none and (is_open or watched.may_be_open)):
+                self._drop()
+                return
         if seen.matched:
             if not self._may_match(watched.account):
                 self._leave_out(row, rule)
@@ -297,7 +307,14 @@ class Observer:
         self._found.matches[account] += 1
         return True
 
+    def _drop(self) -> None:
+        WAITING.drop()
+        self._dropped = True
+
     def _leave_out(self, row: Row, rule: Rule) -> None:
+        if WAITING.room(self._channels[row.channel].account):
+            self._drop()
+            return
         count, at = self._left_out.get((row.channel, rule.event), (0, 0))
         self._left_out[row.channel, rule.event] = count + 1, max(at, row.at)
 

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+from django.db import connection
 from django.db.models import Case, Count, FloatField, QuerySet, Value, When
 from django.db.models.functions import Extract
 
 from thingscale.accounts.models import Account, User
 from thingscale.devices.models import Device
+from thingscale.events import waiting
 from thingscale.events.models import Condition, Event, Incident, MaintenanceWindow
 from thingscale.events.noise import ActiveWindow, Quiet
 from thingscale.streams.models import Tag
@@ -22,6 +24,11 @@ _A_STEP = 1e11  # seconds: more than lies between any two times
 def count_firing(account: Account) -> int:
     """How much fires now, counted up to MOST_COUNTED: each page of the console asks."""
     return Incident.objects.for_account(account).filter(ended_at=None)[:MOST_COUNTED].count()
+
+
+def too_much_waits(account: Account) -> bool:
+    """So that not all that matches is kept: no worker follows it."""
+    return waiting.is_full(connection, account.pk)
 
 
 def newest_firing(account: Account, most: int) -> list[Incident]:
