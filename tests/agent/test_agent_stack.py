@@ -1,11 +1,8 @@
 """The agent and the platform, both for real: nothing that fits is lost or stored twice, whatever is away."""
 
-import contextlib
 import json
 import os
-import socket
 import subprocess
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -13,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lossy_proxy import Proxy
 from running_agent import HOST_ID, RunningAgent, Start, arrival_order, samples, stored, wait_for
 from servwatch_agent.buffer import LAST_PACKET_ID, Buffer
 from stack import Stack, free_port
@@ -164,51 +162,6 @@ def test_at_its_cap_the_newest_arrive_and_the_number_of_the_others(
     assert sum(each.value["agent"].get("dropped", 0) for each in found) == len(missing)
     assert len(times) > 90, "of a mebibyte, what fits"
     assert "The buffer is full" in agent.log
-
-
-class Proxy:
-    """Hands connections on to a port. While it is deaf, what comes back gets lost."""
-
-    def __init__(self, target: int, port: int = 0) -> None:
-        self.target = target
-        self.deaf = False
-        self.listening = socket.create_server(("127.0.0.1", port))
-        self.port = self.listening.getsockname()[1]
-        self.clients: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def cut(self) -> None:
-        for each in self.clients:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self.listening.shutdown(socket.SHUT_RDWR)
-        self.listening.close()
-        self.cut()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self.listening.accept()
-                try:
-                    server = socket.create_connection(("127.0.0.1", self.target), 60)
-                except OSError:
-                    client.close()
-                    continue
-                server.settimeout(None)
-                self.clients += (client, server)
-                for source, target in ((client, server), (server, client)):
-                    threading.Thread(target=self._copy, args=[source, target], daemon=True).start()
-
-    def _copy(self, source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                if not (self.deaf and target in self.clients[::2]):
-                    target.sendall(data)
-        with source, target, contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.parametrize("connector", ["mqtt", "http"])
