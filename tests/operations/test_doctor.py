@@ -91,7 +91,7 @@ def built(small_disk: Path) -> Iterator[Installation]:
         environment |= {f"THINGSCALE_{name}_PORT": str(free_port()) for name in PORTS}
         environment |= {"THINGSCALE_MAX_CONNECTIONS": "1000", "THINGSCALE_HTTP_CONNECTIONS": "1000"}
         installation = Installation(servers, environment)
-        for command in (["prepare"], ["create_account", "--email", "a@example.com", "--password=good one"]):
+        for command in (["upgrade"], ["create_account", "--email", "a@example.com", "--password=good one"]):
             done = installation.manage(*command)
             assert not done.returncode, done.stderr
         with psycopg.connect(**installation.database, autocommit=True) as connection:
