@@ -42,7 +42,7 @@ from thingscale.streams.models import Channel
 
 INTERVAL = 10  # seconds
 CONNECTIONS = 100
-LOOK_SECONDS = 10.0
+LOOK_SECONDS = 20.0
 PAGES = {
     "overview": ("/hosts/", 200),
     "overview, by CPU, found": ("/hosts/?sort=-cpu&q=host-77", 200),

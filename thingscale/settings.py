@@ -295,7 +295,7 @@ CELERY_BEAT_SCHEDULE = {
         "streams.mail_limit_warnings": 60.0,
         "devices.forget_old_activity": 3600.0,
         "intakes.clean_up": 3600.0,
-        "hosts.look": 10.0,
+        "hosts.look": 20.0,
         "hosts.find": 60.0,
         "events.close_left_open": 60.0,
         "events.clean_up": 3600.0,

@@ -61,6 +61,8 @@ class Metric(StrEnum):
     BOOT = "boot"  # seconds since 1970
     NOW = "now"
 
+    __hash__ = str.__hash__  # an enum's own is written in Python, and each number of each host needs it
+
 
 class Row(NamedTuple):
     """`tag` and `path` are regular expressions of the whole. Groups called `of`, `and_of` give the number's
@@ -358,6 +360,14 @@ def grown(before: list[float] | None, at: float, number: float) -> list[float]:
     return [at, number, (number - last) / (at - then) if number >= last else rate]
 
 
+_PARTS = frozenset(
+    {
+        *(Metric.CPU_TIME, Metric.MEMORY_BYTES, Metric.SWAP_BYTES, Metric.DISK_BYTES),
+        *(Metric.BOOT, Metric.NOW),
+    }
+)
+
+
 def combine(values: Mapping[Name, float]) -> Values:
     """What is shown, of what was read at one time."""
     shown: Values = {}
@@ -368,6 +378,9 @@ def combine(values: Mapping[Name, float]) -> Values:
     disks: dict[str, dict[str, float]] = {}
     clocks: dict[Metric, float] = {}
     for (metric, of), number in values.items():
+        if metric not in _PARTS:
+            shown[metric, of] = number
+            continue
         match metric:
             case Metric.CPU_TIME:
                 cpu, _, state = of.partition(" ")
@@ -380,10 +393,8 @@ def combine(values: Mapping[Name, float]) -> Values:
             case Metric.DISK_BYTES:
                 state, _, mount = of.partition(" ")
                 disks.setdefault(mount, {})[state] = number
-            case Metric.BOOT | Metric.NOW:
-                clocks[metric] = number
             case _:
-                shown[metric, of] = number
+                clocks[metric] = number
     if whole := sum(cpus.values()):
         shown |= {(Metric.CPU, state): 100 * number / whole for state, number in cpus.items()}
     if cores:
@@ -444,7 +455,8 @@ SILENT = 1000  # points of a host that is not heard
 
 def gauges(shown: Mapping[Name, float]) -> Gauges:
     idle = shown.get((Metric.CPU, "idle"))
-    disks = {of: number for (metric, of), number in shown.items() if metric == Metric.DISK}
+    disk = Metric.DISK
+    disks = {of: number for (metric, of), number in shown.items() if metric is disk}
     fullest = max(disks, key=lambda name: disks[name], default="")
     return Gauges(
         cpu=None if idle is None else min(100.0, max(0.0, 100 - idle)),
