@@ -44,7 +44,7 @@ def test_the_example_has_every_setting() -> None:
 
 
 def test_the_configuration_of_the_recipe(tmp_path: Path) -> None:
-    (block,) = re.findall(r"^```ini\n(.*?)^```", (ROOT / PAGES[1]).read_text(), re.MULTILINE | re.DOTALL)
+    (block,) = re.findall(r"^```ini\n(.*?)^```", section(PAGES[1], "The agent"), re.MULTILINE | re.DOTALL)
     path = tmp_path / "agent.ini"
     path.write_text(block)
     environment = {"SERVWATCH_SERVER": "h", "SERVWATCH_USER": "U000001", "SERVWATCH_TOKEN": TOKEN}
