@@ -47,7 +47,7 @@ def index(request: ConsoleRequest) -> HttpResponse:
         "sort": order,
         "orders": ORDERS,
         "searched": _searched(),
-        "facts_heading": ", ".join(str(fact.label) for fact in FACTS if fact.listed).capitalize(),
+        "facts_heading": _(", ").join(str(fact.label) for fact in FACTS if fact.listed).capitalize(),
     }
     fragment = is_fragment(request)
     if not fragment:
@@ -59,8 +59,8 @@ def index(request: ConsoleRequest) -> HttpResponse:
 
 
 def _searched() -> str:
-    *others, last = ("id", *(str(text.label).lower() for text in TEXTS if text.listed))
-    return _("%(words)s or %(last)s") % {"words": ", ".join(others).capitalize(), "last": last}
+    *others, last = (_("id"), *(str(text.label).lower() for text in TEXTS if text.listed))
+    return _("%(words)s or %(last)s") % {"words": _(", ").join(others).capitalize(), "last": last}
 
 
 def create(request: ConsoleRequest) -> HttpResponse:
