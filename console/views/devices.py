@@ -9,6 +9,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
@@ -47,7 +48,7 @@ def index(request: ConsoleRequest) -> HttpResponse:
         "sort": order,
         "orders": ORDERS,
         "searched": _searched(),
-        "facts_heading": _(", ").join(str(fact.label) for fact in FACTS if fact.listed).capitalize(),
+        "facts_heading": capfirst(_(", ").join(str(fact.label).lower() for fact in FACTS if fact.listed)),
     }
     fragment = is_fragment(request)
     if not fragment:
@@ -60,7 +61,7 @@ def index(request: ConsoleRequest) -> HttpResponse:
 
 def _searched() -> str:
     *others, last = (_("id"), *(str(text.label).lower() for text in TEXTS if text.listed))
-    return _("%(words)s or %(last)s") % {"words": _(", ").join(others).capitalize(), "last": last}
+    return _("%(words)s or %(last)s") % {"words": capfirst(_(", ").join(others)), "last": last}
 
 
 def create(request: ConsoleRequest) -> HttpResponse:
