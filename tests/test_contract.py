@@ -31,7 +31,7 @@ from thingscale.lib.kinds import ENDPOINTS
 from thingscale.lib.reasons import ANSWERS, Reason
 from thingscale.streams import queries
 from thingscale.streams.actions import channels
-from thingscale.web import body_room, http_parser, request_body
+from thingscale.web import body_room, http_parser, request_body, wsgi_threads
 
 PAGE = "docs/contract.md"
 SCHEMAS = yaml.safe_load(FILE.read_text())["components"]["schemas"]
@@ -51,6 +51,7 @@ LIMITS = {
     "readings of a payload": readings.MAX_READINGS,
     "devices of a payload": intake_messages.MAX_DEVICES,
     "bodies of an account that still come, but for the first 64 KiB of each": body_room.MAX_BYTES_PER_ACCOUNT,
+    "the same, of REST calls": wsgi_threads.MAX_BYTES_PER_ACCOUNT,
     "body of a REST call": request_body.MAX_BODY,
     "time for a body": int(request_body.BODY_SECONDS),
     "head of a request": http_parser.MAX_HEAD,

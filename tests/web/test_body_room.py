@@ -11,11 +11,11 @@ from stack import Stack
 from support import Account
 
 from thingscale.intakes.actions import create_intake
-from thingscale.web import body_room
+from thingscale.web import body_room, wsgi_threads
 from thingscale.web.body_room import FREE, BodyRoom, NoRoom
 from thingscale.web.request_body import Message, Receive
 
-SHARE = body_room.MAX_BYTES_PER_ACCOUNT
+SHARE, REST = body_room.MAX_BYTES_PER_ACCOUNT, wsgi_threads.MAX_BYTES_PER_ACCOUNT
 
 
 def coming(parts: Iterable[bytes], go_on: asyncio.Event) -> Receive:
@@ -65,22 +65,35 @@ def test_an_account_has_its_share_and_all_have_a_bound() -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(("path", "size"), [("/post_v2/", 2**20), ("/in/KEY/write", 2**22)])
+@pytest.mark.parametrize(
+    ("path", "size", "share", "status"),
+    [
+        ("/post_v2/", 2**20, SHARE, 503),
+        ("/in/KEY/write", 2**22, SHARE, 503),
+        ("/v2/stream/0", 2**24, REST, 429),
+    ],
+)
 def test_bodies_that_do_not_end_take_no_more_than_the_accounts_share(
-    stack: Callable[..., Stack], account: Account, outsider: Account, path: str, size: int
+    stack: Callable[..., Stack],
+    account: Account,
+    outsider: Account,
+    path: str,
+    size: int,
+    share: int,
+    status: int,
 ) -> None:
     port = stack("web").http
     outsider.device("d1")
     _, key = create_intake(account.user, {"name": "i", "format": "influx"})
-    own = {"X-DEVICETOKEN": account.device_token, "X-DEVICEID": "d1"}
+    own = {"X-DEVICETOKEN": account.device_token, "X-DEVICEID": "d1", "X-APITOKEN": account.api_token}
     whole = request("POST", path.replace("KEY", key), own, b"x" * size)
     with ExitStack() as connections:
-        slow = [connections.enter_context(connected(port)) for _ in range(SHARE // (size - FREE) + 1)]
+        slow = [connections.enter_context(connected(port)) for _ in range(share // (size - FREE) + 1)]
         for each in slow:
             each.send(whole[:-1])
         found, _, _ = select([each.socket for each in slow], [], [], 60)
         refused = next(each for each in slow if each.socket in found)
-        assert refused.answer().status == 503
+        assert refused.answer().status == status
         other = connections.enter_context(connected(port))
         other.send(request("POST", "/post_v2/", own | {"X-DEVICETOKEN": outsider.device_token}, b"1"))
         assert other.answer().status == 200

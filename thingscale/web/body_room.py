@@ -2,6 +2,8 @@
 connections, each with nearly all of a large body, would be all of its memory."""
 
 from collections import Counter
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 
 from thingscale.web.request_body import Message, Receive, read_body
 
@@ -17,11 +19,19 @@ class NoRoom(Exception):
 class BodyRoom:
     """For one event loop."""
 
-    def __init__(self) -> None:
-        self.taken: Counter[int] = Counter()  # bytes by account
+    def __init__(self, most: int = MAX_BYTES, per_account: int = MAX_BYTES_PER_ACCOUNT) -> None:
+        self.taken: Counter[Hashable] = Counter()  # bytes by account
+        self._most = most
+        self._per_account = per_account
 
-    async def read(self, account: int, receive: Receive, most: int) -> bytes | None:
+    async def read(self, account: Hashable, receive: Receive, most: int) -> bytes | None:
         """As read_body does. Raises NoRoom."""
+        with self.counted(account, receive) as counting:
+            return await read_body(counting, most)
+
+    @contextmanager
+    def counted(self, account: Hashable, receive: Receive) -> Iterator[Receive]:
+        """What is received takes room until the end. It raises NoRoom."""
         size = counted = 0
 
         async def counting() -> Message:
@@ -34,13 +44,13 @@ class BodyRoom:
             return event
 
         try:
-            return await read_body(counting, most)
+            yield counting
         finally:
             self.taken[account] -= counted
             if not self.taken[account]:
                 del self.taken[account]
 
-    def _take(self, account: int, size: int) -> None:
-        if self.taken[account] + size > MAX_BYTES_PER_ACCOUNT or self.taken.total() + size > MAX_BYTES:
+    def _take(self, account: Hashable, size: int) -> None:
+        if self.taken[account] + size > self._per_account or self.taken.total() + size > self._most:
             raise NoRoom
         self.taken[account] += size

@@ -20,6 +20,7 @@ from django.db import close_old_connections
 from django.urls import Resolver404, resolve
 
 from thingscale.web import request_body
+from thingscale.web.body_room import BodyRoom, NoRoom
 from thingscale.web.callers import Callers, Credential, Identify, address, find_credential
 from thingscale.web.fair_semaphore import Busy, FairSemaphore
 from thingscale.web.fair_threads import ClientLeft, FairThreads
@@ -35,6 +36,8 @@ WAIT_SECONDS = 5.0  # for a place to stream from
 RETRY_SECONDS = 5
 
 HEAVY = re.compile(r"/v[12]/stream/|/streams/\d|/devices/export/")  # what reads many rows
+MAX_BYTES = 256 * 2**20  # of bodies that are still coming, in memory and files
+MAX_BYTES_PER_ACCOUNT = 64 * 2**20
 TOO_MANY = Refusal(
     429,
     "TOO_MANY_REQUESTS",
@@ -140,6 +143,7 @@ class WSGIThreads:
         self._heavy = FairThreads("reads", -(-threads // 2), settings.READS_AT_ONCE)
         self._lookups = FairThreads("callers", 2, share=1)
         self._streams = FairSemaphore(100, settings.STREAMS_AT_ONCE, waiting=500, waiting_per_account=20)
+        self._bodies = BodyRoom(MAX_BYTES, MAX_BYTES_PER_ACCOUNT)
         self._identify = identify
         self._callers = Callers(identify, self._identified, settings.SESSION_COOKIE_NAME)
         self._timeouts: Timeouts | None = None  # of the event loop, which is not there yet
@@ -153,7 +157,7 @@ class WSGIThreads:
                 refusal = await self._receive(scope, headers, body, receive, timeouts)
             except request_body.ClientDisconnected:
                 return
-            except Busy:
+            except (Busy, NoRoom):
                 refusal = TOO_MANY
             if refusal:
                 await request_body.refuse(scope["path"], send, refusal)
@@ -186,10 +190,12 @@ class WSGIThreads:
         except Resolver404:
             credential = None
         if credential:
-            signed_in = (await self._callers.account(scope)).startswith("account ")
+            account = await self._callers.account(scope)
+            signed_in = account.startswith("account ")
             # Looked up again: the credential may have been unknown before, or the database away.
             if signed_in or await self._identified(self._identify, credential, address(scope)) is not None:
-                return await body.receive(receive, timeouts)
+                with self._bodies.counted(account, receive) as counting:
+                    return await body.receive(counting, timeouts)
         body.empty()
         return None
 
