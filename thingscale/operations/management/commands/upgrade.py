@@ -56,9 +56,7 @@ class Command(BaseCommand):
         except SystemExit:
             self.stderr.write("Nothing more was changed.")
             sys.exit(secret_key.EXIT_CODE)
-        self.stdout.write(
-            "The database is ready. Start or restart the processes, one machine after the other."
-        )
+        self.stdout.write("The database is ready. Restart the processes, one machine after the other.")
 
     def _look(self) -> list[Finding]:
         parameters = own_connection.parameters()
