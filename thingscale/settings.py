@@ -296,7 +296,7 @@ CELERY_BEAT_SCHEDULE = {
         "devices.forget_old_activity": 3600.0,
         "intakes.clean_up": 3600.0,
         "hosts.look": 20.0,
-        "hosts.find": 60.0,
+        "hosts.find": 30.0,
         "events.close_left_open": 60.0,
         "events.clean_up": 3600.0,
         "events.forget_deliveries": 600.0,
