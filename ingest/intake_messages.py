@@ -93,6 +93,12 @@ def refused(user: int, source: str, body: bytes, bad: BadBody, now: int) -> RawM
     )
 
 
+def too_fast(user: int, source: str, body: bytes, now: int) -> RawMessage:
+    """To be recorded only: a message that has come by MQTT."""
+    detail = "More datapoints a second come than the intake may take: of this message none is stored."
+    return refused(user, source, body, BadBody(Reason.TOO_MANY_REQUESTS, detail), now)
+
+
 class Taken(NamedTuple):
     """What became of a payload whose readings were submitted."""
 

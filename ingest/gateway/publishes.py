@@ -31,6 +31,7 @@ from ingest.mqtt.packets import (
     Will,
 )
 from ingest.mqtt.properties import Property, write_properties
+from ingest.point_rate import NOT_STORED
 from ingest.stored_packet import OWN_RESPONSE, own_response
 from ingest.writer import queue_size
 from thingscale.devices.mqtt_store.queues import Progress
@@ -420,8 +421,7 @@ class Publishes:
         self._messages.append(message)
         self._sent.append(sent)
         owner = TopicOwner(None, user, topic, topics.Target(None), intake=intake)
-        shown = f"{intake.source}: {topic}"[:MAX_SOURCE]
-        made = intake_messages.of_publish(intake.mapping, user, shown, topic, publish.payload, now, dedupe)
+        made, too_fast = self._made_by_intake(intake, user, topic, publish.payload, now, dedupe)
         for each in made:
             if each.kind is not Kind.INTAKE:  # the packet tells whether it was sent before, and no time
                 known = each._replace(repeated=publish.dup, connected_at=since)
@@ -433,12 +433,27 @@ class Publishes:
             if self._parts is None:
                 self._parts = Counter()
             self._parts[sent.packet_id] += 1 + len(made)
-        if not made:
+        if not made and not too_fast:
             self._client.gateway.intakes.note_nothing(intake, topic, publish.payload)
         if sent.route.copies:
             self._copies += len(sent.route.copies)
             if self._copies > MAX_COPIES:
                 self.flush()
+
+    def _made_by_intake(  # noqa: PLR0913, PLR0917  (a message, and who it is of)
+        self, intake: KnownIntake, user: int, topic: str, payload: bytes, now: int, dedupe: int | None
+    ) -> tuple[list[RawMessage], bool]:
+        """And whether more has come than the intake may take: then it makes nothing. By MQTT nobody can be
+        told to wait, and the message is for subscribers all the same."""
+        gateway, source = self._client.gateway, f"{intake.source}: {topic}"[:MAX_SOURCE]
+        at = time.monotonic()
+        if gateway.intake_rate.wait(user, intake.pk, intake.rate, at):
+            listed = gateway.intakes_too_fast.should_record(user, (intake.pk, topic[:MAX_REMEMBERED]), at)
+            return [intake_messages.too_fast(user, source, payload, now)] if listed else [], True
+        made = intake_messages.of_publish(intake.mapping, user, source, topic, payload, now, dedupe)
+        points = sum(len(each.points.values) for each in made if each.points)
+        gateway.intake_rate.count(user, intake.pk, intake.rate, points, at)
+        return made, False
 
     @property
     def counts(self) -> bool:
@@ -536,7 +551,7 @@ class Publishes:
                 account = sent[0][0]
                 if account is None:
                     if sent.owner.intake:
-                        client.gateway.intakes.note(sent.owner.intake, sent.owner.topic, message, outcome)
+                        self._settle(sent.owner.intake, sent.owner.topic, message, outcome)
                     continue
                 if outcome.status is Status.REJECTED:
                     if device_id := sent.owner.target.device_id:
@@ -545,6 +560,13 @@ class Publishes:
                     self._deliver(sent, message.payload, message.kept.numbers if message.kept else ())
         if client.reading_paused:
             self.resume_reading()
+
+    def _settle(self, intake: KnownIntake, topic: str, message: RawMessage, outcome: Outcome) -> None:
+        """What an intake has made of a message for one device."""
+        gateway = self._client.gateway
+        if message.points and (outcome.status is Status.REJECTED or outcome.held):
+            gateway.intake_rate.count(message.user, intake.pk, intake.rate, NOT_STORED, time.monotonic())
+        gateway.intakes.note(intake, topic, message, outcome)
 
     def _is_last_part(self, packet_id: int) -> bool:
         """Of what an intake has made of a message, and of itself."""

@@ -35,6 +35,7 @@ from ingest.gateway.waiting_wills import WaitingWills
 from ingest.message import Kind, Outcome, RawMessage, Reason
 from ingest.mqtt.packets import Connect, ReasonCode, Will
 from ingest.mqtt.properties import Property
+from ingest.point_rate import PointRate
 from ingest.record_limiter import RecordLimiter
 from ingest.service import connect
 from ingest.store_client import RemoteIngest
@@ -94,6 +95,8 @@ class Gateway:
         self.ingest = RemoteIngest(store, self._on_change, self._note_listening)
         self.device_tokens: DeviceTokens = self.ingest.device_tokens
         self.intakes = IntakeNotes()
+        self.intake_rate = PointRate(settings.INTAKE_RATE)
+        self.intakes_too_fast = RecordLimiter(30, 60.0)  # messages that are listed
         self.allow_anonymous: bool = settings.ALLOW_ANONYMOUS
         limits = QueueLimits(settings.QUEUE_MESSAGES, settings.QUEUE_BYTES)
         self.admission = Admission(self.ingest.writer, limits, self._resume_reading)

@@ -145,6 +145,26 @@ def test_wills_that_another_gateway_publishes(own: Pair, switched_on: bool) -> N
         wait_until(IntakeMessage.objects.exists, what="the note")
 
 
+def test_beyond_its_rate_it_makes_no_datapoints(own: Pair) -> None:
+    """At 1 a second 10 may come at once."""
+    own.account.device("cellar")
+    tasmota(own.account, rate=1)
+    sender, ear = connected(own, own.a, "plug"), connected(own, own.a, "ear")
+    ear.subscribe("tasmota/#")
+    for number in range(40):
+        assert sender.publish(SENSOR, str(number).encode()) == 0
+        ear.message(str(number).encode())  # as it always does
+    count = len(own.account.stored())
+    assert 10 <= count < 40
+    assert RejectedMessage.objects.count() == 1  # one a minute of each topic
+    row = RejectedMessage.objects.get()
+    assert (row.reason, row.source) == ("TOO_MANY_REQUESTS", f"intake 1: {SENSOR}")
+    wait_until(IntakeMessage.objects.filter(outcome="rejected").exists, what="the note")
+    other = tasmota(own.account, topic="other/#")
+    assert other.rate is None
+    wait_until(lambda: sender.publish("other/cellar/tele/X", b"1") == 0 and len(own.account.stored()) > count)
+
+
 def test_a_change_of_the_intakes_counts_for_those_who_are_connected(own: Pair) -> None:
     own.account.device("cellar")
     sender = connected(own, own.a, "plug")

@@ -1,5 +1,5 @@
-from ingest.connectors.intake import point_rate
-from ingest.connectors.intake.point_rate import PointRate
+from ingest import point_rate
+from ingest.point_rate import PointRate
 
 
 def test_no_limit() -> None:

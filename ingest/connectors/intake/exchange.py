@@ -13,7 +13,6 @@ from django.db import Error
 from ingest import intake_messages
 from ingest.connectors import http
 from ingest.connectors.intake import influx, mapped, otlp, prometheus
-from ingest.connectors.intake.point_rate import NOT_STORED, PointRate
 from ingest.connectors.intake.request import (
     AUTH_REQUIRED,
     FOREIGN_PAGE,
@@ -42,6 +41,7 @@ from ingest.device_tokens import TokenOwner
 from ingest.intake_cache import OWN_PATHS, IntakeCache, KnownIntake
 from ingest.intake_log import IntakeLog
 from ingest.message import Outcome, RawMessage, Status
+from ingest.point_rate import NOT_STORED, PointRate
 from ingest.record_limiter import RecordLimiter
 from ingest.service import Ingest
 from ingest.writer import Done, QueueFull, Submission

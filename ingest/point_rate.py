@@ -13,8 +13,8 @@ ACCOUNT = -1
 
 
 class PointRate:
-    """`rate` is an account's; 0: no limit. Each process counts for itself. How many datapoints a request has
-    is only known once it is read, so the next ones wait for it."""
+    """`rate` is an account's; 0: no limit. Each process counts for itself. How many datapoints a request or
+    an MQTT message has is only known once it is read, so the next ones wait for it."""
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
@@ -34,6 +34,11 @@ class PointRate:
             if not wait:
                 self._count(account, intake, own_rate, points, now)
             return wait
+
+    def count(self, account: int, intake: int, own_rate: int | None, points: int, now: float) -> None:
+        """Whatever has come before."""
+        with self._lock:
+            self._count(account, intake, own_rate, points, now)
 
     def give_back(self, account: int, intake: int, own_rate: int | None, points: int, now: float) -> None:
         with self._lock:
