@@ -150,14 +150,15 @@ async def check(config: Config) -> int:
 
 
 def _check_http(http: Http) -> tuple[bool, str]:
-    """By a message without a value, which is refused for that only if the token is good."""
+    """By a body of a form that nobody knows: it is refused for that only if the token is good, and nothing
+    of it is kept."""
     try:
-        answer = http.request(b"[]", {})
+        answer = http.request(b"", {"Content-Encoding": "check"})
     except Exception as error:  # of any kind: it is what is to be said
         return False, f"{http.where}: {why(error)}."
     if answer.code == "AUTH_REQUIRED":
         return False, f"{http.where}: the device token is wrong."
-    if answer.code in ("BAD_JSON_FORMAT", "DEVICE_DISABLED", "TOO_MANY_REQUESTS"):
+    if answer.code in ("UNSUPPORTED_ENCODING", "DEVICE_DISABLED", "TOO_MANY_REQUESTS"):
         return True, f"{http.where} takes the device token"
     return False, f"{http.where}: it answered {answer.status}, as ThingScale would not."
 

@@ -3,7 +3,9 @@
 import json
 import os
 import subprocess
+import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +15,10 @@ import pytest
 from lossy_proxy import Proxy
 from running_agent import HOST_ID, RunningAgent, Start, arrival_order, samples, stored, wait_for
 from servwatch_agent.buffer import LAST_PACKET_ID, Buffer
-from stack import Stack, free_port
+from stack import Stack, free_port, wait_until
 from support import Account
 
-from thingscale.devices.models import Device
+from thingscale.devices.models import Device, RejectedMessage
 from thingscale.provisioning.actions import configure_device
 
 pytestmark = pytest.mark.e2e
@@ -258,3 +260,32 @@ def test_on_a_full_disk_samples_wait_in_memory(
         subprocess.run(["umount", "-l", str(folder)], check=True)
     times = [each.at for each in samples(account)]
     assert len(times) == len(set(times))
+
+
+def test_a_check_says_whether_the_token_is_good_and_leaves_nothing(
+    stack: Start, account: Account, tmp_path: Path
+) -> None:
+    running = stack()
+    agent = RunningAgent(account, running, tmp_path, SERVWATCH_CONNECTOR="auto")
+
+    def check() -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "servwatch_agent", "--check"]
+        return subprocess.run(
+            command, env=agent.environment, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    good = check()
+    assert (good.returncode, good.stdout.count("takes")) == (0, 2), good.stdout
+    request = urllib.request.Request(
+        running.url("/post_v2/"),
+        b"[]",
+        {"X-DEVICETOKEN": account.device_token, "X-DEVICEID": "another", "Content-Type": "application/json"},
+    )
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(request, timeout=60)
+    wait_until(RejectedMessage.objects.exists, what="what comes later to be listed")
+    listed = RejectedMessage.objects.values_list("device_id", "source", "reason")
+    assert [device_id for device_id, *_ in listed] == ["another"], list(listed)
+    agent.environment["SERVWATCH_TOKEN"] = "0" * 32
+    bad = check()
+    assert (bad.returncode, bad.stdout.count("FAILED")) == (1, 2), bad.stdout
