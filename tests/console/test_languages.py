@@ -1,9 +1,14 @@
 """The console in other languages than English: which one a page is in, and that it is in no other."""
 
+from collections.abc import Callable
+
 import pytest
 from django.core import mail
 from django.test import Client
+from playwright.sync_api import Browser, expect
+from stack import Stack
 from support import Account
+from visiting import visit
 
 from thingscale.accounts import emails
 from thingscale.accounts.notices import Notice
@@ -76,3 +81,13 @@ def test_mails_are_in_the_language_of_the_profile(account: Account) -> None:
         assert "http://localhost/reset/" in mail.outbox[-1].body
         emails.send_notice(account.user.email, account.user_id, Notice.PASSWORD_CHANGED)
         assert ("パスワードが変更され" in mail.outbox[-1].body) == (language == "ja")
+
+
+@pytest.mark.e2e
+def test_scripts_speak_it_too(stack: Callable[..., Stack], browser: Browser, account: Account) -> None:
+    running = stack("web")
+    for locale, resume in (("ja-JP", "再開"), ("en-GB", "Resume")):
+        with visit(browser, running, account, locale=locale) as visitor:
+            pause = visitor.go("/inspector/").locator("[data-inspector-pause]")
+            pause.click()
+            expect(pause).to_have_text(resume)
