@@ -22,6 +22,8 @@ from thingscale.accounts.models import User
 from thingscale.events import claims, sending
 from thingscale.events.delivery import Deliveries, keep_house
 from thingscale.events.models import Delivery, Event
+from thingscale.events.shares import ReceiverKey, Shares, Wanted
+from thingscale.lib.ids import UserPk
 from thingscale.processes import own_connection
 
 Status = Delivery.Status
@@ -234,7 +236,7 @@ def test_what_a_living_worker_is_sending_is_sent_again_once_the_claim_is_over(
     there, hanging = killed_after_sending
     connection.execute("SELECT pg_advisory_lock(%s, %s)", [claims.LOCK, hanging._claims.worker])
     running = Deliveries()
-    with patch.object(claims, "DEAD_SECONDS", 0.0), patch.object(claims, "LOOK_SECONDS", 0.0):
+    with patch.object(claims, "DEAD_SECONDS", 0.1), patch.object(claims, "LOOK_SECONDS", 0.0):
         running.start()
         try:
             wait_until(lambda: running._claims._released)
@@ -336,3 +338,35 @@ def test_back_off_grows_up_to_an_hour() -> None:
     assert sending.BACK_OFF[0] == 5
     assert sending.BACK_OFF[-1] == 3600
     assert list(sending.BACK_OFF) == sorted(sending.BACK_OFF)
+
+
+def test_a_quick_receiver_gets_several_in_a_row() -> None:
+    wanted = Wanted(ReceiverKey(UserPk(1), "example.com"), is_mail=False, for_people=False)
+    shares = Shares()
+    assert shares.in_a_row(wanted) == 1  # nothing is known of it
+    for seconds, expected in ((0.01, 1), (0.01, 5), (0.07, 2), (3.0, 1), (0.0, 5)):
+        for _ in range(2 if expected > 1 else 1):
+            shares.began(wanted)
+            shares.took(wanted, seconds)
+            shares.ended(wanted, True, 0.0)
+        assert shares.in_a_row(wanted) == expected
+    shares.began(wanted)
+    shares.ended(wanted, False, 0.0)
+    assert shares.in_a_row(wanted) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_address_that_fails_keeps_no_other_at_its_host_waiting(
+    user: User, deliveries: Deliveries
+) -> None:
+    def respond(connection: object, request: Request) -> None:
+        broken = b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n"
+        connection.sendall(broken if request.path == "/broken" else ANSWER_OK)  # type: ignore[attr-defined]
+
+    with receiver(respond) as there:
+        owe(event_of(user, there.url), 60)
+        owe(event_of(user, there.url.replace("/hook", "/broken")), 1)
+        owe(event_of(user, there.url), 60)
+        wait_for(Status.SENT, 120)
+    assert len(there.requests) >= 121
+    assert not Delivery.objects.filter(status=Status.SENT, tries__gt=1).exists()

@@ -187,6 +187,7 @@ class Deliveries:
     def _note(self, connection: psycopg.Connection) -> None:
         for done in self._senders.results():
             wanted = done.job.wanted
+            self._shares.took(wanted, done.seconds)
             self._shares.ended(wanted, done.well, time.monotonic(), done.pause, done.server_well)
             self._unnoted.append(done)
         if not self._unnoted:
@@ -194,6 +195,8 @@ class Deliveries:
         with connection.transaction():
             notes = [note for done in self._unnoted for note in done.notes]
             columns = [list(column) for column in zip(*notes, strict=True)] or [[], [], [], [], []]
+            # The driver takes no list in which some are whole numbers and others are not.
+            columns[3] = [None if delay is None else float(delay) for delay in columns[3]]
             noted = connection.execute(_NOTE, columns).fetchall()
             sent: Counter[ReceiverKey] = Counter()
             for done in self._unnoted:
@@ -233,7 +236,10 @@ class Deliveries:
             arguments = [
                 [wanted.receiver.user for wanted, _ in chosen],
                 [wanted.receiver.name for wanted, _ in chosen],
-                [gathered if wanted.for_people else most for wanted, most in chosen],
+                [
+                    gathered if wanted.for_people else most * self._shares.in_a_row(wanted)
+                    for wanted, most in chosen
+                ],
                 *(CLAIM_SECONDS, self._claims.worker),
             ]
             found: dict[ReceiverKey, list[Claimed]] = defaultdict(list)
@@ -241,12 +247,12 @@ class Deliveries:
                 found[ReceiverKey(UserPk(row.user), row.receiver)].append(row)
             people = [wanted for wanted, _ in chosen if wanted.for_people and wanted.receiver in found]
             jobs += self._for_people(connection, people, found)
-            jobs += [
-                Job(wanted, [[row]])
-                for wanted, _ in chosen
-                if not wanted.for_people
-                for row in found.get(wanted.receiver, ())
-            ]
+            for wanted, most in chosen:
+                rows = [] if wanted.for_people else found.get(wanted.receiver, [])
+                # Few of them are sent at once, many in a row as well.
+                jobs += [
+                    Job(wanted, [[row] for row in rows[place::most]]) for place in range(min(most, len(rows)))
+                ]
             _load_details(connection, jobs)
         for job in jobs:
             self._shares.began(job.wanted)
@@ -440,7 +446,7 @@ class Senders:
             while True:
                 job = self._jobs.get_nowait()
                 rows = [row for message in job.messages for row in message]
-                notes = [Note(row.id, Delivery.Status.WAITING, delay=0, tries=0) for row in rows]
+                notes = [Note(row.id, Delivery.Status.WAITING, delay=0.0, tries=0) for row in rows]
                 self._done.put(Done(job, notes))
         for thread in self._threads:
             thread.stopping.set()

@@ -53,7 +53,7 @@ class Claimed:
 
 @dataclass
 class Job:
-    """One webhook, or the messages for one person."""
+    """Webhooks to one receiver, one after the other, or the messages for one person."""
 
     wanted: Wanted
     messages: list[list[Claimed]]
@@ -84,10 +84,11 @@ class Done:
     well: bool = True  # the receiver answered
     server_well: bool = True  # the mail server did
     pause: float = 0.0  # what the receiver asks for
+    seconds: float = 1.0  # that a message took
 
 
 def do(job: Job) -> Done:
-    done = Done(job)
+    done, began = Done(job), time.monotonic()
     mails = (
         get_connection()
         if any(row[0].transport == Delivery.Transport.EMAIL for row in job.messages)
@@ -95,7 +96,7 @@ def do(job: Job) -> Done:
     )
     for number, rows in enumerate(job.messages):
         if job.late:
-            done.notes += [Note(row.id, Delivery.Status.WAITING, delay=0, tries=0) for row in rows]
+            done.notes += [Note(row.id, Delivery.Status.WAITING, delay=0.0, tries=0) for row in rows]
             continue
         try:
             outcome = _send(rows, mails)
@@ -113,8 +114,12 @@ def do(job: Job) -> Done:
             done.well, done.pause = False, outcome.retry_after or 0.0
             done.server_well = mails is None
             later = [row for rest in job.messages[number + 1 :] for row in rest]
-            done.notes += [_note(row, outcome)._replace(tries=0) for row in later]
+            if job.wanted.for_people:
+                done.notes += [_note(row, outcome)._replace(tries=0) for row in later]
+            else:  # to other addresses at the same host, perhaps
+                done.notes += [Note(row.id, Delivery.Status.WAITING, delay=0.0, tries=0) for row in later]
             break
+    done.seconds = (time.monotonic() - began) / len(job.messages)
     return done
 
 

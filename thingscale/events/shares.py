@@ -13,6 +13,8 @@ OF_ACCOUNT = 10
 FAILING_OF_ACCOUNT = 3  # to receivers that failed last time
 OF_RECEIVER = 8  # once it has answered often enough
 MAIL_SERVER = 5  # it is one for all accounts
+IN_A_ROW = 5  # webhooks that one job sends to a receiver that is quick: one job each costs as much as sending
+QUICK_SECONDS = 0.2  # for all of them
 MAX_PAUSE = 30.0  # seconds after a failure; twice as many each time
 REMEMBERED = 10_000  # receivers
 
@@ -29,7 +31,14 @@ class ReceiverHealth:
     in_flight: int = 0
     share: int = 2
     failures: int = 0  # in a row
+    seconds: float = QUICK_SECONDS  # that a message took, last time
     paused_until: float = 0.0
+
+    @property
+    def in_a_row(self) -> int:
+        if self.failures or self.share < OF_RECEIVER:
+            return 1
+        return max(min(int(QUICK_SECONDS / max(self.seconds, 0.001)), IN_A_ROW), 1)
 
     def ended(self, well: bool, now: float, pause: float = 0.0) -> None:
         """`pause`: what the receiver asks for, in seconds."""
@@ -92,6 +101,15 @@ class Shares:
             failing[user] += bool(it.failures)
             mails += wanted.is_mail
         return chosen
+
+    def in_a_row(self, wanted: Wanted) -> int:
+        """How many webhooks one job may send to it."""
+        it = self.receivers.get(wanted.receiver)
+        return it.in_a_row if it else 1
+
+    def took(self, wanted: Wanted, seconds: float) -> None:
+        """For a message."""
+        self.receivers[wanted.receiver].seconds = seconds
 
     def began(self, wanted: Wanted) -> None:
         self.receivers.setdefault(wanted.receiver, ReceiverHealth()).in_flight += 1

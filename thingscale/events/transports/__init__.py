@@ -9,7 +9,7 @@ from typing import NamedTuple
 from thingscale.events.guard import NOT_REACHED, Guard
 
 MAX_ANSWER = 300  # characters of it that are kept
-MAX_RETRY_AFTER = 6 * 3600  # seconds: a receiver may ask for more, and is asked again
+MAX_RETRY_AFTER = 6 * 3600.0  # seconds: a receiver may ask for more, and is asked again
 
 
 class Result(Enum):
