@@ -324,7 +324,7 @@ def test_a_database_to_look_at(
 
 
 def test_a_month_without_a_table(installation: Installation, copy: dict[str, Any]) -> None:
-    month = partitions.following(partitions.month_of(clock.now()))
+    month = partitions.month_of(clock.now() + clock.DAY)
     installation.query(f"DROP TABLE {partitions.name_of(month)}", dbname="copy")
     found = only(installation.examine(database=copy), Level.WARNING)
     assert found.sentence.startswith(f"The table of the month {month[0]}-{month[1]:02d} is missing")

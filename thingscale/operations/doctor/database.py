@@ -254,14 +254,13 @@ def check_keys(connection: psycopg.Connection) -> Findings:
 def check_partitions(connection: psycopg.Connection) -> Findings:
     if not compatibility.has_table(connection, "datapoint"):
         return
-    month = partitions.month_of(clock.now())
+    now = clock.now()
     have = partitions.existing(connection)
-    for needed in (month, partitions.following(month)):
+    for needed in sorted({partitions.month_of(now), partitions.month_of(now + clock.DAY)}):
         if needed not in have:
             yield warning(
                 f"The table of the month {needed[0]}-{needed[1]:02d} is missing: the first datapoint of it"
-                " has to"
-                " wait until it is made.",
+                " has to wait until it is made.",
                 "Look whether the Celery worker runs: it makes them ahead, once an hour.",
             )
 
