@@ -11,6 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.cache import get_conditional_response, patch_vary_headers
+from django.utils.dateparse import parse_datetime
 from django.utils.http import quote_etag
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
@@ -19,6 +20,7 @@ from console import time_range
 from console.paging import PAGE_SIZE, Page, page
 from console.request import ConsoleRequest, is_fragment
 from console.templatetags.alerts import event_name
+from console.templatetags.console import moment
 from thingscale.events.chart_marks import chart_marks
 from thingscale.events.models import Incident
 from thingscale.events.overview import firing_of, worst_firing
@@ -249,9 +251,20 @@ def _facts(found: dict[str, Any]) -> list[tuple[Any, str]]:
     for name, value in list((known | found).items())[:MOST_FACTS]:
         if name == "memory" and type(value) in {int, float}:
             shown.append((FACTS[name], filesizeformat(value)))
+        elif name == "boot" and (at := _time(value)):
+            shown.append((FACTS[name], moment(at)))
         elif isinstance(value, str | int | float):
             shown.append((FACTS.get(name, name), str(value)))
     return shown
+
+
+def _time(value: Any) -> datetime | None:
+    """Of a fact, if it is one with a zone."""
+    try:
+        at = parse_datetime(str(value))
+    except ValueError:
+        return None
+    return at if at and at.tzinfo else None
 
 
 def _host(request: ConsoleRequest, pk: int) -> Any:

@@ -135,6 +135,25 @@ def test_the_page_of_a_host(hosts: Account, signed_in: SignIn) -> None:
         assert shown in text.replace("\xa0", " "), shown
 
 
+@pytest.mark.parametrize(
+    ("boot", "shown"),
+    [
+        ("2026-01-31T13:45:30Z", "2026-01-31 22:45:30"),
+        ("2026-13-31T13:45:30Z", "2026-13-31T13:45:30Z"),
+        ("2026-01-31T13:45:30", "2026-01-31T13:45:30"),
+        ("<b>", "&lt;b&gt;"),
+        (7, "7"),
+    ],
+)
+def test_when_it_started_is_in_the_zone_of_who_looks(
+    hosts: Account, signed_in: SignIn, boot: object, shown: str
+) -> None:
+    User.objects.update(locale="Asia/Tokyo")
+    Device.objects.filter(device_id="calm").update(state={"boot": boot})
+    page = signed_in(hosts).get(f"/hosts/{Device.objects.get(device_id='calm').pk}/").text
+    assert f">{shown}<" in page
+
+
 def test_the_charts_of_a_host(hosts: Account, outsider: Account, signed_in: SignIn) -> None:
     device = send(hosts, "full", 2, **AGENT)
     event = {"mapped_channel": hosts.channel(2), "operator": ">", "threshold": "90"}
