@@ -189,6 +189,7 @@ def _message(message: IntakeMessage, actor: Actor) -> dict[str, Any]:
         "reason": message.reason,
         "detail": message.detail,
         "count": message.count,
+        "left_out": message.left_out,
         "readings": [
             _reading(reading["device_id"], reading["tag"], _value(reading["value"]), reading["at"], actor)
             for reading in message.readings

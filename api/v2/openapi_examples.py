@@ -163,6 +163,7 @@ INTAKE_MESSAGE = {
     "reason": "",
     "detail": "",
     "count": 1,
+    "left_out": 0,
     "readings": [{"device_id": "server-1", "tag": "mem", "value": {"used": 21}, "at": None}],
 }
 INTAKE_TRY_BODIES = {

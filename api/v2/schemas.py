@@ -321,6 +321,7 @@ INTAKE_MESSAGE = exactly(
     reason=STRING,
     detail=STRING,
     count=COUNT,
+    left_out=COUNT | {"description": "of what had no number: NaN and the like"},
     readings=array(ref("Reading")) | {"description": "the first 20"},
 )
 RULE_FIELDS = fields(

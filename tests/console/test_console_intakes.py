@@ -160,6 +160,10 @@ def test_each_message_stands_beside_what_it_became(client: Client, account: Acco
     assert "&lt;b&gt;" in shown
     assert "It is no JSON." in shown
     assert "nothing is stored of it" in shown
+    assert "left out" not in shown
+    note(plugs, IntakeMessage.Outcome.STORED, left_out=3)
+    assert "left out, with no number to store: 3" in page(client, "/intakes/1/messages/")
+    shown = page(client, "/intakes/1/messages/")
 
     version = re.search(r'"X-Shown": "([^"]+)"', shown)
     assert version

@@ -330,6 +330,10 @@ def test_metrics_of_a_device_behind_the_key(door: Door, account: Account, format
         body, headers = REMOTE_WRITE, {"Content_Type": "application/x-protobuf", "Content_Encoding": "snappy"}
     assert door.post(f"/in/{key}/a/b/{path}", body, **headers).status in {200, 204}
     assert account.stored() == [("4.5", "load")]
+    if format_ == "otlp":
+        nan = body.replace(b"4.5", b'"NaN"')
+        assert door.post(f"/in/{key}/a/b/{path}", nan, **headers).status == 200
+        wait_until(IntakeMessage.objects.filter(left_out=1, count=0).exists, what="the note")
     bad = door.post(f"/in/{key}/a/b/{path}", body, **headers | {"Content_Type": "text/plain"})
     assert bad.status == 415
 

@@ -33,6 +33,7 @@ class Note(NamedTuple):
     outcome: str  # IntakeMessage.Outcome
     reason: str = ""
     detail: str = ""
+    left_out: int = 0  # what had no number to store
 
     @classmethod
     def of(  # noqa: PLR0913, PLR0917  (a column each)
@@ -46,6 +47,7 @@ class Note(NamedTuple):
         outcome: str,
         reason: str = "",
         detail: str = "",
+        left_out: int = 0,
     ) -> "Note":
         """With what is kept of them."""
         return cls(
@@ -60,6 +62,7 @@ class Note(NamedTuple):
             outcome,
             reason,
             detail,
+            left_out,
         )
 
 
@@ -71,13 +74,15 @@ def note_messages(cursor: psycopg.Cursor[Any] | CursorWrapper, notes: Sequence[N
     rows = [_row(note) for note in notes]
     cursor.execute(
         """INSERT INTO intakes_intakemessage
-            (intake_id, received_at, source, headers, body, size, readings, count, outcome, reason, detail)
+            (intake_id, received_at, source, headers, body, size, readings, count, outcome, reason, detail,
+            left_out)
         SELECT given.intake, given.received_at, given.source, given.headers::jsonb, given.body, given.size,
-            given.readings::jsonb, given.count, given.outcome, given.reason, given.detail
+            given.readings::jsonb, given.count, given.outcome, given.reason, given.detail,
+            given.left_out
         FROM unnest(%s::bigint[], %s::timestamptz[], %s::text[], %s::text[], %s::bytea[], %s::int[],
-            %s::text[], %s::int[], %s::text[], %s::text[], %s::text[]) WITH ORDINALITY
+            %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::int[]) WITH ORDINALITY
             AS given (intake, received_at, source, headers, body, size, readings, count, outcome, reason,
-                detail, place)
+                detail, left_out, place)
         JOIN intakes_intake i ON i.id = given.intake
         ORDER BY given.place
         FOR KEY SHARE OF i""",
@@ -123,6 +128,7 @@ def _row(note: Note) -> tuple[Any, ...]:
         note.outcome,
         note.reason,
         _text(note.detail)[:MAX_DETAIL],
+        note.left_out,
     )
 
 

@@ -101,6 +101,7 @@ class IntakeMessage(models.Model):
     # The first ones: {"device_id", "tag", "value": JSON text, maybe cut, "at": microseconds or null}
     readings = models.JSONField(default=list, db_default=[])
     count = models.PositiveIntegerField(default=0, db_default=0)  # of all readings
+    left_out = models.PositiveIntegerField(default=0, db_default=0)  # NaN and the like, which JSON has not
     outcome = models.CharField(max_length=8, choices=Outcome)
     reason = models.CharField(max_length=40, blank=True)
     detail = models.CharField(max_length=1000, blank=True)

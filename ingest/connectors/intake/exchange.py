@@ -16,6 +16,7 @@ from ingest.connectors.intake import influx, mapped, otlp, prometheus
 from ingest.connectors.intake.request import (
     AUTH_REQUIRED,
     FOREIGN_PAGE,
+    LEFT_OUT,
     LENGTH_REQUIRED,
     METHOD_NOT_ALLOWED,
     OTHER_FORMAT,
@@ -286,5 +287,6 @@ class IntakeExchange:
                 outcome,
                 refusal.code if refusal else "",
                 refusal.detail if refusal else "",
+                sum((request.counts or {}).get(LEFT_OUT, {}).values()),
             )
         )

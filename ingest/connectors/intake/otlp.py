@@ -2,6 +2,7 @@
 JSON. What is answered 429 or 503 they send again; all else they drop."""
 
 from ingest.connectors.intake.request import (
+    LEFT_OUT,
     TRY_AGAIN,
     UNSUPPORTED_ENCODING,
     IntakeAnswer,
@@ -49,6 +50,7 @@ def read(request: IntakeRequest, body: bytes, now: int) -> list[Reading]:
     decoded = otlp.decode(body, now, as_json=content_type == JSON, nameless=nameless)
     if request.counts is not None:
         request.counts[POINTS] = decoded.points
+        request.counts[LEFT_OUT] = {"": decoded.left_out}
     return decoded.readings
 
 

@@ -2,6 +2,7 @@
 drop; at 415 they try another type or compression."""
 
 from ingest.connectors.intake.request import (
+    LEFT_OUT,
     TRY_AGAIN,
     IntakeAnswer,
     IntakeRequest,
@@ -38,6 +39,7 @@ def read(request: IntakeRequest, body: bytes, now: int) -> list[Reading]:
     if request.counts is not None:
         request.counts["Samples"] = decoded.samples
         request.counts["Histograms"] = decoded.histograms
+        request.counts[LEFT_OUT] = {"": decoded.left_out}
     return decoded.readings
 
 

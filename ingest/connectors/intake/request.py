@@ -18,6 +18,9 @@ Headers = Mapping[bytes, bytes]  # by lower-case name
 MAX_QUERY_FIELDS = 50
 
 
+LEFT_OUT = "left out"  # among the counts: what had no number to store, of no device
+
+
 class IntakeRequest(NamedTuple):
     method: str
     endpoint: str  # the path behind the key, or as it is: /api/v2/write; of a mapped intake it is empty
