@@ -370,13 +370,16 @@ class Writer:
         if times:
             self._partitions.ensure(connection, times, now)
         self._rules.load(connection, batch.users)
-        self._sequence += 1
         small = batch.simple and not works and not self._redeliveries.known
+        small = small and len(batch.rows) <= writer.MAX_STATEMENT_ROWS
+        watched = self._rules.watched(map(_CHANNEL, batch.rows)) if small else {}
         small = small and writer.fits_one_statement(batch.rows, now)
-        if small and (watched := self._rules.watched(map(_CHANNEL, batch.rows))):
+        if small and watched:
             small = not concern(batch.rows, watched)
+        self._sequence += 1
         doubtful: dict[int, Key] = {}
-        observer, observations = Observer(), Observations()
+        observers: list[Observer] = []  # one, where channels have rules
+        observations = Observations()
         try:
             if not small or not writer.write_in_one_statement(
                 connection, batch.rows, self._writer, self._sequence, self._redeliveries.seen
@@ -384,9 +387,10 @@ class Writer:
                 with connection.transaction(), connection.cursor() as cursor:
                     if doubtful := self._possible_duplicates(cursor, items):
                         batch = batch.with_possible_duplicates(doubtful)
-                    compare = partial(self._compare, observer, batch)
+                    compare = partial(self._compare, observers, batch)
                     transaction.write(cursor, batch, works, self._writer, compare)
-                    observations = observer.write(cursor)
+                    for observer in observers:
+                        observations = observer.write(cursor)
         except (psycopg.OperationalError, psycopg.InterfaceError):
             if not self._was_committed():
                 self._rules.forget(batch.users)
@@ -406,10 +410,11 @@ class Writer:
         self.received += received
         return batch.outcomes
 
-    def _compare(self, observer: Observer, batch: Batch) -> None:
+    def _compare(self, observers: list[Observer], batch: Batch) -> None:
         watched = self._rules.watched(map(_CHANNEL, batch.rows))
         if watched:
-            observer.compare(batch.rows, watched, batch.device_ids)
+            observers.append(Observer())
+            observers[0].compare(batch.rows, watched, batch.device_ids)
 
     def _possible_duplicates(self, cursor: psycopg.Cursor, items: Sequence[Item]) -> dict[int, Key]:
         """The first statement of a transaction. Returns places and keys of messages that another process has
