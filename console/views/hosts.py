@@ -118,6 +118,7 @@ def detail(request: ConsoleRequest, pk: int) -> HttpResponse:
         "host": host,
         "device": device,
         "names": list(defaults.Name),
+        "cores": round(host.cores or 0),
         "sender": gettext(NAMES.get(host.sender, "")),
         "firing": firing,
         "firing_count": count,

@@ -24,6 +24,7 @@ from thingscale.devices.models import (
 )
 from thingscale.devices.presence import LOCK
 from thingscale.events.actions import create_contact_point, create_event
+from thingscale.hosts.models import Host
 from thingscale.lib.clock import now_us
 from thingscale.lib.errors import ContractError
 from thingscale.lib.ids import ChannelPk
@@ -64,6 +65,10 @@ def one_of_each(account: Account) -> Account:
     HeldMessage.objects.create(device=new, value=1, size=1, received_at=timezone.now())
     for device in Device.objects.all():
         Activity.objects.create(device=device, last_seen=timezone.now(), messages=1)
+    boiler = Device.objects.get(device_id="boiler-1")
+    Host.objects.create(
+        device=boiler, user=account.user, sender="agent", at=0, cpu=1, load=1, cores=1, uptime=86_400, pain=0
+    )
     MqttSession.objects.create(
         user=account.user,
         gateway=LOCK,

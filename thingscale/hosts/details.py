@@ -27,7 +27,7 @@ class Check(NamedTuple):
 class Unit(NamedTuple):
     name: str
     active: bool
-    restarts: float | None
+    restarts: int
 
 
 class Process(NamedTuple):
@@ -60,7 +60,7 @@ def details(values: Values, sample: Any) -> Details:
         disks=sorted(disks, key=lambda disk: -disk.percent)[:MOST],
         checks=[_check(name, each) for name, each in list(checks.items())[:MOST] if isinstance(each, dict)],
         units=[
-            Unit(name[:MOST], each.get("active") in {1}, _number(each.get("restarts")))
+            Unit(name[:MOST], each.get("active") in {1}, round(_number(each.get("restarts")) or 0))
             for name, each in list(units.items())[:MOST]
             if isinstance(each, dict)
         ],
