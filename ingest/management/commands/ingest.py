@@ -110,13 +110,18 @@ async def serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave)
-    await service.start()
+    starting, stopping = asyncio.ensure_future(service.start()), asyncio.ensure_future(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():  # the database is away, and nobody is let in yet: there is nothing to store
+        starting.cancel()
+        return
+    await starting
     metrics_server.start()
     registration.start()
     freeze_after_start()
     manager.ready()
     telling = asyncio.create_task(keep_telling(manager))
-    await stop.wait()
+    await stopping
     manager.stopping()
     await service.stop()
     metrics_server.stop()
