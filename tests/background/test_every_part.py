@@ -60,7 +60,7 @@ PARTS = {
     "thingscale/background/service_watch.py WatchedThread": "a unit without signs of life is restarted",
     "thingscale/operations/doctor/examination.py Thread": "a command's: a check is left behind in it",
     "thingscale/asgi.py create_task": "of service_watch.py: as its thread",
-    "ingest/management/commands/ingest.py create_task": "of service_watch.py, as in asgi.py",
+    "ingest/management/commands/ingest.py create_task": "of service_watch.py; a start that fails ends it",
     "thingscale/web/http_protocol.py call_later": "test_i2_time_limits_of_connections_go_on",
     "thingscale/web/http_protocol.py create_task": "a request: uvicorn's cycle answers 500 and closes",
     "thingscale/web/https.py create_task": "test_i2_the_certificate_is_followed_again",

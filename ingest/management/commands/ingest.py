@@ -110,7 +110,7 @@ async def serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave)
-    starting, stopping = asyncio.ensure_future(service.start()), asyncio.ensure_future(stop.wait())
+    starting, stopping = loop.create_task(service.start()), loop.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():  # the database is away, and nobody is let in yet: there is nothing to store
         starting.cancel()
