@@ -10,6 +10,7 @@ from support import Account
 from thingscale.accounts.models import User
 from thingscale.devices.actions import delete_device
 from thingscale.devices.models import Device
+from thingscale.hosts import look as looking
 from thingscale.hosts.look import find, look, refresh
 from thingscale.hosts.metrics import SILENT
 from thingscale.hosts.models import Host
@@ -48,6 +49,24 @@ def test_the_look_follows_what_comes(account: Account, host: MakeHost) -> None:
     kept = Host.objects.get()
     assert (kept.cpu, kept.silent, kept.pk) == (97, False, device.pk)
     assert kept.pain > 200  # with its disk
+
+
+def test_a_look_that_takes_long_goes_on_where_it_was(
+    account: Account, host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "BATCH", 2)
+    monkeypatch.setattr(looking, "LOOK_SECONDS", 0.0)
+    for n in range(5):
+        host(account, f"web-{n}", busy(50), channel=n, ago=20)
+    find()
+    after, seen = 0, []
+    for ago in (15, 10, 5):
+        for n in range(5):
+            host(account, f"web-{n}", busy(100 - ago), channel=n, ago=ago)
+        after = look(after)
+        shown = Host.objects.order_by("pk").values_list("cpu", flat=True)
+        seen.append([n for n, cpu in enumerate(shown) if cpu == ago])
+    assert seen == [[0, 1], [2, 3], [0, 4]]
 
 
 def test_counters_become_rates(account: Account, host: MakeHost) -> None:

@@ -2,6 +2,7 @@
 never at their datapoints. Also a page shows by it what has come since.
 """
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,6 +19,7 @@ from thingscale.hosts.metrics import Gauges, Memory, Sender, Values
 from thingscale.hosts.models import Host
 
 BATCH = 500  # hosts of a transaction
+LOOK_SECONDS = 2.0  # of a look, after which other tasks have their turn, such as activation
 STALE = 900  # seconds behind a host's newest sample: of a disk or a plugin that is gone
 LOCK = 7_474  # advisory lock: one look at a time
 SILENT_AFTER = "5 minutes"
@@ -96,15 +98,17 @@ def refresh(hosts: Iterable[Host]) -> None:
             _fill(known[device], found)
 
 
-def look() -> None:
-    """The gauges of all hosts that have sent something since."""
+def look(after: int = 0) -> int:
+    """The gauges of the hosts that have sent something since, those behind `after` (a primary key) first.
+    Returns behind which the next look goes on, if there was no time for all of them."""
+    deadline = time.monotonic() + LOOK_SECONDS
     with connection.cursor() as cursor:
-        cursor.execute(_WITH_NEWS)
+        cursor.execute(_WITH_NEWS, [after])
         devices = [device for (device,) in cursor.fetchall()]
     for first in range(0, len(devices), BATCH):
         with transaction.atomic():
             if not _alone():
-                return
+                break
             hosts = Host.objects.filter(pk__in=devices[first : first + BATCH]).order_by("pk")
             found = {host.pk: host for host in hosts}
             refresh(found.values())
@@ -114,8 +118,12 @@ def look() -> None:
             ]
             with connection.cursor() as cursor:
                 cursor.execute(_SAVE, [orjson.dumps(rows).decode()])
+        after = devices[first : first + BATCH][-1]
+        if time.monotonic() > deadline:
+            break
     with connection.cursor() as cursor:
         cursor.execute(_SILENT, [metrics.SILENT, SILENT_AFTER])
+    return after
 
 
 def find() -> None:

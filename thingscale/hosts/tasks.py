@@ -1,12 +1,15 @@
-"""Background work on hosts. It takes a second or two, and pages wait for it: so it is no maintenance."""
+"""Background work on hosts. It takes two seconds at most, and pages wait for it: so it is no maintenance."""
 
 from thingscale.celery import app
 from thingscale.hosts import look as looking
 
+_after = 0  # where the next look of this process begins
+
 
 @app.task(name="hosts.look")
 def look() -> None:
-    looking.look()
+    global _after  # noqa: PLW0603
+    _after = looking.look(_after)
 
 
 @app.task(name="hosts.find")
