@@ -115,6 +115,11 @@ class Client:
     def fileno(self) -> int:
         return self._socket.fileno()
 
+    @property
+    def answered(self) -> int:
+        """Messages, so far."""
+        return self._answered
+
     def send(self, most: int, due: float) -> int:
         """As many as the window has room for; returns how many."""
         room = min(self._window - (self._sent - self._finished), self._count - self._sent, most)

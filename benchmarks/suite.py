@@ -49,6 +49,7 @@ PARTS = [
     Part("rest_ranges", "--runs 1 --rows 20000"),
     Part("pages", "--runs 1 --datapoints 50000"),
     Part("hosts", "--hosts 200 --seconds 20"),
+    Part("backup", "--stored 20000 --seconds 20"),
     Part("charts", "--runs 1 --datapoints 50000", "postgres"),
 ]
 

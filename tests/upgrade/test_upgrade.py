@@ -200,7 +200,8 @@ def prepare_load(installation: Installation) -> None:
 
 
 async def upgrade(installation: Installation) -> list[Mix]:
-    """Messages come in all the time: by the old processes, by both at once, by the new ones."""
+    """Messages come in all the time: by the old processes, by both at once, by the new ones; and back, by the
+    old ones on the new tables."""
     old, new = installation.place(installation.old), installation.place(installation.new)
     before, beside = Mix(old, arrays=False), Mix(old, arrays=False)
     after, last = Mix(new), Mix(new)
@@ -223,7 +224,17 @@ async def upgrade(installation: Installation) -> list[Mix]:
     await asyncio.to_thread(installation.old.stop)
     async with last.flowing(SECONDS):
         await last.moves(SECONDS)
-    return [before, beside, after, last]
+    await asyncio.to_thread(installation.old.ensure, "web", "ingest", "celery")
+    back = Mix(old, arrays=False)
+    async with back.flowing(SECONDS):
+        await back.moves(SECONDS)
+        await asyncio.to_thread(installation.new.stop)
+        await back.moves(SECONDS)
+    await asyncio.to_thread(check_answers, installation)
+    await asyncio.to_thread(check_console, installation, installation.old)
+    await asyncio.to_thread(installation.old.stop)
+    await asyncio.to_thread(installation.new.ensure, "web", "ingest", "celery")
+    return [before, beside, after, last, back]
 
 
 def test_upgraded_while_the_old_processes_run(installation: Installation) -> None:
