@@ -21,7 +21,10 @@ from thingscale.streams.models import Channel
 
 M = TypeVar("M", bound=Model)
 MAX_INTEGER = 2**31 - 1
-NO_CHANNEL = ("NO_CHANNEL", "You have no channel with this number: create it first.")
+NO_CHANNEL = (
+    "NO_CHANNEL",
+    "You have no channel with this number: create it first, by POST /v2/channel/NUMBER.",
+)
 
 
 def ok(status: int = 200) -> Response:

@@ -16,7 +16,15 @@ from small_s3 import BUCKET, KEYS, SmallS3, small_s3
 from stack import Stack, wait_until
 from support import Account
 
-from thingscale.operations.backup import BackupError, backing_up, manifest, places, programs, restoring
+from thingscale.operations.backup import (
+    BackupError,
+    backing_up,
+    manifest,
+    places,
+    programs,
+    restoring,
+    what_postgresql_says,
+)
 from thingscale.processes import compatibility, own_connection
 
 MIB = 2**20
@@ -97,6 +105,26 @@ def test_the_commands(filled: Account, empty: dict[str, Any], tmp_path: Path) ->
             said, wrong = restore.communicate(timeout=120)
         assert restore.returncode == code, wrong
         assert words in said + wrong
+
+
+def test_what_is_no_place_of_backups_is_said(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for target, code, words in (
+        (tmp_path / "nowhere", 1, "There is no folder"),
+        (tmp_path / "empty", 0, "has no whole backup."),
+    ):
+        with Stack().manage("restore", "--list", str(target)) as restore:
+            said, wrong = restore.communicate(timeout=120)
+        assert (restore.returncode, said) == (code, "")
+        assert words in wrong
+
+
+def test_a_private_postgresql_that_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = psycopg.OperationalError("connection failed")
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    assert "`manage.py up --only postgres,valkey`" in what_postgresql_says(error)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://x/y")
+    assert what_postgresql_says(error) == "PostgreSQL: connection failed"
 
 
 def test_a_backup_that_is_killed_is_none(filled: Account, tmp_path: Path) -> None:

@@ -131,7 +131,12 @@ def test_the_commands_create_a_channel_and_a_device(user: User) -> None:
         ("create_device", ("", "d1"), {}, "DEVICE_INUSE: "),
         ("create_device", ("", "0"), {}, "DEVICE_ID_ZERO: "),
         ("create_device", ("", "a/b"), {}, "BAD_PARAMETER: "),
-        ("create_device", ("", "d2"), {"channel": 7}, "There is no channel 7: create it first."),
+        (
+            "create_device",
+            ("", "d2"),
+            {"channel": 7},
+            "There is no channel 7: create it first, by create_channel.",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_command_is_said(

@@ -71,9 +71,14 @@ class Folder:
 
     def names(self) -> list[str]:
         if not self._path.is_dir():
-            return []
-        found = [path.parent.name for path in self._path.glob(f"*/{manifest.NAME}")]
-        return sorted(filter(NAME.fullmatch, found), reverse=True)
+            raise BackupError(f"There is no folder {self._path}.")
+        try:
+            named = filter(NAME.fullmatch, os.listdir(self._path))
+            return sorted(
+                (name for name in named if (self._path / name / manifest.NAME).is_file()), reverse=True
+            )
+        except OSError as error:
+            raise BackupError(f"{error.filename} can't be read: {error.strerror}.") from None
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[Path]:

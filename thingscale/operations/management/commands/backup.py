@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
 
 from thingscale.lib.plurals import counted
-from thingscale.operations.backup import BackupError, backing_up, places
+from thingscale.operations.backup import BackupError, backing_up, places, what_postgresql_says
 from thingscale.processes import own_connection, secret_key
 
 KEY = (
@@ -42,7 +42,7 @@ class Command(BaseCommand):
         except (BackupError, OSError) as error:
             raise CommandError(str(error)) from None
         except psycopg.Error as error:
-            raise CommandError(f"PostgreSQL: {str(error).strip()}") from None
+            raise CommandError(what_postgresql_says(error)) from None
         datapoints = sum(rows for table, rows in found.rows.items() if table.startswith("datapoint_"))
         self.stdout.write(
             f"{name}: {counted(datapoints, 'datapoint')}, {filesizeformat(found.bytes)}, read back, in"

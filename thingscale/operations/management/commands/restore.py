@@ -5,7 +5,7 @@ import psycopg
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from thingscale.lib.plurals import counted
-from thingscale.operations.backup import BackupError, places, restoring
+from thingscale.operations.backup import BackupError, places, restoring, what_postgresql_says
 from thingscale.processes import own_connection, secret_key
 
 
@@ -35,7 +35,10 @@ class Command(BaseCommand):
             place = places.find(options["target"])
             names = place.names()
             if options["list"]:
-                self.stdout.write("\n".join(names))
+                if not names:
+                    self.stderr.write(places.NO_BACKUP.format(options["target"]))
+                for name in names:
+                    self.stdout.write(name)
                 return
             name = options["name"] or next(iter(names), "")
             if name not in names:
@@ -54,7 +57,7 @@ class Command(BaseCommand):
         except (BackupError, OSError) as error:
             raise CommandError(str(error)) from None
         except psycopg.Error as error:
-            raise CommandError(f"PostgreSQL: {str(error).strip()}") from None
+            raise CommandError(what_postgresql_says(error)) from None
         rows = counted(sum(found.rows.values()), "row")
         self.stdout.write(
             f"{name} of {found.taken_at} is restored: {rows}, in {time.monotonic() - began:.0f} s."

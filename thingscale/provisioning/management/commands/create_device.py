@@ -30,7 +30,9 @@ class Command(BaseCommand):
         except User.DoesNotExist:
             raise CommandError(f"There is no account {options['user_id']}.") from None
         except Channel.DoesNotExist:
-            raise CommandError(f"There is no channel {options['channel']}: create it first.") from None
+            raise CommandError(
+                f"There is no channel {options['channel']}: create it first, by create_channel."
+            ) from None
         except ContractError as refused:
             raise CommandError(f"{refused.code}: {refused.detail}") from None
         self.stdout.write(f"Device {options['device_id']} created.")
