@@ -11,6 +11,7 @@ class Proxy:
     def __init__(self, target: int, port: int = 0) -> None:
         self.target = target
         self.deaf = False
+        self.lost = 0  # pieces of answers, while it was deaf
         self.listening = socket.create_server(("127.0.0.1", port))
         self.port = self.listening.getsockname()[1]
         self.clients: list[socket.socket] = []
@@ -44,7 +45,9 @@ class Proxy:
     def _copy(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if not (self.deaf and target in self.clients[::2]):
+                if self.deaf and target in self.clients[::2]:
+                    self.lost += 1
+                else:
                     target.sendall(data)
         with source, target, contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_RDWR)

@@ -74,7 +74,11 @@ def export_account(user: User, target: Path, say: Callable[[str], None]) -> dict
             for month, start, end in _months(channel):
                 name = f"datapoints/{channel.number}/{month[0]:04d}-{month[1]:02d}.ndjson.gz"
                 (partial / name).parent.mkdir(parents=True, exist_ok=True)
-                counts[name] = _write_datapoints(partial / name, Selection(channel.id, "UTC", start, end))
+                count = _write_datapoints(partial / name, Selection(channel.id, "UTC", start, end))
+                if count:
+                    counts[name] = count
+                else:
+                    (partial / name).unlink()
             say(f"channel {channel.number}")
         told = {"account": user.user_id, "made_at": datetime.now(UTC).isoformat(), "rows": counts}
         (partial / MANIFEST).write_text(json.dumps(told, indent=1))
@@ -114,7 +118,8 @@ def _write_datapoints(path: Path, selection: Selection) -> int:
 
 
 def _months(channel: Channel) -> Iterator[tuple[partitions.Month, datetime, datetime]]:
-    """Those in which the channel has datapoints, with their first and last moment."""
+    """From that of its first datapoint to that of its last one, with their first and last moment. Some in
+    between may have none."""
     found = range_deletion.count_range(channel.id, from_us(OLDEST_DATAPOINT), LATEST)
     if not found.first or not found.last:
         return
