@@ -168,6 +168,7 @@ def test_a_process_that_ends_again_and_again_makes_one_gap(cursor: psycopg.Curso
     assert len(gaps()) == 1
 
 
+@pytest.mark.usefixtures("cursor")
 def test_gaps_are_kept_for_longer_than_any_silence() -> None:
     now = timezone.now()
     for days in (401, 399):
