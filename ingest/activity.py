@@ -36,6 +36,7 @@ QUICK = """SELECT set_config('lock_timeout', '500ms', true), set_config('stateme
 
 _RAW = itemgetter(Item._fields.index("raw"))
 _USER = itemgetter(RawMessage._fields.index("user"))
+_RECEIVED_AT = itemgetter(RawMessage._fields.index("received_at"))
 _DEVICE = itemgetter(Row._fields.index("device"))
 _AT = itemgetter(Row._fields.index("at"))
 
@@ -74,22 +75,20 @@ class ActivityLog:
         self._known: Heard[int] = Heard()  # by primary key
         self._named: Heard[DeviceKey] = Heard()  # messages off the hot path, whose devices may not exist
         self._minutes: dict[Status, Counter[MinuteKey]] = {status: Counter() for status in Status}
+        self.unwritten_since: int | None = None  # when the oldest of what is noted was received
         self._next = time.monotonic()
         self._failing = False
 
     @property
     def wait_seconds(self) -> float | None:
         """Until the next flush; None if there is nothing to flush."""
-        return None if self.written else max(0.0, self._next - time.monotonic())
-
-    @property
-    def written(self) -> bool:
-        """All that was noted."""
-        return not self._minutes[Status.STORED]
+        return None if self.unwritten_since is None else max(0.0, self._next - time.monotonic())
 
     def note(self, batch: Batch) -> None:
         """After its commit. 80,000 messages a second come by, so these are loops that run in C; the messages
         of a device come in order."""
+        if self.unwritten_since is None:
+            self.unwritten_since = min(map(_RECEIVED_AT, map(_RAW, batch.items)), default=None)
         try:
             ordinary = batch.ordinary
             devices = list(map(_DEVICE, ordinary))
@@ -155,6 +154,7 @@ class ActivityLog:
         self._failing = True
 
     def _forget(self) -> None:
+        self.unwritten_since = None
         for heard in (self._known, self._named):
             heard.seen.clear()
             heard.messages.clear()

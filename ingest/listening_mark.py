@@ -32,7 +32,7 @@ class ListeningMark:
     def wait_seconds(self) -> float:
         return max(0.0, self._next - time.monotonic())
 
-    def write(self, connect: Callable[[], psycopg.Connection], behind: float | None) -> bool:
+    def write(self, connect: Callable[[], psycopg.Connection], behind: float) -> bool:
         """`behind`: see listening.mark(). False if that failed: then this counts as an outage, if it goes on
         failing."""
         self._next = time.monotonic() + SECONDS

@@ -253,17 +253,16 @@ class Writer:
                 self._disconnect()
         if not self._give_up.is_set():
             self._flush_activity()
-            if self._activity.written:
+            if self._activity.unwritten_since is None:
                 self._mark.leave(self._connected)
         self._disconnect(forget=True)
 
-    def _behind(self) -> float | None:
-        """How many seconds of what devices have sent are not in the database yet; None: more than before."""
-        if not self._activity.written:
-            return None
+    def _behind(self) -> float:
+        """How many seconds of what devices have sent are not in the database yet."""
         with self._wakeup:
             waiting = next((queued.items[0].raw.received_at for queued in self._queue if queued.items), None)
-        return UNDERWAY + (max(0, now_us() - waiting) / 1e6 if waiting is not None else 0)
+        unwritten = [at for at in (waiting, self._activity.unwritten_since) if at is not None]
+        return UNDERWAY + max(0, now_us() - min(unwritten)) / 1e6 if unwritten else UNDERWAY
 
     def _flush_activity(self) -> None:
         if not self._activity.flush(self._connected):

@@ -189,9 +189,13 @@ def test_what_was_stored_without_an_answer_is_stored_once(
     agent.start_fast(MINUTE_A_SECOND, start)
     for end in (proxy.cut, agent.kill):
         wait_for(lambda: len(samples(account)) >= 2, agent, "samples")
-        proxy.lost = 0
+        before, proxy.lost = len(samples(account)), 0
         proxy.deaf = True
-        wait_for(lambda: proxy.lost, agent, "an answer that gets lost")
+        wait_for(
+            lambda before=before: proxy.lost and len(samples(account)) > before,  # type: ignore[misc]
+            agent,
+            "one that is stored, and an answer that gets lost",
+        )
         end()
         proxy.deaf = False
         if end == agent.kill:

@@ -224,6 +224,10 @@ def pooler(request: pytest.FixtureRequest, server: Server) -> Iterator[str]:
 def test_a_pooler_of_sessions_is_fine(server: Server, stack: Stack, pooler: str) -> None:
     stack.environment["DATABASE_URL"] = pooler
     main_job(stack)
+    _, said = manage(stack, "doctor")
+    assert "PROBLEM pooling" not in said
+    assert "PROBLEM PostgreSQL" not in said
+    assert "The database is ready" in manage(stack, "upgrade")[1]
 
 
 @pytest.mark.parametrize("server", SUPPORTED[:1], indirect=True)
@@ -235,6 +239,7 @@ def test_a_pooler_of_transactions_is_refused_with_a_sentence(
     stack.environment["DATABASE_URL"] = pooler
     for command in ("prepare", "ingest"):
         assert manage(stack, command) == (3, f"{database_server.POOLED}\n")
+    assert f"PROBLEM pooling: {database_server.POOLED.partition('. ')[0]}." in manage(stack, "doctor")[1]
     stack.environment["THINGSCALE_HOME"] = str(tmp_path)
     code, said = manage(stack, "up", "--only", "web,ingest,celery")
     assert (code, said) == (1, f"DATABASE_URL: {database_server.POOLED}\n")

@@ -80,7 +80,7 @@ def test_marks_go_on_without_a_gap(cursor: psycopg.Cursor) -> None:
     assert began >= 900  # and what the test itself took
     assert until(A) == 2
     pass_(5)
-    listening.mark(cursor, A, MQTT, None)  # more than before waits to be written
+    listening.mark(cursor, A, MQTT, 1000)  # more than before waits to be written
     assert until(A) == 7
     listening.mark(cursor, A, MQTT, 60)
     assert until(A) == 7

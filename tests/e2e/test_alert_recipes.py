@@ -12,7 +12,7 @@ from stack import Stack
 from support import Account
 
 from thingscale.events.actions import create_event
-from thingscale.events.models import Event
+from thingscale.events.models import ContactPoint, Event
 from thingscale.intakes.presets import presets
 
 pytestmark = pytest.mark.e2e
@@ -52,13 +52,14 @@ def test_services(call: Callable[[str], object], account: Account) -> None:
     event = create_event(account.user, {**fields, "notify_type": "email"})
     make, try_it, choose = calls("services.md")
     made = call(make)
-    assert isinstance(made, dict)
+    contact = ContactPoint.objects.get()
+    assert made == {"contact_id": contact.pk}
     assert "/v2/contact/1/test" in try_it  # which would go out into the world
     assert choose.count("[1]") == 1
-    call(choose.replace("[1]", f"[{made['contact_id']}]"))
+    call(choose.replace("[1]", f"[{contact.pk}]"))
     event.refresh_from_db()
     assert event.notify_type == "none"
-    assert event.contact_points.count() == 1
+    assert list(event.contact_points.all()) == [contact]
 
 
 def test_silence_quiet_and_mail(call: Callable[[str], object], account: Account) -> None:

@@ -91,7 +91,8 @@ def test_the_commands(filled: Account, empty: dict[str, Any], tmp_path: Path) ->
     with stack.manage("backup", str(tmp_path)) as backup:
         said, wrong = backup.communicate(timeout=120)
     assert backup.returncode == 0, wrong
-    assert " datapoint" in said
+    stored = value(own_connection.parameters(), "SELECT count(*) FROM datapoint")  # by tests before, too
+    assert f": {stored:,} datapoint" in said
     assert "The secret key is not in it" in said
     url = f"postgresql://{here['user']}@/{empty['dbname']}?host={here['host']}"
     for arguments, code, words in (

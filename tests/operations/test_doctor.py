@@ -209,10 +209,13 @@ def test_a_server_that_says_nothing_holds_nobody_up(installation: Installation) 
     assert "timeout" in found.sentence
 
 
-def test_a_table_that_is_locked_holds_nobody_up(installation: Installation, copy: dict[str, Any]) -> None:
+def test_a_table_that_is_locked_holds_nobody_up(
+    installation: Installation, copy: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examination, "LIMITS", "SET lock_timeout = '100ms'")
     with psycopg.connect(**copy) as other:
         other.execute("LOCK TABLE accounts_token")
-        found = only(installation.examine(database={**copy, "options": "-c lock_timeout=100ms"}))
+        found = only(installation.examine(database=copy))
     assert found.check == "keys"
     assert "LockNotAvailable" in found.sentence
 
@@ -361,7 +364,8 @@ def test_a_pooler_in_transaction_mode(installation: Installation) -> None:
         place = {"host": "127.0.0.1", "port": port, "sslmode": "disable", "gssencmode": "disable"}
         found = only(installation.examine(database={**installation.database, **place}))
     assert found.check == "pooling"
-    assert "a pooler that is in transaction mode" in found.sentence
+    assert "a pooler that gives several clients one session of PostgreSQL" in found.sentence
+    assert "set pool_mode = session" in found.remedy
 
 
 @pytest.mark.parametrize(("seconds", "way"), [(3600, "ahead of"), (-3600, "behind")])

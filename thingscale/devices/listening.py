@@ -34,7 +34,6 @@ _MARK = """WITH before AS MATERIALIZED (
 )
 UPDATE devices_listening l SET at = before.now, until = CASE
     WHEN before.now < before.at THEN least(before.until, before.now)
-    WHEN %(behind)s::float8 IS NULL THEN before.until
     ELSE greatest(before.until, before.now - make_interval(secs => %(behind)s::float8)) END
 FROM before WHERE l.writer = before.writer
 RETURNING before.at, before.until, before.now"""
@@ -52,9 +51,9 @@ WHERE id = (
 _ADD = "INSERT INTO devices_listeninggap (door, began_at, ended_at) VALUES (%(door)s, %(began)s, %(ended)s)"
 
 
-def mark(cursor: psycopg.Cursor, writer: UUID, door: Door, behind: float | None) -> None:
-    """`writer` listens, and what it has heard is written but for the last `behind` seconds. None: no more
-    than at its last mark. To be called in a transaction, as all of these."""
+def mark(cursor: psycopg.Cursor, writer: UUID, door: Door, behind: float) -> None:
+    """`writer` listens, and what it has heard is written but for the last `behind` seconds. To be called in a
+    transaction, as all of these."""
     row = cursor.execute(_MARK, {"writer": writer, "behind": behind}).fetchone()
     if row is None:
         _enter(cursor, writer, door)

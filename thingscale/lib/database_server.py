@@ -25,7 +25,7 @@ def check(connection: psycopg.Connection, connect: Callable[[], psycopg.Connecti
     if major < OLDEST:
         raise Unsuitable(TOO_OLD.format(found=major, oldest=OLDEST))
     # A pooler says another process id at the start than PostgreSQL does later.
-    if _process(connection) != connection.info.backend_pid and _shares_sessions(connect):
+    if _process(connection) != connection.info.backend_pid and shares_sessions(connect):
         raise Unsuitable(POOLED)
 
 
@@ -34,7 +34,7 @@ def is_statement_pooling(error: psycopg.Error) -> bool:
     return isinstance(error, psycopg.errors.ProtocolViolation) and "pooling mode" in str(error)
 
 
-def _shares_sessions(connect: Callable[[], psycopg.Connection]) -> bool:
+def shares_sessions(connect: Callable[[], psycopg.Connection]) -> bool:
     """Whether a session of PostgreSQL goes to another client while its first one is connected, or a client
     gets another session while a transaction holds its first one."""
     with connect() as first, connect() as second:

@@ -13,7 +13,7 @@ import psycopg.errors
 from django.conf import settings
 
 from thingscale.accounts import encryption
-from thingscale.lib import clock
+from thingscale.lib import clock, database_server
 from thingscale.lib.plurals import counted
 from thingscale.local import config, ports
 from thingscale.operations.doctor.findings import Finding, Findings, problem, warning
@@ -21,19 +21,12 @@ from thingscale.processes import compatibility, secret_key
 from thingscale.streams import partitions
 from thingscale.version import RELEASE
 
-OLDEST_MAJOR, NEWEST_MAJOR = 15, 18
+CONNECT_SECONDS = 5
+NEWEST = 18  # of PostgreSQL, that this release was tried with
 NEEDED_CONNECTIONS = 40  # of a gateway, a web process and a worker, and for the operator
 CLOCK_SECONDS, CLOCK_PROBLEM_SECONDS = 2.0, 30.0
 PROBE_BYTES = 256 * 1024
 HOURS_OF_A_TRANSACTION = 1
-POOLED = (
-    "DATABASE_URL leads through a pooler that {}: LISTEN, time limits and locks of a session do not work"
-    " through it."
-)
-NO_POOLER = (
-    "Let DATABASE_URL lead to PostgreSQL itself, or set pool_mode = session and"
-    " ignore_startup_parameters = options, extra_float_digits for this database."
-)
 PARTS = {"web": "web process", "ingest": "gateway or ingest worker", "celery": "Celery worker"}
 
 
@@ -53,7 +46,10 @@ def unreachable(error: psycopg.Error, parameters: dict[str, Any]) -> Finding:
             f"Make it (`createdb --owner={user} --encoding=UTF8 {name}`), or correct DATABASE_URL.",
         )
     if "unsupported startup parameter" in text:
-        return problem(POOLED.format("refuses `options`"), NO_POOLER)
+        return problem(
+            "A pooler refuses the options in DATABASE_URL.",
+            "Leave them out, or let it ignore them (pgbouncer: ignore_startup_parameters = options).",
+        )
     if "too many" in text or "remaining connection slots" in text:
         return problem(
             "PostgreSQL has no connection left.",
@@ -69,14 +65,14 @@ def unreachable(error: psycopg.Error, parameters: dict[str, Any]) -> Finding:
 
 def check_version(connection: psycopg.Connection) -> Findings:
     major = connection.info.server_version // 10_000
-    if major < OLDEST_MAJOR:
+    if major < database_server.OLDEST:
         yield problem(
-            f"This is PostgreSQL {major}, and the platform needs {OLDEST_MAJOR} or later.",
+            f"This is PostgreSQL {major}, and the platform needs {database_server.OLDEST} or later.",
             "Upgrade it (pg_upgrade), or restore a backup into a newer one.",
         )
-    elif major > NEWEST_MAJOR:
+    elif major > NEWEST:
         yield warning(
-            f"This is PostgreSQL {major}. This release was tried with {OLDEST_MAJOR} to {NEWEST_MAJOR}.",
+            f"This is PostgreSQL {major}. This release was tried with {database_server.OLDEST} to {NEWEST}.",
             "Look into CHANGELOG.md for a release that was tried with it.",
         )
 
@@ -133,14 +129,18 @@ def check_connections(connection: psycopg.Connection) -> Findings:
         )
 
 
-def check_pooling(connection: psycopg.Connection, parameters: dict[str, Any]) -> Findings:
-    """Behind a pooler in transaction mode, two connections that are open at once can be one session of the
-    server, or one connection several sessions."""
-    question: LiteralString = "SELECT pg_backend_pid()"
-    with psycopg.connect(**parameters, autocommit=True) as other:
-        pids = [_value(each, question) for each in (connection, other, connection, other)]
-    if pids[0] == pids[1] or pids[:2] != pids[2:]:
-        yield problem(POOLED.format("is in transaction mode"), NO_POOLER)
+def check_pooling(parameters: dict[str, Any]) -> Findings:
+    """As each process looks at its start."""
+    known = {"connect_timeout": CONNECT_SECONDS} | parameters
+    try:
+        shared = database_server.shares_sessions(lambda: psycopg.connect(**known, autocommit=True))
+    except psycopg.Error as error:
+        if not database_server.is_statement_pooling(error):
+            raise
+        shared = True
+    if shared:
+        sentence, _, remedy = database_server.POOLED.partition(". ")
+        yield problem(f"{sentence}.", remedy)
 
 
 def check_writing(connection: psycopg.Connection) -> Findings:

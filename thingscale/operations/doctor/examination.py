@@ -4,17 +4,17 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import redis
 
 from thingscale.operations.doctor import database, machine, valkey
+from thingscale.operations.doctor.database import CONNECT_SECONDS
 from thingscale.operations.doctor.findings import Finding, Findings, problem
 
-CONNECT_SECONDS = 5
 CHECK_SECONDS = 15.0
-OPTIONS = "-c statement_timeout=10s -c lock_timeout=5s"
+LIMITS: LiteralString = "SET statement_timeout = '10s'; SET lock_timeout = '5s'"
 
 MACHINE: dict[str, Callable[[], Findings]] = {
     "settings": machine.check_settings,
@@ -49,6 +49,18 @@ VALKEY: dict[str, Callable[[redis.Redis], Findings]] = {
 }
 
 
+def connect(parameters: dict[str, Any], application_name: str) -> psycopg.Connection:
+    """With time limits. Raises psycopg.Error."""
+    known = {"connect_timeout": CONNECT_SECONDS} | parameters
+    connection = psycopg.connect(**known, autocommit=True, application_name=application_name)
+    try:
+        connection.execute(LIMITS)  # as options of the connection they would be refused by pgbouncer
+    except psycopg.Error:
+        connection.close()
+        raise
+    return connection
+
+
 @dataclass
 class Examination:
     """Of the servers that these parameters lead to, and of this machine."""
@@ -58,8 +70,6 @@ class Examination:
     looked: list[str] = field(default_factory=list)  # names of the checks that were made
 
     def __post_init__(self) -> None:
-        timing = {"connect_timeout": CONNECT_SECONDS} | self.database
-        self._parameters = timing | {"options": f"{OPTIONS} {self.database.get('options') or ''}".strip()}
         self.connection: psycopg.Connection | None = None
         self._client: redis.Redis | None = None
         self._hung: set[str] = set()
@@ -71,8 +81,7 @@ class Examination:
         if self.connection is None:
             yield from self._limited("ports", partial(database.check_ports, None))
         else:
-            pooling = partial(database.check_pooling, self.connection, self._parameters)
-            yield from self._limited("pooling", pooling)
+            yield from self._limited("pooling", partial(database.check_pooling, self.database))
             for name, look in DATABASE.items():
                 yield from self._limited(name, partial(look, self.connection))
                 if self.connection.broken or name in self._hung:
@@ -91,9 +100,7 @@ class Examination:
 
     def _connect(self) -> Findings:
         try:
-            self.connection = psycopg.connect(
-                **self._parameters, autocommit=True, application_name="thingscale-doctor"
-            )
+            self.connection = connect(self.database, "thingscale-doctor")
         except psycopg.OperationalError as error:
             yield database.unreachable(error, self.database)
 

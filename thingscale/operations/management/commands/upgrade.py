@@ -60,10 +60,8 @@ class Command(BaseCommand):
 
     def _look(self) -> list[Finding]:
         parameters = own_connection.parameters()
-        timing = {"connect_timeout": examination.CONNECT_SECONDS} | parameters
-        timing["options"] = f"{examination.OPTIONS} {timing.get('options') or ''}".strip()
         try:
-            with psycopg.connect(**timing, autocommit=True, application_name="thingscale-upgrade") as looking:
+            with examination.connect(parameters, "thingscale-upgrade") as looking:
                 return [finding for check in NEEDED for finding in check(looking)]
         except psycopg.OperationalError as error:
             return [database.unreachable(error, parameters)]
